@@ -64,6 +64,6 @@ clean: ## Remove the environments and caches; runs/ stays
 	@touch $@
 
 .venv/.for-dev: $(MADE_OF) .venv/.torch
-	$(INSTALL) --constraint constraints.txt --editable '.[torch,dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[train,analysis,dev]'
 	$(WARM)
 	@touch $@ .venv/.for-demo

@@ -75,10 +75,54 @@ def _view(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _sample(arguments: Sequence[str]) -> int:
+    from tessy.config_predictors import SampleConfig
+    from tessy.options import parse
+
+    config = parse(SampleConfig, arguments, prog="tessy sample")
+    from tessy.synthesis.run import sample
+
+    return sample(config)
+
+
+def _annotate(arguments: Sequence[str]) -> int:
+    from tessy.config_predictors import AnnotateConfig
+    from tessy.options import parse
+
+    config = parse(AnnotateConfig, arguments, prog="tessy annotate")
+    from tessy.boundary.annotate import annotate
+
+    return annotate(config)
+
+
+def _train_predictor(arguments: Sequence[str]) -> int:
+    from tessy.config_predictors import TrainPredictorConfig
+    from tessy.options import parse
+
+    config = parse(TrainPredictorConfig, arguments, prog="tessy train-predictor")
+    from tessy.boundary.train import train_predictor
+
+    return train_predictor(config)
+
+
+def _evaluate_predictor(arguments: Sequence[str]) -> int:
+    from tessy.config_predictors import EvaluatePredictorConfig
+    from tessy.options import parse
+
+    config = parse(EvaluatePredictorConfig, arguments, prog="tessy evaluate-predictor")
+    from tessy.boundary.evaluate import evaluate_predictor
+
+    return evaluate_predictor(config)
+
+
 COMMANDS = {
     "demo": Command("Make samples with two tiny bundled models, on this machine alone", _demo),
     "synthesize": Command("Make training samples that two models write together", _synthesize),
     "doctor": Command("Check servers, models and prompts; say what to mend", _doctor),
+    "sample": Command("Sample one model's own responses, to train its predictor on", _sample),
+    "annotate": Command("Have a strong model mark the style in sampled thinking", _annotate),
+    "train-predictor": Command("Train a boundary predictor on annotations", _train_predictor),
+    "evaluate-predictor": Command("Measure how well predictors cut", _evaluate_predictor),
     "view": Command("Write a run as one self-contained page, report.html", _view),
 }
 

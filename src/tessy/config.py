@@ -44,8 +44,8 @@ class SamplingConfig(Config):
     """Leave out tokens below this share of the likeliest token's probability."""
 
 
-class RoleConfig(Config):
-    """One of the two models, and what says where its words end."""
+class ModelConfig(Config):
+    """A model, on servers or in this process."""
 
     model: str = Field(min_length=1)
     """The model: the name its server uses, a hub id, or a local folder."""
@@ -57,10 +57,6 @@ class RoleConfig(Config):
     """Name of the environment variable that holds the server's API key."""
     sampling: SamplingConfig = SamplingConfig()
     """How it draws its tokens."""
-    predictor: str = Field(default="lexicon", min_length=1)
-    """Finds its boundaries: `lexicon`, a checkpoint (folder or hub id), or `module:callable`."""
-    draft_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per request (the paper: 20); None: one stream per span, closed at the boundary."""
     context_tokens: int | None = Field(default=None, ge=1)
     """Context length of the model in tokens; None: what the server says."""
     trust_remote_code: bool = False
@@ -69,17 +65,25 @@ class RoleConfig(Config):
     """Effort asked for in the prompt, where the model's chat template has such a setting."""
 
 
-class SynthesisOptions(Config):
-    """What `synthesize` and `doctor` have in common."""
+PredictorWindow = Literal["anchored", "sliding-200"]
+
+
+class RoleConfig(ModelConfig):
+    """One of the two models, and what says where its words end."""
+
+    predictor: str = Field(default="lexicon", min_length=1)
+    """Finds its boundaries: `lexicon`, a checkpoint (folder or hub id), or `module:callable`."""
+    window: PredictorWindow = "anchored"
+    """What a checkpoint reads: up to 512 tokens that grow (fast), or always the last 200."""
+    draft_tokens: int | None = Field(default=None, ge=1)
+    """Tokens per request (the paper: 20); None: one stream per span, closed at the boundary."""
+
+
+class RunOptions(Config):
+    """What commands have in common that turn questions into samples."""
 
     problems: Path
     """The questions: a .jsonl, .json, .parquet or .csv file."""
-    student: RoleConfig
-    """The student: the model that will be trained; it writes the style and the answer."""
-    teacher: RoleConfig
-    """The teacher: the model that is learned from; it writes what solves the task."""
-    cut: Literal["discard", "extend"] = "discard"
-    """What becomes of a word with tokens of both classes: dropped, or kept when it begins well."""
     thinking_tokens: int = Field(default=32_000, ge=1)
     """Longest thinking, in the student's tokens."""
     answer_tokens: int = Field(default=6_000, ge=1)
@@ -102,12 +106,23 @@ class SynthesisOptions(Config):
     """Start over; what the run directory holds is moved to `<directory>.old-1` (-2, …)."""
     retry_failed: bool = False
     """Try samples again that failed in an earlier run of this directory."""
-    lexicon: Path | None = None
-    """File with further style phrases for the `lexicon` predictor, one per line."""
     no_ids: bool = False
     """Leave the student's token ids out of the rows."""
     server_patience_seconds: float = Field(default=1800, gt=0)
     """Seconds a server may be out of reach before the run gives up."""
+
+
+class SynthesisOptions(RunOptions):
+    """What `synthesize` and `doctor` have in common."""
+
+    student: RoleConfig
+    """The student: the model that will be trained; it writes the style and the answer."""
+    teacher: RoleConfig
+    """The teacher: the model that is learned from; it writes what solves the task."""
+    cut: Literal["discard", "extend"] = "discard"
+    """What becomes of a word with tokens of both classes: dropped, or kept when it begins well."""
+    lexicon: Path | None = None
+    """File with further style phrases for the `lexicon` predictor, one per line."""
 
 
 class SynthesizeConfig(SynthesisOptions):

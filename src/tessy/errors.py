@@ -113,6 +113,13 @@ FailureReason = Literal[
 ]
 FAILURE_REASONS: tuple[str, ...] = get_args(FailureReason)
 
+AnnotationFailureReason = Literal[
+    "not_json",  # the reply is no JSON array of strings
+    "not_found",  # a string it lists is not in the segment, or not after the one before it
+    "truncated",  # the reply reached its token limit
+    "refused",  # the server refused the request
+]
+
 
 class SampleFailed(TessyError):
     """A sample cannot be finished.

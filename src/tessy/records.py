@@ -1,4 +1,4 @@
-"""The rows tessy reads and writes: problems, spans, trajectories, failures.
+"""The rows tessy reads and writes: problems, spans, trajectories, annotations, failures.
 
 Offsets are half-open character (code point) offsets into the thinking text. The schema version of
 a run is written once, in its config.json.
@@ -15,12 +15,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tessy.errors import FailureReason
+from tessy.errors import AnnotationFailureReason, FailureReason
 
 SCHEMA_VERSION = 1
 
 Author = Literal["student", "teacher"]
 Key = tuple[str, int]  # (problem id, sample index): what identifies a row in a run
+SegmentKey = tuple[str, int, int]  # (problem id, sample index, segment index)
 
 
 def other(author: Author) -> Author:
@@ -160,6 +161,66 @@ class Failure(_Outcome):
 
     reason: FailureReason
     detail: str
+
+
+class StyleSpan(_Row):
+    """Style in a segment: ``text[start:end]``, offsets in chars."""
+
+    start: int = Field(ge=0)
+    end: int
+
+
+class _Segment(_Row):
+    """A piece of sampled thinking.
+
+    Attributes:
+        id: The question's id.
+        sample: Which response to it.
+        segment: Which segment of the response, in the order they were drawn.
+        author: Who wrote it.
+        start: Where it begins in the thinking, in chars.
+        text: Its words.
+        attempts: Times the annotator was asked.
+    """
+
+    id: str
+    sample: int = Field(ge=0)
+    segment: int = Field(ge=0)
+    author: Author
+    start: int = Field(ge=0)
+    text: str = Field(min_length=1)
+    attempts: int = Field(ge=1)
+
+    @property
+    def key(self) -> SegmentKey:
+        """What identifies the row among annotations."""
+        return self.id, self.sample, self.segment
+
+
+class Annotation(_Segment):
+    """A segment with its style: one line of annotations.jsonl; all else is capability."""
+
+    style: tuple[StyleSpan, ...]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        position = 0
+        for span in self.style:
+            if not position <= span.start < span.end <= len(self.text):
+                raise ValueError(
+                    f"style spans must be ascending, apart and inside the text of "
+                    f"{len(self.text)} characters, got [{span.start}, {span.end})"
+                )
+            position = span.end
+        return self
+
+
+class FailedAnnotation(_Segment):
+    """A segment that could not be annotated: one line of failures.jsonl, with the last reply."""
+
+    reason: AnnotationFailureReason
+    detail: str
+    reply: str
 
 
 def pack_ids(ids: Iterable[int]) -> str:
