@@ -8,11 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.lexicon import LexiconPredictor
-from tessy.boundary.rule import RulePredictor
+from tessy.boundary.load import load_predictor
 from tessy.config import RoleConfig, SynthesisOptions
 from tessy.engines.base import Engine, EngineInfo, Sampling
 from tessy.engines.http import HttpEngine
@@ -131,22 +129,6 @@ def replica_names(role: RoleConfig) -> Sequence[str]:
     return role.url or (f"{role.model} in this process",)
 
 
-def make_predictor(spec: str, lexicon: Path | None) -> BoundaryPredictor:
-    """The boundary predictor a role's ``predictor`` option names.
-
-    Raises:
-        ConfigError: No such callable.
-        ModelError: The checkpoint cannot be used.
-    """
-    if spec == "lexicon":
-        return LexiconPredictor.load(lexicon)
-    if ":" in spec and not Path(spec).exists():
-        return RulePredictor.load(spec)
-    from tessy.boundary.predictor import TokenClassifierPredictor  # needs torch
-
-    return TokenClassifierPredictor.load(spec)
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a table is made of; loaded outside the event loop, so that Ctrl-C ends it at once.
@@ -171,7 +153,7 @@ def load_parts(config: SynthesisOptions, renderers: dict[Author, Renderer]) -> P
     made: dict[str, BoundaryPredictor] = {}
     for role in roles(config).values():
         if role.predictor not in made:
-            made[role.predictor] = make_predictor(role.predictor, config.lexicon)
+            made[role.predictor] = load_predictor(role.predictor, config.lexicon)
     replicas = {
         author: make_replicas(role, author, renderers[author].codec)
         for author, role in roles(config).items()
