@@ -12,16 +12,19 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from tessy.errors import InputError
-from tessy.records import Key
+from tessy.records import Key, SegmentKey
 
 # How a row of ours begins: enough to know its key without parsing 100 kB of it.
 _KEY = re.compile(rb'\{"id": ?("(?:[^"\\]|\\.)*"), ?"sample": ?(\d+)[,}]')
+_SEGMENT_KEY = re.compile(_KEY.pattern[:-4] + rb', ?"segment": ?(\d+)[,}]')
 
 
 def plain(value: object) -> object:
@@ -158,15 +161,68 @@ def row_key(path: Path, line: Line) -> Key:
     Raises:
         InputError: The line is no row of ours; names file and line.
     """
-    match = _KEY.match(line.content)
+    name, sample = _key(path, line, _KEY, "sample")
+    return name, sample
+
+
+def segment_key(path: Path, line: Line) -> SegmentKey:
+    """The key of the annotation on ``line``, read as :func:`row_key` does.
+
+    Raises:
+        InputError: The line is no row of ours; names file and line.
+    """
+    name, sample, segment = _key(path, line, _SEGMENT_KEY, "sample", "segment")
+    return name, sample, segment
+
+
+def _key(path: Path, line: Line, beginning: re.Pattern[bytes], *numbers: str) -> tuple[Any, ...]:
+    match = beginning.match(line.content)
     if match and line.content.rstrip().endswith(b"}"):
         with contextlib.suppress(ValueError):  # damaged; told below
-            return json.loads(match[1]), int(match[2])
+            return json.loads(match[1]), *map(int, match.groups()[1:])
     value = row(path, line)
-    name, sample = value.get("id"), value.get("sample")
-    if not isinstance(name, str) or not isinstance(sample, int):
-        raise corrupt(path, line, "a row has an id (text) and a sample (whole number)")
-    return name, sample
+    key = (value.get("id"), *(value.get(number) for number in numbers))
+    if not isinstance(key[0], str) or not all(isinstance(number, int) for number in key[1:]):
+        wanted = " and ".join(f"a {number} (whole number)" for number in numbers)
+        raise corrupt(path, line, f"a row has an id (text) and {wanted}")
+    return key
+
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+KeyOf = Callable[[Path, Line], KeyT]
+Place = tuple[Path, int]  # a file and where in it a row starts
+_ModelT = TypeVar("_ModelT", bound=BaseModel)
+
+
+def last_rows(files: list[Path], key_of: KeyOf[KeyT]) -> dict[KeyT, Place]:
+    """Where the last row of each key is."""
+    return {key_of(path, line): (path, line.offset) for path in files for line in read_lines(path)}
+
+
+def rows_at(
+    kind: type[_ModelT], files: list[Path], places: Mapping[KeyT, Place], key_of: KeyOf[KeyT]
+) -> Iterator[_ModelT]:
+    """The rows of ``files`` that ``places`` names, in file order.
+
+    Raises:
+        InputError: A row is none of ``kind``; names file, line and field.
+    """
+    for path in files:
+        for line in read_lines(path):
+            if places.get(key_of(path, line)) == (path, line.offset):
+                try:
+                    yield kind.model_validate(row(path, line))
+                except ValidationError as error:
+                    raise corrupt(path, line, _faults(error)) from None
+
+
+def _faults(error: ValidationError) -> str:
+    """``field: what is wrong with it``, one after the other."""
+    named = (
+        (".".join(map(str, fault["loc"])) or "row", fault["msg"])
+        for fault in error.errors(include_url=False)
+    )
+    return "; ".join(f"{field}: {message}" for field, message in named)
 
 
 def corrupt(path: Path, line: Line, message: str) -> InputError:

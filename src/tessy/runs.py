@@ -12,50 +12,49 @@ NAME/
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import importlib.metadata
-import json
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from pydantic import ValidationError
-
-from tessy import jsonl
+from tessy import jsonl, run_config
 from tessy.durable import AppendFile, FileLock, sync_directory, write_atomically
 from tessy.errors import RunError, StorageError
-from tessy.records import SCHEMA_VERSION, Failure, Key, Trajectory
+from tessy.records import Failure, Key, Trajectory
 
 
-class RunPaths:
-    """Where the files of a run lie."""
+class RowPaths:
+    """Where the files of a directory of rows lie.
+
+    Attributes:
+        kind: What its rows are, and the name of their file.
+        rows: The file with the rows.
+    """
+
+    kind: ClassVar[str]
 
     def __init__(self, directory: str | Path) -> None:
-        """Name the files of the run in ``directory``; touches nothing."""
+        """Name the files in ``directory``; touches nothing."""
         self.directory = Path(directory)
         self.lock = self.directory / "run.lock"
         self.config = self.directory / "config.json"
-        self.trajectories = self.directory / "trajectories.jsonl"
+        self.rows = self.directory / f"{self.kind}.jsonl"
         self.failures = self.directory / "failures.jsonl"
         self.parts = self.directory / "parts"
         self.summary = self.directory / "summary.json"
-        self.journal = self.directory / "journal.sqlite"
-        self.report = self.directory / "report.html"
         self.log = self.directory / "run.log"
 
     def begun(self) -> bool:
-        """Whether samples were ever in flight here."""
-        files = [*self.trajectory_files(), *self.failure_files()]
-        return self.journal.exists() or any(path.stat().st_size for path in files)
+        """Whether rows were ever in the making here."""
+        return any(path.stat().st_size for path in (*self.row_files(), *self.failure_files()))
 
-    def trajectory_files(self) -> list[Path]:
-        """Files with trajectories that exist; of two rows with one key the later one counts."""
+    def row_files(self) -> list[Path]:
+        """Files with rows that exist; of two rows with one key the later one counts."""
         parts = [part for part in self._parts() if not part.name.endswith(".failures.jsonl")]
-        return [path for path in (self.trajectories, *parts) if path.exists()]
+        return [path for path in (self.rows, *parts) if path.exists()]
 
     def failure_files(self) -> list[Path]:
         """Files with failures that exist, in the same order."""
@@ -64,6 +63,23 @@ class RunPaths:
 
     def _parts(self) -> list[Path]:
         return sorted(self.parts.glob("*.jsonl"))
+
+
+class RunPaths(RowPaths):
+    """Where the files of a run lie."""
+
+    kind = "trajectories"
+
+    def __init__(self, directory: str | Path) -> None:
+        """Name the files of the run in ``directory``; touches nothing."""
+        super().__init__(directory)
+        self.trajectories = self.rows
+        self.journal = self.directory / "journal.sqlite"
+        self.report = self.directory / "report.html"
+
+    def begun(self) -> bool:
+        """Whether samples were ever in flight here."""
+        return self.journal.exists() or super().begun()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +91,70 @@ class FailureSummary:
     attempts: int
 
 
+KeyT = TypeVar("KeyT", bound=Hashable)
+KeyT_co = TypeVar("KeyT_co", bound=Hashable, covariant=True)
+
+
+class KeyedRow(Protocol[KeyT_co]):
+    """A row that can be written."""
+
+    @property
+    def key(self) -> KeyT_co:
+        """What identifies it in its directory."""
+        ...
+
+    def model_dump(self) -> dict[str, Any]:
+        """Its content."""
+        ...
+
+
+class FailedRow(KeyedRow[KeyT_co], Protocol):
+    """A row that says why there is no other."""
+
+    @property
+    def reason(self) -> str:
+        """One word for why it failed."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """A sentence with the values that led to it."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """Times it was tried."""
+        ...
+
+
 @dataclass(eq=False)
-class Run:
-    """A run directory held by this process; made by :meth:`open`, used as a context manager.
+class RowDirectory(ABC, Generic[KeyT]):
+    """A directory of rows held by this process; made by :meth:`open`, used as a context manager.
 
     Attributes:
         paths: Its files.
         document: The content of config.json.
-        done: Keys with a durable trajectory.
-        failed: Keys that failed and have no trajectory.
+        done: Keys with a durable row.
+        failed: Keys that failed and have no row.
     """
 
-    paths: RunPaths
+    paths: RowPaths
     document: dict[str, Any]
-    done: set[Key]
-    failed: dict[Key, FailureSummary]
-    _trajectories: AppendFile
+    done: set[KeyT]
+    failed: dict[KeyT, FailureSummary]
+    _rows: AppendFile
     _failures: AppendFile
     _held: ExitStack
+
+    @staticmethod
+    @abstractmethod
+    def place(directory: str | Path) -> RowPaths:
+        """The files of such a directory."""
+
+    @staticmethod
+    @abstractmethod
+    def key_of(path: Path, line: jsonl.Line) -> KeyT:
+        """The key of the row on ``line``."""
 
     @classmethod
     def open(
@@ -103,7 +165,7 @@ class Run:
         data_config: Mapping[str, object],
         software: Mapping[str, str] | None = None,
         fresh: bool = False,
-    ) -> Run:
+    ) -> Self:
         """Start a run in ``directory``, or go on with the one that is there.
 
         Args:
@@ -118,7 +180,7 @@ class Run:
                 differing key is named); it holds something else than a run; it cannot be written.
             InputError: A row that is there cannot be read.
         """
-        paths = RunPaths(directory)
+        paths = cls.place(directory)
         made_with = {
             "config": jsonl.plain_object(config),
             "software": jsonl.plain_object(software or {}),
@@ -133,20 +195,21 @@ class Run:
                         _set_aside(home)
                     home.mkdir(exist_ok=True)
                 stack.enter_context(FileLock(paths.lock))
-                document = _enter(paths, made_with, jsonl.plain_object(data_config))
-                trajectories = stack.enter_context(closing(AppendFile(paths.trajectories)))
+                data = jsonl.plain_object(data_config)
+                document = run_config.enter(paths.config, paths.kind, made_with, data, paths.begun)
+                rows = stack.enter_context(closing(AppendFile(paths.rows)))
                 failures = stack.enter_context(closing(AppendFile(paths.failures)))
-                done = set(_last_rows(paths.trajectory_files()))
-                failed = _failed(paths.failure_files(), done)
-                return cls(paths, document, done, failed, trajectories, failures, stack.pop_all())
+                done = set(jsonl.last_rows(paths.row_files(), cls.key_of))
+                failed = _failed(paths.failure_files(), done, cls.key_of)
+                return cls(paths, document, done, failed, rows, failures, stack.pop_all())
         except OSError as error:
             raise RunError(
                 f"{paths.directory} cannot be used for a run: {error}; mend it or choose another "
                 "--out"
             ) from error
 
-    async def append_trajectory(self, row: Trajectory) -> None:
-        """Append a finished sample; return once it is durable.
+    async def append(self, row: KeyedRow[KeyT]) -> None:
+        """Append a finished row; return once it is durable.
 
         A caller that is cancelled, or killed, may leave a row that is durable and an entry in the
         journal: on resume, forget what the journal has of keys that are done.
@@ -156,13 +219,13 @@ class Run:
             ValueError: The key is done already.
         """
         if row.key in self.done:
-            raise ValueError(f"{row.key} has a trajectory already")
-        await self._trajectories.append(jsonl.dump_line(row.model_dump()))
+            raise ValueError(f"{row.key} has a row already")
+        await self._rows.append(jsonl.dump_line(row.model_dump()))
         self.done.add(row.key)
         self.failed.pop(row.key, None)
 
-    async def append_failure(self, row: Failure) -> None:
-        """Append a sample that could not be finished; return once it is durable.
+    async def append_failure(self, row: FailedRow[KeyT]) -> None:
+        """Append what could not be finished; return once it is durable.
 
         Raises:
             StorageError: It could not be written.
@@ -203,7 +266,27 @@ class Run:
                 raise
 
 
-def _check_ours(paths: RunPaths) -> None:
+class Run(RowDirectory[Key]):
+    """A run: trajectories and failures by problem id and sample index."""
+
+    paths: RunPaths
+
+    @staticmethod
+    def place(directory: str | Path) -> RunPaths:
+        """The files of a run."""
+        return RunPaths(directory)
+
+    @staticmethod
+    def key_of(path: Path, line: jsonl.Line) -> Key:
+        """The key of the row on ``line``."""
+        return jsonl.row_key(path, line)
+
+    async def append_trajectory(self, row: Trajectory) -> None:
+        """Append a finished sample, as :meth:`append` does."""
+        await self.append(row)
+
+
+def _check_ours(paths: RowPaths) -> None:
     directory = paths.directory
     if not directory.exists() or paths.config.exists():
         return
@@ -227,58 +310,13 @@ def _set_aside(directory: Path) -> None:
     sync_directory(directory.parent)
 
 
-def _enter(paths: RunPaths, made_with: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """The content of config.json: written for a new run, compared and kept for an old one."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    made_with = {"tessy": importlib.metadata.version("tessy"), **made_with}
-    document = read_config(paths.directory) if paths.config.exists() else None
-    # A run that never got to work, because of a misspelt option say, binds nobody.
-    if document is not None and (paths.begun() or document["data_config"] == data):
-        _check_same(paths.directory, document["data_config"], data)
-        last = [document, *document["resumed"]][-1]
-        if all(last.get(name) == value for name, value in made_with.items()):
-            return document
-        document["resumed"].append({"at": now, **made_with})
-    else:
-        canonical = json.dumps(data, sort_keys=True).encode()
-        document = {
-            "schema": SCHEMA_VERSION,
-            "created": now,
-            **made_with,
-            "data_digest": hashlib.sha256(canonical).hexdigest(),
-            "data_config": data,
-            "resumed": [],  # how it went on, where that differs from how it was started
-        }
-    write_atomically(paths.config, jsonl.dumps(document, indent=2) + b"\n")
-    return document
-
-
-def _check_same(directory: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    missing = object()
-    differing = [
-        name for name in sorted({*then, *now}) if then.get(name, missing) != now.get(name, missing)
-    ]
-    if differing:
-        shown = "\n".join(
-            f"  {name}: {_shown(then, name)}, now {_shown(now, name)}" for name in differing
-        )
-        raise RunError(
-            f"{directory} was made with other options, and its rows would not fit together:\n"
-            f"{shown}\n"
-            "give them as they were, choose another --out, or pass --fresh to set the run aside "
-            f"as {directory}.old-1 and start over"
-        )
-
-
-def _shown(values: dict[str, Any], name: str) -> str:
-    return json.dumps(values[name], ensure_ascii=False) if name in values else "(not set)"
-
-
-def _failed(files: list[Path], done: set[Key]) -> dict[Key, FailureSummary]:
+def _failed(
+    files: list[Path], done: set[KeyT], key_of: jsonl.KeyOf[KeyT]
+) -> dict[KeyT, FailureSummary]:
     failed = {}
     for path in files:
         for line in jsonl.read_lines(path):
-            key = jsonl.row_key(path, line)
+            key = key_of(path, line)
             if key not in done:
                 row = jsonl.row(path, line)
                 attempts = row.get("attempts")
@@ -288,29 +326,6 @@ def _failed(files: list[Path], done: set[Key]) -> dict[Key, FailureSummary]:
                     attempts=attempts if isinstance(attempts, int) else 1,
                 )
     return failed
-
-
-_Place = tuple[Path, int]  # a file and where in it a row starts
-_RowT = TypeVar("_RowT", Trajectory, Failure)
-
-
-def _last_rows(files: list[Path]) -> dict[Key, _Place]:
-    """Where the last row of each key is."""
-    return {
-        jsonl.row_key(path, line): (path, line.offset)
-        for path in files
-        for line in jsonl.read_lines(path)
-    }
-
-
-def _rows(kind: type[_RowT], files: list[Path], places: Mapping[Key, _Place]) -> Iterator[_RowT]:
-    for path in files:
-        for line in jsonl.read_lines(path):
-            if places.get(jsonl.row_key(path, line)) == (path, line.offset):
-                try:
-                    yield kind.model_validate(jsonl.row(path, line))
-                except ValidationError as error:
-                    raise jsonl.corrupt(path, line, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,20 +349,7 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     Raises:
         RunError: There is no run, or this version cannot read it.
     """
-    path = RunPaths(directory).config
-    try:
-        document = jsonl.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{directory} is no run: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}; put back a copy of it") from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
-        found = document.get("schema") if isinstance(document, dict) else None
-        raise RunError(
-            f"{path}: schema version {found!r}, but this tessy reads {SCHEMA_VERSION}; use the "
-            "version of tessy that made the run"
-        )
-    return {"data_config": {}, "resumed": [], **document}
+    return run_config.read(RunPaths(directory).config, "trajectories")
 
 
 def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
@@ -360,8 +362,9 @@ def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
         InputError: A line cannot be read; names file and line.
     """
     read_config(directory)
-    files = RunPaths(directory).trajectory_files()
-    yield from _rows(Trajectory, files, _last_rows(files))
+    files = RunPaths(directory).row_files()
+    places = jsonl.last_rows(files, jsonl.row_key)
+    yield from jsonl.rows_at(Trajectory, files, places, jsonl.row_key)
 
 
 def iter_failures(directory: str | Path) -> Iterator[Failure]:
@@ -374,10 +377,10 @@ def iter_failures(directory: str | Path) -> Iterator[Failure]:
     read_config(directory)
     paths = RunPaths(directory)
     # Failures first: a key that succeeds between the two readings shows as a success.
-    failed = _last_rows(paths.failure_files())
-    done = _last_rows(paths.trajectory_files())
+    failed = jsonl.last_rows(paths.failure_files(), jsonl.row_key)
+    done = jsonl.last_rows(paths.row_files(), jsonl.row_key)
     places = {key: place for key, place in failed.items() if key not in done}
-    yield from _rows(Failure, paths.failure_files(), places)
+    yield from jsonl.rows_at(Failure, paths.failure_files(), places, jsonl.row_key)
 
 
 def read_run(directory: str | Path) -> RunData:

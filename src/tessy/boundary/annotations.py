@@ -1,0 +1,77 @@
+"""A directory of annotations: what `tessy annotate` writes and what trains and tests predictors.
+
+NAME/
+  config.json          how it was made
+  annotations.jsonl    segments with their style, one :class:`~tessy.records.Annotation` a line
+  failures.jsonl       a log of segments that could not be annotated
+  summary.json, run.lock, run.log
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tessy import jsonl, run_config
+from tessy.errors import RunError
+from tessy.records import Annotation, FailedAnnotation, SegmentKey
+from tessy.runs import RowDirectory, RowPaths
+
+
+class AnnotationPaths(RowPaths):
+    """Where the files of a directory of annotations lie."""
+
+    kind = "annotations"
+
+
+class AnnotationDirectory(RowDirectory[SegmentKey]):
+    """Annotations held by this process: durable rows, resume, one owner."""
+
+    @staticmethod
+    def place(directory: str | Path) -> AnnotationPaths:
+        """The files of such a directory."""
+        return AnnotationPaths(directory)
+
+    @staticmethod
+    def key_of(path: Path, line: jsonl.Line) -> SegmentKey:
+        """The key of the row on ``line``."""
+        return jsonl.segment_key(path, line)
+
+
+def read_annotations(directory: str | Path) -> list[Annotation]:
+    """Every annotated segment, sorted by question id, sample and segment.
+
+    Raises:
+        RunError: There are no annotations in ``directory``: it is missing, it is a run of
+            responses, it is of another schema version, or nothing was accepted.
+        InputError: A row cannot be read; names file, line and field.
+    """
+    paths = AnnotationPaths(directory)
+    run_config.read(paths.config, paths.kind)
+    files = paths.row_files()
+    rows = list(
+        jsonl.rows_at(
+            Annotation, files, jsonl.last_rows(files, jsonl.segment_key), jsonl.segment_key
+        )
+    )
+    if not rows:
+        raise RunError(
+            f"{directory} holds no annotated segment; let `tessy annotate` finish some first "
+            f"({paths.failures.name} there says why segments failed)"
+        )
+    return sorted(rows, key=lambda row: row.key)
+
+
+def iter_failed_annotations(directory: str | Path) -> Iterator[FailedAnnotation]:
+    """The last failure of each segment that has no annotation.
+
+    Raises:
+        RunError: There are no annotations in ``directory``.
+        InputError: A row cannot be read; names file, line and field.
+    """
+    paths = AnnotationPaths(directory)
+    run_config.read(paths.config, paths.kind)
+    failed = jsonl.last_rows(paths.failure_files(), jsonl.segment_key)
+    done = jsonl.last_rows(paths.row_files(), jsonl.segment_key)
+    places = {key: place for key, place in failed.items() if key not in done}
+    yield from jsonl.rows_at(FailedAnnotation, paths.failure_files(), places, jsonl.segment_key)
