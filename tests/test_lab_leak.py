@@ -1,0 +1,107 @@
+"""The leak: which words the wrong model wrote, and how sure one can be of the share."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tessy.lab.leak import BY_RULE, Words, count, leak, pool, sentence
+from tessy.lab.styles import STUDENT, TEACHER
+from tessy.lab.tasks import TASKS, make_question, write_trace
+from tessy.records import Author, Span, Trajectory
+from tests.rows import row
+
+TEXT = "Okay, let's see. 5 - 3 = 2. So 2 + 2 = 4."
+STYLE_WORDS, WORK_WORDS = 4, 10
+
+
+def written(*pieces: tuple[Author, str], name: str = "a") -> Trajectory:
+    spans, text = [], ""
+    for author, piece in pieces:
+        spans.append(Span(start=len(text), end=len(text) + len(piece), author=author))
+        text += piece
+    return row(name, thinking=text).model_copy(update={"spans": tuple(spans)})
+
+
+def test_nothing_leaks_where_each_model_keeps_to_its_class():
+    sample = written(
+        ("student", "Okay, let's see."),
+        ("teacher", " 5 - 3 = 2."),
+        ("student", " So"),
+        ("teacher", " 2 + 2 = 4."),
+    )
+    assert count(sample) == (Words(STYLE_WORDS, 0), Words(WORK_WORDS, 0))
+
+
+@pytest.mark.parametrize(
+    ("author", "style", "work"), [("teacher", STYLE_WORDS, 0), ("student", 0, WORK_WORDS)]
+)
+def test_one_author_of_everything_leaks_the_other_class_whole(author, style, work):
+    found = count(written((author, TEXT)))
+    assert found == (Words(STYLE_WORDS, style), Words(WORK_WORDS, work))
+
+
+def test_a_word_belongs_to_who_wrote_its_first_character():
+    sample = written(("student", "Okay, 5 - 3"), ("teacher", "3 = 2."), ("student", " So"))
+    style, work = count(sample)
+    assert work == Words(5, 3)  # "33" began as the student's
+    assert style == Words(2, 0)
+
+
+@given(st.sampled_from(TASKS), st.integers(0, 10**6))
+def test_each_segment_of_a_trace_by_its_own_author_leaks_nothing(task, seed):
+    rng = Random(seed)
+    trace = write_trace(make_question(task, rng), (STUDENT, TEACHER), rng)
+    right = written(*[(_own(segment.kind), segment.text) for segment in trace.segments])
+    wrong = written(*[(_foreign(segment.kind), segment.text) for segment in trace.segments])
+    assert [words.wrong for words in count(right)] == [0, 0]
+    assert [words.wrong for words in count(wrong)] == [words.total for words in count(right)]
+    assert sum(words.total for words in count(right)) == len(trace.thinking.split())
+
+
+def _own(kind: str) -> Author:
+    return "student" if kind == "style" else "teacher"
+
+
+def _foreign(kind: str) -> Author:
+    return "teacher" if kind == "style" else "student"
+
+
+def test_the_interval_of_no_leak_is_not_empty():
+    share = pool([Words(20, 0)] * 40)
+    assert (share.words, share.wrong, share.share, share.low) == (800, 0, 0.0, 0.0)
+    assert share.high == pytest.approx(1.96**2 / (800 + 1.96**2), abs=1e-4)
+
+
+def test_words_that_leak_together_widen_the_interval():
+    apart = pool([Words(20, 1)] * 40)
+    together = pool([Words(20, 0)] * 38 + [Words(20, 20)] * 2)
+    assert apart.share == together.share == 0.05
+    for part in (apart, together):
+        assert part.low is not None
+        assert part.high is not None
+        assert 0 < part.low < 0.05 < part.high < 1
+    assert together.high - together.low > 3 * (apart.high - apart.low)  # type: ignore[operator]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=20))
+def test_shares_lie_in_their_intervals(samples):
+    share = pool([Words(max(a, b), min(a, b)) for a, b in samples])
+    if share.words == 0:
+        assert (share.share, share.low, share.high) == (None, None, None)
+    else:
+        assert share.share is not None
+        assert share.low is not None
+        assert share.high is not None
+        assert 0 <= share.low <= share.share <= share.high <= 1
+
+
+def test_says_counts_shares_and_by_what_rule():
+    found = leak([written(("student", TEXT), name="a"), written(("teacher", TEXT), name="b")])
+    said = sentence(found)
+    assert "2 samples" in said
+    assert "the teacher wrote 4 of 8 style words (50.0 %" in said
+    assert "the student 10 of 20 capability words (50.0 %" in said
+    assert BY_RULE in said
+    assert "0 of 0 style words," in sentence(leak([]))
