@@ -16,17 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Judgement, View
+from tessy.boundary.cuts import Cut as Cut
+from tessy.boundary.cuts import decider, in_class, keeps, own_score
 from tessy.edges import Base, base_before, edges
 from tessy.engines.base import Chunk
 from tessy.errors import SampleFailed, TessyError
 from tessy.records import Author, other
-from tessy.synthesis.moves import Ask, Done, Peek, Rejection, in_class, own_score
+from tessy.synthesis.moves import Ask, Done, Peek, Rejection
 from tessy.synthesis.thinking import Party, Piece, Thinking, keep_aligned, visible_chars
 from tessy.text import find_loop
 from tessy.tokens import Draft
 
-Cut = Literal["discard", "extend"]
 MAX_REDRAWS = 2
 MAX_BLANK_CHARS = 400  # a draft of nothing but white space longer than this is a loop
 _LOOP_CHECK_CHARS = 100
@@ -207,9 +208,9 @@ class Cooperation:
         for start, end, score in zip(view.edges, view.edges[1:], judgement.units, strict=False):
             # White space after the other's word has no class of its own: it is the receiver's.
             blank = start < self._turn_start and view.text[self._turn_start : end].isspace()
-            wrong = not in_class(self.author, self._decider(score)) and not blank
+            wrong = not keeps(self.author, score, self._cut) and not blank
             if wrong and not self._excused(start):
-                score_here = own_score(self.author, self._decider(score))
+                score_here = own_score(self.author, decider(self.author, score, self._cut))
                 self._boundary = (max(start, self._turn_start), Rejection(score_here, drafted=True))
                 return
             self._judged = end
@@ -227,12 +228,6 @@ class Cooperation:
         self.forced[self.author] += self._forcing
         self._forcing = False
         return True
-
-    def _decider(self, score: UnitScore) -> float:
-        """P(style) of the token that decides about the unit."""
-        if self._cut == "extend":
-            return score.first
-        return score.lowest if self.author == "student" else score.highest
 
     # ------------------------------------------------------------------ a draft ends
 

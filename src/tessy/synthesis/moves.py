@@ -1,10 +1,10 @@
-"""What the cooperation asks of its driver, and whose a word is (pure)."""
+"""What the cooperation asks of its driver (pure)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessy.boundary.base import STYLE_THRESHOLD, View
+from tessy.boundary.base import View
 from tessy.records import Author
 from tessy.tokens import TokenIds
 
@@ -41,13 +41,3 @@ class Rejection:
 
     score: float
     drafted: bool
-
-
-def in_class(author: Author, p_style: float) -> bool:
-    """Whether a token with this P(style) is the author's to write."""
-    return (p_style >= STYLE_THRESHOLD) == (author == "student")
-
-
-def own_score(author: Author, p_style: float) -> float:
-    """Probability of the author's own class."""
-    return p_style if author == "student" else 1.0 - p_style
