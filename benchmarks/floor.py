@@ -1,0 +1,156 @@
+"""The two simulated servers side by side, driven by an event loop's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.latency import (
+    LATENCIES,
+    Leaving,
+    OnToken,
+    SimulatedModel,
+    Stream,
+    Totals,
+    Writer,
+)
+from benchmarks.words import END_THINKING, END_TURN, words
+from tessy.codec import HfCodec
+from tessy.records import Author
+
+_KEY_TOKENS = 40  # a question is longer and differs from others there
+_KEY_CHARS = 200
+_BREAK_TOKENS = 2  # line breaks after the end of the thinking
+
+
+@dataclass(frozen=True, slots=True)
+class FloorOptions:
+    """What two simulated servers are like.
+
+    Attributes:
+        slots: Requests each serves at a time.
+        slow_down: Factor on all their times.
+        seed: Of jitter and stragglers.
+        thinking_tokens: Mean length of thinking; 0: it never ends.
+        answer_tokens: Mean length of answers.
+        tick_seconds: Tokens due within so much time are written together.
+    """
+
+    slots: int
+    slow_down: float = 1.0
+    seed: int = 0
+    thinking_tokens: int = 13_000
+    answer_tokens: int = 1_000
+    tick_seconds: float = 0.0
+
+
+class Floor:
+    """Both servers, their text and their clockwork."""
+
+    def __init__(self, codec: HfCodec, options: FloorOptions) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            codec: Of the tokenizer of :mod:`benchmarks.words`.
+            options: What the servers are like.
+        """
+        leaving = Leaving()
+        self.codec = codec
+        self._models: dict[Author, SimulatedModel] = {
+            author: SimulatedModel(
+                latency,
+                slots=options.slots,
+                slow_down=options.slow_down,
+                seed=options.seed + index,
+                leaving=leaving,
+            )
+            for index, (author, latency) in enumerate(LATENCIES.items())
+        }
+        self._models["teacher"].beside(self._models["student"])
+        self._end_thinking, self._end_turn = codec.control[END_THINKING], codec.control[END_TURN]
+        self._writer = Writer(
+            [codec.encode(" " + word)[0] for word in words()],
+            end_thinking=self._end_thinking,
+            end_turn=self._end_turn,
+            thinking_tokens=options.thinking_tokens,
+            answer_tokens=options.answer_tokens,
+        )
+        self._tail_tokens = 4 * options.answer_tokens + 16
+        self._tick = options.tick_seconds
+        self._timers: dict[Author, asyncio.TimerHandle] = {}
+
+    def start(
+        self,
+        author: Author,
+        key: str,
+        prompt: Sequence[int] | str,
+        *,
+        limit: int,
+        ignore_eos: bool,
+        on_token: OnToken,
+    ) -> Callable[[], None]:
+        """Begin a request; the returned call aborts it."""
+        loop = asyncio.get_running_loop()
+        model = self._models[author]
+        name, length, answered = self._read(prompt)
+        ends = frozenset() if ignore_eos else frozenset({self._end_thinking, self._end_turn})
+        stream = Stream(
+            key=key,
+            next_id=self._writer.continuation(name, length, answered),
+            limit=limit,
+            ends=ends,
+            on_token=on_token,
+        )
+        text_tokens = length if isinstance(prompt, str) else 0
+        model.submit(loop.time(), stream, text_tokens=text_tokens)
+        self._wind(author)
+
+        def abort() -> None:
+            if stream.live:
+                model.cancel(loop.time(), stream)
+                self._wind(author)
+
+        return abort
+
+    def totals(self) -> dict[Author, Totals]:
+        """What each server has done so far."""
+        now = asyncio.get_running_loop().time()
+        return {author: model.snapshot(now) for author, model in self._models.items()}
+
+    def spell(self, token_id: int) -> str:
+        """The text of a token."""
+        return self.codec.token_bytes(token_id).decode()
+
+    def _read(self, prompt: Sequence[int] | str) -> tuple[int, int, int | None]:
+        """Key of the question, length in tokens, and tokens of the answer if it has begun."""
+        if isinstance(prompt, str):
+            key = zlib.crc32(prompt[:_KEY_CHARS].encode())
+            begun, _, answer = prompt[-5 * self._tail_tokens :].rpartition(END_THINKING)
+            return key, prompt.count(" "), len(answer.split()) if begun else None
+        key = zlib.crc32(repr(prompt[:_KEY_TOKENS]).encode())
+        tail = prompt[-self._tail_tokens :]
+        if self._end_thinking not in tail:
+            return key, len(prompt), None
+        after = len(tail) - tail.index(self._end_thinking) - 1
+        return key, len(prompt), max(0, after - _BREAK_TOKENS)
+
+    def _wind(self, author: Author) -> None:
+        """Wake up when the next token is due."""
+        due = self._models[author].due()
+        timer = self._timers.get(author)
+        if timer is not None:
+            if due is not None and not timer.cancelled() and timer.when() <= due:
+                return
+            timer.cancel()
+            del self._timers[author]
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            at = max(due, loop.time() + self._tick)
+            self._timers[author] = loop.call_at(at, self._strike, author)
+
+    def _strike(self, author: Author) -> None:
+        self._timers.pop(author, None)
+        self._models[author].advance(asyncio.get_running_loop().time())
+        self._wind(author)

@@ -1,0 +1,304 @@
+"""When simulated model servers write which token: a scheduler that owns no tasks and no clock.
+
+Times are seconds on the caller's clock. One heap of due tokens serves all streams of a server, so
+that thousands of them cost microseconds a token.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from tessy.records import Author
+
+FACTOR_TOKENS = 64  # a request's latency factor is drawn anew after so many tokens
+
+OnToken = Callable[[int, str | None], None]  # token id, finish reason
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long a server takes, before it is slowed down.
+
+    Attributes:
+        first_seconds: From a request's start to the end of its prefill.
+        token_seconds: Each token after that, the first one included.
+        jitter: Largest deviation of a request's factor from 1.
+        straggler_share: Share of requests (of ``FACTOR_TOKENS`` tokens, longer ones in parts)
+            that take ``straggler_factor`` times as long.
+        straggler_factor: See there.
+        tokenize_seconds: Per token of a prompt that comes as text; one prompt at a time.
+    """
+
+    first_seconds: float
+    token_seconds: float
+    jitter: float = 0.1
+    straggler_share: float = 0.01
+    straggler_factor: float = 3.0
+    tokenize_seconds: float = 1.5e-6
+
+
+LATENCIES: dict[Author, Latency] = {
+    "teacher": Latency(first_seconds=0.015, token_seconds=0.008),
+    "student": Latency(first_seconds=0.010, token_seconds=0.005),
+}
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a server has done so far; differences of two of these describe a window.
+
+    Attributes:
+        requests: Requests begun.
+        generated: Tokens written, whether anybody read them or not.
+        busy_seconds: Slot time in use, over all slots.
+        idle_seconds: Slot time empty while a sample waited for this server: from the end of the
+            sample's last request, on either server, to the arrival of its next one here.
+        aborted: Requests their clients left.
+    """
+
+    requests: int = 0
+    generated: int = 0
+    busy_seconds: float = 0.0
+    idle_seconds: float = 0.0
+    aborted: int = 0
+
+    def since(self, earlier: Totals) -> Totals:
+        """What was done after ``earlier``."""
+        before = asdict(earlier)
+        return Totals(**{name: value - before[name] for name, value in asdict(self).items()})
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """One request on a server.
+
+    Attributes:
+        key: Whose it is; idle time is found by it.
+        next_id: Gives the id after so many written ones.
+        limit: Most tokens.
+        ends: Ids that end it.
+        on_token: Told of each token as it is written.
+    """
+
+    key: str
+    next_id: Callable[[int], int]
+    limit: int
+    ends: frozenset[int]
+    on_token: OnToken
+    written: int = 0
+    due: float = 0.0
+    factor: float = 1.0
+    live: bool = True
+    started: bool = False
+
+
+@dataclass(slots=True)
+class Leaving:
+    """When samples were last served: shared by the servers they go back and forth between."""
+
+    free_seconds: dict[str, dict[int, float]] = field(default_factory=dict)
+
+
+class SimulatedModel:
+    """One server: slots, a tokenizer that does one text at a time, and streams."""
+
+    def __init__(
+        self, latency: Latency, *, slots: int, slow_down: float, seed: int, leaving: Leaving
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            latency: How long things take.
+            slots: Requests served at a time; the others wait in line.
+            slow_down: Factor on all times.
+            seed: Of jitter and stragglers.
+            leaving: Shared with the other servers of the same samples.
+        """
+        self._latency, self._slow = latency, slow_down
+        self._free, self._rng = slots, random.Random(seed)
+        self._slots = slots
+        self._leaving = leaving
+        self._peers: list[SimulatedModel] = [self]
+        self._heap: list[tuple[float, int, Stream]] = []
+        self._order = itertools.count()
+        self._line: deque[tuple[Stream, float]] = deque()
+        self._tokenizer_free_at = 0.0
+        self._now = 0.0
+        self._free_seconds = 0.0  # time in which at least one slot was empty
+        self.totals = Totals()
+
+    def beside(self, other: SimulatedModel) -> None:
+        """Samples go back and forth between this server and ``other``."""
+        self._peers = other._peers = [self, other]
+
+    def free_seconds(self, now: float) -> float:
+        """Time up to ``now`` in which a slot was empty."""
+        self._account(now)
+        return self._free_seconds
+
+    def submit(self, now: float, stream: Stream, *, text_tokens: int = 0) -> None:
+        """Take a request.
+
+        Args:
+            now: The time.
+            stream: The request.
+            text_tokens: Length of a prompt that came as text; 0 for ids.
+        """
+        self._account(now)
+        left = self._leaving.free_seconds.pop(stream.key, None)
+        if left is not None:
+            self.totals.idle_seconds += self._free_seconds - left[id(self)]
+        self.totals.requests += 1
+        ready = now
+        if text_tokens:
+            begin = max(now, self._tokenizer_free_at)
+            ready = begin + text_tokens * self._latency.tokenize_seconds * self._slow
+            self._tokenizer_free_at = ready
+        if self._free:
+            self._start(stream, ready)
+        else:
+            self._line.append((stream, ready))
+
+    def cancel(self, now: float, stream: Stream) -> None:
+        """The client left; nothing to do if the stream has ended."""
+        if stream.live:
+            self.totals.aborted += 1
+            self._end(now, stream)
+
+    def due(self) -> float | None:
+        """When the next token is due."""
+        while self._heap and not self._heap[0][2].live:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def advance(self, now: float) -> None:
+        """Write every token that is due by ``now``."""
+        while (due := self.due()) is not None and due <= now:
+            stream = heapq.heappop(self._heap)[2]
+            self._write(stream, due)
+
+    def snapshot(self, now: float) -> Totals:
+        """The totals at ``now``."""
+        self._account(now)
+        return Totals(**asdict(self.totals))
+
+    # ------------------------------------------------------------------ inside
+
+    def _start(self, stream: Stream, ready: float) -> None:
+        self._free -= 1
+        stream.started = True
+        stream.factor = self._draw()
+        seconds = self._latency.first_seconds + self._latency.token_seconds
+        self._push(stream, ready + seconds * stream.factor * self._slow)
+
+    def _push(self, stream: Stream, due: float) -> None:
+        stream.due = due
+        heapq.heappush(self._heap, (due, next(self._order), stream))
+
+    def _write(self, stream: Stream, due: float) -> None:
+        token = stream.next_id(stream.written)
+        stream.written += 1
+        self.totals.generated += 1
+        ended = token in stream.ends
+        finish = "stop" if ended else "length" if stream.written >= stream.limit else None
+        if finish is None:
+            if stream.written % FACTOR_TOKENS == 0:
+                stream.factor = self._draw()
+            self._push(stream, due + self._latency.token_seconds * stream.factor * self._slow)
+        else:
+            self._end(due, stream)
+        stream.on_token(token, finish)
+
+    def _end(self, now: float, stream: Stream) -> None:
+        self._account(now)
+        stream.live = False
+        if not stream.started:
+            self._line = deque(item for item in self._line if item[0] is not stream)
+            return
+        self._free += 1
+        self._leaving.free_seconds[stream.key] = {
+            id(peer): peer.free_seconds(now) for peer in self._peers
+        }
+        if self._line:
+            waiting, ready = self._line.popleft()
+            self._start(waiting, max(now, ready))
+
+    def _account(self, now: float) -> None:
+        passed = now - self._now
+        if passed > 0:
+            self._now = now
+            self.totals.busy_seconds += passed * (self._slots - self._free)
+            self._free_seconds += passed * (self._free > 0)
+
+    def _draw(self) -> float:
+        factor = self._rng.uniform(1 - self._latency.jitter, 1 + self._latency.jitter)
+        if self._rng.random() < self._latency.straggler_share:
+            factor *= self._latency.straggler_factor
+        return factor
+
+
+class Writer:
+    """What a simulated model writes: a function of the question and the place in the text.
+
+    Attributes:
+        thinking_tokens: Mean length of the thinking, which is geometric; 0: it never ends.
+        answer_tokens: Mean length of answers, which are lognormal.
+    """
+
+    def __init__(
+        self,
+        word_ids: Sequence[int],
+        *,
+        end_thinking: int,
+        end_turn: int,
+        thinking_tokens: int,
+        answer_tokens: int,
+    ) -> None:
+        """Write with these ids."""
+        self._words = list(word_ids)
+        self._end_thinking, self._end_turn = end_thinking, end_turn
+        self.thinking_tokens, self.answer_tokens = thinking_tokens, answer_tokens
+
+    def continuation(
+        self, key: int, length: int, answered: int | None
+    ) -> Callable[[int], int]:
+        """What follows a prompt.
+
+        Args:
+            key: Of the question.
+            length: Tokens of the prompt.
+            answered: Tokens of the answer in it; None in the thinking.
+        """
+        words, count = self._words, len(self._words)
+        if answered is not None:
+            left = self.answer_length(key) - answered
+            return lambda i: self._end_turn if i >= left else words[mix(key, length + i) % count]
+        mean = self.thinking_tokens
+
+        def think(i: int) -> int:
+            drawn = mix(key, length + i)
+            if mean and (drawn >> 20) % mean == 0:
+                return self._end_thinking
+            return words[drawn % count]
+
+        return think
+
+    def answer_length(self, key: int) -> int:
+        """Tokens of the answer to a question: lognormal, at most four times the mean."""
+        sigma = 0.6
+        drawn = random.Random(key).lognormvariate(-sigma * sigma / 2, sigma)
+        return max(1, round(self.answer_tokens * min(4.0, drawn)))
+
+
+def mix(key: int, place: int) -> int:
+    """A well-mixed 64-bit number (splitmix64)."""
+    mask = 0xFFFFFFFFFFFFFFFF
+    x = (key + place * 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)

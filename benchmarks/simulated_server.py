@@ -1,0 +1,241 @@
+"""Two model servers that only take their time: ``python -m benchmarks.simulated_server``.
+
+They speak what tessy and the clients beside it need of vLLM's HTTP interface: ``/v1/models``,
+``/metrics``, ``/v1/completions`` (text or ids, streamed or not, ``return_token_ids``) and
+``/inference/v1/generate``. A client that closes its connection aborts its request. ``/totals`` is
+the benchmarks' own. The first line printed is a JSON object with both URLs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import resource
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from benchmarks.floor import Floor, FloorOptions
+from benchmarks.latency import Totals
+from benchmarks.words import make_model_folder
+from tessy.codec import HfCodec
+from tessy.records import Author
+
+CONTEXT_TOKENS = 65_536
+CAPACITY_TOKENS = 10**9
+MODEL = "simulated"
+_TICK_SECONDS = 0.001
+
+
+class SimulatedServer:
+    """One of the two servers."""
+
+    def __init__(self, floor: Floor, author: Author) -> None:
+        """Serve ``author``'s side of ``floor``."""
+        self._floor, self._author = floor, author
+        self.app = web.Application(client_max_size=2**26)
+        self.app.router.add_get("/v1/models", self._models)
+        self.app.router.add_get("/health", self._models)
+        self.app.router.add_get("/metrics", self._metrics)
+        self.app.router.add_get("/totals", self._totals)
+        self.app.router.add_post("/v1/completions", self._generate)
+        self.app.router.add_post("/inference/v1/generate", self._generate)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        card = {"id": MODEL, "owned_by": "vllm", "max_model_len": CONTEXT_TOKENS}
+        return web.json_response({"object": "list", "data": [card]})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        labels = f'block_size="16",enable_prefix_caching="True",kv_cache_size_tokens="{CAPACITY_TOKENS}"'
+        return web.Response(text=f"vllm:cache_config_info{{{labels}}} 1.0\n")
+
+    async def _totals(self, request: web.Request) -> web.Response:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        totals = {author: asdict(total) for author, total in self._floor.totals().items()}
+        return web.json_response({**totals, "cpu_seconds": usage.ru_utime + usage.ru_stime})
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        key = request.headers.get("X-Session-ID", "")
+        reply = _Reply(self._floor, request.path, body)
+        ended = asyncio.get_running_loop().create_future()
+
+        def begin(on_token: Callable[[int, str | None], None]) -> Callable[[], None]:
+            return self._floor.start(
+                self._author,
+                key,
+                reply.prompt,
+                limit=reply.limit,
+                ignore_eos=reply.ignore_eos,
+                on_token=on_token,
+            )
+
+        if not body.get("stream"):
+            ids: list[int] = []
+
+            def collect(token: int, finish: str | None) -> None:
+                ids.append(token)
+                if finish is not None and not ended.done():
+                    ended.set_result(finish)
+
+            abort = begin(collect)
+            try:
+                return web.json_response(reply.event(ids, await ended))
+            finally:
+                abort()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(b": keep-alive\n\n")  # headers go out with the first write
+        transport = request.transport
+
+        def send(token: int, finish: str | None) -> None:
+            # Past the response's own writer, which would need a task to wake up for each token.
+            if transport is None or transport.is_closing():
+                return
+            data = b"data: " + json.dumps(reply.event([token], finish)).encode() + b"\n\n"
+            if finish is not None:
+                data += b"data: [DONE]\n\n"
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            if finish is not None and not ended.done():
+                ended.set_result(finish)
+
+        abort = begin(send)
+        try:
+            await ended
+        finally:
+            abort()
+        await response.write_eof()
+        return response
+
+
+class _Reply:
+    """What a request asks for, and the events that answer it."""
+
+    def __init__(self, floor: Floor, path: str, body: dict[str, Any]) -> None:
+        self._floor = floor
+        self._text = path == "/v1/completions"
+        values = body if self._text else body["sampling_params"]
+        self.prompt: list[int] | str = body["prompt" if self._text else "token_ids"]
+        self.limit: int = values.get("max_tokens", 16)
+        self.ignore_eos = bool(values.get("ignore_eos"))
+        self._ids = not self._text or bool(body.get("return_token_ids"))
+
+    def event(self, ids: list[int], finish: str | None) -> dict[str, Any]:
+        """One event, or the whole reply, as vLLM writes it."""
+        stop = ids[-1] if finish == "stop" else None
+        choice: dict[str, Any] = {
+            "index": 0,
+            "logprobs": None,
+            "finish_reason": finish,
+            "stop_reason": stop,
+        }
+        if self._ids:
+            choice["token_ids"] = ids
+        if not self._text:
+            return {"request_id": "generate-tokens-0123456789abcdef", "choices": [choice]}
+        shown = ids[:-1] if stop is not None else ids
+        choice["text"] = "".join(map(self._floor.spell, shown))
+        return {
+            "id": "cmpl-0123456789abcdef",
+            "object": "text_completion",
+            "created": 0,
+            "model": MODEL,
+            "choices": [choice],
+            "usage": {"completion_tokens": len(ids)},
+        }
+
+
+async def serve(floor: Floor) -> None:
+    """Serve both until cancelled; prints where."""
+    runners = []
+    urls: dict[str, str] = {}
+    sides: tuple[Author, Author] = ("teacher", "student")
+    try:
+        for author in sides:
+            runner = web.AppRunner(
+                SimulatedServer(floor, author).app, handler_cancellation=True, access_log=None
+            )
+            await runner.setup()
+            runners.append(runner)
+            site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+            await site.start()
+            port = runner.addresses[0][1]
+            urls[author] = f"http://127.0.0.1:{port}"
+        print(json.dumps(urls), flush=True)
+        await asyncio.Event().wait()
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Servers in a process of their own.
+
+    Attributes:
+        urls: Where they listen.
+    """
+
+    urls: dict[Author, str]
+
+    def totals(self) -> tuple[dict[Author, Totals], float]:
+        """What each server has done so far, and the CPU seconds of their process."""
+        with urllib.request.urlopen(self.urls["teacher"] + "/totals", timeout=60) as response:
+            found = json.load(response)
+        sides: tuple[Author, Author] = ("teacher", "student")
+        return {author: Totals(**found[author]) for author in sides}, found["cpu_seconds"]
+
+
+@contextlib.contextmanager
+def running(folder: Path, options: FloorOptions) -> Generator[Running, None, None]:
+    """Start both servers in one process, which ends with the context.
+
+    Args:
+        folder: From :func:`benchmarks.words.make_model_folder`.
+        options: What they are like.
+    """
+    command = [sys.executable, "-m", "benchmarks.simulated_server", "--folder", str(folder)]
+    for name, value in asdict(options).items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield Running(json.loads(process.stdout.readline()))
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    from transformers import AutoTokenizer
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where the tokenizer is put")
+    parser.add_argument("--slots", type=int, default=1024, help="requests served at a time")
+    parser.add_argument("--slow-down", type=float, default=1.0, help="factor on all times")
+    parser.add_argument("--seed", type=int, default=0, help="of jitter and stragglers")
+    parser.add_argument("--thinking-tokens", type=int, default=13_000, help="mean length")
+    parser.add_argument("--answer-tokens", type=int, default=1_000, help="mean length")
+    parser.add_argument("--tick-seconds", type=float, default=_TICK_SECONDS, help="resolution")
+    options = vars(parser.parse_args())
+    folder = options.pop("folder")
+    if not (folder / "tokenizer.json").exists():
+        make_model_folder(folder)
+    codec = HfCodec(AutoTokenizer.from_pretrained(folder))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(Floor(codec, FloorOptions(**options))))
+
+
+if __name__ == "__main__":
+    main()
