@@ -3,7 +3,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -169,7 +169,7 @@ async def test_without_units_only_what_follows_is_said(predictor):
 async def test_windows_move_as_the_text_grows_and_shrinks(checkpoint, lengths, judged, seed):
     model = qwen3()
     loaded = TokenClassifierPredictor.load(checkpoint, device="cpu")
-    loaded._rule = RULE
+    loaded._reader._rule = RULE
     try:
         for length in lengths:
             view = view_of(long_text(length, seed), judged)
@@ -188,22 +188,15 @@ async def test_samples_judged_together_get_what_each_gets_alone(predictor):
         assert same(got, reference(model, view, WindowRule()))
 
 
-async def test_waiting_views_share_a_pass(predictor, monkeypatch):
-    sizes: list[int] = []
-    score = predictor._scorer.score
-
-    def counting(windows: Sequence[Sequence[int]]) -> Any:
-        sizes.append(len(windows))
-        return score(windows)
-
-    monkeypatch.setattr(predictor._scorer, "score", counting)
+async def test_waiting_views_share_a_pass(predictor):
     with predictor._condition:  # the worker cannot take anything until all have asked
         tasks = [
             asyncio.create_task(predictor.judge(view_of(CORPUS[0], key=str(i)))) for i in range(70)
         ]
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
-    assert sizes == [64, 6]
+    stats = predictor.stats
+    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (70, 2, 70, 64)
 
 
 async def test_a_cancelled_judgement_holds_up_nobody(predictor):
@@ -216,14 +209,16 @@ async def test_a_cancelled_judgement_holds_up_nobody(predictor):
 
 
 async def test_a_failing_classifier_fails_those_who_ask(predictor, monkeypatch):
-    score = predictor._scorer.score
-    monkeypatch.setattr(predictor._scorer, "score", _raise(ValueError("no such kernel")))
+    forward = predictor._reader._model.forward
+    monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))
     with pytest.raises(EngineRefused, match="no such kernel"):
         await predictor.judge(view_of(CORPUS[0]))
-    monkeypatch.setattr(predictor._scorer, "score", _raise(torch.OutOfMemoryError("out of memory")))
+    monkeypatch.setattr(
+        predictor._reader._model, "forward", _raise(torch.OutOfMemoryError("out of memory"))
+    )
     with pytest.raises(EngineUnavailable, match="ran out of memory"):
         await predictor.judge(view_of(CORPUS[0]))
-    monkeypatch.setattr(predictor._scorer, "score", score)
+    monkeypatch.setattr(predictor._reader._model, "forward", forward)
     assert (await predictor.judge(view_of(CORPUS[0]))).units
 
 
@@ -262,7 +257,7 @@ def test_any_causal_architecture_will_do(tmp_path):
     config = LlamaConfig(**SIZES, max_position_embeddings=64)
     save(tmp_path, build(LlamaForTokenClassification, config))
     loaded = TokenClassifierPredictor.load(str(tmp_path), device="cpu")
-    assert loaded._rule == WindowRule(64, 25)  # no more than the model can hold
+    assert loaded._reader._rule == WindowRule(64, 25)  # no more than the model can hold
     assert loaded.name == str(tmp_path)
 
 

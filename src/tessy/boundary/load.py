@@ -7,14 +7,18 @@ from pathlib import Path
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.rule import RulePredictor
+from tessy.config import PredictorWindow
 
 
-def load_predictor(spec: str, lexicon: Path | None = None) -> BoundaryPredictor:
+def load_predictor(
+    spec: str, lexicon: Path | None = None, window: PredictorWindow = "anchored"
+) -> BoundaryPredictor:
     """The boundary predictor that ``spec`` names.
 
     Args:
         spec: ``lexicon``, ``module:callable``, or a checkpoint (folder or hub id).
         lexicon: A file with further phrases for the lexicon.
+        window: What a checkpoint reads of a text.
 
     Raises:
         ConfigError: No such callable.
@@ -26,4 +30,4 @@ def load_predictor(spec: str, lexicon: Path | None = None) -> BoundaryPredictor:
         return RulePredictor.load(spec)
     from tessy.boundary.predictor import TokenClassifierPredictor  # needs torch
 
-    return TokenClassifierPredictor.load(spec)
+    return TokenClassifierPredictor.load(spec, window=window)

@@ -1,9 +1,8 @@
 """A trained token classifier as boundary predictor: causal, two labels, label 1 = style.
 
 Labels are those of the released checkpoints (METHOD): the output at a token is the class of the
-token after it, so the classifier says what comes next before it is written. The text is read
-through a :class:`~tessy.boundary.window.Reading`; the model runs in a worker thread that takes what
-waits, from all samples, as one batch.
+token after it, so the classifier says what comes next before it is written. A worker thread takes
+what waits, from all samples, as one batch (:mod:`tessy.boundary.reader`).
 """
 
 from __future__ import annotations
@@ -14,25 +13,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
-from tessy.boundary.base import Judgement, UnitScore, View
-from tessy.boundary.window import Reading, Window, WindowRule
+from tessy.boundary.base import Judgement, View
+from tessy.boundary.reader import Answer, Reader
+from tessy.boundary.scoring import PredictorStats, WindowModel
+from tessy.boundary.window import WindowRule
+from tessy.config import PredictorWindow
 from tessy.engines.local_jobs import model_failure
-from tessy.errors import EngineError, EngineUnavailable, ModelError
+from tessy.errors import EngineUnavailable, ModelError
 
 if TYPE_CHECKING:
     from tessy.codec import HfCodec
 
-Scores = Sequence[float]  # P(style) of what follows each token of a window
-
-
-class WindowScorer(Protocol):
-    """Runs the classifier. One that keeps keys and values between calls would fit here."""
-
-    def score(self, windows: Sequence[Sequence[int]]) -> list[Scores]:
-        """Score windows of token ids, each by itself."""
-        ...
+_CPU_SLACK = 64  # padding tokens that cost less than one more forward pass
+_GPU_SLACK = 512
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +37,6 @@ class _Question:
     view: View
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Judgement]
-    result: Judgement | EngineError | None = None
 
 
 class TokenClassifierPredictor:
@@ -53,31 +47,30 @@ class TokenClassifierPredictor:
 
     def __init__(
         self,
-        scorer: WindowScorer,
+        model: WindowModel[Any],
         codec: HfCodec,
         *,
         name: str,
         rule: WindowRule | None = None,
         max_batch: int = 64,
         max_wait_ms: float = 1.0,
+        slack: int = _CPU_SLACK,
     ) -> None:
         """Use a loaded classifier; :meth:`load` is the usual way.
 
         Args:
-            scorer: The classifier.
+            model: The classifier.
             codec: Of the classifier's tokenizer.
             name: What to call it.
             rule: How long windows are.
             max_batch: Views judged in one pass.
             max_wait_ms: How long a view may wait for company, when others came lately.
+            slack: Padding tokens worth computing to spare one more forward pass.
         """
         self.name = name
-        self._scorer = scorer
-        self._codec = codec
-        self._rule = rule or WindowRule()
+        self._reader = Reader(model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack)
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
-        self._readings: dict[str, Reading] = {}
         self._condition = threading.Condition()
         self._inbox: deque[_Question | str] = deque()  # questions, and keys to release
         self._closing = False
@@ -89,14 +82,20 @@ class TokenClassifierPredictor:
         cls,
         path: str | Path,
         *,
+        window: PredictorWindow = "anchored",
         device: str | None = None,
         max_batch: int = 64,
         max_wait_ms: float = 1.0,
     ) -> TokenClassifierPredictor:
         """Load a checkpoint: float32 on CPU, bfloat16 on a GPU.
 
+        Keys and values are kept in an eighth of the memory that is free then, at most 4 GiB; on a
+        GPU in a quarter of its free memory. Samples that do not fit in are read again.
+
         Args:
             path: A local folder or a hub id: a transformers token classifier and its tokenizer.
+            window: ``anchored``: each token is read once, in a window of up to 512 that grows;
+                ``sliding-200``: the last 200 are read each time, as the released code does.
             device: As torch names it; a GPU if there is one by default.
             max_batch: Views judged in one pass.
             max_wait_ms: How long a view may wait for company, when others came lately.
@@ -105,6 +104,7 @@ class TokenClassifierPredictor:
             ModelError: torch is not installed, or the checkpoint is not such a classifier.
         """
         try:
+            from tessy.boundary.cached import make_window_model
             from tessy.boundary.classifier import load_classifier
         except ImportError as error:
             raise ModelError(
@@ -113,14 +113,22 @@ class TokenClassifierPredictor:
                 "lexicon"
             ) from error
         classifier = load_classifier(path, device=device)
+        rule = classifier.rule.slide() if window == "sliding-200" else classifier.rule
+        on_cpu = classifier.scorer.model.device.type == "cpu"
         return cls(
-            classifier.scorer,
+            make_window_model(classifier.scorer, rule),
             classifier.codec,
             name=str(path),
-            rule=classifier.rule,
+            rule=rule,
             max_batch=max_batch,
             max_wait_ms=max_wait_ms,
+            slack=_CPU_SLACK if on_cpu else _GPU_SLACK,
         )
+
+    @property
+    def stats(self) -> PredictorStats:
+        """What has been done since loading; it goes on counting."""
+        return self._reader.stats
 
     async def judge(self, view: View) -> Judgement:
         """Score the units of ``view``; ``next_style`` is None for an empty text only.
@@ -154,101 +162,66 @@ class TokenClassifierPredictor:
     # -- in the worker thread
 
     def _run(self) -> None:
-        company = False  # the last batch had several views, so more may be about to come
+        company = False  # several views came together, so more may be about to come
         while True:
             with self._condition:
-                while not (self._inbox or self._closing):
+                while not (self._inbox or self._closing) and self._reader.idle:
                     self._condition.wait()
-                if company and not self._closing and len(self._inbox) < self._max_batch:
-                    self._condition.wait(self._max_wait)
-                batch = self._take()
-                closing = self._closing
-            company = len(batch) > 1
-            if closing:
-                closed = EngineUnavailable(f"the boundary predictor {self.name} was closed")
-                for question in batch:
-                    question.result = closed
-            else:
-                self._answer(batch)
-            _deliver(batch)
-            if closing and not self._inbox:
-                return
+                if company and self._reader.idle and not self._closing:
+                    self._condition.wait_for(self._enough, self._max_wait)
+                company = len(self._inbox) > 1
+                while self._inbox:
+                    item = self._inbox.popleft()
+                    if isinstance(item, str):
+                        self._reader.release(item)
+                    else:
+                        self._reader.ask(item, item.view)
+                if self._closing:
+                    break
+            self._turn()
+        closed = EngineUnavailable(f"the boundary predictor {self.name} was closed")
+        _deliver([Answer(question, closed) for question in self._reader.abandon()])
 
-    def _take(self) -> list[_Question]:
-        """The next batch; keys to release are dealt with in their turn."""
-        batch: list[_Question] = []
-        while self._inbox and len(batch) < self._max_batch:
-            item = self._inbox.popleft()
-            if isinstance(item, str):
-                self._readings.pop(item, None)
-            elif not item.answer.cancelled():
-                batch.append(item)
-        return batch
+    def _enough(self) -> bool:
+        return self._closing or len(self._inbox) >= self._max_batch
 
-    def _answer(self, batch: Sequence[_Question]) -> None:
-        """Fill in the results: one pass for all windows of all views."""
+    def _turn(self) -> None:
         try:
-            asked = [self._windows(question.view) for question in batch]
-            texts = [
-                reading.ids[window.start : window.end]
-                for reading, windows in asked
-                for window in windows
-            ]
-            scores = iter(self._scorer.score(texts) if texts else [])
-            for question, (reading, windows) in zip(batch, asked, strict=True):
-                scored = [(window, next(scores)) for window in windows]
-                question.result = _judge(question.view, reading, scored)
+            for answers in self._reader.turn(_is_cancelled):
+                _deliver([self._told(answer) for answer in answers])
         # Whatever goes wrong must reach those who wait: a dead thread would leave them hanging.
         except Exception as error:
-            failure = model_failure(error, f"the boundary predictor {self.name}")
-            for question in batch:
-                question.result = failure
+            left = self._reader.abandon()
+            _deliver([self._told(Answer(question, error)) for question in left])
 
-    def _windows(self, view: View) -> tuple[Reading, list[Window]]:
-        reading = self._readings.get(view.key)
-        if reading is None:
-            reading = self._readings[view.key] = Reading(self._codec, self._rule)
-        reading.read(view.text)
-        if not reading.ids:
-            return reading, []
-        start = view.edges[0] if len(view.edges) > 1 else len(view.text)
-        return reading, reading.windows(reading.tokens_of(start, len(view.text))[0])
+    def _told(self, answer: Answer) -> Answer:
+        if isinstance(answer.result, Judgement):
+            return answer
+        failure = model_failure(answer.result, f"the boundary predictor {self.name}")
+        return answer._replace(result=failure)
 
 
-def _judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]]) -> Judgement:
-    """Read the scores of ``view`` off the windows that hold it."""
-
-    def style(token: int) -> float | None:
-        for window, scores in scored:
-            if window.start < token < window.end:
-                return scores[token - 1 - window.start]
-        return None  # nothing comes before the first token of a text
-
-    found = []
-    for start, end in zip(view.edges, view.edges[1:], strict=False):
-        tokens = reading.tokens_of(max(start, view.own_from), end)
-        known = [p for p in map(style, range(*tokens)) if p is not None]
-        found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
-    return Judgement(tuple(found), scored[-1][1][-1] if scored else None)
+def _is_cancelled(question: _Question) -> bool:
+    return question.answer.cancelled()
 
 
-def _deliver(batch: Sequence[_Question]) -> None:
+def _deliver(answers: Sequence[Answer]) -> None:
     """Hand the results over, with one call into each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Question]] = {}
-    for question in batch:
-        by_loop.setdefault(question.loop, []).append(question)
-    for loop, questions in by_loop.items():
+    by_loop: dict[asyncio.AbstractEventLoop, list[Answer]] = {}
+    for answer in answers:
+        by_loop.setdefault(answer.question.loop, []).append(answer)
+    for loop, group in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_resolve, questions)
+            loop.call_soon_threadsafe(_resolve, group)
         except RuntimeError:  # the loop is closed: nobody waits any more
             continue
 
 
-def _resolve(questions: Sequence[_Question]) -> None:
-    for question in questions:
+def _resolve(answers: Sequence[Answer]) -> None:
+    for question, result in answers:
         if question.answer.done():
             continue
-        if isinstance(question.result, Judgement):
-            question.answer.set_result(question.result)
-        elif question.result is not None:
-            question.answer.set_exception(question.result)
+        if isinstance(result, Judgement):
+            question.answer.set_result(result)
+        else:
+            question.answer.set_exception(result)

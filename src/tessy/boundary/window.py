@@ -5,16 +5,21 @@ whatever follows. A window starts at a piece (its *anchor*) and grows; when the 
 overfill it, the anchor moves up until few tokens are left before that piece. Ids and anchors are a
 function of the text alone, not of the steps in which it came, so a resumed sample is judged as the
 first time.
+
+The released code reads the last 200 tokens instead, whatever they begin with (METHOD): *sliding*
+windows. What they say of a token depends on how much was written when it was judged.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tessy.edges import Base, base_before, edges
 from tessy.tokens import Codec
+
+SLIDING_TOKENS = 200  # what the released code reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +30,21 @@ class WindowRule:
         limit: Tokens it never exceeds.
         keep: Tokens that stay, at most, before the piece that would have overfilled it (more only
             if the piece just before is longer than that).
+        sliding: Windows have no anchor: they are the last ``keep`` tokens.
     """
 
     limit: int = 512
     keep: int = 200
+    sliding: bool = False
 
     @property
     def piece_tokens(self) -> int:
         """Tokens read of one piece; the rest of a longer one (no word is) is left out."""
         return self.limit // 2
+
+    def slide(self) -> WindowRule:
+        """The released code's windows, or what the model can hold of them."""
+        return replace(self, keep=min(SLIDING_TOKENS, self.limit), sliding=True)
 
 
 class Window(NamedTuple):
@@ -95,6 +106,8 @@ class Reading:
 
         The class of a token is said by the token before it, in the first window that holds both.
         """
+        if self._rule.sliding:
+            return self._last_tokens(first)
         found: list[Window] = []
         piece = max(0, min(bisect_right(self._bounds, first), len(self._anchors)) - 1)
         for i in range(piece, len(self._anchors)):
@@ -103,6 +116,17 @@ class Reading:
                 found[-1] = window
             else:
                 found.append(window)
+        return found
+
+    def _last_tokens(self, first: int) -> list[Window]:
+        """The last tokens; where that leaves some from ``first`` on out, earlier ones before."""
+        keep = self._rule.keep
+        found: list[Window] = []
+        end = len(self.ids)
+        while end and not (found and found[0].start < first):
+            found.insert(0, Window(max(0, end - keep), end))
+            # Half of a window is read again, so that no token is judged by what is just before it.
+            end = found[0].start and found[0].start + keep // 2
         return found
 
     def _truncate(self, pieces: int) -> None:

@@ -29,6 +29,7 @@ from transformers.cache_utils import (
 Rows = npt.NDArray[np.int64]
 
 _FIRST_ROWS = 4096
+_ROWS_AT_ONCE = 32  # rows a growing sequence takes at a time
 _PADDING = 0  # the row that stands for "no token"; always zeros, so that masked values are finite
 
 
@@ -73,6 +74,27 @@ class Pool:
     def give(self, rows: Rows) -> None:
         """Free ``rows``."""
         self._free += rows[::-1].tolist()
+
+    def reserve(self, sequence: PooledSequence, count: int) -> bool:
+        """Give ``sequence`` rows for ``count`` more ids; False if there are too few."""
+        missing = len(sequence.ids) + count - len(sequence.rows)
+        if missing <= 0:
+            return True
+        rows = self.take(max(missing, _ROWS_AT_ONCE))
+        if rows is None:
+            rows = self.take(missing)
+        if rows is None:
+            return False
+        sequence.rows = np.concatenate((sequence.rows, rows))
+        return True
+
+    def rollback(self, sequence: PooledSequence, length: int) -> int:
+        """Forget all but the first ``length`` ids of ``sequence``; how many it still knows."""
+        length = min(length, len(sequence.ids))
+        del sequence.ids[length:]
+        self.give(sequence.rows[length:])
+        sequence.rows = sequence.rows[:length]
+        return length
 
 
 class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers' own hook

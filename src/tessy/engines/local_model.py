@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -27,7 +26,6 @@ from tessy.errors import ModelError
 
 SequenceT = TypeVar("SequenceT")
 
-_ROWS_AT_ONCE = 32  # rows a growing sequence takes at a time
 _CPU_CACHE_BYTES = 4 * 2**30
 _GPU_CACHE_SHARE = 0.6  # of what is free after loading; the rest is for activations
 _PROBE_TOKENS = 12
@@ -93,24 +91,11 @@ class PooledDecoder:
 
     def rollback(self, sequence: PooledSequence, length: int) -> int:
         """Forget all but the first ``length`` ids."""
-        length = min(length, len(sequence.ids))
-        del sequence.ids[length:]
-        self._pool.give(sequence.rows[length:])
-        sequence.rows = sequence.rows[:length]
-        return length
+        return self._pool.rollback(sequence, length)
 
     def reserve(self, sequence: PooledSequence, count: int) -> bool:
         """Make room for ``count`` more ids."""
-        missing = len(sequence.ids) + count - len(sequence.rows)
-        if missing <= 0:
-            return True
-        rows = self._pool.take(max(missing, _ROWS_AT_ONCE))
-        if rows is None:
-            rows = self._pool.take(missing)
-        if rows is None:
-            return False
-        sequence.rows = np.concatenate((sequence.rows, rows))
-        return True
+        return self._pool.reserve(sequence, count)
 
     @torch.inference_mode()
     def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> Tensor:
