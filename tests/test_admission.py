@@ -12,10 +12,18 @@ from tessy.synthesis.work import Job
 from tests.counting_server import Server, pool_of, until
 
 
+def admit(admission: KvAdmission, index: int, student: str, teacher: str | None) -> bool:
+    """Whether a sample gets in whose prompt has one token; without a teacher, a lone student's."""
+    homes: dict[Author, str] = {"student": student}
+    if teacher is not None:
+        homes["teacher"] = teacher
+    return admission.try_admit(Claim(f"{index}/0", dict.fromkeys(homes, 1)), homes)
+
+
 def admitted(admission: KvAdmission, student: str, teacher: str | None, count: int = 300) -> int:
-    """How many of ``count`` samples get in, each with a prompt of one token."""
+    """How many of ``count`` such samples get in."""
     tries = range(admission.in_flight, admission.in_flight + count)
-    return sum(admission.try_admit(f"{index}/0", 1, 1, student, teacher) for index in tries)
+    return sum(admit(admission, index, student, teacher) for index in tries)
 
 
 def test_only_a_server_that_does_not_tell_is_held_to_a_fixed_number_of_samples():
@@ -24,7 +32,7 @@ def test_only_a_server_that_does_not_tell_is_held_to_a_fixed_number_of_samples()
     assert admitted(admission, "s", "u") == 300
     assert admitted(admission, "s", "v") == 32
     admission.finished("0/0", None)
-    assert admission.try_admit("0/0", 1, 1, "s", "t")
+    assert admit(admission, 0, "s", "t")
 
 
 def test_a_sample_counts_once_on_a_server_in_both_roles():
@@ -73,15 +81,18 @@ def test_the_gate_counts_a_prompt_once_and_looks_for_a_home_at_every_try():
 
     def claim(job: list[str]) -> Claim:
         counted.append(job[0])
-        return Claim(job[0], 100, 200)
+        return Claim(job[0], {"student": 100, "teacher": 200})
 
-    homes = {"a": ("s", "t"), "b": ("s", "t")}
+    homes: dict[str, dict[Author, str]] = {name: {"student": "s", "teacher": "t"} for name in "ab"}
     admission = KvAdmission({"s": 10_000, "t": 1_000, "u": 1_000}, first_guess_tokens=500)
     gate: KvGate[list[str]] = KvGate(admission, claim, lambda job: homes[job[0]])
     first, second = ["a"], ["b"]
     assert gate.try_admit(first)
     assert [gate.try_admit(second) for _ in range(3)] == [False] * 3
-    homes["b"] = ("s", "u")  # the teacher it waited for is gone, or another one is back
+    homes["b"] = {
+        "student": "s",
+        "teacher": "u",
+    }  # the teacher it waited for is gone, or another one is back
     assert gate.try_admit(second)
     assert counted == ["a", "b"]
     assert (admission.reserved("t"), admission.reserved("u")) == (700, 700)
@@ -99,9 +110,10 @@ async def test_a_run_learns_of_a_server_that_comes_late_and_uses_it():
         table = Table(room=cast(Room, None), infos={}, pools=pools)
         asked = (Message(role="user", content="?"),)
         jobs = [Job(Problem(id=str(index), messages=asked), 0) for index in range(10)]
-        assert {_homes(job, table, admission) for job in jobs} == {("s0", "s0")}
+        assert {tuple(_homes(job, table, admission).values()) for job in jobs} == {("s0", "s0")}
         assert "unknown: s1" in admission.explain()
         servers[1].down = False
         await until(lambda: len(teacher.healthy) == 2)
-        assert {_homes(job, table, admission) for job in jobs} == {("s0", "s0"), ("s0", "s1")}
+        found = {tuple(_homes(job, table, admission).values()) for job in jobs}
+        assert found == {("s0", "s0"), ("s0", "s1")}
         assert "s1 1,000 tokens" in admission.explain()

@@ -19,6 +19,7 @@ from tessy.admission import (
     Slots,
 )
 from tessy.errors import EngineMisconfigured
+from tessy.records import Author
 from tessy.runner import Draining, Stop, interruptible, run_all
 
 # ---------------------------------------------------------------- the fan-out
@@ -133,7 +134,7 @@ async def test_a_stop_before_the_start_does_nothing():
 async def test_what_work_returns_reaches_the_admission():
     admission = KvAdmission({"s": 10_000}, first_guess_tokens=100)
     gate: KvGate[int] = KvGate(
-        admission, lambda job: Claim(f"{job}/0", 10, 0), lambda job: ("s", None)
+        admission, lambda job: Claim(f"{job}/0", {"student": 10}), lambda job: {"student": "s"}
     )
 
     async def work(job: int) -> int:
@@ -215,53 +216,69 @@ async def test_outside_the_main_thread_signals_are_left_alone():
 BOTH = ("s", "t")
 
 
+def admit(
+    admission: KvAdmission,
+    key: str,
+    student_tokens: int,
+    teacher_tokens: int,
+    student: str,
+    teacher: str | None,
+) -> bool:
+    """Try a sample with these prompts on these replicas; without a teacher, a lone student's."""
+    homes: dict[Author, str] = {"student": student}
+    if teacher is not None:
+        homes["teacher"] = teacher
+    claim = Claim(key, {"student": student_tokens, "teacher": teacher_tokens})
+    return admission.try_admit(claim, homes)
+
+
 def test_admission_reserves_prompt_and_expected_length_on_both_replicas():
     admission = KvAdmission({"s": 10_000, "t": 2_000}, first_guess_tokens=500)
-    assert admission.try_admit("a", 100, 200, *BOTH)
+    assert admit(admission, "a", 100, 200, *BOTH)
     assert (admission.reserved("s"), admission.reserved("t")) == (600, 700)
-    assert admission.try_admit("b", 100, 200, *BOTH)
-    assert not admission.try_admit("c", 100, 200, *BOTH)  # 3 × 700 > 1800
-    assert admission.try_admit("d", 100, 0, "s", None)
+    assert admit(admission, "b", 100, 200, *BOTH)
+    assert not admit(admission, "c", 100, 200, *BOTH)  # 3 × 700 > 1800
+    assert admit(admission, "d", 100, 0, "s", None)
     admission.finished("a", None)
-    assert admission.try_admit("c", 100, 200, *BOTH)
+    assert admit(admission, "c", 100, 200, *BOTH)
     assert admission.in_flight == 3
 
 
 def test_one_server_in_both_roles_holds_both_prompts():
     admission = KvAdmission({"s": 10_000}, first_guess_tokens=500)
-    assert admission.try_admit("a", 100, 200, "s", "s")
+    assert admit(admission, "a", 100, 200, "s", "s")
     assert admission.reserved("s") == 1300
 
 
 def test_a_cache_smaller_than_a_sample_takes_one_at_a_time():
     admission = KvAdmission({"s": 10, "t": 10_000}, first_guess_tokens=500)
-    assert admission.try_admit("a", 100, 100, *BOTH)
-    assert not admission.try_admit("b", 100, 100, *BOTH)
+    assert admit(admission, "a", 100, 100, *BOTH)
+    assert not admit(admission, "b", 100, 100, *BOTH)
     admission.finished("a", 900)
-    assert admission.try_admit("b", 100, 100, *BOTH)
+    assert admit(admission, "b", 100, 100, *BOTH)
 
 
 def test_the_length_expected_follows_the_run():
     admission = KvAdmission({"s": 100_000}, first_guess_tokens=500)
     for index in range(SETTLED):
         assert admission.expected_tokens == 500
-        admission.try_admit(str(index), 0, 0, "s", None)
+        admit(admission, str(index), 0, 0, "s", None)
         admission.finished(str(index), 10 * (index + 1))
     assert admission.expected_tokens == 160  # the 16th of 20: 80 % are no longer
-    admission.try_admit("x", 40, 0, "s", None)
+    admit(admission, "x", 40, 0, "s", None)
     assert admission.reserved("s") == 200
 
 
 def test_concurrency_always_caps():
     admission = KvAdmission({"s": 10**9}, first_guess_tokens=1, concurrency=2)
-    assert [admission.try_admit(key, 1, 0, "s", None) for key in "abc"] == [True, True, False]
+    assert [admit(admission, key, 1, 0, "s", None) for key in "abc"] == [True, True, False]
 
 
 def test_a_sample_that_moves_takes_its_reservation_along():
     admission = KvAdmission({"s": 10_000, "t": 2_000, "u": 2_000}, first_guess_tokens=500)
-    admission.try_admit("a", 100, 200, "s", "t")
-    admission.moved("a", replica_teacher="u")
-    admission.moved("gone", replica_teacher="u")
+    admit(admission, "a", 100, 200, "s", "t")
+    admission.moved("a", "teacher", "u")
+    admission.moved("gone", "teacher", "u")
     assert [admission.reserved(name) for name in "stu"] == [600, 0, 700]
     admission.finished("a", None)
     assert [admission.reserved(name) for name in "stu"] == [0, 0, 0]
@@ -269,9 +286,9 @@ def test_a_sample_that_moves_takes_its_reservation_along():
 
 def test_a_sample_is_in_flight_once():
     admission = KvAdmission({"s": None}, first_guess_tokens=1)
-    admission.try_admit("a", 1, 1, *BOTH)
+    admit(admission, "a", 1, 1, *BOTH)
     with pytest.raises(ValueError, match="in flight"):
-        admission.try_admit("a", 1, 1, *BOTH)
+        admit(admission, "a", 1, 1, *BOTH)
 
 
 replica = st.sampled_from(["s", "t", "u"])
@@ -294,7 +311,7 @@ def test_admission_never_overfills_never_stands_still_and_forgets_nothing(sizes,
         if what == "admit":
             student, teacher, tokens = args
             before = {name: admission.reserved(name) for name in sizes}
-            if admission.try_admit(str(number), tokens, tokens, student, teacher):
+            if admit(admission, str(number), tokens, tokens, student, teacher):
                 alive.append(str(number))
                 for name, size in sizes.items():
                     if size is not None and before[name] > 0 and name in (student, teacher):
@@ -304,7 +321,7 @@ def test_admission_never_overfills_never_stands_still_and_forgets_nothing(sizes,
         elif what == "finish" and alive:
             admission.finished(alive.pop(args[0] % len(alive)), args[1])
         elif what == "move" and alive:
-            admission.moved(alive[args[0] % len(alive)], replica_teacher=args[1])
+            admission.moved(alive[args[0] % len(alive)], "teacher", args[1])
         assert admission.in_flight == len(alive)
     for key in alive:
         admission.finished(key, None)

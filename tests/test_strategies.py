@@ -65,11 +65,12 @@ def make_room(
             codec=renderer.codec,
         )
         seats[author] = Seat(
-            renderer=renderer, engine=engine, predictor=known, sampling=Sampling(),
+            renderer=renderer, engine=engine, sampling=Sampling(),
             request_tokens=request_tokens, context_tokens=context,
         )  # fmt: skip
     settings: dict[str, Any] = {
-        "cut": "discard", "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
+        "strategy": "tessy", "answering": "student", "predictors": dict.fromkeys(seats, known),
+        "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
     }  # fmt: skip
     return Room(seats=seats, **(settings | options))
 
@@ -206,11 +207,11 @@ async def test_a_begun_answer_is_kept_until_it_is_taken_up():
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
     await tessy(make_desk(make_room(), save=save))
-    begun = next(save for save in saves if save[0]["solo"] and save[0]["solo"]["ids"])
+    begun = next(save for save in saves if save[0]["answer"] and save[0]["answer"]["ids"])
     again: list[Any] = []
     desk = make_desk(make_room(), save=lambda new, state: again.append(state), saved=begun)
     await tessy(desk)
-    assert again[0]["solo"] == begun[0]["solo"]
+    assert again[0]["answer"] == begun[0]["answer"]
 
 
 def make_workshop(room, run, journal, **options):

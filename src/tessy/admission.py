@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from tessy.records import Author
 
 DEFAULT_CONCURRENCY = 32  # samples on a server that does not say how much fits
 FILL = 0.9  # of a cache that may be promised away
@@ -59,30 +61,27 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a sample will take up.
+    """What a sample will take up, wherever it goes.
 
     Attributes:
         key: The sample.
-        prompt_tokens_student: Length of the question for the student, in its tokens.
-        prompt_tokens_teacher: The same for the teacher.
-        replica_student: Name of the replica it will be on; None if the student is not needed, or
-            not placed yet.
-        replica_teacher: The same for the teacher.
+        prompts: Length of the question by the models it needs, in their own tokens.
     """
 
     key: str
-    prompt_tokens_student: int
-    prompt_tokens_teacher: int
-    replica_student: str | None = None
-    replica_teacher: str | None = None
+    prompts: Mapping[Author, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A sample on its replicas, by the models it needs (two of them may be on one server)."""
+
+    claim: Claim
+    homes: Mapping[Author, str]
 
     def prompts(self) -> list[tuple[str, int]]:
-        """Replica and prompt length, one for each model (both may be on one server)."""
-        both = (
-            (self.replica_student, self.prompt_tokens_student),
-            (self.replica_teacher, self.prompt_tokens_teacher),
-        )
-        return [(replica, tokens) for replica, tokens in both if replica is not None]
+        """Replica and prompt length, one for each model."""
+        return [(home, self.claim.prompts[author]) for author, home in self.homes.items()]
 
 
 class KvAdmission:
@@ -102,7 +101,7 @@ class KvAdmission:
         """Nothing is in flight.
 
         Args:
-            capacities: Tokens of KV cache by replica, of both roles; None where unknown.
+            capacities: Tokens of KV cache by replica, of every role; None where unknown.
             first_guess_tokens: What a sample is expected to write until enough have ended: half
                 the thinking budget.
             concurrency: Never more samples than this, and as many on a replica of unknown
@@ -111,7 +110,7 @@ class KvAdmission:
         self._capacities = dict(capacities)
         self._guess = first_guess_tokens
         self._lengths: list[int] = []  # ascending
-        self._claims: dict[str, Claim] = {}
+        self._places: dict[str, _Place] = {}
         self._prompts = dict.fromkeys(self._capacities, 0)  # tokens, by replica
         self._counts = dict.fromkeys(self._capacities, 0)  # prompts, by replica
         self._samples = dict.fromkeys(self._capacities, 0)  # samples, by replica
@@ -132,55 +131,45 @@ class KvAdmission:
     @property
     def in_flight(self) -> int:
         """Samples admitted and not finished."""
-        return len(self._claims)
+        return len(self._places)
 
     def reserved(self, replica: str) -> int:
         """Tokens promised away on ``replica``."""
         return self._prompts.get(replica, 0) + self._counts.get(replica, 0) * self.expected_tokens
 
-    def try_admit(
-        self,
-        key: str,
-        prompt_tokens_student: int,
-        prompt_tokens_teacher: int,
-        replica_student: str | None,
-        replica_teacher: str | None,
-    ) -> bool:
-        """Admit the sample ``key`` if there is room; the arguments are a :class:`Claim`'s."""
-        claim = Claim(
-            key, prompt_tokens_student, prompt_tokens_teacher, replica_student, replica_teacher
-        )
-        if key in self._claims:
-            raise ValueError(f"{key} is in flight already")
+    def try_admit(self, claim: Claim, homes: Mapping[Author, str]) -> bool:
+        """Admit a sample if there is room.
+
+        Args:
+            claim: What it will take up.
+            homes: The replica of each model it needs.
+        """
+        if claim.key in self._places:
+            raise ValueError(f"{claim.key} is in flight already")
         if self.concurrency is not None and self.in_flight >= self.concurrency:
             return False
+        place = _Place(claim, homes)
         needs: dict[str, int] = {}
-        for replica, tokens in claim.prompts():
+        for replica, tokens in place.prompts():
             needs[replica] = needs.get(replica, 0) + tokens + self.expected_tokens
         if not all(self._fits(replica, need) for replica, need in needs.items()):
             return False
-        self._claims[key] = claim
-        self._book(claim, 1)
+        self._places[claim.key] = place
+        self._book(place, 1)
         return True
 
-    def moved(
-        self, key: str, *, replica_student: str | None = None, replica_teacher: str | None = None
-    ) -> None:
-        """A sample went to another replica, full or not; a key that is not in flight is ignored."""
-        claim = self._claims.get(key)
-        if claim is None:
+    def moved(self, key: str, author: Author, replica: str) -> None:
+        """A sample's model is on another replica, full or not; a key not in flight is ignored."""
+        place = self._places.get(key)
+        if place is None:
             return
-        self._book(claim, -1)
-        claim = self._claims[key] = replace(
-            claim,
-            replica_student=replica_student or claim.replica_student,
-            replica_teacher=replica_teacher or claim.replica_teacher,
-        )
-        self._book(claim, 1)
+        self._book(place, -1)
+        place = self._places[key] = _Place(place.claim, {**place.homes, author: replica})
+        self._book(place, 1)
 
     def finished(self, key: str, tokens: int | None) -> None:
         """A sample ended: free its room, and learn from its length if that is given."""
-        self._book(self._claims.pop(key), -1)
+        self._book(self._places.pop(key), -1)
         if tokens is not None:
             insort(self._lengths, tokens)
 
@@ -211,11 +200,11 @@ class KvAdmission:
             return self.concurrency is not None or samples < DEFAULT_CONCURRENCY
         return self.reserved(replica) + need <= FILL * capacity
 
-    def _book(self, claim: Claim, sign: int) -> None:
-        for replica, tokens in claim.prompts():
+    def _book(self, place: _Place, sign: int) -> None:
+        for replica, tokens in place.prompts():
             self._prompts[replica] = self._prompts.get(replica, 0) + sign * tokens
             self._counts[replica] = self._counts.get(replica, 0) + sign
-        for replica in {replica for replica, _ in claim.prompts()}:
+        for replica in set(place.homes.values()):
             self._samples[replica] = self._samples.get(replica, 0) + sign
 
 
@@ -226,15 +215,15 @@ class KvGate(Generic[Job]):
         self,
         admission: KvAdmission,
         claim: Callable[[Job], Claim],
-        homes: Callable[[Job], tuple[str | None, str | None]],
+        homes: Callable[[Job], Mapping[Author, str]],
     ) -> None:
         """Nothing waits.
 
         Args:
             admission: What decides.
             claim: What a job will take up, wherever; asked once a job.
-            homes: The replicas of student and teacher it would be on now; asked at every try,
-                because replicas go and come back while it waits.
+            homes: The replica of each model it would be on now; asked at every try, because
+                replicas go and come back while it waits.
         """
         self._admission = admission
         self._claim = claim
@@ -247,12 +236,7 @@ class KvGate(Generic[Job]):
         if self._waiting is None or self._waiting[0] is not job:
             self._waiting = (job, self._claim(job))
         claim = self._waiting[1]
-        if not self._admission.try_admit(
-            claim.key,
-            claim.prompt_tokens_student,
-            claim.prompt_tokens_teacher,
-            *self._homes(job),
-        ):
+        if not self._admission.try_admit(claim, self._homes(job)):
             return False
         self._keys[id(job)] = claim.key
         self._waiting = None

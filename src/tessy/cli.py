@@ -81,8 +81,11 @@ def _sample(arguments: Sequence[str]) -> int:
 
     config = parse(SampleConfig, arguments, prog="tessy sample")
     from tessy.synthesis.run import sample
+    from tessy.viewer.page import write_report
 
-    return sample(config)
+    code = sample(config)
+    print(f"Every sample: {write_report(config.out)}")
+    return code
 
 
 def _annotate(arguments: Sequence[str]) -> int:

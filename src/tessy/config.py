@@ -184,11 +184,11 @@ _NOT_DATA = frozenset(
 )
 
 
-def data_config(config: SynthesisOptions) -> dict[str, Any]:
+def data_config(config: RunOptions) -> dict[str, Any]:
     """The options that decide what a sample says: a run goes on only while they stay the same.
 
     Args:
-        config: Options of a synthesis.
+        config: Options of a synthesis, or of sampling one model.
 
     Returns:
         JSON values by dotted name, e.g. ``{"cut": "discard", "student.sampling.top_k": 20, …}``.
@@ -198,7 +198,7 @@ def data_config(config: SynthesisOptions) -> dict[str, Any]:
         ConfigError: The lexicon file cannot be read.
     """
     flat = dict(_flatten(config.model_dump(mode="json"), ""))
-    if config.lexicon is not None:
+    if isinstance(config, SynthesisOptions) and config.lexicon is not None:
         try:
             content = config.lexicon.read_bytes()
         except OSError as error:

@@ -41,14 +41,14 @@ class SampleConfig(RunOptions, ModelConfig):
     """Whose responses these are: `student` or `teacher`."""
     out: Path
     """The run directory; made if it does not exist."""
-    sampling: SamplingConfig = ResponseSampling()
+    sampling: ResponseSampling = ResponseSampling()
     """How it draws its tokens."""
     thinking_tokens: int = Field(default=32_000, ge=1)
     """Longest thinking, in the model's tokens."""
     answer_tokens: int = Field(default=6_000, ge=1)
     """Longest answer, in the model's tokens."""
     no_ids: bool = False
-    """Leave the model's token ids out of the rows."""
+    """Leave the student's token ids out of the rows; a teacher's ids are never there."""
 
 
 class AnnotateConfig(Config):

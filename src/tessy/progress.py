@@ -14,7 +14,7 @@ import math
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self, TextIO
 
@@ -71,11 +71,24 @@ class ProgressState:
         finished_count: Finished samples, those of earlier processes included.
         failed_count: Samples given up, those of earlier processes included.
         reasons: Why samples of this process were given up.
+        authors: Who takes part.
     """
 
-    def __init__(self, total: int, *, now: float, done: int = 0, failed: int = 0) -> None:
-        """Start at ``now`` (seconds on any monotonic clock) with what earlier processes left."""
+    def __init__(
+        self,
+        total: int,
+        *,
+        now: float,
+        done: int = 0,
+        failed: int = 0,
+        authors: Sequence[Author] = AUTHORS,
+    ) -> None:
+        """Start at ``now`` (seconds on any monotonic clock) with what earlier processes left.
+
+        ``authors`` are those who take part.
+        """
         self.total = total
+        self.authors = tuple(authors)
         self.finished_count = done
         self.failed_count = failed
         self.reasons: Counter[str] = Counter()
@@ -139,7 +152,12 @@ class ProgressState:
 
     @property
     def rolled_back(self) -> float | None:
-        """Share of drafted tokens not kept, in [0, 1]; None before the first draft."""
+        """Share of drafted tokens not kept, in [0, 1]; None before the first draft.
+
+        None too for a lone author, who keeps everything.
+        """
+        if len(self.authors) < 2:
+            return None
         return rolled_back(self._kept.total(), self._drafted.total())
 
     @property
@@ -185,8 +203,9 @@ class ProgressState:
 
     def line(self, now: float) -> str:
         """Everything in one plain line."""
-        rates = " + ".join(f"{self.rate(author, now):,.0f} {author}" for author in AUTHORS)
-        parts = [self.counts(), f"{rates} tokens/s kept"]
+        rates = " + ".join(f"{self.rate(author, now):,.0f} {author}" for author in self.authors)
+        kept = " kept" if len(self.authors) > 1 else ""
+        parts = [self.counts(), f"{rates} tokens/s{kept}"]
         if self.rolled_back is not None:
             parts.append(f"{self.rolled_back:.1%} rolled back".replace("%", " %"))
         parts.append(self.outlook(now))
@@ -200,8 +219,8 @@ def view(state: ProgressState, now: float) -> RenderableType:
     ended = state.finished_count + state.failed_count
     bar = Table.grid()  # a bar alone does not end its line
     bar.add_row(ProgressBar(total=max(state.total, 1), completed=ended, width=40))
-    rates = Text("kept  ")
-    for author in AUTHORS:
+    rates = Text("kept  " if len(state.authors) > 1 else "")
+    for author in state.authors:
         said = f"{author} {state.rate(author, now):,.0f} tokens/s"
         rates.append(said, style=AUTHOR_COLOURS[author]).append("  ")
     if state.rolled_back is not None:

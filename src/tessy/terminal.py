@@ -7,7 +7,7 @@ included, and characters that turn the reading direction are shown instead of ob
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -143,10 +143,13 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     if summary["failures"]:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in summary["failures"].items())
         lines.append(("Failures", Text(reasons, style="red")))
-    for author in AUTHORS:
-        said = f"{tokens[author]:,} tokens ({_share(tokens['share'][author])} of the thinking)"
-        said += f", {drafted[author]:,} drafted, {_share(gone[author])} rolled back"
-        said += f", {summary['forced'][author]:,} units forced"
+    authors = _present(summary)
+    for author in authors:
+        said = f"{tokens[author]:,} tokens of thinking"
+        if len(authors) > 1:
+            said = f"{tokens[author]:,} tokens ({_share(tokens['share'][author])} of the thinking)"
+            said += f", {drafted[author]:,} drafted, {_share(gone[author])} rolled back"
+            said += f", {summary['forced'][author]:,} units forced"
         lines.append((author.capitalize(), Text(said, style=AUTHOR_COLOURS[author])))
     lines.append(("Answers", Text(f"{tokens['answer']:,} tokens")))
     lines += [
@@ -155,9 +158,14 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     ]
     lost = tokens["drafted_in_failures"]
     if any(lost.values()):
-        lines.append(("Lost in failures", Text(_each(lost, "drafted tokens"))))
-    lines.append(("Requests", Text(_each(summary["requests"], ""))))
+        lines.append(("Lost in failures", Text(_each(lost, authors, "drafted tokens"))))
+    lines.append(("Requests", Text(_each(summary["requests"], authors, ""))))
     return lines + _times(summary["seconds"])
+
+
+def _present(summary: Mapping[str, Any]) -> list[Author]:
+    """Who took part; both where nobody was asked for anything."""
+    return [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
 
 
 def _times(seconds: Mapping[str, Any]) -> list[tuple[str, Text]]:
@@ -171,8 +179,8 @@ def _times(seconds: Mapping[str, Any]) -> list[tuple[str, Text]]:
     return lines
 
 
-def _each(counts: Mapping[str, int], what: str) -> str:
-    said = ", ".join(f"{author} {counts[author]:,}" for author in AUTHORS)
+def _each(counts: Mapping[str, int], authors: Sequence[Author], what: str) -> str:
+    said = ", ".join(f"{author} {counts[author]:,}" for author in authors)
     return f"{said} {what}".rstrip()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,7 +29,7 @@ from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.room import Room
 from tessy.synthesis.solo import Solo
-from tessy.synthesis.thinking import Piece
+from tessy.synthesis.thinking import Thought
 
 
 class Watcher(Protocol):
@@ -41,6 +42,11 @@ class Watcher(Protocol):
     def drafted(self, author: Author, tokens: int) -> None:
         """Tokens were generated, kept or not."""
         ...
+
+
+def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
+    """Both authors' counts, 0 where there are none."""
+    return {"student": counts.get("student", 0), "teacher": counts.get("teacher", 0)}
 
 
 @dataclass
@@ -70,7 +76,7 @@ class Meter:
     def cost(self) -> Cost:
         """For the row."""
         return Cost(
-            requests={"student": self.requests["student"], "teacher": self.requests["teacher"]},
+            requests=by_author(self.requests),
             seconds={part: round(value, 4) for part, value in sorted(self.seconds.items())},
         )
 
@@ -91,6 +97,8 @@ class Desk:
         meter: What was used so far.
         saved: State and pieces of an earlier process, to go on from.
         clock: Seconds, monotonic.
+        thinker: Writes the thinking.
+        answer: Writes the answer.
     """
 
     room: Room
@@ -103,8 +111,8 @@ class Desk:
     meter: Meter = field(default_factory=Meter)
     saved: tuple[Mapping[str, Any], list[bytes]] | None = None
     clock: Callable[[], float] = time.monotonic
-    machine: Cooperation | None = None
-    solo: Solo | None = None
+    thinker: Cooperation | Solo | None = None
+    answer: Solo | None = None
 
     @property
     def key(self) -> str:
@@ -123,13 +131,13 @@ class Desk:
         Raises:
             SampleFailed: It cannot be finished.
         """
-        self.machine = machine
+        self.thinker = machine
         saved = len(machine.thinking.pieces)
         kept = dict(machine.thinking.kept_tokens)
         while True:
             new = machine.thinking.pieces[saved:]
             saved += len(new)
-            self._save("thinking", new)
+            self._save(piece.to_json() for piece in new)
             self.checkpoint()
             move = machine.next()
             if isinstance(move, Done):
@@ -169,103 +177,132 @@ class Desk:
     async def _judge(self, author: Author, view: View) -> Judgement:
         started = self.clock()
         try:
-            return await self.room.seats[author].predictor.judge(view)
+            return await self.room.predictors[author].judge(view)
         finally:
             self.meter.seconds["predictor"] += self.clock() - started
 
-    async def write(self, solo: Solo, part: str) -> None:
-        """Have one author write a whole text alone; its time is counted as ``part``.
+    async def write(self, solo: Solo) -> None:
+        """Have one author write the thinking, or the answer, alone.
 
         Raises:
             SampleFailed: It cannot be finished.
         """
-        self.solo = solo
-        seat = self.room.seats[solo.author]
+        thinking = solo.what == "thinking"
+        if thinking:
+            self.thinker = solo
+        else:
+            self.answer = solo
+        saved = len(solo.ids)
         while True:
-            self._save(part, [])
+            new = solo.ids[saved:] if thinking else []
+            saved += len(new)
+            self._save([json.dumps(new, separators=(",", ":")).encode()] if new else [])
             self.checkpoint()
             ask = solo.next()
             if ask is None:
                 return
-            started = self.clock()
-            written = len(solo.ids)
-            self.meter.requests[ask.author] += 1
-            try:
-                async with aclosing(seat.engine.stream(self._request(ask))) as chunks:
-                    async for chunk in chunks:
-                        solo.receive(chunk)
-                        if solo.done:
-                            break
-            finally:
-                self.meter.seconds[part] += self.clock() - started
-                self.watcher.kept(solo.author, len(solo.ids) - written)
+            await self._go_on(solo, ask)
+
+    async def _go_on(self, solo: Solo, ask: Ask) -> None:
+        started = self.clock()
+        written = len(solo.ids)
+        drafted = 0
+        self.meter.requests[ask.author] += 1
+        try:
+            stream = self.room.seats[ask.author].engine.stream(self._request(ask))
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    drafted += len(chunk.ids)
+                    solo.receive(chunk)
+                    if solo.done:
+                        break
+        finally:
+            spent = self.clock() - started
+            self.watcher.kept(solo.author, len(solo.ids) - written)
+            if solo.what == "thinking":
+                self.meter.seconds[ask.author] += spent
+                self.meter.drafted[ask.author] += drafted
+                self.watcher.drafted(ask.author, drafted)
+            else:
+                self.meter.seconds["answer"] += spent
 
     def _request(self, ask: Ask) -> Request:
         seat = self.room.seats[ask.author]
         return Request(self.key, ask.prompt, seat.sampling, ask.max_tokens, ask.stop_ids, ask.seed)
 
-    def _save(self, phase: str, pieces: list[Piece]) -> None:
-        solo = self.solo.state() if self.solo else None
-        if solo is None and self.saved is not None:
-            solo = self.saved[0]["solo"]  # an answer that was begun and is not taken up yet
+    def _save(self, pieces: Iterable[bytes]) -> None:
+        """Keep ``pieces``, the thinking written since the last time, and where everything stands.
+
+        The thinking is kept in pieces because it grows long; an answer is kept whole.
+        """
+        assert self.thinker is not None  # whoever saves has begun to think
+        answer: Mapping[str, Any] | None
+        if self.answer is not None:
+            answer = {"ids": self.answer.ids, **self.answer.state()}
+        else:  # one that was begun may not be taken up yet
+            answer = self.saved[0]["answer"] if self.saved else None
         state = {
             "attempt": self.attempt,
-            "phase": phase,
-            "machine": self.machine.state() if self.machine else None,
-            "solo": solo,
+            "thinking": self.thinker.state(),
+            "answer": answer,
             "meter": self.meter.to_json(),
         }
-        self.save([piece.to_json() for piece in pieces], state)
+        self.save(list(pieces), state)
 
     # ------------------------------------------------------------------ rows
+
+    @property
+    def thought(self) -> Thought:
+        """The thinking so far."""
+        thinker = self.thinker
+        if thinker is None:
+            return Thought()
+        if isinstance(thinker, Solo):
+            return thinker.thought()
+        text = thinker.thinking
+        return Thought(
+            text.text, text.spans, text.student_ids, text.kept_tokens, thinker.forced, thinker.glued
+        )
 
     def trajectory(self, ended_by: Author, answer: str, answer_ids: list[int]) -> Trajectory:
         """The row of a finished sample.
 
         Args:
             ended_by: Whose stop id ended the thinking.
-            answer: The student's answer.
+            answer: The answer.
             answer_ids: Its ids.
         """
-        student = self.room.seats["student"]
+        seat = self.room.seats[self.room.answering]
         common = self._common(answer, len(answer_ids))
-        content = student.renderer.assistant(common["thinking"], answer)
+        content = seat.renderer.assistant(common["thinking"], answer)
         ids = None
-        if self.room.keep_ids and student.native_ids and self.machine is not None:
-            ids = StudentIds(
-                thinking=pack_ids(self.machine.thinking.student_ids), answer=pack_ids(answer_ids)
-            )
+        if self.room.keep_ids and self.room.answering == "student" and seat.native_ids:
+            ids = StudentIds(thinking=pack_ids(self.thought.ids), answer=pack_ids(answer_ids))
         common["messages"] = (*self.problem.messages, Message(role="assistant", content=content))
         return Trajectory(**common, ended_by=ended_by, student_ids=ids)
 
     def failure(self, reason: FailureReason, detail: str) -> Failure:
         """The row of a sample that could not be finished, with its text so far."""
-        answer, ids = self.solo.text() if self.solo else ("", [])
+        answer, ids = self.answer.text() if self.answer else ("", [])
         return Failure(**self._common(answer, len(ids)), reason=reason, detail=detail)
 
     def _common(self, answer: str, answer_tokens: int) -> dict[str, Any]:
-        machine = self.machine
-        kept = machine.thinking.kept_tokens if machine else {"student": 0, "teacher": 0}
-        drafted: dict[Author, int] = {
-            "student": self.meter.drafted["student"],
-            "teacher": self.meter.drafted["teacher"],
-        }
+        thought = self.thought
         return {
             "id": self.problem.id,
             "sample": self.sample,
-            "strategy": "tessy",
+            "strategy": self.room.strategy,
             "messages": self.problem.messages,
-            "thinking": machine.thinking.text if machine else "",
+            "thinking": thought.text,
             "answer": answer,
-            "spans": machine.thinking.spans if machine else (),
+            "spans": thought.spans,
             "tokens": TokenCounts(
-                student=kept["student"],
-                teacher=kept["teacher"],
+                **by_author(thought.kept),
                 answer=answer_tokens,
-                drafted=drafted,
+                drafted=by_author(self.meter.drafted),
             ),
-            "forced": dict(machine.forced) if machine else {"student": 0, "teacher": 0},
-            "glued": machine.glued if machine else 0,
+            "forced": by_author(thought.forced),
+            "glued": thought.glued,
             "attempts": self.attempt,
             "seconds": round(sum(self.meter.seconds.values()), 4),
             "cost": self.meter.cost(),

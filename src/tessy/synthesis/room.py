@@ -1,8 +1,9 @@
-"""What every sample of a run shares: the two models at the table and the limits."""
+"""What every sample of a run shares: the models at the table and the limits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.engines.base import Engine, Sampling
@@ -21,12 +22,11 @@ LEAST_TOKENS = 32  # a context with less room than this beside the prompt is of 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One of the two models.
+    """A model at the table.
 
     Attributes:
         renderer: Its chat format and tokenizer.
         engine: Continues token ids.
-        predictor: Says where its words end.
         sampling: How it draws.
         request_tokens: Most tokens of one request: of a stream, or of a fixed draft.
         context_tokens: Prompt plus output limit in its tokens; None if nobody knows.
@@ -35,7 +35,6 @@ class Seat:
 
     renderer: Renderer
     engine: Engine
-    predictor: BoundaryPredictor
     sampling: Sampling
     request_tokens: int = REQUEST_TOKENS
     context_tokens: int | None = None
@@ -44,7 +43,7 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one sample may write, in tokens (thinking and answer in the student's).
+    """What one sample may write, in tokens (thinking and answer in those of who answers).
 
     Attributes:
         thinking: Longest thinking.
@@ -62,22 +61,29 @@ class Room:
     """Everything samples share.
 
     Attributes:
-        seats: The two models.
-        cut: What becomes of a unit with tokens of both classes.
-        thinking_tokens: Thinking budget, in the student's tokens.
-        answer_tokens: Answer budget, in the student's tokens.
+        seats: The models that take part.
+        strategy: Name of how samples are made.
+        answering: Who writes the answer. The thinking is kept in this model's tokens and the row
+            in its format; budgets are in its tokens.
+        thinking_tokens: Thinking budget.
+        answer_tokens: Answer budget.
         seed: Seed of the run.
         keep_ids: Write the student's ids into the rows.
+        predictors: Say where words of one author end, where two write in turns.
+        cut: What becomes of a unit with tokens of both classes, where two write in turns.
     """
 
     seats: dict[Author, Seat]
-    cut: Cut
+    strategy: str
+    answering: Author
     thinking_tokens: int
     answer_tokens: int
     seed: int
     keep_ids: bool = True
+    predictors: Mapping[Author, BoundaryPredictor] = field(default_factory=dict)
+    cut: Cut = "discard"
 
-    def limits(self, prompts: dict[Author, int]) -> Limits:
+    def limits(self, prompts: Mapping[Author, int]) -> Limits:
         """What a sample with prompts of these lengths (own tokens) may write.
 
         A context that cannot hold both budgets is shared out: the answer gets what the thinking
@@ -100,7 +106,7 @@ class Room:
                     f"the question takes {prompts[author]} of the {author}'s "
                     f"{seat.context_tokens} tokens of context",
                 )
-        left = max(room["student"] - self.thinking_tokens, room["student"] // 4)
-        answer = min(self.answer_tokens, left)
-        thinking = min(self.thinking_tokens, room["student"] - answer)
-        return Limits(thinking, answer, {**room, "student": thinking})
+        own = room[self.answering]
+        answer = min(self.answer_tokens, max(own - self.thinking_tokens, own // 4))
+        thinking = min(self.thinking_tokens, own - answer)
+        return Limits(thinking, answer, {**room, self.answering: thinking})

@@ -1,4 +1,7 @@
-"""``tessy synthesize``: questions in, a run directory out; stop it and go on at any time."""
+"""``tessy synthesize`` and ``tessy sample``: questions in, a run directory out.
+
+Both can be stopped and go on at any time.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from rich.console import Console
 
 from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
-from tessy.config import SynthesisOptions, SynthesizeConfig, data_config
+from tessy.config import SynthesizeConfig, data_config
+from tessy.config_predictors import SampleConfig
 from tessy.durable import write_atomically
 from tessy.errors import InputError, TessyError
 from tessy.journal import InFlight, Journal
@@ -34,13 +38,16 @@ from tessy.synthesis.seats import (
     formats,
     load_parts,
     load_renderers,
+    models,
     set_table,
 )
-from tessy.synthesis.strategies import tessy
+from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job, Workshop
 from tessy.terminal import summary_table
 
 EXIT_INTERRUPTED = 130
+
+RunConfig = SynthesizeConfig | SampleConfig
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +62,25 @@ def synthesize(config: SynthesizeConfig) -> int:
         InputError: Options, questions, models or the run directory are unusable; nothing started.
         EngineError: The servers are gone for good; what was made is kept.
     """
-    loaded = load_problems(
-        config.problems, fields=config.fields, skip_bad_rows=config.skip_bad_rows
-    )
-    return synthesize_problems(config, loaded)
+    return synthesize_problems(config, _load(config))
+
+
+def sample(config: SampleConfig) -> int:
+    """Make every response of one model that the options ask for.
+
+    Returns and raises what :func:`synthesize` does.
+    """
+    return synthesize_problems(config, _load(config))
+
+
+def _load(config: RunConfig) -> LoadedProblems:
+    return load_problems(config.problems, fields=config.fields, skip_bad_rows=config.skip_bad_rows)
 
 
 def synthesize_problems(
-    config: SynthesizeConfig, loaded: LoadedProblems, console: Console | None = None
+    config: RunConfig, loaded: LoadedProblems, console: Console | None = None
 ) -> int:
-    """The same with questions that are loaded already.
+    """The same as :func:`synthesize` or :func:`sample` with questions that are loaded already.
 
     Args:
         config: The run's options; ``problems`` is not read.
@@ -77,7 +93,7 @@ def synthesize_problems(
     with Run.open(
         config.out,
         config=config.model_dump(mode="json"),
-        data_config=data_config(config) | formats(renderers),
+        data_config=_data_config(config) | formats(renderers),
         software=_software(),
         fresh=config.fresh,
     ) as run:
@@ -104,11 +120,17 @@ def synthesize_problems(
     return EXIT_INTERRUPTED
 
 
+def _data_config(config: RunConfig) -> dict[str, Any]:
+    """What rows depend on; a run of `sample` says so, for `annotate` takes no other."""
+    command = {"command": "sample"} if isinstance(config, SampleConfig) else {}
+    return command | data_config(config)
+
+
 @dataclass
 class _Synthesis:
     """One process's part in a run."""
 
-    config: SynthesizeConfig
+    config: RunConfig
     loaded: LoadedProblems
     run: Run
     console: Console
@@ -128,13 +150,14 @@ class _Synthesis:
             now=time.monotonic(),
             done=len(wanted) - len(missing) - failed,
             failed=failed,
+            authors=tuple(models(self.config)),
         )
         async with (
             interruptible() as stop,
             Progress(state, self.console),
             set_table(self.config, parts, state.waiting, stop.check) as table,
         ):
-            _describe(table, self.config)
+            _describe(table)
             with Journal(self.run.paths.journal) as journal:
                 await self._make(missing, table, journal, state, stop)
             return state.in_flight if stop.requested else None
@@ -158,7 +181,7 @@ class _Synthesis:
         open_again = self.run.failed if self.config.retry_failed else {}
         workshop = Workshop(
             room=table.room,
-            strategy=tessy,
+            strategy=STRATEGIES[table.room.strategy],
             run=self.run,
             journal=journal,
             progress=state,
@@ -216,36 +239,37 @@ def _claim(job: Job, table: Table) -> Claim:
             prompts[author] = len(seat.renderer.prompt_ids(job.problem.messages))
         except InputError:
             prompts[author] = 0  # the sample will fail with this error
-    return Claim(job.name, prompts["student"], prompts["teacher"])
+    return Claim(job.name, prompts)
 
 
-def _homes(job: Job, table: Table, admission: KvAdmission) -> tuple[str, str]:
-    """The replicas a sample that has not begun would be on now, student's and teacher's."""
+def _homes(job: Job, table: Table, admission: KvAdmission) -> dict[Author, str]:
+    """The replica of each model that a sample that has not begun would be on now."""
     homes: dict[Author, str] = {}
     for author, pool in table.pools.items():
         pool.release(job.name)  # it holds nothing yet, so another replica may suit it better now
         homes[author] = pool.assign(job.name)
         admission.learn(homes[author], pool.capacities[homes[author]])
-    return homes["student"], homes["teacher"]
+    return homes
 
 
 def _attempt(left: InFlight) -> int:
     return int(json.loads(left.state)["attempt"]) if left.state else 0
 
 
-def _describe(table: Table, config: SynthesisOptions) -> None:
+def _describe(table: Table) -> None:
     """What the servers said of themselves, for the log."""
     for author, info in table.infos.items():
         log.info("%s: %s (%s)", author, info.model, info.mode)
         for note in info.notes:
             log.warning("%s: %s", author, note)
-    student = table.infos["student"]
-    context = config.student.context_tokens or student.context_tokens
-    wanted = config.thinking_tokens + config.answer_tokens
+    room = table.room
+    context = room.seats[room.answering].context_tokens
+    wanted = room.thinking_tokens + room.answer_tokens
     if context is not None and context < wanted:
         log.warning(
-            "the student's context of %d tokens is shorter than thinking_tokens + answer_tokens "
-            "(%d): longer samples will fail with reason budget",
+            "the %s's context of %d tokens is shorter than thinking_tokens + answer_tokens (%d): "
+            "longer samples will fail with reason budget",
+            room.answering,
             context,
             wanted,
         )

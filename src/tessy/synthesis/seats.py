@@ -1,4 +1,4 @@
-"""From a role's options to a model at the table: format, engine, boundary predictor."""
+"""From options to the models at the table: formats, engines, boundary predictors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.load import load_predictor
-from tessy.config import RoleConfig, SynthesisOptions
+from tessy.config import ModelConfig, RoleConfig, SynthesisOptions
+from tessy.config_predictors import SampleConfig
 from tessy.engines.base import Engine, EngineInfo, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.http_server import server_root
@@ -23,7 +24,9 @@ from tessy.renderers import Renderer, load_renderer
 from tessy.synthesis.room import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
 from tessy.tokens import Codec
 
+Options = SynthesisOptions | SampleConfig
 OnWait = Callable[[str | None], None]
+OnMove = Callable[[str, Author, str], None]  # sample, role, replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +42,20 @@ class Table:
     room: Room
     infos: dict[Author, EngineInfo]
     pools: dict[Author, Pool]
-    _listeners: list[Callable[..., None]] = field(default_factory=list)
+    _listeners: list[OnMove] = field(default_factory=list)
 
-    def follow(self, listener: Callable[..., None]) -> None:
-        """Tell ``listener(key, replica_<role>=name)`` of every sample that changes its replica."""
+    def follow(self, listener: OnMove) -> None:
+        """Tell ``listener`` of every sample that changes its replica."""
         self._listeners.append(listener)
 
 
-def load_renderers(config: SynthesisOptions) -> dict[Author, Renderer]:
-    """Both models' chat formats.
+def load_renderers(config: Options) -> dict[Author, Renderer]:
+    """The chat formats of the models that take part.
 
     Raises:
         ModelError: A tokenizer or template that cannot be used.
     """
-    return {author: load_role_renderer(role) for author, role in roles(config).items()}
+    return {author: load_role_renderer(model) for author, model in models(config).items()}
 
 
 def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
@@ -65,20 +68,20 @@ def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
     }
 
 
-def check_servers(config: SynthesisOptions) -> None:
+def check_servers(config: Options) -> None:
     """Find what is wrong with URLs and keys before anything is loaded.
 
     Raises:
         ConfigError: A URL that is none, or the variable of an API key is not set.
     """
-    for author, role in roles(config).items():
-        for url in role.url:
+    for author, model in models(config).items():
+        for url in model.url:
             server_root(url)
-        if role.url:
-            _api_key(role, author)
+        if model.url:
+            _api_key(model, author)
 
 
-def load_role_renderer(role: RoleConfig) -> Renderer:
+def load_role_renderer(role: ModelConfig) -> Renderer:
     """The chat format of one model.
 
     Raises:
@@ -96,7 +99,12 @@ def roles(config: SynthesisOptions) -> dict[Author, RoleConfig]:
     return {"student": config.student, "teacher": config.teacher}
 
 
-def make_replicas(role: RoleConfig, author: Author, codec: Codec) -> list[Engine]:
+def models(config: Options) -> Mapping[Author, ModelConfig]:
+    """The models that take part, by role."""
+    return {config.author: config} if isinstance(config, SampleConfig) else roles(config)
+
+
+def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engine]:
     """One engine per server of a role; without servers, the model in this process.
 
     Raises:
@@ -106,25 +114,31 @@ def make_replicas(role: RoleConfig, author: Author, codec: Codec) -> list[Engine
     if not role.url:
         return [LocalEngine.load(role.model, trust_remote_code=role.trust_remote_code)]
     api_key = _api_key(role, author)
+    streaming = _draft_tokens(role) is None
     return [
-        HttpEngine(url, role.model, codec, api_key=api_key, streaming=role.draft_tokens is None)
-        for url in role.url
+        HttpEngine(url, role.model, codec, api_key=api_key, streaming=streaming) for url in role.url
     ]
 
 
-def _api_key(role: RoleConfig, author: Author) -> str | None:
+def _draft_tokens(role: ModelConfig) -> int | None:
+    """Tokens of a fixed draft; None where the model streams."""
+    return role.draft_tokens if isinstance(role, RoleConfig) else None
+
+
+def _api_key(role: ModelConfig, author: Author) -> str | None:
     if role.api_key_env is None:
         return None
     api_key = os.environ.get(role.api_key_env)
     if not api_key:
+        option = f"{author}.api_key_env" if isinstance(role, RoleConfig) else "api_key_env"
         raise ConfigError(
-            f"{author}.api_key_env: the environment variable {role.api_key_env} is not set; "
+            f"{option}: the environment variable {role.api_key_env} is not set; "
             "export it, or leave the option out for a server without keys"
         )
     return api_key
 
 
-def replica_names(role: RoleConfig) -> Sequence[str]:
+def replica_names(role: ModelConfig) -> Sequence[str]:
     """What to call the replicas of a role in messages."""
     return role.url or (f"{role.model} in this process",)
 
@@ -136,7 +150,7 @@ class Parts:
     Attributes:
         renderers: Each role's chat format.
         replicas: Each role's engines, none of them reached yet.
-        predictors: Each role's boundary predictor.
+        predictors: Each role's boundary predictor, where two write in turns.
     """
 
     renderers: dict[Author, Renderer]
@@ -144,27 +158,32 @@ class Parts:
     predictors: dict[Author, BoundaryPredictor]
 
 
-def load_parts(config: SynthesisOptions, renderers: dict[Author, Renderer]) -> Parts:
+def load_parts(config: Options, renderers: dict[Author, Renderer]) -> Parts:
     """Load models that run in this process, and predictors.
 
     Raises:
         InputError: Options or models that cannot be used.
     """
-    made: dict[str, BoundaryPredictor] = {}
-    for role in roles(config).values():
-        if role.predictor not in made:
-            made[role.predictor] = load_predictor(role.predictor, config.lexicon)
+    predictors = {} if isinstance(config, SampleConfig) else _load_predictors(config)
     replicas = {
-        author: make_replicas(role, author, renderers[author].codec)
-        for author, role in roles(config).items()
+        author: make_replicas(model, author, renderers[author].codec)
+        for author, model in models(config).items()
     }
-    predictors = {author: made[role.predictor] for author, role in roles(config).items()}
     return Parts(renderers, replicas, predictors)
+
+
+def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor]:
+    named = {author: (role.predictor, role.window) for author, role in roles(config).items()}
+    made = {
+        (spec, window): load_predictor(spec, config.lexicon, window)
+        for spec, window in dict.fromkeys(named.values())
+    }
+    return {author: made[wanted] for author, wanted in named.items()}
 
 
 @asynccontextmanager
 async def set_table(
-    config: SynthesisOptions,
+    config: Options,
     parts: Parts,
     on_wait: OnWait,
     check: Callable[[], None] = lambda: None,
@@ -184,11 +203,11 @@ async def set_table(
         for predictor in {id(p): p for p in parts.predictors.values()}.values():
             stack.push_async_callback(predictor.aclose)
         pools: dict[Author, Pool] = {}
-        listeners: list[Callable[..., None]] = []
-        for author, role in roles(config).items():
+        listeners: list[OnMove] = []
+        for author, model in models(config).items():
             pool = Pool(
                 parts.replicas[author],
-                replica_names(role),
+                replica_names(model),
                 role=author,
                 check=check,
                 patience_seconds=config.server_patience_seconds,
@@ -198,51 +217,44 @@ async def set_table(
             pools[author] = await stack.enter_async_context(pool)
         infos = {author: await pool.probe() for author, pool in pools.items()}
         seats = {
-            author: _seat(
-                role,
-                parts.renderers[author],
-                pools[author],
-                infos[author],
-                parts.predictors[author],
-            )
-            for author, role in roles(config).items()
+            author: _seat(model, parts.renderers[author], pools[author], infos[author])
+            for author, model in models(config).items()
         }
-        yield Table(
-            room=Room(
-                seats=seats,
-                cut=config.cut,
-                thinking_tokens=config.thinking_tokens,
-                answer_tokens=config.answer_tokens,
-                seed=config.seed,
-                keep_ids=not config.no_ids,
-            ),
-            infos=infos,
-            pools=pools,
-            _listeners=listeners,
-        )
+        yield Table(_room(config, seats, parts.predictors), infos, pools, listeners)
 
 
-def _tell(listeners: Sequence[Callable[..., None]], author: Author, key: str, name: str) -> None:
+def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:
     for listener in listeners:
-        listener(key, **{f"replica_{author}": name})
+        listener(key, author, name)
 
 
-def _seat(
-    role: RoleConfig,
-    renderer: Renderer,
-    engine: Engine,
-    info: EngineInfo,
-    predictor: BoundaryPredictor,
-) -> Seat:
+def _room(
+    config: Options, seats: dict[Author, Seat], predictors: Mapping[Author, BoundaryPredictor]
+) -> Room:
+    room = Room(
+        seats=seats,
+        strategy="tessy",
+        answering="student",
+        thinking_tokens=config.thinking_tokens,
+        answer_tokens=config.answer_tokens,
+        seed=config.seed,
+        keep_ids=not config.no_ids,
+        predictors=predictors,
+    )
+    if isinstance(config, SampleConfig):
+        return replace(room, strategy="sample", answering=config.author)
+    return replace(room, cut=config.cut)
+
+
+def _seat(role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo) -> Seat:
     known = [tokens for tokens in (role.context_tokens, info.context_tokens) if tokens is not None]
     # Where nothing streams, a span is drafted blindly: the paper's k wastes less than a long one.
     longest = REQUEST_TOKENS if info.streaming else PAPER_DRAFT_TOKENS
     return Seat(
         renderer=renderer,
         engine=engine,
-        predictor=predictor,
         sampling=Sampling(**role.sampling.model_dump()),
-        request_tokens=role.draft_tokens or longest,
+        request_tokens=_draft_tokens(role) or longest,
         context_tokens=min(known) if known else None,
         native_ids=info.mode != "text",
     )

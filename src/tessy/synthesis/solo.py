@@ -1,4 +1,4 @@
-"""One author writing alone, as a state machine: the final answer, and every baseline's texts.
+"""One author writing alone, as a state machine: the final answer, or a thinking of its own.
 
 Long texts are asked for in requests of bounded length, so that a sample that is stopped loses no
 more than one of them; the server's prefix cache makes going on cheap.
@@ -7,23 +7,32 @@ more than one of them; the server's prefix cache makes going on cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tessy.engines.base import Chunk
 from tessy.errors import FailureReason, SampleFailed
-from tessy.records import Author
+from tessy.records import Author, Span
 from tessy.synthesis.moves import Ask
+from tessy.synthesis.thinking import Thought
 from tessy.text import find_loop
 from tessy.tokens import Codec, Draft, TokenIds, decode
 
+Text = Literal["thinking", "answer"]
 _LOOP_CHECK_CHARS = 100
+# Why a text with markup that does not end it is none.
+_MARKUP: Mapping[Text, FailureReason] = {
+    "thinking": "eos_in_thinking",
+    "answer": "control_in_answer",
+}
 
 
 class Solo:
     """A text by one author, until one of its stop ids.
 
     Attributes:
-        ids: Ids written so far, as sampled, without the stop id.
+        author: Who writes.
+        what: What is being written.
+        done: It is whole.
     """
 
     def __init__(
@@ -32,7 +41,7 @@ class Solo:
         codec: Codec,
         prompt: Iterable[int],
         *,
-        what: str,
+        what: Text,
         stop_ids: frozenset[int],
         max_tokens: int,
         request_tokens: int,
@@ -44,7 +53,7 @@ class Solo:
             author: Who writes.
             codec: Its tokenizer.
             prompt: Everything it has read.
-            what: What is being written, for messages: ``answer`` or ``thinking``.
+            what: What is being written.
             stop_ids: Ids that end the text in good order.
             max_tokens: Longest text, in its tokens; reaching it is a failure.
             request_tokens: Most tokens of one request.
@@ -53,7 +62,7 @@ class Solo:
         self.author: Author = author
         self._codec = codec
         self._prompt = TokenIds(prompt)
-        self._what = what
+        self.what: Text = what
         self._stop_ids = stop_ids
         self._max_tokens = max_tokens
         self._request_tokens = request_tokens
@@ -65,17 +74,17 @@ class Solo:
 
     @property
     def ids(self) -> list[int]:
-        """Ids written so far, as sampled."""
+        """Ids written so far, as sampled, without the stop id."""
         return self._draft.ids
 
     def state(self) -> dict[str, Any]:
-        """Everything written, as JSON values; to be taken before a request starts."""
-        return {"ids": self._draft.ids, "done": self.done}
+        """Everything but the ids, as JSON values; to be taken before a request starts."""
+        return {"done": self.done, "checked": self._checked}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], ids: Iterable[int]) -> None:
         """Go on from a saved state; only for a machine that has done nothing yet."""
-        self._draft.extend(state["ids"])
-        self.done = state["done"]
+        self._draft.extend(ids)
+        self.done, self._checked = state["done"], state["checked"]
         if self.done:
             self._draft.flush()
 
@@ -92,9 +101,9 @@ class Solo:
             self._checked = len(self._draft.text)
             loop = find_loop(self._draft.text)
             if loop is not None:
-                raise SampleFailed("repetition", f"the {self._what} repeats {loop[:100]!r}")
+                raise SampleFailed("repetition", f"the {self.what} repeats {loop[:100]!r}")
         if written >= self._max_tokens:
-            raise SampleFailed("budget", f"the {self._what} reached {self._max_tokens} tokens")
+            raise SampleFailed("budget", f"the {self.what} reached {self._max_tokens} tokens")
         self._asked_at = written
         return Ask(
             author=self.author,
@@ -108,8 +117,8 @@ class Solo:
         """Take what the model has written.
 
         Raises:
-            SampleFailed: ``control_in_answer``: markup that does not end the text; ``budget``: the
-                model had no room for a single token.
+            SampleFailed: ``control_in_answer`` or ``eos_in_thinking``: markup that does not end
+                the text; ``budget``: the model had no room for a single token.
         """
         if self.done:
             return
@@ -123,14 +132,17 @@ class Solo:
         if chunk.finish == "stop":
             self._end(chunk.stop_id)
         elif chunk.finish == "length" and len(self._draft.ids) == self._asked_at:
-            raise SampleFailed("budget", f"no room for the {self._what}: the context is full")
+            raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
 
     def _end(self, stop_id: int | None) -> None:
         # A server that stops without naming the id has met the model's own end of turn.
+        if stop_id is None and self.what == "thinking":
+            raise SampleFailed(
+                "eos_in_thinking", f"the {self.author} ended its turn in mid-thought"
+            )
         if stop_id is not None and stop_id not in self._stop_ids:
-            reason: FailureReason = "control_in_answer"
             markup = decode(self._codec, [stop_id])
-            raise SampleFailed(reason, f"{markup!r} in the {self._what}")
+            raise SampleFailed(_MARKUP[self.what], f"{markup!r} in the {self.what}")
         self._draft.flush()
         self.done = True
 
@@ -145,3 +157,9 @@ class Solo:
         if start and draft is self._draft:  # it ends in half a character: no id can be kept as is
             return text[start:end], self._codec.encode(text[start:end])
         return text[start:end], draft.cut(end - start)
+
+    def thought(self) -> Thought:
+        """The text as a thinking of one span."""
+        text, ids = self.text()
+        spans = (Span(start=0, end=len(text), author=self.author),) if text else ()
+        return Thought(text, spans, ids, {self.author: len(ids)})

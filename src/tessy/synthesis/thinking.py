@@ -7,7 +7,8 @@ get appended, so a journal can keep them as they come.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from tessy.records import Author, Span, other
@@ -56,6 +57,27 @@ class Piece:
         """Undo :meth:`to_json`."""
         author, text, student_ids, teacher_ids = json.loads(data)
         return cls(author, text, tuple(student_ids), tuple(teacher_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What has been thought so far, whoever wrote it.
+
+    Attributes:
+        text: The thinking, without white space at its ends once it is whole.
+        spans: Who wrote what; tiles the text.
+        ids: Ids of the text, of the model that will answer.
+        kept: How many of them are whose, by author.
+        forced: Units kept against the predictors, by author.
+        glued: Hand-overs inside a word.
+    """
+
+    text: str = ""
+    spans: tuple[Span, ...] = ()
+    ids: list[int] = field(default_factory=list)
+    kept: Mapping[Author, int] = field(default_factory=dict)
+    forced: Mapping[Author, int] = field(default_factory=dict)
+    glued: int = 0
 
 
 class Thinking:

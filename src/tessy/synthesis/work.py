@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.errors import FailureReason, SampleFailed
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.records import Key, Problem, Trajectory
+from tessy.records import Key, Problem
 from tessy.runs import Run
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room
+from tessy.synthesis.strategies import Strategy
 
 # Another draw can mend these; a question that is too long or a refusal would only come again.
 RETRIED: frozenset[FailureReason] = frozenset(
@@ -22,8 +23,6 @@ RETRIED: frozenset[FailureReason] = frozenset(
 
 # These grew until they were stopped; other failures say nothing of how long samples become.
 _LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
-
-Strategy = Callable[[Desk], Awaitable[Trajectory]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,8 @@ class Workshop:
         """Make the sample and write its row.
 
         Returns:
-            Tokens it holds in the end (thinking and answer, the student's): what the next samples
-            may be expected to need. None if it says nothing about them.
+            Tokens it holds in the end (thinking and answer): what the next samples may be
+            expected to need. None if it says nothing about them.
 
         Raises:
             EngineError: The servers are gone or misconfigured; the sample stays in the journal.
@@ -108,15 +107,14 @@ class Workshop:
         finally:
             for seat in self.room.seats.values():
                 seat.engine.release(name)
-                seat.predictor.release(name)
+            for predictor in self.room.predictors.values():
+                predictor.release(name)
 
     def _resume(self, key: Key) -> tuple[tuple[Mapping[str, Any], list[bytes]] | None, Meter]:
         left = self.in_flight.pop(key, None)
         if left is None or left.state is None:
             return None, Meter()
         state = json.loads(left.state)
-        if state["machine"] is None:
-            return None, Meter.from_json(state["meter"])
         pieces = left.pieces[: state["pieces"]]
         if len(pieces) < len(left.pieces):
             # Pieces younger than the state belong to a request that will be sent again.
@@ -154,5 +152,4 @@ class Workshop:
 
 
 def _size(desk: Desk) -> int:
-    thinking = desk.machine.thinking.length("student") if desk.machine else 0
-    return thinking + (len(desk.solo.ids) if desk.solo else 0)
+    return len(desk.thought.ids) + (len(desk.answer.ids) if desk.answer else 0)
