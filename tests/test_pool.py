@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.engines.base import Chunk, EngineInfo
+from tessy.engines.failover import MAX_STRIKES, MAX_TRIES
 from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.engines.http_faults import StatusUnavailable
-from tessy.engines.pool import MAX_STRIKES, MAX_TRIES, Pool
+from tessy.engines.pool import Pool
 from tessy.errors import (
     ConfigError,
     EngineMisconfigured,

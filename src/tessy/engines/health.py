@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from tessy.engines.base import EngineInfo
-from tessy.engines.replica import Replica, misfit
+from tessy.engines.replica import Replica, ServerLike, misfit
 from tessy.errors import EngineError, EngineMisconfigured, EngineUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Watch:
 
     def __init__(
         self,
-        replicas: Sequence[Replica],
+        replicas: Sequence[Replica[ServerLike]],
         *,
         role: str,
         on_wait: Callable[[str | None], None],
@@ -67,7 +67,9 @@ class Watch:
         if isinstance(ending, Exception):
             raise ending
 
-    def leave(self, replica: Replica, reason: str, *, misconfigured: bool = False) -> None:
+    def leave(
+        self, replica: Replica[ServerLike], reason: str, *, misconfigured: bool = False
+    ) -> None:
         """Send ``replica`` no requests until it is well again."""
         replica.trouble, replica.misconfigured = reason, misconfigured
         if not replica.healthy:
@@ -78,7 +80,7 @@ class Watch:
             self._dark_since = self._clock()
         self._trouble.set()
 
-    def served(self, replica: Replica) -> None:
+    def served(self, replica: Replica[ServerLike]) -> None:
         """Something came from ``replica``."""
         replica.served += 1
         replica.failures = 0
@@ -124,7 +126,7 @@ class Watch:
         self._round_over.set()
         self._round_over = asyncio.Event()
 
-    async def _look_at(self, replica: Replica) -> None:
+    async def _look_at(self, replica: Replica[ServerLike]) -> None:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 info = await replica.check()
@@ -149,7 +151,7 @@ class Watch:
 
     def _stays_out(
         self,
-        replica: Replica,
+        replica: Replica[ServerLike],
         reason: str,
         *,
         misconfigured: bool = False,

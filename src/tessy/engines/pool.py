@@ -1,29 +1,18 @@
-"""The replicas of one role as one engine, and the one place where requests are tried again.
+"""The replicas of one role as one engine.
 
-A sample stays on its replica, where its prefix is cached. A replica that fails is left and its
-samples move; a task owned by the pool looks when it comes back. A stream that breaks is continued
-where it broke, so callers see every id once and no failure that passes.
+A stream that breaks is continued where it broke, so callers see every id once and no failure that
+passes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-import math
-import random
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
 
-from tessy.engines.base import Chunk, Engine, EngineInfo, Request
-from tessy.engines.health import LONGEST_WAIT_SECONDS, Watch, backoff
-from tessy.engines.http_faults import StatusUnavailable
-from tessy.engines.replica import Replica, choose, merged, not_listening
+from tessy.engines.base import Chunk, Engine, Request
+from tessy.engines.failover import Course, Failover
 from tessy.errors import (
-    ConfigError,
     EngineError,
     EngineMisconfigured,
     EngineRefused,
@@ -32,39 +21,18 @@ from tessy.errors import (
 )
 from tessy.seeds import derive_seed
 
-log = logging.getLogger(__name__)
 
-FAILURES_TO_LEAVE = 3  # failed requests in a row, of any sample, after which a replica is left
-FAILURES_TO_MOVE = 2  # of one request, after which its sample tries another replica
-MAX_STRIKES = 5  # failures of one request in a row at replicas that served others meanwhile
-MAX_TRIES = 200  # of one request without a single id, whatever the reason
-
-
-def _ignore(*_: object) -> None:
-    """Nobody wants to know."""
-
-
-@dataclass(slots=True)
-class _Course:
-    """A request on its way through failures.
+@dataclass(slots=True, kw_only=True)
+class _Stream(Course):
+    """A stream on its way through failures.
 
     Attributes:
         request: As the caller made it.
         delivered: Ids the caller has.
-        tries: Failures since the last id.
-        strikes: Those of them at replicas that served others in the meantime.
-        here: Those of them in a row at the sample's present replica.
-        since: When the first of them happened (clock); None without failure.
-        marks: What each replica had served at this request's last failure there.
     """
 
     request: Request
-    delivered: list[int] = field(default_factory=list)
-    tries: int = 0
-    strikes: int = 0
-    here: int = 0
-    since: float | None = None
-    marks: dict[str, int] = field(default_factory=dict)
+    delivered: list[int]
 
     def rest(self) -> Request:
         """What is still to be generated."""
@@ -77,150 +45,9 @@ class _Course:
             seed=derive_seed(self.request.seed, "resumed", len(self.delivered)),
         )
 
-    def progressed(self, ids: Sequence[int]) -> None:
-        """Forget failures: the request gets on."""
-        self.delivered += ids
-        self.tries = self.strikes = self.here = 0
-        self.since = None
-        self.marks.clear()
 
-
-class Pool:
+class Pool(Failover[Engine]):
     """Replicas of one role behind the engine protocol; use it as ``async with Pool(…) as pool``."""
-
-    def __init__(
-        self,
-        replicas: Sequence[Engine],
-        names: Sequence[str],
-        *,
-        role: str = "model",
-        patience_seconds: float = 1800.0,
-        on_wait: Callable[[str | None], None] = _ignore,
-        on_move: Callable[[str, str], None] = _ignore,
-        check: Callable[[], None] = _ignore,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
-        """Take the replicas over: the pool closes them.
-
-        Args:
-            replicas: At least one engine.
-            names: What to call each in messages; also decides who gets which sample.
-            role: Who they are in messages (``teacher``).
-            patience_seconds: How long nothing may come from any replica before giving up.
-            on_wait: Told, again and again, that no server answers; None when one does again.
-            on_move: Told of a sample's key and the name of the replica it has moved to.
-            check: Called between tries; may raise to leave a request (a run that drains).
-            clock: Seconds, monotonic.
-            sleep: How to wait.
-            draw: Random numbers in [0, 1), to spread retries.
-
-        Raises:
-            ConfigError: A name stands there twice.
-        """
-        if len(set(names)) < len(names):
-            raise ConfigError(f"{role}: a server is named twice in {', '.join(names)}")
-        self._replicas = [
-            Replica(name, engine) for name, engine in zip(names, replicas, strict=True)
-        ]
-        self._role = role
-        self._patience = patience_seconds
-        self._on_move, self._check = on_move, check
-        self._clock, self._sleep, self._draw = clock, sleep, draw
-        self._homes: dict[str, Replica] = {}
-        self._last_served = -math.inf
-        self._watch = Watch(
-            self._replicas, role=role, on_wait=on_wait, clock=clock, sleep=sleep, draw=draw
-        )
-
-    # ------------------------------------------------------------------ life
-
-    async def __aenter__(self) -> Self:
-        self._watch.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End the health task and close every replica."""
-        try:
-            await self._watch.stop()
-        finally:
-            closing = (replica.engine.aclose() for replica in self._replicas)
-            for ending in await asyncio.gather(*closing, return_exceptions=True):
-                if ending is not None:
-                    raise ending
-
-    async def probe(self) -> EngineInfo:
-        """Probe every replica; what holds for all of them.
-
-        A replica that cannot be reached is left out with a note if another one answers.
-
-        Raises:
-            EngineUnavailable: None can be reached.
-            EngineMisconfigured: One can be reached, but not be used like this.
-        """
-        probes = (replica.engine.probe() for replica in self._replicas)
-        found = await asyncio.gather(*probes, return_exceptions=True)
-        missing = []
-        for replica, result in zip(self._replicas, found, strict=True):
-            if isinstance(result, EngineUnavailable):
-                missing.append(f"{replica.name} does not answer ({result})")
-                self._watch.leave(replica, str(result))
-            elif isinstance(result, EngineMisconfigured):
-                raise EngineMisconfigured(f"{self._role} {replica.name}: {result}") from result
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                replica.info = result
-        infos = {r.name: r.info for r in self._replicas if r.info is not None}
-        if not infos:
-            raise EngineUnavailable(
-                f"{self._role}: {'; '.join(missing)}; start the server or check the URL"
-            )
-        info = self._watch.expected = merged(infos)
-        late = tuple(f"{reason}; it gets samples once it does" for reason in missing)
-        return replace(info, notes=(*late, *info.notes))
-
-    # ------------------------------------------------------------------ what is known
-
-    @property
-    def capacities(self) -> dict[str, int | None]:
-        """Tokens of KV cache by replica; None where unknown."""
-        return {replica.name: replica.capacity for replica in self._replicas}
-
-    @property
-    def requests(self) -> dict[str, int]:
-        """Requests sent so far by replica, repeated ones included."""
-        return {replica.name: replica.requests for replica in self._replicas}
-
-    @property
-    def healthy(self) -> tuple[str, ...]:
-        """Names of the replicas that get requests."""
-        return tuple(replica.name for replica in self._replicas if replica.healthy)
-
-    def assign(self, key: str) -> str:
-        """Choose the home of the sample ``key`` now, or say which it is; the replica's name."""
-        home = self._homes.get(key)
-        if home is None or not home.healthy:
-            home = self._settle(key, avoid=None) or home or self._home(key, self._replicas)
-        return home.name
-
-    def release(self, key: str) -> None:
-        """The sample ``key`` is finished: forget its home and its cache there."""
-        home = self._homes.pop(key, None)
-        if home is not None:
-            home.samples -= 1
-            home.engine.release(key)
-
-    # ------------------------------------------------------------------ requests
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Continue ``request.prompt`` on the sample's replica, or on another one if that fails.
@@ -231,12 +58,9 @@ class Pool:
             SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
                 it fails again and again while others are served.
         """
-        course = _Course(request)
+        course = _Stream(key=request.key, request=request, delivered=[])
         while len(course.delivered) < request.max_tokens:
-            self._check()
-            replica = await self._find(course)
-            replica.requests += 1
-            course.marks.setdefault(replica.name, replica.served)
+            replica = await self._next(course)
             chunks = replica.engine.stream(course.rest())
             try:
                 while True:
@@ -253,7 +77,9 @@ class Pool:
                         break
                     except EngineRefused as error:
                         raise SampleFailed("refused", str(error)) from error
-                    self._served(replica, course, chunk)
+                    if chunk.ids or chunk.finish is not None:
+                        course.delivered += chunk.ids
+                        self._served(replica, course)
                     yield chunk
                     if chunk.finish is not None:
                         return
@@ -262,106 +88,3 @@ class Pool:
                     await chunks.aclose()
             await self._failed(replica, course, fault)
         yield Chunk((), "length")
-
-    def _served(self, replica: Replica, course: _Course, chunk: Chunk) -> None:
-        if not chunk.ids and chunk.finish is None:
-            return
-        course.progressed(chunk.ids)
-        self._last_served = self._clock()
-        self._watch.served(replica)
-
-    def _misconfigured(self, replica: Replica, error: EngineMisconfigured) -> EngineUnavailable:
-        """Leave ``replica`` to the others; raises ``error`` if none of them can be used either."""
-        if all(other.misconfigured for other in self._replicas if other is not replica):
-            raise error
-        self._watch.leave(replica, str(error), misconfigured=True)
-        return EngineUnavailable(str(error))
-
-    async def _failed(self, replica: Replica, course: _Course, fault: EngineUnavailable) -> None:
-        """Note the failure; wait, or move the sample; or give up."""
-        course.tries += 1
-        if course.since is None:
-            course.since = self._clock()
-        status = fault.status if isinstance(fault, StatusUnavailable) else None
-        # A server that says to come later is busy, neither broken nor choking on this request.
-        if fault.retry_after_seconds is None and status != 429:
-            replica.failures += 1
-            course.here += 1
-            if replica.served > course.marks.setdefault(replica.name, replica.served):
-                # 503 is said by full queues, and by gateways before servers that are gone.
-                course.strikes += status != 503
-                course.marks[replica.name] = replica.served
-            if not_listening(fault) or replica.failures >= FAILURES_TO_LEAVE:
-                self._watch.leave(replica, str(fault))
-        log.debug(
-            "%s: %s failed (%d in a row): %s", course.request.key, replica.name, course.tries, fault
-        )
-        self._give_up(course, str(fault))
-        if not replica.healthy:
-            return
-        key = course.request.key
-        if course.here >= FAILURES_TO_MOVE and self._settle(key, avoid=replica) is not None:
-            course.here = 0
-        wait = backoff(course.tries, self._draw())
-        if fault.retry_after_seconds is not None:
-            wait = max(wait, min(fault.retry_after_seconds, self._patience))
-        while wait > 0:
-            await self._sleep(min(wait, LONGEST_WAIT_SECONDS))
-            wait -= LONGEST_WAIT_SECONDS
-            self._check()
-
-    def _give_up(self, course: _Course, reason: str) -> None:
-        """Raise if trying on makes no sense."""
-        since = self._clock() if course.since is None else course.since
-        served_since = self._last_served > since
-        if course.strikes >= MAX_STRIKES or (course.tries >= MAX_TRIES and served_since):
-            raise SampleFailed(
-                "server_error",
-                f"the {self._role} failed this request {course.tries} times in a row while it "
-                f"served others; last: {reason}",
-            )
-        silent = self._clock() - max(since, self._last_served)
-        if silent >= self._patience:
-            raise EngineUnavailable(
-                f"{self._role}: nothing came from {', '.join(r.name for r in self._replicas)} for "
-                f"{silent:.0f} s; last: {reason}; start the server again, then the same command "
-                "goes on where this one stopped"
-            )
-
-    # ------------------------------------------------------------------ homes
-
-    async def _find(self, course: _Course) -> Replica:
-        """The replica for the next try, waiting for one if none is healthy."""
-        while True:
-            key = course.request.key
-            home = self._homes.get(key)
-            if home is not None and home.healthy:
-                return home
-            home = self._settle(key, avoid=None)
-            if home is not None:
-                course.here = 0
-                return home
-            if course.since is None:
-                course.since = self._clock()
-            troubles = "; ".join(f"{r.name}: {r.trouble}" for r in self._replicas)
-            if all(r.misconfigured for r in self._replicas):
-                raise EngineMisconfigured(f"{self._role}: {troubles}")
-            self._give_up(course, troubles)
-            await self._watch.next_round()
-            self._check()
-
-    def _settle(self, key: str, *, avoid: Replica | None) -> Replica | None:
-        """Give ``key`` a healthy home other than ``avoid``; None if there is none."""
-        able = [r for r in self._replicas if r.healthy and r is not avoid]
-        return self._home(key, able) if able else None
-
-    def _home(self, key: str, among: Sequence[Replica]) -> Replica:
-        old = self._homes.get(key)
-        self.release(key)
-        home = choose(key, among)
-        self._homes[key] = home
-        home.samples += 1
-        if old is not None and old is not home:
-            log.info("%s moves from %s to %s", key, old.name, home.name)
-            self._on_move(key, home.name)
-        return home

@@ -7,9 +7,9 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from tessy.engines.base import Engine, EngineInfo
+from tessy.engines.base import EngineInfo
 
 _SLACK = 1.25  # a replica may hold this much more than its share before a sample goes elsewhere
 _NOT_LISTENING = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
@@ -24,8 +24,28 @@ class HasHealth(Protocol):
         ...
 
 
+class ServerLike(Protocol):
+    """What any client of a server has, whatever it is asked for."""
+
+    async def probe(self) -> EngineInfo:
+        """Find out what the server can do now."""
+        ...
+
+    def release(self, key: str) -> None:
+        """The sample ``key`` is finished."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+ServerT = TypeVar("ServerT", bound=ServerLike)
+ServerT_co = TypeVar("ServerT_co", bound=ServerLike, covariant=True)
+
+
 @dataclass(eq=False, slots=True)
-class Replica:
+class Replica(Generic[ServerT_co]):
     """A server and its state.
 
     Attributes:
@@ -43,7 +63,7 @@ class Replica:
     """
 
     name: str
-    engine: Engine
+    engine: ServerT_co
     healthy: bool = True
     doubtful: bool = False
     failures: int = 0
@@ -72,7 +92,7 @@ class Replica:
         return await self.engine.probe()
 
 
-def choose(key: str, replicas: Sequence[Replica]) -> Replica:
+def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
     """The home of a new sample among ``replicas``, which are not empty.
 
     Rendezvous hashing: every replica ranks differently for each key, so a replica that goes takes
