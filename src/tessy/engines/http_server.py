@@ -161,6 +161,29 @@ class ModelServer:
             raise _connection_fault("POST", url, error) from error
         raise status_fault("POST", url, response.status, text, response.headers)
 
+    async def post_for_json(
+        self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float
+    ) -> dict[str, Any]:
+        """Send ``body`` as :meth:`post` does; the JSON object that comes back.
+
+        Raises:
+            EngineError: As :meth:`post`; EngineUnavailable too if the reply breaks off, stalls or
+                is no JSON object.
+        """
+        url = self.root + path
+        async with await self.post(path, body, headers, read_seconds=read_seconds) as response:
+            try:
+                content = await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise _connection_fault("POST", url, error) from error
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UnusableReply(f"{url}: malformed JSON: {content[:200]!r}") from error
+        if not isinstance(value, dict):
+            raise UnusableReply(f"{url}: not a JSON object: {content[:200]!r}")
+        return value
+
     async def chunks(
         self, response: aiohttp.ClientResponse, reader: Reader
     ) -> AsyncGenerator[Chunk, None]:

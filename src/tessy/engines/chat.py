@@ -1,0 +1,274 @@
+"""Models behind a chat endpoint, asked for whole replies: annotators, judges, scorers.
+
+One client per server on the same sessions and faults as the engines, and the replicas of a role
+behind the same retry layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from tessy import jsonl
+from tessy.engines.base import EngineInfo, Sampling
+from tessy.engines.failover import Course, Failover
+from tessy.engines.http_server import ModelServer, UnusableReply
+from tessy.engines.wire_base import fit_seed
+from tessy.errors import (
+    EngineError,
+    EngineMisconfigured,
+    EngineRefused,
+    EngineUnavailable,
+    SampleFailed,
+)
+from tessy.records import Message
+
+log = logging.getLogger(__name__)
+
+_PATH = "/v1/chat/completions"
+_HEALTH_SECONDS = 5.0
+_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
+_SEED_BITS = 31  # every server takes as many
+_HELLO = (Message(role="user", content="Say hello."),)
+
+# Fields beyond OpenAI's first ones that some servers refuse, in the order in which they are given
+# up: servers without thinking templates, without such filters, without guided output.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "chat_template_kwargs": ("chat_template_kwargs",),
+    "top_k and min_p": ("top_k", "min_p"),
+    "response_format": ("response_format",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One question to a chat model.
+
+    Attributes:
+        key: Who asks; decides on the replica.
+        messages: The conversation, ending with a user turn.
+        sampling: How to draw.
+        max_tokens: Longest reply.
+        seed: Fixes the draw on servers that honour seeds.
+    """
+
+    key: str
+    messages: Sequence[Message]
+    sampling: Sampling
+    max_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What came back.
+
+    Attributes:
+        text: The reply, without thoughts before it.
+        truncated: It reached its token limit.
+    """
+
+    text: str
+    truncated: bool
+
+
+class ChatEngine:
+    """A chat model on one server."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        api_key: str | None = None,
+        concurrency: int = 32,
+        stall_seconds: float = 120.0,
+        seconds_per_token: float = _SECONDS_PER_TOKEN,
+        session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        """Nothing is sent yet; needs no running event loop.
+
+        Args:
+            url: The server, with or without ``/v1``.
+            model: Name it serves the model under.
+            schema: JSON schema every reply shall have; servers without guided output do not obey.
+            api_key: Sent as a bearer token.
+            concurrency: Requests in flight at most; further ones wait their turn.
+            stall_seconds: Longest silence of the server before it counts as unavailable.
+            seconds_per_token: The same per token asked for; the longer of both counts.
+            session: Use this session and leave it open; None: one of its own.
+
+        Raises:
+            ConfigError: No usable URL.
+        """
+        self.url = url
+        self._model = model
+        self._schema = schema
+        self._seconds_per_token = seconds_per_token
+        self._server = ModelServer(
+            url, api_key=api_key, stall_seconds=stall_seconds, session=session
+        )
+        self._slots = asyncio.Semaphore(concurrency)
+        self._refused: frozenset[str] | None = None  # of _FIELDS; None before the first probe
+        self._probing = asyncio.Lock()
+
+    async def probe(self) -> EngineInfo:
+        """Find out which fields the server takes, with one short request or a few.
+
+        Raises:
+            EngineUnavailable: It cannot be reached now.
+            EngineMisconfigured: Wrong API key or model name, no chat endpoint, or one that
+                refuses the plainest request.
+        """
+        async with self._probing:
+            self._refused = await self._find_refused()
+        notes = tuple(
+            f"{self.url} does not take {name}: asked without" for name in sorted(self._refused)
+        )
+        return EngineInfo(self._model, "text", streaming=False, notes=notes)
+
+    async def _find_refused(self) -> frozenset[str]:
+        names = [name for name in _FIELDS if name != "response_format" or self._schema is not None]
+        without: list[str] = []
+        while (refusal := await self._refusal(without)) is not None:
+            if len(without) == len(names):
+                raise EngineMisconfigured(
+                    f"{self.url} refuses even a plain chat request for model {self._model!r}: "
+                    f"{refusal}"
+                )
+            without.append(names[len(without)])
+        # The last one was refused for sure; those given up before it perhaps without need.
+        for name in without[:-1]:
+            rest = [other for other in without if other != name]
+            if await self._refusal(rest) is None:
+                without = rest
+        return frozenset(without)
+
+    async def _refusal(self, without: Collection[str]) -> EngineRefused | None:
+        hello = ChatRequest("probe", _HELLO, Sampling(), max_tokens=1, seed=0)
+        try:
+            await self._send(hello, without)
+        except EngineRefused as error:
+            return error
+        return None
+
+    async def reply(self, request: ChatRequest) -> ChatReply:
+        """Ask once.
+
+        Raises:
+            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a hang, or a reply that is
+                no chat completion.
+            EngineRefused: 400, 413, 422.
+            EngineMisconfigured: 401, 403, 404.
+        """
+        if self._refused is None:
+            await self.probe()
+        async with self._slots:
+            return _read(await self._send(request, self._refused or ()), self._server.root)
+
+    async def _send(self, request: ChatRequest, without: Collection[str]) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [message.model_dump() for message in request.messages],
+            "max_tokens": request.max_tokens,
+            "seed": fit_seed(request.seed, _SEED_BITS),
+            "temperature": float(sampling.temperature),
+            "top_p": float(sampling.top_p),
+            "top_k": sampling.top_k or -1,
+            "min_p": float(sampling.min_p),
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+        if self._schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "strict": True, "schema": self._schema},
+            }
+        for name in without:
+            for field in _FIELDS[name]:
+                body.pop(field, None)
+        return await self._server.post_for_json(
+            _PATH,
+            jsonl.dumps(body),
+            {},
+            read_seconds=request.max_tokens * self._seconds_per_token,
+        )
+
+    async def health(self) -> bool:
+        """Whether the server answers just now; never raises."""
+        for path in ("/health", "/v1/models"):
+            with contextlib.suppress(EngineError):
+                await self._server.look_up(path, seconds=_HEALTH_SECONDS)
+                return True
+        return False
+
+    def release(self, key: str) -> None:
+        """Nothing to forget."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._server.aclose()
+
+
+class ChatPool(Failover[ChatEngine]):
+    """Replicas of one chat model; use it as ``async with ChatPool(…) as pool``."""
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """A reply from any replica, however often one has to try.
+
+        Raises:
+            EngineUnavailable: Nothing came from any replica for longer than the patience.
+            EngineMisconfigured: No request can work, on no replica.
+            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
+                it fails again and again while others are served.
+        """
+        course = Course(request.key)
+        try:
+            while True:
+                replica = await self._next(course)
+                try:
+                    reply = await replica.engine.reply(request)
+                except EngineUnavailable as error:
+                    fault = error
+                except EngineMisconfigured as error:
+                    fault = self._misconfigured(replica, error)
+                except EngineRefused as error:
+                    raise SampleFailed("refused", str(error)) from error
+                else:
+                    self._served(replica, course)
+                    return reply
+                await self._failed(replica, course, fault)
+        finally:
+            self.release(request.key)  # no cache is kept for it, so it needs no home
+
+
+def _read(value: Mapping[str, Any], where: str) -> ChatReply:
+    """The reply in a chat completion."""
+    try:
+        choice = value["choices"][0]
+        content, finish = choice["message"].get("content"), choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        content, finish = value, None
+    if content is not None and not isinstance(content, str):
+        shown = str(value)[:200]
+        raise UnusableReply(f"{where}{_PATH}: the reply is no chat completion: {shown}")
+    return ChatReply(_without_thoughts(_valid(content or "")), truncated=finish == "length")
+
+
+def _valid(text: str) -> str:
+    r"""``text`` without halves of surrogate pairs, which ``\ud800`` in JSON brings in."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _without_thoughts(text: str) -> str:
+    """What follows the thoughts a reply begins with; templates may have written their start."""
+    thoughts, end, rest = text.partition("</think>")
+    begun = thoughts.lstrip().startswith("<think>") or "<think>" not in thoughts
+    return rest.lstrip() if end and begun else text
