@@ -1,0 +1,274 @@
+"""``tessy evaluate-predictor``: how well predictors cut, on annotations they have not seen.
+
+OUT/
+  evaluation.json    every figure with its 95 % interval and n
+  evaluation.svg     exact, early and late cuts; what the threshold changes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tessy import jsonl
+from tessy.boundary.annotations import read_annotations
+from tessy.boundary.base import BoundaryPredictor
+from tessy.boundary.conventions import Split
+from tessy.boundary.evaluation.judging import judge
+from tessy.boundary.evaluation.marks import (
+    Marks,
+    scores_of_draft,
+    scores_of_segment,
+    sentence_marks,
+)
+from tessy.boundary.evaluation.metrics import Figures, Judged
+from tessy.boundary.evaluation.plan import (
+    conventions_of,
+    entries_of,
+    kind_of_spec,
+    notes_of,
+    select,
+    specs_of,
+    split_of,
+)
+from tessy.boundary.evaluation.report import Entry, Measured, Sample, make_report
+from tessy.boundary.evaluation.segments import (
+    TokenCount,
+    draw_drafts,
+    one_word,
+    segment_of,
+    token_count,
+)
+from tessy.boundary.evaluation.table import print_report
+from tessy.boundary.load import load_predictor
+from tessy.config_predictors import EvaluatePredictorConfig
+from tessy.durable import write_atomically
+from tessy.errors import ConfigError
+from tessy.records import Annotation
+
+SCHEMA = 1
+LABELS = "perfect labels"
+_PACKAGES = ("tessy", "torch", "transformers", "matplotlib")
+
+
+def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None = None) -> int:
+    """Measure, print and write; the exit code.
+
+    Raises:
+        InputError: Something needed is not installed, or annotations or predictors are unusable.
+        StorageError: The results cannot be written.
+    """
+    entries = entries_of(config.predictor)
+    checkpoints = [spec for spec in specs_of(entries) if kind_of_spec(spec) == "checkpoint"]
+    _check_installed(needs_torch=bool(checkpoints))
+    _check_out(config.out)
+    rows = read_annotations(config.annotations)
+    known = {spec: conventions_of(spec) for spec in checkpoints}
+    split, source = split_of(known)
+    rows = select(rows, split, config, source)
+    predictors = {
+        spec: load_predictor(spec, None, config.window)
+        for spec in specs_of(entries)
+        if kind_of_spec(spec) != "marks"
+    }
+    with _Progress(Console(stderr=True)) as progress:
+        report = asyncio.run(_measure(config, rows, entries, predictors, progress))
+    report = _frame(config, split, source) | report
+    report["notes"] = notes_of(config.part, split, known)
+    _write(config.out, report)
+    console = console or Console()
+    print_report(console, report)
+    console.print(f"\nAll figures: {config.out / 'evaluation.json'}", soft_wrap=True)
+    console.print(f"The figure:  {config.out / 'evaluation.svg'}", soft_wrap=True)
+    return 0
+
+
+class _Progress:
+    """One line that says what is going on: redrawn on a terminal, printed once elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("Reading annotations") if console.is_terminal else None
+
+    def __enter__(self) -> _Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def stage(self, text: str) -> None:
+        """Something new begins."""
+        if self._status:
+            self._status.update(text)
+        else:
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def step(self, text: str, done: int, total: int) -> None:
+        """What goes on has come this far."""
+        if self._status and (done % 64 == 0 or done == total):
+            self._status.update(f"{text}: {done:,} of {total:,}")
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenSide:
+    """What checkpoints were asked as classifiers, before they are asked as predictors."""
+
+    sample: Sample
+    counted_in: str
+    tokens: dict[str, Figures]
+    windows: dict[str, Figures]
+    perfect: Judged | None
+
+
+async def _measure(
+    config: EvaluatePredictorConfig,
+    rows: Sequence[Annotation],
+    entries: Sequence[Entry],
+    predictors: dict[str, BoundaryPredictor],
+    progress: _Progress,
+) -> dict[str, Any]:
+    async with AsyncExitStack() as stack:
+        for predictor in predictors.values():
+            stack.push_async_callback(predictor.aclose)
+        # In a thread, so that Ctrl-C is heard meanwhile.
+        side = await asyncio.to_thread(_token_side, config, rows, specs_of(entries), progress)
+        sample = side.sample
+        measured = []
+        for spec in specs_of(entries):
+            judged = await _judged(spec, predictors.get(spec), sample, progress)
+            tokens, windows = side.tokens.get(spec), side.windows.get(spec)
+            measured.append(Measured(spec, kind_of_spec(spec), judged, tokens, windows))
+        if side.perfect is not None:
+            measured.append(Measured(LABELS, "marks", side.perfect))
+            entries = [*entries, Entry(LABELS, LABELS, LABELS)]
+        progress.stage("Working out the figures")
+        report = await asyncio.to_thread(make_report, sample, measured, entries)
+    drafts = {"n": len(sample.drafts), "tokens": config.draft_tokens, "counted_in": side.counted_in}
+    return {"drafts": drafts, **report}
+
+
+async def _judged(
+    spec: str, predictor: BoundaryPredictor | None, sample: Sample, progress: _Progress
+) -> Judged:
+    text = f"Asking {spec}"
+    progress.stage(text)
+    if predictor is not None:
+        return await judge(
+            predictor,
+            sample.segments,
+            sample.drafts,
+            lambda done, total: progress.step(text, done, total),
+        )
+    return by_marks(sample, [sentence_marks(segment) for segment in sample.segments])
+
+
+def by_marks(sample: Sample, marks: Sequence[Marks]) -> Judged:
+    """What a rule says that knows places only, one tuple of marks a segment."""
+    by_key = {s.key: m for s, m in zip(sample.segments, marks, strict=True)}
+    return Judged(
+        [scores_of_draft(draft, by_key[draft.segment.key]) for draft in sample.drafts],
+        [scores_of_segment(s, by_key[s.key], sample.cut) for s in sample.segments],
+    )
+
+
+def _token_side(
+    config: EvaluatePredictorConfig,
+    rows: Sequence[Annotation],
+    specs: Sequence[str],
+    progress: _Progress,
+) -> _TokenSide:
+    """Everything for which the token classifiers themselves are needed, one at a time."""
+    checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
+    if not checkpoints:
+        return _TokenSide(_sample(config, rows, one_word), "words", {}, {}, None)
+    from tessy.boundary.classifier import load_classifier  # needs torch
+    from tessy.boundary.evaluation.checkpoints import perfect, token_figures, window_figures
+
+    sample: Sample | None = None
+    ceiling: Judged | None = None
+    tokens: dict[str, Figures] = {}
+    windows: dict[str, Figures] = {}
+    for spec in checkpoints:
+        progress.stage(f"Labelling the tokens of {spec}")
+        classifier = load_classifier(spec)
+        tokens[spec] = token_figures(classifier, rows)
+        progress.stage(f"Comparing the windows of {spec}")
+        windows[spec] = window_figures(classifier, rows, config.seed)
+        if sample is None:
+            sample = _sample(config, rows, token_count(classifier.codec))
+            ceiling = perfect(classifier, rows, sample.segments, sample.drafts)
+    assert sample is not None
+    counted_in = f"tokens of {checkpoints[0]}"
+    return _TokenSide(sample, counted_in, tokens, windows, ceiling)
+
+
+def _sample(
+    config: EvaluatePredictorConfig, rows: Sequence[Annotation], count: TokenCount
+) -> Sample:
+    segments = [segment_of(row, count) for row in rows]
+    drafts = draw_drafts(
+        segments,
+        tokens=config.draft_tokens,
+        count=config.positions,
+        seed=config.seed,
+        cut=config.cut,
+    )
+    return Sample(segments, drafts, config.cut)
+
+
+def _check_installed(*, needs_torch: bool) -> None:
+    wanted = {"matplotlib": "analysis"} | ({"torch": "torch"} if needs_torch else {})
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = ",".join(wanted[name] for name in missing)
+        raise ConfigError(
+            f"evaluating predictors needs {' and '.join(missing)}, which cannot be imported; "
+            f'pip install "tessy[{extras}]"'
+        )
+
+
+def _check_out(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"out: {out} cannot be made a directory ({error.strerror}); choose another"
+        ) from error
+
+
+def _frame(config: EvaluatePredictorConfig, split: Split, source: str | None) -> dict[str, Any]:
+    """How the figures came about."""
+    return {
+        "schema": SCHEMA,
+        "config": config.model_dump(mode="json"),
+        "part": config.part,
+        "split": {**split.model_dump(), "from": source},
+        "cut": config.cut,
+        "window": config.window,
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _write(out: Path, report: dict[str, Any]) -> None:
+    from tessy.boundary.evaluation.figure import draw  # needs matplotlib
+
+    write_atomically(out / "evaluation.json", jsonl.dumps(report, indent=2) + b"\n")
+    write_atomically(out / "evaluation.svg", draw(report))

@@ -1,0 +1,150 @@
+"""What only a token classifier can be asked: its tokens, and its windows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from random import Random
+
+from tessy.boundary.classifier import Classifier
+from tessy.boundary.evaluation.metrics import Figures, Judged, Scores, class_figures
+from tessy.boundary.evaluation.segments import Draft, Segment
+from tessy.boundary.evaluation.statistics import Case, mean, share
+from tessy.boundary.labels import (
+    STYLE,
+    class_of,
+    class_scores,
+    own_scores,
+    token_classes,
+    tokens_of,
+    unit_scores,
+)
+from tessy.boundary.split import question_of
+from tessy.boundary.window import Reading
+from tessy.records import Annotation
+from tessy.seeds import derive_seed
+
+WINDOW_PLACES = 500  # tokens at which both windows are compared: each costs a pass over 200
+_BATCH_TOKENS = 4096
+_NAMES = {True: "style", False: "capability"}
+
+
+def token_figures(classifier: Classifier, annotations: Sequence[Annotation]) -> Figures:
+    """How the classifier labels the next token: accuracy, and of style precision, recall, F1."""
+    tokens = [tokens_of(classifier.codec, row.text, classifier.rule) for row in annotations]
+    limit = classifier.rule.limit
+    outputs = _score(classifier, [one.ids[:limit] for one in tokens])
+    rows = []
+    for row, read, said in zip(annotations, tokens, outputs, strict=True):
+        classes = token_classes(read, row.style)
+        for truth, p_style in zip(classes, own_scores(said), strict=False):
+            if p_style is not None:
+                told = class_of(p_style) == STYLE
+                rows.append((question_of(row.id), _NAMES[truth == STYLE], _NAMES[told]))
+    return class_figures(rows)
+
+
+def perfect(
+    classifier: Classifier,
+    annotations: Sequence[Annotation],
+    segments: Sequence[Segment],
+    drafts: Sequence[Draft],
+) -> Judged:
+    """What a classifier with these tokens would say if it made no mistake: the best there can be.
+
+    It differs from the annotation where a word has tokens of both classes, as when the line break
+    after a style span is a token of its own.
+    """
+    whole: dict[int, Scores] = {}
+    for row, segment in zip(annotations, segments, strict=True):
+        tokens = tokens_of(classifier.codec, row.text, classifier.rule)
+        outputs = class_scores(token_classes(tokens, row.style))
+        whole[id(segment)] = unit_scores(tokens, outputs, segment.edges)
+    return Judged(
+        [whole[id(draft.segment)][draft.first : draft.last] for draft in drafts],
+        list(whole.values()),
+    )
+
+
+def window_figures(classifier: Classifier, annotations: Sequence[Annotation], seed: int) -> Figures:
+    """How often the anchored window and the last 200 tokens agree, where they differ at all.
+
+    A segment never fills a window, so the segments of a response are joined, with a space between
+    them. Compared are places beyond the first 200 tokens, at most :data:`WINDOW_PLACES`.
+
+    Returns:
+        ``same_class``: share of places where both put the next token in the same class;
+        ``mean_change`` of P(style) between them, and ``max_change``, the largest.
+    """
+    last = classifier.rule.slide().keep
+    places = [
+        (question, ids, anchored, at)
+        for question, ids, anchored in _long_texts(classifier, annotations)
+        for at in range(last, len(ids))
+    ]
+    if len(places) > WINDOW_PLACES:
+        places = Random(derive_seed("windows", seed)).sample(places, WINDOW_PLACES)
+    windows = [ids[at + 1 - last : at + 1] for _, ids, _, at in places]
+    sliding = [scores[-1] for scores in _score(classifier, windows)]
+    both = [
+        (question, anchored[at], p)
+        for (question, _, anchored, at), p in zip(places, sliding, strict=True)
+    ]
+    changes = [Case(question, abs(one - two)) for question, one, two in both]
+    mean_change = mean(changes)
+    largest = max((case.amount for case in changes), default=0.0)
+    return {
+        "same_class": share(Case(q, class_of(one) == class_of(two)) for q, one, two in both),
+        "mean_change": mean_change,
+        "max_change": mean_change and mean_change._replace(value=largest, low=None, high=None),
+    }
+
+
+def _long_texts(
+    classifier: Classifier, annotations: Sequence[Annotation]
+) -> Iterator[tuple[str, list[int], list[float]]]:
+    """Question, tokens (L) and anchored P(style) of what follows each (L), of each response."""
+    responses: dict[tuple[str, int], list[Annotation]] = defaultdict(list)
+    for row in annotations:
+        responses[row.id, row.sample].append(row)
+    for (problem_id, _), rows in responses.items():
+        reading = Reading(classifier.codec, classifier.rule)
+        reading.read(" ".join(row.text for row in sorted(rows, key=lambda row: row.start)))
+        if len(reading.ids) <= classifier.rule.slide().keep:
+            continue
+        windows = reading.windows(0)
+        scores = _score(classifier, [reading.ids[w.start : w.end] for w in windows])
+        said = [0.0] * len(reading.ids)
+        for window, one in zip(reversed(windows), reversed(scores), strict=True):
+            # An earlier window says what follows its tokens, but for its last one.
+            last = window.end if window.end == len(said) else window.end - 1
+            said[window.start : last] = one[: last - window.start]
+        yield question_of(problem_id), list(reading.ids), said
+
+
+def _score(classifier: Classifier, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
+    """P(style) of what follows each token of each window; windows of like length together."""
+    found: list[Sequence[float]] = [()] * len(windows)
+    order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * len(windows[index]) > _BATCH_TOKENS:
+            _fill(classifier, windows, batch, found)
+            batch = []
+        batch.append(index)
+    _fill(classifier, windows, batch, found)
+    return found
+
+
+def _fill(
+    classifier: Classifier,
+    windows: Sequence[Sequence[int]],
+    batch: Sequence[int],
+    found: list[Sequence[float]],
+) -> None:
+    known = [index for index in batch if windows[index]]
+    if known:
+        for index, scores in zip(
+            known, classifier.scorer.score([windows[index] for index in known]), strict=True
+        ):
+            found[index] = scores

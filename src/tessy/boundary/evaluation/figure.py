@@ -1,0 +1,118 @@
+"""The figure of an evaluation: exact, early and late cuts, and what the threshold changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart by colour-blind readers; lines also differ in their dashes.
+_BLUE, _ORANGE, _SKY, _RED, _INK = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#222222"
+_CUTS = (("exact", "exact", _BLUE), ("early", "early", _SKY), ("late", "late or never", _ORANGE))
+_LINES = (
+    ("exact", "exact cuts", _BLUE, "-"),
+    ("style_by_teacher", "style written by the teacher", _RED, "--"),
+    ("capability_by_student", "capability written by the student", _INK, ":"),
+)
+_MARKERS = "os^Dv*"
+_STYLE: dict[str, Any] = {
+    "svg.hashsalt": "tessy",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw(report: Mapping[str, Any]) -> bytes:
+    """An SVG that is the same for the same report.
+
+    Its background is white, so that it can be read on light and dark pages.
+
+    Args:
+        report: What :func:`tessy.boundary.evaluation.report.make_report` returns.
+    """
+    entries: Sequence[Mapping[str, Any]] = report["cuts"]
+    swept = [entry for entry in entries if entry["sweep"]]
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        rc: Any = mpl.rcParams  # its type lists every key by name
+        rc.update(_STYLE)
+        height = 2.4 + 0.42 * max(len(entries), 3)
+        figure = Figure(figsize=(11.0, height), layout="constrained", facecolor="white")
+        left, right = figure.subplots(1, 2)
+        _bars(left, entries)
+        _sweep(right, swept)
+        drafts = report["drafts"]
+        figure.suptitle(
+            f"{drafts['n']:,} drafts of {drafts['tokens']} {drafts['counted_in']}, "
+            f"{report['data']['questions']:,} questions ({report['part']}), {report['cut']}",
+            fontsize=10,
+        )
+        out = BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "tessy"})
+    return out.getvalue()
+
+
+def short(name: str) -> str:
+    """A name for the figure: of a path its last two parts."""
+    return " + ".join("/".join(Path(part).parts[-2:]) for part in name.split("+"))
+
+
+def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
+    axes.set_title("Where drafts are cut in which the class changes")
+    rows = range(len(entries))
+    starts = [0.0] * len(entries)
+    for key, label, colour in _CUTS:
+        shares = [_value(entry["all"][key]) for entry in entries]
+        axes.barh(rows, shares, left=starts, color=colour, label=label, height=0.62)
+        starts = [start + share for start, share in zip(starts, shares, strict=True)]
+    for row, entry in enumerate(entries):
+        exact = entry["all"]["exact"]
+        if exact is None:
+            axes.text(0.01, row, "no such draft", va="center")
+            continue
+        reach = [[exact["value"] - exact["low"]], [exact["high"] - exact["value"]]]
+        axes.errorbar([exact["value"]], [row], xerr=reach, color=_INK, capsize=3, linewidth=1.2)
+        axes.text(1.01, row, f"{exact['value']:.0%}  n={exact['n']:,.0f}", va="center")
+    axes.set_yticks(list(rows), [short(entry["name"]) for entry in entries])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of drafts (line: 95 % interval of exact)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, frameon=False)
+
+
+def _sweep(axes: Axes, swept: Sequence[Mapping[str, Any]]) -> None:
+    axes.set_title("What the threshold of P(style) changes")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("threshold of P(style)")
+    axes.set_ylabel("share of drafts, or of words")
+    if not swept:
+        axes.text(0.5, 0.5, "no predictor with a threshold", ha="center")
+        return
+    for entry, marker in zip(swept, _MARKERS * len(swept), strict=False):
+        thresholds = [row["threshold"] for row in entry["sweep"]]
+        for key, label, colour, dashes in _LINES:
+            axes.plot(
+                thresholds,
+                [_value(row[key]) for row in entry["sweep"]],
+                dashes,
+                color=colour,
+                marker=marker,
+                markersize=4,
+                label=f"{label} ({short(entry['name'])})" if len(swept) > 1 else label,
+            )
+        if entry["best_threshold"] is not None:
+            axes.axvline(entry["best_threshold"], color="#999999", linewidth=0.8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8, frameon=False)
+
+
+def _value(estimate: Mapping[str, Any] | None) -> float:
+    return 0.0 if estimate is None else float(estimate["value"])

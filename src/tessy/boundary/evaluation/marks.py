@@ -1,0 +1,54 @@
+"""Rules that know places and no classes: the pen changes hands at each mark (pure).
+
+They are what a predictor must be better than. Whoever writes goes on to the next mark; the class
+between two marks is the author's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import regex
+
+from tessy.boundary.base import UnitScore
+from tessy.boundary.cuts import Cut
+from tessy.boundary.evaluation.replay import first_author
+from tessy.boundary.evaluation.segments import Draft, Segment
+from tessy.records import Author, other
+
+Marks = tuple[bool, ...]  # for each unit of a segment: the pen changes hands before it
+
+_SCORES: dict[Author, UnitScore] = {
+    "student": UnitScore(1.0, 1.0, 1.0),
+    "teacher": UnitScore(0.0, 0.0, 0.0),
+}
+_END = regex.compile(r"[.?!…。？！][\"'”’)\]}*]*\s*\Z|\n\s*\Z")
+
+
+def sentence_marks(segment: Segment) -> Marks:
+    """Marks before each unit that begins a sentence or a line.
+
+    A sentence ends with a unit that ends in ``.``, ``?``, ``!`` or ``…`` (quotes and brackets may
+    close after it), abbreviations included: the rule is meant to be naive.
+    """
+    units = [segment.text[start:end] for start, end in pairwise(segment.edges)]
+    return (False, *(_END.search(unit) is not None for unit in units[:-1]))
+
+
+def scores_of_draft(draft: Draft, marks: Marks) -> tuple[UnitScore, ...]:
+    """Scores by which the draft's author keeps what comes before the next mark, and no more."""
+    return _flipped(draft.author, marks[draft.first : draft.last])
+
+
+def scores_of_segment(segment: Segment, marks: Marks, cut: Cut) -> tuple[UnitScore, ...]:
+    """Scores by which the author of the first unit begins, and each mark ends a turn."""
+    return _flipped(first_author(segment.truth, cut), marks)
+
+
+def _flipped(author: Author, marks: Sequence[bool]) -> tuple[UnitScore, ...]:
+    found = []
+    for index, mark in enumerate(marks):
+        author = other(author) if mark and index else author
+        found.append(_SCORES[author])
+    return tuple(found)
