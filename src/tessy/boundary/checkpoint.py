@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -31,6 +32,12 @@ def load_tokenizer(
         ModelError: There is none, it cannot give text back, it has ids the model does not know, or
             it puts special tokens behind a text.
     """
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "tokenizer.json").exists():
+        raise ModelError(
+            f"{what} {name!r} has no tokenizer: there is no tokenizer.json in the folder; save the "
+            "tokenizer it was trained with beside it"
+        )
     try:
         return _read_tokenizer(AutoTokenizer, name, known, what, trust_remote_code)
     except ModelError:

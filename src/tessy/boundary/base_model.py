@@ -1,0 +1,120 @@
+"""The causal language model a predictor starts from: checked first, its weights loaded last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import (
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
+from tessy.boundary.conventions import LABELS, position_limit
+from tessy.codec import HfCodec
+from tessy.config_predictors import TrainPredictorConfig
+from tessy.engines.local_model import hide_loading_bar, model_name
+from tessy.errors import ModelError
+
+_WHAT = "the base model"
+_HINT = (
+    "it must be a transformers causal language model with safetensors weights (a local folder or a "
+    "hub id)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model without its weights."""
+
+    name: str
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerFast
+    codec: HfCodec
+
+
+def read_base(options: TrainPredictorConfig) -> Base:
+    """Config and tokenizer of the base model.
+
+    Raises:
+        ModelError: No predictor can be made of it.
+    """
+    name = model_name(options.base)
+    remote = options.trust_remote_code
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=remote)
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise ModelError(f"cannot load {_WHAT} {name!r}: {error}; {_HINT}") from error
+    _check_kind(config, name, trust_remote_code=remote)
+    _check_length(config, name, options.max_tokens)
+    known = config.get_text_config().vocab_size
+    tokenizer, codec = load_tokenizer(name, known, what=_WHAT, trust_remote_code=remote)
+    return Base(name, config, tokenizer, codec)
+
+
+def load_weights(base: Base, options: TrainPredictorConfig) -> PreTrainedModel:
+    """The base as a token classifier with new weights for its two classes, in float32, on CPU.
+
+    Optimizer steps are smaller than what bfloat16 can add to a weight, so weights stay in float32;
+    on a GPU the passes are in bfloat16 all the same.
+
+    Raises:
+        ModelError: Weights are missing, or it is not causal.
+    """
+    base.config.id2label = {int(number): label for number, label in LABELS.items()}
+    base.config.label2id = {label: int(number) for number, label in LABELS.items()}
+    hide_loading_bar()
+    set_seed(options.seed)
+    try:
+        model, loading = AutoModelForTokenClassification.from_pretrained(
+            base.name,
+            config=base.config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=options.trust_remote_code,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise ModelError(f"cannot load {_WHAT} {base.name!r}: {error}; {_HINT}") from error
+    body = f"{model.base_model_prefix}."
+    missing = sorted(key for key in loading["missing_keys"] if key.startswith(body))
+    if missing:
+        raise ModelError(
+            f"{_WHAT} {base.name!r} has no weights for {len(missing)} parts ({missing[0]}, …); "
+            f"its files are of another model; {_HINT}"
+        )
+    torch.nn.Module.eval(model)
+    check_causal(model, base.name, what=_WHAT)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _check_kind(config: PreTrainedConfig, name: str, *, trust_remote_code: bool) -> None:
+    for architecture in config.architectures or ():
+        if architecture.endswith("ForTokenClassification"):
+            check_labels(config, name, what=_WHAT)
+        elif architecture.endswith("Classification"):
+            raise ModelError(
+                f"{_WHAT} {name!r} is already a classifier of another kind ({architecture}); "
+                "start from a causal language model, or from a boundary predictor"
+            )
+    if type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING and not trust_remote_code:
+        raise ModelError(
+            f"{_WHAT} {name!r} is a {config.model_type} model, which transformers has no token "
+            "classifier of; take another base (Qwen3, Llama, …)"
+        )
+
+
+def _check_length(config: PreTrainedConfig, name: str, tokens: int) -> None:
+    limit = position_limit(config)
+    if limit is not None and limit < tokens:
+        raise ModelError(
+            f"{_WHAT} {name!r} can hold {limit} tokens, and max_tokens is {tokens}; give "
+            f"--max-tokens {limit}, or take another base"
+        )

@@ -1,0 +1,139 @@
+"""What stands beside a predictor's weights: training.json, and README.md that says the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tessy.boundary.conventions import Conventions
+from tessy.boundary.dataset import PartCounts
+from tessy.boundary.fit import EpochScores, Fit
+from tessy.config_predictors import SplitPart
+from tessy.durable import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorCard:
+    """How a predictor was made.
+
+    Attributes:
+        conventions: What its config.json says.
+        options: The hyperparameters, by their names on the command line.
+        parts: What each part of the split holds.
+        fit: The training.
+        base_on_hub: The base model is one of a hub, not a local folder.
+    """
+
+    conventions: Conventions
+    options: Mapping[str, float]
+    parts: Mapping[SplitPart, PartCounts]
+    fit: Fit
+    base_on_hub: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of training.json."""
+        parts = {
+            part: {**asdict(counts), "style_share": round(counts.style_share, 4)}
+            for part, counts in self.parts.items()
+        }
+        fit = asdict(self.fit)
+        epochs = [
+            {key: round(value, 6) for key, value in scores.items()} for scores in fit["epochs"]
+        ]
+        return {
+            **self.conventions.to_json(),
+            "options": dict(self.options),
+            "parts": parts,
+            **fit,
+            "epochs": epochs,
+            "seconds": round(self.fit.seconds, 1),
+        }
+
+
+def write_predictor_card(card: PredictorCard, folder: Path) -> None:
+    """Write ``training.json`` and ``README.md``.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    document = json.dumps(card.to_json(), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / "training.json", document.encode())
+    write_atomically(folder / "README.md", _readme(card).encode())
+
+
+def _readme(card: PredictorCard) -> str:
+    said, fit = card.conventions, card.fit
+    source = said.annotations
+    annotator = f" by {source.annotator}" if source.annotator else ""
+    versions = ", ".join(f"{name} {version}" for name, version in said.versions.items())
+    options = ", ".join(f"{name} {value}" for name, value in card.options.items())
+    processes = f", {fit.processes} processes" if fit.processes > 1 else ""
+    best = fit.epochs[fit.chosen - 1]
+    return f"""\
+---
+{_front_matter(card)}---
+# Boundary predictor of the {said.author}
+
+A causal token classifier that says which words of a reasoning model's thinking are style. It finds
+where the {said.author}'s words should end when two models write together with `tessy`
+(TESSY, arXiv 2604.14164).
+
+- Classes: 0 capability, 1 style. The output at a token is the class of the token **after** it.
+- Window: up to {said.window.limit} tokens; the last {said.window.keep} stay when it is full.
+- Base: {said.base}
+- Learnt from: {source.segments:,} segments annotated{annotator}
+  (SHA-256 of the rows: {source.digest[:16]}…)
+
+Validation, epoch {fit.chosen}: token accuracy {best.accuracy:.4f}, style F1 {best.f1:.4f}
+(n = {best.tokens:,} tokens, {best.style_tokens:,} of them style). How well it cuts is measured by
+`tessy evaluate-predictor`.
+
+## Data
+
+Questions are split, so all segments of a question are in one part (seed {said.split.seed}).
+
+{_parts_table(card.parts)}
+## Training
+
+{_epochs_table(fit)}
+Epoch {fit.chosen} was kept: the best validation accuracy.
+It took {fit.seconds:,.0f} s on {fit.device}{processes}.
+
+Options: {options}.
+Versions: {versions}.
+"""
+
+
+def _front_matter(card: PredictorCard) -> str:
+    base = f"base_model: {card.conventions.base}\n" if card.base_on_hub else ""
+    return (
+        "library_name: transformers\npipeline_tag: token-classification\n"
+        f"{base}tags:\n- tessy\n- boundary-predictor\n"
+    )
+
+
+def _parts_table(parts: Mapping[SplitPart, PartCounts]) -> str:
+    rows = [
+        f"| {part} | {c.questions:,} | {c.segments:,} | {c.tokens:,} | {c.style_share:.1%} "
+        f"| {c.cut_segments:,} |\n"
+        for part, c in parts.items()
+    ]
+    head = "| part | questions | segments | tokens | style | segments cut off |\n"
+    return f"{head}|---|---|---|---|---|---|\n{''.join(rows)}"
+
+
+def _epochs_table(fit: Fit) -> str:
+    def row(s: EpochScores) -> str:
+        scores = " | ".join(f"{n:.4f}" for n in (s.accuracy, s.precision, s.recall, s.f1))
+        return (
+            f"| {s.epoch} | {s.train_loss:.4f} | {scores} | {s.tokens:,} | {s.style_tokens:,} |\n"
+        )
+
+    head = (
+        "| epoch | train loss | accuracy | style precision | style recall | style F1 | n tokens "
+        "| n style |\n|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(map(row, fit.epochs))

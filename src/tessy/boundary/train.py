@@ -1,0 +1,268 @@
+"""``tessy train-predictor``: annotated segments in, a checkpoint out.
+
+Everything that can be wrong is looked at before training begins, and before weights are loaded
+where that is possible. The checkpoint appears in its place when it is whole. Started by `torchrun`
+or `accelerate launch`, it trains on several GPUs; the first process prints and writes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from tessy import run_config
+from tessy.boundary.annotations import AnnotationPaths, read_annotations
+from tessy.boundary.conventions import (
+    KEY,
+    AnnotationSource,
+    Conventions,
+    Split,
+    Window,
+    shortened,
+)
+from tessy.boundary.dataset import (
+    Example,
+    PartCounts,
+    author_of,
+    by_part,
+    digest_of,
+    encode_parts,
+)
+from tessy.boundary.window import WindowRule
+from tessy.config_predictors import SplitPart, TrainPredictorConfig
+from tessy.durable import sync_directory
+from tessy.errors import ConfigError, InputError, StorageError
+from tessy.records import Annotation, Author
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import
+    from tessy.boundary.base_model import Base
+
+_INPUT_WRONG = 2
+_LIBRARIES = ("torch", "accelerate")
+_VERSIONS = ("tessy", "transformers", "tokenizers", "torch", "accelerate")
+_HYPERPARAMETERS = ("epochs", "batch", "learning_rate", "max_tokens", "style_weight", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The annotations, and what is to be said of them."""
+
+    author: Author
+    parts: dict[SplitPart, list[Annotation]]
+    source: AnnotationSource
+
+
+def train_predictor(options: TrainPredictorConfig) -> int:
+    """Train a predictor and write it to ``options.out``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: Something is wrong with the annotations, the base model or the options.
+        StorageError: The checkpoint cannot be written.
+    """
+    try:
+        _train(options, first=_is_first_process())
+    except InputError:
+        if _is_first_process():
+            raise
+        return _INPUT_WRONG  # the first process says why
+    return 0
+
+
+def _train(options: TrainPredictorConfig, *, first: bool) -> None:
+    out = options.out.expanduser().resolve()
+    _check_out(out)
+    _check_batch(options.batch, _processes())
+    data = _read(options)
+    _check_libraries()
+    with _quiet_libraries():
+        _make(options, data, out, first=first)
+
+
+def _make(options: TrainPredictorConfig, data: _Data, out: Path, *, first: bool) -> None:
+    from tessy.boundary.base_model import load_weights, read_base
+    from tessy.boundary.fit import fit
+    from tessy.boundary.predictor_card import PredictorCard, write_predictor_card
+    from tessy.boundary.training_view import TrainingView
+
+    base = read_base(options)
+    rule = _window(options.max_tokens)
+    examples, counts = encode_parts(base.codec, data.parts, rule)
+    conventions = _conventions(options, data, base, rule)
+    setattr(base.config, KEY, conventions.to_json())
+    view = TrainingView(Console(), shown=first)
+    for line in _opening(options, data, counts, examples):
+        view.say(line)
+    model = load_weights(base, options)
+    with _in_place_when_whole(out, first=first) as folder:
+        done = fit(
+            model,
+            examples["train"],
+            examples["validation"],
+            options,
+            folder=folder,
+            processes=_processes(),
+            view=view,
+        )
+        if not first:
+            return
+        given = {name: getattr(options, name) for name in _HYPERPARAMETERS}
+        card = PredictorCard(conventions, given, counts, done, not Path(base.name).is_dir())
+        base.tokenizer.save_pretrained(folder)
+        write_predictor_card(card, folder)
+        _share(folder)
+    view.say(
+        f"Kept epoch {done.chosen} after {done.seconds:,.0f} s on {done.device}: {options.out}"
+    )
+
+
+# Both are set by torchrun and accelerate launch.
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _check_batch(batch: int, processes: int) -> None:
+    if batch % processes:
+        raise ConfigError(
+            f"batch: {batch} segments cannot be shared evenly by {processes} processes; give a "
+            "multiple of their number"
+        )
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists():
+        raise ConfigError(
+            f"out: {out} exists and is not an empty folder; choose another --out, or remove it"
+        )
+
+
+def _read(options: TrainPredictorConfig) -> _Data:
+    rows = read_annotations(options.annotations)
+    author = author_of(rows)
+    parts = by_part(rows, options.seed, options.validation_share, options.test_share)
+    paths = AnnotationPaths(options.annotations)
+    made_with = run_config.read(paths.config, paths.kind)["data_config"]
+    annotator = made_with.get("model") or made_with.get("rule")
+    return _Data(
+        author,
+        parts,
+        AnnotationSource(digest=digest_of(rows), segments=len(rows), annotator=annotator),
+    )
+
+
+def _check_libraries() -> None:
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"training needs {' and '.join(missing)}, not installed here: "
+            'pip install "tessy[train]"'
+        )
+
+
+def _window(max_tokens: int) -> WindowRule:
+    """Windows no longer than what is trained on, proportioned as usual."""
+    usual = WindowRule()
+    if max_tokens <= usual.limit:
+        return shortened(usual, max_tokens)
+    return WindowRule(max_tokens, max_tokens * usual.keep // usual.limit)
+
+
+def _conventions(
+    options: TrainPredictorConfig, data: _Data, base: Base, rule: WindowRule
+) -> Conventions:
+    folder = Path(base.name)
+    versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
+    return Conventions(
+        author=data.author,
+        window=Window(limit=rule.limit, keep=rule.keep),
+        split=Split(
+            seed=options.seed,
+            validation_share=options.validation_share,
+            test_share=options.test_share,
+        ),
+        annotations=data.source,
+        # A checkpoint travels; the folders of the machine it was made on do not.
+        base=folder.resolve().name if folder.is_dir() else base.name,
+        versions={"python": platform.python_version(), **versions},
+    )
+
+
+def _opening(
+    options: TrainPredictorConfig,
+    data: _Data,
+    counts: dict[SplitPart, PartCounts],
+    examples: dict[SplitPart, list[Example]],
+) -> Iterator[str]:
+    """What is about to be trained, on what."""
+    yield f"Predictor of the {data.author} from {options.base}"
+    for part, held in counts.items():
+        cut = f", {held.cut_segments:,} cut to {options.max_tokens} tokens"
+        yield (
+            f"  {part:<10}  {held.segments:>7,} segments of {held.questions:,} questions, "
+            f"{held.tokens:,} tokens, {held.style_share:.1%} style"
+            f"{cut if held.cut_segments else ''}"
+        )
+    steps = -(-len(examples["train"]) // options.batch)
+    yield f"Up to {options.epochs} epochs of {steps:,} steps"
+
+
+@contextmanager
+def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
+    """A folder beside ``out`` that takes its place at the end; gone if it does not come to that."""
+    folder = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    if not first:
+        yield folder
+        return
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StorageError(
+            f"{out.parent} cannot be written: {error}; choose another --out or mend the rights"
+        ) from error
+    try:
+        yield folder
+        try:
+            folder.replace(out)
+            sync_directory(out.parent)
+        except OSError as error:
+            raise StorageError(f"{out} cannot be written: {error}; choose another --out") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _share(folder: Path) -> None:
+    """Let whom the umask lets read the weights too; safetensors keeps them to the owner."""
+    for file in folder.iterdir():
+        file.chmod((folder / "training.json").stat().st_mode)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Transformers reports parts of a base that a classifier has not; we check them ourselves."""
+    from transformers.utils import logging as noise
+
+    before = noise.get_verbosity()
+    noise.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        noise.set_verbosity(before)
