@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -45,10 +46,26 @@ def read(path: Path, kind: str) -> dict[str, Any]:
             f"{path}: schema version {found!r}, but this tessy reads {SCHEMA_VERSION}; use the "
             "version of tessy that made the run"
         )
+    _check_kind(path, document, kind)
+    return {"rows": kind, "data_config": {}, "resumed": [], **document}
+
+
+def refuse_other(path: Path, kind: str) -> None:
+    """Make sure that what is about to be replaced is not something else by mistake.
+
+    Raises:
+        RunError: config.json is of a directory of other rows.
+    """
+    with contextlib.suppress(OSError, ValueError):  # unreadable: it may well be replaced
+        document = jsonl.loads(path.read_bytes())
+        if isinstance(document, dict):
+            _check_kind(path, document, kind)
+
+
+def _check_kind(path: Path, document: dict[str, Any], kind: str) -> None:
     rows = document.get("rows", "trajectories")
     if rows != kind:
         raise RunError(f"{path.parent} holds {rows}, not {kind}; {_MADE_BY[kind]}")
-    return {"rows": kind, "data_config": {}, "resumed": [], **document}
 
 
 def enter(

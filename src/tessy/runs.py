@@ -191,6 +191,7 @@ class RowDirectory(ABC, Generic[KeyT]):
                 home = paths.directory.resolve()  # a link stays, what it points to moves
                 home.mkdir(parents=True, exist_ok=True)
                 if fresh and paths.config.exists():
+                    run_config.refuse_other(paths.config, paths.kind)
                     with FileLock(paths.lock):
                         _set_aside(home)
                     home.mkdir(exist_ok=True)

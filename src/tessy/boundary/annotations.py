@@ -38,28 +38,35 @@ class AnnotationDirectory(RowDirectory[SegmentKey]):
         return jsonl.segment_key(path, line)
 
 
-def read_annotations(directory: str | Path) -> list[Annotation]:
-    """Every annotated segment, sorted by question id, sample and segment.
+def iter_annotations(directory: str | Path) -> Iterator[Annotation]:
+    """The last annotation of each segment, one at a time, in file order.
 
     Raises:
         RunError: There are no annotations in ``directory``: it is missing, it is a run of
-            responses, it is of another schema version, or nothing was accepted.
+            responses, or it is of another schema version.
         InputError: A row cannot be read; names file, line and field.
     """
     paths = AnnotationPaths(directory)
     run_config.read(paths.config, paths.kind)
     files = paths.row_files()
-    rows = list(
-        jsonl.rows_at(
-            Annotation, files, jsonl.last_rows(files, jsonl.segment_key), jsonl.segment_key
-        )
-    )
+    places = jsonl.last_rows(files, jsonl.segment_key)
+    yield from jsonl.rows_at(Annotation, files, places, jsonl.segment_key)
+
+
+def read_annotations(directory: str | Path) -> list[Annotation]:
+    """Every annotated segment, sorted by question id, sample and segment.
+
+    Raises:
+        RunError: As :func:`iter_annotations`; or no segment was accepted.
+        InputError: A row cannot be read; names file, line and field.
+    """
+    rows = sorted(iter_annotations(directory), key=lambda row: row.key)
     if not rows:
         raise RunError(
             f"{directory} holds no annotated segment; let `tessy annotate` finish some first "
-            f"({paths.failures.name} there says why segments failed)"
+            "(failures.jsonl there says why segments failed)"
         )
-    return sorted(rows, key=lambda row: row.key)
+    return rows
 
 
 def iter_failed_annotations(directory: str | Path) -> Iterator[FailedAnnotation]:

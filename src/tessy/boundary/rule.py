@@ -10,17 +10,13 @@ out the last ``n`` units, except when ``final`` is true. It runs in one thread o
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
-import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import ModuleType
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
 from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.callables import check_signature, load_callable
 from tessy.errors import ConfigError
 
 Rule = Callable[[str, Sequence[str], bool], Sequence[float | bool]]
@@ -47,7 +43,7 @@ class RulePredictor:
         self.name = name
         self._rule = rule
         self.lookahead = _lookahead(rule, name)
-        _check_signature(rule, name)
+        check_signature(rule, name, ("", (), False), _SIGNATURE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
 
     @classmethod
@@ -58,20 +54,7 @@ class RulePredictor:
             ConfigError: It cannot be imported or called, or answers with something else than
                 probabilities.
         """
-        where, separator, attribute = spec.rpartition(":")
-        if not separator or not where or not attribute:
-            raise ConfigError(
-                f"predictor {spec!r}: write module:callable or path/to/file.py:callable"
-            )
-        found: Any = _import(where, spec)
-        for part in attribute.split("."):
-            if not hasattr(found, part):
-                raise ConfigError(f"predictor {spec!r}: {where} has no {attribute!r}")
-            found = getattr(found, part)
-        if not callable(found):
-            raise ConfigError(
-                f"predictor {spec!r} is {type(found).__name__}, not a function {_SIGNATURE}"
-            )
+        found = load_callable(spec, option="predictor", signature=_SIGNATURE)
         predictor = cls(found, name=spec)
         predictor.scores(_TRIAL)
         return predictor
@@ -137,48 +120,11 @@ class RulePredictor:
         return number
 
 
-def _import(where: str, spec: str) -> ModuleType:
-    try:
-        if not where.endswith(".py"):
-            return importlib.import_module(where)
-        path = Path(where)
-        if not path.is_file():
-            raise ConfigError(f"predictor {spec!r}: there is no file {where}")
-        module_spec = importlib.util.spec_from_file_location(path.stem, path)
-        if module_spec is None or module_spec.loader is None:
-            raise ConfigError(f"predictor {spec!r}: {where} cannot be loaded as Python")
-        module = importlib.util.module_from_spec(module_spec)
-        module_spec.loader.exec_module(module)
-    except ConfigError:
-        raise
-    except Exception as error:  # whatever the user's module raises while it is imported
-        raise ConfigError(
-            f"predictor {spec!r}: importing {where} raised {type(error).__name__}: {error}; a "
-            "module must be importable from here (PYTHONPATH), a file is named path/to/file.py"
-        ) from error
-    return module
-
-
 def _lookahead(rule: Rule, name: str) -> int:
     value = getattr(rule, "lookahead", 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigError(f"the rule {name} has lookahead = {value!r}; give a count of units")
     return value
-
-
-def _check_signature(rule: Rule, name: str) -> None:
-    if inspect.iscoroutinefunction(rule):
-        raise ConfigError(f"the rule {name} is async; give a plain function {_SIGNATURE}")
-    try:
-        signature = inspect.signature(rule)
-    except ValueError:
-        return  # some built-in callables do not tell
-    try:
-        signature.bind("", (), False)
-    except TypeError as error:
-        raise ConfigError(
-            f"the rule {name}{signature} cannot be called as {_SIGNATURE}: {error}"
-        ) from error
 
 
 def _shown(units: Sequence[str]) -> str:

@@ -1,0 +1,115 @@
+"""What an annotation amounts to, from its rows alone: summary.json and the closing table."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from tessy.records import Annotation, FailedAnnotation
+from tessy.terminal import duration
+
+_Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
+
+
+def wilson(hits: int, n: int) -> tuple[float, float] | None:
+    """The 95 % Wilson score interval of a share of ``hits`` in ``n``; None without any.
+
+    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209–212.
+    """
+    if n == 0:
+        return None
+    share, square = hits / n, _Z95**2
+    middle = share + square / (2 * n)
+    reach = _Z95 * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    scale = 1 + square / n
+    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+
+
+def summarise(
+    annotations: Iterable[Annotation],
+    failures: Iterable[FailedAnnotation],
+    *,
+    responses: Mapping[str, int],
+    seconds: float,
+) -> dict[str, Any]:
+    """Add up the rows of a directory of annotations; the content of summary.json.
+
+    Args:
+        annotations: One row per accepted segment.
+        failures: One row per segment that has only failed.
+        responses: How many were ``used``, and how many ``failed`` and were left out.
+        seconds: Wall-clock seconds of all sessions.
+
+    Returns:
+        JSON-ready counts; shares lie in [0, 1] and are None where nothing was counted.
+        ``style_chars`` is the share of characters marked style, as a mean over segments.
+    """
+    accepted = retried = spans = 0
+    shares = 0.0
+    for row in annotations:
+        accepted += 1
+        retried += row.attempts > 1
+        spans += len(row.style)
+        shares += sum(span.end - span.start for span in row.style) / len(row.text)
+    reasons: Counter[str] = Counter()
+    for failure in failures:
+        reasons[failure.reason] += 1
+        retried += failure.attempts > 1
+    n = accepted + reasons.total()
+    interval = wilson(accepted, n)
+    return {
+        "responses": dict(responses),
+        "segments": {
+            "n": n,
+            "accepted": accepted,
+            "failed": reasons.total(),
+            "retried": retried,
+            "acceptance_rate": round(accepted / n, 4) if n else None,
+            "acceptance_rate_95": [round(end, 4) for end in interval] if interval else None,
+        },
+        "failures": dict(reasons.most_common()),
+        "style_chars": round(shares / accepted, 4) if accepted else None,
+        "style_spans_per_segment": round(spans / accepted, 2) if accepted else None,
+        "seconds": {"wall": round(seconds, 3)},
+    }
+
+
+def table(summary: Mapping[str, Any]) -> Table:
+    """The closing table, of what :func:`summarise` returns."""
+    made = Table(title="Annotations", title_justify="left", show_header=False, box=None)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for label, value in _lines(summary):
+        made.add_row(label, value)
+    return made
+
+
+def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    responses, segments = summary["responses"], summary["segments"]
+    left_out = f", {responses['failed']:,} failed ones left out" if responses["failed"] else ""
+    lines = [
+        ("Responses", Text(f"{responses['used']:,}{left_out}")),
+        ("Segments", Text(f"{segments['n']:,}, {segments['accepted']:,} accepted")),
+    ]
+    if segments["n"]:
+        low, high = segments["acceptance_rate_95"]
+        rate = f"{_percent(segments['acceptance_rate'])} (95 %: {_percent(low)} to {_percent(high)}"
+        lines.append(("Acceptance rate", Text(f"{rate}, n = {segments['n']:,})")))
+        lines.append(("Retried", Text(f"{segments['retried']:,}")))
+    if summary["failures"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary["failures"].items())
+        lines.append(("Failures", Text(reasons, style="red")))
+    if summary["style_chars"] is not None:
+        said = f"{_percent(summary['style_chars'])} of a segment's characters on average"
+        lines.append(("Style", Text(f"{said}, {summary['style_spans_per_segment']} spans")))
+    lines.append(("Wall clock", Text(duration(summary["seconds"]["wall"]))))
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")

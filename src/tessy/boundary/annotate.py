@@ -1,0 +1,300 @@
+"""``tessy annotate``: a run of responses in, a directory of annotated segments out.
+
+Stop it and go on at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from tessy.admission import Slots
+from tessy.boundary.acceptance import summarise, table
+from tessy.boundary.annotations import (
+    AnnotationDirectory,
+    iter_annotations,
+    iter_failed_annotations,
+)
+from tessy.boundary.annotators import Annotator, Marked, ModelAnnotator, RuleAnnotator
+from tessy.boundary.instruction import SCHEMA, Fault, digest
+from tessy.boundary.responses import Responses
+from tessy.boundary.segments import Segment, draw_segments
+from tessy.config_predictors import AnnotateConfig
+from tessy.engines.base import Sampling
+from tessy.engines.chat import ChatEngine, ChatPool
+from tessy.engines.http_server import server_root
+from tessy.errors import ConfigError, SampleFailed, TessyError
+from tessy.progress import Progress, ProgressState, SteadyConsole
+from tessy.records import Annotation, FailedAnnotation
+from tessy.run_log import log_file, software
+from tessy.runner import Stop, interruptible, run_all
+from tessy.seeds import derive_seed
+
+EXIT_INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
+
+
+def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
+    """Annotate every segment the options ask for.
+
+    Args:
+        config: The options.
+        console: Where progress and the closing table go; standard error by default.
+
+    Returns:
+        The exit code: 0, or 130 if Ctrl-C ended the work in good order.
+
+    Raises:
+        InputError: Options, responses or the directory are unusable; nothing started.
+        EngineError: The servers are gone for good; what was made is kept.
+        TessyError: Not one segment was accepted; the failures say why.
+    """
+    console = console or SteadyConsole(stderr=True)
+    api_key = _check(config)
+    rule = RuleAnnotator(config.rule) if config.rule is not None else None
+    responses = Responses(config.responses)
+    segments = draw_segments(
+        responses.read(),
+        size=config.segment_words,
+        per_response=config.segments_per_response,
+        total=config.segments,
+        seed=config.seed,
+    )
+    with AnnotationDirectory.open(
+        config.out,
+        config=config.model_dump(mode="json"),
+        data_config=_data_config(config, responses),
+        software=software(),
+        fresh=config.fresh,
+    ) as directory:
+        work = _Work(config, directory, responses, segments, console, rule, api_key)
+        with log_file(directory.paths.log):
+            return work.do()
+
+
+def _check(config: AnnotateConfig) -> str | None:
+    """Refuse options that do not fit together; the servers' API key."""
+    if config.rule is not None and (config.model is not None or config.url):
+        raise ConfigError("rule: it stands in place of a model; leave out model and url, or rule")
+    if config.rule is None and (config.model is None or not config.url):
+        missing = "model" if config.model is None else "url"
+        raise ConfigError(
+            f"{missing}: who shall mark the style? give --model and --url of a strong model, or a "
+            "--rule in its place"
+        )
+    for url in config.url:
+        server_root(url)
+    if len(set(config.url)) < len(config.url):
+        raise ConfigError(f"url: a server is named twice in {', '.join(config.url)}")
+    if config.api_key_env is None:
+        return None
+    api_key = os.environ.get(config.api_key_env)
+    if not api_key:
+        raise ConfigError(
+            f"api_key_env: the environment variable {config.api_key_env} is not set; export it, "
+            "or leave the option out for a server without keys"
+        )
+    return api_key
+
+
+def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]:
+    """What decides what a row says: more segments may be asked for later, others may not."""
+    data = {
+        # Told by when it was made as well: its digest leaves the questions out.
+        "responses.created": responses.document.get("created"),
+        "responses.data_digest": responses.document.get("data_digest"),
+        "segment_words": config.segment_words,
+        "seed": config.seed,
+        "rule": config.rule,
+        "model": config.model,
+    }
+    if config.rule is None:
+        data["instruction"] = digest()
+        sampling = config.sampling.model_dump()
+        data |= {f"sampling.{name}": value for name, value in sampling.items()}
+    return data
+
+
+@dataclass
+class _Work:
+    """One process's part in an annotation."""
+
+    config: AnnotateConfig
+    directory: AnnotationDirectory
+    responses: Responses
+    segments: list[Segment]
+    console: Console
+    rule: RuleAnnotator | None
+    api_key: str | None
+
+    def do(self) -> int:
+        started = time.monotonic()
+        stopped = False
+        given_up = set() if self.config.retry_failed else set(self.directory.failed)
+        ended = given_up | self.directory.done
+        missing = [segment for segment in self.segments if segment.key not in ended]
+        try:
+            if missing:
+                stopped = asyncio.run(self._go(missing))
+        except TessyError:
+            with suppress(TessyError):  # the first error is the one to show
+                self._summarise(time.monotonic() - started)
+            raise
+        summary = self._summarise(time.monotonic() - started)
+        self.console.print(table(summary))
+        if stopped:
+            message = "Stopped in good order. The same command goes on from here."
+            self.console.print(message, soft_wrap=True)
+            return EXIT_INTERRUPTED
+        if not self.directory.done:
+            raise TessyError(
+                f"none of {len(self.segments)} segments was accepted; nothing is lost: "
+                f"{self.directory.paths.failures} says why, with the replies. Choose a stronger "
+                "annotator, or mend the rule, then pass --fresh (or --retry-failed)"
+            )
+        return 0
+
+    async def _go(self, missing: list[Segment]) -> bool:
+        """Annotate what is missing; whether somebody asked to stop before the end."""
+        failed = sum(s.key in self.directory.failed for s in self.segments)
+        failed = 0 if self.config.retry_failed else failed
+        state = _State(
+            len(self.segments),
+            now=time.monotonic(),
+            done=len(self.segments) - len(missing) - failed,
+            failed=failed,
+            authors=(),
+        )
+        async with (
+            interruptible() as stop,
+            Progress(state, self.console),
+            self._annotator(state.waiting, stop) as annotator,
+        ):
+            marking = _Marking(annotator, self.directory, state, self.config.seed)
+            # Each server has its own limit; here only so many wait for it.
+            slots = Slots(self.config.concurrency * max(1, len(self.config.url)))
+            await run_all(missing, marking.make, admission=slots, stop=stop)
+            return stop.requested
+
+    @asynccontextmanager
+    async def _annotator(
+        self, on_wait: Callable[[str | None], None], stop: Stop
+    ) -> AsyncGenerator[Annotator, None]:
+        config = self.config
+        if self.rule is not None:
+            try:
+                yield self.rule
+            finally:
+                self.rule.close()
+            return
+        engines = [
+            ChatEngine(
+                url,
+                config.model or "",
+                schema=SCHEMA,
+                api_key=self.api_key,
+                concurrency=config.concurrency,
+            )
+            for url in config.url
+        ]
+        async with ChatPool(
+            engines,
+            config.url,
+            role="annotator",
+            patience_seconds=config.server_patience_seconds,
+            on_wait=on_wait,
+            check=stop.check,
+        ) as pool:
+            for note in (await pool.probe()).notes:
+                log.warning("annotator: %s", note)
+            yield ModelAnnotator(pool, Sampling(**config.sampling.model_dump()))
+
+    def _summarise(self, seconds: float) -> dict[str, Any]:
+        """Add up every row; the wall clock is that of all sessions."""
+        paths = self.directory.paths
+        with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
+            seconds += json.loads(paths.summary.read_bytes())["seconds"]["wall"]
+        summary = summarise(
+            iter_annotations(paths.directory),
+            iter_failed_annotations(paths.directory),
+            responses={"used": self.responses.count, "failed": self.responses.failed()},
+            seconds=seconds,
+        )
+        self.directory.write_summary(summary)
+        return summary
+
+
+class _State(ProgressState):
+    """Progress in segments; nobody's tokens are counted."""
+
+    def line(self, now: float) -> str:
+        """Everything in one plain line."""
+        waiting = (f"waiting: {self.waiting_for}",) if self.waiting_for else ()
+        return "; ".join(("segments: " + self.counts(), self.outlook(now), *waiting))
+
+
+@dataclass
+class _Marking:
+    """Turns segments into rows."""
+
+    annotator: Annotator
+    directory: AnnotationDirectory
+    state: ProgressState
+    seed: int
+
+    async def make(self, segment: Segment) -> None:
+        """Ask until the reply is of use or enough is tried, and write the row."""
+        name = f"{segment.id}/{segment.sample}/{segment.segment}"
+        earlier = self.directory.failed.get(segment.key)
+        attempt = earlier.attempts if earlier else 0
+        self.state.started(name)
+        fault, reply = Fault("not_json", ""), ""
+        for _ in range(self.annotator.tries):
+            attempt += 1
+            marked = await self._ask(segment, attempt, fault.detail or None)
+            reply = marked.reply
+            if not isinstance(marked.style, Fault):
+                row = Annotation(**_columns(segment), attempts=attempt, style=marked.style)
+                await self.directory.append(row)
+                self.state.finished(name)
+                return
+            fault = marked.style
+            if fault.reason == "refused":
+                break  # it would be again
+        failure = FailedAnnotation(
+            **_columns(segment),
+            attempts=attempt,
+            reason=fault.reason,
+            detail=fault.detail,
+            reply=reply,
+        )
+        await self.directory.append_failure(failure)
+        self.state.failed(name, fault.reason)
+
+    async def _ask(self, segment: Segment, attempt: int, problem: str | None) -> Marked:
+        seed = derive_seed(self.seed, "annotate", *segment.key, attempt)
+        try:
+            return await self.annotator.mark(segment, seed=seed, problem=problem)
+        except SampleFailed as error:
+            return Marked(Fault("refused", str(error)), "")
+
+
+def _columns(segment: Segment) -> dict[str, Any]:
+    return {
+        "id": segment.id,
+        "sample": segment.sample,
+        "segment": segment.segment,
+        "author": segment.author,
+        "start": segment.start,
+        "text": segment.text,
+    }

@@ -1,0 +1,84 @@
+"""Functions of the user's: ``module:callable`` or ``path/to/file.py:callable``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tessy.errors import ConfigError
+
+
+def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., Any]:
+    """Import the function ``spec`` names.
+
+    Args:
+        spec: ``module:callable`` or ``path/to/file.py:callable``.
+        option: What it is called in messages (``predictor``).
+        signature: How it will be called, for messages.
+
+    Raises:
+        ConfigError: It cannot be imported, or is no function.
+    """
+    where, separator, attribute = spec.rpartition(":")
+    if not separator or not where or not attribute:
+        raise ConfigError(f"{option} {spec!r}: write module:callable or path/to/file.py:callable")
+    found: Any = _import(where, f"{option} {spec!r}")
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ConfigError(f"{option} {spec!r}: {where} has no {attribute!r}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ConfigError(
+            f"{option} {spec!r} is {type(found).__name__}, not a function {signature}"
+        )
+    function: Callable[..., Any] = found
+    return function
+
+
+def check_signature(
+    function: Callable[..., Any], name: str, trial: tuple[object, ...], signature: str
+) -> None:
+    """Make sure that ``function`` is a plain one and takes arguments like ``trial``.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if inspect.iscoroutinefunction(function):
+        raise ConfigError(f"the rule {name} is async; give a plain function {signature}")
+    try:
+        found = inspect.signature(function)
+    except ValueError:
+        return  # some built-in callables do not tell
+    try:
+        found.bind(*trial)
+    except TypeError as error:
+        raise ConfigError(
+            f"the rule {name}{found} cannot be called as {signature}: {error}"
+        ) from error
+
+
+def _import(where: str, named: str) -> ModuleType:
+    try:
+        if not where.endswith(".py"):
+            return importlib.import_module(where)
+        path = Path(where)
+        if not path.is_file():
+            raise ConfigError(f"{named}: there is no file {where}")
+        module_spec = importlib.util.spec_from_file_location(path.stem, path)
+        if module_spec is None or module_spec.loader is None:
+            raise ConfigError(f"{named}: {where} cannot be loaded as Python")
+        module = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise ConfigError(
+            f"{named}: importing {where} raised {type(error).__name__}: {error}; a "
+            "module must be importable from here (PYTHONPATH), a file is named path/to/file.py"
+        ) from error
+    return module
