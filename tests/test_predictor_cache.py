@@ -12,6 +12,7 @@ from tessy.boundary.cached import CachedScorer, WholeWindows, make_window_model
 from tessy.boundary.classifier import PlainScorer
 from tessy.boundary.reader import Reader
 from tessy.boundary.window import WindowRule
+from tessy.engines.local_cache import PoolLayer
 from tests.tiny_bpe import WORDS, codec
 from tests.tiny_classifier import (
     RULE,
@@ -42,6 +43,7 @@ def reader(
 
 
 def free_rows(reader: Reader) -> int:
+    assert isinstance(reader._model, CachedScorer)
     pool = reader._model._pool
     return pool.capacity - (pool.size - 1) + len(pool._free)
 
@@ -263,7 +265,7 @@ def test_text_that_cannot_be_encoded_fails_alone():
     cached = reader()
     cached.ask("bad", view_of("so \ud800", 1, "bad"))
     cached.ask("good", view_of("so what", 1, "good"))
-    found = {}
+    found: dict[Any, Any] = {}
     while not cached.idle:
         for answers in cached.turn(lambda _: False):
             found |= dict(answers)
@@ -332,7 +334,10 @@ def test_half_precision_keeps_its_keys_in_half_precision():
         wanted = reference(model, view, RULE)
         for unit, expected in zip(got.units, wanted.units, strict=True):
             assert unit == pytest.approx(expected, abs=0.1)
-    assert all(layer.keys.dtype == torch.bfloat16 for layer in chosen._cache.layers)
+    for layer in chosen._cache.layers:
+        assert isinstance(layer, PoolLayer)
+        assert layer.keys is not None
+        assert layer.keys.dtype == torch.bfloat16
 
 
 def test_the_released_windows_are_the_last_tokens():
