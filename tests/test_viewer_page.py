@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -357,3 +357,25 @@ def test_text_stands_out_from_its_ground(
     expect(page.locator("#sample .why")).to_be_visible()
     contrast = {place: page.locator(place).first.evaluate(CONTRAST) for place in PLACES}
     assert {place: value for place, value in contrast.items() if value < 4.5} == {}
+
+
+def test_a_run_of_one_author_is_not_told_apart_by_author(watched: Watched, tmp_path: Path) -> None:
+    by_teacher: Any = {"counts": (0, 9), "drafted": (0, 9)}
+    rows = [sample(name, (("teacher", "We have 4."),), **by_teacher) for name in "ab"]
+    failed = [sample("c", (), counts=(0, 0), drafted=(0, 5), reason="repetition")]
+    path = tmp_path / "report.html"
+    config = {"data_config": {"command": "sample", "author": "teacher", "model": "big"}}
+    path.write_text(build_page(config, rows, failed, "alone"), "utf-8", newline="\n")
+    page = watched.open(path)
+    expect(page.locator(".models")).to_have_text(re.compile(r"^\s*teacher big\s*$"))
+    expect(page.locator("#thinking .word.teacher")).to_have_text("We have 4.")
+    text = page.inner_text("body")
+    assert "thinking ended by the" in text
+    for said in ("student wrote", "Teacher wrote", "most by", "not kept", "Forced", "Hand-overs"):
+        assert said not in text
+    assert page.locator(".legend button, .ribbon, .bar").count() == 0
+    page.select_option("#sort", label="longest answer")
+    page.select_option("#outcome", label="failed (1)")
+    found(page, "1 of 3 samples")
+    page.click("#clear")
+    found(page, "3 of 3 samples")

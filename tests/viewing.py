@@ -23,6 +23,7 @@ def sample(
     question: str = "What is 2 + 2?",
     answer: str = "It is 4.",
     counts: tuple[int, int] = (4, 6),
+    drafted: tuple[int, int] = (8, 12),
     reason: str | None = None,
     problem: dict[str, Any] | None = None,
 ) -> Any:
@@ -44,7 +45,7 @@ def sample(
             "student": counts[0],
             "teacher": counts[1],
             "answer": 5,
-            "drafted": {"student": 8, "teacher": 12},
+            "drafted": {"student": drafted[0], "teacher": drafted[1]},
         },
         "attempts": 1,
         "seconds": 1.5,

@@ -113,6 +113,8 @@ def _models(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     for role in ("student", "teacher"):
         part = data.get(role)
         model = data.get(f"{role}.model") or (isinstance(part, Mapping) and part.get("model"))
+        if data.get("author") == role:  # a run of one author names its model alone
+            model = data.get("model")
         if model:
             found.append((role, str(model)))
     return found

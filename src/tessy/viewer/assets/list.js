@@ -38,7 +38,10 @@ function fillControls() {
   for (const [outcome, count] of counts)
     if (outcome !== "finished") choices.push([outcome, `– ${outcomeName(outcome)} (${number.format(count)})`]);
   control("outcome").append(...choices.map(([value, text]) => el("option", { value, text })));
-  control("sort").append(...SORTS.map(([text], value) => el("option", { value, text })));
+  const sorts = SORTS.map(([text], value) => [text, value]).filter(([text]) => together || !text.startsWith("most by"));
+  control("sort").append(...sorts.map(([text, value]) => el("option", { value, text })));
+  if (!together)
+    for (const part of control("clear").parentElement.children) if (part !== control("clear")) part.hidden = true;
 }
 
 function bound(id, otherwise) {
@@ -95,7 +98,7 @@ async function research() {
 
 function rowElement(row, place) {
   const failed = row.outcome !== "finished";
-  const facts = [`teacher ${percent(row.share)}`, tokens(row.thinkingTokens)];
+  const facts = [together && `teacher ${percent(row.share)}`, tokens(row.thinkingTokens)].filter(Boolean);
   const option = el("div", {
     class: "row", role: "option", id: `row-${row.position}`,
     "aria-selected": String(row === list.selected),
@@ -106,7 +109,7 @@ function rowElement(row, place) {
       el("span", { class: "row-sample", text: row.sample ? `sample ${row.sample}` : "" }),
       failed ? badge(row.outcome) : null),
     el("div", { class: "row-text", dir: "auto", text: row.excerpt || "no question" }),
-    el("div", { class: "row-facts" }, bar(row.share), el("span", { text: facts.join(" · ") })));
+    el("div", { class: "row-facts" }, together ? bar(row.share) : "", el("span", { text: facts.join(" · ") })));
   option.style.top = `${place * ROW_HEIGHT}px`;
   option.addEventListener("click", () => { location.hash = linkTo(row); });
   return option;

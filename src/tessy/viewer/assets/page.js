@@ -21,20 +21,26 @@ function totals() {
   const thinking = counts.student + counts.teacher;
   const reasons = Object.entries(failures).map(([reason, count]) => `${number.format(count)} ${outcomeName(reason)}`);
   const each = (values) => AUTHORS.map((author) => `${author}\u00a0${values[author]}`).join(", ");
-  const drafted = counts.drafted.student + counts.drafted.teacher;
+  const all = drafted.student + drafted.teacher;
   const perAuthor = Object.fromEntries(AUTHORS.map((author) =>
-    [author, rolledBack(counts[author], counts.drafted[author])]));
+    [author, rolledBack(counts[author], drafted[author])]));
   const forcedSaid = each({ student: number.format(forced.student), teacher: number.format(forced.teacher) });
+  const shared = !together ? [] : [
+    figure("Thinking by the teacher", percent(counts.share.teacher),
+      each({ student: number.format(counts.student), teacher: number.format(counts.teacher) }), bar(counts.share.teacher)),
+    figure("Drafted but not kept", rolledBack(thinking, all), each(perAuthor)),
+  ];
+  const disagreed = !together ? [] : [
+    figure("Forced units", number.format(forced.student + forced.teacher), forcedSaid),
+    figure("Hand-overs in a word", number.format(glued), ""),
+  ];
   control("figures").append(el("dl", { class: "figures" },
     figure("Samples finished", number.format(samples.finished), ""),
     figure("Failed", number.format(samples.failed), reasons.join(", ")),
-    figure("Thinking by the teacher", percent(counts.share.teacher),
-      each({ student: number.format(counts.student), teacher: number.format(counts.teacher) }), bar(counts.share.teacher)),
-    figure("Drafted but not kept", rolledBack(thinking, drafted), each(perAuthor)),
+    ...shared,
     figure("Thinking tokens, mean", mean(lengths.thinking), lengthNote(lengths.thinking)),
     figure("Answer tokens, mean", mean(lengths.answer), lengthNote(lengths.answer)),
-    figure("Forced units", number.format(forced.student + forced.teacher), forcedSaid),
-    figure("Hand-overs in a word", number.format(glued), "")));
+    ...disagreed));
   control("totals").open = matchMedia("(min-width: 900px)").matches;
 }
 

@@ -2,6 +2,9 @@
 // document through text nodes only.
 
 const AUTHORS = ["student", "teacher"];
+const { drafted, drafted_in_failures: lost } = head.summary.tokens;
+const thinkers = AUTHORS.filter((author) => drafted[author] || lost[author]);
+const together = thinkers.length !== 1; // in a run of one author there is nothing to tell apart
 const number = new Intl.NumberFormat("en");
 const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)}\u00a0%`);
 const tokens = (count) => `${number.format(count)} tokens`;
@@ -62,6 +65,8 @@ function questionPart(sample) {
 }
 
 function legend(row, sample) {
+  if (!together)
+    return el("span", { class: "legend" }, el("span", { class: `word ${thinkers[0]}`, text: thinkers[0] }));
   const whole = sample.tokens[0] + sample.tokens[1];
   const box = el("span", { class: "legend", role: "group", "aria-label": "Whose words to show" });
   AUTHORS.forEach((author, position) => {
@@ -116,7 +121,7 @@ function thinkingPart(row, sample) {
   const text = el("div", { class: "prose thinking", id: "thinking", dir: "auto" });
   for (const [author, words] of sample.pieces)
     text.append(el("span", { class: `word ${AUTHORS[author]}`, text: words }));
-  return section("Thinking", legend(row, sample), ribbon(sample, text), text);
+  return section("Thinking", legend(row, sample), together ? ribbon(sample, text) : "", text);
 }
 
 function table(label, columns, lines) {
@@ -132,16 +137,15 @@ function countsPart(row, sample) {
   const whole = sample.tokens[0] + sample.tokens[1];
   const count = (pair) => pair.map((value) => number.format(value));
   const spans = [0, 1].map((author) => sample.pieces.filter((piece) => piece[0] === author).length);
-  const tables = [
-    table("Authors", AUTHORS, [
-      ["kept tokens", ...count(sample.tokens)],
-      ["share", ...sample.tokens.map((part) => percent(shareOf(part, whole)))],
-      ["drafted tokens", ...count(sample.drafted)],
-      ["spans", ...count(spans)],
-      ["forced units", ...count(sample.forced)],
-      ["requests", ...count(sample.requests)],
-    ]),
+  const lines = [
+    ["kept tokens", ...count(sample.tokens)],
+    ["share", ...sample.tokens.map((part) => percent(shareOf(part, whole)))],
+    ["drafted tokens", ...count(sample.drafted)],
+    ["spans", ...count(spans)],
+    ["forced units", ...count(sample.forced)],
+    ["requests", ...count(sample.requests)],
   ];
+  const tables = together ? [table("Authors", AUTHORS, lines)] : [];
   if (sample.parts.length) {
     const lines = sample.parts.map(([part, seconds]) => [part, seconds.toFixed(2)]);
     tables.push(table("Time", ["seconds"], [...lines, ["wall clock", row.seconds.toFixed(1)]]));
