@@ -1,0 +1,66 @@
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tessy.boundary.evaluation.statistics import Case, mean, share, wilson
+
+
+def test_wilson_gives_the_textbook_interval():
+    assert wilson(0.8, 50) == pytest.approx((0.6696, 0.8876), abs=1e-4)
+    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+def test_nothing_counts():
+    assert share([]) is None
+    assert mean([Case("q", 0, 0)]) is None
+
+
+def test_independent_cases_get_about_wilsons_interval():
+    draw = random.Random(0)
+    cases = [Case(f"q{i}", draw.random() < 0.7) for i in range(4000)]
+    got = share(cases)
+    assert got is not None
+    assert got.n == got.questions == 4000
+    assert (got.low, got.high) == pytest.approx(wilson(got.value, 4000), abs=1e-3)
+
+
+def test_cases_of_one_question_that_are_all_alike_count_as_one():
+    cases = [Case(f"q{i}", i < 14) for i in range(20) for _ in range(50)]
+    got = share(cases)
+    assert got is not None
+    assert got.value == 0.7
+    assert got.n == 1000
+    assert (got.low, got.high) == pytest.approx(wilson(0.7, 19), abs=1e-9)
+
+
+def test_where_all_agree_only_questions_are_counted_as_independent():
+    got = share([Case(f"q{i % 8}", 1) for i in range(400)])
+    assert got is not None
+    assert (got.value, got.low, got.high) == (1.0, *wilson(1.0, 8))
+
+
+def test_a_mean_has_the_error_of_its_questions_means():
+    values = [1.0, 2.0, 4.0, 5.0]
+    got = mean(Case(f"q{i}", value) for i, value in enumerate(values) for _ in range(10))
+    assert got is not None
+    error = math.sqrt(sum((v - 3) ** 2 for v in values) / 3 / 4)
+    assert got.value == 3
+    assert (got.low, got.high) == pytest.approx((3 - 1.96 * error, 3 + 1.96 * error), abs=1e-3)
+    alone = mean([Case("q", 2), Case("q", 4)])
+    assert alone is not None
+    assert (alone.value, alone.low, alone.high) == (3, None, None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 4)), max_size=30))
+def test_an_interval_holds_its_value(rows):
+    got = share(Case(f"q{q}", min(a, w), w) for q, a, w in rows)
+    if got is None:
+        assert not any(w for _, _, w in rows)
+    else:
+        assert got.low is not None
+        assert got.high is not None
+        assert 0 <= got.low <= got.value <= got.high <= 1
