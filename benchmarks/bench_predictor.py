@@ -1,0 +1,346 @@
+"""Boundary predictors: each token read once, against the whole window each time.
+
+    python -m benchmarks.bench_predictor [--samples 1 16 64] [--json FILE]
+    python -m benchmarks.bench_predictor --vllm-python .venv-vllm/bin/python
+
+Texts of many samples grow side by side, a few words at a time, and now and then a word is taken
+back and another one written. Every way of reading judges the same views; they take turns within a
+run, and ratios are taken within a round. Random weights: the time does not depend on them. Torch
+uses one thread, and so does the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
+
+from benchmarks.pooling_server import NAME, group_cpu_seconds, pooling_server
+from tessy.boundary.base import Judgement, View
+from tessy.boundary.cached import WholeWindows, make_window_model
+from tessy.boundary.classifier import Classifier, load_classifier
+from tessy.boundary.predictor import TokenClassifierPredictor
+from tessy.boundary.reader import judge
+from tessy.boundary.window import Reading, WindowRule
+from tessy.codec import HfCodec
+from tessy.edges import edges
+from tessy.lab.bundled import student_path
+
+_SIZES: dict[str, dict[str, int]] = {
+    "2 layers x 96": {},  # the bundled models'
+    "4 layers x 256": {
+        "num_hidden_layers": 4,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+    },
+}
+_TEXT = (
+    "Okay so let me see the total number of apples is 12 plus 7 equals 19 wait hmm that means we "
+    "have to take away half of them and then add 3 more which gives 15 therefore the answer is"
+)
+_WORDS = _TEXT.split()
+_WORDS_AT_ONCE = 3
+_ROLLBACK_EVERY = 6  # views; a span has about 19 or 6 tokens
+Judge = Callable[[View], Awaitable[Judgement]]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What is judged: the first view of each sample is not timed.
+
+    Attributes:
+        views: Of each sample, in order.
+        new_tokens: Tokens by which all texts grow, taken-back ones not counted.
+    """
+
+    views: list[list[View]]
+    new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One way of reading, measured once.
+
+    Attributes:
+        seconds: Wall time.
+        cpu_seconds: CPU time of the client and of the server, if there is one.
+        tokens_read: Tokens that went through the classifier.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    tokens_read: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table; medians over the rounds.
+
+    Attributes:
+        model: The classifier's size.
+        samples: Judged side by side.
+        reading: How windows are read.
+        tokens_per_s: New tokens judged per second.
+        read_per_new: Tokens read per new token.
+        cpu_ms_per_new: CPU time (ms) per new token, client and server.
+        speed_ratio: Speed of ``incremental`` over this, and its least and largest value.
+    """
+
+    model: str
+    samples: int
+    reading: str
+    tokens_per_s: float
+    read_per_new: float
+    cpu_ms_per_new: float
+    speed_ratio: tuple[float, float, float]
+
+
+def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> Samples:
+    """Texts at a random place between two moves of the anchor, that grow by ``growth`` tokens."""
+    views, new_tokens = [], 0
+    for number in range(count):
+        draw = random.Random(number)
+        start = rule.limit + draw.randrange(rule.limit - rule.keep)
+        text = draw.choice(_WORDS)
+        reading = Reading(codec, rule)
+        while len(reading.ids) < start:
+            text += f" {draw.choice(_WORDS)}"
+            reading.read(text)
+        first = len(reading.ids)
+        own = [_view(text, str(number))]
+        while len(reading.ids) < first + growth:
+            if len(own) % _ROLLBACK_EVERY == 0:
+                text = text[: text.rindex(" ")]
+            for _ in range(_WORDS_AT_ONCE):
+                text += f" {draw.choice(_WORDS)}"
+            reading.read(text)
+            own.append(_view(text, str(number)))
+        new_tokens += len(reading.ids) - first
+        views.append(own)
+    return Samples(views, new_tokens)
+
+
+def _view(text: str, key: str) -> View:
+    return View(key, text, tuple(edges(text)[-_WORDS_AT_ONCE - 1 :]))
+
+
+async def begin(samples: Samples, ask: Judge) -> None:
+    """Judge what is not timed."""
+    await asyncio.gather(*(ask(views[0]) for views in samples.views))
+
+
+async def time_views(samples: Samples, ask: Judge, cpu: Callable[[], float]) -> tuple[float, float]:
+    """Wall and CPU seconds of the other views."""
+
+    async def follow(views: Sequence[View]) -> None:
+        for view in views:
+            await ask(view)
+
+    started, cpu_started = time.perf_counter(), cpu()
+    await asyncio.gather(*(follow(views[1:]) for views in samples.views))
+    return time.perf_counter() - started, cpu() - cpu_started
+
+
+async def in_process(classifier: Classifier, samples: Samples, reading: str) -> Round:
+    """Judge ``samples`` in this process."""
+    rule = classifier.rule.slide() if reading == "sliding-200" else classifier.rule
+    model = make_window_model(classifier.scorer, rule)
+    if reading == "whole window":
+        model = WholeWindows(classifier.scorer, rule.limit)
+    predictor = TokenClassifierPredictor(model, classifier.codec, name=reading, rule=rule)
+    try:
+        await begin(samples, predictor.judge)
+        before = predictor.stats.tokens
+        seconds, cpu_seconds = await time_views(samples, predictor.judge, time.process_time)
+        return Round(seconds, cpu_seconds, predictor.stats.tokens - before)
+    finally:
+        await predictor.aclose()
+
+
+class PoolingClient:
+    """Judges views by asking a vLLM server for each window."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, classifier: Classifier) -> None:
+        """Use the server at ``url``."""
+        self.tokens_read = 0
+        self._session = session
+        self._url = url
+        self._classifier = classifier
+        self._readings: dict[str, Reading] = {}
+
+    async def judge(self, view: View) -> Judgement:
+        """What the in-process predictor would say."""
+        reading = self._readings.get(view.key)
+        if reading is None:
+            reading = Reading(self._classifier.codec, self._classifier.rule)
+            self._readings[view.key] = reading
+        reading.read(view.text)
+        windows = reading.windows(reading.tokens_of(view.edges[0], len(view.text))[0])
+        scored = [(w, await self._scores(reading.ids[w.start : w.end])) for w in windows]
+        return judge(view, reading, scored)
+
+    async def _scores(self, ids: list[int]) -> list[float]:
+        body = {
+            "model": NAME,
+            "task": "token_classify",
+            "input": ids,
+            "encoding_format": "bytes_only",
+            "embed_dtype": "float32",
+        }
+        self.tokens_read += len(ids)
+        async with self._session.post(f"{self._url}/pooling", json=body) as response:
+            response.raise_for_status()
+            scores = np.frombuffer(await response.read(), np.float32).reshape(-1, 2)
+        assert len(scores) == len(ids)
+        found: list[float] = scores[:, 1].tolist()
+        return found
+
+
+@asynccontextmanager
+async def pooling_client(url: str, classifier: Classifier) -> AsyncIterator[PoolingClient]:
+    """A client with as many connections as it needs."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield PoolingClient(session, url, classifier)
+
+
+async def check_server(classifier: Classifier, samples: Samples, url: str) -> None:
+    """See that the server says what the in-process predictor says."""
+    model = make_window_model(classifier.scorer, classifier.rule)
+    local = TokenClassifierPredictor(model, classifier.codec, name="local", rule=classifier.rule)
+    async with pooling_client(url, classifier) as remote:
+        for view in samples.views[0][:5]:
+            here, there = await local.judge(view), await remote.judge(view)
+            assert here.next_style is not None
+            assert there.next_style is not None
+            assert abs(here.next_style - there.next_style) < 1e-3, (here, there)
+    await local.aclose()
+
+
+async def in_server(classifier: Classifier, samples: Samples, server: tuple[str, int]) -> Round:
+    """Judge ``samples`` in a vLLM server."""
+    url, group = server
+    async with pooling_client(url, classifier) as client:
+        await begin(samples, client.judge)
+        before = client.tokens_read
+        seconds, cpu_seconds = await time_views(
+            samples, client.judge, lambda: time.process_time() + group_cpu_seconds(group)
+        )
+        return Round(seconds, cpu_seconds, client.tokens_read - before)
+
+
+def measure(
+    classifier: Classifier,
+    size: str,
+    samples: Samples,
+    rounds: int,
+    server: tuple[str, int] | None,
+) -> list[Row]:
+    """All ways of reading in turn, ``rounds`` times."""
+    ways = ["incremental"] + (["vLLM pooling"] if server else ["whole window", "sliding-200"])
+    found: dict[str, list[Round]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, results in found.items():
+            if way == "vLLM pooling" and server is not None:
+                results.append(asyncio.run(in_server(classifier, samples, server)))
+            else:
+                results.append(asyncio.run(in_process(classifier, samples, way)))
+    new = samples.new_tokens
+    rows = []
+    for way, results in found.items():
+        pairs = zip(found["incremental"], results, strict=True)
+        ratios = [other.seconds / ours.seconds for ours, other in pairs]
+        rows.append(
+            Row(
+                model=size,
+                samples=len(samples.views),
+                reading=way,
+                tokens_per_s=new / statistics.median(r.seconds for r in results),
+                read_per_new=statistics.median(r.tokens_read for r in results) / new,
+                cpu_ms_per_new=1000 * statistics.median(r.cpu_seconds for r in results) / new,
+                speed_ratio=(statistics.median(ratios), min(ratios), max(ratios)),
+            )
+        )
+    return rows
+
+
+def make_checkpoint(folder: Path, changes: dict[str, int]) -> Path:
+    """A token classifier with random weights, of the bundled models' shape but for ``changes``."""
+    config = AutoConfig.from_pretrained(student_path())
+    layers = changes.get("num_hidden_layers", config.num_hidden_layers)
+    config.update({**changes, "num_labels": 2, "layer_types": ["full_attention"] * layers})
+    torch.manual_seed(0)
+    make: Any = AutoModelForTokenClassification  # untyped
+    make.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(student_path()).save_pretrained(folder)
+    return folder
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """The rows as Markdown."""
+    print(
+        "| classifier | samples | reading | new tokens/s | read per new token | CPU ms per new ",
+        end="",
+    )
+    print("token | incremental is faster by (range) |\n|---|---|---|---|---|---|---|")
+    for row in rows:
+        middle, low, high = row.speed_ratio
+        faster = "" if row.reading == "incremental" else f"{middle:.1f} ({low:.1f}-{high:.1f})"
+        print(
+            f"| {row.model} | {row.samples} | {row.reading} | {row.tokens_per_s:,.0f} "
+            f"| {row.read_per_new:.2f} | {row.cpu_ms_per_new:.2f} | {faster} |"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--samples", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--growth", type=int, default=96, help="tokens each text grows by")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", choices=list(_SIZES), action="append", help="default: all")
+    parser.add_argument("--vllm-python", type=Path, help="compare with a vLLM server instead")
+    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, size in enumerate(options.size or _SIZES):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            checkpoint = make_checkpoint(place / "checkpoint", _SIZES[size])
+            classifier = load_classifier(checkpoint, device="cpu")
+            with ExitStack() as stack:
+                server = None
+                if options.vllm_python:
+                    started = pooling_server(options.vllm_python, checkpoint, place)
+                    server = stack.enter_context(started)
+                for count in options.samples:
+                    samples = make_samples(classifier.codec, classifier.rule, count, options.growth)
+                    if server is not None:
+                        asyncio.run(check_server(classifier, samples, server[0]))
+                    rows += measure(classifier, size, samples, options.rounds, server)
+    print_table(rows)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + os.linesep)
+
+
+if __name__ == "__main__":
+    main()
