@@ -11,12 +11,12 @@ Every client asks the same function, so all make the same hand-overs in the same
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from itertools import pairwise
 
 from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.scoring import Scores
 from tessy.tokens import Codec
 
 CAPABILITY_TOKENS = 19  # mean capability span
@@ -33,47 +33,45 @@ def style_after(ids: Sequence[int], end: int) -> bool:
     return any(hash((ids[i - 1], ids[i])) % CAPABILITY_TOKENS == 0 for i in range(first, end))
 
 
-class ScheduleScorer:
-    """The schedule where the classifier would be: behind the real queue, with a delay per batch.
+class ScheduleModel:
+    """The schedule where the classifier would be, behind the real queue; see ``WindowModel``.
 
     Attributes:
-        tokens: Tokens read so far.
-        batches: Batches so far.
+        step_tokens: It reads any window in one pass.
         thread_seconds: CPU seconds of the predictor's thread so far.
     """
 
-    def __init__(self, delay_seconds: float) -> None:
-        """Take ``delay_seconds`` for each batch, as a device would."""
-        self._delay = delay_seconds
-        self.tokens = self.batches = 0
-        self.thread_seconds = 0.0
-        self._lock = threading.Lock()
+    step_tokens = 1 << 16
 
-    def score(self, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
-        """P(style) of what follows each token of each window."""
+    def __init__(self, delay_seconds: float) -> None:
+        """Take ``delay_seconds`` for each pass, as a device would."""
+        self._delay = delay_seconds
+        self.thread_seconds = 0.0
+
+    def new(self) -> list[int]:
+        """A window of which nothing has been read: its ids."""
+        return []
+
+    def reserve(self, state: list[int], count: int) -> bool:
+        """There is always room."""
+        return True
+
+    def rollback(self, state: list[int], length: int) -> int:
+        """Keep the first ``length`` tokens."""
+        del state[length:]
+        return len(state)
+
+    def forward(self, members: Sequence[tuple[list[int], Sequence[int]]]) -> list[Scores]:
+        """P(style) of what follows each new token."""
         if self._delay:
             time.sleep(self._delay)
-        found: list[Sequence[float]] = [_Lazy(list(window)) for window in windows]
-        with self._lock:
-            self.tokens += sum(map(len, windows))
-            self.batches += 1
-            self.thread_seconds = time.thread_time()
+        found: list[Scores] = []
+        for state, new in members:
+            begin = len(state) + 1
+            state += new
+            found.append([float(style_after(state, end)) for end in range(begin, len(state) + 1)])
+        self.thread_seconds = time.thread_time()
         return found
-
-
-class _Lazy(Sequence[float]):
-    """Scores that are worked out when they are looked at: few of a window's are."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self._ids = ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: int | slice) -> float:  # type: ignore[override]
-        assert isinstance(index, int)
-        place = index if index >= 0 else len(self._ids) + index
-        return float(style_after(self._ids, place + 1))
 
 
 class Oracle:

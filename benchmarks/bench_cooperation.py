@@ -1,0 +1,137 @@
+"""How close cooperation comes to plain decoding: ``python -m benchmarks.bench_cooperation``.
+
+Three clients take turns on the same servers: ours, plain decoding (the limit, each model its share
+of the tokens ours kept), and a lock-step client. Each runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+from benchmarks.clients import Errand, floor_options, send, with_seed
+from benchmarks.gauge import Measured
+from benchmarks.ours import Plan
+from benchmarks.plain import TURN_TOKENS
+from benchmarks.simulated_server import running
+from benchmarks.table import table
+from benchmarks.words import make_model_folder
+from tessy.records import Author
+
+SAMPLES_PER_SLOW_DOWN = 16  # so that two cores are never the limit
+
+
+def measure(options: argparse.Namespace, concurrency: int) -> dict[str, Any]:
+    """All rounds at one concurrency."""
+    plan = _plan(options, concurrency)
+    rounds = []
+    with _servers(options, plan) as errand:
+        for number in range(options.rounds):
+            seeded = with_seed(plan, number)
+            measured = _round(errand, seeded)
+            rounds.append(measured)
+            found = results.figures(measured, plan.slow_down, virtual=plan.virtual)
+            shown = {name: round(value, 3) for name, value in found.items() if value is not None}
+            print(f"{concurrency} samples, round {number + 1}: {json.dumps(shown)}", flush=True)
+    return results.summary(rounds, plan.slow_down, virtual=plan.virtual)
+
+
+def _round(errand: Errand, plan: Plan) -> dict[str, Measured]:
+    def one(**changes: Any) -> Measured:
+        fields = {name: getattr(errand, name) for name in Errand.__slots__}
+        return send(Errand(**(fields | {"plan": plan} | changes)))
+
+    ours = one(client="ours")
+    plain = one(client="plain", teacher_share=ours.teacher_share)
+    return {"ours": ours, "plain": plain, "lock_step": one(client="lock_step")}
+
+
+def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
+    slow_down = options.slow_down
+    if slow_down is None:
+        simulated = options.servers == "simulated" and not options.virtual
+        slow_down = max(1.0, concurrency / SAMPLES_PER_SLOW_DOWN) if simulated else 1.0
+    return Plan(
+        concurrency=concurrency,
+        warm_up_seconds=options.warm_up,
+        seconds=options.seconds,
+        slow_down=slow_down,
+        predictor=options.predictor,
+        predictor_delay_seconds=options.predictor_delay_ms / 1000,
+        virtual=options.virtual,
+        begun=options.servers == "simulated",
+    )
+
+
+@contextlib.contextmanager
+def _servers(options: argparse.Namespace, plan: Plan) -> Generator[Errand, None, None]:
+    """An errand for the servers asked for, which run while the context lasts."""
+    if options.servers == "vllm":
+        from benchmarks.vllm import TURN_TOKENS as SHORT_TURN_TOKENS
+        from benchmarks.vllm import folders, serving
+
+        with serving() as urls:
+            yield Errand(
+                "ours", plan, folders(), urls=urls, vllm=True, turn_tokens=SHORT_TURN_TOKENS
+            )
+        return
+    with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
+        folder = make_model_folder(Path(scratch) / "model")
+        both: dict[Author, Path] = {"student": folder, "teacher": folder}
+        if plan.virtual:
+            yield Errand("ours", plan, both, turn_tokens=TURN_TOKENS)
+            return
+        with running(folder, floor_options(plan)) as servers:
+            yield Errand("ours", plan, both, urls=servers.urls, turn_tokens=TURN_TOKENS)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--servers", choices=("simulated", "vllm"), default="simulated")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 100])
+    parser.add_argument("--json", type=Path, help="write everything measured here")
+    parser.add_argument(
+        "--slow-down", type=float, help="factor on the servers' times (default: samples / 16)"
+    )
+    parser.add_argument("--warm-up", type=float, default=10.0, help="seconds before each window")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each window")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the three clients")
+    parser.add_argument(
+        "--predictor",
+        choices=("queue", "oracle"),
+        default="queue",
+        help="oracle: answers at once, without queue or delay",
+    )
+    parser.add_argument("--predictor-delay-ms", type=float, default=3.0, help="of a batch")
+    parser.add_argument(
+        "--virtual", action="store_true", help="a clock that jumps, no sockets, policy figures only"
+    )
+    options = parser.parse_args(arguments)
+    if options.virtual and options.servers == "vllm":
+        parser.error("--virtual is for simulated servers")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print a table, write a file."""
+    options = parse(arguments)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    chosen = {name: value for name, value in vars(options).items() if name != "json"}
+    document = {**results.about(today), "options": chosen, "concurrency": {}}
+    for concurrency in options.concurrency:
+        document["concurrency"][str(concurrency)] = measure(options, concurrency)
+        if options.json is not None:
+            options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(table(document))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""One client in a process of its own: its CPU time and memory are nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.floor import Floor, FloorOptions
+from benchmarks.gauge import Measured
+from benchmarks.lockstep import run_lock_step
+from benchmarks.ours import Plan, run_ours
+from benchmarks.plain import TURN_TOKENS, run_plain
+from benchmarks.sites import HttpSite, Site, VirtualSite, VllmSite
+from benchmarks.virtual import VirtualLoop
+from tessy.records import Author
+from tessy.renderers import Renderer, load_renderer
+
+Client = Literal["ours", "plain", "lock_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a client's process is to do.
+
+    Attributes:
+        client: Which one.
+        plan: How.
+        folders: Tokenizer folder of each model.
+        urls: Servers; None: simulated ones in the process, on a virtual clock.
+        vllm: They are real ones, which serve their models as ``student`` and ``teacher``.
+        teacher_share: For ``plain``: share of the tokens that is the teacher's.
+        turn_tokens: For ``plain``: see :func:`benchmarks.plain.run_plain`.
+    """
+
+    client: Client
+    plan: Plan
+    folders: dict[Author, Path]
+    urls: dict[Author, str] | None = None
+    vllm: bool = False
+    teacher_share: float = 0.0
+    turn_tokens: int = TURN_TOKENS
+
+
+def send(errand: Errand) -> Measured:
+    """Run ``errand`` in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(run, errand).result()
+
+
+def run(errand: Errand) -> Measured:
+    """Run ``errand`` here."""
+    loaded = {folder: load_renderer(folder) for folder in set(errand.folders.values())}
+    renderers = {author: loaded[folder] for author, folder in errand.folders.items()}
+    virtual = errand.urls is None
+    with asyncio.Runner(loop_factory=VirtualLoop if virtual else None) as runner:
+        return runner.run(_go(errand, renderers))
+
+
+async def _go(errand: Errand, renderers: dict[Author, Renderer]) -> Measured:
+    plan = errand.plan
+    site = _site(errand, renderers)
+    try:
+        if errand.client == "ours":
+            return await run_ours(site, renderers, plan)
+        if errand.client == "lock_step":
+            return await run_lock_step(site, renderers, plan)
+        return await run_plain(
+            site,
+            renderers,
+            concurrency=plan.concurrency,
+            teacher_share=errand.teacher_share,
+            seed=plan.workload.seed,
+            warm_up_seconds=plan.warm_up_seconds,
+            seconds=plan.seconds,
+            turn_tokens=errand.turn_tokens,
+        )
+    finally:
+        await site.aclose()
+
+
+def _site(errand: Errand, renderers: dict[Author, Renderer]) -> Site:
+    if errand.urls is None:
+        return VirtualSite(Floor(renderers["student"].codec, floor_options(errand.plan)))
+    if errand.vllm:
+        return VllmSite(errand.urls, {"teacher": "teacher", "student": "student"})
+    return HttpSite(errand.urls)
+
+
+def floor_options(plan: Plan) -> FloorOptions:
+    """Simulated servers for ``plan``: a slot for every sample."""
+    return FloorOptions(
+        slots=plan.concurrency,
+        slow_down=plan.slow_down,
+        thinking_tokens=plan.workload.thinking_tokens,
+        answer_tokens=plan.workload.answer_tokens,
+    )
+
+
+def with_seed(plan: Plan, seed: int) -> Plan:
+    """``plan`` with other questions and starting points."""
+    return replace(plan, workload=replace(plan.workload, seed=seed))

@@ -1,0 +1,127 @@
+"""What is measured of a client in a steady window."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.latency import Totals
+from benchmarks.sites import Site
+
+
+def _nothing() -> float:
+    return 0.0
+
+
+@dataclass
+class Gauge:
+    """Counters a client keeps while it works.
+
+    Attributes:
+        kept: Tokens that became part of a sample, by author; answers are the student's.
+        received: Tokens that reached the client.
+        requests: Requests sent so far.
+        predictor_tokens: Tokens predictors have read so far.
+        predictor_seconds: CPU seconds of predictors' threads so far.
+    """
+
+    kept: Counter[str] = field(default_factory=Counter)
+    received: int = 0
+    requests: Callable[[], float] = _nothing
+    predictor_tokens: Callable[[], float] = _nothing
+    predictor_seconds: Callable[[], float] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One client in one window.
+
+    Attributes:
+        seconds: Length of the window on its clock, slowed down.
+        kept: Tokens kept.
+        teacher_share: Of those, the teacher's.
+        received: Tokens that reached the client.
+        generated: Tokens the servers wrote.
+        requests: Requests sent.
+        predictor_tokens: Tokens predictors read.
+        cpu_seconds: CPU time of the client's process without predictors' threads.
+        predictor_seconds: CPU time of those.
+        server_cpu_seconds: CPU time of the servers' process; 0 where unknown.
+        busy_seconds: Slot time in use.
+        idle_seconds: Slot time empty while a sample waited for that server.
+        peak_rss_mib: Largest memory of the client's process so far.
+    """
+
+    seconds: float
+    kept: int
+    teacher_share: float
+    received: int
+    generated: int
+    requests: int
+    predictor_tokens: int
+    cpu_seconds: float
+    predictor_seconds: float
+    server_cpu_seconds: float
+    busy_seconds: float
+    idle_seconds: float
+    peak_rss_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    time: float
+    kept: Counter[str]
+    received: int
+    requests: float
+    predictor_tokens: float
+    predictor_seconds: float
+    cpu_seconds: float
+    totals: list[Totals]
+    server_cpu_seconds: float
+
+
+async def measure(
+    gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: float
+) -> Measured:
+    """Wait for a steady state, then look at the counters for ``seconds``."""
+    await asyncio.sleep(warm_up_seconds)
+    before = await _mark(gauge, site)
+    await asyncio.sleep(seconds)
+    after = await _mark(gauge, site)
+    kept = after.kept - before.kept
+    totals = [late.since(early) for late, early in zip(after.totals, before.totals, strict=True)]
+    predictor_seconds = after.predictor_seconds - before.predictor_seconds
+    return Measured(
+        seconds=after.time - before.time,
+        kept=kept.total(),
+        teacher_share=kept["teacher"] / max(1, kept.total()),
+        received=after.received - before.received,
+        generated=sum(total.generated for total in totals),
+        requests=round(after.requests - before.requests),
+        predictor_tokens=round(after.predictor_tokens - before.predictor_tokens),
+        cpu_seconds=after.cpu_seconds - before.cpu_seconds - predictor_seconds,
+        predictor_seconds=predictor_seconds,
+        server_cpu_seconds=after.server_cpu_seconds - before.server_cpu_seconds,
+        busy_seconds=sum(total.busy_seconds for total in totals),
+        idle_seconds=sum(total.idle_seconds for total in totals),
+        peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+
+
+async def _mark(gauge: Gauge, site: Site) -> _Mark:
+    totals, server_cpu_seconds = await site.totals()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return _Mark(
+        time=asyncio.get_running_loop().time(),
+        kept=Counter(gauge.kept),
+        received=gauge.received,
+        requests=gauge.requests(),
+        predictor_tokens=gauge.predictor_tokens(),
+        predictor_seconds=gauge.predictor_seconds(),
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        totals=list(totals.values()),
+        server_cpu_seconds=server_cpu_seconds,
+    )

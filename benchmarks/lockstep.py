@@ -1,0 +1,166 @@
+"""The usual way to drive two models: all samples of a batch step together.
+
+Written from METHOD's description of the released client's defaults: 5 tokens a step from the
+student and 10 from the teacher, the whole text as every prompt, a classifier that reads the last
+200 tokens of each sample, answers inside the step. Kinder than that client in two ways: a
+sample that ends makes room for the next one at once, and the classifier costs what ours does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.gauge import Gauge, Measured, measure
+from benchmarks.ours import Plan
+from benchmarks.samples import Workload, problems, start
+from benchmarks.schedule import Oracle
+from benchmarks.sites import Site
+from tessy.edges import Base, base_before, edges
+from tessy.records import Author, other
+from tessy.renderers import Renderer
+from tessy.tokens import decode
+
+STEP_TOKENS: dict[Author, int] = {"student": 5, "teacher": 10}
+WINDOW_TOKENS = 200
+_BATCH = 64
+
+
+@dataclass
+class _Sample:
+    """A text while it is written.
+
+    Attributes:
+        key: Its name for the servers.
+        prompts: The question in each model's format, as text.
+        text: The thinking so far.
+        author: Who writes the next tokens.
+        base: Where edges are looked for from.
+    """
+
+    key: str
+    prompts: dict[Author, str]
+    text: str = ""
+    author: Author = "student"
+    base: Base = Base(0)  # noqa: RUF009 - a tuple
+
+
+class LockStep:
+    """A batch of samples and its steps."""
+
+    def __init__(
+        self, site: Site, renderers: dict[Author, Renderer], plan: Plan, gauge: Gauge
+    ) -> None:
+        """Fill the batch with samples at random progress."""
+        self._site, self._renderers, self._plan, self._gauge = site, renderers, plan, gauge
+        self._classes = Oracle(renderers["student"].codec)
+        self._sent = self._read = 0
+        self._new = self._samples(plan.workload)
+        gauge.requests = lambda: self._sent
+        gauge.predictor_tokens = lambda: self._read
+        self._batch = [next(self._new) for _ in range(plan.concurrency)]
+        if plan.begun:
+            for index, sample in enumerate(self._batch):
+                begun = start(index, plan.workload, renderers["student"])
+                sample.text, sample.author = begun.text, begun.author
+
+    def _samples(self, workload: Workload) -> Iterator[_Sample]:
+        for problem in problems(workload.seed):
+            prompts = {
+                author: decode(renderer.codec, renderer.prompt_ids(problem.messages))
+                for author, renderer in self._renderers.items()
+            }
+            yield _Sample(problem.id, prompts)
+
+    async def step(self) -> None:
+        """Draft for all, classify all, and write the answers of those that ended."""
+        drafts = await asyncio.gather(*map(self._draft, self._batch))
+        await self._classify()
+        ended = [
+            self._keep(sample, *draft) for sample, draft in zip(self._batch, drafts, strict=True)
+        ]
+        await asyncio.gather(
+            *(self._answer(s) for s, end in zip(self._batch, ended, strict=True) if end)
+        )
+        self._batch = [
+            next(self._new) if end else sample
+            for sample, end in zip(self._batch, ended, strict=True)
+        ]
+
+    async def _draft(self, sample: _Sample) -> tuple[str, int, bool]:
+        """New text, its tokens, and whether the model ended there."""
+        self._sent += 1
+        reply = await self._site.complete(
+            sample.author,
+            sample.key,
+            sample.prompts[sample.author] + sample.text,
+            max_tokens=STEP_TOKENS[sample.author],
+        )
+        text = reply.text if sample.text else reply.text.lstrip()
+        self._gauge.received += reply.tokens
+        return text, reply.tokens - reply.ended, reply.ended
+
+    async def _classify(self) -> None:
+        """What the two classifiers take for their halves of the batch."""
+        for author in STEP_TOKENS:
+            count = sum(sample.author == author for sample in self._batch)
+            batches = math.ceil(count / _BATCH)
+            self._read += count * WINDOW_TOKENS
+            delay = self._plan.predictor_delay_seconds * self._plan.slow_down
+            await asyncio.sleep(batches * delay)
+
+    def _keep(self, sample: _Sample, draft: str, tokens: int, ended: bool) -> bool:
+        """Keep what is in the author's class; whether the thinking has ended."""
+        before = len(sample.text)
+        whole = sample.text + draft
+        sample.base = base_before(sample.text, sample.base, before)
+        offset = sample.base.offset
+        found = [offset + e for e in edges(whole[offset:], long=sample.base.long)]
+        starts = [before, *(edge for edge in found if before < edge < len(whole))]
+        cut = len(whole)
+        for place in starts if draft else ():
+            p_style = self._classes.class_at(whole, place)
+            writer: Author = "student" if p_style is None or p_style >= 0.5 else "teacher"
+            if writer != sample.author:
+                cut = place
+                break
+        share = (cut - before) / max(1, len(draft))
+        self._gauge.kept[sample.author] += round(tokens * share)
+        sample.text = whole[:cut]
+        if cut < len(whole):
+            sample.author = other(sample.author)
+            return False
+        return ended
+
+    async def _answer(self, sample: _Sample) -> None:
+        self._sent += 1
+        reply = await self._site.complete(
+            "student",
+            sample.key,
+            sample.prompts["student"] + sample.text + "\n</think>\n\n",
+            max_tokens=6_000,
+        )
+        self._gauge.kept["student"] += reply.tokens
+
+
+async def run_lock_step(
+    site: Site, renderers: dict[Author, Renderer], plan: Plan
+) -> Measured:
+    """Step a batch of ``plan.concurrency`` samples and measure a window."""
+    gauge = Gauge()
+    batch = LockStep(site, renderers, plan, gauge)
+
+    async def go_on() -> None:
+        while True:
+            await batch.step()
+
+    steps = asyncio.create_task(go_on())
+    try:
+        return await measure(
+            gauge, site, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
+        )
+    finally:
+        steps.cancel()
+        await asyncio.gather(steps, return_exceptions=True)

@@ -1,0 +1,193 @@
+"""tessy's own cooperation, driven through its public parts, in a steady window."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.gauge import Gauge, Measured, measure
+from benchmarks.samples import Workload, in_flight, problems, start
+from benchmarks.schedule import Oracle, ScheduleModel
+from benchmarks.sites import SIDES, Site
+from benchmarks.virtual import HeldRun, QueuedPredictor
+from tessy.admission import Slots
+from tessy.boundary.base import BoundaryPredictor
+from tessy.boundary.predictor import TokenClassifierPredictor
+from tessy.config import RoleConfig, SynthesizeConfig
+from tessy.engines.base import Chunk, Engine, Request
+from tessy.journal import InFlight, Journal
+from tessy.progress import ProgressState
+from tessy.records import Author, Key
+from tessy.renderers import Renderer
+from tessy.runner import Stop, run_all
+from tessy.synthesis.seats import Parts, Table, set_table
+from tessy.synthesis.strategies import tessy
+from tessy.synthesis.work import Job, Workshop
+
+Predictor = Literal["queue", "oracle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One measurement of one client.
+
+    Attributes:
+        concurrency: Samples in flight.
+        warm_up_seconds: Before the window, slowed down like it.
+        seconds: Length of the window.
+        slow_down: Factor on the servers' times; the predictor's delay is stretched with it.
+        predictor: ``queue``: the schedule behind a predictor's queue; ``oracle``: at once.
+        predictor_delay_seconds: What a batch takes, before it is slowed down.
+        virtual: On a virtual clock; then the queue is the event loop's.
+        workload: What samples are like.
+        begun: Samples start in the middle; needs the words of :mod:`benchmarks.words`.
+    """
+
+    concurrency: int
+    warm_up_seconds: float = 10.0
+    seconds: float = 60.0
+    slow_down: float = 1.0
+    predictor: Predictor = "queue"
+    predictor_delay_seconds: float = 0.003
+    virtual: bool = False
+    workload: Workload = Workload()
+    begun: bool = True
+
+
+class GaugedProgress(ProgressState):
+    """Feeds a gauge with what a run tells its progress."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        """Feed ``gauge``."""
+        super().__init__(0, now=time.monotonic())
+        self._gauge = gauge
+
+    def kept(self, author: Author, tokens: int) -> None:
+        """Tokens became part of a sample."""
+        self._gauge.kept[author] += tokens
+
+
+class CountingEngine:
+    """An engine that feeds a gauge with what arrives; see :class:`tessy.engines.base.Engine`."""
+
+    def __init__(self, inner: Engine, gauge: Gauge) -> None:
+        """Count what ``inner`` delivers."""
+        self._inner, self._gauge = inner, gauge
+        self.probe, self.release, self.aclose = inner.probe, inner.release, inner.aclose
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Hand on, counting; an id that stops a reply counts too."""
+        async with aclosing(self._inner.stream(request)) as chunks:
+            async for chunk in chunks:
+                self._gauge.received += len(chunk.ids) + (chunk.finish == "stop")
+                yield chunk
+
+
+async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
+    """Keep ``plan.concurrency`` samples in flight and measure a window.
+
+    Raises:
+        RuntimeError: Samples failed.
+    """
+    gauge = Gauge()
+    predictors = _predictors(renderers, plan, gauge)
+    with tempfile.TemporaryDirectory(prefix="tessy-bench-") as folder:
+        config = _config(Path(folder) / "run")
+        parts = Parts(
+            renderers=renderers,
+            replicas={a: [CountingEngine(site.engine(a, renderers[a].codec), gauge)] for a in SIDES},
+            predictors=predictors,
+        )
+        async with set_table(config, parts, lambda _: None) as table:
+            gauge.requests = lambda: sum(sum(p.requests.values()) for p in table.pools.values())
+            return await _run(table, gauge, site, config, plan)
+
+
+async def _run(
+    table: Table, gauge: Gauge, site: Site, config: SynthesizeConfig, plan: Plan
+) -> Measured:
+    progress = GaugedProgress(gauge)
+    stop = Stop()
+    with (
+        HeldRun.open(config.out, config={}, data_config={}) as run,
+        Journal(run.paths.journal) as journal,
+    ):
+        workshop = Workshop(
+            room=table.room,
+            strategy=tessy,
+            run=run,
+            journal=journal,
+            progress=progress,
+            attempts=1,
+            checkpoint=stop.check,
+            in_flight=_begun(plan, table.room.seats["student"].renderer),
+        )
+
+        async def watch() -> Measured:
+            try:
+                return await measure(
+                    gauge, site, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
+                )
+            finally:
+                stop.request()
+
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch())
+            await run_all(
+                _jobs(plan), workshop.make, admission=Slots(plan.concurrency), stop=stop
+            )
+        if progress.reasons:
+            raise RuntimeError(f"samples failed: {dict(progress.reasons)}")
+        return watching.result()
+
+
+def _jobs(plan: Plan) -> Iterator[Job]:
+    return (Job(problem, 0) for problem in problems(plan.workload.seed))
+
+
+def _begun(plan: Plan, renderer: Renderer) -> dict[Key, InFlight]:
+    if not plan.begun:
+        return {}
+    asked = itertools.islice(problems(plan.workload.seed), plan.concurrency)
+    return {
+        (problem.id, 0): in_flight(start(index, plan.workload, renderer), problem, renderer)
+        for index, problem in enumerate(asked)
+    }
+
+
+def _config(out: Path) -> SynthesizeConfig:
+    roles = {a: RoleConfig(model="simulated", url=[f"http://{a}"]) for a in SIDES}
+    return SynthesizeConfig(
+        problems=out, out=out, thinking_tokens=200_000, answer_tokens=10_000, **roles
+    )
+
+
+def _predictors(
+    renderers: dict[Author, Renderer], plan: Plan, gauge: Gauge
+) -> dict[Author, BoundaryPredictor]:
+    """One for each author, as two trained ones would be, both of the same schedule."""
+    made: dict[Author, BoundaryPredictor] = {}
+    delay = plan.predictor_delay_seconds * plan.slow_down
+    codec = renderers["student"].codec
+    models = {author: ScheduleModel(delay) for author in SIDES}
+    for author, model in models.items():
+        if plan.predictor == "oracle":
+            made[author] = Oracle(codec)
+        elif plan.virtual:
+            made[author] = QueuedPredictor(Oracle(codec), delay)
+        else:
+            # Any two windows share a pass, so that a batch takes the delay once.
+            made[author] = TokenClassifierPredictor(
+                model, codec, name=f"schedule {author}", slack=1 << 30
+            )
+    queues = [p for p in made.values() if isinstance(p, TokenClassifierPredictor)]
+    gauge.predictor_tokens = lambda: sum(queue.stats.tokens for queue in queues)
+    gauge.predictor_seconds = lambda: sum(model.thread_seconds for model in models.values())
+    return made

@@ -1,0 +1,70 @@
+"""The limit: the same servers simply decode, each model its share of the tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+from benchmarks.gauge import Gauge, Measured, measure
+from benchmarks.samples import problem
+from benchmarks.sites import Site
+from tessy.records import Author
+from tessy.renderers import Renderer
+
+TURN_TOKENS = 1_400  # both models' turns together: long, so that requests cost next to nothing
+
+
+async def run_plain(
+    site: Site,
+    renderers: dict[Author, Renderer],
+    *,
+    concurrency: int,
+    teacher_share: float,
+    seed: int,
+    warm_up_seconds: float,
+    seconds: float,
+    turn_tokens: int = TURN_TOKENS,
+) -> Measured:
+    """Keep ``concurrency`` texts in flight and measure a window.
+
+    Args:
+        site: The servers.
+        renderers: Both models' formats.
+        concurrency: Texts decoded at a time.
+        teacher_share: Share of the tokens that is the teacher's.
+        seed: Of the questions and of where each text starts.
+        warm_up_seconds: Before the window.
+        seconds: Length of the window.
+        turn_tokens: Tokens after which a text is back with the same model.
+    """
+    gauge = Gauge()
+    sent = itertools.count()
+    turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
+    turns["student"] = turn_tokens - turns["teacher"]
+
+    async def decode(index: int) -> None:
+        rng = random.Random(f"{seed} plain {index}")
+        messages = problem(index, seed).messages
+        prompts = {author: r.prompt_ids(messages) for author, r in renderers.items()}
+        skip = rng.randrange(turn_tokens)  # texts are at different places of their turns
+        while True:
+            for author, tokens in turns.items():
+                if skip < tokens:
+                    next(sent)
+                    await site.complete(
+                        author,
+                        str(index),
+                        prompts[author],
+                        max_tokens=tokens - skip,
+                        ignore_eos=True,
+                    )
+                skip = max(0, skip - tokens)
+
+    tasks = [asyncio.create_task(decode(index)) for index in range(concurrency)]
+    try:
+        return await measure(gauge, site, warm_up_seconds=warm_up_seconds, seconds=seconds)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

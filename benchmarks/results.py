@@ -1,0 +1,75 @@
+"""From what was measured to the figures of a table (pure)."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from statistics import median
+from typing import Any
+
+from benchmarks.gauge import Measured
+
+Round = Mapping[str, Measured]  # by client
+
+
+def figures(measured: Round, slow_down: float, *, virtual: bool) -> dict[str, float | None]:
+    """The figures of one round; None where they cannot be measured.
+
+    ``tax`` is the limit's rate over ours. ``look_ahead_per_kept`` are tokens that arrived and were
+    not kept, ``in_flight_per_kept`` those the servers wrote that were never looked at. CPU, memory
+    and predictor tokens are only real with sockets.
+    """
+    ours, plain, lock_step = measured["ours"], measured["plain"], measured["lock_step"]
+    kept = max(1, ours.kept)
+    rate = ours.kept / ours.seconds * slow_down
+    limit = plain.generated / plain.seconds * slow_down
+    stepped = lock_step.kept / lock_step.seconds * slow_down
+    slot_seconds = ours.busy_seconds + ours.idle_seconds
+    cores = os.cpu_count() or 1
+    load = ours.cpu_seconds + ours.predictor_seconds + ours.server_cpu_seconds
+    return {
+        "kept_tokens_per_s": rate,
+        "limit_tokens_per_s": limit,
+        "lock_step_tokens_per_s": stepped,
+        "tax": limit / rate if rate else None,
+        "vs_lockstep": rate / stepped if stepped else None,
+        "generated_per_kept": ours.generated / kept,
+        "look_ahead_per_kept": (ours.received - ours.kept) / kept,
+        "in_flight_per_kept": (ours.generated - ours.received) / kept,
+        "requests_per_1k_kept": 1000 * ours.requests / kept,
+        "client_cpu_us_per_kept": None if virtual else 1e6 * ours.cpu_seconds / kept,
+        "predictor_cpu_us_per_kept": None if virtual else 1e6 * ours.predictor_seconds / kept,
+        "predictor_tokens_per_kept": None if virtual else ours.predictor_tokens / kept,
+        "server_idle": ours.idle_seconds / slot_seconds if slot_seconds else None,
+        "peak_rss_mib": None if virtual else ours.peak_rss_mib,
+        "cpu_load": None if virtual else load / (cores * ours.seconds),
+        "teacher_share": ours.teacher_share,
+    }
+
+
+def summary(rounds: Sequence[Round], slow_down: float, *, virtual: bool) -> dict[str, Any]:
+    """Medians over rounds, their spreads, and everything that was measured."""
+    each = [figures(measured, slow_down, virtual=virtual) for measured in rounds]
+    medians: dict[str, float | None] = {}
+    spread: dict[str, list[float]] = {}
+    for name in each[0]:
+        values = [value for found in each if (value := found[name]) is not None]
+        medians[name] = median(values) if values else None
+        if values:
+            spread[name] = [min(values), max(values)]
+    measured = [{client: asdict(found) for client, found in one.items()} for one in rounds]
+    return {**medians, "slow_down": slow_down, "spread": spread, "rounds": measured}
+
+
+def about(date: str) -> dict[str, Any]:
+    """What a result depends on: the machine and the versions."""
+    names = ("tessy", "aiohttp", "transformers", "tokenizers")
+    return {
+        "date": date,
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+    }

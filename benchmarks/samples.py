@@ -1,0 +1,160 @@
+"""Questions, and samples that an earlier process seems to have left in the middle."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.latency import LATENCIES
+from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
+from benchmarks.words import words
+from tessy.edges import Base, base_before
+from tessy.journal import InFlight
+from tessy.records import Author, Message, Problem
+from tessy.renderers import Renderer
+from tessy.synthesis.cooperation import Cooperation
+from tessy.synthesis.thinking import Party, Piece
+
+QUESTION_WORDS = 60
+_STYLE_RUN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What samples are like.
+
+    Attributes:
+        thinking_tokens: Mean length of the thinking, which is geometric.
+        answer_tokens: Mean length of answers.
+        context_tokens: Where every sample starts; None: at a random point of its life.
+        seed: Of questions and starting points.
+    """
+
+    thinking_tokens: int = 13_000
+    answer_tokens: int = 1_000
+    context_tokens: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A sample in the middle.
+
+    Attributes:
+        spans: Thinking so far: author, text, ids.
+        author: Who goes on.
+        answered: Ids of the answer so far; None while the thinking goes on.
+    """
+
+    spans: list[tuple[Author, str, tuple[int, ...]]]
+    author: Author
+    answered: list[int] | None
+
+    @property
+    def text(self) -> str:
+        """The thinking so far."""
+        return "".join(text for _, text, _ in self.spans)
+
+
+def problem(index: int, seed: int) -> Problem:
+    """A question of words, unlike every other one."""
+    rng = random.Random(f"{seed} question {index}")
+    text = " ".join(rng.choices(words(), k=QUESTION_WORDS))
+    return Problem(id=str(index), messages=(Message(role="user", content=text),))
+
+
+def problems(seed: int) -> Iterator[Problem]:
+    """Questions without end."""
+    index = 0
+    while True:
+        yield problem(index, seed)
+        index += 1
+
+
+def start(index: int, workload: Workload, renderer: Renderer) -> Start:
+    """Where the sample of question ``index`` stands when a measurement starts.
+
+    Lengths are geometric, so the age of a sample met at random is distributed as whole lengths are.
+    """
+    rng = random.Random(f"{workload.seed} start {index}")
+    age = workload.context_tokens
+    answers = False
+    if age is None:
+        age = max(1, round(rng.expovariate(1 / max(1, workload.thinking_tokens))))
+        answers = rng.random() < _answering(workload)
+    spelt = words()
+    inner = [renderer.codec.encode(" " + word)[0] for word in spelt]
+    spans: list[tuple[Author, str, tuple[int, ...]]] = []
+    author: Author = "student"
+    text: list[str] = []
+    ids: list[int] = []
+    opened = -_STYLE_RUN - 1
+    last = 0
+    for place in range(age):
+        drawn = rng.randrange(len(spelt))
+        token = inner[drawn] if place else renderer.codec.encode(spelt[drawn])[0]
+        text.append(" " + spelt[drawn] if place else spelt[drawn])
+        ids.append(token)
+        if place and hash((last, token)) % CAPABILITY_TOKENS == 0:
+            opened = place
+        last = token
+        following: Author = "student" if place + 1 - opened <= _STYLE_RUN else "teacher"
+        if following != author:
+            spans.append((author, "".join(text), tuple(ids)))
+            text, ids, author = [], [], following
+    if ids:
+        spans.append((author, "".join(text), tuple(ids)))
+    answered = None
+    if answers:
+        answered = rng.choices(inner, k=rng.randrange(1, max(2, workload.answer_tokens)))
+    return Start(spans, author, answered)
+
+
+def _answering(workload: Workload) -> float:
+    """Share of its life that a sample spends on its answer."""
+    style = LATENCIES["student"].token_seconds
+    capability = LATENCIES["teacher"].token_seconds
+    thinking = workload.thinking_tokens * (STYLE_SHARE * style + (1 - STYLE_SHARE) * capability)
+    answer = workload.answer_tokens * style
+    return answer / (thinking + answer)
+
+
+def in_flight(begun: Start, asked: Problem, renderer: Renderer) -> InFlight:
+    """``begun`` as the journal of an earlier process would hold it."""
+    party = Party(
+        codec=renderer.codec,
+        prompt=tuple(renderer.prompt_ids(asked.messages)),
+        stop_ids=renderer.thinking_stop_ids,
+        request_tokens=1,
+        room_tokens=1,
+        sees_next=True,
+        redraws=True,
+    )
+    fresh = Cooperation(party, party, key="", thinking_tokens=1, seed=lambda *_: 0)
+    text = begun.text
+    ended: Literal["student"] | None = None if begun.answered is None else "student"
+    machine = fresh.state() | {
+        "author": begun.author,
+        "exempt": False,
+        "turn_start": len(text),
+        "judged": len(text),
+        "peek_due": True,
+        "base": list(base_before(text, Base(0), len(text))),
+        "checked": len(text),
+        "ended_by": ended,
+    }
+    pieces = [Piece(author, part, ids, ids).to_json() for author, part, ids in begun.spans]
+    answer = None
+    if begun.answered is not None:
+        answer = {"ids": begun.answered, "done": False, "checked": 0}
+    state = {
+        "attempt": 1,
+        "thinking": machine,
+        "answer": answer,
+        "meter": {"requests": {}, "drafted": {}, "seconds": {}},
+        "pieces": len(pieces),
+    }
+    return InFlight(pieces, json.dumps(state).encode())

@@ -1,0 +1,192 @@
+"""The servers as clients see them: over HTTP, or in this process on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+
+from benchmarks.floor import Floor
+from benchmarks.latency import Totals
+from benchmarks.simulated_server import MODEL, Running
+from benchmarks.virtual import SimulatedEngine
+from tessy.codec import HfCodec
+from tessy.engines.base import Engine
+from tessy.engines.http import HttpEngine
+from tessy.records import Author
+
+SIDES: tuple[Author, Author] = ("teacher", "student")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole reply.
+
+    Attributes:
+        text: Without what ended it.
+        tokens: Generated, the one that ended it included.
+        ended: The model ended it itself.
+    """
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+class Site(Protocol):
+    """Both servers."""
+
+    def engine(self, author: Author, codec: HfCodec) -> Engine:
+        """A new engine for tessy."""
+        ...
+
+    async def complete(
+        self,
+        author: Author,
+        key: str,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int,
+        ignore_eos: bool = False,
+    ) -> Completion:
+        """What the other clients ask for: a reply that comes when it is whole."""
+        ...
+
+    async def totals(self) -> tuple[dict[Author, Totals], float]:
+        """What each server has done so far, and the CPU seconds of their processes (0: unknown)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+class VirtualSite:
+    """Simulated servers in this process."""
+
+    def __init__(self, floor: Floor) -> None:
+        """Use ``floor``."""
+        self._floor = floor
+
+    def engine(self, author: Author, codec: HfCodec) -> Engine:
+        """A new engine for tessy."""
+        return SimulatedEngine(self._floor, author)
+
+    async def complete(
+        self,
+        author: Author,
+        key: str,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int,
+        ignore_eos: bool = False,
+    ) -> Completion:
+        """Wait for the whole reply."""
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        ids: list[int] = []
+
+        def on_token(token: int, finish: str | None) -> None:
+            ids.append(token)
+            if finish is not None and not ended.done():
+                ended.set_result(finish)
+
+        abort = self._floor.start(
+            author, key, prompt, limit=max_tokens, ignore_eos=ignore_eos, on_token=on_token
+        )
+        try:
+            stopped = await ended == "stop"
+        finally:
+            abort()
+        shown = ids[:-1] if stopped else ids
+        return Completion("".join(map(self._floor.spell, shown)), len(ids), stopped)
+
+    async def totals(self) -> tuple[dict[Author, Totals], float]:
+        """What each server has done so far; its CPU time is the client's."""
+        return self._floor.totals(), 0.0
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class HttpSite:
+    """Servers over HTTP, spoken to as vLLM is."""
+
+    def __init__(self, urls: dict[Author, str], models: dict[Author, str] | None = None) -> None:
+        """Use the servers at ``urls``.
+
+        Args:
+            urls: Where they listen.
+            models: Names they serve; those of the simulated ones by default.
+        """
+        self.urls = urls
+        self._models = models or dict.fromkeys(SIDES, MODEL)
+        self._session: aiohttp.ClientSession | None = None
+
+    def engine(self, author: Author, codec: HfCodec) -> Engine:
+        """A new engine for tessy."""
+        return HttpEngine(self.urls[author], self._models[author], codec)
+
+    async def complete(
+        self,
+        author: Author,
+        key: str,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int,
+        ignore_eos: bool = False,
+    ) -> Completion:
+        """Wait for the whole reply."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        body = {
+            "model": self._models[author],
+            "prompt": prompt if isinstance(prompt, str) else list(prompt),
+            "max_tokens": max_tokens,
+            "ignore_eos": ignore_eos,
+            "temperature": 0.7,
+            "top_p": 0.8,
+            "top_k": 20,
+            "add_special_tokens": False,
+        }
+        url = self.urls[author] + "/v1/completions"
+        async with self._session.post(url, json=body, headers={"X-Session-ID": key}) as response:
+            response.raise_for_status()
+            reply = await response.json()
+        choice = reply["choices"][0]
+        tokens = reply["usage"]["completion_tokens"]
+        return Completion(choice["text"], tokens, choice["finish_reason"] == "stop")
+
+    async def totals(self) -> tuple[dict[Author, Totals], float]:
+        """What each server has done so far, and the CPU seconds of their process."""
+        return await asyncio.to_thread(Running(self.urls).totals)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+class VllmSite(HttpSite):
+    """Real vLLM servers: only what they count themselves is known of them."""
+
+    async def totals(self) -> tuple[dict[Author, Totals], float]:
+        """Tokens generated; slots and CPU time are unknown."""
+        return {author: await asyncio.to_thread(self._look, author) for author in SIDES}, 0.0
+
+    def _look(self, author: Author) -> Totals:
+        with urllib.request.urlopen(self.urls[author] + "/metrics", timeout=60) as response:
+            lines = response.read().decode().splitlines()
+        name = "vllm:generation_tokens_total"
+        counts = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)]
+        if not counts:
+            raise ValueError(f"{self.urls[author]}/metrics does not tell {json.dumps(name)}")
+        return Totals(generated=round(sum(counts)))

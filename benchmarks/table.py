@@ -1,0 +1,75 @@
+"""A results file as a Markdown table: ``python -m benchmarks.table FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_ROWS = (
+    ("kept_tokens_per_s", "kept tokens/s", "{:,.0f}"),
+    ("limit_tokens_per_s", "limit: plain decoding, tokens/s", "{:,.0f}"),
+    ("lock_step_tokens_per_s", "lock-step client, tokens/s", "{:,.0f}"),
+    ("tax", "tax (limit / ours)", "{:.2f}"),
+    ("vs_lockstep", "ours / lock-step", "{:.1f}"),
+    ("generated_per_kept", "generated per kept token", "{:.3f}"),
+    ("look_ahead_per_kept", "… of it look-ahead", "{:.3f}"),
+    ("in_flight_per_kept", "… of it in flight at the abort", "{:.3f}"),
+    ("requests_per_1k_kept", "requests per 1,000 kept tokens", "{:.0f}"),
+    ("client_cpu_us_per_kept", "client CPU, µs per kept token", "{:.0f}"),
+    ("predictor_tokens_per_kept", "predictor tokens per kept token (both)", "{:.2f}"),
+    ("server_idle", "server idle share", "{:.1%}"),
+    ("peak_rss_mib", "peak memory of the client, MiB", "{:,.0f}"),
+    ("cpu_load", "CPU load of client, predictor and servers", "{:.0%}"),
+    ("slow_down", "slow-down", "{:g}"),
+)
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The table of a file that ``bench_cooperation`` wrote: a column per concurrency.
+
+    A cell is the median of the rounds, with the spread where there is more than one.
+    """
+    columns: Mapping[str, Mapping[str, Any]] = results["concurrency"]
+    lines = [
+        "| samples in flight | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for name, label, form in _ROWS:
+        cells = [_cell(column, name, form) for column in columns.values()]
+        if any(cells):
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def growth_table(results: Mapping[str, Any]) -> str:
+    """The table of a file that ``bench_growth`` wrote."""
+    lines = ["| context, tokens | client CPU per draft, µs | per kept token, µs |", "|---|---|---|"]
+    for tokens, found in results["context"].items():
+        draft, kept = found["cpu_us_per_draft"], found["cpu_us_per_kept"]
+        lines.append(f"| {int(tokens):,} | {draft:,.0f} | {kept:,.0f} |")
+    return "\n".join(lines)
+
+
+def _cell(column: Mapping[str, Any], name: str, form: str) -> str:
+    value = column.get(name)
+    if value is None:
+        return ""
+    low, high = column["spread"].get(name, (value, value))
+    shown = form.format(value)
+    ends = (form.format(low), form.format(high))
+    return shown if set(ends) == {shown} else f"{shown} ({ends[0]}–{ends[1]})"
+
+
+def main() -> None:
+    """Print the table of a file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, help="what a benchmark wrote with --json")
+    results = json.loads(parser.parse_args().file.read_text(encoding="utf-8"))
+    print(table(results) if "concurrency" in results else growth_table(results))
+
+
+if __name__ == "__main__":
+    main()

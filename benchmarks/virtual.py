@@ -1,0 +1,213 @@
+"""A clock that jumps: policies of a thousand samples measured on few cores, without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+from collections import deque
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from benchmarks.floor import Floor
+from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
+from tessy.boundary.base import BoundaryPredictor, Judgement, View
+from tessy.engines.base import Chunk, EngineInfo, Request
+from tessy.records import Author, Failure, Trajectory
+from tessy.runs import Run
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Does not wait for timers: tells the loop that the time has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.holds = 0
+
+    def select(
+        self, timeout: float | None = None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(0)
+        if events or timeout == 0:
+            return events
+        if self.holds or timeout is None:
+            return super().select(None)  # somebody outside will wake the loop
+        self.now += timeout
+        return []
+
+    if TYPE_CHECKING:
+
+        def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey: ...
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer as soon as nothing else is to do."""
+
+    def __init__(self) -> None:
+        """Start at time 0."""
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        """Virtual seconds since the start."""
+        return self._jumping.now
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None, None, None]:
+        """Time stands still: something outside the loop is waited for."""
+        self._jumping.holds += 1
+        try:
+            yield
+        finally:
+            self._jumping.holds -= 1
+
+
+def held() -> contextlib.AbstractContextManager[None]:
+    """Hold the running loop's time if it is virtual."""
+    loop = asyncio.get_running_loop()
+    return loop.held() if isinstance(loop, VirtualLoop) else contextlib.nullcontext()
+
+
+class HeldRun(Run):
+    """A run directory whose disk takes no virtual time."""
+
+    async def append_trajectory(self, row: Trajectory) -> None:
+        """Append while the time stands still."""
+        with held():
+            await super().append_trajectory(row)
+
+    async def append_failure(self, row: Failure) -> None:  # type: ignore[override]
+        """Append while the time stands still."""
+        with held():
+            await super().append_failure(row)
+
+
+class SimulatedEngine:
+    """A simulated server in this process, as an :class:`~tessy.engines.base.Engine`."""
+
+    def __init__(self, floor: Floor, author: Author) -> None:
+        """Be ``author``'s server on ``floor``."""
+        self._floor, self._author = floor, author
+
+    async def probe(self) -> EngineInfo:
+        """What the server over HTTP would say."""
+        return EngineInfo(
+            model=MODEL,
+            mode="generate",
+            context_tokens=CONTEXT_TOKENS,
+            capacity_tokens=CAPACITY_TOKENS,
+            prefix_caching=True,
+        )
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Continue ``request.prompt``; a chunk holds all that was written since the last one."""
+        written: list[int] = []
+        ended: list[str] = []
+        arrived = asyncio.Event()
+
+        def on_token(token: int, finish: str | None) -> None:
+            written.append(token)
+            if finish is not None:
+                ended.append(finish)
+            arrived.set()
+
+        abort = self._floor.start(
+            self._author,
+            request.key,
+            request.prompt.ids,
+            limit=request.max_tokens,
+            ignore_eos=False,
+            on_token=on_token,
+        )
+        try:
+            while True:
+                await arrived.wait()
+                arrived.clear()
+                ids = tuple(written)
+                written.clear()
+                if not ended:
+                    yield Chunk(ids)
+                elif ended[0] == "stop":
+                    yield Chunk(ids[:-1], "stop", ids[-1])
+                    return
+                else:
+                    yield Chunk(ids, "length")
+                    return
+        finally:
+            abort()
+
+    def release(self, key: str) -> None:
+        """Nothing is kept."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class QueuedPredictor:
+    """A predictor behind a queue like the token classifier's, on the event loop's clock.
+
+    Attributes:
+        inner: Answers at once.
+        delay_seconds: What a batch takes; batches come one after the other.
+        max_batch: Views in one.
+        max_wait_seconds: How long a batch waits for company if the last one had several views.
+    """
+
+    inner: BoundaryPredictor
+    delay_seconds: float
+    max_batch: int = 64
+    max_wait_seconds: float = 0.001
+    _inbox: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _busy: bool = False
+    _company: bool = False
+
+    def __post_init__(self) -> None:
+        """Be of the inner predictor's kind."""
+        self.name = self.inner.name
+        self.sees_next, self.lookahead = self.inner.sees_next, self.inner.lookahead
+
+    async def judge(self, view: View) -> Judgement:
+        """Score the units of ``view`` when its batch is done."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._inbox.append(turn)
+        if not self._busy:
+            self._next()
+        await turn
+        return await self.inner.judge(view)
+
+    def release(self, key: str) -> None:
+        """Hand on."""
+        self.inner.release(key)
+
+    async def aclose(self) -> None:
+        """Hand on."""
+        await self.inner.aclose()
+
+    def _next(self) -> None:
+        self._busy = bool(self._inbox) or self._company
+        if not self._busy:
+            return
+        waits = self._company and len(self._inbox) < self.max_batch
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.max_wait_seconds if waits else 0.0, self._begin)
+
+    def _begin(self) -> None:
+        count = min(self.max_batch, len(self._inbox))
+        batch = [self._inbox.popleft() for _ in range(count)]
+        self._company = count > 1
+        if not batch:
+            self._busy = False
+            return
+        asyncio.get_running_loop().call_later(self.delay_seconds, self._finish, batch)
+
+    def _finish(self, batch: list[asyncio.Future[None]]) -> None:
+        for turn in batch:
+            if not turn.done():
+                turn.set_result(None)
+        self._next()
