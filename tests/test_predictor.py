@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.boundary.window import WindowRule
 from tessy.edges import edges, units
@@ -170,6 +171,22 @@ async def test_a_closed_predictor_says_so(checkpoint):
     assert not loaded._thread.is_alive()
     with pytest.raises(EngineUnavailable, match="was closed"):
         await loaded.judge(view_of(CORPUS[0]))
+
+
+async def test_a_checkpoint_can_read_as_the_released_code_does(checkpoint):
+    loaded = load_predictor(str(checkpoint), window="sliding-200")
+    assert isinstance(loaded, TokenClassifierPredictor)
+    try:
+        text = long_text(300)
+        got = await loaded.judge(view_of(text, 2))
+        read = loaded.stats.tokens
+        ids = [token for unit in units(text) for token in codec().encode(unit)]
+        with torch.inference_mode():
+            logits = qwen3()(input_ids=torch.tensor([ids[-200:]])).logits[0]
+        assert got.next_style == pytest.approx(torch.softmax(logits, -1)[-1, 1].item(), abs=1e-5)
+        assert read == 200
+    finally:
+        await loaded.aclose()
 
 
 # -- loading

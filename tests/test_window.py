@@ -84,3 +84,28 @@ def test_an_endless_word_is_cut():
     reading = Reading(codec(), RULE)
     reading.read("so " + "x" * 39 + " then " + "y" * 39)
     assert all(w.end - w.start <= RULE.limit for w in reading.windows(0))
+
+
+@given(pieces=PIECES, keep=st.integers(2, 12))
+def test_sliding_windows_are_the_last_tokens_and_leave_none_out(pieces, keep):
+    reading = Reading(codec(), WindowRule(limit=24, keep=keep, sliding=True))
+    reading.read(" ".join(pieces))
+    total = len(reading.ids)
+    anchored = Reading(codec(), RULE)
+    anchored.read(" ".join(pieces))
+    assert reading.ids == anchored.ids
+    for first in range(total + 1):
+        windows = reading.windows(first)
+        if not total:
+            assert windows == []
+            continue
+        assert windows[-1] == (max(0, total - keep), total)
+        assert all(w.end - w.start <= keep for w in windows)
+        assert len(windows) == 1 or windows[1].start >= first  # no more than needed
+        for token in range(max(1, first), total):
+            assert any(w.start < token < w.end for w in windows)
+
+
+def test_the_released_windows_fit_into_the_model():
+    assert WindowRule().slide() == WindowRule(512, 200, sliding=True)
+    assert WindowRule(64, 25).slide() == WindowRule(64, 64, sliding=True)
