@@ -75,6 +75,7 @@ def digest() -> str:
 
 
 _DECODER = json.JSONDecoder()
+_RUNAWAY = re.compile(r"(?:[\[{]\s*){20}")  # a model that loops; decoding would recurse and recurse
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
@@ -87,6 +88,8 @@ def parse(reply: str) -> list[str] | Fault:
         The strings as they stand there; a fault with reason ``not_json`` if there is no array of
         strings, or more than one.
     """
+    if _RUNAWAY.search(reply):
+        return Fault("not_json", "it opens one bracket after the other")
     fenced = _FENCED.findall(reply)
     for candidate in (reply, *(fenced if len(fenced) == 1 else ())):
         whole = _loads(candidate)
@@ -124,7 +127,9 @@ def _outermost_arrays(text: str) -> list[list[Any]]:
         try:
             value, end = _DECODER.raw_decode(text, at)
             found.append(value)
-        except (ValueError, RecursionError):
+        except ValueError:
             end = at + 1
+        except RecursionError:
+            return []
         at = text.find("[", end)
     return found
