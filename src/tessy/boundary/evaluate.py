@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +80,12 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
         if kind_of_spec(spec) != "marks"
     }
     with _Progress(Console(stderr=True)) as progress:
-        report = asyncio.run(_measure(config, rows, entries, predictors, progress))
-    report = _frame(config, split, source) | report
+        # Outside the event loop, so that Ctrl-C ends it at once.
+        side = _token_side(config, rows, specs_of(entries), progress)
+        judged = asyncio.run(_ask(specs_of(entries), predictors, side.sample, progress))
+        progress.stage("Working out the figures")
+        report = _report(config, entries, side, judged)
+    report |= _frame(config, split, source)
     report["notes"] = notes_of(config.part, split, known)
     _write(config.out, report)
     console = console or Console()
@@ -131,31 +135,38 @@ class _TokenSide:
     perfect: Judged | None
 
 
-async def _measure(
-    config: EvaluatePredictorConfig,
-    rows: Sequence[Annotation],
-    entries: Sequence[Entry],
-    predictors: dict[str, BoundaryPredictor],
+async def _ask(
+    specs: Sequence[str],
+    predictors: Mapping[str, BoundaryPredictor],
+    sample: Sample,
     progress: _Progress,
-) -> dict[str, Any]:
+) -> dict[str, Judged]:
+    """What each predictor says; they are closed in the end."""
     async with AsyncExitStack() as stack:
         for predictor in predictors.values():
             stack.push_async_callback(predictor.aclose)
-        # In a thread, so that Ctrl-C is heard meanwhile.
-        side = await asyncio.to_thread(_token_side, config, rows, specs_of(entries), progress)
-        sample = side.sample
-        measured = []
-        for spec in specs_of(entries):
-            judged = await _judged(spec, predictors.get(spec), sample, progress)
-            tokens, windows = side.tokens.get(spec), side.windows.get(spec)
-            measured.append(Measured(spec, kind_of_spec(spec), judged, tokens, windows))
-        if side.perfect is not None:
-            measured.append(Measured(LABELS, "marks", side.perfect))
-            entries = [*entries, Entry(LABELS, LABELS, LABELS)]
-        progress.stage("Working out the figures")
-        report = await asyncio.to_thread(make_report, sample, measured, entries)
-    drafts = {"n": len(sample.drafts), "tokens": config.draft_tokens, "counted_in": side.counted_in}
-    return {"drafts": drafts, **report}
+        return {spec: await _judged(spec, predictors.get(spec), sample, progress) for spec in specs}
+
+
+def _report(
+    config: EvaluatePredictorConfig,
+    entries: Sequence[Entry],
+    side: _TokenSide,
+    judged: Mapping[str, Judged],
+) -> dict[str, Any]:
+    measured = [
+        Measured(spec, kind_of_spec(spec), said, side.tokens.get(spec), side.windows.get(spec))
+        for spec, said in judged.items()
+    ]
+    if side.perfect is not None:
+        measured.append(Measured(LABELS, "marks", side.perfect))
+        entries = [*entries, Entry(LABELS, LABELS, LABELS)]
+    drafts = {
+        "n": len(side.sample.drafts),
+        "tokens": config.draft_tokens,
+        "counted_in": side.counted_in,
+    }
+    return {"drafts": drafts, **make_report(side.sample, measured, entries)}
 
 
 async def _judged(

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tessy.boundary.evaluation.report import short_name
 
 # Okabe and Ito's palette, told apart by colour-blind readers; lines also differ in their dashes.
 _BLUE, _ORANGE, _SKY, _RED, _INK = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#222222"
 _CUTS = (("exact", "exact", _BLUE), ("early", "early", _SKY), ("late", "late or never", _ORANGE))
-_LINES = (
+_LINES: tuple[tuple[str, str, str, Any], ...] = (
     ("exact", "exact cuts", _BLUE, "-"),
-    ("style_by_teacher", "style written by the teacher", _RED, "--"),
-    ("capability_by_student", "capability written by the student", _INK, ":"),
+    ("style_by_teacher", "style by the teacher", _RED, "--"),
+    ("capability_by_student", "capability by the student", _INK, ":"),
 )
 _MARKERS = "os^Dv*"
+_BELOW: dict[str, Any] = {
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.2),
+    "ncols": 3,
+    "fontsize": 8,
+    "frameon": False,
+}
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "tessy",
     "svg.fonttype": "none",
@@ -44,7 +53,7 @@ def draw(report: Mapping[str, Any]) -> bytes:
         mpl.rcdefaults()
         rc: Any = mpl.rcParams  # its type lists every key by name
         rc.update(_STYLE)
-        height = 2.4 + 0.42 * max(len(entries), 3)
+        height = 2.6 + 0.42 * max(len(entries), 4)
         figure = Figure(figsize=(11.0, height), layout="constrained", facecolor="white")
         left, right = figure.subplots(1, 2)
         _bars(left, entries)
@@ -58,11 +67,6 @@ def draw(report: Mapping[str, Any]) -> bytes:
         out = BytesIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "tessy"})
     return out.getvalue()
-
-
-def short(name: str) -> str:
-    """A name for the figure: of a path its last two parts."""
-    return " + ".join("/".join(Path(part).parts[-2:]) for part in name.split("+"))
 
 
 def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -81,17 +85,17 @@ def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
         reach = [[exact["value"] - exact["low"]], [exact["high"] - exact["value"]]]
         axes.errorbar([exact["value"]], [row], xerr=reach, color=_INK, capsize=3, linewidth=1.2)
         axes.text(1.01, row, f"{exact['value']:.0%}  n={exact['n']:,.0f}", va="center")
-    axes.set_yticks(list(rows), [short(entry["name"]) for entry in entries])
+    axes.set_yticks(list(rows), [short_name(entry["name"]) for entry in entries])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of drafts (line: 95 % interval of exact)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, frameon=False)
+    axes.legend(**_BELOW)
 
 
 def _sweep(axes: Axes, swept: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("What the threshold of P(style) changes")
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("threshold of P(style)")
     axes.set_ylabel("share of drafts, or of words")
     if not swept:
@@ -99,19 +103,24 @@ def _sweep(axes: Axes, swept: Sequence[Mapping[str, Any]]) -> None:
         return
     for entry, marker in zip(swept, _MARKERS * len(swept), strict=False):
         thresholds = [row["threshold"] for row in entry["sweep"]]
-        for key, label, colour, dashes in _LINES:
-            axes.plot(
-                thresholds,
-                [_value(row[key]) for row in entry["sweep"]],
-                dashes,
-                color=colour,
-                marker=marker,
-                markersize=4,
-                label=f"{label} ({short(entry['name'])})" if len(swept) > 1 else label,
-            )
+        for key, _, colour, dashes in _LINES:
+            shares = [_value(row[key]) for row in entry["sweep"]]
+            axes.plot(thresholds, shares, dashes, color=colour, marker=marker, markersize=4)
         if entry["best_threshold"] is not None:
             axes.axvline(entry["best_threshold"], color="#999999", linewidth=0.8)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8, frameon=False)
+    axes.legend(handles=_keys(swept), **_BELOW)
+
+
+def _keys(swept: Sequence[Mapping[str, Any]]) -> list[Line2D]:
+    """What the lines are, and whose; the marker of a single predictor needs no key."""
+    lines = [Line2D([], [], color=c, linestyle=d, label=label) for _, label, c, d in _LINES]
+    if len(swept) > 1:
+        lines += [
+            Line2D([], [], color=_INK, linestyle="", marker=m, label=short_name(entry["name"]))
+            for entry, m in zip(swept, _MARKERS * len(swept), strict=False)
+        ]
+    lines.append(Line2D([], [], color="#999999", linewidth=0.8, label="most drafts right"))
+    return lines
 
 
 def _value(estimate: Mapping[str, Any] | None) -> float:

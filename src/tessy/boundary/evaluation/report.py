@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from tessy.boundary.cuts import Cut, kind_of
@@ -63,6 +64,11 @@ class Sample:
     segments: Sequence[Segment]
     drafts: Sequence[Draft]
     cut: Cut
+
+
+def short_name(name: str) -> str:
+    """A name for a table: of a path its last two parts."""
+    return "+".join("/".join(Path(part).parts[-2:]) for part in name.split("+"))
 
 
 def make_report(

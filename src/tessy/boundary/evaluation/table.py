@@ -9,17 +9,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tessy.boundary.evaluation.report import short_name
 from tessy.terminal import visible
 
 _CUTS = ("right", "exact", "early", "late", "left_whole")
+_DRAFTS = {
+    "all": "{}",
+    "style_to_capability": "  student",
+    "capability_to_style": "  teacher",
+}
 _CUTS_SAID = (
-    "right: cut where the annotation changes class, or left whole where it does not. "
-    "exact, early, late: of the drafts in which it changes (never cut counts as late). "
-    "left whole: of the others. off: mean distance of the cut."
+    "In %; below, the drafts of one author. right: drafts cut where the annotation changes class, "
+    "or left whole where it does not. exact, early, late: of those in which it changes (never cut "
+    "counts as late); left whole: of the others. off: mean distance of a cut, in words."
 )
 _REPLAY_SAID = (
-    "Synthesis replayed over the segments: the words the wrong model would write, and the "
-    "hand-overs that come straight back."
+    "In %. Synthesis replayed over the segments: style words that the teacher would write, "
+    "capability words that the student would write, hand-overs that come straight back; hand-overs "
+    "per 100 words."
+)
+_CLASSES_SAID = "In %. Classes of words, and of tokens where a predictor has them; f1 of style."
+_PAIRS_SAID = (
+    "In %. Words in different classes; hand-overs that come straight back if the first is the "
+    "student's predictor, and if the second is."
 )
 
 
@@ -28,36 +40,29 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     data, drafts = report["data"], report["drafts"]
     console.print(
         f"{data['segments']:,} segments of {data['questions']:,} questions ({report['part']}), "
-        f"{data['words']:,} words, {_percent(data['style'])} style; {drafts['n']:,} drafts of "
+        f"{data['words']:,} words, {_percent(data['style'])} % style; {drafts['n']:,} drafts of "
         f"{drafts['tokens']} {drafts['counted_in']}; {report['cut']}; 95 % intervals",
         soft_wrap=True,
         highlight=False,
     )
     _print(console, _cut_table(report), _CUTS_SAID)
     _print(console, _replay_table(report), _REPLAY_SAID)
-    _print(console, _class_table(report), "Classes of words, and of tokens where it has them.")
+    _print(console, _class_table(report), _CLASSES_SAID)
     if report["pairs"]:
-        said = "Two predictors on the same text; bounced: hand-overs handed straight back."
-        _print(console, _pair_table(report), said)
+        _print(console, _pair_table(report), _PAIRS_SAID)
     for note in report["notes"]:
         console.print(Text(visible(note), style="dim"))
 
 
 def _cut_table(report: Mapping[str, Any]) -> Table:
-    table = _table("The cut", "predictor", "drafts by", *_CUTS, "off (words)", "off (tokens)", "n")
+    table = _table("The cut", *_CUTS, "off", "n")
     for entry in report["cuts"]:
-        for key, who in (
-            ("all", "both"),
-            ("style_to_capability", "student"),
-            ("capability_to_style", "teacher"),
-        ):
+        for key, name in _DRAFTS.items():
             figures = entry[key]
             table.add_row(
-                Text(visible(entry["name"]) if key == "all" else ""),
-                who,
+                _name(name.format(entry["name"])),
                 *(_percent(figures[name], interval=name == "exact") for name in _CUTS),
-                _number(figures["error_words"]),
-                _number(figures["error_tokens"]),
+                _words(figures["error_words"]),
                 _count(figures["right"]),
             )
     return table
@@ -65,23 +70,16 @@ def _cut_table(report: Mapping[str, Any]) -> Table:
 
 def _replay_table(report: Mapping[str, Any]) -> Table:
     table = _table(
-        "The leak",
-        "predictor",
-        "style by teacher",
-        "capability by student",
-        "bounced",
-        "hand-overs per 100 words",
-        "best threshold",
+        "The leak", "style leaked", "capability leaked", "bounced", "hand-overs", "best at"
     )
     for entry in report["cuts"]:
         played, best = entry["replay"], entry["best_threshold"]
-        hand_overs = played["hand_overs"]
         table.add_row(
-            Text(visible(entry["name"])),
+            _name(entry["name"]),
             _percent(played["style_by_teacher"], interval=True),
             _percent(played["capability_by_student"], interval=True),
             _percent(played["bounced"]),
-            "–" if hand_overs is None else f"{100 * hand_overs['value']:.1f}",
+            _percent(played["hand_overs"]),
             "–" if best is None else f"{best:g}",
         )
     return table
@@ -89,13 +87,13 @@ def _replay_table(report: Mapping[str, Any]) -> Table:
 
 def _class_table(report: Mapping[str, Any]) -> Table:
     names = ("accuracy", "precision", "recall", "f1")
-    table = _table("Classes", "predictor", "of", *names, "n")
+    table = _table("Classes", "of", *names, "n")
     for one in report["predictors"]:
         for what in ("words", "tokens"):
             if one[what] is not None:
                 figures = one[what]
                 table.add_row(
-                    Text(visible(one["name"])),
+                    _name(one["name"]),
                     what,
                     *(_percent(figures[name], interval=name == "f1") for name in names),
                     _count(figures["accuracy"]),
@@ -104,11 +102,11 @@ def _class_table(report: Mapping[str, Any]) -> Table:
 
 
 def _pair_table(report: Mapping[str, Any]) -> Table:
-    table = _table("Side by side", "first", "second", "words apart", "bounced", "bounced, reversed")
+    table = _table("Side by side", "and", "apart", "bounced", "bounced, reversed")
     for pair in report["pairs"]:
         table.add_row(
-            Text(visible(pair["first"])),
-            Text(visible(pair["second"])),
+            _name(pair["first"]),
+            _name(pair["second"]),
             _percent(pair["words"], interval=True),
             _percent(pair["bounced_first_student"], interval=True),
             _percent(pair["bounced_second_student"], interval=True),
@@ -118,10 +116,14 @@ def _pair_table(report: Mapping[str, Any]) -> Table:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        said = column.replace("_", " ")
-        table.add_column(said, justify="left" if index < 2 else "right", overflow="fold")
+    table.add_column("", overflow="fold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
     return table
+
+
+def _name(name: str) -> Text:
+    return Text(visible(short_name(name)))
 
 
 def _print(console: Console, table: Table, said: str) -> None:
@@ -133,17 +135,17 @@ def _print(console: Console, table: Table, said: str) -> None:
 def _percent(estimate: Mapping[str, Any] | None, *, interval: bool = False) -> str:
     if estimate is None:
         return "–"
-    text = f"{100 * estimate['value']:.1f} %"
+    text = f"{100 * estimate['value']:.1f}"
     if interval and estimate["low"] is not None:
-        text += f" [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+        text += f" [{100 * estimate['low']:.0f}–{100 * estimate['high']:.0f}]"
     return text
 
 
-def _number(estimate: Mapping[str, Any] | None) -> str:
+def _words(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None:
         return "–"
-    reach = "" if estimate["low"] is None else f" [{estimate['low']:.2f}, {estimate['high']:.2f}]"
-    return f"{estimate['value']:.2f}{reach}"
+    half = "" if estimate["high"] is None else f" ±{estimate['high'] - estimate['value']:.2f}"
+    return f"{estimate['value']:.2f}{half}"
 
 
 def _count(estimate: Mapping[str, Any] | None) -> str:
