@@ -48,6 +48,19 @@ def test_the_line_says_everything() -> None:
     )
 
 
+def test_a_lone_author_keeps_everything_and_nobody_else_is_named() -> None:
+    state = ProgressState(total=4, now=100.0, authors=("teacher",))
+    state.drafted("teacher", 310)
+    state.kept("teacher", 300)
+    state.observe(130.0)
+    assert "; 10 teacher tokens/s; " in state.line(130.0)
+    out = io.StringIO()
+    Console(file=out, width=100).print(view(state, 130.0))
+    assert "teacher 10 tokens/s" in out.getvalue()
+    for said in ("student", "rolled back", "kept"):
+        assert said not in state.line(130.0) + out.getvalue()
+
+
 def test_asking_changes_nothing() -> None:
     state = busy()
     assert state.line(130.0) == state.line(130.0)

@@ -152,6 +152,21 @@ def test_the_closing_table() -> None:
     ]
 
 
+def test_the_closing_table_of_one_author() -> None:
+    row = sample((("teacher", "2 + 2 = 4."),)).model_dump()
+    row |= {"tokens": {"teacher": 12, "answer": 5, "drafted": {"student": 0, "teacher": 13}}}
+    row["cost"]["requests"] = {"student": 0, "teacher": 2}
+    lost = {**row, "id": "b", "reason": "budget", "detail": "13 of 13."}
+    lost = {name: lost[name] for name in lost if name not in ("student_ids", "ended_by")}
+    out = io.StringIO()
+    summary = summarise([Trajectory.model_validate(row)], [Failure.model_validate(lost)])
+    console(out, terminal=False).print(summary_table(summary))
+    text = " ".join(out.getvalue().split())
+    assert "Teacher 12 tokens of thinking Answers 5 tokens" in text
+    assert "Lost in failures teacher 13 drafted tokens Requests teacher 4" in text
+    assert "Student" not in text
+
+
 def test_the_closing_table_of_an_empty_run() -> None:
     out = io.StringIO()
     console(out, terminal=False).print(summary_table(summarise([], [])))
