@@ -12,6 +12,7 @@ import datetime
 import json
 import tempfile
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.clients import Errand, floor_options, send, with_seed
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.plain import TURN_TOKENS
+from benchmarks.samples import Workload
 from benchmarks.simulated_server import running
 from benchmarks.table import table
 from benchmarks.words import make_model_folder
@@ -44,13 +46,11 @@ def measure(options: argparse.Namespace, concurrency: int) -> dict[str, Any]:
 
 
 def _round(errand: Errand, plan: Plan) -> dict[str, Measured]:
-    def one(**changes: Any) -> Measured:
-        fields = {name: getattr(errand, name) for name in Errand.__slots__}
-        return send(Errand(**(fields | {"plan": plan} | changes)))
-
-    ours = one(client="ours")
-    plain = one(client="plain", teacher_share=ours.teacher_share)
-    return {"ours": ours, "plain": plain, "lock_step": one(client="lock_step")}
+    """Ours first, since the limit is that of the shares it kept."""
+    seeded = replace(errand, plan=plan)
+    ours = send(seeded)
+    plain = send(replace(seeded, client="plain", teacher_share=ours.teacher_share))
+    return {"ours": ours, "plain": plain, "lock_step": send(replace(seeded, client="lock_step"))}
 
 
 def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
@@ -66,7 +66,7 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
         predictor=options.predictor,
         predictor_delay_seconds=options.predictor_delay_ms / 1000,
         virtual=options.virtual,
-        begun=options.servers == "simulated",
+        workload=Workload(lab=options.servers == "vllm"),
     )
 
 

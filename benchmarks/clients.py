@@ -74,7 +74,7 @@ async def _go(errand: Errand, renderers: dict[Author, Renderer]) -> Measured:
             renderers,
             concurrency=plan.concurrency,
             teacher_share=errand.teacher_share,
-            seed=plan.workload.seed,
+            workload=plan.workload,
             warm_up_seconds=plan.warm_up_seconds,
             seconds=plan.seconds,
             turn_tokens=errand.turn_tokens,

@@ -83,9 +83,7 @@ class _Mark:
     server_cpu_seconds: float
 
 
-async def measure(
-    gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: float
-) -> Measured:
+async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: float) -> Measured:
     """Wait for a steady state, then look at the counters for ``seconds``."""
     await asyncio.sleep(warm_up_seconds)
     before = await _mark(gauge, site)

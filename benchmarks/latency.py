@@ -264,9 +264,7 @@ class Writer:
         self._end_thinking, self._end_turn = end_thinking, end_turn
         self.thinking_tokens, self.answer_tokens = thinking_tokens, answer_tokens
 
-    def continuation(
-        self, key: int, length: int, answered: int | None
-    ) -> Callable[[int], int]:
+    def continuation(self, key: int, length: int, answered: int | None) -> Callable[[int], int]:
         """What follows a prompt.
 
         Args:

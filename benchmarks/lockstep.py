@@ -61,13 +61,13 @@ class LockStep:
         gauge.requests = lambda: self._sent
         gauge.predictor_tokens = lambda: self._read
         self._batch = [next(self._new) for _ in range(plan.concurrency)]
-        if plan.begun:
+        if not plan.workload.lab:
             for index, sample in enumerate(self._batch):
                 begun = start(index, plan.workload, renderers["student"])
                 sample.text, sample.author = begun.text, begun.author
 
     def _samples(self, workload: Workload) -> Iterator[_Sample]:
-        for problem in problems(workload.seed):
+        for problem in problems(workload):
             prompts = {
                 author: decode(renderer.codec, renderer.prompt_ids(problem.messages))
                 for author, renderer in self._renderers.items()
@@ -145,9 +145,7 @@ class LockStep:
         self._gauge.kept["student"] += reply.tokens
 
 
-async def run_lock_step(
-    site: Site, renderers: dict[Author, Renderer], plan: Plan
-) -> Measured:
+async def run_lock_step(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
     """Step a batch of ``plan.concurrency`` samples and measure a window."""
     gauge = Gauge()
     batch = LockStep(site, renderers, plan, gauge)

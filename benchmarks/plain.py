@@ -7,9 +7,9 @@ import itertools
 import random
 
 from benchmarks.gauge import Gauge, Measured, measure
-from benchmarks.samples import problem
+from benchmarks.samples import Workload, problems
 from benchmarks.sites import Site
-from tessy.records import Author
+from tessy.records import Author, Problem
 from tessy.renderers import Renderer
 
 TURN_TOKENS = 1_400  # both models' turns together: long, so that requests cost next to nothing
@@ -21,7 +21,7 @@ async def run_plain(
     *,
     concurrency: int,
     teacher_share: float,
-    seed: int,
+    workload: Workload,
     warm_up_seconds: float,
     seconds: float,
     turn_tokens: int = TURN_TOKENS,
@@ -33,7 +33,7 @@ async def run_plain(
         renderers: Both models' formats.
         concurrency: Texts decoded at a time.
         teacher_share: Share of the tokens that is the teacher's.
-        seed: Of the questions and of where each text starts.
+        workload: The questions; their seed says where each text starts, too.
         warm_up_seconds: Before the window.
         seconds: Length of the window.
         turn_tokens: Tokens after which a text is back with the same model.
@@ -43,10 +43,9 @@ async def run_plain(
     turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
     turns["student"] = turn_tokens - turns["teacher"]
 
-    async def decode(index: int) -> None:
-        rng = random.Random(f"{seed} plain {index}")
-        messages = problem(index, seed).messages
-        prompts = {author: r.prompt_ids(messages) for author, r in renderers.items()}
+    async def decode(asked: Problem) -> None:
+        rng = random.Random(f"{workload.seed} plain {asked.id}")
+        prompts = {author: r.prompt_ids(asked.messages) for author, r in renderers.items()}
         skip = rng.randrange(turn_tokens)  # texts are at different places of their turns
         while True:
             for author, tokens in turns.items():
@@ -54,14 +53,17 @@ async def run_plain(
                     next(sent)
                     await site.complete(
                         author,
-                        str(index),
+                        asked.id,
                         prompts[author],
                         max_tokens=tokens - skip,
                         ignore_eos=True,
                     )
                 skip = max(0, skip - tokens)
 
-    tasks = [asyncio.create_task(decode(index)) for index in range(concurrency)]
+    tasks = [
+        asyncio.create_task(decode(asked))
+        for asked in itertools.islice(problems(workload), concurrency)
+    ]
     try:
         return await measure(gauge, site, warm_up_seconds=warm_up_seconds, seconds=seconds)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
 from benchmarks.words import words
 from tessy.edges import Base, base_before
 from tessy.journal import InFlight
+from tessy.lab.bundled import demo_problems
 from tessy.records import Author, Message, Problem
 from tessy.renderers import Renderer
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.thinking import Party, Piece
 
 QUESTION_WORDS = 60
+_LAB_QUESTIONS = 20_000
 _STYLE_RUN = 5
 
 
@@ -31,12 +34,14 @@ class Workload:
         answer_tokens: Mean length of answers.
         context_tokens: Where every sample starts; None: at a random point of its life.
         seed: Of questions and starting points.
+        lab: Questions are those of the bundled models, which end their texts themselves.
     """
 
     thinking_tokens: int = 13_000
     answer_tokens: int = 1_000
     context_tokens: int | None = None
     seed: int = 0
+    lab: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,11 @@ def problem(index: int, seed: int) -> Problem:
     return Problem(id=str(index), messages=(Message(role="user", content=text),))
 
 
-def problems(seed: int) -> Iterator[Problem]:
-    """Questions without end."""
-    index = 0
-    while True:
-        yield problem(index, seed)
-        index += 1
+def problems(workload: Workload) -> Iterator[Problem]:
+    """The questions of ``workload``: without end, or very many."""
+    if workload.lab:
+        return iter(demo_problems(_LAB_QUESTIONS, workload.seed))
+    return (problem(index, workload.seed) for index in itertools.count())
 
 
 def start(index: int, workload: Workload, renderer: Renderer) -> Start:

@@ -26,8 +26,8 @@ from aiohttp import web
 from benchmarks.floor import Floor, FloorOptions
 from benchmarks.latency import Totals
 from benchmarks.words import make_model_folder
-from tessy.codec import HfCodec
 from tessy.records import Author
+from tessy.renderers import load_renderer
 
 CONTEXT_TOKENS = 262_144  # geometric lengths have a long tail
 CAPACITY_TOKENS = 10**9
@@ -54,7 +54,9 @@ class SimulatedServer:
         return web.json_response({"object": "list", "data": [card]})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        labels = f'block_size="16",enable_prefix_caching="True",kv_cache_size_tokens="{CAPACITY_TOKENS}"'
+        labels = (
+            f'block_size="16",enable_prefix_caching="True",kv_cache_size_tokens="{CAPACITY_TOKENS}"'
+        )
         return web.Response(text=f"vllm:cache_config_info{{{labels}}} 1.0\n")
 
     async def _totals(self, request: web.Request) -> web.Response:
@@ -218,8 +220,6 @@ def running(folder: Path, options: FloorOptions) -> Generator[Running, None, Non
 
 def main() -> None:
     """Serve until interrupted."""
-    from transformers import AutoTokenizer
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where the tokenizer is put")
     parser.add_argument("--slots", type=int, default=1024, help="requests served at a time")
@@ -232,7 +232,7 @@ def main() -> None:
     folder = options.pop("folder")
     if not (folder / "tokenizer.json").exists():
         make_model_folder(folder)
-    codec = HfCodec(AutoTokenizer.from_pretrained(folder))
+    codec = load_renderer(folder).codec
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(Floor(codec, FloorOptions(**options))))
 

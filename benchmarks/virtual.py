@@ -29,9 +29,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         self.now = 0.0
         self.holds = 0
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
         if events or timeout == 0:
             return events

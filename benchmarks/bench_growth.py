@@ -1,0 +1,97 @@
+"""What a longer context costs the client: ``python -m benchmarks.bench_growth``.
+
+CPU time of one draft (a streamed span) with so much context before it, and the memory of many
+samples in flight. Simulated servers over real sockets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+from benchmarks.clients import Errand, floor_options, send
+from benchmarks.gauge import Measured
+from benchmarks.ours import Plan
+from benchmarks.samples import Workload
+from benchmarks.simulated_server import running
+from benchmarks.table import growth_table
+from benchmarks.words import make_model_folder
+from tessy.records import Author
+
+SAMPLES = 16
+SAMPLES_PER_SLOW_DOWN = 16
+
+
+def draft_cost(options: argparse.Namespace, folder: Path, context_tokens: int) -> dict[str, float]:
+    """CPU of a draft with ``context_tokens`` tokens of thinking before it."""
+    workload = Workload(thinking_tokens=0, context_tokens=context_tokens)
+    plan = Plan(
+        concurrency=SAMPLES,
+        warm_up_seconds=options.warm_up,
+        seconds=options.seconds,
+        slow_down=options.slow_down,
+        workload=workload,
+    )
+    found = _measure(folder, plan)
+    return {
+        "cpu_us_per_draft": 1e6 * found.cpu_seconds / max(1, found.requests),
+        "cpu_us_per_kept": 1e6 * found.cpu_seconds / max(1, found.kept),
+        "predictor_tokens_per_kept": found.predictor_tokens / max(1, found.kept),
+        "kept": found.kept,
+        "requests": found.requests,
+    }
+
+
+def memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Peak memory of the client with many samples at random progress, and with one."""
+    found = {}
+    for samples in (1, options.samples):
+        plan = Plan(
+            concurrency=samples,
+            warm_up_seconds=options.warm_up,
+            seconds=options.seconds,
+            slow_down=max(1.0, samples / SAMPLES_PER_SLOW_DOWN),
+        )
+        found[str(samples)] = _measure(folder, plan).peak_rss_mib
+    return found
+
+
+def _measure(folder: Path, plan: Plan) -> Measured:
+    with running(folder, floor_options(plan)) as servers:
+        both: dict[Author, Path] = {"student": folder, "teacher": folder}
+        return send(Errand("ours", plan, both, urls=servers.urls))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print a table, write a file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--context", type=int, nargs="+", default=[1000, 8000, 16000, 32000])
+    parser.add_argument("--samples", type=int, default=1000, help="in flight at a time; 0: skip")
+    parser.add_argument("--json", type=Path, help="write everything measured here")
+    parser.add_argument("--slow-down", type=float, default=2.0, help="factor on servers' times")
+    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before each window")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each window")
+    options = parser.parse_args(arguments)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    document: dict[str, Any] = results.about(today)
+    with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
+        folder = make_model_folder(Path(scratch) / "model")
+        document["context"] = {
+            str(tokens): draft_cost(options, folder, tokens) for tokens in options.context
+        }
+        if options.samples:
+            document["peak_rss_mib"] = memory(options, folder)
+    if options.json is not None:
+        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(growth_table(document))
+    for samples, mebibytes in document.get("peak_rss_mib", {}).items():
+        print(f"{samples} samples in flight: {mebibytes:,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
