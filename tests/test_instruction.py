@@ -71,7 +71,6 @@ def test_an_array_of_strings_is_found(reply, strings):
         '{"style": ["a"], "other": ["b"]}',
         "['a']",
         "[" * 100_000,
-        "[1, " * 3000,
         '"a"',
     ],
 )
