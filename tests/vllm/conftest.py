@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tessy.lab.bundled import student_path, teacher_path
+from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tests.vllm.servers import Servers, VllmServer
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +61,19 @@ def servers(started: Servers) -> Servers:
     for server in started.all:
         server.ensure()
     return started
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Callable[[int], Path]:
+    """Writes questions the bundled models know."""
+
+    def write(count: int) -> Path:
+        path = tmp_path / f"questions-{count}.jsonl"
+        rows = [
+            {"id": p.id, "prompt": p.messages[0].content, **p.extra}
+            for p in demo_problems(count, 1)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write

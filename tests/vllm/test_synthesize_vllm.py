@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tessy.lab.bundled import demo_problems, student_path, teacher_path
+from tessy.lab.bundled import student_path, teacher_path
 from tessy.records import Trajectory, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import RunData, read_run
@@ -24,22 +23,6 @@ pytestmark = pytest.mark.vllm
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TESSY = str(Path(sys.executable).with_name("tessy"))
 WAIT_SECONDS = 200
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Callable[[int], Path]:
-    """Writes questions the bundled models know."""
-
-    def write(count: int) -> Path:
-        path = tmp_path / f"questions-{count}.jsonl"
-        rows = [
-            {"id": p.id, "prompt": p.messages[0].content, **p.extra}
-            for p in demo_problems(count, 1)
-        ]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return path
-
-    return write
 
 
 def arguments(command: str, servers: Servers, problems: Path, *more: str) -> list[str]:
