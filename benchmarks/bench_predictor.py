@@ -293,19 +293,23 @@ def make_checkpoint(folder: Path, changes: dict[str, int]) -> Path:
     return folder
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """The rows as Markdown."""
+def print_heading() -> None:
+    """The head of a Markdown table."""
+    print("| classifier | samples | reading | new tokens/s | read per new token ", end="")
     print(
-        "| classifier | samples | reading | new tokens/s | read per new token | CPU ms per new ",
-        end="",
+        "| CPU ms per new token | incremental is faster by (range) |\n|---|---|---|---|---|---|---|"
     )
-    print("token | incremental is faster by (range) |\n|---|---|---|---|---|---|---|")
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """The rows as Markdown."""
     for row in rows:
         middle, low, high = row.speed_ratio
-        faster = "" if row.reading == "incremental" else f"{middle:.1f} ({low:.1f}-{high:.1f})"
+        faster = "" if row.reading == "incremental" else f"{middle:.1f} ({low:.1f}–{high:.1f})"
         print(
             f"| {row.model} | {row.samples} | {row.reading} | {row.tokens_per_s:,.0f} "
-            f"| {row.read_per_new:.2f} | {row.cpu_ms_per_new:.2f} | {faster} |"
+            f"| {row.read_per_new:.2f} | {row.cpu_ms_per_new:.2f} | {faster} |",
+            flush=True,
         )
 
 
@@ -321,6 +325,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
+    print_heading()
     with tempfile.TemporaryDirectory() as folder:
         for number, size in enumerate(options.size or _SIZES):
             place = Path(folder) / str(number)
@@ -336,8 +341,9 @@ def main() -> None:
                     samples = make_samples(classifier.codec, classifier.rule, count, options.growth)
                     if server is not None:
                         asyncio.run(check_server(classifier, samples, server[0]))
-                    rows += measure(classifier, size, samples, options.rounds, server)
-    print_table(rows)
+                    found = measure(classifier, size, samples, options.rounds, server)
+                    print_rows(found)
+                    rows += found
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + os.linesep)
 

@@ -126,11 +126,12 @@ class Reader:
 
     def abandon(self) -> list[Any]:
         """Forget everything; the questions that stay unanswered."""
-        tasks = [*self._active, *self._parked]
-        left = [task.question for task in tasks]
+        left = [task.question for task in (*self._active, *self._parked)]
         left += [item[0] for item in self._waiting if not isinstance(item, str)]
         self._active, self._parked = [], []
         self._waiting.clear()
+        for key in list(self._samples):
+            self._forget(key)
         return left
 
     def turn(self, cancelled: Callable[[Any], bool]) -> Iterator[list[Answer]]:
@@ -198,6 +199,15 @@ class Reader:
 
     def _go_on(self, task: _Task, answers: list[Answer]) -> None:
         """Turn to the next window that needs the model; without any the task is done."""
+        try:
+            judgement = self._next(task)
+        except Exception as error:  # running out of memory, say; nobody may be left hanging
+            self._fail(task, error, answers)
+            return
+        if judgement is not None:
+            answers.append(Answer(task.question, judgement))
+
+    def _next(self, task: _Task) -> Judgement | None:
         while task.windows:
             window = task.windows[0]
             wanted = task.sample.reading.ids[window.start : window.end]
@@ -205,15 +215,14 @@ class Reader:
             if track.ids[: len(wanted)] != wanted:
                 if not self._prepare(track, wanted):
                     self._parked.append(task)
-                    return
+                    return None
                 task.track, task.wanted = track, wanted
                 self._active.append(task)
-                return
+                return None
             task.scored.append((task.windows.popleft(), track.scores[: len(wanted)]))
         self.stats.views += 1
         self._settle(task)
-        judgement = judge(task.view, task.sample.reading, task.scored)
-        answers.append(Answer(task.question, judgement))
+        return judge(task.view, task.sample.reading, task.scored)
 
     def _settle(self, task: _Task) -> None:
         """Leave the sample to its next question."""
