@@ -337,16 +337,15 @@ def test_a_stopped_run_goes_on_and_annotates_nothing_twice(responses, number):
         assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
         assert ("Stopped in good order" in output) == (number == signal.SIGINT)
         made = len(read_annotations(out))
-        asked_before = len(server.seen)
         assert run(asked)[0] == 0
     found = read_annotations(out)
     assert made < len(found)
     lines = (out / "annotations.jsonl").read_text("utf-8").splitlines()
     keys = Counter((r["id"], r["sample"], r["segment"]) for r in map(json.loads, lines))
     assert set(keys.values()) == {1}
-    assert len(server.seen) == asked_before + len(found) - made
-    if number == signal.SIGINT:
-        assert made == asked_before
+    # What was in flight when it was killed is asked again; a stop waits for it.
+    again = len(server.seen) - len(found)
+    assert again == 0 if number == signal.SIGINT else 0 <= again <= 2
 
 
 def test_more_segments_may_be_asked_for_later(responses, rule):

@@ -1,0 +1,86 @@
+"""``tessy annotate`` with a real vLLM's chat endpoint: guided replies, fields, faults."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tessy.boundary.annotate import annotate
+from tessy.boundary.annotations import iter_annotations, iter_failed_annotations
+from tessy.boundary.instruction import SCHEMA, parse, prompt
+from tessy.config import SamplingConfig
+from tessy.config_predictors import AnnotateConfig
+from tessy.engines.base import Sampling
+from tessy.engines.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
+from tessy.errors import EngineMisconfigured, SampleFailed, TessyError
+from tessy.records import Message
+from tests.rows import fill, row
+from tests.vllm.servers import CONTEXT_TOKENS, Servers, VllmServer
+
+pytestmark = pytest.mark.vllm
+
+THINKING = "Okay, so 3 + 4 = 7. But wait, 7 + 5 = 12. Hmm, let me see. So the answer is 12. " * 6
+WILD = Sampling(temperature=1.0, top_p=1.0, top_k=0)
+
+
+def pool_of(server: VllmServer, model: str | None = None) -> ChatPool:
+    engine = ChatEngine(server.url, model or server.name, schema=SCHEMA)
+    return ChatPool([engine], [server.url], role="annotator", patience_seconds=60)
+
+
+def question(seed: int, *, max_tokens: int = 200) -> ChatRequest:
+    asked = Message(role="user", content=prompt("Okay, so 3 + 4 = 7."))
+    return ChatRequest(f"q/{seed}", (asked,), WILD, max_tokens, seed)
+
+
+async def test_every_reply_that_ends_is_an_array_of_strings(servers: Servers):
+    async with pool_of(servers.student) as pool:
+        assert (await pool.probe()).notes == ()
+        replies = [await pool.ask(question(seed)) for seed in range(8)]
+        again = await pool.ask(question(3))
+    whole = [reply for reply in replies if not reply.truncated]
+    assert whole
+    assert all(isinstance(parse(reply.text), list) for reply in whole)
+    assert again == replies[3]  # seeds are obeyed
+    assert len({reply.text for reply in replies}) > 1
+
+
+async def test_a_limit_a_wrong_model_and_a_refusal_are_told_apart(servers: Servers):
+    async with pool_of(servers.student) as pool:
+        cut = await pool.ask(question(0, max_tokens=2))
+        assert isinstance(cut, ChatReply)
+        assert cut.truncated
+        with pytest.raises(SampleFailed) as caught:
+            await pool.ask(question(0, max_tokens=2 * CONTEXT_TOKENS))
+        assert caught.value.reason == "refused"
+    async with pool_of(servers.student, "nobody") as pool:
+        with pytest.raises(EngineMisconfigured, match="nobody"):
+            await pool.probe()
+
+
+def test_every_segment_gets_a_row(servers: Servers, tmp_path: Path):
+    fill(tmp_path / "responses", *(row(f"q{n}", thinking=f"{n}. {THINKING}") for n in range(3)))
+    asked = AnnotateConfig(
+        responses=tmp_path / "responses",
+        out=tmp_path / "out",
+        model="student",
+        url=(servers.student.url,),
+        sampling=SamplingConfig(temperature=1.0, top_p=1.0, top_k=0),
+        segment_words=20,
+        segments=8,
+    )
+    output = io.StringIO()
+    try:
+        annotate(asked, Console(file=output))
+        refusal = None
+    except TessyError as error:  # so tiny a model may well list nothing that is there
+        refusal = str(error)
+    accepted = list(iter_annotations(asked.out))
+    failed = list(iter_failed_annotations(asked.out))
+    assert len(accepted) + len(failed) == 8
+    assert (refusal is None) == bool(accepted)
+    assert {item.reason for item in failed} <= {"not_found", "truncated"}
+    assert "Acceptance rate" in output.getvalue()
