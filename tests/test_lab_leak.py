@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.lab.leak import BY_RULE, Words, count, leak, pool, sentence
+from tessy.lab.leak import BY_RULE, Words, count, leak, sentence
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_question, write_trace
 from tessy.records import Author, Span, Trajectory
@@ -68,33 +68,26 @@ def _foreign(kind: str) -> Author:
     return "teacher" if kind == "style" else "student"
 
 
-def test_the_interval_of_no_leak_is_not_empty():
-    share = pool([Words(20, 0)] * 40)
-    assert (share.words, share.wrong, share.share, share.low) == (800, 0, 0.0, 0.0)
-    assert share.high == pytest.approx(1.96**2 / (800 + 1.96**2), abs=1e-4)
+def test_the_interval_of_no_leak_is_that_of_so_many_questions():
+    style = leak([written(("student", TEXT), name=str(n)) for n in range(20)]).style
+    assert (style.words, style.wrong, style.share, style.low) == (20 * STYLE_WORDS, 0, 0.0, 0.0)
+    assert style.high == pytest.approx(1.96**2 / (20 + 1.96**2), abs=1e-3)
 
 
 def test_words_that_leak_together_widen_the_interval():
-    apart = pool([Words(20, 1)] * 40)
-    together = pool([Words(20, 0)] * 38 + [Words(20, 20)] * 2)
-    assert apart.share == together.share == 0.05
-    for part in (apart, together):
-        assert part.low is not None
-        assert part.high is not None
-        assert 0 < part.low < 0.05 < part.high < 1
-    assert together.high - together.low > 3 * (apart.high - apart.low)  # type: ignore[operator]
+    def found(teachers: int, mixed: int) -> float:
+        halves = (("student", TEXT), ("teacher", "\n" + TEXT))
+        rows = [written(("teacher", TEXT), name=f"t{n}") for n in range(teachers)]
+        rows += [written(("student", TEXT), name=f"s{n}") for n in range(teachers)]
+        rows += [written(*halves, name=f"m{n}") for n in range(mixed)]
+        style = leak(rows).style
+        assert style.share == 0.5
+        assert style.low is not None
+        assert style.high is not None
+        assert 0 < style.low < 0.5 < style.high < 1
+        return style.high - style.low
 
-
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=20))
-def test_shares_lie_in_their_intervals(samples):
-    share = pool([Words(max(a, b), min(a, b)) for a, b in samples])
-    if share.words == 0:
-        assert (share.share, share.low, share.high) == (None, None, None)
-    else:
-        assert share.share is not None
-        assert share.low is not None
-        assert share.high is not None
-        assert 0 <= share.low <= share.share <= share.high <= 1
+    assert found(teachers=20, mixed=0) > found(teachers=5, mixed=30) + 0.05
 
 
 def test_says_counts_shares_and_by_what_rule():

@@ -6,18 +6,17 @@ rule marks it) and its author.
 
 from __future__ import annotations
 
-import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tessy.boundary.evaluation.statistics import Case, share
 from tessy.lab.marker import style_spans
 from tessy.records import Trajectory
 
 BY_RULE = "by the rule that marks the bundled models' phrases"
 _WORD = re.compile(r"\S+")
-_Z = 1.96  # 95 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,42 +72,25 @@ def count(row: Trajectory) -> tuple[Words, Words]:
 
 
 def leak(rows: Iterable[Trajectory]) -> Leak:
-    """The shares of words by the wrong author over ``rows``."""
-    counted = [count(row) for row in rows]
+    """The shares of words by the wrong author over ``rows``.
+
+    Words of one question hang together: see :mod:`tessy.boundary.evaluation.statistics`.
+    """
+    counted = [(row.id, *count(row)) for row in rows]
     return Leak(
         len(counted),
-        style=pool([style for style, _ in counted]),
-        capability=pool([capability for _, capability in counted]),
+        style=_pool([(question, style) for question, style, _ in counted]),
+        capability=_pool([(question, capability) for question, _, capability in counted]),
     )
 
 
-def pool(samples: Iterable[Words]) -> Share:
-    """The share over all words, with a 95 % Wilson interval.
-
-    Words of one sample are alike, so they count for fewer than they are: the interval is that of
-    as many independent words as would give the variance between samples (Kish's design effect).
-    """
-    counted = [sample for sample in samples if sample.total]
-    words = sum(sample.total for sample in counted)
-    wrong = sum(sample.wrong for sample in counted)
-    if not words:
-        return Share(0, 0, None, None, None)
-    share = wrong / words
-    effect = 1.0
-    if 0 < wrong < words and len(counted) > 1:
-        residuals = sum((sample.wrong - share * sample.total) ** 2 for sample in counted)
-        variance = residuals / words**2 * len(counted) / (len(counted) - 1)
-        effect = max(1.0, variance / (share * (1 - share) / words))
-    low, high = _wilson(share, words / effect)
-    return Share(words, wrong, round(share, 4), round(low, 4), round(high, 4))
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share seen in ``n`` draws."""
-    scale = 1 + _Z**2 / n
-    middle = (share + _Z**2 / (2 * n)) / scale
-    half = _Z / scale * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+def _pool(samples: Sequence[tuple[str, Words]]) -> Share:
+    estimate = share(Case(question, part.wrong, part.total) for question, part in samples)
+    wrong = sum(part.wrong for _, part in samples)
+    if estimate is None:
+        return Share(0, wrong, None, None, None)
+    ends = (estimate.value, estimate.low, estimate.high)
+    return Share(int(estimate.n), wrong, *(None if x is None else round(x, 4) for x in ends))
 
 
 def sentence(found: Leak) -> str:

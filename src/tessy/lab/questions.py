@@ -1,0 +1,50 @@
+"""Questions for the bundled models, as a file: ``python -m tessy.lab.questions FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from random import Random
+
+from tessy import jsonl
+from tessy.durable import write_atomically
+from tessy.lab.tasks import TASKS, make_question, solve
+
+
+def write_questions(path: Path, count: int, seed: int) -> None:
+    """Write ``count`` questions, one row each, the three tasks in turn.
+
+    Args:
+        path: The .jsonl file; replaced if there is one.
+        count: How many.
+        seed: The same seed gives the same questions.
+    """
+    rng = Random(f"questions/{seed}")
+    rows = []
+    for number in range(count):
+        question = make_question(TASKS[number % len(TASKS)], rng)
+        rows.append(
+            {
+                "id": f"{question.task}-{number + 1:05d}",
+                "prompt": question.text,
+                "task": question.task,
+                "reference": solve(question),
+            }
+        )
+    write_atomically(path, b"".join(map(jsonl.dump_line, rows)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tessy.lab.questions", description=__doc__)
+    parser.add_argument("file", type=Path, help="the .jsonl file to write")
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    write_questions(options.file, options.count, options.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
