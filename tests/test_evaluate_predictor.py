@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tessy.boundary.classifier import load_classifier
 from tessy.boundary.conventions import AnnotationSource, Conventions, Split, Window
@@ -29,7 +30,7 @@ from tessy.edges import units
 from tessy.errors import ConfigError, ModelError, RunError
 from tests.annotated import TEXTS, Undecided, annotation, questions, write
 from tests.tiny_bpe import tokenizer
-from tests.tiny_classifier import qwen3
+from tests.tiny_classifier import SIZES, build, qwen3
 
 RULE = "tests.annotated:{}".format
 
@@ -237,7 +238,7 @@ async def test_many_views_are_open_at_once_and_every_one_is_released():
         ((), {}, "nothing to measure"),
         (("lexicon+",), {}, "a pair is the student's predictor"),
         (("a+b+c",), {}, "a pair is the student's predictor"),
-        (("sentence+lexicon",), {}, "stands alone"),
+        (("sentence+lexicon",), {}, "stand alone"),
         (("tests.annotated:nothing",), {}, "has no 'nothing'"),
         (("lexicon",), {"part": "test", "limit": None, "few": True}, "none of the 1 questions"),
     ],
@@ -384,3 +385,22 @@ def test_what_is_not_installed_is_named_with_its_extra(
     with pytest.raises(ConfigError, match=rf"needs {missing}.*tessy\[{extra}\]"):
         evaluate(folder, tmp_path / "out", str(checkpoint))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_entropy_rule_stands_beside_the_others(folder, tmp_path):
+    model = tmp_path / "model"
+    build(Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=16)).save_pretrained(model)
+    tokenizer().save_pretrained(model)
+    report = evaluate(
+        folder, tmp_path / "out", "sentence", entropy={"model": str(model)}, positions=50, limit=9
+    )
+    told = report["predictors"][1]
+    assert (told["name"], told["kind"], told["words"]) == ("entropy", "marks", None)
+    assert told["threshold_nats"] in [row["threshold"] for row in told["threshold_sweep"]]
+    assert told["chosen_on"] == "validation"
+    assert [entry["name"] for entry in report["cuts"]] == ["sentence", "entropy"]
+
+
+def test_the_entropy_rule_without_a_model_is_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"--entropy\.model"):
+        evaluate(folder, tmp_path / "out", "entropy")

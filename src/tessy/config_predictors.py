@@ -118,6 +118,19 @@ class TrainPredictorConfig(Config):
     """Run Python code that comes with the base model; only for sources you trust."""
 
 
+class EntropyConfig(Config):
+    """The entropy rule: a boundary where a language model is unsure of the next token."""
+
+    model: str | None = Field(default=None, min_length=1)
+    """A causal language model: hub id, local folder, or the name its server uses; None: no rule."""
+    tokenizer: str | None = None
+    """Hub id or folder of the tokenizer, where it is not that of `model`."""
+    url: str | None = None
+    """URL of a vLLM server (it tells prompt logprobs); None: the model runs in this process."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the server's API key."""
+
+
 class EvaluatePredictorConfig(Config):
     """Measure how well boundary predictors cut, on annotated segments they have not seen."""
 
@@ -139,5 +152,7 @@ class EvaluatePredictorConfig(Config):
     """What becomes of a word with tokens of both classes: dropped, or kept when it begins well."""
     limit: int | None = Field(default=None, ge=1)
     """Take only this many segments; None: all."""
+    entropy: EntropyConfig = EntropyConfig()
+    """A rule to compare with, by a language model's entropy."""
     seed: int = Field(default=0, ge=0)
     """Seed of the positions."""

@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,12 @@ from tessy import jsonl
 from tessy.boundary.annotations import read_annotations
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.conventions import Split
+from tessy.boundary.evaluation.entropy import EntropySource, judge_by_entropy, load_source
 from tessy.boundary.evaluation.judging import judge
-from tessy.boundary.evaluation.marks import (
-    Marks,
-    scores_of_draft,
-    scores_of_segment,
-    sentence_marks,
-)
+from tessy.boundary.evaluation.marks import by_marks, sentence_marks
 from tessy.boundary.evaluation.metrics import Figures, Judged
 from tessy.boundary.evaluation.plan import (
+    ENTROPY,
     conventions_of,
     entries_of,
     kind_of_spec,
@@ -39,8 +36,9 @@ from tessy.boundary.evaluation.plan import (
     specs_of,
     split_of,
 )
-from tessy.boundary.evaluation.report import Entry, Measured, Sample, make_report
+from tessy.boundary.evaluation.report import Entry, Measured, make_report
 from tessy.boundary.evaluation.segments import (
+    Sample,
     TokenCount,
     draw_drafts,
     one_word,
@@ -66,23 +64,29 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
         InputError: Something needed is not installed, or annotations or predictors are unusable.
         StorageError: The results cannot be written.
     """
-    entries = entries_of(config.predictor)
-    checkpoints = [spec for spec in specs_of(entries) if kind_of_spec(spec) == "checkpoint"]
-    _check_installed(needs_torch=bool(checkpoints))
+    entries = entries_of(_named(config))
+    specs = specs_of(entries)
+    checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
+    local_entropy = ENTROPY in specs and config.entropy.url is None
+    _check_installed(needs_torch=bool(checkpoints) or local_entropy)
     _check_out(config.out)
     rows = read_annotations(config.annotations)
     known = {spec: conventions_of(spec) for spec in checkpoints}
     split, source = split_of(known)
-    rows = select(rows, split, config, source)
+    chosen = select(rows, split, config, source)
+    tuning = _tuning(config, rows, split, source) if ENTROPY in specs else []
     predictors = {
         spec: load_predictor(spec, None, config.window)
-        for spec in specs_of(entries)
+        for spec in specs
         if kind_of_spec(spec) != "marks"
     }
+    unsure = load_source(config.entropy) if ENTROPY in specs else None
     with _Progress(Console(stderr=True)) as progress:
         # Outside the event loop, so that Ctrl-C ends it at once.
-        side = _token_side(config, rows, specs_of(entries), progress)
-        judged = asyncio.run(_ask(specs_of(entries), predictors, side.sample, progress))
+        side = _token_side(config, chosen, specs, progress)
+        validation = _sample(config, tuning, side.count)
+        asked = _Asked(specs, predictors, unsure, side.sample, validation)
+        judged = asyncio.run(_ask(asked, progress))
         progress.stage("Working out the figures")
         report = _report(config, entries, side, judged)
     report |= _frame(config, split, source)
@@ -129,34 +133,76 @@ class _TokenSide:
     """What checkpoints were asked as classifiers, before they are asked as predictors."""
 
     sample: Sample
+    count: TokenCount
     counted_in: str
     tokens: dict[str, Figures]
     windows: dict[str, Figures]
     perfect: Judged | None
 
 
-async def _ask(
-    specs: Sequence[str],
-    predictors: Mapping[str, BoundaryPredictor],
-    sample: Sample,
-    progress: _Progress,
-) -> dict[str, Judged]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who is asked, and about what."""
+
+    specs: Sequence[str]
+    predictors: Mapping[str, BoundaryPredictor]
+    unsure: EntropySource | None
+    sample: Sample
+    validation: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a predictor said, and what else is to be told of it."""
+
+    judged: Judged
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def _ask(asked: _Asked, progress: _Progress) -> dict[str, _Said]:
     """What each predictor says; they are closed in the end."""
     async with AsyncExitStack() as stack:
-        for predictor in predictors.values():
+        for predictor in asked.predictors.values():
             stack.push_async_callback(predictor.aclose)
-        return {spec: await _judged(spec, predictors.get(spec), sample, progress) for spec in specs}
+        if asked.unsure is not None:
+            stack.push_async_callback(asked.unsure.aclose)
+        return {spec: await _said(spec, asked, progress) for spec in asked.specs}
+
+
+async def _said(spec: str, asked: _Asked, progress: _Progress) -> _Said:
+    text = f"Asking {spec}"
+    progress.stage(text)
+    sample = asked.sample
+    if spec in asked.predictors:
+        return _Said(
+            await judge(
+                asked.predictors[spec],
+                sample.segments,
+                sample.drafts,
+                lambda done, total: progress.step(text, done, total),
+            )
+        )
+    if spec == ENTROPY and asked.unsure is not None:
+        return _Said(*await judge_by_entropy(asked.unsure, sample, asked.validation))
+    return _Said(by_marks(sample, [sentence_marks(segment) for segment in sample.segments]))
 
 
 def _report(
     config: EvaluatePredictorConfig,
     entries: Sequence[Entry],
     side: _TokenSide,
-    judged: Mapping[str, Judged],
+    said: Mapping[str, _Said],
 ) -> dict[str, Any]:
     measured = [
-        Measured(spec, kind_of_spec(spec), said, side.tokens.get(spec), side.windows.get(spec))
-        for spec, said in judged.items()
+        Measured(
+            name=spec,
+            kind=kind_of_spec(spec),
+            judged=one.judged,
+            tokens=side.tokens.get(spec),
+            windows=side.windows.get(spec),
+            more=one.more,
+        )
+        for spec, one in said.items()
     ]
     if side.perfect is not None:
         measured.append(Measured(LABELS, "marks", side.perfect))
@@ -169,28 +215,19 @@ def _report(
     return {"drafts": drafts, **make_report(side.sample, measured, entries)}
 
 
-async def _judged(
-    spec: str, predictor: BoundaryPredictor | None, sample: Sample, progress: _Progress
-) -> Judged:
-    text = f"Asking {spec}"
-    progress.stage(text)
-    if predictor is not None:
-        return await judge(
-            predictor,
-            sample.segments,
-            sample.drafts,
-            lambda done, total: progress.step(text, done, total),
-        )
-    return by_marks(sample, [sentence_marks(segment) for segment in sample.segments])
+def _named(config: EvaluatePredictorConfig) -> list[str]:
+    """What to measure: the entropy rule too if its model is named."""
+    return [*config.predictor, *([ENTROPY] if config.entropy.model is not None else [])]
 
 
-def by_marks(sample: Sample, marks: Sequence[Marks]) -> Judged:
-    """What a rule says that knows places only, one tuple of marks a segment."""
-    by_key = {s.key: m for s, m in zip(sample.segments, marks, strict=True)}
-    return Judged(
-        [scores_of_draft(draft, by_key[draft.segment.key]) for draft in sample.drafts],
-        [scores_of_segment(s, by_key[s.key], sample.cut) for s in sample.segments],
-    )
+def _tuning(
+    config: EvaluatePredictorConfig,
+    rows: Sequence[Annotation],
+    split: Split,
+    source: str | None,
+) -> list[Annotation]:
+    """Where the entropy rule's threshold is chosen."""
+    return select(rows, split, config.model_copy(update={"part": "validation"}), source)
 
 
 def _token_side(
@@ -202,11 +239,12 @@ def _token_side(
     """Everything for which the token classifiers themselves are needed, one at a time."""
     checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
     if not checkpoints:
-        return _TokenSide(_sample(config, rows, one_word), "words", {}, {}, None)
+        return _TokenSide(_sample(config, rows, one_word), one_word, "words", {}, {}, None)
     from tessy.boundary.classifier import load_classifier  # needs torch
     from tessy.boundary.evaluation.checkpoints import perfect, token_figures, window_figures
 
     sample: Sample | None = None
+    count: TokenCount = one_word
     ceiling: Judged | None = None
     tokens: dict[str, Figures] = {}
     windows: dict[str, Figures] = {}
@@ -217,11 +255,12 @@ def _token_side(
         progress.stage(f"Comparing the windows of {spec}")
         windows[spec] = window_figures(classifier, rows, config.seed)
         if sample is None:
-            sample = _sample(config, rows, token_count(classifier.codec))
+            count = token_count(classifier.codec)
+            sample = _sample(config, rows, count)
             ceiling = perfect(classifier, rows, sample.segments, sample.drafts)
     assert sample is not None
     counted_in = f"tokens of {checkpoints[0]}"
-    return _TokenSide(sample, counted_in, tokens, windows, ceiling)
+    return _TokenSide(sample, count, counted_in, tokens, windows, ceiling)
 
 
 def _sample(

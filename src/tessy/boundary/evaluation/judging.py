@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
 
 from tessy.boundary.base import BoundaryPredictor, View
 from tessy.boundary.evaluation.metrics import Judged, Scores
 from tessy.boundary.evaluation.segments import Draft, Segment
 
 IN_FLIGHT = 256  # views; a classifier makes batches of what waits
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Tell = Callable[[int, int], None]  # views answered, of how many
 
 
@@ -27,32 +30,40 @@ async def judge(
     """
     views = [draft.view(predictor.lookahead) for draft in drafts]
     views += [segment.view() for segment in segments]
-    found = await _answers(predictor, views, tell)
+    done = 0
+
+    async def one(view: View) -> Scores:
+        nonlocal done
+        try:
+            scores = (await predictor.judge(view)).units
+        finally:
+            predictor.release(view.key)
+        done += 1
+        tell(done, len(views))
+        return scores
+
+    found = await each(views, one, in_flight=IN_FLIGHT)
     for draft, scores in zip(drafts, found, strict=False):
         assert len(scores) >= draft.last - draft.first, "lookahead is how many may be missing"
     return Judged(found[: len(drafts)], found[len(drafts) :])
 
 
-async def _answers(predictor: BoundaryPredictor, views: Sequence[View], tell: Tell) -> list[Scores]:
-    found: list[Scores] = [()] * len(views)
-    left: Iterator[tuple[int, View]] = iter(enumerate(views))
-    done = 0
+async def each(
+    items: Sequence[Item], do: Callable[[Item], Awaitable[Result]], *, in_flight: int
+) -> list[Result]:
+    """What ``do`` makes of each item, in their order; the first error ends it all."""
+    found: dict[int, Result] = {}
+    left: Iterator[tuple[int, Item]] = iter(enumerate(items))
 
     async def work() -> None:
-        nonlocal done
-        for index, view in left:
-            try:
-                found[index] = (await predictor.judge(view)).units
-            finally:
-                predictor.release(view.key)
-            done += 1
-            tell(done, len(views))
+        for index, item in left:
+            found[index] = await do(item)
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(IN_FLIGHT, len(views))):
+            for _ in range(min(in_flight, len(items))):
                 tasks.create_task(work())
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from error.__cause__
-    return found
+    return [found[index] for index in range(len(items))]

@@ -13,8 +13,9 @@ import regex
 
 from tessy.boundary.base import UnitScore
 from tessy.boundary.cuts import Cut
+from tessy.boundary.evaluation.metrics import Judged
 from tessy.boundary.evaluation.replay import first_author
-from tessy.boundary.evaluation.segments import Draft, Segment
+from tessy.boundary.evaluation.segments import Draft, Sample, Segment
 from tessy.records import Author, other
 
 Marks = tuple[bool, ...]  # for each unit of a segment: the pen changes hands before it
@@ -44,6 +45,20 @@ def scores_of_draft(draft: Draft, marks: Marks) -> tuple[UnitScore, ...]:
 def scores_of_segment(segment: Segment, marks: Marks, cut: Cut) -> tuple[UnitScore, ...]:
     """Scores by which the author of the first unit begins, and each mark ends a turn."""
     return _flipped(first_author(segment.truth, cut), marks)
+
+
+def by_marks(sample: Sample, marks: Sequence[Marks]) -> Judged:
+    """What a rule says that knows places only.
+
+    Args:
+        sample: Segments and drafts.
+        marks: Of each segment.
+    """
+    by_key = {s.key: m for s, m in zip(sample.segments, marks, strict=True)}
+    return Judged(
+        [scores_of_draft(draft, by_key[draft.segment.key]) for draft in sample.drafts],
+        [scores_of_segment(s, by_key[s.key], sample.cut) for s in sample.segments],
+    )
 
 
 def _flipped(author: Author, marks: Sequence[bool]) -> tuple[UnitScore, ...]:

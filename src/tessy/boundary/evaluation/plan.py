@@ -17,11 +17,13 @@ from tessy.seeds import derive_seed
 
 Kind = Literal["checkpoint", "lexicon", "rule", "marks"]
 SENTENCE = "sentence"
+ENTROPY = "entropy"
+MARKS = (SENTENCE, ENTROPY)
 
 
 def kind_of_spec(spec: str) -> Kind:
     """What kind of predictor ``spec`` names, as :func:`tessy.boundary.load.load_predictor` does."""
-    if spec == SENTENCE:
+    if spec in MARKS:
         return "marks"
     if spec == "lexicon":
         return "lexicon"
@@ -42,10 +44,14 @@ def entries_of(predictors: Sequence[str]) -> list[Entry]:
     found = []
     for name in dict.fromkeys(predictors):
         parts = [name] if "+" not in name or Path(name).exists() else name.split("+")
-        if len(parts) > 2 or not all(parts) or (len(parts) == 2 and SENTENCE in parts):
+        if (
+            len(parts) > 2
+            or not all(parts)
+            or (len(parts) == 2 and any(part in MARKS for part in parts))
+        ):
             raise ConfigError(
                 f"predictor {name!r}: a pair is the student's predictor, a plus sign and the "
-                f"teacher's; `{SENTENCE}` cuts for both alike and stands alone"
+                f"teacher's; `{SENTENCE}` and `{ENTROPY}` cut for both alike and stand alone"
             )
         found.append(Entry(name, parts[0], parts[-1]))
     return found

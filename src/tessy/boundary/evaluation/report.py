@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tessy.boundary.cuts import Cut, kind_of
+from tessy.boundary.cuts import kind_of
 from tessy.boundary.evaluation.metrics import (
     Cutting,
     Figures,
@@ -23,7 +23,7 @@ from tessy.boundary.evaluation.metrics import (
     sweep,
     word_figures,
 )
-from tessy.boundary.evaluation.segments import Draft, Segment
+from tessy.boundary.evaluation.segments import Sample
 from tessy.boundary.evaluation.statistics import Case, share
 
 
@@ -55,15 +55,6 @@ class Entry:
     name: str
     student: str
     teacher: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What everything is measured on."""
-
-    segments: Sequence[Segment]
-    drafts: Sequence[Draft]
-    cut: Cut
 
 
 def short_name(name: str) -> str:

@@ -89,6 +89,21 @@ class Draft:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What everything is measured on.
+
+    Attributes:
+        segments: Annotated segments.
+        drafts: Drafts cut out of them.
+        cut: The rule by which a unit belongs to a class.
+    """
+
+    segments: Sequence[Segment]
+    drafts: Sequence[Draft]
+    cut: Cut
+
+
 def token_count(codec: Codec) -> TokenCount:
     """Counts a unit in the tokens of ``codec``."""
     return lambda unit: len(codec.encode(unit))
