@@ -5,6 +5,7 @@ Shapes: B segments, T tokens of the longest of them, C = 2 classes.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -141,9 +142,21 @@ def fit(
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
     seconds = time.monotonic() - started
-    device = _device_name(arguments)
+    _part(trainer)
+    return Fit(tuple(keeper.epochs), keeper.best.epoch, seconds, _device_name(arguments), processes)
+
+
+def _part(trainer: Trainer) -> None:
+    """Leave the group of processes, all at the same time.
+
+    A gloo group that is only freed when the others are gone waits for them for ever, and the
+    trainer's wrapped model holds it.
+    """
+    trainer.accelerator.free_memory()
+    trainer.model_wrapped = trainer.model
+    gc.collect()
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
-    return Fit(tuple(keeper.epochs), keeper.best.epoch, seconds, device, processes)
 
 
 def _arguments(options: TrainPredictorConfig, folder: Path, processes: int) -> TrainingArguments:
