@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -15,94 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from tessy.boundary.acceptance import wilson
-from tessy.boundary.annotate import annotate
 from tessy.boundary.annotations import iter_failed_annotations, read_annotations
-from tessy.config_predictors import AnnotateConfig
 from tessy.errors import (
-    ConfigError,
     EngineMisconfigured,
     EngineUnavailable,
-    InputError,
     RunError,
     TessyError,
 )
-from tessy.records import Span
+from tests.annotating import config, fill_responses, run, summary, thinking, thinkings, write_rules
 from tests.fake_chat import FakeChat, Fault, excerpt, marks
-from tests.rows import failure, fill, row
-
-SENTENCE = "Okay, so we add {n} and 4. But wait, that is odd. So it is {m}. "
-RULE = """
-import re
-
-def style(text: str) -> list[str]:
-    return re.findall(r"Okay,|But wait,|So\\b|Hmm\\.", text)
-
-def nothing(text: str) -> list[str]:
-    return []
-
-def liar(text: str) -> list[str]:
-    return ["Hullo"]
-
-def fails(text: str) -> list[str]:
-    return text if text.startswith("Okay, so 3 +") else [][1]
-
-def not_strings(text: str) -> list[str]:
-    return [3]
-
-def two(text: str, more: str) -> list[str]:
-    return []
-"""
-
-
-def thinking(number: int, sentences: int = 9) -> str:
-    return "".join(SENTENCE.format(n=number + i, m=number + i + 4) for i in range(sentences))
+from tests.rows import fill, row
 
 
 @pytest.fixture
 def responses(tmp_path: Path) -> Path:
-    """A run of eight responses and one failure."""
-    rows = [row(f"q{n // 2}", n % 2, thinking=thinking(n).strip()) for n in range(8)]
-    fill(tmp_path / "responses", *rows, failure("lost"))
-    return tmp_path / "responses"
+    return fill_responses(tmp_path / "responses")
 
 
 @pytest.fixture
 def rule(tmp_path: Path) -> Path:
-    path = tmp_path / "rules.py"
-    path.write_text(RULE, "utf-8")
-    return path
-
-
-def config(responses: Path, *servers: FakeChat, **options: Any) -> AnnotateConfig:
-    given: dict[str, Any] = {
-        "responses": responses,
-        "out": responses.parent / "out",
-        "segment_words": 30,
-        "concurrency": 4,
-    }
-    if servers:
-        given |= {"model": "strong", "url": tuple(server.url for server in servers)}
-    return AnnotateConfig(**{**given, **options})
-
-
-def run(asked: AnnotateConfig) -> tuple[int, str]:
-    output = io.StringIO()
-    code = annotate(asked, Console(file=output, width=120))
-    return code, output.getvalue()
-
-
-def summary(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "summary.json").read_text("utf-8"))
-    return found
-
-
-def thinkings(responses: Path) -> dict[tuple[str, int], str]:
-    lines = (responses / "trajectories.jsonl").read_text("utf-8").splitlines()
-    rows = map(json.loads, lines)
-    return {(row["id"], row["sample"]): row["thinking"] for row in rows}
+    return write_rules(tmp_path / "rules.py")
 
 
 # ---------------------------------------------------------------- what comes out
@@ -385,91 +317,3 @@ def test_annotations_of_another_run_are_refused(responses, rule, tmp_path):
     source.write_text(json.dumps(document | {"created": "2026-01-01"}), "utf-8")
     with pytest.raises(RunError, match=r"responses\.created"):
         run(config(tmp_path / "others", rule=f"{rule}:style", out=responses.parent / "out"))
-
-
-# ---------------------------------------------------------------- refused at once
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "model: who shall mark the style"),
-        ({"model": "m"}, "url: who shall mark the style"),
-        ({"url": ("http://a",)}, "model: who shall mark the style"),
-        ({"rule": "a:b", "model": "m"}, "rule: it stands in place of a model"),
-        ({"model": "m", "url": ("ftp://a",)}, "no server URL"),
-        ({"model": "m", "url": ("http://a", "http://a")}, "named twice"),
-        ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "api_key_env"),
-        ({"rule": "no.such.module:f"}, r"rule 'no\.such\.module:f': importing"),
-        ({"rule": "style"}, "write module:callable"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(responses, options, message):
-    with pytest.raises(ConfigError, match=message):
-        run(config(responses, **options))
-    assert not (responses.parent / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("missing", "has no 'missing'"),
-        ("not_strings", r"returned \[3\]; return a list of strings"),
-        ("two", "cannot be called as"),
-        ("fails", "raised IndexError|returned 'Okay"),
-    ],
-)
-def test_a_rule_is_tried_before_work_starts(responses, rule, name, message):
-    with pytest.raises(ConfigError, match=message):
-        run(config(responses, rule=f"{rule}:{name}"))
-    assert not (responses.parent / "out").exists()
-
-
-def refused(tmp_path: Path, rule: Path, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        run(config(tmp_path / "bad", rule=f"{rule}:style"))
-    assert not (tmp_path / "out").exists()
-
-
-def test_rows_that_cannot_be_annotated_are_refused(tmp_path, rule):
-    mixed = row("m", 2, thinking="Okay, 3")
-    spans = (Span(start=0, end=5, author="student"), Span(start=5, end=7, author="teacher"))
-    mixed = mixed.model_copy(update={"spans": spans})
-    fill(tmp_path / "bad", row("fine"), mixed, row("blank", thinking=" \n"))
-    refused(tmp_path, rule, r"trajectories\.jsonl: m/2: student and teacher wrote its thinking")
-    refused(tmp_path, rule, r"2 response\(s\) cannot(.|\n)*blank/0: it has no thinking")
-
-
-def test_a_response_without_any_thinking_is_refused(tmp_path, rule):
-    empty = row("empty").model_copy(update={"thinking": "", "spans": ()})
-    fill(tmp_path / "bad", empty)
-    refused(tmp_path, rule, "empty/0: it has no thinking")
-
-
-def test_responses_of_two_authors_are_refused(tmp_path, rule):
-    teachers = row("t", thinking="Okay, 3")
-    spans = (Span(start=0, end=7, author="teacher"),)
-    fill(tmp_path / "bad", row("s"), teachers.model_copy(update={"spans": spans}))
-    refused(tmp_path, rule, "t/0: its thinking is by the teacher, that of rows before by the stud")
-
-
-def test_a_run_without_responses_is_refused(tmp_path, rule):
-    refused(tmp_path, rule, "is no run")
-    fill(tmp_path / "bad", failure())
-    refused(tmp_path, rule, "has no finished response")
-
-
-# ---------------------------------------------------------------- figures
-
-
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"),
-    # By hand: 0 of n reaches up to z² / (n + z²), and 5 of 10 lies even around one half.
-    [(0, 10, 0.0, 0.27753), (5, 10, 0.23659, 0.76341), (10, 10, 0.72247, 1.0)],
-)
-def test_the_interval_of_a_share(hits, n, low, high):
-    assert wilson(hits, n) == pytest.approx((low, high), abs=1e-5)
-
-
-def test_a_share_of_nothing_has_no_interval():
-    assert wilson(0, 0) is None
