@@ -1,6 +1,7 @@
 """Training a predictor: what comes out, and what is refused before anything begins."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -261,6 +262,34 @@ def test_training_ends_when_validation_no_longer_rises(options):
     train_predictor(changed(options, epochs=9, learning_rate=1e-30))
     document = json.loads((options.out / "training.json").read_text())
     assert (document["chosen"], len(document["epochs"])) == (1, 3)
+
+
+def test_several_processes_train_one_predictor_and_one_of_them_speaks(options, tmp_path):
+    script = tmp_path / "tessy_here.py"
+    script.write_text("import sys\nfrom tessy.cli import main\nsys.exit(main())\n")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    given = [
+        f"--annotations={options.annotations}",
+        f"--out={options.out}",
+        f"--base={options.base}",
+    ]
+    done = subprocess.run(
+        [sys.executable, *launch, "train-predictor", *given, "--epochs=2", "--test-share=0.2"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()][-4:] == [
+        "epoch",
+        "1",
+        "2",
+        "Kept",
+    ]
+    assert done.stdout.count("Kept") == 1
+    assert json.loads((options.out / "training.json").read_text())["processes"] == 2
+    load_classifier(options.out, device="cpu")
 
 
 # -- examples

@@ -142,18 +142,18 @@ def fit(
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
     seconds = time.monotonic() - started
-    _part(trainer)
+    _part(trainer, model)
     return Fit(tuple(keeper.epochs), keeper.best.epoch, seconds, _device_name(arguments), processes)
 
 
-def _part(trainer: Trainer) -> None:
+def _part(trainer: Trainer, model: PreTrainedModel) -> None:
     """Leave the group of processes, all at the same time.
 
     A gloo group that is only freed when the others are gone waits for them for ever, and the
     trainer's wrapped model holds it.
     """
     trainer.accelerator.free_memory()
-    trainer.model_wrapped = trainer.model
+    trainer.model_wrapped = model
     gc.collect()
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
