@@ -137,7 +137,7 @@ class EvaluatePredictorConfig(Config):
     annotations: Path
     """The directory `annotate` made."""
     predictor: CommaList
-    """What to measure, side by side: checkpoints, `lexicon`, `sentence`, `module:callable`."""
+    """What to measure: checkpoints, `lexicon`, `sentence`, `module:callable`; a pair is B_S+B_T."""
     out: Path
     """Directory for evaluation.json and evaluation.svg; made if it does not exist."""
     part: Literal["train", "validation", "test", "all"] = "test"

@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from tessy.boundary.base import Judgement, View
-from tessy.boundary.cuts import Cut as Cut
-from tessy.boundary.cuts import decider, in_class, keeps, own_score
+from tessy.boundary.cuts import Cut, decider, in_class, keeps, own_score
 from tessy.edges import Base, base_before, edges
 from tessy.engines.base import Chunk
 from tessy.errors import SampleFailed, TessyError

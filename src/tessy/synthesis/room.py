@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tessy.boundary.base import BoundaryPredictor
+from tessy.boundary.cuts import Cut
 from tessy.engines.base import Engine, Sampling
 from tessy.errors import SampleFailed
 from tessy.records import Author
 from tessy.renderers import Renderer
-from tessy.synthesis.cooperation import Cut
 
 # A stopped sample loses at most one request: under a second where a stream writes more than 64
 # tokens a second. One request more per 64 tokens of a long text costs 2 to 4 % of that text's time.

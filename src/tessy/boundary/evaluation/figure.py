@@ -25,7 +25,6 @@ _MARKERS = "os^Dv*"
 _BELOW: dict[str, Any] = {
     "loc": "upper center",
     "bbox_to_anchor": (0.5, -0.2),
-    "ncols": 3,
     "fontsize": 8,
     "frameon": False,
 }
@@ -60,7 +59,7 @@ def draw(report: Mapping[str, Any]) -> bytes:
         _sweep(right, swept)
         drafts = report["drafts"]
         figure.suptitle(
-            f"{drafts['n']:,} drafts of {drafts['tokens']} {drafts['counted_in']}, "
+            f"{drafts['n']:,} drafts of {drafts['tokens']} {drafts['counted_in'].split()[0]}, "
             f"{report['data']['questions']:,} questions ({report['part']}), {report['cut']}",
             fontsize=10,
         )
@@ -89,7 +88,7 @@ def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of drafts (line: 95 % interval of exact)")
-    axes.legend(**_BELOW)
+    axes.legend(ncols=3, **_BELOW)
 
 
 def _sweep(axes: Axes, swept: Sequence[Mapping[str, Any]]) -> None:
@@ -108,7 +107,7 @@ def _sweep(axes: Axes, swept: Sequence[Mapping[str, Any]]) -> None:
             axes.plot(thresholds, shares, dashes, color=colour, marker=marker, markersize=4)
         if entry["best_threshold"] is not None:
             axes.axvline(entry["best_threshold"], color="#999999", linewidth=0.8)
-    axes.legend(handles=_keys(swept), **_BELOW)
+    axes.legend(handles=_keys(swept), ncols=2, **_BELOW)
 
 
 def _keys(swept: Sequence[Mapping[str, Any]]) -> list[Line2D]:
