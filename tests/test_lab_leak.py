@@ -76,10 +76,11 @@ def test_the_interval_of_no_leak_is_that_of_so_many_questions():
 
 def test_words_that_leak_together_widen_the_interval():
     def found(teachers: int, mixed: int) -> float:
-        halves = (("student", TEXT), ("teacher", "\n" + TEXT))
         rows = [written(("teacher", TEXT), name=f"t{n}") for n in range(teachers)]
         rows += [written(("student", TEXT), name=f"s{n}") for n in range(teachers)]
-        rows += [written(*halves, name=f"m{n}") for n in range(mixed)]
+        rows += [
+            written(("student", TEXT), ("teacher", "\n" + TEXT), name=f"m{n}") for n in range(mixed)
+        ]
         style = leak(rows).style
         assert style.share == 0.5
         assert style.low is not None
