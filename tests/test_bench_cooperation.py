@@ -1,0 +1,184 @@
+"""The clients of the benchmarks, on a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import replace
+from itertools import groupby, pairwise
+
+import pytest
+from benchmarks import bench_cooperation, bench_growth, results
+from benchmarks.clients import Errand, run
+from benchmarks.ours import Plan
+from benchmarks.samples import Workload, in_flight, problem, start
+from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE, Oracle, ScheduleModel, style_after
+from benchmarks.table import growth_table, table
+from benchmarks.virtual import QueuedPredictor, VirtualLoop
+from benchmarks.words import make_model_folder, words
+
+from tessy.boundary.base import View
+from tessy.boundary.predictor import TokenClassifierPredictor
+from tessy.edges import edges
+from tessy.renderers import load_renderer
+from tessy.synthesis.thinking import Piece
+
+WORKLOAD = Workload(thinking_tokens=300, answer_tokens=30)
+PLAN = Plan(concurrency=3, warm_up_seconds=0.5, seconds=3.0, virtual=True, workload=WORKLOAD)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_model_folder(tmp_path_factory.mktemp("words"))
+
+
+@pytest.fixture(scope="module")
+def renderer(folder):
+    return load_renderer(folder)
+
+
+def text_of(count: int, seed: int = 3) -> str:
+    return " ".join(words()[hash((seed, i)) % len(words())] for i in range(count))
+
+
+def test_spans_are_as_long_as_they_should_be(renderer):
+    ids = renderer.codec.encode(text_of(12_000))
+    classes = [style_after(ids, end) for end in range(1, len(ids))]
+    runs: dict[bool, list[int]] = {True: [], False: []}
+    for style, members in groupby(classes):
+        runs[style].append(len(list(members)))
+    assert sum(classes) / len(classes) == pytest.approx(STYLE_SHARE, rel=0.15)
+    assert sum(runs[False]) / len(runs[False]) == pytest.approx(CAPABILITY_TOKENS, rel=0.15)
+    assert sum(runs[True]) / len(runs[True]) == pytest.approx(5.9, rel=0.15)
+
+
+async def test_the_oracle_says_what_the_queue_says(renderer):
+    text = text_of(700)
+    queue = TokenClassifierPredictor(ScheduleModel(0.0), renderer.codec, name="schedule")
+    oracle = Oracle(renderer.codec)
+    bounds = [0, *edges(text)]
+    try:
+        for first, last in pairwise(range(0, len(bounds), 9)):
+            view = View("k", text[: bounds[last]], tuple(bounds[first : last + 1]))
+            said, known = await queue.judge(view), await oracle.judge(view)
+            for one, other in zip(said.units, known.units, strict=True):
+                assert one.first == other.first
+            assert said.next_style == known.next_style
+    finally:
+        await queue.aclose()
+
+
+def test_samples_start_where_the_schedule_says(renderer):
+    for index in range(20):
+        begun = start(index, WORKLOAD, renderer)
+        ids = renderer.codec.encode(begun.text)
+        assert ids == [i for _, _, part in begun.spans for i in part]
+        authors = [author for author, _, part in begun.spans for _ in part]
+        said = ["student" if style_after(ids, end) else "teacher" for end in range(1, len(ids))]
+        assert authors[1:] == said
+        flight = in_flight(begun, problem(index, 0), renderer)
+        assert "".join(Piece.from_json(piece).text for piece in flight.pieces) == begun.text
+        state = json.loads(flight.state or b"")
+        assert state["pieces"] == len(flight.pieces)
+        assert (state["answer"] is None) == (begun.answered is None)
+
+
+def test_time_jumps():
+    async def nap():
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(3600)
+        with loop.held():
+            await asyncio.to_thread(int)
+            assert loop.time() == pytest.approx(3600)
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(nap()) == pytest.approx(3600)
+
+
+def test_a_queued_predictor_takes_its_time_per_batch(renderer):
+    async def ask():
+        loop = asyncio.get_running_loop()
+        predictor = QueuedPredictor(Oracle(renderer.codec), 2.0, max_batch=2, max_wait_seconds=0.5)
+
+        async def one():
+            await predictor.judge(View("k", "bada", (4,)))
+            return loop.time()
+
+        times = await asyncio.gather(*(one() for _ in range(5)))
+        return times, loop.time()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        times, _ = runner.run(ask())
+    # Two full batches, then one waits for company, for the one before had some.
+    assert times == pytest.approx([2.0, 2.0, 4.0, 4.0, 6.5])
+
+
+@pytest.fixture(scope="module")
+def measured(folder):
+    errand = Errand("ours", PLAN, {"student": folder, "teacher": folder})
+    ours = run(errand)
+    plain = run(replace(errand, client="plain", teacher_share=ours.teacher_share))
+    return {"ours": ours, "plain": plain, "lock_step": run(replace(errand, client="lock_step"))}
+
+
+def test_each_client_keeps_what_it_can(measured):
+    ours, plain, stepped = measured["ours"], measured["plain"], measured["lock_step"]
+    # On the virtual clock rates are exact, not a matter of how busy the machine is.
+    assert 0 < stepped.kept < ours.kept < plain.generated
+    assert ours.received <= ours.generated
+    assert ours.kept < ours.generated * 1.05
+    assert plain.idle_seconds < 0.01 * plain.busy_seconds
+    assert stepped.idle_seconds > ours.idle_seconds
+    assert 0.4 < ours.teacher_share < 0.8
+
+
+def test_a_run_is_repeatable(folder, measured):
+    again = run(Errand("ours", PLAN, {"student": folder, "teacher": folder}))
+    assert (again.kept, again.requests) == (measured["ours"].kept, measured["ours"].requests)
+
+
+def test_an_oracle_wastes_less(folder, measured):
+    plan = replace(PLAN, predictor="oracle")
+    oracle = run(Errand("ours", plan, {"student": folder, "teacher": folder}))
+    assert oracle.kept > measured["ours"].kept
+    assert (
+        oracle.generated - oracle.received <= measured["ours"].generated - measured["ours"].received
+    )
+
+
+def test_figures_and_table(measured):
+    summed = results.summary([measured, measured], 1.0, virtual=True)
+    for name in ("kept_tokens_per_s", "tax", "vs_lockstep", "generated_per_kept", "server_idle",
+                 "requests_per_1k_kept"):  # fmt: skip
+        assert summed[name] > 0
+    assert summed["client_cpu_us_per_kept"] is None
+    parts = 1 + summed["look_ahead_per_kept"] + summed["in_flight_per_kept"]
+    assert summed["generated_per_kept"] == pytest.approx(parts)
+    document = json.loads(json.dumps({**results.about("2026-11-23"), "concurrency": {"3": summed}}))
+    shown = table(document)
+    assert f"| tax (limit / ours) | {summed['tax']:.2f} |" in shown
+    assert "client CPU" not in shown
+
+
+def test_the_command_line():
+    options = bench_cooperation.parse(["--concurrency", "1", "100", "--predictor-delay-ms", "25"])
+    assert options.concurrency == [1, 100]
+    assert bench_cooperation._plan(options, 100).predictor_delay_seconds == 0.025
+    assert bench_cooperation._plan(options, 100).slow_down > 1
+    with pytest.raises(SystemExit):
+        bench_cooperation.parse(["--virtual", "--servers", "vllm"])
+
+
+# Two processes start, which takes a while on a busy machine.
+@pytest.mark.timeout(400)
+def test_growth_over_real_sockets(tmp_path, capsys):
+    file = tmp_path / "growth.json"
+    arguments = ["--context", "200", "--samples", "0", "--warm-up", "0.2", "--seconds", "1"]
+    bench_growth.main([*arguments, "--slow-down", "1", "--json", str(file)])
+    document = json.loads(file.read_text())
+    assert document["context"]["200"]["cpu_us_per_draft"] > 0
+    assert Counter(growth_table(document).splitlines()) <= Counter(
+        capsys.readouterr().out.splitlines()
+    )
