@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -26,8 +27,8 @@ THINKING = "Okay, so 3 + 4 = 7. But wait, 7 + 5 = 12. Hmm, let me see. So the an
 WILD = Sampling(temperature=1.0, top_p=1.0, top_k=0)
 
 
-def pool_of(server: VllmServer, model: str | None = None) -> ChatPool:
-    engine = ChatEngine(server.url, model or server.name, schema=SCHEMA)
+def pool_of(server: VllmServer, model: str | None = None, *, guided: bool = True) -> ChatPool:
+    engine = ChatEngine(server.url, model or server.name, schema=SCHEMA if guided else None)
     return ChatPool([engine], [server.url], role="annotator", patience_seconds=60)
 
 
@@ -39,13 +40,16 @@ def question(seed: int, *, max_tokens: int = 200) -> ChatRequest:
 async def test_every_reply_that_ends_is_an_array_of_strings(servers: Servers):
     async with pool_of(servers.student) as pool:
         assert (await pool.probe()).notes == ()
-        replies = [await pool.ask(question(seed)) for seed in range(8)]
-        again = await pool.ask(question(3))
+        replies = await asyncio.gather(*(pool.ask(question(seed)) for seed in range(32)))
+    # White space may fill a reply up to its limit: no grammar forbids it.
     whole = [reply for reply in replies if not reply.truncated]
     assert whole
     assert all(isinstance(parse(reply.text), list) for reply in whole)
-    assert again == replies[3]  # seeds are obeyed
-    assert len({reply.text for reply in replies}) > 1
+    assert all(reply.text.lstrip()[:1] in ("", "[") for reply in replies)
+    async with pool_of(servers.student, guided=False) as pool:
+        free = [await pool.ask(question(seed)) for seed in (1, 2, 1)]
+    assert not any(reply.text.lstrip().startswith("[") for reply in free)
+    assert free[0] == free[2] != free[1]  # seeds are obeyed
 
 
 async def test_a_limit_a_wrong_model_and_a_refusal_are_told_apart(servers: Servers):
