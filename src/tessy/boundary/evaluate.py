@@ -253,7 +253,7 @@ def _token_side(
         classifier = load_classifier(spec)
         tokens[spec] = token_figures(classifier, rows)
         progress.stage(f"Comparing the windows of {spec}")
-        windows[spec] = window_figures(classifier, rows, config.seed)
+        windows[spec] = window_figures(classifier, rows)
         if sample is None:
             count = token_count(classifier.codec)
             sample = _sample(config, rows, count)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from random import Random
+from collections.abc import Sequence
 
+from tessy.boundary.agreement import window_agreement
 from tessy.boundary.classifier import Classifier
 from tessy.boundary.evaluation.metrics import Figures, Judged, Scores, class_figures
 from tessy.boundary.evaluation.segments import Draft, Segment
@@ -20,11 +20,8 @@ from tessy.boundary.labels import (
     unit_scores,
 )
 from tessy.boundary.split import question_of
-from tessy.boundary.window import Reading
 from tessy.records import Annotation
-from tessy.seeds import derive_seed
 
-WINDOW_PLACES = 500  # tokens at which both windows are compared: each costs a pass over 200
 _BATCH_TOKENS = 4096
 _NAMES = {True: "style", False: "capability"}
 
@@ -66,60 +63,33 @@ def perfect(
     )
 
 
-def window_figures(classifier: Classifier, annotations: Sequence[Annotation], seed: int) -> Figures:
+def window_figures(classifier: Classifier, annotations: Sequence[Annotation]) -> Figures:
     """How often the anchored window and the last 200 tokens agree, where they differ at all.
 
     A segment never fills a window, so the segments of a response are joined, with a space between
-    them. Compared are places beyond the first 200 tokens, at most :data:`WINDOW_PLACES`.
+    them.
 
     Returns:
-        ``same_class``: share of places where both put the next token in the same class;
-        ``mean_change`` of P(style) between them, and ``max_change``, the largest.
+        ``same_class``: share of tokens that get the same class from both; ``mean_change`` of
+        P(style) between them, and ``max_change``, the largest.
     """
-    last = classifier.rule.slide().keep
-    places = [
-        (question, ids, anchored, at)
-        for question, ids, anchored in _long_texts(classifier, annotations)
-        for at in range(last, len(ids))
-    ]
-    if len(places) > WINDOW_PLACES:
-        places = Random(derive_seed("windows", seed)).sample(places, WINDOW_PLACES)
-    windows = [ids[at + 1 - last : at + 1] for _, ids, _, at in places]
-    sliding = [scores[-1] for scores in _score(classifier, windows)]
-    both = [
-        (question, anchored[at], p)
-        for (question, _, anchored, at), p in zip(places, sliding, strict=True)
-    ]
-    changes = [Case(question, abs(one - two)) for question, one, two in both]
-    mean_change = mean(changes)
-    largest = max((case.amount for case in changes), default=0.0)
-    return {
-        "same_class": share(Case(q, class_of(one) == class_of(two)) for q, one, two in both),
-        "mean_change": mean_change,
-        "max_change": mean_change and mean_change._replace(value=largest, low=None, high=None),
-    }
-
-
-def _long_texts(
-    classifier: Classifier, annotations: Sequence[Annotation]
-) -> Iterator[tuple[str, list[int], list[float]]]:
-    """Question, tokens (L) and anchored P(style) of what follows each (L), of each response."""
     responses: dict[tuple[str, int], list[Annotation]] = defaultdict(list)
     for row in annotations:
         responses[row.id, row.sample].append(row)
+    same, changes, largest = [], [], 0.0
     for (problem_id, _), rows in responses.items():
-        reading = Reading(classifier.codec, classifier.rule)
-        reading.read(" ".join(row.text for row in sorted(rows, key=lambda row: row.start)))
-        if len(reading.ids) <= classifier.rule.slide().keep:
-            continue
-        windows = reading.windows(0)
-        scores = _score(classifier, [reading.ids[w.start : w.end] for w in windows])
-        said = [0.0] * len(reading.ids)
-        for window, one in zip(reversed(windows), reversed(scores), strict=True):
-            # An earlier window says what follows its tokens, but for its last one.
-            last = window.end if window.end == len(said) else window.end - 1
-            said[window.start : last] = one[: last - window.start]
-        yield question_of(problem_id), list(reading.ids), said
+        text = " ".join(row.text for row in sorted(rows, key=lambda row: row.start))
+        found = window_agreement(classifier.scorer, classifier.codec, classifier.rule, [text])
+        question, n = question_of(problem_id), found.compared
+        same.append(Case(question, round(found.same_class * n), n))
+        changes.append(Case(question, found.mean_change * n, n))
+        largest = max(largest, found.max_change)
+    mean_change = mean(changes)
+    return {
+        "same_class": share(same),
+        "mean_change": mean_change,
+        "max_change": mean_change and mean_change._replace(value=largest, low=None, high=None),
+    }
 
 
 def _score(classifier: Classifier, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:

@@ -117,7 +117,7 @@ def select(
         raise ConfigError(
             f"part: {source!r} was trained with test_share 0, so no question is kept for testing; "
             "train it with --test-share 0.05, or evaluate with --part validation (which chose its "
-            "best epoch)"
+            "best epoch), or --part all if it was trained on other questions"
         )
     shares = (split.seed, split.validation_share, split.test_share)
     found = [row for row in rows if part == "all" or part_of(row.id, *shares) == part]
