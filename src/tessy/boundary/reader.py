@@ -208,6 +208,7 @@ class Reader:
             answers.append(Answer(task.question, judgement))
 
     def _next(self, task: _Task) -> Judgement | None:
+        """The judgement if nothing is left to read; None once the task waits for the model."""
         while task.windows:
             window = task.windows[0]
             wanted = task.sample.reading.ids[window.start : window.end]
