@@ -17,8 +17,10 @@ import pytest
 
 from tessy.cli import main
 from tessy.journal import Journal
-from tessy.lab.bundled import demo_problems, student_path, teacher_path
+from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
+from tessy.lab.leak import BY_RULE
 from tessy.runs import RunPaths, read_run
+from tessy.summary import AUTHORS
 
 TESSY = str(Path(sys.executable).with_name("tessy"))
 WAIT_SECONDS = 100
@@ -88,6 +90,33 @@ def test_the_demo_makes_samples_prints_one_and_writes_the_report(whole: Path):
         assert any(span.author == author for row in data.trajectories for span in row.spans)
     summary = json.loads((whole / "summary.json").read_text(encoding="utf-8"))
     assert summary["samples"]["finished"] == len(data.trajectories)
+
+
+def test_the_demo_cuts_with_predictors_trained_for_it_and_says_what_leaks(whole: Path):
+    config = json.loads((whole / "config.json").read_text(encoding="utf-8"))["config"]
+    for author in AUTHORS:
+        assert config[author]["predictor"] == str(predictor_path(author))
+    summary = json.loads((whole / "summary.json").read_text(encoding="utf-8"))
+    found = summary["leak"]
+    assert found["samples"] == summary["samples"]["finished"]
+    assert found["style"]["words"] > 10 * COUNT // 2
+    for kind in ("style", "capability"):
+        assert found[kind]["share"] < 0.1
+        assert found[kind]["wrong"] <= found[kind]["words"] * 0.1
+    output = (whole.parent / "output.txt").read_text(encoding="utf-8").replace("\n", " ")
+    said = "the teacher wrote {wrong} of {words} style words".format(**found["style"])
+    assert said in output
+    assert found["judged"] == BY_RULE
+    assert BY_RULE in output
+
+
+def test_the_demo_can_be_cut_by_the_lexicon(tmp_path: Path):
+    run = tmp_path / "run"
+    output = finish(demo(run, "--count", "3", "--predictor", "lexicon"))
+    assert "the student 0 of" in output.replace("\n", " ")  # it knows these phrases by heart
+    other = finish(demo(run, "--count", "3"), code=2)
+    assert "predictor" in other
+    assert "--fresh" in other
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

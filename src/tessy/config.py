@@ -154,6 +154,8 @@ class DemoConfig(Config):
     """Samples to make."""
     seed: int = Field(default=0, ge=0)
     """Seed of the questions and of everything drawn."""
+    predictor: str = Field(default="bundled", min_length=1)
+    """Finds the boundaries: `bundled` (each model's own), or `lexicon`, or any of `synthesize`."""
     fresh: bool = False
     """Start over; what the run directory holds is moved to `<directory>.old-1` (-2, …)."""
 

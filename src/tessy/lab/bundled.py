@@ -7,8 +7,11 @@ from pathlib import Path
 from random import Random
 
 from tessy.lab.tasks import make_question, solve
-from tessy.records import Message, Problem
+from tessy.records import Author, Message, Problem
 
+# The bundled models think in 40 to 120 tokens; these leave room and end a loop soon.
+THINKING_TOKENS = 600
+ANSWER_TOKENS = 64
 _SHORTEST = 4  # digits: an expression of 3 to 5 operators gives a thinking worth looking at
 
 
@@ -20,6 +23,16 @@ def student_path() -> Path:
 def teacher_path() -> Path:
     """Folder of the bundled teacher: weights, tokenizer, card."""
     return _folder("teacher")
+
+
+def model_path(author: Author) -> Path:
+    """Folder of one of the two."""
+    return student_path() if author == "student" else teacher_path()
+
+
+def predictor_path(author: Author) -> Path:
+    """Folder of the boundary predictor trained for one of the two: weights, tokenizer, card."""
+    return _folder(f"{author}_predictor")
 
 
 def _folder(name: str) -> Path:

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
+from tessy import jsonl
 from tessy.config import DemoConfig, RoleConfig, SynthesizeConfig
-from tessy.lab.bundled import demo_problems, student_path, teacher_path
+from tessy.durable import write_atomically
+from tessy.lab.bundled import (
+    ANSWER_TOKENS,
+    THINKING_TOKENS,
+    demo_problems,
+    model_path,
+    predictor_path,
+)
+from tessy.lab.leak import BY_RULE, Leak, leak, sentence
 from tessy.problems import LoadedProblems
-from tessy.records import Trajectory
-from tessy.runs import iter_trajectories
+from tessy.records import Author, Trajectory
+from tessy.runs import RunPaths, iter_trajectories
 from tessy.synthesis.run import synthesize_problems
 from tessy.terminal import print_sample
 from tessy.viewer.page import write_report
 
-# The bundled models think in 40 to 120 tokens; these leave room and end a loop soon.
-_THINKING_TOKENS = 600
-_ANSWER_TOKENS = 64
-
 
 def demo(config: DemoConfig, console: Console | None = None) -> int:
-    """Make samples, print one and write the report; the exit code.
+    """Make samples, print one and the leak, and write the report; the exit code.
 
     Raises:
-        InputError: The run directory cannot be used.
+        InputError: The run directory or the predictor cannot be used.
     """
     console = console or Console()
     loaded = LoadedProblems(tuple(demo_problems(config.count, config.seed)), ())
     synthesis = SynthesizeConfig(
         problems=Path("bundled"),
         out=config.out,
-        student=RoleConfig(model=str(student_path())),
-        teacher=RoleConfig(model=str(teacher_path())),
-        thinking_tokens=_THINKING_TOKENS,
-        answer_tokens=_ANSWER_TOKENS,
+        student=_role("student", config.predictor),
+        teacher=_role("teacher", config.predictor),
+        thinking_tokens=THINKING_TOKENS,
+        answer_tokens=ANSWER_TOKENS,
         seed=config.seed,
         fresh=config.fresh,
     )
@@ -42,9 +49,25 @@ def demo(config: DemoConfig, console: Console | None = None) -> int:
     shown = _most_shared(config.out)
     if shown is not None:
         print_sample(console, shown)
+        found = leak(iter_trajectories(config.out))
+        _keep(found, config.out)
+        console.print(f"\n{sentence(found)}", soft_wrap=True, highlight=False)
     report = write_report(config.out)
     console.print(f"\nEvery sample, and who wrote which words: {report}", soft_wrap=True)
     return code
+
+
+def _role(author: Author, predictor: str) -> RoleConfig:
+    own = str(predictor_path(author)) if predictor == "bundled" else predictor
+    return RoleConfig(model=str(model_path(author)), predictor=own)
+
+
+def _keep(found: Leak, directory: Path) -> None:
+    """Add the leak to the run's summary.json."""
+    path = RunPaths(directory).summary
+    summary = json.loads(path.read_bytes())
+    summary["leak"] = {**asdict(found), "judged": BY_RULE}
+    write_atomically(path, jsonl.dumps(summary, indent=2) + b"\n")
 
 
 def _most_shared(directory: Path) -> Trajectory | None:

@@ -1,0 +1,120 @@
+"""Make the bundled models' boundary predictors: ``python -m tessy.lab.train_predictors``.
+
+The chain a user runs for another pair (docs/predictors.md), by the commands' own functions: sample,
+annotate, train, evaluate. Only the annotator is not a model: it is the rule of
+:mod:`tessy.lab.marker`, which knows every phrase these models have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from tessy.boundary.annotate import annotate
+from tessy.boundary.evaluate import evaluate_predictor
+from tessy.boundary.train import train_predictor
+from tessy.config_predictors import (
+    AnnotateConfig,
+    EvaluatePredictorConfig,
+    SampleConfig,
+    TrainPredictorConfig,
+)
+from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, model_path
+from tessy.lab.questions import write_questions
+from tessy.records import Author
+from tessy.summary import AUTHORS
+from tessy.synthesis.run import sample
+
+RULE = "tessy.lab.marker:mark"
+QUESTIONS = 3000
+BASE: Author = "student"  # for both: on the larger teacher they cut no better
+LEARNING_RATE = 3e-3  # for 0.3 M parameters; the command's default is for 600 M
+HELD_OUT = 0.1  # of the questions: 300 to measure on
+
+
+def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
+    """Run the chain for both models.
+
+    Args:
+        out: Where to: ``student_predictor/``, ``teacher_predictor/``, and what they are made of.
+        seed: Fixes questions, responses, split and weights, on the same machine.
+        questions: How many questions are asked, the three tasks in turn.
+
+    Returns:
+        The exit code; what ran to its end is kept if it is not 0.
+    """
+    torch.set_num_threads(1)  # one thread adds in one order: the same weights on every run
+    out.mkdir(parents=True, exist_ok=True)
+    asked = out / "questions.jsonl"
+    write_questions(asked, questions, seed)
+    for author in AUTHORS:
+        code = _respond(author, out, asked, seed) or learn(author, out, seed)
+        if code:
+            return code
+    return next(filter(None, (_measure(author, out, seed) for author in AUTHORS)), 0)
+
+
+def _respond(author: Author, out: Path, asked: Path, seed: int) -> int:
+    """Sample one model's responses, and mark the style in them."""
+    responses = SampleConfig(
+        model=str(model_path(author)),
+        author=author,
+        problems=asked,
+        out=out / f"{author}_responses",
+        thinking_tokens=THINKING_TOKENS,
+        answer_tokens=ANSWER_TOKENS,
+        seed=seed,
+    )
+    annotations = AnnotateConfig(
+        responses=responses.out, out=out / f"{author}_annotations", rule=RULE, seed=seed
+    )
+    return sample(responses) or annotate(annotations)
+
+
+def learn(author: Author, out: Path, seed: int) -> int:
+    """Train the predictor of one author from its annotations in ``out``; the exit code."""
+    return train_predictor(
+        TrainPredictorConfig(
+            annotations=out / f"{author}_annotations",
+            out=out / f"{author}_predictor",
+            base=str(model_path(BASE)),
+            learning_rate=LEARNING_RATE,
+            test_share=HELD_OUT,
+            seed=seed,
+        )
+    )
+
+
+def _measure(author: Author, out: Path, seed: int) -> int:
+    """The pair, each alone, and rules beside them, on responses that were held out."""
+    student, teacher = (str(out / f"{each}_predictor") for each in AUTHORS)
+    return evaluate_predictor(
+        EvaluatePredictorConfig(
+            annotations=out / f"{author}_annotations",
+            predictor=(f"{student}+{teacher}", student, teacher, "lexicon", "sentence"),
+            out=out / f"{author}_evaluation",
+            seed=seed,
+        )
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make both predictors; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tessy.lab.train_predictors", description=__doc__
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the whole chain")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    started = time.monotonic()
+    code = make_predictors(options.out, options.seed)
+    print(f"finished in {time.monotonic() - started:.0f} s", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

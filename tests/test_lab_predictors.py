@@ -1,0 +1,101 @@
+"""The bundled predictors, and the chain that makes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from tessy.boundary.annotations import read_annotations
+from tessy.boundary.classifier import load_classifier
+from tessy.boundary.labels import STYLE, own_scores, token_classes, tokens_of
+from tessy.lab import train_predictors
+from tessy.lab.bundled import predictor_path
+from tessy.lab.marker import style_spans
+from tessy.lab.questions import write_questions
+from tessy.lab.styles import STUDENT, TEACHER
+from tessy.lab.tasks import TASKS, make_question, write_trace
+from tessy.problems import load_problems
+from tessy.records import Author, StyleSpan
+from tessy.summary import AUTHORS
+
+STYLES = {"student": STUDENT, "teacher": TEACHER}
+MOST_BYTES = 2_500_000
+QUESTIONS = 60
+authors = pytest.mark.parametrize("author", AUTHORS)
+
+
+def read(path: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@authors
+def test_each_knows_the_phrases_of_its_own_author(author: Author):
+    classifier = load_classifier(predictor_path(author))
+    right = total = 0
+    for number in range(60):
+        rng = Random(f"fresh/{number}")
+        text = write_trace(make_question(TASKS[number % 3], rng), (STYLES[author],), rng).thinking
+        tokens = tokens_of(classifier.codec, text)
+        spans = [StyleSpan(start=start, end=end) for start, end in style_spans(text)]
+        (outputs,) = classifier.scorer.score([tokens.ids])
+        for score, label in zip(own_scores(outputs), token_classes(tokens, spans), strict=True):
+            if score is not None:
+                right += (score >= 0.5) == (label == STYLE)
+                total += 1
+    # A step may follow a step with or without a phrase between: nobody can tell which.
+    assert right / total > 0.95
+
+
+@authors
+def test_each_says_how_it_was_made(author: Author):
+    folder = predictor_path(author)
+    training = read(folder / "training.json")
+    assert training["author"] == author
+    assert training["base"] == train_predictors.BASE
+    assert training["annotations"]["annotator"] == train_predictors.RULE  # type: ignore[index]
+    assert f"Boundary predictor of the {author}" in (folder / "README.md").read_text("utf-8")
+
+
+def test_they_are_small_enough_to_ship():
+    folders = [predictor_path(author) for author in AUTHORS]
+    assert sum(file.stat().st_size for at in folders for file in at.iterdir()) < MOST_BYTES
+
+
+def test_questions_are_rows_that_commands_read(tmp_path: Path):
+    path = tmp_path / "q.jsonl"
+    write_questions(path, 30, seed=1)
+    problems = load_problems(path, fields={}, skip_bad_rows=False).problems
+    assert {problem.extra["task"] for problem in problems} == set(TASKS)
+    assert len({problem.id for problem in problems}) == 30
+    first = path.read_bytes()
+    write_questions(path, 30, seed=1)
+    assert path.read_bytes() == first
+
+
+def test_the_chain_makes_both_and_measures_them_and_a_seed_fixes_the_weights(tmp_path: Path):
+    threads = torch.get_num_threads()
+    try:
+        assert train_predictors.make_predictors(tmp_path, 0, questions=QUESTIONS) == 0
+        again = tmp_path / "again"
+        again.mkdir()
+        (tmp_path / "teacher_annotations").rename(again / "teacher_annotations")
+        assert train_predictors.learn("teacher", again, 0) == 0
+    finally:
+        torch.set_num_threads(threads)
+    for author in AUTHORS:
+        load_classifier(tmp_path / f"{author}_predictor")
+        assert (tmp_path / f"{author}_evaluation" / "evaluation.svg").exists()
+    rows = read_annotations(again / "teacher_annotations")
+    assert {row.author for row in rows} == {"teacher"}
+    assert len({row.id for row in rows}) == QUESTIONS
+    weights = [at / "teacher_predictor" / "model.safetensors" for at in (tmp_path, again)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert (
+        weights[0].read_bytes()
+        != (tmp_path / "student_predictor" / "model.safetensors").read_bytes()
+    )
