@@ -124,6 +124,7 @@ async def test_a_server_that_refuses_everything_is_misconfigured():
         ("<think>\n\n</think>\n\n[]", "[]"),
         ("Hm.\n</think>\n[]", "[]"),
         ("[] and <think> of </think> it", "[] and <think> of </think> it"),
+        ('["of </think> it"]', '["of </think> it"]'),
         ("<think> without end", "<think> without end"),
     ],
 )

@@ -270,5 +270,7 @@ def _valid(text: str) -> str:
 def _without_thoughts(text: str) -> str:
     """What follows the thoughts a reply begins with; templates may have written their start."""
     thoughts, end, rest = text.partition("</think>")
-    begun = thoughts.lstrip().startswith("<think>") or "<think>" not in thoughts
+    head = thoughts.lstrip()
+    # In a JSON reply the marker is just a part of some string.
+    begun = head.startswith("<think>") or ("<think>" not in head and head[:1] not in ("[", "{"))
     return rest.lstrip() if end and begun else text
