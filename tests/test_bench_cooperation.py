@@ -15,7 +15,7 @@ from benchmarks.ours import Plan
 from benchmarks.samples import Workload, in_flight, problem, start
 from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE, Oracle, ScheduleModel, style_after
 from benchmarks.table import growth_table, table
-from benchmarks.virtual import QueuedPredictor, VirtualLoop
+from benchmarks.virtual import QueuedPredictor, VirtualLoop, held
 from benchmarks.words import make_model_folder, words
 
 from tessy.boundary.base import View
@@ -88,7 +88,7 @@ def test_time_jumps():
     async def nap():
         loop = asyncio.get_running_loop()
         await asyncio.sleep(3600)
-        with loop.held():
+        with held():
             await asyncio.to_thread(int)
             assert loop.time() == pytest.approx(3600)
         return loop.time()

@@ -19,6 +19,7 @@ from tessy.renderers import load_renderer
 from tessy.tokens import TokenIds, decode
 from tests.fake_server import eventually
 
+Seen = list[tuple[float, int, str | None]]
 EXACT = Latency(1.0, 0.5, jitter=0.0, straggler_share=0.0, tokenize_seconds=0.1)
 
 
@@ -48,7 +49,8 @@ def drain(server):
 
 
 def test_a_reply_takes_its_prefill_and_each_token_its_time():
-    server, seen = model(), []
+    seen: Seen = []
+    server = model()
     server.submit(10.0, stream(seen, lambda: 0))
     times = list(drain(server))
     assert times == [13.0, 14.0, 15.0]  # (1 + 0.5) s and 0.5 s, slowed down by 2
@@ -57,7 +59,8 @@ def test_a_reply_takes_its_prefill_and_each_token_its_time():
 
 
 def test_a_token_that_ends_it_ends_it():
-    server, seen = model(), []
+    seen: Seen = []
+    server = model()
     server.submit(0.0, stream(seen, lambda: 0, token=9))
     list(drain(server))
     assert [entry[1:] for entry in seen] == [(9, "stop")]
@@ -79,7 +82,8 @@ def test_requests_beyond_the_slots_wait_in_line():
 
 
 def test_a_cancelled_request_writes_no_more_and_frees_its_slot():
-    server, seen = model(slots=1), []
+    seen: Seen = []
+    server = model(slots=1)
     first = stream(seen, lambda: 0, limit=100)
     server.submit(0.0, first)
     server.submit(0.0, stream([], lambda: 0, key="b", limit=1))
