@@ -22,6 +22,7 @@ _LINES: tuple[tuple[str, str, str, Any], ...] = (
     ("capability_by_student", "capability by the student", _INK, ":"),
 )
 _MARKERS = "os^Dv*"
+_LONGEST = 28  # chars of a name on a line
 _BELOW: dict[str, Any] = {
     "loc": "upper center",
     "bbox_to_anchor": (0.5, -0.2),
@@ -84,7 +85,7 @@ def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
         reach = [[exact["value"] - exact["low"]], [exact["high"] - exact["value"]]]
         axes.errorbar([exact["value"]], [row], xerr=reach, color=_INK, capsize=3, linewidth=1.2)
         axes.text(1.01, row, f"{exact['value']:.0%}  n={exact['n']:,.0f}", va="center")
-    axes.set_yticks(list(rows), [short_name(entry["name"]) for entry in entries])
+    axes.set_yticks(list(rows), [_label(entry["name"]) for entry in entries])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of drafts (line: 95 % interval of exact)")
@@ -115,11 +116,18 @@ def _keys(swept: Sequence[Mapping[str, Any]]) -> list[Line2D]:
     lines = [Line2D([], [], color=c, linestyle=d, label=label) for _, label, c, d in _LINES]
     if len(swept) > 1:
         lines += [
-            Line2D([], [], color=_INK, linestyle="", marker=m, label=short_name(entry["name"]))
+            Line2D([], [], color=_INK, linestyle="", marker=m, label=_label(entry["name"]))
             for entry, m in zip(swept, _MARKERS * len(swept), strict=False)
         ]
     lines.append(Line2D([], [], color="#999999", linewidth=0.8, label="most drafts right"))
     return lines
+
+
+def _label(name: str) -> str:
+    """A name beside a bar or a marker: long ones would leave no room for the axes."""
+    parts = short_name(name).split("+")
+    short = (part if len(part) <= _LONGEST else f"…{part[1 - _LONGEST :]}" for part in parts)
+    return "\n+ ".join(short)
 
 
 def _value(estimate: Mapping[str, Any] | None) -> float:
