@@ -58,7 +58,8 @@ def run(errand: Errand) -> Measured:
     renderers = {author: loaded[folder] for author, folder in errand.folders.items()}
     virtual = errand.urls is None
     with asyncio.Runner(loop_factory=VirtualLoop if virtual else None) as runner:
-        return runner.run(_go(errand, renderers))
+        measured = runner.run(_go(errand, renderers))
+    return replace(measured, slow_down=errand.plan.slow_down)
 
 
 async def _go(errand: Errand, renderers: dict[Author, Renderer]) -> Measured:

@@ -53,6 +53,7 @@ class Measured:
         busy_seconds: Slot time in use.
         idle_seconds: Slot time empty while a sample waited for that server.
         peak_rss_mib: Largest memory of the client's process so far.
+        slow_down: Factor on the servers' times.
     """
 
     seconds: float
@@ -68,6 +69,7 @@ class Measured:
     busy_seconds: float
     idle_seconds: float
     peak_rss_mib: float
+    slow_down: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

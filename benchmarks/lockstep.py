@@ -140,7 +140,7 @@ class LockStep:
             "student",
             sample.key,
             sample.prompts["student"] + sample.text + "\n</think>\n\n",
-            max_tokens=6_000,
+            max_tokens=4 * self._plan.workload.answer_tokens,
         )
         self._gauge.kept["student"] += reply.tokens
 
@@ -154,11 +154,10 @@ async def run_lock_step(site: Site, renderers: dict[Author, Renderer], plan: Pla
         while True:
             await batch.step()
 
-    steps = asyncio.create_task(go_on())
-    try:
-        return await measure(
+    async with asyncio.TaskGroup() as tasks:
+        steps = tasks.create_task(go_on())
+        measured = await measure(
             gauge, site, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
         )
-    finally:
         steps.cancel()
-        await asyncio.gather(steps, return_exceptions=True)
+    return measured

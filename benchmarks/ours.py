@@ -174,7 +174,7 @@ def _predictors(
     made: dict[Author, BoundaryPredictor] = {}
     delay = plan.predictor_delay_seconds * plan.slow_down
     codec = renderers["student"].codec
-    models = {author: ScheduleModel(delay) for author in SIDES}
+    models = {author: ScheduleModel(codec, delay) for author in SIDES}
     for author, model in models.items():
         if plan.predictor == "oracle":
             made[author] = Oracle(codec)

@@ -60,13 +60,12 @@ async def run_plain(
                     )
                 skip = max(0, skip - tokens)
 
-    tasks = [
-        asyncio.create_task(decode(asked))
-        for asked in itertools.islice(problems(workload), concurrency)
-    ]
-    try:
-        return await measure(gauge, site, warm_up_seconds=warm_up_seconds, seconds=seconds)
-    finally:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(decode(asked))
+            for asked in itertools.islice(problems(workload), concurrency)
+        ]
+        measured = await measure(gauge, site, warm_up_seconds=warm_up_seconds, seconds=seconds)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return measured

@@ -15,7 +15,7 @@ from benchmarks.gauge import Measured
 Round = Mapping[str, Measured]  # by client
 
 
-def figures(measured: Round, slow_down: float, *, virtual: bool) -> dict[str, float | None]:
+def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
     """The figures of one round; None where they cannot be measured.
 
     ``tax`` is the limit's rate over ours. ``look_ahead_per_kept`` are tokens that arrived and were
@@ -24,9 +24,9 @@ def figures(measured: Round, slow_down: float, *, virtual: bool) -> dict[str, fl
     """
     ours, plain, lock_step = measured["ours"], measured["plain"], measured["lock_step"]
     kept = max(1, ours.kept)
-    rate = ours.kept / ours.seconds * slow_down
-    limit = plain.generated / plain.seconds * slow_down
-    stepped = lock_step.kept / lock_step.seconds * slow_down
+    rate = ours.kept / ours.seconds * ours.slow_down
+    limit = plain.generated / plain.seconds * plain.slow_down
+    stepped = lock_step.kept / lock_step.seconds * lock_step.slow_down
     slot_seconds = ours.busy_seconds + ours.idle_seconds
     cores = os.cpu_count() or 1
     load = ours.cpu_seconds + ours.predictor_seconds + ours.server_cpu_seconds
@@ -50,9 +50,9 @@ def figures(measured: Round, slow_down: float, *, virtual: bool) -> dict[str, fl
     }
 
 
-def summary(rounds: Sequence[Round], slow_down: float, *, virtual: bool) -> dict[str, Any]:
+def summary(rounds: Sequence[Round], *, virtual: bool) -> dict[str, Any]:
     """Medians over rounds, their spreads, and everything that was measured."""
-    each = [figures(measured, slow_down, virtual=virtual) for measured in rounds]
+    each = [figures(measured, virtual=virtual) for measured in rounds]
     medians: dict[str, float | None] = {}
     spread: dict[str, list[float]] = {}
     for name in each[0]:
@@ -61,6 +61,7 @@ def summary(rounds: Sequence[Round], slow_down: float, *, virtual: bool) -> dict
         if values:
             spread[name] = [min(values), max(values)]
     measured = [{client: asdict(found) for client, found in one.items()} for one in rounds]
+    slow_down = rounds[0]["ours"].slow_down
     return {**medians, "slow_down": slow_down, "spread": spread, "rounds": measured}
 
 

@@ -6,6 +6,7 @@ prolong it, so that capability spans have a mean of 19 tokens and style spans on
 
     ((1 - 1/19)^-5 - 1) * 19 = 5.9 tokens.
 
+Where words have several tokens, their first ones count, and a word is of one class.
 Every client asks the same function, so all make the same hand-overs in the same text.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from tessy.boundary.base import Judgement, UnitScore, View
@@ -33,6 +35,19 @@ def style_after(ids: Sequence[int], end: int) -> bool:
     return any(hash((ids[i - 1], ids[i])) % CAPABILITY_TOKENS == 0 for i in range(first, end))
 
 
+def begins_word(codec: Codec, token_id: int) -> bool:
+    """Whether a token starts with white space."""
+    return codec.token_bytes(token_id)[:1].isspace()
+
+
+@dataclass(slots=True)
+class _Window:
+    """What has been read of a window: its words by their first tokens, and words by token."""
+
+    words: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
 class ScheduleModel:
     """The schedule where the classifier would be, behind the real queue; see ``WindowModel``.
 
@@ -43,35 +58,44 @@ class ScheduleModel:
 
     step_tokens = 1 << 16
 
-    def __init__(self, delay_seconds: float) -> None:
+    def __init__(self, codec: Codec, delay_seconds: float) -> None:
         """Take ``delay_seconds`` for each pass, as a device would."""
+        self._codec = codec
         self._delay = delay_seconds
         self.thread_seconds = 0.0
 
-    def new(self) -> list[int]:
-        """A window of which nothing has been read: its ids."""
-        return []
+    def new(self) -> _Window:
+        """A window of which nothing has been read."""
+        return _Window()
 
-    def reserve(self, state: list[int], count: int) -> bool:
+    def reserve(self, state: _Window, count: int) -> bool:
         """There is always room."""
         return True
 
-    def rollback(self, state: list[int], length: int) -> int:
+    def rollback(self, state: _Window, length: int) -> int:
         """Keep the first ``length`` tokens."""
-        del state[length:]
-        return len(state)
+        del state.counts[length:]
+        del state.words[state.counts[-1] if state.counts else 0 :]
+        return len(state.counts)
 
-    def forward(self, members: Sequence[tuple[list[int], Sequence[int]]]) -> list[Scores]:
+    def forward(self, members: Sequence[tuple[_Window, Sequence[int]]]) -> list[Scores]:
         """P(style) of what follows each new token."""
         if self._delay:
             time.sleep(self._delay)
-        found: list[Scores] = []
-        for state, new in members:
-            begin = len(state) + 1
-            state += new
-            found.append([float(style_after(state, end)) for end in range(begin, len(state) + 1)])
+        found = [self._read(state, new) for state, new in members]
         self.thread_seconds = time.thread_time()
         return found
+
+    def _read(self, state: _Window, new: Sequence[int]) -> Scores:
+        begins = [begins_word(self._codec, token) for token in new]
+        scores = []
+        for token, begun, next_begins in zip(new, begins, [*begins[1:], True], strict=True):
+            if begun or not state.words:
+                state.words.append(token)
+            state.counts.append(len(state.words))
+            # The rest of a word is of the word's own class.
+            scores.append(float(style_after(state.words, len(state.words) - (not next_begins))))
+        return scores
 
 
 class Oracle:
@@ -93,7 +117,8 @@ class Oracle:
         if start:
             start = text.find(" ", start, edge)
         ids = self._codec.encode(text[start:edge])
-        return float(style_after(ids, len(ids)))
+        read = [*ids[:1], *(i for i in ids[1:] if begins_word(self._codec, i))]
+        return float(style_after(read, len(read)))
 
     async def judge(self, view: View) -> Judgement:
         """Classes of the units by their first tokens, and of what follows."""

@@ -55,7 +55,8 @@ def test_spans_are_as_long_as_they_should_be(renderer):
 
 async def test_the_oracle_says_what_the_queue_says(renderer):
     text = text_of(700)
-    queue = TokenClassifierPredictor(ScheduleModel(0.0), renderer.codec, name="schedule")
+    codec = renderer.codec
+    queue = TokenClassifierPredictor(ScheduleModel(codec, 0.0), codec, name="schedule")
     oracle = Oracle(renderer.codec)
     bounds = [0, *edges(text)]
     try:
@@ -149,7 +150,7 @@ def test_an_oracle_wastes_less(folder, measured):
 
 
 def test_figures_and_table(measured):
-    summed = results.summary([measured, measured], 1.0, virtual=True)
+    summed = results.summary([measured, measured], virtual=True)
     for name in ("kept_tokens_per_s", "tax", "vs_lockstep", "generated_per_kept", "server_idle",
                  "requests_per_1k_kept"):  # fmt: skip
         assert summed[name] > 0
