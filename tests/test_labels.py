@@ -11,6 +11,7 @@ from tessy.boundary.labels import (
     STYLE,
     class_of,
     class_scores,
+    deciding,
     next_token_labels,
     own_scores,
     token_classes,
@@ -25,6 +26,7 @@ from tessy.records import StyleSpan
 from tests.tiny_bpe import WORDS, codec
 
 RULE = WindowRule(limit=24, keep=9)
+WHOLE = WindowRule(limit=100_000)  # leaves nothing of a piece out
 TEXTS = st.builds(
     lambda words, join: join.join(words),
     st.lists(st.sampled_from([*WORDS, "汉字🙂", "naïve", "x" * 60]), max_size=30),
@@ -44,7 +46,7 @@ def marked(draw):
 def byte_ranges(text: str) -> list[range]:
     """Where each token lies, in bytes of a text of which nothing is left out."""
     found, at = [], 0
-    for token in tokens_of(codec(), text).ids:
+    for token in tokens_of(codec(), text, WHOLE).ids:
         size = len(codec().token_bytes(token))
         found.append(range(at, at + size))
         at += size
@@ -62,7 +64,7 @@ def test_training_and_inference_see_the_same_ids(text):
 
 @given(text=TEXTS)
 def test_tokens_cover_the_text_and_name_the_characters_they_touch(text):
-    tokens = tokens_of(codec(), text)
+    tokens = tokens_of(codec(), text, WHOLE)
     for place, start, end in zip(byte_ranges(text), tokens.starts, tokens.ends, strict=True):
         assert start == len(text.encode()[: place.start].decode(errors="ignore"))
         assert len(text[:end].encode()) >= place.stop > len(text[: end - 1].encode())
@@ -76,7 +78,36 @@ def test_a_token_is_style_if_it_starts_in_a_span_or_a_span_starts_in_it(case):
         any(place.start in span or span.start in place for span in spans)
         for place in byte_ranges(text)
     ]
-    assert token_classes(tokens_of(codec(), text), style) == list(map(int, expected))
+    tokens = tokens_of(codec(), text, WHOLE)
+    found = token_classes(tokens, style)
+    assert len(found) == len(expected)
+    for i, (label, wanted) in enumerate(zip(found, expected, strict=True)):
+        assert label == wanted or tokens.blank[i]
+
+
+@given(case=marked())
+def test_white_space_has_the_class_of_its_word_and_does_not_decide(case):
+    text, style = case
+    tokens = tokens_of(codec(), text)
+    classes = token_classes(tokens, style)
+    scores = unit_scores(tokens, class_scores(classes), (0, *edges(text)))
+    for number in set(tokens.units):
+        unit = [i for i in range(len(tokens)) if tokens.units[i] == number]
+        word = {classes[i] for i in unit if not tokens.blank[i]}
+        assert not word or {classes[i] for i in unit} <= word
+        said = {classes[i] for i in unit if i and not tokens.blank[i]}
+        if said:
+            assert {scores[number].lowest, scores[number].highest} <= said
+
+
+def test_a_style_word_before_a_line_break_is_all_style():
+    text = "Okay, wait.\n\nhmm 5"
+    tokens = tokens_of(codec(), text)
+    style = [StyleSpan(start=0, end=11), StyleSpan(start=13, end=16)]
+    assert any(tokens.blank)
+    scores = unit_scores(tokens, class_scores(token_classes(tokens, style)), (0, *edges(text)))
+    assert [score.lowest for score in scores] == [1, 1, 1, 0]
+    assert [score.highest for score in scores] == [1, 1, 1, 0]
 
 
 @given(text=TEXTS, data=st.data())
@@ -107,7 +138,8 @@ def test_a_predictor_that_is_always_right_scores_units_by_their_tokens(case):
     bounds = (0, *edges(text))
     scores = unit_scores(tokens, class_scores(classes), bounds)
     for i, score in enumerate(scores):
-        inside = [classes[k] for k in unit_tokens(tokens, bounds[i], bounds[i + 1]) if k]
+        unit = deciding(unit_tokens(tokens, bounds[i], bounds[i + 1]), tokens.blank.__getitem__)
+        inside = [classes[k] for k in unit if k]
         wanted = (inside[0], min(inside), max(inside)) if inside else (1, 1, 1)
         assert score == UnitScore(*wanted)
 

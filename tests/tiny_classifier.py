@@ -63,7 +63,8 @@ def gpt_oss() -> Any:
 def reference(model: Any, view: View, rule: WindowRule) -> Judgement:
     """The judgement by one plain pass for each piece that matters, from its anchor."""
     pieces = [codec().encode(unit)[: rule.limit // 2] for unit in units(view.text)]
-    tokens: list[tuple[int, float | None]] = []  # where each begins (bytes), its P(style)
+    # Where each begins (bytes), whether it is white space, its P(style).
+    tokens: list[tuple[int, bool, float | None]] = []
     anchor, next_style, offset = 0, None, 0
     for i, (piece, end) in enumerate(zip(pieces, edges(view.text), strict=True)):
         if sum(map(len, pieces[anchor : i + 1])) > rule.limit:
@@ -77,13 +78,16 @@ def reference(model: Any, view: View, rule: WindowRule) -> Judgement:
             next_style = style[-1]
             begins = offset
             for place, token in enumerate(piece, len(before)):
-                tokens.append((begins, style[place]))
-                begins += len(codec().token_bytes(token))
+                written = codec().token_bytes(token)
+                tokens.append((begins, written.isspace(), style[place]))
+                begins += len(written)
         offset = len(view.text[:end].encode())
     scores = []
     for start, end in zip(view.edges, view.edges[1:], strict=False):
         low, high = (len(view.text[:k].encode()) for k in (start, end))
-        known = [p for begin, p in tokens if low <= begin < high and p is not None]
+        unit = [(blank, p) for begin, blank, p in tokens if low <= begin < high]
+        deciding = [p for blank, p in unit if not blank] or [p for _, p in unit]
+        known = [p for p in deciding if p is not None]
         scores.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     return Judgement(tuple(scores), next_style)
 

@@ -2,7 +2,9 @@
 
 The conventions are those of the released checkpoints (METHOD): class 1 is style, 0 capability; a
 token is style if it starts inside a style span, or a span starts inside it; labels are shifted left
-by one, so the output at a token is the class of the token after it.
+by one, so the output at a token is the class of the token after it. Tokens of nothing but white
+space stand outside every span, and would make a style word before a line break a word of two
+classes: they have the class of their word, and do not decide about it.
 
 A text is encoded piece by piece, from edge to edge, as a
 :class:`~tessy.boundary.window.Reading` does, so training and inference see the same ids.
@@ -11,9 +13,9 @@ A text is encoded piece by piece, from edge to edge, as a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
@@ -38,11 +40,15 @@ class Tokens:
         starts: Where each begins (L), in chars: the character that its first byte belongs to.
         ends: Where each ends (L), in chars: after the character that its last byte belongs to.
             Tokens that share a character overlap there.
+        units: Which unit each is of (L), counted from the start of the text.
+        blank: Whether each is nothing but white space (L).
     """
 
     ids: tuple[int, ...]
     starts: tuple[int, ...]
     ends: tuple[int, ...]
+    units: tuple[int, ...]
+    blank: tuple[bool, ...]
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -50,7 +56,13 @@ class Tokens:
 
     def first(self, count: int) -> Tokens:
         """The first ``count`` tokens."""
-        return Tokens(self.ids[:count], self.starts[:count], self.ends[:count])
+        return Tokens(
+            self.ids[:count],
+            self.starts[:count],
+            self.ends[:count],
+            self.units[:count],
+            self.blank[:count],
+        )
 
 
 def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> Tokens:
@@ -68,16 +80,19 @@ def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> Tokens
     ids: list[int] = []
     starts: list[int] = []
     ends: list[int] = []
-    for begin, end in pairwise((0, *edges(text))):
+    units: list[int] = []
+    for unit, (begin, end) in enumerate(pairwise((0, *edges(text)))):
         piece = text[begin:end]
         piece_ids = codec.encode(piece)[:longest]
         bounds = list(accumulate((len(codec.token_bytes(i)) for i in piece_ids), initial=0))
         after = list(accumulate(len(char.encode()) for char in piece))  # bytes, of each character
         ids += piece_ids
+        units += [unit] * len(piece_ids)
         for low, high in pairwise(bounds):
             starts.append(begin + bisect_left(after, low + 1))
             ends.append(begin + bisect_left(after, high) + 1)
-    return Tokens(tuple(ids), tuple(starts), tuple(ends))
+    blank = (codec.token_bytes(i).isspace() for i in ids)
+    return Tokens(tuple(ids), tuple(starts), tuple(ends), tuple(units), tuple(blank))
 
 
 def token_classes(tokens: Tokens, style: Sequence[StyleSpan]) -> list[TokenClass]:
@@ -94,6 +109,12 @@ def token_classes(tokens: Tokens, style: Sequence[StyleSpan]) -> list[TokenClass
             at += 1
         # The first span not over yet: the token starts in it, or it starts in the token.
         classes.append(STYLE if at < len(style) and style[at].start < end else CAPABILITY)
+    for _, members in groupby(range(len(tokens)), lambda i: tokens.units[i]):
+        unit = list(members)
+        word = [i for i in unit if not tokens.blank[i]]
+        for i in unit if word else ():
+            if tokens.blank[i]:  # of what comes next; at the end of the unit, of what came last
+                classes[i] = classes[next((k for k in word if k > i), word[-1])]
     return classes
 
 
@@ -125,6 +146,16 @@ def unit_tokens(tokens: Tokens, start: int, end: int) -> range:
     return range(first, last) if first < last else range(max(0, first - 1), max(1, first))
 
 
+def deciding(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
+    """The tokens that say what a unit is: all but white space, where there are others.
+
+    Args:
+        unit: The unit's tokens.
+        is_blank: Whether a token is nothing but white space.
+    """
+    return [i for i in unit if not is_blank(i)] or unit
+
+
 def unit_scores(
     tokens: Tokens, outputs: Sequence[float], bounds: Sequence[int]
 ) -> tuple[UnitScore, ...]:
@@ -141,8 +172,8 @@ def unit_scores(
     scores = own_scores(outputs)
     found = []
     for start, end in pairwise(bounds):
-        inside = (scores[i] for i in unit_tokens(tokens, start, end) if i < len(scores))
-        known = [score for score in inside if score is not None]
+        inside = deciding(unit_tokens(tokens, start, end), tokens.blank.__getitem__)
+        known = [s for i in inside if i < len(scores) and (s := scores[i]) is not None]
         found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     return tuple(found)
 

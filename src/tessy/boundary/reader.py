@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.labels import deciding
 from tessy.boundary.scoring import PredictorStats, Scores, WindowModel
 from tessy.boundary.window import Reading, Window, WindowRule
 from tessy.engines.local_jobs import batches, common_prefix
@@ -340,7 +341,7 @@ def judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]])
 
     found = []
     for start, end in zip(view.edges, view.edges[1:], strict=False):
-        tokens = reading.tokens_of(max(start, view.own_from), end)
-        known = [p for p in map(style, range(*tokens)) if p is not None]
+        unit = range(*reading.tokens_of(max(start, view.own_from), end))
+        known = [p for p in map(style, deciding(unit, reading.is_blank)) if p is not None]
         found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     return Judgement(tuple(found), scored[-1][1][-1] if scored else None)

@@ -101,6 +101,10 @@ class Reading:
         first, last = self._token_at(start), self._token_at(end)
         return (first, last) if first < last else (max(0, first - 1), max(1, first))
 
+    def is_blank(self, token: int) -> bool:
+        """Whether a token is nothing but white space."""
+        return self._codec.token_bytes(self.ids[token]).isspace()
+
     def windows(self, first: int) -> list[Window]:
         """Windows that say something about the tokens from ``first`` on and about what follows.
 

@@ -49,8 +49,7 @@ def perfect(
 ) -> Judged:
     """What a classifier with these tokens would say if it made no mistake: the best there can be.
 
-    It differs from the annotation where a word has tokens of both classes, as when the line break
-    after a style span is a token of its own.
+    It differs from the annotation where one token holds characters of both classes.
     """
     whole: dict[int, Scores] = {}
     for row, segment in zip(annotations, segments, strict=True):
