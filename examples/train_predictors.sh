@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Boundary predictors for your own pair of models: from questions to a training set made with them.
+#
+#   examples/train_predictors.sh          # the bundled tiny models, in this process: some minutes
+#
+# For models of your own start their servers first (examples/synthesize.toml says with which
+# options) and, to mark the style, one with a chat endpoint for any strong model:
+#
+#   vllm serve Qwen/Qwen3-8B --port 8001 …
+#   vllm serve openai/gpt-oss-120b --port 8002 …
+#   vllm serve Qwen/Qwen3-32B --port 8003
+#
+#   STUDENT=Qwen/Qwen3-8B         STUDENT_URL=http://127.0.0.1:8001 \
+#   TEACHER=openai/gpt-oss-120b   TEACHER_URL=http://127.0.0.1:8002 \
+#   ANNOTATOR=Qwen/Qwen3-32B      ANNOTATOR_URL=http://127.0.0.1:8003 \
+#   PROBLEMS=questions.jsonl OUT=runs/qwen3-8b-predictors examples/train_predictors.sh
+#
+# It can be stopped at any time; the same command goes on where it ended.
+set -euo pipefail
+
+OUT=${OUT:-runs/predictors} # everything is written below this folder
+if [[ -z ${STUDENT:-} ]]; then # no models named: the bundled ones think briefly and learn fast
+    bundled() { python -c "from tessy.lab import bundled; print(bundled.$1_path())"; }
+    STUDENT=$(bundled student) TEACHER=$(bundled teacher)
+    BASE=${BASE:-$STUDENT}
+    LENGTHS=${LENGTHS:---thinking-tokens 600 --answer-tokens 64}
+    TRAINING=${TRAINING:---learning-rate 3e-3 --test-share 0.1}
+fi
+if [[ -z ${PROBLEMS:-} ]]; then
+    mkdir -p "$OUT" && PROBLEMS=$OUT/questions.jsonl
+    python -m tessy.lab.questions "$PROBLEMS" --count 3000 # what the bundled models know
+fi
+read -ra questions <<<"--problems $PROBLEMS ${FIELDS:+--fields $FIELDS} ${LIMIT:+--limit $LIMIT}"
+read -ra lengths <<<"${LENGTHS:-}"   # as options, e.g. --thinking-tokens 8000 --answer-tokens 2000
+read -ra training <<<"${TRAINING:-}" # options of train-predictor, e.g. --epochs 2
+# Without an annotator: a rule that knows the phrases of the bundled models, and of no others.
+annotator=(--rule tessy.lab.marker:mark)
+[[ -z ${ANNOTATOR:-} ]] || annotator=(--model "$ANNOTATOR" --url "${ANNOTATOR_URL:?}")
+
+# 1 to 3, for each of the two: its own responses, the style in them, a predictor that knows it.
+make_predictor() { # author, model, its tokenizer, its URLs (none: it runs in this process)
+    tessy sample --author "$1" --model "$2" --tokenizer "$3" --url "$4" \
+        "${questions[@]}" "${lengths[@]}" --out "$OUT/$1-responses"
+    tessy annotate --responses "$OUT/$1-responses" "${annotator[@]}" --out "$OUT/$1-annotations"
+    [[ -e $OUT/$1-predictor ]] || # made by an earlier call
+        tessy train-predictor --annotations "$OUT/$1-annotations" --base "${BASE:-Qwen/Qwen3-0.6B-Base}" \
+            "${training[@]}" --out "$OUT/$1-predictor"
+}
+student=("$STUDENT" "${STUDENT_TOKENIZER:-$STUDENT}" "${STUDENT_URL:-}")
+teacher=("$TEACHER" "${TEACHER_TOKENIZER:-$TEACHER}" "${TEACHER_URL:-}")
+make_predictor student "${student[@]}"
+make_predictor teacher "${teacher[@]}"
+
+# 4: how well they cut, the pair beside what needs no training: look at evaluation.svg now.
+ours=$OUT/student-predictor+$OUT/teacher-predictor
+for author in student teacher; do
+    tessy evaluate-predictor --annotations "$OUT/$author-annotations" \
+        --predictor "$ours,lexicon,sentence" --out "$OUT/$author-evaluation"
+done
+
+# What it was for: samples that both models write, each cut by its own predictor.
+tessy synthesize "${questions[@]}" "${lengths[@]}" --out "$OUT/samples" \
+    --student.model "${student[0]}" --student.tokenizer "${student[1]}" \
+    --student.url "${student[2]}" --student.predictor "$OUT/student-predictor" \
+    --teacher.model "${teacher[0]}" --teacher.tokenizer "${teacher[1]}" \
+    --teacher.url "${teacher[2]}" --teacher.predictor "$OUT/teacher-predictor"

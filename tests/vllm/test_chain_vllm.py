@@ -1,0 +1,93 @@
+"""examples/train_predictors.sh from end to end: questions, two predictors, a run that uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tessy.lab.bundled import student_path, teacher_path
+from tessy.lab.questions import write_questions
+from tessy.runs import read_run
+from tessy.summary import AUTHORS
+from tests.vllm.servers import Servers
+
+pytestmark = pytest.mark.vllm
+
+ROOT = Path(__file__).parents[2]
+GSM8K = ROOT.parent / "shared" / "data" / "gsm8k_test.jsonl"
+QUESTIONS = 60
+WAIT_SECONDS = 230
+
+
+def run_script(**variables: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [ROOT / "examples" / "train_predictors.sh"],
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def on_servers(servers: Servers) -> dict[str, str]:
+    return {
+        "STUDENT": "student",
+        "STUDENT_URL": servers.student.url,
+        "STUDENT_TOKENIZER": str(student_path()),
+        "TEACHER": "teacher",
+        "TEACHER_URL": f"{servers.teacher_a.url},{servers.teacher_b.url}",
+        "TEACHER_TOKENIZER": str(teacher_path()),
+        "BASE": str(student_path()),
+        "LENGTHS": "--thinking-tokens 600 --answer-tokens 64",
+        "TRAINING": "--learning-rate 3e-3 --test-share 0.1 --epochs 1 --batch 8",
+    }
+
+
+def check_chain(out: Path) -> None:
+    for author in AUTHORS:
+        responses = read_run(out / f"{author}-responses")
+        assert len(responses.trajectories) + len(responses.failures) == QUESTIONS
+        training = json.loads((out / f"{author}-predictor" / "training.json").read_text("utf-8"))
+        assert training["author"] == author
+        assert (out / f"{author}-evaluation" / "evaluation.svg").exists()
+    samples = read_run(out / "samples")
+    assert len(samples.trajectories) + len(samples.failures) == QUESTIONS
+    config = json.loads((out / "samples" / "config.json").read_text("utf-8"))["config"]
+    assert config["student"]["predictor"].endswith("student-predictor")
+    assert config["teacher"]["predictor"].endswith("teacher-predictor")
+
+
+def test_through_real_servers_to_predictors_that_synthesis_uses(servers: Servers, tmp_path: Path):
+    write_questions(tmp_path / "questions.jsonl", QUESTIONS, seed=2)
+    asked = {"PROBLEMS": str(tmp_path / "questions.jsonl"), "OUT": str(tmp_path / "out")}
+    run_script(**on_servers(servers), **asked)
+    check_chain(tmp_path / "out")
+    samples = read_run(tmp_path / "out" / "samples")
+    assert len(samples.trajectories) > QUESTIONS * 0.8
+    assert any(len(row.spans) > 3 for row in samples.trajectories)
+    # A second call finds everything made.
+    before = (tmp_path / "out" / "samples" / "trajectories.jsonl").read_bytes()
+    run_script(**on_servers(servers), **asked)
+    assert (tmp_path / "out" / "samples" / "trajectories.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="needs ../shared/data/gsm8k_test.jsonl")
+def test_on_questions_of_others_in_a_file_of_another_form(servers: Servers, tmp_path: Path):
+    more = {"FIELDS": "prompt=question", "LIMIT": str(QUESTIONS), "PROBLEMS": str(GSM8K)}
+    run_script(**on_servers(servers), **more, OUT=str(tmp_path / "out"))
+    check_chain(tmp_path / "out")
+
+
+def test_without_servers(tmp_path: Path):
+    run_script(OUT=str(tmp_path / "out"), LIMIT=str(QUESTIONS))
+    check_chain(tmp_path / "out")
+    assert (tmp_path / "out" / "questions.jsonl").exists()
