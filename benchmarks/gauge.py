@@ -26,6 +26,8 @@ class Gauge:
         requests: Requests sent so far.
         predictor_tokens: Tokens predictors have read so far.
         predictor_seconds: CPU seconds of predictors' threads so far.
+        begun: Samples that have received something.
+        full: Set once as many have begun as shall be in flight.
     """
 
     kept: Counter[str] = field(default_factory=Counter)
@@ -33,6 +35,8 @@ class Gauge:
     requests: Callable[[], float] = _nothing
     predictor_tokens: Callable[[], float] = _nothing
     predictor_seconds: Callable[[], float] = _nothing
+    begun: set[str] = field(default_factory=set)
+    full: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)

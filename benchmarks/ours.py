@@ -75,9 +75,9 @@ class GaugedProgress(ProgressState):
 class CountingEngine:
     """An engine that feeds a gauge with what arrives; see :class:`tessy.engines.base.Engine`."""
 
-    def __init__(self, inner: Engine, gauge: Gauge) -> None:
-        """Count what ``inner`` delivers."""
-        self._inner, self._gauge = inner, gauge
+    def __init__(self, inner: Engine, gauge: Gauge, samples: int) -> None:
+        """Count what ``inner`` delivers; ``samples`` shall be in flight."""
+        self._inner, self._gauge, self._samples = inner, gauge, samples
         self.probe, self.release, self.aclose = inner.probe, inner.release, inner.aclose
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -85,6 +85,10 @@ class CountingEngine:
         async with aclosing(self._inner.stream(request)) as chunks:
             async for chunk in chunks:
                 self._gauge.received += len(chunk.ids) + (chunk.finish == "stop")
+                if not self._gauge.full.is_set():
+                    self._gauge.begun.add(request.key)
+                    if len(self._gauge.begun) >= self._samples:
+                        self._gauge.full.set()
                 yield chunk
 
 
@@ -101,7 +105,8 @@ async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) ->
         parts = Parts(
             renderers=renderers,
             replicas={
-                a: [CountingEngine(site.engine(a, renderers[a].codec), gauge)] for a in SIDES
+                a: [CountingEngine(site.engine(a, renderers[a].codec), gauge, plan.concurrency)]
+                for a in SIDES
             },
             predictors=predictors,
         )
@@ -132,6 +137,7 @@ async def _run(
 
         async def watch() -> Measured:
             try:
+                await gauge.full.wait()  # a thousand samples take a while to be taken up
                 return await measure(
                     gauge, site, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
                 )
