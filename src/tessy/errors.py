@@ -118,6 +118,7 @@ AnnotationFailureReason = Literal[
     "not_found",  # a string it lists is not in the segment, or not after the one before it
     "truncated",  # the reply reached its token limit
     "refused",  # the server refused the request
+    "server_error",  # the server kept answering with something unusable
 ]
 
 

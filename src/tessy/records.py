@@ -77,7 +77,8 @@ class Span(_Row):
 class TokenCounts(_Row):
     """Tokens of a sample.
 
-    ``student``, ``teacher`` and ``answer`` are kept tokens, counted with the student's tokenizer;
+    ``student``, ``teacher`` and ``answer`` are kept tokens, counted with the student's tokenizer
+    (rows of ``sample``: with the model's own);
     ``drafted`` is what each model generated for the thinking, counted in its own tokens.
     """
 
@@ -148,7 +149,8 @@ class Trajectory(_Outcome):
 
     Attributes:
         messages: The question's messages and one assistant turn in the student's format.
-        student_ids: Absent when the server returned no ids or with ``--no-ids``.
+        student_ids: Absent when the server returned no ids, with ``--no-ids``, and where a teacher
+            wrote the answer.
         ended_by: Whose stop id ended the thinking.
     """
 

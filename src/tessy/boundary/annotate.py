@@ -269,8 +269,8 @@ class _Marking:
                 self.state.finished(name)
                 return
             fault = marked.style
-            if fault.reason == "refused":
-                break  # it would be again
+            if fault.reason in ("refused", "server_error"):
+                break  # it would be again: what can be tried again there, was
         failure = FailedAnnotation(
             **_columns(segment),
             attempts=attempt,
@@ -286,7 +286,9 @@ class _Marking:
         try:
             return await self.annotator.mark(segment, seed=seed, problem=problem)
         except SampleFailed as error:
-            return Marked(Fault("refused", str(error)), "")
+            if error.reason == "refused":
+                return Marked(Fault("refused", error.detail), "")
+            return Marked(Fault("server_error", error.detail), "")
 
 
 def _columns(segment: Segment) -> dict[str, Any]:

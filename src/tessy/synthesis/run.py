@@ -6,13 +6,11 @@ Both can be stopped and go on at any time.
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import json
 import logging
-import platform
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +26,7 @@ from tessy.journal import InFlight, Journal
 from tessy.problems import LoadedProblems, load_problems
 from tessy.progress import Progress, ProgressState, SteadyConsole
 from tessy.records import Author, Key
+from tessy.run_log import log_file, software
 from tessy.runner import Stop, interruptible, run_all
 from tessy.runs import FailureSummary, Run, iter_failures, iter_trajectories
 from tessy.summary import summarise
@@ -94,11 +93,11 @@ def synthesize_problems(
         config.out,
         config=config.model_dump(mode="json"),
         data_config=_data_config(config) | formats(renderers),
-        software=_software(),
+        software=software(),
         fresh=config.fresh,
     ) as run:
         started = time.monotonic()
-        with _log_file(run):
+        with log_file(run.paths.log):
             if loaded.faults:
                 _set_aside(run, loaded)
             synthesis = _Synthesis(config, loaded, run, console)
@@ -275,27 +274,6 @@ def _describe(table: Table) -> None:
         )
 
 
-@contextmanager
-def _log_file(run: Run) -> Generator[None, None, None]:
-    """Keep what this package logs in the run directory; show warnings."""
-    file = logging.FileHandler(run.paths.log, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    shown = logging.StreamHandler()  # what the user should know now
-    shown.setLevel(logging.WARNING)
-    logger = logging.getLogger("tessy")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    for handler in (file, shown):
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        for handler in (file, shown):
-            logger.removeHandler(handler)
-            handler.close()
-
-
 def _set_aside(run: Run, loaded: LoadedProblems) -> None:
     """Write the unusable rows of the input down, with their reasons."""
     path = run.paths.directory / "bad_rows.jsonl"
@@ -315,15 +293,3 @@ def _summarise(run: Run, seconds: float) -> dict[str, Any]:
     summary = summarise(iter_trajectories(directory), iter_failures(directory), seconds)
     run.write_summary(summary)
     return summary
-
-
-def _software() -> dict[str, str]:
-    """Versions that may decide on a row's content."""
-    names = ("tessy", "transformers", "tokenizers", "torch")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
