@@ -12,6 +12,7 @@ Every client asks the same function, so all make the same hand-overs in the same
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,7 +54,6 @@ class ScheduleModel:
 
     Attributes:
         step_tokens: It reads any window in one pass.
-        thread_seconds: CPU seconds of the predictor's thread so far.
     """
 
     step_tokens = 1 << 16
@@ -62,7 +62,7 @@ class ScheduleModel:
         """Take ``delay_seconds`` for each pass, as a device would."""
         self._codec = codec
         self._delay = delay_seconds
-        self.thread_seconds = 0.0
+        self._thread: int | None = None
 
     def new(self) -> _Window:
         """A window of which nothing has been read."""
@@ -80,11 +80,17 @@ class ScheduleModel:
 
     def forward(self, members: Sequence[tuple[_Window, Sequence[int]]]) -> list[Scores]:
         """P(style) of what follows each new token."""
+        self._thread = threading.get_ident()
         if self._delay:
             time.sleep(self._delay)
-        found = [self._read(state, new) for state, new in members]
-        self.thread_seconds = time.thread_time()
-        return found
+        return [self._read(state, new) for state, new in members]
+
+    @property
+    def thread_seconds(self) -> float:
+        """CPU seconds of the predictor's thread so far, which must be alive."""
+        if self._thread is None:
+            return 0.0
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
 
     def _read(self, state: _Window, new: Sequence[int]) -> Scores:
         begins = [begins_word(self._codec, token) for token in new]
