@@ -86,8 +86,9 @@ def reference(model: Any, view: View, rule: WindowRule) -> Judgement:
     for start, end in zip(view.edges, view.edges[1:], strict=False):
         low, high = (len(view.text[:k].encode()) for k in (start, end))
         unit = [(blank, p) for begin, blank, p in tokens if low <= begin < high]
-        deciding = [p for blank, p in unit if not blank] or [p for _, p in unit]
-        known = [p for p in deciding if p is not None]
+        words = [i for i, (blank, _) in enumerate(unit) if not blank]
+        deciding = unit[: words[-1] + 1] if words else unit
+        known = [p for _, p in deciding if p is not None]
         scores.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     return Judgement(tuple(scores), next_style)
 

@@ -147,13 +147,17 @@ def unit_tokens(tokens: Tokens, start: int, end: int) -> range:
 
 
 def deciding(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
-    """The tokens that say what a unit is: all but white space, where there are others.
+    """The tokens that say what a unit is: all but white space behind its word.
+
+    White space before the word does decide: its class is what was known of the unit before any of
+    it was written, and a unit must be judged alike whether it was there already or not.
 
     Args:
         unit: The unit's tokens.
         is_blank: Whether a token is nothing but white space.
     """
-    return [i for i in unit if not is_blank(i)] or unit
+    words = [i for i in unit if not is_blank(i)]
+    return range(unit.start, words[-1] + 1) if words else unit
 
 
 def unit_scores(
