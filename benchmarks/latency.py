@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -57,7 +57,8 @@ class Totals:
         generated: Tokens written, whether anybody read them or not.
         busy_seconds: Slot time in use, over all slots.
         idle_seconds: Slot time empty while a sample waited for this server: from the end of the
-            sample's last request, on either server, to the arrival of its next one here.
+            sample's last request, on either server, to the arrival of its next one here. A
+            request that arrives before the last one has ended waited for nothing.
         aborted: Requests their clients left.
     """
 
@@ -99,9 +100,15 @@ class Stream:
 
 @dataclass(slots=True)
 class Leaving:
-    """When samples were last served: shared by the servers they go back and forth between."""
+    """When samples were last served: shared by the servers they go back and forth between.
+
+    Attributes:
+        free_seconds: By sample, each server's free time when the sample's last request ended.
+        open: Requests in line or in service, by sample.
+    """
 
     free_seconds: dict[str, dict[int, float]] = field(default_factory=dict)
+    open: Counter[str] = field(default_factory=Counter)
 
 
 class SimulatedModel:
@@ -153,6 +160,7 @@ class SimulatedModel:
         left = self._leaving.free_seconds.pop(stream.key, None)
         if left is not None:
             self.totals.idle_seconds += self._free_seconds - left[id(self)]
+        self._leaving.open[stream.key] += 1
         self.totals.requests += 1
         ready = now
         if text_tokens:
@@ -217,13 +225,16 @@ class SimulatedModel:
     def _end(self, now: float, stream: Stream) -> None:
         self._account(now)
         stream.live = False
+        self._leaving.open[stream.key] -= 1
         if not stream.started:
             self._line = deque(item for item in self._line if item[0] is not stream)
             return
         self._free += 1
-        self._leaving.free_seconds[stream.key] = {
-            id(peer): peer.free_seconds(now) for peer in self._peers
-        }
+        if not self._leaving.open[stream.key]:
+            del self._leaving.open[stream.key]
+            self._leaving.free_seconds[stream.key] = {
+                id(peer): peer.free_seconds(now) for peer in self._peers
+            }
         if self._line:
             waiting, ready = self._line.popleft()
             self._start(waiting, max(now, ready))

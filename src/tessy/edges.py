@@ -71,6 +71,24 @@ def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
     return found
 
 
+def settled_edges(text: str, base: Base, *, final: bool = False) -> tuple[list[int], Base]:
+    """Edges behind ``base`` in a growing text, and where to look on when more of it is written.
+
+    Args:
+        text: The text from ``base`` on.
+        base: The last edge that is known.
+        final: Nothing will follow: the end is an edge too.
+
+    Returns:
+        Settled edges as offsets into the whole text, and the last of them as a base.
+    """
+    found = edges(text, long=base.long, final=final)
+    if not found:
+        return [], base
+    long = HARD_EDGE.match(text, found[-1]) is None
+    return [base.offset + edge for edge in found], Base(base.offset + found[-1], long)
+
+
 def units(text: str) -> list[str]:
     """The units of a finished text; joined they are the text."""
     bounds = [0, *edges(text)]

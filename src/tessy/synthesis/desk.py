@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tessy.boundary.base import Judgement, View
-from tessy.engines.base import Request
+from tessy.boundary.base import Judgement
+from tessy.engines.base import Chunk, Request
 from tessy.errors import FailureReason
 from tessy.records import (
     Author,
@@ -25,6 +25,7 @@ from tessy.records import (
     pack_ids,
 )
 from tessy.seeds import derive_seed
+from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.room import Room
@@ -134,50 +135,66 @@ class Desk:
         self.thinker = machine
         saved = len(machine.thinking.pieces)
         kept = dict(machine.thinking.kept_tokens)
-        while True:
-            new = machine.thinking.pieces[saved:]
-            saved += len(new)
-            self._save(piece.to_json() for piece in new)
-            self.checkpoint()
-            move = machine.next()
-            if isinstance(move, Done):
-                return move
-            if isinstance(move, Peek):
-                machine.peeked(await self._judge(move.author, move.view))
-                continue
-            await self._span(machine, move)
-            for author, tokens in machine.thinking.kept_tokens.items():
-                self.watcher.kept(author, tokens - kept[author])
-            kept = dict(machine.thinking.kept_tokens)
+        async with Ahead(self._stream, self._answer_to, self._left_unread) as ahead:
+            while True:
+                new = machine.thinking.pieces[saved:]
+                saved += len(new)
+                self._save(piece.to_json() for piece in new)
+                self.checkpoint()
+                move = machine.next()
+                if isinstance(move, Done):
+                    return move
+                if isinstance(move, Peek):
+                    machine.peeked(await self._timed(ahead.judgement(move)))
+                    continue
+                await self._span(machine, move, ahead)
+                for author, tokens in machine.thinking.kept_tokens.items():
+                    self.watcher.kept(author, tokens - kept[author])
+                kept = dict(machine.thinking.kept_tokens)
 
-    async def _span(self, machine: Cooperation, ask: Ask) -> None:
-        seat = self.room.seats[ask.author]
+    async def _span(self, machine: Cooperation, ask: Ask, ahead: Ahead) -> None:
         before = machine.drafted[ask.author]
         started = self.clock()
         judging = self.meter.seconds["predictor"]
         self.meter.requests[ask.author] += 1
+        predictor = self.room.predictors[ask.author]
         try:
-            async with aclosing(seat.engine.stream(self._request(ask))) as chunks:
+            async with aclosing(ahead.stream(ask)) as chunks:
                 async for chunk in chunks:
                     machine.receive(chunk)
                     # Tokens that arrive while the predictor works wait in the stream's buffer and
                     # come as one chunk: nothing is read twice and nothing overtakes.
                     while (view := machine.unjudged()) is not None:
-                        machine.judged(view, await self._judge(ask.author, view))
+                        machine.judged(view, await self._timed(predictor.judge(view)))
                     if machine.over:
                         break
+                    if chunk.finish is None:
+                        await ahead.follow(machine.early)
         finally:
             drafted = machine.drafted[ask.author] - before
-            self.meter.drafted[ask.author] += drafted
-            self.watcher.drafted(ask.author, drafted)
+            self._count(ask.author, drafted)
             spent = self.clock() - started - (self.meter.seconds["predictor"] - judging)
             self.meter.seconds[ask.author] += spent
         machine.closed()
 
-    async def _judge(self, author: Author, view: View) -> Judgement:
+    def _stream(self, ask: Ask) -> AsyncGenerator[Chunk, None]:
+        return self.room.seats[ask.author].engine.stream(self._request(ask))
+
+    async def _answer_to(self, peek: Peek) -> Judgement:
+        return await self.room.predictors[peek.author].judge(peek.view)
+
+    def _left_unread(self, ask: Ask, drafted: int) -> None:
+        self.meter.requests[ask.author] += 1
+        self._count(ask.author, drafted)
+
+    def _count(self, author: Author, drafted: int) -> None:
+        self.meter.drafted[author] += drafted
+        self.watcher.drafted(author, drafted)
+
+    async def _timed(self, judging: Awaitable[Judgement]) -> Judgement:
         started = self.clock()
         try:
-            return await self.room.predictors[author].judge(view)
+            return await judging
         finally:
             self.meter.seconds["predictor"] += self.clock() - started
 
@@ -209,8 +226,7 @@ class Desk:
         drafted = 0
         self.meter.requests[ask.author] += 1
         try:
-            stream = self.room.seats[ask.author].engine.stream(self._request(ask))
-            async with aclosing(stream) as chunks:
+            async with aclosing(self._stream(ask)) as chunks:
                 async for chunk in chunks:
                     drafted += len(chunk.ids)
                     solo.receive(chunk)
@@ -221,8 +237,7 @@ class Desk:
             self.watcher.kept(solo.author, len(solo.ids) - written)
             if solo.what == "thinking":
                 self.meter.seconds[ask.author] += spent
-                self.meter.drafted[ask.author] += drafted
-                self.watcher.drafted(ask.author, drafted)
+                self._count(ask.author, drafted)
             else:
                 self.meter.seconds["answer"] += spent
 

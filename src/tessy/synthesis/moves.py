@@ -41,3 +41,18 @@ class Rejection:
 
     score: float
     drafted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What will be asked next if the span ends at ``end``, as now seems likely.
+
+    Attributes:
+        end: Where, in chars of the thinking.
+        peek: What the next author's predictor will be asked; None if it cannot say.
+        ask: What its model will be asked. :meth:`Cooperation.next` gives these same objects.
+    """
+
+    end: int
+    peek: Peek | None
+    ask: Ask

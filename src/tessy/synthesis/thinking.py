@@ -47,6 +47,10 @@ class Piece:
     student_ids: tuple[int, ...]
     teacher_ids: tuple[int, ...]
 
+    def ids(self, author: Author) -> tuple[int, ...]:
+        """The ids of one model."""
+        return self.student_ids if author == "student" else self.teacher_ids
+
     def to_json(self) -> bytes:
         """For the journal."""
         row = [self.author, self.text, self.student_ids, self.teacher_ids]
@@ -102,11 +106,14 @@ class Thinking:
 
     def append(self, author: Author, text: str, own_ids: list[int]) -> None:
         """Keep ``text``, written by ``author`` as ``own_ids``."""
-        if not text:
-            return
+        if text:
+            self.replay(self.piece(author, text, own_ids))
+
+    def piece(self, author: Author, text: str, own_ids: list[int]) -> Piece:
+        """What :meth:`append` appends; ``text`` is encoded for the other model."""
         foreign = self._parties[other(author)].codec.encode(text)
         student, teacher = (own_ids, foreign) if author == "student" else (foreign, own_ids)
-        self.replay(Piece(author, text, tuple(student), tuple(teacher)))
+        return Piece(author, text, tuple(student), tuple(teacher))
 
     def replay(self, piece: Piece) -> None:
         """Append a piece as it is."""
