@@ -1,7 +1,7 @@
 """Token ids: an append-only list with its JSON bytes, and what a tokenizer must be able to do.
 
-Serialising a 16k-token prompt anew for each request costs a millisecond; appending to bytes kept
-from the last request costs nothing.
+Serialising a 16k-token prompt anew for each request costs a millisecond, and copying it a fifth of
+that; appending to bytes kept from the last request costs nothing.
 """
 
 from __future__ import annotations
@@ -37,14 +37,20 @@ def decode(codec: Codec, ids: Iterable[int]) -> str:
 
 
 class TokenIds:
-    """Token ids that only grow, with their JSON kept beside them."""
+    """Token ids that only grow, with their JSON kept beside them.
 
-    __slots__ = ("_ids", "_json")
+    Copies share what they have in common: buffers that are only ever appended to, of which each
+    owns a beginning.
+    """
+
+    __slots__ = ("_bytes", "_count", "_ids", "_json")
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         """Start with ``ids``."""
-        self._ids: list[int] = []
+        self._ids: list[int] = []  # perhaps shared, like _json
         self._json = bytearray()
+        self._count = 0  # the beginning of _ids that is ours
+        self._bytes = 0  # and of _json
         self.extend(ids)
 
     def extend(self, ids: Iterable[int]) -> None:
@@ -52,32 +58,44 @@ class TokenIds:
         new = list(ids)
         if not new:
             return
+        if self._count < len(self._ids):  # another one has gone on from here
+            self._ids = self._ids[: self._count]
+            self._json = self._json[: self._bytes]
         if self._json:
             self._json += b","
         self._json += ",".join(map(str, new)).encode("ascii")
         self._ids += new
+        self._count, self._bytes = len(self._ids), len(self._json)
 
     def plus(self, ids: Iterable[int]) -> TokenIds:
-        """A copy with ``ids`` appended: a request's prompt, safe from later growth."""
-        copy = TokenIds()
-        copy._ids = self._ids.copy()
-        copy._json = self._json.copy()
-        copy.extend(ids)
-        return copy
+        """These with ``ids`` appended: a request's prompt, safe from later growth.
+
+        Without any, nothing is copied.
+        """
+        more = TokenIds()
+        new = list(ids)
+        if new:  # these are the ones that will go on growing, so they keep the buffers
+            more._ids, more._json = self._ids[: self._count], self._json[: self._bytes]
+        else:
+            more._ids, more._json = self._ids, self._json
+        more._count, more._bytes = self._count, self._bytes
+        more.extend(new)
+        return more
 
     @property
     def ids(self) -> Sequence[int]:
-        """The ids; do not change them."""
-        return self._ids
+        """The ids, as a list of their own."""
+        return self._ids[: self._count]
 
     @property
     def json(self) -> bytes:
         """The ids as a JSON array: ``b"[1,2,3]"``."""
-        return b"[" + self._json + b"]"
+        with memoryview(self._json) as whole, whole[: self._bytes] as ours:
+            return b"".join((b"[", ours, b"]"))
 
     def __len__(self) -> int:
         """Number of ids."""
-        return len(self._ids)
+        return self._count
 
 
 class Draft:

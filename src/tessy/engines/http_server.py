@@ -11,12 +11,14 @@ import io
 import json
 import urllib.parse
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 
 from tessy.engines.base import Chunk
 from tessy.engines.http_faults import StatusMisconfigured, status_fault
+from tessy.engines.http_stalls import StallWatch
 from tessy.engines.sse import EventSplitter
 from tessy.engines.wire_base import NOTHING, BadReply, Reader
 from tessy.errors import (
@@ -75,6 +77,7 @@ class ModelServer:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._stall_seconds = stall_seconds
+        self._stalls = StallWatch(stall_seconds)
         self._session = session
         self._owns_session = session is None
 
@@ -88,6 +91,7 @@ class ModelServer:
 
     async def aclose(self) -> None:
         """Close the session, unless it was given."""
+        self._stalls.close()
         if self._owns_session and self._session is not None:
             await self._session.close()
             self._session = None
@@ -195,35 +199,27 @@ class ModelServer:
             EngineUnavailable: The reply broke off, stalled, or is not what was asked for.
             EngineRefused: The server says in mid-stream that it will not serve this.
         """
-        source = _Events(response)
+        source = _Events(response, self._stalls)
         try:
-            while True:
-                chunk = await self._next_chunk(source, reader)
+            while (events := await source.read()) is not None:
+                chunk = _joined(events, reader)
                 if chunk.finish is not None:
                     await source.drain()
                     yield chunk
                     return
                 if chunk.ids:
                     yield chunk
+            raise EngineUnavailable("the reply ended without a finish reason")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _connection_fault("POST", str(response.url), error) from error
+        except BadReply as error:
+            raise UnusableReply(f"{response.url}: {error}") from error
+        except EngineUnavailable as error:
+            raise EngineUnavailable(f"{response.url}: {error}") from error
+        except EngineRefused as error:
+            raise EngineRefused(f"{response.url}: {error}") from error
         finally:
             response.close()  # does nothing to a reply that was read to its end
-
-    async def _next_chunk(self, source: _Events, reader: Reader) -> Chunk:
-        url = str(source.response.url)
-        try:
-            events = await source.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _connection_fault("POST", url, error) from error
-        if events is None:
-            raise EngineUnavailable(f"{url}: the reply ended without a finish reason")
-        try:
-            return _joined(events, reader)
-        except BadReply as error:
-            raise UnusableReply(f"{url}: {error}") from error
-        except EngineUnavailable as error:
-            raise EngineUnavailable(f"{url}: {error}") from error
-        except EngineRefused as error:
-            raise EngineRefused(f"{url}: {error}") from error
 
 
 class UnusableReply(EngineUnavailable):
@@ -233,19 +229,23 @@ class UnusableReply(EngineUnavailable):
 class _Events:
     """The JSON payloads of a reply as they arrive; a reply that is no stream is one payload."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.response = response
+    def __init__(self, response: aiohttp.ClientResponse, stalls: StallWatch) -> None:
+        self._response = response
+        self._stalls = stalls
         self._splitter = EventSplitter()
         self._ended = False
+        self._streamed = response.content_type == "text/event-stream"
+        if self._streamed:
+            stalls.take_over(response)
 
     async def read(self) -> list[bytes] | None:
         """Everything that is there, waiting for something if nothing is; None at the end."""
         if self._ended:
             return None
-        if self.response.content_type != "text/event-stream":
+        if not self._streamed:
             self._ended = True
-            return [await self.response.read()]
-        received = await self.response.content.readany()
+            return [await self._response.read()]
+        received = await self._stalls.read(self._response.content)
         if received:
             return self._splitter.feed(received)
         self._ended = True
@@ -258,27 +258,27 @@ class _Events:
         """
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while await self.response.content.readany():
+                while await self._response.content.readany():
                     pass
 
 
 def _joined(events: list[bytes], reader: Reader) -> Chunk:
     """All of ``events`` as one chunk; what follows a finish is not looked at."""
-    ids: list[int] = []
+    joined = NOTHING
     for payload in events:
         if payload == b"[DONE]":
             break
         try:
-            event = json.loads(payload)
+            event = json.loads(payload.decode())  # given bytes, it would guess their encoding
         except ValueError as error:
             raise BadReply(f"malformed JSON: {payload[:200]!r}") from error
         if not isinstance(event, dict):
             raise BadReply(f"not a JSON object: {payload[:200]!r}")
         chunk = reader.read(event)
-        ids += chunk.ids
-        if chunk.finish is not None:
-            return Chunk(tuple(ids), chunk.finish, chunk.stop_id)
-    return Chunk(tuple(ids)) if ids else NOTHING
+        joined = chunk if not joined.ids else replace(chunk, ids=joined.ids + chunk.ids)
+        if joined.finish is not None:
+            break
+    return joined
 
 
 def _connection_fault(method: str, url: str, error: Exception) -> EngineError:

@@ -66,7 +66,8 @@ def json_object(fields: dict[str, Any], name: str, value: bytes) -> bytes:
     A long prompt is never serialised again; its bytes are kept by
     :class:`~tessy.tokens.TokenIds`.
     """
-    return json.dumps(fields).encode("ascii")[:-1] + b',"' + name.encode() + b'":' + value + b"}"
+    head = json.dumps(fields)[:-1]
+    return b"".join((head.encode("ascii"), b',"', name.encode(), b'":', value, b"}"))
 
 
 def neutral_sampling(request: Request) -> dict[str, Any]:
