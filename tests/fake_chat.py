@@ -123,6 +123,10 @@ class FakeChat:
         await web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True).start()
         ready.set()
         await self._stopping.wait()
+        for site in tuple(runner.sites):
+            await site.stop()
+        for _ in range(5):  # connections taken up just now are the runner's only some turns later
+            await asyncio.sleep(0)
         await runner.cleanup()
 
     async def _health(self, request: web.Request) -> web.Response:
