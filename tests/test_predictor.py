@@ -1,4 +1,6 @@
 import asyncio
+import io
+import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from transformers import (
 )
 
 from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.classifier import load_classifier
+from tessy.boundary.evaluation.plan import conventions_of
 from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.boundary.window import WindowRule
@@ -238,6 +242,26 @@ def test_a_missing_part_is_named(tmp_path, checkpoint):
     torch.save({}, tmp_path / "pytorch_model.bin")  # pickles are never read
     with pytest.raises(ModelError, match="safetensors"):
         TokenClassifierPredictor.load(tmp_path, device="cpu")
+
+
+def test_damaged_weights_are_named(tmp_path, checkpoint):
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="cannot load the boundary predictor"):
+        TokenClassifierPredictor.load(tmp_path, device="cpu")
+
+
+def test_nobody_is_asked_about_code_that_comes_with_a_checkpoint(tmp_path, checkpoint, monkeypatch):
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "config.json"
+    own = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    (tmp_path / "theirs.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    for read in (load_classifier, conventions_of):
+        with pytest.raises(ModelError, match="trust_remote_code"):
+            read(str(tmp_path))
 
 
 def test_a_bidirectional_qwen_is_found_out(tmp_path):

@@ -15,7 +15,12 @@ from transformers import (
     set_seed,
 )
 
-from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
+from tessy.boundary.checkpoint import (
+    LOADING_ERRORS,
+    check_causal,
+    check_labels,
+    load_tokenizer,
+)
 from tessy.boundary.conventions import LABELS, position_limit
 from tessy.codec import HfCodec
 from tessy.config_predictors import TrainPredictorConfig
@@ -49,7 +54,7 @@ def read_base(options: TrainPredictorConfig) -> Base:
     remote = options.trust_remote_code
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=remote)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(f"cannot load {_WHAT} {name!r}: {error}; {_HINT}") from error
     _check_kind(config, name, trust_remote_code=remote)
     _check_length(config, name, options.max_tokens)
@@ -80,7 +85,7 @@ def load_weights(base: Base, options: TrainPredictorConfig) -> PreTrainedModel:
             output_loading_info=True,
             trust_remote_code=options.trust_remote_code,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(f"cannot load {_WHAT} {base.name!r}: {error}; {_HINT}") from error
     body = f"{model.base_model_prefix}."
     missing = sorted(key for key in loading["missing_keys"] if key.startswith(body))

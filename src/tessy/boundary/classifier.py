@@ -14,7 +14,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
+from tessy.boundary.checkpoint import (
+    LOADING_ERRORS,
+    check_causal,
+    check_labels,
+    load_tokenizer,
+)
 from tessy.boundary.conventions import read_conventions, window_rule
 from tessy.boundary.labels import STYLE
 from tessy.boundary.window import WindowRule
@@ -73,11 +78,11 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
     """
     name = model_name(path)
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         check_labels(config, name, what=_WHAT)
         read_conventions(config, name)
         model, loading = _load_model(name, device)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(
             f"cannot load the boundary predictor {name!r}: {error}; it must be a transformers "
             "token classifier with safetensors weights (a local folder or a hub id)"
@@ -97,7 +102,11 @@ def _load_model(name: str, device: str | None) -> tuple[PreTrainedModel, dict[st
     place = pick_device(device)
     hide_loading_bar()
     model, loading = AutoModelForTokenClassification.from_pretrained(
-        name, dtype=working_dtype(place), use_safetensors=True, output_loading_info=True
+        name,
+        dtype=working_dtype(place),
+        use_safetensors=True,
+        output_loading_info=True,
+        trust_remote_code=False,
     )
     torch.nn.Module.to(model, place)
     torch.nn.Module.eval(model)

@@ -71,7 +71,7 @@ def conventions_of(spec: str) -> Conventions | None:
     from transformers import AutoConfig  # takes seconds to import
 
     try:
-        config = AutoConfig.from_pretrained(spec)
+        config = AutoConfig.from_pretrained(spec, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"cannot read the boundary predictor {spec!r}: {error}; name `lexicon`, "
