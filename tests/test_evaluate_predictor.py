@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
@@ -212,7 +213,7 @@ def test_bad_input_is_refused_before_any_work(predictors, options, said, tmp_pat
     directory = write(tmp_path / "a", rows)
     with pytest.raises(ConfigError, match=said):
         evaluate(directory, tmp_path / "out", *predictors, **options)
-    assert not (tmp_path / "out" / "evaluation.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_directory_without_annotations_is_refused(tmp_path):
@@ -227,5 +228,14 @@ def test_a_rule_that_fails_ends_it_with_its_name(folder, tmp_path):
 
 def test_a_file_in_the_way_is_said_before_anything_else(folder, tmp_path):
     (tmp_path / "out").write_text("x")
-    with pytest.raises(ConfigError, match="cannot be made a directory"):
-        evaluate(folder, tmp_path / "out", "lexicon")
+    for out in (tmp_path / "out", tmp_path / "out" / "below"):
+        with pytest.raises(ConfigError, match=r"out: .*/out is a file; name a directory"):
+            evaluate(folder, out, "lexicon")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_that_cannot_be_written_is_said_before_anything_else(folder, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    for out in (tmp_path / "out", tmp_path / "out" / "below"):
+        with pytest.raises(ConfigError, match=r"out: .*/out cannot be written"):
+            evaluate(folder, out, "lexicon")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
 from tessy.config_predictors import EvaluatePredictorConfig
 from tessy.durable import write_atomically
-from tessy.errors import ConfigError
+from tessy.errors import ConfigError, StorageError
 from tessy.records import Annotation
 
 SCHEMA = 1
@@ -289,12 +290,11 @@ def _check_installed(*, needs_torch: bool) -> None:
 
 
 def _check_out(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"out: {out} cannot be made a directory ({error.strerror}); choose another"
-        ) from error
+    home = next(place for place in (out, *out.parents) if os.path.exists(place))
+    if not home.is_dir():
+        raise ConfigError(f"out: {home} is a file; name a directory with --out")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise ConfigError(f"out: {home} cannot be written; mend its rights or choose another --out")
 
 
 def _frame(config: EvaluatePredictorConfig, split: Split, source: str | None) -> dict[str, Any]:
@@ -320,5 +320,9 @@ def _version(package: str) -> str | None:
 def _write(out: Path, report: dict[str, Any]) -> None:
     from tessy.boundary.evaluation.figure import draw  # needs matplotlib
 
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be made: {error}; choose another --out") from error
     write_atomically(out / "evaluation.json", jsonl.dumps(report, indent=2) + b"\n")
     write_atomically(out / "evaluation.svg", draw(report))

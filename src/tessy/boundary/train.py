@@ -106,8 +106,8 @@ def _make(options: TrainPredictorConfig, data: _Data, out: Path, *, first: bool)
     view = TrainingView(Console(), shown=first)
     for line in _opening(options, data, counts, examples):
         view.say(line)
-    model = load_weights(base, options)
     with _in_place_when_whole(out, first=first) as folder:
+        model = load_weights(base, options)
         done = fit(
             model,
             examples["train"],
