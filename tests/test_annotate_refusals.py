@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tessy.boundary.acceptance import wilson
 from tessy.errors import ConfigError, InputError
 from tessy.records import Span
 from tests.annotating import config, fill_responses, run, write_rules
@@ -93,19 +92,3 @@ def test_a_run_without_responses_is_refused(tmp_path, rule):
     refused(tmp_path, rule, "is no run")
     fill(tmp_path / "bad", failure())
     refused(tmp_path, rule, "has no finished response")
-
-
-# ---------------------------------------------------------------- figures
-
-
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"),
-    # By hand: 0 of n reaches up to z² / (n + z²), and 5 of 10 lies even around one half.
-    [(0, 10, 0.0, 0.27753), (5, 10, 0.23659, 0.76341), (10, 10, 0.72247, 1.0)],
-)
-def test_the_interval_of_a_share(hits, n, low, high):
-    assert wilson(hits, n) == pytest.approx((low, high), abs=1e-5)
-
-
-def test_a_share_of_nothing_has_no_interval():
-    assert wilson(0, 0) is None

@@ -99,3 +99,13 @@ def test_says_counts_shares_and_by_what_rule():
     assert "the student 10 of 20 capability words (50.0 %" in said
     assert BY_RULE in said
     assert "0 of 0 style words," in sentence(leak([]))
+
+
+def test_a_question_asked_again_is_the_same_question():
+    authors: tuple[Author, ...] = ("student", "student", "teacher", "teacher")
+    apart, again, same = (
+        leak([written((a, TEXT), name=n) for a, n in zip(authors, names, strict=True)])
+        for names in (("a", "b", "c", "d"), ("a", "b", "c", "a#2"), ("a", "b", "c", "a"))
+    )
+    assert again.style.share == apart.style.share == 0.5
+    assert again == same != apart

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,24 +9,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tessy.boundary.evaluation.statistics import Case, share
+from tessy.boundary.split import question_of
 from tessy.records import Annotation, FailedAnnotation
 from tessy.terminal import duration
-
-_Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
-
-
-def wilson(hits: int, n: int) -> tuple[float, float] | None:
-    """The 95 % Wilson score interval of a share of ``hits`` in ``n``; None without any.
-
-    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209–212.
-    """
-    if n == 0:
-        return None
-    share, square = hits / n, _Z95**2
-    middle = share + square / (2 * n)
-    reach = _Z95 * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    scale = 1 + square / n
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
 def summarise(
@@ -47,21 +32,26 @@ def summarise(
 
     Returns:
         JSON-ready counts; shares lie in [0, 1] and are None where nothing was counted.
-        ``style_chars`` is the share of characters marked style, as a mean over segments.
+        ``style_chars`` is the share of characters marked style, as a mean over segments. The
+        interval counts segments of one question as alike
+        (:mod:`tessy.boundary.evaluation.statistics`).
     """
+    cases: list[Case] = []
     accepted = retried = spans = 0
     shares = 0.0
     for row in annotations:
         accepted += 1
+        cases.append(Case(question_of(row.id), 1))
         retried += row.attempts > 1
         spans += len(row.style)
         shares += sum(span.end - span.start for span in row.style) / len(row.text)
     reasons: Counter[str] = Counter()
     for failure in failures:
         reasons[failure.reason] += 1
+        cases.append(Case(question_of(failure.id), 0))
         retried += failure.attempts > 1
     n = accepted + reasons.total()
-    interval = wilson(accepted, n)
+    rate = share(cases)
     return {
         "responses": dict(responses),
         "segments": {
@@ -69,8 +59,9 @@ def summarise(
             "accepted": accepted,
             "failed": reasons.total(),
             "retried": retried,
-            "acceptance_rate": round(accepted / n, 4) if n else None,
-            "acceptance_rate_95": [round(end, 4) for end in interval] if interval else None,
+            "acceptance_rate": rate and round(rate.value, 4),
+            "acceptance_rate_95": rate
+            and [round(end, 4) for end in (rate.low, rate.high) if end is not None],
         },
         "failures": dict(reasons.most_common()),
         "style_chars": round(shares / accepted, 4) if accepted else None,

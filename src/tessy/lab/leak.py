@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tessy.boundary.evaluation.statistics import Case, share
+from tessy.boundary.split import question_of
 from tessy.lab.marker import style_spans
 from tessy.records import Trajectory
 
@@ -76,7 +77,7 @@ def leak(rows: Iterable[Trajectory]) -> Leak:
 
     Words of one question hang together: see :mod:`tessy.boundary.evaluation.statistics`.
     """
-    counted = [(row.id, *count(row)) for row in rows]
+    counted = [(question_of(row.id), *count(row)) for row in rows]
     return Leak(
         len(counted),
         style=_pool([(question, style) for question, style, _ in counted]),
