@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,18 +28,31 @@ class _Begun:
         judging: Coroutine[Any, Any, Judgement] | None,
     ) -> None:
         self.early, self.stream = early, stream
-        self.first = asyncio.ensure_future(anext(stream))
-        self.judging = asyncio.ensure_future(judging) if judging is not None else None
+        self.sent = False
+        self.first = asyncio.create_task(self._read())
+        self.judging = asyncio.create_task(judging) if judging is not None else None
 
-    async def close(self, *, stream_too: bool) -> None:
+    async def _read(self) -> Chunk:
+        self.sent = True
+        return await anext(self.stream)
+
+    @property
+    def brought(self) -> int:
+        """Tokens that have arrived."""
+        first = self.first
+        if not first.done() or first.cancelled() or first.exception() is not None:
+            return 0
+        return len(first.result().ids)
+
+    async def close(self) -> None:
         """End what is still under way; whatever became of it, nobody needs it."""
-        tasks = [task for task in (self.judging, self.first if stream_too else None) if task]
+        tasks = [task for task in (self.first, self.judging) if task is not None]
         for task in tasks:
             task.cancel()
         try:
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            if stream_too:
+            if self.first.done():  # else it is being cancelled, and its stream closes with it
                 with suppress(TessyError):
                     await self.stream.aclose()
 
@@ -81,10 +94,9 @@ class Ahead:
         begun = self._begun
         if begun is not None and begun.early is not early:
             self._begun = None
-            read = begun.first
-            brought = read.done() and not read.cancelled() and read.exception() is None
-            self._unread(begun.early.ask, len(read.result().ids) if brought else 0)
-            await begun.close(stream_too=True)
+            if begun.sent:
+                self._unread(begun.early.ask, begun.brought)
+            await begun.close()
         if early is not None and self._begun is None:
             judging = None if early.peek is None else self._judge(early.peek)
             self._begun = _Begun(early, self._stream(early.ask), judging)
@@ -101,17 +113,14 @@ class Ahead:
         begun = self._begun
         if begun is None or begun.early.ask is not ask:
             await self.follow(None)
-            begun = None
+            async with aclosing(self._stream(ask)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
         self._begun = None
-        source = begun.stream if begun is not None else self._stream(ask)
         try:
-            if begun is not None:
-                with suppress(StopAsyncIteration):
-                    yield await begun.first
-            async for chunk in source:
+            yield await begun.first
+            async for chunk in begun.stream:
                 yield chunk
         finally:
-            if begun is not None:
-                await begun.close(stream_too=True)
-            else:
-                await source.aclose()
+            await begun.close()

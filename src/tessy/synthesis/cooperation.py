@@ -194,8 +194,8 @@ class Cooperation:
         """
         end = self._turn.likely_end
         if end is None:
-            self._early = None
-        elif self._early is None or self._early[0].end != end:
+            return None
+        if self._early is None or self._early[0].end != end:
             self._early = self._prepare(end)
         return self._early[0] if self._early else None
 
@@ -248,6 +248,7 @@ class Cooperation:
         elif turn.judged > len(self.thinking.text):
             end = turn.judged - len(self.thinking.text)
             turn.draft = keep_aligned(self.thinking, self.author, turn.draft, end)
+            self._early = None  # of a text that was not kept so far
             self._move_base()
 
     def _keep(self, end: int, piece: Piece | None = None) -> None:
