@@ -24,7 +24,7 @@ from typing import Any
 from aiohttp import web
 
 from benchmarks.floor import Floor, FloorOptions
-from benchmarks.latency import Totals
+from benchmarks.latency import OnToken, Totals
 from benchmarks.words import make_model_folder
 from tessy.records import Author
 from tessy.renderers import load_renderer
@@ -68,9 +68,8 @@ class SimulatedServer:
         body = json.loads(await request.read())
         key = request.headers.get("X-Session-ID", "")
         reply = _Reply(self._floor, request.path, body)
-        ended = asyncio.get_running_loop().create_future()
 
-        def begin(on_token: Callable[[int, str | None], None]) -> Callable[[], None]:
+        def begin(on_token: OnToken) -> Callable[[], None]:
             return self._floor.start(
                 self._author,
                 key,
@@ -81,23 +80,13 @@ class SimulatedServer:
             )
 
         if not body.get("stream"):
-            ids: list[int] = []
-
-            def collect(token: int, finish: str | None) -> None:
-                ids.append(token)
-                if finish is not None and not ended.done():
-                    ended.set_result(finish)
-
-            abort = begin(collect)
-            try:
-                return web.json_response(reply.event(ids, await ended))
-            finally:
-                abort()
+            return await _whole(reply, begin)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         response.enable_chunked_encoding()
         await response.prepare(request)
         await response.write(b": keep-alive\n\n")  # headers go out with the first write
         transport = request.transport
+        ended = asyncio.get_running_loop().create_future()
 
         def send(token: int, finish: str | None) -> None:
             # Past the response's own writer, which would need a task to wake up for each token.
@@ -154,6 +143,25 @@ class _Reply:
             "choices": [choice],
             "usage": {"completion_tokens": len(ids)},
         }
+
+
+async def _whole(
+    reply: _Reply, begin: Callable[[OnToken], Callable[[], None]]
+) -> web.StreamResponse:
+    """Answer a request that does not stream."""
+    ids: list[int] = []
+    ended = asyncio.get_running_loop().create_future()
+
+    def collect(token: int, finish: str | None) -> None:
+        ids.append(token)
+        if finish is not None and not ended.done():
+            ended.set_result(finish)
+
+    abort = begin(collect)
+    try:
+        return web.json_response(reply.event(ids, await ended))
+    finally:
+        abort()
 
 
 async def serve(floor: Floor) -> None:
