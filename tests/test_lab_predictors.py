@@ -24,7 +24,7 @@ from tessy.summary import AUTHORS
 
 STYLES = {"student": STUDENT, "teacher": TEACHER}
 MOST_BYTES = 2_500_000
-QUESTIONS = 60
+QUESTIONS = 24
 authors = pytest.mark.parametrize("author", AUTHORS)
 
 

@@ -152,6 +152,11 @@ def test_a_tokenizer_that_appends_a_token_is_refused(options):
         TokenClassifierPredictor.load(trained, device="cpu")
 
 
+def test_a_training_that_loses_its_way_leaves_nothing(options):
+    refused(changed(options, style_weight=1e39), "smaller --learning-rate", ConfigError)
+    assert not options.out.exists()
+
+
 def test_processes_share_a_batch_evenly(options, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     refused(options, "cannot be shared evenly by 3 processes", ConfigError)

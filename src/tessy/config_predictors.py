@@ -102,7 +102,7 @@ class TrainPredictorConfig(Config):
     """Passes over the segments; the best one by validation accuracy is kept."""
     batch: int = Field(default=32, ge=1)
     """Segments per optimizer step, over all devices."""
-    learning_rate: float = Field(default=1e-5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0, le=1)
     """Peak learning rate of AdamW (no unit)."""
     max_tokens: int = Field(default=512, ge=8)
     """Longest input in tokens; what a segment has beyond is cut off."""

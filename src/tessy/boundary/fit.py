@@ -6,6 +6,7 @@ Shapes: B segments, T tokens of the longest of them, C = 2 classes.
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def fit(
         view: Shows progress; silent in all processes but the first.
 
     Raises:
-        ConfigError: A batch does not fit the GPU's memory.
+        ConfigError: A batch does not fit the GPU's memory, or the loss is no number any more.
         StorageError: The weights cannot be written.
     """
     arguments = _arguments(options, folder, processes)
@@ -177,6 +178,7 @@ def _arguments(options: TrainPredictorConfig, folder: Path, processes: int) -> T
         dataloader_pin_memory=gpu,
         train_sampling_strategy="group_by_length",
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # it would hide that training has failed
         eval_strategy="epoch",
         save_strategy="no",
         report_to="none",
@@ -283,6 +285,12 @@ class _Keeper(TrainerCallback):
         control: TrainerControl,
         **said: object,
     ) -> None:
+        if not math.isfinite(self._loss):
+            raise ConfigError(
+                f"the loss is {self._loss} in epoch {len(self.epochs) + 1}: training has lost its "
+                f"way; give a smaller --learning-rate than {args.learning_rate:g}, or a "
+                "--style-weight nearer to 1"
+            )
         metrics = cast("Mapping[str, float]", said["metrics"])
         scores = EpochScores(
             epoch=len(self.epochs) + 1,
