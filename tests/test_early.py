@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ from tessy.engines.scripted import END_THINKING
 from tessy.errors import EngineUnavailable, SampleFailed
 from tessy.seeds import derive_seed
 from tessy.synthesis.desk import Meter
-from tessy.synthesis.moves import Done, Peek
+from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.strategies import tessy
 from tests.cooperating import (
     CODECS,
@@ -60,7 +60,8 @@ def written(machine):
 
 async def follow(machine, engines, predictors, *, look, limit=2000):
     """Drive ``machine`` and note every move; with ``look``, ask for what is prepared as well."""
-    moves, prepared = [], 0
+    moves: list[Any] = []
+    prepared = 0
     for _ in range(limit):
         move = machine.next()
         if isinstance(move, Done):
@@ -110,18 +111,19 @@ def test_what_was_prepared_is_what_would_have_been_asked(seed, cut, request_toke
 
 def test_a_hand_over_is_prepared_before_it_is_settled():
     text = "Okay, let us see x=1 y=2 now."
-    known = both(ReferenceClasses(text, lambda u: "=" not in u, sees_next=True))
+    known = ReferenceClasses(text, lambda u: "=" not in u, sees_next=True)
     engines = two("Okay, let us see x", (" x=1 y=2 now.", END_THINKING))
-    machine = make(CODECS, known)
+    machine = make(CODECS, both(known))
 
     async def go():
         ask = machine.next()
+        assert isinstance(ask, Ask)
         request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
         early = []
         async for chunk in engines["student"].stream(request):
             machine.receive(chunk)
             while (view := machine.unjudged()) is not None:
-                machine.judged(view, await known["student"].judge(view))
+                machine.judged(view, await known.judge(view))
             early.append(machine.early)
             if machine.over:
                 return early
@@ -133,8 +135,9 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
     assert expected.end == len("Okay, let us see")
     assert expected.peek.view.text == "Okay, let us see"
     machine.closed()
+    judgement = asyncio.run(known.judge(expected.peek.view))
     assert machine.next() is expected.peek
-    machine.peeked(asyncio.run(known["teacher"].judge(expected.peek.view)))
+    machine.peeked(judgement)
     assert machine.next() is expected.ask
 
 
@@ -175,7 +178,7 @@ class Slow:
         self.failing = 0  # the request with this number breaks
         self.release, self.aclose = inner.release, inner.aclose
 
-    async def stream(self, request) -> AsyncGenerator:
+    async def stream(self, request):
         self.open += 1
         self.opened += 1
         number = self.opened
@@ -230,7 +233,7 @@ class Wavering(ReferenceClasses):
         half = end < len(THINKING) and not THINKING[end].isspace()
         if len(view.edges) == 1 or not half or view.text[-1] not in "aeot":
             return judgement
-        return replace(judgement, next_style=1.0 - judgement.next_style)
+        return replace(judgement, next_style=1.0 - (judgement.next_style or 0.0))
 
 
 @pytest.mark.parametrize("seed", range(5))
