@@ -22,6 +22,7 @@ import regex
 LONG_STRETCH_CHARS = 40
 
 HARD_EDGE = regex.compile(r"(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
+_FROM_THE_END = regex.compile(f"(?r){HARD_EDGE.pattern}")
 _WORD = regex.compile(r"(?w)\b(?=\S)(?<=\S)")
 
 
@@ -108,9 +109,11 @@ def base_before(text: str, base: Base, end: int) -> Base:
     """
     local = text[base.offset : end]
     best = base
-    for match in HARD_EDGE.finditer(local):
-        if 0 < match.start() <= len(local) - 2:
-            best = Base(base.offset + match.start())
+    for match in _FROM_THE_END.finditer(local):
+        if match.start() <= len(local) - 2:
+            if match.start() > 0:
+                best = Base(base.offset + match.start())
+            break
     stretch = text[best.offset : end]
     # One more than needed: an edge one character before `end` may not be visible yet.
     if len(stretch) > LONG_STRETCH_CHARS + 1 or best.long:

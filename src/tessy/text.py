@@ -21,25 +21,14 @@ def find_loop(text: str) -> str | None:
         said = words[-size * _REPEATS :]
         if len(said) < size * _REPEATS:
             break
+        if said[-1] != said[-1 - size]:
+            continue  # nearly always: the rest is too slow to be done for every size
         # Also true where the text stops in the middle of the phrase.
         if all(a == b for a, b in zip(said, said[size:], strict=False)):
             return " ".join(words[-size:])
     letters = tail[-_PERIODIC_CHARS:]
     if len(letters) == _PERIODIC_CHARS:
-        size = _smallest_period(letters)
-        if size * _REPEATS <= _PERIODIC_CHARS:
-            return letters[-size:]
+        for size in range(1, _PERIODIC_CHARS // _REPEATS + 1):
+            if letters.startswith(letters[size:]):
+                return letters[-size:]
     return None
-
-
-def _smallest_period(text: str) -> int:
-    """Smallest p with ``text[i] == text[i + p]`` for all i (Knuth, Morris and Pratt)."""
-    border = [0] * len(text)
-    k = 0
-    for i in range(1, len(text)):
-        while k and text[i] != text[k]:
-            k = border[k - 1]
-        if text[i] == text[k]:
-            k += 1
-        border[i] = k
-    return len(text) - border[-1]
