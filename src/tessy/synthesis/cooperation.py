@@ -25,14 +25,12 @@ from tessy.edges import Base, base_before
 from tessy.engines.base import Chunk
 from tessy.errors import SampleFailed
 from tessy.records import Author, other
+from tessy.synthesis.loops import LoopWatch
 from tessy.synthesis.moves import Ask, Done, Early, Peek, Rejection
 from tessy.synthesis.thinking import Party, Piece, Thinking, keep_aligned
 from tessy.synthesis.turn import Tally, Turn
-from tessy.text import find_loop
 
 MAX_REDRAWS = 2
-MAX_BLANK_CHARS = 400  # a draft of nothing but white space longer than this is a loop
-_LOOP_CHECK_CHARS = 100
 DrawSeed = Callable[[Author, int, int, int], int]  # author, chars, drafted ids, redraw -> seed
 
 
@@ -77,7 +75,7 @@ class Cooperation:
         self._redraws = 0
         self._empties: dict[Author, Rejection] = {}
         self._base = Base(0)
-        self._checked = 0
+        self._loops = LoopWatch()
         self._early: tuple[Early, Piece] | None = None
         self._ready: Early | None = None  # the hand-over came where it was expected
         # The request brought an id; it brought none for lack of room.
@@ -117,7 +115,7 @@ class Cooperation:
             if not self.thinking.text:
                 raise SampleFailed("empty_thinking", f"the {self._ended_by} ended it at once")
             return Done(self._ended_by)
-        self._check_loop()
+        self._loops.look(self.thinking.text, self._turn.draft.text)
         ready = self._ready
         if self._peek_due:
             if ready is not None and ready.peek is not None:
@@ -344,18 +342,6 @@ class Cooperation:
         room = party.room_tokens - self.thinking.length(author) - own_more
         return party.request_tokens, budget, room
 
-    def _check_loop(self) -> None:
-        drafted = self._turn.draft.text
-        if len(drafted) > MAX_BLANK_CHARS and drafted.isspace():
-            raise SampleFailed("repetition", f"{len(drafted)} characters of white space")
-        length = len(self.thinking.text) + len(drafted)
-        if length - self._checked < _LOOP_CHECK_CHARS:
-            return
-        self._checked = length
-        loop = find_loop(self.thinking.text[-1000:] + drafted)
-        if loop is not None:
-            raise SampleFailed("repetition", f"the thinking repeats {loop[:100]!r}")
-
     # ------------------------------------------------------------------ the journal
 
     def state(self) -> dict[str, Any]:
@@ -377,7 +363,7 @@ class Cooperation:
             "drafted": self.drafted,
             "glued": self.glued,
             "base": list(self._base),
-            "checked": self._checked,
+            "checked": self._loops.checked,
             "ended_by": self._ended_by,
         }
 
@@ -388,7 +374,7 @@ class Cooperation:
         self._empties = {a: Rejection(*r) for a, r in state["empties"].items()}
         self._redraws, self._controls = state["redraws"], state["controls"]
         self.tally = Tally(dict(state["forced"]), dict(state["drafted"]), state["glued"])
-        self._checked = state["checked"]
+        self._loops = LoopWatch(state["checked"])
         self._base = Base(*state["base"])
         self._ended_by = state["ended_by"]
         self._turn = self._new_turn(state["author"], exempt=state["exempt"])
