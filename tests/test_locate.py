@@ -92,6 +92,16 @@ def test_small_changes_do_not_matter(text, listed, original):
         ("e\u0301", "e"),
         ("so", "so so"),
         ("well, so", "well; so"),
+        ("the so-called rule", "so"),
+        ("the so‐called rule", "called"),
+        ("a non‑breaking one", "breaking"),
+        ("a-b", "a"),
+        ("3.5", "3"),
+        ("3.5", "5"),
+        ("1,000", "1"),
+        ("1,000", "1,"),
+        ("l’été", "été"),
+        ("don＇t", "t"),
     ],
 )
 def test_a_string_is_found_as_whole_words_only(text, listed):
@@ -115,6 +125,45 @@ def test_the_same_case_goes_first_where_the_rest_still_fits():
     assert places("Wait, and wait", "wait") == [(10, 14)]
     assert places("Wait, and wait", "wait", "wait") == [(0, 4), (10, 14)]
     assert places("Wait, and wait", "wait", "and") == [(0, 4), (6, 9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "listed", "expected"),
+    [
+        ("5 - 3 — so", ["—"], [(6, 7)]),
+        ("5 — 3 - so", ["-"], [(6, 7)]),
+        ("5 - 3 — so", ["—", "so"], [(6, 7), (8, 10)]),
+        ("5 - 3 — so", ["—", "3"], [(2, 3), (4, 5)]),  # no other place in order
+        ("5 - 3 — so", ["—", "—"], [(2, 3), (6, 7)]),
+        ("So, yes. so", ["so"], [(9, 11)]),
+        ("it's, it’s", ["it’s"], [(6, 10)]),
+        # The first is levelled, so that the two after it need not be.
+        ("— a so - So -", ["—", "So", "-"], [(0, 1), (9, 11), (12, 13)]),
+        ("Wait so wait - —", ["wait", "—"], [(8, 12), (15, 16)]),
+    ],
+)
+def test_what_is_there_as_listed_goes_first(text, listed, expected):
+    assert places(text, *listed) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "listed", "start"),
+    [
+        ("a-b, then a", "a", 10),
+        ("so-called, so", "so", 11),
+        ("3.5 and 3.", "3", 8),
+        ("so-called", "so-called", 0),
+        ("so — well", "so", 0),
+        ("so—well", "so", 0),  # a dash parts words
+        ("so - well", "well", 5),
+        ("5-3", "3", 2),
+        ("3, 4", "3", 0),
+        ("so,wait", "wait", 3),
+        ("Hmm- so", "Hmm", 0),
+    ],
+)
+def test_words_end_where_a_reader_sees_them_end(text, listed, start):
+    assert places(text, listed) == [(start, start + len(listed))]
 
 
 def test_quotes_that_are_there_are_kept_before_others_are_dropped():
@@ -220,6 +269,34 @@ def test_a_placement_is_found_exactly_if_there_is_one(words, listed):
             assert span.start >= position
             assert fits(span.start, span.end, string)
             position = span.end
+
+
+@given(
+    st.lists(st.sampled_from(["a", "A", "-", "—", "a-b", "3.5", "3"]), max_size=8),
+    st.lists(st.sampled_from(["a", "A", "-", "—", "a—b", "b", "3"]), max_size=4),
+)
+def test_the_placement_has_the_fewest_changes_and_is_the_earliest_of_these(words, listed):
+    text = " ".join(words)
+    starts = [sum(len(word) + 1 for word in words[:n]) for n in range(len(words))]
+
+    def changes(word: str, string: str) -> int | None:
+        if word == string:
+            return 0
+        if plain(word) == plain(string):
+            return 1
+        return 2 if plain(word).casefold() == plain(string).casefold() else None
+
+    possible = []
+    for chosen in combinations(range(len(words)), len(listed)):
+        costs = [changes(words[n], string) for n, string in zip(chosen, listed, strict=True)]
+        if None not in costs:
+            possible.append((sum(filter(None, costs)), chosen))
+    spans = locate(text, listed)
+    if isinstance(spans, Unplaced):
+        assert not possible
+    else:
+        _, best = min(possible)
+        assert [span.start for span in spans] == [starts[n] for n in best]
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=8), max_size=4))

@@ -3,6 +3,7 @@
 Models copy text with small changes: straight quotes for curly ones, one space for a line break,
 three dots for an ellipsis, another Unicode form, another case. Both sides are therefore compared
 in a plain view of them, cluster by cluster, and what is found is given in the original's offsets.
+What is there as it was listed goes before what is there with such changes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ _PLAIN = str.maketrans(dict.fromkeys(_QUOTES, "'") | dict.fromkeys(_DASHES, "-")
 
 _CLUSTER = regex.compile(r"\s+|\X")
 _WORD_CHAR = regex.compile(r"[\w\p{M}]")
+# What stands between two of the second kind stands inside a word: don't, l’été, so-called, 3.5.
+_JOINS = (
+    (regex.compile(f"[{_QUOTES}＇]"), _WORD_CHAR),
+    (regex.compile("[-‐‑]"), regex.compile(r"\p{L}")),
+    (regex.compile("[.,]"), regex.compile(r"\p{Nd}")),
+)
 # Scripts that write no space between words: there every character may begin or end a span.
 _NO_SPACES = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
@@ -47,6 +54,7 @@ class _View:
     """Text in plain form.
 
     Attributes:
+        clusters: The text, cluster by cluster.
         starts: Where each cluster begins in the original, and where the last one ends, in chars.
         exact: Each cluster in plain form.
         folded: The same without case.
@@ -54,6 +62,7 @@ class _View:
         offsets: Where each of ``folded`` begins in ``joined``, and where the last one ends.
     """
 
+    clusters: list[str]
     starts: list[int]
     exact: list[str]
     folded: list[str]
@@ -61,20 +70,30 @@ class _View:
     offsets: list[int]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
-    """A place a string fits, in clusters; the least one is the best of several."""
+    """A place a string fits, in clusters."""
 
-    changes: int  # 0: the same but for quotes, dashes, spaces; 1: another case; 2, 3: unquoted
+    changes: int  # 0: as it was listed; 1: in plain form; 2: in another case; 3 to 5: unquoted
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Places of a string and of all those after it, in order."""
+
+    changes: int  # of all of them
+    place: _Place
+    rest: _Chain | None
 
 
 def locate(text: str, strings: Sequence[str]) -> tuple[StyleSpan, ...] | Unplaced:
     """Place ``strings`` in ``text``: in order, apart, each at word boundaries.
 
-    An order-keeping placement is found if there is one. Of several, each string from the first on
-    takes its earliest place with the fewest changes that leaves the others a place.
+    An order-keeping placement is found if there is one: of several that with the fewest changes,
+    and of these the earliest. A hyphen between letters and a point or comma between digits are
+    inside a word: ``so`` has no place in ``so-called``, nor ``3`` in ``3.5``.
 
     Args:
         text: The segment.
@@ -87,14 +106,14 @@ def locate(text: str, strings: Sequence[str]) -> tuple[StyleSpan, ...] | Unplace
     view = _view(text)
     wanted = [string for string in strings if plain(string).strip(" '")]
     choices = [_places(view, string) for string in wanted]
-    latest = _latest_ends(choices, len(view.exact))
-    if latest is None:
+    chain = _best_chain(choices, len(view.exact))
+    if wanted and chain is None:
         return _first_unplaced(wanted, choices)
-    spans, position = [], 0
-    for places, bound in zip(choices, latest, strict=True):
-        best = min(p for p in places if position <= p.start and p.end <= bound)
-        spans.append(StyleSpan(start=view.starts[best.start], end=view.starts[best.end]))
-        position = best.end
+    spans = []
+    while chain is not None:
+        start, end = view.starts[chain.place.start], view.starts[chain.place.end]
+        spans.append(StyleSpan(start=start, end=end))
+        chain = chain.rest
     return tuple(spans)
 
 
@@ -108,6 +127,7 @@ def _view(text: str) -> _View:
     exact = [_exact(cluster) for cluster in clusters]
     folded = [unicodedata.normalize("NFKD", piece.casefold()) for piece in exact]
     return _View(
+        clusters=clusters,
         starts=list(accumulate(map(len, clusters), initial=0)),
         exact=exact,
         folded=folded,
@@ -129,7 +149,7 @@ def _places(view: _View, string: str) -> list[_Place]:
     found = _matches(view, string, changes=0)
     levelled = plain(string)
     if not found and len(levelled) > 2 and levelled[0] == levelled[-1] == "'":
-        found = _matches(view, string[1:-1].strip(), changes=2)
+        found = _matches(view, string[1:-1].strip(), changes=3)
     return found
 
 
@@ -140,10 +160,15 @@ def _matches(view: _View, string: str, *, changes: int) -> list[_Place]:
     while wanted.joined and at >= 0:
         start, end = _index(view, at), _index(view, at + len(wanted.joined))
         if start is not None and end is not None and _whole_words(view, start, end):
-            same = "".join(view.exact[start:end]) == "".join(wanted.exact)
-            found.append(_Place(changes + (not same), start, end))
+            found.append(_Place(changes + _changes(view, start, end, wanted), start, end))
         at = view.joined.find(wanted.joined, at + 1)
     return found
+
+
+def _changes(view: _View, start: int, end: int, wanted: _View) -> int:
+    if view.clusters[start:end] == wanted.clusters:
+        return 0
+    return 1 if "".join(view.exact[start:end]) == "".join(wanted.exact) else 2
 
 
 def _index(view: _View, offset: int) -> int | None:
@@ -158,13 +183,22 @@ def _whole_words(view: _View, start: int, end: int) -> bool:
 
 def _inside_word(view: _View, index: int) -> bool:
     """Whether a word goes on over the beginning of cluster ``index``."""
-    around = ["", "", *view.exact, "", ""]
+    around = ["", "", *view.clusters, "", ""]
     second_before, before, after, second_after = around[index : index + 4]
-    if before == "'":  # don't, l’été
-        return _is_word(second_before) and _is_word(after)
-    if after == "'":
-        return _is_word(before) and _is_word(second_after)
-    return _is_word(before) and _is_word(after)
+    return (
+        (_is_word(before) and _is_word(after))
+        or _joined(second_before, before, after)
+        or _joined(before, after, second_after)
+    )
+
+
+def _joined(before: str, between: str, after: str) -> bool:
+    if not (_is_word(before) and _is_word(after)):
+        return False
+    return any(
+        joint.fullmatch(between) and side.match(before) and side.match(after)
+        for joint, side in _JOINS
+    )
 
 
 def _is_word(cluster: str) -> bool:
@@ -172,17 +206,28 @@ def _is_word(cluster: str) -> bool:
     return bool(_WORD_CHAR.match(cluster)) and not _NO_SPACES.fullmatch(cluster)
 
 
-def _latest_ends(choices: Sequence[Sequence[_Place]], length: int) -> list[int] | None:
-    """Up to where each string may reach so that those after it still have a place, if all have."""
-    bounds: list[int] = []
-    bound = length
+def _best_chain(choices: Sequence[Sequence[_Place]], length: int) -> _Chain | None:
+    """A place of each string; None if there are no such places, or no strings.
+
+    From the last string to the first, ``chains`` holds for each place of a string, ascending, the
+    best chain that begins there or later, and ``starts`` where these places are.
+    """
+    starts, chains = [length], list[_Chain | None]([None])
     for places in reversed(choices):
-        bounds.append(bound)
-        starts = [place.start for place in places if place.end <= bound]
-        if not starts:
-            return None
-        bound = max(starts)
-    return bounds[::-1]
+        best: _Chain | None = None
+        found: list[tuple[int, _Chain]] = []
+        for place in reversed(places):
+            at = bisect_left(starts, place.end)
+            if at == len(starts):
+                continue
+            rest = chains[at]
+            changes = place.changes + (rest.changes if rest else 0)
+            if best is None or changes <= best.changes:
+                best = _Chain(changes, place, rest)
+            found.append((place.start, best))
+        starts = [start for start, _ in reversed(found)]
+        chains = [chain for _, chain in reversed(found)]
+    return chains[0] if chains else None
 
 
 def _first_unplaced(wanted: Sequence[str], choices: Sequence[Sequence[_Place]]) -> Unplaced:
