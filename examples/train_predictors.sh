@@ -33,9 +33,12 @@ fi
 read -ra questions <<<"--problems $PROBLEMS ${FIELDS:+--fields $FIELDS} ${LIMIT:+--limit $LIMIT}"
 read -ra lengths <<<"${LENGTHS:-}"   # as options, e.g. --thinking-tokens 8000 --answer-tokens 2000
 read -ra training <<<"${TRAINING:-}" # options of train-predictor, e.g. --epochs 2
-# Without an annotator: a rule that knows the phrases of the bundled models, and of no others.
-annotator=(--rule tessy.lab.marker:mark)
-[[ -z ${ANNOTATOR:-} ]] || annotator=(--model "$ANNOTATOR" --url "${ANNOTATOR_URL:?}")
+if [[ -n ${ANNOTATOR:-} ]]; then
+    annotator=(--model "$ANNOTATOR" --url "${ANNOTATOR_URL:?give the URL of its server}")
+else
+    annotator=(--rule tessy.lab.marker:mark)
+    echo "no ANNOTATOR: a rule marks the style; it knows the phrases of the bundled models and no others" >&2
+fi
 
 # 1 to 3, for each of the two: its own responses, the style in them, a predictor that knows it.
 make_predictor() { # author, model, its tokenizer, its URLs (none: it runs in this process)
