@@ -83,7 +83,8 @@ async def test_broken_whole_replies_are_worth_another_try(connect, kind):
 
 @STREAMING_AND_NOT
 async def test_a_hanging_server_is_given_up(connect, streaming):
-    async with FakeServer(writes("abcdef")) as server:
+    # With time between its tokens, the silence begins long after the head of the reply.
+    async with FakeServer(writes("abcdef"), token_seconds=0.02) as server:
         engine = connect(server.url, stall_seconds=0.2, streaming=streaming)
         await engine.probe()
         server.faults = [Fault("hang", after=2)]

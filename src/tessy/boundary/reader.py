@@ -212,7 +212,7 @@ class Reader:
         """The judgement if nothing is left to read; None once the task waits for the model."""
         while task.windows:
             window = task.windows[0]
-            wanted = task.sample.reading.ids[window.start : window.end]
+            wanted = task.sample.reading.ids_in(window)
             track = self._track(task.sample, window.start)
             if track.ids[: len(wanted)] != wanted:
                 if not self._prepare(track, wanted):
@@ -324,7 +324,7 @@ class Reader:
 def _windows(reading: Reading, view: View) -> list[Window]:
     """Windows that say what ``view`` asks for, once ``reading`` is of its text."""
     reading.read(view.text)
-    if not reading.ids:
+    if not reading:
         return []
     start = view.edges[0] if len(view.edges) > 1 else len(view.text)
     return reading.windows(reading.tokens_of(start, len(view.text))[0])

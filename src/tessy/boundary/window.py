@@ -12,6 +12,7 @@ windows. What they say of a token depends on how much was written when it was ju
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -67,19 +68,19 @@ class Reading:
 
     Attributes:
         text: What was read last.
-        ids: Its tokens.
     """
 
     def __init__(self, codec: Codec, rule: WindowRule) -> None:
         """An empty text."""
         self._codec = codec
         self._rule = rule
-        self._ends: list[int] = []  # chars, of each piece
-        self._bounds = [0]  # the first token of each piece, and the end
-        self._anchors: list[int] = []  # for each piece, the piece its window starts at
+        # Arrays: lists of numbers take nine times as much, and a thousand texts may be in flight.
+        self._ends = array("i")  # chars, of each piece
+        self._bounds = array("i", [0])  # the first token of each piece, and the end
+        self._anchors = array("i")  # for each piece, the piece its window starts at
         self._marks = [_Mark(0, Base(0), 0)]
         self.text = ""
-        self.ids: list[int] = []
+        self._ids = array("i")
 
     def read(self, text: str) -> None:
         """Make this the reading of ``text``."""
@@ -96,6 +97,19 @@ class Reading:
             self._marks.append(_Mark(len(text), base, bisect_right(self._ends, base.offset)))
         self.text = text
 
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self._ids)
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the text."""
+        return self._ids.tolist()
+
+    def ids_in(self, window: Window) -> list[int]:
+        """The tokens of the text that ``window`` holds."""
+        return self._ids[window.start : window.end].tolist()
+
     def tokens_of(self, start: int, end: int) -> tuple[int, int]:
         """The range of tokens that begin in ``text[start:end]``; the one around it if none do."""
         first, last = self._token_at(start), self._token_at(end)
@@ -103,7 +117,7 @@ class Reading:
 
     def is_blank(self, token: int) -> bool:
         """Whether a token is nothing but white space."""
-        return self._codec.token_bytes(self.ids[token]).isspace()
+        return self._codec.token_bytes(self._ids[token]).isspace()
 
     def windows(self, first: int) -> list[Window]:
         """Windows that say something about the tokens from ``first`` on and about what follows.
@@ -126,7 +140,7 @@ class Reading:
         """The last tokens; where that leaves some from ``first`` on out, earlier ones before."""
         keep = self._rule.keep
         found: list[Window] = []
-        end = len(self.ids)
+        end = len(self._ids)
         while end and not (found and found[0].start < first):
             found.insert(0, Window(max(0, end - keep), end))
             # Half of a window is read again, so that no token is judged by what is just before it.
@@ -135,7 +149,7 @@ class Reading:
 
     def _truncate(self, pieces: int) -> None:
         del self._ends[pieces:], self._anchors[pieces:], self._bounds[pieces + 1 :]
-        del self.ids[self._bounds[-1] :]
+        del self._ids[self._bounds[-1] :]
 
     def _append(self, piece: str, end: int) -> None:
         ids = self._codec.encode(piece)[: self._rule.piece_tokens]
@@ -147,21 +161,21 @@ class Reading:
             anchor = min(anchor, len(self._anchors) - 1)
         self._anchors.append(anchor)
         self._ends.append(end)
-        self.ids += ids
-        self._bounds.append(len(self.ids))
+        self._ids.extend(ids)
+        self._bounds.append(len(self._ids))
 
     def _token_at(self, offset: int) -> int:
         """The first token that begins at ``offset`` (chars) or after it."""
         piece = bisect_left(self._ends, offset)
         if piece == len(self._ends):
-            return len(self.ids)
+            return len(self._ids)
         if self._ends[piece] == offset:
             return self._bounds[piece + 1]
         begin = self._ends[piece - 1] if piece else 0
         target = len(self.text[begin:offset].encode("utf-8", "surrogatepass"))
         token, position = self._bounds[piece], 0
         while position < target and token < self._bounds[piece + 1]:
-            position += len(self._codec.token_bytes(self.ids[token]))
+            position += len(self._codec.token_bytes(self._ids[token]))
             token += 1
         return token
 
