@@ -93,7 +93,7 @@ def noted(move):
     return move.author, tuple(move.prompt.ids), move.prompt.json, move.max_tokens, move.seed
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["discard", "extend"]), st.sampled_from([3, 20, 64]))
 def test_what_was_prepared_is_what_would_have_been_asked(seed, cut, request_tokens):
     async def go(look):
@@ -141,7 +141,7 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
     assert machine.next() is expected.ask
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.integers(2, 200),

@@ -7,7 +7,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.edges import HARD_EDGE, Base, base_before, edges, units
+from tessy.edges import HARD_EDGE, Base, base_before, edges, settled_edges, units
 from tests.families.patterns import PRE_TOKENIZERS
 
 PIECES = st.sampled_from(
@@ -49,6 +49,19 @@ def test_settled_edges_stay_whatever_is_written_next(prefix, more):
     settled = edges(prefix, final=False)
     whole = edges(prefix + more)
     assert [edge for edge in whole if edge <= max(settled, default=0)] == settled
+
+
+@given(st.lists(PIECES | st.text(max_size=8), max_size=30))
+def test_a_growing_text_shows_each_edge_once(parts):
+    text, base = "", Base(0)
+    found: list[int] = []
+    for part in parts:
+        text += part
+        new, base = settled_edges(text[base.offset :], base)
+        found += new
+        assert found == edges(text, final=False)
+    new, _ = settled_edges(text[base.offset :], base, final=True)
+    assert found + new == edges(text)
 
 
 @given(TEXTS)

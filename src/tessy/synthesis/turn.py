@@ -106,11 +106,11 @@ class Turn:
             return  # generated before the close arrived: never looked at
         ids: tuple[int, ...] = chunk.ids
         self._tally.drafted[self.author] += len(ids)
-        marks = self._party.codec.control_ids | self._party.stop_ids
+        control_ids, stop_ids = self._party.codec.control_ids, self._party.stop_ids
         stop_id = chunk.stop_id
         ended = chunk.finish == "stop"
         for index, token_id in enumerate(ids):
-            if token_id in marks:
+            if token_id in control_ids or token_id in stop_ids:
                 ids, stop_id, ended = ids[:index], token_id, True
                 break
         self._pausing = chunk.finish is not None
@@ -119,7 +119,7 @@ class Turn:
             self.draft = self.draft.stripped()
         if ended:
             self.draft.flush()
-            self.final = "end" if stop_id in self._party.stop_ids else "control"
+            self.final = "end" if stop_id in stop_ids else "control"
             self.visible = visible_chars(self.draft.text, keep_break=self.final == "control")
         self._look()
         self._settle_tip()
