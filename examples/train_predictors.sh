@@ -19,7 +19,7 @@
 set -euo pipefail
 
 OUT=${OUT:-runs/predictors} # everything is written below this folder
-if [[ -z ${STUDENT:-} ]]; then # no models named: the bundled ones think briefly and learn fast
+if [[ -z ${STUDENT:-}${TEACHER:-} ]]; then # no models named: the bundled ones think briefly and learn fast
     bundled() { python -c "from tessy.lab import bundled; print(bundled.$1_path())"; }
     STUDENT=$(bundled student) TEACHER=$(bundled teacher)
     BASE=${BASE:-$STUDENT}
@@ -30,6 +30,7 @@ if [[ -z ${PROBLEMS:-} ]]; then
     mkdir -p "$OUT" && PROBLEMS=$OUT/questions.jsonl
     python -m tessy.lab.questions "$PROBLEMS" --count 3000 # what the bundled models know
 fi
+: "${STUDENT:?name both models}" "${TEACHER:?name both models}"
 read -ra questions <<<"--problems $PROBLEMS ${FIELDS:+--fields $FIELDS} ${LIMIT:+--limit $LIMIT}"
 read -ra lengths <<<"${LENGTHS:-}"   # as options, e.g. --thinking-tokens 8000 --answer-tokens 2000
 read -ra training <<<"${TRAINING:-}" # options of train-predictor, e.g. --epochs 2
