@@ -7,7 +7,7 @@ from pathlib import Path
 from tessy.boundary.annotations import AnnotationDirectory
 from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.edges import units
-from tessy.records import Annotation, Author, StyleSpan
+from tessy.records import Annotation, Author, Message, StyleSpan, question_digest
 
 STYLE_WORDS = {"Okay,", "so", "let's", "see.", "wait,", "But", "hmm.", "Alternatively,"}
 TEXTS = (
@@ -42,6 +42,7 @@ def annotation(
         id=name,
         sample=sample,
         segment=segment,
+        question=question_digest([Message(role="user", content=name)]),
         author=author,
         start=1000 * segment,
         text=text,

@@ -15,7 +15,7 @@ from tessy.config_predictors import TrainPredictorConfig
 from tessy.lab.marker import style_spans
 from tessy.lab.styles import STUDENT
 from tessy.lab.tasks import make_question, write_trace
-from tessy.records import Annotation, StyleSpan
+from tessy.records import Annotation, Message, StyleSpan, question_digest
 from tests.tiny_bpe import tokenizer
 
 SIZES: dict[str, Any] = {
@@ -41,6 +41,7 @@ def annotation(number: int, **more: Any) -> Annotation:
         "id": f"q-{number}",
         "sample": 0,
         "segment": 0,
+        "question": question_digest([Message(role="user", content=f"question {number}")]),
         "author": "student",
         "start": 0,
         "text": text,

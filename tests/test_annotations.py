@@ -11,6 +11,7 @@ import pytest
 
 from tessy.boundary.annotations import (
     AnnotationDirectory,
+    iter_annotations,
     iter_failed_annotations,
     read_annotations,
 )
@@ -21,7 +22,13 @@ from tests.rows import fill, row
 
 
 def annotation(name: str = "q", sample: int = 0, segment: int = 0, **more: Any) -> Annotation:
-    columns = {"author": "student", "start": 7, "text": "Okay, so 7", "attempts": 1}
+    columns = {
+        "question": "0123456789abcdef",
+        "author": "student",
+        "start": 7,
+        "text": "Okay, so 7",
+        "attempts": 1,
+    }
     columns |= {"style": (StyleSpan(start=0, end=8),), **more}
     return Annotation.model_validate({"id": name, "sample": sample, "segment": segment, **columns})
 
@@ -131,6 +138,7 @@ def test_nothing_accepted_is_said(directory):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"question": "How?"}, r"jsonl:2: question: String should match pattern"),
         ({"author": "me"}, r"annotations\.jsonl:2: author: Input should be"),
         ({"style": [{"start": 3}]}, r"jsonl:2: style\.0\.end: Field required"),
         ({"style": [{"start": 0, "end": 99}]}, r"jsonl:2: row: .*style spans must be ascending"),
@@ -146,3 +154,18 @@ def test_a_row_of_another_shape_is_refused(directory, change, message):
         file.write(json.dumps(document | {"id": "b"} | change) + "\n")
     with pytest.raises(InputError, match=message):
         read_annotations(directory)
+
+
+@pytest.mark.parametrize("name", ["annotations.jsonl", "failures.jsonl"])
+def test_rows_that_do_not_tell_their_question_are_refused(directory, name):
+    write(directory, annotation("a"), failed("b"), annotation("c", text='Okay, "question": 7'))
+    path = directory / name
+    document = json.loads(path.read_text("utf-8").splitlines()[-1])
+    del document["question"]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(document) + "\n")
+    told = rf"{name}:\d: question: the row does not say .* `tessy annotate` .* --fresh"
+    with pytest.raises(InputError, match=told):
+        write(directory, annotation("d"))
+    with pytest.raises(InputError, match=told):
+        [*iter_annotations(directory), *iter_failed_annotations(directory)]

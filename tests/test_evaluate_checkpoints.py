@@ -58,6 +58,7 @@ def test_a_checkpoint_is_measured_in_its_own_tokens(folder, checkpoint, tmp_path
     report = evaluate(folder, tmp_path, name, "lexicon", f"{name}+lexicon", positions=200, limit=30)
     assert report["drafts"] == {"n": 200, "tokens": 20, "counted_in": f"tokens of {name}"}
     assert report["split"]["from"] == name
+    assert not any("predictor and is measured on" in note for note in report["notes"])
     measured = {one["name"]: one for one in report["predictors"]}
     assert measured[name]["kind"] == "checkpoint"
     assert measured["lexicon"]["tokens"] is None
@@ -123,6 +124,15 @@ def test_a_second_checkpoint_with_another_split_is_told_of(folder, checkpoint, t
     assert f"{other} was trained with another split" in " ".join(report["notes"])
 
 
+def test_a_checkpoint_on_the_other_authors_text_is_told_of(checkpoint, tmp_path):
+    rows = [annotation(text, f"q{n}", author="teacher") for n, text in enumerate(TEXTS)]
+    name = str(checkpoint)
+    report = evaluate(write(tmp_path / "a", rows), tmp_path / "o", name, positions=20)
+    said = f"{name} is the student's predictor and is measured on the teacher's text"
+    assert said in " ".join(report["notes"])
+    assert said in report["printed"]
+
+
 def test_checkpoints_that_are_none_are_refused_before_any_work(folder, tmp_path):
     three = tmp_path / "three"
     qwen3(num_labels=3).save_pretrained(three)
@@ -131,7 +141,7 @@ def test_checkpoints_that_are_none_are_refused_before_any_work(folder, tmp_path)
         evaluate(folder, tmp_path / "out", "lexicon", str(three))
     with pytest.raises(ModelError, match="cannot read the boundary predictor"):
         evaluate(folder, tmp_path / "out", "lexicon", str(tmp_path / "nowhere"))
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("missing", "extra"), [("matplotlib", "analysis"), ("torch", "torch")])

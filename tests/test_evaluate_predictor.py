@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tessy.boundary.annotations import read_annotations
+from tessy.boundary.dataset import digest_of
 from tessy.boundary.evaluation.figure import draw
 from tessy.boundary.evaluation.judging import IN_FLIGHT, judge
 from tessy.boundary.evaluation.segments import (
@@ -139,7 +141,8 @@ def test_the_sentence_rule_cuts_before_the_next_sentence(tmp_path):
 
 def test_held_out_questions_are_measured_and_nothing_else(folder, tmp_path):
     report = evaluate(folder, tmp_path, RULE("perfect"), part="test")
-    held_out = {row.id for row in questions(60) if part_of(row.id, 0, 0.05, 0.05) == "test"}
+    every = {row.question for row in questions(60)}
+    held_out = {question for question in every if part_of(question, 0, 0.05, 0.05) == "test"}
     assert report["data"]["questions"] == len(held_out) > 0
     assert report["split"] == {
         "seed": 0,
@@ -147,6 +150,30 @@ def test_held_out_questions_are_measured_and_nothing_else(folder, tmp_path):
         "test_share": 0.05,
         "from": None,
     }
+
+
+def test_it_says_whose_text_was_measured_and_which_annotations(folder, tmp_path):
+    report = evaluate(folder, tmp_path / "out", "lexicon")
+    digest = digest_of(read_annotations(folder))
+    assert report["author"] == "student"
+    assert report["annotations"] == {"digest": digest, "segments": 180}
+    drawn = "".join(ET.fromstring((tmp_path / "out" / "evaluation.svg").read_bytes()).itertext())
+    for said in (report["printed"], drawn):
+        assert "The student's text" in said
+        assert digest[:16] in said
+
+
+def test_text_of_two_authors_is_refused(tmp_path):
+    rows = [annotation(TEXTS[0], "a"), annotation(TEXTS[1], "b", author="teacher")]
+    with pytest.raises(ConfigError, match="1 of the student and 1 of the teacher"):
+        evaluate(write(tmp_path / "a", rows), tmp_path / "out", "lexicon")
+
+
+def test_one_question_under_two_ids_is_one(tmp_path):
+    rows = [annotation(TEXTS[0], "a"), annotation(TEXTS[1], "a", segment=1)]
+    rows[1] = rows[1].model_copy(update={"id": "b"})
+    report = evaluate(write(tmp_path / "a", rows), tmp_path / "out", "lexicon")
+    assert report["data"]["questions"] == 1
 
 
 def test_the_same_command_gives_the_same_files(folder, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tessy.lab.leak import BY_RULE, Words, count, leak, sentence
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_question, write_trace
-from tessy.records import Author, Span, Trajectory
+from tessy.records import Author, Message, Span, Trajectory
 from tests.rows import row
 
 TEXT = "Okay, let's see. 5 - 3 = 2. So 2 + 2 = 4."
@@ -21,7 +21,9 @@ def written(*pieces: tuple[Author, str], name: str = "a") -> Trajectory:
     for author, piece in pieces:
         spans.append(Span(start=len(text), end=len(text) + len(piece), author=author))
         text += piece
-    return row(name, thinking=text).model_copy(update={"spans": tuple(spans)})
+    messages = (Message(role="user", content=name), Message(role="assistant", content=text))
+    made = row(name, thinking=text)
+    return made.model_copy(update={"spans": tuple(spans), "messages": messages})
 
 
 def test_nothing_leaks_where_each_model_keeps_to_its_class():
@@ -101,11 +103,13 @@ def test_says_counts_shares_and_by_what_rule():
     assert "0 of 0 style words," in sentence(leak([]))
 
 
-def test_a_question_asked_again_is_the_same_question():
+def test_a_question_is_told_by_its_text_and_not_by_its_id():
     authors: tuple[Author, ...] = ("student", "student", "teacher", "teacher")
-    apart, again, same = (
-        leak([written((a, TEXT), name=n) for a, n in zip(authors, names, strict=True)])
-        for names in (("a", "b", "c", "d"), ("a", "b", "c", "a#2"), ("a", "b", "c", "a"))
-    )
-    assert again.style.share == apart.style.share == 0.5
-    assert again == same != apart
+    rows = [written((a, TEXT), name=n) for a, n in zip(authors, "abcd", strict=True)]
+    again = [*rows[:3], written(("teacher", TEXT), name="a")]
+    apart, same = leak(rows), leak(again)
+    assert apart.style.share == same.style.share == 0.5
+    assert apart != same
+    for found, made in ((apart, rows), (same, again)):
+        renamed = [one.model_copy(update={"id": f"set#{n}"}) for n, one in enumerate(made)]
+        assert leak(renamed) == found

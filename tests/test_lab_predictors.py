@@ -19,7 +19,7 @@ from tessy.lab.questions import write_questions
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_question, write_trace
 from tessy.problems import load_problems
-from tessy.records import Author, StyleSpan
+from tessy.records import Author, StyleSpan, question_digest
 from tessy.summary import AUTHORS
 
 STYLES = {"student": STUDENT, "teacher": TEACHER}
@@ -93,6 +93,10 @@ def test_the_chain_makes_both_and_measures_them_and_a_seed_fixes_the_weights(tmp
     rows = read_annotations(again / "teacher_annotations")
     assert {row.author for row in rows} == {"teacher"}
     assert len({row.id for row in rows}) == QUESTIONS
+    asked = load_problems(tmp_path / "questions.jsonl", fields={}, skip_bad_rows=False).problems
+    told = {problem.id: question_digest(problem.messages) for problem in asked}
+    for row in [*rows, *read_annotations(tmp_path / "student_annotations")]:
+        assert row.question == told[row.id]
     weights = [at / "teacher_predictor" / "model.safetensors" for at in (tmp_path, again)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert (

@@ -18,7 +18,7 @@ SIZES = st.integers(1, 12)
 
 
 def response(key: tuple[str, int], thinking: str) -> Response:
-    return Response(*key, "teacher", thinking)
+    return Response(*key, "0" * 16, "teacher", thinking)
 
 
 def draw(responses: list[Response], **options: int) -> list[Segment]:

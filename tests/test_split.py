@@ -1,20 +1,16 @@
 """The split: questions stay together and where they are."""
 
+import re
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.split import part_of, question_of
+from tessy.boundary.split import part_of
+from tessy.records import Message, question_digest
 
 IDS = st.text(min_size=1, max_size=20)
 SHARES = st.floats(0, 0.49)
-
-
-@given(name=IDS, seed=st.integers(0, 2**31), validation=SHARES, test=SHARES, again=st.integers(2))
-def test_a_question_asked_again_is_in_the_same_part(name, seed, validation, test, again):
-    part = part_of(name, seed, validation, test)
-    assert part_of(f"{question_of(name)}#{again}", seed, validation, test) == part
 
 
 @given(name=IDS, seed=st.integers(0, 2**31), validation=SHARES, other=SHARES, test=SHARES)
@@ -45,8 +41,26 @@ def test_another_seed_draws_another_split():
     assert parts[0] == [part_of(name, 0, 0.2, 0.2) for name in names]
 
 
-def test_what_a_question_is():
-    assert question_of("ojb-7#3") == "ojb-7"
-    assert question_of("ojb-7") == "ojb-7"
-    assert question_of("#2") == "#2"
-    assert question_of("c#-7") == "c#-7"
+def asked(*turns: tuple[str, str]) -> str:
+    return question_digest([Message.model_validate({"role": r, "content": c}) for r, c in turns])
+
+
+@given(text=IDS, before=st.sampled_from(["", " ", "\n\t"]), response=IDS)
+def test_a_question_is_its_text_whatever_the_response(text, before, response):
+    question = asked(("user", text))
+    assert asked(("user", before + text + "\n"), ("assistant", response)) == question
+    assert re.fullmatch("[0-9a-f]{16}", question)
+
+
+def test_what_tells_questions_apart():
+    found = {
+        asked(("user", "2 + 2?")),
+        asked(("user", "2  + 2?")),
+        asked(("system", "2 + 2?")),
+        asked(("system", "Be short."), ("user", "2 + 2?")),
+        asked(("user", "Be short."), ("user", "2 + 2?")),
+        asked(("user", "Hi"), ("assistant", "Hello"), ("user", "2 + 2?")),
+        asked(("user", "Hi"), ("assistant", "Hullo"), ("user", "2 + 2?")),
+        asked(("user", "\ud83d")),  # half a surrogate pair, as a row may hold it
+    }
+    assert len(found) == 8

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import combinations
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tessy.boundary.base import View
 from tessy.boundary.classifier import load_classifier
 from tessy.boundary.conventions import read_conventions
 from tessy.boundary.dataset import by_part, digest_of, encode
+from tessy.boundary.fit import EpochScores
 from tessy.boundary.labels import IGNORED
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.boundary.split import part_of
@@ -72,6 +74,7 @@ def trained(tmp_path_factory):
 def test_a_predictor_learns_and_says_how_well(trained):
     options, _ = trained
     document = json.loads((options.out / "training.json").read_text())
+    assert document["warning"] is None
     best = document["epochs"][document["chosen"] - 1]
     share = document["parts"]["validation"]["style_share"]
     assert 0.2 < share < 0.8
@@ -178,6 +181,49 @@ def test_training_ends_when_validation_no_longer_rises(options):
     assert (document["chosen"], len(document["epochs"])) == (1, 3)
 
 
+def test_a_predictor_that_has_learnt_nothing_is_told_of(options, capsys):
+    # So much weight on style that it says nothing else.
+    given = changed(options, epochs=1, style_weight=1e6, learning_rate=0.1)
+    assert train_predictor(given) == 0
+    printed = capsys.readouterr().out
+    document = json.loads((options.out / "training.json").read_text())
+    (scores,) = document["epochs"]
+    style = scores["style_tokens"] / scores["tokens"]
+    assert scores["accuracy"] == pytest.approx(style, abs=1e-6)
+    said = document["warning"]
+    assert f"accuracy is {style:.4f} and its style F1 {scores['f1']:.4f}" in said
+    assert f"has an accuracy of {max(style, 1 - style):.4f} (n = {scores['tokens']:,}" in said
+    assert printed.splitlines()[-1] == f"Warning: {said}."
+    assert f"**Warning**: {said}.\n" in (options.out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "f1", "style", "usual"),
+    [
+        (0.7, 0.1, 30, "capability"),
+        (0.6, 0.75, 60, "style"),
+        (0.9, 0.0, 10, "capability"),
+        (0.95, 0.0, 10, "capability"),
+        (0.71, 0.1, 30, None),
+        (0.61, 0.7, 60, None),
+    ],
+)
+def test_no_better_than_always_saying_one_class(accuracy, f1, style, usual):
+    scores = EpochScores(
+        epoch=1,
+        train_loss=0.7,
+        accuracy=accuracy,
+        precision=f1,
+        recall=f1,
+        f1=f1,
+        tokens=100,
+        style_tokens=style,
+    )
+    said = scores.warning()
+    assert (said is None) == (usual is None)
+    assert usual is None or (said is not None and f"always saying {usual} has" in said)
+
+
 def test_several_processes_train_one_predictor_and_one_of_them_speaks(options, tmp_path):
     script = tmp_path / "tessy_here.py"
     script.write_text("import sys\nfrom tessy.cli import main\nsys.exit(main())\n")
@@ -195,12 +241,8 @@ def test_several_processes_train_one_predictor_and_one_of_them_speaks(options, t
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()][-4:] == [
-        "epoch",
-        "1",
-        "2",
-        "Kept",
-    ]
+    told = [line.split()[0] for line in done.stdout.splitlines()]
+    assert told[told.index("epoch") :][:4] == ["epoch", "1", "2", "Kept"]
     assert done.stdout.count("Kept") == 1
     assert json.loads((options.out / "training.json").read_text())["processes"] == 2
     load_classifier(options.out, device="cpu")
@@ -218,10 +260,13 @@ def test_an_example_is_cut_to_the_input():
 
 
 def test_questions_stay_together():
-    rows = [*ROWS, *(annotation(n, sample=1, id=f"q-{n}#2") for n in range(60))]
+    # The same questions from another source, under ids of its own.
+    rows = [*ROWS, *(annotation(n, id=f"leetcode#{n}") for n in range(60))]
     parts = by_part(rows, 0, 0.2, 0.2)
     for part, held in parts.items():
-        assert all(part_of(row.id, 0, 0.2, 0.2) == part for row in held)
+        assert all(part_of(row.question, 0, 0.2, 0.2) == part for row in held)
+    for one, two in combinations(parts.values(), 2):
+        assert not {row.question for row in one} & {row.question for row in two}
     assert sum(map(len, parts.values())) == len(rows)
 
 

@@ -81,7 +81,7 @@ def test_annotations_of_one_class_are_refused(options, tmp_path):
     folder = directory(tmp_path / "full", full)
     refused(changed(options, annotations=folder), "have no capability token", ConfigError)
     short = [
-        row if part_of(row.id, 0, 0.2, 0.1) == "train" else annotation(n, text="O", style=())
+        row if part_of(row.question, 0, 0.2, 0.1) == "train" else annotation(n, text="O", style=())
         for n, row in enumerate(ROWS[:60])
     ]
     folder = directory(tmp_path / "short", short)

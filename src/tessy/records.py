@@ -7,10 +7,12 @@ a run is written once, in its config.json.
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -179,6 +181,7 @@ class _Segment(_Row):
         id: The question's id.
         sample: Which response to it.
         segment: Which segment of the response, in the order they were drawn.
+        question: What tells the question from others (:func:`question_digest`).
         author: Who wrote it.
         start: Where it begins in the thinking, in chars.
         text: Its words.
@@ -188,6 +191,7 @@ class _Segment(_Row):
     id: str
     sample: int = Field(ge=0)
     segment: int = Field(ge=0)
+    question: str = Field(pattern="^[0-9a-f]{16}$")
     author: Author
     start: int = Field(ge=0)
     text: str = Field(min_length=1)
@@ -223,6 +227,21 @@ class FailedAnnotation(_Segment):
     reason: AnnotationFailureReason
     detail: str
     reply: str
+
+
+def question_digest(messages: Sequence[Message]) -> str:
+    """What tells a question from others: 16 hex digits of the SHA-256 of its messages.
+
+    Ids do not: one question may come under several, and ids say nothing of each other.
+
+    Args:
+        messages: The question's messages, with or without the response to them, an assistant's
+            turn in the end. White space at the ends of a message does not count.
+    """
+    answered = bool(messages) and messages[-1].role == "assistant"
+    asked = messages[:-1] if answered else messages
+    turns = [(turn.role, turn.content.strip()) for turn in asked]
+    return hashlib.sha256(json.dumps(turns).encode("ascii")).hexdigest()[:16]
 
 
 def pack_ids(ids: Iterable[int]) -> str:

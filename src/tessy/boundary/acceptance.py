@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy.boundary.evaluation.statistics import Case, share
-from tessy.boundary.split import question_of
 from tessy.records import Annotation, FailedAnnotation
 from tessy.terminal import duration
 
@@ -41,14 +40,14 @@ def summarise(
     shares = 0.0
     for row in annotations:
         accepted += 1
-        cases.append(Case(question_of(row.id), 1))
+        cases.append(Case(row.question, 1))
         retried += row.attempts > 1
         spans += len(row.style)
         shares += sum(span.end - span.start for span in row.style) / len(row.text)
     reasons: Counter[str] = Counter()
     for failure in failures:
         reasons[failure.reason] += 1
-        cases.append(Case(question_of(failure.id), 0))
+        cases.append(Case(failure.question, 0))
         retried += failure.attempts > 1
     n = accepted + reasons.total()
     rate = share(cases)

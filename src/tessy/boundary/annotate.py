@@ -296,6 +296,7 @@ def _columns(segment: Segment) -> dict[str, Any]:
         "id": segment.id,
         "sample": segment.sample,
         "segment": segment.segment,
+        "question": segment.question,
         "author": segment.author,
         "start": segment.start,
         "text": segment.text,

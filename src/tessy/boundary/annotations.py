@@ -9,13 +9,17 @@ NAME/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tessy import jsonl, run_config
-from tessy.errors import RunError
+from tessy.errors import InputError, RunError
 from tessy.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.runs import RowDirectory, RowPaths
+
+# A name in a row: inside its texts every quotation mark has a backslash.
+_QUESTION = re.compile(rb'"question"\s*:')
 
 
 class AnnotationPaths(RowPaths):
@@ -34,8 +38,20 @@ class AnnotationDirectory(RowDirectory[SegmentKey]):
 
     @staticmethod
     def key_of(path: Path, line: jsonl.Line) -> SegmentKey:
-        """The key of the row on ``line``."""
-        return jsonl.segment_key(path, line)
+        """The key of the row on ``line``.
+
+        Raises:
+            InputError: The line is no row of ours, or does not tell its question; names file and
+                line.
+        """
+        key = jsonl.segment_key(path, line)
+        if not _QUESTION.search(line.content):
+            raise InputError(
+                f"{path}:{line.number}: question: the row does not say which question it is of, "
+                "and the split needs it; make the annotations anew: `tessy annotate` with the same "
+                "options and --fresh"
+            )
+        return key
 
 
 def iter_annotations(directory: str | Path) -> Iterator[Annotation]:
@@ -49,8 +65,8 @@ def iter_annotations(directory: str | Path) -> Iterator[Annotation]:
     paths = AnnotationPaths(directory)
     run_config.read(paths.config, paths.kind)
     files = paths.row_files()
-    places = jsonl.last_rows(files, jsonl.segment_key)
-    yield from jsonl.rows_at(Annotation, files, places, jsonl.segment_key)
+    places = jsonl.last_rows(files, AnnotationDirectory.key_of)
+    yield from jsonl.rows_at(Annotation, files, places, AnnotationDirectory.key_of)
 
 
 def read_annotations(directory: str | Path) -> list[Annotation]:
@@ -78,7 +94,8 @@ def iter_failed_annotations(directory: str | Path) -> Iterator[FailedAnnotation]
     """
     paths = AnnotationPaths(directory)
     run_config.read(paths.config, paths.kind)
-    failed = jsonl.last_rows(paths.failure_files(), jsonl.segment_key)
-    done = jsonl.last_rows(paths.row_files(), jsonl.segment_key)
+    files, key_of = paths.failure_files(), AnnotationDirectory.key_of
+    failed = jsonl.last_rows(files, key_of)
+    done = jsonl.last_rows(paths.row_files(), key_of)
     places = {key: place for key, place in failed.items() if key not in done}
-    yield from jsonl.rows_at(FailedAnnotation, paths.failure_files(), places, jsonl.segment_key)
+    yield from jsonl.rows_at(FailedAnnotation, files, places, key_of)

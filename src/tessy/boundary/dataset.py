@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from tessy.boundary.labels import IGNORED, STYLE, next_token_labels, token_classes, tokens_of
-from tessy.boundary.split import part_of, question_of
+from tessy.boundary.split import part_of
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart
 from tessy.errors import ConfigError
@@ -81,8 +81,9 @@ def author_of(rows: Sequence[Annotation]) -> Author:
     if len(counts) != 1:
         shown = " and ".join(f"{n} of the {author}" for author, n in sorted(counts.items()))
         raise ConfigError(
-            f"the annotations hold {shown or 'no segments'}; a predictor is trained for one "
-            "author, so sample and annotate each author's responses into a directory of its own"
+            f"the annotations hold {shown or 'no segments'}; a predictor is trained, and measured, "
+            "on one author's text: sample and annotate each author's responses into a directory of "
+            "its own"
         )
     return next(iter(counts))
 
@@ -98,16 +99,16 @@ def by_part(
     """
     parts: dict[SplitPart, list[Annotation]] = {part: [] for part in PARTS}
     for row in rows:
-        parts[part_of(row.id, seed, validation_share, test_share)].append(row)
+        parts[part_of(row.question, seed, validation_share, test_share)].append(row)
     empty = [part for part in _NEEDED if not parts[part]]
     if empty:
-        questions = len({question_of(row.id) for row in rows})
+        questions = len({row.question for row in rows})
         raise ConfigError(
             f"the split leaves no segments for {' and '.join(empty)}: the annotations are of "
-            f"{questions} question(s), and whole questions are set apart (id#2, id#3 … are id "
-            f"asked again) with validation_share {validation_share}, test_share {test_share} and "
-            f"seed {seed}; annotate responses to more questions, or give other shares or another "
-            "seed"
+            f"{questions} question(s), and whole questions are set apart (the same text is the "
+            f"same question, whatever its id) with validation_share {validation_share}, "
+            f"test_share {test_share} and seed {seed}; annotate responses to more questions, or "
+            "give other shares or another seed"
         )
     return parts
 
@@ -146,7 +147,7 @@ def encode_parts(
 def _count(rows: Sequence[Annotation], coded: Sequence[Example]) -> PartCounts:
     labels = Counter(label for example in coded for label in example.labels)
     return PartCounts(
-        questions=len({question_of(row.id) for row in rows}),
+        questions=len({row.question for row in rows}),
         segments=len(rows),
         tokens=labels.total() - labels[IGNORED],
         style_tokens=labels[STYLE],

@@ -23,6 +23,7 @@ from tessy import jsonl
 from tessy.boundary.annotations import read_annotations
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.conventions import Split
+from tessy.boundary.dataset import author_of, digest_of
 from tessy.boundary.evaluation.entropy import EntropySource, judge_by_entropy, load_source
 from tessy.boundary.evaluation.judging import judge
 from tessy.boundary.evaluation.marks import by_marks, sentence_marks
@@ -72,6 +73,7 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
     _check_installed(needs_torch=bool(checkpoints) or local_entropy)
     _check_out(config.out)
     rows = read_annotations(config.annotations)
+    author = author_of(rows)
     known = {spec: conventions_of(spec) for spec in checkpoints}
     split, source = split_of(known)
     chosen = select(rows, split, config, source)
@@ -91,7 +93,8 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
         progress.stage("Working out the figures")
         report = _report(config, entries, side, judged)
     report |= _frame(config, split, source)
-    report["notes"] = notes_of(config.part, split, known)
+    report |= {"author": author, "annotations": {"digest": digest_of(rows), "segments": len(rows)}}
+    report["notes"] = notes_of(config.part, split, known, author)
     _write(config.out, report)
     console = console or Console()
     print_report(console, report)

@@ -61,6 +61,23 @@ class EpochScores:
     tokens: int
     style_tokens: int
 
+    @property
+    def majority(self) -> float:
+        """The accuracy of always saying the more frequent class."""
+        return max(self.style_tokens, self.tokens - self.style_tokens) / self.tokens
+
+    def warning(self) -> str | None:
+        """What to say of a classifier that has learnt nothing of use; None if it has."""
+        if self.accuracy > self.majority and self.f1:
+            return None
+        usual = "style" if 2 * self.style_tokens > self.tokens else "capability"
+        return (
+            f"this predictor is of no use: its validation accuracy is {self.accuracy:.4f} and its "
+            f"style F1 {self.f1:.4f}, and always saying {usual} has an accuracy of "
+            f"{self.majority:.4f} (n = {self.tokens:,} tokens). Train longer (--epochs, a smaller "
+            "--batch), with another --learning-rate (higher for a small base), or on more segments"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -71,6 +88,11 @@ class Fit:
     seconds: float
     device: str
     processes: int
+
+    @property
+    def best(self) -> EpochScores:
+        """The scores of the epoch that was kept."""
+        return self.epochs[self.chosen - 1]
 
 
 class _OneDevice(TrainingArguments):

@@ -50,6 +50,7 @@ class PredictorCard:
             **fit,
             "epochs": epochs,
             "seconds": round(self.fit.seconds, 1),
+            "warning": self.fit.best.warning(),
         }
 
 
@@ -71,7 +72,9 @@ def _readme(card: PredictorCard) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in said.versions.items())
     options = ", ".join(f"{name} {value}" for name, value in card.options.items())
     processes = f", {fit.processes} processes" if fit.processes > 1 else ""
-    best = fit.epochs[fit.chosen - 1]
+    best = fit.best
+    warning = best.warning()
+    warned = f"\n**Warning**: {warning}.\n" if warning else ""
     return f"""\
 ---
 {_front_matter(card)}---
@@ -90,7 +93,7 @@ where the {said.author}'s words should end when two models write together with `
 Validation, epoch {fit.chosen}: token accuracy {best.accuracy:.4f}, style F1 {best.f1:.4f}
 (n = {best.tokens:,} tokens, {best.style_tokens:,} of them style). How well it cuts is measured by
 `tessy evaluate-predictor`.
-
+{warned}
 ## Data
 
 Questions are split, so all segments of a question are in one part (seed {said.split.seed}).

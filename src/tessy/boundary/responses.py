@@ -8,7 +8,7 @@ from typing import Any
 
 from tessy.boundary.segments import Response
 from tessy.errors import InputError, RunError
-from tessy.records import Author, Trajectory
+from tessy.records import Author, Trajectory, question_digest
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 
 _SHOWN = 20
@@ -49,7 +49,8 @@ class Responses:
             author = self._author(row)
             if author is not None:
                 self.count += 1
-                yield Response(row.id, row.sample, author, row.thinking)
+                question = question_digest(row.messages)
+                yield Response(row.id, row.sample, question, author, row.thinking)
         if self._faults:
             shown = "\n".join(f"  {fault}" for fault in self._faults[:_SHOWN])
             more = len(self._faults) - _SHOWN

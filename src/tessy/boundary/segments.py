@@ -25,10 +25,11 @@ _Bounds = tuple[int, int]  # [start, end) in chars
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One sampled thinking and who wrote it."""
+    """One sampled thinking, to which question, and who wrote it."""
 
     id: str
     sample: int
+    question: str
     author: Author
     thinking: str
 
@@ -46,6 +47,7 @@ class Segment:
         id: The question's id.
         sample: Which response to it.
         segment: Its place in the order in which the response's segments are drawn.
+        question: What tells the question from others (:func:`tessy.records.question_digest`).
         author: Who wrote it.
         start: Where it begins in the thinking, in chars.
         text: From the first char of its first word to the last char of its last one, verbatim.
@@ -54,6 +56,7 @@ class Segment:
     id: str
     sample: int
     segment: int
+    question: str
     author: Author
     start: int
     text: str
@@ -115,6 +118,7 @@ def segments_of(response: Response, *, size: int, seed: int) -> Iterator[Segment
             response.id,
             response.sample,
             number,
+            response.question,
             response.author,
             start,
             response.thinking[start:end],

@@ -127,6 +127,9 @@ def _make(options: TrainPredictorConfig, data: _Data, out: Path, *, first: bool)
     view.say(
         f"Kept epoch {done.chosen} after {done.seconds:,.0f} s on {done.device}: {options.out}"
     )
+    warning = done.best.warning()
+    if warning is not None:
+        view.say(f"Warning: {warning}.")
 
 
 # Both are set by torchrun and accelerate launch.

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tessy.boundary.evaluation.statistics import Case, share
-from tessy.boundary.split import question_of
 from tessy.lab.marker import style_spans
-from tessy.records import Trajectory
+from tessy.records import Trajectory, question_digest
 
 BY_RULE = "by the rule that marks the bundled models' phrases"
 _WORD = re.compile(r"\S+")
@@ -77,7 +76,7 @@ def leak(rows: Iterable[Trajectory]) -> Leak:
 
     Words of one question hang together: see :mod:`tessy.boundary.evaluation.statistics`.
     """
-    counted = [(question_of(row.id), *count(row)) for row in rows]
+    counted = [(question_digest(row.messages), *count(row)) for row in rows]
     return Leak(
         len(counted),
         style=_pool([(question, style) for question, style, _ in counted]),

@@ -19,7 +19,6 @@ from tessy.boundary.labels import (
     tokens_of,
     unit_scores,
 )
-from tessy.boundary.split import question_of
 from tessy.records import Annotation
 
 _BATCH_TOKENS = 4096
@@ -37,7 +36,7 @@ def token_figures(classifier: Classifier, annotations: Sequence[Annotation]) -> 
         for truth, p_style in zip(classes, own_scores(said), strict=False):
             if p_style is not None:
                 told = class_of(p_style) == STYLE
-                rows.append((question_of(row.id), _NAMES[truth == STYLE], _NAMES[told]))
+                rows.append((row.question, _NAMES[truth == STYLE], _NAMES[told]))
     return class_figures(rows)
 
 
@@ -76,10 +75,10 @@ def window_figures(classifier: Classifier, annotations: Sequence[Annotation]) ->
     for row in annotations:
         responses[row.id, row.sample].append(row)
     same, changes, largest = [], [], 0.0
-    for (problem_id, _), rows in responses.items():
+    for rows in responses.values():
         text = " ".join(row.text for row in sorted(rows, key=lambda row: row.start))
         found = window_agreement(classifier.scorer, classifier.codec, classifier.rule, [text])
-        question, n = question_of(problem_id), found.compared
+        question, n = rows[0].question, found.compared
         same.append(Case(question, round(found.same_class * n), n))
         changes.append(Case(question, found.mean_change * n, n))
         largest = max(largest, found.max_change)

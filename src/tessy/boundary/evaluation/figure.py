@@ -45,7 +45,7 @@ def draw(report: Mapping[str, Any]) -> bytes:
     Its background is white, so that it can be read on light and dark pages.
 
     Args:
-        report: What :func:`tessy.boundary.evaluation.report.make_report` returns.
+        report: The content of evaluation.json.
     """
     entries: Sequence[Mapping[str, Any]] = report["cuts"]
     swept = [entry for entry in entries if entry["sweep"]]
@@ -60,8 +60,10 @@ def draw(report: Mapping[str, Any]) -> bytes:
         _sweep(right, swept)
         drafts = report["drafts"]
         figure.suptitle(
-            f"{drafts['n']:,} drafts of {drafts['tokens']} {drafts['counted_in'].split()[0]}, "
-            f"{report['data']['questions']:,} questions ({report['part']}), {report['cut']}",
+            f"The {report['author']}'s text: {drafts['n']:,} drafts of {drafts['tokens']} "
+            f"{drafts['counted_in'].split()[0]}, {report['data']['questions']:,} questions "
+            f"({report['part']}), {report['cut']}; annotations "
+            f"{report['annotations']['digest'][:16]}…",
             fontsize=10,
         )
         out = BytesIO()

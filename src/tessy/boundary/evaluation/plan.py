@@ -12,7 +12,7 @@ from tessy.boundary.evaluation.report import Entry
 from tessy.boundary.split import part_of
 from tessy.config_predictors import EvaluatePredictorConfig, TrainPredictorConfig
 from tessy.errors import ConfigError, ModelError
-from tessy.records import Annotation
+from tessy.records import Annotation, Author
 from tessy.seeds import derive_seed
 
 Kind = Literal["checkpoint", "lexicon", "rule", "marks"]
@@ -120,9 +120,9 @@ def select(
             "best epoch), or --part all if it was trained on other questions"
         )
     shares = (split.seed, split.validation_share, split.test_share)
-    found = [row for row in rows if part == "all" or part_of(row.id, *shares) == part]
+    found = [row for row in rows if part == "all" or part_of(row.question, *shares) == part]
     if not found:
-        questions = len({row.id for row in rows})
+        questions = len({row.question for row in rows})
         raise ConfigError(
             f"part: none of the {questions:,} questions in {config.annotations} is in the {part} "
             f"part (seed {split.seed}, validation {split.validation_share:g}, test "
@@ -136,8 +136,17 @@ def select(
     return found
 
 
-def notes_of(part: str, split: Split, known: Mapping[str, Conventions | None]) -> list[str]:
-    """What a reader of the figures must know of where they come from."""
+def notes_of(
+    part: str, split: Split, known: Mapping[str, Conventions | None], author: Author
+) -> list[str]:
+    """What a reader of the figures must know of where they come from.
+
+    Args:
+        part: Which part was measured.
+        split: The split it is a part of.
+        known: What each checkpoint says of itself.
+        author: Whose text was measured.
+    """
     notes = [
         "The best threshold was chosen on these very drafts: confirm it on another part, and it "
         "is not applied anywhere."
@@ -147,6 +156,12 @@ def notes_of(part: str, split: Split, known: Mapping[str, Conventions | None]) -
     for spec, conventions in known.items():
         if conventions is None:
             notes.append(f"{spec} does not say what it was trained on.")
-        elif conventions.split != split:
+            continue
+        if conventions.split != split:
             notes.append(f"{spec} was trained with another split: it may have seen some of this.")
+        if conventions.author != author:
+            notes.append(
+                f"{spec} is the {conventions.author}'s predictor and is measured on the {author}'s "
+                f"text: measure it on annotations of the {conventions.author}'s responses as well."
+            )
     return notes

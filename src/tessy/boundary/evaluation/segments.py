@@ -17,7 +17,6 @@ from random import Random
 
 from tessy.boundary.base import UnitScore, View
 from tessy.boundary.cuts import Cut, kind_of
-from tessy.boundary.split import question_of
 from tessy.edges import edges
 from tessy.records import Annotation, Author, SegmentKey, StyleSpan
 from tessy.seeds import derive_seed
@@ -126,7 +125,7 @@ def segment_of(annotation: Annotation, count: TokenCount) -> Segment:
     units = [text[start:end] for start, end in pairwise(bounds)]
     return Segment(
         key=annotation.key,
-        question=question_of(annotation.id),
+        question=annotation.question,
         text=text,
         edges=bounds,
         truth=truth_of(text, bounds, annotation.style),

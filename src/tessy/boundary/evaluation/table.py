@@ -39,6 +39,7 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """Print what a reader wants first; all else is in evaluation.json."""
     data, drafts = report["data"], report["drafts"]
     console.print(
+        f"The {report['author']}'s text, annotations {report['annotations']['digest'][:16]}…: "
         f"{data['segments']:,} segments of {data['questions']:,} questions ({report['part']}), "
         f"{data['words']:,} words, {_percent(data['style'])} % style; {drafts['n']:,} drafts of "
         f"{drafts['tokens']} {drafts['counted_in']}; {report['cut']}; 95 % intervals",
