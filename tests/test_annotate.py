@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -307,6 +308,28 @@ def test_other_options_are_refused_on_resume(responses, rule, change, named):
         run(config(responses, **change))
     assert run(config(responses, **change, fresh=True))[0] == 0
     assert len(read_annotations(f"{responses.parent / 'out'}.old-1")) == 4
+
+
+def test_a_rule_that_was_edited_is_another(responses, rule):
+    asked = config(responses, rule=f"{rule}:style", segments=4)
+    run(asked)
+    rule.write_text(rule.read_text("utf-8").replace("Okay,", "Well,"), "utf-8")
+    with pytest.raises(RunError, match=r"rule\.digest: "):
+        run(config(responses, rule=f"{rule}:style", segments=6))
+    assert len(read_annotations(asked.out)) == 4
+    write_rules(rule)
+    assert run(config(responses, rule=f"{rule}:style", segments=6))[0] == 0
+    assert len(read_annotations(asked.out)) == 6
+
+
+def test_a_rule_of_a_module_is_bound_by_its_file(responses, rule, monkeypatch):
+    monkeypatch.syspath_prepend(rule.parent)
+    monkeypatch.delitem(sys.modules, rule.stem, raising=False)
+    run(config(responses, rule=f"{rule.stem}:style", segments=4))
+    monkeypatch.delitem(sys.modules, rule.stem)
+    document = json.loads((responses.parent / "out/config.json").read_text("utf-8"))
+    digest = hashlib.sha256(rule.read_bytes()).hexdigest()
+    assert document["data_config"]["rule.digest"] == digest
 
 
 def test_annotations_of_another_run_are_refused(responses, rule, tmp_path):

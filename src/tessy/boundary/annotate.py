@@ -25,6 +25,7 @@ from tessy.boundary.annotations import (
     iter_failed_annotations,
 )
 from tessy.boundary.annotators import Annotator, Marked, ModelAnnotator, RuleAnnotator
+from tessy.boundary.callables import source_digest
 from tessy.boundary.instruction import SCHEMA, Fault, digest
 from tessy.boundary.responses import Responses
 from tessy.boundary.segments import Segment, draw_segments
@@ -122,6 +123,8 @@ def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]
         data["instruction"] = digest()
         sampling = config.sampling.model_dump()
         data |= {f"sampling.{name}": value for name, value in sampling.items()}
+    else:
+        data["rule.digest"] = source_digest(config.rule)
     return data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -38,6 +39,28 @@ def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., An
         )
     function: Callable[..., Any] = found
     return function
+
+
+def source_digest(spec: str) -> str | None:
+    """SHA-256 of the file in which ``spec``'s module is written, as hex digits; None without one.
+
+    What the module imports in its turn is not in it.
+
+    Args:
+        spec: As :func:`load_callable` takes it.
+
+    Raises:
+        ConfigError: The file cannot be read any more.
+    """
+    where = spec.rpartition(":")[0]
+    if not where.endswith(".py"):
+        where = getattr(_import(where, spec), "__file__", None) or ""
+    if not where:
+        return None
+    try:
+        return hashlib.sha256(Path(where).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{spec}: {where} cannot be read: {error}; mend its rights") from error
 
 
 def check_signature(
