@@ -341,6 +341,16 @@ def test_what_cannot_be_loaded_is_a_model_error(tmp_path):
         LocalEngine.load(tmp_path, device="cpu")
 
 
+def test_damaged_weights_are_named(tmp_path):
+    model_of("qwen3").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:5000], whole[:3], b"", b"<html>" * 100):
+        weights.write_bytes(damaged)
+        with pytest.raises(ModelError, match="cannot load the model"):
+            LocalEngine.load(tmp_path, device="cpu")
+
+
 async def test_an_architecture_that_cannot_share_a_batch_says_so():
     served = LocalEngine(model_of("mamba"), name="tiny")
     try:

@@ -1,6 +1,7 @@
 import asyncio
 import io
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,21 @@ def test_any_causal_architecture_will_do(tmp_path):
 def test_what_is_no_such_classifier_is_refused(tmp_path, make, message):
     with pytest.raises(ModelError, match=message):
         TokenClassifierPredictor.load(save(tmp_path, make()), device="cpu")
+
+
+def test_a_base_model_is_refused_in_our_words_only(tmp_path):
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    theirs = logging.getLogger("transformers")
+    level = theirs.level
+    theirs.addHandler(handler)
+    try:
+        with pytest.raises(ModelError, match="a base model was named"):
+            load_classifier(save(tmp_path, build(Qwen3ForCausalLM, Qwen3Config(**SIZES))))
+    finally:
+        theirs.removeHandler(handler)
+    assert told.getvalue() == ""
+    assert theirs.level == level
 
 
 def test_a_missing_part_is_named(tmp_path, checkpoint):

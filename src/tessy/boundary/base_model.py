@@ -15,16 +15,11 @@ from transformers import (
     set_seed,
 )
 
-from tessy.boundary.checkpoint import (
-    LOADING_ERRORS,
-    check_causal,
-    check_labels,
-    load_tokenizer,
-)
+from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import LABELS, position_limit
 from tessy.codec import HfCodec
 from tessy.config_predictors import TrainPredictorConfig
-from tessy.engines.local_model import hide_loading_bar, model_name
+from tessy.engines.local_model import LOADING_ERRORS, hide_loading_bar, model_name
 from tessy.errors import ModelError
 
 _WHAT = "the base model"

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tessy.boundary.labels import STYLE
 from tessy.codec import HfCodec
+from tessy.engines.local_model import LOADING_ERRORS
 from tessy.errors import ModelError
 
-# What loading raises for files that are missing, damaged or of another kind.
-LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
 _PROBE_TOKENS = 8
 _CAUSAL_TOLERANCE = {torch.float32: 1e-4}  # of the largest logit; what rounding may do
 _HALF_CAUSAL_TOLERANCE = 1e-2  # bf16 and fp16

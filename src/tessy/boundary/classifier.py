@@ -14,20 +14,17 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tessy.boundary.checkpoint import (
-    LOADING_ERRORS,
-    check_causal,
-    check_labels,
-    load_tokenizer,
-)
+from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import read_conventions, window_rule
 from tessy.boundary.labels import STYLE
 from tessy.boundary.window import WindowRule
 from tessy.codec import HfCodec
 from tessy.engines.local_model import (
+    LOADING_ERRORS,
     hide_loading_bar,
     model_name,
     pick_device,
+    quiet_loading,
     vocabulary_size,
     working_dtype,
 )
@@ -101,13 +98,14 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
 def _load_model(name: str, device: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
     place = pick_device(device)
     hide_loading_bar()
-    model, loading = AutoModelForTokenClassification.from_pretrained(
-        name,
-        dtype=working_dtype(place),
-        use_safetensors=True,
-        output_loading_info=True,
-        trust_remote_code=False,
-    )
+    with quiet_loading():
+        model, loading = AutoModelForTokenClassification.from_pretrained(
+            name,
+            dtype=working_dtype(place),
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+        )
     torch.nn.Module.to(model, place)
     torch.nn.Module.eval(model)
     return model, loading

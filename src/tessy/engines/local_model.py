@@ -9,13 +9,16 @@ is found out with a few real passes when the model is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import DynamicCache
@@ -25,6 +28,9 @@ from tessy.engines.local_cache import Pool, PooledSequence, arrange, pool_cache
 from tessy.errors import ModelError
 
 SequenceT = TypeVar("SequenceT")
+
+# What loading raises for files that are missing, damaged or of another kind.
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
 
 _CPU_CACHE_BYTES = 4 * 2**30
 _GPU_CACHE_SHARE = 0.6  # of what is free after loading; the rest is for activations
@@ -226,15 +232,16 @@ def load_model(
     name = model_name(model)
     hide_loading_bar()
     try:
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=working_dtype(place),
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
+        with quiet_loading():
+            loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                name,
+                dtype=working_dtype(place),
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
         torch.nn.Module.to(loaded, place)
         torch.nn.Module.eval(loaded)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(
             f"cannot load the model {name!r} on {place}: {error}; it must be a transformers "
             "causal language model with safetensors weights (a local folder or a hub id)"
@@ -245,6 +252,20 @@ def load_model(
 def hide_loading_bar() -> None:
     """Keep transformers' bar for reading weights out of our own live view."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep back transformers' reports, of weights that are missing say.
+
+    Errors are raised all the same, and what matters of the rest is checked by whoever loads.
+    """
+    before = logging.get_verbosity()
+    logging.set_verbosity(ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
