@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from itertools import combinations
@@ -246,6 +247,24 @@ def test_several_processes_train_one_predictor_and_one_of_them_speaks(options, t
     assert done.stdout.count("Kept") == 1
     assert json.loads((options.out / "training.json").read_text())["processes"] == 2
     load_classifier(options.out, device="cpu")
+
+
+def test_what_a_killed_training_left_is_removed_by_the_next_to_the_same_place(options):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    host = socket.gethostname()
+    beside = options.out.parent
+    stale = beside / f".out.{host}.{dead.pid}.partial"
+    kept = [
+        beside / f".out.{host}.{os.getppid()}.partial",  # still at work
+        beside / f".out.elsewhere.{dead.pid}.partial",
+        beside / f".another.{host}.{dead.pid}.partial",
+    ]
+    for folder in (stale, *kept):
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+    train_predictor(options)
+    assert {path for path in beside.iterdir() if path.suffix == ".partial"} == set(kept)
 
 
 # -- examples

@@ -7,12 +7,13 @@ or `accelerate launch`, it trains on several GPUs; the first process prints and 
 
 from __future__ import annotations
 
+import glob
 import importlib.metadata
 import importlib.util
-import logging
 import os
 import platform
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,9 @@ def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     _check_batch(options.batch, _processes())
     data = _read(options)
     _check_libraries()
-    with _quiet_libraries():
+    from tessy.engines.local_model import quiet_loading
+
+    with quiet_loading():
         _make(options, data, out, first=first)
 
 
@@ -231,10 +234,13 @@ def _opening(
 @contextmanager
 def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
     """A folder beside ``out`` that takes its place at the end; gone if it does not come to that."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    # Several machines may share the disk: a process is known by its number on its own only.
+    beginning = f".{out.name}.{socket.gethostname()}."
+    folder = out.with_name(f"{beginning}{os.getpid()}.partial")
     if not first:
         yield folder
         return
+    _remove_left_over(out.parent, beginning)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -252,20 +258,27 @@ def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _remove_left_over(parent: Path, beginning: str) -> None:
+    """Remove what trainings to the same place left here that were killed."""
+    for folder in parent.glob(f"{glob.escape(beginning)}*.partial"):
+        process = folder.name.removeprefix(beginning).removesuffix(".partial")
+        if process.isdecimal() and not _is_alive(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    if process == os.getpid():
+        return False  # the number was another's before
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _share(folder: Path) -> None:
     """Let whom the umask lets read the weights too; safetensors keeps them to the owner."""
     for file in folder.iterdir():
         file.chmod((folder / "training.json").stat().st_mode)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Transformers reports parts of a base that a classifier has not; we check them ourselves."""
-    from transformers.utils import logging as noise
-
-    before = noise.get_verbosity()
-    noise.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        noise.set_verbosity(before)
