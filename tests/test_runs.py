@@ -92,7 +92,7 @@ def test_a_run_that_never_got_to_work_binds_nobody(directory, paths):
 def test_a_file_is_no_run(tmp_path):
     file = tmp_path / "trajectories.jsonl"
     file.write_text("{}\n", "utf-8")
-    with pytest.raises(RunError, match=r"trajectories\.jsonl is no run: it has no config\.json"):
+    with pytest.raises(RunError, match=r"no run: it has no config\.json; check .* `tessy sample`"):
         read_config(file)
 
 

@@ -198,7 +198,7 @@ class ProgressState:
         """Time left in words."""
         left = self.time_left(now)
         if left is None:
-            return f"time left not known before {MIN_FINISHED} samples have ended"
+            return f"time left not known before {MIN_FINISHED} have ended"
         return "nothing left" if left.high == 0 else str(left)
 
     def line(self, now: float) -> str:

@@ -37,7 +37,9 @@ def read(path: Path, kind: str) -> dict[str, Any]:
     try:
         document = jsonl.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{path.parent} is no {what}: it has no config.json") from None
+        raise RunError(
+            f"{path.parent} is no {what}: it has no config.json; check the path: {_MADE_BY[kind]}"
+        ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}; put back a copy of it") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
