@@ -184,12 +184,10 @@ def thinking_kept(run: Path) -> int:
     return int(count)
 
 
-@FORMATS
-async def test_kill_9_in_mid_thought_and_the_same_command_goes_on(
-    tmp_path: Path, name, author: Author
-):
+async def test_kill_9_in_mid_thought_and_the_same_command_goes_on(tmp_path: Path):
+    name = "harmony"  # what is kept does not depend on the family
     async with serving(name, token_seconds=0.01) as server:
-        command = remote(name, author, tmp_path, server)
+        command = remote(name, "teacher", tmp_path, server)
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         await eventually(lambda: thinking_kept(tmp_path / "run") > 20)
         process.kill()
@@ -199,7 +197,7 @@ async def test_kill_9_in_mid_thought_and_the_same_command_goes_on(
         server.token_seconds = 0
         await asyncio.to_thread(finish, command)
         again = [prompt_and_seed(seen.body) for seen in server.seen]
-    check_remote(tmp_path / "run", author)
+    check_remote(tmp_path / "run", "teacher")
     # Nobody began anew, and what was asked for twice was asked for with the same seed.
     question = tuple(RENDERERS[name].prompt_ids([Message(role="user", content="5 - 3 * 2?")]))
     assert question in {prompt for prompt, _ in first}
