@@ -195,11 +195,12 @@ def test_failed_samples_stay_failed_until_they_are_opened_again(tmp_path: Path):
     run = tmp_path / "run"
     # Nobody can think in a dozen tokens.
     command = synthesize(problems, run, "--thinking-tokens", "12")
-    finish(command)
-    finish(command)
+    output = finish(command, code=1)
+    assert "None of 1 samples could be finished (budget 1)" in output
+    finish(command, code=1)
     failures = (run / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["reason"] for line in failures] == ["budget"]
-    finish([*command, "--retry-failed"])
+    finish([*command, "--retry-failed"], code=1)
     again = (run / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["attempts"] for line in again] == [1, 2]
 
@@ -224,3 +225,18 @@ def test_doctor_checks_models_in_this_process(tmp_path: Path):
     assert "Everything a run needs is in place" in output
     assert "<|im_start|>assistant" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_predictors_that_seem_to_be_swapped_are_said_to_be(tmp_path: Path):
+    problems = write_questions(
+        tmp_path / "q.jsonl", [{"prompt": demo_problems(1, 3)[0].messages[0].content}]
+    )
+    student, teacher = (str(predictor_path(author)) for author in ("student", "teacher"))
+    for run, first, second in (("right", student, teacher), ("swapped", teacher, student)):
+        output = finish(
+            synthesize(
+                problems, tmp_path / run,
+                "--student.predictor", first, "--teacher.predictor", second,
+            )
+        )  # fmt: skip
+        assert ("were the two swapped?" in output) == (run == "swapped")

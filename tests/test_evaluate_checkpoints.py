@@ -139,7 +139,7 @@ def test_checkpoints_that_are_none_are_refused_before_any_work(folder, tmp_path)
     tokenizer().save_pretrained(three)
     with pytest.raises(ModelError, match="3 labels"):
         evaluate(folder, tmp_path / "out", "lexicon", str(three))
-    with pytest.raises(ModelError, match="cannot read the boundary predictor"):
+    with pytest.raises(ModelError, match="there is no folder"):
         evaluate(folder, tmp_path / "out", "lexicon", str(tmp_path / "nowhere"))
     assert not (tmp_path / "out").exists()
 

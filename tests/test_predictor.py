@@ -24,7 +24,7 @@ from transformers import (
 
 from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.boundary.classifier import load_classifier
-from tessy.boundary.evaluation.plan import conventions_of
+from tessy.boundary.conventions import conventions_of
 from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.boundary.window import WindowRule

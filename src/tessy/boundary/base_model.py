@@ -19,7 +19,12 @@ from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import LABELS, position_limit
 from tessy.codec import HfCodec
 from tessy.config_predictors import TrainPredictorConfig
-from tessy.engines.local_model import LOADING_ERRORS, hide_loading_bar, model_name
+from tessy.engines.local_model import (
+    LOADING_ERRORS,
+    hide_loading_bar,
+    model_name,
+    why_unloadable,
+)
 from tessy.errors import ModelError
 
 _WHAT = "the base model"
@@ -50,12 +55,16 @@ def read_base(options: TrainPredictorConfig) -> Base:
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=remote)
     except LOADING_ERRORS as error:
-        raise ModelError(f"cannot load {_WHAT} {name!r}: {error}; {_HINT}") from error
+        raise _unloadable(name, error) from error
     _check_kind(config, name, trust_remote_code=remote)
     _check_length(config, name, options.max_tokens)
     known = config.get_text_config().vocab_size
     tokenizer, codec = load_tokenizer(name, known, what=_WHAT, trust_remote_code=remote)
     return Base(name, config, tokenizer, codec)
+
+
+def _unloadable(name: str, error: Exception) -> ModelError:
+    return ModelError(f"cannot load {_WHAT} {name!r}: {why_unloadable(name, error)}; {_HINT}")
 
 
 def load_weights(base: Base, options: TrainPredictorConfig) -> PreTrainedModel:
@@ -81,7 +90,7 @@ def load_weights(base: Base, options: TrainPredictorConfig) -> PreTrainedModel:
             trust_remote_code=options.trust_remote_code,
         )
     except LOADING_ERRORS as error:
-        raise ModelError(f"cannot load {_WHAT} {base.name!r}: {error}; {_HINT}") from error
+        raise _unloadable(base.name, error) from error
     body = f"{model.base_model_prefix}."
     missing = sorted(key for key in loading["missing_keys"] if key.startswith(body))
     if missing:

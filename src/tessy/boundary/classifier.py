@@ -26,6 +26,7 @@ from tessy.engines.local_model import (
     pick_device,
     quiet_loading,
     vocabulary_size,
+    why_unloadable,
     working_dtype,
 )
 from tessy.errors import ModelError
@@ -81,8 +82,9 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
         model, loading = _load_model(name, device)
     except LOADING_ERRORS as error:
         raise ModelError(
-            f"cannot load the boundary predictor {name!r}: {error}; it must be a transformers "
-            "token classifier with safetensors weights (a local folder or a hub id)"
+            f"cannot load the boundary predictor {name!r}: {why_unloadable(name, error)}; it must "
+            "be a transformers token classifier with safetensors weights (a local folder or a hub "
+            "id)"
         ) from error
     missing = sorted(loading["missing_keys"]) + sorted(loading["mismatched_keys"])
     if missing:

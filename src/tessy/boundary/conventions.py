@@ -109,6 +109,30 @@ def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
         ) from error
 
 
+def conventions_of(spec: str) -> Conventions | None:
+    """What a checkpoint says of its training; None if it does not.
+
+    Args:
+        spec: A local folder or a hub id.
+
+    Raises:
+        ModelError: It has no config, or follows other conventions.
+    """
+    from transformers import AutoConfig  # takes seconds to import
+
+    from tessy.engines.local_model import model_name, why_unloadable  # imports torch
+
+    try:
+        config = AutoConfig.from_pretrained(model_name(spec), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"cannot read the boundary predictor {spec!r}: {why_unloadable(spec, error)}; name "
+            "`lexicon`, module:callable, or a checkpoint (a local folder or a hub id; "
+            "`evaluate-predictor` takes `sentence`, too)"
+        ) from error
+    return read_conventions(config, spec)
+
+
 def window_rule(config: PreTrainedConfig, name: str) -> WindowRule:
     """Windows as in training, 512 tokens if the config does not say, or what the model can hold.
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from tessy import jsonl
 from tessy.boundary.annotations import read_annotations
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.conventions import Split
+from tessy.boundary.conventions import Split, conventions_of
 from tessy.boundary.dataset import author_of, digest_of
 from tessy.boundary.evaluation.entropy import EntropySource, judge_by_entropy, load_source
 from tessy.boundary.evaluation.judging import judge
@@ -30,7 +30,6 @@ from tessy.boundary.evaluation.marks import by_marks, sentence_marks
 from tessy.boundary.evaluation.metrics import Figures, Judged
 from tessy.boundary.evaluation.plan import (
     ENTROPY,
-    conventions_of,
     entries_of,
     kind_of_spec,
     notes_of,

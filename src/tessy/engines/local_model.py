@@ -210,9 +210,16 @@ def model_name(model: str | Path) -> str:
     path = Path(model).expanduser()
     if path.is_dir():
         return str(path)
-    if isinstance(model, Path) or model.startswith((".", "/", "~")):
+    if isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"there is no folder {str(model)!r}; give a model's folder or its hub id")
     return model
+
+
+def why_unloadable(name: str, error: Exception) -> str:
+    """What went wrong when ``name`` was loaded; a misspelt folder is looked for on the hub."""
+    if Path(name).exists():
+        return str(error)
+    return f"there is no folder {name!r} here, and it cannot be had from a hub ({error})"
 
 
 def load_model(

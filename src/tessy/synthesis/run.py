@@ -44,6 +44,7 @@ from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job, Workshop
 from tessy.terminal import summary_table
 
+EXIT_NOTHING_FINISHED = 1
 EXIT_INTERRUPTED = 130
 
 RunConfig = SynthesizeConfig | SampleConfig
@@ -55,7 +56,8 @@ def synthesize(config: SynthesizeConfig) -> int:
     """Make every sample the options ask for.
 
     Returns:
-        The exit code: 0, or 130 if Ctrl-C ended the run in good order.
+        The exit code: 0, 130 if Ctrl-C ended the run in good order, or 1 if every sample of the
+        run has failed.
 
     Raises:
         InputError: Options, questions, models or the run directory are unusable; nothing started.
@@ -112,7 +114,16 @@ def synthesize_problems(
             summary = _summarise(run, time.monotonic() - started)
         console.print(summary_table(summary))
     if left is None:
-        return 0
+        if run.done or not run.failed:
+            return 0
+        reasons = ", ".join(f"{reason} {count}" for reason, count in summary["failures"].items())
+        message = (
+            f"None of {len(run.failed)} samples could be finished ({reasons}); "
+            f"{run.paths.failures} has their texts so far, and `tessy doctor` with the same "
+            "options makes one sample and says what to mend"
+        )
+        console.print(message, soft_wrap=True)
+        return EXIT_NOTHING_FINISHED
     kept = f"; {left} samples in flight are kept" if left else ""
     message = f"Stopped in good order{kept}. The same command goes on from here."
     console.print(message, soft_wrap=True)  # one line, also where the output is no terminal

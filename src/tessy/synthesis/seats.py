@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.load import load_predictor
+from tessy.boundary.load import load_predictor, trained_for
 from tessy.config import ModelConfig, RoleConfig, SynthesisOptions
 from tessy.config_predictors import SampleConfig
 from tessy.engines.base import Engine, EngineInfo, Sampling
@@ -27,6 +28,8 @@ from tessy.tokens import Codec
 Options = SynthesisOptions | SampleConfig
 OnWait = Callable[[str | None], None]
 OnMove = Callable[[str, Author, str], None]  # sample, role, replica
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,15 @@ def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor
         (spec, window): load_predictor(spec, config.lexicon, window)
         for spec, window in dict.fromkeys(named.values())
     }
+    for author, (spec, _) in named.items():
+        other = trained_for(spec)
+        if other not in (None, author):
+            log.warning(
+                "%s.predictor: %s was trained on the %s's words; were the two swapped?",
+                author,
+                spec,
+                other,
+            )
     return {author: made[wanted] for author, wanted in named.items()}
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from tessy.boundary.conventions import Conventions, Split, read_conventions
+from tessy.boundary.conventions import Conventions, Split
 from tessy.boundary.evaluation.report import Entry
 from tessy.boundary.split import part_of
 from tessy.config_predictors import EvaluatePredictorConfig, TrainPredictorConfig
-from tessy.errors import ConfigError, ModelError
+from tessy.errors import ConfigError
 from tessy.records import Annotation, Author
 from tessy.seeds import derive_seed
 
@@ -60,24 +60,6 @@ def entries_of(predictors: Sequence[str]) -> list[Entry]:
 def specs_of(entries: Sequence[Entry]) -> list[str]:
     """Every predictor that is named, once."""
     return list(dict.fromkeys(spec for one in entries for spec in (one.student, one.teacher)))
-
-
-def conventions_of(spec: str) -> Conventions | None:
-    """What a checkpoint says of its training; None if it does not.
-
-    Raises:
-        ModelError: It has no config, or follows other conventions.
-    """
-    from transformers import AutoConfig  # takes seconds to import
-
-    try:
-        config = AutoConfig.from_pretrained(spec, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"cannot read the boundary predictor {spec!r}: {error}; name `lexicon`, "
-            f"`{SENTENCE}`, module:callable, or a checkpoint (a local folder or a hub id)"
-        ) from error
-    return read_conventions(config, spec)
 
 
 def split_of(known: Mapping[str, Conventions | None]) -> tuple[Split, str | None]:
