@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Boundary predictors for your own pair of models: from questions to a training set made with them.
-#
-#   examples/train_predictors.sh          # the bundled tiny models, in this process: some minutes
-#
+# Without any settings it takes the bundled tiny models, in this process: some minutes.
 # For models of your own start their servers first (examples/synthesize.toml says with which
 # options) and, to mark the style, one with a chat endpoint for any strong model:
 #
@@ -14,11 +12,11 @@
 #   TEACHER=openai/gpt-oss-120b   TEACHER_URL=http://127.0.0.1:8002 \
 #   ANNOTATOR=Qwen/Qwen3-32B      ANNOTATOR_URL=http://127.0.0.1:8003 \
 #   PROBLEMS=questions.jsonl OUT=runs/qwen3-8b-predictors examples/train_predictors.sh
-#
-# It can be stopped at any time; the same command goes on where it ended.
+# Stop it at any time: the same command goes on; only a training or an evaluation starts anew.
 set -euo pipefail
 
 OUT=${OUT:-runs/predictors} # everything is written below this folder
+[[ $OUT != *[,+]* ]] || { echo "OUT=$OUT: no , or + please, they part the names of predictors" >&2; exit 2; }
 if [[ -z ${STUDENT:-}${TEACHER:-} ]]; then # no models named: the bundled ones think briefly and learn fast
     bundled() { python -c "from tessy.lab import bundled; print(bundled.$1_path())"; }
     STUDENT=$(bundled student) TEACHER=$(bundled teacher)
@@ -31,7 +29,8 @@ if [[ -z ${PROBLEMS:-} ]]; then
     python -m tessy.lab.questions "$PROBLEMS" --count 3000 # what the bundled models know
 fi
 : "${STUDENT:?name both models}" "${TEACHER:?name both models}"
-read -ra questions <<<"--problems $PROBLEMS ${FIELDS:+--fields $FIELDS} ${LIMIT:+--limit $LIMIT}"
+read -ra fields <<<"${FIELDS:+--fields $FIELDS} ${LIMIT:+--limit $LIMIT}" # e.g. FIELDS="prompt=question"
+questions=(--problems "$PROBLEMS" "${fields[@]}")
 read -ra lengths <<<"${LENGTHS:-}"   # as options, e.g. --thinking-tokens 8000 --answer-tokens 2000
 read -ra training <<<"${TRAINING:-}" # options of train-predictor, e.g. --epochs 2
 if [[ -n ${ANNOTATOR:-} ]]; then
@@ -46,14 +45,14 @@ make_predictor() { # author, model, its tokenizer, its URLs (none: it runs in th
     tessy sample --author "$1" --model "$2" --tokenizer "$3" --url "$4" \
         "${questions[@]}" "${lengths[@]}" --out "$OUT/$1-responses"
     tessy annotate --responses "$OUT/$1-responses" "${annotator[@]}" --out "$OUT/$1-annotations"
-    [[ -e $OUT/$1-predictor ]] || # made by an earlier call
-        tessy train-predictor --annotations "$OUT/$1-annotations" --base "${BASE:-Qwen/Qwen3-0.6B-Base}" \
-            "${training[@]}" --out "$OUT/$1-predictor"
+    [[ ! -e $OUT/$1-predictor ]] || # annotations may have come since it was made
+        { echo "$OUT/$1-predictor is kept; remove it to train it again" >&2 && return; }
+    tessy train-predictor --annotations "$OUT/$1-annotations" --base "${BASE:-Qwen/Qwen3-0.6B-Base}" \
+        "${training[@]}" --out "$OUT/$1-predictor"
 }
-student=("$STUDENT" "${STUDENT_TOKENIZER:-$STUDENT}" "${STUDENT_URL:-}")
-teacher=("$TEACHER" "${TEACHER_TOKENIZER:-$TEACHER}" "${TEACHER_URL:-}")
-make_predictor student "${student[@]}"
-make_predictor teacher "${teacher[@]}"
+student_tokenizer=${STUDENT_TOKENIZER:-$STUDENT} teacher_tokenizer=${TEACHER_TOKENIZER:-$TEACHER}
+make_predictor student "$STUDENT" "$student_tokenizer" "${STUDENT_URL:-}"
+make_predictor teacher "$TEACHER" "$teacher_tokenizer" "${TEACHER_URL:-}"
 
 # 4: how well they cut, the pair beside what needs no training: look at evaluation.svg now.
 ours=$OUT/student-predictor+$OUT/teacher-predictor
@@ -64,7 +63,7 @@ done
 
 # What it was for: samples that both models write, each cut by its own predictor.
 tessy synthesize "${questions[@]}" "${lengths[@]}" --out "$OUT/samples" \
-    --student.model "${student[0]}" --student.tokenizer "${student[1]}" \
-    --student.url "${student[2]}" --student.predictor "$OUT/student-predictor" \
-    --teacher.model "${teacher[0]}" --teacher.tokenizer "${teacher[1]}" \
-    --teacher.url "${teacher[2]}" --teacher.predictor "$OUT/teacher-predictor"
+    --student.model "$STUDENT" --student.tokenizer "$student_tokenizer" \
+    --student.url "${STUDENT_URL:-}" --student.predictor "$OUT/student-predictor" \
+    --teacher.model "$TEACHER" --teacher.tokenizer "$teacher_tokenizer" \
+    --teacher.url "${TEACHER_URL:-}" --teacher.predictor "$OUT/teacher-predictor"

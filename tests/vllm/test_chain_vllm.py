@@ -76,7 +76,8 @@ def test_through_real_servers_to_predictors_that_synthesis_uses(servers: Servers
     assert any(len(row.spans) > 3 for row in samples.trajectories)
     # A second call finds everything made.
     before = (tmp_path / "out" / "samples" / "trajectories.jsonl").read_bytes()
-    run_script(**on_servers(servers), **asked)
+    told = run_script(**on_servers(servers), **asked)
+    assert all(f"{author}-predictor is kept" in told for author in AUTHORS)
     assert (tmp_path / "out" / "samples" / "trajectories.jsonl").read_bytes() == before
 
 
@@ -88,6 +89,7 @@ def test_on_questions_of_others_in_a_file_of_another_form(servers: Servers, tmp_
 
 
 def test_without_servers(tmp_path: Path):
-    run_script(OUT=str(tmp_path / "out"), LIMIT=str(QUESTIONS))
-    check_chain(tmp_path / "out")
-    assert (tmp_path / "out" / "questions.jsonl").exists()
+    out = tmp_path / "my own out"
+    assert "is kept" not in run_script(OUT=str(out), LIMIT=str(QUESTIONS))
+    check_chain(out)
+    assert (out / "questions.jsonl").exists()
