@@ -131,8 +131,8 @@ def test_failed_samples_stay_failed_until_they_are_opened_again(tmp_path: Path):
     run = tmp_path / "run"
     # Nobody can think in a dozen tokens.
     command = sample("teacher", questions(tmp_path, 1), run, "--thinking-tokens", "12")
-    finish(command)
-    finish([*command, "--retry-failed"])
+    finish(command, code=1)
+    finish([*command, "--retry-failed"], code=1)
     rows = [json.loads(line) for line in (run / "failures.jsonl").read_bytes().splitlines()]
     assert [(row["reason"], row["attempts"]) for row in rows] == [("budget", 1), ("budget", 2)]
     assert rows[0]["spans"] == [{"start": 0, "end": len(rows[0]["thinking"]), "author": "teacher"}]
