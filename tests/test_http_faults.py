@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tessy.engines.base import Chunk
 from tessy.engines.http_faults import retry_after
+from tessy.engines.http_server import ModelServer
 from tessy.errors import (
     EngineError,
     EngineMisconfigured,
@@ -100,3 +103,49 @@ async def test_an_error_the_request_caused_is_refused_even_in_mid_stream(connect
         server.faults = [Fault("error", error={"message": "out of vocabulary", "code": 400})]
         with pytest.raises(EngineRefused, match="out of vocabulary"):
             await collect(engine, ask())
+
+
+async def test_a_kept_connection_that_the_server_has_left_costs_no_request():
+    """It closes them when it likes, also in the moment in which a request is on its way."""
+    requests = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served = 0
+        while head := await reader.read(65536):
+            requests.append(head)
+            if served:
+                break  # the second request on a connection meets a server that has just left
+            served += 1
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        host, port = listening.sockets[0].getsockname()
+        server = ModelServer(f"http://{host}:{port}", api_key=None, stall_seconds=5.0, session=None)
+        try:
+            for _ in range(3):
+                assert await server.post_for_json("/x", b"{}", {}, read_seconds=5.0) == {}
+        finally:
+            await server.aclose()
+    assert len(requests) > 3  # some were sent once more
+
+
+async def test_a_server_that_leaves_every_connection_is_unavailable():
+    connections = 0
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read(65536)
+        writer.close()
+
+    async with await asyncio.start_server(leave, "127.0.0.1", 0) as listening:
+        host, port = listening.sockets[0].getsockname()
+        server = ModelServer(f"http://{host}:{port}", api_key=None, stall_seconds=5.0, session=None)
+        try:
+            with pytest.raises(EngineUnavailable):
+                await server.post_for_json("/x", b"{}", {}, read_seconds=5.0)
+        finally:
+            await server.aclose()
+    assert connections == 2

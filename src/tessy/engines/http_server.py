@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 import urllib.parse
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ _LOOK_UP_SECONDS = 30.0  # for the small GET requests
 _DRAIN_SECONDS = 0.25
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
+_STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)  # before any of the reply
 _READ_BUFFER_BYTES = 2**20  # a completions server echoes the prompt's ids in one line
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a stream, which it sends in pieces
 
@@ -150,13 +151,24 @@ class ModelServer:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence
         )
-        try:
-            response = await self._client().post(
+
+        def send() -> Awaitable[aiohttp.ClientResponse]:
+            return self._client().post(
                 url,
                 data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
                 headers={"Content-Type": "application/json", **self._headers, **headers},
                 timeout=timeout,
             )
+
+        try:
+            try:
+                response = await send()
+            except _STALE as error:
+                # Most likely an idle connection that the server closed while we were busy: that
+                # says nothing of the server, and the next one is new.
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                response = await send()
             if response.status == 200:
                 return response
             async with response:
