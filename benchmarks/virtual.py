@@ -159,7 +159,7 @@ class QueuedPredictor:
 
     inner: BoundaryPredictor
     delay_seconds: float
-    max_batch: int = 64
+    max_batch: int = 256
     max_wait_seconds: float = 0.001
     _inbox: deque[asyncio.Future[None]] = field(default_factory=deque)
     _busy: bool = False

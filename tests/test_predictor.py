@@ -126,12 +126,12 @@ async def test_samples_judged_together_get_what_each_gets_alone(predictor):
 async def test_waiting_views_share_a_pass(predictor):
     with predictor._condition:  # the worker cannot take anything until all have asked
         tasks = [
-            asyncio.create_task(predictor.judge(view_of(CORPUS[0], key=str(i)))) for i in range(70)
+            asyncio.create_task(predictor.judge(view_of(CORPUS[0], key=str(i)))) for i in range(260)
         ]
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     stats = predictor.stats
-    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (70, 2, 70, 64)
+    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (260, 2, 260, 256)
 
 
 async def test_a_cancelled_judgement_holds_up_nobody(predictor):

@@ -52,7 +52,7 @@ class TokenClassifierPredictor:
         *,
         name: str,
         rule: WindowRule | None = None,
-        max_batch: int = 64,
+        max_batch: int = 256,
         max_wait_ms: float = 1.0,
         slack: int = _CPU_SLACK,
     ) -> None:
@@ -84,7 +84,7 @@ class TokenClassifierPredictor:
         *,
         window: PredictorWindow = "anchored",
         device: str | None = None,
-        max_batch: int = 64,
+        max_batch: int = 256,
         max_wait_ms: float = 1.0,
     ) -> TokenClassifierPredictor:
         """Load a checkpoint: float32 on CPU, bfloat16 on a GPU.
