@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,6 +16,10 @@ from tests.asking import CODEC
 # Machines are shared and noisy: no test fails for being slow. In CI the same examples every time.
 settings.register_profile("tessy", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("tessy")
+
+# A shell starts background jobs with Ctrl-C ignored, and every process of theirs inherits that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
