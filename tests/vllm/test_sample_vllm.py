@@ -19,6 +19,7 @@ from tests.vllm.test_synthesize_vllm import (
     TESSY,
     end,
     finish,
+    finish_what_is_too_hard,
     keys,
     start,
     until_rows,
@@ -104,7 +105,7 @@ def test_questions_it_cannot_answer(servers: Servers, tmp_path):
         pytest.skip(f"{problems.name} is only in the project's own checkout")
     run = tmp_path / "run"
     more = ("--limit", "12", "--attempts", "2", "--fields", "prompt=question")
-    finish(arguments("student", servers, problems, run, *more))
+    finish_what_is_too_hard(arguments("student", servers, problems, run, *more), run)
     check(run, "student", 12)
 
 
