@@ -83,8 +83,11 @@ class SimulatedServer:
             return await _whole(reply, begin)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         response.enable_chunked_encoding()
-        await response.prepare(request)
-        await response.write(b": keep-alive\n\n")  # headers go out with the first write
+        try:
+            await response.prepare(request)
+            await response.write(b": keep-alive\n\n")  # headers go out with the first write
+        except ConnectionResetError:  # an early request that was not wanted after all
+            return response
         transport = request.transport
         ended = asyncio.get_running_loop().create_future()
 
