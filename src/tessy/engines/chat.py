@@ -7,7 +7,6 @@ behind the same retry layer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from tessy.engines.failover import Course, Failover
 from tessy.engines.http_server import ModelServer, UnusableReply
 from tessy.engines.wire_base import fit_seed
 from tessy.errors import (
-    EngineError,
     EngineMisconfigured,
     EngineRefused,
     EngineUnavailable,
@@ -32,7 +30,6 @@ from tessy.records import Message
 log = logging.getLogger(__name__)
 
 _PATH = "/v1/chat/completions"
-_HEALTH_SECONDS = 5.0
 _SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
 _SEED_BITS = 31  # every server takes as many
 _HELLO = (Message(role="user", content="Say hello."),)
@@ -203,11 +200,7 @@ class ChatEngine:
 
     async def health(self) -> bool:
         """Whether the server answers just now; never raises."""
-        for path in ("/health", "/v1/models"):
-            with contextlib.suppress(EngineError):
-                await self._server.look_up(path, seconds=_HEALTH_SECONDS)
-                return True
-        return False
+        return await self._server.health()
 
     def release(self, key: str) -> None:
         """Nothing to forget."""

@@ -21,10 +21,9 @@ import aiohttp
 from tessy.engines.base import Chunk, EngineInfo, Request
 from tessy.engines.http_probe import Findings, Probe
 from tessy.engines.http_server import ModelServer
-from tessy.errors import EngineError, EngineRefused
+from tessy.errors import EngineRefused
 from tessy.tokens import Codec
 
-_HEALTH_SECONDS = 5.0
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
 _LONGEST_SESSION_CHARS = 200
 
@@ -141,11 +140,7 @@ class HttpEngine:
 
     async def health(self) -> bool:
         """Whether the server answers just now; never raises."""
-        for path in ("/health", "/v1/models"):
-            with contextlib.suppress(EngineError):
-                await self._server.look_up(path, seconds=_HEALTH_SECONDS)
-                return True
-        return False
+        return await self._server.health()
 
     def release(self, key: str) -> None:
         """Nothing to forget: the server's cache looks after itself."""

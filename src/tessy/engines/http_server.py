@@ -31,10 +31,10 @@ from tessy.errors import (
 
 _CONNECT_SECONDS = 15.0
 _LOOK_UP_SECONDS = 30.0  # for the small GET requests
+_HEALTH_SECONDS = 5.0
 _DRAIN_SECONDS = 0.25
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
-_STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)  # before any of the reply
 _READ_BUFFER_BYTES = 2**20  # a completions server echoes the prompt's ids in one line
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a stream, which it sends in pieces
 
@@ -96,6 +96,14 @@ class ModelServer:
         if self._owns_session and self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def health(self) -> bool:
+        """Whether the server answers just now; never raises."""
+        for path in ("/health", "/v1/models"):
+            with contextlib.suppress(EngineError):
+                await self.look_up(path, seconds=_HEALTH_SECONDS)
+                return True
+        return False
 
     async def look_up(self, path: str, *, seconds: float = _LOOK_UP_SECONDS) -> str:
         """The text at ``path``.
@@ -163,11 +171,11 @@ class ModelServer:
         try:
             try:
                 response = await send()
-            except _STALE as error:
+            except aiohttp.ClientConnectorError:
+                raise  # it was never connected
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 # Most likely an idle connection that the server closed while we were busy: that
                 # says nothing of the server, and the next one is new.
-                if isinstance(error, aiohttp.ClientConnectorError):
-                    raise
                 response = await send()
             if response.status == 200:
                 return response
