@@ -16,14 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from tessy.boundary.classifier import PlainScorer
 from tessy.boundary.labels import STYLE
 from tessy.boundary.scoring import Scores, WindowModel
 from tessy.boundary.window import WindowRule
-from tessy.engines.local_cache import Pool, PooledSequence, PoolLayer, arrange, pool_cache
-from tessy.engines.local_model import vocabulary_size
+from tessy.engines.local_cache import PooledSequence, PoolLayer
+from tessy.engines.local_model import PooledModel, vocabulary_size
 
 # Of the memory that is free after loading. Two predictors and the models of an in-process run may
 # share a device, and a pass needs room for activations.
@@ -35,55 +34,15 @@ _TOLERANCE = {torch.float32: 1e-4}  # of P(style)
 _HALF_TOLERANCE = 0.1  # bf16 and fp16; a wrong mask or position changes more
 
 
-class CachedScorer:
+class CachedScorer(PooledModel):
     """Windows as sequences of a pool: each token is read once."""
 
     step_tokens = _STEP_TOKENS
 
-    def __init__(self, model: PreTrainedModel, capacity: int) -> None:
-        """Keep ``capacity`` tokens at most, over all windows.
-
-        Raises:
-            ValueError: The model has layers other than attention.
-        """
-        self._model = model
-        self._pool = Pool(capacity)
-        cache = pool_cache(model.config, self._pool)
-        if cache is None:
-            raise ValueError("the model has layers other than attention")
-        self._cache = cache
-
-    @property
-    def capacity(self) -> int:
-        """Tokens whose keys and values are kept at most."""
-        return self._pool.capacity
-
-    def new(self) -> PooledSequence:
-        """A window of which nothing has been read."""
-        return PooledSequence()
-
-    def reserve(self, state: PooledSequence, count: int) -> bool:
-        """Make room for ``count`` more tokens; False if there is none."""
-        return self._pool.reserve(state, count)
-
-    def rollback(self, state: PooledSequence, length: int) -> int:
-        """Keep the first ``length`` tokens at most; how many it still knows."""
-        return self._pool.rollback(state, length)
-
     @torch.inference_mode()
     def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> list[Scores]:
         """Read new tokens of each window: P(style) of what follows each."""
-        inputs = arrange(self._pool, members, self._model.device)
-        output = self._model(
-            input_ids=inputs.ids,
-            attention_mask=inputs.mask,
-            position_ids=inputs.positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        style: list[list[float]] = _style(output.logits).tolist()  # [B, Q], right-aligned
-        for sequence, new in members:
-            sequence.ids.extend(new)
+        style: list[list[float]] = _style(self.read(members)).tolist()  # [B, Q], right-aligned
         return [row[-len(new) :] for row, (_, new) in zip(style, members, strict=True)]
 
     def token_bytes(self) -> int:

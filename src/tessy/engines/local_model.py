@@ -72,10 +72,12 @@ class Decoder(Protocol[SequenceT]):
         ...
 
 
-class PooledDecoder:
-    """All sequences of a pass as one right-aligned batch."""
+class PooledModel:
+    """A model whose sequences lie in one pool; a pass is one right-aligned batch of them.
 
-    batched = True
+    Attributes:
+        capacity: Tokens whose keys and values are kept at most.
+    """
 
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
         """Keep ``capacity`` tokens at most.
@@ -103,9 +105,15 @@ class PooledDecoder:
         """Make room for ``count`` more ids."""
         return self._pool.reserve(sequence, count)
 
-    @torch.inference_mode()
-    def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> Tensor:
-        """Read new ids; logits after the last of each: ``[B, V]``."""
+    def read(
+        self, members: Sequence[tuple[PooledSequence, Sequence[int]]], **options: object
+    ) -> Tensor:
+        """Read new ids (at least one each, room reserved); what the model says: ``[B, Q, …]``.
+
+        Args:
+            members: Sequences and what each is to read.
+            options: Further arguments of the model.
+        """
         inputs = arrange(self._pool, members, self._model.device)
         output = self._model(
             input_ids=inputs.ids,
@@ -113,12 +121,23 @@ class PooledDecoder:
             position_ids=inputs.positions,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            **options,
         )
         for sequence, new in members:
             sequence.ids.extend(new)
         logits: Tensor = output.logits
-        return logits[:, -1]
+        return logits
+
+
+class PooledDecoder(PooledModel):
+    """Continues the sequences of a pool."""
+
+    batched = True
+
+    @torch.inference_mode()
+    def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> Tensor:
+        """Read new ids; logits after the last of each: ``[B, V]``."""
+        return self.read(members, logits_to_keep=1)[:, -1]
 
 
 @dataclass(eq=False, slots=True)
