@@ -30,6 +30,7 @@ from tessy.engines.local_model import (
     working_dtype,
 )
 from tessy.errors import ModelError
+from tessy.records import Author
 
 _WHAT = "the boundary predictor"
 
@@ -61,11 +62,19 @@ class PlainScorer:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A checkpoint, ready for use."""
+    """A checkpoint, ready for use.
+
+    Attributes:
+        scorer: Its model.
+        codec: Of its tokenizer.
+        rule: How its windows move.
+        author: Whose words it was trained to cut; None if it does not say.
+    """
 
     scorer: PlainScorer
     codec: HfCodec
     rule: WindowRule
+    author: Author | None
 
 
 def load_classifier(path: str | Path, *, device: str | None = None) -> Classifier:
@@ -78,7 +87,7 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         check_labels(config, name, what=_WHAT)
-        read_conventions(config, name)
+        conventions = read_conventions(config, name)
         model, loading = _load_model(name, device)
     except LOADING_ERRORS as error:
         raise ModelError(
@@ -94,7 +103,9 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
         )
     _, codec = load_tokenizer(name, vocabulary_size(model), what=_WHAT)
     check_causal(model, name, what=_WHAT)
-    return Classifier(PlainScorer(model), codec, window_rule(config, name))
+    rule = window_rule(config, conventions)
+    author = conventions.author if conventions is not None else None
+    return Classifier(PlainScorer(model), codec, rule, author)
 
 
 def _load_model(name: str, device: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:

@@ -133,17 +133,13 @@ def conventions_of(spec: str) -> Conventions | None:
     return read_conventions(config, spec)
 
 
-def window_rule(config: PreTrainedConfig, name: str) -> WindowRule:
-    """Windows as in training, 512 tokens if the config does not say, or what the model can hold.
+def window_rule(config: PreTrainedConfig, conventions: Conventions | None) -> WindowRule:
+    """Windows as in training, 512 tokens if that is not known, or what the model can hold.
 
     Args:
         config: A transformers config.
-        name: The checkpoint's, for messages.
-
-    Raises:
-        ModelError: Its conventions are not those that tessy follows.
+        conventions: What it says of its training.
     """
-    conventions = read_conventions(config, name)
     rule = WindowRule()
     if conventions is not None:
         rule = WindowRule(conventions.window.limit, conventions.window.keep)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.conventions import conventions_of
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.rule import RulePredictor
 from tessy.config import PredictorWindow
-from tessy.records import Author
 
 
 def load_predictor(
@@ -28,24 +26,8 @@ def load_predictor(
     """
     if spec == "lexicon":
         return LexiconPredictor.load(lexicon)
-    if _is_rule(spec):
+    if ":" in spec and not Path(spec).exists():
         return RulePredictor.load(spec)
     from tessy.boundary.predictor import TokenClassifierPredictor  # needs torch
 
     return TokenClassifierPredictor.load(spec, window=window)
-
-
-def trained_for(spec: str) -> Author | None:
-    """Whose words a checkpoint was trained to cut; None for other predictors, or if it is silent.
-
-    Raises:
-        ModelError: The checkpoint cannot be used.
-    """
-    if spec == "lexicon" or _is_rule(spec):
-        return None
-    conventions = conventions_of(spec)
-    return conventions.author if conventions is not None else None
-
-
-def _is_rule(spec: str) -> bool:
-    return ":" in spec and not Path(spec).exists()

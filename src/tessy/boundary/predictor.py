@@ -22,6 +22,7 @@ from tessy.boundary.window import WindowRule
 from tessy.config import PredictorWindow
 from tessy.engines.local_jobs import model_failure
 from tessy.errors import EngineUnavailable, ModelError
+from tessy.records import Author
 
 if TYPE_CHECKING:
     from tessy.codec import HfCodec
@@ -51,6 +52,7 @@ class TokenClassifierPredictor:
         codec: HfCodec,
         *,
         name: str,
+        author: Author | None = None,
         rule: WindowRule | None = None,
         max_batch: int = 256,
         max_wait_ms: float = 1.0,
@@ -62,12 +64,14 @@ class TokenClassifierPredictor:
             model: The classifier.
             codec: Of the classifier's tokenizer.
             name: What to call it.
+            author: Whose words it was trained to cut; None if nobody knows.
             rule: How long windows are.
             max_batch: Views judged in one pass.
             max_wait_ms: How long a view may wait for company, when others came lately.
             slack: Padding tokens worth computing to spare one more forward pass.
         """
         self.name = name
+        self.author = author
         self._reader = Reader(model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack)
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
@@ -119,6 +123,7 @@ class TokenClassifierPredictor:
             make_window_model(classifier.scorer, rule),
             classifier.codec,
             name=str(path),
+            author=classifier.author,
             rule=rule,
             max_batch=max_batch,
             max_wait_ms=max_wait_ms,

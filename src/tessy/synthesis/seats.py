@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.load import load_predictor, trained_for
+from tessy.boundary.load import load_predictor
+from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.config import ModelConfig, RoleConfig, SynthesisOptions
 from tessy.config_predictors import SampleConfig
 from tessy.engines.base import Engine, EngineInfo, Sampling
@@ -20,7 +21,7 @@ from tessy.engines.http_server import server_root
 from tessy.engines.local import LocalEngine
 from tessy.engines.pool import Pool
 from tessy.errors import ConfigError
-from tessy.records import Author
+from tessy.records import Author, other
 from tessy.renderers import Renderer, load_renderer
 from tessy.synthesis.room import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
 from tessy.tokens import Codec
@@ -181,16 +182,18 @@ def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor
         (spec, window): load_predictor(spec, config.lexicon, window)
         for spec, window in dict.fromkeys(named.values())
     }
-    for author, (spec, _) in named.items():
-        other = trained_for(spec)
-        if other not in (None, author):
+    found = {author: made[wanted] for author, wanted in named.items()}
+    for author, predictor in found.items():
+        if not isinstance(predictor, TokenClassifierPredictor):
+            continue
+        if predictor.author == other(author):
             log.warning(
                 "%s.predictor: %s was trained on the %s's words; were the two swapped?",
                 author,
-                spec,
-                other,
+                predictor.name,
+                predictor.author,
             )
-    return {author: made[wanted] for author, wanted in named.items()}
+    return found
 
 
 @asynccontextmanager
