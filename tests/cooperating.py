@@ -108,8 +108,10 @@ def make(codecs, predictors, *, budget=100_000, cut="discard", **options) -> Coo
     )
 
 
-async def step(machine: Cooperation, move: Peek | Ask, engines, predictors) -> None:
-    """Do what ``move`` says, as the driver does."""
+async def step(
+    machine: Cooperation, move: Peek | Ask, engines, predictors, *, after_chunk=lambda: None
+) -> None:
+    """Do what ``move`` says, as the driver does; ``after_chunk`` while the stream goes on."""
     predictor = predictors[move.author]
     if isinstance(move, Peek):
         machine.peeked(await predictor.judge(move.view))
@@ -122,6 +124,7 @@ async def step(machine: Cooperation, move: Peek | Ask, engines, predictors) -> N
             machine.judged(view, await predictor.judge(view))
         if machine.over:
             break
+        after_chunk()
     await stream.aclose()
     machine.closed()
 

@@ -29,6 +29,7 @@ from tests.cooperating import (
     make,
     run,
     say,
+    step,
 )
 from tests.test_strategies import THINKING, is_style, make_desk, make_room
 
@@ -62,28 +63,19 @@ async def follow(machine, engines, predictors, *, look, limit=2000):
     """Drive ``machine`` and note every move; with ``look``, ask for what is prepared as well."""
     moves: list[Any] = []
     prepared = 0
+
+    def look_ahead():
+        nonlocal prepared
+        if look and machine.early is not None:
+            assert machine.early is machine.early
+            prepared += 1
+
     for _ in range(limit):
         move = machine.next()
         if isinstance(move, Done):
             return moves, prepared
         moves.append(noted(move))
-        predictor = predictors[move.author]
-        if isinstance(move, Peek):
-            machine.peeked(await predictor.judge(move.view))
-            continue
-        request = Request("p/0", move.prompt, Sampling(), move.max_tokens, move.stop_ids, move.seed)
-        stream = engines[move.author].stream(request)
-        async for chunk in stream:
-            machine.receive(chunk)
-            while (view := machine.unjudged()) is not None:
-                machine.judged(view, await predictor.judge(view))
-            if machine.over:
-                break
-            if look and machine.early is not None:
-                assert machine.early is machine.early
-                prepared += 1
-        await stream.aclose()
-        machine.closed()
+        await step(machine, move, engines, predictors, after_chunk=look_ahead)
     raise AssertionError("no end")
 
 
