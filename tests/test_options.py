@@ -144,5 +144,5 @@ def test_a_wrong_value_in_the_toml_names_file_and_line(tmp_path):
 
 
 def test_a_required_option_can_be_positional():
-    config = parse(ViewConfig, ["runs/x"], prog="tessy view", positional=True)
+    config = parse(ViewConfig, ["runs/x"], prog="tessy view", positional=["run"])
     assert config == ViewConfig(run=Path("runs/x"))

@@ -68,7 +68,7 @@ def _view(arguments: Sequence[str]) -> int:
     from tessy.config import ViewConfig
     from tessy.options import parse
 
-    config = parse(ViewConfig, arguments, prog="tessy view", positional=True)
+    config = parse(ViewConfig, arguments, prog="tessy view", positional=["run"])
     from tessy.viewer.page import write_report
 
     print(write_report(config.run))
@@ -118,15 +118,70 @@ def _evaluate_predictor(arguments: Sequence[str]) -> int:
     return evaluate_predictor(config)
 
 
+def _plan(arguments: Sequence[str]) -> int:
+    from tessy.config import PlanConfig
+    from tessy.options import parse
+
+    config = parse(PlanConfig, arguments, prog="tessy plan")
+    from tessy.plan.command import plan
+
+    return plan(config)
+
+
+def _mix(arguments: Sequence[str]) -> int:
+    from tessy.config_data import MixConfig
+    from tessy.options import parse
+
+    config = parse(MixConfig, arguments, prog="tessy mix", positional=["first", "second"])
+    from tessy.mixing import mix
+
+    return mix(config)
+
+
+def _filter(arguments: Sequence[str]) -> int:
+    from tessy.config_data import FilterConfig
+    from tessy.options import parse
+
+    config = parse(FilterConfig, arguments, prog="tessy filter", positional=["run"])
+    from tessy.filtering.command import filter_run
+
+    return filter_run(config)
+
+
+def _export(arguments: Sequence[str]) -> int:
+    from tessy.config_data import ExportConfig
+    from tessy.options import parse
+
+    config = parse(ExportConfig, arguments, prog="tessy export", positional=["run"])
+    from tessy.export.command import export
+
+    return export(config)
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    from tessy.config_data import CompareConfig
+    from tessy.options import parse
+
+    config = parse(CompareConfig, arguments, prog="tessy compare", positional=["runs"])
+    from tessy.compare.command import compare
+
+    return compare(config)
+
+
 COMMANDS = {
     "demo": Command("Make samples with two tiny bundled models, on this machine alone", _demo),
     "synthesize": Command("Make training samples that two models write together", _synthesize),
+    "plan": Command("Make a pilot; say what the whole file would cost", _plan),
     "doctor": Command("Check servers, models and prompts; say what to mend", _doctor),
     "sample": Command("Sample one model's own responses, to train its predictor on", _sample),
     "annotate": Command("Have a strong model mark the style in sampled thinking", _annotate),
     "train-predictor": Command("Train a boundary predictor on annotations", _train_predictor),
     "evaluate-predictor": Command("Measure how well predictors cut", _evaluate_predictor),
     "view": Command("Write a run as one self-contained page, report.html", _view),
+    "compare": Command("Show runs side by side: a table and a page", _compare),
+    "mix": Command("Join samples of two runs in a ratio", _mix),
+    "filter": Command("Set unfit samples aside, with reasons", _filter),
+    "export": Command("Write samples as training data", _export),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tessy.errors import ConfigError
+from tessy.records import Author
 
 
 class Config(BaseModel):
@@ -112,8 +113,30 @@ class RunOptions(Config):
     """Seconds a server may be out of reach before the run gives up."""
 
 
+StrategyName = Literal[
+    "tessy",
+    "student-only",
+    "teacher-only",
+    "teacher-think",
+    "teacher-answer",
+    "teacher-score",
+    "teacher-reference",
+]
+
+
 class SynthesisOptions(RunOptions):
-    """What `synthesize` and `doctor` have in common."""
+    """What `synthesize`, `plan` and `doctor` have in common."""
+
+    strategy: StrategyName = "tessy"
+    """How samples are made: both models in turns, or a method that this is compared with."""
+    answer_by: Author | None = None
+    """Who writes the answer in strategy `tessy`: `student` (None, the method) or `teacher`."""
+    system_prompt: str | None = Field(default=None, min_length=1)
+    """A system message put before each question; the models read it, and the row keeps it."""
+    candidates: int = Field(default=5, ge=2)
+    """Candidates of one sample in strategy `teacher-score`; the best one is kept."""
+    score_by: Literal["teacher", "answer"] = "teacher"
+    """What ranks candidates: the teacher, or whether the answer is the question's reference."""
 
     student: RoleConfig
     """The student: the model that will be trained; it writes the style and the answer."""
@@ -126,13 +149,29 @@ class SynthesisOptions(RunOptions):
 
 
 class SynthesizeConfig(SynthesisOptions):
-    """Make training samples that two models write together.
+    """Make training samples that two models write together, or by a method to compare with.
 
     The run can be stopped at any time; the same command goes on where it ended.
     """
 
     out: Path
     """The run directory; made if it does not exist."""
+    budget_hours: float | None = Field(default=None, gt=0)
+    """Stop in good order after this many hours of the run, over all its sessions; None: never."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Stop in good order once the models generated this many tokens, kept or not; None: never."""
+
+
+class PlanConfig(SynthesisOptions):
+    """Make a pilot and say, with an interval, what the whole file would take on these servers.
+
+    The pilot's samples are kept: `synthesize` with the same options goes on with them.
+    """
+
+    out: Path
+    """The run directory; made if it does not exist."""
+    pilot: int = Field(default=20, ge=2)
+    """Samples of the pilot, of questions drawn at random from the file."""
 
 
 class DoctorConfig(SynthesisOptions):
@@ -180,6 +219,8 @@ _NOT_DATA = frozenset(
         "fresh",
         "retry_failed",
         "server_patience_seconds",
+        "budget_hours",
+        "budget_tokens",
         "url",
         "api_key_env",
     }

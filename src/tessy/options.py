@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin
 
@@ -27,14 +27,16 @@ C = TypeVar("C", bound=Config)
 _CONFIG_HELP = "TOML file with any of these options; what is given here wins over it."
 
 
-def parse(cls: type[C], arguments: Sequence[str], *, prog: str, positional: bool = False) -> C:
+def parse(
+    cls: type[C], arguments: Sequence[str], *, prog: str, positional: Collection[str] = ()
+) -> C:
     """Read a command line; with ``--help`` or an unusable option, print and exit (0 or 2).
 
     Args:
         cls: The command's configuration.
         arguments: The command line after the command's name.
         prog: Command name for the help.
-        positional: Required options are positional arguments.
+        positional: Fields that are given by their place, without a name.
 
     Raises:
         ConfigError: A value is unusable, here or in the ``--config`` file.
@@ -51,8 +53,7 @@ def parse(cls: type[C], arguments: Sequence[str], *, prog: str, positional: bool
         # The TOML's values become the defaults, so the help shows what a run would use, and
         # an option counts as given even when it repeats the built-in default.
         default=defaults,
-        config=(tyro.conf.PositionalRequiredArgs,) if positional else (),
-        registry=_registry(cls, toml_path),
+        registry=_registry(cls, toml_path, positional),
     )
     values.pop("config")
     return load_config(cls, toml_path, values)
@@ -71,7 +72,9 @@ def _config_path(arguments: Sequence[str]) -> Path | None:
     return path
 
 
-def _registry(root: type[Config], toml_path: Path | None) -> ConstructorRegistry:
+def _registry(
+    root: type[Config], toml_path: Path | None, positional: Collection[str]
+) -> ConstructorRegistry:
     """How tyro reads our types: configurations as plain dicts, lists and maps with commas."""
     registry = ConstructorRegistry()
 
@@ -82,7 +85,12 @@ def _registry(root: type[Config], toml_path: Path | None) -> ConstructorRegistry
         fields = [
             StructFieldSpec(
                 name=name,
-                type=_annotation(name, field.annotation, getattr(info.default, name)),
+                type=_annotation(
+                    name,
+                    field.annotation,
+                    getattr(info.default, name),
+                    by_place=info.type is root and name in positional,
+                ),
                 default=getattr(info.default, name),
                 helptext=field.description,
             )
@@ -95,8 +103,10 @@ def _registry(root: type[Config], toml_path: Path | None) -> ConstructorRegistry
 
     @registry.primitive_rule
     def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        origin = get_origin(info.type)
-        return _COMMA_LIST if origin is tuple else _COMMA_MAP if origin is dict else None
+        if get_origin(info.type) is dict:
+            return _COMMA_MAP
+        # Lists of text come with commas; files given by their place come one by one.
+        return _COMMA_LIST if info.type == tuple[str, ...] else None
 
     return registry
 
@@ -105,8 +115,10 @@ def _required_first(cls: type[Config]) -> list[tuple[str, FieldInfo]]:
     return sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
 
 
-def _annotation(name: str, annotation: Any, default: object) -> Any:  # noqa: ANN401  # any type
+def _annotation(name: str, annotation: Any, default: object, *, by_place: bool) -> Any:  # noqa: ANN401  # any type
     """The field's type; ``no_ids`` is ``--no-ids`` alone, not ``--no-no-ids`` beside it."""
+    if by_place:
+        return Annotated[annotation, tyro.conf.Positional]
     if name.startswith("no_") and default is False:
         return Annotated[annotation, tyro.conf.FlagCreatePairsOff]
     return annotation

@@ -118,6 +118,7 @@ class _Outcome(_Row):
     messages: tuple[Message, ...]
     thinking: str
     answer: str
+    answer_by: Author = "student"
     spans: tuple[Span, ...]
     tokens: TokenCounts
     forced: dict[Author, int] = Field(default_factory=_nothing_yet)

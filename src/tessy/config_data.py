@@ -1,0 +1,81 @@
+"""What the commands can be told that take runs and make data: mix, filter, export, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from tessy.config import CommaList, Config
+
+
+class MixConfig(Config):
+    """Join samples of two runs in a ratio, each key (question and sample) once.
+
+    Teacher-Mix is the mix of a `teacher-only` and a `student-only` run.
+    """
+
+    first: Path
+    """A run directory."""
+    second: Path
+    """Another run directory."""
+    out: Path
+    """The directory of the new run; must not exist or be empty, unless `fresh`."""
+    ratio: str = Field(default="1:1", pattern=r"^[0-9]+:[0-9]+$")
+    """Samples of the first run to samples of the second."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the draw: which sample comes from which run."""
+    fresh: bool = False
+    """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
+
+
+class FilterConfig(Config):
+    """Set unfit samples of a run aside, each with its reasons; the run itself stays as it is.
+
+    The new run holds what passed, and quarantine.jsonl what did not.
+    """
+
+    run: Path
+    """The run directory."""
+    out: Path
+    """The directory of the new run; must not exist or be empty, unless `fresh`."""
+    skip: CommaList = ()
+    """Rules not to apply, separated by commas; each by the name its reason has."""
+    against: tuple[Path, ...] = ()
+    """Files of evaluation questions that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """Other names in those files, by what they stand for: `prompt=question,id=uid`."""
+    reference: str = Field(default="reference", min_length=1)
+    """Name of the field of the input row that holds the right answer; rows without one pass."""
+    fresh: bool = False
+    """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
+
+
+ExportFormat = Literal["messages", "sharegpt", "dialogs", "parquet", "hf", "tokens"]
+
+
+class ExportConfig(Config):
+    """Write the samples of a run as training data."""
+
+    run: Path
+    """The run directory."""
+    to: ExportFormat
+    """`messages`, `sharegpt`, `dialogs` (TESSY-Code-80K), `parquet`, `hf` (a folder), `tokens`."""
+    out: Path | None = None
+    """The file, or folder for `hf`; None: `export/<format>…` in the run directory."""
+    loss: str = Field(default="all", min_length=1)
+    """Whose tokens are learned, for `tokens`: `all`, `student`, `teacher`, or weights of each."""
+    licence: str | None = Field(default=None, min_length=1)
+    """Licence of the data, for the data card: an SPDX identifier, such as `cc-by-4.0`."""
+
+
+class CompareConfig(Config):
+    """Show runs side by side: one table, and one self-contained page with example texts."""
+
+    runs: tuple[Path, ...] = Field(min_length=1)
+    """Run directories."""
+    out: Path = Path("compare.html")
+    """The page."""
+    examples: int = Field(default=5, ge=0)
+    """Questions shown with the text of every run."""
