@@ -127,18 +127,33 @@ def test_a_key_is_added_once(tmp_path: Path, source: Path) -> None:
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, RuntimeError])
 def test_a_stop_leaves_nothing(tmp_path: Path, source: Path, raised: type[BaseException]) -> None:
     fill(tmp_path / "out", row("old"))
-    before = {
-        p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and "lock" not in p.name
-    }
-    with pytest.raises(raised), derive(tmp_path / "out", source, fresh=True) as run:
-        run.add(row("a"))
-        run.write("more.jsonl", b"{}\n")
-        assert len(names(tmp_path)) == 3
-        raise raised
+    before = contents(tmp_path)
+
+    def stop() -> None:
+        with derive(tmp_path / "out", source, fresh=True) as run:
+            run.add(row("a"))
+            run.write("more.jsonl", b"{}\n")
+            assert len(names(tmp_path)) == 3
+            raise raised
+
+    with pytest.raises(raised):
+        stop()
     assert names(tmp_path) == ["out", "source"]
-    assert before == {
-        p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and "lock" not in p.name
-    }
+    assert contents(tmp_path) == before
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, source: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is full")
+
+    def overflow() -> None:
+        with derive(tmp_path / "out", source) as run:
+            (run.directory / "more.jsonl").symlink_to("/dev/full")
+            run.write("more.jsonl", b"x" * 2**20)
+
+    with pytest.raises(StorageError, match="No space left"):
+        overflow()
+    assert names(tmp_path) == ["source"]
 
 
 def test_fresh_sets_the_old_run_aside(tmp_path: Path, source: Path) -> None:
@@ -188,12 +203,11 @@ def test_what_is_no_run_is_refused(tmp_path: Path, source: Path) -> None:
 
 
 def test_a_target_that_was_made_meanwhile_is_kept(tmp_path: Path, source: Path) -> None:
-    with (
-        pytest.raises(StorageError, match="sources are untouched"),
-        derive(tmp_path / "out", source) as run,
-    ):
-        run.add(row("a"))
-        fill(tmp_path / "out", row("other"))
+    run = derive(tmp_path / "out", source)
+    run.add(row("a"))
+    fill(tmp_path / "out", row("other"))
+    with pytest.raises(StorageError, match="sources are untouched"), run:
+        pass
     assert names(tmp_path) == ["out", "source"]
     assert keys(iter_trajectories(tmp_path / "out")) == [("other", 0)]
 
