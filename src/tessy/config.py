@@ -146,6 +146,10 @@ class SynthesisOptions(RunOptions):
     """What becomes of a word with tokens of both classes: dropped, or kept when it begins well."""
     lexicon: Path | None = None
     """File with further style phrases for the `lexicon` predictor, one per line."""
+    budget_hours: float | None = Field(default=None, gt=0)
+    """Stop in good order after this many hours of the run, over all its sessions; None: never."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Stop in good order once the models generated this many tokens, kept or not; None: never."""
 
 
 class SynthesizeConfig(SynthesisOptions):
@@ -156,10 +160,6 @@ class SynthesizeConfig(SynthesisOptions):
 
     out: Path
     """The run directory; made if it does not exist."""
-    budget_hours: float | None = Field(default=None, gt=0)
-    """Stop in good order after this many hours of the run, over all its sessions; None: never."""
-    budget_tokens: int | None = Field(default=None, ge=1)
-    """Stop in good order once the models generated this many tokens, kept or not; None: never."""
 
 
 class PlanConfig(SynthesisOptions):
@@ -170,7 +170,7 @@ class PlanConfig(SynthesisOptions):
 
     out: Path
     """The run directory; made if it does not exist."""
-    pilot: int = Field(default=20, ge=2)
+    pilot: int = Field(default=20, ge=5)
     """Samples of the pilot, of questions drawn at random from the file."""
 
 

@@ -214,10 +214,10 @@ class Desk:
             new = solo.ids[saved:] if thinking else []
             saved += len(new)
             self._save([json.dumps(new, separators=(",", ":")).encode()] if new else [])
-            self.checkpoint()
             ask = solo.next()
             if ask is None:
-                return
+                return  # what is whole needs no more requests, so it is not left in flight
+            self.checkpoint()
             await self._go_on(solo, ask)
 
     async def _go_on(self, solo: Solo, ask: Ask) -> None:
@@ -239,6 +239,7 @@ class Desk:
                 self.meter.seconds[ask.author] += spent
                 self._count(ask.author, drafted)
             else:
+                self.watcher.drafted(ask.author, drafted)
                 self.meter.seconds["answer"] += spent
 
     def _request(self, ask: Ask) -> Request:
