@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.answers import is_right
+from tessy.answers import is_right, reference_of
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,18 @@ def test_no_text_is_too_strange(answer: str, reference: str):
     wanted = reference.strip().splitlines()
     if len(wanted) == 1 and is_right(reference, reference):
         assert is_right(f"Some words.\n{reference}", reference)
+
+
+@pytest.mark.parametrize(
+    ("row", "reference"),
+    [
+        ({"reference": "7", "answer": "8"}, "7"),
+        ({"answer": "3 + 4 = 7\n#### 7"}, "3 + 4 = 7\n#### 7"),
+        ({"reference": " ", "answer": 8}, "8"),
+        ({"reference": None, "answer": 0.5}, "0.5"),
+        ({"reference": True, "answer": ["8"]}, None),
+        ({}, None),
+    ],
+)
+def test_a_questions_reference_is_found_under_either_name(row, reference):
+    assert reference_of(row) == reference

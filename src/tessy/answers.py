@@ -10,8 +10,9 @@ letter case, markup and needless white space. Formulas are not solved: ``x+1`` i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from typing import Any
 
 _BOXED = "\\boxed{"
 _BRACE = re.compile(r"[{}]")
@@ -32,6 +33,24 @@ _LEAD_IN = re.compile(r"[:=](?=.)|\b(?:is|are)\s", re.IGNORECASE)
 _QUOTES = " \t\"'“”‘’"
 
 
+def reference_of(row: Mapping[str, Any]) -> str | None:
+    """The reference answer a question came with: its ``reference``, else its ``answer``.
+
+    Args:
+        row: The fields beside the question (``Problem.extra``, or ``problem`` of a finished row).
+
+    Returns:
+        Text that is not blank; None if neither field holds text or a number.
+    """
+    for name in ("reference", "answer"):
+        value = row.get(name)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            text = str(value)
+            if text.strip():
+                return text
+    return None
+
+
 def is_right(answer: str, reference: str) -> bool:
     r"""Whether ``answer`` says what ``reference`` says.
 
@@ -46,11 +65,13 @@ def is_right(answer: str, reference: str) -> bool:
     boxed = _last_boxed(answer)
     number = _value(wanted)
     if boxed is not None:
-        return any(_same(_clean(said), wanted, number) for said in _ends(boxed))
+        return any(_same(_clean(said), wanted, number) for said in _ends(boxed, wanted))
     if number is not None:
         return _last_value(_clean(answer)) == number
     lines = answer.strip().splitlines()
-    return bool(lines) and any(_same(_clean(said), wanted, None) for said in _ends(lines[-1]))
+    return bool(lines) and any(
+        _same(_clean(said), wanted, None) for said in _ends(lines[-1], wanted)
+    )
 
 
 def _reference(text: str) -> str:
@@ -75,8 +96,9 @@ def _last_boxed(text: str) -> str | None:
     return None if last is None else text[slice(*last)]
 
 
-def _ends(line: str) -> Iterator[str]:
+def _ends(line: str, wanted: str) -> Iterator[str]:
     """The line, and what stands behind each place where an answer may begin."""
+    line = line[-(4 * len(wanted) + 200) :]  # no more is ever equal to it
     yield line
     for match in _LEAD_IN.finditer(line):
         yield line[match.end() :]
