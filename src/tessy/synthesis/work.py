@@ -22,7 +22,7 @@ RETRIED: frozenset[FailureReason] = frozenset(
 )
 
 # These grew until they were stopped; other failures say nothing of how long samples become.
-_LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
+LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Workshop:
                     await self.run.append_failure(failed)
                     self.journal.forget(job.key)
                     self.progress.failed(name, failure.reason)
-                    return _size(desk) if failure.reason in _LONG else None
+                    return _size(desk) if failure.reason in LONG else None
                 await self.run.append_trajectory(row)
                 self.journal.forget(job.key)
                 self.progress.finished(name)
