@@ -1,4 +1,4 @@
-"""``tessy mix``: samples of two runs in a ratio, each key once (the Teacher-Mix of arXiv 2604.14164).
+"""``tessy mix``: samples of two runs in a ratio, each key once (the paper's Teacher-Mix).
 
 Both runs asked the same questions, or some of them, so a key they share can come from either; the
 seed draws from which. Nothing is made anew: rows stay as they are, to the byte.
