@@ -86,6 +86,7 @@ class DerivedRun:
         self.directory = directory
         self.notes: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
+        self._rows = RunPaths(directory).trajectories.name
         self._replaces = replaces
         self._held = held or ExitStack()
         self._files: dict[str, BinaryIO] = {}
@@ -133,20 +134,23 @@ class DerivedRun:
                 partial.mkdir(parents=True)
                 _write_config(partial, by, sources, documents, options)
                 run = cls(target, partial, replaces=replaces, held=stack.pop_all())
-                run.file(RunPaths(partial).trajectories.name)
+                run._file(run._rows)  # a run may turn out to have no row
                 return run
         except OSError as error:
             raise RunError(
                 f"{out} cannot be made: {error}; mend it or choose another --out"
             ) from error
 
-    def add(self, row: Trajectory, line: bytes | None = None) -> None:
+    def add(self, row: Trajectory, line: bytes | None = None) -> int:
         """Add a row.
 
         Args:
             row: The row.
             line: The row as its source has it (:class:`SourceRow`), so that it stays the same to
                 the byte; None: it is written anew.
+
+        Returns:
+            Where it begins, in bytes: what :meth:`read` takes.
 
         Raises:
             StorageError: It could not be written.
@@ -156,27 +160,36 @@ class DerivedRun:
             raise ValueError(f"{row.key} has a row already")
         self._keys.add(row.key)
         self._counted.add(row)
-        name = RunPaths(self.directory).trajectories.name
-        self.write(name, line if line is not None else jsonl.dump_line(row.model_dump()))
+        offset = self._file(self._rows).tell()
+        self.write(self._rows, line if line is not None else jsonl.dump_line(row.model_dump()))
+        return offset
+
+    def read(self, offset: int) -> Trajectory:
+        """A row that was added, read again from the disk.
+
+        Raises:
+            StorageError: What is to come before it could not be written.
+        """
+        try:
+            self._file(self._rows).flush()
+            with (self.directory / self._rows).open("rb") as file:
+                file.seek(offset)
+                return Trajectory.model_validate(jsonl.loads(file.readline()))
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def write(self, name: str, line: bytes) -> None:
         """Append ``line`` to the file ``name`` of the run, made if it is missing.
+
+        It is durable when the run is.
 
         Raises:
             StorageError: It could not be written.
         """
         try:
-            self.file(name).write(line)
+            self._file(name).write(line)
         except OSError as error:
             raise self._unwritable(error) from error
-
-    def file(self, name: str) -> BinaryIO:
-        """The file ``name`` of the run, open for writing; made durable and closed with the run."""
-        if name not in self._files:
-            file = (self.directory / name).open("wb")
-            self._files[name] = file
-            self._held.callback(_close, file)
-        return self._files[name]
 
     def __len__(self) -> int:
         """Rows added so far."""
@@ -197,6 +210,13 @@ class DerivedRun:
                     self._finish()
                 except OSError as fault:
                     raise self._unwritable(fault) from fault
+
+    def _file(self, name: str) -> BinaryIO:
+        if name not in self._files:
+            file = (self.directory / name).open("wb")
+            self._files[name] = file
+            self._held.callback(_close, file)
+        return self._files[name]
 
     def _finish(self) -> None:
         """Make everything durable, then put it in place."""
