@@ -41,13 +41,14 @@ class FilterConfig(Config):
     out: Path
     """The directory of the new run; must not exist or be empty, unless `fresh`."""
     skip: CommaList = ()
-    """Rules not to apply, separated by commas; each by the name its reason has."""
+    """Rules not to apply, separated by commas: `truncated`, `looping`, `empty_answer`, `no_code`,
+    `chat_markers`, `language`, `near_duplicate`, `in_evaluation`, `wrong_answer`."""
     against: tuple[Path, ...] = ()
     """Files of evaluation questions that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Other names in those files, by what they stand for: `prompt=question,id=uid`."""
     reference: str = Field(default="reference", min_length=1)
-    """Name of the field of the input row that holds the right answer; rows without one pass."""
+    """Field of the input row that holds the right answer, a short one; rows without one pass."""
     fresh: bool = False
     """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
 
