@@ -66,17 +66,19 @@ class ExportConfig(Config):
     out: Path | None = None
     """The file, or folder for `hf`; None: `export/<format>…` in the run directory."""
     loss: str = Field(default="all", min_length=1)
-    """Whose tokens are learned, for `tokens`: `all`, `student`, `teacher`, or weights of each."""
-    licence: str | None = Field(default=None, min_length=1)
+    """Who is learned, for `tokens`: `all`, `student`, `teacher`, or `student=1,teacher=0.5`."""
+    tokenizer: str | None = Field(default=None, min_length=1)
+    """For `tokens`: folder or hub id of the student's tokenizer, where it is not as in the run."""
+    licence: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")
     """Licence of the data, for the data card: an SPDX identifier, such as `cc-by-4.0`."""
 
 
 class CompareConfig(Config):
-    """Show runs side by side: one table, and one self-contained page with example texts."""
+    """Show runs side by side: tables, and one self-contained page with example texts."""
 
     runs: tuple[Path, ...] = Field(min_length=1)
     """Run directories."""
     out: Path = Path("compare.html")
-    """The page."""
+    """The page; replaced if it is there."""
     examples: int = Field(default=5, ge=0)
     """Questions shown with the text of every run."""
