@@ -77,7 +77,7 @@ def make_room(name: str = "qwen3", author: Author = "student", *, write=None, **
     )
     seat = Seat(renderer, engine, Sampling(), context_tokens=options.pop("context", 9000))
     settings: dict[str, Any] = {"thinking_tokens": 600, "answer_tokens": 200, "seed": 3}
-    settings |= {"strategy": "sample", "answering": author, **options}
+    settings |= {"strategy": "sample", "answering": author, "home": author, **options}
     return Room(seats={author: seat}, **settings)
 
 

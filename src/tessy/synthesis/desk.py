@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.room import Room
 from tessy.synthesis.solo import Solo
-from tessy.synthesis.thinking import Thought
+from tessy.synthesis.thinking import Thought, Written
 
 
 class Watcher(Protocol):
@@ -56,7 +56,8 @@ class Meter:
 
     Attributes:
         requests: Requests sent, by role.
-        drafted: Tokens generated for the thinking, by role, in its own tokens.
+        drafted: Tokens generated for the thinking, and for what the row does not keep, by role, in
+            its own tokens.
         seconds: Wall-clock seconds by part.
     """
 
@@ -100,6 +101,9 @@ class Desk:
         clock: Seconds, monotonic.
         thinker: Writes the thinking.
         answer: Writes the answer.
+        shown: What the row of a failure says in place of what is being written.
+        extras: Further fields of the row.
+        longest_tokens: Tokens of the longest of several texts, beside the question.
     """
 
     room: Room
@@ -114,6 +118,20 @@ class Desk:
     clock: Callable[[], float] = time.monotonic
     thinker: Cooperation | Solo | None = None
     answer: Solo | None = None
+    shown: Written | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+    longest_tokens: int = 0
+    _earlier: deque[Mapping[str, Any]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Tell parts that are finished from the text that was being written."""
+        if self.saved is None:
+            return
+        state, pieces = self.saved
+        ends = [end for end, piece in enumerate(pieces, 1) if piece.startswith(b"{")]
+        self._earlier.extend(json.loads(pieces[end - 1]) for end in ends)
+        begun = state["thinking"] is not None
+        self.saved = (state, pieces[max(ends, default=0) :]) if begun else None
 
     @property
     def key(self) -> str:
@@ -235,7 +253,7 @@ class Desk:
         finally:
             spent = self.clock() - started
             self.watcher.kept(solo.author, len(solo.ids) - written)
-            if solo.what == "thinking":
+            if solo.what == "thinking" or solo.aside:
                 self.meter.seconds[ask.author] += spent
                 self._count(ask.author, drafted)
             else:
@@ -265,6 +283,29 @@ class Desk:
         }
         self.save(list(pieces), state)
 
+    async def part(self, make: Callable[[], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+        """One of the parts a sample consists of: as an earlier process kept it, or made now.
+
+        A part is kept whole, as one piece, once it is finished; parts are made in the same order
+        every time.
+        """
+        if self._earlier:
+            return self._earlier.popleft()
+        made = await make()
+        self.thinker = self.answer = self.saved = None
+        state = {
+            "attempt": self.attempt,
+            "thinking": None,
+            "answer": None,
+            "meter": self.meter.to_json(),
+        }
+        self.save([json.dumps(made, separators=(",", ":")).encode()], state)
+        return made
+
+    def lost(self, author: Author, tokens: int) -> None:
+        """Count tokens of an answer that will be no part of the row."""
+        self.meter.drafted[author] += tokens
+
     # ------------------------------------------------------------------ rows
 
     @property
@@ -274,47 +315,59 @@ class Desk:
         if thinker is None:
             return Thought()
         if isinstance(thinker, Solo):
-            return thinker.thought()
+            return thinker.thought(self.room.format.codec)
         text = thinker.thinking
         return Thought(
             text.text, text.spans, text.student_ids, text.kept_tokens, thinker.forced, thinker.glued
         )
 
-    def trajectory(self, ended_by: Author, answer: str, answer_ids: list[int]) -> Trajectory:
+    def draft(self) -> Written:
+        """What is being written, as far as it has come."""
+        answer: tuple[str, list[int]] = ("", [])
+        by = self.room.answering
+        if self.answer is not None:
+            answer, by = self.answer.text_in(self.room.format.codec), self.answer.author
+        return Written(self.thought, *answer, by)
+
+    def trajectory(self, ended_by: Author, written: Written | None = None) -> Trajectory:
         """The row of a finished sample.
 
         Args:
             ended_by: Whose stop id ended the thinking.
-            answer: The answer.
-            answer_ids: Its ids.
+            written: What it says; None: what has been written last.
         """
-        seat = self.room.seats[self.room.answering]
-        common = self._common(answer, len(answer_ids))
-        content = seat.renderer.assistant(common["thinking"], answer)
+        room = self.room
+        written = written or self.draft()
+        common = self._common(written)
+        content = room.format.assistant(written.thought.text, written.answer)
         ids = None
-        if self.room.keep_ids and self.room.answering == "student" and seat.native_ids:
-            ids = StudentIds(thinking=pack_ids(self.thought.ids), answer=pack_ids(answer_ids))
+        # Where the home model has no seat, all of the text is encoded.
+        native = room.home not in room.seats or room.seats[room.home].native_ids
+        if room.keep_ids and room.home == "student" and native:
+            ids = StudentIds(
+                thinking=pack_ids(written.thought.ids), answer=pack_ids(written.answer_ids)
+            )
         common["messages"] = (*self.problem.messages, Message(role="assistant", content=content))
         return Trajectory(**common, ended_by=ended_by, student_ids=ids)
 
     def failure(self, reason: FailureReason, detail: str) -> Failure:
         """The row of a sample that could not be finished, with its text so far."""
-        answer, ids = self.answer.text() if self.answer else ("", [])
-        return Failure(**self._common(answer, len(ids)), reason=reason, detail=detail)
+        return Failure(**self._common(self.shown or self.draft()), reason=reason, detail=detail)
 
-    def _common(self, answer: str, answer_tokens: int) -> dict[str, Any]:
-        thought = self.thought
+    def _common(self, written: Written) -> dict[str, Any]:
+        thought = written.thought
         return {
             "id": self.problem.id,
             "sample": self.sample,
             "strategy": self.room.strategy,
             "messages": self.problem.messages,
             "thinking": thought.text,
-            "answer": answer,
+            "answer": written.answer,
+            "answer_by": written.answer_by,
             "spans": thought.spans,
             "tokens": TokenCounts(
                 **by_author(thought.kept),
-                answer=answer_tokens,
+                answer=len(written.answer_ids),
                 drafted=by_author(self.meter.drafted),
             ),
             "forced": by_author(thought.forced),
@@ -323,4 +376,5 @@ class Desk:
             "seconds": round(sum(self.meter.seconds.values()), 4),
             "cost": self.meter.cost(),
             "problem": self.problem.extra,
+            **self.extras,
         }

@@ -10,7 +10,7 @@ from typing import Any
 from tessy.errors import FailureReason, SampleFailed
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.records import Key, Problem
+from tessy.records import Failure, Key, Problem, Trajectory
 from tessy.runs import Run
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room
@@ -73,8 +73,8 @@ class Workshop:
         """Make the sample and write its row.
 
         Returns:
-            Tokens it holds in the end (thinking and answer): what the next samples may be
-            expected to need. None if it says nothing about them.
+            Tokens it holds in the end (thinking and answer, of the longest of its texts): what
+            the next samples may be expected to need. None if it says nothing about them.
 
         Raises:
             EngineError: The servers are gone or misconfigured; the sample stays in the journal.
@@ -99,11 +99,11 @@ class Workshop:
                     await self.run.append_failure(failed)
                     self.journal.forget(job.key)
                     self.progress.failed(name, failure.reason)
-                    return _size(desk) if failure.reason in LONG else None
+                    return _size(desk, failed) if failure.reason in LONG else None
                 await self.run.append_trajectory(row)
                 self.journal.forget(job.key)
                 self.progress.finished(name)
-                return _size(desk)
+                return _size(desk, row)
         finally:
             for seat in self.room.seats.values():
                 seat.engine.release(name)
@@ -151,5 +151,6 @@ class Workshop:
         )
 
 
-def _size(desk: Desk) -> int:
-    return len(desk.thought.ids) + (len(desk.answer.ids) if desk.answer else 0)
+def _size(desk: Desk, row: Trajectory | Failure) -> int:
+    tokens = row.tokens
+    return max(desk.longest_tokens, tokens.student + tokens.teacher + tokens.answer)
