@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,13 +25,14 @@ from tessy.config_predictors import SampleConfig
 from tessy.durable import write_atomically
 from tessy.errors import InputError, TessyError
 from tessy.journal import InFlight, Journal
-from tessy.problems import LoadedProblems, load_problems
+from tessy.problems import LoadedProblems
 from tessy.progress import Progress, ProgressState, SteadyConsole
 from tessy.records import Author, Key
 from tessy.run_log import log_file, software
 from tessy.runner import Stop, interruptible, run_all
 from tessy.runs import FailureSummary, Run, iter_failures, iter_trajectories
 from tessy.summary import summarise
+from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.seats import (
     Parts,
     Table,
@@ -67,7 +68,7 @@ def synthesize(config: SynthesizeConfig) -> int:
         InputError: Options, questions, models or the run directory are unusable; nothing started.
         EngineError: The servers are gone for good; what was made is kept.
     """
-    return synthesize_problems(config, _load(config))
+    return synthesize_problems(config, load_questions(config))
 
 
 def sample(config: SampleConfig) -> int:
@@ -75,11 +76,7 @@ def sample(config: SampleConfig) -> int:
 
     Returns and raises what :func:`synthesize` does.
     """
-    return synthesize_problems(config, _load(config))
-
-
-def _load(config: RunConfig) -> LoadedProblems:
-    return load_problems(config.problems, fields=config.fields, skip_bad_rows=config.skip_bad_rows)
+    return synthesize_problems(config, load_questions(config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +111,8 @@ def synthesize_problems(
     """
     console = console or SteadyConsole(stderr=True)
     check_servers(config)
+    problems = [as_asked(config, problem) for problem in loaded.problems]
+    loaded = replace(loaded, problems=tuple(problems))
     renderers = load_renderers(config)
     with Run.open(
         config.out,
