@@ -154,6 +154,11 @@ class ProgressState:
         return self._drafted.total()
 
     @property
+    def ended(self) -> int:
+        """Samples this process finished or gave up."""
+        return self._ended
+
+    @property
     def left(self) -> int:
         """Samples that have no row yet."""
         return self.total - self.finished_count - self.failed_count
