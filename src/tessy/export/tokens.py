@@ -102,25 +102,29 @@ def _as_sampled(row: Trajectory, renderer: Renderer) -> tuple[list[int], list[in
     """Ids of thinking and marker, and of the answer; None if the row's do not spell its text."""
     if row.student_ids is None:
         return None
-    thought = _closed(unpack_ids(row.student_ids.thinking), row.thinking, renderer)
+    codec = renderer.codec
+    last = _last_unit(row.thinking)
+    ids = unpack_ids(row.student_ids.thinking)
+    kept, tail = split_tail(codec, ids, row.thinking, len(row.thinking) - last)
+    thought = kept + renderer.close_ids(tail)
     answer = unpack_ids(row.student_ids.answer)
-    spelt = _spell(renderer.codec, thought, row.thinking + renderer.shape.closing)
-    return (thought, answer) if spelt and _spell(renderer.codec, answer, row.answer) else None
+    spelt = _spell(codec, thought, row.thinking + renderer.shape.closing)
+    return (thought, answer) if spelt and _spell(codec, answer, row.answer) else None
 
 
 def _encoded(row: Trajectory, renderer: Renderer) -> tuple[list[int], list[int]]:
     """The same from the text; a span at a time, as another author's text is always encoded."""
+    last = _last_unit(row.thinking)
     ids: list[int] = []
     for span in row.spans:
-        ids += renderer.codec.encode(row.thinking[span.start : span.end])
-    return _closed(ids, row.thinking, renderer), renderer.codec.encode(row.answer)
+        if span.start < last:
+            ids += renderer.codec.encode(row.thinking[span.start : min(span.end, last)])
+    return ids + renderer.close_ids(row.thinking[last:]), renderer.codec.encode(row.answer)
 
 
-def _closed(ids: list[int], thinking: str, renderer: Renderer) -> list[int]:
-    """Ids of the thinking and its end marker, the last unit encoded with the marker."""
-    last = [0, *edges(thinking)][-2] if thinking else 0
-    kept, tail = split_tail(renderer.codec, ids, thinking, len(thinking) - last)
-    return kept + renderer.close_ids(tail)
+def _last_unit(thinking: str) -> int:
+    """Where the unit begins that is encoded with the end marker."""
+    return [0, *edges(thinking)][-2] if thinking else 0
 
 
 def _spell(codec: Codec, ids: Iterable[int], text: str) -> bool:
