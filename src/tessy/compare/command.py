@@ -31,7 +31,6 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
     runs = [_read(*named) for named in zip(config.runs, names(config.runs), strict=True)]
     tables = sections(runs)
     common = in_common([run.figures for run in runs])
-    print_tables(console, runs, tables, common)
     page = build_page(runs, tables, _examples(runs, config.examples), common=common)
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +39,7 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
             f"{config.out} cannot be written: {error}; choose another --out"
         ) from error
     write_atomically(config.out, page.encode("utf-8"))
+    print_tables(console, runs, tables, common)
     console.print(f"\nThe same, explained, with examples: {config.out}", soft_wrap=True)
     return 0
 

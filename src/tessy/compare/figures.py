@@ -85,13 +85,17 @@ class Figures:
         return share(Case(s.question, s.right) for s in self.finished if s.right is not None)
 
     def kept(self, author: Author) -> Estimate | None:
-        """Kept tokens of the thinking per drafted one.
+        """Kept tokens of the thinking per drafted one, at most 1.
 
         Kept ones are the student's tokens, drafted ones the author's own: of the teacher it is an
-        approximation, and may exceed 1.
+        approximation.
         """
         number = AUTHORS.index(author)
-        return mean(Case(s.question, s.kept[number], s.drafted[number]) for s in self.finished)
+        found = mean(Case(s.question, s.kept[number], s.drafted[number]) for s in self.finished)
+        if found is None:
+            return None
+        low, high = (None if end is None else min(end, 1.0) for end in (found.low, found.high))
+        return found._replace(value=min(found.value, 1.0), low=low, high=high)
 
     def lengths(self, number: Callable[[Sample], int]) -> tuple[int, int, int] | None:
         """Median, 80th percentile and maximum over finished samples; None without any."""

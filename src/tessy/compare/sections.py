@@ -128,7 +128,10 @@ def authors(runs: Sequence[Compared]) -> Section:
         Column("student", "Tokens of the thinking that the student wrote, in all samples."),
         Column("teacher", "The same for the teacher, in tokens of the student."),
         Column("answers", "Tokens of all answers."),
-        Column("answer by", "Who wrote the answers; with numbers of samples if it differs."),
+        Column(
+            "answer by",
+            "Who wrote the answers; if both: how many the student and how many the teacher.",
+        ),
     )
     return Section("Who wrote it", columns, [_authors(run.figures) for run in runs])
 
@@ -138,13 +141,13 @@ def _authors(figures: Figures) -> list[Cell]:
     if taught and taught.value in (0, 1):  # by construction, so there is nothing uncertain in it
         taught = taught._replace(low=None, high=None)
     by = figures.answer_by
-    said = " and ".join(f"{a} {by[a]:,}" if len(by) > 1 else a for a in AUTHORS if by[a])
+    counted = " + ".join(f"{by[author]:,}" for author in AUTHORS) if len(by) > 1 else ""
     return [
         _percent(taught)._replace(share=taught and taught.value),
         Cell(f"{figures.total(lambda sample: sample.kept[0]):,}"),
         Cell(f"{figures.total(lambda sample: sample.kept[1]):,}"),
         Cell(f"{figures.total(lambda sample: sample.answer):,}"),
-        Cell(said or NONE),
+        Cell("both", counted) if counted else Cell(next(iter(by), NONE)),
     ]
 
 
