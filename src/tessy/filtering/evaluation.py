@@ -2,7 +2,7 @@
 
 An index from runs of 5 words to the questions they stand in; nothing is estimated. Runs that
 stand in more than 10 questions are a set's usual phrases ("Read the inputs from stdin …") and say
-nothing. Memory holds the runs of all evaluation questions, about MEASURE kB for 100 words.
+nothing. Memory holds the runs of all evaluation questions, about 20 kB for one of 100 words.
 """
 
 from __future__ import annotations

@@ -1,17 +1,21 @@
 """Loops anywhere in a text (pure); :func:`tessy.text.find_loop` knows those at its end.
 
-One pass over the words finds where something may be repeated at all; only there are periods tried.
+A loop is long enough to be met by looking here and there; where something is repeated, the stretch
+that repeats it is followed to both sides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 REPEATS = 8
 SHORTEST_WORDS, LONGEST_WORDS = 3, 50
 PERIODIC_CHARS = 400
 _LONGEST_PIECE_CHARS = PERIODIC_CHARS // REPEATS
 _LOOK_CHARS = PERIODIC_CHARS // 2  # every periodic stretch holds one such look whole
+_GLUED = 2  # its first and its last word may be one with what stands around it
+# Every loop has a word at such a step, and the next, that were said one phrase before.
+_STEP_WORDS = SHORTEST_WORDS * (REPEATS - 1) - _GLUED - 1
 
 
 def find_any_loop(text: str) -> str | None:
@@ -25,48 +29,37 @@ def find_any_loop(text: str) -> str | None:
 
 
 def _phrase(said: Sequence[str]) -> str | None:
-    for start, end in _repetitive(said):
-        for size in range(SHORTEST_WORDS, LONGEST_WORDS + 1):
-            run = 0
-            for at in range(start, end):
-                run = run + 1 if at >= size and said[at] == said[at - size] else 0
-                if run == size * (REPEATS - 1):
-                    phrase = " ".join(said[at - size + 1 : at + 1])
-                    if any(char.isalpha() for char in phrase):
-                        return phrase
+    followed = dict.fromkeys(range(SHORTEST_WORDS, LONGEST_WORDS + 1), 0)  # to where, by size
+    for at in range(0, len(said) - 1, _STEP_WORDS):
+        word, following = said[at], said[at + 1]
+        for size in range(SHORTEST_WORDS, min(LONGEST_WORDS, at) + 1):
+            if said[at - size] != word or said[at - size + 1] != following or at < followed[size]:
+                continue
+            start, end = _stretch(said, at - size, size)
+            followed[size] = end
+            phrase = " ".join(said[start : start + size])
+            if end - start >= REPEATS * size - _GLUED and any(char.isalpha() for char in phrase):
+                return phrase
     return None
-
-
-def _repetitive(said: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Stretches in which each word was said within the last 50: all that loops lies in one."""
-    last: dict[str, int] = {}
-    start = 0
-    shortest = SHORTEST_WORDS * (REPEATS - 1)
-    for at, word in enumerate(said):
-        if at - last.get(word, -LONGEST_WORDS - 1) > LONGEST_WORDS:
-            if at - start >= shortest:
-                yield start, at
-            start = at + 1
-        last[word] = at
-    if len(said) - start >= shortest:
-        yield start, len(said)
 
 
 def _piece(text: str) -> str | None:
     for at in range(0, len(text) - _LOOK_CHARS + 1, _LOOK_CHARS):
         look = text[at : at + _LOOK_CHARS]
-        for size in range(1, _LONGEST_PIECE_CHARS + 1):
-            if look.startswith(look[size:]) and _stretch(text, at, size) >= PERIODIC_CHARS:
+        size = look.find(look[:_LONGEST_PIECE_CHARS], 1)
+        if 0 < size <= _LONGEST_PIECE_CHARS:
+            start, end = _stretch(text, at, size)
+            if end - start >= PERIODIC_CHARS:
                 return look[:size]
     return None
 
 
-def _stretch(text: str, at: int, size: int) -> int:
-    """How many characters around ``at`` repeat with a period of ``size``."""
+def _stretch(text: Sequence[str], at: int, size: int) -> tuple[int, int]:
+    """Where the stretch around ``at`` begins and ends that repeats with a period of ``size``."""
     start = at
     while start > 0 and text[start - 1] == text[start - 1 + size]:
         start -= 1
     end = at + size
     while end < len(text) and text[end] == text[end - size]:
         end += 1
-    return end - start
+    return start, end
