@@ -40,7 +40,10 @@ judgement. Then end with one line of exactly this form, where N is a number from
 10 (flawless):
 
 Score: N"""
-_SCORE = re.compile(r"\W*score\W{0,5}?[:=]?\W{0,5}?(\d{1,2}(?:\.\d{1,3})?)(?:\s*/\s*10)?\W*", re.I)
+_SCORE = re.compile(
+    r"[\s*_#>]*score[\s*_]*[:=]?[\s*_]*(\d{1,2}(?:\.\d{1,3})?)(?:\s*/\s*10)?[\s*_.]*", re.IGNORECASE
+)
+_LINE_CHARS = 60  # no longer line is a score
 
 
 def score_messages(messages: Sequence[Message], written: Written) -> tuple[Message, ...]:
@@ -61,8 +64,8 @@ def score_messages(messages: Sequence[Message], written: Written) -> tuple[Messa
 
 def parse_score(judgement: str) -> float | None:
     """The score in the last line of a judgement; None if there is none from 0 to 10."""
-    lines = judgement.strip().splitlines()
-    match = _SCORE.fullmatch(lines[-1]) if lines else None
+    line = judgement.strip().rpartition("\n")[2]
+    match = _SCORE.fullmatch(line) if len(line) <= _LINE_CHARS else None
     score = float(match[1]) if match else -1.0
     return score if 0 <= score <= BEST else None
 
