@@ -275,6 +275,8 @@ def test_without_a_measured_load_the_sessions_tell_how_many_were_in_flight():
 
 def test_too_few_samples_make_no_plan_and_a_whole_file_needs_none():
     assert make_plan(given_of([made(n) for n in range(4)])) is None
+    few = [made(n, "budget" if n > 3 else None) for n in range(20)]
+    assert make_plan(given_of(few)) is None
     plan = make_plan(given_of([made(0)], scope=Scope(0, 0, 0), load=None))
     assert plan is not None
     assert plan.hours.to_come == (0, 0, 0)

@@ -6,6 +6,7 @@ keeps them and goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +17,9 @@ from tessy.plan.figures import Given, make_plan
 from tessy.plan.pilot import Load, Probe, draw, saved_load
 from tessy.plan.report import print_plan, write_plan
 from tessy.plan.rows import Made, read_made
-from tessy.problems import LoadedProblems, load_problems
+from tessy.problems import LoadedProblems
 from tessy.runs import RunPaths
+from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.run import Pilot, synthesize_problems
 from tessy.synthesis.seats import models
 from tessy.synthesis.spending import wall_seconds
@@ -30,17 +32,14 @@ def plan(config: PlanConfig) -> int:
     """Make the pilot, as far as it is missing, and say what the whole file would take.
 
     Returns:
-        The exit code: 0; 1 if too few samples have ended for an interval; or what the pilot ended
-        with.
+        The exit code: 0; 1 if too few samples could be finished for an interval; or what the pilot
+        ended with.
 
     Raises:
         InputError: Options, questions, models or the run directory are unusable; nothing started.
         EngineError: The servers are gone for good; what was made is kept.
     """
-    loaded = load_problems(
-        config.problems, fields=config.fields, skip_bad_rows=config.skip_bad_rows
-    )
-    return plan_problems(config, loaded)
+    return plan_problems(config, load_questions(config))
 
 
 def plan_problems(
@@ -54,7 +53,7 @@ def plan_problems(
         console: Where the plan goes; standard output by default.
     """
     console = console or Console()
-    problems = loaded.problems[: config.limit]
+    problems = [as_asked(config, problem) for problem in loaded.problems[: config.limit]]
     rounds = config.samples_per_problem
     jobs = [Job(problem, sample) for sample in range(rounds) for problem in problems]
     paths = RunPaths(config.out)
@@ -109,11 +108,12 @@ def _load(probe: Probe, made: list[Made], written: Path) -> Load | None:
 
 
 def _too_few(made: list[Made]) -> str:
-    finished = sum(one.reason is None for one in made)
+    reasons = Counter(one.reason for one in made if one.reason is not None)
+    failed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     return (
-        f"{len(made)} samples of {len({one.question for one in made})} questions have ended "
-        f"({finished} finished): an interval needs {MIN_UNITS}. Take a larger --pilot; its samples "
-        "so far are kept."
+        f"Only {len(made) - reasons.total()} of {len(made)} samples could be finished (failed: "
+        f"{failed or 'none'}): an interval needs {MIN_UNITS}. `tessy doctor` with the same options "
+        "says what to mend; a larger --pilot keeps these samples and makes more."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.plan.estimate import CONFIDENCE, Scope, ToCome, failing_share, to_come, wall
+from tessy.plan.estimate import CONFIDENCE, MIN_UNITS, Scope, ToCome, failing_share, to_come, wall
 from tessy.plan.pilot import Load
 from tessy.plan.rows import Made
 from tessy.seeds import derive_seed
@@ -107,7 +107,10 @@ class Plan:
 
 
 def make_plan(given: Given) -> Plan | None:
-    """Work everything out; None if too few samples have ended for an interval."""
+    """Work everything out; None if too few samples could be finished for an interval."""
+    finished = sum(one.reason is None for one in given.made)
+    if given.scope.samples and finished < MIN_UNITS:
+        return None
     figures: dict[str, Figure] = {}
     for name, values in _measures(given.made).items():
         come = to_come(zip(_questions(given), values, strict=True), given.scope)
