@@ -204,6 +204,25 @@ def test_what_ends_in_a_loop_of_words_has_one(
         assert find_any_loop(f"{text} {after}") is not None
 
 
+@given(
+    st.integers(min_value=3, max_value=50),
+    st.integers(min_value=0, max_value=120),
+    st.integers(min_value=0, max_value=120),
+)
+def test_a_phrase_said_eight_times_is_a_loop_wherever_it_stands(
+    size: int, before: int, after: int
+) -> None:
+    def around(times: int) -> str:
+        phrase = [f"word{n}" for n in range(size)]
+        ahead, behind = (
+            [f"{side}{n}" for n in range(m)] for side, m in (("a", before), ("b", after))
+        )
+        return " ".join([*ahead, *phrase * times, *behind])
+
+    assert find_any_loop(around(8)) is not None
+    assert find_any_loop(around(7)) is None
+
+
 @needs_data
 def test_whether_code_is_asked_for_on_real_questions() -> None:
     contests = [row["prompt"] for row in rows_of("ojbench_prompts_5.jsonl")]

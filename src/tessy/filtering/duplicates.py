@@ -3,7 +3,7 @@
 MinHash signatures (rensa) find earlier rows that may be nearly the same; the exact share of word
 5-grams of the two texts decides, so no report is an accident of hashes. Memory holds a signature,
 its places in the index and an offset, about 3.5 kB a kept row whatever its length; texts are read
-again from the disk. Of texts that share 80 % of their 5-grams, 1 pair in 2,000 is not found.
+again from the disk. Of pairs that share 80 % of their 5-grams, fewer than 1 in 2,000 is not found.
 """
 
 from __future__ import annotations
