@@ -169,17 +169,17 @@ def test_the_tokens_of_an_author_are_its_spans(name, data):
     thought, answer = parts(row, tokens, name)
     found: dict[str, bytes] = {"student": b"", "teacher": b""}
     left = len(row.thinking.encode())
-    for i, author in zip(tokens.ids[thought], tokens.authors[thought], strict=True):
+    for i, who in zip(tokens.ids[thought], tokens.authors[thought], strict=True):
         piece = codec.token_bytes(i)
         if left > 0:
-            assert author is not None
-            found[author] += piece
+            assert who is not None
+            found[who] += piece
             if len(piece) > left:  # the last one may hold white space of the marker
                 over = piece[left:].decode()
                 assert closing.startswith(over)
-                found[author] = found[author].removesuffix(over.encode())
+                found[who] = found[who].removesuffix(over.encode())
         else:
-            assert author == "student"  # the marker's
+            assert who == "student"  # the marker's
         left -= len(piece)
     for author, text in found.items():
         spans = [row.thinking[s.start : s.end] for s in row.spans if s.author == author]
@@ -193,8 +193,9 @@ def test_the_tokens_of_an_author_are_its_spans(name, data):
 @given(data=st.data())
 @example(data=None)
 def test_a_token_that_straddles_belongs_to_the_author_of_its_first_character(name, data):
+    first: Author = "student"
     if data is None:
-        thinking, cuts, first = "Okay, sot 好的👩\u200d👩 wait", [1, 2, 6, 11, 12, 13], "student"
+        thinking, cuts = "Okay, sot 好的👩\u200d👩 wait", [1, 2, 6, 11, 12, 13]
     else:
         thinking = data.draw(TEXTS)
         cuts = data.draw(st.lists(st.integers(0, len(thinking)), max_size=8))

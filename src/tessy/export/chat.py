@@ -18,7 +18,7 @@ def exported_id(row: Trajectory) -> str:
 
 
 def messages(row: Trajectory) -> dict[str, Any]:
-    """TRL, axolotl, XTuner, LLaMA-Factory (``openai``): ``messages`` of ``role``, ``content``."""
+    """TRL, axolotl, XTuner: ``messages`` of ``role`` and ``content``."""
     return {"id": exported_id(row), "messages": _turns(row.messages)}
 
 

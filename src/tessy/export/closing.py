@@ -10,9 +10,10 @@ from tessy.config_data import ExportConfig
 from tessy.export import chat
 from tessy.records import Trajectory
 
-_TEMPLATES = (
-    "Not every chat template keeps the thinking in training (DeepSeek-R1's and gpt-oss's drop it "
-    "from the content); --to tokens always does."
+_CHAT = (
+    "TRL learns the question too, and trains on what the model's chat template shows: those of "
+    "DeepSeek-R1 and gpt-oss drop thinking that stands in the content. --to tokens learns the "
+    "response alone, thinking included."
 )
 
 
@@ -95,7 +96,7 @@ def hint(config: ExportConfig, written: Written, out: Path) -> str:
         "labels say what is learned; loss_weights how much, for trainers that read them: to TRL "
         "every weight above 0 is 1."
         if config.to == "tokens"
-        else _TEMPLATES
+        else _CHAT
     )
 
 
