@@ -263,7 +263,7 @@ def test_runs_of_every_kind_side_by_side(tmp_path):
         "Samples of first and second, 1:1",
         "The samples of first that passed the filters.",
         "One model&#39;s own response",
-        "Not asked by",
+        "No sample in",
     ):
         assert words in page
     assert read_config(first)["data_config"]["student.model"] in page
