@@ -136,8 +136,8 @@ def test_a_file_smaller_than_the_pilot_is_made_whole(tmp_path: Path):
 def test_budgets_are_compared_and_do_not_stop_the_pilot(tmp_path: Path):
     budgets = ("--budget-tokens", "1", "--budget-hours", "1000")
     output = finish(plan(questions(tmp_path), tmp_path / "run", *budgets))
-    assert "budget_tokens 1 is not enough for the whole file" in output
-    assert "budget_hours 1,000.0 is enough for the whole file" in output
+    assert "budget_tokens (1) is not enough for the whole file" in output
+    assert "budget_hours (1000 h 00 min) is enough for the whole file" in output
 
 
 def test_too_few_finished_samples_are_said(tmp_path: Path):

@@ -45,7 +45,7 @@ def print_plan(
         table.add_column(heading, justify="right", no_wrap=True)
     samples = (len(given.made), given.scope.samples)
     table.add_row("Samples", *(f"{n:,}" for n in samples), "", f"{sum(samples):,}")
-    _row(table, "Wall clock", plan.hours, lambda hours: duration(3600 * hours))
+    _row(table, "Wall clock", plan.hours, _clock)
     figures = plan.figures
     _row(table, "Failures", figures["failures"], _count)
     for author in names:
@@ -65,18 +65,6 @@ def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
     come = figure.to_come
     between = f"{show(come.low)} – {show(come.high)}"
     table.add_row(label, show(figure.so_far), show(come.value), between, show(figure.whole))
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _bytes(value: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.3g} TB"
 
 
 def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
@@ -114,7 +102,7 @@ def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
         lines.append(
             f"Take the time as a lower bound: the run will have {given.slots:,} samples in flight, "
             f"the pilot had {seen}. If the servers gain nothing from more, "
-            f"{duration(3600 * plan.at_most)} are to come; --pilot {larger} would tell."
+            f"{_clock(plan.at_most)} are to come; --pilot {larger} would tell."
         )
     if (more := len(given.made) - config.pilot) > 0:
         lines.append(
@@ -126,18 +114,36 @@ def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
 
 def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
     """How the budgets that `synthesize` will be given compare."""
-    compared = (
-        ("budget_hours", config.budget_hours, plan.hours),
-        ("budget_tokens", config.budget_tokens, plan.figures["generated"]),
+    generated = plan.figures["generated"]
+    compared: tuple[tuple[str, float | None, Figure, Show], ...] = (
+        ("budget_hours", config.budget_hours, plan.hours, _clock),
+        ("budget_tokens", config.budget_tokens, generated, _count),
     )
     lines = []
-    for name, limit, figure in compared:
+    for name, limit, figure, show in compared:
         if limit is None:
             continue
         low, high = (figure.so_far + end for end in (figure.to_come.low, figure.to_come.high))
         verdict = "is enough" if limit >= high else "may not be enough"
         verdict = "is not enough" if limit < low else verdict
         lines.append(
-            f"{name} {limit:,} {verdict} for the whole file, which takes {low:,.3g} to {high:,.3g}."
+            f"{name} ({show(limit)}) {verdict} for the whole file, which takes {show(low)} to "
+            f"{show(high)}."
         )
     return lines
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _clock(hours: float) -> str:
+    return duration(3600 * hours)
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB"
