@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,12 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tessy.admission import Claim, KvAdmission, KvGate
+from tessy.config import DoctorConfig, PlanConfig, SynthesisOptions, SynthesizeConfig
 from tessy.plan.estimate import Scope, failing_share, t95, tail, to_come, wall
 from tessy.plan.figures import Given, make_plan
 from tessy.plan.gauge import FULL_SHARE, Gauge
-from tessy.plan.pilot import Load, draw
+from tessy.plan.pilot import Load, Probe, draw
 from tessy.plan.rows import Made
-from tessy.records import Message, Problem
+from tessy.records import Message, Problem, TokenCounts
+from tessy.runs import RunPaths
+from tessy.synthesis.work import Job
+from tests.rows import failure, fill, row
 
 FILES = 200
 LEAST_COVERED = 0.85
@@ -26,6 +32,11 @@ def problems(count: int) -> list[Problem]:
     return [
         Problem(id=f"q{n}", messages=(Message(role="user", content="?"),)) for n in range(count)
     ]
+
+
+@pytest.mark.parametrize("cls", [DoctorConfig, PlanConfig])
+def test_one_toml_file_serves_every_command(cls: type[SynthesisOptions]):
+    assert set(SynthesizeConfig.model_fields) <= set(cls.model_fields)
 
 
 # ------------------------------------------------------------------ the draw
@@ -209,6 +220,33 @@ def test_a_stand_still_is_nobodys_pace():
     pace = gauge.pace()
     assert pace is not None
     assert pace.tokens_per_second == pytest.approx(10)
+
+
+# ------------------------------------------------------------------ samples in flight
+
+
+def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> int | None:
+    """Samples in flight of a run of ``count`` on a server with room for 9,000 tokens."""
+    jobs = [Job(problem, 0) for problem in problems(count)]
+    written = [
+        row(f"q{n}").model_copy(update={"tokens": TokenCounts(student=tokens)})
+        for n, tokens in enumerate(lengths)
+    ]
+    fill(directory, *written, failure("q9999", reason="refused"))
+    admission = KvAdmission({"s": 10_000}, first_guess_tokens=4000, **options)
+    gate: KvGate[Job] = KvGate(
+        admission, lambda job: Claim(job.name, {"student": 50}), lambda job: {"student": "s"}
+    )
+    probe = Probe(RunPaths(directory), jobs)
+    probe.measure(admission, gate)
+    return probe.slots
+
+
+def test_the_run_will_have_in_flight_what_fits_by_the_pilots_lengths(tmp_path: Path):
+    assert probed(tmp_path / "a", 500, [200, 250, 250, 250, 900]) == 9000 // 300
+    assert probed(tmp_path / "b", 500, [250] * 5, concurrency=7) == 7
+    assert probed(tmp_path / "c", 20, [250] * 5) == 15  # no more are to come
+    assert probed(tmp_path / "d", 500, []) == 9000 // 4050
 
 
 # ------------------------------------------------------------------ all together

@@ -17,7 +17,6 @@ from tessy.progress import ProgressState
 from tessy.records import Author, Key, Problem
 from tessy.runs import RunPaths
 from tessy.seeds import derive_seed
-from tessy.synthesis.seats import Table
 from tessy.synthesis.work import Job
 
 
@@ -77,11 +76,10 @@ class Probe:
         )
         return self._gauge
 
-    def measure(self, table: Table, admission: KvAdmission, gate: KvGate[Job]) -> None:
+    def measure(self, admission: KvAdmission, gate: KvGate[Job]) -> None:
         """Count how many of the samples to come would be let in at a time.
 
         Args:
-            table: The servers; not asked for anything.
             admission: Nothing is in flight.
             gate: Lets samples in, of which ``admission`` decides.
         """

@@ -86,13 +86,13 @@ class Pilot:
     Attributes:
         chosen: The samples.
         watch: Makes what counts their progress; takes what :class:`ProgressState` does.
-        measure: Told the table and an empty gate as the whole run would have it, once all chosen
-            samples have their rows.
+        measure: Given an empty gate as the whole run would have it, and what decides there, once
+            all chosen samples have their rows.
     """
 
     chosen: frozenset[Key]
     watch: Callable[..., ProgressState]
-    measure: Callable[[Table, KvAdmission, KvGate[Job]], None]
+    measure: Callable[[KvAdmission, KvGate[Job]], None]
 
 
 def synthesize_problems(
@@ -264,7 +264,7 @@ class _Synthesis:
         await run_all(jobs, workshop.make, admission=gate, stop=stop)
         await journal.flush()
         if self.pilot and not stop.requested:
-            self.pilot.measure(table, *self._gate(table))
+            self.pilot.measure(*self._gate(table))
 
     def _gate(self, table: Table) -> tuple[KvAdmission, KvGate[Job]]:
         admission = self._admission(table)
