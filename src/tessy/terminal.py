@@ -165,12 +165,15 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in summary["failures"].items())
         lines.append(("Failures", Text(reasons, style="red")))
     authors = _present(summary)
+    in_turns = "tessy" in strategies or not strategies
     for author in authors:
         said = f"{tokens[author]:,} tokens of thinking"
         if len(authors) > 1:
             said = f"{tokens[author]:,} tokens ({_share(tokens['share'][author])} of the thinking)"
-            said += f", {drafted[author]:,} drafted, {_share(gone[author])} rolled back"
-            said += f", {summary['forced'][author]:,} units forced"
+            said += f", {drafted[author]:,} drafted"
+            if in_turns:
+                said += f", {_share(gone[author])} rolled back"
+                said += f", {summary['forced'][author]:,} units forced"
         lines.append((author.capitalize(), Text(said, style=AUTHOR_COLOURS[author])))
     by = [author for author in AUTHORS if summary["answer_by"][author]]
     said = f" by the {' and the '.join(by)}" if "teacher" in by else ""
