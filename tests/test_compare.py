@@ -285,6 +285,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         said(first, tmp_path / "nothing", out=out)
     with pytest.raises(ConfigError, match="one run"):
         said(first, tmp_path / "first" / ".." / "first", out=out)
+    with pytest.raises(ConfigError, match="at least one"):
+        said(out=out)
     with pytest.raises(ConfigError, match="is a directory"):
         said(first, out=tmp_path)
     lines = first / "trajectories.jsonl"

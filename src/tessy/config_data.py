@@ -76,8 +76,8 @@ class ExportConfig(Config):
 class CompareConfig(Config):
     """Show runs side by side: tables, and one self-contained page with example texts."""
 
-    runs: tuple[Path, ...] = Field(min_length=1)
-    """Run directories."""
+    runs: tuple[Path, ...] = ()
+    """Run directories, at least one."""
     out: Path = Path("compare.html")
     """The page; replaced if it is there."""
     examples: int = Field(default=5, ge=0)

@@ -46,6 +46,8 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
 
 def _check(config: CompareConfig) -> None:
     """Refuse before reading gigabytes what would be refused after it."""
+    if not config.runs:
+        raise ConfigError("there is nothing to compare: name run directories, at least one")
     if config.out.is_dir():
         raise ConfigError(f"--out {config.out} is a directory; name a file, such as compare.html")
     seen: dict[Path, Path] = {}
