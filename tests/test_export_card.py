@@ -58,6 +58,14 @@ def test_the_card_says_what_the_run_says(run: Path):
     assert "## Licence\n\nCC-BY-4.0." in text
 
 
+def test_the_card_names_every_column(run: Path):
+    export(run, "hf")
+    _, text = card(place(run, "hf"))
+    columns = text.partition("## Columns")[2].partition("## Licence")[0]
+    (shard,) = (place(run, "hf") / "data").iterdir()
+    assert set(re.findall(r"`([a-z_]+)[`\[]", columns)) >= set(pq.read_schema(shard).names)
+
+
 def test_without_a_licence_the_card_says_so(run: Path):
     export(run, "hf")
     data, text = card(place(run, "hf"))
@@ -75,6 +83,7 @@ def test_the_card_of_a_derived_run_names_its_sources(run: Path, tmp_path: Path):
     _, text = card(place(tmp_path / "mix", "hf"))
     assert "made by `tessy mix` of these:\n\n- `run` (" in text
     assert "ratio 1:1; taken: first 3; from run." in text
+    assert "differ between the sources" in text
     assert "## Failures" not in text
     assert str(tmp_path) not in text
 

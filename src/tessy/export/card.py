@@ -191,10 +191,15 @@ def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) ->
             told += f"What it noted: {notes(noted[derived['by']])}.\n\n"
         told += "The options its sources agree on:\n\n"
     versions = ", ".join(f"{part} {v}" for part, v in document.get("software", {}).items())
+    others = (
+        "Options not shown differ between the sources or are at their defaults."
+        if derived
+        else "Options not shown are at their defaults."
+    )
     digest = str(document.get("data_digest"))[:DIGEST_CHARS]
     return (
         f"## How it was made\n\n{told}```\n{made_by(document)}\n```\n\n"
-        f"Options not shown are at their defaults. Digest of the options: {digest}…; begun "
+        f"{others} Digest of the options: {digest}…; begun "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
     )
 
@@ -210,6 +215,8 @@ def _columns() -> str:
         "`answer_by`; `ended_by`: who ended the thinking\n"
         "- `student_ids`: the student's token ids of thinking and answer, as sampled where it "
         "wrote; null where the server gave none\n"
+        "- `scores`, `unscored`: of `teacher-score`, each candidate's score, or why it has none; "
+        "`reference_answer`: of `teacher-reference`, the answer the student was shown\n"
         "- `strategy`, `tokens`, `forced`, `glued`, `attempts`, `seconds`, `cost`: how it was made "
         "and what it took\n"
     )
