@@ -18,8 +18,8 @@ from tessy.records import Author, Message, Trajectory, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import RunPaths, read_config, read_run
 from tessy.tokens import decode
+from tests.baselines import CANDIDATES, candidates, teachers, writer
 from tests.fake_server import FakeServer, eventually
-from tests.test_baselines import CANDIDATES, candidates, teachers, writer
 from tests.test_demo import TESSY, content, finish, interrupt, synthesize, write_questions
 from tests.test_sample_command import thinking_kept
 from tests.test_strategies import FAMILIES, RENDERERS

@@ -164,8 +164,8 @@ function facts(row, sample) {
   const said = [
     sample.strategy,
     `${tokens(row.thinkingTokens)} of thinking`,
-    `${number.format(row.answerTokens)} of answer`,
-    sample.answerBy === "teacher" && "answer by the teacher",
+    `${number.format(row.answerTokens)} of answer` +
+      (sample.answerBy === "teacher" ? " by the teacher" : ""),
     sample.scores && `candidates' scores: ${sample.scores}`,
     sample.endedBy && `thinking ended by the ${sample.endedBy}`,
     counted(row.attempts, "attempt"),
