@@ -53,7 +53,9 @@ class Measured:
         predictor_tokens: Tokens predictors read.
         cpu_seconds: CPU time of the client's process without predictors' threads.
         predictor_seconds: CPU time of those.
-        server_cpu_seconds: CPU time of the servers' process; 0 where unknown.
+        server_cpu_seconds: CPU time of the servers' processes, by name.
+        steps: Steps of real servers' engines.
+        prefilled: Prompt tokens that real servers read because no cache held them.
         busy_seconds: Slot time in use.
         idle_seconds: Slot time empty while a sample waited for that server.
         peak_rss_mib: Largest memory of the client's process so far.
@@ -69,7 +71,9 @@ class Measured:
     predictor_tokens: int
     cpu_seconds: float
     predictor_seconds: float
-    server_cpu_seconds: float
+    server_cpu_seconds: dict[str, float]
+    steps: int
+    prefilled: int
     busy_seconds: float
     idle_seconds: float
     peak_rss_mib: float
@@ -86,7 +90,7 @@ class _Mark:
     predictor_seconds: float
     cpu_seconds: float
     totals: list[Totals]
-    server_cpu_seconds: float
+    server_cpu_seconds: dict[str, float]
 
 
 async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: float) -> Measured:
@@ -108,7 +112,12 @@ async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: 
         predictor_tokens=round(after.predictor_tokens - before.predictor_tokens),
         cpu_seconds=after.cpu_seconds - before.cpu_seconds - predictor_seconds,
         predictor_seconds=predictor_seconds,
-        server_cpu_seconds=after.server_cpu_seconds - before.server_cpu_seconds,
+        server_cpu_seconds={
+            name: spent - before.server_cpu_seconds[name]
+            for name, spent in after.server_cpu_seconds.items()
+        },
+        steps=sum(total.steps for total in totals),
+        prefilled=sum(total.prefilled for total in totals),
         busy_seconds=sum(total.busy_seconds for total in totals),
         idle_seconds=sum(total.idle_seconds for total in totals),
         peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
