@@ -19,12 +19,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tessy.edges import edges
+from tessy.codec import HfCodec
+from tessy.edges import last_unit
 from tessy.errors import InputError, ModelError
 from tessy.export.loss import Weights
 from tessy.records import Author, Trajectory, unpack_ids
 from tessy.renderers import Renderer
-from tessy.tokens import Codec, split_tail
+from tessy.tokens import split_tail
 
 IGNORED = -100  # the label that no loss counts
 _QUESTION, _ANSWER = "tessyquestion", "tessyanswer"
@@ -102,19 +103,18 @@ def _as_sampled(row: Trajectory, renderer: Renderer) -> tuple[list[int], list[in
     """Ids of thinking and marker, and of the answer; None if the row's do not spell its text."""
     if row.student_ids is None:
         return None
-    codec = renderer.codec
-    last = _last_unit(row.thinking)
+    codec, thinking = renderer.codec, row.thinking
     ids = unpack_ids(row.student_ids.thinking)
-    kept, tail = split_tail(codec, ids, row.thinking, len(row.thinking) - last)
-    thought = kept + renderer.close_ids(tail)
     answer = unpack_ids(row.student_ids.answer)
-    spelt = _spell(codec, thought, row.thinking + renderer.shape.closing)
-    return (thought, answer) if spelt and _spell(codec, answer, row.answer) else None
+    if not (_spell(codec, ids, thinking) and _spell(codec, answer, row.answer)):
+        return None
+    kept, tail = split_tail(codec, ids, thinking, len(thinking) - last_unit(thinking))
+    return kept + renderer.close_ids(tail), answer
 
 
 def _encoded(row: Trajectory, renderer: Renderer) -> tuple[list[int], list[int]]:
     """The same from the text; a span at a time, as another author's text is always encoded."""
-    last = _last_unit(row.thinking)
+    last = last_unit(row.thinking)
     ids: list[int] = []
     for span in row.spans:
         if span.start < last:
@@ -122,24 +122,18 @@ def _encoded(row: Trajectory, renderer: Renderer) -> tuple[list[int], list[int]]
     return ids + renderer.close_ids(row.thinking[last:]), renderer.codec.encode(row.answer)
 
 
-def _last_unit(thinking: str) -> int:
-    """Where the unit begins that is encoded with the end marker."""
-    return [0, *edges(thinking)][-2] if thinking else 0
-
-
-def _spell(codec: Codec, ids: Iterable[int], text: str) -> bool:
-    return b"".join(map(codec.token_bytes, ids)) == text.encode("utf-8", "surrogatepass")
+def _spell(codec: HfCodec, ids: Iterable[int], text: str) -> bool:
+    return b"".join(codec.pieces(ids)) == text.encode("utf-8", "surrogatepass")
 
 
 def _thought_authors(
-    row: Trajectory, codec: Codec, ids: Sequence[int], owner: Author
+    row: Trajectory, codec: HfCodec, ids: Sequence[int], owner: Author
 ) -> list[Author]:
     """The author of the character in which each id begins; behind the thinking the marker's.
 
     Counted in bytes, since a token may begin inside a character.
     """
-    ends = list(accumulate(len(codec.token_bytes(i)) for i in ids))
-    starts = [0, *ends[:-1]]
+    starts = list(accumulate(map(len, codec.pieces(ids)), initial=0))[:-1]
     authors: list[Author] = []
     position = 0
     for span in row.spans:

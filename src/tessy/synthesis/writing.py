@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from tessy.codec import HfCodec
-from tessy.edges import edges
+from tessy.edges import last_unit
 from tessy.errors import InputError, SampleFailed
 from tessy.records import Author, Message
 from tessy.synthesis.cooperation import Cooperation
@@ -93,8 +93,7 @@ class Writing:
         text, ids = self._thinking_of(author)
         # The last unit and the end marker's white space are encoded as one, as the model knows
         # them.
-        last = [0, *edges(text)][-2]
-        kept, tail = split_tail(renderer.codec, ids, text, len(text) - last)
+        kept, tail = split_tail(renderer.codec, ids, text, len(text) - last_unit(text))
         solo = self._solo(
             author,
             "answer",
