@@ -379,26 +379,3 @@ def test_a_run_of_one_author_is_not_told_apart_by_author(watched: Watched, tmp_p
     found(page, "1 of 3 samples")
     page.click("#clear")
     found(page, "3 of 3 samples")
-
-
-def test_a_sample_of_another_method_says_how_it_was_made(watched: Watched, tmp_path: Path) -> None:
-    scored = {"strategy": "teacher-score", "scores": (3.0, None), "unscored": {1: "repetition"}}
-    shown = {"strategy": "teacher-reference", "reference_answer": "<b>It is 4.</b>"}
-    answered = {"answer_by": "teacher"}
-    rows = [
-        sample(name).model_copy(update=update)
-        for name, update in {"a": scored, "b": shown, "c": answered}.items()
-    ]
-    path = tmp_path / "report.html"
-    path.write_text(build_page({}, rows, [], "methods"), "utf-8", newline="\n")
-    page = watched.open(path, "#sample=a/0")
-    facts = page.locator("#sample .facts")
-    expect(facts).to_contain_text(
-        re.compile("^teacher-score · .* candidates' scores: 3, repetition · ")
-    )
-    expect(page.locator("#sample")).not_to_contain_text("shown to the student")
-    watched.open(path, "#sample=b/0")
-    expect(page.locator("#sample")).to_contain_text("The teacher's answer, shown to the student")
-    expect(page.locator("#sample")).to_contain_text("<b>It is 4.</b>")
-    watched.open(path, "#sample=c/0")
-    expect(facts).to_contain_text(" of answer by the teacher · ")
