@@ -84,14 +84,22 @@ class CountingEngine:
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Hand on, counting; an id that stops a reply counts too."""
-        async with aclosing(self._inner.stream(request)) as chunks:
-            async for chunk in chunks:
-                self._gauge.received += len(chunk.ids) + (chunk.finish == "stop")
-                if not self._gauge.full.is_set():
-                    self._gauge.begun.add(request.key)
-                    if len(self._gauge.begun) >= self._samples:
-                        self._gauge.full.set()
-                yield chunk
+        loop, service = asyncio.get_running_loop(), self._gauge.service
+        service.begin(request.key, loop.time())
+        try:
+            async with aclosing(self._inner.stream(request)) as chunks:
+                async for chunk in chunks:
+                    self._see(request.key, chunk)
+                    yield chunk
+        finally:
+            service.end(request.key, loop.time())
+
+    def _see(self, key: str, chunk: Chunk) -> None:
+        self._gauge.received += len(chunk.ids) + (chunk.finish == "stop")
+        if not self._gauge.full.is_set():
+            self._gauge.begun.add(key)
+            if len(self._gauge.begun) >= self._samples:
+                self._gauge.full.set()
 
 
 async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:

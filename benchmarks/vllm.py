@@ -31,8 +31,8 @@ from tessy.records import Author
 from tessy.renderers import load_renderer
 
 TURN_TOKENS = 400  # of plain decoding: contexts grow about as much as in the other clients' windows
-CONTEXT_TOKENS = 8192
-WORKLOAD = Workload(thinking_tokens=0, context_tokens=1500, spread_tokens=3000)
+CONTEXT_TOKENS = 12_288
+WORKLOAD = Workload(thinking_tokens=0, context_tokens=2000, spread_tokens=4000)
 SHAPE = Shape(layers=8, hidden=128, intermediate=384, heads=2, kv_heads=1)
 DTYPE = "bfloat16"
 _OPTIONS = [
