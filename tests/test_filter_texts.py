@@ -88,6 +88,12 @@ def test_an_answer_that_ends_in_mid_way(answer: str, said: str) -> None:
         "所以答案是 4",
         "- first\n- second",
         "| a | b |\n|---|---|\n| 1 | 2 |",
+        "The brace that is missing is `{`",
+        "The transition of the table is `dp[i] = `",
+        "Das Licht im Keller geht dann an",
+        "La médaille du vainqueur est en or",
+        "Thank you for your letter.\n\nSincerely,",
+        "The countries:\n- France,\n- Italy,",
     ],
 )
 def test_an_answer_that_is_whole(answer: str) -> None:
@@ -119,6 +125,7 @@ def test_an_answer_that_says_something(answer: str) -> None:
         ("2 + 2?", "We compute.assistantfinalThe answer is 4", "assistantfinal"),
         ("2 + 2?", "<|start|>assistant<|channel|>analysis", "<|start|>"),
         ("2 + 2?", "好的<｜User｜>再见", "<｜User｜>"),
+        ("2 + 2?", "Okay.◁/think▷4", "◁/think▷"),
         ("2 + 2?", "<｜end▁of▁sentence｜>", "end▁of▁sentence"),
         ("2 + 2?", "[INST] go on [/INST]", "[INST]"),
         ("2 + 2?", "<start_of_turn>model", "<start_of_turn>"),
@@ -278,6 +285,7 @@ def test_questions_that_ask_for_code(question: str) -> None:
         "写出函数 y=2x+1 的反函数。",
         "Compute 2 * 7 - 9 * 8 from left to right, modulo ten.",
         "How would you sort a list without writing code?",
+        "How long does Tom need to build a wall with Julia?",
     ],
 )
 def test_questions_that_do_not(question: str) -> None:

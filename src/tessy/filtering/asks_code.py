@@ -29,7 +29,9 @@ _ASKS = re.compile(
             rf"{_EDGE}{_LANGUAGE}{_END}[ -](?:\w+[ -]){{0,2}}"
             r"(?:programs?|functions?|code|scripts?|solutions?|implementations?|class|query|method)\b",
             # "solve it in Python", "using C++"
-            rf"\b(?:solve|solution|{_WRITE})\b[^.?!\n]{{0,80}}\b(?:in|using|with)\s+{_LANGUAGE}{_END}",
+            # but not "build a wall with Julia"
+            rf"\b(?:solve|solution|{_WRITE})\b[^.?!\n]{{0,80}}\b(?:in|using|with)\s+"
+            rf"(?!(?<=with )(?:julia|ruby)){_LANGUAGE}{_END}",
             r"\byour\s+(?:code|program|function|script|solution\s+class)\b",
             rf"\b{_WRITE}\s+(?:\w+\s+){{0,4}}?(?:source\s+code|code\s+(?:that|to|for|which|below)|"
             r"computer\s+program|programs?\s+(?:that|to|which)|scripts?\s+(?:that|to|which)|"

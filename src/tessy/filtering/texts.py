@@ -15,10 +15,12 @@ _BOXED = re.compile(r"\\boxed\s*\{")
 # No text ends in one of these: something must follow. An operator counts behind a space ("C++"),
 # a word as it stands here ("The answer is A").
 _OPEN_END = re.compile(
-    r"(?:(?<=\s)[-+*/=<&–—]|[,:(\[{，、；：（【「]|(?<!\\)\\|"
-    r"(?:\S+\s+){3}(?:the|an|of|and|or|but|to|with|by|for|from|into|than|that|which|whose|because|"
-    r"since|if|when|while|is|are|was|were|be|been|has|have|would|could|should|must))$"
+    r"(?:(?<=\s)[-+*/=<&–—]|\S\s+\S+\s+\S*,|[:(\[{，、；：（【「]|(?<!\\)\\|"
+    # not "an", "or", "was": German and French sentences end so
+    r"(?:\S+\s+){3}(?:the|of|and|but|to|with|by|for|from|into|than|that|which|whose|because|"
+    r"since|if|when|while|is|are|were|be|been|has|have|would|could|should|must))$"
 )
+_END_CHARS = 300  # what is looked at of a last line, which may be a book without a break
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]*_`$]*$")
 _PROSE_WORDS = 12  # a line of fewer may be a heading, a result or an item of a list
 _PROSE_LINES = 3
@@ -28,7 +30,7 @@ _MARKERS = re.compile(
     r"<\|(?:im_(?:start|end|sep)|start|end|channel|message|return|call|constrain|endoftext|"
     r"startoftext|endofprompt|(?:begin|end)_of_(?:text|sentence)|(?:start|end)_header_id|eo[tm]_id|"
     r"user|assistant|system|python_tag|reserved_special_token_\d+)\|>|"
-    r"assistant(?:final|analysis|commentary)(?![a-z])"
+    r"◁/?think▷|assistant(?:final|analysis|commentary)(?![a-z])"
 )
 
 
@@ -85,9 +87,11 @@ def _open_end(answer: str, parts: Fenced) -> str | None:
     last = text.rpartition("\n")[2].strip()
     if not last or not parts.prose.rstrip().endswith(last):
         return None  # empty, or code is the last thing in it
-    bare = last.rstrip("*_` ")
+    # A word of code, "`[`", stands for itself.
+    bare = re.sub(r"`[^`]+`", "code", last[-_END_CHARS:]).rstrip("*_` ")
     if (end := _OPEN_END.search(bare)) and len(bare) > 1:
-        return f"the last line ends in {end[0].split()[-1]!r}: {last[-80:]!r}"
+        word = end[0].split()[-1]
+        return f"the last line ends in {(',' if word[-1] == ',' else word)!r}: {last[-80:]!r}"
     lines = [line.strip() for line in parts.prose.splitlines()]
     long = [line for line in lines if len(line.split()) >= _PROSE_WORDS]
     if not long or long[-1] != last or "=" in last or not bare[-1:].isalpha():
