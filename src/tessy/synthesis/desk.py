@@ -101,7 +101,7 @@ class Desk:
         clock: Seconds, monotonic.
         thinker: Writes the thinking.
         answer: Writes the answer.
-        shown: What the row of a failure says in place of what is being written.
+        shown: The part that the row of a failure shows in place of what is being written.
         extras: Further fields of the row.
         longest_tokens: Tokens of the longest of several texts, beside the question.
     """
@@ -253,12 +253,13 @@ class Desk:
         finally:
             spent = self.clock() - started
             self.watcher.kept(solo.author, len(solo.ids) - written)
-            if solo.what == "thinking" or solo.aside:
-                self.meter.seconds[ask.author] += spent
+            thinking = solo.what == "thinking"
+            part = ask.author if thinking or solo.aside else "answer"
+            self.meter.seconds[part] += spent
+            if thinking:
                 self._count(ask.author, drafted)
-            else:
+            else:  # counted with the row, or by `leave`
                 self.watcher.drafted(ask.author, drafted)
-                self.meter.seconds["answer"] += spent
 
     def _request(self, ask: Ask) -> Request:
         seat = self.room.seats[ask.author]
@@ -292,7 +293,7 @@ class Desk:
         if self._earlier:
             return self._earlier.popleft()
         made = await make()
-        self.thinker = self.answer = self.saved = None
+        self.leave()
         state = {
             "attempt": self.attempt,
             "thinking": None,
@@ -302,9 +303,11 @@ class Desk:
         self.save([json.dumps(made, separators=(",", ":")).encode()], state)
         return made
 
-    def lost(self, author: Author, tokens: int) -> None:
-        """Count tokens of an answer that will be no part of the row."""
-        self.meter.drafted[author] += tokens
+    def leave(self) -> None:
+        """Be done with what is being written; its answer counts as one that no row keeps."""
+        if self.answer is not None:
+            self.meter.drafted[self.answer.author] += len(self.answer.ids)
+        self.thinker = self.answer = self.saved = None
 
     # ------------------------------------------------------------------ rows
 
@@ -334,11 +337,11 @@ class Desk:
 
         Args:
             ended_by: Whose stop id ended the thinking.
-            written: What it says; None: what has been written last.
+            written: Which part it is; None: what has been written last.
         """
         room = self.room
-        written = written or self.draft()
         common = self._common(written)
+        written = written or self.draft()
         content = room.format.assistant(written.thought.text, written.answer)
         ids = None
         # Where the home model has no seat, all of the text is encoded.
@@ -352,10 +355,15 @@ class Desk:
 
     def failure(self, reason: FailureReason, detail: str) -> Failure:
         """The row of a sample that could not be finished, with its text so far."""
-        return Failure(**self._common(self.shown or self.draft()), reason=reason, detail=detail)
+        return Failure(**self._common(self.shown), reason=reason, detail=detail)
 
-    def _common(self, written: Written) -> dict[str, Any]:
+    def _common(self, part: Written | None) -> dict[str, Any]:
+        """What both kinds of rows say of ``part``; None: of what is being written."""
+        written = part or self.draft()
         thought = written.thought
+        drafted = Counter(self.meter.drafted)
+        if part is not None:  # it was counted like the others
+            drafted[part.answer_by] -= len(part.answer_ids)
         return {
             "id": self.problem.id,
             "sample": self.sample,
@@ -368,7 +376,7 @@ class Desk:
             "tokens": TokenCounts(
                 **by_author(thought.kept),
                 answer=len(written.answer_ids),
-                drafted=by_author(self.meter.drafted),
+                drafted=by_author(drafted),
             ),
             "forced": by_author(thought.forced),
             "glued": thought.glued,

@@ -85,7 +85,7 @@ async def teacher_score(desk: Desk) -> Trajectory:
     verdict: Mapping[str, Any] = {}
     for number in range(desk.room.candidates):
         made = await desk.part(partial(_candidate, desk, number))
-        verdict = await desk.part(partial(_verdict, desk, number, made, best))
+        verdict = await desk.part(partial(_verdict, desk, number, made))
         score = verdict["score"]
         scores.append(score)
         if score is None:
@@ -117,27 +117,16 @@ async def _candidate(desk: Desk, number: int) -> Mapping[str, Any]:
     return desk.draft().to_json()
 
 
-async def _verdict(
-    desk: Desk, number: int, made: Mapping[str, Any], best: tuple[float, Written] | None
-) -> Mapping[str, Any]:
-    """A candidate's score, or reason and detail of having none; counts what is lost with it."""
+async def _verdict(desk: Desk, number: int, made: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A candidate's score, or reason and detail of having none."""
     candidate = Written.from_json(made)
-    verdict: Mapping[str, Any]
     if "reason" in made:
-        verdict = {"score": None, "reason": made["reason"], "detail": made["detail"]}
-    elif desk.room.score_by == "answer":
+        return {"score": None, "reason": made["reason"], "detail": made["detail"]}
+    if desk.room.score_by == "answer":
         reference = reference_of(desk.problem.extra)
         assert reference is not None  # a question without one is refused before any work
-        verdict = {"score": float(is_right(candidate.answer, reference))}
-    else:
-        verdict = await _judged(desk, number, candidate)
-    score = verdict["score"]
-    better = score is not None and (best is None or score > best[0])
-    loser = (best and best[1]) if better else candidate
-    # A failure's row shows the last candidate, which is not lost then.
-    if loser and (best or number < desk.room.candidates - 1):
-        desk.lost("student", len(loser.answer_ids))
-    return verdict
+        return {"score": float(is_right(candidate.answer, reference))}
+    return await _judged(desk, number, candidate)
 
 
 async def _judged(desk: Desk, number: int, candidate: Written) -> Mapping[str, Any]:

@@ -93,6 +93,7 @@ class Workshop:
                     if failure.reason in RETRIED and attempt - earlier < self.attempts:
                         self.journal.clear(job.key)
                         attempt = earlier + self.journal.bump_attempt(job.key)
+                        desk.leave()
                         saved, meter = None, desk.meter
                         continue
                     failed = desk.failure(failure.reason, failure.detail)
