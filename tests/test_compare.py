@@ -182,6 +182,23 @@ def test_options_of_a_method_are_said(data, said):
     assert said in describe({"data_config": data}, Figures().strategies).how
 
 
+def test_a_run_made_of_others_says_who_answered_and_what_was_said_before():
+    document = {
+        "data_config": {
+            "derived": {"by": "filter", "sources": [{"path": "runs/first"}]},
+            "system_prompt": "Be brief.",
+        }
+    }
+    rows = [question(1).model_copy(update={"answer_by": "teacher"})]
+    figures = count(rows, [])
+    method = describe(document, figures.strategies, figures.answer_by)
+    assert (method.thinking_by, method.answer_by) == ("both", "teacher")
+    assert "With a system message: “Be brief.”" in method.how
+    figures = count([*rows, question(2)], [])
+    method = describe(document, figures.strategies, figures.answer_by)
+    assert method.answer_by == "student or teacher"
+
+
 def test_a_run_of_one_model():
     document = {"data_config": {"command": "sample", "author": "teacher", "model": "t"}}
     method = describe(document, Figures().strategies)

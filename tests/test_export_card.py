@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -99,6 +100,17 @@ def test_the_card_of_made_samples_shows_names_in_place_of_paths(made: Path):
     assert "--teacher.model teacher" in command[0]
     assert "temperature" not in command[0]  # at its default
     assert not re.search(r"(?<![\w>.])/\w", re.sub(r"https://\S+", "", text))
+
+
+def test_a_system_prompt_stands_in_the_card_as_it_is(run: Path):
+    config = json.loads((run / "config.json").read_text())
+    said = "Antworte kurz, 好的:\n```\n# Title\n````"
+    config["data_config"]["system_prompt"] = said
+    (run / "config.json").write_text(json.dumps(config))
+    export(run, "hf")
+    _, text = card(place(run, "hf"))
+    assert f"`````text\n{said}\n`````\n" in text
+    assert text.count("\n`````") == 4  # the command's, too
 
 
 def test_names_are_shown_and_paths_are_not():

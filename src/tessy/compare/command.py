@@ -60,7 +60,7 @@ def _check(config: CompareConfig) -> None:
 def _read(directory: Path, name: str) -> Compared:
     document = read_config(directory)
     figures = count(iter_trajectories(directory), iter_failures(directory))
-    method = describe(document, figures.strategies)
+    method = describe(document, figures.strategies, figures.answer_by)
     return Compared(name, directory, method, models(document), figures)
 
 

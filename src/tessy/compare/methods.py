@@ -6,7 +6,7 @@ Source: the comparisons of arXiv 2604.14164, with our own strategies' names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,16 +82,22 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-def describe(document: Mapping[str, Any], strategies: Counter[str]) -> Method:
+def describe(
+    document: Mapping[str, Any], strategies: Counter[str], answer_by: Collection[Author] = ()
+) -> Method:
     """How a run was made.
 
     Args:
         document: The content of its config.json.
         strategies: Its finished samples by strategy; they win over what the document says.
+        answer_by: Who wrote their answers; for a run made out of others.
     """
     data = document.get("data_config", {})
     if derived := data.get("derived"):
-        return _derived(derived, document.get("config", {}), strategies)
+        method = _derived(derived, document.get("config", {}), strategies)
+        if prompt := data.get("system_prompt"):
+            method = method._replace(how=f"{method.how} With a system message: “{prompt}”")
+        return method._replace(answer_by=_either(set(answer_by)) if answer_by else method.answer_by)
     configured = "sample" if data.get("command") == "sample" else data.get("strategy", "tessy")
     name = strategies.most_common(1)[0][0] if strategies else str(configured)
     method = METHODS.get(name, Method(name, "–", "–", "A strategy this version does not know."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,7 +117,7 @@ def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) 
         for (strategy, by), count in sorted(strategies.items())
     ]
     system = data.get("system_prompt")
-    said = f"\nA system prompt stands before each question: {json.dumps(system)}.\n"
+    said = f"\nA system prompt stands before each question:\n\n{_fenced(str(system))}"
     return (
         "## Method\n\n"
         "The thinking stands in the student's own format. `spans` says who wrote which characters "
@@ -198,10 +199,17 @@ def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) ->
     )
     digest = str(document.get("data_digest"))[:DIGEST_CHARS]
     return (
-        f"## How it was made\n\n{told}```\n{made_by(document)}\n```\n\n"
+        f"## How it was made\n\n{told}{_fenced(made_by(document))}\n"
         f"{others} Digest of the options: {digest}…; begun "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
     )
+
+
+def _fenced(text: str) -> str:
+    """``text`` as it is, in a fence that nothing in it closes."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}\n"
 
 
 def _columns() -> str:

@@ -124,7 +124,8 @@ def _hub(
             facts.summary.add_failure(failure)
         name = config.run.resolve().name
         card = data_card(name, document, facts, _summary(config.run), licence=config.licence)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        # A word of the command line may hold what is no Unicode.
+        (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
     return written
 
 

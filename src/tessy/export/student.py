@@ -30,6 +30,11 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[For
     role = role_of(data)
     recorded = data.get(f"{role.author}.format")
     name = tokenizer or data.get(f"{role.prefix}tokenizer") or data.get(f"{role.prefix}model")
+    if isinstance(recorded, str) and not isinstance(name, str):
+        raise RunError(
+            f"the run's config.json does not name the tokenizer of the {role.author}, since the "
+            "runs it was made of differ in the name; give it with --tokenizer"
+        )
     if not isinstance(recorded, str) or not isinstance(name, str):
         raise RunError(
             f"the run's config.json does not say which tokenizer the {role.author} has: it was "
