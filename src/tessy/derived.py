@@ -23,14 +23,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from pydantic import ValidationError
-
 from tessy import jsonl, run_config
 from tessy.durable import FileLock, sync_directory, write_atomically
 from tessy.errors import RunError, StorageError
 from tessy.records import Key, Trajectory
 from tessy.run_log import software
-from tessy.runs import RunPaths, read_config
+from tessy.runs import RunPaths, read_config, set_aside
 from tessy.summary import Summary
 
 _ABSENT = object()
@@ -56,16 +54,8 @@ def source_rows(directory: str | Path) -> Iterator[SourceRow]:
     for path in files:
         for line in jsonl.read_lines(path):
             if places.get(jsonl.row_key(path, line)) == (path, line.offset):
-                yield SourceRow(line.content.rstrip(b"\r\n") + b"\n", _parsed(path, line))
-
-
-def _parsed(path: Path, line: jsonl.Line) -> Trajectory:
-    try:
-        return Trajectory.model_validate(jsonl.row(path, line))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "row"
-        raise jsonl.corrupt(path, line, f"{field}: {first['msg']}") from None
+                row = jsonl.row_of(Trajectory, path, line)
+                yield SourceRow(line.content.rstrip(b"\r\n") + b"\n", row)
 
 
 class DerivedRun:
@@ -228,7 +218,7 @@ class DerivedRun:
         write_atomically(paths.summary, jsonl.dumps(self.summary, indent=2) + b"\n")
         sync_directory(self.directory)
         if self._replaces:
-            _set_aside(self.out)
+            set_aside(self.out)
         self.directory.rename(self.out)  # takes the place of an empty directory, of no other
         sync_directory(self.out.parent)
 
@@ -303,10 +293,3 @@ def _agreed(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in first.items()
         if all(other.get(name, _ABSENT) == value for other in others)
     }
-
-
-def _set_aside(directory: Path) -> None:
-    number = 1
-    while (old := directory.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
-    directory.rename(old)

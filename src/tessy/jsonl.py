@@ -210,10 +210,19 @@ def rows_at(
     for path in files:
         for line in read_lines(path):
             if places.get(key_of(path, line)) == (path, line.offset):
-                try:
-                    yield kind.model_validate(row(path, line))
-                except ValidationError as error:
-                    raise corrupt(path, line, _faults(error)) from None
+                yield row_of(kind, path, line)
+
+
+def row_of(kind: type[_ModelT], path: Path, line: Line) -> _ModelT:
+    """The row on ``line``.
+
+    Raises:
+        InputError: It is none of ``kind``; names file, line and field.
+    """
+    try:
+        return kind.model_validate(row(path, line))
+    except ValidationError as error:
+        raise corrupt(path, line, _faults(error)) from None
 
 
 def _faults(error: ValidationError) -> str:

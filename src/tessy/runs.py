@@ -193,7 +193,7 @@ class RowDirectory(ABC, Generic[KeyT]):
                 if fresh and paths.config.exists():
                     run_config.refuse_other(paths.config, paths.kind)
                     with FileLock(paths.lock):
-                        _set_aside(home)
+                        set_aside(home)
                     home.mkdir(exist_ok=True)
                 stack.enter_context(FileLock(paths.lock))
                 data = jsonl.plain_object(data_config)
@@ -303,7 +303,8 @@ def _check_ours(paths: RowPaths) -> None:
         )
 
 
-def _set_aside(directory: Path) -> None:
+def set_aside(directory: Path) -> None:
+    """Rename ``directory`` to ``<directory>.old-<n>``, with the first free n."""
     number = 1
     while (old := directory.with_name(f"{directory.name}.old-{number}")).exists():
         number += 1
