@@ -131,7 +131,7 @@ def test_another_tokenizer_is_refused_and_a_moved_one_is_taken(copied: Path, tmp
     change(copied, student__model=None)
     assert "give it with --tokenizer" in export(copied, "tokens", code=2)
     export(copied, "tokens", "--tokenizer", str(student_path()))
-    change(copied, student__trust_remote_code=True)
+    change(copied, student__model=str(student_path()), student__trust_remote_code=True)
     assert "trust_remote_code" in export(copied, "tokens", code=2)
     change(copied, student__format=None)
     assert "does not say which tokenizer" in export(copied, "tokens", code=2)

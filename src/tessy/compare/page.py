@@ -6,10 +6,7 @@ policy). Text of models and users is escaped by the template, and shown instead 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
@@ -21,6 +18,7 @@ from tessy.compare.sections import REASONS, Compared, Section
 from tessy.records import Failure, Trajectory
 from tessy.summary import AUTHORS
 from tessy.terminal import visible
+from tessy.viewer import look
 
 # Texts beyond this are folded to about as much as can be seen of them at once.
 FOLD_CHARS = 1_200
@@ -52,20 +50,20 @@ def build_page(
         examples: Questions to show.
         common: A sentence on which questions the runs have in common.
     """
-    style = _asset("page.css")
+    style = look.style(look.asset("tessy.compare", "page.css"))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     # Every text goes through this: a page cannot hold half a surrogate pair, nor should a
     # control character or a turn of the reading direction do anything in it.
     environment.finalize = lambda value: visible(value) if type(value) is str else value
-    page = environment.from_string(_asset("page.html.jinja")).render(
+    page = environment.from_string(look.asset("tessy.compare", "page.html.jinja")).render(
         common=common,
         runs=runs,
         models=_common_models(runs),
         tables=tables,
         examples=[_example(example, runs) for example in examples],
-        policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
+        policy=f"default-src 'none'; img-src data:; style-src {look.source(style)}; "
         "base-uri 'none'; form-action 'none'",
         style=Markup(style),
     )
@@ -115,13 +113,3 @@ def _card(name: str, row: Trajectory | Failure) -> dict[str, Any]:
 
 def _is_long(text: str) -> bool:
     return len(text) > FOLD_CHARS or text.count("\n") > FOLD_LINES
-
-
-def _asset(name: str) -> str:
-    return resources.files("tessy.compare").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    """The source expression that allows exactly ``text``."""
-    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-    return f"'sha256-{digest}'"

@@ -6,10 +6,7 @@ in its content security policy). Text of models and users reaches the document a
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from tessy.durable import write_atomically
 from tessy.records import Failure, Trajectory
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 from tessy.summary import Summary
+from tessy.viewer import look
 from tessy.viewer.pack import Limits, Packed, Packer, readable, script_json
 
 SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # one program, in this order
@@ -81,8 +79,12 @@ def build_page(
 def _render(
     title: str, config: Mapping[str, Any], summary: Mapping[str, Any], packed: Packed
 ) -> str:
-    style = _asset("page.css")
-    script = '"use strict";\n(() => {\n' + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
+    style = look.style(look.asset("tessy.viewer", "page.css"))
+    script = (
+        '"use strict";\n(() => {\n'
+        + "\n".join(look.asset("tessy.viewer", name) for name in SCRIPTS)
+        + "\n})();\n"
+    )
     head = {
         "summary": summary,
         "config": readable(config.items()),
@@ -91,13 +93,13 @@ def _render(
         "leftOut": packed.left_out,
     }
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        _asset("page.html.jinja")
+        look.asset("tessy.viewer", "page.html.jinja")
     )
     return template.render(
         title=title.encode("utf-8", "replace").decode("utf-8"),  # a file name may be no text
         models=_models(config),
-        policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
-        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; img-src data:; style-src {look.source(style)}; "
+        f"script-src {look.source(script)}; base-uri 'none'; form-action 'none'",
         style=Markup(style),
         script=Markup(script),
         # Escaped by script_json, and base64: neither can end its script element.
@@ -118,13 +120,3 @@ def _models(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         if model:
             found.append((role, str(model)))
     return found
-
-
-def _asset(name: str) -> str:
-    return resources.files("tessy.viewer").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    """The source expression that allows exactly ``text``."""
-    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-    return f"'sha256-{digest}'"
