@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from io import StringIO
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tessy.admission import Claim, KvAdmission, KvGate
-from tessy.config import DoctorConfig, PlanConfig, SynthesisOptions, SynthesizeConfig
+from tessy.config import DoctorConfig, PlanConfig, RoleConfig, SynthesisOptions, SynthesizeConfig
 from tessy.plan.estimate import Scope, failing_share, t95, tail, to_come, wall
 from tessy.plan.figures import Given, make_plan
 from tessy.plan.gauge import FULL_SHARE, Gauge
 from tessy.plan.pilot import Load, Probe, draw
+from tessy.plan.report import print_plan
 from tessy.plan.rows import Made
 from tessy.records import Message, Problem, TokenCounts
 from tessy.runs import RunPaths
@@ -266,6 +269,7 @@ def given_of(rows: list[Made], **more) -> Given:
     known: dict[str, Any] = {
         "made": rows, "scope": Scope(80, 80, 80), "slots": 10, "load": Load(10, 9.5, 1.5, 20),
         "wall_seconds": 400.0, "journal_bytes": 5000, "seed": 0,
+        "drawn": True,
     }  # fmt: skip
     return Given(**(known | more))
 
@@ -319,3 +323,20 @@ def test_too_few_samples_make_no_plan_and_a_whole_file_needs_none():
     assert plan is not None
     assert plan.hours.to_come == (0, 0, 0)
     assert plan.figures["generated"].whole == 600
+
+
+def test_what_a_large_file_takes_is_said_whole_on_a_narrow_terminal():
+    rows = [made(n, seconds=600.0 + 60 * n) for n in range(20)]
+    plan = make_plan(given_of(rows, scope=Scope(10**6, 10**6, 10**6)))
+    assert plan is not None
+    role = RoleConfig(model="m")
+    config = PlanConfig(problems=Path("q"), out=Path("o"), student=role, teacher=role)
+    console = Console(width=80, file=StringIO())
+    print_plan(plan, config, {"student": "m", "teacher": "m"}, console)
+    assert isinstance(console.file, StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("Kept tokens, teacher")]
+    assert line.split("  ")[-1].strip() == "300.0 M"
+    for figure in ("6,000", "400.0 M – 400.0 M", "100.0 M"):
+        assert figure in said

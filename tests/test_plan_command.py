@@ -130,6 +130,9 @@ def test_a_file_smaller_than_the_pilot_is_made_whole(tmp_path: Path):
     assert said(tmp_path / "run")["samples"] == {"ended": 6, "questions": 3, "to_come": 0}
     more = finish(plan(questions(tmp_path, 3), tmp_path / "run", "--samples-per-problem", "9"))
     assert "goes on from here" in more
+    fewer = ("--samples-per-problem", "9", "--pilot", "5")  # than were drawn before
+    again = finish(plan(questions(tmp_path, 3), tmp_path / "run", *fewer))
+    assert "come from a run that was begun" not in again
     assert said(tmp_path / "run")["samples"] == {"ended": 12, "questions": 3, "to_come": 15}
 
 
@@ -137,7 +140,7 @@ def test_budgets_are_compared_and_do_not_stop_the_pilot(tmp_path: Path):
     budgets = ("--budget-tokens", "1", "--budget-hours", "1000")
     output = finish(plan(questions(tmp_path), tmp_path / "run", *budgets))
     assert "budget_tokens (1) is not enough for the whole file" in output
-    assert "budget_hours (1000 h 00 min) is enough for the whole file" in output
+    assert "budget_hours (1,000 h) is enough for the whole file" in output
 
 
 def test_too_few_finished_samples_are_said(tmp_path: Path):

@@ -52,6 +52,7 @@ class Given:
         wall_seconds: Wall-clock seconds of the run's sessions.
         journal_bytes: Size of the journal, which held the pilot's samples in flight.
         seed: The run's.
+        drawn: The samples are a random draw from the file, and all of it.
     """
 
     made: Sequence[Made]
@@ -61,6 +62,7 @@ class Given:
     wall_seconds: float
     journal_bytes: int
     seed: int
+    drawn: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,16 +40,16 @@ def print_plan(
     """
     given = plan.given
     table = Table(title="Plan", title_justify="left", box=None, pad_edge=False)
-    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("", style="bold")
     for heading in ("so far", "to come", "95 % interval", "whole file"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     samples = (len(given.made), given.scope.samples)
     table.add_row("Samples", *(f"{n:,}" for n in samples), "", f"{sum(samples):,}")
     _row(table, "Wall clock", plan.hours, _clock)
     figures = plan.figures
     _row(table, "Failures", figures["failures"], _count)
     for author in names:
-        _row(table, f"Requests to the {author}", figures[f"requests.{author}"], _count)
+        _row(table, f"Requests, {author}", figures[f"requests.{author}"], _count)
     for author in names:
         _row(table, f"Kept tokens, {author}", figures[f"kept.{author}"], _count)
     _row(table, "Kept tokens, answers", figures["kept.answer"], _count)
@@ -104,7 +104,7 @@ def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
             f"the pilot had {seen}. If the servers gain nothing from more, "
             f"{_clock(plan.at_most)} are to come; --pilot {larger} would tell."
         )
-    if (more := len(given.made) - config.pilot) > 0:
+    if not given.drawn and (more := len(given.made) - config.pilot) > 0:
         lines.append(
             f"{more:,} of the samples come from a run that was begun: they are from the top of the "
             "file, and where it was stopped the short ones ended first; the rest may be longer."
@@ -134,11 +134,15 @@ def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
 
 
 def _count(value: float) -> str:
+    """Four digits of what is large, so that a line fits; plan.json has them all."""
+    for unit, size in (("bn", 1e9), ("M", 1e6)):
+        if round(value) >= size:
+            return f"{value / size:,.{max(0, 4 - len(str(int(value / size))))}f} {unit}"
     return f"{value:,.0f}"
 
 
 def _clock(hours: float) -> str:
-    return duration(3600 * hours)
+    return duration(3600 * hours) if hours < 10 else f"{hours:,.{int(hours < 100)}f} h"
 
 
 def _bytes(value: float) -> str:
