@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -98,6 +99,19 @@ def test_every_method_is_made_once_and_shown_on_one_page(tmp_path, monkeypatch):
     baselines(config, out)
     for name in RUNS:
         assert (out / name / "trajectories.jsonl").read_bytes() == rows[name]
+
+
+def test_methods_that_finish_nothing_are_on_the_page_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = tmp_path / "short.toml"
+    example = (ROOT / "examples" / "baselines.toml").read_text("utf-8")
+    short = re.sub(r"^thinking_tokens = .*", "thinking_tokens = 3", example, flags=re.MULTILINE)
+    config.write_text(f"limit = 1\n{short}", "utf-8")
+    out = tmp_path / "runs"
+    baselines(config, out)
+    page = (out / "compare.html").read_text("utf-8")
+    assert f'<th scope="row"><bdi>{RUNS[0]}</bdi></th>' in page
+    assert not (out / "teacher-mix").exists()
 
 
 def test_a_wrong_config_ends_it_before_anything_is_made(tmp_path):

@@ -42,8 +42,12 @@ def misfit(config: RunOptions, problem: Problem) -> Misfit | None:
                 )
     scored = config.strategy == "teacher-score" and config.score_by == "answer"
     if scored and reference_of(problem.extra) is None:
-        fields = ", ".join(problem.extra) or "nothing"
-        return Misfit("reference", f"expected a reference or answer to score by, got {fields}")
+        fields = ", ".join(problem.extra) or "none"
+        return Misfit(
+            "reference",
+            "expected a reference or answer to score by, text or a number; other fields of the "
+            f"row: {fields}",
+        )
     return None
 
 
