@@ -49,7 +49,7 @@ def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
     """
     found: list[int] = []
     start = 0
-    for match in HARD_EDGE.finditer(text):
+    for match in HARD_EDGE.finditer(text, concurrent=False):
         edge = match.start()
         if edge <= start:
             continue
@@ -86,7 +86,7 @@ def settled_edges(text: str, base: Base, *, final: bool = False) -> tuple[list[i
     found = edges(text, long=base.long, final=final)
     if not found:
         return [], base
-    long = HARD_EDGE.match(text, found[-1]) is None
+    long = HARD_EDGE.match(text, found[-1], concurrent=False) is None
     return [base.offset + edge for edge in found], Base(base.offset + found[-1], long)
 
 
@@ -109,7 +109,7 @@ def base_before(text: str, base: Base, end: int) -> Base:
     """
     local = text[base.offset : end]
     best = base
-    for match in _FROM_THE_END.finditer(local):
+    for match in _FROM_THE_END.finditer(local, concurrent=False):
         if match.start() <= len(local) - 2:
             if match.start() > 0:
                 best = Base(base.offset + match.start())
@@ -125,4 +125,4 @@ def base_before(text: str, base: Base, end: int) -> Base:
 
 def _word_edges(text: str, start: int, end: int) -> list[int]:
     piece = text[start:end]
-    return [start + m.start() for m in _WORD.finditer(piece) if 0 < m.start() < len(piece)]
+    return [start + m.start() for m in _WORD.finditer(piece, concurrent=False) if 0 < m.start() < len(piece)]

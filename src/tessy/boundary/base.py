@@ -27,7 +27,7 @@ class View:
 
     Attributes:
         key: The sample, so that a predictor may keep a cache for it.
-        text: The shared thinking text up to the last settled edge, drafted units included.
+        kept: The shared thinking text, or its beginning.
         edges: Ascending offsets (chars) into ``text``; the units to judge lie between neighbours.
             The last one is ``len(text)``. With one edge nothing is judged: only ``next_style`` is
             wanted.
@@ -35,18 +35,27 @@ class View:
         own_from: Text before this offset is the other author's. A unit that begins before it (the
             author went on inside a word) is scored by its tokens from there on, by predictors
             that have tokens.
+        drafted: What follows ``kept``. Apart from it, because putting a long text together for
+            every token is for whoever reads it, in a thread of its own.
     """
 
     key: str
-    text: str
+    kept: str
     edges: tuple[int, ...]
     final: bool = False
     own_from: int = 0
+    drafted: str = ""
+
+    @property
+    def text(self) -> str:
+        """The shared thinking text up to the last settled edge, drafted units included."""
+        return self.kept + self.drafted
 
     @property
     def units(self) -> tuple[str, ...]:
         """The texts of the units to judge."""
-        return tuple(self.text[start:end] for start, end in pairwise(self.edges))
+        text = self.text
+        return tuple(text[start:end] for start, end in pairwise(self.edges))
 
 
 @dataclass(frozen=True, slots=True)

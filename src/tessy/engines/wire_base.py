@@ -7,6 +7,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from tessy.engines.base import Chunk, Request
 from tessy.errors import EngineError, EngineRefused, EngineUnavailable
+from tessy.tokens import TokenIds
 
 Mode = Literal["generate", "sglang", "completions", "text"]
 
@@ -60,14 +61,13 @@ class Wire(Protocol):
 NOTHING = Chunk(())
 
 
-def json_object(fields: dict[str, Any], name: str, value: bytes) -> bytes:
-    """``fields`` as a JSON object with one more member, ``name``, whose JSON is already there.
+def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
+    """``fields`` as a JSON object with one more member, ``name``, an array of ``ids``.
 
-    A long prompt is never serialised again; its bytes are kept by
-    :class:`~tessy.tokens.TokenIds`.
+    A long prompt is never serialised again.
     """
-    head = json.dumps(fields)[:-1]
-    return b"".join((head.encode("ascii"), b',"', name.encode(), b'":', value, b"}"))
+    head = f'{json.dumps(fields)[:-1]},"{name}":'
+    return ids.json_between(head.encode("ascii"), b"}")
 
 
 def neutral_sampling(request: Request) -> dict[str, Any]:

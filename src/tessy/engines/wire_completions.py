@@ -49,7 +49,7 @@ class CompletionsWire(Wire):
             "skip_special_tokens": False,
             **self._ask,
         }
-        return json_object(fields, "prompt", request.prompt.json)
+        return json_object(fields, "prompt", request.prompt)
 
     def reader(self, request: Request) -> IdsReader | LogprobsReader:
         """Ids come as ``choices[0].token_ids``."""

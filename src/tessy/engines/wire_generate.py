@@ -40,7 +40,7 @@ class GenerateWire(Wire):
         sampling["seed"] = fit_seed(request.seed, 63)
         sampling["detokenize"] = False
         fields = {"model": self._model, "stream": stream, "sampling_params": sampling}
-        return json_object(fields, "token_ids", request.prompt.json)
+        return json_object(fields, "token_ids", request.prompt)
 
     def reader(self, request: Request) -> IdsReader:
         """Ids come as ``choices[0].token_ids``."""

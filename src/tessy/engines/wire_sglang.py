@@ -53,7 +53,7 @@ class SglangWire(Wire):
         if self._seeds:
             sampling["sampling_seed"] = fit_seed(request.seed, 31)
         fields = {"stream": stream, "sampling_params": sampling}
-        return json_object(fields, "input_ids", request.prompt.json)
+        return json_object(fields, "input_ids", request.prompt)
 
     def reader(self, request: Request) -> SglangReader:
         """A reader that knows how many ids it has given on."""

@@ -66,7 +66,11 @@ class Meter:
 
     def to_json(self) -> dict[str, Mapping[str, float]]:
         """For the journal."""
-        return {"requests": self.requests, "drafted": self.drafted, "seconds": self.seconds}
+        return {
+            "requests": dict(self.requests),
+            "drafted": dict(self.drafted),
+            "seconds": dict(self.seconds),
+        }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> Meter:
@@ -248,12 +252,13 @@ class Desk:
     def _save(self, pieces: Iterable[bytes]) -> None:
         """Keep ``pieces``, the thinking written since the last time, and where everything stands.
 
-        The thinking is kept in pieces because it grows long; an answer is kept whole.
+        The thinking is kept in pieces because it grows long; an answer is kept whole. The journal
+        may write the state later, so nothing in it may change any more.
         """
         assert self.thinker is not None  # whoever saves has begun to think
         answer: Mapping[str, Any] | None
         if self.answer is not None:
-            answer = {"ids": self.answer.ids, **self.answer.state()}
+            answer = {"ids": list(self.answer.ids), **self.answer.state()}
         else:  # one that was begun may not be taken up yet
             answer = self.saved[0]["answer"] if self.saved else None
         state = {

@@ -15,6 +15,9 @@ from tessy.records import Author, Span, other
 from tessy.tokens import Codec, Draft, TokenIds, split_tail
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
+
 @dataclass(frozen=True, slots=True)
 class Party:
     """What the machine must know of one author.
@@ -54,7 +57,7 @@ class Piece:
     def to_json(self) -> bytes:
         """For the journal."""
         row = [self.author, self.text, self.student_ids, self.teacher_ids]
-        return json.dumps(row, separators=(",", ":")).encode("ascii")
+        return _COMPACT.encode(row).encode("ascii")
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
