@@ -6,6 +6,7 @@ own), and judges *units*: the text between two consecutive edges (:mod:`tessy.ed
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -86,7 +87,7 @@ class BoundaryPredictor(Protocol):
     sees_next: bool
     lookahead: int
 
-    async def judge(self, view: View) -> Judgement:
+    def judge(self, view: View) -> Awaitable[Judgement]:
         """Score the units of ``view``; must not block the event loop."""
         ...
 

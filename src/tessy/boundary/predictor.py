@@ -135,7 +135,7 @@ class TokenClassifierPredictor:
         """What has been done since loading; it goes on counting."""
         return self._reader.stats
 
-    async def judge(self, view: View) -> Judgement:
+    def judge(self, view: View) -> asyncio.Future[Judgement]:
         """Score the units of ``view``; ``next_style`` is None for an empty text only.
 
         Raises:
@@ -149,7 +149,7 @@ class TokenClassifierPredictor:
                 raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
             self._inbox.append(question)
             self._condition.notify()
-        return await question.answer
+        return question.answer
 
     def release(self, key: str) -> None:
         """Forget the reading of the sample ``key``."""

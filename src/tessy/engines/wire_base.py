@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Protocol
 
-from tessy.engines.base import Chunk, Request
+from tessy.engines.base import Chunk, Request, join
 from tessy.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.tokens import TokenIds
 
@@ -68,6 +69,28 @@ def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
     """
     head = f'{json.dumps(fields)[:-1]},"{name}":'
     return ids.json_between(head.encode("ascii"), b"}")
+
+
+def joined(events: Sequence[bytes], reader: Reader) -> Chunk:
+    """All of ``events`` (JSON objects) as one chunk; what follows a finish is not looked at.
+
+    Raises:
+        BadReply: They are not what the wire format promises.
+    """
+    chunks = []
+    for payload in events:
+        if payload == b"[DONE]":
+            break
+        try:
+            event = json.loads(payload.decode())  # given bytes, it would guess their encoding
+        except (ValueError, RecursionError) as error:
+            raise BadReply(f"malformed JSON: {payload[:200]!r}") from error
+        if not isinstance(event, dict):
+            raise BadReply(f"not a JSON object: {payload[:200]!r}")
+        chunks.append(reader.read(event))
+        if chunks[-1].finish is not None:
+            break
+    return join(chunks) if chunks else NOTHING
 
 
 def neutral_sampling(request: Request) -> dict[str, Any]:

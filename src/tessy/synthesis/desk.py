@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tessy.boundary.base import Judgement
-from tessy.engines.base import Chunk, Request
+from tessy.engines.base import Chunk, Request, Tap, feed
 from tessy.errors import FailureReason
 from tessy.records import (
     Author,
@@ -30,6 +29,7 @@ from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.room import Room
 from tessy.synthesis.solo import Solo
+from tessy.synthesis.span import Span
 from tessy.synthesis.thinking import Thought
 
 
@@ -139,7 +139,7 @@ class Desk:
         self.thinker = machine
         saved = len(machine.thinking.pieces)
         kept = dict(machine.thinking.kept_tokens)
-        async with Ahead(self._stream, self._answer_to, self._left_unread) as ahead:
+        async with Ahead(self._feed, self._answer_to, self._left_unread) as ahead:
             while True:
                 new = machine.thinking.pieces[saved:]
                 saved += len(new)
@@ -159,33 +159,21 @@ class Desk:
     async def _span(self, machine: Cooperation, ask: Ask, ahead: Ahead) -> None:
         before = machine.drafted[ask.author]
         started = self.clock()
-        judging = self.meter.seconds["predictor"]
         self.meter.requests[ask.author] += 1
-        predictor = self.room.predictors[ask.author]
+        span = Span(machine, self.room.predictors[ask.author].judge, ahead, self.clock)
         try:
-            async with aclosing(ahead.stream(ask)) as chunks:
-                async for chunk in chunks:
-                    machine.receive(chunk)
-                    # Tokens that arrive while the predictor works wait in the stream's buffer and
-                    # come as one chunk: nothing is read twice and nothing overtakes.
-                    while (view := machine.unjudged()) is not None:
-                        machine.judged(view, await self._timed(predictor.judge(view)))
-                    if machine.over:
-                        break
-                    if chunk.finish is None:
-                        await ahead.follow(machine.early)
+            await span.run(ask)
         finally:
-            drafted = machine.drafted[ask.author] - before
-            self._count(ask.author, drafted)
-            spent = self.clock() - started - (self.meter.seconds["predictor"] - judging)
-            self.meter.seconds[ask.author] += spent
+            self._count(ask.author, machine.drafted[ask.author] - before)
+            self.meter.seconds["predictor"] += span.judging_seconds
+            self.meter.seconds[ask.author] += self.clock() - started - span.judging_seconds
         machine.closed()
 
-    def _stream(self, ask: Ask) -> AsyncGenerator[Chunk, None]:
-        return self.room.seats[ask.author].engine.stream(self._request(ask))
+    async def _feed(self, ask: Ask, tap: Tap) -> None:
+        await feed(self.room.seats[ask.author].engine, self._request(ask), tap)
 
-    async def _answer_to(self, peek: Peek) -> Judgement:
-        return await self.room.predictors[peek.author].judge(peek.view)
+    def _answer_to(self, peek: Peek) -> Awaitable[Judgement]:
+        return self.room.predictors[peek.author].judge(peek.view)
 
     def _left_unread(self, ask: Ask, drafted: int) -> None:
         self.meter.requests[ask.author] += 1
@@ -229,13 +217,25 @@ class Desk:
         written = len(solo.ids)
         drafted = 0
         self.meter.requests[ask.author] += 1
+        failed: Exception | None = None
+
+        def take(chunk: Chunk) -> None:
+            nonlocal drafted, failed
+            if tap.closed:
+                return
+            drafted += len(chunk.ids)
+            try:
+                solo.receive(chunk)
+            except Exception as error:
+                failed = error
+            if solo.done or failed is not None:
+                tap.close()
+
+        tap = Tap(take)
         try:
-            async with aclosing(self._stream(ask)) as chunks:
-                async for chunk in chunks:
-                    drafted += len(chunk.ids)
-                    solo.receive(chunk)
-                    if solo.done:
-                        break
+            await self._feed(ask, tap)
+            if failed is not None:
+                raise failed
         finally:
             spent = self.clock() - started
             self.watcher.kept(solo.author, len(solo.ids) - written)

@@ -14,7 +14,6 @@ from typing import Self
 from tessy.records import Author, Span, other
 from tessy.tokens import Codec, Draft, TokenIds, split_tail
 
-
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
