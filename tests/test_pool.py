@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.engines.base import Chunk, EngineInfo
+from tessy.engines.base import Chunk
 from tessy.engines.failover import MAX_STRIKES, MAX_TRIES
 from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.engines.http_faults import StatusUnavailable

@@ -6,7 +6,8 @@ own), and judges *units*: the text between two consecutive edges (:mod:`tessy.ed
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -74,6 +75,17 @@ class Judgement:
     next_style: float | None = None
 
 
+Told = Callable[[Judgement | BaseException], None]
+
+
+class Cancellable(Protocol):
+    """A question under way."""
+
+    def cancel(self) -> object:
+        """The answer is not wanted any more."""
+        ...
+
+
 class BoundaryPredictor(Protocol):
     """Says how likely each unit is style. Two kinds share this protocol.
 
@@ -98,3 +110,21 @@ class BoundaryPredictor(Protocol):
     async def aclose(self) -> None:
         """End worker threads."""
         ...
+
+
+def ask(predictor: BoundaryPredictor, view: View, told: Told) -> Cancellable:
+    """Have ``view`` judged and ``told`` called with the answer, by the event loop.
+
+    A predictor may have a method ``ask(view, told)`` of its own, which spares it a future.
+    """
+    own: Callable[[View, Told], Cancellable] | None = getattr(predictor, "ask", None)
+    if own is not None:
+        return own(view, told)
+    judging = asyncio.ensure_future(predictor.judge(view))
+
+    def tell(judged: asyncio.Future[Judgement]) -> None:
+        if not judged.cancelled():
+            told(judged.exception() or judged.result())
+
+    judging.add_done_callback(tell)
+    return judging

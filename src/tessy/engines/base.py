@@ -7,10 +7,10 @@ has cached of the prompt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from tessy.tokens import TokenIds
 
@@ -154,7 +154,6 @@ class Engine(Protocol):
         ...
 
 
-@runtime_checkable
 class Feeding(Protocol):
     """An engine that hands chunks on as they arrive, without waking up a task for each."""
 
@@ -171,8 +170,9 @@ class Feeding(Protocol):
 
 async def feed(engine: Engine, request: Request, tap: Tap) -> None:
     """:meth:`Feeding.feed` of any engine."""
-    if isinstance(engine, Feeding):
-        await engine.feed(request, tap)
+    own: Callable[[Request, Tap], Awaitable[None]] | None = getattr(engine, "feed", None)
+    if own is not None:
+        await own(request, tap)
         return
     task = asyncio.current_task()
     assert task is not None

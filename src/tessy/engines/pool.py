@@ -29,11 +29,13 @@ class _Stream(Course):
     Attributes:
         request: As the caller made it.
         delivered: Ids the caller has.
+        serving: The replica of this try has brought something.
         finished: It has come to its end.
     """
 
     request: Request
     delivered: list[int]
+    serving: bool = False
     finished: bool = False
 
     def rest(self) -> Request:
@@ -71,6 +73,7 @@ class Pool(Failover[Engine]):
         course = _Stream(key=request.key, request=request, delivered=[])
         while len(course.delivered) < request.max_tokens and not tap.closed:
             replica = await self._next(course)
+            course.serving = False
             own = Tap(partial(self._hand_on, replica, course, tap))
             tap.on_close = own.close
             try:
@@ -92,8 +95,10 @@ class Pool(Failover[Engine]):
             tap.put(Chunk((), "length"))
 
     def _hand_on(self, replica: Replica[Engine], course: _Stream, tap: Tap, chunk: Chunk) -> None:
-        course.finished = chunk.finish is not None
-        if chunk.ids or course.finished:
-            course.delivered += chunk.ids
+        if chunk.finish is not None:
+            course.finished = True
+        if not course.serving and (chunk.ids or course.finished):
+            course.serving = True
             self._served(replica, course)
+        course.delivered += chunk.ids
         tap.put(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Protocol
 
@@ -22,7 +23,14 @@ class NoTokenIds(BadReply):
 
 
 class Reader(Protocol):
-    """Reads the events of one reply; one per request, because formats may carry state."""
+    """Reads the events of one reply; one per request, because formats may carry state.
+
+    Attributes:
+        by_ids: An event with ``token_ids`` and no finish reason is not given to :meth:`read`: it
+            adds those ids and nothing else.
+    """
+
+    by_ids: bool
 
     def read(self, event: dict[str, Any]) -> Chunk:
         """What ``event`` adds; empty and unfinished if nothing.
@@ -60,6 +68,8 @@ class Wire(Protocol):
 
 
 NOTHING = Chunk(())
+_IDS = re.compile(rb'"token_ids": ?\[([0-9]+(?:, ?[0-9]+)*)\]')
+_UNFINISHED = re.compile(rb'"finish_reason": ?null')
 
 
 def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
@@ -77,10 +87,15 @@ def joined(events: Sequence[bytes], reader: Reader) -> Chunk:
     Raises:
         BadReply: They are not what the wire format promises.
     """
-    chunks = []
+    by_ids = reader.by_ids
+    chunks: list[Chunk] = []
     for payload in events:
         if payload == b"[DONE]":
             break
+        ids = _ids_alone(payload) if by_ids else None
+        if ids is not None:
+            chunks.append(Chunk(ids))
+            continue
         try:
             event = json.loads(payload.decode())  # given bytes, it would guess their encoding
         except (ValueError, RecursionError) as error:
@@ -91,6 +106,19 @@ def joined(events: Sequence[bytes], reader: Reader) -> Chunk:
         if chunks[-1].finish is not None:
             break
     return join(chunks) if chunks else NOTHING
+
+
+def _ids_alone(payload: bytes) -> tuple[int, ...] | None:
+    """The ids of an event that adds nothing else; None if it must be read as JSON.
+
+    A quote inside a JSON string is escaped, so what looks like a key is one.
+    """
+    if payload.count(b'"token_ids"') != 1 or payload.count(b'"finish_reason"') != 1:
+        return None
+    found = _IDS.search(payload)
+    if found is None or _UNFINISHED.search(payload) is None or b'"error"' in payload:
+        return None
+    return tuple(map(int, found[1].split(b",")))
 
 
 def neutral_sampling(request: Request) -> dict[str, Any]:

@@ -74,6 +74,8 @@ class LogprobsWire(CompletionsWire):
 class LogprobsReader:
     """Reads ``"token_id:123"`` names; the stop id is among them."""
 
+    by_ids = False
+
     def read(self, event: dict[str, Any]) -> Chunk:
         """The new ids of ``event``, without the stop id."""
         choice = only_choice(event)

@@ -50,6 +50,8 @@ class GenerateWire(Wire):
 class IdsReader:
     """Reads ``choices[0].token_ids``, which both vLLM endpoints share; the stop id is in it."""
 
+    by_ids = True
+
     def read(self, event: dict[str, Any]) -> Chunk:
         """The new ids of ``event``, without the stop id."""
         choice = only_choice(event)

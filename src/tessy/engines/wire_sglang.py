@@ -68,6 +68,8 @@ class SglangReader:
     the new ones are the last (that count minus those seen), either way.
     """
 
+    by_ids = False
+
     def __init__(self) -> None:
         """Nothing read yet."""
         self._seen = 0

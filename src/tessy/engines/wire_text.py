@@ -130,6 +130,8 @@ class TextWire(Wire):
 class TextReader:
     """Reads ``choices[0].text`` and encodes it."""
 
+    by_ids = False
+
     def __init__(self, text: ControlText, stop_ids: tuple[int, ...]) -> None:
         """Nothing read yet."""
         self._text = text

@@ -139,15 +139,18 @@ class Desk:
         self.thinker = machine
         saved = len(machine.thinking.pieces)
         kept = dict(machine.thinking.kept_tokens)
+        peeked = False
         async with Ahead(self._feed, self._answer_to, self._left_unread) as ahead:
             while True:
-                new = machine.thinking.pieces[saved:]
-                saved += len(new)
-                self._save(piece.to_json() for piece in new)
+                if not peeked:  # else what was saved last still holds: the same answer would come
+                    new = machine.thinking.pieces[saved:]
+                    saved += len(new)
+                    self._save(piece.to_json() for piece in new)
                 self.checkpoint()
                 move = machine.next()
                 if isinstance(move, Done):
                     return move
+                peeked = isinstance(move, Peek)
                 if isinstance(move, Peek):
                     machine.peeked(await self._timed(ahead.judgement(move)))
                     continue
@@ -160,7 +163,7 @@ class Desk:
         before = machine.drafted[ask.author]
         started = self.clock()
         self.meter.requests[ask.author] += 1
-        span = Span(machine, self.room.predictors[ask.author].judge, ahead, self.clock)
+        span = Span(machine, self.room.predictors[ask.author], ahead, self.clock)
         try:
             await span.run(ask)
         finally:

@@ -7,9 +7,9 @@ ended: waking it for every token and every judgement would cost more than handli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from tessy.boundary.base import Judgement, View
+from tessy.boundary.base import BoundaryPredictor, Cancellable, Judgement, View, ask
 from tessy.engines.base import Chunk, Tap, join
 from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
@@ -29,7 +29,7 @@ class Span:
     def __init__(
         self,
         machine: Cooperation,
-        judge: Callable[[View], Awaitable[Judgement]],
+        predictor: BoundaryPredictor,
         ahead: Ahead,
         clock: Callable[[], float],
     ) -> None:
@@ -37,29 +37,30 @@ class Span:
 
         Args:
             machine: Takes the draft.
-            judge: Asks the author's predictor.
+            predictor: The author's.
             ahead: Keeps what is asked early.
             clock: Seconds, monotonic.
         """
         self.judging_seconds = 0.0
-        self._machine, self._judge, self._ahead, self._clock = machine, judge, ahead, clock
+        self._machine, self._predictor = machine, predictor
+        self._ahead, self._clock = ahead, clock
         self._tap = Tap(self._take)
         self._held: list[Chunk] = []
         self._streaming = True  # more may come
-        self._asked: asyncio.Future[Judgement] | None = None
-        self._view: View | None = None
+        self._asked: View | None = None
+        self._asking: Cancellable | None = None
         self._since = 0.0
         self._error: BaseException | None = None
         self._settled: asyncio.Future[None] | None = None  # somebody waits for the last judgement
 
-    async def run(self, ask: Ask) -> None:
-        """Send ``ask``; returns when the span has ended and nothing is left to judge.
+    async def run(self, move: Ask) -> None:
+        """Send ``move``; returns when the span has ended and nothing is left to judge.
 
         Raises:
             Exception: What the machine, the engine or the predictor raised.
         """
         try:
-            await self._ahead.feed(ask, self._tap)
+            await self._ahead.feed(move, self._tap)
             if self._asked is not None:
                 self._settled = asyncio.get_running_loop().create_future()
                 await self._settled
@@ -67,10 +68,11 @@ class Span:
                 raise self._error
         finally:
             self._tap.close()
-            asked, self._asked = self._asked, None
-            if asked is not None:
-                asked.cancel()
-                await asyncio.gather(asked, return_exceptions=True)
+            if self._asked is not None and self._asking is not None:
+                self._asked = None
+                self._asking.cancel()
+                if isinstance(self._asking, asyncio.Future):
+                    await asyncio.gather(self._asking, return_exceptions=True)
 
     def _take(self, chunk: Chunk) -> None:
         if self._tap.closed:
@@ -106,21 +108,23 @@ class Span:
 
     def _ask(self, view: View) -> None:
         self._since = self._clock()
-        self._view = view
-        self._asked = asyncio.ensure_future(self._judge(view))
-        self._asked.add_done_callback(self._judged)
+        self._asked = view
+        self._asking = ask(self._predictor, view, self._told)
 
-    def _judged(self, asked: asyncio.Future[Judgement]) -> None:
-        if self._asked is not asked or self._view is None:
+    def _told(self, answer: Judgement | BaseException) -> None:
+        view, self._asked = self._asked, None
+        if view is None:  # too late
             return
-        self._asked = None
         self.judging_seconds += self._clock() - self._since
-        try:
-            self._machine.judged(self._view, asked.result())
-        except (Exception, asyncio.CancelledError) as error:
-            self._fail(error)
+        if isinstance(answer, Judgement):
+            try:
+                self._machine.judged(view, answer)
+            except Exception as error:
+                self._fail(error)
+            else:
+                self._go_on(None)
         else:
-            self._go_on(None)
+            self._fail(answer)
         if self._asked is None and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
 
