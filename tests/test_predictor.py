@@ -1,11 +1,11 @@
 import asyncio
-import threading
 import io
 import json
 import logging
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn

@@ -128,13 +128,21 @@ class Draft:
         """Append generated ``ids``."""
         pieces = []
         length = len(self.text)
+        clean = not self._clean or self._clean[-1]
         for token_id in ids:
-            piece = self._decoder.decode(self._codec.token_bytes(token_id))
+            spelt = self._codec.token_bytes(token_id)
+            try:
+                if not clean:
+                    raise UnicodeError
+                piece = spelt.decode()
+            except UnicodeError:  # the decoder knows, and is slow
+                piece = self._decoder.decode(spelt)
+                clean = not self._decoder.getstate()[0]
             pieces.append(piece)
             length += len(piece)
             self.ids.append(token_id)
             self._ends.append(length)
-            self._clean.append(not self._decoder.getstate()[0])
+            self._clean.append(clean)
         self.text += "".join(pieces)
 
     def flush(self) -> None:

@@ -153,9 +153,15 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             self._ended(self, False)
             return
-        whole = exc is None and self._headed and not self._chunked and self._left is None
-        lost = ConnectionResetError(str(exc or "the server closed it"))
-        self.leave(self._failing(exchange.end) if whole else lost)
+        error: Exception | None = None
+        if exc is None and self._headed and not self._chunked and self._left is None:
+            try:
+                exchange.end()  # the end of the connection is the end of the reply
+            except Exception as fault:
+                error = fault
+        else:
+            error = ConnectionResetError(str(exc or "the server closed it"))
+        self.leave(error)
 
     def data_received(self, data: bytes) -> None:
         """Read what has come."""
@@ -165,31 +171,25 @@ class Connection(asyncio.Protocol):
             return
         self.heard = self._loop.time()
         self.began = True
-        error = self._failing(self._read, data)
-        if self.exchange is not exchange:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        try:
+            if self._headed and self._chunked:
+                self._unchunk(exchange, data)
+            else:
+                self._read(exchange, data)
+        # What goes wrong must reach whoever waits for the exchange, whatever it is.
+        except Exception as error:
+            if self.exchange is exchange:
+                self.leave(error)
             return
-        if error is not None:
-            self.leave(error)
-        elif exchange.finished and self._draining is None:
+        if exchange.finished and self._draining is None and self.exchange is exchange:
             # The end of the reply is waited for, so that the connection can be used again.
             self._draining = self._loop.call_later(_DRAIN_SECONDS, self.leave)
 
-    @staticmethod
-    def _failing(read: Callable[..., None], *values: bytes) -> Exception | None:
-        """What goes wrong must reach whoever waits for the exchange, whatever it is."""
-        try:
-            read(*values)
-        except Exception as error:
-            return error
-        return None
-
     # -- framing
 
-    def _read(self, data: bytes) -> None:
-        exchange = self.exchange
-        assert exchange is not None
-        if self._rest:
-            data, self._rest = self._rest + data, b""
+    def _read(self, exchange: Exchange, data: bytes) -> None:
         while not self._headed:
             head, end, data = data.partition(_HEAD_END)
             if not end:

@@ -97,7 +97,9 @@ class Pool(Failover[Engine]):
     def _hand_on(self, replica: Replica[Engine], course: _Stream, tap: Tap, chunk: Chunk) -> None:
         if chunk.finish is not None:
             course.finished = True
-        if not course.serving and (chunk.ids or course.finished):
+        if course.serving:
+            replica.served += 1
+        elif chunk.ids or course.finished:
             course.serving = True
             self._served(replica, course)
         course.delivered += chunk.ids

@@ -54,7 +54,7 @@ class Replica(Generic[ServerT_co]):
         healthy: It gets requests.
         doubtful: It was unhealthy and has served nothing since.
         failures: Failed requests in a row, over all samples.
-        served: Requests it has begun to answer.
+        served: Chunks received from it.
         requests: Requests sent to it.
         samples: Samples that have it as their home.
         info: What its last probe found; None before.

@@ -94,6 +94,7 @@ class Turn:
         self._scan = base  # edges before it are known
         self._edges: list[int] = []  # settled ones behind `judged`
         self._pausing = False  # nothing more comes from this request
+        self._grown = False  # since units were last looked for
         self._viewed: tuple[int, bool] | None = None
         self._asked_tip: int | None = None
         self._tip: _Tip | None = None
@@ -114,6 +115,7 @@ class Turn:
                 ids, stop_id, ended = ids[:index], token_id, True
                 break
         self._pausing = chunk.finish is not None
+        self._grown = True
         self.draft.extend(ids)
         if not self._thinking.text:
             self.draft = self.draft.stripped()
@@ -153,8 +155,9 @@ class Turn:
 
     def unjudged(self) -> View | None:
         """Units to be judged now; None if there is nothing new."""
-        if self.boundary or not self.anchored:
+        if self.boundary or not self.anchored or not self._grown:
             return None
+        self._grown = False
         tip = self._open_end()
         ahead = self._edges if tip is None else [*self._edges, tip]
         final = self.final is not None
