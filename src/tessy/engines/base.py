@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from tessy.tokens import TokenIds
 
@@ -46,8 +46,7 @@ class Request:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):  # made for every token: a frozen dataclass takes three times as long
     """What has arrived since the last chunk.
 
     Attributes:

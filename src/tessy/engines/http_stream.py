@@ -8,12 +8,13 @@ that are called once in a while stay with aiohttp (:mod:`tessy.engines.http_serv
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import socket
 import ssl
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from tessy.engines.base import Tap
 from tessy.engines.sse import EventSplitter
@@ -26,6 +27,8 @@ _DRAIN_SECONDS = 0.25
 _KEEP_ALIVE_SECONDS = 3.0
 _RESOLVED_SECONDS = 10.0
 _HEAD_BYTES = 2**16
+_Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+_Place = tuple[int, int, int, str, _Address]  # as getaddrinfo gives it
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -118,6 +121,17 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         """A request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def patience(self) -> float:
+        """How long nothing may come just now."""
+        if self.began or self._transport is None or self.silence < _CONNECT_SECONDS:
+            return self.silence
+        try:
+            self._transport.get_extra_info("socket").getpeername()
+        except OSError:  # not connected yet
+            return _CONNECT_SECONDS
+        return self.silence
 
     def start(self, exchange: Exchange, silence: float) -> None:
         """Send a request."""
@@ -289,7 +303,8 @@ class Connections:
         self._active: set[Connection] = set()
         self._idle: dict[Connection, float] = {}  # since when (loop's clock), oldest first
         self._timer: asyncio.TimerHandle | None = None
-        self._addresses: list[tuple[Any, ...]] = []
+        self._addresses: list[_Place] = []
+        self._good: _Place | None = None  # one that was connected to
         self._resolved = 0.0  # until when the addresses are good (loop's clock)
 
     async def send(
@@ -331,13 +346,14 @@ class Connections:
                 return exchange
             self._active.add(connection)
             connection.start(exchange, silence)
-            self._wind(connection.heard + silence)
+            self._wind(connection.heard + min(silence, _CONNECT_SECONDS))
             tap.on_close = connection.leave
             try:
                 await exchange.done
             except ConnectionError:
                 # Most likely an idle connection that the server closed while we were busy: that
                 # says nothing of the server, and the next one is new.
+                self._good = None
                 if last or connection.began:
                     raise
                 continue
@@ -378,33 +394,53 @@ class Connections:
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
-        make = functools.partial(Connection, self._over)
         async with asyncio.timeout(_CONNECT_SECONDS):
             if self._resolved < loop.time():
                 await self._resolve()
-            # Every connection begins with another address, as clients of round-robin names do.
-            self._addresses.append(self._addresses.pop(0))
-            faults = []
-            for family, kind, protocol, _, address in self._addresses:
-                connecting = socket.socket(family, kind, protocol)
+            if self._good is not None:
+                return await self._join(*self._good, wait=False)
+            for place in self._addresses:
                 try:
-                    connecting.setblocking(False)
-                    await loop.sock_connect(connecting, address)
-                    _, connection = await loop.create_connection(
-                        make,
-                        sock=connecting,
-                        ssl=_tls() if self._tls else None,
-                        server_hostname=self._host if self._tls else None,
-                    )
-                except BaseException as error:
-                    connecting.close()
-                    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+                    connection = await self._join(*place, wait=True)
+                except OSError as error:
+                    if isinstance(error, ssl.SSLError) or place == self._addresses[-1]:
+                        self._resolved = 0.0  # the server may have moved
                         raise
-                    faults.append(error)
                 else:
+                    self._good = place
                     return connection
-        self._resolved = 0.0  # the server may have moved
-        raise faults[-1]
+        raise AssertionError("a name has one address at least")
+
+    async def _join(
+        self, family: int, kind: int, protocol: int, name: str, address: _Address, *, wait: bool
+    ) -> Connection:
+        """Connect to ``address``.
+
+        Args:
+            family: As ``getaddrinfo`` gives it.
+            kind: The same.
+            protocol: The same.
+            name: The same; not used.
+            address: The same.
+            wait: Until the server has accepted. If not, a connection that fails does so when it is
+                used, and a turn of the event loop is spared.
+        """
+        loop = asyncio.get_running_loop()
+        connecting = socket.socket(family, kind, protocol)
+        try:
+            connecting.setblocking(False)
+            if wait or connecting.connect_ex(address) not in (0, errno.EINPROGRESS):
+                await loop.sock_connect(connecting, address)
+            _, connection = await loop.create_connection(
+                functools.partial(Connection, self._over),
+                sock=connecting,
+                ssl=_tls() if self._tls else None,
+                server_hostname=self._host if self._tls else None,
+            )
+        except BaseException:
+            connecting.close()
+            raise
+        return connection
 
     async def _resolve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -412,6 +448,8 @@ class Connections:
             await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         )
         self._resolved = loop.time() + _RESOLVED_SECONDS
+        if self._good not in self._addresses:
+            self._good = None
 
     # -- one timer for all that may be silent for too long
 
@@ -426,11 +464,11 @@ class Connections:
         """Give up what has been silent for too long, and come again when the next one will be."""
         self._timer = None
         now = asyncio.get_running_loop().time()
-        ends = {connection: connection.heard + connection.silence for connection in self._active}
+        ends = {connection: connection.heard + connection.patience for connection in self._active}
         ends |= {idle: since + _KEEP_ALIVE_SECONDS for idle, since in self._idle.items()}
         for connection, end in ends.items():
             if end <= now:
-                connection.leave(TimeoutError(f"nothing came for {connection.silence:g} s"))
+                connection.leave(TimeoutError(f"nothing came for {connection.patience:g} s"))
         later = [end for end in ends.values() if end > now]
         if later:
             self._wind(min(later))

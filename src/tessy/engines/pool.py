@@ -85,6 +85,8 @@ class Pool(Failover[Engine]):
             except EngineRefused as error:
                 raise SampleFailed("refused", str(error)) from error
             else:
+                if course.finished or tap.closed:
+                    return
                 fault = EngineUnavailable(f"{replica.name}: the stream ended unfinished")
             finally:
                 tap.on_close = None

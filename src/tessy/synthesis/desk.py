@@ -137,15 +137,15 @@ class Desk:
             SampleFailed: It cannot be finished.
         """
         self.thinker = machine
-        saved = len(machine.thinking.pieces)
+        machine.thinking.take_pieces()  # they come from the journal
+        if self.saved is not None:
+            self.saved = self.saved[0], []
         kept = dict(machine.thinking.kept_tokens)
         peeked = False
         async with Ahead(self._feed, self._answer_to, self._left_unread) as ahead:
             while True:
                 if not peeked:  # else what was saved last still holds: the same answer would come
-                    new = machine.thinking.pieces[saved:]
-                    saved += len(new)
-                    self._save(piece.to_json() for piece in new)
+                    self._save(piece.to_json() for piece in machine.thinking.take_pieces())
                 self.checkpoint()
                 move = machine.next()
                 if isinstance(move, Done):

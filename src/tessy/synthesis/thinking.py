@@ -92,7 +92,7 @@ class Thinking:
     Attributes:
         text: The thinking so far.
         ids: Prompt and thinking ids, by model.
-        pieces: What was appended, in order.
+        pieces: What was appended since they were last taken, in order.
     """
 
     def __init__(self, student: Party, teacher: Party) -> None:
@@ -127,6 +127,11 @@ class Thinking:
         if self._spans and self._spans[-1][0] == piece.author:
             self._spans.pop()
         self._spans.append((piece.author, len(self.text)))
+
+    def take_pieces(self) -> list[Piece]:
+        """``pieces``, which are not kept any longer: they hold the text and all ids once more."""
+        taken, self.pieces = self.pieces, []
+        return taken
 
     def length(self, author: Author) -> int:
         """Thinking tokens in that model's own tokens."""
