@@ -16,7 +16,7 @@ MADE_OF := pyproject.toml constraints.txt
 export PYTHON TORCH_INDEX # for scripts/vllm-env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test lint test-vllm clean
+.PHONY: help demo baselines env test lint test-vllm clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -27,6 +27,9 @@ help: ## List the targets
 
 demo: .venv/.for-demo ## Synthesise 40 samples with two bundled tiny models: runs/demo
 	$(BIN)/tessy demo --out runs/demo
+
+baselines: .venv/.for-demo ## Every method with the bundled models, side by side: runs/baselines/compare.html
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/baselines
 
 env: .venv/.for-dev ## The environment for development: .venv
 
@@ -64,6 +67,6 @@ clean: ## Remove the environments and caches; runs/ stays
 	@touch $@
 
 .venv/.for-dev: $(MADE_OF) .venv/.torch
-	$(INSTALL) --constraint constraints.txt --editable '.[train,analysis,dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[train,analysis,data,dev]'
 	$(WARM)
 	@touch $@ .venv/.for-demo

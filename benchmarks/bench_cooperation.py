@@ -24,18 +24,25 @@ from benchmarks.plain import TURN_TOKENS
 from benchmarks.samples import Workload
 from benchmarks.simulated_server import running
 from benchmarks.table import table
+from benchmarks.vllm import TURN_TOKENS as VLLM_TURN_TOKENS
+from benchmarks.vllm import WORKLOAD as VLLM_WORKLOAD
+from benchmarks.vllm import Serving, serving, warm
 from benchmarks.words import make_model_folder
 from tessy.records import Author
 
+WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
+WINDOW_SECONDS = {"simulated": 60.0, "vllm": 12.0}
 LOCK_STEP_WINDOWS = 5
 SAMPLES_PER_SLOW_DOWN = 16  # so that two cores are never the limit
 
 
-def measure(options: argparse.Namespace, concurrency: int) -> dict[str, Any]:
+def measure(
+    options: argparse.Namespace, concurrency: int, served: Serving | None
+) -> dict[str, Any]:
     """All rounds at one concurrency."""
     plan = _plan(options, concurrency)
     rounds = []
-    with _servers(options, plan) as errand:
+    with _servers(options, plan, served) as errand:
         for number in range(options.rounds):
             seeded = with_seed(plan, number)
             measured = _round(errand, seeded)
@@ -52,7 +59,7 @@ def _round(errand: Errand, plan: Plan) -> dict[str, Measured]:
     ours = send(seeded)
     plain = send(replace(seeded, client="plain", teacher_share=ours.teacher_share))
     stepping = replace(seeded, client="lock_step")
-    if not errand.vllm:
+    if errand.session is None:
         # One answer holds the whole batch for seconds, so that a steady rate needs a long window;
         # its policy takes so little computing that the virtual clock gets through it at once.
         long = replace(plan, virtual=True, slow_down=1.0, seconds=LOCK_STEP_WINDOWS * plan.seconds)
@@ -67,27 +74,32 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
         slow_down = max(1.0, concurrency / SAMPLES_PER_SLOW_DOWN) if simulated else 1.0
     return Plan(
         concurrency=concurrency,
-        warm_up_seconds=options.warm_up,
-        seconds=options.seconds,
+        warm_up_seconds=options.warm_up or WARM_UP_SECONDS[options.servers],
+        seconds=options.seconds or WINDOW_SECONDS[options.servers],
         slow_down=slow_down,
         predictor=options.predictor,
         predictor_delay_seconds=options.predictor_delay_ms / 1000,
         virtual=options.virtual,
-        workload=Workload(lab=True, answer_tokens=100) if options.servers == "vllm" else Workload(),
+        workload=Workload() if options.servers == "simulated" else VLLM_WORKLOAD,
     )
 
 
 @contextlib.contextmanager
-def _servers(options: argparse.Namespace, plan: Plan) -> Generator[Errand, None, None]:
-    """An errand for the servers asked for, which run while the context lasts."""
-    if options.servers == "vllm":
-        from benchmarks.vllm import TURN_TOKENS as SHORT_TURN_TOKENS
-        from benchmarks.vllm import folders, serving
-
-        with serving() as urls:
-            yield Errand(
-                "ours", plan, folders(), urls=urls, vllm=True, turn_tokens=SHORT_TURN_TOKENS
-            )
+def _servers(
+    options: argparse.Namespace, plan: Plan, served: Serving | None
+) -> Generator[Errand, None, None]:
+    """An errand for the servers asked for; simulated ones run while the context lasts."""
+    if served is not None:
+        warm(served, plan.concurrency)
+        yield Errand(
+            "ours",
+            plan,
+            served.folders,
+            urls=served.urls,
+            session=served.session,
+            cores=served.cores,
+            turn_tokens=VLLM_TURN_TOKENS,
+        )
         return
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
@@ -108,8 +120,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--slow-down", type=float, help="factor on the servers' times (default: samples / 16)"
     )
-    parser.add_argument("--warm-up", type=float, default=10.0, help="seconds before each window")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of each window")
+    parser.add_argument(
+        "--warm-up", type=float, help="seconds before each window (default: 10, vllm: 5)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="length of each window (default: 60, vllm: 12)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the three clients")
     parser.add_argument(
         "--predictor",
@@ -133,10 +149,13 @@ def main(arguments: list[str] | None = None) -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     chosen = {name: value for name, value in vars(options).items() if name != "json"}
     document = {**results.about(today), "options": chosen, "concurrency": {}}
-    for concurrency in options.concurrency:
-        document["concurrency"][str(concurrency)] = measure(options, concurrency)
-        if options.json is not None:
-            options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    with serving() if options.servers == "vllm" else contextlib.nullcontext() as served:
+        if served is not None:
+            document["servers"] = served.about
+        for concurrency in options.concurrency:
+            document["concurrency"][str(concurrency)] = measure(options, concurrency, served)
+            if options.json is not None:
+                options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(document))
 
 

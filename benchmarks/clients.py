@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from benchmarks.gauge import Measured
 from benchmarks.lockstep import run_lock_step
 from benchmarks.ours import Plan, run_ours
 from benchmarks.plain import TURN_TOKENS, run_plain
-from benchmarks.sites import HttpSite, Site, VirtualSite, VllmSite
+from benchmarks.sites import HttpSite, Site, VirtualSite
 from benchmarks.virtual import VirtualLoop
 from tessy.records import Author
 from tessy.renderers import Renderer, load_renderer
@@ -31,7 +32,8 @@ class Errand:
         plan: How.
         folders: Tokenizer folder of each model.
         urls: Servers; None: simulated ones in the process, on a virtual clock.
-        vllm: They are real ones, which serve their models as ``student`` and ``teacher``.
+        session: The servers are one real one, which runs in this process session.
+        cores: CPU cores of the client's process; None: any.
         teacher_share: For ``plain``: share of the tokens that is the teacher's.
         turn_tokens: For ``plain``: see :func:`benchmarks.plain.run_plain`.
     """
@@ -40,7 +42,8 @@ class Errand:
     plan: Plan
     folders: dict[Author, Path]
     urls: dict[Author, str] | None = None
-    vllm: bool = False
+    session: int | None = None
+    cores: frozenset[int] | None = None
     teacher_share: float = 0.0
     turn_tokens: int = TURN_TOKENS
 
@@ -49,7 +52,13 @@ def send(errand: Errand) -> Measured:
     """Run ``errand`` in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(run, errand).result()
+        return pool.submit(_run_on_its_cores, errand).result()
+
+
+def _run_on_its_cores(errand: Errand) -> Measured:
+    if errand.cores is not None:
+        os.sched_setaffinity(0, errand.cores)
+    return run(errand)
 
 
 def run(errand: Errand) -> Measured:
@@ -87,8 +96,10 @@ async def _go(errand: Errand, renderers: dict[Author, Renderer]) -> Measured:
 def _site(errand: Errand, renderers: dict[Author, Renderer]) -> Site:
     if errand.urls is None:
         return VirtualSite(Floor(renderers["student"].codec, floor_options(errand.plan)))
-    if errand.vllm:
-        return VllmSite(errand.urls, {"teacher": "teacher", "student": "student"})
+    if errand.session is not None:
+        from benchmarks.vllm import VllmSite
+
+        return VllmSite(errand.urls, errand.session)
     return HttpSite(errand.urls)
 
 
@@ -103,5 +114,10 @@ def floor_options(plan: Plan) -> FloorOptions:
 
 
 def with_seed(plan: Plan, seed: int) -> Plan:
-    """``plan`` with other questions and starting points."""
+    """``plan`` with other questions and starting points, or only other draws.
+
+    Real servers have read the starting points before; what is written then is always new to them.
+    """
+    if plan.workload.context_tokens is not None:
+        return replace(plan, draw_seed=seed)
     return replace(plan, workload=replace(plan.workload, seed=seed))

@@ -16,6 +16,35 @@ def _nothing() -> float:
     return 0.0
 
 
+class Service:
+    """When samples have a request open, as the client sees it.
+
+    Attributes:
+        busy_seconds: Time with one or more open, over all samples.
+        idle_seconds: Time between two of them.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is open."""
+        self.busy_seconds = self.idle_seconds = 0.0
+        self._open: Counter[str] = Counter()
+        self._since: dict[str, float] = {}  # a sample was last taken up, or left alone
+
+    def begin(self, key: str, now: float) -> None:
+        """A request of the sample ``key`` is sent."""
+        if not self._open[key]:
+            self.idle_seconds += now - self._since.get(key, now)
+            self._since[key] = now
+        self._open[key] += 1
+
+    def end(self, key: str, now: float) -> None:
+        """A request has ended or was left."""
+        self._open[key] -= 1
+        if not self._open[key]:
+            self.busy_seconds += now - self._since[key]
+            self._since[key] = now
+
+
 @dataclass
 class Gauge:
     """Counters a client keeps while it works.
@@ -28,6 +57,7 @@ class Gauge:
         predictor_seconds: CPU seconds of predictors' threads so far.
         begun: Samples that have received something.
         full: Set once as many have begun as shall be in flight.
+        service: When they have a request open.
     """
 
     kept: Counter[str] = field(default_factory=Counter)
@@ -37,6 +67,7 @@ class Gauge:
     predictor_seconds: Callable[[], float] = _nothing
     begun: set[str] = field(default_factory=set)
     full: asyncio.Event = field(default_factory=asyncio.Event)
+    service: Service = field(default_factory=Service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +84,12 @@ class Measured:
         predictor_tokens: Tokens predictors read.
         cpu_seconds: CPU time of the client's process without predictors' threads.
         predictor_seconds: CPU time of those.
-        server_cpu_seconds: CPU time of the servers' process; 0 where unknown.
-        busy_seconds: Slot time in use.
-        idle_seconds: Slot time empty while a sample waited for that server.
+        server_cpu_seconds: CPU time of the servers' processes, by name.
+        steps: Steps of real servers' engines.
+        prefilled: Prompt tokens that real servers read because no cache held them.
+        busy_seconds: Slot time in use; of real servers, time in which samples have a request open.
+        idle_seconds: Slot time empty while a sample waited for that server; of real servers, time
+            in which samples have none open.
         peak_rss_mib: Largest memory of the client's process so far.
         slow_down: Factor on the servers' times.
     """
@@ -69,7 +103,9 @@ class Measured:
     predictor_tokens: int
     cpu_seconds: float
     predictor_seconds: float
-    server_cpu_seconds: float
+    server_cpu_seconds: dict[str, float]
+    steps: int
+    prefilled: int
     busy_seconds: float
     idle_seconds: float
     peak_rss_mib: float
@@ -86,7 +122,9 @@ class _Mark:
     predictor_seconds: float
     cpu_seconds: float
     totals: list[Totals]
-    server_cpu_seconds: float
+    server_cpu_seconds: dict[str, float]
+    busy_seconds: float
+    idle_seconds: float
 
 
 async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: float) -> Measured:
@@ -108,9 +146,14 @@ async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: 
         predictor_tokens=round(after.predictor_tokens - before.predictor_tokens),
         cpu_seconds=after.cpu_seconds - before.cpu_seconds - predictor_seconds,
         predictor_seconds=predictor_seconds,
-        server_cpu_seconds=after.server_cpu_seconds - before.server_cpu_seconds,
-        busy_seconds=sum(total.busy_seconds for total in totals),
-        idle_seconds=sum(total.idle_seconds for total in totals),
+        server_cpu_seconds={
+            name: spent - before.server_cpu_seconds[name]
+            for name, spent in after.server_cpu_seconds.items()
+        },
+        steps=sum(total.steps for total in totals),
+        prefilled=sum(total.prefilled for total in totals),
+        busy_seconds=after.busy_seconds - before.busy_seconds,
+        idle_seconds=after.idle_seconds - before.idle_seconds,
         peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
 
@@ -118,6 +161,8 @@ async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: 
 async def _mark(gauge: Gauge, site: Site) -> _Mark:
     totals, server_cpu_seconds = await site.totals()
     usage = resource.getrusage(resource.RUSAGE_SELF)
+    seen, service = totals.values(), gauge.service
+    real = any(total.steps for total in seen)
     return _Mark(
         time=asyncio.get_running_loop().time(),
         kept=Counter(gauge.kept),
@@ -128,4 +173,6 @@ async def _mark(gauge: Gauge, site: Site) -> _Mark:
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         totals=list(totals.values()),
         server_cpu_seconds=server_cpu_seconds,
+        busy_seconds=service.busy_seconds if real else sum(t.busy_seconds for t in seen),
+        idle_seconds=service.idle_seconds if real else sum(t.idle_seconds for t in seen),
     )

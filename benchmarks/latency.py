@@ -60,6 +60,8 @@ class Totals:
             sample's last request, on either server, to the arrival of its next one here. A
             request that arrives before the last one has ended waited for nothing.
         aborted: Requests their clients left.
+        steps: Steps of the engine; real servers only.
+        prefilled: Prompt tokens read that the cache did not hold; real servers only.
     """
 
     requests: int = 0
@@ -67,6 +69,8 @@ class Totals:
     busy_seconds: float = 0.0
     idle_seconds: float = 0.0
     aborted: int = 0
+    steps: int = 0
+    prefilled: int = 0
 
     def since(self, earlier: Totals) -> Totals:
         """What was done after ``earlier``."""

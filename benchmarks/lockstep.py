@@ -61,10 +61,9 @@ class LockStep:
         gauge.requests = lambda: self._sent
         gauge.predictor_tokens = lambda: self._read
         self._batch = [next(self._new) for _ in range(plan.concurrency)]
-        if not plan.workload.lab:
-            for index, sample in enumerate(self._batch):
-                begun = start(index, plan.workload, renderers["student"])
-                sample.text, sample.author = begun.text, begun.author
+        for index, sample in enumerate(self._batch):
+            begun = start(index, plan.workload, renderers["student"])
+            sample.text, sample.author = begun.text, begun.author
 
     def _samples(self, workload: Workload) -> Iterator[_Sample]:
         for problem in problems(workload):

@@ -46,6 +46,7 @@ class Plan:
         predictor_delay_seconds: What a batch takes, before it is slowed down.
         virtual: On a virtual clock; then the queue is the event loop's.
         workload: What samples are like.
+        draw_seed: Of what models write that draw by seeds.
     """
 
     concurrency: int
@@ -56,6 +57,7 @@ class Plan:
     predictor_delay_seconds: float = 0.003
     virtual: bool = False
     workload: Workload = field(default_factory=Workload)
+    draw_seed: int = 0
 
 
 class GaugedProgress(ProgressState):
@@ -85,30 +87,38 @@ class CountingEngine:
 
     async def feed(self, request: Request, tap: Tap) -> None:
         """Hand on, counting; an id that stops a reply counts too."""
+        loop, service = asyncio.get_running_loop(), self._gauge.service
 
         def put(chunk: Chunk) -> None:
-            self._gauge.received += len(chunk.ids) + (chunk.finish == "stop")
-            if not self._gauge.full.is_set():
-                self._gauge.begun.add(request.key)
-                if len(self._gauge.begun) >= self._samples:
-                    self._gauge.full.set()
+            self._see(request.key, chunk)
             tap.put(chunk)
 
         own = Tap(put)
         tap.on_close = own.close
-        await feed(self._inner, request, own)
+        service.begin(request.key, loop.time())
+        try:
+            await feed(self._inner, request, own)
+        finally:
+            service.end(request.key, loop.time())
+
+    def _see(self, key: str, chunk: Chunk) -> None:
+        self._gauge.received += len(chunk.ids) + (chunk.finish == "stop")
+        if not self._gauge.full.is_set():
+            self._gauge.begun.add(key)
+            if len(self._gauge.begun) >= self._samples:
+                self._gauge.full.set()
 
 
 async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
     """Keep ``plan.concurrency`` samples in flight and measure a window.
 
     Raises:
-        RuntimeError: Samples failed on simulated servers.
+        RuntimeError: Samples failed.
     """
     gauge = Gauge()
     predictors = _predictors(renderers, plan, gauge)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as folder:
-        config = _config(Path(folder) / "run")
+        config = _config(Path(folder) / "run", plan.draw_seed)
         parts = Parts(
             renderers=renderers,
             replicas={
@@ -139,7 +149,7 @@ async def _run(
             progress=progress,
             attempts=5,
             checkpoint=stop.check,
-            in_flight=_begun(plan, table.room.seats["student"].renderer),
+            in_flight=_begun(plan, {a: seat.renderer for a, seat in table.room.seats.items()}),
         )
 
         async def watch() -> Measured:
@@ -154,7 +164,7 @@ async def _run(
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watch())
             await run_all(_jobs(plan), workshop.make, admission=Slots(plan.concurrency), stop=stop)
-        if progress.reasons and not plan.workload.lab:  # real models do fail now and then
+        if progress.reasons:
             raise RuntimeError(f"samples failed: {dict(progress.reasons)}")
         return watching.result()
 
@@ -163,20 +173,20 @@ def _jobs(plan: Plan) -> Iterator[Job]:
     return (Job(problem, 0) for problem in problems(plan.workload))
 
 
-def _begun(plan: Plan, renderer: Renderer) -> dict[Key, InFlight]:
-    if plan.workload.lab:
-        return {}
+def _begun(plan: Plan, renderers: dict[Author, Renderer]) -> dict[Key, InFlight]:
     asked = itertools.islice(problems(plan.workload), plan.concurrency)
     return {
-        (problem.id, 0): in_flight(start(index, plan.workload, renderer), problem, renderer)
+        (problem.id, 0): in_flight(
+            start(index, plan.workload, renderers["student"]), problem, renderers
+        )
         for index, problem in enumerate(asked)
     }
 
 
-def _config(out: Path) -> SynthesizeConfig:
+def _config(out: Path, seed: int) -> SynthesizeConfig:
     roles = {a: RoleConfig(model="simulated", url=[f"http://{a}"]) for a in SIDES}
     return SynthesizeConfig(
-        problems=out, out=out, thinking_tokens=200_000, answer_tokens=10_000, **roles
+        problems=out, out=out, thinking_tokens=200_000, answer_tokens=10_000, seed=seed, **roles
     )
 
 

@@ -7,7 +7,7 @@ import itertools
 import random
 
 from benchmarks.gauge import Gauge, Measured, measure
-from benchmarks.samples import Workload, problems
+from benchmarks.samples import Workload, problems, start
 from benchmarks.sites import Site
 from tessy.records import Author, Problem
 from tessy.renderers import Renderer
@@ -37,15 +37,21 @@ async def run_plain(
         warm_up_seconds: Before the window.
         seconds: Length of the window.
         turn_tokens: Tokens after which a text is back with the same model.
+
+    Where the workload says how long contexts are, each text goes on from the start of a sample,
+    again and again; else from its question, since simulated servers write as fast in any context.
     """
     gauge = Gauge()
     sent = itertools.count()
     turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
     turns["student"] = turn_tokens - turns["teacher"]
 
-    async def decode(asked: Problem) -> None:
+    async def decode(asked: Problem, text: str) -> None:
         rng = random.Random(f"{workload.seed} plain {asked.id}")
-        prompts = {author: r.prompt_ids(asked.messages) for author, r in renderers.items()}
+        prompts = {
+            author: [*r.prompt_ids(asked.messages), *r.codec.encode(text)]
+            for author, r in renderers.items()
+        }
         skip = rng.randrange(turn_tokens)  # texts are at different places of their turns
         while True:
             for author, tokens in turns.items():
@@ -60,10 +66,13 @@ async def run_plain(
                     )
                 skip = max(0, skip - tokens)
 
+    texts = [""] * concurrency
+    if workload.context_tokens is not None:
+        texts = [start(i, workload, renderers["student"]).text for i in range(concurrency)]
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(decode(asked))
-            for asked in itertools.islice(problems(workload), concurrency)
+            group.create_task(decode(asked, text))
+            for asked, text in zip(problems(workload), texts, strict=False)
         ]
         measured = await measure(gauge, site, warm_up_seconds=warm_up_seconds, seconds=seconds)
         for task in tasks:

@@ -29,7 +29,7 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
     stepped = lock_step.kept / lock_step.seconds * lock_step.slow_down
     slot_seconds = ours.busy_seconds + ours.idle_seconds
     cores = os.cpu_count() or 1
-    load = ours.cpu_seconds + ours.predictor_seconds + ours.server_cpu_seconds
+    load = ours.cpu_seconds + ours.predictor_seconds + sum(ours.server_cpu_seconds.values())
     return {
         "kept_tokens_per_s": rate,
         "limit_tokens_per_s": limit,
@@ -40,6 +40,8 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
         "look_ahead_per_kept": (ours.received - ours.kept) / kept,
         "in_flight_per_kept": (ours.generated - ours.received) / kept,
         "requests_per_1k_kept": 1000 * ours.requests / kept,
+        "prefilled_per_kept": ours.prefilled / kept if ours.steps else None,
+        "step_ms": 1000 * plain.seconds / plain.steps if plain.steps else None,
         "client_cpu_us_per_kept": None if virtual else 1e6 * ours.cpu_seconds / kept,
         "predictor_cpu_us_per_kept": None if virtual else 1e6 * ours.predictor_seconds / kept,
         "predictor_tokens_per_kept": None if virtual else ours.predictor_tokens / kept,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,14 +14,12 @@ from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
 from benchmarks.words import words
 from tessy.edges import Base, base_before
 from tessy.journal import InFlight
-from tessy.lab.bundled import demo_problems
 from tessy.records import Author, Message, Problem
 from tessy.renderers import Renderer
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.thinking import Party, Piece
 
 QUESTION_WORDS = 60
-_LAB_QUESTIONS = 20_000
 _STYLE_RUN = 5
 _NEAR_CHARS = 200
 
@@ -34,15 +32,15 @@ class Workload:
         thinking_tokens: Mean length of the thinking, which is geometric.
         answer_tokens: Mean length of answers.
         context_tokens: Where every sample starts; None: at a random point of its life.
+        spread_tokens: Samples start up to so many tokens after ``context_tokens``.
         seed: Of questions and starting points.
-        lab: Questions are those of the bundled models, which end their texts themselves.
     """
 
     thinking_tokens: int = 13_000
     answer_tokens: int = 1_000
     context_tokens: int | None = None
+    spread_tokens: int = 0
     seed: int = 0
-    lab: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +71,7 @@ def problem(index: int, seed: int) -> Problem:
 
 
 def problems(workload: Workload) -> Iterator[Problem]:
-    """The questions of ``workload``: without end, or very many."""
-    if workload.lab:
-        return iter(demo_problems(_LAB_QUESTIONS, workload.seed))
+    """The questions of ``workload``, without end."""
     return (problem(index, workload.seed) for index in itertools.count())
 
 
@@ -90,6 +86,8 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
     if age is None:
         age = max(1, round(rng.expovariate(1 / max(1, workload.thinking_tokens))))
         answers = rng.random() < _answering(workload)
+    else:
+        age += rng.randrange(workload.spread_tokens + 1)
     spelt = words()
     inner = [renderer.codec.encode(" " + word)[0] for word in spelt]
     spans: list[tuple[Author, str, tuple[int, ...]]] = []
@@ -133,8 +131,9 @@ def _base(text: str) -> Base:
     return base_before(text, Base(max(0, near)), len(text))
 
 
-def in_flight(begun: Start, asked: Problem, renderer: Renderer) -> InFlight:
+def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]) -> InFlight:
     """``begun`` as the journal of an earlier process would hold it."""
+    renderer, teacher = renderers["student"], renderers["teacher"]
     party = Party(
         codec=renderer.codec,
         prompt=tuple(renderer.prompt_ids(asked.messages)),
@@ -157,7 +156,10 @@ def in_flight(begun: Start, asked: Problem, renderer: Renderer) -> InFlight:
         "checked": len(text),
         "ended_by": ended,
     }
-    pieces = [Piece(author, part, ids, ids).to_json() for author, part, ids in begun.spans]
+    pieces = []
+    for author, part, ids in begun.spans:
+        theirs = ids if teacher is renderer else tuple(teacher.codec.encode(part))
+        pieces.append(Piece(author, part, ids, theirs).to_json())
     answer = None
     if begun.answered is not None:
         answer = {"ids": begun.answered, "done": False, "checked": 0}

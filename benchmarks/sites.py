@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -21,6 +19,7 @@ from tessy.engines.http import HttpEngine
 from tessy.records import Author
 
 SIDES: tuple[Author, Author] = ("teacher", "student")
+SAMPLING: dict[str, float] = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}  # tessy's own defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,8 @@ class Site(Protocol):
         """What the other clients ask for: a reply that comes when it is whole."""
         ...
 
-    async def totals(self) -> tuple[dict[Author, Totals], float]:
-        """What each server has done so far, and the CPU seconds of their processes (0: unknown)."""
+    async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
+        """What each server has done so far, and the CPU seconds of their processes by name."""
         ...
 
     async def aclose(self) -> None:
@@ -105,9 +104,9 @@ class VirtualSite:
         shown = ids[:-1] if stopped else ids
         return Completion("".join(map(self._floor.spell, shown)), len(ids), stopped)
 
-    async def totals(self) -> tuple[dict[Author, Totals], float]:
+    async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
         """What each server has done so far; its CPU time is the client's."""
-        return self._floor.totals(), 0.0
+        return self._floor.totals(), {}
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -141,52 +140,41 @@ class HttpSite:
         ignore_eos: bool = False,
     ) -> Completion:
         """Wait for the whole reply."""
+        body = {
+            "prompt": prompt if isinstance(prompt, str) else list(prompt),
+            "max_tokens": max_tokens,
+            "ignore_eos": ignore_eos,
+            **SAMPLING,
+            "add_special_tokens": False,
+        }
+        reply = await self.post(author, key, "/v1/completions", body)
+        choice = reply["choices"][0]
+        tokens = reply["usage"]["completion_tokens"]
+        return Completion(choice["text"], tokens, choice["finish_reason"] == "stop")
+
+    async def post(
+        self, author: Author, key: str, path: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The JSON that comes back for ``body``, to which the model's name is added."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
                 timeout=aiohttp.ClientTimeout(total=None),
             )
-        body = {
-            "model": self._models[author],
-            "prompt": prompt if isinstance(prompt, str) else list(prompt),
-            "max_tokens": max_tokens,
-            "ignore_eos": ignore_eos,
-            "temperature": 0.7,
-            "top_p": 0.8,
-            "top_k": 20,
-            "add_special_tokens": False,
-        }
-        url = self.urls[author] + "/v1/completions"
-        async with self._session.post(url, json=body, headers={"X-Session-ID": key}) as response:
+        url, headers = self.urls[author] + path, {"X-Session-ID": key}
+        named = {"model": self._models[author], **body}
+        async with self._session.post(url, json=named, headers=headers) as response:
             response.raise_for_status()
-            reply = await response.json()
-        choice = reply["choices"][0]
-        tokens = reply["usage"]["completion_tokens"]
-        return Completion(choice["text"], tokens, choice["finish_reason"] == "stop")
+            reply: dict[str, Any] = await response.json()
+        return reply
 
-    async def totals(self) -> tuple[dict[Author, Totals], float]:
+    async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
         """What each server has done so far, and the CPU seconds of their process."""
-        return await asyncio.to_thread(Running(self.urls).totals)
+        totals, cpu_seconds = await asyncio.to_thread(Running(self.urls).totals)
+        return totals, {"servers": cpu_seconds}
 
     async def aclose(self) -> None:
         """Close connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-class VllmSite(HttpSite):
-    """Real vLLM servers: only what they count themselves is known of them."""
-
-    async def totals(self) -> tuple[dict[Author, Totals], float]:
-        """Tokens generated; slots and CPU time are unknown."""
-        return {author: await asyncio.to_thread(self._look, author) for author in SIDES}, 0.0
-
-    def _look(self, author: Author) -> Totals:
-        with urllib.request.urlopen(self.urls[author] + "/metrics", timeout=60) as response:
-            lines = response.read().decode().splitlines()
-        name = "vllm:generation_tokens_total"
-        counts = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)]
-        if not counts:
-            raise ValueError(f"{self.urls[author]}/metrics does not tell {json.dumps(name)}")
-        return Totals(generated=round(sum(counts)))

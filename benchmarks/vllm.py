@@ -1,52 +1,229 @@
-"""Two real vLLM servers on the CPU with the bundled tiny models, for ``--servers vllm``."""
+"""A real vLLM server on the CPU that writes random words, for ``--servers vllm``.
+
+It plays both roles. The teacher's prompts begin with other words, so that neither role finds what
+the other one wrote in the cache, as if they were two models. Two cores stand for what a GPU
+server has: the engine computes on the first, and everything else, the server's API process, the
+client and its predictors, runs on the second, whichever client is measured.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import Generator
+import urllib.request
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.vllm.servers import VllmServer
 
-from benchmarks.sites import SIDES
-from tessy.lab.bundled import student_path, teacher_path
+from benchmarks.latency import Totals
+from benchmarks.samples import Workload, problems, start
+from benchmarks.simulated_server import MODEL
+from benchmarks.sites import SAMPLING, SIDES, Completion, HttpSite
+from benchmarks.word_models import Shape, make_word_model
+from benchmarks.words import make_model_folder, words
 from tessy.records import Author
+from tessy.renderers import load_renderer
 
-TURN_TOKENS = 200  # of plain decoding; the servers' contexts are short
+TURN_TOKENS = 400  # of plain decoding: contexts grow about as much as in the other clients' windows
+CONTEXT_TOKENS = 12_288
+WORKLOAD = Workload(thinking_tokens=0, context_tokens=2000, spread_tokens=4000)
+SHAPE = Shape(layers=8, hidden=128, intermediate=384, heads=2, kv_heads=1)
+DTYPE = "bfloat16"
+_OPTIONS = [
+    *("--max-model-len", str(CONTEXT_TOKENS)),
+    *("--max-num-batched-tokens", str(CONTEXT_TOKENS)),
+    *("--dtype", DTYPE),
+    # With the executor that is the default, engine and worker wait for one another by spinning,
+    # so that they keep two cores busy between them.
+    *("--distributed-executor-backend", "uni"),
+]
+_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "4"}
+_COUNTERS = {
+    "generated": "vllm:generation_tokens_total",
+    "steps": "vllm:iteration_tokens_total_count",
+}
+_QUERIES, _HITS = "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total"
 
 
-def folders() -> dict[Author, Path]:
-    """The models."""
-    return {"student": student_path(), "teacher": teacher_path()}
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server.
+
+    Attributes:
+        url: Where it listens.
+        session: Id of the process session it runs in.
+        folders: Tokenizers of both roles.
+        cores: For whatever talks to it.
+        about: What it is, for the results.
+    """
+
+    url: str
+    session: int
+    folders: dict[Author, Path]
+    cores: frozenset[int]
+    about: dict[str, Any]
+
+    @property
+    def urls(self) -> dict[Author, str]:
+        """Where each role is."""
+        return dict.fromkeys(SIDES, self.url)
 
 
 @contextlib.contextmanager
-def serving() -> Generator[dict[Author, str], None, None]:
-    """Start both, and end them with the context; their URLs.
+def serving() -> Generator[Serving, None, None]:
+    """Make the model, start the server, and end it with the context.
 
     Raises:
         FileNotFoundError: There is no environment with vLLM.
-        RuntimeError: A server did not come up.
+        RuntimeError: The server did not come up.
     """
+    python = _python()
+    with tempfile.TemporaryDirectory(prefix="tessy-bench-vllm-") as name:
+        scratch = Path(name)
+        folders: dict[Author, Path] = {author: scratch / author for author in SIDES}
+        weights = make_word_model(
+            folders["student"], SHAPE, context_tokens=CONTEXT_TOKENS, dtype=DTYPE
+        )
+        make_model_folder(folders["teacher"], preamble=words()[0] + " ")
+        server = VllmServer(
+            python, MODEL, folders["student"], scratch, MODEL, _OPTIONS, _ENVIRONMENT
+        )
+        try:
+            server.ensure()
+            yield Serving(
+                url=server.url,
+                session=server.pid,
+                folders=folders,
+                cores=_share_cores(server.pid),
+                about=_about(python, weights),
+            )
+        finally:
+            server.kill()
+
+
+class VllmSite(HttpSite):
+    """A real vLLM server in both roles; of slots in use nothing is known."""
+
+    def __init__(self, urls: dict[Author, str], session: int) -> None:
+        """Use the server at ``urls``, which runs in this process session."""
+        super().__init__(urls)
+        self._session_id = session
+
+    async def complete(
+        self,
+        author: Author,
+        key: str,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int,
+        ignore_eos: bool = False,
+    ) -> Completion:
+        """Wait for the whole reply; to ids come ids, which nobody looks at."""
+        if isinstance(prompt, str):
+            return await super().complete(
+                author, key, prompt, max_tokens=max_tokens, ignore_eos=ignore_eos
+            )
+        sampling = {**SAMPLING, "max_tokens": max_tokens, "ignore_eos": ignore_eos}
+        body = {"token_ids": prompt, "sampling_params": {**sampling, "detokenize": False}}
+        reply = await self.post(author, key, "/inference/v1/generate", body)
+        choice = reply["choices"][0]
+        return Completion("", len(choice["token_ids"]), choice["finish_reason"] == "stop")
+
+    async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
+        """What the server counts, as the teacher's, and the CPU seconds of its processes."""
+        found = await asyncio.to_thread(self._look)
+        return {"teacher": found, "student": Totals()}, _cpu_seconds(self._session_id)
+
+    def _look(self) -> Totals:
+        with urllib.request.urlopen(self.urls["teacher"] + "/metrics", timeout=60) as response:
+            lines = response.read().decode().splitlines()
+        found: defaultdict[str, float] = defaultdict(float)
+        for line in lines:
+            if line.startswith("vllm:"):
+                name, _, value = line.rpartition(" ")
+                found[name.partition("{")[0]] += float(value)
+        missing = {*_COUNTERS.values(), _QUERIES, _HITS} - found.keys()
+        if missing:
+            raise ValueError(f"{self.urls['teacher']}/metrics does not tell {', '.join(missing)}")
+        counted = {field: round(found[name]) for field, name in _COUNTERS.items()}
+        return Totals(**counted, prefilled=round(found[_QUERIES] - found[_HITS]))
+
+
+def warm(served: Serving, concurrency: int) -> None:
+    """Have the server read, in both roles, the texts that all clients start from."""
+    renderers = {author: load_renderer(folder) for author, folder in served.folders.items()}
+    prompts = []
+    for index, asked in zip(range(concurrency), problems(WORKLOAD), strict=False):
+        text = start(index, WORKLOAD, renderers["student"]).text
+        for author, renderer in renderers.items():
+            ids = [*renderer.prompt_ids(asked.messages), *renderer.codec.encode(text)]
+            prompts.append((author, asked.id, ids))
+
+    async def read() -> None:
+        site = VllmSite(served.urls, served.session)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for author, key, ids in prompts:
+                    group.create_task(site.complete(author, key, ids, max_tokens=1))
+        finally:
+            await site.aclose()
+
+    asyncio.run(read())
+
+
+def _python() -> Path:
     root = Path(__file__).parents[1]
     python = Path(os.environ.get("TESSY_VLLM_PYTHON") or root / ".venv-vllm/bin/python")
     if not python.exists():
         raise FileNotFoundError(
             f"there is no vLLM at {python}; run scripts/vllm-env, or set TESSY_VLLM_PYTHON"
         )
-    with tempfile.TemporaryDirectory(prefix="tessy-bench-vllm-") as scratch:
-        servers = {
-            author: VllmServer(python, author, folders()[author], Path(scratch), author)
-            for author in SIDES
-        }
-        try:
-            for server in servers.values():
-                server.start()
-            for server in servers.values():
-                server.wait()
-            yield {author: server.url for author, server in servers.items()}
-        finally:
-            for server in servers.values():
-                server.kill()
+    return python
+
+
+def _about(python: Path, weights: int) -> dict[str, Any]:
+    found = python.parents[1].glob("lib/python*/site-packages/vllm*.dist-info")
+    return {
+        "vllm": [path.name.removesuffix(".dist-info") for path in found],
+        "model": f"{weights / 1e6:.1f}M weights, {SHAPE.layers} layers x {SHAPE.hidden}, {DTYPE}",
+        "load_average": os.getloadavg(),
+    }
+
+
+def _share_cores(session: int) -> frozenset[int]:
+    """Give the engine a core and the API process the rest, which is returned."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) == 1:
+        return frozenset(cores)
+    rest = frozenset(cores[1:])
+    for process, part in _processes(session).items():
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores[:1] if part == "engine" else rest)
+    return rest
+
+
+def _processes(session: int) -> dict[int, str]:
+    """The processes of a server: its engine, and what stands before it."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(path.name)) == session:
+                command = (path / "cmdline").read_bytes()
+                found[int(path.name)] = "engine" if b"EngineCore" in command else "api"
+    return found
+
+
+def _cpu_seconds(session: int) -> dict[str, float]:
+    """CPU seconds of a server's processes so far."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for process, part in _processes(session).items():
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            spent[part] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent

@@ -30,11 +30,12 @@ def words() -> list[str]:
     return ["".join(pair) for pair in itertools.product(syllables, repeat=2)]
 
 
-def make_model_folder(folder: Path) -> Path:
+def make_model_folder(folder: Path, *, preamble: str = "") -> Path:
     """Write tokenizer, its configuration and a chat template as of Qwen3, without a model.
 
     Args:
         folder: Made if it is missing.
+        preamble: Words before everything else in every prompt.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -68,5 +69,5 @@ def make_model_folder(folder: Path) -> Path:
         "pad_token": _SPECIAL[0],
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(preamble + _TEMPLATE, encoding="utf-8")
     return folder

@@ -78,7 +78,7 @@ def test_samples_start_where_the_schedule_says(renderer):
         authors = [author for author, _, part in begun.spans for _ in part]
         said = ["student" if style_after(ids, end) else "teacher" for end in range(1, len(ids))]
         assert authors[1:] == said
-        flight = in_flight(begun, problem(index, 0), renderer)
+        flight = in_flight(begun, problem(index, 0), {"student": renderer, "teacher": renderer})
         assert "".join(Piece.from_json(piece).text for piece in flight.pieces) == begun.text
         state = json.loads(flight.state or b"")
         assert state["pieces"] == len(flight.pieces)

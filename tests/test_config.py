@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
@@ -8,10 +10,13 @@ from tessy.config import (
     DoctorConfig,
     RoleConfig,
     SamplingConfig,
+    StrategyName,
     SynthesisOptions,
     SynthesizeConfig,
     ViewConfig,
+    answering,
     data_config,
+    writers,
 )
 from tessy.errors import ConfigError
 
@@ -113,3 +118,72 @@ def test_the_lexicon_counts_by_its_content_not_by_its_name(tmp_path):
 def test_a_missing_lexicon_is_the_users_error(tmp_path):
     with pytest.raises(ConfigError, match=r"lexicon: cannot read .*nowhere\.txt"):
         data_config(make(lexicon=tmp_path / "nowhere.txt"))
+
+
+BASELINES = [name for name in get_args(StrategyName) if name != "tessy"]
+
+
+def test_the_method_itself_goes_without_saying_so_that_older_runs_go_on():
+    names = data_config(make(answer_by="student", candidates=3, score_by="answer"))
+    assert names == data_config(make())
+    assert not names.keys() & {"strategy", "answer_by", "system_prompt", "candidates", "score_by"}
+    assert {"cut", "lexicon", "student.predictor", "teacher.draft_tokens"} <= names.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"answer_by": "teacher"}, "answer_by"),
+        ({"system_prompt": "Be brief."}, "system_prompt"),
+        *(({"strategy": name}, "strategy") for name in BASELINES),
+    ],
+)
+def test_what_makes_other_rows_is_data(changed, key):
+    assert data_config(make(**changed))[key] == changed[key]
+
+
+@pytest.mark.parametrize("strategy", BASELINES)
+def test_what_a_strategy_does_not_read_does_not_bind_a_run_of_it(strategy):
+    with_turns = {
+        "cut": "extend",
+        "lexicon": "nowhere.txt",
+        "student": {"model": "s", "predictor": "p", "window": "sliding-200", "draft_tokens": 5},
+        "teacher": {"model": "t", "predictor": "p", "window": "sliding-200", "draft_tokens": 5},
+    }
+    assert data_config(make(strategy=strategy)) == data_config(
+        make(strategy=strategy, **with_turns)
+    )
+    scored = {"candidates": 9, "score_by": "answer"}
+    before = data_config(make(strategy=strategy))
+    assert (before == data_config(make(strategy=strategy, **scored))) == (
+        strategy != "teacher-score"
+    )
+
+
+def test_a_model_that_writes_nothing_does_not_bind_a_run():
+    other = {"model": "o", "sampling": {"top_k": 1}, "reasoning_effort": "low"}
+    for options in (
+        {"strategy": "student-only"},
+        {"strategy": "teacher-score", "score_by": "answer"},
+    ):
+        config = make(**options)
+        assert writers(config) == ("student",)
+        assert data_config(config) == data_config(make(teacher=other, **options))
+    only = make(strategy="teacher-only")
+    assert (writers(only), answering(only)) == (("teacher",), "teacher")
+    other["model"] = "s"
+    assert data_config(only) == data_config(make(strategy="teacher-only", student=other))
+    other["model"] = "another format"
+    assert data_config(only) != data_config(make(strategy="teacher-only", student=other))
+
+
+@pytest.mark.parametrize("strategy", BASELINES)
+def test_who_answers_is_open_in_the_method_only(strategy):
+    assert answering(make(answer_by="teacher")) == "teacher"
+    with pytest.raises(ValidationError, match=f"answer_by\n.*{strategy} does not; leave it out"):
+        make(strategy=strategy, answer_by="teacher")
+
+
+def test_a_blank_system_prompt_is_none():
+    with pytest.raises(ValidationError, match="system_prompt"):
+        make(system_prompt=" \n")

@@ -7,7 +7,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.edges import HARD_EDGE, Base, base_before, edges, settled_edges, units
+from tessy.edges import HARD_EDGE, Base, base_before, edges, last_unit, settled_edges, units
 from tests.families.patterns import PRE_TOKENIZERS
 
 PIECES = st.sampled_from(
@@ -80,6 +80,11 @@ def test_reading_from_a_base_finds_the_same_edges(one, two, three):
     whole = [edge for edge in edges(text + three) if edge > base.offset]
     local = edges((text + three)[base.offset :], long=base.long)
     assert [base.offset + edge for edge in local] == whole
+
+
+@given(TEXTS | st.lists(PIECES, min_size=30, max_size=80).map("".join))
+def test_the_last_unit_is_found_from_the_end(text):
+    assert last_unit(text) == len(text) - len("".join(units(text)[-1:]))
 
 
 @pytest.mark.parametrize("family", PRE_TOKENIZERS)

@@ -18,7 +18,7 @@ from tessy.records import Author, unpack_ids
 from tessy.runs import read_run
 from tessy.synthesis.desk import Meter
 from tessy.synthesis.room import REQUEST_TOKENS, Room, Seat
-from tessy.synthesis.solo import Solo
+from tessy.synthesis.solo import Measure, Solo
 from tessy.synthesis.strategies import alone
 from tessy.synthesis.work import Job
 from tessy.tokens import decode
@@ -77,7 +77,7 @@ def make_room(name: str = "qwen3", author: Author = "student", *, write=None, **
     )
     seat = Seat(renderer, engine, Sampling(), context_tokens=options.pop("context", 9000))
     settings: dict[str, Any] = {"thinking_tokens": 600, "answer_tokens": 200, "seed": 3}
-    settings |= {"strategy": "sample", "answering": author, **options}
+    settings |= {"strategy": "sample", "answering": author, "home": author, **options}
     return Room(seats={author: seat}, **settings)
 
 
@@ -309,3 +309,18 @@ def test_a_stream_that_ends_without_an_end(chunk: Chunk, reason: FailureReason):
     with pytest.raises(SampleFailed) as failure:
         machine.receive(chunk)
     assert failure.value.reason == reason
+
+
+BITS = ["Okay", ",", " ", "\n", "\n\n", " 12", "好的", ".", "x" * 50]
+
+
+@given(st.lists(st.sampled_from(BITS), max_size=40), st.sets(st.integers(1, 200)))
+def test_a_text_is_measured_the_same_however_it_grows(parts: list[str], looks: set[int]):
+    text = "".join(parts)
+    codec = RENDERERS["qwen3"].codec
+    measure = Measure(codec)
+    for end in sorted(look for look in looks if look < len(text)):
+        assert measure.tokens(text[:end]) >= len(codec.encode(text[:end]))
+    known = len(codec.encode(text))
+    # Inside a long stretch without an edge each look may cost a token.
+    assert known <= measure.tokens(text) <= known + (len(looks) if "x" * 50 in text else 0)

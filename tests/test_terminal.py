@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -185,3 +186,24 @@ def test_the_closing_table_of_an_empty_run() -> None:
 )
 def test_duration(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def table(summary: dict[str, Any]) -> str:
+    out = io.StringIO()
+    console(out, terminal=False).print(summary_table(summary))
+    return " ".join(out.getvalue().split())
+
+
+def test_a_row_of_another_method_says_how_it_was_made():
+    made: dict[str, Any] = {"scores": (3.0, None, 7.5), "unscored": {1: "repetition"}}
+    row = sample().model_copy(update={"strategy": "teacher-score", "answer_by": "teacher", **made})
+    text = shown(row, terminal=False)
+    assert "strategy teacher-score · answer by teacher" in text
+    assert "candidates' scores 3, repetition, 7.5" in text.replace("\n", " ")
+    assert "strategy" not in shown(sample(), terminal=False)
+    closing = table(summarise([row], []))
+    assert "teacher-score 1" in closing
+    assert "5 tokens by the teacher" in closing
+    assert "rolled back" not in closing
+    assert "rolled back" in table(summarise([sample()], []))
+    assert "Strategies" not in table(summarise([sample()], []))

@@ -1,13 +1,14 @@
-"""Token ids that share their buffers: each is a list of its own all the same."""
+"""Token ids that share their buffers, and ids whose end is taken back."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tessy.tokens import TokenIds
+from tessy.tokens import TokenIds, decode, split_tail
 
 IDS = st.lists(st.integers(0, 200_000), max_size=4)
 # Which of those there are so far, what is done with it, and with which ids.
@@ -37,3 +38,39 @@ def test_ids_handed_out_stay_as_they_were():
     assert before == [1, 2]
     assert prompt.ids == [1, 2]
     assert prompt.json == b"[1,2]"
+
+
+class Pieces:
+    """A vocabulary of some pieces of bytes, whatever characters they are of."""
+
+    control_ids: frozenset[int] = frozenset()
+    digest = ""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def encode(self, text):
+        raise NotImplementedError
+
+    def token_bytes(self, token_id):
+        return self.pieces[token_id]
+
+
+@given(
+    text=st.text("ab\ufffdé汉👩"),
+    cuts=st.lists(st.integers(0, 40)),
+    chars=st.integers(0, 10),
+)
+@example(text="\ufffdb", cuts=[2], chars=2)
+def test_what_is_taken_back_is_the_end_of_the_text_and_the_rest_stays(text, cuts, chars):
+    whole, chars = text.encode(), min(chars, len(text))
+    bounds = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+    codec = Pieces([whole[start:end] for start, end in pairwise(bounds)])
+    kept, tail = split_tail(codec, range(len(codec.pieces)), text, chars)
+    assert decode(codec, kept) + tail == text
+    assert len(tail) >= chars
+
+
+def test_bytes_that_are_no_character_can_be_taken_back():
+    codec = Pieces([b"ab", b"\xbf", b"\xbfc"])
+    assert split_tail(codec, [0, 1, 2], "ab\ufffd\ufffdc", 2) == ([], "ab\ufffd\ufffdc")

@@ -1,8 +1,9 @@
 """The ``tessy`` command: finds the subcommand, runs it, and turns errors into exit codes.
 
 Exit codes: 0 done; 1 nothing could be made, the disk is full, or an unexpected error, with its
-traceback; 2 the input is wrong, nothing was started; 3 a model server ended the run; 130 stopped by
-Ctrl-C; 141 who read our output went away (``| head``).
+traceback; 2 the input is wrong, nothing was started; 3 a model server ended the run; 4 the run's
+budget is spent and samples are left; 130 stopped by Ctrl-C; 141 who read our output went away
+(``| head``).
 
 Every import of weight stands inside a command, so that ``tessy --help`` answers at once.
 """

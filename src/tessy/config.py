@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from tessy.errors import ConfigError
 from tessy.records import Author
@@ -86,9 +94,9 @@ class RunOptions(Config):
     problems: Path
     """The questions: a .jsonl, .json, .parquet or .csv file."""
     thinking_tokens: int = Field(default=32_000, ge=1)
-    """Longest thinking, in the student's tokens."""
+    """Longest thinking, in the student's tokens (what no row keeps: in its author's)."""
     answer_tokens: int = Field(default=6_000, ge=1)
-    """Longest answer, in the student's tokens."""
+    """Longest answer, in the student's tokens (what no row keeps: in its author's)."""
     samples_per_problem: int = Field(default=1, ge=1)
     """Samples made of each question."""
     limit: int | None = Field(default=None, ge=1)
@@ -122,6 +130,17 @@ StrategyName = Literal[
     "teacher-score",
     "teacher-reference",
 ]
+BOTH: tuple[Author, ...] = ("student", "teacher")
+# Whose servers a strategy needs, and who writes the answer that is kept.
+_STRATEGIES: Mapping[StrategyName, tuple[tuple[Author, ...], Author]] = {
+    "tessy": (BOTH, "student"),
+    "student-only": (("student",), "student"),
+    "teacher-only": (("teacher",), "teacher"),
+    "teacher-think": (BOTH, "student"),
+    "teacher-answer": (BOTH, "teacher"),
+    "teacher-score": (BOTH, "student"),
+    "teacher-reference": (BOTH, "student"),
+}
 
 
 class SynthesisOptions(RunOptions):
@@ -131,7 +150,7 @@ class SynthesisOptions(RunOptions):
     """How samples are made: both models in turns, or a method that this is compared with."""
     answer_by: Author | None = None
     """Who writes the answer in strategy `tessy`: `student` (None, the method) or `teacher`."""
-    system_prompt: str | None = Field(default=None, min_length=1)
+    system_prompt: str | None = Field(default=None, pattern=r"\S")
     """A system message put before each question; the models read it, and the row keeps it."""
     candidates: int = Field(default=5, ge=2)
     """Candidates of one sample in strategy `teacher-score`; the best one is kept."""
@@ -146,6 +165,22 @@ class SynthesisOptions(RunOptions):
     """What becomes of a word with tokens of both classes: dropped, or kept when it begins well."""
     lexicon: Path | None = None
     """File with further style phrases for the `lexicon` predictor, one per line."""
+    budget_hours: float | None = Field(default=None, gt=0)
+    """Stop in good order after this many hours of the run, over all its sessions; None: never."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Stop in good order once the models generated this many tokens, kept or not; None: never."""
+
+    @field_validator("answer_by")
+    @classmethod
+    def _open_in_tessy_only(cls, author: Author | None, info: ValidationInfo) -> Author | None:
+        strategy = info.data.get("strategy")
+        if author is not None and strategy not in (None, "tessy"):
+            raise PydanticCustomError(
+                "answer_by",
+                "only strategy tessy leaves open who answers, {strategy} does not; leave it out",
+                {"strategy": strategy},
+            )
+        return author
 
 
 class SynthesizeConfig(SynthesisOptions):
@@ -156,10 +191,6 @@ class SynthesizeConfig(SynthesisOptions):
 
     out: Path
     """The run directory; made if it does not exist."""
-    budget_hours: float | None = Field(default=None, gt=0)
-    """Stop in good order after this many hours of the run, over all its sessions; None: never."""
-    budget_tokens: int | None = Field(default=None, ge=1)
-    """Stop in good order once the models generated this many tokens, kept or not; None: never."""
 
 
 class PlanConfig(SynthesisOptions):
@@ -170,7 +201,7 @@ class PlanConfig(SynthesisOptions):
 
     out: Path
     """The run directory; made if it does not exist."""
-    pilot: int = Field(default=20, ge=2)
+    pilot: int = Field(default=20, ge=5)
     """Samples of the pilot, of questions drawn at random from the file."""
 
 
@@ -227,6 +258,18 @@ _NOT_DATA = frozenset(
 )
 
 
+def writers(config: SynthesisOptions) -> tuple[Author, ...]:
+    """The models that have to write: whose servers are needed, or whose weights."""
+    if config.strategy == "teacher-score" and config.score_by == "answer":
+        return ("student",)
+    return _STRATEGIES[config.strategy][0]
+
+
+def answering(config: SynthesisOptions) -> Author:
+    """Who writes the answer that is kept."""
+    return config.answer_by or _STRATEGIES[config.strategy][1]
+
+
 def data_config(config: RunOptions) -> dict[str, Any]:
     """The options that decide what a sample says: a run goes on only while they stay the same.
 
@@ -235,13 +278,16 @@ def data_config(config: RunOptions) -> dict[str, Any]:
 
     Returns:
         JSON values by dotted name, e.g. ``{"cut": "discard", "student.sampling.top_k": 20, …}``.
-        The lexicon file stands there as the SHA-256 of its content.
+        The lexicon file stands there as the SHA-256 of its content. Of a synthesis, options that
+        its strategy does not read are left out, and the method itself goes without saying.
 
     Raises:
         ConfigError: The lexicon file cannot be read.
     """
     flat = dict(_flatten(config.model_dump(mode="json"), ""))
-    if isinstance(config, SynthesisOptions) and config.lexicon is not None:
+    if not isinstance(config, SynthesisOptions):
+        return flat
+    if config.strategy == "tessy" and config.lexicon is not None:
         try:
             content = config.lexicon.read_bytes()
         except OSError as error:
@@ -250,7 +296,27 @@ def data_config(config: RunOptions) -> dict[str, Any]:
                 "with one phrase per line, or leave the option out"
             ) from error
         flat["lexicon"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return flat
+    return {name: value for name, value in flat.items() if _is_read(config, name, value)}
+
+
+def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
+    """Whether an option other than its default can change what this strategy writes."""
+    head, _, rest = name.partition(".")
+    if name in ("candidates", "score_by"):
+        return config.strategy == "teacher-score"
+    if name in ("strategy", "answer_by", "system_prompt"):
+        usual = {"strategy": ("tessy",), "answer_by": (None, "student"), "system_prompt": (None,)}
+        return value not in usual[name]
+    if config.strategy == "tessy":
+        return True
+    if name in ("cut", "lexicon") or rest in ("predictor", "window", "draft_tokens"):
+        return False
+    # Rows are in the student's format, whoever writes.
+    return head not in BOTH or head in writers(config) or rest in _FORMAT[head]
+
+
+# What is read of a role that writes nothing.
+_FORMAT: Mapping[str, tuple[str, ...]] = {"student": ("model", "tokenizer"), "teacher": ()}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -41,13 +41,14 @@ class FilterConfig(Config):
     out: Path
     """The directory of the new run; must not exist or be empty, unless `fresh`."""
     skip: CommaList = ()
-    """Rules not to apply, separated by commas; each by the name its reason has."""
+    """Rules not to apply, separated by commas: `truncated`, `looping`, `empty_answer`, `no_code`,
+    `chat_markers`, `language`, `near_duplicate`, `in_evaluation`, `wrong_answer`."""
     against: tuple[Path, ...] = ()
     """Files of evaluation questions that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Other names in those files, by what they stand for: `prompt=question,id=uid`."""
     reference: str = Field(default="reference", min_length=1)
-    """Name of the field of the input row that holds the right answer; rows without one pass."""
+    """Field of the input row that holds the right answer, a short one; rows without one pass."""
     fresh: bool = False
     """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
 
@@ -65,17 +66,19 @@ class ExportConfig(Config):
     out: Path | None = None
     """The file, or folder for `hf`; None: `export/<format>…` in the run directory."""
     loss: str = Field(default="all", min_length=1)
-    """Whose tokens are learned, for `tokens`: `all`, `student`, `teacher`, or weights of each."""
-    licence: str | None = Field(default=None, min_length=1)
+    """Who is learned, for `tokens`: `all`, `student`, `teacher`, or `student=1,teacher=0.5`."""
+    tokenizer: str | None = Field(default=None, min_length=1)
+    """For `tokens`: folder or hub id of the student's tokenizer, where it is not as in the run."""
+    licence: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")
     """Licence of the data, for the data card: an SPDX identifier, such as `cc-by-4.0`."""
 
 
 class CompareConfig(Config):
-    """Show runs side by side: one table, and one self-contained page with example texts."""
+    """Show runs side by side: tables, and one self-contained page with example texts."""
 
-    runs: tuple[Path, ...] = Field(min_length=1)
-    """Run directories."""
+    runs: tuple[Path, ...] = ()
+    """Run directories, at least one."""
     out: Path = Path("compare.html")
-    """The page."""
+    """The page; replaced if it is there."""
     examples: int = Field(default=5, ge=0)
     """Questions shown with the text of every run."""

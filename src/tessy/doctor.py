@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from tessy.config import RoleConfig, SynthesisOptions
+from tessy.config import RoleConfig, SynthesisOptions, answering, writers
 from tessy.engines.base import EngineInfo
 from tessy.errors import EngineError, EngineUnavailable, InputError, SampleFailed
-from tessy.problems import load_problems
 from tessy.records import Author, Failure, Problem, Trajectory
 from tessy.renderers import Renderer
 from tessy.synthesis.desk import Desk
+from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.room import LEAST_TOKENS, MARKER_TOKENS
 from tessy.synthesis.seats import (
     load_parts,
@@ -31,7 +31,7 @@ from tessy.synthesis.seats import (
     roles,
     set_table,
 )
-from tessy.synthesis.strategies import tessy
+from tessy.synthesis.strategies import STRATEGIES
 from tessy.terminal import duration, print_sample, visible
 
 EXIT_MEND = 3
@@ -79,7 +79,7 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         InputError: The options or the questions are unusable.
     """
     found = Findings(console or Console())
-    loaded = load_problems(config.problems, fields=config.fields, skip_bad_rows=True)
+    loaded = load_questions(config, skip_bad_rows=True)
     _heading(found, f"Questions: {config.problems}")
     found.good(f"{len(loaded.problems)} questions")
     report = found.note if config.skip_bad_rows else found.bad
@@ -89,7 +89,7 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         report(f"… and {len(loaded.faults) - 5} more bad rows")
     if loaded.faults and not config.skip_bad_rows:
         found.console.print("  mend them, or set them aside with --skip-bad-rows")
-    asyncio.run(_examine(config, loaded.problems[0], found))
+    asyncio.run(_examine(config, as_asked(config, loaded.problems[0]), found))
     _heading(found, "Result")
     if found.mend:
         found.console.print(f"  To mend before a run: {len(found.mend)}; see ✗ above.")
@@ -107,9 +107,14 @@ def _heading(found: Findings, title: str) -> None:
 
 async def _examine(config: SynthesisOptions, problem: Problem, found: Findings) -> None:
     for author, role in roles(config).items():
+        if author not in writers(config) and author != "student":
+            continue
         _heading(found, f"{author.capitalize()}: {role.model}")
         renderer = _format(author, role, found)
         if renderer is None:
+            continue
+        if author not in writers(config):
+            found.good(f"rows are in this format; strategy {config.strategy} needs no server of it")
             continue
         prompt = _prompt_tokens(renderer, problem, found)
         await _servers(author, role, renderer, prompt, config, found)
@@ -202,8 +207,11 @@ def _context(
     if context is None:
         found.note(f"context length: the server does not say; set {author}.context_tokens")
         return
-    wanted = config.thinking_tokens + (config.answer_tokens if author == "student" else 0)
-    what = "thinking and answer" if author == "student" else "the thinking"
+    # Where a model writes several texts, each of them has an answer.
+    several = config.strategy in ("teacher-score", "teacher-reference")
+    answers = several or author == answering(config)
+    wanted = config.thinking_tokens + (config.answer_tokens if answers else 0)
+    what = "thinking and answer" if answers else "the thinking"
     room = context - prompt_tokens - MARKER_TOKENS
     if room < LEAST_TOKENS:
         found.bad(
@@ -248,7 +256,7 @@ async def _one_sample(config: SynthesisOptions, problem: Problem, found: Finding
         )
         row: Trajectory | Failure
         try:
-            row = await tessy(desk)
+            row = await STRATEGIES[config.strategy](desk)
         except SampleFailed as failure:
             row = desk.failure(failure.reason, failure.detail)
             found.note(f"the sample failed: {failure}; a run would record it and go on")

@@ -73,6 +73,16 @@ def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
     return found
 
 
+def last_unit(text: str) -> int:
+    """Where the last unit of a finished text begins, in chars; reads no more than its end.
+
+    0 for the empty text.
+    """
+    base = base_before(text, Base(0), len(text))
+    found = [0, *edges(text[base.offset :], long=base.long)]
+    return base.offset + (found[-2] if text else 0)
+
+
 def settled_edges(text: str, base: Base, *, final: bool = False) -> tuple[list[int], Base]:
     """Edges behind ``base`` in a growing text, and where to look on when more of it is written.
 

@@ -108,6 +108,7 @@ FailureReason = Literal[
     "empty_answer",
     "control_in_answer",  # a control id that does not end the answer
     "prompt_too_long",  # the question leaves no room for thinking and answer
+    "no_score",  # the teacher's judgement of a candidate ends in no score
     "refused",  # the server refused the request
     "server_error",  # the server kept answering with something unusable
 ]

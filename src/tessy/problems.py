@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from tessy.errors import BadRowsError, ConfigError, InputError, RowFault
 from tessy.jsonl import loads
@@ -36,6 +36,13 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 }
 
 
+class Misfit(NamedTuple):
+    """Why a question is of no use for what it was loaded for: a field of its row, a sentence."""
+
+    field: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
     """What an input file holds: its questions in order, and the rows that were set aside."""
@@ -45,7 +52,11 @@ class LoadedProblems:
 
 
 def load_problems(
-    path: str | Path, *, fields: Mapping[str, str] | None = None, skip_bad_rows: bool = False
+    path: str | Path,
+    *,
+    fields: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
+    check: Callable[[Problem], Misfit | None] = lambda problem: None,
 ) -> LoadedProblems:
     """Read the questions of ``path`` (:func:`tessy.tables.read_rows` says which formats).
 
@@ -60,13 +71,14 @@ def load_problems(
         path: The file.
         fields: Names the file uses, by ours: ``{"prompt": "question", "id": "task_id"}``.
         skip_bad_rows: Return faults instead of raising them.
+        check: Says what is wrong with a question that can be read; its row is bad then.
 
     Raises:
         BadRowsError: Rows are unusable; holds every fault of the file.
         InputError: The file cannot be read, is empty, or has no usable row.
         ConfigError: ``fields`` has a name that is none of ours.
     """
-    reader = _Reader(Path(path), dict(fields or {}))
+    reader = _Reader(Path(path), dict(fields or {}), check)
     for row in read_rows(Path(path)):
         if isinstance(row, RowFault):
             reader.faults.append(row)
@@ -91,7 +103,12 @@ class _Bad(Exception):
 class _Reader:
     """Turns rows into problems; knows the ids that are taken."""
 
-    def __init__(self, path: Path, fields: dict[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        fields: dict[str, str],
+        check: Callable[[Problem], Misfit | None],
+    ) -> None:
         unknown = sorted(set(fields) - set(get_args(Field)))
         if unknown:
             raise ConfigError(
@@ -102,6 +119,7 @@ class _Reader:
             raise ConfigError("fields: map either prompt or messages, not both")
         self._path = str(path)
         self._fields = fields
+        self._check = check
         self._ids = _Ids()
         self.problems: list[Problem] = []
         self.faults: list[RowFault] = []
@@ -129,7 +147,12 @@ class _Reader:
         if question is not None and not bad:
             if question.reference:
                 extra[_free_name(extra)] = question.reference
-            self.problems.append(Problem(id=name, messages=question.messages, extra=extra))
+            problem = Problem(id=name, messages=question.messages, extra=extra)
+            misfit = self._check(problem)
+            if misfit is None:
+                self.problems.append(problem)
+            else:
+                self._fault(row, _Bad(*misfit))
 
     def _fault(self, row: Row, bad: _Bad) -> None:
         self.faults.append(RowFault(self._path, row.line, bad.field, str(bad)))

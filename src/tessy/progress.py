@@ -72,6 +72,7 @@ class ProgressState:
         failed_count: Samples given up, those of earlier processes included.
         reasons: Why samples of this process were given up.
         authors: Who takes part.
+        most_in_flight: The most samples this process had in flight at a time.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class ProgressState:
         self.finished_count = done
         self.failed_count = failed
         self.reasons: Counter[str] = Counter()
+        self.most_in_flight = 0
         self._in_flight: set[str] = set()
         self._kept: Counter[Author] = Counter()
         self._drafted: Counter[Author] = Counter()
@@ -104,6 +106,7 @@ class ProgressState:
     def started(self, key: str) -> None:
         """A sample is in flight."""
         self._in_flight.add(key)
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
     def kept(self, author: Author, tokens: int) -> None:
         """``tokens`` of ``author`` became part of a sample."""
@@ -146,6 +149,21 @@ class ProgressState:
         return (self._kept[author] - before) / seconds if seconds > 0 else 0.0
 
     @property
+    def generated(self) -> int:
+        """Tokens this process had generated, kept or not, each model's in its own."""
+        return self._drafted.total()
+
+    @property
+    def ended(self) -> int:
+        """Samples this process finished or gave up."""
+        return self._ended
+
+    @property
+    def left(self) -> int:
+        """Samples that have no row yet."""
+        return self.total - self.finished_count - self.failed_count
+
+    @property
     def in_flight(self) -> int:
         """Samples being written."""
         return len(self._in_flight)
@@ -176,7 +194,7 @@ class ProgressState:
         is one standard error of that count (its square root) to either side, so it is wide at
         first and closes in.
         """
-        rest = self.total - self.finished_count - self.failed_count
+        rest = self.left
         if rest <= 0:
             return TimeLeft(0.0, 0.0)
         if self._ended < MIN_FINISHED:

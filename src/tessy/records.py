@@ -81,7 +81,8 @@ class TokenCounts(_Row):
 
     ``student``, ``teacher`` and ``answer`` are kept tokens, counted with the student's tokenizer
     (rows of ``sample``: with the model's own);
-    ``drafted`` is what each model generated for the thinking, counted in its own tokens.
+    ``drafted`` is what each model generated for the thinking, counted in its own tokens, and all
+    it generated for what the row does not keep: candidates that lost, scores, a reference.
     """
 
     student: int = 0
@@ -110,7 +111,16 @@ class Cost(_Row):
 
 
 class _Outcome(_Row):
-    """What trajectories and failures have in common."""
+    """What trajectories and failures have in common.
+
+    Attributes:
+        strategy: How it was made.
+        answer_by: Who wrote the answer; who wrote the thinking stands in ``spans``.
+        scores: Of ``teacher-score``: each candidate's score, 0 to 10 by the teacher, 0 or 1 by the
+            reference answer; None for one without. The first of the best ones is the row.
+        unscored: Why candidates have none, by their place in ``scores`` (from 0).
+        reference_answer: Of ``teacher-reference``: the teacher's answer that the student was shown.
+    """
 
     id: str
     sample: int = Field(ge=0)
@@ -126,6 +136,9 @@ class _Outcome(_Row):
     attempts: int = Field(ge=1)
     seconds: float = Field(ge=0)  # wall-clock, over all attempts
     cost: Cost = Field(default_factory=Cost)
+    scores: tuple[float | None, ...] = ()
+    unscored: dict[int, FailureReason] = Field(default_factory=dict)
+    reference_answer: str | None = None
     problem: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -152,8 +165,9 @@ class Trajectory(_Outcome):
 
     Attributes:
         messages: The question's messages and one assistant turn in the student's format.
-        student_ids: Absent when the server returned no ids, with ``--no-ids``, and where a teacher
-            wrote the answer.
+        student_ids: As sampled where the student wrote, its encoding of what the teacher wrote.
+            Absent when the student's server returned no ids, with ``--no-ids``, and in rows of
+            ``sample`` by a teacher.
         ended_by: Whose stop id ended the thinking.
     """
 

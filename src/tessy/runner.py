@@ -27,21 +27,35 @@ class Draining(Exception):
 
 
 class Stop:
-    """Whether the run was asked to stop."""
+    """Whether the run shall stop: somebody asked, or what it may use is spent.
 
-    def __init__(self) -> None:
-        """Nobody has asked."""
-        self.requested = False
+    Attributes:
+        asked: Somebody asked.
+    """
+
+    def __init__(self, spent: Callable[[], bool] = lambda: False) -> None:
+        """Nobody has asked.
+
+        Args:
+            spent: Whether what the run may use is spent; once it is, it stays so.
+        """
+        self.asked = False
+        self._spent = spent
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run shall drain."""
+        return self.asked or self._spent()
 
     def request(self) -> None:
         """Ask the run to drain."""
-        self.requested = True
+        self.asked = True
 
     def check(self) -> None:
         """Called by jobs at safe points: before a request, between two tries.
 
         Raises:
-            Draining: The run was asked to stop.
+            Draining: The run shall stop.
         """
         if self.requested:
             raise Draining
@@ -104,22 +118,27 @@ def _first(error: BaseException) -> BaseException:
 
 
 @contextlib.asynccontextmanager
-async def interruptible() -> AsyncGenerator[Stop, None]:
+async def interruptible(
+    spent: Callable[[], bool] = lambda: False,
+) -> AsyncGenerator[Stop, None]:
     """Turn the first SIGINT or SIGTERM into a request to stop, the second into an end at once.
 
     The second one cancels the task that entered, and comes out as KeyboardInterrupt. Outside the
     main thread signals are left alone. Handlers are put back in the end.
 
+    Args:
+        spent: As :class:`Stop` takes it.
+
     Raises:
         KeyboardInterrupt: A second signal came.
     """
-    stop = Stop()
+    stop = Stop(spent)
     task = asyncio.current_task()
     cut_short = False
 
     def on_signal() -> None:
         nonlocal cut_short
-        if not stop.requested:
+        if not stop.asked:
             log.warning("stopping where that is safe; interrupt once more to stop at once")
             stop.request()
         elif task is not None:

@@ -29,6 +29,8 @@ class Summary:
         self._drafted: Counter[str] = Counter()
         self._forced: Counter[str] = Counter()
         self._ended_by: Counter[str] = Counter()
+        self._answer_by: Counter[str] = Counter()
+        self._strategies: Counter[str] = Counter()
         self._requests: Counter[str] = Counter()
         self._parts: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
@@ -46,6 +48,8 @@ class Summary:
         self._forced.update(row.forced)
         self._glued += row.glued
         self._ended_by[row.ended_by] += 1
+        self._answer_by[row.answer_by] += 1
+        self._strategies[row.strategy] += 1
         self._thinking.append(tokens.student + tokens.teacher)
         self._answers.append(tokens.answer)
         self._spend(row)
@@ -84,11 +88,13 @@ class Summary:
                 "failed": failed.total(),
                 "attempts": self._attempts,
             },
+            "strategies": dict(self._strategies.most_common()),
             "failures": dict(failed.most_common()),
             "tokens": self._token_counts(),
             "forced": _by_author(self._forced),
             "glued": self._glued,
             "ended_by": _by_author(self._ended_by),
+            "answer_by": _by_author(self._answer_by),
             "lengths": {
                 "thinking": _distribution(self._thinking),
                 "answer": _distribution(self._answers),

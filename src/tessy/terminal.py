@@ -107,10 +107,27 @@ def _legend(marks: bool) -> Text:
     )
 
 
+def row_notes(row: Trajectory | Failure) -> list[tuple[str, str]]:
+    """What a row says of how it was made, beyond the paper's method: names and values."""
+    notes = []
+    if row.strategy != "tessy":
+        notes.append(("strategy", row.strategy))
+    if row.answer_by != "student":
+        notes.append(("answer by", row.answer_by))
+    if row.scores:
+        said = [
+            row.unscored.get(number, "none") if score is None else f"{score:g}"
+            for number, score in enumerate(row.scores)
+        ]
+        notes.append(("candidates' scores", ", ".join(said)))
+    return notes
+
+
 def _counts(row: Trajectory | Failure) -> str:
     tokens = row.tokens
     thinking = tokens.student + tokens.teacher
     parts = [
+        *(f"{name} {value}" for name, value in row_notes(row)),
         f"{thinking:,} thinking tokens: student {_percent(tokens.student, thinking)}, "
         f"teacher {_percent(tokens.teacher, thinking)}",
         f"{tokens.answer:,} answer tokens",
@@ -140,18 +157,27 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     drafted, gone = tokens["drafted"], tokens["rolled_back_share"]
     finished = f"{samples['finished']:,} finished, {samples['failed']:,} failed"
     lines = [("Samples", Text(f"{finished} ({samples['attempts']:,} attempts)"))]
+    strategies = summary["strategies"]
+    if strategies.keys() - {"tessy"}:
+        said = ", ".join(f"{name} {count:,}" for name, count in strategies.items())
+        lines.append(("Strategies", Text(said)))
     if summary["failures"]:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in summary["failures"].items())
         lines.append(("Failures", Text(reasons, style="red")))
     authors = _present(summary)
+    in_turns = "tessy" in strategies or not strategies
     for author in authors:
         said = f"{tokens[author]:,} tokens of thinking"
         if len(authors) > 1:
             said = f"{tokens[author]:,} tokens ({_share(tokens['share'][author])} of the thinking)"
-            said += f", {drafted[author]:,} drafted, {_share(gone[author])} rolled back"
-            said += f", {summary['forced'][author]:,} units forced"
+            said += f", {drafted[author]:,} drafted"
+            if in_turns:
+                said += f", {_share(gone[author])} rolled back"
+                said += f", {summary['forced'][author]:,} units forced"
         lines.append((author.capitalize(), Text(said, style=AUTHOR_COLOURS[author])))
-    lines.append(("Answers", Text(f"{tokens['answer']:,} tokens")))
+    by = [author for author in AUTHORS if summary["answer_by"][author]]
+    said = f" by the {' and the '.join(by)}" if "teacher" in by else ""
+    lines.append(("Answers", Text(f"{tokens['answer']:,} tokens{said}")))
     lines += [
         (f"{part.capitalize()} length", Text(_length(lengths)))
         for part, lengths in summary["lengths"].items()

@@ -212,7 +212,9 @@ def split_tail(codec: Codec, ids: Sequence[int], text: str, chars: int) -> tuple
     keep = len(ids)
     while keep:
         taken = tail.decode("utf-8", errors="replace")
-        if len(taken) >= chars and text.endswith(taken):
+        # What begins inside a character may look like a U+FFFD that the text really has.
+        inside = tail and tail[0] & 0xC0 == 0x80
+        if not inside and len(taken) >= chars and text.endswith(taken):
             break
         keep -= 1
         tail = codec.token_bytes(ids[keep]) + tail

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +54,21 @@ class VllmServer:
         log: What it printed, all starts together.
     """
 
-    def __init__(self, python: Path, name: str, model: Path, folder: Path, label: str) -> None:
-        """Choose a port; nothing runs yet."""
+    def __init__(
+        self,
+        python: Path,
+        name: str,
+        model: Path,
+        folder: Path,
+        label: str,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Choose a port; nothing runs yet. Later options win."""
         self.name, self.model = name, model
         self.log = folder / f"{label}.log"
         self._python, self._folder = python, folder
+        self._options, self._environment = options, environment or {}
         self._port = _free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,8 +84,9 @@ class VllmServer:
         """Start without waiting."""
         command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", *_OPTIONS]
         command += ["--model", str(self.model), "--served-model-name", self.name]
-        command += ["--port", str(self._port)]
-        environment = {**os.environ, **_ENVIRONMENT, "VLLM_CACHE_ROOT": str(self._folder / "cache")}
+        command += ["--port", str(self._port), *self._options]
+        cache = {"VLLM_CACHE_ROOT": str(self._folder / "cache")}
+        environment = {**os.environ, **_ENVIRONMENT, **cache, **self._environment}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, start_new_session=True

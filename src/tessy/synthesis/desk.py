@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,7 +30,7 @@ from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.room import Room
 from tessy.synthesis.solo import Solo
 from tessy.synthesis.span import Span
-from tessy.synthesis.thinking import Thought
+from tessy.synthesis.thinking import Thought, Written
 
 
 class Watcher(Protocol):
@@ -56,7 +56,8 @@ class Meter:
 
     Attributes:
         requests: Requests sent, by role.
-        drafted: Tokens generated for the thinking, by role, in its own tokens.
+        drafted: Tokens generated for the thinking, and for what the row does not keep, by role, in
+            its own tokens.
         seconds: Wall-clock seconds by part.
     """
 
@@ -104,6 +105,9 @@ class Desk:
         clock: Seconds, monotonic.
         thinker: Writes the thinking.
         answer: Writes the answer.
+        shown: The part that the row of a failure shows in place of what is being written.
+        extras: Further fields of the row.
+        longest_tokens: Tokens of the longest of several texts, beside the question.
     """
 
     room: Room
@@ -118,6 +122,20 @@ class Desk:
     clock: Callable[[], float] = time.monotonic
     thinker: Cooperation | Solo | None = None
     answer: Solo | None = None
+    shown: Written | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+    longest_tokens: int = 0
+    _earlier: deque[Mapping[str, Any]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Tell parts that are finished from the text that was being written."""
+        if self.saved is None:
+            return
+        state, pieces = self.saved
+        ends = [end for end, piece in enumerate(pieces, 1) if piece.startswith(b"{")]
+        self._earlier.extend(json.loads(pieces[end - 1]) for end in ends)
+        begun = state["thinking"] is not None
+        self.saved = (state, pieces[max(ends, default=0) :]) if begun else None
 
     @property
     def key(self) -> str:
@@ -209,10 +227,10 @@ class Desk:
             new = solo.ids[saved:] if thinking else []
             saved += len(new)
             self._save([json.dumps(new, separators=(",", ":")).encode()] if new else [])
-            self.checkpoint()
             ask = solo.next()
             if ask is None:
-                return
+                return  # what is whole needs no more requests, so it is not left in flight
+            self.checkpoint()
             await self._go_on(solo, ask)
 
     async def _go_on(self, solo: Solo, ask: Ask) -> None:
@@ -242,11 +260,13 @@ class Desk:
         finally:
             spent = self.clock() - started
             self.watcher.kept(solo.author, len(solo.ids) - written)
-            if solo.what == "thinking":
-                self.meter.seconds[ask.author] += spent
+            thinking = solo.what == "thinking"
+            part = ask.author if thinking or solo.aside else "answer"
+            self.meter.seconds[part] += spent
+            if thinking:
                 self._count(ask.author, drafted)
-            else:
-                self.meter.seconds["answer"] += spent
+            else:  # counted with the row, or by `leave`
+                self.watcher.drafted(ask.author, drafted)
 
     def _request(self, ask: Ask) -> Request:
         seat = self.room.seats[ask.author]
@@ -272,6 +292,31 @@ class Desk:
         }
         self.save(list(pieces), state)
 
+    async def part(self, make: Callable[[], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+        """One of the parts a sample consists of: as an earlier process kept it, or made now.
+
+        A part is kept whole, as one piece, once it is finished; parts are made in the same order
+        every time.
+        """
+        if self._earlier:
+            return self._earlier.popleft()
+        made = await make()
+        self.leave()
+        state = {
+            "attempt": self.attempt,
+            "thinking": None,
+            "answer": None,
+            "meter": self.meter.to_json(),
+        }
+        self.save([json.dumps(made, separators=(",", ":")).encode()], state)
+        return made
+
+    def leave(self) -> None:
+        """Be done with what is being written; its answer counts as one that no row keeps."""
+        if self.answer is not None:
+            self.meter.drafted[self.answer.author] += len(self.answer.ids)
+        self.thinker = self.answer = self.saved = None
+
     # ------------------------------------------------------------------ rows
 
     @property
@@ -281,48 +326,65 @@ class Desk:
         if thinker is None:
             return Thought()
         if isinstance(thinker, Solo):
-            return thinker.thought()
+            return thinker.thought(self.room.format.codec)
         text = thinker.thinking
         return Thought(
             text.text, text.spans, text.student_ids, text.kept_tokens, thinker.forced, thinker.glued
         )
 
-    def trajectory(self, ended_by: Author, answer: str, answer_ids: list[int]) -> Trajectory:
+    def draft(self) -> Written:
+        """What is being written, as far as it has come."""
+        answer: tuple[str, list[int]] = ("", [])
+        by = self.room.answering
+        if self.answer is not None:
+            answer, by = self.answer.text_in(self.room.format.codec), self.answer.author
+        return Written(self.thought, *answer, by)
+
+    def trajectory(self, ended_by: Author, written: Written | None = None) -> Trajectory:
         """The row of a finished sample.
 
         Args:
             ended_by: Whose stop id ended the thinking.
-            answer: The answer.
-            answer_ids: Its ids.
+            written: Which part it is; None: what has been written last.
         """
-        seat = self.room.seats[self.room.answering]
-        common = self._common(answer, len(answer_ids))
-        content = seat.renderer.assistant(common["thinking"], answer)
+        room = self.room
+        common = self._common(written)
+        written = written or self.draft()
+        content = room.format.assistant(written.thought.text, written.answer)
         ids = None
-        if self.room.keep_ids and self.room.answering == "student" and seat.native_ids:
-            ids = StudentIds(thinking=pack_ids(self.thought.ids), answer=pack_ids(answer_ids))
+        # Where the home model has no seat, all of the text is encoded.
+        native = room.home not in room.seats or room.seats[room.home].native_ids
+        if room.keep_ids and room.home == "student" and native:
+            ids = StudentIds(
+                thinking=pack_ids(written.thought.ids), answer=pack_ids(written.answer_ids)
+            )
         common["messages"] = (*self.problem.messages, Message(role="assistant", content=content))
         return Trajectory(**common, ended_by=ended_by, student_ids=ids)
 
     def failure(self, reason: FailureReason, detail: str) -> Failure:
         """The row of a sample that could not be finished, with its text so far."""
-        answer, ids = self.answer.text() if self.answer else ("", [])
-        return Failure(**self._common(answer, len(ids)), reason=reason, detail=detail)
+        return Failure(**self._common(self.shown), reason=reason, detail=detail)
 
-    def _common(self, answer: str, answer_tokens: int) -> dict[str, Any]:
-        thought = self.thought
+    def _common(self, part: Written | None) -> dict[str, Any]:
+        """What both kinds of rows say of ``part``; None: of what is being written."""
+        written = part or self.draft()
+        thought = written.thought
+        drafted = Counter(self.meter.drafted)
+        if part is not None:  # it was counted like the others
+            drafted[part.answer_by] -= len(part.answer_ids)
         return {
             "id": self.problem.id,
             "sample": self.sample,
             "strategy": self.room.strategy,
             "messages": self.problem.messages,
             "thinking": thought.text,
-            "answer": answer,
+            "answer": written.answer,
+            "answer_by": written.answer_by,
             "spans": thought.spans,
             "tokens": TokenCounts(
                 **by_author(thought.kept),
-                answer=answer_tokens,
-                drafted=by_author(self.meter.drafted),
+                answer=len(written.answer_ids),
+                drafted=by_author(drafted),
             ),
             "forced": by_author(thought.forced),
             "glued": thought.glued,
@@ -330,4 +392,5 @@ class Desk:
             "seconds": round(sum(self.meter.seconds.values()), 4),
             "cost": self.meter.cost(),
             "problem": self.problem.extra,
+            **self.extras,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.cuts import Cut
@@ -43,17 +44,20 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one sample may write, in tokens (thinking and answer in those of who answers).
+    """What one sample may write, in tokens of the rows' model.
 
     Attributes:
         thinking: Longest thinking.
         answer: Longest answer.
         room: Longest thinking in each model's own tokens that its context holds.
+        whole: Longest thinking and answer together that the context of who answers holds, in its
+            own tokens.
     """
 
     thinking: int
     answer: int
     room: dict[Author, int]
+    whole: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,17 @@ class Room:
     Attributes:
         seats: The models that take part.
         strategy: Name of how samples are made.
-        answering: Who writes the answer. The thinking is kept in this model's tokens and the row
-            in its format; budgets are in its tokens.
+        answering: Who writes the answer.
+        home: The rows' model: they are in its format and its tokens, and budgets are.
+        renderer: Its format, where it has no seat.
         thinking_tokens: Thinking budget.
         answer_tokens: Answer budget.
         seed: Seed of the run.
         keep_ids: Write the student's ids into the rows.
         predictors: Say where words of one author end, where two write in turns.
         cut: What becomes of a unit with tokens of both classes, where two write in turns.
+        candidates: How many are made of one sample, where the best one is kept.
+        score_by: What ranks them.
     """
 
     seats: dict[Author, Seat]
@@ -82,18 +89,36 @@ class Room:
     keep_ids: bool = True
     predictors: Mapping[Author, BoundaryPredictor] = field(default_factory=dict)
     cut: Cut = "discard"
+    home: Author = "student"
+    renderer: Renderer | None = None
+    candidates: int = 5
+    score_by: Literal["teacher", "answer"] = "teacher"
 
-    def limits(self, prompts: Mapping[Author, int]) -> Limits:
-        """What a sample with prompts of these lengths (own tokens) may write.
+    @property
+    def format(self) -> Renderer:
+        """The rows' format."""
+        if self.home in self.seats:
+            return self.seats[self.home].renderer
+        assert self.renderer is not None  # who has no seat has left its format
+        return self.renderer
+
+    def limits(self, prompts: Mapping[Author, int], answering: Author | None = None) -> Limits:
+        """What a text with prompts of these lengths (own tokens) may grow to.
 
         A context that cannot hold both budgets is shared out: the answer gets what the thinking
         leaves, a quarter at the least and ``answer_tokens`` at the most, and thinking the rest.
 
+        Args:
+            prompts: Length of the prompt, by those who read the text.
+            answering: Who of them writes the answer; None: the one who does in this room.
+
         Raises:
             SampleFailed: ``prompt_too_long``.
         """
+        answering = answering or self.answering
         room: dict[Author, int] = {}
-        for author, seat in self.seats.items():
+        for author in prompts:
+            seat = self.seats[author]
             wanted = self.thinking_tokens + self.answer_tokens + MARKER_TOKENS
             if seat.context_tokens is None:
                 # Another tokenizer may need more ids for the same text; no limit is known.
@@ -106,7 +131,10 @@ class Room:
                     f"the question takes {prompts[author]} of the {author}'s "
                     f"{seat.context_tokens} tokens of context",
                 )
-        own = room[self.answering]
+        own = room[answering]
         answer = min(self.answer_tokens, max(own - self.thinking_tokens, own // 4))
-        thinking = min(self.thinking_tokens, own - answer)
-        return Limits(thinking, answer, {**room, self.answering: thinking})
+        room[answering] = own - answer
+        thinking = self.thinking_tokens
+        if self.home in room:
+            thinking = room[self.home] = min(thinking, room[self.home])
+        return Limits(thinking, answer, room, own)

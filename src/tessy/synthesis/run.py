@@ -9,27 +9,30 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
 from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
+from tessy.budget import Budget
 from tessy.config import SynthesizeConfig, data_config
 from tessy.config_predictors import SampleConfig
 from tessy.durable import write_atomically
 from tessy.errors import InputError, TessyError
 from tessy.journal import InFlight, Journal
-from tessy.problems import LoadedProblems, load_problems
+from tessy.problems import LoadedProblems
 from tessy.progress import Progress, ProgressState, SteadyConsole
 from tessy.records import Author, Key
 from tessy.run_log import log_file, software
 from tessy.runner import Stop, interruptible, run_all
 from tessy.runs import FailureSummary, Run, iter_failures, iter_trajectories
 from tessy.summary import summarise
+from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.seats import (
     Parts,
     Table,
@@ -40,11 +43,13 @@ from tessy.synthesis.seats import (
     models,
     set_table,
 )
+from tessy.synthesis.spending import Purse, spent_before, wall_seconds
 from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job, Workshop
 from tessy.terminal import summary_table
 
 EXIT_NOTHING_FINISHED = 1
+EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
 
 RunConfig = SynthesizeConfig | SampleConfig
@@ -56,14 +61,14 @@ def synthesize(config: SynthesizeConfig) -> int:
     """Make every sample the options ask for.
 
     Returns:
-        The exit code: 0, 130 if Ctrl-C ended the run in good order, or 1 if every sample of the
-        run has failed.
+        The exit code: 0, 130 if Ctrl-C ended the run in good order, 4 if its budget did, or 1 if
+        every sample of the run has failed.
 
     Raises:
         InputError: Options, questions, models or the run directory are unusable; nothing started.
         EngineError: The servers are gone for good; what was made is kept.
     """
-    return synthesize_problems(config, _load(config))
+    return synthesize_problems(config, load_questions(config))
 
 
 def sample(config: SampleConfig) -> int:
@@ -71,15 +76,30 @@ def sample(config: SampleConfig) -> int:
 
     Returns and raises what :func:`synthesize` does.
     """
-    return synthesize_problems(config, _load(config))
+    return synthesize_problems(config, load_questions(config))
 
 
-def _load(config: RunConfig) -> LoadedProblems:
-    return load_problems(config.problems, fields=config.fields, skip_bad_rows=config.skip_bad_rows)
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A few samples of a run, made to learn from.
+
+    Attributes:
+        chosen: The samples.
+        watch: Makes what counts their progress; takes what :class:`ProgressState` does.
+        measure: Given an empty gate as the whole run would have it, and what decides there, once
+            all chosen samples have their rows.
+    """
+
+    chosen: frozenset[Key]
+    watch: Callable[..., ProgressState]
+    measure: Callable[[KvAdmission, KvGate[Job]], None]
 
 
 def synthesize_problems(
-    config: RunConfig, loaded: LoadedProblems, console: Console | None = None
+    config: RunConfig,
+    loaded: LoadedProblems,
+    console: Console | None = None,
+    pilot: Pilot | None = None,
 ) -> int:
     """The same as :func:`synthesize` or :func:`sample` with questions that are loaded already.
 
@@ -87,9 +107,12 @@ def synthesize_problems(
         config: The run's options; ``problems`` is not read.
         loaded: The questions.
         console: Where progress and the closing table go; standard error by default.
+        pilot: Make these samples only.
     """
     console = console or SteadyConsole(stderr=True)
     check_servers(config)
+    problems = [as_asked(config, problem) for problem in loaded.problems]
+    loaded = replace(loaded, problems=tuple(problems))
     renderers = load_renderers(config)
     with Run.open(
         config.out,
@@ -98,22 +121,25 @@ def synthesize_problems(
         software=software(),
         fresh=config.fresh,
     ) as run:
-        started = time.monotonic()
+        purse = Purse(_budget(config))
         with log_file(run.paths.log):
             if loaded.faults:
                 _set_aside(run, loaded)
-            synthesis = _Synthesis(config, loaded, run, console)
+            synthesis = _Synthesis(config, loaded, run, console, purse, pilot)
             left: int | None = None
             try:
-                if missing := synthesis.missing():
+                missing = synthesis.missing()
+                if missing:
+                    synthesis.count_the_past()
+                if (missing or pilot) and not purse.empty:
                     left = asyncio.run(synthesis.go(missing, load_parts(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
-                    _summarise(run, time.monotonic() - started)
+                    _summarise(run, purse.seconds)
                 raise
-            summary = _summarise(run, time.monotonic() - started)
+            summary = _summarise(run, purse.seconds)
         console.print(summary_table(summary))
-    if left is None:
+    if left is None and not purse.empty:
         if run.done or not run.failed:
             return 0
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary["failures"].items())
@@ -125,9 +151,18 @@ def synthesize_problems(
         console.print(message, soft_wrap=True)
         return EXIT_NOTHING_FINISHED
     kept = f"; {left} samples in flight are kept" if left else ""
-    message = f"Stopped in good order{kept}. The same command goes on from here."
+    by, command = "", "The same command"
+    if purse.empty:
+        by, command = f" by {purse.empty}", "The same command with a larger budget"
+    message = f"Stopped in good order{by}{kept}. {command} goes on from here."
     console.print(message, soft_wrap=True)  # one line, also where the output is no terminal
-    return EXIT_INTERRUPTED
+    return EXIT_BUDGET if purse.empty else EXIT_INTERRUPTED
+
+
+def _budget(config: RunConfig) -> Budget:
+    if isinstance(config, SampleConfig):
+        return Budget()
+    return Budget(config.budget_hours, config.budget_tokens)
 
 
 def _data_config(config: RunConfig) -> dict[str, Any]:
@@ -138,12 +173,23 @@ def _data_config(config: RunConfig) -> dict[str, Any]:
 
 @dataclass
 class _Synthesis:
-    """One process's part in a run."""
+    """One process's part in a run.
+
+    Attributes:
+        config: The run's options.
+        loaded: The questions.
+        run: The run directory.
+        console: Where progress goes.
+        purse: What the run may use, and what is used.
+        pilot: The samples to make, if not all.
+    """
 
     config: RunConfig
     loaded: LoadedProblems
     run: Run
     console: Console
+    purse: Purse
+    pilot: Pilot | None = None
 
     def missing(self) -> list[Job]:
         """Samples the options ask for that have no row yet."""
@@ -151,11 +197,18 @@ class _Synthesis:
         done = self.run.done
         return [j for j in self._wanted() if j.key not in done and j.key not in given_up]
 
+    def count_the_past(self) -> None:
+        """Have the purse know what earlier processes used, if that matters."""
+        if self.purse.budget.limited:
+            with Journal(self.run.paths.journal) as journal:
+                self.purse.before = spent_before(self.run.paths, self._in_flight(journal))
+            self.purse.empty = self.purse.exceeded(0)
+
     async def go(self, missing: list[Job], parts: Parts) -> int | None:
         """Make what is missing; None once it is there, or the samples left in flight by a stop."""
         wanted = self._wanted()
         failed = sum(job.key in self._given_up() for job in wanted)
-        state = ProgressState(
+        state = (self.pilot.watch if self.pilot else ProgressState)(
             len(wanted),
             now=time.monotonic(),
             done=len(wanted) - len(missing) - failed,
@@ -163,14 +216,19 @@ class _Synthesis:
             authors=tuple(models(self.config)),
         )
         async with (
-            interruptible() as stop,
+            interruptible(lambda: self.purse.exceeded(state.generated) is not None) as stop,
             Progress(state, self.console),
             set_table(self.config, parts, state.waiting, stop.check) as table,
         ):
             _describe(table)
             with Journal(self.run.paths.journal) as journal:
                 await self._make(missing, table, journal, state, stop)
-            return state.in_flight if stop.requested else None
+            if stop.asked:
+                return state.in_flight
+            if not state.left:
+                return None
+            self.purse.empty = self.purse.exceeded(state.generated)
+            return state.in_flight
 
     def _given_up(self) -> Mapping[Key, FailureSummary]:
         return {} if self.config.retry_failed else self.run.failed
@@ -179,7 +237,8 @@ class _Synthesis:
         """Every sample the options ask for: one round over the questions per sample."""
         problems = self.loaded.problems[: self.config.limit]
         rounds = range(self.config.samples_per_problem)
-        return [Job(problem, sample) for sample in rounds for problem in problems]
+        wanted = (Job(problem, sample) for sample in rounds for problem in problems)
+        return [job for job in wanted if self.pilot is None or job.key in self.pilot.chosen]
 
     async def _make(
         self, missing: list[Job], table: Table, journal: Journal, state: ProgressState, stop: Stop
@@ -200,13 +259,17 @@ class _Synthesis:
             in_flight=in_flight,
             earlier={key: failure.attempts for key, failure in open_again.items()},
         )
-        admission = self._admission(table)
+        admission, gate = self._gate(table)
         table.follow(admission.moved)
-        gate: KvGate[Job] = KvGate(
-            admission, lambda job: _claim(job, table), lambda job: _homes(job, table, admission)
-        )
         await run_all(jobs, workshop.make, admission=gate, stop=stop)
         await journal.flush()
+        if self.pilot and not stop.requested:
+            self.pilot.measure(*self._gate(table))
+
+    def _gate(self, table: Table) -> tuple[KvAdmission, KvGate[Job]]:
+        admission = self._admission(table)
+        claim, homes = partial(_claim, table=table), partial(_homes, table=table)
+        return admission, KvGate(admission, claim, partial(homes, admission=admission))
 
     def _in_flight(self, journal: Journal) -> dict[Key, InFlight]:
         """What an earlier process left in the journal and has no row for yet."""
@@ -299,8 +362,7 @@ def _set_aside(run: Run, loaded: LoadedProblems) -> None:
 def _summarise(run: Run, seconds: float) -> dict[str, Any]:
     """Add up every row; the wall clock is that of all sessions."""
     directory = run.paths.directory
-    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
-        seconds += json.loads(run.paths.summary.read_bytes())["seconds"]["wall"]
+    seconds += wall_seconds(run.paths.summary)
     summary = summarise(iter_trajectories(directory), iter_failures(directory), seconds)
     run.write_summary(summary)
     return summary

@@ -13,7 +13,7 @@ from functools import partial
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
-from tessy.config import ModelConfig, RoleConfig, SynthesisOptions
+from tessy.config import ModelConfig, RoleConfig, SynthesisOptions, answering, writers
 from tessy.config_predictors import SampleConfig
 from tessy.engines.base import Engine, EngineInfo, Sampling
 from tessy.engines.http import HttpEngine
@@ -54,12 +54,12 @@ class Table:
 
 
 def load_renderers(config: Options) -> dict[Author, Renderer]:
-    """The chat formats of the models that take part.
+    """The chat formats of the models that take part, and of the one whose format rows are in.
 
     Raises:
         ModelError: A tokenizer or template that cannot be used.
     """
-    return {author: load_role_renderer(model) for author, model in models(config).items()}
+    return {author: load_role_renderer(model) for author, model in _read(config).items()}
 
 
 def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
@@ -104,8 +104,17 @@ def roles(config: SynthesisOptions) -> dict[Author, RoleConfig]:
 
 
 def models(config: Options) -> Mapping[Author, ModelConfig]:
-    """The models that take part, by role."""
-    return {config.author: config} if isinstance(config, SampleConfig) else roles(config)
+    """The models that write, by role: those that have to be reached."""
+    if isinstance(config, SampleConfig):
+        return {config.author: config}
+    return {author: roles(config)[author] for author in writers(config)}
+
+
+def _read(config: Options) -> Mapping[Author, ModelConfig]:
+    """The models whose tokenizers are needed: the student's in any synthesis."""
+    if isinstance(config, SampleConfig):
+        return models(config)
+    return {"student": config.student, **models(config)}
 
 
 def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engine]:
@@ -152,8 +161,8 @@ class Parts:
     """What a table is made of; loaded outside the event loop, so that Ctrl-C ends it at once.
 
     Attributes:
-        renderers: Each role's chat format.
-        replicas: Each role's engines, none of them reached yet.
+        renderers: Chat formats, by role.
+        replicas: The engines of each role that writes, none of them reached yet.
         predictors: Each role's boundary predictor, where two write in turns.
     """
 
@@ -168,7 +177,9 @@ def load_parts(config: Options, renderers: dict[Author, Renderer]) -> Parts:
     Raises:
         InputError: Options or models that cannot be used.
     """
-    predictors = {} if isinstance(config, SampleConfig) else _load_predictors(config)
+    predictors: dict[Author, BoundaryPredictor] = {}
+    if isinstance(config, SynthesisOptions) and config.strategy == "tessy":
+        predictors = _load_predictors(config)
     replicas = {
         author: make_replicas(model, author, renderers[author].codec)
         for author, model in models(config).items()
@@ -235,7 +246,7 @@ async def set_table(
             author: _seat(model, parts.renderers[author], pools[author], infos[author])
             for author, model in models(config).items()
         }
-        yield Table(_room(config, seats, parts.predictors), infos, pools, listeners)
+        yield Table(_room(config, seats, parts), infos, pools, listeners)
 
 
 def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:
@@ -243,22 +254,28 @@ def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> N
         listener(key, author, name)
 
 
-def _room(
-    config: Options, seats: dict[Author, Seat], predictors: Mapping[Author, BoundaryPredictor]
-) -> Room:
+def _room(config: Options, seats: dict[Author, Seat], parts: Parts) -> Room:
     room = Room(
         seats=seats,
-        strategy="tessy",
+        strategy="sample",
         answering="student",
         thinking_tokens=config.thinking_tokens,
         answer_tokens=config.answer_tokens,
         seed=config.seed,
         keep_ids=not config.no_ids,
-        predictors=predictors,
+        predictors=parts.predictors,
     )
     if isinstance(config, SampleConfig):
-        return replace(room, strategy="sample", answering=config.author)
-    return replace(room, cut=config.cut)
+        return replace(room, answering=config.author, home=config.author)
+    return replace(
+        room,
+        strategy=config.strategy,
+        answering=answering(config),
+        renderer=parts.renderers["student"],
+        cut=config.cut,
+        candidates=config.candidates,
+        score_by=config.score_by,
+    )
 
 
 def _seat(role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo) -> Seat:

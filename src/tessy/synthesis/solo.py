@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+from tessy.edges import Base, settled_edges
 from tessy.engines.base import Chunk
 from tessy.errors import FailureReason, SampleFailed
 from tessy.records import Author, Span
@@ -26,12 +27,34 @@ _MARKUP: Mapping[Text, FailureReason] = {
 }
 
 
+class Measure:
+    """How long a growing text is in another model's tokens, each part encoded about once.
+
+    A few tokens too many where it was looked at inside a long stretch without an edge.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        """Nothing measured yet."""
+        self._codec = codec
+        self._tokens = 0
+        self._base = Base(0)
+
+    def tokens(self, text: str) -> int:
+        """Tokens of ``text``, which goes on from that of the last call."""
+        start = self._base.offset
+        found, self._base = settled_edges(text[start:], self._base)
+        if found:
+            self._tokens += len(self._codec.encode(text[start : found[-1]]))
+        return self._tokens + len(self._codec.encode(text[self._base.offset :]))
+
+
 class Solo:
     """A text by one author, until one of its stop ids.
 
     Attributes:
         author: Who writes.
         what: What is being written.
+        aside: It will be no part of the row.
         done: It is whole.
     """
 
@@ -46,6 +69,9 @@ class Solo:
         max_tokens: int,
         request_tokens: int,
         seed: Callable[[int], int],
+        room_tokens: int | None = None,
+        measured_by: Codec | None = None,
+        aside: bool = False,
     ) -> None:
         """Nothing written yet.
 
@@ -55,16 +81,22 @@ class Solo:
             prompt: Everything it has read.
             what: What is being written.
             stop_ids: Ids that end the text in good order.
-            max_tokens: Longest text, in its tokens; reaching it is a failure.
+            max_tokens: Longest text; reaching it is a failure.
             request_tokens: Most tokens of one request.
             seed: Seed of a request from the number of tokens written so far.
+            room_tokens: Longest text its context holds, in its tokens; None: ``max_tokens``.
+            measured_by: The tokenizer ``max_tokens`` counts in; None: its own.
+            aside: It will be no part of the row.
         """
         self.author: Author = author
+        self.aside = aside
         self._codec = codec
         self._prompt = TokenIds(prompt)
         self.what: Text = what
         self._stop_ids = stop_ids
         self._max_tokens = max_tokens
+        self._room_tokens = max_tokens if room_tokens is None else room_tokens
+        self._measure = Measure(measured_by) if measured_by is not None else None
         self._request_tokens = request_tokens
         self._seed = seed
         self._draft = Draft(codec)
@@ -95,23 +127,40 @@ class Solo:
             SampleFailed: ``budget`` or ``repetition``.
         """
         if self.done:
+            # In its own tokens it never gets more than it may have.
+            if self._measure is not None and self._length() > self._max_tokens:
+                raise self._too_long()
             return None
-        written = len(self._draft.ids)
         if len(self._draft.text) - self._checked >= _LOOP_CHECK_CHARS:
             self._checked = len(self._draft.text)
             loop = find_loop(self._draft.text)
             if loop is not None:
                 raise SampleFailed("repetition", f"the {self.what} repeats {loop[:100]!r}")
-        if written >= self._max_tokens:
-            raise SampleFailed("budget", f"the {self.what} reached {self._max_tokens} tokens")
+        if self._length() >= self._max_tokens:
+            raise self._too_long()
+        written = len(self._draft.ids)
+        left = self._room_tokens - written
+        if self._measure is None:
+            left = min(left, self._max_tokens - written)
+        if left <= 0:
+            raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
         self._asked_at = written
         return Ask(
             author=self.author,
             prompt=self._prompt.plus(self._draft.ids),
-            max_tokens=min(self._request_tokens, self._max_tokens - written),
+            max_tokens=min(self._request_tokens, left),
             stop_ids=tuple(sorted(self._stop_ids)),
             seed=self._seed(written),
         )
+
+    def _length(self) -> int:
+        """Tokens so far, as ``max_tokens`` counts them."""
+        if self._measure is None:
+            return len(self._draft.ids)
+        return self._measure.tokens(self._draft.text)
+
+    def _too_long(self) -> SampleFailed:
+        return SampleFailed("budget", f"the {self.what} reached {self._max_tokens} tokens")
 
     def receive(self, chunk: Chunk) -> None:
         """Take what the model has written.
@@ -158,8 +207,13 @@ class Solo:
             return text[start:end], self._codec.encode(text[start:end])
         return text[start:end], draft.cut(end - start)
 
-    def thought(self) -> Thought:
-        """The text as a thinking of one span."""
+    def text_in(self, codec: Codec) -> tuple[str, list[int]]:
+        """:meth:`text` with ids of ``codec``: as sampled if that is its own, else encoded."""
         text, ids = self.text()
+        return text, ids if codec is self._codec else codec.encode(text)
+
+    def thought(self, codec: Codec | None = None) -> Thought:
+        """The text as a thinking of one span, in the tokens of ``codec``; None: its own."""
+        text, ids = self.text_in(codec or self._codec)
         spans = (Span(start=0, end=len(text), author=self.author),) if text else ()
         return Thought(text, spans, ids, {self.author: len(ids)})

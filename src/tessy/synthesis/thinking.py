@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from tessy.records import Author, Span, other
 from tessy.tokens import Codec, Draft, TokenIds, split_tail
@@ -72,7 +72,7 @@ class Thought:
     Attributes:
         text: The thinking, without white space at its ends once it is whole.
         spans: Who wrote what; tiles the text.
-        ids: Ids of the text, of the model that will answer.
+        ids: Ids of the text, of the rows' model.
         kept: How many of them are whose, by author.
         forced: Units kept against the predictors, by author.
         glued: Hand-overs inside a word.
@@ -84,6 +84,46 @@ class Thought:
     kept: Mapping[Author, int] = field(default_factory=dict)
     forced: Mapping[Author, int] = field(default_factory=dict)
     glued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Thinking and answer, whole or as far as they have come, in the tokens of the rows' model.
+
+    Attributes:
+        thought: The thinking.
+        answer: The answer.
+        answer_ids: Its ids.
+        answer_by: Who wrote it, or would have.
+    """
+
+    thought: Thought
+    answer: str
+    answer_ids: list[int]
+    answer_by: Author
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all."""
+        return len(self.thought.ids) + len(self.answer_ids)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the journal, where one author wrote all of it."""
+        thought = self.thought
+        return {
+            "author": self.answer_by,
+            "thinking": [thought.text, thought.ids],
+            "answer": [self.answer, self.answer_ids],
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """Undo :meth:`to_json`."""
+        author: Author = saved["author"]
+        text, ids = saved["thinking"]
+        spans = (Span(start=0, end=len(text), author=author),) if text else ()
+        answer, answer_ids = saved["answer"]
+        return cls(Thought(text, spans, ids, {author: len(ids)}), answer, answer_ids, author)
 
 
 class Thinking:
@@ -152,20 +192,18 @@ class Thinking:
         return list(self.ids["student"].ids[len(self._parties["student"].prompt) :])
 
     def trim_end(self) -> None:
-        """Drop trailing white space: it belongs to the end marker, not to the thinking.
-
-        Only the student's ids follow; the teacher writes no more.
-        """
+        """Drop trailing white space: it belongs to the end marker, not to the thinking."""
         blank = len(self.text) - len(self.text.rstrip())
         if not blank:
             return
-        party = self._parties["student"]
-        kept, taken = split_tail(party.codec, self.student_ids, self.text, blank)
-        before = len(self.student_ids)
-        kept += party.codec.encode(taken[: len(taken) - blank])
-        self.ids["student"] = TokenIds([*party.prompt, *kept])
+        before = self.length("student")
+        for author, party in self._parties.items():
+            ids = self.ids[author].ids[len(party.prompt) :]
+            kept, taken = split_tail(party.codec, ids, self.text, blank)
+            kept += party.codec.encode(taken[: len(taken) - blank])
+            self.ids[author] = TokenIds([*party.prompt, *kept])
         self.text = self.text[: len(self.text) - blank]
-        self.kept_tokens[self._spans[-1][0]] -= before - len(kept)
+        self.kept_tokens[self._spans[-1][0]] -= before - self.length("student")
         while self._spans and self._start_of_last() >= len(self.text):
             self._spans.pop()
         if self._spans:

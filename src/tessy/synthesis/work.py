@@ -10,7 +10,7 @@ from typing import Any
 from tessy.errors import FailureReason, SampleFailed
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.records import Key, Problem
+from tessy.records import Failure, Key, Problem, Trajectory
 from tessy.runs import Run
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room
@@ -22,7 +22,7 @@ RETRIED: frozenset[FailureReason] = frozenset(
 )
 
 # These grew until they were stopped; other failures say nothing of how long samples become.
-_LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
+LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
 
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
@@ -76,8 +76,8 @@ class Workshop:
         """Make the sample and write its row.
 
         Returns:
-            Tokens it holds in the end (thinking and answer): what the next samples may be
-            expected to need. None if it says nothing about them.
+            Tokens it holds in the end (thinking and answer, of the longest of its texts): what
+            the next samples may be expected to need. None if it says nothing about them.
 
         Raises:
             EngineError: The servers are gone or misconfigured; the sample stays in the journal.
@@ -96,17 +96,18 @@ class Workshop:
                     if failure.reason in RETRIED and attempt - earlier < self.attempts:
                         self.journal.clear(job.key)
                         attempt = earlier + self.journal.bump_attempt(job.key)
+                        desk.leave()
                         saved, meter = None, desk.meter
                         continue
                     failed = desk.failure(failure.reason, failure.detail)
                     await self.run.append_failure(failed)
                     self.journal.forget(job.key)
                     self.progress.failed(name, failure.reason)
-                    return _size(desk) if failure.reason in _LONG else None
+                    return _size(desk, failed) if failure.reason in LONG else None
                 await self.run.append_trajectory(row)
                 self.journal.forget(job.key)
                 self.progress.finished(name)
-                return _size(desk)
+                return _size(desk, row)
         finally:
             for seat in self.room.seats.values():
                 seat.engine.release(name)
@@ -154,5 +155,6 @@ class Workshop:
         )
 
 
-def _size(desk: Desk) -> int:
-    return len(desk.thought.ids) + (len(desk.answer.ids) if desk.answer else 0)
+def _size(desk: Desk, row: Trajectory | Failure) -> int:
+    tokens = row.tokens
+    return max(desk.longest_tokens, tokens.student + tokens.teacher + tokens.answer)

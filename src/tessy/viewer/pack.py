@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.records import Failure, Trajectory
+from tessy.terminal import row_notes
 
 BLOCK_CHARS = 300_000  # JSON characters a block holds before it is closed
 EXCERPT_CHARS = 160
@@ -140,6 +141,9 @@ def detail(row: Trajectory | Failure) -> dict[str, Any]:
         "answer": row.answer,
         "detail": row.detail if isinstance(row, Failure) else "",
         "strategy": row.strategy,
+        "answerBy": row.answer_by,
+        "scores": dict(row_notes(row)).get("candidates' scores", ""),
+        "reference": row.reference_answer or "",
         "endedBy": row.ended_by if isinstance(row, Trajectory) else None,
         "tokens": [row.tokens.student, row.tokens.teacher],
         "drafted": _pair(row.tokens.drafted),

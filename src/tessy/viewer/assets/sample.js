@@ -164,7 +164,9 @@ function facts(row, sample) {
   const said = [
     sample.strategy,
     `${tokens(row.thinkingTokens)} of thinking`,
-    `${number.format(row.answerTokens)} of answer`,
+    `${number.format(row.answerTokens)} of answer` +
+      (sample.answerBy === "teacher" ? " by the teacher" : ""),
+    sample.scores && `candidates' scores: ${sample.scores}`,
     sample.endedBy && `thinking ended by the ${sample.endedBy}`,
     counted(row.attempts, "attempt"),
     `${number.format(row.seconds)} s`,
@@ -186,7 +188,11 @@ function sampleView(row, sample, buttons) {
   const heading = el("div", { class: "heading" }, buttons, title, badge(row.outcome), link);
   const why = sample.detail ? el("p", { class: "why", dir: "auto", text: sample.detail }) : null;
   const parts = [
-    heading, facts(row, sample), why, questionPart(sample), thinkingPart(row, sample),
+    heading, facts(row, sample), why, questionPart(sample),
+    sample.reference
+      ? section("The teacher's answer, shown to the student", null, prose(sample.reference, "answer"))
+      : null,
+    thinkingPart(row, sample),
     section("Answer", null, prose(sample.answer, "answer")), countsPart(row, sample),
     sample.problem.length ? section("Problem", null, fieldList(sample.problem)) : null,
   ];

@@ -1,0 +1,94 @@
+"""Models with random weights that write the words of :mod:`benchmarks.words` and nothing else.
+
+Their texts are random words that never end, so that the schedule alone decides about hand-overs,
+and each word is one token for both models.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.words import make_model_folder, words
+from tessy.renderers import load_renderer
+
+if TYPE_CHECKING:
+    from transformers import Qwen3ForCausalLM
+
+_MARK = 0  # the hidden dimension that says "a word comes next", the same at every place
+_MARK_WEIGHT = 5.0  # against other tokens; the dimension is about 5 after the last norm
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The size of a model of the Qwen3 kind, whose heads are 64 wide.
+
+    Attributes:
+        layers: Of attention and feed-forward network.
+        hidden: Width.
+        intermediate: Width of the feed-forward network.
+        heads: Of attention.
+        kv_heads: Heads of keys and values.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+
+
+def make_word_model(folder: Path, shape: Shape, *, context_tokens: int, dtype: str) -> int:
+    """Write tokenizer, configuration and weights; the number of weights.
+
+    Args:
+        folder: Made if it is missing.
+        shape: How large.
+        context_tokens: Longest context.
+        dtype: Of the weights, as torch names it.
+    """
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    make_model_folder(folder)
+    codec = load_renderer(folder).codec
+    vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    size = len(vocab["model"]["vocab"]) + len(vocab["added_tokens"])
+    config = Qwen3Config(
+        vocab_size=64 * -(-size // 64),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=64,
+        max_position_embeddings=context_tokens,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    torch.manual_seed(0)
+    make: Any = Qwen3ForCausalLM  # untyped
+    model = make(config).to(getattr(torch, dtype))
+    with torch.no_grad():
+        _write_words_only(model, [codec.encode(" " + word)[0] for word in words()])
+    model.save_pretrained(str(folder))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _write_words_only(model: Qwen3ForCausalLM, inner: list[int]) -> None:
+    """Carry a constant through one dimension of the hidden state, and have all but words shun it.
+
+    What the other dimensions hold depends on the text, so that any word may come.
+    """
+    body, head = model.model, model.lm_head.weight
+    body.embed_tokens.weight[:, 1:] *= 10
+    body.embed_tokens.weight[:, _MARK] = 1.0
+    for layer in body.layers:
+        layer.self_attn.o_proj.weight[_MARK] = 0.0
+        layer.mlp.down_proj.weight[_MARK] = 0.0
+    head[:, _MARK] = -_MARK_WEIGHT
+    head[inner, _MARK] = 0.0

@@ -1,0 +1,50 @@
+"""What a run may use in the end, over all of its sessions (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Spending(NamedTuple):
+    """What a run has used.
+
+    Attributes:
+        seconds: Wall-clock seconds of its sessions.
+        tokens: Tokens its models generated, kept or not, each model's in its own tokens.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of a run.
+
+    Attributes:
+        hours: Wall-clock hours; None: no limit.
+        tokens: Generated tokens, kept or not; None: no limit.
+    """
+
+    hours: float | None = None
+    tokens: int | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.hours is not None or self.tokens is not None
+
+    def exceeded(self, spending: Spending) -> str | None:
+        """Which limit ``spending`` has reached, as a clause with both values; None: neither.
+
+        Example: ``"budget_tokens: 1,003 of 1,000 generated tokens are spent"``.
+        """
+        if self.hours is not None and spending.seconds >= self.hours * 3600:
+            used = spending.seconds / 3600
+            return f"budget_hours: {used:.4g} of {self.hours:.4g} hours are spent"
+        if self.tokens is not None and spending.tokens >= self.tokens:
+            return (
+                f"budget_tokens: {spending.tokens:,} of {self.tokens:,} generated tokens are spent"
+            )
+        return None

@@ -1,0 +1,127 @@
+"""A comparison as one self-contained HTML page: no script, no network, nothing but the file.
+
+The page may use exactly the style it was built with (its hash stands in the content security
+policy). Text of models and users is escaped by the template, and shown instead of obeyed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tessy.answers import reference_of
+from tessy.compare.figures import asked, right
+from tessy.compare.sections import REASONS, Compared, Section
+from tessy.records import Failure, Trajectory
+from tessy.summary import AUTHORS
+from tessy.terminal import visible
+
+# Texts beyond this are folded to about as much as can be seen of them at once.
+FOLD_CHARS = 1_200
+FOLD_LINES = 24
+
+
+class Example(NamedTuple):
+    """One question and what each run made of it.
+
+    Attributes:
+        rows: A row for each run, in their order; None where it did not ask.
+    """
+
+    rows: Sequence[Trajectory | Failure | None]
+
+
+def build_page(
+    runs: Sequence[Compared],
+    tables: Sequence[Section],
+    examples: Sequence[Example],
+    *,
+    common: str,
+) -> str:
+    """The page as text.
+
+    Args:
+        runs: The runs.
+        tables: What :func:`~tessy.compare.sections.sections` makes of them.
+        examples: Questions to show.
+        common: A sentence on which questions the runs have in common.
+    """
+    style = _asset("page.css")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # Every text goes through this: a page cannot hold half a surrogate pair, nor should a
+    # control character or a turn of the reading direction do anything in it.
+    environment.finalize = lambda value: visible(value) if type(value) is str else value
+    page = environment.from_string(_asset("page.html.jinja")).render(
+        common=common,
+        runs=runs,
+        models=_common_models(runs),
+        tables=tables,
+        examples=[_example(example, runs) for example in examples],
+        policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
+        "base-uri 'none'; form-action 'none'",
+        style=Markup(style),
+    )
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _common_models(runs: Sequence[Compared]) -> dict[str, str] | None:
+    """The models by role, if all runs have the same; else None."""
+    by_role = {role: {r.models[role] for r in runs if role in r.models} for role in AUTHORS}
+    if any(len(found) > 1 for found in by_role.values()):
+        return None
+    return {role: found.pop() for role, found in by_role.items() if found}
+
+
+def _example(example: Example, runs: Sequence[Compared]) -> dict[str, Any]:
+    first = next(row for row in example.rows if row is not None)
+    return {
+        "id": first.id,
+        "turns": [(turn.role, turn.content) for turn in asked(first)],
+        "reference": reference_of(first.problem),
+        "cards": [
+            _card(run.name, row)
+            for run, row in zip(runs, example.rows, strict=True)
+            if row is not None
+        ],
+        "missing": [run.name for run, row in zip(runs, example.rows, strict=True) if row is None],
+    }
+
+
+def _card(name: str, row: Trajectory | Failure) -> dict[str, Any]:
+    return {
+        "run": name,
+        "failed": REASONS.get(row.reason, row.reason) if isinstance(row, Failure) else None,
+        "detail": row.detail if isinstance(row, Failure) else "",
+        "right": right(row) if isinstance(row, Trajectory) else None,
+        "scores": ["none" if score is None else f"{score:g}" for score in row.scores],
+        "shown": row.reference_answer,
+        "pieces": [(span.author, row.thinking[span.start : span.end]) for span in row.spans],
+        "thinking_tokens": row.tokens.student + row.tokens.teacher,
+        "folded": _is_long(row.thinking),
+        "answer": row.answer,
+        "answer_by": row.answer_by,
+        "answer_tokens": row.tokens.answer,
+        "answer_folded": _is_long(row.answer),
+    }
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > FOLD_CHARS or text.count("\n") > FOLD_LINES
+
+
+def _asset(name: str) -> str:
+    return resources.files("tessy.compare").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """The source expression that allows exactly ``text``."""
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return f"'sha256-{digest}'"

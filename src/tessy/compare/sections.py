@@ -1,0 +1,245 @@
+"""The tables of a comparison, one row a run, as text for a terminal and a page alike (pure).
+
+A new kind of measure is one more function that makes a :class:`Section`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tessy.boundary.evaluation.statistics import Estimate
+from tessy.compare.figures import Figures, Sample
+from tessy.compare.methods import Method
+from tessy.records import Author
+from tessy.summary import AUTHORS
+
+NONE = "—"
+# What stands in failures.jsonl, for people. Others are shown as they are.
+REASONS = {
+    "budget": "too long",
+    "repetition": "repeats itself",
+    "eos_in_thinking": "ended in mid-thought",
+    "empty_thinking": "no thinking",
+    "empty_answer": "no answer",
+    "control_in_answer": "markup in the answer",
+    "prompt_too_long": "question too long",
+    "no_score": "not scored",
+    "refused": "refused by the server",
+    "server_error": "server error",
+}
+
+
+class Cell(NamedTuple):
+    """What stands in one place of a table.
+
+    Attributes:
+        text: The figure, or words.
+        note: Smaller, below it: an interval or what the figure is of.
+        share: The teacher's share in [0, 1], where a bar is to show it.
+        bad: Whether it is about failures.
+    """
+
+    text: str
+    note: str = ""
+    share: float | None = None
+    bad: bool = False
+
+
+class Column(NamedTuple):
+    """A column: its head, and a sentence on what it holds."""
+
+    name: str
+    meaning: str
+
+
+class Section(NamedTuple):
+    """One table.
+
+    Attributes:
+        title: What it is about.
+        columns: Its columns, without the first one, the name of the run.
+        rows: The cells of each run, in the order of the columns.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: list[list[Cell]]
+
+
+class Compared(NamedTuple):
+    """One run.
+
+    Attributes:
+        name: What it is called here.
+        directory: Where it is.
+        method: How it was made.
+        models: Its models by role.
+        figures: Its rows, added up.
+    """
+
+    name: str
+    directory: Path
+    method: Method
+    models: dict[Author, str]
+    figures: Figures
+
+
+def sections(runs: Sequence[Compared]) -> list[Section]:
+    """Every table, in the order of a reader's questions."""
+    return [outcome(runs), authors(runs), thinking(runs), answers(runs), effort(runs)]
+
+
+def outcome(runs: Sequence[Compared]) -> Section:
+    """What came out of the questions."""
+    columns = (
+        Column("questions", "Different questions asked, answered or not."),
+        Column("finished", "Samples with a thinking and an answer: the data for training."),
+        Column("failed", "Samples that could not be finished, after several attempts, and why."),
+        Column(
+            "right answers",
+            "Share of finished samples whose answer is the reference that came with the question; "
+            f"below: 95 % interval and number of samples. {NONE}: there are no references.",
+        ),
+    )
+    return Section("What came out", columns, [_outcome(run.figures) for run in runs])
+
+
+def _outcome(figures: Figures) -> list[Cell]:
+    reasons = [f"{REASONS.get(name, name)} {n:,}" for name, n in figures.failures.items()]
+    right = figures.right_share()
+    return [
+        Cell(f"{len(figures.shown):,}"),
+        Cell(f"{len(figures.finished):,}"),
+        Cell(f"{figures.failures.total():,}", ", ".join(reasons), bad=bool(reasons)),
+        _percent(right, f"n = {right.n:,.0f}" if right else ""),
+    ]
+
+
+def authors(runs: Sequence[Compared]) -> Section:
+    """Who wrote the thinking and the answer."""
+    columns = (
+        Column(
+            "teacher's share",
+            "Of the tokens of the thinking; the bar shows the student's part, then the teacher's. "
+            "Below: 95 % interval.",
+        ),
+        Column("student", "Tokens of the thinking that the student wrote, in all samples."),
+        Column("teacher", "The same for the teacher, in tokens of the student."),
+        Column("answers", "Tokens of all answers."),
+        Column(
+            "answer by",
+            "Who wrote the answers; if both: how many the student and how many the teacher.",
+        ),
+    )
+    return Section("Who wrote it", columns, [_authors(run.figures) for run in runs])
+
+
+def _authors(figures: Figures) -> list[Cell]:
+    taught = figures.teacher_share()
+    if taught and taught.value in (0, 1):  # by construction, so there is nothing uncertain in it
+        taught = taught._replace(low=None, high=None)
+    by = figures.answer_by
+    counted = " + ".join(f"{by[author]:,}" for author in AUTHORS) if len(by) > 1 else ""
+    return [
+        _percent(taught)._replace(share=taught and taught.value),
+        Cell(f"{figures.total(lambda sample: sample.kept[0]):,}"),
+        Cell(f"{figures.total(lambda sample: sample.kept[1]):,}"),
+        Cell(f"{figures.total(lambda sample: sample.answer):,}"),
+        Cell("both", counted) if counted else Cell(next(iter(by), NONE)),
+    ]
+
+
+def thinking(runs: Sequence[Compared]) -> Section:
+    """How long the thinking is."""
+    return _lengths("How long the thinking is", runs, lambda sample: sum(sample.kept))
+
+
+def answers(runs: Sequence[Compared]) -> Section:
+    """How long the answers are."""
+    return _lengths("How long the answers are", runs, lambda sample: sample.answer)
+
+
+def _lengths(title: str, runs: Sequence[Compared], number: Callable[[Sample], int]) -> Section:
+    columns = (
+        Column("mean", "Mean length in tokens; below: 95 % interval."),
+        Column("median", "Half of the samples are no longer than this."),
+        Column("80 % up to", "Four in five samples are no longer than this."),
+        Column("longest", "The longest of all."),
+    )
+    return Section(title, columns, [_length(run.figures, number) for run in runs])
+
+
+def _length(figures: Figures, number: Callable[[Sample], int]) -> list[Cell]:
+    ordered = figures.lengths(number)
+    rest = [Cell(f"{value:,}") for value in ordered] if ordered else [Cell(NONE)] * 3
+    return [_mean(figures.mean(number), 0), *rest]
+
+
+def effort(runs: Sequence[Compared]) -> Section:
+    """What it took to make."""
+    columns = (
+        Column("attempts", "Times a sample was tried, on average, failed samples included."),
+        Column(
+            "requests",
+            "Requests to the models' servers a sample, failed samples included; below: how many "
+            "of them to the student's and to the teacher's.",
+        ),
+        Column(
+            "kept of student",
+            "Thinking tokens of the student in the sample, per token it generated for the thinking "
+            "or for what no sample keeps: rolled-back words, other candidates, references.",
+        ),
+        Column("kept of teacher", "The same for the teacher, roughly: its tokens differ."),
+        Column(
+            "seconds",
+            "Wall-clock seconds a sample took, failed included. Many are made at a time, so a run "
+            "takes far less than their sum, and what else the machine did counts too.",
+        ),
+    )
+    return Section("What it took", columns, [_effort(run.figures) for run in runs])
+
+
+def _effort(figures: Figures) -> list[Cell]:
+    return [
+        _mean(figures.mean(lambda sample: sample.attempts, failed=True), 2),
+        _requests(figures),
+        *(_percent(figures.kept(author)) for author in AUTHORS),
+        _mean(figures.mean(lambda sample: sample.seconds, failed=True), 1),
+    ]
+
+
+def _requests(figures: Figures) -> Cell:
+    whole = figures.mean(lambda sample: sum(sample.requests), failed=True)
+    if whole is None:
+        return Cell(NONE)
+    parts = (
+        figures.mean(lambda sample: sample.requests[0], failed=True),
+        figures.mean(lambda sample: sample.requests[1], failed=True),
+    )
+    return Cell(f"{whole.value:,.1f}", " + ".join(f"{part.value:,.1f}" for part in parts if part))
+
+
+def _percent(estimate: Estimate | None, of: str = "") -> Cell:
+    if estimate is None:
+        return Cell(NONE)
+    interval = _interval(estimate, lambda value: f"{100 * value:.0f}")
+    notes = (f"{interval} %" if interval else "", of)
+    return Cell(f"{100 * estimate.value:.1f} %", ", ".join(filter(None, notes)))
+
+
+def _mean(estimate: Estimate | None, digits: int) -> Cell:
+    if estimate is None:
+        return Cell(NONE)
+    return Cell(
+        f"{estimate.value:,.{digits}f}", _interval(estimate, lambda value: f"{value:,.{digits}f}")
+    )
+
+
+def _interval(estimate: Estimate, said: Callable[[float], str]) -> str:
+    """The 95 % interval; nothing where there is none, or none to be seen."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    low, high = said(estimate.low), said(estimate.high)
+    return "" if low == high else f"{low}–{high}"

@@ -1,0 +1,230 @@
+"""The data card of an exported folder, out of config.json, rows and summary of its run (pure)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tessy.export.origin import DIGEST_CHARS, made_by, notes, public, role_of, sources
+from tessy.records import Trajectory
+from tessy.summary import AUTHORS, Summary
+
+_METHODS = {
+    "tessy": "teacher and student wrote the thinking in turns, the student its style and the "
+    "teacher what solves the task",
+    "student-only": "the student wrote thinking and answer",
+    "teacher-only": "the teacher wrote thinking and answer",
+    "teacher-think": "the teacher wrote the thinking, the student the answer",
+    "teacher-answer": "the student wrote the thinking, the teacher the answer",
+    "teacher-score": "the student wrote several candidates, of which the best was kept",
+    "teacher-reference": "the student wrote thinking and answer with the teacher's answer in its "
+    "prompt, which is not in the row",
+    "sample": "one model's own responses",
+}
+_SIZES = {
+    1_000: "n<1K",
+    10_000: "1K<n<10K",
+    100_000: "10K<n<100K",
+    1_000_000: "100K<n<1M",
+    10_000_000: "1M<n<10M",
+}
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+
+
+@dataclass
+class Facts:
+    """What the card says of the rows; added up while they are written.
+
+    Attributes:
+        summary: Counts, shares and lengths.
+        strategies: Samples by strategy and who wrote the answer.
+    """
+
+    summary: Summary = field(default_factory=Summary)
+    strategies: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, row: Trajectory) -> None:
+        """Count a sample."""
+        self.summary.add(row)
+        self.strategies[row.strategy, row.answer_by] += 1
+
+
+def data_card(
+    name: str,
+    document: Mapping[str, Any],
+    facts: Facts,
+    noted: Mapping[str, Any],
+    *,
+    licence: str | None,
+) -> str:
+    """README.md of the folder.
+
+    Args:
+        name: The run's name.
+        document: The run's config.json.
+        facts: Of its rows and failures.
+        noted: The run's summary.json.
+        licence: The data's licence, if it was stated.
+    """
+    data, counts = document["data_config"], facts.summary.result()
+    finished = counts["samples"]["finished"]
+    parts = [
+        _front_matter(name, finished, licence),
+        f"# {name}\n\n{finished:,} samples of reasoning to fine-tune "
+        f"{_student(data)} on, made with `tessy` {document.get('tessy')} "
+        "(TESSY, [arXiv 2604.14164](https://arxiv.org/abs/2604.14164)).\n",
+        _method(data, facts.strategies),
+        _models(data),
+        _counts(counts),
+        _failures(data, counts),
+        _origin(name, document, noted),
+        _columns(),
+        _licence(licence),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def size_category(rows: int) -> str:
+    """The hub's name for this many rows."""
+    return next((name for limit, name in _SIZES.items() if rows < limit), "n>10M")
+
+
+def _front_matter(name: str, rows: int, licence: str | None) -> str:
+    return (
+        f"---\nlicense: {(licence or 'unknown').lower()}\n"
+        f"pretty_name: {json.dumps(name)}\n"
+        f"task_categories:\n- text-generation\nsize_categories:\n- {size_category(rows)}\n"
+        "tags:\n- tessy\n- reasoning\n- synthetic\n"
+        "configs:\n- config_name: default\n  data_files:\n  - split: train\n"
+        "    path: data/train-*.parquet\n---\n"
+    )
+
+
+def _student(data: Mapping[str, Any]) -> str:
+    role = role_of(data)
+    model = data.get(f"{role.prefix}model")
+    return f"`{public(model)}`" if isinstance(model, str) else "a student"
+
+
+def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) -> str:
+    rows = [
+        f"| `{strategy}` | {count:,} | {_METHODS.get(strategy, '')} "
+        f"| {data.get('author', by) if strategy == 'sample' else by} |\n"
+        for (strategy, by), count in sorted(strategies.items())
+    ]
+    system = data.get("system_prompt")
+    said = f"\nA system prompt stands before each question: {json.dumps(system)}.\n"
+    return (
+        "## Method\n\n"
+        "The thinking stands in the student's own format. `spans` says who wrote which characters "
+        "of it, `answer_by` who wrote the answer.\n\n"
+        "| strategy | samples | how the thinking was made | answer by |\n|---|---|---|---|\n"
+        f"{''.join(rows)}{said if system else ''}"
+    )
+
+
+def _models(data: Mapping[str, Any]) -> str:
+    prefixes = {author: f"{author}." for author in AUTHORS}
+    if data.get("command") == "sample":
+        role = role_of(data)
+        prefixes = {role.author: role.prefix}
+    rows = []
+    for author, prefix in prefixes.items():
+        model = data.get(f"{prefix}model")
+        if not isinstance(model, str):
+            continue
+        sampling = " | ".join(str(data.get(f"{prefix}sampling.{key}", "")) for key in _SAMPLING)
+        predictor = data.get(f"{prefix}predictor")
+        shown = f"`{public(predictor)}`" if isinstance(predictor, str) else ""
+        rows.append(f"| {author} | `{public(model)}` | {sampling} | {shown} |\n")
+    if not rows:
+        return ""
+    head = "| role | model | temperature | top_p | top_k | min_p | boundary predictor |\n"
+    return f"## Models\n\n{head}|---|---|---|---|---|---|---|\n{''.join(rows)}"
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    tokens, lengths = counts["tokens"], counts["lengths"]
+    rows = [
+        f"| thinking by the {author} | {tokens[author]:,} | {_percent(tokens['share'][author])} |\n"
+        for author in AUTHORS
+    ]
+    spread = [
+        f"| {part} | {lengths[part]['mean']:,} | {lengths[part]['median']:,} "
+        f"| {lengths[part]['p80']:,} | {lengths[part]['max']:,} |\n"
+        for part in ("thinking", "answer")
+    ]
+    return (
+        "## Tokens\n\n"
+        "| part | tokens | share of the thinking |\n|---|---|---|\n"
+        f"{''.join(rows)}| answers | {tokens['answer']:,} | |\n\n"
+        "| length in tokens | mean | median | 80th percentile | longest |\n|---|---|---|---|---|\n"
+        f"{''.join(spread)}"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _failures(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    if "derived" in data:
+        return ""
+    rows = [f"| {reason} | {count:,} |\n" for reason, count in counts["failures"].items()]
+    table = f"\n| reason | samples |\n|---|---|\n{''.join(rows)}" if rows else ""
+    return (
+        f"## Failures\n\n{counts['samples']['failed']:,} further samples could not be finished and "
+        f"are not here.\n{table}"
+    )
+
+
+def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) -> str:
+    data = document["data_config"]
+    derived = data.get("derived")
+    told = ""
+    if derived:
+        told = f"The run was made by `tessy {derived['by']}` of these:\n\n{sources(data)}\n"
+        if derived["by"] in noted:
+            told += f"What it noted: {notes(noted[derived['by']])}.\n\n"
+        told += "The options its sources agree on:\n\n"
+    versions = ", ".join(f"{part} {v}" for part, v in document.get("software", {}).items())
+    others = (
+        "Options not shown differ between the sources or are at their defaults."
+        if derived
+        else "Options not shown are at their defaults."
+    )
+    digest = str(document.get("data_digest"))[:DIGEST_CHARS]
+    return (
+        f"## How it was made\n\n{told}```\n{made_by(document)}\n```\n\n"
+        f"{others} Digest of the options: {digest}…; begun "
+        f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
+    )
+
+
+def _columns() -> str:
+    return (
+        "## Columns\n\n"
+        "- `id`, `sample`: the question, and which sample of it; `problem`: the other fields of "
+        "the question's row, as JSON text\n"
+        "- `messages`: question and response, ready for a chat template\n"
+        "- `thinking`, `answer`: the response in two\n"
+        "- `spans`: who wrote `thinking[start:end]` (half-open, in Unicode code points); "
+        "`answer_by`; `ended_by`: who ended the thinking\n"
+        "- `student_ids`: the student's token ids of thinking and answer, as sampled where it "
+        "wrote; null where the server gave none\n"
+        "- `scores`, `unscored`: of `teacher-score`, each candidate's score, or why it has none; "
+        "`reference_answer`: of `teacher-reference`, the answer the student was shown\n"
+        "- `strategy`, `tokens`, `forced`, `glued`, `attempts`, `seconds`, `cost`: how it was made "
+        "and what it took\n"
+    )
+
+
+def _licence(licence: str | None) -> str:
+    said = licence or "None was stated: whoever publishes this has to choose one"
+    return (
+        f"## Licence\n\n{said}. Questions and models have terms of their own, which may bind what "
+        "is made with them.\n"
+    )

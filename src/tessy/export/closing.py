@@ -1,0 +1,107 @@
+"""What an export says in the end: what was written, and how a trainer loads it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tessy.config_data import ExportConfig
+from tessy.export import chat
+from tessy.records import Trajectory
+
+_CHAT = (
+    "TRL learns the question too, and trains on what the model's chat template shows: those of "
+    "DeepSeek-R1 and gpt-oss drop thinking that stands in the content. --to tokens learns the "
+    "response alone, thinking included."
+)
+
+
+@dataclass
+class Written:
+    """What was written.
+
+    Attributes:
+        rows: Samples.
+        tokens: Their tokens: of thinking and answer as the run counted them, or, pretokenised,
+            of whole conversations.
+        learned: Tokens with a label, where there are labels.
+        encoded: Rows that had to be tokenized again.
+        uneven: Rows whose turns do not alternate.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    learned: int | None = None
+    encoded: int = 0
+    uneven: int = 0
+
+    def add(self, row: Trajectory) -> Trajectory:
+        """Count a row by what it says of itself; the row."""
+        self.rows += 1
+        self.tokens += row.tokens.student + row.tokens.teacher + row.tokens.answer
+        self.uneven += not chat.alternates(row)
+        return row
+
+
+def closing(written: Written, out: Path) -> str:
+    """What was written, how much, and what to know of it."""
+    learned = "" if written.learned is None else f", {written.learned:,} of them learned"
+    files = sorted(out.rglob("*.parquet")) if out.is_dir() else [out]
+    size = sum(path.stat().st_size for path in files)
+    shards = f" in {len(files)} file(s)" if out.is_dir() else ""
+    text = (
+        f"{out}: {written.rows:,} samples, {written.tokens:,} tokens{learned}, "
+        f"{_size(size)}{shards}."
+    )
+    if written.encoded:
+        text += (
+            f"\n{written.encoded:,} of the samples had no ids that spell their text (`--no-ids`, a "
+            "server without ids, an older run): these were tokenized again."
+        )
+    if written.learned == 0:
+        text += "\nNothing is learned: --loss names an author who wrote none of it."
+    return text
+
+
+def _size(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    value = size / 1000
+    for unit in ("kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}"
+
+
+def hint(config: ExportConfig, written: Written, out: Path) -> str:
+    """How a trainer loads it: a line to paste, and what to know of it."""
+    place = json.dumps(str(out.resolve()), ensure_ascii=False)
+    if config.to == "sharegpt":
+        entry = f'{{"file_name": {place}, "formatting": "sharegpt"}}'
+        name = json.dumps(config.run.resolve().name, ensure_ascii=False)
+        left_out = (
+            f"\n{written.uneven:,} samples do not alternate between user and assistant: "
+            "LLaMA-Factory leaves such samples out."
+        )
+        said = f"LLaMA-Factory, in dataset_info.json: {name}: {entry}"
+        return said + (left_out if written.uneven else "")
+    if config.to == "dialogs":
+        return (
+            f"XTuner: DatasetConfig(anno_path={place}) with "
+            'OpenaiTokenizeFunctionConfig(chat_template="…")'
+        )
+    return f"TRL: {_trl(config, place)}, with SFTConfig(max_length=None)\n" + (
+        "labels say what is learned; loss_weights how much, for trainers that read them: to TRL "
+        "every weight above 0 is 1."
+        if config.to == "tokens"
+        else _CHAT
+    )
+
+
+def _trl(config: ExportConfig, place: str) -> str:
+    source = {"hf": place, "messages": f'"json", data_files={place}'}.get(
+        config.to, f'"parquet", data_files={place}'
+    )
+    return f'train_dataset=load_dataset({source}, split="train")'

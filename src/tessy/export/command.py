@@ -1,0 +1,181 @@
+"""``tessy export``: the samples of a run as training data.
+
+Rows are read and written one after the other, and the result takes its place when it is whole.
+The same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from tessy import jsonl
+from tessy.config_data import ExportConfig
+from tessy.errors import ConfigError, InputError
+from tessy.export import chat
+from tessy.export.closing import Written, closing, hint
+from tessy.export.place import check_place, new_file, new_folder
+from tessy.records import Trajectory
+from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.terminal import visible
+
+_CHAT: Mapping[str, Callable[[Trajectory], dict[str, Any]]] = {
+    "messages": chat.messages,
+    "sharegpt": chat.sharegpt,
+    "dialogs": chat.dialogs,
+}
+_SUFFIX = {"hf": "", "parquet": ".parquet", "tokens": ".parquet"} | dict.fromkeys(_CHAT, ".jsonl")
+
+
+def export(config: ExportConfig, console: Console | None = None) -> int:
+    """Write the samples and say what was written and how to load it; the exit code.
+
+    Raises:
+        InputError: There is no run, it is empty, the place cannot be used, or an option does not
+            fit; nothing was written.
+        StorageError: It could not be written; what was there is untouched.
+    """
+    console = console or Console()
+    document = read_config(config.run)
+    out = config.out or config.run / "export" / f"{config.to}{_SUFFIX[config.to]}"
+    _check_options(config)
+    check_place(out, config.run, folder=config.to == "hf")
+    rows = _some(config.run)
+    if config.to == "tokens":
+        written = _tokens(config, document, rows, out)
+    elif config.to == "hf":
+        written = _hub(config, document, rows, out)
+    elif config.to == "parquet":
+        written = _parquet(rows, out)
+    else:
+        written = _lines(_CHAT[config.to], rows, out)
+    said = f"{closing(written, out)}\n{hint(config, written, out)}"
+    console.print(Text(visible(said)), soft_wrap=True)
+    return 0
+
+
+def _check_options(config: ExportConfig) -> None:
+    """Refuse options that would have no effect: the user believes in another result."""
+    for name, given, of in (
+        ("loss", config.loss != "all", "tokens"),
+        ("tokenizer", config.tokenizer is not None, "tokens"),
+        ("licence", config.licence is not None, "hf"),
+    ):
+        if given and config.to != of:
+            raise ConfigError(f"--{name} is for --to {of} only; leave it out for {config.to}")
+
+
+def _some(run: Path) -> Iterator[Trajectory]:
+    """The rows of the run.
+
+    Raises:
+        InputError: There are none.
+    """
+    rows = iter_trajectories(run)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(
+            f"{run} has no finished samples, so there is nothing to export; go on with the run, or "
+            "see failures.jsonl for what became of its samples"
+        )
+    return chain((first,), rows)
+
+
+def _lines(
+    convert: Callable[[Trajectory], dict[str, Any]], rows: Iterable[Trajectory], out: Path
+) -> Written:
+    written = Written()
+    with new_file(out) as path, path.open("wb") as file:
+        for row in rows:
+            file.write(jsonl.dump_line(convert(written.add(row))))
+    return written
+
+
+def _parquet(rows: Iterable[Trajectory], out: Path) -> Written:
+    from tessy.export.table import (
+        ParquetRows,
+        trajectory_bytes,
+        trajectory_cells,
+        trajectory_schema,
+    )
+
+    written = Written()
+    with new_file(out) as path, ParquetRows(path, trajectory_schema()) as table:
+        for row in rows:
+            table.add(trajectory_cells(written.add(row)), trajectory_bytes(row))
+    return written
+
+
+def _hub(
+    config: ExportConfig, document: Mapping[str, Any], rows: Iterable[Trajectory], out: Path
+) -> Written:
+    from tessy.export.card import Facts, data_card
+    from tessy.export.hub import write_shards
+
+    written, facts = Written(), Facts()
+    with new_folder(out) as folder:
+        write_shards(map(written.add, rows), folder / "data", facts)
+        for failure in iter_failures(config.run):
+            facts.summary.add_failure(failure)
+        name = config.run.resolve().name
+        card = data_card(name, document, facts, _summary(config.run), licence=config.licence)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return written
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    """The content of summary.json; empty for a run that has not come to its end yet."""
+    try:
+        content = jsonl.loads(RunPaths(run).summary.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _tokens(
+    config: ExportConfig, document: Mapping[str, Any], rows: Iterable[Trajectory], out: Path
+) -> Written:
+    from tessy.export.loss import parse_loss
+    from tessy.export.student import load_format
+    from tessy.export.table import ParquetRows, token_schema
+    from tessy.export.tokens import labels, tokenize
+
+    weights = parse_loss(config.loss)
+    form, digest = load_format(document, config.tokenizer)
+    written = Written(learned=0)
+    with new_file(out) as path, ParquetRows(path, token_schema()) as table:
+        for row in rows:
+            try:
+                tokens = tokenize(row, form)
+            except InputError as error:
+                raise InputError(f"sample {row.id!r}/{row.sample}: {error}") from error
+            counts = tokens.weights(weights)
+            learned = labels(tokens.ids, counts)
+            written.rows += 1
+            written.tokens += len(learned)
+            written.learned = (written.learned or 0) + sum(map(bool, counts))
+            written.encoded += tokens.encoded
+            cells = {"id": row.id, "sample": row.sample, "input_ids": tokens.ids}
+            size = 12 * len(learned)  # three numbers of four bytes a token
+            table.add({**cells, "labels": learned, "loss_weights": counts}, size)
+        table.describe(
+            {
+                "run": config.run.resolve().name,
+                "format_digest": digest,
+                "tokenizer_digest": form.renderer.codec.digest,
+                "end_of_turn_id": form.end_id,
+                "loss": config.loss,
+                "weights": weights,
+                "straddling_token": "belongs to the author of its first character",
+                "rows": written.rows,
+                "tokens": written.tokens,
+                "learned_tokens": written.learned,
+                "rows_tokenized_again": written.encoded,
+            }
+        )
+    return written

@@ -1,0 +1,44 @@
+"""A folder that ``datasets.load_dataset`` reads and a hub shows: Parquet shards and a data card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tessy.export.card import Facts
+from tessy.export.table import (
+    ParquetRows,
+    trajectory_bytes,
+    trajectory_cells,
+    trajectory_schema,
+)
+from tessy.records import Trajectory
+
+SHARD_BYTES = 500 * 10**6
+
+
+def write_shards(
+    rows: Iterable[Trajectory], folder: Path, facts: Facts, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Write ``train-00000-of-0000N.parquet`` … in ``folder``.
+
+    Args:
+        rows: Read once, in order; a row group of them is in memory.
+        folder: Made if it is missing.
+        facts: Counts every row.
+        shard_bytes: A shard ends once it is this long.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[Path] = []
+    with ExitStack() as stack:
+        shard: ParquetRows | None = None
+        for row in rows:
+            if shard is None or shard.size >= shard_bytes:
+                stack.close()
+                shards.append(folder / f"{len(shards)}.parquet")
+                shard = stack.enter_context(ParquetRows(shards[-1], trajectory_schema()))
+            shard.add(trajectory_cells(row), trajectory_bytes(row))
+            facts.add(row)
+    for number, path in enumerate(shards):
+        path.rename(folder / f"train-{number:05}-of-{len(shards):05}.parquet")

@@ -1,0 +1,58 @@
+"""Whose tokens are learned, and how much they count (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from tessy.errors import ConfigError
+from tessy.records import Author
+from tessy.summary import AUTHORS
+
+Weights = Mapping[Author, float]
+_NAMED: Mapping[str, Weights] = {
+    "all": {"student": 1.0, "teacher": 1.0},
+    "student": {"student": 1.0, "teacher": 0.0},
+    "teacher": {"student": 0.0, "teacher": 1.0},
+}
+
+
+def parse_loss(text: str) -> Weights:
+    """The weight of each author's tokens in the loss; 0: not learned.
+
+    Args:
+        text: ``all``, ``student``, ``teacher``, or ``student=1,teacher=0.5``.
+
+    Raises:
+        ConfigError: It is none of these, or nobody's tokens would be learned.
+    """
+    weights = _NAMED.get(text.strip()) or _weights(text)
+    if not any(weights.values()):
+        raise ConfigError(f"--loss {text}: nothing would be learned; give one author a weight")
+    return weights
+
+
+def _weights(text: str) -> Weights:
+    found: dict[Author, float] = {}
+    for part in text.split(","):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        author = next((author for author in AUTHORS if author == name), None)
+        weight = _number(number)
+        if author is None or author in found or weight is None:
+            break
+        found[author] = weight
+    else:
+        if len(found) == len(AUTHORS):
+            return found
+    raise ConfigError(
+        f"--loss {text!r} is not understood; give all, student, teacher, or the weight of each, "
+        "0 or more, such as student=1,teacher=0.5"
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None

@@ -1,0 +1,140 @@
+"""How a run was made, fit for the public: names in place of paths, and no addresses (pure)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from tessy import jsonl
+from tessy.config import Config, SynthesizeConfig
+from tessy.config_predictors import SampleConfig
+from tessy.records import Author
+
+DIGEST_CHARS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Where a run's config.json names the model its rows are written for.
+
+    Attributes:
+        author: The student, or whose responses ``tessy sample`` drew.
+        prefix: Its options stand under this.
+        alone: It wrote everything.
+    """
+
+    author: Author
+    prefix: str
+    alone: bool
+
+
+def role_of(data: Mapping[str, Any]) -> Role:
+    """The role whose format the rows have.
+
+    Args:
+        data: The ``data_config`` of a run.
+    """
+    if data.get("command") == "sample":
+        author: Author = "teacher" if data.get("author") == "teacher" else "student"
+        return Role(author, "", alone=True)
+    return Role("student", "student.", alone=False)
+
+
+def public(value: str) -> str:
+    """A model, file or folder by its name: hub ids stay, of a path its last part."""
+    local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or "\\" in value
+    return PurePath(value.replace("\\", "/")).name if local else value
+
+
+def made_by(document: Mapping[str, Any]) -> str:
+    """The command line that makes such a run, with the options that decide what a sample says.
+
+    Options at their defaults are left out, and so are servers. Of a run made out of others: what
+    its sources agree on.
+
+    Args:
+        document: The run's config.json.
+    """
+    data = document["data_config"]
+    sampled = data.get("command") == "sample"
+    command = ["tessy", "sample" if sampled else "synthesize"]
+    questions = document.get("config", {}).get("problems")
+    if isinstance(questions, str):
+        command += ["--problems", public(questions)]
+    defaults = dict(_defaults(SampleConfig if sampled else SynthesizeConfig))
+    for name, value in data.items():
+        if name in defaults and value is not None and value != defaults[name]:
+            command += _option(name, value)
+    return shlex.join(command)
+
+
+def sources(data: Mapping[str, Any]) -> str:
+    """What a run was made out of, as a Markdown list; empty for one that models made."""
+    return "".join(_sources(data, ""))
+
+
+def _sources(data: Mapping[str, Any], indent: str) -> Iterator[str]:
+    derived = data.get("derived")
+    if not isinstance(derived, Mapping):
+        return
+    for source in derived["sources"]:
+        deeper = source.get("derived")
+        by = f", itself made by `tessy {deeper['by']}` of:" if deeper else ""
+        digest = str(source.get("data_digest"))[:DIGEST_CHARS]
+        yield f"{indent}- `{_run_name(source['path'])}` (options' digest {digest}…){by}\n"
+        yield from _sources(source, indent + "  ")
+
+
+def notes(value: object) -> str:
+    """What a command noted about a run it made, in a line: ``ratio 1:1; taken: first 3, …``."""
+    if not isinstance(value, Mapping):
+        return _plain(value)
+    return "; ".join(
+        f"{name}: {_flat(inner)}" if isinstance(inner, Mapping) else f"{name} {_plain(inner)}"
+        for name, inner in value.items()
+    )
+
+
+def _flat(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or "none"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, str):
+        return public(value)
+    if isinstance(value, Mapping):
+        return f"({_flat(value)})"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "none"
+    return jsonl.dumps(value).decode()
+
+
+def _run_name(path: object) -> str:
+    return PurePath(str(path)).name
+
+
+def _option(name: str, value: object) -> list[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag] if value else [f"--no-{name.replace('_', '-')}"]
+    if isinstance(value, Mapping):
+        return [flag, ",".join(f"{key}={inner}" for key, inner in value.items())]
+    return [
+        flag,
+        public(value) if name != "system_prompt" and isinstance(value, str) else f"{value}",
+    ]
+
+
+def _defaults(cls: type[Config], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The default of every option, as JSON values by dotted name."""
+    for name, field in cls.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Config):
+            yield from _defaults(kind, f"{prefix}{name}.")
+        elif field.is_required():
+            yield f"{prefix}{name}", None
+        else:
+            yield f"{prefix}{name}", jsonl.plain(field.get_default(call_default_factory=True))

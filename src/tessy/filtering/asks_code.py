@@ -1,0 +1,90 @@
+"""Whether a question asks for a program (pure): a stated heuristic, no model.
+
+It does if it has one of: a function that is begun and not finished; words such as "your code",
+"write a Python program", "implement the function"; a contest's description of input and output.
+It does not where it asks to explain code. A question of mathematics may speak of functions,
+programs of television or codes of doors: a language, a verb of writing or an identifier must stand
+beside them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tessy.filtering.fences import split_fences
+
+_LANGUAGE = (
+    r"(?:python ?[23]?|java|c\+\+(?:\d\d)?|cpp|c#|javascript|typescript|golang|rust|kotlin|swift|"
+    r"scala|haskell|ruby|php|perl|lua|matlab|julia|bash|sql|verilog|assembly|fortran)"
+)
+_EDGE, _END = r"(?<![\w+#])", r"(?![\w+#])"
+_WRITE = (
+    r"(?:write|implement|complete|finish|develop|create|provide|give|generate|design|code|build|"
+    r"submit|output)"
+)
+_ASKS = re.compile(
+    "|".join(
+        [
+            # "a Python function", "C++ code", "the Java class"
+            rf"{_EDGE}{_LANGUAGE}{_END}[ -](?:\w+[ -]){{0,2}}"
+            r"(?:programs?|functions?|code|scripts?|solutions?|implementations?|class|query|method)\b",
+            # "solve it in Python", "using C++"
+            # but not "build a wall with Julia"
+            rf"\b(?:solve|solution|{_WRITE})\b[^.?!\n]{{0,80}}\b(?:in|using|with)\s+"
+            rf"(?!(?<=with )(?:julia|ruby)){_LANGUAGE}{_END}",
+            r"\byour\s+(?:code|program|function|script|solution\s+class)\b",
+            rf"\b{_WRITE}\s+(?:\w+\s+){{0,4}}?(?:source\s+code|code\s+(?:that|to|for|which|below)|"
+            r"computer\s+program|programs?\s+(?:that|to|which)|scripts?\s+(?:that|to|which)|"
+            r"sql\s+query|regular\s+expression|regex|subroutine)",
+            rf"\b{_WRITE}\s+(?:the\s+|a\s+|an\s+)?(?:following\s+|recursive\s+)?"
+            r"(?:functions?|methods?|class)\s+"
+            # a name in backticks or such as no formula has, or what only programs do
+            r"(?:(?:called|named)\s+)?(?:`|\w+_\w+|\w+\s*\((?:\w+\s*:|\w+,\s*\w{3,}|[a-z]\w{2,}\))|"
+            r"(?:that|which|to)\s+(?:takes?|accepts?|returns?|prints?|reverses?|sorts?|parses?)\b)",
+            # contests
+            r"\b(?:from|to)\s+(?:stdin|stdout|standard\s+(?:input|output))\b",
+            r"\bfirst\s+line\s+(?:of\s+[^.\n]{0,60})?(?:contains?|consists?|has|is\s+given)\b"
+            r"(?s:.){0,6000}\b(?:output|print)",
+            r"^[#* \t-]*(?:constraints|sample input|input format|输入格式)\b(?s:.){0,6000}"
+            r"^[#* \t-]*(?:sample output|output format|output|输出格式)\b",
+            r"(?:编写|写|实现)[^。?!\n]{0,30}(?:程序|代码|函数)[^。\n]{0,12}",
+        ]
+    ),
+    re.IGNORECASE | re.MULTILINE,
+)
+_CHINESE_MATHS = re.compile(
+    r"写[^。?!\n]{0,30}函数(?!.{0,40}(?:返回|输入|数组|字符串|列表|代码|程序))"
+)
+_EXPLAINS = re.compile(
+    r"\b(?:explain|describe)\b[^.?!\n]{0,60}\b(?:code|program|function|snippet)\b|"
+    r"\bwhat\s+(?:does|do|is|will|would)\b[^.?!\n]{0,80}\b(?:code|program|function|snippet|script)\b"
+    r"[^.?!\n]{0,40}\b(?:do|print|output|return|mean)|"
+    r"\bwhat\s+(?:is|will be)\s+the\s+output\b|"
+    r"\b(?:without|do\s+not|don't|no\s+need\s+to)\s+(?:\w+\s+){0,2}(?:writ\w+|code|program)\b",
+    re.IGNORECASE,
+)
+_BEGUN = re.compile(
+    r"^[ \t]*(?:async )?def \w+\s*\(|^[ \t]*(?:public|private|static)\b[^\n(]*\([^\n)]*\)\s*\{|"
+    r"^[ \t]*(?:func|fn|function) \w+\s*\(|^[ \t]*(?:[\w:<>,&*]+[ \t]+)+\w+\([^;{}\n]*\)\s*\{",
+    re.MULTILINE,
+)
+_UNFINISHED = re.compile(
+    r"(?:\"\"\"|'''|\bpass|\.\.\.|:|\{|(?:#|//)\s*(?:todo|your|write|implement|complete)[^\n]*\n?\s*\}?)"
+    r"\s*(?:\}\s*)*;?\s*\Z",
+    re.IGNORECASE,
+)
+
+
+def asks_for_code(question: str) -> str | None:
+    """The words of ``question`` that ask for a program; None where none do."""
+    if _EXPLAINS.search(question):
+        return None
+    found = _ASKS.search(question)
+    if found is not None and not _CHINESE_MATHS.match(found[0]):
+        return " ".join(found[0].split())[:80]
+    parts = split_fences(question)
+    for code in (*parts.blocks, parts.open or "", parts.prose):
+        begun = _BEGUN.search(code)
+        if begun is not None and _UNFINISHED.search(code):
+            return begun[0].strip()
+    return None

@@ -1,0 +1,91 @@
+"""Questions of evaluation sets, and whether another question resembles one of them.
+
+An index from runs of 5 words to the questions they stand in; nothing is estimated. Runs that
+stand in more than 10 questions are a set's usual phrases ("Read the inputs from stdin …") and say
+nothing. Memory holds the runs of all evaluation questions, about 20 kB for one of 100 words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tessy.filtering.words import grams, words
+from tessy.problems import load_problems
+from tessy.records import Message
+
+GRAM_WORDS = 5
+# Of GSM8K's 1,319 test questions 4 share as much with another one, of HumanEval's 164 there are 6:
+# all variants of one question. What merely has the same subject stays below 0.4.
+SHARE = 0.5
+FEWEST_GRAMS = 8  # of the shorter question; one with fewer is only found where it is the same
+_USUAL = 10
+
+
+class EvaluationQuestions:
+    """Finds the evaluation question that another question resembles."""
+
+    def __init__(self, questions: Iterable[tuple[str, str]]) -> None:
+        """Read name and text of each question; the same text counts once."""
+        self._names: list[str] = []
+        self._whole: dict[str, int] = {}
+        self._found_in: defaultdict[str, list[int]] = defaultdict(list)
+        for name, text in questions:
+            said = words(text)
+            whole = " ".join(said)
+            if not said or whole in self._whole:
+                continue
+            at = self._whole[whole] = len(self._names)
+            self._names.append(name)
+            for gram in grams(said, GRAM_WORDS):
+                self._found_in[gram].append(at)
+        self._usual = {gram for gram, at in self._found_in.items() if len(at) > _USUAL}
+        for gram in self._usual:
+            del self._found_in[gram]
+        self._sizes = Counter(at for found in self._found_in.values() for at in found)
+
+    @classmethod
+    def load(cls, files: Sequence[Path], fields: Mapping[str, str]) -> EvaluationQuestions:
+        """The questions of ``files``, read as :func:`tessy.problems.load_problems` does.
+
+        Raises:
+            InputError: A file cannot be read, or has an unusable row.
+        """
+        return cls(
+            (f"{problem.id!r} of {file.name}", question_text(problem.messages))
+            for file in files
+            for problem in load_problems(file, fields=fields).problems
+        )
+
+    def __len__(self) -> int:
+        """Different questions."""
+        return len(self._names)
+
+    def find(self, question: str) -> str | None:
+        """Which evaluation question ``question`` resembles, and how much; None if there is none.
+
+        Two questions resemble each other if at least half of the runs of 5 words of the shorter
+        one, usual ones left out, stand in the other. So a question is found in a longer prompt,
+        and with a few words or numbers changed.
+        """
+        said = words(question)
+        same = self._whole.get(" ".join(said))
+        if same is not None:
+            return f"the same words as {self._names[same]}"
+        own = grams(said, GRAM_WORDS) - self._usual
+        shared = Counter(at for gram in own for at in self._found_in.get(gram, ()))
+        best: tuple[float, int] | None = None
+        for at, count in shared.items():
+            shorter = min(len(own), self._sizes[at])
+            if shorter >= FEWEST_GRAMS and count / shorter >= SHARE:
+                best = max(best or (0.0, 0), (count / shorter, -at))
+        if best is None:
+            return None
+        share, at = best[0], -best[1]
+        return f"{share:.0%} of the {GRAM_WORDS}-word runs are shared with {self._names[at]}"
+
+
+def question_text(messages: Sequence[Message]) -> str:
+    """What a user asks: every user turn, one below the other."""
+    return "\n\n".join(turn.content for turn in messages if turn.role == "user")

@@ -1,0 +1,130 @@
+"""What makes a text unfit: a text in, the fault with its values out, or None (pure)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from tessy.filtering.asks_code import asks_for_code
+from tessy.filtering.fences import Fenced, split_fences
+
+_PAIRS = ((r"\[", r"\]"), (r"\(", r"\)"))
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{(\w+\*?)\}")
+_LAST_DISPLAY = re.compile(r"(?:^[ \t]*\$\$|\$\$[ \t]*$)(?!.*\$\$)", re.MULTILINE | re.DOTALL)
+_BOXED = re.compile(r"\\boxed\s*\{")
+# No text ends in one of these: something must follow. An operator counts behind a space ("C++"),
+# a word as it stands here ("The answer is A").
+_OPEN_END = re.compile(
+    r"(?:(?<=\s)[-+*/=<&–—]|\S\s+\S+\s+\S*,|[:(\[{，、；：（【「]|(?<!\\)\\|"
+    # not "an", "or", "was": German and French sentences end so
+    r"(?:\S+\s+){3}(?:the|of|and|but|to|with|by|for|from|into|than|that|which|whose|because|"
+    r"since|if|when|while|is|are|were|be|been|has|have|would|could|should|must))$"
+)
+_END_CHARS = 300  # what is looked at of a last line, which may be a book without a break
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]*_`$]*$")
+_PROSE_WORDS = 12  # a line of fewer may be a heading, a result or an item of a list
+_PROSE_LINES = 3
+
+_MARKERS = re.compile(
+    r"</?think(?:ing)?>|</?tool_call>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<｜[^｜\n]{1,40}｜>|"
+    r"<\|(?:im_(?:start|end|sep)|start|end|channel|message|return|call|constrain|endoftext|"
+    r"startoftext|endofprompt|(?:begin|end)_of_(?:text|sentence)|(?:start|end)_header_id|eo[tm]_id|"
+    r"user|assistant|system|python_tag|reserved_special_token_\d+)\|>|"
+    r"◁/?think▷|assistant(?:final|analysis|commentary)(?![a-z])"
+)
+
+
+def truncated(answer: str) -> str | None:
+    r"""How ``answer`` shows that it ends in mid-way, where that can be told; else None.
+
+    It can by what is open at the end: a code fence, formulas (``$$``, ``\[``, ``\begin``, a
+    brace of ``\boxed``), or a last line that needs something behind it. A last line of at least
+    12 words without a full stop, and no result, tells too where three other such lines have theirs.
+    """
+    parts = split_fences(answer)
+    if parts.open is not None:
+        return f"a code block of {len(parts.open.splitlines())} lines is not closed"
+    return _open_maths(parts.prose) or _open_end(answer, parts)
+
+
+def _open_maths(prose: str) -> str | None:
+    prose = re.sub(r"`[^`\n]*`", "", prose)
+    for opening, closing in _PAIRS:
+        # A line break of a formula, "\\[2pt]", opens nothing.
+        opened = len(re.findall(rf"(?<!\\){re.escape(opening)}", prose))
+        closed = len(re.findall(rf"(?<!\\){re.escape(closing)}", prose))
+        if opened > closed:
+            return f"{opened} {opening} and {closed} {closing}"
+    # "$$5" may be money: a formula's last mark stands at an end of its line.
+    if prose.count("$$") % 2 and _LAST_DISPLAY.search(prose):
+        return f"{prose.count('$$')} $$, so the last formula is not closed"
+    open_now: list[str] = []
+    for kind, name in _ENVIRONMENT.findall(prose):
+        if kind == "begin":
+            open_now.append(name)
+        elif name in open_now:
+            open_now.remove(name)
+    if open_now:
+        return f"\\begin{{{open_now[-1]}}} is not closed"
+    boxed = list(_BOXED.finditer(prose))
+    if boxed and not _closes(prose[boxed[-1].end() :]):
+        return "the brace of the last \\boxed is not closed"
+    return None
+
+
+def _closes(text: str) -> bool:
+    """Whether a brace that is open at the start of ``text`` is closed in it."""
+    depth = 1
+    for brace in re.findall(r"(?<!\\)[{}]", text):
+        depth += 1 if brace == "{" else -1
+        if depth == 0:
+            return True
+    return False
+
+
+def _open_end(answer: str, parts: Fenced) -> str | None:
+    text = answer.rstrip()
+    last = text.rpartition("\n")[2].strip()
+    if not last or not parts.prose.rstrip().endswith(last):
+        return None  # empty, or code is the last thing in it
+    # A word of code, "`[`", stands for itself.
+    bare = re.sub(r"`[^`]+`", "code", last[-_END_CHARS:]).rstrip("*_` ")
+    if (end := _OPEN_END.search(bare)) and len(bare) > 1:
+        word = end[0].split()[-1]
+        return f"the last line ends in {(',' if word[-1] == ',' else word)!r}: {last[-80:]!r}"
+    lines = [line.strip() for line in parts.prose.splitlines()]
+    long = [line for line in lines if len(line.split()) >= _PROSE_WORDS]
+    if not long or long[-1] != last or "=" in last or not bare[-1:].isalpha():
+        return None  # short, or a result
+    ended = sum(bool(_SENTENCE_END.search(line)) for line in long[:-1])
+    if ended == len(long) - 1 >= _PROSE_LINES and not _SENTENCE_END.search(last):
+        return f"the last line has no full stop, {ended} others have: {last[-80:]!r}"
+    return None
+
+
+def empty(answer: str) -> str | None:
+    """How ``answer`` says nothing: no letter, digit or sign of a formula in it; else None."""
+    # Punctuation and markup alone (P*, and the backtick) say nothing; "=", "€" or "∅" may.
+    if any(unicodedata.category(char)[0] in "LNS" and char != "`" for char in answer):
+        return None
+    return f"the answer has {len(answer)} characters, none of them a letter, digit or sign"
+
+
+def without_code(question: str, answer: str) -> str | None:
+    """What asks for a program where ``answer`` has no closed block of code; else None."""
+    if any(block.strip() for block in split_fences(answer).blocks):
+        return None
+    asked = asks_for_code(question)
+    return None if asked is None else f"no closed code block, but the question has {asked!r}"
+
+
+def chat_markers(question: str, text: str) -> str | None:
+    """Which markup of chat formats leaks into ``text``; None where there is none.
+
+    A question may be about such markup: what it has itself is no leak.
+    """
+    for match in _MARKERS.finditer(text):
+        if match[0] not in question:
+            around = " ".join(text[max(0, match.start() - 30) : match.end() + 30].split())
+            return f"{match[0]} at character {match.start():,}: {around!r}"
+    return None

@@ -1,0 +1,122 @@
+"""``tessy plan``: a pilot, and what the whole file would take.
+
+The pilot's samples are ordinary rows of the run directory: ``synthesize`` with the same options
+keeps them and goes on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from tessy.config import PlanConfig, SynthesisOptions, SynthesizeConfig
+from tessy.plan.estimate import MIN_UNITS, Scope
+from tessy.plan.figures import Given, make_plan
+from tessy.plan.pilot import Load, Probe, draw, saved_load
+from tessy.plan.report import print_plan, write_plan
+from tessy.plan.rows import Made, read_made
+from tessy.problems import LoadedProblems
+from tessy.runs import RunPaths
+from tessy.synthesis.questions import as_asked, load_questions
+from tessy.synthesis.run import Pilot, synthesize_problems
+from tessy.synthesis.seats import models
+from tessy.synthesis.spending import wall_seconds
+from tessy.synthesis.work import Job
+
+EXIT_TOO_FEW = 1
+
+
+def plan(config: PlanConfig) -> int:
+    """Make the pilot, as far as it is missing, and say what the whole file would take.
+
+    Returns:
+        The exit code: 0; 1 if too few samples could be finished for an interval; or what the pilot
+        ended with.
+
+    Raises:
+        InputError: Options, questions, models or the run directory are unusable; nothing started.
+        EngineError: The servers are gone for good; what was made is kept.
+    """
+    return plan_problems(config, load_questions(config))
+
+
+def plan_problems(
+    config: PlanConfig, loaded: LoadedProblems, console: Console | None = None
+) -> int:
+    """The same as :func:`plan` with questions that are loaded already.
+
+    Args:
+        config: The options; ``problems`` is not read.
+        loaded: The questions.
+        console: Where the plan goes; standard output by default.
+    """
+    console = console or Console()
+    problems = [as_asked(config, problem) for problem in loaded.problems[: config.limit]]
+    rounds = config.samples_per_problem
+    jobs = [Job(problem, sample) for sample in range(rounds) for problem in problems]
+    paths = RunPaths(config.out)
+    probe = Probe(paths, jobs)
+    chosen = draw(problems, rounds, config.pilot, config.seed)
+    pilot = Pilot(chosen, probe.watch, probe.measure)
+    if code := synthesize_problems(_synthesis(config), loaded, pilot=pilot):
+        return code
+    made = read_made(paths, {job.key for job in jobs})
+    written = config.out / "plan.json"
+    given = Given(
+        made=made,
+        scope=_scope(jobs, made),
+        slots=probe.slots or 1,
+        load=_load(probe, made, written),
+        wall_seconds=wall_seconds(paths.summary),
+        journal_bytes=paths.journal.stat().st_size,
+        seed=config.seed,
+    )
+    found = make_plan(given)
+    if found is None:
+        console.print(_too_few(made), soft_wrap=True, highlight=False)
+        return EXIT_TOO_FEW
+    write_plan(found, written)
+    names = {author: model.model for author, model in models(config).items()}
+    print_plan(found, config, names, console)
+    console.print(_closing(given.scope, written), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _synthesis(config: PlanConfig) -> SynthesizeConfig:
+    """The run that the plan is of; a budget is the whole run's, and compared, not spent here."""
+    options = {name: getattr(config, name) for name in SynthesisOptions.model_fields}
+    return SynthesizeConfig(
+        **{**options, "out": config.out, "budget_hours": None, "budget_tokens": None}
+    )
+
+
+def _scope(jobs: list[Job], made: list[Made]) -> Scope:
+    there = {one.key for one in made}
+    seen = {one.question for one in made}
+    come = [job.problem.id for job in jobs if job.key not in there]
+    return Scope(len(come), len(set(come)), len({job.problem.id for job in jobs} - seen))
+
+
+def _load(probe: Probe, made: list[Made], written: Path) -> Load | None:
+    """How busy the servers were, if that was measured on half of the samples or more."""
+    for load in (probe.load(made), saved_load(written)):
+        if load is not None and 2 * load.samples >= len(made):
+            return load
+    return None
+
+
+def _too_few(made: list[Made]) -> str:
+    reasons = Counter(one.reason for one in made if one.reason is not None)
+    failed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    return (
+        f"Only {len(made) - reasons.total()} of {len(made)} samples could be finished (failed: "
+        f"{failed or 'none'}): an interval needs {MIN_UNITS}. `tessy doctor` with the same options "
+        "says what to mend; a larger --pilot keeps these samples and makes more."
+    )
+
+
+def _closing(scope: Scope, written: Path) -> str:
+    more = " `tessy synthesize` with the same options goes on from here." if scope.samples else ""
+    return f"The same figures for programs: {written}.{more}"

@@ -1,0 +1,173 @@
+"""Everything a plan says, from what was made (pure)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tessy.plan.estimate import CONFIDENCE, MIN_UNITS, Scope, ToCome, failing_share, to_come, wall
+from tessy.plan.pilot import Load
+from tessy.plan.rows import Made
+from tessy.seeds import derive_seed
+from tessy.summary import AUTHORS
+
+MUCH_MORE = 1.1  # times as many in flight as in the pilot: worth a warning
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of a plan.
+
+    Attributes:
+        so_far: What is there.
+        to_come: What the rest will take.
+    """
+
+    so_far: float
+    to_come: ToCome
+
+    @property
+    def whole(self) -> float:
+        """The whole file."""
+        return self.so_far + self.to_come.value
+
+    def to_json(self) -> dict[str, float]:
+        """For plan.json."""
+        come = self.to_come
+        named = {"so_far": self.so_far, "to_come": come.value, "low": come.low, "high": come.high}
+        return {name: round(value, 4) for name, value in (named | {"whole": self.whole}).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a plan is made of.
+
+    Attributes:
+        made: Samples that have ended.
+        scope: What is still to come.
+        slots: Samples the run will have in flight.
+        load: How busy the servers were; None if nobody knows.
+        wall_seconds: Wall-clock seconds of the run's sessions.
+        journal_bytes: Size of the journal, which held the pilot's samples in flight.
+        seed: The run's.
+    """
+
+    made: Sequence[Made]
+    scope: Scope
+    slots: int
+    load: Load | None
+    wall_seconds: float
+    journal_bytes: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the whole file takes.
+
+    Attributes:
+        given: What the plan is made of.
+        hours: Wall-clock hours, if servers are as fast with more samples in flight.
+        at_most: Hours to come if they gain nothing from more in flight; None if not more are.
+        figures: Everything else, by name: ``requests.student``, ``kept.answer`` …
+        failure_share: Share of samples that fail, in [0, 1].
+        journal: Bytes the journal will need meanwhile.
+        reasons: Why samples failed, with counts.
+    """
+
+    given: Given
+    hours: Figure
+    at_most: float | None
+    figures: Mapping[str, Figure]
+    failure_share: ToCome
+    journal: float
+    reasons: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of plan.json."""
+        given = self.given
+        load = given.load
+        return {
+            "confidence": CONFIDENCE,
+            "samples": {
+                "ended": len(given.made),
+                "questions": len({one.question for one in given.made}),
+                "to_come": given.scope.samples,
+            },
+            "hours": self.hours.to_json() | {"at_most": self.at_most},
+            "in_flight": given.slots,
+            "load": load and {name: getattr(load, name) for name in load.__slots__},
+            "figures": {name: figure.to_json() for name, figure in self.figures.items()},
+            "failure_share": self.failure_share._asdict(),
+            "failures_by_reason": dict(self.reasons),
+            "journal_bytes": round(self.journal),
+        }
+
+
+def make_plan(given: Given) -> Plan | None:
+    """Work everything out; None if too few samples could be finished for an interval."""
+    finished = sum(one.reason is None for one in given.made)
+    if given.scope.samples and finished < MIN_UNITS:
+        return None
+    figures: dict[str, Figure] = {}
+    for name, values in _measures(given.made).items():
+        come = to_come(zip(_questions(given), values, strict=True), given.scope)
+        if come is None:
+            return None
+        figures[name] = Figure(sum(values), come)
+    bad = [one.reason is not None for one in given.made]
+    failing = failing_share(zip(_questions(given), bad, strict=True))
+    if failing is None:
+        return None
+    figures["failures"] = Figure(sum(bad), failing.times(given.scope.samples))
+    hours, at_most = _hours(given, figures.pop("seconds").to_come)
+    most = given.load.most if given.load else 0
+    journal = given.journal_bytes * max(1.0, given.slots / most if most else 1.0)
+    reasons = Counter(one.reason for one in given.made if one.reason is not None)
+    return Plan(given, hours, at_most, figures, failing, journal, dict(reasons.most_common()))
+
+
+def _questions(given: Given) -> list[str]:
+    return [one.question for one in given.made]
+
+
+def _measures(made: Sequence[Made]) -> dict[str, list[float]]:
+    """The values of each measure, in the order of ``made``."""
+    measures: dict[str, list[float]] = {"seconds": [one.seconds for one in made]}
+    for author in AUTHORS:
+        measures[f"requests.{author}"] = [one.requests[author] for one in made]
+    for part in (*AUTHORS, "answer"):
+        measures[f"kept.{part}"] = [one.kept[part] for one in made]
+    for author in AUTHORS:
+        measures[f"generated.{author}"] = [one.generated[author] for one in made]
+    measures["generated"] = [float(sum(one.generated.values())) for one in made]
+    measures["bytes"] = [one.size for one in made]
+    return measures
+
+
+def _hours(given: Given, work: ToCome) -> tuple[Figure, float | None]:
+    """Wall-clock hours, and those to come if more samples in flight gain nothing."""
+    samples, load = given.scope.samples, given.load
+    so_far = given.wall_seconds / 3600
+    if not samples:
+        return Figure(so_far, ToCome(0.0, 0.0, 0.0)), None
+    slow = load.slowdown if load else 1.0
+    work = work.times(slow)
+    durations = [slow * one.seconds for one in given.made]
+    seed = derive_seed(given.seed, "plan")
+    come = wall(work, durations, samples, given.slots, seed)
+    hours = Figure(so_far, come.times(1 / 3600))
+    usual = load.usual if load else _average_in_flight(given)
+    slots = min(given.slots, samples)
+    if slots <= MUCH_MORE * usual:
+        return hours, None
+    longer = (slots / max(usual, 1.0) - 1) * work.value / slots
+    return hours, (come.value + longer) / 3600
+
+
+def _average_in_flight(given: Given) -> float:
+    """Over all sessions, with their starts and ends."""
+    seconds = sum(one.seconds for one in given.made)
+    return seconds / given.wall_seconds if given.wall_seconds else 0.0

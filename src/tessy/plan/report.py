@@ -1,0 +1,149 @@
+"""A plan in words and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tessy import jsonl
+from tessy.config import PlanConfig
+from tessy.durable import write_atomically
+from tessy.plan.figures import Figure, Plan
+from tessy.records import Author
+from tessy.terminal import duration, visible
+
+Show = Callable[[float], str]
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Put the plan in place of ``path``.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    write_atomically(path, jsonl.dumps(plan.to_json(), indent=2) + b"\n")
+
+
+def print_plan(
+    plan: Plan, config: PlanConfig, names: Mapping[Author, str], console: Console
+) -> None:
+    """Print every figure, and what the figures rest on.
+
+    Args:
+        plan: The plan.
+        config: The options it was made with.
+        names: What to call each model that takes part.
+        console: Where to.
+    """
+    given = plan.given
+    table = Table(title="Plan", title_justify="left", box=None, pad_edge=False)
+    table.add_column("", style="bold", no_wrap=True)
+    for heading in ("so far", "to come", "95 % interval", "whole file"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    samples = (len(given.made), given.scope.samples)
+    table.add_row("Samples", *(f"{n:,}" for n in samples), "", f"{sum(samples):,}")
+    _row(table, "Wall clock", plan.hours, _clock)
+    figures = plan.figures
+    _row(table, "Failures", figures["failures"], _count)
+    for author in names:
+        _row(table, f"Requests to the {author}", figures[f"requests.{author}"], _count)
+    for author in names:
+        _row(table, f"Kept tokens, {author}", figures[f"kept.{author}"], _count)
+    _row(table, "Kept tokens, answers", figures["kept.answer"], _count)
+    for author in names:
+        _row(table, f"Generated, {author}", figures[f"generated.{author}"], _count)
+    _row(table, "Disk: rows", figures["bytes"], _bytes)
+    console.print(table)
+    for line in (*_grounds(plan, names), *_warnings(plan, config), *_budgets(plan, config)):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
+    come = figure.to_come
+    between = f"{show(come.low)} – {show(come.high)}"
+    table.add_row(label, show(figure.so_far), show(come.value), between, show(figure.whole))
+
+
+def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
+    """What the figures rest on."""
+    given = plan.given
+    questions = len({one.question for one in given.made})
+    reasons = ", ".join(f"{reason} {count}" for reason, count in plan.reasons.items())
+    share, low, high = (f"{100 * part:.1f}" for part in plan.failure_share)
+    models = ", ".join(f"{author} {visible(name)}" for author, name in names.items())
+    lines = [
+        f"From {len(given.made):,} samples of {questions:,} questions. Failed: "
+        f"{reasons or 'none'} ({share} %, 95 % interval {low} – {high} %).",
+        "Kept tokens are the training data's, in the student's tokens; generated ones are kept or "
+        f"not, in each model's own (answers in the student's): multiply by your prices ({models}). "
+        "Prompts are not counted.",
+    ]
+    if given.scope.samples:
+        lines.append(
+            f"Assumed: {given.slots:,} samples in flight, on servers that stay as fast as in the "
+            "pilot; intervals say what the draw of samples leaves open, not what servers may do. "
+            f"The journal of samples in flight takes up to {_bytes(plan.journal)} more."
+        )
+    return lines
+
+
+def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
+    """What makes the figures doubtful."""
+    given = plan.given
+    if not given.scope.samples:
+        return ["Nothing is left to make."]
+    lines = []
+    if plan.at_most is not None:
+        larger = min(2 * given.slots, len(given.made) + given.scope.samples)
+        seen = f"{given.load.usual:.0f} at its fullest" if given.load else "fewer on average"
+        lines.append(
+            f"Take the time as a lower bound: the run will have {given.slots:,} samples in flight, "
+            f"the pilot had {seen}. If the servers gain nothing from more, "
+            f"{_clock(plan.at_most)} are to come; --pilot {larger} would tell."
+        )
+    if (more := len(given.made) - config.pilot) > 0:
+        lines.append(
+            f"{more:,} of the samples come from a run that was begun: they are from the top of the "
+            "file, and where it was stopped the short ones ended first; the rest may be longer."
+        )
+    return lines
+
+
+def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
+    """How the budgets that `synthesize` will be given compare."""
+    generated = plan.figures["generated"]
+    compared: tuple[tuple[str, float | None, Figure, Show], ...] = (
+        ("budget_hours", config.budget_hours, plan.hours, _clock),
+        ("budget_tokens", config.budget_tokens, generated, _count),
+    )
+    lines = []
+    for name, limit, figure, show in compared:
+        if limit is None:
+            continue
+        low, high = (figure.so_far + end for end in (figure.to_come.low, figure.to_come.high))
+        verdict = "is enough" if limit >= high else "may not be enough"
+        verdict = "is not enough" if limit < low else verdict
+        lines.append(
+            f"{name} ({show(limit)}) {verdict} for the whole file, which takes {show(low)} to "
+            f"{show(high)}."
+        )
+    return lines
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _clock(hours: float) -> str:
+    return duration(3600 * hours)
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB"

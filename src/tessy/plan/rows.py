@@ -1,0 +1,83 @@
+"""What a run's rows took, one record a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tessy import jsonl
+from tessy.records import Author, Key
+from tessy.runs import RunPaths
+from tessy.summary import AUTHORS
+from tessy.synthesis.work import LONG
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A sample that has ended.
+
+    Attributes:
+        key: Its key.
+        reason: Why it failed; None if it is finished.
+        seconds: Wall-clock seconds it took, over all attempts.
+        requests: Requests sent, by role.
+        kept: Tokens that became training data, by part (``student`` and ``teacher`` of the
+            thinking, ``answer``), in the student's tokens; nothing of a failure.
+        generated: Tokens of thinking and answer, kept or not, by the model that wrote them.
+        length: Tokens it held in the end; None if that says nothing of others.
+        size: Bytes of its row.
+    """
+
+    key: Key
+    reason: str | None
+    seconds: float
+    requests: Mapping[Author, int]
+    kept: Mapping[str, int]
+    generated: Mapping[Author, int]
+    length: int | None
+    size: int
+
+    @property
+    def question(self) -> str:
+        """The question's id."""
+        return self.key[0]
+
+
+def read_made(paths: RunPaths, keys: Collection[Key]) -> list[Made]:
+    """The last row of each of ``keys`` that has one, finished before failed.
+
+    Raises:
+        InputError: A row cannot be read; names file and line.
+    """
+    found: dict[Key, Made] = {}
+    for made in _read(paths):
+        before = found.get(made.key)
+        if made.key in keys and (before is None or before.reason or not made.reason):
+            found[made.key] = made
+    return list(found.values())
+
+
+def _read(paths: RunPaths) -> Iterator[Made]:
+    for path in (*paths.row_files(), *paths.failure_files()):
+        for line in jsonl.read_lines(path):
+            key = jsonl.row_key(path, line)
+            yield _made(key, jsonl.row(path, line), len(line.content))
+
+
+def _made(key: Key, row: Mapping[str, Any], size: int) -> Made:
+    tokens, reason = row["tokens"], row.get("reason")
+    parts = {part: int(tokens[part]) for part in (*AUTHORS, "answer")}
+    generated: dict[Author, int] = {author: tokens["drafted"][author] for author in AUTHORS}
+    answer_by: Author = row.get("answer_by", "student")
+    generated[answer_by] += parts["answer"]
+    return Made(
+        key=key,
+        reason=reason,
+        seconds=row["seconds"],
+        requests=row["cost"]["requests"],
+        kept=dict.fromkeys(parts, 0) if reason else parts,
+        generated=generated,
+        length=sum(parts.values()) if reason is None or reason in LONG else None,
+        size=size,
+    )

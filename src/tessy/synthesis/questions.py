@@ -1,0 +1,62 @@
+"""Questions as a run asks them: fit for its strategy, and with the system prompt before them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tessy.answers import reference_of
+from tessy.config import RunOptions, SynthesisOptions
+from tessy.errors import InputError
+from tessy.problems import LoadedProblems, Misfit, load_problems
+from tessy.records import Message, Problem
+
+
+def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
+    """Read the questions; those a run of these options cannot use are bad rows.
+
+    Args:
+        config: The run's options.
+        skip_bad_rows: In place of the option of that name.
+
+    Raises:
+        InputError: As :func:`tessy.problems.load_problems` does.
+    """
+    return load_problems(
+        config.problems,
+        fields=config.fields,
+        skip_bad_rows=config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows,
+        check=partial(misfit, config),
+    )
+
+
+def misfit(config: RunOptions, problem: Problem) -> Misfit | None:
+    """Why a run of these options cannot use this question; None: it can."""
+    if not isinstance(config, SynthesisOptions):
+        return None
+    if config.system_prompt is not None:
+        for turn in problem.messages:
+            if turn.role == "system":
+                shown = ascii(turn.content[:60])
+                return Misfit(
+                    "messages", f"expected no system turn beside --system-prompt: {shown}"
+                )
+    scored = config.strategy == "teacher-score" and config.score_by == "answer"
+    if scored and reference_of(problem.extra) is None:
+        fields = ", ".join(problem.extra) or "nothing"
+        return Misfit("reference", f"expected a reference or answer to score by, got {fields}")
+    return None
+
+
+def as_asked(config: RunOptions, problem: Problem) -> Problem:
+    """The question with the run's system prompt.
+
+    Raises:
+        InputError: The run cannot use it.
+    """
+    fault = misfit(config, problem)
+    if fault is not None:
+        raise InputError(f"question {problem.id!r}: {fault.field}: {fault.message}")
+    if not isinstance(config, SynthesisOptions) or config.system_prompt is None:
+        return problem
+    system = Message(role="system", content=config.system_prompt)
+    return problem.model_copy(update={"messages": (system, *problem.messages)})

@@ -1,0 +1,151 @@
+"""``teacher-score``: the student makes several candidates, and the best one is kept.
+
+The paper's Teacher-Score (rejection sampling). The instruction to score is our own; the paper does
+not print one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from tessy.answers import is_right, reference_of
+from tessy.errors import FailureReason, SampleFailed
+from tessy.records import Message, Trajectory
+from tessy.synthesis.desk import Desk
+from tessy.synthesis.thinking import Written
+from tessy.synthesis.writing import Writing
+
+BEST = 10
+
+_INSTRUCTION = """You will judge how another model has responded to a request.
+
+<request>
+{request}
+</request>
+
+<reasoning>
+{thinking}
+</reasoning>
+
+<answer>
+{answer}
+</answer>
+
+Judge whether the answer is right, whether the reasoning that leads to it is sound, and whether \
+the response does everything the request asks for. First say in a few sentences what decides your \
+judgement. Then end with one line of exactly this form, where N is a number from 0 (worthless) to \
+10 (flawless):
+
+Score: N"""
+_SCORE = re.compile(
+    r"[\s*_#>]*score[\s*_]*[:=]?[\s*_]*(\d{1,2}(?:\.\d{1,3})?)(?:\s*/\s*10)?[\s*_.]*", re.IGNORECASE
+)
+_LINE_CHARS = 60  # no longer line is a score
+
+
+def score_messages(messages: Sequence[Message], written: Written) -> tuple[Message, ...]:
+    """What the teacher is asked about a response.
+
+    Args:
+        messages: What was asked; of several turns each is shown under its role.
+        written: The response.
+    """
+    request = messages[-1].content
+    if len(messages) > 1:
+        request = "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in messages)
+    content = _INSTRUCTION.format(
+        request=request, thinking=written.thought.text, answer=written.answer
+    )
+    return (Message(role="user", content=content),)
+
+
+def parse_score(judgement: str) -> float | None:
+    """The score in the last line of a judgement; None if there is none from 0 to 10."""
+    line = judgement.strip().rpartition("\n")[2]
+    match = _SCORE.fullmatch(line) if len(line) <= _LINE_CHARS else None
+    score = float(match[1]) if match else -1.0
+    return score if 0 <= score <= BEST else None
+
+
+async def teacher_score(desk: Desk) -> Trajectory:
+    """Make candidates one after another, score each, and keep the first of the best ones.
+
+    A candidate that fails, or that gets no score, is out; the others compete.
+
+    Raises:
+        SampleFailed: No candidate has a score; the reason is the last one's, and the desk can make
+            the failure row.
+    """
+    scores: list[float | None] = []
+    unscored: dict[int, FailureReason] = {}
+    best: tuple[float, Written] | None = None
+    verdict: Mapping[str, Any] = {}
+    for number in range(desk.room.candidates):
+        made = await desk.part(partial(_candidate, desk, number))
+        verdict = await desk.part(partial(_verdict, desk, number, made))
+        score = verdict["score"]
+        scores.append(score)
+        if score is None:
+            unscored[number] = verdict["reason"]
+        elif best is None or score > best[0]:
+            best = score, Written.from_json(made)
+        desk.extras = {"scores": tuple(scores), "unscored": dict(unscored)}
+        desk.shown = Written.from_json(made)
+    if best is None:
+        raise SampleFailed(
+            verdict["reason"],
+            f"none of {len(scores)} candidates has a score; the last one: {verdict['detail']}",
+        )
+    return desk.trajectory("student", best[1])
+
+
+async def _candidate(desk: Desk, number: int) -> Mapping[str, Any]:
+    """One response of the student; with reason and detail, as far as it has come, if it failed."""
+    try:
+        label = ("candidate", number)
+        writing = Writing(
+            desk, desk.problem.messages, ("student",), answering="student", label=label
+        )
+        await writing.think("student")
+        await writing.answer()
+    except SampleFailed as failure:
+        fault = {"reason": failure.reason, "detail": failure.detail}
+        return desk.draft().to_json() | fault
+    return desk.draft().to_json()
+
+
+async def _verdict(desk: Desk, number: int, made: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A candidate's score, or reason and detail of having none."""
+    candidate = Written.from_json(made)
+    if "reason" in made:
+        return {"score": None, "reason": made["reason"], "detail": made["detail"]}
+    if desk.room.score_by == "answer":
+        reference = reference_of(desk.problem.extra)
+        assert reference is not None  # a question without one is refused before any work
+        return {"score": float(is_right(candidate.answer, reference))}
+    return await _judged(desk, number, candidate)
+
+
+async def _judged(desk: Desk, number: int, candidate: Written) -> Mapping[str, Any]:
+    messages = score_messages(desk.problem.messages, candidate)
+    try:
+        writing = Writing(
+            desk, messages, ("teacher",), answering="teacher", label=("score", number), aside=True
+        )
+        await writing.think("teacher")
+        judgement = await writing.answer()
+    except SampleFailed as failure:
+        return {
+            "score": None,
+            "reason": "no_score",
+            "detail": f"the teacher's judgement: {failure}",
+        }
+    score = parse_score(judgement)
+    if score is None:
+        end = judgement[-100:]
+        detail = f"the teacher's judgement ends in no score from 0 to {BEST}: {end!r}"
+        return {"score": None, "reason": "no_score", "detail": detail}
+    return {"score": score}

@@ -1,0 +1,92 @@
+"""What a run has used, in this session and in those before it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tessy import jsonl
+from tessy.budget import Budget, Spending
+from tessy.journal import InFlight
+from tessy.records import Key
+from tessy.runs import RunPaths
+
+
+@dataclass(slots=True)
+class Purse:
+    """What a run may use, and what it has used before this session and in it.
+
+    Attributes:
+        budget: What it may use.
+        clock: Seconds, monotonic.
+        started: When the session began, on that clock.
+        before: What earlier sessions used.
+        empty: Which limit ended the run with samples left, and what was spent; None: none did.
+    """
+
+    budget: Budget
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+    before: Spending = field(default_factory=Spending)
+    empty: str | None = None
+
+    def __post_init__(self) -> None:
+        """The session begins now."""
+        self.started = self.clock()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the session began."""
+        return self.clock() - self.started
+
+    def exceeded(self, tokens: int) -> str | None:
+        """Which limit is reached, if this session had ``tokens`` generated so far; or None."""
+        seconds, before = self.seconds, self.before
+        return self.budget.exceeded(Spending(before.seconds + seconds, before.tokens + tokens))
+
+
+def spent_before(paths: RunPaths, in_flight: Mapping[Key, InFlight]) -> Spending:
+    """What earlier sessions used: the time of their summaries, the tokens of every row.
+
+    A sample that failed and was tried again later has a row of each, and counts with both. A
+    session that was killed left no summary, so its time is not known.
+
+    Args:
+        paths: The run.
+        in_flight: Samples in its journal that have no row yet.
+
+    Raises:
+        InputError: A row cannot be read; names file and line.
+    """
+    rows = (
+        jsonl.row(path, line)
+        for path in (*paths.row_files(), *paths.failure_files())
+        for line in jsonl.read_lines(path)
+    )
+    tokens = sum(map(_of_row, rows)) + sum(map(_of_flight, in_flight.values()))
+    return Spending(wall_seconds(paths.summary), tokens)
+
+
+def wall_seconds(summary: Path) -> float:
+    """Wall-clock seconds of all sessions that left a summary; 0 without one."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
+        return float(json.loads(summary.read_bytes())["seconds"]["wall"])
+    return 0.0
+
+
+def _of_row(row: Mapping[str, Any]) -> int:
+    tokens = row["tokens"]
+    return int(sum(tokens["drafted"].values()) + tokens["answer"])
+
+
+def _of_flight(flight: InFlight) -> int:
+    if flight.state is None:
+        return 0
+    state = json.loads(flight.state)
+    answer = len(state["answer"]["ids"]) if state["answer"] else 0
+    return int(sum(state["meter"]["drafted"].values()) + answer)
