@@ -49,7 +49,7 @@ class TokenIds:
     def __init__(self, ids: Iterable[int] = ()) -> None:
         """Start with ``ids``."""
         # An array: a list of numbers takes nine times as much. Perhaps shared, like _json.
-        self._ids = array("I")
+        self._ids = array("i")
         self._json = bytearray()
         self._count = 0  # the beginning of _ids that is ours
         self._bytes = 0  # and of _json

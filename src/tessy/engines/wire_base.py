@@ -68,7 +68,8 @@ class Wire(Protocol):
 
 
 NOTHING = Chunk(())
-_IDS = re.compile(rb'"token_ids": ?\[([0-9]+(?:, ?[0-9]+)*)\]')
+_IDS_END = 2**31
+_IDS = re.compile(rb'"token_ids": ?\[([0-9]{1,9}(?:, ?[0-9]{1,9})*)\]')
 _UNFINISHED = re.compile(rb'"finish_reason": ?null')
 
 
@@ -200,6 +201,8 @@ def finished(ids: list[int], reason: object, stop_id: int | None, *, includes_st
         includes_stop: Whether ``ids`` end with the id that stopped it. A server that names no
             stop id but includes it (vLLM at EOS) has it there.
     """
+    if ids and not 0 <= min(ids) <= max(ids) < _IDS_END:
+        raise BadReply(f"no model has such token ids: {json.dumps(ids)[:200]}")
     if reason is None:
         return Chunk(tuple(ids))
     if reason == "length":
