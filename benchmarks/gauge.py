@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.latency import Totals
 from benchmarks.sites import Site
@@ -85,6 +87,7 @@ class Measured:
         cpu_seconds: CPU time of the client's process without predictors' threads.
         predictor_seconds: CPU time of those.
         server_cpu_seconds: CPU time of the servers' processes, by name.
+        machine_cpu_seconds: CPU time of everything on the machine; 0 where unknown.
         steps: Steps of real servers' engines.
         prefilled: Prompt tokens that real servers read because no cache held them.
         busy_seconds: Slot time in use; of real servers, time in which samples have a request open.
@@ -104,6 +107,7 @@ class Measured:
     cpu_seconds: float
     predictor_seconds: float
     server_cpu_seconds: dict[str, float]
+    machine_cpu_seconds: float
     steps: int
     prefilled: int
     busy_seconds: float
@@ -123,6 +127,7 @@ class _Mark:
     cpu_seconds: float
     totals: list[Totals]
     server_cpu_seconds: dict[str, float]
+    machine_cpu_seconds: float
     busy_seconds: float
     idle_seconds: float
 
@@ -150,6 +155,7 @@ async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: 
             name: spent - before.server_cpu_seconds[name]
             for name, spent in after.server_cpu_seconds.items()
         },
+        machine_cpu_seconds=after.machine_cpu_seconds - before.machine_cpu_seconds,
         steps=sum(total.steps for total in totals),
         prefilled=sum(total.prefilled for total in totals),
         busy_seconds=after.busy_seconds - before.busy_seconds,
@@ -173,6 +179,16 @@ async def _mark(gauge: Gauge, site: Site) -> _Mark:
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         totals=list(totals.values()),
         server_cpu_seconds=server_cpu_seconds,
+        machine_cpu_seconds=_machine_cpu_seconds(),
         busy_seconds=service.busy_seconds if real else sum(t.busy_seconds for t in seen),
         idle_seconds=service.idle_seconds if real else sum(t.idle_seconds for t in seen),
     )
+
+
+def _machine_cpu_seconds() -> float:
+    """CPU seconds of all processes since the machine started; 0 where nobody says."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return 0.0
+    user, nice, system = path.read_text().split(maxsplit=4)[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")

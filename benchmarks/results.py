@@ -29,7 +29,7 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
     stepped = lock_step.kept / lock_step.seconds * lock_step.slow_down
     slot_seconds = ours.busy_seconds + ours.idle_seconds
     cores = os.cpu_count() or 1
-    load = ours.cpu_seconds + ours.predictor_seconds + sum(ours.server_cpu_seconds.values())
+    load = _cpu_seconds(ours)
     return {
         "kept_tokens_per_s": rate,
         "limit_tokens_per_s": limit,
@@ -42,14 +42,36 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
         "requests_per_1k_kept": 1000 * ours.requests / kept,
         "prefilled_per_kept": ours.prefilled / kept if ours.steps else None,
         "step_ms": 1000 * plain.seconds / plain.steps if plain.steps else None,
+        "steps_tax": _steps_tax(ours, plain) if plain.steps else None,
         "client_cpu_us_per_kept": None if virtual else 1e6 * ours.cpu_seconds / kept,
         "predictor_cpu_us_per_kept": None if virtual else 1e6 * ours.predictor_seconds / kept,
         "predictor_tokens_per_kept": None if virtual else ours.predictor_tokens / kept,
         "server_idle": ours.idle_seconds / slot_seconds if slot_seconds else None,
         "peak_rss_mib": None if virtual else ours.peak_rss_mib,
         "cpu_load": None if virtual else load / (cores * ours.seconds),
+        "others_cpu_load": None if virtual else _others(ours) / (cores * ours.seconds),
         "teacher_share": ours.teacher_share,
     }
+
+
+def _cpu_seconds(measured: Measured) -> float:
+    """CPU time of client, predictors and servers."""
+    servers = sum(measured.server_cpu_seconds.values())
+    return measured.cpu_seconds + measured.predictor_seconds + servers
+
+
+def _others(measured: Measured) -> float:
+    """CPU time of what else ran on the machine; a window with much of it says little."""
+    return max(0.0, measured.machine_cpu_seconds - _cpu_seconds(measured))
+
+
+def _steps_tax(ours: Measured, plain: Measured) -> float:
+    """Engine steps per token over those of plain decoding: what fast servers pay for.
+
+    A server that waits for its memory, as a GPU does, takes nearly as long for a step that also
+    reads some prompt tokens; on a CPU each of them costs.
+    """
+    return (ours.steps / max(1, ours.kept)) / (plain.steps / max(1, plain.generated))
 
 
 def summary(rounds: Sequence[Round], *, virtual: bool) -> dict[str, Any]:

@@ -19,12 +19,14 @@ _ROWS = (
     ("in_flight_per_kept", "… of it in flight at the abort", "{:.3f}"),
     ("requests_per_1k_kept", "requests per 1,000 kept tokens", "{:.0f}"),
     ("prefilled_per_kept", "prompt tokens computed per kept token", "{:.1f}"),
-    ("step_ms", "a step of an engine in plain decoding, ms", "{:.1f}"),
+    ("steps_tax", "engine steps per token, ours / plain decoding", "{:.2f}"),
+    ("step_ms", "a step of the engine in plain decoding, ms", "{:.1f}"),
     ("client_cpu_us_per_kept", "client CPU, µs per kept token", "{:.0f}"),
     ("predictor_tokens_per_kept", "predictor tokens per kept token (both)", "{:.2f}"),
     ("server_idle", "server idle share", "{:.1%}"),
     ("peak_rss_mib", "peak memory of the client, MiB", "{:,.0f}"),
     ("cpu_load", "CPU load of client, predictor and servers", "{:.0%}"),
+    ("others_cpu_load", "CPU load of everything else on the machine", "{:.0%}"),
     ("slow_down", "slow-down", "{:g}"),
 )
 

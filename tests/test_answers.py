@@ -42,6 +42,9 @@ from tessy.answers import is_right, reference_of
         ("0.10", ".1"),
         ("\\boxed{12{,}000}", "12000"),
         ("That is 5*3", "3"),
+        ("The answer is (B).", "B"),
+        ("\\boxed{B}", "(b)"),
+        ("\\boxed{\\text{(B)}}", "B"),
         ("9" * 5000, "9" * 5000 + ".") ,
     ],
 )  # fmt: skip
@@ -55,6 +58,8 @@ def test_what_says_the_same_is_right(answer, reference):
     ("answer", "reference"),
     [
         ("", "42"),
+        ("The answer is x^2", "2"),
+        ("The answer is x^{2}", "2"),
         ("", ""),
         ("anything", ""),
         ("anything", "#### "),
@@ -108,6 +113,9 @@ def test_no_text_is_too_strange(answer: str, reference: str):
         ({"reference": None, "answer": 0.5}, "0.5"),
         ({"reference": True, "answer": ["8"]}, None),
         ({}, None),
+        ({"answer": "We sort the list, since " + "it is long " * 20}, None),
+        ({"reference": "a way " * 90 + "#### 7"}, "a way " * 90 + "#### 7"),
+        ({"reference": "#### Step 1\n" + "We sort. " * 30, "answer": 7}, "7"),
     ],
 )
 def test_a_questions_reference_is_found_under_either_name(row, reference):

@@ -257,6 +257,13 @@ def test_whether_code_is_asked_for_on_real_questions() -> None:
         "Write an SQL query to find the second highest salary.",
         "Please write code that sorts a list.",
         "What is the fastest way to sort? Provide your code.",
+        "How can I write a Python function that sorts a list?",
+        "Please reason step by step and put your final code in ```cpp.",
+        "给定一个数组，请用C++实现快速排序。",
+        "Écris un programme en Python qui trie une liste.",
+        "Schreibe eine Python-Funktion, die eine Liste sortiert.",
+        "Develop a program that reads two integers.",
+        "I need a Java method that reverses a string.",
     ],
 )
 def test_questions_that_ask_for_code(question: str) -> None:
@@ -285,6 +292,11 @@ def test_questions_that_ask_for_code(question: str) -> None:
         "写出函数 y=2x+1 的反函数。",
         "Compute 2 * 7 - 9 * 8 from left to right, modulo ten.",
         "How would you sort a list without writing code?",
+        "Why is my Python function so slow?",
+        "Is Python code compiled or interpreted?",
+        "What is the difference between a Java method and a Java class?",
+        "Develop a training program that improves strength in 5 weeks.",
+        "Design a program to reduce waste in a city.",
         "How long does Tom need to build a wall with Julia?",
     ],
 )

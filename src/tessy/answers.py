@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
+SHORT_CHARS = 200
 _BOXED = "\\boxed{"
 _BRACE = re.compile(r"[{}]")
 _GSM8K_MARK = "####"
@@ -25,7 +26,7 @@ _FRACTION = (
 )
 _VALUE = re.compile(
     rf"(?P<sign>(?<![\w.)\]}}])[+-])?"
-    rf"(?:{_FRACTION}|(?<![\w.])(?P<top>{_NUMBER})(?:\s?/\s?(?P<bottom>{_NUMBER}))?)"
+    rf"(?:{_FRACTION}|(?<![\w.^])(?<!\^\{{)(?P<top>{_NUMBER})(?:\s?/\s?(?P<bottom>{_NUMBER}))?)"
 )
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|operatorname)\s?\{([^{}]*)\}")
 _NOISE = re.compile(r"\\[,;:!()\[\] ]|\\(?:left|right)(?![a-z])|\^\{?\\circ\}?|°|\\?[%$]|\*\*|`")
@@ -40,15 +41,22 @@ def reference_of(row: Mapping[str, Any]) -> str | None:
         row: The fields beside the question (``Problem.extra``, or ``problem`` of a finished row).
 
     Returns:
-        Text that is not blank; None if neither field holds text or a number.
+        What :func:`short_reference` takes; None if neither field holds such.
     """
-    for name in ("reference", "answer"):
-        value = row.get(name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            text = str(value)
-            if text.strip():
-                return text
-    return None
+    found = (short_reference(row.get(name)) for name in ("reference", "answer"))
+    return next((text for text in found if text is not None), None)
+
+
+def short_reference(value: object) -> str | None:
+    """``value`` as a reference that an answer can be held to; None if it is none.
+
+    It is text or a number, not blank, and what counts of it (see :func:`is_right`) has at most 200
+    characters: anything longer is a solution, which no answer repeats.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value)
+    return text if 0 < len(_reference(text).strip()) <= SHORT_CHARS else None
 
 
 def is_right(answer: str, reference: str) -> bool:
@@ -113,6 +121,7 @@ def _clean(text: str) -> str:
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
     text = _NOISE.sub("", _WRAPPER.sub(r"\1", text))
     text = " ".join(text.split()).lstrip(_QUOTES).rstrip(_QUOTES + ".,;!")
+    text = re.sub(r"^\(\s?([A-Za-z])\s?\)$", r"\1", text)  # a choice: "(B)" is "B"
     # "( 1, 2 )" and "(1,2)" are one answer; "1 2" and "12" are two.
     return re.sub(r"(?<=[(\[{,]) | (?=[)\]},])", "", text).casefold()
 

@@ -22,31 +22,43 @@ _WRITE = (
     r"(?:write|implement|complete|finish|develop|create|provide|give|generate|design|code|build|"
     r"submit|output)"
 )
+# A question that only speaks of code begins so, and has no word of writing.
+_WONDERS = (
+    r"(?:(?:so|and|but|in|hi|hello)\W+)?(?:why|is|are|was|were|does|do|did|what|which|when|where|"
+    r"who|how|compare|consider)\b"
+    r"(?![^.?!\n]*\b(?:write|implement|complete|create|provide|give|generate|solve|fix|need)\b)"
+)
 _ASKS = re.compile(
     "|".join(
         [
-            # "a Python function", "C++ code", "the Java class"
-            rf"{_EDGE}{_LANGUAGE}{_END}[ -](?:\w+[ -]){{0,2}}"
-            r"(?:programs?|functions?|code|scripts?|solutions?|implementations?|class|query|method)\b",
-            # "solve it in Python", "using C++"
-            # but not "build a wall with Julia"
+            # "a Python function", "C++ code", "the Java class"; not "Why is this Python code slow?"
+            rf"(?:^|[.?!]\s)(?!\s*{_WONDERS})[^.?!\n]{{0,300}}?"
+            rf"(?P<named>{_EDGE}{_LANGUAGE}{_END}[ -](?:\w+[ -]){{0,2}}(?:programs?|functions?|"
+            r"code|scripts?|solutions?|implementations?|class|query|method)\b)",
+            # "solve it in Python", "using C++"; not "build a wall with Julia"
             rf"\b(?:solve|solution|{_WRITE})\b[^.?!\n]{{0,80}}\b(?:in|using|with)\s+"
             rf"(?!(?<=with )(?:julia|ruby)){_LANGUAGE}{_END}",
-            r"\byour\s+(?:code|program|function|script|solution\s+class)\b",
+            r"\byour\s+(?:final\s+|own\s+|complete\s+)?(?:code|program|function|script|solution\s+class)\b",
             rf"\b{_WRITE}\s+(?:\w+\s+){{0,4}}?(?:source\s+code|code\s+(?:that|to|for|which|below)|"
-            r"computer\s+program|programs?\s+(?:that|to|which)|scripts?\s+(?:that|to|which)|"
+            r"computer\s+program|programs?\s+(?:that|to|which)\s+(?:reads?|takes?|prints?|outputs?|"
+            r"computes?|calculates?|finds?|determines?|simulates?|solves?|sorts?|checks?|counts?)|"
             r"sql\s+query|regular\s+expression|regex|subroutine)",
             rf"\b{_WRITE}\s+(?:the\s+|a\s+|an\s+)?(?:following\s+|recursive\s+)?"
             r"(?:functions?|methods?|class)\s+"
             # a name in backticks or such as no formula has, or what only programs do
             r"(?:(?:called|named)\s+)?(?:`|\w+_\w+|\w+\s*\((?:\w+\s*:|\w+,\s*\w{3,}|[a-z]\w{2,}\))|"
             r"(?:that|which|to)\s+(?:takes?|accepts?|returns?|prints?|reverses?|sorts?|parses?)\b)",
+            r"\b(?:write|implement|code)\s+(?:\w+\s+){1,3}?(?:programs?|scripts?)\b",
             # contests
             r"\b(?:from|to)\s+(?:stdin|stdout|standard\s+(?:input|output))\b",
             r"\bfirst\s+line\s+(?:of\s+[^.\n]{0,60})?(?:contains?|consists?|has|is\s+given)\b"
             r"(?s:.){0,6000}\b(?:output|print)",
             r"^[#* \t-]*(?:constraints|sample input|input format|输入格式)\b(?s:.){0,6000}"
             r"^[#* \t-]*(?:sample output|output format|output|输出格式)\b",
+            rf"[用使]\s*{_LANGUAGE}\s*(?:语言)?[^。?!\n]{{0,12}}(?:实现|编写|写|解决|完成)",
+            rf"\b(?:écri\w*|implément\w*|schreib\w*|implementier\w*|programmier\w*|escrib\w*|"
+            rf"implementa\w*|scriv\w*|напиш\w*|реализу\w*)\b[^.?!\n]{{0,80}}"
+            rf"(?:{_EDGE}{_LANGUAGE}{_END}|\b(?:programme|programm|programa|программу)\b)",
             r"(?:编写|写|实现)[^。?!\n]{0,30}(?:程序|代码|函数)[^。\n]{0,12}",
         ]
     ),
@@ -81,7 +93,7 @@ def asks_for_code(question: str) -> str | None:
         return None
     found = _ASKS.search(question)
     if found is not None and not _CHINESE_MATHS.match(found[0]):
-        return " ".join(found[0].split())[:80]
+        return " ".join((found["named"] or found[0]).split())[:80]
     parts = split_fences(question)
     for code in (*parts.blocks, parts.open or "", parts.prose):
         begun = _BEGUN.search(code)

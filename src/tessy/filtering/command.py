@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy import jsonl
+from tessy.answers import short_reference
 from tessy.config_data import FilterConfig
 from tessy.derived import DerivedRun, SourceRow, source_rows
 from tessy.errors import ConfigError, RunError
@@ -25,7 +26,6 @@ from tessy.filtering.rules import (
     Check,
     chosen,
     in_evaluation,
-    reference_of,
     wrong_answer,
 )
 from tessy.progress import SteadyConsole
@@ -113,7 +113,7 @@ class _Sieve:
     def take(self, item: SourceRow) -> None:
         """Write ``item`` where it belongs."""
         self.rows += 1
-        self.judged += reference_of(item.row, self.reference) is not None
+        self.judged += short_reference(item.row.problem.get(self.reference)) is not None
         details = {name: check(item.row) for name, check in self.checks.items()}
         reasons = [{"rule": name, "detail": said} for name, said in details.items() if said]
         self.found.update(reason["rule"] for reason in reasons)

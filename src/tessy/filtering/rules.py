@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tessy.answers import is_right
+from tessy.answers import is_right, short_reference
 from tessy.errors import ConfigError
 from tessy.filtering import texts
 from tessy.filtering.evaluation import EvaluationQuestions, question_text
@@ -26,7 +26,6 @@ RULES: Mapping[str, str] = {
     "in_evaluation": "the question resembles one of the files given with --against",
     "wrong_answer": "the answer is not the row's reference",
 }
-SHORT_REFERENCE_CHARS = 200  # a longer one without a mark is a solution, which no answer repeats
 
 
 def chosen(skip: tuple[str, ...], *, against: bool) -> tuple[str, ...]:
@@ -90,25 +89,16 @@ def in_evaluation(known: EvaluationQuestions) -> Check:
 
 
 def wrong_answer(field: str) -> Check:
-    """See :func:`tessy.answers.is_right`; rows without a short reference in ``field`` pass."""
+    """See :func:`tessy.answers.is_right`; rows without a reference in ``field`` pass."""
 
     def check(row: Trajectory) -> str | None:
-        reference = reference_of(row, field)
+        reference = short_reference(row.problem.get(field))
         if reference is None or is_right(row.answer, reference):
             return None
-        return f"the reference is {reference[-80:]!r}, the answer ends {row.answer.strip()[-80:]!r}"
+        wanted, said = (text.strip()[-80:] for text in (reference, row.answer))
+        return f"the reference is {wanted!r}, the answer ends {said!r}"
 
     return check
-
-
-def reference_of(row: Trajectory, field: str) -> str | None:
-    """The reference of ``row``; None if it has none, or none that a short answer could be."""
-    value = row.problem.get(field)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    text = str(value).strip()
-    marked = "####" in text or "\\boxed" in text
-    return text if text and (marked or len(text) <= SHORT_REFERENCE_CHARS) else None
 
 
 def _parts(row: Trajectory) -> tuple[tuple[str, str], tuple[str, str]]:

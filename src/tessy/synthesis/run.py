@@ -139,6 +139,21 @@ def synthesize_problems(
                 raise
             summary = _summarise(run, purse.seconds)
         console.print(summary_table(summary))
+    return _ended(run, purse, left, summary, console)
+
+
+def _ended(
+    run: Run, purse: Purse, left: int | None, summary: Mapping[str, Any], console: Console
+) -> int:
+    """Say how the run ended; the exit code.
+
+    Args:
+        run: The run.
+        purse: What it may use.
+        left: Samples left in flight by a stop; None: nothing stopped it in this session.
+        summary: Its rows, added up.
+        console: Where to.
+    """
     if left is None and not purse.empty:
         if run.done or not run.failed:
             return 0

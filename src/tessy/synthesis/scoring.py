@@ -40,8 +40,11 @@ judgement. Then end with one line of exactly this form, where N is a number from
 10 (flawless):
 
 Score: N"""
+_MARKUP = r"[\s*_#>`$]*"
 _SCORE = re.compile(
-    r"[\s*_#>]*score[\s*_]*[:=]?[\s*_]*(\d{1,2}(?:\.\d{1,3})?)(?:\s*/\s*10)?[\s*_.]*", re.IGNORECASE
+    rf"{_MARKUP}(?:(?:final|overall)\s+)?score{_MARKUP}[:：=]?{_MARKUP}(?P<box>\\boxed\{{)?"
+    rf"(?P<value>[0-9]{{1,2}}(?:\.[0-9]{{1,3}})?)(?:\s*/\s*10)?(?(box)\}}){_MARKUP}\.?{_MARKUP}",
+    re.IGNORECASE,
 )
 _LINE_CHARS = 60  # no longer line is a score
 
@@ -66,7 +69,7 @@ def parse_score(judgement: str) -> float | None:
     """The score in the last line of a judgement; None if there is none from 0 to 10."""
     line = judgement.strip().rpartition("\n")[2]
     match = _SCORE.fullmatch(line) if len(line) <= _LINE_CHARS else None
-    score = float(match[1]) if match else -1.0
+    score = float(match["value"]) if match else -1.0
     return score if 0 <= score <= BEST else None
 
 
