@@ -7,7 +7,6 @@ import itertools
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ from tessy.admission import Slots
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.config import RoleConfig, SynthesizeConfig
-from tessy.engines.base import Chunk, Engine, Request
+from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
 from tessy.records import Author, Key
@@ -82,15 +81,23 @@ class CountingEngine:
         self._inner, self._gauge, self._samples = inner, gauge, samples
         self.probe, self.release, self.aclose = inner.probe, inner.release, inner.aclose
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Hand on, counting."""
+        return streamed(self, request)
+
+    async def feed(self, request: Request, tap: Tap) -> None:
         """Hand on, counting; an id that stops a reply counts too."""
         loop, service = asyncio.get_running_loop(), self._gauge.service
+
+        def put(chunk: Chunk) -> None:
+            self._see(request.key, chunk)
+            tap.put(chunk)
+
+        own = Tap(put)
+        tap.on_close = own.close
         service.begin(request.key, loop.time())
         try:
-            async with aclosing(self._inner.stream(request)) as chunks:
-                async for chunk in chunks:
-                    self._see(request.key, chunk)
-                    yield chunk
+            await feed(self._inner, request, own)
         finally:
             service.end(request.key, loop.time())
 

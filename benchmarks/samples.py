@@ -21,6 +21,7 @@ from tessy.synthesis.thinking import Party, Piece
 
 QUESTION_WORDS = 60
 _STYLE_RUN = 5
+_NEAR_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,12 @@ def _answering(workload: Workload) -> float:
     return answer / (thinking + answer)
 
 
+def _base(text: str) -> Base:
+    """The machine's base at the end of ``text``, whose words have single spaces between them."""
+    near = text.rfind(" ", 0, max(0, len(text) - _NEAR_CHARS))
+    return base_before(text, Base(max(0, near)), len(text))
+
+
 def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]) -> InFlight:
     """``begun`` as the journal of an earlier process would hold it."""
     renderer, teacher = renderers["student"], renderers["teacher"]
@@ -145,7 +152,7 @@ def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]
         "turn_start": len(text),
         "judged": len(text),
         "peek_due": True,
-        "base": list(base_before(text, Base(0), len(text))),
+        "base": list(_base(text)),
         "checked": len(text),
         "ended_by": ended,
     }

@@ -85,6 +85,7 @@ class Server:
                     yield Chunk((), "length")
                     return
                 yield Chunk((token_id,))
+                await asyncio.sleep(0)
             if fault is not None:
                 raise fault
             yield Chunk((), "stop", STOP)
@@ -125,7 +126,7 @@ async def collect(pool: Pool, request: Request) -> tuple[list[int], Chunk]:
         async for chunk in chunks:
             ids += chunk.ids
             last = chunk
-    return ids, last
+    return ids, Chunk((), last.finish, last.stop_id)  # how much came with the end is chance
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -81,7 +81,7 @@ async def follow(machine, engines, predictors, *, look, limit=2000):
 
 def noted(move):
     if isinstance(move, Peek):
-        return move
+        return move.author, move.view.text, move.view.edges, move.view.final, move.view.own_from
     return move.author, tuple(move.prompt.ids), move.prompt.json, move.max_tokens, move.seed
 
 
@@ -177,7 +177,7 @@ class Slow:
         try:
             async with aclosing(self.inner.stream(request)) as chunks:
                 async for chunk in chunks:
-                    for _ in range(self.rng.randrange(4)):
+                    for _ in range(self.rng.randrange(12)):
                         await asyncio.sleep(0)
                     if number == self.failing:
                         raise EngineUnavailable("broken on purpose")

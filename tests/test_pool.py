@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.engines.base import Chunk, EngineInfo
+from tessy.engines.base import Chunk
 from tessy.engines.failover import MAX_STRIKES, MAX_TRIES
 from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.engines.http_faults import StatusUnavailable
@@ -190,7 +190,7 @@ async def test_repeated_failures_move_the_sample_and_then_leave_the_replica():
         assert len(pool.healthy) == 2
         key = next(k for k in (f"{i}/1" for i in range(50)) if pool.assign(k) == home)
         servers[home].poison = {key: EngineUnavailable("500")}
-        servers[home].info = EngineInfo("m", "text")
+        servers[home].broken = EngineUnavailable("still broken")  # so no probe brings it back
         await collect(pool, ask(key))
         assert home not in pool.healthy
 

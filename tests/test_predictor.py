@@ -5,6 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -123,20 +124,33 @@ async def test_samples_judged_together_get_what_each_gets_alone(predictor):
         assert same(got, reference(model, view, WindowRule()))
 
 
-async def test_waiting_views_share_a_pass(predictor):
-    with predictor._condition:  # the worker cannot take anything until all have asked
-        tasks = [
-            asyncio.create_task(predictor.judge(view_of("Okay, so", key=str(i))))
-            for i in range(260)
-        ]
-        await asyncio.sleep(0)
-    await asyncio.gather(*tasks)
+def hold(predictor, monkeypatch):
+    """Hold the worker up in its next pass: events that say it is there, and let it go on."""
+    entered, gate = threading.Event(), threading.Event()
+    forward = predictor._reader._model.forward
+
+    def wait(members):
+        entered.set()
+        assert gate.wait(60)
+        return forward(members)
+
+    monkeypatch.setattr(predictor._reader._model, "forward", wait)
+    return entered, gate
+
+
+async def test_waiting_views_share_a_pass(predictor, monkeypatch):
+    entered, gate = hold(predictor, monkeypatch)
+    first = predictor.judge(view_of("Okay, so", key="first"))
+    await asyncio.to_thread(entered.wait)
+    others = [predictor.judge(view_of("Okay, so", key=str(i))) for i in range(260)]
+    gate.set()
+    await asyncio.gather(first, *others)
     stats = predictor.stats
-    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (260, 2, 260, 256)
+    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (261, 3, 261, 256)
 
 
 async def test_a_cancelled_judgement_holds_up_nobody(predictor):
-    task = asyncio.create_task(predictor.judge(view_of(CORPUS[0])))
+    task = asyncio.ensure_future(predictor.judge(view_of(CORPUS[0])))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -165,15 +179,19 @@ def _raise(error: Exception) -> Callable[..., NoReturn]:
     return score
 
 
-async def test_a_closed_predictor_says_so(checkpoint):
+async def test_a_closed_predictor_says_so(checkpoint, monkeypatch):
     loaded = TokenClassifierPredictor.load(checkpoint, device="cpu")
-    with loaded._condition:
-        task = asyncio.create_task(loaded.judge(view_of(CORPUS[0])))
-        await asyncio.sleep(0)
-        loaded._closing = True
+    entered, gate = hold(loaded, monkeypatch)
+    working = loaded.judge(view_of(CORPUS[0], key="a"))
+    await asyncio.to_thread(entered.wait)
+    waiting = loaded.judge(view_of(CORPUS[0], key="b"))
+    closing = asyncio.ensure_future(loaded.aclose())
+    await asyncio.sleep(0)
+    gate.set()
     with pytest.raises(EngineUnavailable, match="was closed"):
-        await task
-    await loaded.aclose()
+        await waiting
+    await closing
+    assert (await working).units
     assert not loaded._thread.is_alive()
     with pytest.raises(EngineUnavailable, match="was closed"):
         await loaded.judge(view_of(CORPUS[0]))

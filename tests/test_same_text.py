@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,7 +63,7 @@ class InChunks:
                     yield Chunk(tuple(waiting[:size]))
                     del waiting[:size]
                 if chunk.finish is not None:
-                    yield replace(chunk, ids=tuple(waiting))
+                    yield chunk._replace(ids=tuple(waiting))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from tessy.engines.base import Request, Sampling
 from tessy.engines.http_metrics import CacheFacts, vllm_facts
 from tessy.engines.scripted import EOS
 from tessy.engines.sse import EventSplitter
+from tessy.engines.wire_base import BadReply, joined
+from tessy.engines.wire_generate import IdsReader
 from tessy.engines.wire_text import ControlText
 from tessy.tokens import TokenIds
 from tests.asking import CODEC
@@ -69,3 +72,25 @@ def test_a_request_is_valid_json_without_serialising_the_prompt():
     prompt = Loud([1, 2, 3])
     request = Request("k", prompt, Sampling(), 9, (EOS,), 3)
     assert json.loads(GenerateWire("tiny").body(request, stream=True))["token_ids"] == [1, 2, 3]
+
+
+def event(ids: str, finish: str = "null", **more: object) -> bytes:
+    rest = "".join(f', "{name}": {value}' for name, value in more.items())
+    return f'{{"choices": [{{"finish_reason": {finish}, "token_ids": [{ids}]{rest}}}]}}'.encode()
+
+
+@pytest.mark.parametrize("ids", ["7", "7, 8", "7,8,9", "", "123456789, 0"])
+@pytest.mark.parametrize(
+    "more", [{}, {"text": '"\\"token_ids\\": [1]"'}, {"prompt_token_ids": [5]}]
+)
+def test_the_short_way_to_the_ids_reads_what_json_says(ids, more):
+    payload = event(ids, **more)
+    expected = IdsReader().read(json.loads(payload))
+    assert joined([payload], IdsReader()) == expected
+    assert expected.ids == tuple(json.loads(f"[{ids}]"))
+
+
+@pytest.mark.parametrize("ids", ["99999999999", "2147483648", "-1", "1.5", '"7"'])
+def test_ids_that_no_model_has_are_a_bad_reply(ids):
+    with pytest.raises(BadReply):
+        joined([event(ids)], IdsReader())

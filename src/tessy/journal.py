@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from tessy.durable import GroupWriter
 from tessy.errors import RunError, StorageError
@@ -46,7 +46,11 @@ _FORGET = (_DROP_PIECES, f"DELETE FROM flight WHERE {_KEY}")
 
 class _Operation(NamedTuple):
     statements: tuple[str, ...]
-    values: dict[str, object]
+    values: dict[str, Any]
+
+
+def _key(operation: _Operation) -> tuple[bytes, int]:
+    return operation.values["id"], operation.values["sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,14 @@ class Journal:
         """Add ``piece`` to what ``key`` has made."""
         self._put(key, _APPEND, piece)
 
-    def set_state(self, key: Key, state: bytes) -> None:
-        """Replace the state of ``key``."""
+    def set_state(self, key: Key, state: bytes | Callable[[], bytes]) -> None:
+        """Replace the state of ``key``.
+
+        Args:
+            key: The sample.
+            state: The state, or what makes it. That is called when it is committed, in another
+                thread, and not at all if a later state is committed with it, as most are.
+        """
         self._put(key, _STATE, state)
 
     def bump_attempt(self, key: Key) -> int:
@@ -190,9 +200,16 @@ class Journal:
         self._writer.put(_Operation(statements, {"id": name, "sample": key[1], "value": value}))
 
     def _commit(self, operations: list[_Operation]) -> None:
+        states = {_key(op): op for op in operations if op.statements is _STATE}  # the last ones
         try:
             with self._transaction():
-                for statements, values in operations:
+                for operation in operations:
+                    statements, values = operation
+                    if statements is _STATE:
+                        if states[_key(operation)] is not operation:
+                            continue
+                        state = values["value"]
+                        values = {**values, "value": state() if callable(state) else state}
                     for statement in statements:
                         self._db.execute(statement, values)
         except sqlite3.Error as error:

@@ -7,6 +7,7 @@ that; appending to bytes kept from the last request costs nothing.
 from __future__ import annotations
 
 import codecs
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -40,22 +41,24 @@ class TokenIds:
     """Token ids that only grow, with their JSON kept beside them.
 
     Copies share what they have in common: buffers that are only ever appended to, of which each
-    owns a beginning.
+    owns a beginning, and a few ids of its own behind it.
     """
 
-    __slots__ = ("_bytes", "_count", "_ids", "_json")
+    __slots__ = ("_bytes", "_count", "_ids", "_json", "_tail")
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         """Start with ``ids``."""
-        self._ids: list[int] = []  # perhaps shared, like _json
+        # An array: a list of numbers takes nine times as much. Perhaps shared, like _json.
+        self._ids = array("i")
         self._json = bytearray()
         self._count = 0  # the beginning of _ids that is ours
         self._bytes = 0  # and of _json
+        self._tail: tuple[int, ...] = ()  # not in the buffers, which somebody else goes on filling
         self.extend(ids)
 
     def extend(self, ids: Iterable[int]) -> None:
         """Append ``ids``."""
-        new = list(ids)
+        new = [*self._tail, *ids]
         if not new:
             return
         if self._count < len(self._ids):  # another one has gone on from here
@@ -63,39 +66,44 @@ class TokenIds:
             self._json = self._json[: self._bytes]
         if self._json:
             self._json += b","
-        self._json += ",".join(map(str, new)).encode("ascii")
-        self._ids += new
-        self._count, self._bytes = len(self._ids), len(self._json)
+        self._json += _json_of(new)
+        self._ids.extend(new)
+        self._count, self._bytes, self._tail = len(self._ids), len(self._json), ()
 
     def plus(self, ids: Iterable[int]) -> TokenIds:
         """These with ``ids`` appended: a request's prompt, safe from later growth.
 
-        Without any, nothing is copied.
+        Nothing is copied but ``ids``.
         """
         more = TokenIds()
-        new = list(ids)
-        if new:  # these are the ones that will go on growing, so they keep the buffers
-            more._ids, more._json = self._ids[: self._count], self._json[: self._bytes]
-        else:
-            more._ids, more._json = self._ids, self._json
+        more._ids, more._json = self._ids, self._json
         more._count, more._bytes = self._count, self._bytes
-        more.extend(new)
+        more._tail = (*self._tail, *ids)
         return more
 
     @property
     def ids(self) -> Sequence[int]:
         """The ids, as a list of their own."""
-        return self._ids[: self._count]
+        return [*self._ids[: self._count], *self._tail]
 
     @property
     def json(self) -> bytes:
         """The ids as a JSON array: ``b"[1,2,3]"``."""
+        return self.json_between(b"", b"")
+
+    def json_between(self, head: bytes, tail: bytes) -> bytes:
+        """The ids as a JSON array between ``head`` and ``tail``, copied once."""
+        comma = b"," if self._tail and self._bytes else b""
         with memoryview(self._json) as whole, whole[: self._bytes] as ours:
-            return b"".join((b"[", ours, b"]"))
+            return b"".join((head, b"[", ours, comma, _json_of(self._tail), b"]", tail))
 
     def __len__(self) -> int:
         """Number of ids."""
-        return self._count
+        return self._count + len(self._tail)
+
+
+def _json_of(ids: Iterable[int]) -> bytes:
+    return ",".join(map(str, ids)).encode("ascii")
 
 
 class Draft:
@@ -120,13 +128,21 @@ class Draft:
         """Append generated ``ids``."""
         pieces = []
         length = len(self.text)
+        clean = not self._clean or self._clean[-1]
         for token_id in ids:
-            piece = self._decoder.decode(self._codec.token_bytes(token_id))
+            spelt = self._codec.token_bytes(token_id)
+            try:
+                if not clean:
+                    raise UnicodeError
+                piece = spelt.decode()
+            except UnicodeError:  # the decoder knows, and is slow
+                piece = self._decoder.decode(spelt)
+                clean = not self._decoder.getstate()[0]
             pieces.append(piece)
             length += len(piece)
             self.ids.append(token_id)
             self._ends.append(length)
-            self._clean.append(not self._decoder.getstate()[0])
+            self._clean.append(clean)
         self.text += "".join(pieces)
 
     def flush(self) -> None:

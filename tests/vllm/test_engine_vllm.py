@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,7 +70,7 @@ def request(
 async def collect(engine: HttpEngine, asked: Request) -> tuple[list[int], Chunk]:
     """All ids, and the last chunk without its ids: how many arrive with it is chance."""
     chunks = [chunk async for chunk in engine.stream(asked)]
-    return [token_id for chunk in chunks for token_id in chunk.ids], replace(chunks[-1], ids=())
+    return [token_id for chunk in chunks for token_id in chunk.ids], chunks[-1]._replace(ids=())
 
 
 async def begin(engine: HttpEngine, asked: Request, count: int) -> list[int]:

@@ -6,6 +6,8 @@ own), and judges *units*: the text between two consecutive edges (:mod:`tessy.ed
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -21,13 +23,12 @@ class UnitScore(NamedTuple):
     highest: float
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):  # made for every token: a frozen dataclass takes three times as long
     """What a predictor is asked about.
 
     Attributes:
         key: The sample, so that a predictor may keep a cache for it.
-        text: The shared thinking text up to the last settled edge, drafted units included.
+        kept: The shared thinking text, or its beginning.
         edges: Ascending offsets (chars) into ``text``; the units to judge lie between neighbours.
             The last one is ``len(text)``. With one edge nothing is judged: only ``next_style`` is
             wanted.
@@ -35,18 +36,27 @@ class View:
         own_from: Text before this offset is the other author's. A unit that begins before it (the
             author went on inside a word) is scored by its tokens from there on, by predictors
             that have tokens.
+        drafted: What follows ``kept``. Apart from it, because putting a long text together for
+            every token is for whoever reads it, in a thread of its own.
     """
 
     key: str
-    text: str
+    kept: str
     edges: tuple[int, ...]
     final: bool = False
     own_from: int = 0
+    drafted: str = ""
+
+    @property
+    def text(self) -> str:
+        """The shared thinking text up to the last settled edge, drafted units included."""
+        return self.kept + self.drafted
 
     @property
     def units(self) -> tuple[str, ...]:
         """The texts of the units to judge."""
-        return tuple(self.text[start:end] for start, end in pairwise(self.edges))
+        text = self.text
+        return tuple(text[start:end] for start, end in pairwise(self.edges))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,17 @@ class Judgement:
     next_style: float | None = None
 
 
+Told = Callable[[Judgement | BaseException], None]
+
+
+class Cancellable(Protocol):
+    """A question under way."""
+
+    def cancel(self) -> object:
+        """The answer is not wanted any more."""
+        ...
+
+
 class BoundaryPredictor(Protocol):
     """Says how likely each unit is style. Two kinds share this protocol.
 
@@ -77,7 +98,7 @@ class BoundaryPredictor(Protocol):
     sees_next: bool
     lookahead: int
 
-    async def judge(self, view: View) -> Judgement:
+    def judge(self, view: View) -> Awaitable[Judgement]:
         """Score the units of ``view``; must not block the event loop."""
         ...
 
@@ -88,3 +109,21 @@ class BoundaryPredictor(Protocol):
     async def aclose(self) -> None:
         """End worker threads."""
         ...
+
+
+def ask(predictor: BoundaryPredictor, view: View, told: Told) -> Cancellable:
+    """Have ``view`` judged and ``told`` called with the answer, by the event loop.
+
+    A predictor may have a method ``ask(view, told)`` of its own, which spares it a future.
+    """
+    own: Callable[[View, Told], Cancellable] | None = getattr(predictor, "ask", None)
+    if own is not None:
+        return own(view, told)
+    judging = asyncio.ensure_future(predictor.judge(view))
+
+    def tell(judged: asyncio.Future[Judgement]) -> None:
+        if not judged.cancelled():
+            told(judged.exception() or judged.result())
+
+    judging.add_done_callback(tell)
+    return judging

@@ -8,14 +8,16 @@ what waits, from all samples, as one batch (:mod:`tessy.boundary.reader`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections import deque
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tessy.boundary.base import Judgement, View
+from tessy.boundary.base import Cancellable, Judgement, Told, View
 from tessy.boundary.reader import Answer, Reader
 from tessy.boundary.scoring import PredictorStats, WindowModel
 from tessy.boundary.window import WindowRule
@@ -33,11 +35,16 @@ _GPU_SLACK = 512
 
 @dataclass(eq=False, slots=True)
 class _Question:
-    """A view on its way to the worker thread, and where its answer goes."""
+    """A view on its way to the worker thread, and who is told the answer in which loop."""
 
     view: View
     loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[Judgement]
+    told: Told
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more."""
+        self.cancelled = True
 
 
 class TokenClassifierPredictor:
@@ -75,8 +82,8 @@ class TokenClassifierPredictor:
         self._reader = Reader(model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack)
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
-        self._condition = threading.Condition()
-        self._inbox: deque[_Question | str] = deque()  # questions, and keys to release
+        # Questions, keys to release, and None at the end.
+        self._inbox: SimpleQueue[_Question | str | None] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="tessy-predictor", daemon=True)
         self._thread.start()
@@ -135,7 +142,7 @@ class TokenClassifierPredictor:
         """What has been done since loading; it goes on counting."""
         return self._reader.stats
 
-    async def judge(self, view: View) -> Judgement:
+    def judge(self, view: View) -> asyncio.Future[Judgement]:
         """Score the units of ``view``; ``next_style`` is None for an empty text only.
 
         Raises:
@@ -143,52 +150,84 @@ class TokenClassifierPredictor:
             EngineRefused: The classifier failed.
         """
         loop = asyncio.get_running_loop()
-        question = _Question(view, loop, loop.create_future())
-        with self._condition:
-            if self._closing:
-                raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
-            self._inbox.append(question)
-            self._condition.notify()
-        return await question.answer
+        judged: asyncio.Future[Judgement] = loop.create_future()
+
+        def tell(answer: Judgement | BaseException) -> None:
+            if judged.done():
+                return
+            if isinstance(answer, Judgement):
+                judged.set_result(answer)
+            else:
+                judged.set_exception(answer)
+
+        question = self.ask(view, tell)
+        judged.add_done_callback(lambda _: question.cancel())
+        return judged
+
+    def ask(self, view: View, told: Told) -> Cancellable:
+        """Have ``view`` judged; the loop that is running now calls ``told`` with the answer.
+
+        Raises:
+            EngineUnavailable: The predictor was closed.
+        """
+        if self._closing:
+            raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
+        question = _Question(view, asyncio.get_running_loop(), told)
+        self._inbox.put(question)
+        return question
 
     def release(self, key: str) -> None:
         """Forget the reading of the sample ``key``."""
-        with self._condition:
-            self._inbox.append(key)
-            self._condition.notify()
+        self._inbox.put(key)
 
     async def aclose(self) -> None:
         """End the worker thread; views still waiting fail."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
+        self._closing = True
+        self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
     # -- in the worker thread
 
     def _run(self) -> None:
         company = False  # several views came together, so more may be about to come
-        while True:
-            with self._condition:
-                while not (self._inbox or self._closing) and self._reader.idle:
-                    self._condition.wait()
-                if company and self._reader.idle and not self._closing:
-                    self._condition.wait_for(self._enough, self._max_wait)
-                company = len(self._inbox) > 1
-                while self._inbox:
-                    item = self._inbox.popleft()
-                    if isinstance(item, str):
-                        self._reader.release(item)
-                    else:
-                        self._reader.ask(item, item.view)
-                if self._closing:
-                    break
+        while not self._closing:
+            idle = self._reader.idle
+            came = self._take(None if idle else 0.0)
+            if company and idle and came:
+                came += self._gather(time.monotonic() + self._max_wait, came)
+            company = came > 1
             self._turn()
+        while not self._inbox.empty():
+            self._take(0.0)
         closed = EngineUnavailable(f"the boundary predictor {self.name} was closed")
         _deliver([Answer(question, closed) for question in self._reader.abandon()])
 
-    def _enough(self) -> bool:
-        return self._closing or len(self._inbox) >= self._max_batch
+    def _take(self, wait: float | None) -> int:
+        """Hand over what is in the inbox; how many there were.
+
+        Args:
+            wait: How long to wait for the first (seconds); None: until it comes.
+        """
+        came = 0
+        with contextlib.suppress(Empty):
+            while True:
+                item = self._inbox.get(wait is None or wait > 0, wait)
+                wait = 0.0
+                came += 1
+                if isinstance(item, str):
+                    self._reader.release(item)
+                elif item is not None:
+                    self._reader.ask(item, item.view)
+        return came
+
+    def _gather(self, until: float, came: int) -> int:
+        """Wait a little for company; how many more came."""
+        more = 0
+        while came + more < self._max_batch and (left := until - time.monotonic()) > 0:
+            more += self._take(left)
+            if self._closing:
+                break
+        return more
 
     def _turn(self) -> None:
         try:
@@ -207,7 +246,7 @@ class TokenClassifierPredictor:
 
 
 def _is_cancelled(question: _Question) -> bool:
-    return question.answer.cancelled()
+    return question.cancelled
 
 
 def _deliver(answers: Sequence[Answer]) -> None:
@@ -224,9 +263,5 @@ def _deliver(answers: Sequence[Answer]) -> None:
 
 def _resolve(answers: Sequence[Answer]) -> None:
     for question, result in answers:
-        if question.answer.done():
-            continue
-        if isinstance(result, Judgement):
-            question.answer.set_result(result)
-        else:
-            question.answer.set_exception(result)
+        if not question.cancelled:
+            question.told(result)

@@ -326,8 +326,7 @@ def _windows(reading: Reading, view: View) -> list[Window]:
     reading.read(view.text)
     if not reading:
         return []
-    start = view.edges[0] if len(view.edges) > 1 else len(view.text)
-    return reading.windows(reading.tokens_of(start, len(view.text))[0])
+    return reading.windows(reading.tokens_of(view.edges[0], view.edges[-1])[0])
 
 
 def judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]]) -> Judgement:

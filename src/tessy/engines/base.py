@@ -6,9 +6,11 @@ has cached of the prompt.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from tessy.tokens import TokenIds
 
@@ -44,8 +46,7 @@ class Request:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):  # made for every token: a frozen dataclass takes three times as long
     """What has arrived since the last chunk.
 
     Attributes:
@@ -58,6 +59,40 @@ class Chunk:
     ids: tuple[int, ...]
     finish: Literal["stop", "length"] | None = None
     stop_id: int | None = None
+
+
+def join(chunks: Sequence[Chunk]) -> Chunk:
+    """Chunks of one request, at least one, as if they had arrived together."""
+    last = chunks[-1]
+    if len(chunks) == 1:
+        return last
+    ids = tuple(token_id for chunk in chunks for token_id in chunk.ids)
+    return Chunk(ids, last.finish, last.stop_id)
+
+
+class Tap:
+    """Where the chunks of one request go.
+
+    Attributes:
+        put: Called with each chunk as it arrives; must not block, and raise nothing.
+        closed: No more is wanted.
+        on_close: Called once when it is closed; set by whoever fills it.
+    """
+
+    __slots__ = ("closed", "on_close", "put")
+
+    def __init__(self, put: Callable[[Chunk], None]) -> None:
+        """Give chunks to ``put``."""
+        self.put = put
+        self.closed = False
+        self.on_close: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Want no more: the request is aborted."""
+        if not self.closed:
+            self.closed = True
+            if self.on_close is not None:
+                self.on_close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +151,79 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Close connections and threads; streams must have ended before."""
         ...
+
+
+class Feeding(Protocol):
+    """An engine that hands chunks on as they arrive, without waking up a task for each."""
+
+    async def feed(self, request: Request, tap: Tap) -> None:
+        """Continue ``request.prompt`` into ``tap``; the last chunk has ``finish`` set.
+
+        Returns after the last chunk, or soon after the tap was closed.
+
+        Raises:
+            EngineError: As :meth:`Engine.stream`.
+        """
+        ...
+
+
+async def feed(engine: Engine, request: Request, tap: Tap) -> None:
+    """:meth:`Feeding.feed` of any engine."""
+    own: Callable[[Request, Tap], Awaitable[None]] | None = getattr(engine, "feed", None)
+    if own is not None:
+        await own(request, tap)
+        return
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled = task.cancelling()
+    waiting = False
+
+    def interrupt() -> None:
+        if waiting:
+            task.cancel()
+
+    tap.on_close = interrupt
+    try:
+        async with aclosing(engine.stream(request)) as chunks:
+            while not tap.closed:
+                waiting = True
+                chunk = await anext(chunks, None)
+                waiting = False
+                if chunk is None:
+                    return
+                tap.put(chunk)
+    except asyncio.CancelledError:
+        if not (waiting and tap.closed and task.uncancel() <= cancelled):
+            raise
+    finally:
+        waiting = False
+        tap.on_close = None
+
+
+async def streamed(engine: Feeding, request: Request) -> AsyncGenerator[Chunk, None]:
+    """:meth:`Engine.stream` of an engine that feeds; each chunk is all that had arrived."""
+    arrived: list[Chunk] = []
+    news = asyncio.Event()
+
+    def put(chunk: Chunk) -> None:
+        arrived.append(chunk)
+        news.set()
+
+    tap = Tap(put)
+    task = asyncio.create_task(engine.feed(request, tap))
+    task.add_done_callback(lambda _: news.set())
+    try:
+        while not task.done() or arrived:
+            await news.wait()
+            news.clear()
+            if arrived:
+                chunk = join(arrived)
+                arrived.clear()
+                if chunk.finish is not None:
+                    await task
+                yield chunk
+        await task
+    finally:
+        tap.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -8,7 +8,6 @@ the one place that tries again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import urllib.parse
 import zlib
@@ -18,7 +17,7 @@ from functools import partial
 
 import aiohttp
 
-from tessy.engines.base import Chunk, EngineInfo, Request
+from tessy.engines.base import Chunk, EngineInfo, Request, Tap, streamed
 from tessy.engines.http_probe import Findings, Probe
 from tessy.engines.http_server import ModelServer
 from tessy.errors import EngineRefused
@@ -87,8 +86,16 @@ class HttpEngine:
                 found = self._found = await self._new_probe().run()
         return found
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Continue ``request.prompt``; each chunk holds all that had arrived.
+
+        Raises:
+            EngineError: As :meth:`feed`.
+        """
+        return streamed(self, request)
+
+    async def feed(self, request: Request, tap: Tap) -> None:
+        """Continue ``request.prompt`` into ``tap``.
 
         Raises:
             EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a stall, or a reply that
@@ -99,17 +106,14 @@ class HttpEngine:
         found = self._found or await self._look()
         fitted = self._fit(request, found.info)
         streaming = found.info.streaming
-        response = await self._server.post(
+        await self._server.generate(
             found.wire.path,
             found.wire.body(fitted, stream=streaming),
             self._affinity(request.key, found.engines),
+            reader=found.wire.reader(fitted),
+            tap=tap,
             read_seconds=0 if streaming else fitted.max_tokens * _UNSTREAMED_SECONDS_PER_TOKEN,
         )
-        async with contextlib.aclosing(
-            self._server.chunks(response, found.wire.reader(fitted))
-        ) as chunks:
-            async for chunk in chunks:
-                yield chunk
 
     @staticmethod
     def _fit(request: Request, info: EngineInfo) -> Request:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from tessy.engines.base import EngineInfo, Request, Sampling
+from tessy.engines.base import EngineInfo, Request, Sampling, Tap
 from tessy.engines.http_faults import StatusMisconfigured, StatusUnavailable
 from tessy.engines.http_metrics import CacheFacts, sglang_facts, vllm_facts
 from tessy.engines.http_server import ModelServer, UnusableReply
@@ -152,13 +151,9 @@ class Probe:
         request = self._request(self._codec.encode("Hello") or [0], max_tokens=1)
         try:
             body = wire.body(request, stream=streaming)
-            response = await self._server.post(wire.path, body, {})
-            streamed = response.content_type == "text/event-stream"
-            async with contextlib.aclosing(
-                self._server.chunks(response, wire.reader(request))
-            ) as chunks:
-                async for _ in chunks:
-                    pass
+            return await self._server.generate(
+                wire.path, body, {}, reader=wire.reader(request), tap=Tap(lambda _: None)
+            )
         except StatusMisconfigured as fault:
             if fault.status == 401:
                 raise
@@ -169,8 +164,6 @@ class Probe:
             self._faults.append((wire, fault))
         except (UnusableReply, EngineRefused) as fault:
             self._faults.append((wire, fault))
-        else:
-            return streamed
         return None
 
     def _request(self, ids: list[int], *, max_tokens: int) -> Request:

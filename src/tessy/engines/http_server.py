@@ -5,22 +5,20 @@ Knows nothing of the wire formats but that events are JSON objects in server-sen
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import json
+import ssl
 import urllib.parse
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import aiohttp
 
-from tessy.engines.base import Chunk
+from tessy.engines.base import Tap
 from tessy.engines.http_faults import StatusMisconfigured, status_fault
-from tessy.engines.http_stalls import StallWatch
-from tessy.engines.sse import EventSplitter
-from tessy.engines.wire_base import NOTHING, BadReply, Reader
+from tessy.engines.http_stream import Connections
+from tessy.engines.wire_base import BadReply, Reader
 from tessy.errors import (
     ConfigError,
     EngineError,
@@ -32,7 +30,6 @@ from tessy.errors import (
 _CONNECT_SECONDS = 15.0
 _LOOK_UP_SECONDS = 30.0  # for the small GET requests
 _HEALTH_SECONDS = 5.0
-_DRAIN_SECONDS = 0.25
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
 _READ_BUFFER_BYTES = 2**20  # a completions server echoes the prompt's ids in one line
@@ -78,7 +75,7 @@ class ModelServer:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._stall_seconds = stall_seconds
-        self._stalls = StallWatch(stall_seconds)
+        self._streams = Connections(self.root, self._headers, stall_seconds=stall_seconds)
         self._session = session
         self._owns_session = session is None
 
@@ -92,7 +89,7 @@ class ModelServer:
 
     async def aclose(self) -> None:
         """Close the session, unless it was given."""
-        self._stalls.close()
+        await self._streams.aclose()
         if self._owns_session and self._session is not None:
             await self._session.close()
             self._session = None
@@ -208,102 +205,60 @@ class ModelServer:
             raise UnusableReply(f"{url}: not a JSON object: {content[:200]!r}")
         return value
 
-    async def chunks(
-        self, response: aiohttp.ClientResponse, reader: Reader
-    ) -> AsyncGenerator[Chunk, None]:
-        """Chunks of a reply, each made of all that had arrived; the last one has ``finish`` set.
+    async def generate(
+        self,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        reader: Reader,
+        tap: Tap,
+        read_seconds: float = 0.0,
+    ) -> bool:
+        """Send ``body`` and hand the chunks of the reply on; whether it came as a stream.
 
-        Closing the generator before that closes the connection, which ends the generation.
+        Closing ``tap`` closes the connection, which ends the generation.
+
+        Args:
+            path: Path below the root.
+            body: JSON.
+            headers: Further headers.
+            reader: Reads the events of the reply.
+            tap: Where the chunks go; the last one has ``finish`` set.
+            read_seconds: Longest silence; the stall limit if that is more.
 
         Raises:
             EngineUnavailable: The reply broke off, stalled, or is not what was asked for.
-            EngineRefused: The server says in mid-stream that it will not serve this.
+            EngineError: As :func:`~tessy.engines.http_faults.status_fault` sorts it, or what the
+                server says in mid-stream.
         """
-        source = _Events(response, self._stalls)
+        url = self.root + path
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         try:
-            while (events := await source.read()) is not None:
-                chunk = _joined(events, reader)
-                if chunk.finish is not None:
-                    await source.drain()
-                    yield chunk
-                    return
-                if chunk.ids:
-                    yield chunk
-            raise EngineUnavailable("the reply ended without a finish reason")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _connection_fault("POST", str(response.url), error) from error
+            reply = await self._streams.send(
+                path, lines, body, reader=reader, tap=tap, read_seconds=read_seconds
+            )
+        except OSError as error:  # a timeout is one
+            raise _connection_fault("POST", url, error) from error
         except BadReply as error:
-            raise UnusableReply(f"{response.url}: {error}") from error
+            raise UnusableReply(f"{url}: {error}") from error
         except EngineUnavailable as error:
-            raise EngineUnavailable(f"{response.url}: {error}") from error
+            raise EngineUnavailable(f"{url}: {error}") from error
         except EngineRefused as error:
-            raise EngineRefused(f"{response.url}: {error}") from error
-        finally:
-            response.close()  # does nothing to a reply that was read to its end
+            raise EngineRefused(f"{url}: {error}") from error
+        if reply.status not in (0, 200):
+            raise status_fault("POST", url, reply.status, reply.text, reply.headers)
+        return reply.streamed
 
 
 class UnusableReply(EngineUnavailable):
     """A reply that is not what the wire format promises; another try may bring a better one."""
 
 
-class _Events:
-    """The JSON payloads of a reply as they arrive; a reply that is no stream is one payload."""
-
-    def __init__(self, response: aiohttp.ClientResponse, stalls: StallWatch) -> None:
-        self._response = response
-        self._stalls = stalls
-        self._splitter = EventSplitter()
-        self._ended = False
-        self._streamed = response.content_type == "text/event-stream"
-        if self._streamed:
-            stalls.take_over(response)
-
-    async def read(self) -> list[bytes] | None:
-        """Everything that is there, waiting for something if nothing is; None at the end."""
-        if self._ended:
-            return None
-        if not self._streamed:
-            self._ended = True
-            return [await self._response.read()]
-        received = await self._stalls.read(self._response.content)
-        if received:
-            return self._splitter.feed(received)
-        self._ended = True
-        return self._splitter.finish()
-
-    async def drain(self) -> None:
-        """Read the ``[DONE]`` and the end of the reply, so that the connection can be used again.
-
-        A server that goes on after the finish is not waited for.
-        """
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while await self._response.content.readany():
-                    pass
-
-
-def _joined(events: list[bytes], reader: Reader) -> Chunk:
-    """All of ``events`` as one chunk; what follows a finish is not looked at."""
-    joined = NOTHING
-    for payload in events:
-        if payload == b"[DONE]":
-            break
-        try:
-            event = json.loads(payload.decode())  # given bytes, it would guess their encoding
-        except ValueError as error:
-            raise BadReply(f"malformed JSON: {payload[:200]!r}") from error
-        if not isinstance(event, dict):
-            raise BadReply(f"not a JSON object: {payload[:200]!r}")
-        chunk = reader.read(event)
-        joined = chunk if not joined.ids else replace(chunk, ids=joined.ids + chunk.ids)
-        if joined.finish is not None:
-            break
-    return joined
-
-
 def _connection_fault(method: str, url: str, error: Exception) -> EngineError:
     detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.ClientConnectorCertificateError):
+    unfit = aiohttp.InvalidURL | aiohttp.ClientConnectorCertificateError
+    if isinstance(error, unfit | ssl.SSLCertVerificationError):
         return EngineMisconfigured(f"{method} {url}: {detail}")
     if isinstance(error, TimeoutError):
         return EngineUnavailable(f"{method} {url}: no answer in time ({detail})")

@@ -6,14 +6,14 @@ passes.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
+from functools import partial
 
-from tessy.engines.base import Chunk, Engine, Request
+from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
 from tessy.engines.failover import Course, Failover
+from tessy.engines.replica import Replica
 from tessy.errors import (
-    EngineError,
     EngineMisconfigured,
     EngineRefused,
     EngineUnavailable,
@@ -29,10 +29,14 @@ class _Stream(Course):
     Attributes:
         request: As the caller made it.
         delivered: Ids the caller has.
+        serving: The replica of this try has brought something.
+        finished: It has come to its end.
     """
 
     request: Request
     delivered: list[int]
+    serving: bool = False
+    finished: bool = False
 
     def rest(self) -> Request:
         """What is still to be generated."""
@@ -49,7 +53,15 @@ class _Stream(Course):
 class Pool(Failover[Engine]):
     """Replicas of one role behind the engine protocol; use it as ``async with Pool(…) as pool``."""
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Continue ``request.prompt``; each chunk holds all that had arrived.
+
+        Raises:
+            EngineError: As :meth:`feed`, and SampleFailed.
+        """
+        return streamed(self, request)
+
+    async def feed(self, request: Request, tap: Tap) -> None:
         """Continue ``request.prompt`` on the sample's replica, or on another one if that fails.
 
         Raises:
@@ -59,32 +71,38 @@ class Pool(Failover[Engine]):
                 it fails again and again while others are served.
         """
         course = _Stream(key=request.key, request=request, delivered=[])
-        while len(course.delivered) < request.max_tokens:
+        while len(course.delivered) < request.max_tokens and not tap.closed:
             replica = await self._next(course)
-            chunks = replica.engine.stream(course.rest())
+            course.serving = False
+            own = Tap(partial(self._hand_on, replica, course, tap))
+            tap.on_close = own.close
             try:
-                while True:
-                    try:
-                        chunk = await anext(chunks)
-                    except StopAsyncIteration:
-                        fault = EngineUnavailable(f"{replica.name}: the stream ended unfinished")
-                        break
-                    except EngineUnavailable as error:
-                        fault = error
-                        break
-                    except EngineMisconfigured as error:
-                        fault = self._misconfigured(replica, error)
-                        break
-                    except EngineRefused as error:
-                        raise SampleFailed("refused", str(error)) from error
-                    if chunk.ids or chunk.finish is not None:
-                        course.delivered += chunk.ids
-                        self._served(replica, course)
-                    yield chunk
-                    if chunk.finish is not None:
-                        return
+                await feed(replica.engine, course.rest(), own)
+            except EngineUnavailable as error:
+                fault = error
+            except EngineMisconfigured as error:
+                fault = self._misconfigured(replica, error)
+            except EngineRefused as error:
+                raise SampleFailed("refused", str(error)) from error
+            else:
+                if course.finished or tap.closed:
+                    return
+                fault = EngineUnavailable(f"{replica.name}: the stream ended unfinished")
             finally:
-                with contextlib.suppress(EngineError):
-                    await chunks.aclose()
+                tap.on_close = None
+            if course.finished or tap.closed:
+                return
             await self._failed(replica, course, fault)
-        yield Chunk((), "length")
+        if not tap.closed:
+            tap.put(Chunk((), "length"))
+
+    def _hand_on(self, replica: Replica[Engine], course: _Stream, tap: Tap, chunk: Chunk) -> None:
+        if chunk.finish is not None:
+            course.finished = True
+        if course.serving:
+            replica.served += 1
+        elif chunk.ids or course.finished:
+            course.serving = True
+            self._served(replica, course)
+        course.delivered += chunk.ids
+        tap.put(chunk)

@@ -19,6 +19,10 @@ class EventSplitter:
 
     def feed(self, received: bytes) -> list[bytes]:
         """Payloads of the events that ``received`` completes, in order."""
+        if not (self._rest or self._data) and received.startswith(b"data:"):
+            end = received.find(b"\n")
+            if end == len(received) - 2 and received.endswith(b"\n"):  # one event, as is usual
+                return [received[5:end].strip()]
         *lines, self._rest = (self._rest + received).split(b"\n")
         events = []
         for line in lines:

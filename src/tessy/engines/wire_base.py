@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Protocol
 
-from tessy.engines.base import Chunk, Request
+from tessy.engines.base import Chunk, Request, join
 from tessy.errors import EngineError, EngineRefused, EngineUnavailable
+from tessy.tokens import TokenIds
 
 Mode = Literal["generate", "sglang", "completions", "text"]
 
@@ -20,7 +23,14 @@ class NoTokenIds(BadReply):
 
 
 class Reader(Protocol):
-    """Reads the events of one reply; one per request, because formats may carry state."""
+    """Reads the events of one reply; one per request, because formats may carry state.
+
+    Attributes:
+        by_ids: An event with ``token_ids`` and no finish reason is not given to :meth:`read`: it
+            adds those ids and nothing else.
+    """
+
+    by_ids: bool
 
     def read(self, event: dict[str, Any]) -> Chunk:
         """What ``event`` adds; empty and unfinished if nothing.
@@ -58,16 +68,58 @@ class Wire(Protocol):
 
 
 NOTHING = Chunk(())
+_IDS_END = 2**31
+_IDS = re.compile(rb'"token_ids": ?\[([0-9]{1,9}(?:, ?[0-9]{1,9})*)\]')
+_UNFINISHED = re.compile(rb'"finish_reason": ?null')
 
 
-def json_object(fields: dict[str, Any], name: str, value: bytes) -> bytes:
-    """``fields`` as a JSON object with one more member, ``name``, whose JSON is already there.
+def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
+    """``fields`` as a JSON object with one more member, ``name``, an array of ``ids``.
 
-    A long prompt is never serialised again; its bytes are kept by
-    :class:`~tessy.tokens.TokenIds`.
+    A long prompt is never serialised again.
     """
-    head = json.dumps(fields)[:-1]
-    return b"".join((head.encode("ascii"), b',"', name.encode(), b'":', value, b"}"))
+    head = f'{json.dumps(fields)[:-1]},"{name}":'
+    return ids.json_between(head.encode("ascii"), b"}")
+
+
+def joined(events: Sequence[bytes], reader: Reader) -> Chunk:
+    """All of ``events`` (JSON objects) as one chunk; what follows a finish is not looked at.
+
+    Raises:
+        BadReply: They are not what the wire format promises.
+    """
+    by_ids = reader.by_ids
+    chunks: list[Chunk] = []
+    for payload in events:
+        if payload == b"[DONE]":
+            break
+        ids = _ids_alone(payload) if by_ids else None
+        if ids is not None:
+            chunks.append(Chunk(ids))
+            continue
+        try:
+            event = json.loads(payload.decode())  # given bytes, it would guess their encoding
+        except (ValueError, RecursionError) as error:
+            raise BadReply(f"malformed JSON: {payload[:200]!r}") from error
+        if not isinstance(event, dict):
+            raise BadReply(f"not a JSON object: {payload[:200]!r}")
+        chunks.append(reader.read(event))
+        if chunks[-1].finish is not None:
+            break
+    return join(chunks) if chunks else NOTHING
+
+
+def _ids_alone(payload: bytes) -> tuple[int, ...] | None:
+    """The ids of an event that adds nothing else; None if it must be read as JSON.
+
+    A quote inside a JSON string is escaped, so what looks like a key is one.
+    """
+    if payload.count(b'"token_ids"') != 1 or payload.count(b'"finish_reason"') != 1:
+        return None
+    found = _IDS.search(payload)
+    if found is None or _UNFINISHED.search(payload) is None or b'"error"' in payload:
+        return None
+    return tuple(map(int, found[1].split(b",")))
 
 
 def neutral_sampling(request: Request) -> dict[str, Any]:
@@ -149,6 +201,8 @@ def finished(ids: list[int], reason: object, stop_id: int | None, *, includes_st
         includes_stop: Whether ``ids`` end with the id that stopped it. A server that names no
             stop id but includes it (vLLM at EOS) has it there.
     """
+    if ids and not 0 <= min(ids) <= max(ids) < _IDS_END:
+        raise BadReply(f"no model has such token ids: {json.dumps(ids)[:200]}")
     if reason is None:
         return Chunk(tuple(ids))
     if reason == "length":

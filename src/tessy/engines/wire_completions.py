@@ -49,7 +49,7 @@ class CompletionsWire(Wire):
             "skip_special_tokens": False,
             **self._ask,
         }
-        return json_object(fields, "prompt", request.prompt.json)
+        return json_object(fields, "prompt", request.prompt)
 
     def reader(self, request: Request) -> IdsReader | LogprobsReader:
         """Ids come as ``choices[0].token_ids``."""
@@ -73,6 +73,8 @@ class LogprobsWire(CompletionsWire):
 
 class LogprobsReader:
     """Reads ``"token_id:123"`` names; the stop id is among them."""
+
+    by_ids = False
 
     def read(self, event: dict[str, Any]) -> Chunk:
         """The new ids of ``event``, without the stop id."""

@@ -40,7 +40,7 @@ class GenerateWire(Wire):
         sampling["seed"] = fit_seed(request.seed, 63)
         sampling["detokenize"] = False
         fields = {"model": self._model, "stream": stream, "sampling_params": sampling}
-        return json_object(fields, "token_ids", request.prompt.json)
+        return json_object(fields, "token_ids", request.prompt)
 
     def reader(self, request: Request) -> IdsReader:
         """Ids come as ``choices[0].token_ids``."""
@@ -49,6 +49,8 @@ class GenerateWire(Wire):
 
 class IdsReader:
     """Reads ``choices[0].token_ids``, which both vLLM endpoints share; the stop id is in it."""
+
+    by_ids = True
 
     def read(self, event: dict[str, Any]) -> Chunk:
         """The new ids of ``event``, without the stop id."""

@@ -53,7 +53,7 @@ class SglangWire(Wire):
         if self._seeds:
             sampling["sampling_seed"] = fit_seed(request.seed, 31)
         fields = {"stream": stream, "sampling_params": sampling}
-        return json_object(fields, "input_ids", request.prompt.json)
+        return json_object(fields, "input_ids", request.prompt)
 
     def reader(self, request: Request) -> SglangReader:
         """A reader that knows how many ids it has given on."""
@@ -67,6 +67,8 @@ class SglangReader:
     with ``--incremental-streaming-output``. ``meta_info.completion_tokens`` counts all of them, so
     the new ones are the last (that count minus those seen), either way.
     """
+
+    by_ids = False
 
     def __init__(self) -> None:
         """Nothing read yet."""

@@ -7,6 +7,7 @@ notes say.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +20,6 @@ from tessy.engines.wire_base import (
     Wire,
     finished,
     fit_seed,
-    json_object,
     neutral_sampling,
     only_choice,
 )
@@ -118,8 +118,9 @@ class TextWire(Wire):
             "seed": fit_seed(request.seed, 31),
             **sampling,
             "prompt": self._text.decode(request.prompt.ids),
+            "n": 1,
         }
-        return json_object(fields, "n", b"1")
+        return json.dumps(fields).encode("ascii")
 
     def reader(self, request: Request) -> TextReader:
         """A reader that holds text back until no control token can begin in it."""
@@ -128,6 +129,8 @@ class TextWire(Wire):
 
 class TextReader:
     """Reads ``choices[0].text`` and encodes it."""
+
+    by_ids = False
 
     def __init__(self, text: ControlText, stop_ids: tuple[int, ...]) -> None:
         """Nothing read yet."""

@@ -7,74 +7,64 @@ other is closed unread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
 from tessy.boundary.base import Judgement
-from tessy.engines.base import Chunk
-from tessy.errors import TessyError
+from tessy.engines.base import Chunk, Tap, join
 from tessy.synthesis.moves import Ask, Early, Peek
+
+Feed = Callable[[Ask, Tap], Coroutine[Any, Any, None]]
+Judge = Callable[[Peek], Awaitable[Judgement]]
 
 
 class _Begun:
     """An early request and an early peek, under way."""
 
-    def __init__(
-        self,
-        early: Early,
-        stream: AsyncGenerator[Chunk, None],
-        judging: Coroutine[Any, Any, Judgement] | None,
-    ) -> None:
-        self.early, self.stream = early, stream
+    def __init__(self, early: Early, feed: Feed, judge: Judge) -> None:
+        self.early = early
         self.sent = False
-        self.first = asyncio.create_task(self._read())
-        self.judging = asyncio.create_task(judging) if judging is not None else None
+        self.chunks: list[Chunk] = []
+        self.tap = Tap(self.chunks.append)
+        self.feeding = asyncio.create_task(self._send(feed))
+        peek = early.peek
+        self.judging = None if peek is None else asyncio.ensure_future(judge(peek))
 
-    async def _read(self) -> Chunk:
+    async def _send(self, feed: Feed) -> None:
         self.sent = True
-        return await anext(self.stream)
+        await feed(self.early.ask, self.tap)
 
     @property
     def brought(self) -> int:
         """Tokens that have arrived."""
-        first = self.first
-        if not first.done() or first.cancelled() or first.exception() is not None:
-            return 0
-        return len(first.result().ids)
+        return sum(len(chunk.ids) for chunk in self.chunks)
 
-    async def close(self) -> None:
-        """End what is still under way; whatever became of it, nobody needs it."""
-        tasks = [task for task in (self.first, self.judging) if task is not None]
+    def close(self) -> list[asyncio.Future[Any]]:
+        """End what is still under way; what that is."""
+        self.tap.close()
+        tasks: list[asyncio.Future[Any]] = [self.feeding]
+        if self.judging is not None:
+            tasks.append(self.judging)
         for task in tasks:
             task.cancel()
-        try:
-            await asyncio.gather(*tasks, return_exceptions=True)
-        finally:
-            if self.first.done():  # else it is being cancelled, and its stream closes with it
-                with suppress(TessyError):
-                    await self.stream.aclose()
+        return tasks
 
 
 class Ahead:
     """At most one early hand-over of one sample; use it as ``async with Ahead(…) as ahead``."""
 
-    def __init__(
-        self,
-        stream: Callable[[Ask], AsyncGenerator[Chunk, None]],
-        judge: Callable[[Peek], Coroutine[Any, Any, Judgement]],
-        unread: Callable[[Ask, int], None],
-    ) -> None:
+    def __init__(self, feed: Feed, judge: Judge, unread: Callable[[Ask, int], None]) -> None:
         """Nothing is under way.
 
         Args:
-            stream: Opens a request.
+            feed: Sends a request.
             judge: Asks a predictor.
             unread: Told of a request that was closed unread, and of the tokens it had brought.
         """
-        self._stream, self._judge, self._unread = stream, judge, unread
+        self._feed, self._judge, self._unread = feed, judge, unread
         self._begun: _Begun | None = None
+        self._ending: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
         """Nothing to open."""
@@ -87,19 +77,26 @@ class Ahead:
         trace: TracebackType | None,
     ) -> None:
         """Close what is under way."""
-        await self.follow(None)
+        self.follow(None)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
-    async def follow(self, early: Early | None) -> None:
+    def follow(self, early: Early | None) -> None:
         """Have ``early`` under way, and nothing else."""
         begun = self._begun
         if begun is not None and begun.early is not early:
             self._begun = None
             if begun.sent:
                 self._unread(begun.early.ask, begun.brought)
-            await begun.close()
+            for task in begun.close():
+                self._ending.add(task)
+                task.add_done_callback(self._ended)
         if early is not None and self._begun is None:
-            judging = None if early.peek is None else self._judge(early.peek)
-            self._begun = _Begun(early, self._stream(early.ask), judging)
+            self._begun = _Begun(early, self._feed, self._judge)
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # whatever became of it, nobody needs it
 
     def judgement(self, peek: Peek) -> Awaitable[Judgement]:
         """The answer to ``peek``, which may be on its way already."""
@@ -108,19 +105,23 @@ class Ahead:
             return begun.judging
         return self._judge(peek)
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Chunk, None]:
-        """The chunks of ``ask``, whose request may be under way already."""
+    async def feed(self, ask: Ask, tap: Tap) -> None:
+        """Have the chunks of ``ask``, whose request may be under way already, put into ``tap``.
+
+        Returns when it has ended, or soon after ``tap`` was closed.
+        """
         begun = self._begun
         if begun is None or begun.early.ask is not ask:
-            await self.follow(None)
-            async with aclosing(self._stream(ask)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            self.follow(None)
+            await self._feed(ask, tap)
             return
         self._begun = None
+        tap.on_close = begun.tap.close
+        begun.tap.put = tap.put
+        if begun.chunks:
+            tap.put(join(begun.chunks))
         try:
-            yield await begun.first
-            async for chunk in begun.stream:
-                yield chunk
+            await begun.feeding
         finally:
-            await begun.close()
+            tap.on_close = None
+            await asyncio.gather(*begun.close(), return_exceptions=True)

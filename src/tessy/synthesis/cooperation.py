@@ -120,7 +120,7 @@ class Cooperation:
         if self._peek_due:
             if ready is not None and ready.peek is not None:
                 return ready.peek
-            return self._peek(self.author, self.thinking.text)
+            return self._peek(self.author, "")
         self._answered = self._full = False
         self._ready = None
         if ready is not None:
@@ -151,8 +151,10 @@ class Cooperation:
             seed=self._seed(author, chars, *place),
         )
 
-    def _peek(self, author: Author, text: str) -> Peek:
-        return Peek(author, View(self._key, text, (len(text),)))
+    def _peek(self, author: Author, drafted: str) -> Peek:
+        kept = self.thinking.text
+        view = View(self._key, kept, (len(kept) + len(drafted),), drafted=drafted)
+        return Peek(author, view)
 
     def peeked(self, judgement: Judgement) -> None:
         """The answer to a :class:`Peek`: the turn goes back at once if nothing here is ours."""
@@ -207,7 +209,7 @@ class Cooperation:
         more = piece.ids(receiver)
         ask = self._ask(receiver, more, chars=end, place=(0, 0), max_tokens=min(room))
         sees_next = self._parties[receiver].sees_next
-        peek = self._peek(receiver, self.thinking.text + text) if sees_next else None
+        peek = self._peek(receiver, text) if sees_next else None
         return Early(end, peek, ask), piece
 
     # ------------------------------------------------------------------ a draft ends
@@ -345,11 +347,11 @@ class Cooperation:
     # ------------------------------------------------------------------ the journal
 
     def state(self) -> dict[str, Any]:
-        """Everything but the pieces, as JSON values; to be taken before a request starts."""
+        """Everything but the pieces, as JSON values of its own; taken before a request starts."""
         turn = self._turn
         return {
             "author": turn.author,
-            "draft": turn.draft.ids,
+            "draft": list(turn.draft.ids),
             "anchored": turn.anchored,
             "judged": turn.judged,
             "exempt": turn.exempt,
@@ -359,8 +361,8 @@ class Cooperation:
             "empties": {a: [r.score, r.drafted] for a, r in self._empties.items()},
             "redraws": self._redraws,
             "controls": self._controls,
-            "forced": self.forced,
-            "drafted": self.drafted,
+            "forced": dict(self.forced),
+            "drafted": dict(self.drafted),
             "glued": self.glued,
             "base": list(self._base),
             "checked": self._loops.checked,

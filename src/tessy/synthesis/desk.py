@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tessy.boundary.base import Judgement
-from tessy.engines.base import Chunk, Request
+from tessy.engines.base import Chunk, Request, Tap, feed
 from tessy.errors import FailureReason
 from tessy.records import (
     Author,
@@ -30,6 +29,7 @@ from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.room import Room
 from tessy.synthesis.solo import Solo
+from tessy.synthesis.span import Span
 from tessy.synthesis.thinking import Thought, Written
 
 
@@ -67,7 +67,11 @@ class Meter:
 
     def to_json(self) -> dict[str, Mapping[str, float]]:
         """For the journal."""
-        return {"requests": self.requests, "drafted": self.drafted, "seconds": self.seconds}
+        return {
+            "requests": dict(self.requests),
+            "drafted": dict(self.drafted),
+            "seconds": dict(self.seconds),
+        }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> Meter:
@@ -151,17 +155,20 @@ class Desk:
             SampleFailed: It cannot be finished.
         """
         self.thinker = machine
-        saved = len(machine.thinking.pieces)
+        machine.thinking.take_pieces()  # they come from the journal
+        if self.saved is not None:
+            self.saved = self.saved[0], []
         kept = dict(machine.thinking.kept_tokens)
-        async with Ahead(self._stream, self._answer_to, self._left_unread) as ahead:
+        peeked = False
+        async with Ahead(self._feed, self._answer_to, self._left_unread) as ahead:
             while True:
-                new = machine.thinking.pieces[saved:]
-                saved += len(new)
-                self._save(piece.to_json() for piece in new)
+                if not peeked:  # else what was saved last still holds: the same answer would come
+                    self._save(piece.to_json() for piece in machine.thinking.take_pieces())
                 self.checkpoint()
                 move = machine.next()
                 if isinstance(move, Done):
                     return move
+                peeked = isinstance(move, Peek)
                 if isinstance(move, Peek):
                     machine.peeked(await self._timed(ahead.judgement(move)))
                     continue
@@ -173,33 +180,21 @@ class Desk:
     async def _span(self, machine: Cooperation, ask: Ask, ahead: Ahead) -> None:
         before = machine.drafted[ask.author]
         started = self.clock()
-        judging = self.meter.seconds["predictor"]
         self.meter.requests[ask.author] += 1
-        predictor = self.room.predictors[ask.author]
+        span = Span(machine, self.room.predictors[ask.author], ahead, self.clock)
         try:
-            async with aclosing(ahead.stream(ask)) as chunks:
-                async for chunk in chunks:
-                    machine.receive(chunk)
-                    # Tokens that arrive while the predictor works wait in the stream's buffer and
-                    # come as one chunk: nothing is read twice and nothing overtakes.
-                    while (view := machine.unjudged()) is not None:
-                        machine.judged(view, await self._timed(predictor.judge(view)))
-                    if machine.over:
-                        break
-                    if chunk.finish is None:
-                        await ahead.follow(machine.early)
+            await span.run(ask)
         finally:
-            drafted = machine.drafted[ask.author] - before
-            self._count(ask.author, drafted)
-            spent = self.clock() - started - (self.meter.seconds["predictor"] - judging)
-            self.meter.seconds[ask.author] += spent
+            self._count(ask.author, machine.drafted[ask.author] - before)
+            self.meter.seconds["predictor"] += span.judging_seconds
+            self.meter.seconds[ask.author] += self.clock() - started - span.judging_seconds
         machine.closed()
 
-    def _stream(self, ask: Ask) -> AsyncGenerator[Chunk, None]:
-        return self.room.seats[ask.author].engine.stream(self._request(ask))
+    async def _feed(self, ask: Ask, tap: Tap) -> None:
+        await feed(self.room.seats[ask.author].engine, self._request(ask), tap)
 
-    async def _answer_to(self, peek: Peek) -> Judgement:
-        return await self.room.predictors[peek.author].judge(peek.view)
+    def _answer_to(self, peek: Peek) -> Awaitable[Judgement]:
+        return self.room.predictors[peek.author].judge(peek.view)
 
     def _left_unread(self, ask: Ask, drafted: int) -> None:
         self.meter.requests[ask.author] += 1
@@ -243,13 +238,25 @@ class Desk:
         written = len(solo.ids)
         drafted = 0
         self.meter.requests[ask.author] += 1
+        failed: Exception | None = None
+
+        def take(chunk: Chunk) -> None:
+            nonlocal drafted, failed
+            if tap.closed:
+                return
+            drafted += len(chunk.ids)
+            try:
+                solo.receive(chunk)
+            except Exception as error:
+                failed = error
+            if solo.done or failed is not None:
+                tap.close()
+
+        tap = Tap(take)
         try:
-            async with aclosing(self._stream(ask)) as chunks:
-                async for chunk in chunks:
-                    drafted += len(chunk.ids)
-                    solo.receive(chunk)
-                    if solo.done:
-                        break
+            await self._feed(ask, tap)
+            if failed is not None:
+                raise failed
         finally:
             spent = self.clock() - started
             self.watcher.kept(solo.author, len(solo.ids) - written)
@@ -268,12 +275,13 @@ class Desk:
     def _save(self, pieces: Iterable[bytes]) -> None:
         """Keep ``pieces``, the thinking written since the last time, and where everything stands.
 
-        The thinking is kept in pieces because it grows long; an answer is kept whole.
+        The thinking is kept in pieces because it grows long; an answer is kept whole. The journal
+        may write the state later, so nothing in it may change any more.
         """
         assert self.thinker is not None  # whoever saves has begun to think
         answer: Mapping[str, Any] | None
         if self.answer is not None:
-            answer = {"ids": self.answer.ids, **self.answer.state()}
+            answer = {"ids": list(self.answer.ids), **self.answer.state()}
         else:  # one that was begun may not be taken up yet
             answer = self.saved[0]["answer"] if self.saved else None
         state = {

@@ -14,6 +14,8 @@ from typing import Any, Self
 from tessy.records import Author, Span, other
 from tessy.tokens import Codec, Draft, TokenIds, split_tail
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Party:
@@ -54,7 +56,7 @@ class Piece:
     def to_json(self) -> bytes:
         """For the journal."""
         row = [self.author, self.text, self.student_ids, self.teacher_ids]
-        return json.dumps(row, separators=(",", ":")).encode("ascii")
+        return _COMPACT.encode(row).encode("ascii")
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -130,7 +132,7 @@ class Thinking:
     Attributes:
         text: The thinking so far.
         ids: Prompt and thinking ids, by model.
-        pieces: What was appended, in order.
+        pieces: What was appended since they were last taken, in order.
     """
 
     def __init__(self, student: Party, teacher: Party) -> None:
@@ -165,6 +167,11 @@ class Thinking:
         if self._spans and self._spans[-1][0] == piece.author:
             self._spans.pop()
         self._spans.append((piece.author, len(self.text)))
+
+    def take_pieces(self) -> list[Piece]:
+        """``pieces``, which are not kept any longer: they hold the text and all ids once more."""
+        taken, self.pieces = self.pieces, []
+        return taken
 
     def length(self, author: Author) -> int:
         """Thinking tokens in that model's own tokens."""

@@ -94,6 +94,7 @@ class Turn:
         self._scan = base  # edges before it are known
         self._edges: list[int] = []  # settled ones behind `judged`
         self._pausing = False  # nothing more comes from this request
+        self._grown = False  # since units were last looked for
         self._viewed: tuple[int, bool] | None = None
         self._asked_tip: int | None = None
         self._tip: _Tip | None = None
@@ -114,6 +115,7 @@ class Turn:
                 ids, stop_id, ended = ids[:index], token_id, True
                 break
         self._pausing = chunk.finish is not None
+        self._grown = True
         self.draft.extend(ids)
         if not self._thinking.text:
             self.draft = self.draft.stripped()
@@ -153,8 +155,9 @@ class Turn:
 
     def unjudged(self) -> View | None:
         """Units to be judged now; None if there is nothing new."""
-        if self.boundary or not self.anchored:
+        if self.boundary or not self.anchored or not self._grown:
             return None
+        self._grown = False
         tip = self._open_end()
         ahead = self._edges if tip is None else [*self._edges, tip]
         final = self.final is not None
@@ -162,8 +165,8 @@ class Turn:
             return None
         self._viewed, self._asked_tip = (ahead[-1], final), tip
         kept = self._thinking.text
-        text = kept + self.draft.text[: ahead[-1] - len(kept)]
-        return View(self._key, text, (self.judged, *ahead), final, own_from=self.start)
+        drafted = self.draft.text[: ahead[-1] - len(kept)]
+        return View(self._key, kept, (self.judged, *ahead), final, self.start, drafted)
 
     def _open_end(self) -> int | None:
         """The draft's end if an edge may still settle there; None if asking there is no use."""
@@ -190,15 +193,15 @@ class Turn:
                 self._tip = _Tip(end, score, judgement.next_style)
                 if start >= self.start:
                     self._stop_before(start, score.first)  # known before any of it was written
-            elif not self._keep_unit(view.text, start, end, score):
+            elif not self._keep_unit(start, end, score):
                 return
         if self._asked_tip is None and not view.final and len(judgement.units) == count:
             self._stop_before(self.judged, judgement.next_style)
 
-    def _keep_unit(self, text: str, start: int, end: int, score: UnitScore) -> bool:
+    def _keep_unit(self, start: int, end: int, score: UnitScore) -> bool:
         """Whether the author keeps a unit; if not, the span ends before it."""
         # White space after the other's word has no class of its own: it is the receiver's.
-        blank = start < self.start and text[self.start : end].isspace()
+        blank = start < self.start and self._written(end).isspace()
         if keeps(self.author, score, self._cut) or blank or self._excused(start):
             self.judged = end
             if self._edges and self._edges[0] == end:
@@ -207,6 +210,12 @@ class Turn:
         score_here = own_score(self.author, decider(self.author, score, self._cut))
         self.boundary = (max(start, self.start), Rejection(score_here, drafted=True))
         return False
+
+    def _written(self, end: int) -> str:
+        """What this turn has brought up to ``end``, kept or not."""
+        kept = self._thinking.text
+        drafted = self.draft.text[: max(0, end - len(kept))]
+        return kept[self.start : end] + drafted
 
     def _stop_before(self, edge: int, p_style: float | None) -> None:
         """End the span at ``edge`` if what follows is the other's to write."""
@@ -241,9 +250,8 @@ class Turn:
         if self._edges[0] != tip.offset:
             self._viewed = None
             return
-        text = self._thinking.text + self.draft.text if self.judged < self.start else ""
         last = self.final is not None and len(self._edges) == 1
-        if self._keep_unit(text, self.judged, tip.offset, tip.score) and not last:
+        if self._keep_unit(self.judged, tip.offset, tip.score) and not last:
             self._stop_before(tip.offset, tip.next_style)
 
     @property

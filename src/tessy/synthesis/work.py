@@ -25,6 +25,9 @@ RETRIED: frozenset[FailureReason] = frozenset(
 LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One sample to make."""
@@ -137,7 +140,7 @@ class Workshop:
                 self.journal.append(job.key, piece)
             count += len(pieces)
             whole = {**state, "pieces": count}
-            self.journal.set_state(job.key, json.dumps(whole, separators=(",", ":")).encode())
+            self.journal.set_state(job.key, lambda: _COMPACT.encode(whole).encode("ascii"))
 
         return Desk(
             room=self.room,

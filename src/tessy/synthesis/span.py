@@ -1,0 +1,133 @@
+"""One request's draft on its way into the machine: chunks as they arrive, judgements as they come.
+
+All of it happens in the callbacks of the event loop. The sample's task sleeps until the span has
+ended: waking it for every token and every judgement would cost more than handling them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tessy.boundary.base import BoundaryPredictor, Cancellable, Judgement, View, ask
+from tessy.engines.base import Chunk, Tap, join
+from tessy.synthesis.ahead import Ahead
+from tessy.synthesis.cooperation import Cooperation
+from tessy.synthesis.moves import Ask
+
+
+class Span:
+    """Drives the machine through one request.
+
+    Tokens that arrive while the predictor works wait and come as one chunk: nothing is read twice
+    and nothing overtakes.
+
+    Attributes:
+        judging_seconds: Time waited for the predictor.
+    """
+
+    def __init__(
+        self,
+        machine: Cooperation,
+        predictor: BoundaryPredictor,
+        ahead: Ahead,
+        clock: Callable[[], float],
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            machine: Takes the draft.
+            predictor: The author's.
+            ahead: Keeps what is asked early.
+            clock: Seconds, monotonic.
+        """
+        self.judging_seconds = 0.0
+        self._machine, self._predictor = machine, predictor
+        self._ahead, self._clock = ahead, clock
+        self._tap = Tap(self._take)
+        self._held: list[Chunk] = []
+        self._streaming = True  # more may come
+        self._asked: View | None = None
+        self._asking: Cancellable | None = None
+        self._since = 0.0
+        self._error: BaseException | None = None
+        self._settled: asyncio.Future[None] | None = None  # somebody waits for the last judgement
+
+    async def run(self, move: Ask) -> None:
+        """Send ``move``; returns when the span has ended and nothing is left to judge.
+
+        Raises:
+            Exception: What the machine, the engine or the predictor raised.
+        """
+        try:
+            await self._ahead.feed(move, self._tap)
+            if self._asked is not None:
+                self._settled = asyncio.get_running_loop().create_future()
+                await self._settled
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._tap.close()
+            if self._asked is not None and self._asking is not None:
+                self._asked = None
+                self._asking.cancel()
+                if isinstance(self._asking, asyncio.Future):
+                    await asyncio.gather(self._asking, return_exceptions=True)
+
+    def _take(self, chunk: Chunk) -> None:
+        if self._tap.closed:
+            return
+        if self._asked is not None:
+            self._held.append(chunk)
+        else:
+            self._go_on(chunk)
+
+    def _go_on(self, chunk: Chunk | None) -> None:
+        """Take ``chunk`` and what waits, until a judgement is needed."""
+        machine = self._machine
+        try:
+            while True:
+                if chunk is not None:
+                    self._streaming = chunk.finish is None
+                    machine.receive(chunk)
+                view = machine.unjudged()
+                if view is not None:
+                    self._ask(view)
+                    return
+                if machine.over:
+                    self._tap.close()
+                    return
+                if not self._held:
+                    if self._streaming:
+                        self._ahead.follow(machine.early)
+                    return
+                chunk = join(self._held)
+                self._held.clear()
+        except Exception as error:
+            self._fail(error)
+
+    def _ask(self, view: View) -> None:
+        self._since = self._clock()
+        self._asked = view
+        self._asking = ask(self._predictor, view, self._told)
+
+    def _told(self, answer: Judgement | BaseException) -> None:
+        view, self._asked = self._asked, None
+        if view is None:  # too late
+            return
+        self.judging_seconds += self._clock() - self._since
+        if isinstance(answer, Judgement):
+            try:
+                self._machine.judged(view, answer)
+            except Exception as error:
+                self._fail(error)
+            else:
+                self._go_on(None)
+        else:
+            self._fail(answer)
+        if self._asked is None and self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self._tap.close()

@@ -1,0 +1,138 @@
+"""The streaming client against servers that write HTTP in every shape, byte by byte if need be."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from tessy.engines.base import Chunk, Tap
+from tessy.engines.http_connection import Exchange
+from tessy.engines.http_stream import Connections
+from tessy.engines.wire_base import BadReply
+from tessy.engines.wire_generate import IdsReader
+from tests.fake_server import eventually
+
+FIRST = b'data: {"choices":[{"finish_reason":null,"token_ids":[7, 8]}]}\n\n'
+LAST = b'data: {"choices":[{"finish_reason":"length","token_ids":[9]}]}\n\ndata: [DONE]\n\n'
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+WHOLE = [7, 8, 9]
+
+
+def chunked(*parts: bytes, trailer: bytes = b"") -> bytes:
+    body = b"".join(b"%x;x=1\r\n%b\r\n" % (len(part), part) for part in parts)
+    return b"transfer-encoding: chunked\r\n\r\n" + body + b"0\r\n" + trailer + b"\r\n"
+
+
+SHAPES = {
+    "chunked": STREAM + chunked(FIRST, LAST),
+    "chunks cut anywhere": STREAM + chunked(FIRST[:9], FIRST[9:] + LAST[:3], LAST[3:]),
+    "with a trailer": STREAM + chunked(FIRST + LAST, trailer=b"X-Sum: 1\r\n"),
+    "after a 100": b"HTTP/1.1 100 Continue\r\n\r\n" + STREAM + chunked(FIRST, LAST),
+    "of a length": STREAM + b"Content-Length: %d\r\n\r\n" % len(FIRST + LAST) + FIRST + LAST,
+    "up to the end": STREAM + b"\r\n" + FIRST + LAST,
+    "HTTP/1.0": STREAM.replace(b"1.1", b"1.0") + b"\r\n" + FIRST + LAST,
+}
+KEPT = {"chunked", "chunks cut anywhere", "with a trailer", "after a 100", "of a length"}
+
+
+@asynccontextmanager
+async def serving(reply: bytes, step: int, *, stay: bool = True, host: str = "127.0.0.1"):
+    """A server that answers every request with ``reply``, ``step`` bytes at a time."""
+    peers: list[object] = []
+
+    left: list[object] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(writer)
+        with suppress(ConnectionError):
+            while head := await reader.read(65536):
+                assert head.startswith(b"POST /base/x HTTP/1.1\r\nHost: ")
+                for start in range(0, len(reply), step):
+                    writer.write(reply[start : start + step])
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                if not stay:
+                    break
+        writer.close()
+        left.append(writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        connections = Connections(f"http://{host}:{port}/base", {}, stall_seconds=20.0)
+        try:
+            yield connections, peers
+        finally:
+            await connections.aclose()
+            await eventually(lambda: len(left) == len(peers))
+
+
+async def send(connections: Connections) -> tuple[list[Chunk], Exchange]:
+    chunks: list[Chunk] = []
+    tap = Tap(chunks.append)
+    return chunks, await connections.send("/x", "", b"{}", reader=IdsReader(), tap=tap)
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_every_shape_of_a_reply_gives_the_same_ids(shape, step):
+    async with serving(SHAPES[shape], step, stay=shape in KEPT) as (connections, peers):
+        for _ in range(3):
+            chunks, exchange = await send(connections)
+            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
+            assert (chunks[-1].finish, exchange.streamed) == ("length", True)
+    assert len(peers) == (1 if shape in KEPT else 3)
+
+
+@pytest.mark.parametrize("reply", [
+    b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    b"HTTP/1.1 OK\r\n\r\n",
+    STREAM + b"Content-Length: many\r\n\r\n",
+    STREAM + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"H" * 70_000,
+])  # fmt: skip
+async def test_what_is_no_http_is_a_bad_reply(reply):
+    async with serving(reply, 10_000) as (connections, _):
+        with pytest.raises(BadReply):
+            await send(connections)
+
+
+async def test_a_status_comes_with_its_text():
+    reply = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 5\r\n\r\nlater"
+    async with serving(reply, 3) as (connections, _):
+        chunks, exchange = await send(connections)
+    assert (chunks, exchange.status, exchange.text) == ([], 503, "later")
+    assert exchange.headers["retry-after"] == "7"
+
+
+async def test_a_name_with_several_addresses_finds_the_one_that_listens():
+    """``localhost`` is often ::1 first, where nobody listens."""
+    async with serving(SHAPES["chunked"], 10_000, host="localhost") as (connections, _):
+        for _ in range(2):
+            chunks, _ = await send(connections)
+            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
+
+
+async def test_a_server_that_is_gone_refuses_also_after_it_was_known():
+    async with serving(SHAPES["HTTP/1.0"], 10_000, stay=False) as (connections, _):
+        await send(connections)
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            place = connections._good
+            assert place is not None
+            gone = (*place[:4], unused.getsockname())
+            connections._addresses, connections._good = [gone], gone
+            with pytest.raises(ConnectionRefusedError):
+                await send(connections)
+
+
+async def test_a_closed_tap_closes_the_connection():
+    async with serving(STREAM + b"\r\n" + FIRST, 10_000) as (connections, peers):
+        taps: list[Tap] = []
+        taps.append(Tap(lambda _: taps[0].close()))
+        await connections.send("/x", "", b"{}", reader=IdsReader(), tap=taps[0])
+        assert not connections._active
+        assert not connections._idle
+        await eventually(lambda: len(peers) == 1)
