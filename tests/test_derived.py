@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from tessy.derived import DerivedRun, source_rows
+from tessy.derived import DerivedRun, reading, source_rows
 from tessy.errors import InputError, RunError, StorageError
 from tessy.runs import RunPaths, iter_trajectories, read_config, read_run
 from tessy.viewer.page import write_report
@@ -216,3 +218,13 @@ def test_others_may_read_what_they_may_read_of_other_runs(tmp_path: Path, source
     with derive(tmp_path / "out", source):
         pass
     assert os.stat(tmp_path / "out").st_mode == os.stat(source).st_mode
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_how_far_the_rows_are_read(tmp_path: Path, terminal: bool) -> None:
+    fill(tmp_path / "run", row("a"), row("b"))
+    console = Console(file=io.StringIO(), width=60, force_terminal=terminal)
+    with reading(tmp_path / "run", "Exporting", console) as items:
+        assert [item.row.id for item in items] == ["a", "b"]
+    assert isinstance(console.file, io.StringIO)
+    assert ("Exporting" in console.file.getvalue()) == terminal

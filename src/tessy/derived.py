@@ -23,9 +23,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
 from tessy import jsonl, run_config
 from tessy.durable import FileLock, sync_directory, write_atomically
 from tessy.errors import RunError, StorageError
+from tessy.progress import SteadyConsole
 from tessy.records import Key, Trajectory
 from tessy.run_log import software
 from tessy.runs import RunPaths, read_config, set_aside
@@ -56,6 +60,38 @@ def source_rows(directory: str | Path) -> Iterator[SourceRow]:
             if places.get(jsonl.row_key(path, line)) == (path, line.offset):
                 row = jsonl.row_of(Trajectory, path, line)
                 yield SourceRow(line.content.rstrip(b"\r\n") + b"\n", row)
+
+
+@contextlib.contextmanager
+def reading(
+    directory: str | Path, what: str, console: Console | None = None
+) -> Iterator[Iterator[SourceRow]]:
+    """:func:`source_rows`; on a terminal, a bar shows how far they have been read.
+
+    Args:
+        directory: The run.
+        what: Stands before the bar: ``Filtering``.
+        console: Where the bar goes; standard error by default.
+
+    Raises:
+        RunError: There is no run in ``directory``.
+    """
+    console = console or SteadyConsole(stderr=True)
+    rows = source_rows(directory)
+    if not console.is_terminal:
+        yield rows
+        return
+    size = sum(path.stat().st_size for path in RunPaths(directory).row_files())
+    columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=size)
+
+        def advancing() -> Iterator[SourceRow]:
+            for item in rows:
+                yield item
+                bar.advance(task, len(item.line))
+
+        yield advancing()
 
 
 class DerivedRun:

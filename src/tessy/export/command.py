@@ -16,12 +16,13 @@ from rich.text import Text
 
 from tessy import jsonl
 from tessy.config_data import ExportConfig
+from tessy.derived import SourceRow, reading
 from tessy.errors import ConfigError, InputError
 from tessy.export import chat
 from tessy.export.closing import Written, closing, hint
 from tessy.export.place import check_place, new_file, new_folder
 from tessy.records import Trajectory
-from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.runs import RunPaths, iter_failures, read_config
 from tessy.terminal import visible
 
 _CHAT: Mapping[str, Callable[[Trajectory], dict[str, Any]]] = {
@@ -45,15 +46,16 @@ def export(config: ExportConfig, console: Console | None = None) -> int:
     out = config.out or config.run / "export" / f"{config.to}{_SUFFIX[config.to]}"
     _check_options(config)
     check_place(out, config.run, folder=config.to == "hf")
-    rows = _some(config.run)
-    if config.to == "tokens":
-        written = _tokens(config, document, rows, out)
-    elif config.to == "hf":
-        written = _hub(config, document, rows, out)
-    elif config.to == "parquet":
-        written = _parquet(rows, out)
-    else:
-        written = _lines(_CHAT[config.to], rows, out)
+    with reading(config.run, "Exporting") as items:
+        rows = _some(config.run, items)
+        if config.to == "tokens":
+            written = _tokens(config, document, rows, out)
+        elif config.to == "hf":
+            written = _hub(config, document, rows, out)
+        elif config.to == "parquet":
+            written = _parquet(rows, out)
+        else:
+            written = _lines(_CHAT[config.to], rows, out)
     said = f"{closing(written, out)}\n{hint(config, written, out)}"
     console.print(Text(visible(said)), soft_wrap=True)
     return 0
@@ -70,13 +72,13 @@ def _check_options(config: ExportConfig) -> None:
             raise ConfigError(f"--{name} is for --to {of} only; leave it out for {config.to}")
 
 
-def _some(run: Path) -> Iterator[Trajectory]:
-    """The rows of the run.
+def _some(run: Path, items: Iterable[SourceRow]) -> Iterator[Trajectory]:
+    """The rows of ``items``, which are those of the run.
 
     Raises:
         InputError: There are none.
     """
-    rows = iter_trajectories(run)
+    rows = (item.row for item in items)
     first = next(rows, None)
     if first is None:
         raise InputError(

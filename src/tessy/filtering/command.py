@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from tessy import jsonl
 from tessy.answers import short_reference
 from tessy.config_data import FilterConfig
-from tessy.derived import DerivedRun, SourceRow, source_rows
+from tessy.derived import DerivedRun, SourceRow, reading
 from tessy.errors import ConfigError, RunError
 from tessy.filtering.duplicates import NearDuplicates, load_library
 from tessy.filtering.evaluation import EvaluationQuestions
@@ -29,7 +27,7 @@ from tessy.filtering.rules import (
     wrong_answer,
 )
 from tessy.progress import SteadyConsole
-from tessy.runs import RunPaths, read_config
+from tessy.runs import read_config
 from tessy.summary import share
 from tessy.terminal import visible
 
@@ -74,7 +72,9 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
             checks["near_duplicate"] = kept.find
         sieve = _Sieve(run, {name: checks[name] for name in names}, config.reference, kept)
         run.write(QUARANTINE, b"")  # there also when it is empty
-        _sift(sieve, config, console)
+        with reading(config.run, "Filtering", console) as rows:
+            for item in rows:
+                sieve.take(item)
         if not sieve.rows:
             raise RunError(f"{config.run} has no finished sample, so there is nothing to filter")
         run.notes["filter"] = summary = sieve.summary()
@@ -138,21 +138,6 @@ class _Sieve:
             "rows": {"in": self.rows, "passed": passed, "rejected": self.rows - passed},
             "rules": rules,
         }
-
-
-def _sift(sieve: _Sieve, config: FilterConfig, console: Console) -> None:
-    """Take every row of the run; on a terminal, show how far it is."""
-    size = sum(path.stat().st_size for path in RunPaths(config.run).row_files())
-    with ExitStack() as stack:
-        bar: Progress | None = None
-        if console.is_terminal:
-            columns = (TextColumn("Filtering"), BarColumn(), TimeRemainingColumn())
-            bar = stack.enter_context(Progress(*columns, console=console, transient=True))
-            task = bar.add_task("", total=size)
-        for item in source_rows(config.run):
-            sieve.take(item)
-            if bar is not None:
-                bar.advance(task, len(item.line))
 
 
 def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:

@@ -31,7 +31,6 @@ _MATHS = regex.compile(
     r"`[^`\n]*`|\$\$(?s:.)*?\$\$|\$[^$\n]*\$|\\\[(?s:.)*?\\\]|\\\((?s:.)*?\\\)|\\[a-zA-Z]+|"
     r"https?://\S+"
 )
-# Names of languages: such a question may ask for another language than its own.
 # Names of languages: such a question may ask for another language than its own; "lowercase English
 # letters" does not.
 _NAMES = regex.compile(
