@@ -82,7 +82,8 @@ class TokenCounts(_Row):
     ``student``, ``teacher`` and ``answer`` are kept tokens, counted with the student's tokenizer
     (rows of ``sample``: with the model's own);
     ``drafted`` is what each model generated for the thinking, counted in its own tokens, and all
-    it generated for what the row does not keep: candidates that lost, scores, a reference.
+    it generated for what the row does not keep: candidates that lost, scores, a reference, answers
+    of earlier attempts.
     """
 
     student: int = 0
