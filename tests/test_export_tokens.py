@@ -8,11 +8,11 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from tessy.edges import edges, units
+from tessy.edges import edges, last_unit, units
 from tessy.errors import ConfigError, ModelError
 from tessy.export.loss import parse_loss
 from tessy.export.tokens import IGNORED, Format, Tokens, labels, tokenize
@@ -251,6 +251,11 @@ def test_an_opening_that_the_template_leaves_to_the_model_is_learned(name):
 @given(data=st.data())
 def test_without_ids_the_text_is_encoded_as_it_was_at_synthesis(name, data):
     row = data.draw(written(name))
+    # Where a vocabulary has no split point at the last unit (an edge in a long stretch), a token
+    # may straddle it in what was sampled, and cannot in what is encoded piece by piece.
+    encode, last = form(name).renderer.codec.encode, last_unit(row.thinking)
+    piece = row.thinking[(start := row.spans[-1].start) :]
+    assume(encode(piece) == encode(piece[: last - start]) + encode(piece[last - start :]))
     again = tokenize(row.model_copy(update={"student_ids": None}), form(name))
     assert again.encoded
     assert again.ids == tokenize(row, form(name)).ids
