@@ -73,6 +73,17 @@ async def test_a_candidate_without_a_score_is_out_and_the_rest_compete(judgement
     assert row.unscored == {1: "no_score"}
 
 
+@pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
+async def test_a_teacher_need_not_think_to_judge(teacher):
+    def says(prompt: str, begun: str, seed: int) -> Text:
+        return "", teachers(prompt, begun, seed)[1]
+
+    row = await make(
+        "teacher-score", make_room("teacher-score", "qwen3", teacher, teacher_says=says)
+    )
+    assert row.scores == (3.0, 9.0, 9.0)
+
+
 async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason(tmp_path):
     says = one_by_one()
     room = make_room("teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good."))

@@ -65,7 +65,7 @@ class Writing:
         """Have ``author`` write the thinking.
 
         Raises:
-            SampleFailed: It cannot be finished, or is empty.
+            SampleFailed: It cannot be finished, or is empty where a row will have it.
         """
         desk = self._desk
         solo = self._solo(
@@ -79,7 +79,7 @@ class Writing:
             state, pieces = desk.saved
             solo.restore(state["thinking"], [i for piece in pieces for i in json.loads(piece)])
         await desk.write(solo)
-        if not solo.text()[0]:
+        if not self._aside and not solo.text()[0]:
             raise SampleFailed("empty_thinking", f"the {author} ended it at once")
 
     async def answer(self) -> str:
