@@ -62,7 +62,7 @@ clean: ## Remove the environments and caches; runs/ stays
 	@touch $@
 
 .venv/.for-demo: $(MADE_OF) .venv/.torch
-	$(INSTALL) --constraint constraints.txt --editable '.[torch]'
+	$(INSTALL) --constraint constraints.txt --editable '.[torch,data]'
 	$(WARM)
 	@touch $@
 

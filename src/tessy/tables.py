@@ -174,13 +174,25 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
     import pyarrow as pa
 
     column = batch.column(name)
-    try:
-        return list(column.to_pylist())
-    except (ValueError, pa.ArrowException):
-        pass  # nanoseconds that Python's datetime cannot hold: as text they are whole
+    if not _nanoseconds(column.type):
+        try:
+            return list(column.to_pylist())
+        except (ValueError, pa.ArrowException):
+            pass  # years that Python's datetime cannot hold
     try:
         return list(column.cast(pa.string()).to_pylist())
     except (ValueError, pa.ArrowException) as error:
         raise InputError(
             f"{path}: column {name!r} of type {column.type} cannot be read: {error}"
         ) from error
+
+
+def _nanoseconds(kind: pa.DataType) -> bool:
+    """Whether values are finer than Python's datetime: then they are read as text.
+
+    With pandas installed pyarrow would hand on pandas' own types, without it refuse.
+    """
+    import pyarrow as pa
+
+    temporal = pa.types.is_timestamp(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind)
+    return bool(temporal and kind.unit == "ns")
