@@ -197,6 +197,7 @@ def test_failed_samples_stay_failed_until_they_are_opened_again(tmp_path: Path):
     command = synthesize(problems, run, "--thinking-tokens", "12")
     output = finish(command, code=1)
     assert "None of 1 samples could be finished (budget 1)" in output
+    assert "The last budget: the thinking reached 12 tokens" in output
     finish(command, code=1)
     failures = (run / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["reason"] for line in failures] == ["budget"]
@@ -225,6 +226,15 @@ def test_doctor_checks_models_in_this_process(tmp_path: Path):
     assert "Everything a run needs is in place" in output
     assert "<|im_start|>assistant" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_doctor_says_in_the_end_that_its_sample_failed(tmp_path: Path):
+    rows: list[object] = [{"prompt": demo_problems(1, 3)[0].messages[0].content}]
+    problems = write_questions(tmp_path / "q.jsonl", rows)
+    command = synthesize(problems, tmp_path / "run", "--thinking-tokens", "12")
+    verdict = finish([TESSY, "doctor", *command[2:]]).partition("Result")[2]
+    assert "the sample failed: budget: the thinking reached 12 tokens" in verdict
+    assert "Everything a run needs is in place" not in verdict
 
 
 def test_predictors_that_seem_to_be_swapped_are_said_to_be(tmp_path: Path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from textwrap import shorten
 
 from rich.console import Console
 from rich.padding import Padding
@@ -47,11 +48,12 @@ _MODES = {
 
 @dataclass
 class Findings:
-    """What has to be mended before a run, and what could be better."""
+    """What has to be mended before a run, what could be better, and why the sample failed."""
 
     console: Console
     mend: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
+    sample_failed: str | None = None
 
     def good(self, text: str) -> None:
         """Something is in place."""
@@ -95,7 +97,13 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         found.console.print(f"  To mend before a run: {len(found.mend)}; see ✗ above.")
         return EXIT_MEND
     notes = f" Remarks: {len(found.advice)}; see ! above." if found.advice else ""
-    found.console.print(f"  Everything a run needs is in place.{notes}")
+    said = "Everything a run needs is in place."
+    if found.sample_failed is not None:
+        said = (
+            f"The servers and prompts are in order, but the sample failed: {found.sample_failed}; "
+            "a run may lose many samples in this way."
+        )
+    found.console.print(Text(visible(f"  {said}{notes}")), soft_wrap=True)
     return 0
 
 
@@ -260,6 +268,7 @@ async def _one_sample(config: SynthesisOptions, problem: Problem, found: Finding
         except SampleFailed as failure:
             row = desk.failure(failure.reason, failure.detail)
             found.note(f"the sample failed: {failure}; a run would record it and go on")
+            found.sample_failed = shorten(str(failure), 300, placeholder=" …")
         except EngineError as error:
             found.bad(str(error))
             return

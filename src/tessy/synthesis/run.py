@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
@@ -46,7 +48,7 @@ from tessy.synthesis.seats import (
 from tessy.synthesis.spending import Purse, spent_before, wall_seconds
 from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job, Workshop
-from tessy.terminal import summary_table
+from tessy.terminal import summary_table, visible
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4
@@ -157,13 +159,17 @@ def _ended(
     if left is None and not purse.empty:
         if run.done or not run.failed:
             return 0
-        reasons = ", ".join(f"{reason} {count}" for reason, count in summary["failures"].items())
+        failures = summary["failures"]
+        reasons = ", ".join(f"{reason} {count}" for reason, count in failures.items())
+        often = max(failures, key=failures.get)
+        last = [failure.detail for failure in run.failed.values() if failure.reason == often][-1]
         message = (
             f"None of {len(run.failed)} samples could be finished ({reasons}); "
             f"{run.paths.failures} has their texts so far, and `tessy doctor` with the same "
-            "options makes one sample and says what to mend"
+            "options makes one sample and says what to mend\n"
+            f"The last {often}: {shorten(last, 300, placeholder=' …')}"
         )
-        console.print(message, soft_wrap=True)
+        console.print(Text(visible(message)), soft_wrap=True)
         return EXIT_NOTHING_FINISHED
     kept = f"; {left} samples in flight are kept" if left else ""
     by, command = "", "The same command"
