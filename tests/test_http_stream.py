@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import ssl
+import subprocess
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from tessy.engines import http_stream
 from tessy.engines.base import Chunk, Tap
 from tessy.engines.http_connection import Exchange
 from tessy.engines.http_stream import Connections
@@ -39,10 +43,16 @@ KEPT = {"chunked", "chunks cut anywhere", "with a trailer", "after a 100", "of a
 
 
 @asynccontextmanager
-async def serving(reply: bytes, step: int, *, stay: bool = True, host: str = "127.0.0.1"):
+async def serving(
+    reply: bytes,
+    step: int,
+    *,
+    stay: bool = True,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+):
     """A server that answers every request with ``reply``, ``step`` bytes at a time."""
     peers: list[object] = []
-
     left: list[object] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,9 +69,10 @@ async def serving(reply: bytes, step: int, *, stay: bool = True, host: str = "12
         writer.close()
         left.append(writer)
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]
-        connections = Connections(f"http://{host}:{port}/base", {}, stall_seconds=20.0)
+        root = f"http{'s' if tls else ''}://{host}:{port}/base"
+        connections = Connections(root, {}, stall_seconds=20.0)
         try:
             yield connections, peers
         finally:
@@ -97,6 +108,64 @@ async def test_what_is_no_http_is_a_bad_reply(reply):
     async with serving(reply, 10_000) as (connections, _):
         with pytest.raises(BadReply):
             await send(connections)
+
+
+async def test_chunks_that_come_in_one_packet_are_handed_on_once():
+    async with serving(SHAPES["chunks cut anywhere"], 10_000) as (connections, _):
+        for _ in range(2):
+            chunks, _ = await send(connections)
+            assert chunks == [Chunk((7, 8, 9), "length")]
+
+
+@pytest.mark.parametrize("more", [SHAPES["of a length"], b"<html>"])
+async def test_after_more_than_was_asked_for_the_connection_is_not_used_again(more):
+    async with serving(SHAPES["chunked"] + more, 10_000) as (connections, peers):
+        for _ in range(3):
+            chunks, _ = await send(connections)
+            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
+    assert len(peers) == 3
+
+
+@pytest.mark.parametrize("reply", [
+    STREAM + chunked(FIRST),
+    STREAM + b"Content-Length: 1000\r\n\r\n" + FIRST,
+    STREAM[:30],
+])  # fmt: skip
+async def test_a_reply_that_is_cut_off_is_a_broken_connection(reply):
+    short = reply.removesuffix(b"0\r\n\r\n")
+    async with serving(short, 10_000, stay=False) as (connections, peers):
+        with pytest.raises(ConnectionError):
+            await send(connections)
+    assert len(peers) == 1  # what has begun to come is not asked for again here
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A self-signed one for 127.0.0.1, its key beside it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    path = str(tmp_path / "certificate.pem")
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {path}.key -out {path}"
+    subject = ["-subj", "/CN=tessy test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command.split(), *subject], check=True, capture_output=True)
+    http_stream._tls.cache_clear()
+    yield path
+    http_stream._tls.cache_clear()
+
+
+async def test_https_with_a_certificate_that_is_trusted_or_not(certificate, monkeypatch):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, f"{certificate}.key")
+    async with serving(SHAPES["chunked"], 7, tls=tls) as (connections, _):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await send(connections)
+    http_stream._tls.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    async with serving(SHAPES["chunked"], 7, tls=tls) as (connections, peers):
+        for _ in range(3):
+            chunks, _ = await send(connections)
+            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
+    assert len(peers) == 1
 
 
 async def test_a_status_comes_with_its_text():

@@ -2,7 +2,8 @@
 
 aiohttp hands every packet through a parser, a buffer, a future and a task. Here the packet's
 callback parses it and calls whoever wants the tokens, which takes a third of the CPU time; requests
-that are made once in a while stay with aiohttp (:mod:`tessy.engines.http_server`).
+that are made once in a while stay with aiohttp (:mod:`tessy.engines.http_server`). Replies are
+taken apart by httptools (:mod:`tessy.engines.http_framing`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from collections.abc import Callable
 from typing import cast
 
 from tessy.engines.base import Tap
+from tessy.engines.http_framing import Framing
 from tessy.engines.sse import EventSplitter
-from tessy.engines.wire_base import BadReply, Reader, joined
+from tessy.engines.wire_base import Reader, joined
 from tessy.errors import EngineUnavailable
 
 CONNECT_SECONDS = 15.0
 _DRAIN_SECONDS = 0.25
-_HEAD_BYTES = 2**16
-_HEAD_END = b"\r\n\r\n"
 
 
 class Exchange:
@@ -103,9 +103,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._draining: asyncio.TimerHandle | None = None
-        self._rest = b""
-        self._headed = self._chunked = self._keeps = False
-        self._left: int | None = None  # bytes of the body to come; None: up to the end
+        self._framing = Framing()
 
     @property
     def open(self) -> bool:
@@ -127,7 +125,8 @@ class Connection(asyncio.Protocol):
         """Send a request."""
         assert self._transport is not None
         self.exchange, self.silence, self.heard = exchange, silence, self._loop.time()
-        self.began = self._headed = False
+        self.began = False
+        self._framing = Framing()
         self._transport.write(exchange.sent)
 
     def leave(self, error: Exception | None = None, *, keep: bool = False) -> None:
@@ -158,7 +157,7 @@ class Connection(asyncio.Protocol):
             self._ended(self, False)
             return
         error: Exception | None = None
-        if exc is None and self._headed and not self._chunked and self._left is None:
+        if exc is None and self._framing.endless:
             try:
                 exchange.end()  # the end of the connection is the end of the reply
             except Exception as fault:
@@ -175,13 +174,8 @@ class Connection(asyncio.Protocol):
             return
         self.heard = self._loop.time()
         self.began = True
-        if self._rest:
-            data, self._rest = self._rest + data, b""
         try:
-            if self._headed and self._chunked:
-                self._unchunk(exchange, data)
-            else:
-                self._read(exchange, data)
+            self._read(exchange, data)
         # What goes wrong must reach whoever waits for the exchange, whatever it is.
         except Exception as error:
             if self.exchange is exchange:
@@ -191,80 +185,14 @@ class Connection(asyncio.Protocol):
             # The end of the reply is waited for, so that the connection can be used again.
             self._draining = self._loop.call_later(_DRAIN_SECONDS, self.leave)
 
-    # -- framing
-
     def _read(self, exchange: Exchange, data: bytes) -> None:
-        while not self._headed:
-            head, end, data = data.partition(_HEAD_END)
-            if not end:
-                if len(head) > _HEAD_BYTES:
-                    raise BadReply(f"the head of the reply exceeds {_HEAD_BYTES} bytes")
-                self._rest = head
-                return
-            self._begin(exchange, head)
-        if self._chunked:
-            self._unchunk(exchange, data)
-            return
-        if self._left is None:
-            exchange.take(data)
-            return
-        exchange.take(data[: self._left])
-        self._left -= len(data)
-        if self._left <= 0:
-            self._keeps = self._keeps and self._left == 0
-            self._whole(exchange)
-
-    def _begin(self, exchange: Exchange, head: bytes) -> None:
-        first, *lines = head.decode("latin-1").split("\r\n")
-        version, _, status = first.partition(" ")
-        try:
-            code = int(status[:3])
-            if not version.startswith("HTTP/1."):
-                raise ValueError
-            pairs = (line.partition(":") for line in lines)
-            headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-            length = headers.get("content-length")
-            self._left = None if length is None else int(length)
-        except ValueError:
-            raise BadReply(f"no HTTP/1.1 reply: {head[:100]!r}") from None
-        if 100 <= code < 200:
-            return  # another head follows
-        self._headed = True
-        self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        if code in (204, 304):
-            self._left = 0
-        connection = headers.get("connection", "").lower()
-        self._keeps = version != "HTTP/1.0" and "close" not in connection
-        exchange.begin(code, headers)
-
-    def _unchunk(self, exchange: Exchange, data: bytes) -> None:
-        at = 0
-        pieces = []
-        ended = False
-        while (line := data.find(b"\r\n", at)) >= 0:
-            try:
-                size = int(data[at:line].partition(b";")[0], 16)
-            except ValueError:
-                raise BadReply(f"no size of a chunk: {data[at : at + 40]!r}") from None
-            if size == 0:
-                end = data.find(_HEAD_END, line)  # trailers may stand before it
-                if end >= 0:
-                    at, ended = end + 4, True
-                break
-            end = line + 2 + size
-            if len(data) < end + 2:
-                break
-            pieces.append(data[line + 2 : end])
-            at = end + 2
-        self._rest = data[at:]
-        if pieces:
-            exchange.take(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if ended and self.exchange is exchange:
-            self._keeps = self._keeps and not self._rest
-            self._rest = b""
-            self._whole(exchange)
-
-    def _whole(self, exchange: Exchange) -> None:
-        exchange.end()
-        if self.exchange is exchange:
-            self.leave(keep=self._keeps and (self._chunked or self._left == 0))
+        framing = self._framing
+        body = framing.feed(data)
+        if framing.headed and not exchange.status:
+            exchange.begin(framing.status, framing.headers)
+        if body:
+            exchange.take(body)
+        if framing.whole and self.exchange is exchange:
+            exchange.end()
+            if self.exchange is exchange:
+                self.leave(keep=framing.keeps)
