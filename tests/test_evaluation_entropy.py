@@ -108,7 +108,7 @@ async def test_a_server_and_this_process_say_the_same(tmp_path):
     app.router.add_post("/v1/completions", reply)
     async with TestServer(app) as running:
         url = str(running.make_url("/"))
-        server = ModelServer(url, api_key=None, stall_seconds=30, session=None)
+        server = ModelServer(url, api_key=None, stall_seconds=30)
         source = ServerEntropy(server, "tiny", codec())
         told = await source.entropies(ids)
         await source.aclose()
@@ -125,7 +125,7 @@ async def test_a_server_without_prompt_logprobs_is_refused():
     app.router.add_post("/v1/completions", reply)
     async with TestServer(app) as running:
         url = str(running.make_url("/"))
-        server = ModelServer(url, api_key=None, stall_seconds=30, session=None)
+        server = ModelServer(url, api_key=None, stall_seconds=30)
         source = ServerEntropy(server, "tiny", codec())
         with pytest.raises(EngineRefused, match="needs a vLLM server"):
             await judge_by_entropy(source, sample(), sample())

@@ -12,8 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from tessy import jsonl
 from tessy.engines.base import EngineInfo, Sampling
 from tessy.engines.failover import Course, Failover
@@ -88,7 +86,6 @@ class ChatEngine:
         concurrency: int = 32,
         stall_seconds: float = 120.0,
         seconds_per_token: float = _SECONDS_PER_TOKEN,
-        session: aiohttp.ClientSession | None = None,
     ) -> None:
         """Nothing is sent yet; needs no running event loop.
 
@@ -100,7 +97,6 @@ class ChatEngine:
             concurrency: Requests in flight at most; further ones wait their turn.
             stall_seconds: Longest silence of the server before it counts as unavailable.
             seconds_per_token: The same per token asked for; the longer of both counts.
-            session: Use this session and leave it open; None: one of its own.
 
         Raises:
             ConfigError: No usable URL.
@@ -109,9 +105,7 @@ class ChatEngine:
         self._model = model
         self._schema = schema
         self._seconds_per_token = seconds_per_token
-        self._server = ModelServer(
-            url, api_key=api_key, stall_seconds=stall_seconds, session=session
-        )
+        self._server = ModelServer(url, api_key=api_key, stall_seconds=stall_seconds)
         self._slots = asyncio.Semaphore(concurrency)
         self._refused: frozenset[str] | None = None  # of _FIELDS; None before the first probe
         self._probing = asyncio.Lock()

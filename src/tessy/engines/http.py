@@ -15,8 +15,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 
-import aiohttp
-
 from tessy.engines.base import Chunk, EngineInfo, Request, Tap, streamed
 from tessy.engines.http_probe import Findings, Probe
 from tessy.engines.http_server import ModelServer
@@ -40,7 +38,6 @@ class HttpEngine:
         streaming: bool = True,
         wire: str | None = None,
         stall_seconds: float = 120.0,
-        session: aiohttp.ClientSession | None = None,
     ) -> None:
         """Nothing is sent yet; needs no running event loop.
 
@@ -53,15 +50,12 @@ class HttpEngine:
             wire: Speak this wire format and no other: ``generate``, ``sglang``, ``completions``,
                 ``logprobs`` or ``text``. None: the cheapest one that works.
             stall_seconds: Longest silence of a server before it counts as unavailable.
-            session: Use this session and leave it open; None: one of its own.
 
         Raises:
             ConfigError: No usable URL, or no such wire format.
         """
         self.url = url
-        self._server = ModelServer(
-            url, api_key=api_key, stall_seconds=stall_seconds, session=session
-        )
+        self._server = ModelServer(url, api_key=api_key, stall_seconds=stall_seconds)
         self._new_probe = partial(Probe, self._server, model, codec, wire=wire, streaming=streaming)
         self._new_probe()  # says now if there is no such wire format
         self._found: Findings | None = None

@@ -51,20 +51,13 @@ def server_root(url: str) -> str:
 
 
 class ModelServer:
-    """One server: a session of its own (or a shared one) and requests with their faults named.
+    """One server: its connections, and requests with their faults named.
 
     Attributes:
         root: Where paths begin, without ``/v1``.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | None,
-        stall_seconds: float,
-        session: aiohttp.ClientSession | None,
-    ) -> None:
+    def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
         """Nothing is connected yet.
 
         Raises:
@@ -76,8 +69,7 @@ class ModelServer:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._stall_seconds = stall_seconds
         self._streams = Connections(self.root, self._headers, stall_seconds=stall_seconds)
-        self._session = session
-        self._owns_session = session is None
+        self._session: aiohttp.ClientSession | None = None
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -88,9 +80,9 @@ class ModelServer:
         return self._session
 
     async def aclose(self) -> None:
-        """Close the session, unless it was given."""
+        """Close every connection."""
         await self._streams.aclose()
-        if self._owns_session and self._session is not None:
+        if self._session is not None:
             await self._session.close()
             self._session = None
 

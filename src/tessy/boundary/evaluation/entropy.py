@@ -140,7 +140,7 @@ def load_source(config: EntropyConfig) -> EntropySource:
             f"entropy.api_key_env: the environment variable {config.api_key_env} is not set; "
             "export it, or leave the option out for a server without keys"
         )
-    server = ModelServer(config.url, api_key=api_key, stall_seconds=_STALL_SECONDS, session=None)
+    server = ModelServer(config.url, api_key=api_key, stall_seconds=_STALL_SECONDS)
     return ServerEntropy(server, config.model, codec)
 
 
