@@ -125,8 +125,13 @@ def test_a_place_that_would_cost_something_is_refused(run: Path, tmp_path: Path)
         ("hf", other, "holds 'thesis.tex'"),
         ("hf", other / "thesis.tex", "is a file"),
         ("parquet", other, "is a folder"),
+        ("tokens", other / "tok.jsonl", "name it tok.parquet"),
+        ("parquet", other / "rows", "name it rows.parquet"),
+        ("sharegpt", other / "rows.json", "name it rows.jsonl"),
+        ("hf", other / "data.parquet", "this format is a folder, not a file; name it data"),
     ):
         assert message in export(run, to, "--out", str(out), code=2)
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
     assert (other / "thesis.tex").read_text() == "…"
     assert len(read_run(run).trajectories) == 3
     export(run, "messages", "--out", str(other / "deep" / "er.jsonl"))
@@ -137,7 +142,8 @@ def test_options_that_would_have_no_effect_are_refused(run: Path):
     assert "--loss is for --to tokens" in export(run, "messages", "--loss", "student", code=2)
     assert "--tokenizer is for --to tokens" in export(run, "hf", "--tokenizer", "x", code=2)
     assert "--licence is for --to hf" in export(run, "parquet", "--licence", "mit", code=2)
-    assert "licence" in export(run, "hf", "--licence", "mit\nx: y", code=2)
+    said = export(run, "hf", "--licence", "mit\nx: y", code=2)
+    assert "--licence: expected an SPDX identifier such as cc-by-4.0 or mit, got" in said
 
 
 def test_a_stop_leaves_the_older_file_and_folder(tmp_path: Path):

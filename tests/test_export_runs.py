@@ -139,6 +139,29 @@ def test_another_tokenizer_is_refused_and_a_moved_one_is_taken(copied: Path, tmp
 
 def test_a_loss_that_is_no_loss_is_refused(made: Path):
     assert "--loss 'half' is not understood" in export(made, "tokens", "--loss", "half", code=2)
+    assert "--loss '' is not understood" in export(made, "tokens", "--loss", "", code=2)
+
+
+def test_a_loss_that_learns_markup_alone_is_refused(copied: Path):
+    rows = RunPaths(copied).trajectories
+    whole = [item.model_dump() for item in iter_trajectories(copied)]
+    items = [
+        item
+        | {
+            "spans": [{"start": 0, "end": len(item["thinking"]), "author": "teacher"}],
+            "answer_by": "teacher",
+        }
+        for item in whole
+    ]
+    rows.write_bytes(b"".join(map(jsonl.dump_line, items)))
+    out = copied / "export" / "learned.parquet"
+    said = export(copied, "tokens", "--loss", "student", "--out", str(out), code=2)
+    assert f"every word of thinking and answers in {copied} is the teacher's" in said
+    assert not list(out.parent.glob("learned*"))
+    export(copied, "tokens", "--loss", "teacher")
+    rows.write_bytes(b"".join(map(jsonl.dump_line, [items[0], *whole[1:]])))
+    said = export(copied, "tokens", "--loss", "student")
+    assert "In 1 of the samples no word is by the author that is learned" in said
 
 
 @pytest.mark.parametrize("author", ["student", "teacher"])
@@ -156,7 +179,8 @@ def test_runs_of_one_models_own_responses(tmp_path: Path, author: Author):
         assert item.thinking in text
         assert item.answer in text
     nobody = "teacher" if author == "student" else "student"
-    assert "Nothing is learned" in export(run, "tokens", "--loss", nobody)
+    said = export(run, "tokens", "--loss", nobody, code=2)
+    assert f"every word of thinking and answers in {run} is the {author}'s" in said
     export(run, "hf")
     _, text = card(place(run, "hf"))
     command = re.search(r"tessy sample --problems questions\.jsonl .*", text)

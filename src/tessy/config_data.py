@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from tessy.config import CommaList, Config
+
+_SPDX = re.compile("[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 class MixConfig(Config):
@@ -22,7 +26,7 @@ class MixConfig(Config):
     """Another run directory."""
     out: Path
     """The directory of the new run; must not exist or be empty, unless `fresh`."""
-    ratio: str = Field(default="1:1", pattern=r"^[0-9]+:[0-9]+$")
+    ratio: str = "1:1"
     """Samples of the first run to samples of the second."""
     seed: int = Field(default=0, ge=0)
     """Seed of the draw: which sample comes from which run."""
@@ -64,13 +68,24 @@ class ExportConfig(Config):
     to: ExportFormat
     """`messages`, `sharegpt`, `dialogs` (TESSY-Code-80K), `parquet`, `hf` (a folder), `tokens`."""
     out: Path | None = None
-    """The file, or folder for `hf`; None: `export/<format>…` in the run directory."""
-    loss: str = Field(default="all", min_length=1)
+    """The file (.jsonl; .parquet for `parquet` and `tokens`), or a folder for `hf`; None:
+    `export/<format>…` in the run directory."""
+    loss: str = "all"
     """Who is learned, for `tokens`: `all`, `student`, `teacher`, or `student=1,teacher=0.5`."""
     tokenizer: str | None = Field(default=None, min_length=1)
     """For `tokens`: folder or hub id of the student's tokenizer, where it is not as in the run."""
-    licence: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")
+    licence: str | None = None
     """Licence of the data, for the data card: an SPDX identifier, such as `cc-by-4.0`."""
+
+    @field_validator("licence")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        """Stands in the card's YAML as it is."""
+        if value is not None and not _SPDX.fullmatch(value):
+            raise PydanticCustomError(
+                "licence", "expected an SPDX identifier such as cc-by-4.0 or mit"
+            )
+        return value
 
 
 class CompareConfig(Config):

@@ -27,6 +27,7 @@ class Written:
             of whole conversations.
         learned: Tokens with a label, where there are labels.
         encoded: Rows that had to be tokenized again.
+        bare: Rows of which nothing but markup is learned.
         uneven: Rows whose turns do not alternate.
     """
 
@@ -34,6 +35,7 @@ class Written:
     tokens: int = 0
     learned: int | None = None
     encoded: int = 0
+    bare: int = 0
     uneven: int = 0
 
     def add(self, row: Trajectory) -> Trajectory:
@@ -59,8 +61,11 @@ def closing(written: Written, out: Path) -> str:
             f"\n{written.encoded:,} of the samples had no ids that spell their text (`--no-ids`, a "
             "server without ids, an older run): these were tokenized again."
         )
-    if written.learned == 0:
-        text += "\nNothing is learned: --loss names an author who wrote none of it."
+    if written.bare:
+        text += (
+            f"\nIn {written.bare:,} of the samples no word is by the author that is learned: of "
+            "these only markup is."
+        )
     return text
 
 

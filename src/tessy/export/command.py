@@ -21,7 +21,7 @@ from tessy.errors import ConfigError, InputError
 from tessy.export import chat
 from tessy.export.closing import Written, closing, hint
 from tessy.export.place import check_place, new_file, new_folder
-from tessy.records import Trajectory
+from tessy.records import Author, Trajectory
 from tessy.runs import RunPaths, iter_failures, read_config
 from tessy.terminal import visible
 
@@ -45,7 +45,7 @@ def export(config: ExportConfig, console: Console | None = None) -> int:
     document = read_config(config.run)
     out = config.out or config.run / "export" / f"{config.to}{_SUFFIX[config.to]}"
     _check_options(config)
-    check_place(out, config.run, folder=config.to == "hf")
+    check_place(out, config.run, _SUFFIX[config.to])
     with reading(config.run, "Exporting") as items:
         rows = _some(config.run, items)
         if config.to == "tokens":
@@ -146,11 +146,12 @@ def _tokens(
     from tessy.export.loss import parse_loss
     from tessy.export.student import load_format
     from tessy.export.table import ParquetRows, token_schema
-    from tessy.export.tokens import labels, tokenize
+    from tessy.export.tokens import labels, tokenize, writers
 
     weights = parse_loss(config.loss)
     form, digest = load_format(document, config.tokenizer)
     written = Written(learned=0)
+    wrote: set[Author] = set()
     with new_file(out) as path, ParquetRows(path, token_schema()) as table:
         for row in rows:
             try:
@@ -163,9 +164,18 @@ def _tokens(
             written.tokens += len(learned)
             written.learned = (written.learned or 0) + sum(map(bool, counts))
             written.encoded += tokens.encoded
+            by = writers(row, form)
+            wrote |= by
+            written.bare += not any(weights[author] for author in by)
             cells = {"id": row.id, "sample": row.sample, "input_ids": tokens.ids}
             size = 12 * len(learned)  # three numbers of four bytes a token
             table.add({**cells, "labels": learned, "loss_weights": counts}, size)
+        if written.bare == written.rows:
+            raise InputError(
+                f"--loss {config.loss}: every word of thinking and answers in {config.run} is the "
+                f"{wrote.pop()}'s, so nothing but markup would be learned, and "
+                "with it to think nothing; give --loss all, or export another run"
+            )
         table.describe(
             {
                 "run": config.run.resolve().name,

@@ -15,15 +15,16 @@ from tessy.runs import RunPaths
 
 # What a folder of ours holds. Anything else in it is somebody's, and is not replaced.
 _FOLDER = frozenset({"README.md", "data"})
+FILE_SUFFIXES = (".jsonl", ".parquet")
 
 
-def check_place(out: Path, run: Path, *, folder: bool) -> None:
-    """Refuse a place that would cost the user something.
+def check_place(out: Path, run: Path, suffix: str) -> None:
+    """Refuse a place that would cost the user something, or whose name promises another format.
 
     Args:
         out: Where the export shall be.
         run: The run directory.
-        folder: The export is a folder, not a file.
+        suffix: How the name of the format's files ends; empty: the export is a folder.
 
     Raises:
         InputError: It lies among the run's own files, holds something else, or is of another kind.
@@ -34,11 +35,16 @@ def check_place(out: Path, run: Path, *, folder: bool) -> None:
             f"--out {out} is a place of the run's own files; choose one outside {run}, or in "
             f"{run / 'export'}"
         )
-    if not target.exists():
-        return
-    if not folder:
-        if not target.is_file():
+    if suffix:
+        if target.exists() and not target.is_file():
             raise InputError(f"--out {out} is a folder; name a file")
+        if out.suffix.lower() != suffix:
+            name = f"{out.stem}{suffix}"
+            raise InputError(f"--out {out}: this format is a {suffix} file; name it {name}")
+        return
+    if out.suffix.lower() in FILE_SUFFIXES:
+        raise InputError(f"--out {out}: this format is a folder, not a file; name it {out.stem}")
+    if not target.exists():
         return
     if not target.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")

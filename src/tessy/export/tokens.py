@@ -99,6 +99,11 @@ def tokenize(row: Trajectory, form: Format) -> Tokens:
     return Tokens(ids, [*authors, owner], encoded=sampled is None)
 
 
+def writers(row: Trajectory, form: Format) -> set[Author]:
+    """Who wrote words of the thinking or the answer; markup is nobody's here."""
+    return {span.author for span in row.spans} | {form.owner if form.alone else row.answer_by}
+
+
 def _as_sampled(row: Trajectory, renderer: Renderer) -> tuple[list[int], list[int]] | None:
     """Ids of thinking and marker, and of the answer; None if the row's do not spell its text."""
     if row.student_ids is None:
