@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy.config_data import MixConfig
-from tessy.errors import RunError
+from tessy.errors import InputError, RunError
 from tessy.mixing import draw, mix, split
 from tessy.records import Key, Message
 from tessy.runs import iter_trajectories, read_config
@@ -97,7 +97,7 @@ def said(runs: tuple[Path, Path], out: Path, **options: Any) -> str:
 
 
 def refusal(runs: tuple[Path, Path], out: Path, **options: Any) -> str:
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(InputError) as caught:
         said(runs, out, **options)
     assert not out.exists()
     return str(caught.value)
@@ -134,6 +134,8 @@ def test_what_is_left_out_is_said(runs, tmp_path):
     _, second = runs
     text = said(runs, tmp_path / "mixed", ratio="5:1")
     assert "6 samples, 5 of" in text
+    assert "(5:1);" in text
+    assert "(3:2 as nearly as whole samples allow);" in said(runs, tmp_path / "odd", ratio="3:2")
     small = make(tmp_path / "small", "a", "of the small")
     text = said((small, second), tmp_path / "other", ratio="2:1")
     assert "2 samples, 1 of" in text
@@ -160,6 +162,13 @@ def test_the_new_run_holds_what_was_drawn(tmp_path_factory, first, second, seed)
 @pytest.mark.parametrize("ratio", ["0:1", "1:0", "0:0"])
 def test_a_ratio_with_a_zero_is_refused(runs, tmp_path, ratio):
     assert f"--ratio {ratio}" in refusal(runs, tmp_path / "mixed", ratio=ratio)
+
+
+@pytest.mark.parametrize("ratio", ["1-1", "", "1", "1:1:1", "-1:2", "0.5:1", "²:1"])
+def test_what_is_no_ratio_is_refused_in_plain_words(runs, tmp_path, ratio):
+    assert refusal(runs, tmp_path / "mixed", ratio=ratio) == (
+        f"--ratio: expected two whole numbers such as 1:1, got {ratio!r}"
+    )
 
 
 def test_different_questions_under_one_id_are_refused(runs, tmp_path):

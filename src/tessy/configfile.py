@@ -197,6 +197,8 @@ def _sentence(
     shown = repr(fault["input"])
     shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
     message = fault["msg"].removeprefix("Input ")
+    if fault["type"] == "string_too_short":
+        message = "should not be empty"
     return f"{name}: {message}, got {shown}"
 
 
@@ -212,12 +214,16 @@ def _holds(tree: Mapping[str, Any], location: Location) -> bool:
 
 
 def _suggestion(cls: type[Config], location: Location) -> str:
-    """``; did you mean …?``: the nearest option in the same table, else anywhere."""
+    """``; did you mean …?``: the nearest option in the same table, else in those around it."""
     wanted = location[-1]
     known = list(_locations(cls, ()))
     siblings = {k[-1]: k for k in known if k[:-1] == location[:-1]}
-    anywhere = {k[-1]: k for k in reversed(known)}  # the first of equal names wins
-    for names in (siblings, anywhere):
+    around = (
+        # The first of equal names wins.
+        {k[-1]: k for k in reversed(known) if k[:depth] == location[:depth]}
+        for depth in reversed(range(len(location)))
+    )
+    for names in (siblings, *around):
         if near := difflib.get_close_matches(wanted, names, n=1):
             return f"; did you mean {'.'.join(names[near[0]])}?"
     return f"; known here: {', '.join(siblings)}" if siblings else ""

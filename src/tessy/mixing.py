@@ -6,6 +6,7 @@ seed draws from which. Nothing is made anew: rows stay as they are, to the byte.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,11 +18,13 @@ from rich.text import Text
 from tessy import jsonl
 from tessy.config_data import MixConfig
 from tessy.derived import DerivedRun, source_rows
-from tessy.errors import RunError
+from tessy.errors import ConfigError, RunError
 from tessy.records import Key, Trajectory, question_digest
 from tessy.runs import RunPaths, read_config
 from tessy.seeds import derive_seed
 from tessy.terminal import visible
+
+_RATIO = re.compile("([0-9]{1,9}):([0-9]{1,9})")
 
 Drawn = dict[Key, int]  # which run a key comes from: 0 the first, 1 the second
 
@@ -122,9 +125,12 @@ def _shuffled(keys: Iterable[Key], seed: int, run: str) -> list[Key]:
 
 
 def _ratio(text: str) -> tuple[int, int]:
-    first, second = map(int, text.split(":"))
+    match = _RATIO.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"--ratio: expected two whole numbers such as 1:1, got {text!r}")
+    first, second = map(int, match.groups())
     if not first or not second:
-        raise RunError(
+        raise ConfigError(
             f"--ratio {text}: both numbers must be at least 1; a run alone needs no mixing"
         )
     return first, second
@@ -182,7 +188,10 @@ def _copy(run: DerivedRun, runs: tuple[Path, Path], drawn: Drawn) -> None:
 def _sentence(config: MixConfig, counts: tuple[int, int], left_out: int) -> str:
     keys = "key has" if left_out == 1 else "keys have"
     rest = f"{left_out:,} {keys} no place in this ratio" if left_out else "nothing was left out"
+    wanted = _ratio(config.ratio)
+    exact = counts[0] * wanted[1] == counts[1] * wanted[0]
+    ratio = config.ratio if exact else f"{config.ratio} as nearly as whole samples allow"
     return (
         f"{config.out}: {sum(counts):,} samples, {counts[0]:,} of {config.first} and "
-        f"{counts[1]:,} of {config.second} ({config.ratio}); {rest}."
+        f"{counts[1]:,} of {config.second} ({ratio}); {rest}."
     )
