@@ -60,6 +60,7 @@ async def serving(
         with suppress(ConnectionError):
             while head := await reader.read(65536):
                 assert head.startswith(b"POST /base/x HTTP/1.1\r\nHost: ")
+                assert b"\r\nContent-Type: application/json\r\n" in head  # vLLM insists
                 for start in range(0, len(reply), step):
                     writer.write(reply[start : start + step])
                     await writer.drain()

@@ -37,7 +37,12 @@ class Connections:
         self._port = parts.port or (443 if self._tls else 80)
         self._path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
         place = parts.netloc.rpartition("@")[2]
-        named = {"Host": place.encode("idna").decode() if not place.isascii() else place, **headers}
+        named = {
+            "Host": place.encode("idna").decode() if not place.isascii() else place,
+            "User-Agent": "tessy",  # some gateways serve nobody without a name
+            "Content-Type": "application/json",
+            **headers,
+        }
         self._head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
         self._stall_seconds = stall_seconds
         self._active: set[Connection] = set()
