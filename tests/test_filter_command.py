@@ -149,8 +149,10 @@ def test_questions_of_an_evaluation_set_are_set_aside(tmp_path: Path) -> None:
     (tmp_path / "eval.jsonl").write_text(json.dumps({"question": question}))
     fill(tmp_path / "run", asked("good"), asked("bad", f"Think step by step.\n{question} Answer."))
     options: dict[str, Any] = {"against": (tmp_path / "eval.jsonl",)}
-    with pytest.raises(InputError, match="expected prompt or messages, got question"):
+    with pytest.raises(InputError, match="expected prompt or messages, got question") as caught:
         filtered(tmp_path / "run", tmp_path / "out", **options)
+    assert "name the field: --fields prompt=question" in str(caught.value)
+    assert "--skip-bad-rows" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     options["fields"] = {"prompt": "question"}
     code, said = filtered(tmp_path / "run", tmp_path / "out", **options)
@@ -158,7 +160,7 @@ def test_questions_of_an_evaluation_set_are_set_aside(tmp_path: Path) -> None:
     assert "in_evaluation" in said
     entry = quarantine(tmp_path / "out")[0]
     assert entry["row"]["id"] == "bad"
-    assert "of eval.jsonl" in entry["reasons"][0]["detail"]
+    assert f"({tmp_path / 'eval.jsonl'}:1)" in entry["reasons"][0]["detail"]
 
 
 def test_a_terminal_shows_how_far_it_is(tmp_path: Path, source: Path) -> None:
@@ -174,6 +176,15 @@ def test_another_field_may_hold_the_reference(tmp_path: Path) -> None:
     _, said = filtered(tmp_path / "run", tmp_path / "out", reference="solution")
     assert rules_of(quarantine(tmp_path / "out")[0]) == ["wrong_answer"]
     assert "(1 rows have one in 'solution')" in " ".join(said.split())
+
+
+def test_a_reference_field_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    fill(run, asked("good"), asked("other", problem={"answer": 12, "task": "sum"}))
+    with pytest.raises(ConfigError, match=r"--reference anser: .* rows have: answer, task$"):
+        filtered(run, out, reference="anser")
+    assert not out.exists()
+    assert filtered(run, out, reference="anser", skip=("wrong_answer",))[0] == 0
 
 
 @pytest.mark.parametrize("reference", [None, True, "", ["12"], {"a": 1}, "x" * 201])
@@ -197,7 +208,7 @@ def test_bad_options_are_refused_before_any_work(tmp_path: Path, source: Path) -
         filtered(source, out, skip=("looping", "nope"))
     with pytest.raises(ConfigError, match="no rule is left"):
         filtered(source, out, skip=tuple(RULES))
-    with pytest.raises(ConfigError, match="fields: names fields of the files of --against"):
+    with pytest.raises(ConfigError, match="--fields: names fields of the files of --against"):
         filtered(source, out, fields={"prompt": "question"})
     with pytest.raises(InputError, match="does not exist"):
         filtered(source, out, against=(tmp_path / "missing.jsonl",))
@@ -207,7 +218,7 @@ def test_bad_options_are_refused_before_any_work(tmp_path: Path, source: Path) -
         filtered(source, source, fresh=True)
     fill(tmp_path / "empty")
     with pytest.raises(RunError, match="no finished sample"):
-        filtered(tmp_path / "empty", out)
+        filtered(tmp_path / "empty", out, reference="solution")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
 
 

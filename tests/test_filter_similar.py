@@ -208,11 +208,12 @@ def test_usual_phrases_say_nothing() -> None:
 
 def test_files_are_read_as_questions_are(tmp_path: Path) -> None:
     write_questions(tmp_path / "eval.jsonl", 6, seed=1)
-    questions = load_problems(tmp_path / "eval.jsonl").problems
-    known = EvaluationQuestions.load([tmp_path / "eval.jsonl"], {})
-    for problem in questions:
+    path = tmp_path / "eval.jsonl"
+    path.write_bytes(b"\n" + path.read_bytes())
+    known = EvaluationQuestions.load([path], {})
+    for line, problem in enumerate(load_problems(path).problems, 2):
         found = known.find(question_text(problem.messages))
-        assert found == f"the same words as {problem.id!r} of eval.jsonl"
+        assert found == f"the same words as {problem.id!r} ({path}:{line})"
 
 
 @needs_data

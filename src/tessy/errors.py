@@ -52,15 +52,16 @@ class RowFault:
 class BadRowsError(InputError):
     """Rows of an input file are unusable; carries every fault found, not only the first."""
 
-    def __init__(self, faults: Sequence[RowFault]) -> None:
-        """Keep ``faults`` and show the first twenty of them."""
+    def __init__(
+        self,
+        faults: Sequence[RowFault],
+        remedy: str = "mend them or pass --skip-bad-rows to set them aside",
+    ) -> None:
+        """Keep ``faults`` and show the first twenty of them; ``remedy`` says what to do."""
         self.faults = tuple(faults)
         shown = "\n".join(f"  {fault}" for fault in self.faults[:20])
         more = f"\n  … and {len(self.faults) - 20} more" if len(self.faults) > 20 else ""
-        super().__init__(
-            f"{len(self.faults)} bad row(s); mend them or pass --skip-bad-rows to set them aside:\n"
-            f"{shown}{more}"
-        )
+        super().__init__(f"{len(self.faults)} bad row(s); {remedy}:\n{shown}{more}")
 
 
 class ModelError(InputError):

@@ -26,6 +26,7 @@ from tessy.tables import Row, read_rows
 
 Field = Literal["id", "prompt", "messages"]
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+_LIKELY = ("question", "problem", "instruction", "query")  # other usual names of a prompt
 _CONVERSATIONS = ("messages", "dialogs", "conversations")
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
@@ -45,10 +46,18 @@ class Misfit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
-    """What an input file holds: its questions in order, and the rows that were set aside."""
+    """What an input file holds.
+
+    Attributes:
+        problems: Its questions, in order.
+        faults: The rows that were set aside.
+        lines: Where each question stands: its line, or row where a format has no lines. Empty for
+            questions from no file.
+    """
 
     problems: tuple[Problem, ...]
     faults: tuple[RowFault, ...]
+    lines: tuple[int, ...] = ()
 
 
 def load_problems(
@@ -89,7 +98,7 @@ def load_problems(
     if not reader.problems:
         why = f"; the first of {len(reader.faults)}: {reader.faults[0]}" if reader.faults else ""
         raise InputError(f"{path} has no usable row{why}; give a file with at least one question")
-    return LoadedProblems(tuple(reader.problems), tuple(reader.faults))
+    return LoadedProblems(tuple(reader.problems), tuple(reader.faults), tuple(reader.lines))
 
 
 class _Bad(Exception):
@@ -112,16 +121,17 @@ class _Reader:
         unknown = sorted(set(fields) - set(get_args(Field)))
         if unknown:
             raise ConfigError(
-                f"fields: {unknown[0]!r} is no field of a problem; map some of "
+                f"--fields: {unknown[0]!r} is no field of a problem; map some of "
                 f"{', '.join(get_args(Field))} to the names your file uses"
             )
         if "prompt" in fields and "messages" in fields:
-            raise ConfigError("fields: map either prompt or messages, not both")
+            raise ConfigError("--fields: map either prompt or messages, not both")
         self._path = str(path)
         self._fields = fields
         self._check = check
         self._ids = _Ids()
         self.problems: list[Problem] = []
+        self.lines: list[int] = []
         self.faults: list[RowFault] = []
 
     def take(self, row: Row) -> None:
@@ -151,6 +161,7 @@ class _Reader:
             misfit = self._check(problem)
             if misfit is None:
                 self.problems.append(problem)
+                self.lines.append(row.line)
             else:
                 self._fault(row, _Bad(*misfit))
 
@@ -207,9 +218,11 @@ class _Reader:
         present = [name for name in ("prompt", *_CONVERSATIONS) if extra.get(name) is not None]
         if not present:
             names = ", ".join(list(extra)[:8]) or "nothing"
+            likely = next((name for name in _LIKELY if isinstance(extra.get(name), str)), "NAME")
             raise _Bad(
                 "prompt",
-                f"expected prompt or messages, got {names}; name the field: --fields prompt=NAME",
+                f"expected prompt or messages, got {names}; name the field: "
+                f"--fields prompt={likely}",
             )
         if len(present) > 1:
             raise _Bad(

@@ -14,7 +14,7 @@ from rich.text import Text
 from tessy import jsonl
 from tessy.answers import short_reference
 from tessy.config_data import FilterConfig
-from tessy.derived import DerivedRun, SourceRow, reading
+from tessy.derived import DerivedRun, SourceRow, reading, source_rows
 from tessy.errors import ConfigError, RunError
 from tessy.filtering.duplicates import NearDuplicates, load_library
 from tessy.filtering.evaluation import EvaluationQuestions
@@ -31,6 +31,7 @@ from tessy.runs import read_config
 from tessy.summary import share
 from tessy.terminal import visible
 
+_REFERENCE = FilterConfig.model_fields["reference"].default
 QUARANTINE = "quarantine.jsonl"
 EXIT_NOTHING_PASSED = 1
 
@@ -54,10 +55,12 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
     console = console or SteadyConsole(stderr=True)
     names = chosen(config.skip, against=bool(config.against))
     if config.fields and not config.against:
-        raise ConfigError("fields: names fields of the files of --against, and there is none")
+        raise ConfigError("--fields: names fields of the files of --against, and there is none")
     read_config(config.run)
     if "near_duplicate" in names:
         load_library()
+    if "wrong_answer" in names and config.reference != _REFERENCE:
+        _check_reference(config)
     checks = dict(TEXT_CHECKS) | {"wrong_answer": wrong_answer(config.reference)}
     if "in_evaluation" in names:
         known = EvaluationQuestions.load(config.against, config.fields)
@@ -87,6 +90,28 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
         )
         return EXIT_NOTHING_PASSED
     return 0
+
+
+def _check_reference(config: FilterConfig) -> None:
+    """Make sure that some row has the field that was named: a misspelt one would judge nothing.
+
+    Raises:
+        ConfigError: No row has it.
+    """
+    fields: set[str] = set()
+    rows = 0
+    for item in source_rows(config.run):
+        if config.reference in item.row.problem:
+            return
+        fields.update(item.row.problem)
+        rows += 1
+    if not rows:
+        return  # refused as an empty run
+    known = ", ".join(sorted(fields)[:20]) or "none beside the question"
+    raise ConfigError(
+        f"--reference {config.reference}: no row of {config.run} has this field; fields that rows "
+        f"have: {known}"
+    )
 
 
 @dataclass

@@ -8,9 +8,10 @@ nothing. Memory holds the runs of all evaluation questions, about 20 kB for one 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tessy.errors import BadRowsError
 from tessy.filtering.words import grams, words
 from tessy.problems import load_problems
 from tessy.records import Message
@@ -52,11 +53,7 @@ class EvaluationQuestions:
         Raises:
             InputError: A file cannot be read, or has an unusable row.
         """
-        return cls(
-            (f"{problem.id!r} of {file.name}", question_text(problem.messages))
-            for file in files
-            for problem in load_problems(file, fields=fields).problems
-        )
+        return cls(question for file in files for question in _read(file, fields))
 
     def __len__(self) -> int:
         """Different questions."""
@@ -84,6 +81,16 @@ class EvaluationQuestions:
             return None
         share, at = best[0], -best[1]
         return f"{share:.0%} of the {GRAM_WORDS}-word runs are shared with {self._names[at]}"
+
+
+def _read(file: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    try:
+        loaded = load_problems(file, fields=fields)
+    except BadRowsError as error:
+        remedy = "mend them, or say with --fields which fields of this file hold what"
+        raise BadRowsError(error.faults, remedy) from None
+    for problem, line in zip(loaded.problems, loaded.lines, strict=True):
+        yield f"{problem.id!r} ({file}:{line})", question_text(problem.messages)
 
 
 def question_text(messages: Sequence[Message]) -> str:

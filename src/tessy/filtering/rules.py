@@ -36,12 +36,12 @@ def chosen(skip: tuple[str, ...], *, against: bool) -> tuple[str, ...]:
     """
     unknown = [name for name in skip if name not in RULES]
     if unknown:
-        raise ConfigError(f"skip: there is no rule {unknown[0]!r}; the rules: {', '.join(RULES)}")
+        raise ConfigError(f"--skip: there is no rule {unknown[0]!r}; the rules: {', '.join(RULES)}")
     names = tuple(
         name for name in RULES if name not in skip and (against or name != "in_evaluation")
     )
     if not names:
-        raise ConfigError("skip: no rule is left to apply; skip fewer")
+        raise ConfigError("--skip: no rule is left to apply; skip fewer")
     return names
 
 
