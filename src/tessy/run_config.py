@@ -115,6 +115,13 @@ def enter(
 
 
 def _check_same(directory: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    derived = then.get("derived")
+    if isinstance(derived, dict) and "derived" not in now:
+        # Nearly every other option differs, too: a list of them would hide what is the matter.
+        raise RunError(
+            f"{directory} is a {derived.get('by')} of other runs, and no samples can be added to "
+            "it; choose another --out"
+        )
     missing = object()
     differing = [
         name for name in sorted({*then, *now}) if then.get(name, missing) != now.get(name, missing)
