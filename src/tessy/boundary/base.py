@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
+from tessy.errors import EngineUnavailable
+
 STYLE_THRESHOLD = 0.5  # P(style) at or above this is style
 
 
@@ -115,6 +117,7 @@ def ask(predictor: BoundaryPredictor, view: View, told: Told) -> Cancellable:
     """Have ``view`` judged and ``told`` called with the answer, by the event loop.
 
     A predictor may have a method ``ask(view, told)`` of its own, which spares it a future.
+    ``told`` hears of whatever becomes of the question, perhaps of its being cancelled, too.
     """
     own: Callable[[View, Told], Cancellable] | None = getattr(predictor, "ask", None)
     if own is not None:
@@ -122,7 +125,9 @@ def ask(predictor: BoundaryPredictor, view: View, told: Told) -> Cancellable:
     judging = asyncio.ensure_future(predictor.judge(view))
 
     def tell(judged: asyncio.Future[Judgement]) -> None:
-        if not judged.cancelled():
+        if judged.cancelled():  # perhaps by the predictor itself, and somebody waits
+            told(EngineUnavailable(f"the boundary predictor {predictor.name} gave up a question"))
+        else:
             told(judged.exception() or judged.result())
 
     judging.add_done_callback(tell)

@@ -27,9 +27,9 @@ class _Begun:
         self.sent = False
         self.chunks: list[Chunk] = []
         self.tap = Tap(self.chunks.append)
-        self.feeding = asyncio.create_task(self._send(feed))
-        peek = early.peek
+        peek = early.peek  # asked first: nothing is under way if that fails
         self.judging = None if peek is None else asyncio.ensure_future(judge(peek))
+        self.feeding = asyncio.create_task(self._send(feed))
 
     async def _send(self, feed: Feed) -> None:
         self.sent = True

@@ -166,9 +166,7 @@ class Cooperation:
     # ------------------------------------------------------------------ a draft grows
 
     def receive(self, chunk: Chunk) -> None:
-        """Take what the model has written since the last chunk."""
-        if self.over or self._turn.final:
-            return
+        """Take what the model has written since the last chunk; what comes too late counts only."""
         self._answered = self._answered or bool(chunk.ids)
         self._full = chunk.finish == "length" and not self._answered
         self._turn.receive(chunk)

@@ -95,6 +95,8 @@ class Span:
                     self._ask(view)
                     return
                 if machine.over:
+                    for late in self._held:  # for the count
+                        machine.receive(late)
                     self._tap.close()
                     return
                 if not self._held:
@@ -109,7 +111,9 @@ class Span:
     def _ask(self, view: View) -> None:
         self._since = self._clock()
         self._asked = view
-        self._asking = ask(self._predictor, view, self._told)
+        asking = ask(self._predictor, view, self._told)
+        if self._asked is view:  # not answered already, and another one asked
+            self._asking = asking
 
     def _told(self, answer: Judgement | BaseException) -> None:
         view, self._asked = self._asked, None
@@ -129,5 +133,5 @@ class Span:
             self._settled.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
-        self._error = error
+        self._error, self._asked = error, None  # no answer will come, or none is wanted
         self._tap.close()

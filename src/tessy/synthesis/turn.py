@@ -103,10 +103,10 @@ class Turn:
 
     def receive(self, chunk: Chunk) -> None:
         """Take what the model has written since the last chunk."""
-        if self.boundary or self.final:
-            return  # generated before the close arrived: never looked at
         ids: tuple[int, ...] = chunk.ids
         self._tally.drafted[self.author] += len(ids)
+        if self.boundary or self.final:
+            return  # generated before the close arrived: never looked at
         control_ids, stop_ids = self._party.codec.control_ids, self._party.stop_ids
         stop_id = chunk.stop_id
         ended = chunk.finish == "stop"
