@@ -7,8 +7,8 @@ has cached of the prompt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -173,31 +173,39 @@ async def feed(engine: Engine, request: Request, tap: Tap) -> None:
     if own is not None:
         await own(request, tap)
         return
+    async with aclosing(engine.stream(request)) as chunks:
+        while not tap.closed:
+            chunk = None
+            with left_when_closed(tap):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            tap.put(chunk)
+
+
+@contextmanager
+def left_when_closed(tap: Tap) -> Iterator[None]:
+    """Leave the block, where it waits, as soon as ``tap`` is closed; nothing in it may close it."""
     task = asyncio.current_task()
     assert task is not None
     cancelled = task.cancelling()
-    waiting = False
+    interrupted = False
 
     def interrupt() -> None:
-        if waiting:
-            task.cancel()
+        nonlocal interrupted
+        interrupted = True
+        task.cancel()
 
     tap.on_close = interrupt
     try:
-        async with aclosing(engine.stream(request)) as chunks:
-            while not tap.closed:
-                waiting = True
-                chunk = await anext(chunks, None)
-                waiting = False
-                if chunk is None:
-                    return
-                tap.put(chunk)
+        yield
     except asyncio.CancelledError:
-        if not (waiting and tap.closed and task.uncancel() <= cancelled):
+        if not interrupted or task.cancelling() > cancelled + 1:  # somebody else did it, too
             raise
     finally:
-        waiting = False
         tap.on_close = None
+        if interrupted:
+            task.uncancel()
 
 
 async def streamed(engine: Feeding, request: Request) -> AsyncGenerator[Chunk, None]:

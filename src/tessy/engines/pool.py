@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
+from tessy.engines.base import Chunk, Engine, Request, Tap, feed, left_when_closed, streamed
 from tessy.engines.failover import Course, Failover
 from tessy.engines.replica import Replica
 from tessy.errors import (
@@ -72,29 +72,37 @@ class Pool(Failover[Engine]):
         """
         course = _Stream(key=request.key, request=request, delivered=[])
         while len(course.delivered) < request.max_tokens and not tap.closed:
-            replica = await self._next(course)
-            course.serving = False
-            own = Tap(partial(self._hand_on, replica, course, tap))
-            tap.on_close = own.close
-            try:
-                await feed(replica.engine, course.rest(), own)
-            except EngineUnavailable as error:
-                fault = error
-            except EngineMisconfigured as error:
-                fault = self._misconfigured(replica, error)
-            except EngineRefused as error:
-                raise SampleFailed("refused", str(error)) from error
-            else:
-                if course.finished or tap.closed:
-                    return
-                fault = EngineUnavailable(f"{replica.name}: the stream ended unfinished")
-            finally:
-                tap.on_close = None
-            if course.finished or tap.closed:
+            replica = None
+            with left_when_closed(tap):
+                replica = await self._next(course)
+            if replica is None or tap.closed:
                 return
-            await self._failed(replica, course, fault)
+            fault = await self._try(replica, course, tap)
+            if course.finished or tap.closed:
+                return  # whatever failed behind it
+            if isinstance(fault, EngineRefused):
+                raise SampleFailed("refused", str(fault)) from fault
+            if isinstance(fault, EngineMisconfigured):
+                fault = self._misconfigured(replica, fault)
+            with left_when_closed(tap):
+                await self._failed(replica, course, fault)
         if not tap.closed:
             tap.put(Chunk((), "length"))
+
+    async def _try(
+        self, replica: Replica[Engine], course: _Stream, tap: Tap
+    ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
+        """One request; why it did not bring everything, if it did not."""
+        course.serving = False
+        own = Tap(partial(self._hand_on, replica, course, tap))
+        tap.on_close = own.close
+        try:
+            await feed(replica.engine, course.rest(), own)
+        except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
+            return error
+        finally:
+            tap.on_close = None
+        return EngineUnavailable(f"{replica.name}: the stream ended unfinished")
 
     def _hand_on(self, replica: Replica[Engine], course: _Stream, tap: Tap, chunk: Chunk) -> None:
         if chunk.finish is not None:
