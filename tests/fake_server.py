@@ -209,6 +209,8 @@ class FakeServer:
         return web.json_response({"object": "list", "data": [card]})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
+        if request.content_type != "application/json":  # as vLLM answers
+            return web.json_response({"error": "Unsupported Media Type"}, status=400)
         body = json.loads(await request.read())
         if request.transport is not None:
             self._peers.add(request.transport.get_extra_info("peername"))
