@@ -18,8 +18,10 @@ from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.span import Span
+from tessy.synthesis.strategies import tessy
 from tests.cooperating import CODECS, RandomClasses, ReferenceClasses, both, engine, make, run
 from tests.test_early import babble, two, written
+from tests.test_strategies import make_desk, make_room
 
 TEXT = "Okay, let us see x=1 y=2 now."
 KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
@@ -189,6 +191,21 @@ async def test_a_predictor_that_takes_no_question_fails_the_span(bad):
     assert not others()
 
 
+class Silly(Closed):
+    """Answers with something else."""
+
+    async def judge(self, view):
+        return None
+
+
+async def test_an_answer_that_is_none_fails_the_span():
+    machine = make(CODECS, both(KNOWN))
+    engines = two("Okay, let us see x", "never")
+    with pytest.raises(AttributeError):
+        await drive(machine, engines, {"student": Silly(KNOWN), "teacher": KNOWN}, limit=5)
+    assert not others()
+
+
 class Steady:
     """Lets the predictor answer between two tokens."""
 
@@ -253,6 +270,32 @@ async def test_tokens_that_come_too_late_count_as_drafted():
         await Span(machine, slow, ahead, lambda: 0.0).run(ask)
     assert machine.over
     assert machine.drafted["student"] == sum(map(len, packets))
+
+
+class Watched:
+    """Notes which requests were closed before they had ended."""
+
+    def __init__(self, inner):
+        self.inner, self.closed = inner, []
+
+    async def feed(self, request, tap):
+        async with aclosing(self.inner.stream(request)) as chunks:
+            async for chunk in chunks:
+                tap.put(chunk)
+                if tap.closed:
+                    break
+        self.closed.append(tap.closed)
+
+
+async def test_an_answer_that_has_ended_is_not_closed():
+    """It would take the connection with it."""
+    room = make_room()
+    for seat in room.seats.values():
+        object.__setattr__(seat, "engine", Watched(seat.engine))
+    desk = make_desk(room)
+    row = await tessy(desk)
+    assert row.answer
+    assert room.seats["student"].engine.closed[-1] is False
 
 
 @settings(max_examples=60, deadline=None)

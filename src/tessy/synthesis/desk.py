@@ -249,7 +249,8 @@ class Desk:
                 solo.receive(chunk)
             except Exception as error:
                 failed = error
-            if solo.done or failed is not None:
+            # A reply that has ended by itself leaves its connection to the next request.
+            if failed is not None or (solo.done and chunk.finish is None):
                 tap.close()
 
         tap = Tap(take)

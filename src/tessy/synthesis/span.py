@@ -120,15 +120,15 @@ class Span:
         if view is None:  # too late
             return
         self.judging_seconds += self._clock() - self._since
-        if isinstance(answer, Judgement):
+        if isinstance(answer, BaseException):
+            self._fail(answer)
+        else:
             try:
                 self._machine.judged(view, answer)
             except Exception as error:
                 self._fail(error)
             else:
                 self._go_on(None)
-        else:
-            self._fail(answer)
         if self._asked is None and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
 
