@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import urllib.parse
 import weakref
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from tessy.compare.sections import NONE, Compared, sections
 from tessy.config import StrategyName
 from tessy.config_data import CompareConfig, MixConfig
 from tessy.derived import DerivedRun, source_rows
-from tessy.errors import ConfigError, InputError, RunError
+from tessy.errors import FAILURE_REASONS, ConfigError, InputError, RunError
 from tessy.mixing import mix
-from tessy.records import Failure, Trajectory
+from tessy.records import Cost, Failure, Trajectory
 from tessy.runs import read_config
+from tessy.viewer.page import write_report
 from tests import rows as run_rows
 from tests.viewing import PLAIN, sample
 
@@ -71,8 +74,8 @@ def test_figures_of_a_run():
     assert found["How long the thinking is"]["mean"] == ("40", "")  # all alike: no interval to see
     assert found["How long the answers are"]["longest"] == ("5", "")
     effort = found["What it took"]
-    assert effort["kept of student"][0] == "50.0 %"
-    assert effort["kept of teacher"][0] == "75.0 %"
+    assert effort["student's drafts kept"][0] == "50.0 %"
+    assert effort["teacher's drafts kept"][0] == "75.0 %"
     assert effort["attempts"] == ("1.00", "")
     assert effort["seconds"] == ("1.5", "")
 
@@ -81,7 +84,7 @@ def test_a_mean_has_an_interval_between_questions():
     rows = [question(n, counts=(0, 10 * (n + 1))) for n in range(9)]
     found = cells(compared("run", rows))["How long the thinking is"]
     assert found["mean"] == ("50", "32–68")
-    assert [found[name][0] for name in ("median", "80 % up to", "longest")] == ["50", "80", "90"]
+    assert [found[name][0] for name in ("median", "p80", "longest")] == ["50", "80", "90"]
     assert cells(compared("run", rows[:1]))["How long the thinking is"]["mean"] == ("10", "")
 
 
@@ -118,7 +121,18 @@ def test_answers_of_both_are_counted_apart():
 def test_kept_never_exceeds_all():
     rows = [question(1, counts=(30, 40), drafted=(20, 40))]
     effort = cells(compared("run", rows))["What it took"]
-    assert (effort["kept of student"][0], effort["kept of teacher"][0]) == ("100.0 %", "100.0 %")
+    kept = [effort[f"{author}'s drafts kept"][0] for author in ("student", "teacher")]
+    assert kept == ["100.0 %", "100.0 %"]
+
+
+def test_requests_are_told_by_model_each_with_its_interval():
+    rows = [
+        question(n).model_copy(update={"cost": Cost(requests={"student": n, "teacher": 2})})
+        for n in range(9)
+    ]
+    effort = cells(compared("run", rows))["What it took"]
+    assert effort["requests to student"] == ("4.0", "2.2–5.8")
+    assert effort["requests to teacher"] == ("2.0", "")
 
 
 def test_every_column_is_explained():
@@ -247,10 +261,10 @@ def test_what_runs_have_in_common():
     assert in_common([one, two]).startswith("2 runs over 3 questions, of which 1 is in all of them")
 
 
-def said(*runs: Path, out: Path, **options: Any) -> str:
+def said(*runs: Path, out: Path, width: int = 120, **options: Any) -> str:
     output = io.StringIO()
     config = CompareConfig(runs=runs, out=out, **options)
-    assert compare(config, Console(file=output, width=120)) == 0
+    assert compare(config, Console(file=output, width=width)) == 0
     return output.getvalue()
 
 
@@ -284,6 +298,32 @@ def test_runs_of_every_kind_side_by_side(tmp_path):
     ):
         assert words in page
     assert read_config(first)["data_config"]["student.model"] in page
+
+
+def test_a_terminal_of_100_columns_breaks_no_name(tmp_path):
+    name = "teacher-only-system-prompt-of-our-own"
+    wide = [run_rows.row(f"q{n}", thinking="Hm. " * 10**n) for n in range(3)]
+    failures = [run_rows.failure(reason, reason=reason) for reason in FAILURE_REASONS]
+    run_rows.fill(tmp_path / name, *wide, *failures)
+    text = said(tmp_path / name, out=tmp_path / "page.html", width=100)
+    assert text.count(name) == 5
+    assert max(map(len, text.splitlines()[:-1])) <= 100
+    narrow = said(tmp_path / name, out=tmp_path / "page.html", width=60)
+    assert max(map(len, narrow.splitlines()[1:-1])) <= 60
+
+
+def test_a_run_with_a_report_is_linked_from_the_page(tmp_path):
+    first, second = tmp_path / "a:b ü?", tmp_path / "second"
+    for run in (first, second):
+        run_rows.fill(run, run_rows.row("a"))
+    report = write_report(first)
+    out = tmp_path / "pages" / "compare.html"
+    said(first, second, out=out)
+    (link,) = re.findall('href="([^"]*)">all samples', out.read_text("utf-8"))
+    assert link == "../a%3Ab%20%C3%BC%3F/report.html"
+    assert (out.parent / urllib.parse.unquote(link)).samefile(report)
+    said(first, out=tmp_path / "here.html")
+    assert 'href="a%3Ab%20%C3%BC%3F/report.html"' in (tmp_path / "here.html").read_text("utf-8")
 
 
 def test_the_page_is_the_same_each_time(tmp_path):

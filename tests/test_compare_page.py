@@ -38,7 +38,9 @@ def page_of(
         )
         said = document or DOCUMENT
         method = describe(said, figures.strategies)
-        compared.append(Compared(name, Path(name), method, models(said), figures))
+        compared.append(
+            Compared(name, Path(name), method, models(said), figures, "run/report.html")
+        )
     shown = [
         Example([rows[n] if n < len(rows) else None for rows in runs.values()])
         for n in range(min(examples, max(map(len, runs.values()))))
@@ -176,6 +178,27 @@ def test_the_page_fits_its_window(opened):
     width = "[document.documentElement.scrollWidth, innerWidth]"
     content, window = opened.page.evaluate(width)
     assert content <= window
+
+
+def test_a_shade_tells_that_a_table_scrolls(opened):
+    table = opened.page.locator(".wide").nth(2)
+    table.scroll_into_view_if_needed()
+    scrolls = table.evaluate("e => e.scrollWidth > e.clientWidth")
+    assert scrolls == (opened.page.evaluate("innerWidth") == 400)
+    box = table.bounding_box()
+    # Above the words of the head, at the right edge.
+    strip = {"x": box["x"] + box["width"] - 12, "y": box["y"] + 2, "width": 8, "height": 2}
+    before = opened.page.screenshot(clip=strip)
+    table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    assert (opened.page.screenshot(clip=strip) != before) == scrolls
+
+
+def test_what_the_page_cannot_tell_is_said():
+    page = page_of({"run": [sample("a")]})
+    assert "is not measured on this page" in page
+    assert "No interval stands below counts" in page
+    assert "The examples at the end show the style." in page
+    assert "The examples at the end" not in page_of({"run": [sample("a")]}, examples=0)
 
 
 def test_hostile_text_does_nothing(watched, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tessy.compare.table import print_tables
 from tessy.config_data import CompareConfig
 from tessy.durable import write_atomically
 from tessy.errors import ConfigError, StorageError
-from tessy.runs import iter_failures, iter_trajectories, read_config
+from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 
 
 def compare(config: CompareConfig, console: Console | None = None) -> int:
@@ -28,7 +30,10 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
     """
     console = console or Console()
     _check(config)
-    runs = [_read(*named) for named in zip(config.runs, names(config.runs), strict=True)]
+    runs = [
+        _read(path, name, config.out)
+        for path, name in zip(config.runs, names(config.runs), strict=True)
+    ]
     tables = sections(runs)
     common = in_common([run.figures for run in runs])
     page = build_page(runs, tables, _examples(runs, config.examples), common=common)
@@ -57,11 +62,20 @@ def _check(config: CompareConfig) -> None:
             raise ConfigError(f"{path} and {other} are one run; name each run once")
 
 
-def _read(directory: Path, name: str) -> Compared:
+def _read(directory: Path, name: str, page: Path) -> Compared:
     document = read_config(directory)
     figures = count(iter_trajectories(directory), iter_failures(directory))
     method = describe(document, figures.strategies, figures.answer_by)
-    return Compared(name, directory, method, models(document), figures)
+    link = _link(RunPaths(directory).report, page)
+    return Compared(name, directory, method, models(document), figures, link)
+
+
+def _link(report: Path, page: Path) -> str | None:
+    """From the page to a run's own, relative, so that both can be moved together."""
+    if not report.is_file():
+        return None
+    relative = Path(os.path.relpath(report, page.parent)).as_posix()
+    return urllib.parse.quote(os.fsencode(relative))
 
 
 def in_common(figures: Sequence[Figures]) -> str:

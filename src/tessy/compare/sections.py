@@ -77,6 +77,7 @@ class Compared(NamedTuple):
         method: How it was made.
         models: Its models by role.
         figures: Its rows, added up.
+        report: Its own page, as a link from this one; None: there is none.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Compared(NamedTuple):
     method: Method
     models: dict[Author, str]
     figures: Figures
+    report: str | None = None
 
 
 def sections(runs: Sequence[Compared]) -> list[Section]:
@@ -165,7 +167,7 @@ def _lengths(title: str, runs: Sequence[Compared], number: Callable[[Sample], in
     columns = (
         Column("mean", "Mean length in tokens; below: 95 % interval."),
         Column("median", "Half of the samples are no longer than this."),
-        Column("80 % up to", "Four in five samples are no longer than this."),
+        Column("p80", "80th percentile: four in five samples are no longer than this."),
         Column("longest", "The longest of all."),
     )
     return Section(title, columns, [_length(run.figures, number) for run in runs])
@@ -177,21 +179,30 @@ def _length(figures: Figures, number: Callable[[Sample], int]) -> list[Cell]:
     return [_mean(figures.mean(number), 0), *rest]
 
 
+# Requests of a sample, by author.
+_SENT: tuple[Callable[[Sample], int], ...] = (
+    lambda sample: sample.requests[0],
+    lambda sample: sample.requests[1],
+)
+
+
 def effort(runs: Sequence[Compared]) -> Section:
     """What it took to make."""
     columns = (
         Column("attempts", "Times a sample was tried, on average, failed samples included."),
-        Column(
-            "requests",
-            "Requests to the models' servers a sample, failed samples included; below: how many "
-            "of them to the student's and to the teacher's.",
+        *(
+            Column(
+                f"requests to {author}",
+                f"Requests a sample sent to the {author}, on average, failed samples included.",
+            )
+            for author in AUTHORS
         ),
         Column(
-            "kept of student",
-            "Thinking tokens of the student in the sample, per token it generated for the thinking "
-            "or for what no sample keeps: rolled-back words, other candidates, references.",
+            "student's drafts kept",
+            "Of the tokens of thinking that the student generated, how many stand in the sample. "
+            "The rest was thrown away: rolled-back words, other candidates, references.",
         ),
-        Column("kept of teacher", "The same for the teacher, roughly: its tokens differ."),
+        Column("teacher's drafts kept", "The same for the teacher, roughly: its tokens differ."),
         Column(
             "seconds",
             "Wall-clock seconds a sample took, failed included. Many are made at a time, so a run "
@@ -204,21 +215,10 @@ def effort(runs: Sequence[Compared]) -> Section:
 def _effort(figures: Figures) -> list[Cell]:
     return [
         _mean(figures.mean(lambda sample: sample.attempts, failed=True), 2),
-        _requests(figures),
+        *(_mean(figures.mean(sent, failed=True), 1) for sent in _SENT),
         *(_percent(figures.kept(author)) for author in AUTHORS),
         _mean(figures.mean(lambda sample: sample.seconds, failed=True), 1),
     ]
-
-
-def _requests(figures: Figures) -> Cell:
-    whole = figures.mean(lambda sample: sum(sample.requests), failed=True)
-    if whole is None:
-        return Cell(NONE)
-    parts = (
-        figures.mean(lambda sample: sample.requests[0], failed=True),
-        figures.mean(lambda sample: sample.requests[1], failed=True),
-    )
-    return Cell(f"{whole.value:,.1f}", " + ".join(f"{part.value:,.1f}" for part in parts if part))
 
 
 def _percent(estimate: Estimate | None, of: str = "") -> Cell:

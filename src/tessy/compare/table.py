@@ -11,6 +11,9 @@ from rich.text import Text
 from tessy.compare.sections import Cell, Compared, Section
 from tessy.terminal import visible
 
+_WIDE = 100  # columns of a terminal on which names of this many stay in one line
+_NAME = 40
+
 
 def print_tables(
     console: Console, runs: Sequence[Compared], tables: Sequence[Section], common: str
@@ -24,13 +27,15 @@ def print_tables(
         common: A sentence on what they have in common.
     """
     console.print(Text(visible(common)), soft_wrap=True)
+    names = [Text(visible(run.name)) for run in runs]
+    whole = console.width >= _WIDE and max(name.cell_len for name in names) <= _NAME
     for section in tables:
         table = Table(title=section.title, title_justify="left", box=None, pad_edge=False)
-        table.add_column("", overflow="fold")
+        table.add_column("", overflow="fold", no_wrap=whole)
         for column in section.columns:
             table.add_column(column.name, justify="right")
-        for run, cells in zip(runs, section.rows, strict=True):
-            table.add_row(Text(visible(run.name)), *map(_text, cells))
+        for name, cells in zip(names, section.rows, strict=True):
+            table.add_row(name, *map(_text, cells))
         console.print()
         console.print(table)
 
