@@ -78,9 +78,13 @@ def test_the_data_config_is_what_all_sources_agree_on(tmp_path: Path, source: Pa
     assert again["sources"][0]["derived"] == first  # where it comes from, all the way down
 
 
-def test_no_command_goes_on_with_a_derived_run(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("rows", [["a"], []])
+def test_no_command_goes_on_with_a_derived_run(
+    tmp_path: Path, source: Path, rows: list[str]
+) -> None:
     with derive(tmp_path / "out", source) as run:
-        run.add(row("a"))
+        for name in rows:
+            run.add(row(name))
     with pytest.raises(RunError) as caught:
         start(tmp_path / "out")
     assert str(caught.value) == (

@@ -93,8 +93,9 @@ def enter(
     made_with = {"tessy": importlib.metadata.version("tessy"), **made_with}
     document = read(path, kind) if path.exists() else None
     # A run that never got to work, because of a misspelt option say, binds nobody.
-    if document is not None and (begun() or document["data_config"] == data):
-        _check_same(path.parent, document["data_config"], data)
+    then = document["data_config"] if document is not None else {}
+    if document is not None and (begun() or then == data or "derived" in then):
+        _check_same(path.parent, then, data)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in made_with.items()):
             return document
