@@ -67,7 +67,9 @@ def problem(index: int, seed: int) -> Problem:
     """A question of words, unlike every other one."""
     rng = random.Random(f"{seed} question {index}")
     text = " ".join(rng.choices(words(), k=QUESTION_WORDS))
-    return Problem(id=str(index), messages=(Message(role="user", content=text),))
+    # Servers know samples by their ids, and stay from round to round: a sample of another round is
+    # another one, or the time between the rounds would count as waiting.
+    return Problem(id=f"{seed}-{index}", messages=(Message(role="user", content=text),))
 
 
 def problems(workload: Workload) -> Iterator[Problem]:
