@@ -99,9 +99,10 @@ class Span:
                         machine.receive(late)
                     self._tap.close()
                     return
+                # Also when tokens wait: one of them may settle what the early request is for.
+                if self._streaming:
+                    self._ahead.follow(machine.early)
                 if not self._held:
-                    if self._streaming:
-                        self._ahead.follow(machine.early)
                     return
                 chunk = join(self._held)
                 self._held.clear()
