@@ -80,9 +80,10 @@ def test_all_clients_go_on_from_the_same_contexts(folders):
     workload = Workload(thinking_tokens=0, context_tokens=50, spread_tokens=30)
     plan = Plan(concurrency=3, warm_up_seconds=0.5, seconds=2.0, virtual=True, workload=workload)
     errand = Errand("ours", plan, folders, teacher_share=0.8, turn_tokens=100)
-    rates = [run(replace(errand, client=name)).kept for name in ("plain", "ours", "lock_step")]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[-1] > 0
+    limit, ours, stepping = (
+        run(replace(errand, client=name)) for name in ("plain", "ours", "lock_step")
+    )
+    assert limit.generated > ours.kept > stepping.kept > 0
 
 
 def test_idle_is_the_time_a_sample_has_no_request_open():
