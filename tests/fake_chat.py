@@ -125,9 +125,9 @@ class FakeChat:
         await self._stopping.wait()
         for site in tuple(runner.sites):
             await site.stop()
-        for _ in range(5):  # connections taken up just now are the runner's only some turns later
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.02)  # connections taken up just now are the runner's a bit later
         await runner.cleanup()
+        await asyncio.sleep(0.02)  # and closed ones are gone a bit after that
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()
