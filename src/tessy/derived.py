@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tessy import jsonl, run_config
-from tessy.durable import FileLock, sync_directory, write_atomically
+from tessy.durable import FileLock, sync_path, write_atomically
 from tessy.errors import RunError, StorageError
 from tessy.progress import SteadyConsole
 from tessy.records import Key, Trajectory
@@ -252,11 +252,11 @@ class DerivedRun:
         self.summary = {**self._counted.result(), **self.notes}
         paths = RunPaths(self.directory)
         write_atomically(paths.summary, jsonl.dumps(self.summary, indent=2) + b"\n")
-        sync_directory(self.directory)
+        sync_path(self.directory)
         if self._replaces:
             set_aside(self.out)
         self.directory.rename(self.out)  # takes the place of an empty directory, of no other
-        sync_directory(self.out.parent)
+        sync_path(self.out.parent)
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(

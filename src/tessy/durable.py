@@ -133,7 +133,7 @@ class AppendFile:
         self.path = path
         repair(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        sync_directory(path.parent)
+        sync_path(path.parent)
         # The delay only bridges the moment between a put and its flush.
         self._writer = GroupWriter(self._write, name=f"append to {path.name}", delay=0.05)
 
@@ -234,7 +234,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        sync_path(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -243,9 +243,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def sync_directory(directory: Path) -> None:
-    """Make names in ``directory`` (new files, renames) durable."""
-    fd = os.open(directory, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Make durable what ``path`` names: a file's content, or a directory's names."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

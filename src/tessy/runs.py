@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tessy import jsonl, run_config
-from tessy.durable import AppendFile, FileLock, sync_directory, write_atomically
+from tessy.durable import AppendFile, FileLock, sync_path, write_atomically
 from tessy.errors import RunError, StorageError
 from tessy.records import Failure, Key, Trajectory
 
@@ -309,7 +309,7 @@ def set_aside(directory: Path) -> None:
     while (old := directory.with_name(f"{directory.name}.old-{number}")).exists():
         number += 1
     directory.rename(old)
-    sync_directory(directory.parent)
+    sync_path(directory.parent)
 
 
 def _failed(

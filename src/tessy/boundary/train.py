@@ -42,7 +42,7 @@ from tessy.boundary.dataset import (
 )
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart, TrainPredictorConfig
-from tessy.durable import sync_directory
+from tessy.durable import sync_path
 from tessy.errors import ConfigError, InputError, StorageError
 from tessy.records import Annotation, Author
 
@@ -251,7 +251,7 @@ def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
         yield folder
         try:
             folder.replace(out)
-            sync_directory(out.parent)
+            sync_path(out.parent)
         except OSError as error:
             raise StorageError(f"{out} cannot be written: {error}; choose another --out") from error
     finally:

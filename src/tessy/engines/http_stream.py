@@ -143,10 +143,10 @@ class Connections:
             if self._resolved < loop.time():
                 await self._resolve()
             if self._good is not None:
-                return await self._join(*self._good, wait=False)
+                return await self._join(self._good, wait=False)
             for place in self._addresses:
                 try:
-                    connection = await self._join(*place, wait=True)
+                    connection = await self._join(place, wait=True)
                 except OSError as error:
                     if isinstance(error, ssl.SSLError) or place == self._addresses[-1]:
                         self._resolved = 0.0  # the server may have moved
@@ -156,21 +156,16 @@ class Connections:
                     return connection
         raise AssertionError("a name has one address at least")
 
-    async def _join(
-        self, family: int, kind: int, protocol: int, name: str, address: _Address, *, wait: bool
-    ) -> Connection:
-        """Connect to ``address``.
+    async def _join(self, place: _Place, *, wait: bool) -> Connection:
+        """Connect to ``place``.
 
         Args:
-            family: As ``getaddrinfo`` gives it.
-            kind: The same.
-            protocol: The same.
-            name: The same; not used.
-            address: The same.
+            place: Where.
             wait: Until the server has accepted. If not, a connection that fails does so when it is
                 used, and a turn of the event loop is spared.
         """
         loop = asyncio.get_running_loop()
+        family, kind, protocol, _, address = place
         connecting = socket.socket(family, kind, protocol)
         try:
             connecting.setblocking(False)

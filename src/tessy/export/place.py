@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tessy.durable import sync_directory
+from tessy.durable import sync_path
 from tessy.errors import InputError, StorageError
 from tessy.runs import RunPaths
 
@@ -66,9 +65,9 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        _sync(partial)
+        sync_path(partial)
         partial.replace(path)
-        sync_directory(path.parent)
+        sync_path(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -89,10 +88,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         for file in partial.rglob("*"):
-            _sync(file)
-        _sync(partial)
+            sync_path(file)
+        sync_path(partial)
         _swap(path, partial, old)
-        sync_directory(path.parent)
+        sync_path(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -114,14 +113,6 @@ def _swap(path: Path, new: Path, old: Path) -> None:
 
 def _beside(path: Path, what: str) -> Path:
     return path.with_name(f"{path.name}.{what}-{uuid.uuid4().hex[:8]}")
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:
