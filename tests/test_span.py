@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tessy.boundary.base import BoundaryPredictor
+from tessy.boundary.base import BoundaryPredictor, Question
 from tessy.engines.base import Chunk, Request, Sampling, Tap, feed
 from tessy.errors import EngineUnavailable
 from tessy.synthesis.ahead import Ahead
@@ -28,7 +28,7 @@ KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
 
 
 class Asking:
-    """A predictor that is asked, not awaited: as the token classifier."""
+    """A predictor that is asked, not awaited, and keeps calm answers back: as the classifier."""
 
     def __init__(self, inner, answer):
         """Answer by ``answer(tell)``, which calls ``tell`` now or some time later."""
@@ -36,25 +36,35 @@ class Asking:
         self.name, self.sees_next, self.lookahead = "asking", inner.sees_next, inner.lookahead
         self.judge, self.release, self.aclose = inner.judge, inner.release, inner.aclose
 
-    def ask(self, view, told):
+    def ask(self, view, told, calm=None):
         judging = self.inner.judge(view)
         try:
             judging.send(None)
         except StopIteration as answered:
             answer = answered.value
         wanted = True
+        hurried = kept = False
 
         def tell():
-            if wanted:
+            nonlocal kept, wanted
+            kept = calm is not None and calm(answer) and not hurried
+            if wanted and not kept:
+                wanted = False
                 told(answer)
 
-        class Question:
+        class Asked(Question):
+            def hurry(self):
+                nonlocal hurried
+                hurried = True
+                if kept:
+                    tell()
+
             def cancel(self):
                 nonlocal wanted
                 wanted = False
 
         self.answer(tell)
-        return Question()
+        return Asked()
 
 
 class Pushing:

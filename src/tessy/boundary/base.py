@@ -79,12 +79,38 @@ class Judgement:
 Told = Callable[[Judgement | BaseException], None]
 
 
-class Cancellable(Protocol):
-    """A question under way."""
+Calm = Callable[[Judgement], bool]
 
-    def cancel(self) -> object:
+
+class Question:
+    """A view that is being judged."""
+
+    __slots__ = ()
+
+    def hurry(self) -> None:
+        """Somebody waits now: an answer that was kept back is told at once."""
+
+    def cancel(self) -> None:
         """The answer is not wanted any more."""
-        ...
+        raise NotImplementedError
+
+    async def gone(self) -> None:
+        """Returns once nothing of it is under way, after it was cancelled."""
+
+
+class _Awaited(Question):
+    """A judgement that is awaited, for predictors that have no questions of their own."""
+
+    __slots__ = ("_judging",)
+
+    def __init__(self, judging: asyncio.Future[Judgement]) -> None:
+        self._judging = judging
+
+    def cancel(self) -> None:
+        self._judging.cancel()
+
+    async def gone(self) -> None:
+        await asyncio.gather(self._judging, return_exceptions=True)
 
 
 class BoundaryPredictor(Protocol):
@@ -113,15 +139,22 @@ class BoundaryPredictor(Protocol):
         ...
 
 
-def ask(predictor: BoundaryPredictor, view: View, told: Told) -> Cancellable:
+def ask(predictor: BoundaryPredictor, view: View, told: Told, calm: Calm | None = None) -> Question:
     """Have ``view`` judged and ``told`` called with the answer, by the event loop.
 
-    A predictor may have a method ``ask(view, told)`` of its own, which spares it a future.
+    A predictor may have a method ``ask(view, told, calm)`` of its own, which spares it a future.
     ``told`` hears of whatever becomes of the question, perhaps of its being cancelled, too.
+
+    Args:
+        predictor: Judges.
+        view: What is asked.
+        told: Takes the answer, or what went wrong.
+        calm: Says of an answer that nothing follows from it for now, in any thread. Such a one may
+            be kept back until the question is hurried: it need not wake the event loop up.
     """
-    own: Callable[[View, Told], Cancellable] | None = getattr(predictor, "ask", None)
+    own: Callable[[View, Told, Calm | None], Question] | None = getattr(predictor, "ask", None)
     if own is not None:
-        return own(view, told)
+        return own(view, told, calm)
     judging = asyncio.ensure_future(predictor.judge(view))
 
     def tell(judged: asyncio.Future[Judgement]) -> None:
@@ -131,4 +164,4 @@ def ask(predictor: BoundaryPredictor, view: View, told: Told) -> Cancellable:
             told(judged.exception() or judged.result())
 
     judging.add_done_callback(tell)
-    return judging
+    return _Awaited(judging)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
+from tessy.boundary.base import STYLE_THRESHOLD, Judgement, UnitScore
 from tessy.records import Author
 
 Cut = Literal["discard", "extend"]
@@ -36,6 +36,16 @@ def decider(author: Author, score: UnitScore, cut: Cut) -> float:
 def keeps(author: Author, score: UnitScore, cut: Cut, threshold: float = STYLE_THRESHOLD) -> bool:
     """Whether ``author`` may write the unit."""
     return in_class(author, decider(author, score, cut), threshold)
+
+
+def goes_on(author: Author, cut: Cut, judgement: Judgement) -> bool:
+    """Whether all that was judged, and what follows, is the author's to write."""
+    p_style = judgement.next_style
+    return (
+        p_style is not None
+        and in_class(author, p_style)
+        and all(keeps(author, score, cut) for score in judgement.units)
+    )
 
 
 def kept(

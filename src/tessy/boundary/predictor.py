@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tessy.boundary.base import Cancellable, Judgement, Told, View
+from tessy.boundary.base import Calm, Judgement, Question, Told, View
 from tessy.boundary.reader import Answer, Reader
 from tessy.boundary.scoring import PredictorStats, WindowModel
 from tessy.boundary.window import WindowRule
@@ -34,13 +34,30 @@ _GPU_SLACK = 512
 
 
 @dataclass(eq=False, slots=True)
-class _Question:
+class _Question(Question):
     """A view on its way to the worker thread, and who is told the answer in which loop."""
 
     view: View
     loop: asyncio.AbstractEventLoop
     told: Told
-    cancelled: bool = False
+    calm: Calm | None = None
+    answer: Judgement | None = None  # kept back
+    hurried: bool = False
+    cancelled: bool = False  # or told
+
+    def keeps(self, answer: Judgement) -> bool:
+        """Whether ``answer`` waits here until it is wanted; called by the worker thread."""
+        if self.calm is None or not self.calm(answer):
+            return False
+        self.answer = answer
+        return not self.hurried  # asked after it was set: `hurry` looks the other way round
+
+    def hurry(self) -> None:
+        """Tell what was kept back, at once; what comes later comes by itself."""
+        self.hurried = True
+        if self.answer is not None and not self.cancelled:
+            self.cancelled = True
+            self.told(self.answer)
 
     def cancel(self) -> None:
         """The answer is not wanted any more."""
@@ -164,15 +181,17 @@ class TokenClassifierPredictor:
         judged.add_done_callback(lambda _: question.cancel())
         return judged
 
-    def ask(self, view: View, told: Told) -> Cancellable:
+    def ask(self, view: View, told: Told, calm: Calm | None = None) -> Question:
         """Have ``view`` judged; the loop that is running now calls ``told`` with the answer.
+
+        An answer that is ``calm`` waits until the question is hurried.
 
         Raises:
             EngineUnavailable: The predictor was closed.
         """
         if self._closing:
             raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
-        question = _Question(view, asyncio.get_running_loop(), told)
+        question = _Question(view, asyncio.get_running_loop(), told, calm)
         self._inbox.put(question)
         return question
 
@@ -232,17 +251,21 @@ class TokenClassifierPredictor:
     def _turn(self) -> None:
         try:
             for answers in self._reader.turn(_is_cancelled):
-                _deliver([self._told(answer) for answer in answers])
+                _deliver([told for answer in answers if (told := self._told(answer)) is not None])
         # Whatever goes wrong must reach those who wait: a dead thread would leave them hanging.
         except Exception as error:
             left = self._reader.abandon()
-            _deliver([self._told(Answer(question, error)) for question in left])
+            _deliver([self._failed(question, error) for question in left])
 
-    def _told(self, answer: Answer) -> Answer:
-        if isinstance(answer.result, Judgement):
-            return answer
-        failure = model_failure(answer.result, f"the boundary predictor {self.name}")
-        return answer._replace(result=failure)
+    def _told(self, answer: Answer) -> Answer | None:
+        """What the event loop is woken up for; None if it need not be."""
+        question, result = answer
+        if not isinstance(result, Judgement):
+            return self._failed(question, result)
+        return None if question.keeps(result) else answer
+
+    def _failed(self, question: _Question, error: Exception) -> Answer:
+        return Answer(question, model_failure(error, f"the boundary predictor {self.name}"))
 
 
 def _is_cancelled(question: _Question) -> bool:

@@ -10,9 +10,11 @@ worker thread.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from tessy.boundary.base import Judgement, UnitScore, View
@@ -33,12 +35,12 @@ class _Track:
 
     start: int
     state: Any  # the model's own type
-    ids: list[int] = field(default_factory=list)
+    ids: array[int] = field(default_factory=partial(array, "i"))
     scores: list[float] = field(default_factory=list)
     known: int = 0  # tokens that `state` knows
     busy: bool = False
 
-    def read(self, wanted: list[int], scores: Scores) -> None:
+    def read(self, wanted: array[int], scores: Scores) -> None:
         """Take in the scores of the next tokens of ``wanted``."""
         end = self.known + len(scores)
         self.scores[self.known : end] = scores
@@ -71,7 +73,7 @@ class _Task:
     windows: deque[Window]
     scored: list[tuple[Window, Scores]] = field(default_factory=list)
     track: _Track | None = None
-    wanted: list[int] = field(default_factory=list)
+    wanted: array[int] = field(default_factory=partial(array, "i"))
 
 
 class Reader:
@@ -151,7 +153,7 @@ class Reader:
         for task in self._active:
             assert task.track is not None
             known = task.track.known
-            step.append((task, task.wanted[known : known + self._model.step_tokens]))
+            step.append((task, task.wanted[known : known + self._model.step_tokens].tolist()))
         for members in batches(step, self._slack):
             answers = self._pass(members)
             if answers:
@@ -221,7 +223,7 @@ class Reader:
                 task.track, task.wanted = track, wanted
                 self._active.append(task)
                 return None
-            task.scored.append((task.windows.popleft(), track.scores[: len(wanted)]))
+            task.scored.append((task.windows.popleft(), track.scores))
         self.stats.views += 1
         self._settle(task)
         return judge(task.view, task.sample.reading, task.scored)
@@ -270,7 +272,7 @@ class Reader:
         sample.tracks.append(track)
         return track
 
-    def _prepare(self, track: _Track, wanted: list[int]) -> bool:
+    def _prepare(self, track: _Track, wanted: array[int]) -> bool:
         """Cut ``track`` back to what it shares with ``wanted``, and make room for the rest."""
         shared = common_prefix(track.ids, wanted)
         del track.ids[shared:], track.scores[shared:]
@@ -343,4 +345,7 @@ def judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]])
         unit = range(*reading.tokens_of(max(start, view.own_from), end))
         known = [p for p in map(style, deciding(unit, reading.is_blank)) if p is not None]
         found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
-    return Judgement(tuple(found), scored[-1][1][-1] if scored else None)
+    if not scored:
+        return Judgement(tuple(found))
+    last, scores = scored[-1]
+    return Judgement(tuple(found), scores[last.end - last.start - 1])

@@ -106,9 +106,9 @@ class Reading:
         """The tokens of the text."""
         return self._ids.tolist()
 
-    def ids_in(self, window: Window) -> list[int]:
+    def ids_in(self, window: Window) -> array[int]:
         """The tokens of the text that ``window`` holds."""
-        return self._ids[window.start : window.end].tolist()
+        return self._ids[window.start : window.end]
 
     def tokens_of(self, start: int, end: int) -> tuple[int, int]:
         """The range of tokens that begin in ``text[start:end]``; the one around it if none do."""

@@ -80,7 +80,7 @@ class Exchange:
             self._tap.put(chunk)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection; one exchange at a time.
 
     Attributes:
@@ -90,16 +90,18 @@ class Connection(asyncio.Protocol):
         began: Something of the reply has come.
     """
 
-    def __init__(self, ended: Callable[[Connection, bool], None]) -> None:
+    def __init__(self, ended: Callable[[Connection, bool], None], received: memoryview) -> None:
         """Not connected.
 
         Args:
             ended: Told when an exchange is over, and whether another one may follow.
+            received: Where bytes arrive. All connections of an event loop may share it: what has
+                come is taken before another one receives anything.
         """
         self.exchange: Exchange | None = None
         self.heard = self.silence = 0.0
         self.began = False
-        self._ended = ended
+        self._ended, self._received = ended, received
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._draining: asyncio.TimerHandle | None = None
@@ -166,8 +168,13 @@ class Connection(asyncio.Protocol):
             error = ConnectionResetError(str(exc or "the server closed it"))
         self.leave(error)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Read what has come."""
+        data = bytes(self._received[:nbytes])
         exchange = self.exchange
         if exchange is None:  # nothing was asked
             self.leave()

@@ -16,6 +16,7 @@ from tessy.engines.wire_base import Reader
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
 _RESOLVED_SECONDS = 10.0
+_RECEIVE_BYTES = 2**16
 _Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 _Place = tuple[int, int, int, str, _Address]  # as getaddrinfo gives it
 
@@ -45,6 +46,7 @@ class Connections:
         }
         self._head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
         self._stall_seconds = stall_seconds
+        self._received = memoryview(bytearray(_RECEIVE_BYTES))
         self._active: set[Connection] = set()
         self._idle: dict[Connection, float] = {}  # since when (loop's clock), oldest first
         self._timer: asyncio.TimerHandle | None = None
@@ -172,7 +174,7 @@ class Connections:
             if wait or connecting.connect_ex(address) not in (0, errno.EINPROGRESS):
                 await loop.sock_connect(connecting, address)
             _, connection = await loop.create_connection(
-                functools.partial(Connection, self._over),
+                functools.partial(Connection, self._over, self._received),
                 sock=connecting,
                 ssl=_tls() if self._tls else None,
                 server_hostname=self._host if self._tls else None,

@@ -75,8 +75,8 @@ def model_failure(error: Exception, what: str) -> EngineError:
     return failure
 
 
-def common_prefix(first: list[int], second: list[int]) -> int:
-    """How many leading ids two lists share; slices are compared because that is fast."""
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many leading ids two lists or arrays share; comparing slices is fast."""
     length = min(len(first), len(second))
     if first[:length] == second[:length]:
         return length

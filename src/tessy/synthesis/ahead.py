@@ -80,6 +80,11 @@ class Ahead:
         self.follow(None)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
+    @property
+    def busy(self) -> bool:
+        """Something is under way."""
+        return self._begun is not None
+
     def follow(self, early: Early | None) -> None:
         """Have ``early`` under way, and nothing else."""
         begun = self._begun

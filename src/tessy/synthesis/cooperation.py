@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tessy.boundary.base import Judgement, View
+from tessy.boundary.base import Calm, Judgement, View
 from tessy.boundary.cuts import Cut, in_class, own_score
 from tessy.edges import Base, base_before
 from tessy.engines.base import Chunk
@@ -179,6 +179,14 @@ class Cooperation:
     def unjudged(self) -> View | None:
         """Units to be judged now; None if there is nothing new."""
         return self._turn.unjudged()
+
+    @property
+    def calm(self) -> Calm:
+        """Says of an answer to :meth:`unjudged` that drafting just goes on; of use in any thread.
+
+        Such an answer may be given to :meth:`judged` as late as when the next chunk comes.
+        """
+        return self._turn.calm
 
     def judged(self, view: View, judgement: Judgement) -> None:
         """The predictor's answer to ``view``, which came from :meth:`unjudged`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tessy.boundary.base import BoundaryPredictor, Cancellable, Judgement, View, ask
+from tessy.boundary.base import BoundaryPredictor, Judgement, Question, View, ask
 from tessy.engines.base import Chunk, Tap, join
 from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
@@ -48,8 +48,8 @@ class Span:
         self._held: list[Chunk] = []
         self._streaming = True  # more may come
         self._asked: View | None = None
-        self._asking: Cancellable | None = None
-        self._since = 0.0
+        self._asking: Question | None = None
+        self._since: float | None = None  # somebody waits for the answer
         self._error: BaseException | None = None
         self._settled: asyncio.Future[None] | None = None  # somebody waits for the last judgement
 
@@ -62,6 +62,8 @@ class Span:
         try:
             await self._ahead.feed(move, self._tap)
             if self._asked is not None:
+                self._hurry()
+            if self._asked is not None:
                 self._settled = asyncio.get_running_loop().create_future()
                 await self._settled
             if self._error is not None:
@@ -71,14 +73,14 @@ class Span:
             if self._asked is not None and self._asking is not None:
                 self._asked = None
                 self._asking.cancel()
-                if isinstance(self._asking, asyncio.Future):
-                    await asyncio.gather(self._asking, return_exceptions=True)
+                await self._asking.gone()
 
     def _take(self, chunk: Chunk) -> None:
         if self._tap.closed:
             return
         if self._asked is not None:
             self._held.append(chunk)
+            self._hurry()
         else:
             self._go_on(chunk)
 
@@ -110,17 +112,27 @@ class Span:
             self._fail(error)
 
     def _ask(self, view: View) -> None:
-        self._since = self._clock()
+        # What is under way early may have to be left, and the end of a stream waits for its answer.
+        calm = self._machine.calm if self._streaming and not self._ahead.busy else None
+        self._since = self._clock() if calm is None else None
         self._asked = view
-        asking = ask(self._predictor, view, self._told)
+        asking = ask(self._predictor, view, self._told, calm)
         if self._asked is view:  # not answered already, and another one asked
             self._asking = asking
+
+    def _hurry(self) -> None:
+        """The answer is waited for from now on."""
+        if self._since is None:
+            self._since = self._clock()
+        if self._asking is not None:
+            self._asking.hurry()
 
     def _told(self, answer: Judgement | BaseException) -> None:
         view, self._asked = self._asked, None
         if view is None:  # too late
             return
-        self.judging_seconds += self._clock() - self._since
+        if self._since is not None:
+            self.judging_seconds += self._clock() - self._since
         if isinstance(answer, BaseException):
             self._fail(answer)
         else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from tessy.boundary.base import Judgement, UnitScore, View
-from tessy.boundary.cuts import Cut, decider, in_class, keeps, own_score
+from tessy.boundary.base import Calm, Judgement, UnitScore, View
+from tessy.boundary.cuts import Cut, decider, goes_on, in_class, keeps, own_score
 from tessy.edges import Base, settled_edges
 from tessy.engines.base import Chunk
 from tessy.errors import TessyError
@@ -64,6 +65,7 @@ class Turn:
         final: The model ended the text: by the end of its thinking, or by another control id.
         visible: Characters of a final draft that count.
         boundary: Where the span ends, and why.
+        calm: Says of an answer to a view that drafting just goes on.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Turn:
         self.boundary: tuple[int, Rejection] | None = None
         self._party, self._thinking, self._tally = party, thinking, tally
         self._key, self._cut = key, cut
+        self.calm: Calm = partial(goes_on, author, cut)
         self._scan = base  # edges before it are known
         self._edges: list[int] = []  # settled ones behind `judged`
         self._pausing = False  # nothing more comes from this request
