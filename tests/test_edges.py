@@ -87,6 +87,14 @@ def test_the_last_unit_is_found_from_the_end(text):
     assert last_unit(text) == len(text) - len("".join(units(text)[-1:]))
 
 
+def test_both_searches_agree_on_what_is_white_space():
+    """Every character, beside a space and behind a line break; see the patterns in edges.py."""
+    pattern = regex.compile(r"(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
+    text = "".join(f"{chr(c)} {chr(c)}\n" for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+    expected = [match.start() for match in pattern.finditer(text)]
+    assert [match.start() for match in HARD_EDGE.finditer(text)] == expected
+
+
 @pytest.mark.parametrize("family", PRE_TOKENIZERS)
 @given(text=TEXTS)
 def test_hard_edges_are_split_points_of_every_family(family, text):

@@ -206,3 +206,85 @@ async def test_a_closed_tap_closes_the_connection():
         assert not connections._active
         assert not connections._idle
         await eventually(lambda: len(peers) == 1)
+
+
+@asynccontextmanager
+async def reading(reader_seconds: float, hang_up_after: int | None = None):
+    """A server that takes a large request slowly, and perhaps leaves in the middle of it."""
+    got: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+        received = b""
+        with suppress(ConnectionError):
+            while len(received) < min(length, hang_up_after or length):
+                more = await reader.read(2**18)
+                if not more:
+                    break
+                received += more
+                await asyncio.sleep(reader_seconds)
+        got.append(received == b"x" * length)
+        if hang_up_after is None:
+            writer.write(SHAPES["chunked"])
+        else:
+            writer.transport.abort()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        connections = Connections(f"http://127.0.0.1:{port}", {}, stall_seconds=20.0)
+        try:
+            yield connections, got
+        finally:
+            await connections.aclose()
+
+
+async def send_large(connections: Connections) -> list[Chunk]:
+    chunks: list[Chunk] = []
+    body = b"x" * 2**24  # more than a socket takes at once
+    await connections.send("/x", "", body, reader=IdsReader(), tap=Tap(chunks.append))
+    return chunks
+
+
+async def test_a_body_that_the_socket_takes_in_parts_arrives_whole():
+    async with reading(0.001) as (connections, got):
+        for _ in range(2):  # the second one is sent while it is connecting
+            chunks = await send_large(connections)
+            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
+    assert got == [True, True]
+
+
+async def test_a_server_that_leaves_while_it_is_written_to_is_a_broken_connection():
+    async with reading(0.0, hang_up_after=2**20) as (connections, _):
+        with pytest.raises(ConnectionError):
+            await send_large(connections)
+        assert not connections._active
+
+
+async def test_a_tap_closed_while_the_body_is_sent_leaves_nothing_open():
+    async with reading(0.02) as (connections, got):
+        tap = Tap(lambda _: None)
+        sending = asyncio.ensure_future(
+            connections.send("/x", "", b"x" * 2**24, reader=IdsReader(), tap=tap)
+        )
+        await eventually(lambda: bool(connections._active))
+        tap.close()
+        await sending
+        assert not connections._active
+        assert not connections._idle
+        await eventually(lambda: got == [False])
+
+
+async def test_an_event_loop_that_does_not_watch_sockets_will_do(monkeypatch):
+    def cannot(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", cannot)
+    async with serving(SHAPES["chunked"], 7) as (connections, peers):
+        for _ in range(2):
+            chunks, _ = await send(connections)
+            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
+    assert len(peers) == 1

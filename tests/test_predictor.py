@@ -158,6 +158,50 @@ async def test_a_cancelled_judgement_holds_up_nobody(predictor):
     assert (await predictor.judge(view_of(CORPUS[1]))).units
 
 
+async def test_a_calm_answer_waits_until_somebody_wants_it(predictor):
+    told: list[Any] = []
+    other = asyncio.Event()
+    question = predictor.ask(view_of(CORPUS[0], key="a"), told.append, lambda _: True)
+    predictor.ask(view_of(CORPUS[0], key="b"), lambda _: other.set(), lambda _: False)
+    await other.wait()  # which was asked later
+    await asyncio.sleep(0)
+    assert not told
+    question.hurry()
+    assert same(told[0], await predictor.judge(view_of(CORPUS[0])))
+    question.hurry()
+    await asyncio.sleep(0.05)
+    assert len(told) == 1
+
+
+async def test_an_answer_somebody_waits_for_comes_by_itself(predictor, monkeypatch):
+    entered, gate = hold(predictor, monkeypatch)
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    question = predictor.ask(view_of(CORPUS[0]), told.put_nowait, lambda _: True)
+    await asyncio.to_thread(entered.wait)
+    question.hurry()
+    assert told.empty()
+    gate.set()
+    assert (await told.get()).units
+    question.hurry()
+    assert told.empty()
+
+
+async def test_a_calm_answer_nobody_wants_any_more_is_not_told(predictor):
+    told: list[Any] = []
+    question = predictor.ask(view_of(CORPUS[0]), told.append, lambda _: True)
+    await predictor.judge(view_of(CORPUS[1]))  # comes after it
+    question.cancel()
+    question.hurry()
+    assert not told
+
+
+async def test_a_failure_is_told_however_calm(predictor, monkeypatch):
+    monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    predictor.ask(view_of(CORPUS[0]), told.put_nowait, lambda _: True)
+    assert isinstance(await told.get(), EngineRefused)
+
+
 async def test_a_failing_classifier_fails_those_who_ask(predictor, monkeypatch):
     forward = predictor._reader._model.forward
     monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))

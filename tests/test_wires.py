@@ -12,9 +12,10 @@ from tessy.engines.base import Request, Sampling
 from tessy.engines.http_metrics import CacheFacts, vllm_facts
 from tessy.engines.scripted import EOS
 from tessy.engines.sse import EventSplitter
-from tessy.engines.wire_base import BadReply, joined
+from tessy.engines.wire_base import BadReply, EventReader
 from tessy.engines.wire_generate import IdsReader
 from tessy.engines.wire_text import ControlText
+from tessy.errors import EngineError
 from tessy.tokens import TokenIds
 from tests.asking import CODEC
 
@@ -86,11 +87,40 @@ def event(ids: str, finish: str = "null", **more: object) -> bytes:
 def test_the_short_way_to_the_ids_reads_what_json_says(ids, more):
     payload = event(ids, **more)
     expected = IdsReader().read(json.loads(payload))
-    assert joined([payload], IdsReader()) == expected
+    assert EventReader(IdsReader()).read([payload]) == expected
     assert expected.ids == tuple(json.loads(f"[{ids}]"))
 
 
 @pytest.mark.parametrize("ids", ["99999999999", "2147483648", "-1", "1.5", '"7"'])
 def test_ids_that_no_model_has_are_a_bad_reply(ids):
     with pytest.raises(BadReply):
-        joined([event(ids)], IdsReader())
+        EventReader(IdsReader()).read([event(ids)])
+
+
+LIKE_EVENTS = st.lists(
+    st.sampled_from(
+        [
+            *(event(ids) for ids in ("7", "8", "123456789", "7, 8", "", "2147483648", "-1", "+1")),
+            event("5", text='"a"'),
+            event("5", finish='"stop"'),
+            event("7", error='{"code": 400}'),
+            event("9")[:-1] + b', "usage": null}',
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(LIKE_EVENTS)
+def test_events_like_the_last_one_are_read_as_each_is_alone(events):
+    reader = EventReader(IdsReader())
+
+    def read(way, payload):
+        try:
+            return way.read([payload])
+        except EngineError as error:
+            return type(error)
+
+    for payload in events:
+        assert read(reader, payload) == read(EventReader(IdsReader()), payload)

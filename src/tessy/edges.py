@@ -14,6 +14,7 @@ piecewise. All offsets are code points.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,9 +22,12 @@ import regex
 
 LONG_STRETCH_CHARS = 40
 
+# Both libraries are used: `re` takes half the time for what is looked for at every token, and only
+# `regex` searches from the end. They differ in what is white space: for `re`, U+001C to U+001F too.
+_SOLID = r"[\S\x1c-\x1f]"
+HARD_EDGE = re.compile(rf"(?<={_SOLID}) (?={_SOLID})|(?<=\n)(?!/)(?={_SOLID})")
 # Searched with concurrent=False: it takes less time than giving the interpreter's lock away.
-HARD_EDGE = regex.compile(r"(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
-_FROM_THE_END = regex.compile(f"(?r){HARD_EDGE.pattern}")
+_FROM_THE_END = regex.compile(r"(?r)(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
 _WORD = regex.compile(r"(?w)\b(?=\S)(?<=\S)")
 
 
@@ -48,9 +52,14 @@ def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
         final: Nothing will follow. Then ``len(text)`` is the last edge; otherwise only settled
             edges are given: those that later characters cannot move.
     """
+    return _edges(text, long=long, final=final)[0]
+
+
+def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
+    """:func:`edges`, and whether the text after the last one is known to be a long stretch."""
     found: list[int] = []
     start = 0
-    for match in HARD_EDGE.finditer(text, concurrent=False):
+    for match in HARD_EDGE.finditer(text):
         edge = match.start()
         if edge <= start:
             continue
@@ -64,13 +73,15 @@ def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
             if length - start > LONG_STRETCH_CHARS or long:
                 found += _word_edges(text, start, length)
             found.append(length)
-        return found
+        return found, True
     # The next (a) or (b) edge can come no earlier than this, whatever is written next.
     earliest = length - 1 if text.endswith(" ") and not text[-2:-1].isspace() else length
     if earliest - start > LONG_STRETCH_CHARS or long:
         # A boundary is settled once a further one follows it: UAX #29 looks no further ahead.
-        found += _word_edges(text, start, length)[:-1]
-    return found
+        inner = _word_edges(text, start, length)[:-1]
+        found += inner
+        long = long or bool(inner)
+    return found, long
 
 
 def last_unit(text: str) -> int:
@@ -94,10 +105,9 @@ def settled_edges(text: str, base: Base, *, final: bool = False) -> tuple[list[i
     Returns:
         Settled edges as offsets into the whole text, and the last of them as a base.
     """
-    found = edges(text, long=base.long, final=final)
+    found, long = _edges(text, long=base.long, final=final)
     if not found:
         return [], base
-    long = HARD_EDGE.match(text, found[-1], concurrent=False) is None
     return [base.offset + edge for edge in found], Base(base.offset + found[-1], long)
 
 

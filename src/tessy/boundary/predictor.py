@@ -43,7 +43,7 @@ class _Question(Question):
     calm: Calm | None = None
     answer: Judgement | None = None  # kept back
     hurried: bool = False
-    cancelled: bool = False  # or told
+    over: bool = False  # told, or not wanted any more
 
     def keeps(self, answer: Judgement) -> bool:
         """Whether ``answer`` waits here until it is wanted; called by the worker thread."""
@@ -55,13 +55,18 @@ class _Question(Question):
     def hurry(self) -> None:
         """Tell what was kept back, at once; what comes later comes by itself."""
         self.hurried = True
-        if self.answer is not None and not self.cancelled:
-            self.cancelled = True
-            self.told(self.answer)
+        if self.answer is not None:
+            self.tell(self.answer)
+
+    def tell(self, answer: Judgement | BaseException) -> None:
+        """The answer, once; called in the event loop."""
+        if not self.over:
+            self.over = True
+            self.told(answer)
 
     def cancel(self) -> None:
         """The answer is not wanted any more."""
-        self.cancelled = True
+        self.over = True
 
 
 class TokenClassifierPredictor:
@@ -250,7 +255,7 @@ class TokenClassifierPredictor:
 
     def _turn(self) -> None:
         try:
-            for answers in self._reader.turn(_is_cancelled):
+            for answers in self._reader.turn(_is_over):
                 _deliver([told for answer in answers if (told := self._told(answer)) is not None])
         # Whatever goes wrong must reach those who wait: a dead thread would leave them hanging.
         except Exception as error:
@@ -268,8 +273,8 @@ class TokenClassifierPredictor:
         return Answer(question, model_failure(error, f"the boundary predictor {self.name}"))
 
 
-def _is_cancelled(question: _Question) -> bool:
-    return question.cancelled
+def _is_over(question: _Question) -> bool:
+    return question.over
 
 
 def _deliver(answers: Sequence[Answer]) -> None:
@@ -286,5 +291,4 @@ def _deliver(answers: Sequence[Answer]) -> None:
 
 def _resolve(answers: Sequence[Answer]) -> None:
     for question, result in answers:
-        if not question.cancelled:
-            question.told(result)
+        question.tell(result)

@@ -14,8 +14,9 @@ from typing import cast
 
 from tessy.engines.base import Tap
 from tessy.engines.http_framing import Framing
+from tessy.engines.http_link import Link, Lower
 from tessy.engines.sse import EventSplitter
-from tessy.engines.wire_base import Reader, joined
+from tessy.engines.wire_base import EventReader, Reader
 from tessy.errors import EngineUnavailable
 
 CONNECT_SECONDS = 15.0
@@ -41,7 +42,7 @@ class Exchange:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.streamed = self.finished = False
-        self._reader, self._tap = reader, tap
+        self._reader, self._tap = EventReader(reader), tap
         self._splitter = EventSplitter()
         self._whole = bytearray()
 
@@ -74,7 +75,7 @@ class Exchange:
     def _read(self, events: list[bytes]) -> None:
         if self.finished or not events:
             return
-        chunk = joined(events, self._reader)
+        chunk = self._reader.read(events)
         self.finished = chunk.finish is not None
         if chunk.ids or self.finished:
             self._tap.put(chunk)
@@ -103,33 +104,32 @@ class Connection(asyncio.BufferedProtocol):
         self.began = False
         self._ended, self._received = ended, received
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._lower: Lower | None = None
         self._draining: asyncio.TimerHandle | None = None
         self._framing = Framing()
 
     @property
     def open(self) -> bool:
         """A request can be sent."""
-        return self._transport is not None and not self._transport.is_closing()
+        return self._lower is not None and not self._lower.is_closing()
 
     @property
     def patience(self) -> float:
         """How long nothing may come just now."""
-        if self.began or self._transport is None or self.silence < CONNECT_SECONDS:
-            return self.silence
-        try:
-            self._transport.get_extra_info("socket").getpeername()
-        except OSError:  # not connected yet
-            return CONNECT_SECONDS
-        return self.silence
+        connecting = isinstance(self._lower, Link) and not self.began and not self._lower.connected
+        return min(self.silence, CONNECT_SECONDS) if connecting else self.silence
+
+    def use(self, lower: Lower) -> None:
+        """Connected, or about to be."""
+        self._lower = lower
 
     def start(self, exchange: Exchange, silence: float) -> None:
         """Send a request."""
-        assert self._transport is not None
+        assert self._lower is not None
         self.exchange, self.silence, self.heard = exchange, silence, self._loop.time()
         self.began = False
         self._framing = Framing()
-        self._transport.write(exchange.sent)
+        self._lower.write(exchange.sent)
 
     def leave(self, error: Exception | None = None, *, keep: bool = False) -> None:
         """End the exchange; what has not come of the reply is not wanted."""
@@ -137,8 +137,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None
-        if not keep and self._transport is not None:
-            self._transport.abort()
+        if not keep and self._lower is not None:
+            self._lower.abort()
         self._ended(self, keep)
         if exchange is not None and not exchange.done.done():
             if error is None:
@@ -150,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.use(cast("asyncio.Transport", transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The server has left, or we have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import socket
@@ -11,6 +12,7 @@ import urllib.parse
 
 from tessy.engines.base import Tap
 from tessy.engines.http_connection import CONNECT_SECONDS, Connection, Exchange
+from tessy.engines.http_link import Link
 from tessy.engines.wire_base import Reader
 
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
@@ -141,6 +143,9 @@ class Connections:
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
+        if self._good is not None and loop.time() < self._resolved and not self._tls:
+            # Nothing is waited for, so nothing needs a limit.
+            return await self._join(self._good, wait=False)
         async with asyncio.timeout(CONNECT_SECONDS):
             if self._resolved < loop.time():
                 await self._resolve()
@@ -171,8 +176,14 @@ class Connections:
         connecting = socket.socket(family, kind, protocol)
         try:
             connecting.setblocking(False)
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if wait or connecting.connect_ex(address) not in (0, errno.EINPROGRESS):
                 await loop.sock_connect(connecting, address)
+            if not self._tls:
+                with contextlib.suppress(NotImplementedError):  # by the event loop
+                    connection = Connection(self._over, self._received)
+                    connection.use(Link(connecting, connection))
+                    return connection
             _, connection = await loop.create_connection(
                 functools.partial(Connection, self._over, self._received),
                 sock=connecting,

@@ -82,35 +82,63 @@ def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
     return ids.json_between(head.encode("ascii"), b"}")
 
 
-def joined(events: Sequence[bytes], reader: Reader) -> Chunk:
-    """All of ``events`` (JSON objects) as one chunk; what follows a finish is not looked at.
+class EventReader:
+    """Makes chunks of the events of one reply.
 
-    Raises:
-        BadReply: They are not what the wire format promises.
+    Events that bring ids and nothing else are alike but for the ids. What stands before and behind
+    them is remembered, so that a further one costs a comparison, not a parser.
     """
-    by_ids = reader.by_ids
-    chunks: list[Chunk] = []
-    for payload in events:
-        if payload == b"[DONE]":
-            break
-        ids = _ids_alone(payload) if by_ids else None
-        if ids is not None:
-            chunks.append(Chunk(ids))
-            continue
+
+    __slots__ = ("_after", "_before", "_by_ids", "_reader")
+
+    def __init__(self, reader: Reader) -> None:
+        """Read by ``reader``."""
+        self._reader = reader
+        self._by_ids = reader.by_ids
+        self._before = self._after = b""
+
+    def read(self, events: Sequence[bytes]) -> Chunk:
+        """All of ``events`` (JSON objects) as one chunk; what follows a finish is not looked at.
+
+        Raises:
+            BadReply: They are not what the wire format promises.
+        """
+        if len(events) == 1 and (token_id := self._known(events[0])) is not None:
+            return Chunk((token_id,))
+        chunks: list[Chunk] = []
+        for payload in events:
+            if payload == b"[DONE]":
+                break
+            chunks.append(self._chunk(payload))
+            if chunks[-1].finish is not None:
+                break
+        return join(chunks) if chunks else NOTHING
+
+    def _known(self, payload: bytes) -> int | None:
+        """The id of an event like the last one; None if it must be looked at."""
+        before, after = self._before, self._after
+        if before and payload.startswith(before) and payload.endswith(after):
+            token_id = payload[len(before) : len(payload) - len(after)]
+            if len(token_id) < 10 and token_id.isdigit():
+                return int(token_id)
+        return None
+
+    def _chunk(self, payload: bytes) -> Chunk:
+        found = _ids_alone(payload) if self._by_ids else None
+        if found is not None:
+            self._before, self._after = payload[: found.start(1)], payload[found.end(1) :]
+            return Chunk(tuple(map(int, found[1].split(b","))))
         try:
             event = json.loads(payload.decode())  # given bytes, it would guess their encoding
         except (ValueError, RecursionError) as error:
             raise BadReply(f"malformed JSON: {payload[:200]!r}") from error
         if not isinstance(event, dict):
             raise BadReply(f"not a JSON object: {payload[:200]!r}")
-        chunks.append(reader.read(event))
-        if chunks[-1].finish is not None:
-            break
-    return join(chunks) if chunks else NOTHING
+        return self._reader.read(event)
 
 
-def _ids_alone(payload: bytes) -> tuple[int, ...] | None:
-    """The ids of an event that adds nothing else; None if it must be read as JSON.
+def _ids_alone(payload: bytes) -> re.Match[bytes] | None:
+    """Where the ids are of an event that adds nothing else; None if it must be read as JSON.
 
     A quote inside a JSON string is escaped, so what looks like a key is one.
     """
@@ -119,7 +147,7 @@ def _ids_alone(payload: bytes) -> tuple[int, ...] | None:
     found = _IDS.search(payload)
     if found is None or _UNFINISHED.search(payload) is None or b'"error"' in payload:
         return None
-    return tuple(map(int, found[1].split(b",")))
+    return found
 
 
 def neutral_sampling(request: Request) -> dict[str, Any]:

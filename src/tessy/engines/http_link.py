@@ -1,0 +1,120 @@
+"""A plain TCP connection, read and written in the event loop's callbacks.
+
+Every span ends with a connection, so what it takes to make one counts. A transport of asyncio's
+takes twice as long, and two turns of the event loop more; where a link will not do (TLS, an event
+loop that does not tell when a socket is readable), :mod:`tessy.engines.http_stream` uses that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from typing import Protocol
+
+# A socket that is still being connected: Linux says the first, macOS the second.
+_LATER = (errno.EAGAIN, errno.ENOTCONN)
+
+
+class Lower(Protocol):
+    """What a connection writes to: a :class:`Link`, or a transport of asyncio's."""
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, as soon as the socket takes it."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once; what is not sent yet is lost."""
+        ...
+
+    def is_closing(self) -> bool:
+        """Nothing can be sent any more."""
+        ...
+
+
+class Link:
+    """A socket that is connected, or about to be, and who is told what it receives."""
+
+    __slots__ = ("_closed", "_left", "_loop", "_protocol", "_socket")
+
+    def __init__(self, connected: socket.socket, protocol: asyncio.BufferedProtocol) -> None:
+        """Receive from now on; closes ``connected`` when it ends.
+
+        Args:
+            connected: Non-blocking.
+            protocol: Called as by a transport, but for ``connection_made`` and for the end of a
+                link that was aborted.
+
+        Raises:
+            NotImplementedError: The event loop cannot do this.
+        """
+        self._socket, self._protocol = connected, protocol
+        self._loop = asyncio.get_running_loop()
+        self._left = memoryview(b"")  # to be sent
+        self._closed = False
+        self._loop.add_reader(connected, self._readable)
+
+    def is_closing(self) -> bool:
+        """It has ended."""
+        return self._closed
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``; nothing that was written before may be unsent."""
+        if self._closed:
+            return
+        assert not self._left
+        self._left = memoryview(data)
+        self._send()
+        if self._left and not self._closed:
+            self._loop.add_writer(self._socket, self._writable)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._socket)
+        if self._left:
+            self._loop.remove_writer(self._socket)
+            self._left = memoryview(b"")
+        self._socket.close()
+
+    @property
+    def connected(self) -> bool:
+        """The other side has accepted."""
+        with contextlib.suppress(OSError):
+            self._socket.getpeername()
+            return True
+        return False
+
+    def _send(self) -> None:
+        try:
+            self._left = self._left[self._socket.send(self._left) :]
+        except OSError as error:
+            if error.errno not in _LATER:
+                # Told later: whoever is writing must have returned.
+                self._loop.call_soon(self._lose, error)
+
+    def _writable(self) -> None:
+        self._send()
+        if not self._left and not self._closed:
+            self._loop.remove_writer(self._socket)
+
+    def _readable(self) -> None:
+        try:
+            count = self._socket.recv_into(self._protocol.get_buffer(-1))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if count:
+            self._protocol.buffer_updated(count)
+        else:
+            self._lose(None)
+
+    def _lose(self, error: OSError | None) -> None:
+        if not self._closed:
+            self.abort()
+            self._protocol.connection_lost(error)
