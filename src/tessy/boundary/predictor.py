@@ -216,42 +216,35 @@ class TokenClassifierPredictor:
         company = False  # several views came together, so more may be about to come
         while not self._closing:
             idle = self._reader.idle
-            came = self._take(None if idle else 0.0)
-            if company and idle and came:
-                came += self._gather(time.monotonic() + self._max_wait, came)
+            came = self._take(wait=idle)
+            if company and idle and came < self._max_batch and not self._closing:
+                # Asleep, not at the inbox: there, every view would wake this thread up.
+                time.sleep(self._max_wait)
+                came += self._take()
             company = came > 1
             self._turn()
         while not self._inbox.empty():
-            self._take(0.0)
+            self._take()
         closed = EngineUnavailable(f"the boundary predictor {self.name} was closed")
         _deliver([Answer(question, closed) for question in self._reader.abandon()])
 
-    def _take(self, wait: float | None) -> int:
+    def _take(self, *, wait: bool = False) -> int:
         """Hand over what is in the inbox; how many there were.
 
         Args:
-            wait: How long to wait for the first (seconds); None: until it comes.
+            wait: For the first of them, for as long as it takes.
         """
         came = 0
         with contextlib.suppress(Empty):
             while True:
-                item = self._inbox.get(wait is None or wait > 0, wait)
-                wait = 0.0
+                item = self._inbox.get(wait)
+                wait = False
                 came += 1
                 if isinstance(item, str):
                     self._reader.release(item)
                 elif item is not None:
                     self._reader.ask(item, item.view)
         return came
-
-    def _gather(self, until: float, came: int) -> int:
-        """Wait a little for company; how many more came."""
-        more = 0
-        while came + more < self._max_batch and (left := until - time.monotonic()) > 0:
-            more += self._take(left)
-            if self._closing:
-                break
-        return more
 
     def _turn(self) -> None:
         try:
