@@ -208,6 +208,20 @@ async def test_a_closed_tap_closes_the_connection():
         await eventually(lambda: len(peers) == 1)
 
 
+async def test_a_tap_closed_behind_its_reply_leaves_the_next_one_alone():
+    async with serving(SHAPES["chunked"], 7) as (connections, peers):
+        closing = []
+        first = Tap(lambda _: closing.append(first.on_close))
+        await connections.send("/x", "", b"{}", reader=IdsReader(), tap=first)
+        sending = asyncio.ensure_future(send(connections))
+        await asyncio.sleep(0)
+        assert connections._active
+        closing[-1]()  # somebody closes `first` before its own sender has had its turn
+        chunks, _ = await sending
+        assert [i for chunk in chunks for i in chunk.ids] == WHOLE
+    assert len(peers) == 1
+
+
 @asynccontextmanager
 async def reading(reader_seconds: float, hang_up_after: int | None = None):
     """A server that takes a large request slowly, and perhaps leaves in the middle of it."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.engines.base import Request, Sampling
+from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.http_metrics import CacheFacts, vllm_facts
 from tessy.engines.scripted import EOS
 from tessy.engines.sse import EventSplitter
@@ -124,3 +124,12 @@ def test_events_like_the_last_one_are_read_as_each_is_alone(events):
 
     for payload in events:
         assert read(reader, payload) == read(EventReader(IdsReader()), payload)
+
+
+@given(st.lists(st.sampled_from([event("7"), event("8"), event("7, 8"), event("")]), max_size=6))
+def test_events_of_one_packet_are_read_as_one_after_the_other(events):
+    alone = EventReader(IdsReader())
+    ids = [i for payload in events for i in alone.read([payload]).ids]
+    assert EventReader(IdsReader()).read(events) == Chunk(tuple(ids))
+    ended = EventReader(IdsReader()).read([*events, event("5, 9", finish='"stop"'), event("6")])
+    assert ended == Chunk((*ids, 5), "stop", 9)

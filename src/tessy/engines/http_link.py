@@ -36,7 +36,7 @@ class Lower(Protocol):
 class Link:
     """A socket that is connected, or about to be, and who is told what it receives."""
 
-    __slots__ = ("_closed", "_left", "_loop", "_protocol", "_socket")
+    __slots__ = ("_closed", "_left", "_loop", "_number", "_protocol", "_socket")
 
     def __init__(self, connected: socket.socket, protocol: asyncio.BufferedProtocol) -> None:
         """Receive from now on; closes ``connected`` when it ends.
@@ -53,7 +53,9 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._left = memoryview(b"")  # to be sent
         self._closed = False
-        self._loop.add_reader(connected, self._readable)
+        # The event loop looks a number up at once; a socket it does not know is spelt out first.
+        self._number = connected.fileno()
+        self._loop.add_reader(self._number, self._readable)
 
     def is_closing(self) -> bool:
         """It has ended."""
@@ -67,16 +69,16 @@ class Link:
         self._left = memoryview(data)
         self._send()
         if self._left and not self._closed:
-            self._loop.add_writer(self._socket, self._writable)
+            self._loop.add_writer(self._number, self._writable)
 
     def abort(self) -> None:
         """Close at once."""
         if self._closed:
             return
         self._closed = True
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._number)
         if self._left:
-            self._loop.remove_writer(self._socket)
+            self._loop.remove_writer(self._number)
             self._left = memoryview(b"")
         self._socket.close()
 
@@ -99,7 +101,7 @@ class Link:
     def _writable(self) -> None:
         self._send()
         if not self._left and not self._closed:
-            self._loop.remove_writer(self._socket)
+            self._loop.remove_writer(self._number)
 
     def _readable(self) -> None:
         try:

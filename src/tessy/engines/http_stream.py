@@ -96,7 +96,7 @@ class Connections:
             self._active.add(connection)
             connection.start(exchange, silence)
             self._wind(connection.heard + min(silence, CONNECT_SECONDS))
-            tap.on_close = connection.leave
+            tap.on_close = functools.partial(_leave, connection, exchange)
             try:
                 await exchange.done
             except ConnectionError:
@@ -108,8 +108,7 @@ class Connections:
                 continue
             finally:
                 tap.on_close = None
-                if connection.exchange is exchange:  # cancelled
-                    connection.leave()
+                _leave(connection, exchange)  # it was cancelled
             return exchange
         raise AssertionError("the last try returns or raises")
 
@@ -225,6 +224,12 @@ class Connections:
         later = [end for end in ends.values() if end > now]
         if later:
             self._wind(min(later))
+
+
+def _leave(connection: Connection, exchange: Exchange) -> None:
+    """End ``exchange``, unless it is over: then the connection may be somebody else's already."""
+    if connection.exchange is exchange:
+        connection.leave()
 
 
 @functools.cache

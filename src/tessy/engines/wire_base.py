@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Protocol
 
-from tessy.engines.base import Chunk, Request, join
+from tessy.engines.base import Chunk, Request
 from tessy.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.tokens import TokenIds
 
@@ -103,16 +103,19 @@ class EventReader:
         Raises:
             BadReply: They are not what the wire format promises.
         """
-        if len(events) == 1 and (token_id := self._known(events[0])) is not None:
-            return Chunk((token_id,))
-        chunks: list[Chunk] = []
+        ids: list[int] = []
         for payload in events:
+            token_id = self._known(payload)
+            if token_id is not None:
+                ids.append(token_id)
+                continue
             if payload == b"[DONE]":
                 break
-            chunks.append(self._chunk(payload))
-            if chunks[-1].finish is not None:
-                break
-        return join(chunks) if chunks else NOTHING
+            chunk = self._chunk(payload)
+            ids += chunk.ids
+            if chunk.finish is not None:
+                return Chunk(tuple(ids), chunk.finish, chunk.stop_id)
+        return Chunk(tuple(ids)) if ids else NOTHING
 
     def _known(self, payload: bytes) -> int | None:
         """The id of an event like the last one; None if it must be looked at."""
