@@ -20,6 +20,8 @@ from benchmarks.words import END_THINKING, END_TURN, words
 from tessy.codec import HfCodec
 from tessy.records import Author
 
+Prompt = Sequence[int] | bytes | str
+
 _KEY_TOKENS = 40  # a question is longer and differs from others there
 _KEY_CHARS = 200
 _BREAK_TOKENS = 2  # line breaks after the end of the thinking
@@ -85,13 +87,22 @@ class Floor:
         self,
         author: Author,
         key: str,
-        prompt: Sequence[int] | str,
+        prompt: Prompt,
         *,
         limit: int,
         ignore_eos: bool,
         on_token: OnToken,
     ) -> Callable[[], None]:
-        """Begin a request; the returned call aborts it."""
+        """Begin a request; the returned call aborts it.
+
+        Args:
+            author: Whose server is asked.
+            key: The sample.
+            prompt: Ids, or what stands between the brackets of their compact JSON, or text.
+            limit: Most tokens it may have.
+            ignore_eos: Nothing else ends it.
+            on_token: Told of each token, and why it was the last one.
+        """
         loop = asyncio.get_running_loop()
         model = self._models[author]
         name, length, answered = self._read(prompt)
@@ -123,8 +134,10 @@ class Floor:
         """The text of a token."""
         return self.codec.token_bytes(token_id).decode()
 
-    def _read(self, prompt: Sequence[int] | str) -> tuple[int, int, int | None]:
+    def _read(self, prompt: Prompt) -> tuple[int, int, int | None]:
         """Key of the question, length in tokens, and tokens of the answer if it has begun."""
+        if isinstance(prompt, bytes):
+            return self._read_json(prompt)
         if isinstance(prompt, str):
             key = zlib.crc32(prompt[:_KEY_CHARS].encode())
             begun, _, answer = prompt[-5 * self._tail_tokens :].rpartition(END_THINKING)
@@ -135,6 +148,16 @@ class Floor:
             return key, len(prompt), None
         after = len(tail) - tail.index(self._end_thinking) - 1
         return key, len(prompt), max(0, after - _BREAK_TOKENS)
+
+    def _read_json(self, prompt: bytes) -> tuple[int, int, int | None]:
+        """:meth:`_read` of ids that nobody makes numbers of, since most of them do not matter."""
+        first = [int(number) for number in prompt.split(b",", _KEY_TOKENS)[:_KEY_TOKENS]]
+        key, length = zlib.crc32(repr(first).encode()), prompt.count(b",") + 1
+        _, ended, answer = prompt.rpartition(b",%d," % self._end_thinking)
+        if not ended:
+            return key, length, 0 if prompt.endswith(b",%d" % self._end_thinking) else None
+        after = answer.count(b",") + 1
+        return key, length, max(0, after - _BREAK_TOKENS) if after < self._tail_tokens else None
 
     def _wind(self, author: Author) -> None:
         """Wake up when the next token is due."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from aiohttp.test_utils import TestServer
 from benchmarks.floor import Floor, FloorOptions
 from benchmarks.latency import Latency, Leaving, SimulatedModel, Stream
-from benchmarks.simulated_server import MODEL, SimulatedServer
+from benchmarks.simulated_server import MODEL, SimulatedServer, _parse
 from benchmarks.sites import HttpSite
 from benchmarks.words import CHARS_PER_WORD, END_THINKING, make_model_folder, words
 
@@ -232,3 +233,20 @@ async def test_the_other_clients_get_whole_replies(served, renderer):
         assert cpu["servers"] > 0
     finally:
         await site.aclose()
+
+
+@pytest.mark.parametrize("before", [1, 39, 40, 9_000])
+@pytest.mark.parametrize("answered", [None, 0, 1, 5, 4_014, 4_015, 4_016])
+def test_ids_are_read_alike_as_numbers_and_as_json(renderer, before, answered):
+    floor = Floor(renderer.codec, FloorOptions(slots=1))
+    ids = renderer.codec.encode(" ".join(words()[:9]) * 1_000)[:before]
+    if answered is not None:
+        end = renderer.codec.control[END_THINKING]
+        ids = [*ids, end, *ids[:1] * answered]
+    assert floor._read(json.dumps(ids, separators=(",", ":"))[1:-1].encode()) == floor._read(ids)
+
+
+def test_only_ids_at_the_end_of_a_request_stay_as_they_are():
+    assert _parse(b'{"sampling_params": {"stop": [1]}, "token_ids":[1,2]}')["token_ids"] == b"1,2"
+    for body in ({"token_ids": [1, 2]}, {"token_ids": [], "n": [1]}, {"prompt": "[", "stop": [3]}):
+        assert _parse(json.dumps(body).encode()) == body
