@@ -19,6 +19,7 @@ from tessy.engines.wire_base import Reader
 _KEEP_ALIVE_SECONDS = 3.0
 _RESOLVED_SECONDS = 10.0
 _RECEIVE_BYTES = 2**16
+_NONBLOCKING = getattr(socket, "SOCK_NONBLOCK", 0)  # Linux: a call less for each connection
 _Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 _Place = tuple[int, int, int, str, _Address]  # as getaddrinfo gives it
 
@@ -172,9 +173,10 @@ class Connections:
         """
         loop = asyncio.get_running_loop()
         family, kind, protocol, _, address = place
-        connecting = socket.socket(family, kind, protocol)
+        connecting = socket.socket(family, kind | _NONBLOCKING, protocol)
         try:
-            connecting.setblocking(False)
+            if not _NONBLOCKING:
+                connecting.setblocking(False)
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if wait or connecting.connect_ex(address) not in (0, errno.EINPROGRESS):
                 await loop.sock_connect(connecting, address)
