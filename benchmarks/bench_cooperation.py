@@ -27,11 +27,12 @@ from benchmarks.table import table
 from benchmarks.vllm import TURN_TOKENS as VLLM_TURN_TOKENS
 from benchmarks.vllm import WORKLOAD as VLLM_WORKLOAD
 from benchmarks.vllm import Serving, serving, warm
+from benchmarks.word_models import SHAPES
 from benchmarks.words import make_model_folder
 from tessy.records import Author
 
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
-WINDOW_SECONDS = {"simulated": 60.0, "vllm": 12.0}
+WINDOW_SECONDS = {"simulated": 60.0, "vllm": 20.0}
 LOCK_STEP_WINDOWS = 5
 SAMPLES_PER_SLOW_DOWN = 16  # so that two cores are never the limit
 
@@ -124,7 +125,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--warm-up", type=float, help="seconds before each window (default: 10, vllm: 5)"
     )
     parser.add_argument(
-        "--seconds", type=float, help="length of each window (default: 60, vllm: 12)"
+        "--seconds", type=float, help="length of each window (default: 60, vllm: 20)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the three clients")
     parser.add_argument(
@@ -134,6 +135,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="oracle: answers at once, without queue or delay",
     )
     parser.add_argument("--predictor-delay-ms", type=float, default=3.0, help="of a batch")
+    parser.add_argument(
+        "--shape", choices=SHAPES, default="small", help="of vLLM's model; larger ones want a GPU"
+    )
     parser.add_argument(
         "--virtual", action="store_true", help="a clock that jumps, no sockets, policy figures only"
     )
@@ -149,7 +153,8 @@ def main(arguments: list[str] | None = None) -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     chosen = {name: value for name, value in vars(options).items() if name != "json"}
     document = {**results.about(today), "options": chosen, "concurrency": {}}
-    with serving() if options.servers == "vllm" else contextlib.nullcontext() as served:
+    shape = SHAPES[options.shape]
+    with serving(shape) if options.servers == "vllm" else contextlib.nullcontext() as served:
         if served is not None:
             document["servers"] = served.about
         for concurrency in options.concurrency:

@@ -50,7 +50,16 @@ _SIZES: dict[str, dict[str, int]] = {
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
     },
+    "Qwen3-0.6B's": {
+        "num_hidden_layers": 28,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
 }
+_ON_CPU = list(_SIZES)[:2]
 _TEXT = (
     "Okay so let me see the total number of apples is 12 plus 7 equals 19 wait hmm that means we "
     "have to take away half of them and then add 3 more which gives 15 therefore the answer is"
@@ -319,7 +328,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--growth", type=int, default=96, help="tokens each text grows by")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--size", choices=list(_SIZES), action="append", help="default: all")
+    parser.add_argument(
+        "--size", choices=list(_SIZES), action="append", help="default: those that suit a CPU"
+    )
+    parser.add_argument("--device", default="cpu", help="of the classifier, as torch names it")
     parser.add_argument("--vllm-python", type=Path, help="compare with a vLLM server instead")
     parser.add_argument("--json", type=Path, help="write the rows here as well")
     options = parser.parse_args()
@@ -327,11 +339,11 @@ def main() -> None:
     rows: list[Row] = []
     print_heading()
     with tempfile.TemporaryDirectory() as folder:
-        for number, size in enumerate(options.size or _SIZES):
+        for number, size in enumerate(options.size or _ON_CPU):
             place = Path(folder) / str(number)
             place.mkdir()
             checkpoint = make_checkpoint(place / "checkpoint", _SIZES[size])
-            classifier = load_classifier(checkpoint, device="cpu")
+            classifier = load_classifier(checkpoint, device=options.device)
             with ExitStack() as stack:
                 server = None
                 if options.vllm_python:

@@ -28,8 +28,6 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
     limit = plain.generated / plain.seconds * plain.slow_down
     stepped = lock_step.kept / lock_step.seconds * lock_step.slow_down
     slot_seconds = ours.busy_seconds + ours.idle_seconds
-    cores = os.cpu_count() or 1
-    load = _cpu_seconds(ours)
     return {
         "kept_tokens_per_s": rate,
         "limit_tokens_per_s": limit,
@@ -48,10 +46,16 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
         "predictor_tokens_per_kept": None if virtual else ours.predictor_tokens / kept,
         "server_idle": ours.idle_seconds / slot_seconds if slot_seconds else None,
         "peak_rss_mib": None if virtual else ours.peak_rss_mib,
-        "cpu_load": None if virtual else load / (cores * ours.seconds),
-        "others_cpu_load": None if virtual else _others(ours) / (cores * ours.seconds),
+        "cpu_load": None if virtual else cpu_load(ours),
+        "others_cpu_load": None if virtual else cpu_load(ours, _others(ours)),
         "teacher_share": ours.teacher_share,
     }
+
+
+def cpu_load(measured: Measured, cpu_seconds: float | None = None) -> float:
+    """Share of the machine that ``cpu_seconds`` are; by default those of all that is measured."""
+    spent = _cpu_seconds(measured) if cpu_seconds is None else cpu_seconds
+    return spent / ((os.cpu_count() or 1) * measured.seconds)
 
 
 def _cpu_seconds(measured: Measured) -> float:
@@ -77,16 +81,20 @@ def _steps_tax(ours: Measured, plain: Measured) -> float:
 def summary(rounds: Sequence[Round], *, virtual: bool) -> dict[str, Any]:
     """Medians over rounds, their spreads, and everything that was measured."""
     each = [figures(measured, virtual=virtual) for measured in rounds]
-    medians: dict[str, float | None] = {}
+    measured = [{client: asdict(found) for client, found in one.items()} for one in rounds]
+    return {**medians(each), "slow_down": rounds[0]["ours"].slow_down, "rounds": measured}
+
+
+def medians(each: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """The median of each figure over rounds, and under ``spread`` its smallest and largest."""
+    found: dict[str, Any] = {}
     spread: dict[str, list[float]] = {}
     for name in each[0]:
-        values = [value for found in each if (value := found[name]) is not None]
-        medians[name] = median(values) if values else None
+        values = [value for one in each if (value := one[name]) is not None]
+        found[name] = median(values) if values else None
         if values:
             spread[name] = [min(values), max(values)]
-    measured = [{client: asdict(found) for client, found in one.items()} for one in rounds]
-    slow_down = rounds[0]["ours"].slow_down
-    return {**medians, "slow_down": slow_down, "spread": spread, "rounds": measured}
+    return {**found, "spread": spread}
 
 
 def about(date: str) -> dict[str, Any]:

@@ -29,6 +29,11 @@ _ROWS = (
     ("others_cpu_load", "CPU load of everything else on the machine", "{:.0%}"),
     ("slow_down", "slow-down", "{:g}"),
 )
+_GROWTH = (
+    ("cpu_us_per_draft", "client CPU per draft, µs", "{:,.0f}"),
+    ("cpu_us_per_kept", "per kept token, µs", "{:.0f}"),
+    ("cpu_load", "CPU load of client, predictor and servers", "{:.0%}"),
+)
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -50,10 +55,12 @@ def table(results: Mapping[str, Any]) -> str:
 
 def growth_table(results: Mapping[str, Any]) -> str:
     """The table of a file that ``bench_growth`` wrote."""
-    lines = ["| context, tokens | client CPU per draft, µs | per kept token, µs |", "|---|---|---|"]
-    for tokens, found in results["context"].items():
-        draft, kept = found["cpu_us_per_draft"], found["cpu_us_per_kept"]
-        lines.append(f"| {int(tokens):,} | {draft:,.0f} | {kept:,.0f} |")
+    columns: Mapping[str, Mapping[str, Any]] = results["context"]
+    labels = " | ".join(label for _, label, _ in _GROWTH)
+    lines = [f"| context, tokens | {labels} |", "|---" * (len(_GROWTH) + 1) + "|"]
+    for tokens, found in columns.items():
+        cells = (_cell(found, name, form) for name, _, form in _GROWTH)
+        lines.append(f"| {int(tokens):,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

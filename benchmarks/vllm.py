@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
+import subprocess
 import tempfile
 import urllib.request
 from collections import defaultdict
@@ -31,9 +33,8 @@ from tessy.records import Author
 from tessy.renderers import load_renderer
 
 TURN_TOKENS = 400  # of plain decoding: contexts grow about as much as in the other clients' windows
-CONTEXT_TOKENS = 12_288
-WORKLOAD = Workload(thinking_tokens=0, context_tokens=2000, spread_tokens=4000)
-SHAPE = Shape(layers=8, hidden=128, intermediate=384, heads=2, kv_heads=1)
+CONTEXT_TOKENS = 16_384
+WORKLOAD = Workload(thinking_tokens=0, context_tokens=6000, spread_tokens=4000)
 DTYPE = "bfloat16"
 _OPTIONS = [
     *("--max-model-len", str(CONTEXT_TOKENS)),
@@ -76,8 +77,8 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving() -> Generator[Serving, None, None]:
-    """Make the model, start the server, and end it with the context.
+def serving(shape: Shape) -> Generator[Serving, None, None]:
+    """Make a model of ``shape``, start the server, and end it with the context.
 
     Raises:
         FileNotFoundError: There is no environment with vLLM.
@@ -88,7 +89,7 @@ def serving() -> Generator[Serving, None, None]:
         scratch = Path(name)
         folders: dict[Author, Path] = {author: scratch / author for author in SIDES}
         weights = make_word_model(
-            folders["student"], SHAPE, context_tokens=CONTEXT_TOKENS, dtype=DTYPE
+            folders["student"], shape, context_tokens=CONTEXT_TOKENS, dtype=DTYPE
         )
         make_model_folder(folders["teacher"], preamble=words()[0] + " ")
         server = VllmServer(
@@ -101,7 +102,7 @@ def serving() -> Generator[Serving, None, None]:
                 session=server.pid,
                 folders=folders,
                 cores=_share_cores(server.pid),
-                about=_about(python, weights),
+                about=_about(python, shape, weights),
             )
         finally:
             server.kill()
@@ -187,13 +188,22 @@ def _python() -> Path:
     return python
 
 
-def _about(python: Path, weights: int) -> dict[str, Any]:
+def _about(python: Path, shape: Shape, weights: int) -> dict[str, Any]:
     found = python.parents[1].glob("lib/python*/site-packages/vllm*.dist-info")
     return {
         "vllm": [path.name.removesuffix(".dist-info") for path in found],
-        "model": f"{weights / 1e6:.1f}M weights, {SHAPE.layers} layers x {SHAPE.hidden}, {DTYPE}",
+        "model": f"{weights / 1e6:.1f}M weights, {shape.layers} layers x {shape.hidden}, {DTYPE}",
+        "gpus": _gpus(),
         "load_average": os.getloadavg(),
     }
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs, without their serial numbers."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def _share_cores(session: int) -> frozenset[int]:

@@ -23,7 +23,7 @@ _MARK_WEIGHT = 5.0  # against other tokens; the dimension is about 5 after the l
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of a model of the Qwen3 kind, whose heads are 64 wide.
+    """The size of a model of the Qwen3 kind.
 
     Attributes:
         layers: Of attention and feed-forward network.
@@ -31,6 +31,7 @@ class Shape:
         intermediate: Width of the feed-forward network.
         heads: Of attention.
         kv_heads: Heads of keys and values.
+        head_width: Of each head.
     """
 
     layers: int
@@ -38,6 +39,14 @@ class Shape:
     intermediate: int
     heads: int
     kv_heads: int
+    head_width: int = 64
+
+
+SHAPES = {
+    "small": Shape(layers=8, hidden=128, intermediate=384, heads=2, kv_heads=1),
+    "0.6B": Shape(28, hidden=1024, intermediate=3072, heads=16, kv_heads=8, head_width=128),
+    "8B": Shape(36, hidden=4096, intermediate=12_288, heads=32, kv_heads=8, head_width=128),
+}
 
 
 def make_word_model(folder: Path, shape: Shape, *, context_tokens: int, dtype: str) -> int:
@@ -63,7 +72,7 @@ def make_word_model(folder: Path, shape: Shape, *, context_tokens: int, dtype: s
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
-        head_dim=64,
+        head_dim=shape.head_width,
         max_position_embeddings=context_tokens,
         tie_word_embeddings=False,
         bos_token_id=None,

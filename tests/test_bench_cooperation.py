@@ -176,10 +176,14 @@ def test_the_command_line():
 @pytest.mark.timeout(400)
 def test_growth_over_real_sockets(tmp_path, capsys):
     file = tmp_path / "growth.json"
-    arguments = ["--context", "200", "--samples", "0", "--warm-up", "0.2", "--seconds", "1"]
-    bench_growth.main([*arguments, "--slow-down", "1", "--json", str(file)])
+    arguments = ["--context", "200", "--samples", "4", "--memory-samples", "0", "--rounds", "2"]
+    window = ["--warm-up", "0.2", "--seconds", "1", "--slow-down", "1"]
+    bench_growth.main([*arguments, *window, "--json", str(file)])
     document = json.loads(file.read_text())
-    assert document["context"]["200"]["cpu_us_per_draft"] > 0
+    found = document["context"]["200"]
+    low, high = found["spread"]["cpu_us_per_draft"]
+    assert 0 < low <= found["cpu_us_per_draft"] <= high
+    assert 0 < found["cpu_load"] < 1
     assert Counter(growth_table(document).splitlines()) <= Counter(
         capsys.readouterr().out.splitlines()
     )
