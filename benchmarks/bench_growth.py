@@ -23,8 +23,9 @@ from benchmarks.table import growth_table
 from benchmarks.words import make_model_folder
 from tessy.records import Author
 
-# As many and as fast as two cores take: a real run's packets come as thick, and the sparser they
-# are, the more of a token's cost is waking up for it.
+# The more packets come in a second, the less each costs: several are found at one waking up, and
+# what handles them is still in the caches. These come as thick as two cores allow, which is about a
+# third of what a hundred samples at full speed send. --samples 16 --slow-down 1 takes half of that.
 SAMPLES = 64
 SLOW_DOWN = 1.5
 SAMPLES_PER_SLOW_DOWN = 16  # where memory is measured
@@ -47,8 +48,8 @@ def draft_cost(
         "cpu_us_per_draft": 1e6 * found.cpu_seconds / max(1, found.requests),
         "cpu_us_per_kept": 1e6 * found.cpu_seconds / max(1, found.kept),
         "predictor_tokens_per_kept": found.predictor_tokens / max(1, found.kept),
-        "kept": found.kept,
-        "requests": found.requests,
+        "kept_tokens_per_s": found.kept / found.seconds,
+        "requests_per_1k_kept": 1000 * found.requests / max(1, found.kept),
         "cpu_load": results.cpu_load(found),
     }
 
@@ -90,16 +91,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of all contexts in turn")
     options = parser.parse_args(arguments)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    document: dict[str, Any] = results.about(today)
+    chosen = {name: value for name, value in vars(options).items() if name != "json"}
+    document: dict[str, Any] = {**results.about(today), "options": chosen}
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
         rounds = [
             {tokens: draft_cost(options, folder, tokens) for tokens in options.context}
             for _ in range(options.rounds)
         ]
+        columns = {tokens: [one[tokens] for one in rounds] for tokens in options.context}
         document["context"] = {
-            str(tokens): results.medians([one[tokens] for one in rounds])
-            for tokens in options.context
+            str(tokens): {**results.medians(column), "rounds": column}
+            for tokens, column in columns.items()
         }
         if options.memory_samples:
             document["peak_rss_mib"] = memory(options, folder)

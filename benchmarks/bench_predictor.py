@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import json
 import os
 import random
@@ -31,10 +32,11 @@ import torch
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
 from benchmarks.pooling_server import NAME, group_cpu_seconds, pooling_server
+from benchmarks.results import about as about_run
 from tessy.boundary.base import Judgement, View
 from tessy.boundary.cached import WholeWindows, make_window_model
 from tessy.boundary.classifier import Classifier, load_classifier
-from tessy.boundary.predictor import TokenClassifierPredictor
+from tessy.boundary.predictor import TokenClassifierPredictor, padding_slack
 from tessy.boundary.reader import judge
 from tessy.boundary.window import Reading, WindowRule
 from tessy.codec import HfCodec
@@ -173,7 +175,10 @@ async def in_process(classifier: Classifier, samples: Samples, reading: str) -> 
     model = make_window_model(classifier.scorer, rule)
     if reading == "whole window":
         model = WholeWindows(classifier.scorer, rule.limit)
-    predictor = TokenClassifierPredictor(model, classifier.codec, name=reading, rule=rule)
+    slack = padding_slack(classifier.scorer.model.device.type)
+    predictor = TokenClassifierPredictor(
+        model, classifier.codec, name=reading, rule=rule, slack=slack
+    )
     try:
         await begin(samples, predictor.judge)
         before = predictor.stats.tokens
@@ -357,7 +362,10 @@ def main() -> None:
                     print_rows(found)
                     rows += found
     if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + os.linesep)
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        about = {**about_run(today), "device": options.device, "torch": torch.__version__}
+        document = {**about, "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(document, indent=1) + os.linesep)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _ROWS = (
 _GROWTH = (
     ("cpu_us_per_draft", "client CPU per draft, µs", "{:,.0f}"),
     ("cpu_us_per_kept", "per kept token, µs", "{:.0f}"),
+    ("kept_tokens_per_s", "kept tokens/s, slowed down", "{:,.0f}"),
     ("cpu_load", "CPU load of client, predictor and servers", "{:.0%}"),
 )
 

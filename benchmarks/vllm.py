@@ -1,9 +1,9 @@
-"""A real vLLM server on the CPU that writes random words, for ``--servers vllm``.
+"""A real vLLM server that writes random words, on the CPU unless it finds a GPU.
 
 It plays both roles. The teacher's prompts begin with other words, so that neither role finds what
-the other one wrote in the cache, as if they were two models. Two cores stand for what a GPU
-server has: the engine computes on the first, and everything else, the server's API process, the
-client and its predictors, runs on the second, whichever client is measured.
+the other one wrote in the cache, as if they were two models. On a CPU the first core stands for a
+GPU: the engine computes there, and everything else, the server's API process, the client and its
+predictors, runs on the others, whichever client is measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.words import make_model_folder, words
 from tessy.records import Author
 from tessy.renderers import load_renderer
 
-TURN_TOKENS = 400  # of plain decoding: contexts grow about as much as in the other clients' windows
+TURN_TOKENS = 400  # of plain decoding, then from the start again: contexts stay about as they are
 CONTEXT_TOKENS = 16_384
 WORKLOAD = Workload(thinking_tokens=0, context_tokens=6000, spread_tokens=4000)
 DTYPE = "bfloat16"

@@ -43,7 +43,7 @@ class Shape:
 
 
 SHAPES = {
-    "small": Shape(layers=8, hidden=128, intermediate=384, heads=2, kv_heads=1),
+    "small": Shape(layers=4, hidden=128, intermediate=384, heads=1, kv_heads=1),
     "0.6B": Shape(28, hidden=1024, intermediate=3072, heads=16, kv_heads=8, head_width=128),
     "8B": Shape(36, hidden=4096, intermediate=12_288, heads=32, kv_heads=8, head_width=128),
 }

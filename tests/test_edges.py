@@ -7,7 +7,16 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.edges import HARD_EDGE, Base, base_before, edges, last_unit, settled_edges, units
+from tessy.edges import (
+    _FROM_THE_END,
+    HARD_EDGE,
+    Base,
+    base_before,
+    edges,
+    last_unit,
+    settled_edges,
+    units,
+)
 from tests.families.patterns import PRE_TOKENIZERS
 
 PIECES = st.sampled_from(
@@ -93,6 +102,8 @@ def test_both_searches_agree_on_what_is_white_space():
     text = "".join(f"{chr(c)} {chr(c)}\n" for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     expected = [match.start() for match in pattern.finditer(text)]
     assert [match.start() for match in HARD_EDGE.finditer(text)] == expected
+    backwards = [match.start() for match in _FROM_THE_END.finditer(text)]
+    assert backwards[::-1] == expected
 
 
 @pytest.mark.parametrize("family", PRE_TOKENIZERS)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from tessy.engines import http_stream
 from tessy.engines.base import Chunk, Tap
-from tessy.engines.http_connection import Exchange
+from tessy.engines.http_connection import Connection, Exchange
+from tessy.engines.http_link import Link
 from tessy.engines.http_stream import Connections
 from tessy.engines.wire_base import BadReply
 from tessy.engines.wire_generate import IdsReader
@@ -198,11 +201,15 @@ async def test_a_server_that_is_gone_refuses_also_after_it_was_known():
                 await send(connections)
 
 
+async def send_until_closed(connections: Connections, body: bytes) -> None:
+    """Close the tap at the first chunk."""
+    tap = Tap(lambda _: tap.close())
+    await connections.send("/x", "", body, reader=IdsReader(), tap=tap)
+
+
 async def test_a_closed_tap_closes_the_connection():
     async with serving(STREAM + b"\r\n" + FIRST, 10_000) as (connections, peers):
-        taps: list[Tap] = []
-        taps.append(Tap(lambda _: taps[0].close()))
-        await connections.send("/x", "", b"{}", reader=IdsReader(), tap=taps[0])
+        await send_until_closed(connections, b"{}")
         assert not connections._active
         assert not connections._idle
         await eventually(lambda: len(peers) == 1)
@@ -210,12 +217,13 @@ async def test_a_closed_tap_closes_the_connection():
 
 async def test_a_tap_closed_behind_its_reply_leaves_the_next_one_alone():
     async with serving(SHAPES["chunked"], 7) as (connections, peers):
-        closing = []
+        closing: list[Callable[[], None] | None] = []
         first = Tap(lambda _: closing.append(first.on_close))
         await connections.send("/x", "", b"{}", reader=IdsReader(), tap=first)
         sending = asyncio.ensure_future(send(connections))
         await asyncio.sleep(0)
         assert connections._active
+        assert closing[-1] is not None
         closing[-1]()  # somebody closes `first` before its own sender has had its turn
         chunks, _ = await sending
         assert [i for chunk in chunks for i in chunk.ids] == WHOLE
@@ -292,13 +300,46 @@ async def test_a_tap_closed_while_the_body_is_sent_leaves_nothing_open():
         await eventually(lambda: got == [False])
 
 
-async def test_an_event_loop_that_does_not_watch_sockets_will_do(monkeypatch):
-    def cannot(*_: object) -> None:
-        raise NotImplementedError
+@asynccontextmanager
+async def hasty(head: bytes):
+    """A server that answers before it has read more than a line, and reads no more."""
+    busy = asyncio.Event()
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", cannot)
-    async with serving(SHAPES["chunked"], 7) as (connections, peers):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(head)
+        await busy.wait()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**10) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        connections = Connections(f"http://127.0.0.1:{port}", {}, stall_seconds=20.0)
+        try:
+            yield connections
+        finally:
+            await connections.aclose()
+            busy.set()
+
+
+async def test_a_connection_on_which_a_request_is_stuck_is_not_used_again():
+    async with hasty(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n") as connections:
         for _ in range(2):
-            chunks, _ = await send(connections)
-            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
-    assert len(peers) == 1
+            tap = Tap(lambda _: None)
+            body = b"x" * 2**24
+            exchange = await connections.send("/x", "", body, reader=IdsReader(), tap=tap)
+            assert exchange.status == 429
+            assert not connections._active
+            assert not connections._idle
+
+
+async def test_a_closed_connection_holds_no_request():
+    gc.collect()
+    gc.disable()  # what goes, goes at once
+    try:
+        async with serving(STREAM + b"\r\n" + FIRST, 10_000) as (connections, _):
+            for _ in range(3):
+                await send_until_closed(connections, b"x" * 2**15)
+            alive = [thing for thing in gc.get_objects() if type(thing) in (Connection, Link)]
+            assert not alive
+    finally:
+        gc.enable()

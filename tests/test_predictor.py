@@ -202,6 +202,12 @@ async def test_a_failure_is_told_however_calm(predictor, monkeypatch):
     assert isinstance(await told.get(), EngineRefused)
 
 
+async def test_who_cannot_say_whether_an_answer_is_calm_is_told(predictor):
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    predictor.ask(view_of(CORPUS[0]), told.put_nowait, _raise(ValueError("no such unit")))
+    assert (await told.get()).units
+
+
 async def test_a_failing_classifier_fails_those_who_ask(predictor, monkeypatch):
     forward = predictor._reader._model.forward
     monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))

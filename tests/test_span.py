@@ -282,6 +282,27 @@ async def test_tokens_that_come_too_late_count_as_drafted():
     assert machine.drafted["student"] == sum(map(len, packets))
 
 
+async def test_a_stream_that_ends_without_saying_so_leaves_nobody_waiting():
+    """The first answer comes when two chunks have arrived and the stream has ended."""
+    first, second = (tuple(CODECS["student"].encode(text)) for text in ("Okay, let", " us see"))
+
+    class Short:
+        async def feed(self, request, tap):
+            tap.put(Chunk(first))
+            tap.put(Chunk(second))
+
+    loop = asyncio.get_running_loop()
+    slow: Any = Asking(KNOWN, lambda tell: loop.call_later(0.01, tell))
+    machine = make(CODECS, both(KNOWN))
+    ask = machine.next()
+    assert isinstance(ask, Ask)
+    short: Any = Short()
+    async with Ahead(lambda _, tap: short.feed(ask, tap), slow.judge, lambda *_: None) as ahead:
+        async with asyncio.timeout(5):
+            await Span(machine, slow, ahead, lambda: 0.0).run(ask)
+    assert machine.drafted["student"] == len(first) + len(second)
+
+
 class Watched:
     """Notes which requests were closed before they had ended."""
 

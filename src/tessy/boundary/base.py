@@ -83,7 +83,7 @@ Calm = Callable[[Judgement], bool]
 
 
 class Question:
-    """A view that is being judged."""
+    """A view that is being judged; by itself it does nothing but be answered in the end."""
 
     __slots__ = ()
 
@@ -91,8 +91,7 @@ class Question:
         """Somebody waits now: an answer that was kept back is told at once."""
 
     def cancel(self) -> None:
-        """The answer is not wanted any more."""
-        raise NotImplementedError
+        """The answer is not wanted any more; one that comes all the same is passed over."""
 
     async def gone(self) -> None:
         """Returns once nothing of it is under way, after it was cancelled."""

@@ -29,8 +29,13 @@ from tessy.records import Author
 if TYPE_CHECKING:
     from tessy.codec import HfCodec
 
-_CPU_SLACK = 64  # padding tokens that cost less than one more forward pass
+_CPU_SLACK = 64
 _GPU_SLACK = 512
+
+
+def padding_slack(device_type: str) -> int:
+    """Padding tokens worth computing to spare one more forward pass, by kind of device."""
+    return _CPU_SLACK if device_type == "cpu" else _GPU_SLACK
 
 
 @dataclass(eq=False, slots=True)
@@ -47,7 +52,10 @@ class _Question(Question):
 
     def keeps(self, answer: Judgement) -> bool:
         """Whether ``answer`` waits here until it is wanted; called by the worker thread."""
-        if self.calm is None or not self.calm(answer):
+        try:
+            if self.calm is None or not self.calm(answer):
+                return False
+        except Exception:  # whoever is told will come across it, and knows what to do
             return False
         self.answer = answer
         return not self.hurried  # asked after it was set: `hurry` looks the other way round
@@ -147,7 +155,6 @@ class TokenClassifierPredictor:
             ) from error
         classifier = load_classifier(path, device=device)
         rule = classifier.rule.slide() if window == "sliding-200" else classifier.rule
-        on_cpu = classifier.scorer.model.device.type == "cpu"
         return cls(
             make_window_model(classifier.scorer, rule),
             classifier.codec,
@@ -156,7 +163,7 @@ class TokenClassifierPredictor:
             rule=rule,
             max_batch=max_batch,
             max_wait_ms=max_wait_ms,
-            slack=_CPU_SLACK if on_cpu else _GPU_SLACK,
+            slack=padding_slack(classifier.scorer.model.device.type),
         )
 
     @property

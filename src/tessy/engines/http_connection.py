@@ -137,8 +137,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None
-        if not keep and self._lower is not None:
+        if self._lower is not None and (not keep or self._lower.get_write_buffer_size()):
+            keep = False  # perhaps because the server did not want all of the request
             self._lower.abort()
+            self._lower = None  # it knows this connection: neither would be freed at once
         self._ended(self, keep)
         if exchange is not None and not exchange.done.done():
             if error is None:

@@ -1,8 +1,8 @@
 """A plain TCP connection, read and written in the event loop's callbacks.
 
 Every span ends with a connection, so what it takes to make one counts. A transport of asyncio's
-takes twice as long, and two turns of the event loop more; where a link will not do (TLS, an event
-loop that does not tell when a socket is readable), :mod:`tessy.engines.http_stream` uses that.
+takes twice as long, and two turns of the event loop more; for TLS :mod:`tessy.engines.http_stream`
+uses that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import errno
 import socket
 from typing import Protocol
 
+_NOTHING = memoryview(b"")
 # A socket that is still being connected: Linux says the first, macOS the second.
 _LATER = (errno.EAGAIN, errno.ENOTCONN)
 
@@ -32,6 +33,10 @@ class Lower(Protocol):
         """Nothing can be sent any more."""
         ...
 
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were written and not sent yet."""
+        ...
+
 
 class Link:
     """A socket that is connected, or about to be, and who is told what it receives."""
@@ -45,13 +50,10 @@ class Link:
             connected: Non-blocking.
             protocol: Called as by a transport, but for ``connection_made`` and for the end of a
                 link that was aborted.
-
-        Raises:
-            NotImplementedError: The event loop cannot do this.
         """
         self._socket, self._protocol = connected, protocol
         self._loop = asyncio.get_running_loop()
-        self._left = memoryview(b"")  # to be sent
+        self._left = _NOTHING  # to be sent
         self._closed = False
         # The event loop looks a number up at once; a socket it does not know is spelt out first.
         self._number = connected.fileno()
@@ -60,6 +62,10 @@ class Link:
     def is_closing(self) -> bool:
         """It has ended."""
         return self._closed
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were written and not sent yet."""
+        return len(self._left)
 
     def write(self, data: bytes) -> None:
         """Send ``data``; nothing that was written before may be unsent."""
@@ -79,7 +85,7 @@ class Link:
         self._loop.remove_reader(self._number)
         if self._left:
             self._loop.remove_writer(self._number)
-            self._left = memoryview(b"")
+        self._left = _NOTHING
         self._socket.close()
 
     @property
@@ -92,11 +98,13 @@ class Link:
 
     def _send(self) -> None:
         try:
-            self._left = self._left[self._socket.send(self._left) :]
+            left = self._left[self._socket.send(self._left) :]
         except OSError as error:
             if error.errno not in _LATER:
                 # Told later: whoever is writing must have returned.
                 self._loop.call_soon(self._lose, error)
+        else:
+            self._left = left or _NOTHING  # an empty rest would hold the whole request
 
     def _writable(self) -> None:
         self._send()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import socket
@@ -19,6 +18,7 @@ from tessy.engines.wire_base import Reader
 _KEEP_ALIVE_SECONDS = 3.0
 _RESOLVED_SECONDS = 10.0
 _RECEIVE_BYTES = 2**16
+_UNDER_WAY = (0, errno.EINPROGRESS)
 _NONBLOCKING = getattr(socket, "SOCK_NONBLOCK", 0)  # Linux: a call less for each connection
 _Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 _Place = tuple[int, int, int, str, _Address]  # as getaddrinfo gives it
@@ -178,18 +178,18 @@ class Connections:
             if not _NONBLOCKING:
                 connecting.setblocking(False)
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if wait or connecting.connect_ex(address) not in (0, errno.EINPROGRESS):
+            wait = wait or self._tls or connecting.connect_ex(address) not in _UNDER_WAY
+            if wait:
                 await loop.sock_connect(connecting, address)
             if not self._tls:
-                with contextlib.suppress(NotImplementedError):  # by the event loop
-                    connection = Connection(self._over, self._received)
-                    connection.use(Link(connecting, connection))
-                    return connection
+                connection = Connection(self._over, self._received)
+                connection.use(Link(connecting, connection))
+                return connection
             _, connection = await loop.create_connection(
                 functools.partial(Connection, self._over, self._received),
                 sock=connecting,
-                ssl=_tls() if self._tls else None,
-                server_hostname=self._host if self._tls else None,
+                ssl=_tls(),
+                server_hostname=self._host,
             )
         except BaseException:
             connecting.close()

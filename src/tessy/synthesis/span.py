@@ -61,6 +61,7 @@ class Span:
         """
         try:
             await self._ahead.feed(move, self._tap)
+            self._streaming = False
             if self._asked is not None:
                 self._hurry()
             if self._asked is not None:
