@@ -23,6 +23,7 @@ from benchmarks.ours import Plan
 from benchmarks.plain import TURN_TOKENS
 from benchmarks.samples import Workload
 from benchmarks.simulated_server import running
+from benchmarks.sites import SIDES
 from benchmarks.table import table
 from benchmarks.vllm import TURN_TOKENS as VLLM_TURN_TOKENS
 from benchmarks.vllm import WORKLOAD as VLLM_WORKLOAD
@@ -81,6 +82,9 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
         predictor=options.predictor,
         predictor_delay_seconds=options.predictor_delay_ms / 1000,
         virtual=options.virtual,
+        draft_tokens=dict(zip(SIDES, options.draft_tokens, strict=True))
+        if options.draft_tokens
+        else None,
         workload=Workload() if options.servers == "simulated" else VLLM_WORKLOAD,
     )
 
@@ -135,6 +139,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="oracle: answers at once, without queue or delay",
     )
     parser.add_argument("--predictor-delay-ms", type=float, default=3.0, help="of a batch")
+    parser.add_argument(
+        "--draft-tokens",
+        type=int,
+        nargs=2,
+        metavar=("TEACHER", "STUDENT"),
+        help="ours drafts so many tokens a request, not a stream per span",
+    )
     parser.add_argument(
         "--shape", choices=SHAPES, default="small", help="of vLLM's model; larger ones want a GPU"
     )

@@ -47,6 +47,7 @@ class Plan:
         virtual: On a virtual clock; then the queue is the event loop's.
         workload: What samples are like.
         draw_seed: Of what models write that draw by seeds.
+        draft_tokens: Tokens of a draft; None: one stream per span.
     """
 
     concurrency: int
@@ -58,6 +59,7 @@ class Plan:
     virtual: bool = False
     workload: Workload = field(default_factory=Workload)
     draw_seed: int = 0
+    draft_tokens: dict[Author, int] | None = None
 
 
 class GaugedProgress(ProgressState):
@@ -118,12 +120,14 @@ async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) ->
     gauge = Gauge()
     predictors = _predictors(renderers, plan, gauge)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as folder:
-        config = _config(Path(folder) / "run", plan.draw_seed)
+        config = _config(Path(folder) / "run", plan)
+        streaming = plan.draft_tokens is None
         parts = Parts(
             renderers=renderers,
             replicas={
-                a: [CountingEngine(site.engine(a, renderers[a].codec), gauge, plan.concurrency)]
+                a: [CountingEngine(engine, gauge, plan.concurrency)]
                 for a in SIDES
+                for engine in [site.engine(a, renderers[a].codec, streaming=streaming)]
             },
             predictors=predictors,
         )
@@ -183,10 +187,18 @@ def _begun(plan: Plan, renderers: dict[Author, Renderer]) -> dict[Key, InFlight]
     }
 
 
-def _config(out: Path, seed: int) -> SynthesizeConfig:
-    roles = {a: RoleConfig(model="simulated", url=[f"http://{a}"]) for a in SIDES}
+def _config(out: Path, plan: Plan) -> SynthesizeConfig:
+    drafts = plan.draft_tokens or dict.fromkeys(SIDES)
+    roles = {
+        a: RoleConfig(model="simulated", url=[f"http://{a}"], draft_tokens=drafts[a]) for a in SIDES
+    }
     return SynthesizeConfig(
-        problems=out, out=out, thinking_tokens=200_000, answer_tokens=10_000, seed=seed, **roles
+        problems=out,
+        out=out,
+        thinking_tokens=200_000,
+        answer_tokens=10_000,
+        seed=plan.draw_seed,
+        **roles,
     )
 
 

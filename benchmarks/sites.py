@@ -40,7 +40,7 @@ class Completion:
 class Site(Protocol):
     """Both servers."""
 
-    def engine(self, author: Author, codec: HfCodec) -> Engine:
+    def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
         """A new engine for tessy."""
         ...
 
@@ -72,9 +72,9 @@ class VirtualSite:
         """Use ``floor``."""
         self._floor = floor
 
-    def engine(self, author: Author, codec: HfCodec) -> Engine:
+    def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
         """A new engine for tessy."""
-        return SimulatedEngine(self._floor, author)
+        return SimulatedEngine(self._floor, author, streaming=streaming)
 
     async def complete(
         self,
@@ -126,9 +126,9 @@ class HttpSite:
         self._models = models or dict.fromkeys(SIDES, MODEL)
         self._session: aiohttp.ClientSession | None = None
 
-    def engine(self, author: Author, codec: HfCodec) -> Engine:
+    def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
         """A new engine for tessy."""
-        return HttpEngine(self.urls[author], self._models[author], codec)
+        return HttpEngine(self.urls[author], self._models[author], codec, streaming=streaming)
 
     async def complete(
         self,

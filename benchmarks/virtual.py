@@ -88,9 +88,9 @@ class HeldRun(Run):
 class SimulatedEngine:
     """A simulated server in this process, as an :class:`~tessy.engines.base.Engine`."""
 
-    def __init__(self, floor: Floor, author: Author) -> None:
-        """Be ``author``'s server on ``floor``."""
-        self._floor, self._author = floor, author
+    def __init__(self, floor: Floor, author: Author, *, streaming: bool = True) -> None:
+        """Be ``author``'s server on ``floor``; one that does not stream gives whole replies."""
+        self._floor, self._author, self._streaming = floor, author, streaming
 
     async def probe(self) -> EngineInfo:
         """What the server over HTTP would say."""
@@ -100,6 +100,7 @@ class SimulatedEngine:
             context_tokens=CONTEXT_TOKENS,
             capacity_tokens=CAPACITY_TOKENS,
             prefix_caching=True,
+            streaming=self._streaming,
         )
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -126,6 +127,8 @@ class SimulatedEngine:
             while True:
                 await arrived.wait()
                 arrived.clear()
+                if not (self._streaming or ended):
+                    continue
                 ids = tuple(written)
                 written.clear()
                 if not ended:

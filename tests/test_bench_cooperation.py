@@ -140,6 +140,15 @@ def test_a_run_is_repeatable(folder, measured):
     assert (again.kept, again.requests) == (measured["ours"].kept, measured["ours"].requests)
 
 
+def test_fixed_drafts_are_what_they_say(folder, measured):
+    plan = replace(PLAN, draft_tokens={"teacher": 10, "student": 5})
+    fixed = run(Errand("ours", plan, {"student": folder, "teacher": folder}))
+    ours = measured["ours"]
+    assert fixed.kept < ours.kept
+    assert fixed.requests / fixed.kept > 1.5 * ours.requests / ours.kept
+    assert fixed.generated / fixed.kept > 1.05 * ours.generated / ours.kept
+
+
 def test_an_oracle_wastes_less(folder, measured):
     plan = replace(PLAN, predictor="oracle")
     oracle = run(Errand("ours", plan, {"student": folder, "teacher": folder}))
