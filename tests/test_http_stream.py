@@ -215,6 +215,27 @@ async def test_a_closed_tap_closes_the_connection():
         await eventually(lambda: len(peers) == 1)
 
 
+async def test_closing_resets_the_connection_so_that_its_port_is_free_at_once():
+    ends: list[BaseException | bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(STREAM + b"\r\n" + FIRST)
+        try:
+            ends.append(await reader.read())
+        except ConnectionResetError as error:
+            ends.append(error)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        root = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        connections = Connections(root, {}, stall_seconds=20.0)
+        await send_until_closed(connections, b"{}")
+        await eventually(lambda: bool(ends))
+        await connections.aclose()
+    assert isinstance(ends[0], ConnectionResetError)
+
+
 async def test_a_tap_closed_behind_its_reply_leaves_the_next_one_alone():
     async with serving(SHAPES["chunked"], 7) as (connections, peers):
         closing: list[Callable[[], None] | None] = []
