@@ -57,7 +57,7 @@ class Gauge:
         requests: Requests sent so far.
         predictor_tokens: Tokens predictors have read so far.
         predictor_seconds: CPU seconds of predictors' threads so far.
-        begun: Samples that have received something.
+        begun: Samples of which a request has ended.
         full: Set once as many have begun as shall be in flight.
         service: When they have a request open.
     """

@@ -89,10 +89,10 @@ class CountingEngine:
 
     async def feed(self, request: Request, tap: Tap) -> None:
         """Hand on, counting; an id that stops a reply counts too."""
-        loop, service = asyncio.get_running_loop(), self._gauge.service
+        loop, gauge, service = asyncio.get_running_loop(), self._gauge, self._gauge.service
 
-        def put(chunk: Chunk) -> None:
-            self._see(request.key, chunk)
+        def put(chunk: Chunk) -> None:  # short: what it takes counts as the client's
+            gauge.received += len(chunk.ids) + (chunk.finish == "stop")
             tap.put(chunk)
 
         own = Tap(put)
@@ -102,13 +102,10 @@ class CountingEngine:
             await feed(self._inner, request, own)
         finally:
             service.end(request.key, loop.time())
-
-    def _see(self, key: str, chunk: Chunk) -> None:
-        self._gauge.received += len(chunk.ids) + (chunk.finish == "stop")
-        if not self._gauge.full.is_set():
-            self._gauge.begun.add(key)
-            if len(self._gauge.begun) >= self._samples:
-                self._gauge.full.set()
+            if not gauge.full.is_set():
+                gauge.begun.add(request.key)
+                if len(gauge.begun) >= self._samples:
+                    gauge.full.set()
 
 
 async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
