@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _CPU_SLACK = 64
 _GPU_SLACK = 512
+# At a thousand samples in flight 256 were too few: views queued up, and what was written meanwhile
+# was lost. A pass is bounded in tokens as well, so short views do not make it long.
+MAX_BATCH = 1024
 
 
 def padding_slack(device_type: str) -> int:
@@ -91,7 +94,7 @@ class TokenClassifierPredictor:
         name: str,
         author: Author | None = None,
         rule: WindowRule | None = None,
-        max_batch: int = 256,
+        max_batch: int = MAX_BATCH,
         max_wait_ms: float = 1.0,
         slack: int = _CPU_SLACK,
     ) -> None:
@@ -125,7 +128,7 @@ class TokenClassifierPredictor:
         *,
         window: PredictorWindow = "anchored",
         device: str | None = None,
-        max_batch: int = 256,
+        max_batch: int = MAX_BATCH,
         max_wait_ms: float = 1.0,
     ) -> TokenClassifierPredictor:
         """Load a checkpoint: float32 on CPU, bfloat16 on a GPU.
