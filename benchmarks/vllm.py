@@ -34,7 +34,7 @@ from tessy.renderers import load_renderer
 
 TURN_TOKENS = 400  # of plain decoding, then from the start again: contexts stay about as they are
 CONTEXT_TOKENS = 16_384
-WORKLOAD = Workload(thinking_tokens=0, context_tokens=8000, spread_tokens=4000)
+WORKLOAD = Workload(thinking_tokens=0, context_tokens=6000, spread_tokens=4000)
 DTYPE = "bfloat16"
 _OPTIONS = [
     *("--max-model-len", str(CONTEXT_TOKENS)),

@@ -146,7 +146,7 @@ async def test_waiting_views_share_a_pass(predictor, monkeypatch):
     gate.set()
     await asyncio.gather(first, *others)
     stats = predictor.stats
-    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (261, 3, 261, 256)
+    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (261, 2, 261, 260)
 
 
 async def test_a_cancelled_judgement_holds_up_nobody(predictor):

@@ -24,6 +24,8 @@ from tessy.boundary.window import Reading, Window, WindowRule
 from tessy.engines.local_jobs import batches, common_prefix
 from tessy.tokens import Codec
 
+_LONGEST_PUT_OFF = 3  # turns
+
 
 @dataclass(eq=False, slots=True)
 class _Track:
@@ -111,6 +113,7 @@ class Reader:
         self._waiting: deque[tuple[Any, View] | str] = deque()  # a key stands for its release
         self._parked: list[_Task] = []  # between two windows, without room for the second
         self._active: list[_Task] = []
+        self._put_off = 0  # turns for which long windows have let short ones go first
         # Tracks with keys and values, the one used longest ago first.
         self._held: OrderedDict[_Track, None] = OrderedDict()
 
@@ -138,7 +141,11 @@ class Reader:
         return left
 
     def turn(self, cancelled: Callable[[Any], bool]) -> Iterator[list[Answer]]:
-        """Take in what waits, and read on in every window under way, short ones first.
+        """Take in what waits, and read on in the windows under way, short ones first.
+
+        Long ones, which are read anew because their anchor moved, take a pass of their own. They
+        let short ones go first for a few turns: of a thousand samples one has such a window in
+        nearly every turn, and all the others would wait for it.
 
         Args:
             cancelled: Whether nobody waits for a question any more.
@@ -154,7 +161,9 @@ class Reader:
             assert task.track is not None
             known = task.track.known
             step.append((task, task.wanted[known : known + self._model.step_tokens].tolist()))
-        for members in batches(step, self._slack):
+        groups = list(batches(step, self._slack))
+        self._put_off = (self._put_off + 1) % _LONGEST_PUT_OFF if len(groups) > 1 else 0
+        for members in groups[:1] if self._put_off else groups:
             answers = self._pass(members)
             if answers:
                 yield answers
