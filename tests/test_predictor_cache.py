@@ -66,6 +66,26 @@ def ask(reader: Reader, *views: View) -> list[Judgement]:
     return [found[place] for place in range(len(views))]
 
 
+def test_long_windows_let_short_ones_go_first_and_are_read_all_the_same():
+    incremental = reader()
+    text = long_text(6, 1)
+    ask(incremental, view_of(text, 1, "short"))
+    long = view_of(long_text(30, 2), 1, "long")
+    incremental.ask("long", long)
+    found: dict[Any, Any] = {}
+    for turn in range(99):
+        text += f" {WORDS[turn % 5]}"
+        incremental.ask(turn, view_of(text, 1, "short"))
+        passes = incremental.stats.passes
+        for answers in incremental.turn(lambda _: False):
+            found |= dict(answers)
+        assert turn in found  # it waits for nothing
+        assert incremental.stats.passes - passes == (1 if (turn + 1) % 3 else 2) or "long" in found
+        if "long" in found:
+            break
+    assert same(found["long"], reference(MODELS["qwen3"](), long, RULE))
+
+
 def same_classes(got: Judgement, wanted: Judgement) -> bool:
     """No P(style) is on the other side of one half; equal to rounding, both sides are right."""
     pairs = [
