@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import tempfile
 from collections.abc import Generator
@@ -161,9 +160,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print a table, write a file."""
     options = parse(arguments)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    chosen = {name: value for name, value in vars(options).items() if name != "json"}
-    document = {**results.about(today), "options": chosen, "concurrency": {}}
+    document = {**results.opening(options), "concurrency": {}}
     shape = SHAPES[options.shape]
     with serving(shape) if options.servers == "vllm" else contextlib.nullcontext() as served:
         if served is not None:

@@ -7,11 +7,9 @@ samples in flight. Simulated servers over real sockets.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from benchmarks import results
 from benchmarks.clients import Errand, floor_options, send
@@ -90,9 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="length of each window")
     parser.add_argument("--rounds", type=int, default=3, help="of all contexts in turn")
     options = parser.parse_args(arguments)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    chosen = {name: value for name, value in vars(options).items() if name != "json"}
-    document: dict[str, Any] = {**results.about(today), "options": chosen}
+    document = results.opening(options)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
         rounds = [

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 import os
 import random
@@ -32,7 +31,7 @@ import torch
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
 from benchmarks.pooling_server import NAME, group_cpu_seconds, pooling_server
-from benchmarks.results import about as about_run
+from benchmarks.results import opening
 from tessy.boundary.base import Judgement, View
 from tessy.boundary.cached import WholeWindows, make_window_model
 from tessy.boundary.classifier import Classifier, load_classifier
@@ -362,10 +361,9 @@ def main() -> None:
                     print_rows(found)
                     rows += found
     if options.json:
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        about = {**about_run(today), "device": options.device, "torch": torch.__version__}
-        document = {**about, "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(document, indent=1) + os.linesep)
+        found_rows = [asdict(row) for row in rows]
+        document = {**opening(options), "torch": torch.__version__, "rows": found_rows}
+        options.json.write_text(json.dumps(document, indent=1, default=str) + os.linesep)
 
 
 if __name__ == "__main__":

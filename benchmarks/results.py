@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -95,6 +97,13 @@ def medians(each: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
         if values:
             spread[name] = [min(values), max(values)]
     return {**found, "spread": spread}
+
+
+def opening(options: argparse.Namespace) -> dict[str, Any]:
+    """The beginning of a results file: what it depends on, and what was asked for."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    chosen = {name: value for name, value in vars(options).items() if name != "json"}
+    return {**about(today), "options": chosen}
 
 
 def about(date: str) -> dict[str, Any]:

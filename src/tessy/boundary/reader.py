@@ -24,7 +24,7 @@ from tessy.boundary.window import Reading, Window, WindowRule
 from tessy.engines.local_jobs import batches, common_prefix
 from tessy.tokens import Codec
 
-_LONGEST_PUT_OFF = 3  # turns
+_LONG_EVERY = 3  # turns
 
 
 @dataclass(eq=False, slots=True)
@@ -144,8 +144,8 @@ class Reader:
         """Take in what waits, and read on in the windows under way, short ones first.
 
         Long ones, which are read anew because their anchor moved, take a pass of their own. They
-        let short ones go first for a few turns: of a thousand samples one has such a window in
-        nearly every turn, and all the others would wait for it.
+        let short ones go first in two turns of three: of a thousand samples one has such a window
+        in nearly every turn, and all the others would wait for it.
 
         Args:
             cancelled: Whether nobody waits for a question any more.
@@ -162,7 +162,7 @@ class Reader:
             known = task.track.known
             step.append((task, task.wanted[known : known + self._model.step_tokens].tolist()))
         groups = list(batches(step, self._slack))
-        self._put_off = (self._put_off + 1) % _LONGEST_PUT_OFF if len(groups) > 1 else 0
+        self._put_off = (self._put_off + 1) % _LONG_EVERY if len(groups) > 1 else 0
         for members in groups[:1] if self._put_off else groups:
             answers = self._pass(members)
             if answers:
