@@ -19,23 +19,18 @@ def _nothing() -> float:
 
 
 class Service:
-    """When samples have a request open, as the client sees it.
-
-    Attributes:
-        busy_seconds: Time with one or more open, over all samples.
-        idle_seconds: Time between two of them.
-    """
+    """When samples have a request open, as the client sees it."""
 
     def __init__(self) -> None:
         """Nothing is open."""
-        self.busy_seconds = self.idle_seconds = 0.0
+        self._busy_seconds = self._idle_seconds = 0.0
         self._open: Counter[str] = Counter()
         self._since: dict[str, float] = {}  # a sample was last taken up, or left alone
 
     def begin(self, key: str, now: float) -> None:
         """A request of the sample ``key`` is sent."""
         if not self._open[key]:
-            self.idle_seconds += now - self._since.get(key, now)
+            self._idle_seconds += now - self._since.get(key, now)
             self._since[key] = now
         self._open[key] += 1
 
@@ -43,8 +38,26 @@ class Service:
         """A request has ended or was left."""
         self._open[key] -= 1
         if not self._open[key]:
-            self.busy_seconds += now - self._since[key]
+            self._busy_seconds += now - self._since[key]
             self._since[key] = now
+
+    def forget(self, key: str) -> None:
+        """The sample ``key`` has ended: it waits for nothing any more."""
+        self._since.pop(key, None)
+        del self._open[key]
+
+    def until(self, now: float) -> tuple[float, float]:
+        """Seconds with one or more open, over all samples, and seconds between two of them.
+
+        What is open at ``now`` counts: requests that overlap may leave a sample no moment without.
+        """
+        busy, idle = self._busy_seconds, self._idle_seconds
+        for key, since in self._since.items():
+            if self._open[key]:
+                busy += now - since
+            else:
+                idle += now - since
+        return busy, idle
 
 
 @dataclass
@@ -167,10 +180,14 @@ async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: 
 async def _mark(gauge: Gauge, site: Site) -> _Mark:
     totals, server_cpu_seconds = await site.totals()
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    seen, service = totals.values(), gauge.service
-    real = any(total.steps for total in seen)
+    now = asyncio.get_running_loop().time()
+    seen = totals.values()
+    busy_seconds, idle_seconds = gauge.service.until(now)
+    if not any(total.steps for total in seen):  # simulated servers know their slots
+        busy_seconds = sum(total.busy_seconds for total in seen)
+        idle_seconds = sum(total.idle_seconds for total in seen)
     return _Mark(
-        time=asyncio.get_running_loop().time(),
+        time=now,
         kept=Counter(gauge.kept),
         received=gauge.received,
         requests=gauge.requests(),
@@ -180,8 +197,8 @@ async def _mark(gauge: Gauge, site: Site) -> _Mark:
         totals=list(totals.values()),
         server_cpu_seconds=server_cpu_seconds,
         machine_cpu_seconds=_machine_cpu_seconds(),
-        busy_seconds=service.busy_seconds if real else sum(t.busy_seconds for t in seen),
-        idle_seconds=service.idle_seconds if real else sum(t.idle_seconds for t in seen),
+        busy_seconds=busy_seconds,
+        idle_seconds=idle_seconds,
     )
 
 

@@ -81,7 +81,12 @@ class CountingEngine:
     def __init__(self, inner: Engine, gauge: Gauge, samples: int) -> None:
         """Count what ``inner`` delivers; ``samples`` shall be in flight."""
         self._inner, self._gauge, self._samples = inner, gauge, samples
-        self.probe, self.release, self.aclose = inner.probe, inner.release, inner.aclose
+        self.probe, self.aclose = inner.probe, inner.aclose
+
+    def release(self, key: str) -> None:
+        """Hand on."""
+        self._gauge.service.forget(key)
+        self._inner.release(key)
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Hand on, counting."""

@@ -95,7 +95,16 @@ def test_idle_is_the_time_a_sample_has_no_request_open():
     service.begin("a", 4.0)  # asked early, before the last one has ended
     service.end("a", 5.0)
     service.end("a", 6.0)
-    assert (service.busy_seconds, service.idle_seconds) == (4.5, 0.5)
+    assert service.until(6.0) == (4.5 + 5.0, 0.5)
+
+
+def test_what_is_open_counts_as_long_as_it_has_been_open():
+    service = Service()
+    service.begin("a", 1.0)
+    assert service.until(3.0) == (2.0, 0.0)
+    service.end("a", 4.0)
+    service.forget("a")
+    assert service.until(9.0) == (3.0, 0.0)
 
 
 METRICS = """\

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tessy.edges import (
     _FROM_THE_END,
-    HARD_EDGE,
     Base,
     base_before,
     edges,
+    hard_edges,
     last_unit,
     settled_edges,
     units,
@@ -101,7 +101,7 @@ def test_both_searches_agree_on_what_is_white_space():
     pattern = regex.compile(r"(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
     text = "".join(f"{chr(c)} {chr(c)}\n" for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     expected = [match.start() for match in pattern.finditer(text)]
-    assert [match.start() for match in HARD_EDGE.finditer(text)] == expected
+    assert hard_edges(text) == expected
     backwards = [match.start() for match in _FROM_THE_END.finditer(text)]
     assert backwards[::-1] == expected
 
@@ -119,7 +119,7 @@ def test_hard_edges_are_split_points_of_every_family(family, text):
             for inner, end in cut_points(pattern, piece)
         ]
         splits |= {start for start, _ in pieces}
-    assert {match.start() for match in HARD_EDGE.finditer(text)} <= splits
+    assert set(hard_edges(text)) <= splits
 
 
 def cut_points(pattern, piece):

@@ -1,6 +1,7 @@
 """The fan-out, its draining, signals, and admission."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -326,3 +327,17 @@ def test_admission_never_overfills_never_stands_still_and_forgets_nothing(sizes,
     for key in alive:
         admission.finished(key, None)
     assert [admission.reserved(name) for name in sizes] == [0, 0, 0]
+
+
+async def test_the_garbage_collector_is_as_it_was_after_a_run_that_failed():
+    before = gc.get_threshold(), gc.get_freeze_count()
+
+    async def work(job: int) -> None:
+        # Modules and the like are passed over while jobs are in flight.
+        assert gc.get_freeze_count() > before[1]
+        assert gc.get_threshold()[0] > before[0][0]
+        raise EngineMisconfigured("no key")
+
+    with pytest.raises(EngineMisconfigured):
+        await run_all([1], work, admission=Slots(1), stop=Stop())
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before

@@ -25,7 +25,8 @@ LONG_STRETCH_CHARS = 40
 # Both libraries are used: `re` takes half the time for what is looked for at every token, and only
 # `regex` searches from the end. They differ in what is white space: for `re`, U+001C to U+001F too.
 _SOLID = r"[\S\x1c-\x1f]"
-HARD_EDGE = re.compile(rf"(?<={_SOLID}) (?={_SOLID})|(?<=\n)(?!/)(?={_SOLID})")
+# `re` runs through a text to the next of some characters, so one of them comes first.
+_HARD_EDGE = re.compile(rf"[ \n](?:(?<={_SOLID} )(?={_SOLID})|(?<=\n)(?!/)(?={_SOLID}))")
 # Searched with concurrent=False: it takes less time than giving the interpreter's lock away.
 _FROM_THE_END = regex.compile(r"(?r)(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
 _WORD = regex.compile(r"(?w)\b(?=\S)(?<=\S)")
@@ -41,6 +42,13 @@ class Base(NamedTuple):
 
     offset: int
     long: bool = False
+
+
+def hard_edges(text: str) -> list[int]:
+    """Edges of the kinds (a) and (b) within ``text``, ascending."""
+    return [
+        match.start() if match[0] == " " else match.end() for match in _HARD_EDGE.finditer(text)
+    ]
 
 
 def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
@@ -59,8 +67,7 @@ def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
     """:func:`edges`, and whether the text after the last one is known to be a long stretch."""
     found: list[int] = []
     start = 0
-    for match in HARD_EDGE.finditer(text):
-        edge = match.start()
+    for edge in hard_edges(text):
         if edge <= start:
             continue
         if edge - start > LONG_STRETCH_CHARS or long:
