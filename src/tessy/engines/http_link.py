@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import selectors
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 _NOTHING = memoryview(b"")
@@ -38,26 +40,62 @@ class Lower(Protocol):
         ...
 
 
+class Sockets:
+    """Finds out which sockets have something to read, for one event loop.
+
+    asyncio makes a handle for each that has, and running it costs as much as reading; a further one
+    takes it ten steps to know. Here the event loop knows one selector, which knows the sockets.
+    """
+
+    def __init__(self) -> None:
+        """No sockets yet; needs the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._selector = selectors.DefaultSelector()
+        self._loop.add_reader(self._selector, self._look)
+
+    def add(self, number: int, ready: Callable[[], None]) -> None:
+        """Call ``ready`` whenever the socket with this file number has something to read.
+
+        It may be called once more after :meth:`remove`.
+        """
+        self._selector.register(number, selectors.EVENT_READ, ready)
+
+    def remove(self, number: int) -> None:
+        """Pass over a socket that is about to be closed."""
+        self._selector.unregister(number)
+
+    def close(self) -> None:
+        """Call nobody any more."""
+        self._loop.remove_reader(self._selector)
+        self._selector.close()
+
+    def _look(self) -> None:
+        for key, _ in self._selector.select(0):
+            key.data()
+
+
 class Link:
     """A socket that is connected, or about to be, and who is told what it receives."""
 
-    __slots__ = ("_closed", "_left", "_loop", "_number", "_protocol", "_socket")
+    __slots__ = ("_closed", "_left", "_loop", "_number", "_protocol", "_socket", "_sockets")
 
-    def __init__(self, connected: socket.socket, protocol: asyncio.BufferedProtocol) -> None:
+    def __init__(
+        self, connected: socket.socket, protocol: asyncio.BufferedProtocol, sockets: Sockets
+    ) -> None:
         """Receive from now on; closes ``connected`` when it ends.
 
         Args:
             connected: Non-blocking.
             protocol: Called as by a transport, but for ``connection_made`` and for the end of a
                 link that was aborted.
+            sockets: Where it is read from.
         """
-        self._socket, self._protocol = connected, protocol
+        self._socket, self._protocol, self._sockets = connected, protocol, sockets
         self._loop = asyncio.get_running_loop()
         self._left = _NOTHING  # to be sent
         self._closed = False
-        # The event loop looks a number up at once; a socket it does not know is spelt out first.
         self._number = connected.fileno()
-        self._loop.add_reader(self._number, self._readable)
+        sockets.add(self._number, self._readable)
 
     def is_closing(self) -> bool:
         """It has ended."""
@@ -82,7 +120,7 @@ class Link:
         if self._closed:
             return
         self._closed = True
-        self._loop.remove_reader(self._number)
+        self._sockets.remove(self._number)
         if self._left:
             self._loop.remove_writer(self._number)
         self._left = _NOTHING
@@ -112,6 +150,8 @@ class Link:
             self._loop.remove_writer(self._number)
 
     def _readable(self) -> None:
+        if self._closed:  # by what another socket brought at the same time
+            return
         try:
             count = self._socket.recv_into(self._protocol.get_buffer(-1))
         except (BlockingIOError, InterruptedError):

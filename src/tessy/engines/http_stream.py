@@ -12,7 +12,7 @@ import urllib.parse
 
 from tessy.engines.base import Tap
 from tessy.engines.http_connection import CONNECT_SECONDS, Connection, Exchange
-from tessy.engines.http_link import Link
+from tessy.engines.http_link import Link, Sockets
 from tessy.engines.wire_base import Reader
 
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
@@ -54,6 +54,7 @@ class Connections:
         self._head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
         self._stall_seconds = stall_seconds
         self._received = memoryview(bytearray(_RECEIVE_BYTES))
+        self._sockets: Sockets | None = None  # none before the first connection
         self._active: set[Connection] = set()
         self._idle: dict[Connection, float] = {}  # since when (loop's clock), oldest first
         self._timer: asyncio.TimerHandle | None = None
@@ -124,6 +125,9 @@ class Connections:
             self._timer = None
         for connection in (*self._active, *self._idle):
             connection.leave()
+        if self._sockets is not None:
+            self._sockets.close()
+            self._sockets = None
         await asyncio.sleep(0)  # transports close in the loop's next turn
 
     # -- connections
@@ -188,7 +192,8 @@ class Connections:
                 await loop.sock_connect(connecting, address)
             if not self._tls:
                 connection = Connection(self._over, self._received)
-                connection.use(Link(connecting, connection))
+                self._sockets = self._sockets or Sockets()
+                connection.use(Link(connecting, connection, self._sockets))
                 return connection
             _, connection = await loop.create_connection(
                 functools.partial(Connection, self._over, self._received),
