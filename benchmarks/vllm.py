@@ -40,11 +40,8 @@ _OPTIONS = [
     *("--max-model-len", str(CONTEXT_TOKENS)),
     *("--max-num-batched-tokens", str(CONTEXT_TOKENS)),
     *("--dtype", DTYPE),
-    # With the executor that is the default, engine and worker wait for one another by spinning,
-    # so that they keep two cores busy between them.
-    *("--distributed-executor-backend", "uni"),
 ]
-_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "4"}
+_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "4"}
 _COUNTERS = {
     "generated": "vllm:generation_tokens_total",
     "steps": "vllm:iteration_tokens_total_count",

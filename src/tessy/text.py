@@ -18,17 +18,17 @@ def find_loop(text: str) -> str | None:
     tail = text[-LOOP_WINDOW_CHARS:]
     words = tail.split()[:-1]  # the last one may be only half written
     for size in _PHRASE_WORDS:
-        said = words[-size * _REPEATS :]
-        if len(said) < size * _REPEATS:
+        if len(words) < size * _REPEATS:
             break
-        if said[-1] != said[-1 - size]:
+        if words[-1] != words[-1 - size]:
             continue  # nearly always: the rest is too slow to be done for every size
+        said = words[-size * _REPEATS :]
         # Also true where the text stops in the middle of the phrase.
         if all(a == b for a, b in zip(said, said[size:], strict=False)):
             return " ".join(words[-size:])
     letters = tail[-_PERIODIC_CHARS:]
     if len(letters) == _PERIODIC_CHARS:
         for size in range(1, _PERIODIC_CHARS // _REPEATS + 1):
-            if letters.startswith(letters[size:]):
+            if letters[-1] == letters[-1 - size] and letters.startswith(letters[size:]):
                 return letters[-size:]
     return None

@@ -30,6 +30,9 @@ _OPTIONS = [
     "--no-enable-chunked-prefill",
     *("--max-num-batched-tokens", str(CONTEXT_TOKENS)),
     "--enforce-eager",  # compiling takes longer than all the tests
+    # As on one GPU. By default, on the CPU, the model has a process of its own, which takes time to
+    # start, and it and the engine wait for one another by spinning.
+    *("--distributed-executor-backend", "uni"),
     "--disable-uvicorn-access-log",
 ]
 _ENVIRONMENT = {

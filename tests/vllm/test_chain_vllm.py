@@ -20,7 +20,7 @@ pytestmark = pytest.mark.vllm
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k_test.jsonl"
-QUESTIONS = 60
+QUESTIONS = 36
 WAIT_SECONDS = 230
 
 

@@ -334,7 +334,7 @@ class Reader:
 
 def _windows(reading: Reading, view: View) -> list[Window]:
     """Windows that say what ``view`` asks for, once ``reading`` is of its text."""
-    reading.read(view.text)
+    reading.read(view.kept, view.drafted)
     if not reading:
         return []
     return reading.windows(reading.tokens_of(view.edges[0], view.edges[-1])[0])

@@ -17,7 +17,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tessy.edges import Base, base_before, edges
+from tessy.edges import Base, base_behind, edges
 from tessy.tokens import Codec
 
 SLIDING_TOKENS = 200  # what the released code reads
@@ -64,11 +64,7 @@ class _Mark(NamedTuple):
 
 
 class Reading:
-    """A text as a classifier's tokens; reading a longer or changed text redoes only what changed.
-
-    Attributes:
-        text: What was read last.
-    """
+    """A text as a classifier's tokens; reading a longer or changed text redoes only what changed."""
 
     def __init__(self, codec: Codec, rule: WindowRule) -> None:
         """An empty text."""
@@ -79,23 +75,44 @@ class Reading:
         self._bounds = array("i", [0])  # the first token of each piece, and the end
         self._anchors = array("i")  # for each piece, the piece its window starts at
         self._marks = [_Mark(0, Base(0), 0)]
-        self.text = ""
+        self._kept = self._drafted = ""
         self._ids = array("i")
 
-    def read(self, text: str) -> None:
-        """Make this the reading of ``text``."""
-        common = _common_prefix(self.text, text)
+    def read(self, kept: str, drafted: str = "") -> None:
+        """Make this the reading of ``kept + drafted``.
+
+        They are not put together: ``kept`` may be long, and is not looked at as long as it is the
+        same object.
+        """
+        common = self._common(kept, drafted)
+        self._kept, self._drafted = kept, drafted
         while self._marks[-1].end > common:
             self._marks.pop()
         mark = self._marks[-1]
         self._truncate(mark.pieces)
-        start = mark.base.offset
-        for edge in edges(text[start:], long=mark.base.long):
-            self._append(text[self._ends[-1] if self._ends else 0 : start + edge], start + edge)
-        base = base_before(text, mark.base, len(text))
+        start, begin = mark.base.offset, 0
+        new = self._text_from(start)
+        for edge in edges(new, long=mark.base.long):
+            self._append(new[begin:edge], start + edge)
+            begin = edge
+        base = base_behind(new, mark.base)
         if base.offset > start:
-            self._marks.append(_Mark(len(text), base, bisect_right(self._ends, base.offset)))
-        self.text = text
+            end = len(kept) + len(drafted)
+            self._marks.append(_Mark(end, base, bisect_right(self._ends, base.offset)))
+
+    def _common(self, kept: str, drafted: str) -> int:
+        """How many leading characters of ``kept + drafted`` have been read."""
+        before = self._kept
+        if kept is before:
+            return len(kept) + _common_prefix(self._drafted, drafted)
+        if kept.startswith(before):
+            return len(before) + _common_prefix(self._drafted, kept[len(before) :] + drafted)
+        return _common_prefix(before + self._drafted, kept + drafted)
+
+    def _text_from(self, start: int) -> str:
+        """The text from ``start`` (chars) on."""
+        beyond = start - len(self._kept)
+        return self._drafted[beyond:] if beyond >= 0 else self._kept[start:] + self._drafted
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -172,7 +189,8 @@ class Reading:
         if self._ends[piece] == offset:
             return self._bounds[piece + 1]
         begin = self._ends[piece - 1] if piece else 0
-        target = len(self.text[begin:offset].encode("utf-8", "surrogatepass"))
+        written = self._text_from(begin)[: offset - begin]
+        target = len(written.encode("utf-8", "surrogatepass"))
         token, position = self._bounds[piece], 0
         while position < target and token < self._bounds[piece + 1]:
             position += len(self._codec.token_bytes(self._ids[token]))

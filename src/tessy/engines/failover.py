@@ -209,8 +209,17 @@ class Failover(Generic[ServerT]):
 
     async def _next(self, course: Course) -> Replica[ServerT]:
         """The replica to send the request to now, which is noted."""
+        replica = self._next_at_once(course)
+        return replica or self._noted(await self._find(course), course)
+
+    def _next_at_once(self, course: Course) -> Replica[ServerT] | None:
+        """The same, where nothing need be waited for."""
         self._check()
-        replica = await self._find(course)
+        home = self._homes.get(course.key)
+        return self._noted(home, course) if home is not None and home.healthy else None
+
+    @staticmethod
+    def _noted(replica: Replica[ServerT], course: Course) -> Replica[ServerT]:
         replica.requests += 1
         course.marks.setdefault(replica.name, replica.served)
         return replica

@@ -72,9 +72,10 @@ class Pool(Failover[Engine]):
         """
         course = _Stream(key=request.key, request=request, delivered=[])
         while len(course.delivered) < request.max_tokens and not tap.closed:
-            replica = None
-            with left_when_closed(tap):
-                replica = await self._next(course)
+            replica = self._next_at_once(course)
+            if replica is None:
+                with left_when_closed(tap):
+                    replica = await self._next(course)
             if replica is None or tap.closed:
                 return
             fault = await self._try(replica, course, tap)

@@ -113,10 +113,9 @@ class Turn:
         control_ids, stop_ids = self._party.codec.control_ids, self._party.stop_ids
         stop_id = chunk.stop_id
         ended = chunk.finish == "stop"
-        for index, token_id in enumerate(ids):
-            if token_id in control_ids or token_id in stop_ids:
-                ids, stop_id, ended = ids[:index], token_id, True
-                break
+        if not (control_ids.isdisjoint(ids) and stop_ids.isdisjoint(ids)):
+            index = next(i for i, at in enumerate(ids) if at in control_ids or at in stop_ids)
+            ids, stop_id, ended = ids[:index], ids[index], True
         self._pausing = chunk.finish is not None
         self._grown = True
         self.draft.extend(ids)
