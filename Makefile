@@ -16,7 +16,7 @@ MADE_OF := pyproject.toml constraints.txt
 export PYTHON TORCH_INDEX # for scripts/vllm-env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo baselines env test lint test-vllm clean
+.PHONY: help demo baselines env env-vllm test lint test-vllm clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -40,10 +40,12 @@ lint: .venv/.for-dev ## ruff, mypy and the direction of imports
 	$(BIN)/lint-imports
 
 test: lint ## lint, then every test that needs no model server
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
-test-vllm: .venv/.for-dev ## Tests against real vLLM servers on the CPU (environment: .venv-vllm)
+env-vllm: ## The environment for tests against real servers: .venv-vllm
 	scripts/vllm-env
+
+test-vllm: .venv/.for-dev env-vllm ## Tests against real vLLM servers on the CPU
 	$(BIN)/pytest -m vllm tests/vllm
 
 clean: ## Remove the environments and caches; runs/ stays

@@ -19,7 +19,6 @@ from tests.vllm.servers import Servers
 pytestmark = pytest.mark.vllm
 
 ROOT = Path(__file__).parents[2]
-GSM8K = ROOT.parent / "shared" / "data" / "gsm8k_test.jsonl"
 QUESTIONS = 36
 WAIT_SECONDS = 230
 
@@ -52,6 +51,16 @@ def on_servers(servers: Servers) -> dict[str, str]:
     }
 
 
+def write_questions_of_others(folder: Path) -> Path:
+    """More than are asked, in a file of another form."""
+    write_questions(folder / "questions.jsonl", QUESTIONS + 4, seed=2)
+    lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
+    rows = [{"question": row.pop("prompt"), **row} for row in map(json.loads, lines)]
+    path = folder / "others.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 def check_chain(out: Path) -> None:
     for author in AUTHORS:
         responses = read_run(out / f"{author}-responses")
@@ -67,8 +76,12 @@ def check_chain(out: Path) -> None:
 
 
 def test_through_real_servers_to_predictors_that_synthesis_uses(servers: Servers, tmp_path: Path):
-    write_questions(tmp_path / "questions.jsonl", QUESTIONS, seed=2)
-    asked = {"PROBLEMS": str(tmp_path / "questions.jsonl"), "OUT": str(tmp_path / "out")}
+    asked = {
+        "PROBLEMS": str(write_questions_of_others(tmp_path)),
+        "FIELDS": "prompt=question",
+        "LIMIT": str(QUESTIONS),
+        "OUT": str(tmp_path / "out"),
+    }
     run_script(**on_servers(servers), **asked)
     check_chain(tmp_path / "out")
     samples = read_run(tmp_path / "out" / "samples")
@@ -79,13 +92,6 @@ def test_through_real_servers_to_predictors_that_synthesis_uses(servers: Servers
     told = run_script(**on_servers(servers), **asked)
     assert all(f"{author}-predictor is kept" in told for author in AUTHORS)
     assert (tmp_path / "out" / "samples" / "trajectories.jsonl").read_bytes() == before
-
-
-@pytest.mark.skipif(not GSM8K.exists(), reason="needs ../shared/data/gsm8k_test.jsonl")
-def test_on_questions_of_others_in_a_file_of_another_form(servers: Servers, tmp_path: Path):
-    more = {"FIELDS": "prompt=question", "LIMIT": str(QUESTIONS), "PROBLEMS": str(GSM8K)}
-    run_script(**on_servers(servers), **more, OUT=str(tmp_path / "out"))
-    check_chain(tmp_path / "out")
 
 
 def test_without_servers(tmp_path: Path):
