@@ -1,4 +1,4 @@
-"""What examples/train_predictors.sh refuses; tests/vllm runs it from end to end."""
+"""examples/train_predictors.sh as it is called without servers; tests/vllm has it with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "train_predictors.sh"
+from tests.chain import QUESTIONS, SCRIPT, check_chain, run_script
+
+
+@pytest.mark.timeout(300)
+def test_two_predictors_and_samples_without_servers(tmp_path: Path):
+    out = tmp_path / "my own out"
+    assert "is kept" not in run_script(OUT=str(out), LIMIT=str(QUESTIONS))
+    check_chain(out)
+    assert (out / "questions.jsonl").exists()
 
 
 @pytest.mark.parametrize("name", ["a,b", "c++", "a+b/c"])

@@ -47,6 +47,37 @@ def codec(name: str) -> HfCodec:
     return HfCodec(tokenizer(name))
 
 
+WORDS = [
+    "\n",
+    "\n\n",
+    " ",
+    "/",
+    "don't",
+    " the",
+    " answer",
+    "42",
+    "x=1;",
+    "naïve",
+    "汉字",
+    "e\u0301",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.lists(st.sampled_from([*WORDS, *HARD]), min_size=8).map("".join))
+def test_words_one_by_one_have_the_ids_of_the_whole_text(name, text):
+    assert codec(name).encode(text) == codec(name)._spell(text)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "metaspace"])
+def test_words_are_known_again(name):
+    fresh = HfCodec(tokenizer(name))
+    fresh.encode("Okay, so we have to look at the answer again.")
+    before = fresh._words.cache_info().hits
+    fresh.encode("Okay, so we have to look at the question again.")
+    assert fresh._words.cache_info().hits >= before + 8
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(text=TEXTS)
 @example(text="")

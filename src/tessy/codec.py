@@ -20,6 +20,7 @@ from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tessy.edges import hard_edges
 from tessy.errors import InputError, ModelError
 
 if TYPE_CHECKING:  # transformers takes seconds to import
@@ -34,7 +35,7 @@ _HTML = re.compile(
     r"</?(?:a|b|blockquote|br|caption|code|em|h[1-6]|i|img|li|ol|p|pre|s|strong|sub|sup|table"
     r"|tbody|td|tfoot|th|thead|tr|u|ul)>"
 )
-# Predictors read word by word; a word known already costs a tenth, and gives no lock away.
+# A word known already costs a tenth, and gives no lock away.
 _WORD_CHARS = 24
 _KNOWN_WORDS = 2**14
 _META = "▁"  # U+2581, SentencePiece's space
@@ -46,6 +47,25 @@ _HARD_SAMPLE = (
     "汉字，かな 한국어 \u1112\u1161\u11ab العربية हिन्दी 👩‍👩‍👧‍👦🏳️‍🌈 \U0001f600\ufe0f "
     "▁under▁ __a__ \x00\x07\u200b\u00a0\u3000 </think><|im_end|>[INST] 1234567 $\\frac{a}{b}$  "
 )
+_KINDS = (
+    "a",
+    "Z",
+    "é",
+    "汉",
+    "한",
+    "7",
+    "½",
+    ".",
+    "'s",
+    "$",
+    "_",
+    "/",
+    "(",
+    "\u0301",
+    "👩",
+    "\u200b",
+)
+_ALL_EDGES = "".join(f"{a} {b}\n{b} {a}\n\n{b}\r\n{a}  \n{b} " for a in _KINDS for b in _KINDS)
 
 
 class HfCodec:
@@ -80,6 +100,7 @@ class HfCodec:
         self._backend = _plain_backend(spec, self.control)
         self._normalizer = tokenizer.backend_tokenizer.normalizer
         self._words = lru_cache(_KNOWN_WORDS)(self._spell)
+        self._word_by_word = self._cuts_at_edges(spec)
         self.digest = self._digest(spec)
         self._prove()
 
@@ -91,7 +112,27 @@ class HfCodec:
         """
         if len(text) <= _WORD_CHARS:
             return list(self._words(text))
-        return self._spell(text)
+        if not self._word_by_word:
+            return self._spell(text)
+        ids: list[int] = []
+        start = 0
+        for edge in (*hard_edges(text), len(text)):
+            word = text[start:edge]
+            ids += self._words(word) if edge - start <= _WORD_CHARS else self._spell(word)
+            start = edge
+        return ids
+
+    def _cuts_at_edges(self, spec: Spec) -> bool:
+        """Whether no token reaches over an edge (a) or (b), so that words have ids of their own.
+
+        True of the families' pre-tokenizers (:mod:`tessy.edges`), looked up for any other one.
+        """
+        cutter = self._backend.pre_tokenizer
+        if cutter is None:
+            return False
+        cuts = {end for _, (_, end) in cutter.pre_tokenize_str(_ALL_EDGES)}
+        whole = (token["content"] for token in spec["added_tokens"])
+        return cuts.issuperset(hard_edges(_ALL_EDGES)) and not any(map(hard_edges, whole))
 
     def _spell(self, text: str) -> list[int]:
         if self._byte_level or _META not in text:

@@ -153,7 +153,7 @@ def base_before(text: str, base: Base, end: int) -> Base:
 
 
 def base_behind(local: str, base: Base) -> Base:
-    """:func:`base_before` the end of a text, of which only ``local``, from ``base`` on, is given."""
+    """:func:`base_before` the end of a text of which only ``local``, from ``base`` on, is given."""
     best = base
     for match in _FROM_THE_END.finditer(local, concurrent=False):
         if match.start() <= len(local) - 2:

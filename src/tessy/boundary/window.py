@@ -64,7 +64,7 @@ class _Mark(NamedTuple):
 
 
 class Reading:
-    """A text as a classifier's tokens; reading a longer or changed text redoes only what changed."""
+    """A text as a classifier's tokens; reading a longer text redoes only what changed."""
 
     def __init__(self, codec: Codec, rule: WindowRule) -> None:
         """An empty text."""
