@@ -41,10 +41,10 @@ class Service:
             self._busy_seconds += now - self._since[key]
             self._since[key] = now
 
-    def forget(self, key: str) -> None:
-        """The sample ``key`` has ended: it waits for nothing any more."""
-        self._since.pop(key, None)
-        del self._open[key]
+    def forget(self, key: str, now: float) -> None:
+        """The sample ``key`` has ended, unless a request is open: it waits for nothing any more."""
+        if not self._open[key] and key in self._since:
+            self._idle_seconds += now - self._since.pop(key)
 
     def until(self, now: float) -> tuple[float, float]:
         """Seconds with one or more open, over all samples, and seconds between two of them.

@@ -85,7 +85,7 @@ class CountingEngine:
 
     def release(self, key: str) -> None:
         """Hand on."""
-        self._gauge.service.forget(key)
+        self._gauge.service.forget(key, asyncio.get_running_loop().time())
         self._inner.release(key)
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:

@@ -102,9 +102,11 @@ def test_what_is_open_counts_as_long_as_it_has_been_open():
     service = Service()
     service.begin("a", 1.0)
     assert service.until(3.0) == (2.0, 0.0)
+    service.forget("a", 3.0)  # moved to another server with a request open
     service.end("a", 4.0)
-    service.forget("a")
-    assert service.until(9.0) == (3.0, 0.0)
+    assert service.until(5.0) == (3.0, 1.0)
+    service.forget("a", 6.0)
+    assert service.until(9.0) == (3.0, 2.0)
 
 
 METRICS = """\

@@ -69,6 +69,33 @@ def test_words_one_by_one_have_the_ids_of_the_whole_text(name, text):
     assert codec(name).encode(text) == codec(name)._spell(text)
 
 
+def byte_level(*pre_tokenizer: Any, added: tuple[AddedToken, ...] = ()) -> HfCodec:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {char: i for i, char in enumerate([*alphabet, "ĊĊ"])}
+    made = Tokenizer(models.BPE(vocab, [("Ċ", "Ċ")]))
+    made.pre_tokenizer = pre_tokenizers.Sequence(list(pre_tokenizer))
+    made.add_tokens(list(added))
+    return HfCodec(PreTrainedTokenizerFast(tokenizer_object=made))
+
+
+def test_a_text_is_encoded_whole_where_a_word_alone_is_cut_otherwise():
+    """GPT-2's pre-tokenizer cuts two line breaks apart, but not at the end of a text."""
+    text = "Okay, so we are here now.\n\nWe go on and on."
+    made = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    assert made.encode(text) == made._spell(text)
+    assert not made._word_by_word
+
+
+@pytest.mark.parametrize("token", [AddedToken("so "), AddedToken(" so", single_word=True)])
+def test_a_text_is_encoded_whole_where_added_text_reaches_over_edges(token):
+    qwen = tokenizer("qwen3").backend_tokenizer.pre_tokenizer
+    text = "Okay, so we go on and onso we have it, andso so."
+    made = byte_level(qwen, added=(token,))
+    assert made.encode(text) == made._spell(text)
+    assert not made._word_by_word
+    assert byte_level(qwen)._word_by_word
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "metaspace"])
 def test_words_are_known_again(name):
     fresh = HfCodec(tokenizer(name))
@@ -145,6 +172,11 @@ def test_text_is_not_normalised_but_prompts_are():
 def test_a_lone_surrogate_is_refused_with_its_place(name):
     with pytest.raises(InputError, match=r"U\+D83D at character 2"):
         codec(name).encode("ab\ud83d")
+
+
+def test_the_place_of_a_lone_surrogate_is_one_in_the_text():
+    with pytest.raises(InputError, match="at character 37"):
+        codec("qwen3").encode("Okay, this is a long text with a bad \ud83d in it")
 
 
 def test_an_unknown_id_shows_as_a_replacement_character():

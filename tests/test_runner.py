@@ -341,3 +341,35 @@ async def test_the_garbage_collector_is_as_it_was_after_a_run_that_failed():
     with pytest.raises(EngineMisconfigured):
         await run_all([1], work, admission=Slots(1), stop=Stop())
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+async def test_a_run_leaves_a_garbage_collector_alone_that_somebody_else_has_set():
+    before = gc.get_threshold()
+
+    async def work(job: int) -> None:
+        assert gc.get_threshold() == (0, *before[1:])
+        assert gc.get_freeze_count() == 0
+
+    gc.set_threshold(0, *before[1:])
+    try:
+        await run_all([1], work, admission=Slots(1), stop=Stop())
+    finally:
+        gc.set_threshold(*before)
+
+
+async def test_runs_at_the_same_time_share_one_setting_of_the_garbage_collector():
+    before = gc.get_threshold()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    async def run(ended: asyncio.Event) -> None:
+        async def work(job: int) -> None:
+            await ended.wait()
+
+        await run_all([1], work, admission=Slots(1), stop=Stop())
+
+    runs = [asyncio.create_task(run(ended)) for ended in (first, second)]
+    for ended, task in zip((first, second), runs, strict=True):
+        ended.set()
+        await task
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import repeat
+from itertools import pairwise, repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -116,23 +116,36 @@ class HfCodec:
             return self._spell(text)
         ids: list[int] = []
         start = 0
-        for edge in (*hard_edges(text), len(text)):
-            word = text[start:edge]
-            ids += self._words(word) if edge - start <= _WORD_CHARS else self._spell(word)
-            start = edge
+        try:
+            for edge in (*hard_edges(text), len(text)):
+                word = text[start:edge]
+                ids += self._words(word) if edge - start <= _WORD_CHARS else self._spell(word)
+                start = edge
+        except InputError:  # the place it names is one in a word
+            raise surrogate_error(text) from None
         return ids
 
     def _cuts_at_edges(self, spec: Spec) -> bool:
-        """Whether no token reaches over an edge (a) or (b), so that words have ids of their own.
+        """Whether words, from edge (a) or (b) to edge, have the ids they have in the whole text.
 
-        True of the families' pre-tokenizers (:mod:`tessy.edges`), looked up for any other one.
+        True of the families (:mod:`tessy.edges`); of any other tokenizer if its pre-tokenizer cuts
+        every word of a text with all kinds of neighbours as it does alone. GPT-2's does not: it
+        takes the last of several line breaks off, but not where nothing follows.
         """
         cutter = self._backend.pre_tokenizer
-        if cutter is None:
+        if cutter is None or self._backend.normalizer is not None:  # it would see other text
             return False
-        cuts = {end for _, (_, end) in cutter.pre_tokenize_str(_ALL_EDGES)}
-        whole = (token["content"] for token in spec["added_tokens"])
-        return cuts.issuperset(hard_edges(_ALL_EDGES)) and not any(map(hard_edges, whole))
+
+        def cuts(text: str) -> list[int]:
+            return [end for _, (_, end) in cutter.pre_tokenize_str(text)]
+
+        bounds = [0, *hard_edges(_ALL_EDGES), len(_ALL_EDGES)]
+        alone = [
+            start + cut for start, end in pairwise(bounds) for cut in cuts(_ALL_EDGES[start:end])
+        ]
+        added = spec["added_tokens"]
+        whole = any(token["single_word"] or hard_edges(token["content"] + "a") for token in added)
+        return not whole and cuts(_ALL_EDGES) == alone
 
     def _spell(self, text: str) -> list[int]:
         if self._byte_level or _META not in text:

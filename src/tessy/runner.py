@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_YOUNG_OBJECTS = 10_000  # made since the last look of the garbage collector; Python says 700
+_YOUNG_OBJECTS = (
+    10_000  # made since the garbage collector's last look; Python's own are up to 2,000
+)
 
 
 class Draining(Exception):
@@ -123,6 +125,9 @@ def _collecting_seldom() -> Generator[None, None, None]:
     everything stands still for a fifth of a second.
     """
     before = gc.get_threshold()
+    if gc.get_freeze_count() or not 0 < before[0] < _YOUNG_OBJECTS:
+        yield  # another run has seen to it, or whoever called us has
+        return
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
     try:

@@ -91,6 +91,7 @@ class Reading:
         mark = self._marks[-1]
         self._truncate(mark.pieces)
         start, begin = mark.base.offset, 0
+        assert start == (self._ends[-1] if self._ends else 0)
         new = self._text_from(start)
         for edge in edges(new, long=mark.base.long):
             self._append(new[begin:edge], start + edge)

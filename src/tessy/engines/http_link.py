@@ -45,13 +45,16 @@ class Sockets:
 
     asyncio makes a handle for each that has, and running it costs as much as reading; a further one
     takes it ten steps to know. Here the event loop knows one selector, which knows the sockets.
+
+    Attributes:
+        loop: The event loop.
     """
 
     def __init__(self) -> None:
         """No sockets yet; needs the running event loop."""
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._selector = selectors.DefaultSelector()
-        self._loop.add_reader(self._selector, self._look)
+        self.loop.add_reader(self._selector, self._look)
 
     def add(self, number: int, ready: Callable[[], None]) -> None:
         """Call ``ready`` whenever the socket with this file number has something to read.
@@ -66,7 +69,7 @@ class Sockets:
 
     def close(self) -> None:
         """Call nobody any more."""
-        self._loop.remove_reader(self._selector)
+        self.loop.remove_reader(self._selector)
         self._selector.close()
 
     def _look(self) -> None:

@@ -192,7 +192,8 @@ class Connections:
                 await loop.sock_connect(connecting, address)
             if not self._tls:
                 connection = Connection(self._over, self._received)
-                self._sockets = self._sockets or Sockets()
+                if self._sockets is None or self._sockets.loop is not loop:
+                    self._sockets = Sockets()
                 connection.use(Link(connecting, connection, self._sockets))
                 return connection
             _, connection = await loop.create_connection(
