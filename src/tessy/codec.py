@@ -47,24 +47,7 @@ _HARD_SAMPLE = (
     "汉字，かな 한국어 \u1112\u1161\u11ab العربية हिन्दी 👩‍👩‍👧‍👦🏳️‍🌈 \U0001f600\ufe0f "
     "▁under▁ __a__ \x00\x07\u200b\u00a0\u3000 </think><|im_end|>[INST] 1234567 $\\frac{a}{b}$  "
 )
-_KINDS = (
-    "a",
-    "Z",
-    "é",
-    "汉",
-    "한",
-    "7",
-    "½",
-    ".",
-    "'s",
-    "$",
-    "_",
-    "/",
-    "(",
-    "\u0301",
-    "👩",
-    "\u200b",
-)
+_KINDS = [*"aZé汉한7½.$_/(👩", "'s", "\u0301", "\u200b"]  # of neighbours
 _ALL_EDGES = "".join(f"{a} {b}\n{b} {a}\n\n{b}\r\n{a}  \n{b} " for a in _KINDS for b in _KINDS)
 
 
