@@ -78,8 +78,9 @@ def test_a_model_answers_its_own_questions(servers: Servers, questions, tmp_path
     assert "KV caches" in log
 
 
-@AUTHORS
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("author", "number"), [("student", signal.SIGKILL), ("teacher", signal.SIGINT)]
+)
 def test_a_run_that_was_stopped_goes_on(
     servers: Servers, questions, tmp_path, author: Author, number
 ):
