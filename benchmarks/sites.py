@@ -163,10 +163,17 @@ class HttpSite:
             )
         url, headers = self.urls[author] + path, {"X-Session-ID": key}
         named = {"model": self._models[author], **body}
-        async with self._session.post(url, json=named, headers=headers) as response:
-            response.raise_for_status()
-            reply: dict[str, Any] = await response.json()
-        return reply
+        for last in (False, True):
+            try:
+                async with self._session.post(url, json=named, headers=headers) as response:
+                    response.raise_for_status()
+                    reply: dict[str, Any] = await response.json()
+                    return reply
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # Most likely an idle connection that the server closed while we were busy.
+                if last:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
         """What each server has done so far, and the CPU seconds of their process."""

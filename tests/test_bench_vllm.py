@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from benchmarks.clients import Errand, run
 from benchmarks.gauge import Service
 from benchmarks.ours import Plan
 from benchmarks.samples import Workload, in_flight, problem, start
-from benchmarks.sites import SIDES
+from benchmarks.sites import SIDES, HttpSite
 from benchmarks.vllm import VllmSite
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import make_model_folder, words
@@ -189,3 +190,36 @@ def test_the_engine_has_a_core_of_its_own():
                 assert os.sched_getaffinity(pid) == wanted
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+async def test_a_request_on_a_connection_that_was_closed_meanwhile_is_made_again():
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        while line := await reader.readline():
+            length = 0
+            while line != b"\r\n":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+                line = await reader.readline()
+            await reader.readexactly(length)
+            if len(connections) == 1 and answered:
+                writer.close()  # the second request on the first connection
+                return
+            answered.append(1)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+            writer.write(b"Content-Length: 2\r\n\r\n{}")
+
+    connections: list[asyncio.StreamWriter] = []
+    answered: list[int] = []
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    site = HttpSite({"teacher": url, "student": url})
+    try:
+        for _ in range(2):
+            assert await site.post("teacher", "a", "/x", {}) == {}
+    finally:
+        await site.aclose()
+        for writer in connections:
+            writer.close()
+        server.close()
+    assert len(connections) == 2
