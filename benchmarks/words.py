@@ -12,11 +12,6 @@ from pathlib import Path
 
 CHARS_PER_WORD = 5  # with the space before it
 THINK, END_THINKING, END_TURN = "<think>", "</think>", "<|im_end|>"
-# Where Qwen3's tokenizer cuts text before it merges anything.
-_QWEN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", END_TURN)
 _TEMPLATE = (
     "{% for message in messages %}"
@@ -42,7 +37,9 @@ def make_model_folder(folder: Path, *, preamble: str = "") -> Path:
         folder: Made if it is missing.
         preamble: Words before everything else in every prompt.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    from tessy.lab.make_tokenizers import STUDENT_TOKENIZER, split_bytes
 
     vocab = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
@@ -61,12 +58,7 @@ def make_model_folder(folder: Path, *, preamble: str = "") -> Path:
     for word in listed:
         merge("Ġ", word)  # byte-level BPE's name of the space
     tokenizer = Tokenizer(models.BPE(vocab, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_QWEN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = split_bytes(STUDENT_TOKENIZER.pattern)  # as Qwen's
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _SPECIAL])
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in (THINK, END_THINKING)])

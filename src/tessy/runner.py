@@ -21,9 +21,8 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_YOUNG_OBJECTS = (
-    10_000  # made since the garbage collector's last look; Python's own are up to 2,000
-)
+# How many are made between two looks of the garbage collector; Python looks every 2,000 or sooner.
+_YOUNG_OBJECTS = 10_000
 
 
 class Draining(Exception):

@@ -209,11 +209,11 @@ class Failover(Generic[ServerT]):
 
     async def _next(self, course: Course) -> Replica[ServerT]:
         """The replica to send the request to now, which is noted."""
-        replica = self._next_at_once(course)
-        return replica or self._noted(await self._find(course), course)
+        self._check()
+        return self._noted(await self._find(course), course)
 
     def _next_at_once(self, course: Course) -> Replica[ServerT] | None:
-        """The same, where nothing need be waited for."""
+        """The same without an await, if the sample's home is healthy; else None."""
         self._check()
         home = self._homes.get(course.key)
         return self._noted(home, course) if home is not None and home.healthy else None

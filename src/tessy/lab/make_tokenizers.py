@@ -90,15 +90,20 @@ TEACHER_TOKENIZER = Recipe(
 )
 
 
-def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Train the tokenizer of ``recipe``; the same on every call."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+def split_bytes(pattern: str) -> pre_tokenizers.Sequence:
+    """A pre-tokenizer that cuts where ``pattern`` says, and spells in the byte-level alphabet."""
+    return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(recipe.pattern), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+
+
+def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
+    """Train the tokenizer of ``recipe``; the same on every call."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = split_bytes(recipe.pattern)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=recipe.size - len(recipe.control),
