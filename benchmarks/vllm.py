@@ -222,7 +222,8 @@ def _processes(session: int) -> dict[int, str]:
         with contextlib.suppress(OSError):
             if os.getsid(int(path.name)) == session:
                 command = (path / "cmdline").read_bytes()
-                found[int(path.name)] = "engine" if b"EngineCore" in command else "api"
+                # The engine, and the workers it may have.
+                found[int(path.name)] = "engine" if b"VLLM::" in command else "api"
     return found
 
 

@@ -14,6 +14,7 @@ from tessy.edges import (
     edges,
     hard_edges,
     last_unit,
+    settled_by,
     settled_edges,
     units,
 )
@@ -74,6 +75,23 @@ def test_a_growing_text_shows_each_edge_once(parts):
         assert found == edges(text)[: len(found)]
     new, _ = settled_edges(text[base.offset :], base, final=True)
     assert found + new == edges(text)
+
+
+@given(st.lists(PIECES | st.text(max_size=8), max_size=30))
+@example(["a", " b", " c", " " + "d" * 37, "e", " f"])  # 40 characters, then 41
+def test_what_is_plain_to_see_is_what_a_search_finds(parts):
+    text, base = "x", Base(0)
+    seen = 0
+    for part in parts:
+        found = settled_by(part, base, len(text), text[-1]) if part else ()
+        text += part
+        new, moved = settled_edges(text[base.offset :], base)
+        if found is not None:
+            seen += 1
+            assert list(found) == new
+            assert not part or not moved.long
+        base = moved
+    assert seen or not any(part in (" so", " x=3") for part in parts[1:])
 
 
 @given(TEXTS)

@@ -15,7 +15,6 @@ from tessy.engines.sse import EventSplitter
 from tessy.engines.wire_base import BadReply, EventReader
 from tessy.engines.wire_generate import IdsReader
 from tessy.engines.wire_text import ControlText
-from tessy.errors import EngineError
 from tessy.tokens import TokenIds
 from tests.asking import CODEC
 
@@ -95,35 +94,6 @@ def test_the_short_way_to_the_ids_reads_what_json_says(ids, more):
 def test_ids_that_no_model_has_are_a_bad_reply(ids):
     with pytest.raises(BadReply):
         EventReader(IdsReader()).read([event(ids)])
-
-
-LIKE_EVENTS = st.lists(
-    st.sampled_from(
-        [
-            *(event(ids) for ids in ("7", "8", "123456789", "7, 8", "", "2147483648", "-1", "+1")),
-            event("5", text='"a"'),
-            event("5", finish='"stop"'),
-            event("7", error='{"code": 400}'),
-            event("9")[:-1] + b', "usage": null}',
-        ]
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
-@given(LIKE_EVENTS)
-def test_events_like_the_last_one_are_read_as_each_is_alone(events):
-    reader = EventReader(IdsReader())
-
-    def read(way, payload):
-        try:
-            return way.read([payload])
-        except EngineError as error:
-            return type(error)
-
-    for payload in events:
-        assert read(reader, payload) == read(EventReader(IdsReader()), payload)
 
 
 @given(st.lists(st.sampled_from([event("7"), event("8"), event("7, 8"), event("")]), max_size=6))

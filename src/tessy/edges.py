@@ -132,6 +132,29 @@ def settled_edges(text: str, base: Base, *, final: bool = False) -> tuple[list[i
     return [base.offset + edge for edge in found], Base(base.offset + found[-1], long)
 
 
+def settled_by(piece: str, base: Base, end: int, last: str) -> tuple[int, ...] | None:
+    """Edges that one token more settles, where that is plain to see; else None.
+
+    Most tokens are a word with the space before it, or go on with a word: nothing is searched then.
+
+    Args:
+        piece: The token's text.
+        base: The last edge that is known; :func:`settled_edges` found no other before ``end``.
+        end: Where ``piece`` begins, in chars of the whole text.
+        last: The character before it.
+    """
+    if base.long or end + len(piece) - base.offset > LONG_STRETCH_CHARS:
+        return None
+    if last in _BLANK or "\n" in piece:
+        return None
+    space = piece.rfind(" ")
+    if space < 0:
+        return ()
+    if space > 0 or len(piece) == 1 or piece[1] in _BLANK:
+        return None
+    return (end,) if end > base.offset else ()
+
+
 def units(text: str) -> list[str]:
     """The units of a finished text; joined they are the text."""
     bounds = [0, *edges(text)]

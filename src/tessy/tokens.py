@@ -124,9 +124,9 @@ class Draft:
         self.ids: list[int] = []
         self.text = ""
 
-    def extend(self, ids: Iterable[int]) -> None:
-        """Append generated ``ids``."""
-        pieces = []
+    def extend(self, ids: Iterable[int]) -> str:
+        """Append generated ``ids``; by what the text grows."""
+        added = ""
         length = len(self.text)
         clean = not self._clean or self._clean[-1]
         for token_id in ids:
@@ -138,12 +138,13 @@ class Draft:
             except UnicodeError:  # the decoder knows, and is slow
                 piece = self._decoder.decode(spelt)
                 clean = not self._decoder.getstate()[0]
-            pieces.append(piece)
+            added += piece
             length += len(piece)
             self.ids.append(token_id)
             self._ends.append(length)
             self._clean.append(clean)
-        self.text += "".join(pieces)
+        self.text += added
+        return added
 
     def flush(self) -> None:
         """No more ids: an unfinished character becomes U+FFFD."""

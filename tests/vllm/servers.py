@@ -30,12 +30,13 @@ _OPTIONS = [
     "--no-enable-chunked-prefill",
     *("--max-num-batched-tokens", str(CONTEXT_TOKENS)),
     "--enforce-eager",  # compiling takes longer than all the tests
-    # As on one GPU. By default, on the CPU, the model has a process of its own, which takes time to
-    # start, and it and the engine wait for one another by spinning.
     *("--distributed-executor-backend", "uni"),
     "--disable-uvicorn-access-log",
 ]
 _ENVIRONMENT = {
+    # As on one GPU: only without this does vLLM obey "uni" on the CPU. Else the model has a process
+    # of its own, which takes time to start, and it and the engine wait for one another by spinning.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else every server sits on the first core
     "OMP_NUM_THREADS": "1",

@@ -3,7 +3,7 @@
 aiohttp hands every packet through a parser, a buffer, a future and a task. Here the packet's
 callback parses it and calls whoever wants the tokens, which takes a third of the CPU time; requests
 that are made once in a while stay with aiohttp (:mod:`tessy.engines.http_server`). Replies are
-taken apart by httptools (:mod:`tessy.engines.http_framing`).
+taken apart by httptools (:mod:`tessy.engines.http_framing`), but for the packets that are alike.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from tessy.engines.base import Tap
+from tessy.engines.base import Chunk, Tap
 from tessy.engines.http_framing import Framing
 from tessy.engines.http_link import Link, Lower
+from tessy.engines.http_packets import Packets
 from tessy.engines.sse import EventSplitter
 from tessy.engines.wire_base import EventReader, Reader
 from tessy.errors import EngineUnavailable
@@ -44,6 +45,9 @@ class Exchange:
         self.streamed = self.finished = False
         self._reader, self._tap = EventReader(reader), tap
         self._splitter = EventSplitter()
+        # None if ids do not come alone with this reader.
+        self._packets = Packets() if reader.by_ids else None
+        self._between = False  # two chunks, two events
         self._whole = bytearray()
 
     @property
@@ -56,6 +60,23 @@ class Exchange:
         self.status, self.headers = status, headers
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.streamed = status == 200 and kind == "text/event-stream"
+
+    def repeat(self, packet: bytes) -> bool:
+        """Take a packet that is like others of this reply; False if it must be taken apart."""
+        if not self._between or self._packets is None:
+            return False
+        token_id = self._packets.id_in(packet)
+        if token_id is None:
+            return False
+        self._tap.put(Chunk((token_id,)))
+        return True
+
+    def learn(self, packet: bytes, body: bytes, *, between: bool) -> None:
+        """A packet that brought ``body`` was taken apart; ``between``: it ended between chunks."""
+        before = self._between
+        self._between = between and self.streamed and not self.finished and self._splitter.idle
+        if before and self._between and self._packets is not None:
+            self._packets.learn(packet, body)
 
     def take(self, body: bytes) -> None:
         """More of the body has come."""
@@ -81,7 +102,7 @@ class Exchange:
             self._tap.put(chunk)
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.Protocol):
     """One connection; one exchange at a time.
 
     Attributes:
@@ -91,18 +112,16 @@ class Connection(asyncio.BufferedProtocol):
         began: Something of the reply has come.
     """
 
-    def __init__(self, ended: Callable[[Connection, bool], None], received: memoryview) -> None:
+    def __init__(self, ended: Callable[[Connection, bool], None]) -> None:
         """Not connected.
 
         Args:
             ended: Told when an exchange is over, and whether another one may follow.
-            received: Where bytes arrive. All connections of an event loop may share it: what has
-                come is taken before another one receives anything.
         """
         self.exchange: Exchange | None = None
         self.heard = self.silence = 0.0
         self.began = False
-        self._ended, self._received = ended, received
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._lower: Lower | None = None
         self._draining: asyncio.TimerHandle | None = None
@@ -170,13 +189,8 @@ class Connection(asyncio.BufferedProtocol):
             error = ConnectionResetError(str(exc or "the server closed it"))
         self.leave(error)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
-        return self._received
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """Read what has come."""
-        data = bytes(self._received[:nbytes])
         exchange = self.exchange
         if exchange is None:  # nothing was asked
             self.leave()
@@ -184,7 +198,8 @@ class Connection(asyncio.BufferedProtocol):
         self.heard = self._loop.time()
         self.began = True
         try:
-            self._read(exchange, data)
+            if not exchange.repeat(data):
+                self._read(exchange, data)
         # What goes wrong must reach whoever waits for the exchange, whatever it is.
         except Exception as error:
             if self.exchange is exchange:
@@ -201,6 +216,8 @@ class Connection(asyncio.BufferedProtocol):
             exchange.begin(framing.status, framing.headers)
         if body:
             exchange.take(body)
+        # Only a head that is whole, too, could end like this: then it is not between any more.
+        exchange.learn(data, body, between=framing.between and data.endswith(b"\r\n"))
         if framing.whole and self.exchange is exchange:
             exchange.end()
             if self.exchange is exchange:

@@ -18,6 +18,8 @@ class Framing:
         headed: The head is whole.
         whole: All of it has come.
         endless: Only the end of the connection is the end of the body.
+        between: The last chunk is whole, and nothing has come of the head of the next one, unless
+            it is cut off there.
         keeps: Another request may follow on the connection, once this reply is whole.
     """
 
@@ -25,7 +27,7 @@ class Framing:
         """Nothing has come."""
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.headed = self.whole = self.endless = self.keeps = False
+        self.headed = self.whole = self.endless = self.between = self.keeps = False
         self._head_bytes = 0
         self._pieces: list[bytes] = []
         self._parser = HttpResponseParser(self)
@@ -80,6 +82,14 @@ class Framing:
         self.keeps = self._parser.should_keep_alive()
         coding = self.headers.get("transfer-encoding", "").lower()
         self.endless = "content-length" not in self.headers and "chunked" not in coding
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self.between = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk is whole."""
+        self.between = True
 
     def on_body(self, body: bytes) -> None:
         """More of the body."""

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+_RECEIVE_BYTES = 2**14
 _NOTHING = memoryview(b"")
 # A socket that is still being connected: Linux says the first, macOS the second.
 _LATER = (errno.EAGAIN, errno.ENOTCONN)
@@ -83,7 +84,7 @@ class Link:
     __slots__ = ("_closed", "_left", "_loop", "_number", "_protocol", "_socket", "_sockets")
 
     def __init__(
-        self, connected: socket.socket, protocol: asyncio.BufferedProtocol, sockets: Sockets
+        self, connected: socket.socket, protocol: asyncio.Protocol, sockets: Sockets
     ) -> None:
         """Receive from now on; closes ``connected`` when it ends.
 
@@ -156,14 +157,14 @@ class Link:
         if self._closed:  # by what another socket brought at the same time
             return
         try:
-            count = self._socket.recv_into(self._protocol.get_buffer(-1))
+            received = self._socket.recv(_RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._lose(error)
             return
-        if count:
-            self._protocol.buffer_updated(count)
+        if received:
+            self._protocol.data_received(received)
         else:
             self._lose(None)
 

@@ -18,7 +18,6 @@ from tessy.engines.wire_base import Reader
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
 _RESOLVED_SECONDS = 10.0
-_RECEIVE_BYTES = 2**16
 # Closing resets the connection. Taking leave in good order, the system would keep each port for a
 # minute, and a hundred samples, which end a thousand streams a second, would run out of ports.
 _AT_ONCE = struct.pack("ii", 1, 0)
@@ -53,7 +52,6 @@ class Connections:
         }
         self._head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
         self._stall_seconds = stall_seconds
-        self._received = memoryview(bytearray(_RECEIVE_BYTES))
         self._sockets: Sockets | None = None  # none before the first connection
         self._active: set[Connection] = set()
         self._idle: dict[Connection, float] = {}  # since when (loop's clock), oldest first
@@ -191,13 +189,13 @@ class Connections:
             if wait:
                 await loop.sock_connect(connecting, address)
             if not self._tls:
-                connection = Connection(self._over, self._received)
+                connection = Connection(self._over)
                 if self._sockets is None or self._sockets.loop is not loop:
                     self._sockets = Sockets()
                 connection.use(Link(connecting, connection, self._sockets))
                 return connection
             _, connection = await loop.create_connection(
-                functools.partial(Connection, self._over, self._received),
+                functools.partial(Connection, self._over),
                 sock=connecting,
                 ssl=_tls(),
                 server_hostname=self._host,

@@ -19,10 +19,6 @@ class EventSplitter:
 
     def feed(self, received: bytes) -> list[bytes]:
         """Payloads of the events that ``received`` completes, in order."""
-        if not (self._rest or self._data) and received.startswith(b"data:"):
-            end = received.find(b"\n")
-            if end == len(received) - 2 and received.endswith(b"\n"):  # one event, as is usual
-                return [received[5:end].strip()]
         *lines, self._rest = (self._rest + received).split(b"\n")
         events = []
         for line in lines:
@@ -32,6 +28,11 @@ class EventSplitter:
                 events.append(b"\n".join(self._data))
                 self._data.clear()
         return events
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of an unfinished event is held."""
+        return not self._rest and not self._data
 
     def finish(self) -> list[bytes]:
         """No more bytes: some servers leave out the last blank line."""

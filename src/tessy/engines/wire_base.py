@@ -83,19 +83,14 @@ def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
 
 
 class EventReader:
-    """Makes chunks of the events of one reply.
+    """Makes chunks of the events of one reply."""
 
-    Events that bring ids and nothing else are alike but for the ids. What stands before and behind
-    them is remembered, so that a further one costs a comparison, not a parser.
-    """
-
-    __slots__ = ("_after", "_before", "_by_ids", "_reader")
+    __slots__ = ("_by_ids", "_reader")
 
     def __init__(self, reader: Reader) -> None:
         """Read by ``reader``."""
         self._reader = reader
         self._by_ids = reader.by_ids
-        self._before = self._after = b""
 
     def read(self, events: Sequence[bytes]) -> Chunk:
         """All of ``events`` (JSON objects) as one chunk; what follows a finish is not looked at.
@@ -105,10 +100,6 @@ class EventReader:
         """
         ids: list[int] = []
         for payload in events:
-            token_id = self._known(payload)
-            if token_id is not None:
-                ids.append(token_id)
-                continue
             if payload == b"[DONE]":
                 break
             chunk = self._chunk(payload)
@@ -117,19 +108,9 @@ class EventReader:
                 return Chunk(tuple(ids), chunk.finish, chunk.stop_id)
         return Chunk(tuple(ids)) if ids else NOTHING
 
-    def _known(self, payload: bytes) -> int | None:
-        """The id of an event like the last one; None if it must be looked at."""
-        before, after = self._before, self._after
-        if before and payload.startswith(before) and payload.endswith(after):
-            token_id = payload[len(before) : len(payload) - len(after)]
-            if len(token_id) < 10 and token_id.isdigit():
-                return int(token_id)
-        return None
-
     def _chunk(self, payload: bytes) -> Chunk:
-        found = _ids_alone(payload) if self._by_ids else None
+        found = ids_alone(payload) if self._by_ids else None
         if found is not None:
-            self._before, self._after = payload[: found.start(1)], payload[found.end(1) :]
             return Chunk(tuple(map(int, found[1].split(b","))))
         try:
             event = json.loads(payload.decode())  # given bytes, it would guess their encoding
@@ -140,7 +121,7 @@ class EventReader:
         return self._reader.read(event)
 
 
-def _ids_alone(payload: bytes) -> re.Match[bytes] | None:
+def ids_alone(payload: bytes) -> re.Match[bytes] | None:
     """Where the ids are of an event that adds nothing else; None if it must be read as JSON.
 
     A quote inside a JSON string is escaped, so what looks like a key is one.

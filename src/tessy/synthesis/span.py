@@ -93,10 +93,10 @@ class Span:
                 if chunk is not None:
                     self._streaming = chunk.finish is None
                     machine.receive(chunk)
-                view = machine.unjudged()
-                if view is not None:
-                    self._ask(view)
-                    return
+                    view = machine.unjudged()
+                    if view is not None:
+                        self._ask(view)
+                        return
                 if machine.over:
                     for late in self._held:  # for the count
                         machine.receive(late)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from tessy.boundary.base import Calm, Judgement, UnitScore, View
+from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.boundary.cuts import Cut, decider, goes_on, in_class, keeps, own_score
-from tessy.edges import Base, settled_edges
+from tessy.edges import Base, settled_by, settled_edges
 from tessy.engines.base import Chunk
 from tessy.errors import TessyError
 from tessy.records import Author
@@ -40,11 +39,13 @@ class _Tip(NamedTuple):
         offset: The end, in chars of the whole text.
         score: Of the last unit if it ends there.
         next_style: P(style) of what follows.
+        calm: Both are the author's to write.
     """
 
     offset: int
     score: UnitScore
     next_style: float | None
+    calm: bool
 
 
 class Turn:
@@ -65,7 +66,6 @@ class Turn:
         final: The model ended the text: by the end of its thinking, or by another control id.
         visible: Characters of a final draft that count.
         boundary: Where the span ends, and why.
-        calm: Says of an answer to a view that drafting just goes on.
     """
 
     def __init__(
@@ -93,13 +93,14 @@ class Turn:
         self.boundary: tuple[int, Rejection] | None = None
         self._party, self._thinking, self._tally = party, thinking, tally
         self._key, self._cut = key, cut
-        self.calm: Calm = partial(goes_on, author, cut)
         self._scan = base  # edges before it are known
+        self._scanned = False  # and all that could be found behind it was
         self._edges: list[int] = []  # settled ones behind `judged`
         self._pausing = False  # nothing more comes from this request
         self._grown = False  # since units were last looked for
         self._viewed: tuple[int, bool] | None = None
         self._asked_tip: int | None = None
+        self._calm_answer: Judgement | None = None
         self._tip: _Tip | None = None
 
     # ------------------------------------------------------------------ a draft grows
@@ -118,15 +119,32 @@ class Turn:
             ids, stop_id, ended = ids[:index], ids[index], True
         self._pausing = chunk.finish is not None
         self._grown = True
-        self.draft.extend(ids)
+        before = self.draft.text
+        piece = self.draft.extend(ids)
         if not self._thinking.text:
             self.draft = self.draft.stripped()
         if ended:
             self.draft.flush()
             self.final = "end" if stop_id in stop_ids else "control"
             self.visible = visible_chars(self.draft.text, keep_break=self.final == "control")
-        self._look()
+        if ended or not self._scanned or not self._grow(before, piece):
+            self._look()
         self._settle_tip()
+
+    def _grow(self, before: str, piece: str) -> bool:
+        """What :meth:`_look` does once ``piece`` follows ``before``; False if it must do it."""
+        kept = self._thinking.text
+        if not kept:
+            return False
+        last = before[-1] if before else kept[-1]
+        found = settled_by(piece, self._scan, len(kept) + len(before), last)
+        if found is None:
+            return False
+        for edge in found:
+            self._scan = Base(edge)
+            if edge > self.judged:
+                self._edges.append(edge)
+        return True
 
     def _look(self) -> None:
         """Find the edges that what has come settled."""
@@ -136,7 +154,7 @@ class Turn:
         local = before + drafted[max(0, self._scan.offset - len(self._thinking.text)) :]
         found, last = settled_edges(local, self._scan, final=final)
         if self.anchored or self._anchor(found):
-            self._scan = last
+            self._scan, self._scanned = last, True
             self._edges += [edge for edge in found if edge > self.judged]
 
     def _anchor(self, found: list[int]) -> bool:
@@ -182,9 +200,19 @@ class Turn:
         blank = text[max(0, last - kept) :].isspace()
         return None if blank or kept + len(text) <= last else kept + len(text)
 
+    def calm(self, judgement: Judgement) -> bool:
+        """Whether drafting just goes on after this answer to a view; called in any thread."""
+        calm = goes_on(self.author, self._cut, judgement)
+        if calm:
+            self._calm_answer = judgement  # looked at once is enough
+        return calm
+
     def judged_as(self, view: View, judgement: Judgement) -> None:
         """The predictor's answer to ``view``, which came from :meth:`unjudged`."""
         count = len(view.edges) - 1
+        if judgement is self._calm_answer and len(judgement.units) == count:
+            self._go_on(view.edges, judgement)
+            return
         if view.final and len(judgement.units) < count:
             raise TessyError(
                 f"the {self.author}'s predictor decided {len(judgement.units)} of {count} units "
@@ -192,13 +220,24 @@ class Turn:
             )
         for start, end, score in zip(view.edges, view.edges[1:], judgement.units, strict=False):
             if end == self._asked_tip:
-                self._tip = _Tip(end, score, judgement.next_style)
+                self._tip = _Tip(end, score, judgement.next_style, calm=False)
                 if start >= self.start:
                     self._stop_before(start, score.first)  # known before any of it was written
             elif not self._keep_unit(start, end, score):
                 return
         if self._asked_tip is None and not view.final and len(judgement.units) == count:
             self._stop_before(self.judged, judgement.next_style)
+
+    def _go_on(self, edges: Sequence[int], judgement: Judgement) -> None:
+        """Keep all that was judged: the answer is calm."""
+        judged = edges[-1]
+        if judged == self._asked_tip:
+            self._tip = _Tip(judged, judgement.units[-1], judgement.next_style, calm=True)
+            judged = edges[-2]
+        if judged > self.judged:
+            self.judged = judged
+            while self._edges and self._edges[0] <= judged:
+                del self._edges[0]
 
     def _keep_unit(self, start: int, end: int, score: UnitScore) -> bool:
         """Whether the author keeps a unit; if not, the span ends before it."""
@@ -252,6 +291,10 @@ class Turn:
         if self._edges[0] != tip.offset:
             self._viewed = None
             return
+        if tip.calm:
+            self.judged = tip.offset
+            del self._edges[0]
+            return
         last = self.final is not None and len(self._edges) == 1
         if self._keep_unit(self.judged, tip.offset, tip.score) and not last:
             self._stop_before(tip.offset, tip.next_style)
@@ -260,7 +303,7 @@ class Turn:
     def likely_end(self) -> int | None:
         """Where the span ends if an edge settles at the draft's end; None if it would go on."""
         tip = self._tip
-        if tip is None or self.boundary or tip.next_style is None:
+        if tip is None or tip.calm or self.boundary or tip.next_style is None:
             return None
         if in_class(self.author, tip.next_style):
             return None
