@@ -54,10 +54,12 @@ class Asking:
 
         class Asked(Question):
             def hurry(self):
-                nonlocal hurried
+                nonlocal hurried, wanted
                 hurried = True
-                if kept:
-                    tell()
+                if not (kept and wanted):
+                    return None
+                wanted = False
+                return answer
 
             def cancel(self):
                 nonlocal wanted

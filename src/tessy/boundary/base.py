@@ -87,8 +87,9 @@ class Question:
 
     __slots__ = ()
 
-    def hurry(self) -> None:
-        """Somebody waits now: an answer that was kept back is told at once."""
+    def hurry(self) -> Judgement | None:
+        """Somebody waits now: an answer that was kept back, which is not told then."""
+        return None
 
     def cancel(self) -> None:
         """The answer is not wanted any more; one that comes all the same is passed over."""

@@ -63,11 +63,13 @@ class _Question(Question):
         self.answer = answer
         return not self.hurried  # asked after it was set: `hurry` looks the other way round
 
-    def hurry(self) -> None:
-        """Tell what was kept back, at once; what comes later comes by itself."""
+    def hurry(self) -> Judgement | None:
+        """What was kept back; what comes later is told."""
         self.hurried = True
-        if self.answer is not None:
-            self.tell(self.answer)
+        if self.answer is None or self.over:
+            return None
+        self.over = True
+        return self.answer
 
     def tell(self, answer: Judgement | BaseException) -> None:
         """The answer, once; called in the event loop."""

@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lower: Lower | None = None
         self._draining: asyncio.TimerHandle | None = None
-        self._framing = Framing()
+        self._framing: Framing | None = None
 
     @property
     def open(self) -> bool:
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
             self._ended(self, False)
             return
         error: Exception | None = None
-        if exc is None and self._framing.endless:
+        if exc is None and self._framing is not None and self._framing.endless:
             try:
                 exchange.end()  # the end of the connection is the end of the reply
             except Exception as fault:
@@ -211,6 +211,7 @@ class Connection(asyncio.Protocol):
 
     def _read(self, exchange: Exchange, data: bytes) -> None:
         framing = self._framing
+        assert framing is not None  # since the exchange started
         body = framing.feed(data)
         if framing.headed and not exchange.status:
             exchange.begin(framing.status, framing.headers)

@@ -129,4 +129,6 @@ class Ahead:
             await begun.feeding
         finally:
             tap.on_close = None
-            await asyncio.gather(*begun.close(), return_exceptions=True)
+            ending = [task for task in begun.close() if not task.done()]
+            if ending:
+                await asyncio.gather(*ending, return_exceptions=True)

@@ -62,8 +62,8 @@ class Span:
         try:
             await self._ahead.feed(move, self._tap)
             self._streaming = False
-            if self._asked is not None:
-                self._hurry()
+            if self._asked is not None and self._answered():
+                self._go_on(None)
             if self._asked is not None:
                 self._settled = asyncio.get_running_loop().create_future()
                 await self._settled
@@ -79,11 +79,12 @@ class Span:
     def _take(self, chunk: Chunk) -> None:
         if self._tap.closed:
             return
-        if self._asked is not None:
-            self._held.append(chunk)
-            self._hurry()
-        else:
+        if self._asked is None or (self._answered() and not self._held):
             self._go_on(chunk)
+            return
+        self._held.append(chunk)
+        if self._asked is None:
+            self._go_on(None)
 
     def _go_on(self, chunk: Chunk | None) -> None:
         """Take ``chunk`` and what waits, until a judgement is needed."""
@@ -121,28 +122,32 @@ class Span:
         if self._asked is view:  # not answered already, and another one asked
             self._asking = asking
 
-    def _hurry(self) -> None:
-        """The answer is waited for from now on."""
-        if self._since is None:
+    def _answered(self) -> bool:
+        """Take the answer if it was kept back; if not, it is waited for from now on."""
+        answer = None if self._asking is None else self._asking.hurry()
+        if answer is None and self._since is None:
             self._since = self._clock()
-        if self._asking is not None:
-            self._asking.hurry()
+        return answer is not None and self._judged(answer)
 
-    def _told(self, answer: Judgement | BaseException) -> None:
+    def _judged(self, answer: Judgement) -> bool:
         view, self._asked = self._asked, None
         if view is None:  # too late
-            return
+            return False
         if self._since is not None:
             self.judging_seconds += self._clock() - self._since
+        try:
+            self._machine.judged(view, answer)
+        except Exception as error:
+            self._fail(error)
+            return False
+        return True
+
+    def _told(self, answer: Judgement | BaseException) -> None:
         if isinstance(answer, BaseException):
-            self._fail(answer)
-        else:
-            try:
-                self._machine.judged(view, answer)
-            except Exception as error:
-                self._fail(error)
-            else:
-                self._go_on(None)
+            if self._asked is not None:
+                self._fail(answer)
+        elif self._judged(answer):
+            self._go_on(None)
         if self._asked is None and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
 

@@ -29,6 +29,7 @@ class Party:
         room_tokens: Most thinking tokens its context holds beside the prompt (its own tokens).
         sees_next: Its boundary predictor knows the class of what is not written yet.
         redraws: A second draw at the same place may differ (temperature above 0).
+        ending_ids: The stop ids, and all others that are markup.
     """
 
     codec: Codec
@@ -38,6 +39,11 @@ class Party:
     room_tokens: int
     sees_next: bool
     redraws: bool
+    ending_ids: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Looked at for every token, so put together once."""
+        object.__setattr__(self, "ending_ids", self.stop_ids | self.codec.control_ids)
 
 
 @dataclass(frozen=True, slots=True)

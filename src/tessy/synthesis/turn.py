@@ -111,11 +111,11 @@ class Turn:
         self._tally.drafted[self.author] += len(ids)
         if self.boundary or self.final:
             return  # generated before the close arrived: never looked at
-        control_ids, stop_ids = self._party.codec.control_ids, self._party.stop_ids
+        party = self._party
         stop_id = chunk.stop_id
         ended = chunk.finish == "stop"
-        if not (control_ids.isdisjoint(ids) and stop_ids.isdisjoint(ids)):
-            index = next(i for i, at in enumerate(ids) if at in control_ids or at in stop_ids)
+        if not party.ending_ids.isdisjoint(ids):
+            index = next(i for i, at in enumerate(ids) if at in party.ending_ids)
             ids, stop_id, ended = ids[:index], ids[index], True
         self._pausing = chunk.finish is not None
         self._grown = True
@@ -125,7 +125,7 @@ class Turn:
             self.draft = self.draft.stripped()
         if ended:
             self.draft.flush()
-            self.final = "end" if stop_id in stop_ids else "control"
+            self.final = "end" if stop_id in party.stop_ids else "control"
             self.visible = visible_chars(self.draft.text, keep_break=self.final == "control")
         if ended or not self._scanned or not self._grow(before, piece):
             self._look()
@@ -179,26 +179,26 @@ class Turn:
             return None
         self._grown = False
         tip = self._open_end()
-        ahead = self._edges if tip is None else [*self._edges, tip]
+        last = tip or (self._edges[-1] if self._edges else None)
         final = self.final is not None
-        if not ahead or (ahead[-1], final) == self._viewed:
+        if last is None or (last, final) == self._viewed:
             return None
-        self._viewed, self._asked_tip = (ahead[-1], final), tip
+        self._viewed, self._asked_tip = (last, final), tip
+        edges = (self.judged, *self._edges) if tip is None else (self.judged, *self._edges, tip)
         kept = self._thinking.text
-        drafted = self.draft.text[: ahead[-1] - len(kept)]
-        return View(self._key, kept, (self.judged, *ahead), final, self.start, drafted)
+        drafted = self.draft.text[: last - len(kept)]
+        return View(self._key, kept, edges, final, self.start, drafted)
 
     def _open_end(self) -> int | None:
         """The draft's end if an edge may still settle there; None if asking there is no use."""
         text = self.draft.text
-        if not self._party.sees_next or self._pausing or self.final:
-            return None
-        if not text or (text[-1].isspace() and text[-1] != "\n"):
+        if not text or not self._party.sees_next or self._pausing or self.final:
             return None
         kept = len(self._thinking.text)
         last = self._edges[-1] if self._edges else self.judged
-        blank = text[max(0, last - kept) :].isspace()
-        return None if blank or kept + len(text) <= last else kept + len(text)
+        if text[-1].isspace() and (text[-1] != "\n" or text[max(0, last - kept) :].isspace()):
+            return None
+        return None if kept + len(text) <= last else kept + len(text)
 
     def calm(self, judgement: Judgement) -> bool:
         """Whether drafting just goes on after this answer to a view; called in any thread."""
