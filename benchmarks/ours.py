@@ -106,6 +106,7 @@ class CountingEngine:
         try:
             await feed(self._inner, request, own)
         finally:
+            tap.on_close = None
             service.end(request.key, loop.time())
             if not gauge.full.is_set():
                 gauge.begun.add(request.key)

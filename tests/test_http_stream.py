@@ -16,6 +16,7 @@ import pytest
 from tessy.engines import http_stream
 from tessy.engines.base import Chunk, Tap
 from tessy.engines.http_connection import Connection, Exchange
+from tessy.engines.http_framing import Framing
 from tessy.engines.http_link import Link
 from tessy.engines.http_stream import Connections
 from tessy.engines.wire_base import BadReply
@@ -360,7 +361,7 @@ async def test_a_closed_connection_holds_no_request():
         async with serving(STREAM + b"\r\n" + FIRST, 10_000) as (connections, _):
             for _ in range(3):
                 await send_until_closed(connections, b"x" * 2**15)
-            alive = [thing for thing in gc.get_objects() if type(thing) in (Connection, Link)]
-            assert not alive
+            kinds = (Connection, Link, Framing, Tap)
+            assert not [thing for thing in gc.get_objects() if type(thing) in kinds]
     finally:
         gc.enable()

@@ -63,6 +63,30 @@ class _Mark(NamedTuple):
     pieces: int
 
 
+class _Marks:
+    """Marks of a text, one for every word or two, with their ends ascending."""
+
+    def __init__(self) -> None:
+        """The mark of the empty text, which stays."""
+        self._ends, self._offsets, self._pieces = array("i", [0]), array("i", [0]), array("i", [0])
+        self._long = array("b", [False])
+
+    def add(self, mark: _Mark) -> None:
+        """Append ``mark``."""
+        self._ends.append(mark.end)
+        self._offsets.append(mark.base.offset)
+        self._long.append(mark.base.long)
+        self._pieces.append(mark.pieces)
+
+    def last(self, end: int) -> _Mark:
+        """The last one of ``text[:end]``; forgets those behind it."""
+        count = bisect_right(self._ends, end)
+        if count < len(self._ends):
+            del self._ends[count:], self._offsets[count:], self._long[count:], self._pieces[count:]
+        base = Base(self._offsets[-1], bool(self._long[-1]))
+        return _Mark(self._ends[-1], base, self._pieces[-1])
+
+
 class Reading:
     """A text as a classifier's tokens; reading a longer text redoes only what changed."""
 
@@ -74,7 +98,7 @@ class Reading:
         self._ends = array("i")  # chars, of each piece
         self._bounds = array("i", [0])  # the first token of each piece, and the end
         self._anchors = array("i")  # for each piece, the piece its window starts at
-        self._marks = [_Mark(0, Base(0), 0)]
+        self._marks = _Marks()
         self._kept = self._drafted = ""
         self._ids = array("i")
 
@@ -86,9 +110,7 @@ class Reading:
         """
         common = self._common(kept, drafted)
         self._kept, self._drafted = kept, drafted
-        while self._marks[-1].end > common:
-            self._marks.pop()
-        mark = self._marks[-1]
+        mark = self._marks.last(common)
         self._truncate(mark.pieces)
         start, begin = mark.base.offset, 0
         assert start == (self._ends[-1] if self._ends else 0)
@@ -99,7 +121,7 @@ class Reading:
         base = base_behind(new, mark.base)
         if base.offset > start:
             end = len(kept) + len(drafted)
-            self._marks.append(_Mark(end, base, bisect_right(self._ends, base.offset)))
+            self._marks.add(_Mark(end, base, bisect_right(self._ends, base.offset)))
 
     def _common(self, kept: str, drafted: str) -> int:
         """How many leading characters of ``kept + drafted`` have been read."""

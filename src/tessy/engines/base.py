@@ -74,7 +74,8 @@ class Tap:
     """Where the chunks of one request go.
 
     Attributes:
-        put: Called with each chunk as it arrives; must not block, and raise nothing.
+        put: Called with each chunk as it arrives, until it is closed; must not block, and raise
+            nothing.
         closed: No more is wanted.
         on_close: Called once when it is closed; set by whoever fills it.
     """
@@ -91,8 +92,15 @@ class Tap:
         """Want no more: the request is aborted."""
         if not self.closed:
             self.closed = True
-            if self.on_close is not None:
-                self.on_close()
+            # Whoever takes the chunks has this tap: neither would be freed at once.
+            self.put = _nowhere
+            told, self.on_close = self.on_close, None
+            if told is not None:
+                told()
+
+
+def _nowhere(chunk: Chunk) -> None:
+    """Nobody wants it."""
 
 
 @dataclass(frozen=True, slots=True)

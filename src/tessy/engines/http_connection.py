@@ -153,6 +153,8 @@ class Connection(asyncio.Protocol):
     def leave(self, error: Exception | None = None, *, keep: bool = False) -> None:
         """End the exchange; what has not come of the reply is not wanted."""
         exchange, self.exchange = self.exchange, None
+        if self._framing is not None:
+            self._framing.drop()
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None

@@ -30,7 +30,7 @@ class Framing:
         self.headed = self.whole = self.endless = self.between = self.keeps = False
         self._head_bytes = 0
         self._pieces: list[bytes] = []
-        self._parser = HttpResponseParser(self)
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
         # As lenient as aiohttp, which reads the server's other replies.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True,
@@ -44,6 +44,7 @@ class Framing:
         Raises:
             BadReply: This is no HTTP/1.1, or its head is too long.
         """
+        assert self._parser is not None  # it was not dropped
         try:
             self._parser.feed_data(received)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -58,6 +59,10 @@ class Framing:
             return b""
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def drop(self) -> None:
+        """Read nothing any more; else this and the parser would keep one another alive."""
+        self._parser = None
 
     # -- called by the parser
 
@@ -74,6 +79,7 @@ class Framing:
         """A head is whole."""
         if self.headed:
             return
+        assert self._parser is not None  # it is calling
         status = self._parser.get_status_code()
         if status < 200:  # the head of the reply is still to come
             self.headers = {}
