@@ -78,6 +78,7 @@ def test_a_growing_text_shows_each_edge_once(parts):
 
 
 @given(st.lists(PIECES | st.text(max_size=8), max_size=30))
+@example([" \ta", " b", " \u00a0c"])
 @example(["a", " b", " c", " " + "d" * 37, "e", " f"])  # 40 characters, then 41
 def test_what_is_plain_to_see_is_what_a_search_finds(parts):
     text, base = "x", Base(0)

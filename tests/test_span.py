@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from contextlib import aclosing
 from typing import Any
@@ -19,12 +20,37 @@ from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.span import Span
 from tessy.synthesis.strategies import tessy
+from tessy.synthesis.turn import Turn
 from tests.cooperating import CODECS, RandomClasses, ReferenceClasses, both, engine, make, run
 from tests.test_early import babble, two, written
 from tests.test_strategies import make_desk, make_room
 
 TEXT = "Okay, let us see x=1 y=2 now."
 KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
+
+
+class Asked(Question):
+    """Holds on to whom it tells, as a real one does."""
+
+    def __init__(self, answer, told, calm):
+        self.answer, self.told, self.calm = answer, told, calm
+        self.hurried = self.kept = self.over = False
+
+    def tell(self):
+        self.kept = self.calm is not None and self.calm(self.answer) and not self.hurried
+        if not (self.over or self.kept):
+            self.over = True
+            self.told(self.answer)
+
+    def hurry(self):
+        self.hurried = True
+        if self.over or not self.kept:
+            return None
+        self.over = True
+        return self.answer
+
+    def cancel(self):
+        self.over = True
 
 
 class Asking:
@@ -42,31 +68,9 @@ class Asking:
             judging.send(None)
         except StopIteration as answered:
             answer = answered.value
-        wanted = True
-        hurried = kept = False
-
-        def tell():
-            nonlocal kept, wanted
-            kept = calm is not None and calm(answer) and not hurried
-            if wanted and not kept:
-                wanted = False
-                told(answer)
-
-        class Asked(Question):
-            def hurry(self):
-                nonlocal hurried, wanted
-                hurried = True
-                if not (kept and wanted):
-                    return None
-                wanted = False
-                return answer
-
-            def cancel(self):
-                nonlocal wanted
-                wanted = False
-
-        self.answer(tell)
-        return Asked()
+        asked = Asked(answer, told, calm)
+        self.answer(asked.tell)
+        return asked
 
 
 class Pushing:
@@ -171,6 +175,24 @@ def test_any_order_of_chunks_and_judgements_gives_the_same_text(
         return machine
 
     assert written(asyncio.run(go())) == written(expected)
+
+
+async def test_what_a_span_held_is_freed_without_the_garbage_collector():
+    def later(tell):
+        asyncio.get_running_loop().call_soon(tell)
+
+    classes = RandomClasses(5, sees_next=True)
+    predictors = {author: Asking(classes, later) for author in CODECS}
+    machine = make(CODECS, both(classes), redraws=False)
+    gc.collect()
+    gc.disable()
+    try:
+        engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
+        await drive(machine, engines, predictors)
+        alive = [type(thing) for thing in gc.get_objects() if type(thing) in (Span, Turn, Tap)]
+        assert alive == [Turn]  # the machine's last one
+    finally:
+        gc.enable()
 
 
 # ------------------------------------------------------------------ what goes wrong is told

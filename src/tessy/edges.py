@@ -140,7 +140,7 @@ def settled_by(piece: str, base: Base, end: int, last: str) -> tuple[int, ...] |
     Args:
         piece: The token's text.
         base: The last edge that is known; :func:`settled_edges` found no other before ``end``.
-        end: Where ``piece`` begins, in chars of the whole text.
+        end: Where ``piece`` begins, in chars of the whole text; behind ``base``.
         last: The character before it.
     """
     if base.long or end + len(piece) - base.offset > LONG_STRETCH_CHARS:
@@ -152,7 +152,7 @@ def settled_by(piece: str, base: Base, end: int, last: str) -> tuple[int, ...] |
         return ()
     if space > 0 or len(piece) == 1 or piece[1] in _BLANK:
         return None
-    return (end,) if end > base.offset else ()
+    return (end,)
 
 
 def units(text: str) -> list[str]:

@@ -71,12 +71,12 @@ class Exchange:
         self._tap.put(Chunk((token_id,)))
         return True
 
-    def learn(self, packet: bytes, body: bytes, *, between: bool) -> None:
+    def learn(self, body: bytes, *, between: bool) -> None:
         """A packet that brought ``body`` was taken apart; ``between``: it ended between chunks."""
         before = self._between
         self._between = between and self.streamed and not self.finished and self._splitter.idle
         if before and self._between and self._packets is not None:
-            self._packets.learn(packet, body)
+            self._packets.learn(body)
 
     def take(self, body: bytes) -> None:
         """More of the body has come."""
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
         if body:
             exchange.take(body)
         # Only a head that is whole, too, could end like this: then it is not between any more.
-        exchange.learn(data, body, between=framing.between and data.endswith(b"\r\n"))
+        exchange.learn(body, between=framing.between and data.endswith(b"\r\n"))
         if framing.whole and self.exchange is exchange:
             exchange.end()
             if self.exchange is exchange:

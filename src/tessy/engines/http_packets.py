@@ -23,20 +23,19 @@ class Packets:
         self._starts: dict[int, bytes] = {}  # of packets, by their length
         self._lessons = _LESSONS
 
-    def learn(self, packet: bytes, body: bytes) -> None:
-        """Take ``packet`` as a pattern if it can be one.
+    def learn(self, body: bytes) -> None:
+        """Take a packet as a pattern if it can be one.
 
         Args:
-            packet: Begins and ends between two chunks of the reply, and between two events.
-            body: What it brings of the body.
+            body: What it brings of the body. It begins and ends between two events.
         """
-        if not self._lessons or packet != b"%b%b\r\n" % (_size_line(len(body)), body):
-            return  # several chunks, or a chunk with an extension
         if not (body.startswith(b"data:") and body.endswith(b"\n\n") and body.count(b"\n") == 2):
             return  # not one event of one line
+        if not self._lessons:
+            return
         self._lessons -= 1
         found = ids_alone(body)
-        if found is not None and found[1].isdigit():
+        if found is not None:
             self._before = body[: found.start(1)]
             self._behind = body[found.end(1) :] + b"\r\n"
             self._starts.clear()

@@ -75,6 +75,7 @@ class Span:
                 self._asked = None
                 self._asking.cancel()
                 await self._asking.gone()
+            self._asking = None  # it knows this span: neither would be freed at once
 
     def _take(self, chunk: Chunk) -> None:
         if self._tap.closed:
