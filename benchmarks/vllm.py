@@ -222,8 +222,8 @@ def _processes(session: int) -> dict[int, str]:
         with contextlib.suppress(OSError):
             if os.getsid(int(path.name)) == session:
                 command = (path / "cmdline").read_bytes()
-                # The engine, and the workers it may have.
-                found[int(path.name)] = "engine" if b"VLLM::" in command else "api"
+                engine = b"VLLM::EngineCore" in command or b"VLLM::Worker" in command
+                found[int(path.name)] = "engine" if engine else "api"
     return found
 
 

@@ -173,7 +173,8 @@ async def test_a_server_that_does_not_count_is_refused():
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are shared out on Linux")
 def test_the_engine_has_a_core_of_its_own():
     child = "import time; print(flush=True); time.sleep(100)  # VLLM"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r} + '::EngineCore'])"
+    named = f"{child!r} + '::EngineCore'"  # not in the parent's command, which names it, too
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {named}])"
     with subprocess.Popen(
         [sys.executable, "-c", parent], start_new_session=True, stdout=subprocess.PIPE
     ) as process:

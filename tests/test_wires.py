@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,8 @@ from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.http_metrics import CacheFacts, vllm_facts
 from tessy.engines.scripted import EOS
 from tessy.engines.sse import EventSplitter
-from tessy.engines.wire_base import BadReply, EventReader
-from tessy.engines.wire_generate import IdsReader
+from tessy.engines.wire_base import BadReply, EventReader, neutral_sampling
+from tessy.engines.wire_generate import GenerateWire, IdsReader
 from tessy.engines.wire_text import ControlText
 from tessy.tokens import TokenIds
 from tests.asking import CODEC
@@ -67,11 +68,32 @@ def test_a_request_is_valid_json_without_serialising_the_prompt():
         def ids(self):
             raise AssertionError("the ids were touched")
 
-    from tessy.engines.wire_generate import GenerateWire
-
     prompt = Loud([1, 2, 3])
     request = Request("k", prompt, Sampling(), 9, (EOS,), 3)
     assert json.loads(GenerateWire("tiny").body(request, stream=True))["token_ids"] == [1, 2, 3]
+
+
+def test_a_request_holds_its_own_values_whatever_was_asked_before():
+    wire = GenerateWire("tiny")
+    asked = Request("k", TokenIds([1]), Sampling(), 9, (EOS,), 3)
+    others = [
+        replace(asked, max_tokens=8),
+        replace(asked, seed=4),
+        replace(asked, stop_ids=()),
+        replace(asked, sampling=Sampling(temperature=0.5)),
+        replace(asked, prompt=TokenIds([2])),
+    ]
+    for request in (asked, *others):
+        for stream in (True, False):
+            sent = json.loads(wire.body(request, stream=stream))
+            assert sent == {
+                "model": "tiny",
+                "stream": stream,
+                "sampling_params": {
+                    **neutral_sampling(request), "seed": request.seed, "detokenize": False
+                },
+                "token_ids": list(request.prompt.ids),
+            }  # fmt: skip
 
 
 def event(ids: str, finish: str = "null", **more: object) -> bytes:

@@ -46,7 +46,7 @@ class Base(NamedTuple):
 def hard_edges(text: str) -> list[int]:
     """Edges of the kinds (a) and (b) within ``text``, ascending.
 
-    Done for every token, and without a pattern in half of the time.
+    Predictors do it for every token; without a pattern it takes half of the time.
     """
     found = []
     last = len(text) - 1

@@ -143,7 +143,8 @@ def ask(predictor: BoundaryPredictor, view: View, told: Told, calm: Calm | None 
     """Have ``view`` judged and ``told`` called with the answer, by the event loop.
 
     A predictor may have a method ``ask(view, told, calm)`` of its own, which spares it a future.
-    ``told`` hears of whatever becomes of the question, perhaps of its being cancelled, too.
+    ``told`` hears of whatever becomes of the question, perhaps of its being cancelled, too; but not
+    of an answer that :meth:`Question.hurry` has given.
 
     Args:
         predictor: Judges.

@@ -242,8 +242,6 @@ class Desk:
 
         def take(chunk: Chunk) -> None:
             nonlocal drafted, failed
-            if tap.closed:
-                return
             drafted += len(chunk.ids)
             try:
                 solo.receive(chunk)

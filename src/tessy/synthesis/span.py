@@ -78,13 +78,11 @@ class Span:
             self._asking = None  # it knows this span: neither would be freed at once
 
     def _take(self, chunk: Chunk) -> None:
-        if self._tap.closed:
-            return
         if self._asked is None or (self._answered() and not self._held):
             self._go_on(chunk)
             return
         self._held.append(chunk)
-        if self._asked is None:
+        if self._asked is None and self._error is None:
             self._go_on(None)
 
     def _go_on(self, chunk: Chunk | None) -> None:
@@ -93,7 +91,7 @@ class Span:
         try:
             while True:
                 if chunk is not None:
-                    self._streaming = chunk.finish is None
+                    self._streaming = self._streaming and chunk.finish is None
                     machine.receive(chunk)
                     view = machine.unjudged()
                     if view is not None:
