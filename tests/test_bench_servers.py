@@ -15,6 +15,7 @@ from benchmarks.words import CHARS_PER_WORD, END_THINKING, make_model_folder, wo
 
 from tessy.engines.base import Request, Sampling
 from tessy.engines.http import HttpEngine
+from tessy.engines.wire_generate import GenerateWire
 from tessy.records import Message
 from tessy.renderers import load_renderer
 from tessy.tokens import TokenIds, decode
@@ -250,3 +251,6 @@ def test_only_ids_at_the_end_of_a_request_stay_as_they_are():
     assert _parse(b'{"sampling_params": {"stop": [1]}, "token_ids":[1,2]}')["token_ids"] == b"1,2"
     for body in ({"token_ids": [1, 2]}, {"token_ids": [], "n": [1]}, {"prompt": "[", "stop": [3]}):
         assert _parse(json.dumps(body).encode()) == body
+    # What ours sends is of that kind: else the servers' own work would be measured.
+    request = Request("a/0", TokenIds([1, 2]), Sampling(), 9, (3,), 4)
+    assert _parse(GenerateWire(MODEL).body(request, stream=True))["token_ids"] == b"1,2"

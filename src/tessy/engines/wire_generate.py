@@ -43,7 +43,7 @@ class GenerateWire(Wire):
         if beginning is None:
             beginning = self._beginnings[common] = self._beginning(request, stream=stream)
         own = f'"max_tokens": {request.max_tokens}, "seed": {fit_seed(request.seed, 63)}'
-        head = f'{beginning}, {own}}}, "token_ids": '
+        head = f'{beginning}, {own}}},"token_ids":'
         return request.prompt.json_between(head.encode("ascii"), b"}")
 
     def _beginning(self, request: Request, *, stream: bool) -> str:
