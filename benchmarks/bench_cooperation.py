@@ -1,7 +1,8 @@
 """How close cooperation comes to plain decoding: ``python -m benchmarks.bench_cooperation``.
 
 Three clients take turns on the same servers: ours, plain decoding (the limit, each model its share
-of the tokens ours kept), and a lock-step client. Each runs in a process of its own.
+of the tokens ours kept), and a lock-step client. Each runs in a process of its own. With simulated
+servers the lock-step client has a virtual clock and no sockets, so its own work costs it nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
+from benchmarks.arguments import new_file, positive, whole_number
 from benchmarks.clients import Errand, floor_options, send, with_seed
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
@@ -26,7 +28,7 @@ from benchmarks.sites import SIDES
 from benchmarks.table import table
 from benchmarks.vllm import TURN_TOKENS as VLLM_TURN_TOKENS
 from benchmarks.vllm import WORKLOAD as VLLM_WORKLOAD
-from benchmarks.vllm import Serving, serving, warm
+from benchmarks.vllm import Serving, serving, vllm_python, warm
 from benchmarks.word_models import SHAPES
 from benchmarks.words import make_model_folder
 from tessy.records import Author
@@ -119,18 +121,22 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--servers", choices=("simulated", "vllm"), default="simulated")
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 100])
-    parser.add_argument("--json", type=Path, help="write everything measured here")
+    parser.add_argument("--concurrency", type=whole_number, nargs="+", default=[16, 100])
+    parser.add_argument("--json", type=new_file, help="write everything measured here")
     parser.add_argument(
-        "--slow-down", type=float, help="factor on the servers' times (default: samples / 16)"
+        "--slow-down",
+        type=positive,
+        help="factor on the servers' times (default: samples / 16, 1 at least; vllm, --virtual: 1)",
     )
     parser.add_argument(
-        "--warm-up", type=float, help="seconds before each window (default: 10, vllm: 5)"
+        "--warm-up", type=positive, help="seconds before each window (default: 10, vllm: 5)"
     )
     parser.add_argument(
-        "--seconds", type=float, help="length of each window (default: 60, vllm: 20)"
+        "--seconds", type=positive, help="length of each window (default: 60, vllm: 20)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the three clients")
+    parser.add_argument(
+        "--rounds", type=whole_number, default=3, help="rounds of the three clients"
+    )
     parser.add_argument(
         "--predictor",
         choices=("queue", "oracle"),
@@ -140,7 +146,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--predictor-delay-ms", type=float, default=3.0, help="of a batch")
     parser.add_argument(
         "--draft-tokens",
-        type=int,
+        type=whole_number,
         nargs=2,
         metavar=("TEACHER", "STUDENT"),
         help="ours drafts so many tokens a request, not a stream per span",
@@ -154,6 +160,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.virtual and options.servers == "vllm":
         parser.error("--virtual is for simulated servers")
+    if options.servers == "vllm":
+        try:
+            vllm_python()
+        except FileNotFoundError as error:
+            parser.error(str(error))
     return options
 
 

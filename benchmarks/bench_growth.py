@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import results
+from benchmarks.arguments import new_file, positive, whole_number
 from benchmarks.clients import Errand, floor_options, send
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
@@ -75,18 +76,22 @@ def _measure(folder: Path, plan: Plan) -> Measured:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print a table, write a file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--context", type=int, nargs="+", default=[1000, 8000, 16000, 32000])
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="in flight for the CPU time")
+    parser.add_argument(
+        "--context", type=whole_number, nargs="+", default=[1000, 8000, 16000, 32000]
+    )
+    parser.add_argument(
+        "--samples", type=whole_number, default=SAMPLES, help="in flight for the CPU time"
+    )
     parser.add_argument(
         "--memory-samples", type=int, default=1000, help="in flight for the memory; 0: skip"
     )
-    parser.add_argument("--json", type=Path, help="write everything measured here")
+    parser.add_argument("--json", type=new_file, help="write everything measured here")
     parser.add_argument(
-        "--slow-down", type=float, default=SLOW_DOWN, help="factor on servers' times"
+        "--slow-down", type=positive, default=SLOW_DOWN, help="factor on servers' times"
     )
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before each window")
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of each window")
-    parser.add_argument("--rounds", type=int, default=3, help="of all contexts in turn")
+    parser.add_argument("--warm-up", type=positive, default=5.0, help="seconds before each window")
+    parser.add_argument("--seconds", type=positive, default=15.0, help="length of each window")
+    parser.add_argument("--rounds", type=whole_number, default=3, help="of all contexts in turn")
     options = parser.parse_args(arguments)
     document = results.opening(options)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
+from benchmarks.arguments import new_file, whole_number
 from benchmarks.pooling_server import NAME, group_cpu_seconds, pooling_server
 from benchmarks.results import opening
 from tessy.boundary.base import Judgement, View
@@ -329,15 +330,15 @@ def print_rows(rows: Sequence[Row]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--samples", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--growth", type=int, default=96, help="tokens each text grows by")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=whole_number, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--growth", type=whole_number, default=96, help="tokens each text grows by")
+    parser.add_argument("--rounds", type=whole_number, default=3)
     parser.add_argument(
         "--size", choices=list(_SIZES), action="append", help="default: those that suit a CPU"
     )
     parser.add_argument("--device", default="cpu", help="of the classifier, as torch names it")
     parser.add_argument("--vllm-python", type=Path, help="compare with a vLLM server instead")
-    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    parser.add_argument("--json", type=new_file, help="write the rows here as well")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []

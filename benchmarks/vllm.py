@@ -81,7 +81,7 @@ def serving(shape: Shape) -> Generator[Serving, None, None]:
         FileNotFoundError: There is no environment with vLLM.
         RuntimeError: The server did not come up.
     """
-    python = _python()
+    python = vllm_python()
     with tempfile.TemporaryDirectory(prefix="tessy-bench-vllm-") as name:
         scratch = Path(name)
         folders: dict[Author, Path] = {author: scratch / author for author in SIDES}
@@ -175,7 +175,12 @@ def warm(served: Serving, concurrency: int) -> None:
     asyncio.run(read())
 
 
-def _python() -> Path:
+def vllm_python() -> Path:
+    """The interpreter that has vLLM.
+
+    Raises:
+        FileNotFoundError: There is no such environment.
+    """
     root = Path(__file__).parents[1]
     python = Path(os.environ.get("TESSY_VLLM_PYTHON") or root / ".venv-vllm/bin/python")
     if not python.exists():

@@ -183,6 +183,27 @@ def test_the_command_line():
 
 # Two processes start, which takes a while on a busy machine.
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--concurrency 0", "'0' is not above 0"),
+        ("--rounds 0", "'0' is not above 0"),
+        ("--slow-down 0", "'0' is not above 0"),
+        ("--seconds nan", "'nan' is not above 0"),
+        ("--rounds x", "'x'"),
+        ("--json no/such/folder/x.json", "folder"),
+        ("--json .", "folder"),
+        ("--servers vllm", "no vLLM at no/python"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_at_once(wrong, said, monkeypatch, capsys):
+    monkeypatch.setenv("TESSY_VLLM_PYTHON", "no/python")
+    with pytest.raises(SystemExit) as ended:
+        bench_cooperation.parse(wrong.split())
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_growth_over_real_sockets(tmp_path, capsys):
     file = tmp_path / "growth.json"
     arguments = ["--context", "200", "--samples", "4", "--memory-samples", "0", "--rounds", "2"]

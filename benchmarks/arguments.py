@@ -1,0 +1,30 @@
+"""What the command lines of benchmarks take: said to be wrong before anything is measured."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def whole_number(text: str) -> int:
+    """A whole number of at least 1."""
+    return int(_above_zero(text, int(text)))
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    return _above_zero(text, float(text))
+
+
+def new_file(text: str) -> Path:
+    """A file that can be written: its folder is there."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no file in a folder that exists")
+    return path
+
+
+def _above_zero(text: str, value: float) -> float:
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
