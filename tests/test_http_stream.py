@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import shutil
 import socket
 import ssl
@@ -21,6 +20,7 @@ from tessy.engines.http_link import Link
 from tessy.engines.http_stream import Connections
 from tessy.engines.wire_base import BadReply
 from tessy.engines.wire_generate import IdsReader
+from tests.collecting import no_collector
 from tests.fake_server import eventually
 
 FIRST = b'data: {"choices":[{"finish_reason":null,"token_ids":[7, 8]}]}\n\n'
@@ -355,17 +355,8 @@ async def test_a_connection_on_which_a_request_is_stuck_is_not_used_again():
 
 
 async def test_a_closed_connection_holds_no_request():
-    def things() -> list[object]:
-        kinds = (Connection, Link, Framing, Tap)
-        return [thing for thing in gc.get_objects() if type(thing) in kinds]
-
-    gc.collect()
-    gc.disable()  # what goes, goes at once
-    earlier = things()  # of other tests; held, so that no new one is taken for them
-    try:
+    with no_collector(Connection, Link, Framing, Tap) as new:
         async with serving(STREAM + b"\r\n" + FIRST, 10_000) as (connections, _):
             for _ in range(3):
                 await send_until_closed(connections, b"x" * 2**15)
-            assert all(any(thing is other for other in earlier) for thing in things())
-    finally:
-        gc.enable()
+            assert not new()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 from contextlib import aclosing
 from typing import Any
@@ -21,6 +20,7 @@ from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.span import Span
 from tessy.synthesis.strategies import tessy
 from tessy.synthesis.turn import Turn
+from tests.collecting import no_collector
 from tests.cooperating import CODECS, RandomClasses, ReferenceClasses, both, engine, make, run
 from tests.test_early import babble, two, written
 from tests.test_strategies import make_desk, make_room
@@ -187,22 +187,13 @@ async def test_what_a_span_held_is_freed_without_the_garbage_collector():
     def later(tell):
         asyncio.get_running_loop().call_soon(tell)
 
-    def kinds() -> list[object]:
-        return [thing for thing in gc.get_objects() if type(thing) in (Span, Turn, Tap)]
-
     classes = RandomClasses(5, sees_next=True)
     predictors = {author: Asking(classes, later) for author in CODECS}
     machine = make(CODECS, both(classes), redraws=False)
-    gc.collect()
-    gc.disable()
-    earlier = kinds()  # other tests may have left some; held, so that no new one is taken for them
-    try:
+    with no_collector(Span, Turn, Tap) as new:
         engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
         await drive(machine, engines, predictors)
-        alive = [thing for thing in kinds() if not any(thing is other for other in earlier)]
-        assert [type(thing) for thing in alive] == [Turn]  # the machine's last one
-    finally:
-        gc.enable()
+        assert [type(thing) for thing in new()] == [Turn]  # the machine's last one
 
 
 # ------------------------------------------------------------------ what goes wrong is told

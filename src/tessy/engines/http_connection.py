@@ -219,8 +219,7 @@ class Connection(asyncio.Protocol):
             exchange.begin(framing.status, framing.headers)
         if body:
             exchange.take(body)
-        # Only a head that is whole, too, could end like this: then it is not between any more.
-        exchange.learn(body, between=framing.between and data.endswith(b"\r\n"))
+        exchange.learn(body, between=framing.between)
         if framing.whole and self.exchange is exchange:
             exchange.end()
             if self.exchange is exchange:

@@ -18,8 +18,7 @@ class Framing:
         headed: The head is whole.
         whole: All of it has come.
         endless: Only the end of the connection is the end of the body.
-        between: The last chunk is whole, and nothing has come of the head of the next one, unless
-            it is cut off there.
+        between: The last chunk is whole, and nothing has come of the next one.
         keeps: Another request may follow on the connection, once this reply is whole.
     """
 
@@ -52,6 +51,8 @@ class Framing:
                 detail = f"{type(error).__name__}: {error}"
                 raise BadReply(f"no HTTP/1.1 reply: {received[:100]!r} ({detail})") from None
             self.keeps = False  # something else follows the reply
+        # The parser tells of a chunk once its head is whole: this may be the beginning of one.
+        self.between = self.between and received.endswith(b"\r\n")
         if not self.headed:
             self._head_bytes += len(received)
             if self._head_bytes > _HEAD_BYTES:

@@ -29,10 +29,10 @@ class Packets:
         Args:
             body: What it brings of the body. It begins and ends between two events.
         """
-        if not (body.startswith(b"data:") and body.endswith(b"\n\n") and body.count(b"\n") == 2):
-            return  # not one event of one line
         if not self._lessons:
             return
+        if not (body.startswith(b"data:") and body.endswith(b"\n\n") and body.count(b"\n") == 2):
+            return  # not one event of one line
         self._lessons -= 1
         found = ids_alone(body)
         if found is not None:
@@ -55,11 +55,8 @@ class Packets:
     def _start_of(self, packet: bytes) -> bytes:
         """What a packet of that length begins with; nothing if it is no whole chunk."""
         line = packet[: packet.find(b"\n") + 1]
-        if not self._before or line != _size_line(len(packet) - len(line) - len(b"\r\n")):
+        size = len(packet) - len(line) - len(b"\r\n")
+        if not self._before or line != b"%x\r\n" % size:
             return b""
         start = self._starts[len(packet)] = line + self._before
         return start
-
-
-def _size_line(size: int) -> bytes:
-    return b"%x\r\n" % max(0, size)
