@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import pairwise
 
 from tessy.boundary.base import Judgement, UnitScore, View
@@ -31,9 +32,12 @@ _CONTEXT_CHARS = 160
 
 def style_after(ids: Sequence[int], end: int) -> bool:
     """Whether the token after ``ids[:end]`` is style."""
-    first = max(1, end - _RUN)
+    return any(_opens(ids[i - 1], ids[i]) for i in range(max(1, end - _RUN), end))
+
+
+def _opens(before: int, token: int) -> bool:
     # Hashes of small integers are the same in every process.
-    return any(hash((ids[i - 1], ids[i])) % CAPABILITY_TOKENS == 0 for i in range(first, end))
+    return hash((before, token)) % CAPABILITY_TOKENS == 0
 
 
 def begins_word(codec: Codec, token_id: int) -> bool:
@@ -43,10 +47,28 @@ def begins_word(codec: Codec, token_id: int) -> bool:
 
 @dataclass(slots=True)
 class _Window:
-    """What has been read of a window: its words by their first tokens, and words by token."""
+    """What has been read of a window.
+
+    Attributes:
+        words: Their first tokens.
+        opened: The last opening at each of them or before it; far back if there was none.
+        counts: Words by token.
+    """
 
     words: list[int] = field(default_factory=list)
+    opened: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+
+    def add(self, word: int) -> None:
+        """The next word begins with the token ``word``."""
+        here = len(self.words)
+        opens = here and _opens(self.words[-1], word)
+        self.opened.append(here if opens else self.opened[-1] if here else -_RUN)
+        self.words.append(word)
+
+    def style_after(self, end: int) -> bool:
+        """:func:`style_after`, which is asked for every token: without a search."""
+        return end > 0 and self.opened[end - 1] >= end - _RUN
 
 
 class ScheduleModel:
@@ -60,7 +82,7 @@ class ScheduleModel:
 
     def __init__(self, codec: Codec, delay_seconds: float) -> None:
         """Take ``delay_seconds`` for each pass, as a device would."""
-        self._codec = codec
+        self._begins = cache(partial(begins_word, codec))
         self._delay = delay_seconds
         self._thread: int | None = None
 
@@ -75,7 +97,8 @@ class ScheduleModel:
     def rollback(self, state: _Window, length: int) -> int:
         """Keep the first ``length`` tokens."""
         del state.counts[length:]
-        del state.words[state.counts[-1] if state.counts else 0 :]
+        words = state.counts[-1] if state.counts else 0
+        del state.words[words:], state.opened[words:]
         return len(state.counts)
 
     def forward(self, members: Sequence[tuple[_Window, Sequence[int]]]) -> list[Scores]:
@@ -93,14 +116,14 @@ class ScheduleModel:
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
 
     def _read(self, state: _Window, new: Sequence[int]) -> Scores:
-        begins = [begins_word(self._codec, token) for token in new]
+        begins = [self._begins(token) for token in new]
         scores = []
         for token, begun, next_begins in zip(new, begins, [*begins[1:], True], strict=True):
             if begun or not state.words:
-                state.words.append(token)
+                state.add(token)
             state.counts.append(len(state.words))
             # The rest of a word is of the word's own class.
-            scores.append(float(style_after(state.words, len(state.words) - (not next_begins))))
+            scores.append(float(state.style_after(len(state.words) - (not next_begins))))
         return scores
 
 

@@ -77,6 +77,10 @@ class _Task:
     track: _Track | None = None
     wanted: array[int] = field(default_factory=partial(array, "i"))
 
+    def note(self, track: _Track) -> None:
+        """The next window has been read: its scores stand in ``track``."""
+        self.scored.append((self.windows.popleft(), track.scores))
+
 
 class Reader:
     """Judges views; a view's answer comes out of a later :meth:`turn`.
@@ -225,14 +229,15 @@ class Reader:
             window = task.windows[0]
             wanted = task.sample.reading.ids_in(window)
             track = self._track(task.sample, window.start)
-            if track.ids[: len(wanted)] != wanted:
-                if not self._prepare(track, wanted):
+            shared = common_prefix(track.ids, wanted)
+            if shared < len(wanted):
+                if not self._prepare(track, wanted, shared):
                     self._parked.append(task)
                     return None
                 task.track, task.wanted = track, wanted
                 self._active.append(task)
                 return None
-            task.scored.append((task.windows.popleft(), track.scores))
+            task.note(track)
         self.stats.views += 1
         self._settle(task)
         return judge(task.view, task.sample.reading, task.scored)
@@ -281,9 +286,8 @@ class Reader:
         sample.tracks.append(track)
         return track
 
-    def _prepare(self, track: _Track, wanted: array[int]) -> bool:
-        """Cut ``track`` back to what it shares with ``wanted``, and make room for the rest."""
-        shared = common_prefix(track.ids, wanted)
+    def _prepare(self, track: _Track, wanted: array[int], shared: int) -> bool:
+        """Cut ``track`` back to the ids it shares with ``wanted``, and make room for the rest."""
         del track.ids[shared:], track.scores[shared:]
         track.known = self._model.rollback(track.state, min(shared, track.known))
         track.busy = True
@@ -327,6 +331,7 @@ class Reader:
         for task in ready:
             assert task.track is not None
             task.track.busy = False
+            task.note(task.track)
             task.track = None
             self._go_on(task, answers)
         return answers
@@ -350,9 +355,9 @@ def judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]])
         return None  # nothing comes before the first token of a text
 
     found = []
-    for start, end in zip(view.edges, view.edges[1:], strict=False):
-        unit = range(*reading.tokens_of(max(start, view.own_from), end))
-        known = [p for p in map(style, deciding(unit, reading.is_blank)) if p is not None]
+    for unit in reading.units_of(view.edges, view.own_from):
+        said = unit if len(unit) == 1 else deciding(unit, reading.is_blank)
+        known = [p for p in map(style, said) if p is not None]
         found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     if not scored:
         return Judgement(tuple(found))

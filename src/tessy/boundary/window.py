@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -112,12 +113,10 @@ class Reading:
         self._kept, self._drafted = kept, drafted
         mark = self._marks.last(common)
         self._truncate(mark.pieces)
-        start, begin = mark.base.offset, 0
+        start = mark.base.offset
         assert start == (self._ends[-1] if self._ends else 0)
         new = self._text_from(start)
-        for edge in edges(new, long=mark.base.long):
-            self._append(new[begin:edge], start + edge)
-            begin = edge
+        self._extend(new, edges(new, long=mark.base.long), start)
         base = base_behind(new, mark.base)
         if base.offset > start:
             end = len(kept) + len(drafted)
@@ -152,8 +151,15 @@ class Reading:
 
     def tokens_of(self, start: int, end: int) -> tuple[int, int]:
         """The range of tokens that begin in ``text[start:end]``; the one around it if none do."""
-        first, last = self._token_at(start), self._token_at(end)
-        return (first, last) if first < last else (max(0, first - 1), max(1, first))
+        return _some(self._token_at(start), self._token_at(end))
+
+    def units_of(self, edges: Sequence[int], own_from: int) -> Iterator[range]:
+        """:meth:`tokens_of` each unit between ``edges``, from ``own_from`` (chars) on."""
+        first = self._token_at(max(edges[0], own_from))
+        for end in edges[1:]:
+            last = self._token_at(end)
+            yield range(*_some(first, last))
+            first = last if end >= own_from else self._token_at(own_from)
 
     def is_blank(self, token: int) -> bool:
         """Whether a token is nothing but white space."""
@@ -166,10 +172,13 @@ class Reading:
         """
         if self._rule.sliding:
             return self._last_tokens(first)
+        bounds, anchors = self._bounds, self._anchors
+        piece = max(0, min(bisect_right(bounds, first), len(anchors)) - 1)
+        if anchors and anchors[piece] == anchors[-1]:  # they never go back
+            return [Window(bounds[anchors[-1]], bounds[-1])]
         found: list[Window] = []
-        piece = max(0, min(bisect_right(self._bounds, first), len(self._anchors)) - 1)
-        for i in range(piece, len(self._anchors)):
-            window = Window(self._bounds[self._anchors[i]], self._bounds[i + 1])
+        for i in range(piece, len(anchors)):
+            window = Window(bounds[anchors[i]], bounds[i + 1])
             if found and found[-1].start == window.start:
                 found[-1] = window
             else:
@@ -191,18 +200,25 @@ class Reading:
         del self._ends[pieces:], self._anchors[pieces:], self._bounds[pieces + 1 :]
         del self._ids[self._bounds[-1] :]
 
-    def _append(self, piece: str, end: int) -> None:
-        ids = self._codec.encode(piece)[: self._rule.piece_tokens]
-        anchor = self._anchors[-1] if self._anchors else 0
-        tokens = self._bounds[-1]
-        if tokens + len(ids) - self._bounds[anchor] > self._rule.limit:
-            anchor = bisect_left(self._bounds, tokens - self._rule.keep)
-            # One piece before it at least: the class of its first token is said there.
-            anchor = min(anchor, len(self._anchors) - 1)
-        self._anchors.append(anchor)
-        self._ends.append(end)
-        self._ids.extend(ids)
-        self._bounds.append(len(self._ids))
+    def _extend(self, text: str, edges: Sequence[int], start: int) -> None:
+        """Take in the pieces of ``text``, which ``edges`` end; it begins at ``start`` (chars)."""
+        encode, limit, most = self._codec.encode, self._rule.limit, self._rule.piece_tokens
+        bounds, anchors, begin = self._bounds, self._anchors, 0
+        anchor = anchors[-1] if anchors else 0
+        opening, tokens = bounds[anchor], bounds[-1]
+        for edge in edges:
+            ids = encode(text[begin:edge])[:most]
+            end = tokens + len(ids)
+            if end - opening > limit:
+                anchor = bisect_left(bounds, tokens - self._rule.keep)
+                # One piece before it at least: the class of its first token is said there.
+                anchor = min(anchor, len(anchors) - 1)
+                opening = bounds[anchor]
+            anchors.append(anchor)
+            self._ends.append(start + edge)
+            self._ids.extend(ids)
+            bounds.append(end)
+            tokens, begin = end, edge
 
     def _token_at(self, offset: int) -> int:
         """The first token that begins at ``offset`` (chars) or after it."""
@@ -219,6 +235,11 @@ class Reading:
             position += len(self._codec.token_bytes(self._ids[token]))
             token += 1
         return token
+
+
+def _some(first: int, last: int) -> tuple[int, int]:
+    """Tokens ``[first, last)``; the one around them if there are none."""
+    return (first, last) if first < last else (max(0, first - 1), max(1, first))
 
 
 def _common_prefix(first: str, second: str) -> int:
