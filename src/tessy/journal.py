@@ -28,29 +28,25 @@ CREATE TABLE IF NOT EXISTS piece (
     place INTEGER PRIMARY KEY, flight INTEGER NOT NULL, content BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS piece_flight ON piece (flight);
 """
-_KEY = "id = :id AND sample = :sample"
-_NUMBER = f"(SELECT number FROM flight WHERE {_KEY})"
-_ENTER = "INSERT INTO flight (id, sample) VALUES (:id, :sample) ON CONFLICT DO NOTHING"
-_DROP_PIECES = f"DELETE FROM piece WHERE flight = {_NUMBER}"
+_ENTER = "INSERT INTO flight (id, sample) VALUES (?, ?) ON CONFLICT DO NOTHING"
+_NUMBER = "SELECT number FROM flight WHERE id = ? AND sample = ?"
+_DROP_PIECES = "DELETE FROM piece WHERE flight = :number"
 # What a call does to the file; its statements are committed together.
-_APPEND = (_ENTER, f"INSERT INTO piece (flight, content) VALUES ({_NUMBER}, :value)")
-_STATE = (_ENTER, f"UPDATE flight SET state = :value WHERE {_KEY}")
-_ATTEMPTS = (_ENTER, f"UPDATE flight SET attempts = :value WHERE {_KEY}")
-_CLEAR = (_DROP_PIECES, f"UPDATE flight SET state = NULL WHERE {_KEY}")
+_APPEND = ("INSERT INTO piece (flight, content) VALUES (:number, :value)",)
+_STATE = ("UPDATE flight SET state = :value WHERE number = :number",)
+_ATTEMPTS = ("UPDATE flight SET attempts = :value WHERE number = :number",)
+_CLEAR = (_DROP_PIECES, "UPDATE flight SET state = NULL WHERE number = :number")
 _TRUNCATE = (
     f"{_DROP_PIECES} AND place NOT IN "
-    f"(SELECT place FROM piece WHERE flight = {_NUMBER} ORDER BY place LIMIT :value)",
+    "(SELECT place FROM piece WHERE flight = :number ORDER BY place LIMIT :value)",
 )
-_FORGET = (_DROP_PIECES, f"DELETE FROM flight WHERE {_KEY}")
+_FORGET = (_DROP_PIECES, "DELETE FROM flight WHERE number = :number")
 
 
 class _Operation(NamedTuple):
     statements: tuple[str, ...]
-    values: dict[str, Any]
-
-
-def _key(operation: _Operation) -> tuple[bytes, int]:
-    return operation.values["id"], operation.values["sample"]
+    key: Key
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +81,7 @@ class Journal:
         """
         self.path = path
         self._attempts: dict[Key, int] = {}
+        self._numbers: dict[Key, int] = {}  # of flights, known to the thread that commits
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
@@ -195,28 +192,39 @@ class Journal:
             self.close()
 
     def _put(self, key: Key, statements: tuple[str, ...], value: object = None) -> None:
-        # The id as bytes: SQLite refuses text with half a surrogate pair.
-        name = key[0].encode("utf-8", "surrogatepass")
-        self._writer.put(_Operation(statements, {"id": name, "sample": key[1], "value": value}))
+        self._writer.put(_Operation(statements, key, value))
 
     def _commit(self, operations: list[_Operation]) -> None:
-        states = {_key(op): op for op in operations if op.statements is _STATE}  # the last ones
+        states = {op.key: op for op in operations if op.statements is _STATE}  # the last ones
         try:
             with self._transaction():
                 for operation in operations:
-                    statements, values = operation
+                    statements, key, value = operation
                     if statements is _STATE:
-                        if states[_key(operation)] is not operation:
+                        if states[key] is not operation:
                             continue
-                        state = values["value"]
-                        values = {**values, "value": state() if callable(state) else state}
+                        value = value() if callable(value) else value
+                    values = {"number": self._number(key), "value": value}
                     for statement in statements:
                         self._db.execute(statement, values)
+                    if statements is _FORGET:
+                        del self._numbers[key]
         except sqlite3.Error as error:
             raise StorageError(
                 f"{self.path} cannot be written: {error}; free some space and give the same "
                 "command again: finished rows are kept, and samples in flight as of the last commit"
             ) from error
+
+    def _number(self, key: Key) -> int:
+        """The number of a flight, which is entered if it is new."""
+        number = self._numbers.get(key)
+        if number is None:
+            # The id as bytes: SQLite refuses text with half a surrogate pair.
+            named = key[0].encode("utf-8", "surrogatepass"), key[1]
+            self._db.execute(_ENTER, named)
+            (number,) = self._db.execute(_NUMBER, named).fetchone()
+            self._numbers[key] = number
+        return number
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
