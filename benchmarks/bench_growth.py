@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--slow-down", type=positive, default=SLOW_DOWN, help="factor on servers' times"
     )
-    parser.add_argument("--warm-up", type=positive, default=5.0, help="seconds before each window")
+    parser.add_argument("--warm-up", type=positive, default=10.0, help="seconds before each window")
     parser.add_argument("--seconds", type=positive, default=15.0, help="length of each window")
     parser.add_argument("--rounds", type=whole_number, default=3, help="of all contexts in turn")
     options = parser.parse_args(arguments)

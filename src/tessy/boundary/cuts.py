@@ -41,11 +41,9 @@ def keeps(author: Author, score: UnitScore, cut: Cut, threshold: float = STYLE_T
 def goes_on(author: Author, cut: Cut, judgement: Judgement) -> bool:
     """Whether all that was judged, and what follows, is the author's to write."""
     p_style = judgement.next_style
-    return (
-        p_style is not None
-        and in_class(author, p_style)
-        and all(keeps(author, score, cut) for score in judgement.units)
-    )
+    if p_style is None or not in_class(author, p_style):
+        return False
+    return kept(author, judgement.units, cut) == len(judgement.units)
 
 
 def kept(
