@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -31,8 +32,8 @@ def chunk(body: bytes) -> bytes:
 class Wire:
     """What a connection writes to; it never fails."""
 
-    def write(self, data: bytes) -> None:
-        self.sent = data
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        self.sent = parts
 
     def abort(self) -> None: ...
 
@@ -47,7 +48,7 @@ async def read(packets: list[bytes], reader: Reader | None = None) -> tuple[list
     chunks: list[Chunk] = []
     connection = Connection(lambda *_: None)
     connection.use(Wire())
-    exchange = Exchange(b"", reader or IdsReader(), Tap(chunks.append))
+    exchange = Exchange((b"", b""), reader or IdsReader(), Tap(chunks.append))
     connection.start(exchange, 10.0)
     for packet in packets:
         if connection.exchange is not None:

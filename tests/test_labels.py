@@ -1,5 +1,7 @@
 """Style spans and predictor tokens: against the sentences of METHOD, byte by byte."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +120,18 @@ def test_units_have_the_tokens_a_reading_gives_them(text, data):
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
     assert unit_tokens(tokens, start, end) == range(*reading.tokens_of(start, end))
+
+
+@given(text=TEXTS, data=st.data())
+def test_units_are_read_from_where_the_other_author_stopped(text, data):
+    reading = Reading(codec(), RULE)
+    reading.read(text)
+    places = st.integers(0, len(text))
+    bounds = sorted(data.draw(st.lists(places, min_size=1, unique=True)))
+    own_from = data.draw(places)
+    assert list(reading.units_of(bounds, own_from)) == [
+        range(*reading.tokens_of(max(start, own_from), end)) for start, end in pairwise(bounds)
+    ]
 
 
 @given(classes=CLASSES)

@@ -227,6 +227,13 @@ def test_a_thousand_samples_share_a_small_cache():
         assert same(got, reference(MODELS["qwen3"](), view, RULE))
 
 
+def test_what_was_read_last_is_given_up_last():
+    cached = reader(rule=WindowRule(), capacity=10 * 512)
+    ask(cached, view_of(long_text(150), 1, "long"), view_of("so wait", 1, "short"))
+    assert cached.stats.passes > 2  # the long one takes several
+    assert [*cached._held] == [cached._samples[key].tracks[-1] for key in ("short", "long")]
+
+
 def test_short_windows_do_not_wait_for_long_ones():
     cached = reader(rule=WindowRule(limit=512, keep=200))
     ask(cached, view_of(long_text(10), 1, "short"))

@@ -214,6 +214,11 @@ def test_other_conventions_are_refused(options, key, value):
     path.write_text(json.dumps(written | {KEY: said | {"window": {"limit": 0, "keep": 0}}}))
     with pytest.raises(ModelError, match=rf"unusable config.json: {KEY}\.window\.limit"):
         TokenClassifierPredictor.load(options.out, device="cpu")
+    path.write_text(json.dumps(written | {KEY: said | {"window": {"limit": 24, "keep": 13}}}))
+    with pytest.raises(ModelError, match=rf"{KEY}\.window: .*keep = 13 is more than half"):
+        TokenClassifierPredictor.load(options.out, device="cpu")
+    path.write_text(json.dumps(written | {KEY: said | {"window": {"limit": 25, "keep": 13}}}))
+    assert TokenClassifierPredictor.load(options.out, device="cpu")
     path.write_text(json.dumps(written | {KEY: "teacher"}))
     with pytest.raises(ModelError, match="follows other conventions"):
         TokenClassifierPredictor.load(options.out, device="cpu")

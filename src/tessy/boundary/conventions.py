@@ -6,9 +6,9 @@ The released checkpoints say nothing there; they follow the conventions this mod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tessy.boundary.labels import SHIFT
 from tessy.boundary.window import WindowRule
@@ -33,6 +33,13 @@ class Window(_Part):
 
     limit: int = Field(ge=2)
     keep: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        # What stays and the longest piece behind it must fit in.
+        if self.keep + WindowRule(self.limit).piece_tokens > self.limit:
+            raise ValueError(f"keep = {self.keep} is more than half of limit = {self.limit}")
+        return self
 
 
 class Split(_Part):

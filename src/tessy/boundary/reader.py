@@ -331,6 +331,7 @@ class Reader:
         for task in ready:
             assert task.track is not None
             task.track.busy = False
+            self._held.move_to_end(task.track)  # its place was that of the beginning
             task.note(task.track)
             task.track = None
             self._go_on(task, answers)

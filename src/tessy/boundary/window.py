@@ -31,7 +31,8 @@ class WindowRule:
     Attributes:
         limit: Tokens it never exceeds.
         keep: Tokens that stay, at most, before the piece that would have overfilled it (more only
-            if the piece just before is longer than that).
+            if the piece just before is longer than that). Half of ``limit`` at most, unless
+            sliding.
         sliding: Windows have no anchor: they are the last ``keep`` tokens.
     """
 
@@ -174,7 +175,7 @@ class Reading:
             return self._last_tokens(first)
         bounds, anchors = self._bounds, self._anchors
         piece = max(0, min(bisect_right(bounds, first), len(anchors)) - 1)
-        if anchors and anchors[piece] == anchors[-1]:  # they never go back
+        if anchors and anchors[piece] == anchors[-1]:  # they only move up
             return [Window(bounds[anchors[-1]], bounds[-1])]
         found: list[Window] = []
         for i in range(piece, len(anchors)):

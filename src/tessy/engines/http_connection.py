@@ -36,7 +36,7 @@ class Exchange:
         finished: The last tokens have come.
     """
 
-    def __init__(self, sent: bytes, reader: Reader, tap: Tap) -> None:
+    def __init__(self, sent: tuple[bytes, bytes], reader: Reader, tap: Tap) -> None:
         """Nothing is sent yet; chunks read by ``reader`` go to ``tap``."""
         self.sent = sent
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
         self.exchange, self.silence, self.heard = exchange, silence, self._loop.time()
         self.began = False
         self._framing = Framing()
-        self._lower.write(exchange.sent)
+        self._lower.writelines(exchange.sent)
 
     def leave(self, error: Exception | None = None, *, keep: bool = False) -> None:
         """End the exchange; what has not come of the reply is not wanted."""
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         """The server has left, or we have."""
         exchange = self.exchange
         if exchange is None:
-            self._ended(self, False)
+            self.leave()
             return
         error: Exception | None = None
         if exc is None and self._framing is not None and self._framing.endless:

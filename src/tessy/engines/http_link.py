@@ -13,7 +13,7 @@ import errno
 import select
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 _RECEIVE_BYTES = 2**14
@@ -26,8 +26,8 @@ _LATER = (errno.EAGAIN, errno.ENOTCONN)
 class Lower(Protocol):
     """What a connection writes to: a :class:`Link`, or a transport of asyncio's."""
 
-    def write(self, data: bytes) -> None:
-        """Send ``data``, as soon as the socket takes it."""
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        """Send ``parts``, as soon as the socket takes them."""
         ...
 
     def abort(self) -> None:
@@ -47,8 +47,8 @@ class Sockets:
     """Finds out which sockets have something to read, for one event loop.
 
     asyncio makes a handle for each that has, and running it costs as much as reading; a further one
-    takes it ten steps to know. Here the event loop knows one poller, which knows the sockets, where
-    the system has one that can be polled itself; elsewhere asyncio knows them all.
+    takes it ten steps to know. On Linux the event loop knows one poller instead, which knows the
+    sockets; elsewhere asyncio knows them all.
 
     Attributes:
         loop: The event loop.
@@ -64,11 +64,11 @@ class Sockets:
 
     def add(self, number: int, ready: Callable[[], None]) -> None:
         """Call ``ready`` whenever the socket with this file number has something to read."""
-        self._ready[number] = ready
         if self._poller is None:
             self.loop.add_reader(number, ready)
         else:
             self._poller.register(number, select.EPOLLIN)
+        self._ready[number] = ready
 
     def remove(self, number: int) -> None:
         """Pass over a socket that is closed right after this: then the poller forgets it, too."""
@@ -77,14 +77,15 @@ class Sockets:
             self.loop.remove_reader(number)
 
     def close(self) -> None:
-        """Call nobody any more."""
+        """Call nobody any more; every socket must have been removed."""
+        assert not self._ready
         if self._poller is not None:
             self.loop.remove_reader(self._poller)
             self._poller.close()
 
     def _look(self) -> None:
         assert self._poller is not None
-        # More has come while this was read: a further look costs a tenth of the loop's next turn.
+        # Most times more has come while this was read, and the loop's next turn costs more.
         for _ in range(_LOOKS):
             events = self._poller.poll(0)
             if not events:
@@ -126,14 +127,14 @@ class Link:
         """Bytes that were written and not sent yet."""
         return len(self._left)
 
-    def write(self, data: bytes) -> None:
-        """Send ``data``; nothing that was written before may be unsent."""
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        """Send ``parts``; nothing that was written before may be unsent."""
         if self._closed:
             return
         assert not self._left
-        self._left = memoryview(data)
-        self._send()
-        if self._left and not self._closed:
+        sent = self._sent(lambda: self._socket.sendmsg(parts))
+        if sent is not None and sent < sum(map(len, parts)):
+            self._left = memoryview(b"".join(parts))[sent:]
             self._loop.add_writer(self._number, self._writable)
 
     def abort(self) -> None:
@@ -155,24 +156,25 @@ class Link:
             return True
         return False
 
-    def _send(self) -> None:
+    def _sent(self, send: Callable[[], int]) -> int | None:
+        """How much ``send`` has sent; None if the connection is lost."""
         try:
-            left = self._left[self._socket.send(self._left) :]
+            return send()
         except OSError as error:
-            if error.errno not in _LATER:
-                # Told later: whoever is writing must have returned.
-                self._loop.call_soon(self._lose, error)
-        else:
-            self._left = left or _NOTHING  # an empty rest would hold the whole request
+            if error.errno in _LATER:
+                return 0
+            # Told later: whoever is writing must have returned.
+            self._loop.call_soon(self._lose, error)
+            return None
 
     def _writable(self) -> None:
-        self._send()
-        if not self._left and not self._closed:
-            self._loop.remove_writer(self._number)
+        sent = self._sent(lambda: self._socket.send(self._left))
+        if sent is not None:
+            self._left = self._left[sent:] or _NOTHING  # an empty rest would hold the request
+            if not self._left:
+                self._loop.remove_writer(self._number)
 
     def _readable(self) -> None:
-        if self._closed:  # by what another socket brought at the same time
-            return
         try:
             received = self._socket.recv(_RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):

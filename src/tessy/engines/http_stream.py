@@ -89,7 +89,7 @@ class Connections:
             f"POST {self._path}{path} HTTP/1.1\r\n{self._head}{headers}"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        sent = head.encode("latin-1") + body
+        sent = head.encode("latin-1"), body  # apart: putting a long body together again costs
         silence = max(self._stall_seconds, read_seconds)
         for last in (False, True):
             connection = self._take() or await self._connect()
