@@ -244,6 +244,8 @@ async def test_a_socket_closed_by_what_another_one_brought_is_passed_over():
     sockets = Sockets()
     links: list[Link] = []
     brought: list[bytes] = []
+    failed: list[dict[str, object]] = []  # in a callback
+    sockets.loop.set_exception_handler(lambda _, context: failed.append(context))
 
     def take(data: bytes) -> None:
         brought.append(data)
@@ -270,6 +272,7 @@ async def test_a_socket_closed_by_what_another_one_brought_is_passed_over():
             await eventually(lambda: brought[1:] == [b"three"])
         links[0].abort()
     sockets.close()
+    assert not failed
 
 
 async def test_closing_resets_the_connection_so_that_its_port_is_free_at_once():
