@@ -48,6 +48,7 @@ class Plan:
         workload: What samples are like.
         draw_seed: Of what models write that draw by seeds.
         draft_tokens: Tokens of a draft; None: one stream per span.
+        count_arrivals: Tokens are counted as they reach the client, which takes 2 % of its time.
     """
 
     concurrency: int
@@ -60,6 +61,7 @@ class Plan:
     workload: Workload = field(default_factory=Workload)
     draw_seed: int = 0
     draft_tokens: dict[Author, int] | None = None
+    count_arrivals: bool = True
 
 
 class GaugedProgress(ProgressState):
@@ -78,9 +80,9 @@ class GaugedProgress(ProgressState):
 class CountingEngine:
     """An engine that feeds a gauge with what arrives; see :class:`tessy.engines.base.Engine`."""
 
-    def __init__(self, inner: Engine, gauge: Gauge, samples: int) -> None:
-        """Count what ``inner`` delivers; ``samples`` shall be in flight."""
-        self._inner, self._gauge, self._samples = inner, gauge, samples
+    def __init__(self, inner: Engine, gauge: Gauge, plan: Plan) -> None:
+        """Count what ``inner`` delivers."""
+        self._inner, self._gauge, self._plan = inner, gauge, plan
         self.probe, self.aclose = inner.probe, inner.aclose
 
     def release(self, key: str) -> None:
@@ -95,6 +97,21 @@ class CountingEngine:
     async def feed(self, request: Request, tap: Tap) -> None:
         """Hand on, counting; an id that stops a reply counts too."""
         loop, gauge, service = asyncio.get_running_loop(), self._gauge, self._gauge.service
+        service.begin(request.key, loop.time())
+        try:
+            if self._plan.count_arrivals:
+                await self._feed(request, tap)
+            else:
+                await feed(self._inner, request, tap)
+        finally:
+            service.end(request.key, loop.time())
+            if not gauge.full.is_set():
+                gauge.begun.add(request.key)
+                if len(gauge.begun) >= self._plan.concurrency:
+                    gauge.full.set()
+
+    async def _feed(self, request: Request, tap: Tap) -> None:
+        gauge = self._gauge
 
         def put(chunk: Chunk) -> None:  # short: what it takes counts as the client's
             gauge.received += len(chunk.ids) + (chunk.finish == "stop")
@@ -102,16 +119,10 @@ class CountingEngine:
 
         own = Tap(put)
         tap.on_close = own.close
-        service.begin(request.key, loop.time())
         try:
             await feed(self._inner, request, own)
         finally:
             tap.on_close = None
-            service.end(request.key, loop.time())
-            if not gauge.full.is_set():
-                gauge.begun.add(request.key)
-                if len(gauge.begun) >= self._samples:
-                    gauge.full.set()
 
 
 async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
@@ -128,7 +139,7 @@ async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) ->
         parts = Parts(
             renderers=renderers,
             replicas={
-                a: [CountingEngine(engine, gauge, plan.concurrency)]
+                a: [CountingEngine(engine, gauge, plan)]
                 for a in SIDES
                 for engine in [site.engine(a, renderers[a].codec, streaming=streaming)]
             },
