@@ -17,7 +17,7 @@ from tessy.engines import http_link, http_stream
 from tessy.engines.base import Chunk, Tap
 from tessy.engines.http_connection import Connection, Exchange
 from tessy.engines.http_framing import Framing
-from tessy.engines.http_link import Link, Sockets
+from tessy.engines.http_link import Link
 from tessy.engines.http_stream import Connections
 from tessy.engines.wire_base import BadReply
 from tessy.engines.wire_generate import IdsReader
@@ -228,51 +228,6 @@ async def test_other_systems_read_as_linux_does(monkeypatch):
         assert connections._sockets is not None
         assert connections._sockets._poller is None
     assert len(peers) == 2
-
-
-class Told(asyncio.Protocol):
-    """Tells what a link brings."""
-
-    def __init__(self, told: Callable[[bytes], None]) -> None:
-        self._told = told
-
-    def data_received(self, data: bytes) -> None:
-        self._told(data)
-
-
-async def test_a_socket_closed_by_what_another_one_brought_is_passed_over():
-    sockets = Sockets()
-    links: list[Link] = []
-    brought: list[bytes] = []
-    failed: list[dict[str, object]] = []  # in a callback
-    sockets.loop.set_exception_handler(lambda _, context: failed.append(context))
-
-    def take(data: bytes) -> None:
-        brought.append(data)
-        for link in links:
-            link.abort()  # the other one has something to read, too
-
-    def link_up(told: Callable[[bytes], None]) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        links.append(Link(ours, Told(told), sockets))
-        return theirs
-
-    with link_up(take) as one, link_up(take) as two:
-        numbers = {link._number for link in links}
-        one.send(b"one")
-        two.send(b"two")
-        await eventually(lambda: bool(brought))
-        await asyncio.sleep(0.01)
-        assert len(brought) == 1
-        links.clear()
-        with link_up(brought.append) as three:  # with a number that is known
-            assert links[0]._number in numbers
-            three.send(b"three")
-            await eventually(lambda: brought[1:] == [b"three"])
-        links[0].abort()
-    sockets.close()
-    assert not failed
 
 
 async def test_closing_resets_the_connection_so_that_its_port_is_free_at_once():
