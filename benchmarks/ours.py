@@ -95,7 +95,7 @@ class CountingEngine:
         return streamed(self, request)
 
     async def feed(self, request: Request, tap: Tap) -> None:
-        """Hand on, counting; an id that stops a reply counts too."""
+        """Hand on, counting."""
         loop, gauge, service = asyncio.get_running_loop(), self._gauge, self._gauge.service
         service.begin(request.key, loop.time())
         try:
@@ -111,6 +111,7 @@ class CountingEngine:
                     gauge.full.set()
 
     async def _feed(self, request: Request, tap: Tap) -> None:
+        """Count what arrives, too; an id that stops a reply is one of it."""
         gauge = self._gauge
 
         def put(chunk: Chunk) -> None:  # short: what it takes counts as the client's

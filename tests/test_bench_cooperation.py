@@ -181,8 +181,6 @@ def test_the_command_line():
         bench_cooperation.parse(["--virtual", "--servers", "vllm"])
 
 
-# Two processes start, which takes a while on a busy machine.
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -204,6 +202,8 @@ def test_what_cannot_be_measured_is_said_at_once(wrong, said, monkeypatch, capsy
     assert said in capsys.readouterr().err
 
 
+# Two processes start, which takes a while on a busy machine.
+@pytest.mark.timeout(400)
 def test_growth_over_real_sockets(tmp_path, capsys):
     file = tmp_path / "growth.json"
     arguments = ["--context", "200", "--samples", "4", "--memory-samples", "0", "--rounds", "2"]

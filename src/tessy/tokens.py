@@ -129,9 +129,8 @@ class Draft:
         added = ""
         length = len(self.text)
         clean = not self._clean or self._clean[-1]
-        token_bytes = self._codec.token_bytes
         for token_id in ids:
-            spelt = token_bytes(token_id)
+            spelt = self._codec.token_bytes(token_id)
             try:
                 if not clean:
                     raise UnicodeError

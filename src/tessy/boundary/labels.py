@@ -19,7 +19,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.window import WindowRule
+from tessy.boundary.window import WindowRule, some_tokens
 from tessy.edges import edges
 from tessy.records import StyleSpan
 from tessy.tokens import Codec
@@ -143,7 +143,7 @@ def unit_tokens(tokens: Tokens, start: int, end: int) -> range:
     A token that begins inside a character belongs to where that character is.
     """
     first, last = bisect_left(tokens.starts, start), bisect_left(tokens.starts, end)
-    return range(first, last) if first < last else range(max(0, first - 1), max(1, first))
+    return range(*some_tokens(first, last))
 
 
 def deciding(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
@@ -156,6 +156,8 @@ def deciding(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
         unit: The unit's tokens.
         is_blank: Whether a token is nothing but white space.
     """
+    if len(unit) == 1:  # as most are: it decides, blank or not
+        return unit
     words = [i for i in unit if not is_blank(i)]
     return range(unit.start, words[-1] + 1) if words else unit
 

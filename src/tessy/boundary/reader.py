@@ -357,8 +357,7 @@ def judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]])
 
     found = []
     for unit in reading.units_of(view.edges, view.own_from):
-        said = unit if len(unit) == 1 else deciding(unit, reading.is_blank)
-        known = [p for p in map(style, said) if p is not None]
+        known = [p for p in map(style, deciding(unit, reading.is_blank)) if p is not None]
         found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     if not scored:
         return Judgement(tuple(found))

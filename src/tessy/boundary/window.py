@@ -152,14 +152,14 @@ class Reading:
 
     def tokens_of(self, start: int, end: int) -> tuple[int, int]:
         """The range of tokens that begin in ``text[start:end]``; the one around it if none do."""
-        return _some(self._token_at(start), self._token_at(end))
+        return some_tokens(self._token_at(start), self._token_at(end))
 
     def units_of(self, edges: Sequence[int], own_from: int) -> Iterator[range]:
         """:meth:`tokens_of` each unit between ``edges``, from ``own_from`` (chars) on."""
         first = self._token_at(max(edges[0], own_from))
         for end in edges[1:]:
             last = self._token_at(end)
-            yield range(*_some(first, last))
+            yield range(*some_tokens(first, last))
             first = last if end >= own_from else self._token_at(own_from)
 
     def is_blank(self, token: int) -> bool:
@@ -175,15 +175,11 @@ class Reading:
             return self._last_tokens(first)
         bounds, anchors = self._bounds, self._anchors
         piece = max(0, min(bisect_right(bounds, first), len(anchors)) - 1)
-        if anchors and anchors[piece] == anchors[-1]:  # they only move up
-            return [Window(bounds[anchors[-1]], bounds[-1])]
         found: list[Window] = []
-        for i in range(piece, len(anchors)):
-            window = Window(bounds[anchors[i]], bounds[i + 1])
-            if found and found[-1].start == window.start:
-                found[-1] = window
-            else:
-                found.append(window)
+        while piece < len(anchors):
+            end = bisect_right(anchors, anchors[piece], piece)  # anchors only move up
+            found.append(Window(bounds[anchors[piece]], bounds[end]))
+            piece = end
         return found
 
     def _last_tokens(self, first: int) -> list[Window]:
@@ -238,7 +234,7 @@ class Reading:
         return token
 
 
-def _some(first: int, last: int) -> tuple[int, int]:
+def some_tokens(first: int, last: int) -> tuple[int, int]:
     """Tokens ``[first, last)``; the one around them if there are none."""
     return (first, last) if first < last else (max(0, first - 1), max(1, first))
 
