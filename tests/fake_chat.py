@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
+from tests.doors import open_door, shut_door
+
 _EXCERPT = re.compile(r"\n(=== EXCERPT \w+)\n(.*)\n\1", re.DOTALL)
 _STYLE = re.compile(r"Okay,|But wait,|So\b|Hmm\.")
 
@@ -120,14 +122,12 @@ class FakeChat:
         app.router.add_post("/v1/chat/completions", self._chat)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True).start()
+        door = await open_door(runner, self._port)
         ready.set()
         await self._stopping.wait()
-        for site in tuple(runner.sites):
-            await site.stop()
-        await asyncio.sleep(0.02)  # connections taken up just now are the runner's a bit later
+        await shut_door(door)
         await runner.cleanup()
-        await asyncio.sleep(0.02)  # and closed ones are gone a bit after that
+        await asyncio.sleep(0.02)  # closed connections are gone a bit after that
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from tessy.engines.scripted import EOS, ByteCodec
 from tessy.tokens import Codec, decode
+from tests.doors import open_door, shut_door
 
 Script = Callable[[list[int], int], Sequence[int]]
 
@@ -170,13 +171,13 @@ class FakeServer:
                 app.router.add_post(path, self._generate)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        self._door = await open_door(self._runner, self._port)
+        self._port = self._door.getsockname()[1]
 
     async def stop(self) -> None:
         """Close every connection and refuse new ones."""
         if self._runner is not None:
+            await shut_door(self._door)
             await self._runner.cleanup()
             self._runner = None
 
