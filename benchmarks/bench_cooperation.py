@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.arguments import new_file, positive, whole_number
-from benchmarks.clients import Errand, floor_options, send, with_seed
+from benchmarks.clients import Errand, floor_options, send, slow_down_for, with_seed
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.plain import TURN_TOKENS
@@ -36,7 +36,6 @@ from tessy.records import Author
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
 WINDOW_SECONDS = {"simulated": 60.0, "vllm": 20.0}
 LOCK_STEP_WINDOWS = 5
-SAMPLES_PER_SLOW_DOWN = 16  # so that two cores are never the limit
 
 
 def measure(
@@ -74,7 +73,7 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
     slow_down = options.slow_down
     if slow_down is None:
         simulated = options.servers == "simulated" and not options.virtual
-        slow_down = max(1.0, concurrency / SAMPLES_PER_SLOW_DOWN) if simulated else 1.0
+        slow_down = slow_down_for(concurrency) if simulated else 1.0
     return Plan(
         concurrency=concurrency,
         warm_up_seconds=options.warm_up or WARM_UP_SECONDS[options.servers],

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import results
 from benchmarks.arguments import new_file, positive, whole_number
-from benchmarks.clients import Errand, floor_options, send
+from benchmarks.clients import Errand, floor_options, send, slow_down_for
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.samples import Workload
@@ -27,7 +27,6 @@ from tessy.records import Author
 # third of what a hundred samples at full speed send. --samples 16 --slow-down 1 takes half of that.
 SAMPLES = 64
 SLOW_DOWN = 1.5
-SAMPLES_PER_SLOW_DOWN = 16  # where memory is measured
 
 
 def draft_cost(
@@ -62,7 +61,7 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
             concurrency=samples,
             warm_up_seconds=options.warm_up,
             seconds=options.seconds,
-            slow_down=max(1.0, samples / SAMPLES_PER_SLOW_DOWN),
+            slow_down=slow_down_for(samples),
         )
         found[str(samples)] = _measure(folder, plan).peak_rss_mib
     return found

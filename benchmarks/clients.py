@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from tessy.records import Author
 from tessy.renderers import Renderer, load_renderer
 
 Client = Literal["ours", "plain", "lock_step"]
+
+_SAMPLES_AT_FULL_SPEED = 16  # of simulated servers, on two cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,14 @@ class Errand:
 
 
 def send(errand: Errand) -> Measured:
-    """Run ``errand`` in a process of its own."""
+    """Run ``errand`` in a process of its own, and say so: a window takes minutes."""
+    plan = errand.plan
+    seconds = plan.warm_up_seconds + plan.seconds
+    clock = f"{seconds:.0f} virtual seconds" if plan.virtual else f"{seconds:.0f} s"
+    client = {"ours": "tessy", "plain": "plain decoding", "lock_step": "lock-step client"}[
+        errand.client
+    ]
+    print(f"{client}, {plan.concurrency} samples: {clock}", file=sys.stderr, flush=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(_run_on_its_cores, errand).result()
@@ -111,6 +121,11 @@ def floor_options(plan: Plan) -> FloorOptions:
         thinking_tokens=plan.workload.thinking_tokens,
         answer_tokens=plan.workload.answer_tokens,
     )
+
+
+def slow_down_for(samples: int) -> float:
+    """By how much to slow simulated servers down so that two cores are not the limit."""
+    return max(1.0, samples / _SAMPLES_AT_FULL_SPEED)
 
 
 def with_seed(plan: Plan, seed: int) -> Plan:

@@ -39,8 +39,8 @@ class Plan:
 
     Attributes:
         concurrency: Samples in flight.
-        warm_up_seconds: Before the window, slowed down like it.
-        seconds: Length of the window.
+        warm_up_seconds: Before the window.
+        seconds: Length of the window; like the warm-up it does not grow with ``slow_down``.
         slow_down: Factor on the servers' times; the predictor's delay is stretched with it.
         predictor: ``queue``: the schedule behind a predictor's queue; ``oracle``: at once.
         predictor_delay_seconds: What a batch takes, before it is slowed down.

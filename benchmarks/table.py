@@ -75,11 +75,20 @@ def _cell(column: Mapping[str, Any], name: str, form: str) -> str:
     return shown if set(ends) == {shown} else f"{shown} ({ends[0]}–{ends[1]})"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print the table of a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="what a benchmark wrote with --json")
-    results = json.loads(parser.parse_args().file.read_text(encoding="utf-8"))
+    file: Path = parser.parse_args(arguments).file
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"{file}: {error}")
+    if not isinstance(results, dict) or not results.keys() & {"concurrency", "context"}:
+        parser.error(
+            f"{file} is not what bench_cooperation or bench_growth writes with --json: it has "
+            "neither «concurrency» nor «context»"
+        )
     print(table(results) if "concurrency" in results else growth_table(results))
 
 

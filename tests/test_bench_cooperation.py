@@ -14,7 +14,8 @@ from benchmarks.clients import Errand, run
 from benchmarks.ours import Plan
 from benchmarks.samples import Workload, in_flight, problem, start
 from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE, Oracle, ScheduleModel, style_after
-from benchmarks.table import growth_table, table
+from benchmarks.table import main as table_of_file
+from benchmarks.table import table
 from benchmarks.virtual import QueuedPredictor, VirtualLoop, held
 from benchmarks.words import make_model_folder, words
 
@@ -202,6 +203,20 @@ def test_what_cannot_be_measured_is_said_at_once(wrong, said, monkeypatch, capsy
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "No such file"), ("{", "Expecting"), ("[]", "bench_growth"), ("{}", "bench_growth")],
+)
+def test_a_file_that_holds_no_results_makes_no_table(text, said, tmp_path, capsys):
+    file = tmp_path / "x.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        table_of_file([str(file)])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 # Two processes start, which takes a while on a busy machine.
 @pytest.mark.timeout(400)
 def test_growth_over_real_sockets(tmp_path, capsys):
@@ -209,11 +224,12 @@ def test_growth_over_real_sockets(tmp_path, capsys):
     arguments = ["--context", "200", "--samples", "4", "--memory-samples", "0", "--rounds", "2"]
     window = ["--warm-up", "0.2", "--seconds", "1", "--slow-down", "1"]
     bench_growth.main([*arguments, *window, "--json", str(file)])
+    told = capsys.readouterr()
+    assert told.err.count("tessy, 4 samples") == 2
     document = json.loads(file.read_text())
     found = document["context"]["200"]
     low, high = found["spread"]["cpu_us_per_draft"]
     assert 0 < low <= found["cpu_us_per_draft"] <= high
     assert 0 < found["cpu_load"] < 1
-    assert Counter(growth_table(document).splitlines()) <= Counter(
-        capsys.readouterr().out.splitlines()
-    )
+    table_of_file([str(file)])
+    assert Counter(capsys.readouterr().out.splitlines()) <= Counter(told.out.splitlines())

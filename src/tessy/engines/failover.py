@@ -193,9 +193,12 @@ class Failover(Generic[ServerT]):
 
     def assign(self, key: str) -> str:
         """Choose the home of the sample ``key`` now, or say which it is; the replica's name."""
-        home = self._homes.get(key)
-        if home is None or not home.healthy:
-            home = self._settle(key, avoid=None) or home or self._home(key, self._replicas)
+        home = (
+            self._healthy_home(key)
+            or self._settle(key, avoid=None)
+            or self._homes.get(key)
+            or self._home(key, self._replicas)
+        )
         return home.name
 
     def release(self, key: str) -> None:
@@ -215,8 +218,8 @@ class Failover(Generic[ServerT]):
     def _next_at_once(self, course: Course) -> Replica[ServerT] | None:
         """The same without an await, if the sample's home is healthy; else None."""
         self._check()
-        home = self._homes.get(course.key)
-        return self._noted(home, course) if home is not None and home.healthy else None
+        home = self._healthy_home(course.key)
+        return None if home is None else self._noted(home, course)
 
     @staticmethod
     def _noted(replica: Replica[ServerT], course: Course) -> Replica[ServerT]:
@@ -295,8 +298,8 @@ class Failover(Generic[ServerT]):
         """The replica for the next try, waiting for one if none is healthy."""
         while True:
             key = course.key
-            home = self._homes.get(key)
-            if home is not None and home.healthy:
+            home = self._healthy_home(key)
+            if home is not None:
                 return home
             home = self._settle(key, avoid=None)
             if home is not None:
@@ -310,6 +313,10 @@ class Failover(Generic[ServerT]):
             self._give_up(course, troubles)
             await self._watch.next_round()
             self._check()
+
+    def _healthy_home(self, key: str) -> Replica[ServerT] | None:
+        home = self._homes.get(key)
+        return home if home is not None and home.healthy else None
 
     def _settle(self, key: str, *, avoid: Replica[ServerT] | None) -> Replica[ServerT] | None:
         """Give ``key`` a healthy home other than ``avoid``; None if there is none."""
