@@ -33,7 +33,8 @@ from benchmarks.word_models import SHAPES
 from benchmarks.words import make_model_folder
 from tessy.records import Author
 
-WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
+WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}  # at least
+WARM_UP_MODEL_SECONDS = 0.8  # at least, of servers that are not slowed down: five teacher spans
 WINDOW_SECONDS = {"simulated": 60.0, "vllm": 20.0}
 LOCK_STEP_WINDOWS = 5
 
@@ -74,9 +75,10 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
     if slow_down is None:
         simulated = options.servers == "simulated" and not options.virtual
         slow_down = slow_down_for(concurrency) if simulated else 1.0
+    warm_up = max(WARM_UP_SECONDS[options.servers], WARM_UP_MODEL_SECONDS * slow_down)
     return Plan(
         concurrency=concurrency,
-        warm_up_seconds=options.warm_up or WARM_UP_SECONDS[options.servers],
+        warm_up_seconds=options.warm_up or warm_up,
         seconds=options.seconds or WINDOW_SECONDS[options.servers],
         slow_down=slow_down,
         predictor=options.predictor,
@@ -125,10 +127,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--slow-down",
         type=positive,
-        help="factor on the servers' times (default: samples / 16, 1 at least; vllm, --virtual: 1)",
+        help="factor on the servers' times (default: samples / 8, 1 at least; vllm, --virtual: 1)",
     )
     parser.add_argument(
-        "--warm-up", type=positive, help="seconds before each window (default: 10, vllm: 5)"
+        "--warm-up",
+        type=positive,
+        help="seconds before each window (default: 10, vllm: 5; 0.8 x slow-down if that is more)",
     )
     parser.add_argument(
         "--seconds", type=positive, help="length of each window (default: 60, vllm: 20)"
