@@ -11,9 +11,19 @@ def whole_number(text: str) -> int:
     return int(_above_zero(text, int(text)))
 
 
+def count(text: str) -> int:
+    """A whole number of at least 0."""
+    return int(_not_below_zero(text, int(text)))
+
+
 def positive(text: str) -> float:
     """A number above 0."""
     return _above_zero(text, float(text))
+
+
+def not_negative(text: str) -> float:
+    """A number of at least 0."""
+    return _not_below_zero(text, float(text))
 
 
 def new_file(text: str) -> Path:
@@ -27,4 +37,10 @@ def new_file(text: str) -> Path:
 def _above_zero(text: str, value: float) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def _not_below_zero(text: str, value: float) -> float:
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
     return value

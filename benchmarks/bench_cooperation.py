@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import Generator
 from dataclasses import replace
@@ -17,8 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.arguments import new_file, positive, whole_number
-from benchmarks.clients import Errand, floor_options, send, slow_down_for, with_seed
+from benchmarks.arguments import new_file, not_negative, positive, whole_number
+from benchmarks.clients import (
+    Errand,
+    floor_options,
+    send,
+    slow_down_for,
+    warm_up_for,
+    with_seed,
+)
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.plain import TURN_TOKENS
@@ -33,8 +41,7 @@ from benchmarks.word_models import SHAPES
 from benchmarks.words import make_model_folder
 from tessy.records import Author
 
-WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}  # at least
-WARM_UP_MODEL_SECONDS = 0.8  # at least, of servers that are not slowed down: five teacher spans
+WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
 WINDOW_SECONDS = {"simulated": 60.0, "vllm": 20.0}
 LOCK_STEP_WINDOWS = 5
 
@@ -50,6 +57,8 @@ def measure(
             seeded = with_seed(plan, number)
             measured = _round(errand, seeded)
             rounds.append(measured)
+            for client in results.overloaded(measured) if options.servers == "simulated" else ():
+                print(f"{client}: {results.TOO_LOADED}", file=sys.stderr)
             found = results.figures(measured, virtual=plan.virtual)
             shown = {name: round(value, 3) for name, value in found.items() if value is not None}
             print(f"{concurrency} samples, round {number + 1}: {json.dumps(shown)}", flush=True)
@@ -75,7 +84,7 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
     if slow_down is None:
         simulated = options.servers == "simulated" and not options.virtual
         slow_down = slow_down_for(concurrency) if simulated else 1.0
-    warm_up = max(WARM_UP_SECONDS[options.servers], WARM_UP_MODEL_SECONDS * slow_down)
+    warm_up = warm_up_for(slow_down, WARM_UP_SECONDS[options.servers])
     return Plan(
         concurrency=concurrency,
         warm_up_seconds=options.warm_up or warm_up,
@@ -118,8 +127,7 @@ def _servers(
             yield Errand("ours", plan, both, urls=servers.urls, turn_tokens=TURN_TOKENS)
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--servers", choices=("simulated", "vllm"), default="simulated")
     parser.add_argument("--concurrency", type=whole_number, nargs="+", default=[16, 100])
@@ -146,7 +154,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default="queue",
         help="oracle: answers at once, without queue or delay",
     )
-    parser.add_argument("--predictor-delay-ms", type=float, default=3.0, help="of a batch")
+    parser.add_argument("--predictor-delay-ms", type=not_negative, default=3.0, help="of a batch")
     parser.add_argument(
         "--draft-tokens",
         type=whole_number,
@@ -160,10 +168,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--virtual", action="store_true", help="a clock that jumps, no sockets, policy figures only"
     )
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     if options.virtual and options.servers == "vllm":
         parser.error("--virtual is for simulated servers")
     if options.servers == "vllm":
+        if options.slow_down not in (None, 1.0):
+            parser.error("--slow-down is for simulated servers")
         try:
             vllm_python()
         except FileNotFoundError as error:

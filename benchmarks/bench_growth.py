@@ -7,13 +7,14 @@ samples in flight. Simulated servers over real sockets.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.arguments import new_file, positive, whole_number
-from benchmarks.clients import Errand, floor_options, send, slow_down_for
+from benchmarks.arguments import count, new_file, positive, whole_number
+from benchmarks.clients import Errand, floor_options, send, slow_down_for, warm_up_for
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.samples import Workload
@@ -47,7 +48,7 @@ def draft_cost(
         "cpu_us_per_draft": 1e6 * found.cpu_seconds / max(1, found.requests),
         "cpu_us_per_kept": 1e6 * found.cpu_seconds / max(1, found.kept),
         "predictor_tokens_per_kept": found.predictor_tokens / max(1, found.kept),
-        "kept_tokens_per_s": found.kept / found.seconds,
+        "slowed_tokens_per_s": found.kept / found.seconds,
         "requests_per_1k_kept": 1000 * found.requests / max(1, found.kept),
         "cpu_load": results.cpu_load(found),
     }
@@ -57,11 +58,12 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Peak memory of the client with many samples at random progress, and with one."""
     found = {}
     for samples in (1, options.memory_samples):
+        slow_down = slow_down_for(samples)
         plan = Plan(
             concurrency=samples,
-            warm_up_seconds=options.warm_up,
+            warm_up_seconds=warm_up_for(slow_down, options.warm_up),
             seconds=options.seconds,
-            slow_down=slow_down_for(samples),
+            slow_down=slow_down,
         )
         found[str(samples)] = _measure(folder, plan).peak_rss_mib
     return found
@@ -83,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--samples", type=whole_number, default=SAMPLES, help="in flight for the CPU time"
     )
     parser.add_argument(
-        "--memory-samples", type=int, default=1000, help="in flight for the memory; 0: skip"
+        "--memory-samples", type=count, default=1000, help="in flight for the memory; 0: skip"
     )
     parser.add_argument("--json", type=new_file, help="write everything measured here")
     parser.add_argument(
@@ -97,8 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
         rounds = [
-            {tokens: draft_cost(options, folder, tokens) for tokens in options.context}
-            for _ in range(options.rounds)
+            # To and fro: a host that grows slower or faster counts for no context more than others.
+            {tokens: draft_cost(options, folder, tokens) for tokens in options.context[::direction]}
+            for direction in itertools.islice(itertools.cycle((1, -1)), options.rounds)
         ]
         columns = {tokens: [one[tokens] for one in rounds] for tokens in options.context}
         document["context"] = {

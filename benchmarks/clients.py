@@ -13,9 +13,10 @@ from typing import Literal
 
 from benchmarks.floor import Floor, FloorOptions
 from benchmarks.gauge import Measured
+from benchmarks.latency import LATENCIES
 from benchmarks.lockstep import run_lock_step
 from benchmarks.ours import Plan, run_ours
-from benchmarks.plain import TURN_TOKENS, run_plain
+from benchmarks.plain import EQUAL, TURN_TOKENS, run_plain
 from benchmarks.sites import HttpSite, Site, VirtualSite
 from benchmarks.virtual import VirtualLoop
 from tessy.records import Author
@@ -23,7 +24,9 @@ from tessy.renderers import Renderer, load_renderer
 
 Client = Literal["ours", "plain", "lock_step"]
 
+_TOKEN_SECONDS = {author: latency.token_seconds for author, latency in LATENCIES.items()}
 _SAMPLES_AT_FULL_SPEED = 8  # of simulated servers: then two slow cores are half idle
+_WARM_UP_MODEL_SECONDS = 0.8  # five of the teacher's spans where servers are not slowed down
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ async def _go(errand: Errand, renderers: dict[Author, Renderer]) -> Measured:
             warm_up_seconds=plan.warm_up_seconds,
             seconds=plan.seconds,
             turn_tokens=errand.turn_tokens,
+            token_seconds=EQUAL if errand.session is not None else _TOKEN_SECONDS,
         )
     finally:
         await site.aclose()
@@ -126,6 +130,11 @@ def floor_options(plan: Plan) -> FloorOptions:
 def slow_down_for(samples: int) -> float:
     """By how much to slow simulated servers down so that two cores are not the limit."""
     return max(1.0, samples / _SAMPLES_AT_FULL_SPEED)
+
+
+def warm_up_for(slow_down: float, least_seconds: float) -> float:
+    """Seconds in which simulated servers so slow write five spans; ``least_seconds`` at least."""
+    return max(least_seconds, _WARM_UP_MODEL_SECONDS * slow_down)
 
 
 def with_seed(plan: Plan, seed: int) -> Plan:

@@ -101,6 +101,7 @@ class Measured:
         predictor_seconds: CPU time of those.
         server_cpu_seconds: CPU time of the servers' processes, by name.
         machine_cpu_seconds: CPU time of everything on the machine; 0 where unknown.
+        stolen_cpu_seconds: CPU time that the host gave to other machines; 0 where unknown.
         steps: Steps of real servers' engines.
         prefilled: Prompt tokens that real servers read because no cache held them.
         busy_seconds: Slot time in use; of real servers, time in which samples have a request open.
@@ -121,6 +122,7 @@ class Measured:
     predictor_seconds: float
     server_cpu_seconds: dict[str, float]
     machine_cpu_seconds: float
+    stolen_cpu_seconds: float
     steps: int
     prefilled: int
     busy_seconds: float
@@ -141,6 +143,7 @@ class _Mark:
     totals: list[Totals]
     server_cpu_seconds: dict[str, float]
     machine_cpu_seconds: float
+    stolen_cpu_seconds: float
     busy_seconds: float
     idle_seconds: float
 
@@ -169,17 +172,19 @@ async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: 
             for name, spent in after.server_cpu_seconds.items()
         },
         machine_cpu_seconds=after.machine_cpu_seconds - before.machine_cpu_seconds,
+        stolen_cpu_seconds=after.stolen_cpu_seconds - before.stolen_cpu_seconds,
         steps=sum(total.steps for total in totals),
         prefilled=sum(total.prefilled for total in totals),
         busy_seconds=after.busy_seconds - before.busy_seconds,
         idle_seconds=after.idle_seconds - before.idle_seconds,
-        peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_rss_mib=_peak_rss_mib(),
     )
 
 
 async def _mark(gauge: Gauge, site: Site) -> _Mark:
     totals, server_cpu_seconds = await site.totals()
     usage = resource.getrusage(resource.RUSAGE_SELF)
+    machine, stolen = _machine_cpu_seconds()
     now = asyncio.get_running_loop().time()
     seen = totals.values()
     busy_seconds, idle_seconds = gauge.service.until(now)
@@ -196,16 +201,31 @@ async def _mark(gauge: Gauge, site: Site) -> _Mark:
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         totals=list(totals.values()),
         server_cpu_seconds=server_cpu_seconds,
-        machine_cpu_seconds=_machine_cpu_seconds(),
+        machine_cpu_seconds=machine,
+        stolen_cpu_seconds=stolen,
         busy_seconds=busy_seconds,
         idle_seconds=idle_seconds,
     )
 
 
-def _machine_cpu_seconds() -> float:
-    """CPU seconds of all processes since the machine started; 0 where nobody says."""
+def _machine_cpu_seconds() -> tuple[float, float]:
+    """CPU seconds spent here, and taken away by the host, since the start; 0 where nobody says."""
     path = Path("/proc/stat")
     if not path.exists():
-        return 0.0
-    user, nice, system = path.read_text().split(maxsplit=4)[1:4]
-    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return 0.0, 0.0
+    ticks = map(int, path.read_text().split(maxsplit=9)[1:9])
+    user, nice, system, _, _, irq, softirq, stolen = ticks
+    second = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / second, stolen / second
+
+
+def _peak_rss_mib() -> float:
+    """Largest memory of this process so far.
+
+    Of a new program Linux's ``ru_maxrss`` is also what the process had that started it.
+    """
+    path = Path("/proc/self/status")
+    if not path.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS gives bytes
+    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) / 1024

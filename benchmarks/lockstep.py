@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from benchmarks.ours import Plan
 from benchmarks.samples import Workload, problems, start
 from benchmarks.schedule import Oracle
 from benchmarks.sites import Site
+from tessy.boundary.predictor import MAX_BATCH
 from tessy.edges import Base, base_before, edges
 from tessy.records import Author, other
 from tessy.renderers import Renderer
@@ -25,7 +27,6 @@ from tessy.tokens import decode
 
 STEP_TOKENS: dict[Author, int] = {"student": 5, "teacher": 10}
 WINDOW_TOKENS = 200
-_BATCH = 64
 
 
 @dataclass
@@ -102,13 +103,11 @@ class LockStep:
         return text, reply.tokens - reply.ended, reply.ended
 
     async def _classify(self) -> None:
-        """What the two classifiers take for their halves of the batch."""
-        for author in STEP_TOKENS:
-            count = sum(sample.author == author for sample in self._batch)
-            batches = math.ceil(count / _BATCH)
-            self._read += count * WINDOW_TOKENS
-            delay = self._plan.predictor_delay_seconds * self._plan.slow_down
-            await asyncio.sleep(batches * delay)
+        """What the two classifiers take, side by side, for their parts of the batch."""
+        self._read += len(self._batch) * WINDOW_TOKENS
+        counts = Counter(sample.author for sample in self._batch)
+        batches = max(math.ceil(count / MAX_BATCH) for count in counts.values())
+        await asyncio.sleep(batches * self._plan.predictor_delay_seconds * self._plan.slow_down)
 
     def _keep(self, sample: _Sample, draft: str, tokens: int, ended: bool) -> bool:
         """Keep what is in the author's class; whether the thinking has ended."""

@@ -18,7 +18,7 @@ from benchmarks.sites import SIDES, Site
 from benchmarks.virtual import HeldRun, QueuedPredictor
 from tessy.admission import Slots
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.predictor import TokenClassifierPredictor
+from tessy.boundary.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config import RoleConfig, SynthesizeConfig
 from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
 from tessy.journal import InFlight, Journal
@@ -41,7 +41,8 @@ class Plan:
         concurrency: Samples in flight.
         warm_up_seconds: Before the window.
         seconds: Length of the window; like the warm-up it does not grow with ``slow_down``.
-        slow_down: Factor on the servers' times; the predictor's delay is stretched with it.
+        slow_down: Factor on the servers' times; the predictor's delay and how long it waits for
+            company are stretched with it.
         predictor: ``queue``: the schedule behind a predictor's queue; ``oracle``: at once.
         predictor_delay_seconds: What a batch takes, before it is slowed down.
         virtual: On a virtual clock; then the queue is the event loop's.
@@ -233,7 +234,11 @@ def _predictors(
         else:
             # Any two windows share a pass, so that a batch takes the delay once.
             made[author] = TokenClassifierPredictor(
-                model, codec, name=f"schedule {author}", slack=1 << 30
+                model,
+                codec,
+                name=f"schedule {author}",
+                max_wait_ms=plan.slow_down * MAX_WAIT_MS,
+                slack=1 << 30,
             )
     queues = [p for p in made.values() if isinstance(p, TokenClassifierPredictor)]
     gauge.predictor_tokens = lambda: sum(queue.stats.tokens for queue in queues)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import Mapping
 
 from benchmarks.gauge import Gauge, Measured, measure
 from benchmarks.samples import Workload, problems, start
@@ -12,6 +13,7 @@ from benchmarks.sites import Site
 from tessy.records import Author, Problem
 from tessy.renderers import Renderer
 
+EQUAL: Mapping[Author, float] = {"teacher": 1.0, "student": 1.0}
 TURN_TOKENS = 1_400  # both models' turns together: long, so that requests cost next to nothing
 
 
@@ -25,6 +27,7 @@ async def run_plain(
     warm_up_seconds: float,
     seconds: float,
     turn_tokens: int = TURN_TOKENS,
+    token_seconds: Mapping[Author, float] = EQUAL,
 ) -> Measured:
     """Keep ``concurrency`` texts in flight and measure a window.
 
@@ -37,6 +40,8 @@ async def run_plain(
         warm_up_seconds: Before the window.
         seconds: Length of the window.
         turn_tokens: Tokens after which a text is back with the same model.
+        token_seconds: What a token takes, or anything in proportion to it: says how many texts are
+            with each model at the start, so that it is as at any later time.
 
     Where the workload says how long contexts are, each text goes on from the start of a sample,
     again and again; else from its question, since simulated servers write as fast in any context.
@@ -46,13 +51,11 @@ async def run_plain(
     turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
     turns["student"] = turn_tokens - turns["teacher"]
 
-    async def decode(asked: Problem, text: str) -> None:
-        rng = random.Random(f"{workload.seed} plain {asked.id}")
+    async def decode(asked: Problem, text: str, skip: int) -> None:
         prompts = {
             author: [*r.prompt_ids(asked.messages), *r.codec.encode(text)]
             for author, r in renderers.items()
         }
-        skip = rng.randrange(turn_tokens)  # texts are at different places of their turns
         while True:
             for author, tokens in turns.items():
                 if skip < tokens:
@@ -69,12 +72,32 @@ async def run_plain(
     texts = [""] * concurrency
     if workload.context_tokens is not None:
         texts = [start(i, workload, renderers["student"]).text for i in range(concurrency)]
+    rng = random.Random(f"{workload.seed} plain")
+    skips = [
+        place_of_turn((index + rng.random()) / concurrency, turns, token_seconds)
+        for index in range(concurrency)
+    ]
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(decode(asked, text))
-            for asked, text in zip(problems(workload), texts, strict=False)
+            group.create_task(decode(asked, text, skip))
+            for asked, text, skip in zip(problems(workload), texts, skips, strict=False)
         ]
         measured = await measure(gauge, site, warm_up_seconds=warm_up_seconds, seconds=seconds)
         for task in tasks:
             task.cancel()
     return measured
+
+
+def place_of_turn(
+    part: float, turns: Mapping[Author, int], token_seconds: Mapping[Author, float]
+) -> int:
+    """Tokens of ``turns``, one after the other, that are written after a ``part`` of their time."""
+    left = part * sum(tokens * token_seconds[author] for author, tokens in turns.items())
+    place = 0
+    for author, tokens in turns.items():
+        here = min(tokens, int(left / token_seconds[author]))
+        place += here
+        left -= here * token_seconds[author]
+        if here < tokens:
+            break
+    return place

@@ -16,13 +16,20 @@ from benchmarks.gauge import Measured
 
 Round = Mapping[str, Measured]  # by client
 
+_MOST_LOAD = 0.7
+TOO_LOADED = (
+    f"more than {_MOST_LOAD:.0%} of the machine's CPU time went into this window, so that it says "
+    "little; measure with a larger --slow-down"
+)
+
 
 def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
     """The figures of one round; None where they cannot be measured.
 
     ``tax`` is the limit's rate over ours. ``look_ahead_per_kept`` are tokens that arrived and were
-    not kept, ``in_flight_per_kept`` those the servers wrote that were never looked at. CPU, memory
-    and predictor tokens are only real with sockets.
+    not kept, ``in_flight_per_kept`` those the servers wrote that were never looked at; real servers
+    do not count what they write after an abort. CPU, memory and predictor tokens are only real with
+    sockets.
     """
     ours, plain, lock_step = measured["ours"], measured["plain"], measured["lock_step"]
     kept = max(1, ours.kept)
@@ -38,7 +45,7 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
         "vs_lockstep": rate / stepped if stepped else None,
         "generated_per_kept": ours.generated / kept,
         "look_ahead_per_kept": (ours.received - ours.kept) / kept,
-        "in_flight_per_kept": (ours.generated - ours.received) / kept,
+        "in_flight_per_kept": None if ours.steps else (ours.generated - ours.received) / kept,
         "requests_per_1k_kept": 1000 * ours.requests / kept,
         "prefilled_per_kept": ours.prefilled / kept if ours.steps else None,
         "step_ms": 1000 * plain.seconds / plain.steps if plain.steps else None,
@@ -50,8 +57,15 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
         "peak_rss_mib": None if virtual else ours.peak_rss_mib,
         "cpu_load": None if virtual else cpu_load(ours),
         "others_cpu_load": None if virtual else cpu_load(ours, _others(ours)),
+        "stolen_cpu": None if virtual else cpu_load(ours, ours.stolen_cpu_seconds),
         "teacher_share": ours.teacher_share,
     }
+
+
+def overloaded(measured: Round) -> list[str]:
+    """The clients of simulated servers in whose windows the cores were the limit, or near it."""
+    over_sockets = {name: found for name, found in measured.items() if found.server_cpu_seconds}
+    return [name for name, found in over_sockets.items() if cpu_load(found) > _MOST_LOAD]
 
 
 def cpu_load(measured: Measured, cpu_seconds: float | None = None) -> float:

@@ -27,12 +27,13 @@ _ROWS = (
     ("peak_rss_mib", "peak memory of the client, MiB", "{:,.0f}"),
     ("cpu_load", "CPU load of client, predictor and servers", "{:.0%}"),
     ("others_cpu_load", "CPU load of everything else on the machine", "{:.0%}"),
+    ("stolen_cpu", "CPU time that the host took away", "{:.0%}"),
     ("slow_down", "slow-down", "{:g}"),
 )
 _GROWTH = (
     ("cpu_us_per_draft", "client CPU per draft, µs", "{:,.0f}"),
     ("cpu_us_per_kept", "per kept token, µs", "{:.0f}"),
-    ("kept_tokens_per_s", "kept tokens/s, slowed down", "{:,.0f}"),
+    ("slowed_tokens_per_s", "kept tokens/s, slowed down", "{:,.0f}"),
     ("cpu_load", "CPU load of client, predictor and servers", "{:.0%}"),
 )
 

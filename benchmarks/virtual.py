@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks.floor import Floor
 from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
 from tessy.boundary.base import BoundaryPredictor, Judgement, View
-from tessy.boundary.predictor import MAX_BATCH
+from tessy.boundary.predictor import MAX_BATCH, MAX_WAIT_MS
 from tessy.engines.base import Chunk, EngineInfo, Request
 from tessy.records import Author, Failure, Trajectory
 from tessy.runs import Run
@@ -164,7 +164,7 @@ class QueuedPredictor:
     inner: BoundaryPredictor
     delay_seconds: float
     max_batch: int = MAX_BATCH
-    max_wait_seconds: float = 0.001
+    max_wait_seconds: float = MAX_WAIT_MS / 1000
     _inbox: deque[asyncio.Future[None]] = field(default_factory=deque)
     _busy: bool = False
     _company: bool = False

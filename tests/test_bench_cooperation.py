@@ -12,6 +12,7 @@ import pytest
 from benchmarks import bench_cooperation, bench_growth, results
 from benchmarks.clients import Errand, run
 from benchmarks.ours import Plan
+from benchmarks.plain import place_of_turn
 from benchmarks.samples import Workload, in_flight, problem, start
 from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE, Oracle, ScheduleModel, style_after
 from benchmarks.table import main as table_of_file
@@ -22,6 +23,7 @@ from benchmarks.words import make_model_folder, words
 from tessy.boundary.base import View
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.edges import edges
+from tessy.records import Author
 from tessy.renderers import load_renderer
 from tessy.synthesis.thinking import Piece
 
@@ -173,11 +175,37 @@ def test_figures_and_table(measured):
     assert "client CPU" not in shown
 
 
+def test_a_window_in_which_the_cores_were_busy_is_named(measured):
+    spent = {name: replace(found, server_cpu_seconds={"servers": 0.1}, cpu_seconds=0.1)
+             for name, found in measured.items()}  # fmt: skip
+    assert results.overloaded(spent) == []
+    busy = replace(spent["plain"], server_cpu_seconds={"servers": 1000.0})
+    assert results.overloaded({**spent, "plain": busy}) == ["plain"]
+
+
+def test_texts_start_at_every_place_of_their_turns_for_as_long_as_they_are_there():
+    turns: dict[Author, int] = {"teacher": 10, "student": 40}
+    seconds: dict[Author, float] = {"teacher": 8.0, "student": 1.0}
+    places = [place_of_turn((i + 0.5) / 1200, turns, seconds) for i in range(1200)]
+    times = Counter(places)
+    assert {times[place] for place in range(10)} == {80}  # 8 of 120 seconds each
+    assert {times[place] for place in range(10, 50)} == {10}
+    assert set(times) == set(range(50))
+
+
 def test_the_command_line():
     options = bench_cooperation.parse(["--concurrency", "1", "100", "--predictor-delay-ms", "25"])
     assert options.concurrency == [1, 100]
     assert bench_cooperation._plan(options, 100).predictor_delay_seconds == 0.025
-    assert bench_cooperation._plan(options, 100).slow_down > 1
+    assert bench_cooperation._plan(options, 100).slow_down == 12.5
+    assert [bench_cooperation._plan(options, n).slow_down for n in (1, 8, 16)] == [1, 1, 2]
+    assert bench_cooperation._plan(options, 100).warm_up_seconds == 10
+    assert bench_cooperation._plan(options, 1000).warm_up_seconds == pytest.approx(100)
+    asked = bench_cooperation.parse(["--warm-up", "3", "--slow-down", "50"])
+    assert bench_cooperation._plan(asked, 1000).warm_up_seconds == 3
+    assert bench_cooperation._plan(asked, 1000).slow_down == 50
+    jumping = bench_cooperation.parse(["--virtual"])
+    assert bench_cooperation._plan(jumping, 1000).slow_down == 1
     with pytest.raises(SystemExit):
         bench_cooperation.parse(["--virtual", "--servers", "vllm"])
 
@@ -192,6 +220,8 @@ def test_the_command_line():
         ("--rounds x", "'x'"),
         ("--json no/such/folder/x.json", "folder"),
         ("--json .", "folder"),
+        ("--predictor-delay-ms -1", "'-1' is below 0"),
+        ("--servers vllm --slow-down 2", "for simulated servers"),
         ("--servers vllm", "no vLLM at no/python"),
     ],
 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
+
+import pytest
 
 from tessy.engines.http_link import Link, Sockets
 from tests.fake_server import eventually
@@ -53,3 +56,17 @@ async def test_a_socket_closed_by_what_another_one_brought_is_passed_over():
         links[0].abort()
     sockets.close()
     assert not failed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a poller of our own is used on Linux only")
+async def test_a_closed_socket_that_somebody_else_holds_wakes_nobody():
+    sockets = Sockets()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours.dup():
+        link = Link(ours, Told(lambda _: None), sockets)
+        link.abort()
+        theirs.close()
+        assert sockets._poller is not None
+        assert sockets._poller.poll(0) == []
+    sockets.close()

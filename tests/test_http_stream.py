@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import pytest
 
 from tessy.engines import http_link, http_stream
 from tessy.engines.base import Chunk, Tap
-from tessy.engines.http_connection import Connection, Exchange
+from tessy.engines.http_connection import Connection
 from tessy.engines.http_framing import Framing
 from tessy.engines.http_link import Link
 from tessy.engines.http_stream import Connections
@@ -23,73 +22,7 @@ from tessy.engines.wire_base import BadReply
 from tessy.engines.wire_generate import IdsReader
 from tests.collecting import no_collector
 from tests.fake_server import eventually
-
-FIRST = b'data: {"choices":[{"finish_reason":null,"token_ids":[7, 8]}]}\n\n'
-LAST = b'data: {"choices":[{"finish_reason":"length","token_ids":[9]}]}\n\ndata: [DONE]\n\n'
-STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-WHOLE = [7, 8, 9]
-
-
-def chunked(*parts: bytes, trailer: bytes = b"") -> bytes:
-    body = b"".join(b"%x;x=1\r\n%b\r\n" % (len(part), part) for part in parts)
-    return b"transfer-encoding: chunked\r\n\r\n" + body + b"0\r\n" + trailer + b"\r\n"
-
-
-SHAPES = {
-    "chunked": STREAM + chunked(FIRST, LAST),
-    "chunks cut anywhere": STREAM + chunked(FIRST[:9], FIRST[9:] + LAST[:3], LAST[3:]),
-    "with a trailer": STREAM + chunked(FIRST + LAST, trailer=b"X-Sum: 1\r\n"),
-    "after a 100": b"HTTP/1.1 100 Continue\r\n\r\n" + STREAM + chunked(FIRST, LAST),
-    "of a length": STREAM + b"Content-Length: %d\r\n\r\n" % len(FIRST + LAST) + FIRST + LAST,
-    "up to the end": STREAM + b"\r\n" + FIRST + LAST,
-    "HTTP/1.0": STREAM.replace(b"1.1", b"1.0") + b"\r\n" + FIRST + LAST,
-}
-KEPT = {"chunked", "chunks cut anywhere", "with a trailer", "after a 100", "of a length"}
-
-
-@asynccontextmanager
-async def serving(
-    reply: bytes,
-    step: int,
-    *,
-    stay: bool = True,
-    host: str = "127.0.0.1",
-    tls: ssl.SSLContext | None = None,
-):
-    """A server that answers every request with ``reply``, ``step`` bytes at a time."""
-    peers: list[object] = []
-    left: list[object] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peers.append(writer)
-        with suppress(ConnectionError):
-            while head := await reader.read(65536):
-                assert head.startswith(b"POST /base/x HTTP/1.1\r\nHost: ")
-                assert b"\r\nContent-Type: application/json\r\n" in head  # vLLM insists
-                for start in range(0, len(reply), step):
-                    writer.write(reply[start : start + step])
-                    await writer.drain()
-                    await asyncio.sleep(0)
-                if not stay:
-                    break
-        writer.close()
-        left.append(writer)
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        root = f"http{'s' if tls else ''}://{host}:{port}/base"
-        connections = Connections(root, {}, stall_seconds=20.0)
-        try:
-            yield connections, peers
-        finally:
-            await connections.aclose()
-            await eventually(lambda: len(left) == len(peers))
-
-
-async def send(connections: Connections) -> tuple[list[Chunk], Exchange]:
-    chunks: list[Chunk] = []
-    tap = Tap(chunks.append)
-    return chunks, await connections.send("/x", "", b"{}", reader=IdsReader(), tap=tap)
+from tests.http_replies import FIRST, KEPT, SHAPES, STREAM, WHOLE, chunked, send, serving
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -180,27 +113,6 @@ async def test_a_status_comes_with_its_text():
         chunks, exchange = await send(connections)
     assert (chunks, exchange.status, exchange.text) == ([], 503, "later")
     assert exchange.headers["retry-after"] == "7"
-
-
-async def test_a_name_with_several_addresses_finds_the_one_that_listens():
-    """``localhost`` is often ::1 first, where nobody listens."""
-    async with serving(SHAPES["chunked"], 10_000, host="localhost") as (connections, _):
-        for _ in range(2):
-            chunks, _ = await send(connections)
-            assert [i for chunk in chunks for i in chunk.ids] == WHOLE
-
-
-async def test_a_server_that_is_gone_refuses_also_after_it_was_known():
-    async with serving(SHAPES["HTTP/1.0"], 10_000, stay=False) as (connections, _):
-        await send(connections)
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            place = connections._good
-            assert place is not None
-            gone = (*place[:4], unused.getsockname())
-            connections._addresses, connections._good = [gone], gone
-            with pytest.raises(ConnectionRefusedError):
-                await send(connections)
 
 
 async def send_until_closed(connections: Connections, body: bytes) -> None:

@@ -34,6 +34,7 @@ _GPU_SLACK = 512
 # At a thousand samples in flight 256 were too few: views queued up, and what was written meanwhile
 # was lost. A pass is bounded in tokens as well, so short views do not make it long.
 MAX_BATCH = 1024
+MAX_WAIT_MS = 1.0
 
 
 def padding_slack(device_type: str) -> int:
@@ -97,7 +98,7 @@ class TokenClassifierPredictor:
         author: Author | None = None,
         rule: WindowRule | None = None,
         max_batch: int = MAX_BATCH,
-        max_wait_ms: float = 1.0,
+        max_wait_ms: float = MAX_WAIT_MS,
         slack: int = _CPU_SLACK,
     ) -> None:
         """Use a loaded classifier; :meth:`load` is the usual way.
@@ -131,7 +132,7 @@ class TokenClassifierPredictor:
         window: PredictorWindow = "anchored",
         device: str | None = None,
         max_batch: int = MAX_BATCH,
-        max_wait_ms: float = 1.0,
+        max_wait_ms: float = MAX_WAIT_MS,
     ) -> TokenClassifierPredictor:
         """Load a checkpoint: float32 on CPU, bfloat16 on a GPU.
 

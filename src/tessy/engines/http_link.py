@@ -71,10 +71,12 @@ class Sockets:
         self._ready[number] = ready
 
     def remove(self, number: int) -> None:
-        """Pass over a socket that is closed right after this: then the poller forgets it, too."""
+        """Call nobody for this socket any more; it must still be open."""
         del self._ready[number]
         if self._poller is None:
             self.loop.remove_reader(number)
+        else:
+            self._poller.unregister(number)
 
     def close(self) -> None:
         """Call nobody any more; every socket must have been removed."""

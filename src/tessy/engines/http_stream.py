@@ -103,11 +103,11 @@ class Connections:
             tap.on_close = functools.partial(_leave, connection, exchange)
             try:
                 await exchange.done
-            except ConnectionError:
+            except OSError as error:
+                self._good = None  # it may not be any more
                 # Most likely an idle connection that the server closed while we were busy: that
                 # says nothing of the server, and the next one is new.
-                self._good = None
-                if last or connection.began:
+                if last or connection.began or not isinstance(error, ConnectionError):
                     raise
                 continue
             finally:
@@ -132,7 +132,10 @@ class Connections:
 
     def _take(self) -> Connection | None:
         """The connection used last: it is the least likely to have been closed."""
-        oldest = asyncio.get_running_loop().time() - _KEEP_ALIVE_SECONDS
+        loop = asyncio.get_running_loop()
+        if self._sockets is not None and self._sockets.loop is not loop:
+            raise RuntimeError("these connections belong to another event loop: close them there")
+        oldest = loop.time() - _KEEP_ALIVE_SECONDS
         while self._idle:
             connection, since = self._idle.popitem()
             if connection.open and since > oldest:
@@ -152,21 +155,24 @@ class Connections:
         if self._good is not None and loop.time() < self._resolved and not self._tls:
             # Nothing is waited for, so nothing needs a limit.
             return await self._join(self._good, wait=False)
-        async with asyncio.timeout(CONNECT_SECONDS):
-            if self._resolved < loop.time():
+        if self._resolved < loop.time():
+            async with asyncio.timeout(CONNECT_SECONDS):
                 await self._resolve()
-            if self._good is not None:
-                return await self._join(self._good, wait=False)
-            for place in self._addresses:
-                try:
-                    connection = await self._join(place, wait=True)
-                except OSError as error:
-                    if isinstance(error, ssl.SSLError) or place == self._addresses[-1]:
-                        self._resolved = 0.0  # the server may have moved
-                        raise
-                else:
-                    self._good = place
-                    return connection
+        places = sorted(self._addresses, key=lambda place: place != self._good)
+        for place in places:
+            try:
+                # For each: one that swallows what is sent to it may stand before one that serves.
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    connection = await self._join(place, wait=place != self._good)
+            except OSError as error:
+                if place == self._good:
+                    self._good = None
+                if isinstance(error, ssl.SSLError) or place == places[-1]:
+                    self._resolved = 0.0  # the server may have moved
+                    raise
+            else:
+                self._good = place
+                return connection
         raise AssertionError("a name has one address at least")
 
     async def _join(self, place: _Place, *, wait: bool) -> Connection:
@@ -190,7 +196,7 @@ class Connections:
                 await loop.sock_connect(connecting, address)
             if not self._tls:
                 connection = Connection(self._over)
-                if self._sockets is None or self._sockets.loop is not loop:
+                if self._sockets is None:
                     self._sockets = Sockets()
                 connection.use(Link(connecting, connection, self._sockets))
                 return connection
