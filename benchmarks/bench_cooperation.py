@@ -23,6 +23,7 @@ from benchmarks.clients import (
     Errand,
     floor_options,
     send,
+    send_undisturbed,
     slow_down_for,
     warm_up_for,
     with_seed,
@@ -30,6 +31,7 @@ from benchmarks.clients import (
 from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.plain import TURN_TOKENS
+from benchmarks.processes import command
 from benchmarks.samples import Workload
 from benchmarks.simulated_server import running
 from benchmarks.sites import SIDES
@@ -43,40 +45,43 @@ from tessy.records import Author
 
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
 WINDOW_SECONDS = {"simulated": 60.0, "vllm": 20.0}
-LOCK_STEP_WINDOWS = 5
+LOCK_STEP_WINDOWS = 5  # in one: it costs no time
+_SMALL = "small"
 
 
 def measure(
     options: argparse.Namespace, concurrency: int, served: Serving | None
-) -> dict[str, Any]:
-    """All rounds at one concurrency."""
+) -> Generator[dict[str, Any], None, None]:
+    """All rounds at one concurrency: the figures after each."""
     plan = _plan(options, concurrency)
-    rounds = []
+    rounds: list[dict[str, Measured]] = []
     with _servers(options, plan, served) as errand:
         for number in range(options.rounds):
             seeded = with_seed(plan, number)
             measured = _round(errand, seeded)
             rounds.append(measured)
-            for client in results.overloaded(measured) if options.servers == "simulated" else ():
-                print(f"{client}: {results.TOO_LOADED}", file=sys.stderr)
+            for warning in results.warnings(measured, simulated=options.servers == "simulated"):
+                print(warning, file=sys.stderr, flush=True)
             found = results.figures(measured, virtual=plan.virtual)
             shown = {name: round(value, 3) for name, value in found.items() if value is not None}
             print(f"{concurrency} samples, round {number + 1}: {json.dumps(shown)}", flush=True)
-    return results.summary(rounds, virtual=plan.virtual)
+            yield results.summary(rounds, virtual=plan.virtual)
 
 
 def _round(errand: Errand, plan: Plan) -> dict[str, Measured]:
     """Ours first, since the limit is that of the shares it kept."""
     seeded = replace(errand, plan=plan)
-    ours = send(seeded)
-    plain = send(replace(seeded, client="plain", teacher_share=ours.teacher_share))
+    # A real server on the CPU is bound by it, simulated ones are slowed down until they are not.
+    go = send if errand.session is None else send_undisturbed
+    ours = go(seeded)
+    plain = go(replace(seeded, client="plain", teacher_share=ours.teacher_share))
     stepping = replace(seeded, client="lock_step")
     if errand.session is None:
         # One answer holds the whole batch for seconds, so that a steady rate needs a long window;
         # its policy takes so little computing that the virtual clock gets through it at once.
         long = replace(plan, virtual=True, slow_down=1.0, seconds=LOCK_STEP_WINDOWS * plan.seconds)
         stepping = replace(stepping, urls=None, plan=long)
-    return {"ours": ours, "plain": plain, "lock_step": send(stepping)}
+    return {"ours": ours, "plain": plain, "lock_step": go(stepping)}
 
 
 def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
@@ -130,7 +135,9 @@ def _servers(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--servers", choices=("simulated", "vllm"), default="simulated")
-    parser.add_argument("--concurrency", type=whole_number, nargs="+", default=[16, 100])
+    parser.add_argument(
+        "--concurrency", type=whole_number, nargs="+", default=[16, 100], help="(default: 16 100)"
+    )
     parser.add_argument("--json", type=new_file, help="write everything measured here")
     parser.add_argument(
         "--slow-down",
@@ -146,15 +153,17 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=positive, help="length of each window (default: 60, vllm: 20)"
     )
     parser.add_argument(
-        "--rounds", type=whole_number, default=3, help="rounds of the three clients"
+        "--rounds", type=whole_number, default=3, help="of the three clients (default: 3)"
     )
     parser.add_argument(
         "--predictor",
         choices=("queue", "oracle"),
         default="queue",
-        help="oracle: answers at once, without queue or delay",
+        help="oracle: answers at once, without queue or delay (default: queue)",
     )
-    parser.add_argument("--predictor-delay-ms", type=not_negative, default=3.0, help="of a batch")
+    parser.add_argument(
+        "--predictor-delay-ms", type=not_negative, default=3.0, help="of a batch (default: 3)"
+    )
     parser.add_argument(
         "--draft-tokens",
         type=whole_number,
@@ -163,7 +172,10 @@ def _parser() -> argparse.ArgumentParser:
         help="ours drafts so many tokens a request, not a stream per span",
     )
     parser.add_argument(
-        "--shape", choices=SHAPES, default="small", help="of vLLM's model; larger ones want a GPU"
+        "--shape",
+        choices=SHAPES,
+        default=_SMALL,
+        help="of vLLM's model (default: small); larger ones want a GPU",
     )
     parser.add_argument(
         "--virtual", action="store_true", help="a clock that jumps, no sockets, policy figures only"
@@ -175,11 +187,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.virtual and options.servers == "vllm":
-        parser.error("--virtual is for simulated servers")
-    if options.servers == "vllm":
-        if options.slow_down not in (None, 1.0):
-            parser.error("--slow-down is for simulated servers")
+    if options.servers == "simulated":
+        if options.shape != _SMALL:
+            parser.error("--shape is of vLLM's model: add --servers vllm")
+    else:
+        for name in ("virtual", "slow_down"):
+            if getattr(options, name):
+                parser.error(f"--{name.replace('_', '-')} is for simulated servers")
         try:
             vllm_python()
         except FileNotFoundError as error:
@@ -196,11 +210,11 @@ def main(arguments: list[str] | None = None) -> None:
         if served is not None:
             document["servers"] = served.about
         for concurrency in options.concurrency:
-            document["concurrency"][str(concurrency)] = measure(options, concurrency, served)
-            if options.json is not None:
-                options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            for found in measure(options, concurrency, served):
+                document["concurrency"][str(concurrency)] = found
+                results.write(document, options.json)
     print(table(document))
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

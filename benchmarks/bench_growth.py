@@ -7,16 +7,25 @@ samples in flight. Simulated servers over real sockets.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import tempfile
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 from benchmarks import results
 from benchmarks.arguments import count, new_file, positive, whole_number
-from benchmarks.clients import Errand, floor_options, send, slow_down_for, warm_up_for
-from benchmarks.gauge import Measured
+from benchmarks.clients import (
+    Errand,
+    floor_options,
+    send,
+    send_undisturbed,
+    slow_down_for,
+    warm_up_for,
+)
+from benchmarks.gauge import Measured, stolen_share
 from benchmarks.ours import Plan
+from benchmarks.processes import command
 from benchmarks.samples import Workload
 from benchmarks.simulated_server import running
 from benchmarks.table import growth_table
@@ -43,7 +52,7 @@ def draft_cost(
         workload=workload,
         count_arrivals=False,  # nothing here is made of it
     )
-    found = _measure(folder, plan)
+    found = _measure(folder, plan, send_undisturbed)
     return {
         "cpu_us_per_draft": 1e6 * found.cpu_seconds / max(1, found.requests),
         "cpu_us_per_kept": 1e6 * found.cpu_seconds / max(1, found.kept),
@@ -51,6 +60,7 @@ def draft_cost(
         "slowed_tokens_per_s": found.kept / found.seconds,
         "requests_per_1k_kept": 1000 * found.requests / max(1, found.kept),
         "cpu_load": results.cpu_load(found),
+        "stolen_cpu": stolen_share(found),
     }
 
 
@@ -65,57 +75,101 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
             seconds=options.seconds,
             slow_down=slow_down,
         )
-        found[str(samples)] = _measure(folder, plan).peak_rss_mib
+        found[str(samples)] = _measure(folder, plan, send).peak_rss_mib
     return found
 
 
-def _measure(folder: Path, plan: Plan) -> Measured:
+def _measure(folder: Path, plan: Plan, go: Callable[[Errand], Measured]) -> Measured:
     with running(folder, floor_options(plan)) as servers:
         both: dict[Author, Path] = {"student": folder, "teacher": folder}
-        return send(Errand("ours", plan, both, urls=servers.urls))
+        return go(Errand("ours", plan, both, urls=servers.urls))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--context",
+        type=whole_number,
+        nargs="+",
+        default=[1000, 8000, 16000, 32000],
+        help="tokens (default: 1000 8000 16000 32000)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=whole_number,
+        default=SAMPLES,
+        help="in flight for the CPU time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--memory-samples",
+        type=count,
+        default=1000,
+        help="in flight for the memory (default: %(default)s); 0: skip",
+    )
+    parser.add_argument("--json", type=new_file, help="write everything measured here")
+    parser.add_argument(
+        "--slow-down",
+        type=positive,
+        default=SLOW_DOWN,
+        help="factor on servers' times (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=positive,
+        default=10.0,
+        help="seconds before each window (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive,
+        default=15.0,
+        help="length of each window (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=whole_number,
+        default=3,
+        help="of all contexts, to and fro (default: %(default)s)",
+    )
+    return parser
+
+
+def _rounds(
+    options: argparse.Namespace, folder: Path
+) -> Generator[dict[str, dict[str, Any]], None, None]:
+    """The figures of each context after each round.
+
+    To and fro: a host that grows slower or faster counts for no context more than for others.
+    """
+    columns: dict[int, list[dict[str, float | None]]] = {tokens: [] for tokens in options.context}
+    for number in range(options.rounds):
+        for tokens in options.context[:: -1 if number % 2 else 1]:
+            found = draft_cost(options, folder, tokens)
+            columns[tokens].append(found)
+            shown = {name: round(value, 3) for name, value in found.items() if value is not None}
+            print(f"{tokens} tokens, round {number + 1}: {json.dumps(shown)}", flush=True)
+        yield {
+            str(tokens): {**results.medians(column), "rounds": column}
+            for tokens, column in columns.items()
+        }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print a table, write a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--context", type=whole_number, nargs="+", default=[1000, 8000, 16000, 32000]
-    )
-    parser.add_argument(
-        "--samples", type=whole_number, default=SAMPLES, help="in flight for the CPU time"
-    )
-    parser.add_argument(
-        "--memory-samples", type=count, default=1000, help="in flight for the memory; 0: skip"
-    )
-    parser.add_argument("--json", type=new_file, help="write everything measured here")
-    parser.add_argument(
-        "--slow-down", type=positive, default=SLOW_DOWN, help="factor on servers' times"
-    )
-    parser.add_argument("--warm-up", type=positive, default=10.0, help="seconds before each window")
-    parser.add_argument("--seconds", type=positive, default=15.0, help="length of each window")
-    parser.add_argument("--rounds", type=whole_number, default=3, help="of all contexts in turn")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     document = results.opening(options)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
-        rounds = [
-            # To and fro: a host that grows slower or faster counts for no context more than others.
-            {tokens: draft_cost(options, folder, tokens) for tokens in options.context[::direction]}
-            for direction in itertools.islice(itertools.cycle((1, -1)), options.rounds)
-        ]
-        columns = {tokens: [one[tokens] for one in rounds] for tokens in options.context}
-        document["context"] = {
-            str(tokens): {**results.medians(column), "rounds": column}
-            for tokens, column in columns.items()
-        }
+        for columns in _rounds(options, folder):
+            document["context"] = columns
+            results.write(document, options.json)
         if options.memory_samples:
             document["peak_rss_mib"] = memory(options, folder)
-    if options.json is not None:
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            results.write(document, options.json)
     print(growth_table(document))
     for samples, mebibytes in document.get("peak_rss_mib", {}).items():
         print(f"{samples} samples in flight: {mebibytes:,.0f} MiB")
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

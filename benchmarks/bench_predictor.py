@@ -32,6 +32,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 
 from benchmarks.arguments import new_file, whole_number
 from benchmarks.pooling_server import NAME, group_cpu_seconds, pooling_server
+from benchmarks.processes import command
 from benchmarks.results import opening
 from tessy.boundary.base import Judgement, View
 from tessy.boundary.cached import WholeWindows, make_window_model
@@ -340,6 +341,8 @@ def main() -> None:
     parser.add_argument("--vllm-python", type=Path, help="compare with a vLLM server instead")
     parser.add_argument("--json", type=new_file, help="write the rows here as well")
     options = parser.parse_args()
+    if options.vllm_python and not options.vllm_python.exists():
+        parser.error(f"there is no Python at {options.vllm_python}; run scripts/vllm-env")
     torch.set_num_threads(1)
     rows: list[Row] = []
     print_heading()
@@ -368,4 +371,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.gauge import Measured
+from benchmarks.gauge import Measured, stolen_share
 
 Round = Mapping[str, Measured]  # by client
 
+# Of the machine's CPU time, in a window that says something.
 _MOST_LOAD = 0.7
-TOO_LOADED = (
-    f"more than {_MOST_LOAD:.0%} of the machine's CPU time went into this window, so that it says "
-    "little; measure with a larger --slow-down"
-)
+_MOST_OTHERS = 0.1
 
 
 def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
@@ -57,15 +57,31 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
         "peak_rss_mib": None if virtual else ours.peak_rss_mib,
         "cpu_load": None if virtual else cpu_load(ours),
         "others_cpu_load": None if virtual else cpu_load(ours, _others(ours)),
-        "stolen_cpu": None if virtual else cpu_load(ours, ours.stolen_cpu_seconds),
+        "stolen_cpu": None if virtual else stolen_share(ours),
         "teacher_share": ours.teacher_share,
     }
 
 
-def overloaded(measured: Round) -> list[str]:
-    """The clients of simulated servers in whose windows the cores were the limit, or near it."""
-    over_sockets = {name: found for name, found in measured.items() if found.server_cpu_seconds}
-    return [name for name, found in over_sockets.items() if cpu_load(found) > _MOST_LOAD]
+def warnings(measured: Round, *, simulated: bool) -> list[str]:
+    """What makes the windows of a round say little: busy cores, other work on the machine.
+
+    Real servers on a CPU are meant to keep it busy.
+    """
+    found = []
+    for client, window in measured.items():
+        if not window.server_cpu_seconds:  # on a virtual clock
+            continue
+        if simulated and cpu_load(window) > _MOST_LOAD:
+            found.append(f"{client}: {cpu_load(window):.0%} CPU load: take a larger --slow-down")
+        if (others := cpu_load(window, _others(window))) > _MOST_OTHERS:
+            found.append(f"{client}: {others:.0%} CPU load of other work: stop it and measure anew")
+    return found
+
+
+def write(document: Mapping[str, Any], path: Path | None) -> None:
+    """Put ``document`` into the file asked for, if any."""
+    if path is not None:
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def cpu_load(measured: Measured, cpu_seconds: float | None = None) -> float:

@@ -25,6 +25,7 @@ from aiohttp import web
 
 from benchmarks.floor import Floor, FloorOptions, Prompt
 from benchmarks.latency import OnToken, Totals
+from benchmarks.processes import deaf_to_interrupts
 from benchmarks.words import make_model_folder
 from tessy.records import Author
 from tessy.renderers import load_renderer
@@ -238,9 +239,9 @@ def running(folder: Path, options: FloorOptions) -> Generator[Running, None, Non
     command = [sys.executable, "-m", "benchmarks.simulated_server", "--folder", str(folder)]
     for name, value in asdict(options).items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
-    ) as process:
+    with deaf_to_interrupts():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    with process:
         try:
             assert process.stdout is not None
             yield Running(json.loads(process.stdout.readline()))

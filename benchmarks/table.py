@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _ROWS = (
-    ("kept_tokens_per_s", "kept tokens/s", "{:,.0f}"),
+    ("kept_tokens_per_s", "kept tokens/s, as without the slow-down", "{:,.0f}"),
     ("limit_tokens_per_s", "limit: plain decoding, tokens/s", "{:,.0f}"),
     ("lock_step_tokens_per_s", "lock-step client, tokens/s", "{:,.0f}"),
     ("tax", "tax (limit / ours)", "{:.2f}"),
@@ -85,10 +85,10 @@ def main(arguments: list[str] | None = None) -> None:
         results = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         parser.error(f"{file}: {error}")
-    if not isinstance(results, dict) or not results.keys() & {"concurrency", "context"}:
+    if not (isinstance(results, dict) and (results.get("concurrency") or results.get("context"))):
         parser.error(
-            f"{file} is not what bench_cooperation or bench_growth writes with --json: it has "
-            "neither «concurrency» nor «context»"
+            f"{file} is not what bench_cooperation or bench_growth writes with --json: it "
+            "has no figures under «concurrency» or «context»"
         )
     print(table(results) if "concurrency" in results else growth_table(results))
 

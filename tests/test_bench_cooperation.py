@@ -9,8 +9,9 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 
 import pytest
-from benchmarks import bench_cooperation, bench_growth, results
+from benchmarks import bench_cooperation, bench_growth, clients, results
 from benchmarks.clients import Errand, run
+from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.plain import place_of_turn
 from benchmarks.samples import Workload, in_flight, problem, start
@@ -178,9 +179,37 @@ def test_figures_and_table(measured):
 def test_a_window_in_which_the_cores_were_busy_is_named(measured):
     spent = {name: replace(found, server_cpu_seconds={"servers": 0.1}, cpu_seconds=0.1)
              for name, found in measured.items()}  # fmt: skip
-    assert results.overloaded(spent) == []
-    busy = replace(spent["plain"], server_cpu_seconds={"servers": 1000.0})
-    assert results.overloaded({**spent, "plain": busy}) == ["plain"]
+    assert results.warnings(measured, simulated=True) == []  # on a virtual clock
+    assert results.warnings(spent, simulated=True) == []
+    busy = {**spent, "plain": replace(spent["plain"], server_cpu_seconds={"servers": 1000.0})}
+    (said,) = results.warnings(busy, simulated=True)
+    assert said.startswith("plain: ")
+    assert "--slow-down" in said
+    assert results.warnings(busy, simulated=False) == []
+    shared = {**spent, "ours": replace(spent["ours"], machine_cpu_seconds=1000.0)}
+    (said,) = results.warnings(shared, simulated=False)
+    assert said.startswith("ours: ")
+    assert "other work" in said
+
+
+def test_a_window_that_the_host_disturbed_is_measured_again(measured, monkeypatch, capsys):
+    stolen = [9.0, 1.0, 5.0]
+    plans: list[Plan] = []
+
+    def send(errand: Errand) -> Measured:
+        plans.append(errand.plan)
+        found: Measured = measured["ours"]
+        return replace(found, stolen_cpu_seconds=stolen[len(plans) - 1])
+
+    monkeypatch.setattr(clients, "send", send)
+    errand = Errand("ours", PLAN, {})
+    assert clients.send_undisturbed(errand).stolen_cpu_seconds == 1.0
+    assert len({plan.draw_seed for plan in plans}) == len(plans) == 3
+    assert capsys.readouterr().err.count("the host took") == 3
+    stolen[:] = [0.0]
+    plans.clear()
+    clients.send_undisturbed(errand)
+    assert plans == [PLAN]
 
 
 def test_texts_start_at_every_place_of_their_turns_for_as_long_as_they_are_there():
@@ -222,6 +251,8 @@ def test_the_command_line():
         ("--json .", "folder"),
         ("--predictor-delay-ms -1", "'-1' is below 0"),
         ("--servers vllm --slow-down 2", "for simulated servers"),
+        ("--servers vllm --virtual", "for simulated servers"),
+        ("--shape 8B", "--servers vllm"),
         ("--servers vllm", "no vLLM at no/python"),
     ],
 )
@@ -235,7 +266,12 @@ def test_what_cannot_be_measured_is_said_at_once(wrong, said, monkeypatch, capsy
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "No such file"), ("{", "Expecting"), ("[]", "bench_growth"), ("{}", "bench_growth")],
+    [
+        (None, "No such file"),
+        ("{", "Expecting"),
+        ("[]", "bench_growth"),
+        ('{"context": {}}', "no figures"),
+    ],
 )
 def test_a_file_that_holds_no_results_makes_no_table(text, said, tmp_path, capsys):
     file = tmp_path / "x.json"
@@ -249,7 +285,8 @@ def test_a_file_that_holds_no_results_makes_no_table(text, said, tmp_path, capsy
 
 # Two processes start, which takes a while on a busy machine.
 @pytest.mark.timeout(400)
-def test_growth_over_real_sockets(tmp_path, capsys):
+def test_growth_over_real_sockets(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(clients, "_TRIES", 1)
     file = tmp_path / "growth.json"
     arguments = ["--context", "200", "--samples", "4", "--memory-samples", "0", "--rounds", "2"]
     window = ["--warm-up", "0.2", "--seconds", "1", "--slow-down", "1"]

@@ -210,8 +210,9 @@ def pick_device(device: str | None) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        best = "the GPU" if torch.cuda.is_available() else "the CPU"
         raise ModelError(
-            f"device {device!r} cannot be used: {error}; leave it out, or use 'cpu' or 'cuda'"
+            f"device {device!r} cannot be used: {error}; leave it out to use {best}"
         ) from error
 
 

@@ -1,0 +1,61 @@
+"""Benchmarks that are stopped leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Look again and again; the test's own time limit ends it."""
+    while not holds():
+        time.sleep(0.05)
+
+
+def is_gone(group: int) -> bool:
+    """No process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group", "code"),
+    [(signal.SIGINT, False, 130), (signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)],
+    ids=["interrupt", "Ctrl-C", "terminate"],
+)
+def test_a_benchmark_that_is_stopped_ends_all_its_processes(number, whole_group, code, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    said = tmp_path / "said"
+    command = [sys.executable, "-m", "benchmarks.bench_cooperation", "--concurrency", "2"]
+    with said.open("w") as stream:
+        process = subprocess.Popen(
+            [*command, "--seconds", "600"],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: "tessy, 2 samples" in said.read_text())
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        assert process.wait() == code
+        wait_until(lambda: is_gone(process.pid))
+    finally:
+        if not is_gone(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert list(scratch.glob("tessy-bench*")) == []
+    assert "Traceback" not in said.read_text()
