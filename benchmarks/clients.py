@@ -69,16 +69,17 @@ def send(errand: Errand) -> Measured:
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_run_on_its_cores, args=(errand, sending))
-    with deaf_to_interrupts():
-        process.start()
-    sending.close()
     try:
+        with deaf_to_interrupts():
+            process.start()
+        sending.close()
         measured: Measured = receiving.recv()
     except EOFError as error:
         raise RuntimeError(f"{client} failed; what went wrong stands above this") from error
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            process.kill()
+            process.join()
         receiving.close()
     return measured
 

@@ -172,21 +172,19 @@ async def _run(
             in_flight=_begun(plan, {a: seat.renderer for a, seat in table.room.seats.items()}),
         )
 
-        async def watch() -> Measured:
-            try:
-                await gauge.full.wait()  # a thousand samples take a while to be taken up
-                return await measure(
-                    gauge, site, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
-                )
-            finally:
-                stop.request()
-
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(watch())
-            await run_all(_jobs(plan), workshop.make, admission=Slots(plan.concurrency), stop=stop)
+            slots = Slots(plan.concurrency)
+            working = tasks.create_task(
+                run_all(_jobs(plan), workshop.make, admission=slots, stop=stop)
+            )
+            await gauge.full.wait()  # a thousand samples take a while to be taken up
+            measured = await measure(
+                gauge, site, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
+            )
+            working.cancel()  # servers so slow would take minutes for what is in flight
         if progress.reasons:
             raise RuntimeError(f"samples failed: {dict(progress.reasons)}")
-        return watching.result()
+        return measured
 
 
 def _jobs(plan: Plan) -> Iterator[Job]:

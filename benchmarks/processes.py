@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Generator
+from multiprocessing import resource_tracker
 from types import FrameType
 
 
@@ -22,11 +23,17 @@ def command(main: Callable[[], None]) -> None:
 @contextlib.contextmanager
 def deaf_to_interrupts() -> Generator[None, None, None]:
     """Processes started meanwhile do not hear Ctrl-C: whoever started them ends them."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # else starting the first process would let signals through
+    heard: list[int] = []  # by another thread: the mask is this one's, and of what it starts
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -239,14 +239,14 @@ def running(folder: Path, options: FloorOptions) -> Generator[Running, None, Non
     command = [sys.executable, "-m", "benchmarks.simulated_server", "--folder", str(folder)]
     for name, value in asdict(options).items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    with deaf_to_interrupts():
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
-    with process:
-        try:
-            assert process.stdout is not None
-            yield Running(json.loads(process.stdout.readline()))
-        finally:
-            process.terminate()
+    with contextlib.ExitStack() as ending:
+        with deaf_to_interrupts():
+            place = Path(__file__).parents[1]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=place)
+            ending.enter_context(process)
+            ending.callback(process.terminate)
+        assert process.stdout is not None
+        yield Running(json.loads(process.stdout.readline()))
 
 
 def main() -> None:
