@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Generator
@@ -63,8 +62,7 @@ def measure(
             for warning in results.warnings(measured, simulated=options.servers == "simulated"):
                 print(warning, file=sys.stderr, flush=True)
             found = results.figures(measured, virtual=plan.virtual)
-            shown = {name: round(value, 3) for name, value in found.items() if value is not None}
-            print(f"{concurrency} samples, round {number + 1}: {json.dumps(shown)}", flush=True)
+            results.tell(f"{concurrency} samples, round {number + 1}", found)
             yield results.summary(rounds, virtual=plan.virtual)
 
 

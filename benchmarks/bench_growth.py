@@ -7,7 +7,6 @@ samples in flight. Simulated servers over real sockets.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -23,7 +22,7 @@ from benchmarks.clients import (
     slow_down_for,
     warm_up_for,
 )
-from benchmarks.gauge import Measured, stolen_share
+from benchmarks.gauge import Measured
 from benchmarks.ours import Plan
 from benchmarks.processes import command
 from benchmarks.samples import Workload
@@ -60,7 +59,7 @@ def draft_cost(
         "slowed_tokens_per_s": found.kept / found.seconds,
         "requests_per_1k_kept": 1000 * found.requests / max(1, found.kept),
         "cpu_load": results.cpu_load(found),
-        "stolen_cpu": stolen_share(found),
+        "stolen_cpu": results.stolen_share(found),
     }
 
 
@@ -146,8 +145,7 @@ def _rounds(
         for tokens in options.context[:: -1 if number % 2 else 1]:
             found = draft_cost(options, folder, tokens)
             columns[tokens].append(found)
-            shown = {name: round(value, 3) for name, value in found.items() if value is not None}
-            print(f"{tokens} tokens, round {number + 1}: {json.dumps(shown)}", flush=True)
+            results.tell(f"{tokens} tokens, round {number + 1}", found)
         yield {
             str(tokens): {**results.medians(column), "rounds": column}
             for tokens, column in columns.items()

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import random
 import statistics
 import tempfile
@@ -33,7 +31,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from benchmarks.arguments import new_file, whole_number
 from benchmarks.pooling_server import NAME, group_cpu_seconds, pooling_server
 from benchmarks.processes import command
-from benchmarks.results import opening
+from benchmarks.results import opening, write
 from tessy.boundary.base import Judgement, View
 from tessy.boundary.cached import WholeWindows, make_window_model
 from tessy.boundary.classifier import Classifier, load_classifier
@@ -367,7 +365,7 @@ def main() -> None:
     if options.json:
         found_rows = [asdict(row) for row in rows]
         document = {**opening(options), "torch": torch.__version__, "rows": found_rows}
-        options.json.write_text(json.dumps(document, indent=1, default=str) + os.linesep)
+        write(document, options.json)
 
 
 if __name__ == "__main__":

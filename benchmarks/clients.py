@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.floor import Floor, FloorOptions
-from benchmarks.gauge import Measured, stolen_share
+from benchmarks.gauge import Measured
 from benchmarks.latency import LATENCIES
 from benchmarks.lockstep import run_lock_step
 from benchmarks.ours import Plan, run_ours
 from benchmarks.plain import EQUAL, TURN_TOKENS, run_plain
 from benchmarks.processes import deaf_to_interrupts
+from benchmarks.results import stolen_share
 from benchmarks.sites import HttpSite, Site, VirtualSite
 from benchmarks.virtual import VirtualLoop
 from tessy.records import Author

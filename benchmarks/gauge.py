@@ -131,11 +131,6 @@ class Measured:
     slow_down: float = 1.0
 
 
-def stolen_share(measured: Measured) -> float:
-    """Share of the machine's CPU time that the host took away."""
-    return measured.stolen_cpu_seconds / ((os.cpu_count() or 1) * measured.seconds)
-
-
 @dataclass(frozen=True, slots=True)
 class _Mark:
     time: float

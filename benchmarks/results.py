@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.gauge import Measured, stolen_share
+from benchmarks.gauge import Measured
 
 Round = Mapping[str, Measured]  # by client
 
@@ -78,16 +78,27 @@ def warnings(measured: Round, *, simulated: bool) -> list[str]:
     return found
 
 
+def tell(what: str, figures: Mapping[str, float | None]) -> None:
+    """Print the figures of one round that could be measured."""
+    shown = {name: round(value, 3) for name, value in figures.items() if value is not None}
+    print(f"{what}: {json.dumps(shown)}", flush=True)
+
+
 def write(document: Mapping[str, Any], path: Path | None) -> None:
     """Put ``document`` into the file asked for, if any."""
     if path is not None:
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def cpu_load(measured: Measured, cpu_seconds: float | None = None) -> float:
     """Share of the machine that ``cpu_seconds`` are; by default those of all that is measured."""
     spent = _cpu_seconds(measured) if cpu_seconds is None else cpu_seconds
     return spent / ((os.cpu_count() or 1) * measured.seconds)
+
+
+def stolen_share(measured: Measured) -> float:
+    """Share of the machine's CPU time that the host took away."""
+    return cpu_load(measured, measured.stolen_cpu_seconds)
 
 
 def _cpu_seconds(measured: Measured) -> float:
