@@ -43,7 +43,7 @@ from benchmarks.words import make_model_folder
 from tessy.records import Author
 
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
-WINDOW_SECONDS = {"simulated": 60.0, "vllm": 20.0}
+WINDOW_SECONDS = {"simulated": 60.0, "vllm": 30.0}
 LOCK_STEP_WINDOWS = 5  # in one: it costs no time
 _SMALL = "small"
 
@@ -56,7 +56,7 @@ def measure(
     rounds: list[dict[str, Measured]] = []
     with _servers(options, plan, served) as errand:
         for number in range(options.rounds):
-            seeded = with_seed(plan, number)
+            seeded = with_seed(plan, number, real=served is not None)
             measured = _round(errand, seeded)
             rounds.append(measured)
             for warning in results.warnings(measured, simulated=options.servers == "simulated"):
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds before each window (default: 10, vllm: 5; 0.8 x slow-down if that is more)",
     )
     parser.add_argument(
-        "--seconds", type=positive, help="length of each window (default: 60, vllm: 20)"
+        "--seconds", type=positive, help="length of each window (default: 60, vllm: 30)"
     )
     parser.add_argument(
         "--rounds", type=whole_number, default=3, help="of the three clients (default: 3)"

@@ -136,7 +136,8 @@ async def _go(errand: Errand, renderers: dict[Author, Renderer]) -> Measured:
             warm_up_seconds=plan.warm_up_seconds,
             seconds=plan.seconds,
             turn_tokens=errand.turn_tokens,
-            token_seconds=EQUAL if errand.session is not None else _TOKEN_SECONDS,
+            token_seconds=_TOKEN_SECONDS if errand.session is None else EQUAL,
+            in_context=errand.session is not None,
         )
     finally:
         await site.aclose()
@@ -148,7 +149,9 @@ def _site(errand: Errand, renderers: dict[Author, Renderer]) -> Site:
     if errand.session is not None:
         from benchmarks.vllm import VllmSite
 
-        return VllmSite(errand.urls, errand.session)
+        student = renderers["student"]
+        stop_ids = sorted(student.thinking_stop_ids | student.answer_stop_ids)
+        return VllmSite(errand.urls, errand.session, stop_ids)
     return HttpSite(errand.urls)
 
 
@@ -172,11 +175,11 @@ def warm_up_for(slow_down: float, least_seconds: float) -> float:
     return max(least_seconds, _WARM_UP_MODEL_SECONDS * slow_down)
 
 
-def with_seed(plan: Plan, seed: int) -> Plan:
+def with_seed(plan: Plan, seed: int, *, real: bool) -> Plan:
     """``plan`` with other questions and starting points, or only other draws.
 
-    Real servers have read the starting points before; what is written then is always new to them.
+    ``real`` servers have read the starting points before; what is written then is always new.
     """
-    if plan.workload.context_tokens is not None:
+    if real:
         return replace(plan, draw_seed=seed)
     return replace(plan, workload=replace(plan.workload, seed=seed))

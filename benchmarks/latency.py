@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
+from benchmarks.lengths import answer_length
 from tessy.records import Author
 
 FACTOR_TOKENS = 64  # a request's latency factor is drawn anew after so many tokens
@@ -289,7 +290,7 @@ class Writer:
         """
         words, count = self._words, len(self._words)
         if answered is not None:
-            left = self.answer_length(key) - answered
+            left = answer_length(key, self.answer_tokens) - answered
             return lambda i: self._end_turn if i >= left else words[mix(key, length + i) % count]
         mean = self.thinking_tokens
 
@@ -300,12 +301,6 @@ class Writer:
             return words[drawn % count]
 
         return think
-
-    def answer_length(self, key: int) -> int:
-        """Tokens of the answer to a question: lognormal, at most four times the mean."""
-        sigma = 0.6
-        drawn = random.Random(key).lognormvariate(-sigma * sigma / 2, sigma)
-        return max(1, round(self.answer_tokens * min(4.0, drawn)))
 
 
 def mix(key: int, place: int) -> int:

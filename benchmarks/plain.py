@@ -28,6 +28,7 @@ async def run_plain(
     seconds: float,
     turn_tokens: int = TURN_TOKENS,
     token_seconds: Mapping[Author, float] = EQUAL,
+    in_context: bool = False,
 ) -> Measured:
     """Keep ``concurrency`` texts in flight and measure a window.
 
@@ -42,20 +43,22 @@ async def run_plain(
         turn_tokens: Tokens after which a text is back with the same model.
         token_seconds: What a token takes, or anything in proportion to it: says how many texts are
             with each model at the start, so that it is as at any later time.
-
-    Where the workload says how long contexts are, each text goes on from the start of a sample,
-    again and again; else from its question, since simulated servers write as fast in any context.
+        in_context: Each text goes on from the start of a sample, again and again, which is shortened
+            by what the turns add, so that contexts are as long as those of samples. Else it goes
+            on from its question: simulated servers write as fast in any context.
     """
     gauge = Gauge()
     sent = itertools.count()
     turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
     turns["student"] = turn_tokens - turns["teacher"]
+    shortened = max(0.0, 1 - turn_tokens / 2 / max(1, workload.thinking_tokens))
 
     async def decode(asked: Problem, text: str, skip: int) -> None:
-        prompts = {
-            author: [*r.prompt_ids(asked.messages), *r.codec.encode(text)]
-            for author, r in renderers.items()
-        }
+        prompts = {}
+        for author, renderer in renderers.items():
+            ids = renderer.codec.encode(text)
+            begun = ids[: round(shortened * len(ids))]
+            prompts[author] = [*renderer.prompt_ids(asked.messages), *begun]
         while True:
             for author, tokens in turns.items():
                 if skip < tokens:
@@ -70,7 +73,7 @@ async def run_plain(
                 skip = max(0, skip - tokens)
 
     texts = [""] * concurrency
-    if workload.context_tokens is not None:
+    if in_context:
         texts = [start(i, workload, renderers["student"]).text for i in range(concurrency)]
     rng = random.Random(f"{workload.seed} plain")
     skips = [

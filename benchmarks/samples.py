@@ -32,14 +32,12 @@ class Workload:
         thinking_tokens: Mean length of the thinking, which is geometric.
         answer_tokens: Mean length of answers.
         context_tokens: Where every sample starts; None: at a random point of its life.
-        spread_tokens: Samples start up to so many tokens after ``context_tokens``.
         seed: Of questions and starting points.
     """
 
     thinking_tokens: int = 13_000
     answer_tokens: int = 1_000
     context_tokens: int | None = None
-    spread_tokens: int = 0
     seed: int = 0
 
 
@@ -88,8 +86,6 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
     if age is None:
         age = max(1, round(rng.expovariate(1 / max(1, workload.thinking_tokens))))
         answers = rng.random() < _answering(workload)
-    else:
-        age += rng.randrange(workload.spread_tokens + 1)
     spelt = words()
     inner = [renderer.codec.encode(" " + word)[0] for word in spelt]
     spans: list[tuple[Author, str, tuple[int, ...]]] = []

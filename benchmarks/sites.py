@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,14 +115,21 @@ class VirtualSite:
 class HttpSite:
     """Servers over HTTP, spoken to as vLLM is."""
 
-    def __init__(self, urls: dict[Author, str], models: dict[Author, str] | None = None) -> None:
+    def __init__(
+        self,
+        urls: dict[Author, str],
+        models: dict[Author, str] | None = None,
+        sampling: Mapping[str, Any] = SAMPLING,
+    ) -> None:
         """Use the servers at ``urls``.
 
         Args:
             urls: Where they listen.
             models: Names they serve; those of the simulated ones by default.
+            sampling: How :meth:`complete` has tokens drawn.
         """
         self.urls = urls
+        self._sampling = sampling
         self._models = models or dict.fromkeys(SIDES, MODEL)
         self._session: aiohttp.ClientSession | None = None
 
@@ -144,7 +151,7 @@ class HttpSite:
             "prompt": prompt if isinstance(prompt, str) else list(prompt),
             "max_tokens": max_tokens,
             "ignore_eos": ignore_eos,
-            **SAMPLING,
+            **self._sampling,
             "add_special_tokens": False,
         }
         reply = await self.post(author, key, "/v1/completions", body)

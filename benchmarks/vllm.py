@@ -24,24 +24,29 @@ from typing import Any
 from tests.vllm.servers import VllmServer
 
 from benchmarks.latency import Totals
+from benchmarks.lengths import Ends
 from benchmarks.samples import Workload, problems, start
 from benchmarks.simulated_server import MODEL
 from benchmarks.sites import SAMPLING, SIDES, Completion, HttpSite
 from benchmarks.word_models import Shape, make_word_model
-from benchmarks.words import make_model_folder, words
+from benchmarks.words import END_THINKING, END_TURN, make_model_folder, words
 from tessy.records import Author
 from tessy.renderers import load_renderer
 
 TURN_TOKENS = 400  # of plain decoding, then from the start again: contexts stay about as they are
 CONTEXT_TOKENS = 16_384
-WORKLOAD = Workload(thinking_tokens=0, context_tokens=6000, spread_tokens=4000)
+# A twentieth of the simulated servers' lengths: on a CPU, attention to a long context costs a
+# prompt token nearly what it costs a decoded one; a GPU reads the context once for all of them.
+WORKLOAD = Workload(thinking_tokens=650, answer_tokens=50)
 DTYPE = "bfloat16"
 _OPTIONS = [
     *("--max-model-len", str(CONTEXT_TOKENS)),
     *("--max-num-batched-tokens", str(CONTEXT_TOKENS)),
     *("--dtype", DTYPE),
+    *("--logits-processors", "benchmarks.vllm_ends:EndingProcessor"),
 ]
-_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "4"}
+_ROOT = Path(__file__).parents[1]
+_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "4", "PYTHONPATH": str(_ROOT)}
 _COUNTERS = {
     "generated": "vllm:generation_tokens_total",
     "steps": "vllm:iteration_tokens_total_count",
@@ -89,6 +94,7 @@ def serving(shape: Shape) -> Generator[Serving, None, None]:
             folders["student"], shape, context_tokens=CONTEXT_TOKENS, dtype=DTYPE
         )
         make_model_folder(folders["teacher"], preamble=words()[0] + " ")
+        _ends(folders["student"]).write(folders["student"])
         server = VllmServer(
             python, MODEL, folders["student"], scratch, MODEL, _OPTIONS, _ENVIRONMENT
         )
@@ -108,9 +114,17 @@ def serving(shape: Shape) -> Generator[Serving, None, None]:
 class VllmSite(HttpSite):
     """A real vLLM server in both roles; of slots in use nothing is known."""
 
-    def __init__(self, urls: dict[Author, str], session: int) -> None:
-        """Use the server at ``urls``, which runs in this process session."""
-        super().__init__(urls)
+    def __init__(
+        self, urls: dict[Author, str], session: int, stop_ids: Sequence[int] = ()
+    ) -> None:
+        """Use the server at ``urls``, which runs in this process session.
+
+        Args:
+            urls: The same one in both roles.
+            session: Id of the process session.
+            stop_ids: What ends a reply to text.
+        """
+        super().__init__(urls, sampling={**SAMPLING, "stop_token_ids": list(stop_ids)})
         self._session_id = session
 
     async def complete(
@@ -181,8 +195,7 @@ def vllm_python() -> Path:
     Raises:
         FileNotFoundError: There is no such environment.
     """
-    root = Path(__file__).parents[1]
-    python = Path(os.environ.get("TESSY_VLLM_PYTHON") or root / ".venv-vllm/bin/python")
+    python = Path(os.environ.get("TESSY_VLLM_PYTHON") or _ROOT / ".venv-vllm/bin/python")
     if not python.exists():
         raise FileNotFoundError(
             f"there is no vLLM at {python}; run scripts/vllm-env, or set TESSY_VLLM_PYTHON"
@@ -190,11 +203,22 @@ def vllm_python() -> Path:
     return python
 
 
+def _ends(folder: Path) -> Ends:
+    control = load_renderer(folder).codec.control
+    return Ends(
+        end_thinking=control[END_THINKING],
+        end_turn=control[END_TURN],
+        thinking_tokens=WORKLOAD.thinking_tokens,
+        answer_tokens=WORKLOAD.answer_tokens,
+    )
+
+
 def _about(python: Path, shape: Shape, weights: int) -> dict[str, Any]:
     found = python.parents[1].glob("lib/python*/site-packages/vllm*.dist-info")
     return {
         "vllm": [path.name.removesuffix(".dist-info") for path in found],
-        "model": f"{weights / 1e6:.1f}M weights, {shape.layers} layers x {shape.hidden}, {DTYPE}",
+        "model": f"{weights / 1e6:.1f}M weights, {shape.layers} layers x {shape.hidden}, "
+        f"{shape.vocabulary} ids, {DTYPE}",
         "gpus": _gpus(),
         "load_average": os.getloadavg(),
     }

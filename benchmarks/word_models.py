@@ -32,6 +32,7 @@ class Shape:
         heads: Of attention.
         kv_heads: Heads of keys and values.
         head_width: Of each head.
+        vocabulary: Ids, those that are never written included; the words' at least.
     """
 
     layers: int
@@ -40,12 +41,15 @@ class Shape:
     heads: int
     kv_heads: int
     head_width: int = 64
+    vocabulary: int = 0
 
 
 SHAPES = {
-    "small": Shape(layers=4, hidden=128, intermediate=384, heads=1, kv_heads=1),
-    "0.6B": Shape(28, hidden=1024, intermediate=3072, heads=16, kv_heads=8, head_width=128),
-    "8B": Shape(36, hidden=4096, intermediate=12_288, heads=32, kv_heads=8, head_width=128),
+    # As deep as Qwen3-0.6B, and as narrow as two cores need it: like on a GPU, much of a step is
+    # what it takes at any number of tokens, and what drawing from a vocabulary takes.
+    "small": Shape(28, 32, intermediate=96, heads=1, kv_heads=1, head_width=32, vocabulary=16_384),
+    "0.6B": Shape(28, 1024, 3072, heads=16, kv_heads=8, head_width=128, vocabulary=151_936),
+    "8B": Shape(36, 4096, 12_288, heads=32, kv_heads=8, head_width=128, vocabulary=151_936),
 }
 
 
@@ -66,7 +70,7 @@ def make_word_model(folder: Path, shape: Shape, *, context_tokens: int, dtype: s
     vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     size = len(vocab["model"]["vocab"]) + len(vocab["added_tokens"])
     config = Qwen3Config(
-        vocab_size=64 * -(-size // 64),
+        vocab_size=max(shape.vocabulary, 64 * -(-size // 64)),
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers,

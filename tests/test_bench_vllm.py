@@ -7,18 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from statistics import mean
 
 import pytest
 import torch
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from benchmarks import vllm
-from benchmarks.clients import Errand, run
+from benchmarks.floor import Floor, FloorOptions
 from benchmarks.gauge import Service
-from benchmarks.ours import Plan
+from benchmarks.plain import run_plain
 from benchmarks.samples import Workload, in_flight, problem, start
-from benchmarks.sites import SIDES, HttpSite
+from benchmarks.sites import SIDES, HttpSite, VirtualSite
+from benchmarks.virtual import VirtualLoop
 from benchmarks.vllm import VllmSite
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import make_model_folder, words
@@ -27,7 +28,8 @@ from transformers import AutoModelForCausalLM
 from tessy.renderers import load_renderer
 from tessy.synthesis.thinking import Piece
 
-SMALL = Shape(layers=2, hidden=64, intermediate=96, heads=2, kv_heads=1)
+SMALL = Shape(layers=2, hidden=64, intermediate=96, heads=2, kv_heads=1, vocabulary=2_000)
+WORKLOAD = Workload(thinking_tokens=100, answer_tokens=10)
 
 
 @pytest.fixture(scope="module")
@@ -65,26 +67,46 @@ def test_roles_share_no_beginning_of_a_prompt(renderers):
 
 
 def test_samples_start_at_different_lengths(renderers):
-    workload = Workload(context_tokens=50, spread_tokens=30)
-    begun = [start(index, workload, renderers["student"]) for index in range(40)]
-    lengths = {sum(len(ids) for _, _, ids in one.spans) for one in begun}
-    assert min(lengths) >= 50
-    assert max(lengths) <= 80
-    assert len(lengths) > 10
+    begun = [start(index, WORKLOAD, renderers["student"]) for index in range(400)]
+    lengths = [sum(len(ids) for _, _, ids in one.spans) for one in begun]
+    assert mean(lengths) == pytest.approx(WORKLOAD.thinking_tokens, rel=0.2)
+    assert len(set(lengths)) > 50
     flight = in_flight(begun[0], problem(0, 0), renderers)
     pieces = [Piece.from_json(piece) for piece in flight.pieces]
     teacher = [i for piece in pieces for i in piece.teacher_ids]
     assert teacher == renderers["teacher"].codec.encode(begun[0].text)
 
 
-def test_all_clients_go_on_from_the_same_contexts(folders):
-    workload = Workload(thinking_tokens=0, context_tokens=50, spread_tokens=30)
-    plan = Plan(concurrency=3, warm_up_seconds=0.5, seconds=2.0, virtual=True, workload=workload)
-    errand = Errand("ours", plan, folders, teacher_share=0.8, turn_tokens=100)
-    limit, ours, stepping = (
-        run(replace(errand, client=name)) for name in ("plain", "ours", "lock_step")
-    )
-    assert limit.generated > ours.kept > stepping.kept > 0
+class Listening(VirtualSite):
+    """Writes down where in a context plain decoding has tokens drawn."""
+
+    def __init__(self, renderers):
+        super().__init__(Floor(renderers["student"].codec, FloorOptions(slots=400)))
+        self.places = []
+
+    async def complete(self, author, key, prompt, *, max_tokens, ignore_eos=False):
+        self.places.append((len(prompt) + max_tokens / 2, max_tokens))
+        return await super().complete(
+            author, key, prompt, max_tokens=max_tokens, ignore_eos=ignore_eos
+        )
+
+
+@pytest.mark.parametrize("turn_tokens", [20, 60])
+def test_plain_decoding_has_contexts_as_long_as_those_of_samples(renderers, turn_tokens):
+    async def decode() -> Listening:
+        site = Listening(renderers)
+        await run_plain(
+            site, renderers, concurrency=400, teacher_share=0.0, workload=WORKLOAD,
+            warm_up_seconds=0.1, seconds=1.0, turn_tokens=turn_tokens, in_context=True,
+        )  # fmt: skip
+        return site
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        places = runner.run(decode()).places
+    question = len(renderers["student"].prompt_ids(problem(0, 0).messages))
+    context = sum(place * tokens for place, tokens in places) / sum(tokens for _, tokens in places)
+    # Turns that were begun before the window shift it a little.
+    assert context - question == pytest.approx(WORKLOAD.thinking_tokens, rel=0.15)
 
 
 def test_idle_is_the_time_a_sample_has_no_request_open():

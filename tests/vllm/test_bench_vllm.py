@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from statistics import mean
 
 import pytest
-from benchmarks import bench_cooperation
+from benchmarks import bench_cooperation, vllm
+from benchmarks.samples import Workload, problems
+from benchmarks.vllm import VllmSite
+from benchmarks.word_models import Shape
+
+from tessy.renderers import load_renderer
+from tessy.tokens import decode
 
 from tests.vllm.conftest import vllm_python
 
@@ -29,3 +37,40 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
     assert 0 <= found["server_idle"] < 1
     # What a role wrote is in the cache, what the other one wrote is not.
     assert found["prefilled_per_kept"] < 20
+
+
+def test_texts_of_random_words_end(monkeypatch):
+    workload = Workload(thinking_tokens=20, answer_tokens=10)
+    monkeypatch.setattr(vllm, "WORKLOAD", workload)
+    monkeypatch.setenv("TESSY_VLLM_PYTHON", str(vllm_python()))
+    shape = Shape(layers=1, hidden=32, intermediate=32, heads=1, kv_heads=1, head_width=32)
+    with vllm.serving(shape) as served:
+        renderer = load_renderer(served.folders["student"])
+        stop_ids = sorted(renderer.thinking_stop_ids | renderer.answer_stop_ids)
+        asked = [
+            decode(renderer.codec, renderer.prompt_ids(one.messages))
+            for one, _ in zip(problems(workload), range(60), strict=False)
+        ]
+
+        async def ask(after: str, *, ignore_eos: bool = False) -> list[tuple[int, bool]]:
+            site = VllmSite(served.urls, served.session, () if ignore_eos else stop_ids)
+            try:
+                replies = await asyncio.gather(*(
+                    site.complete(
+                        "student", "k", text + after, max_tokens=300, ignore_eos=ignore_eos
+                    )
+                    for text in asked
+                ))  # fmt: skip
+            finally:
+                await site.aclose()
+            return [(reply.tokens, reply.ended) for reply in replies]
+
+        thoughts, answers, endless = (
+            asyncio.run(ask("")),
+            asyncio.run(ask("dada</think>\n\n")),
+            asyncio.run(ask("", ignore_eos=True)),
+        )
+    assert all(ended for _, ended in thoughts + answers)
+    assert 12 < mean(tokens for tokens, _ in thoughts) < 30
+    assert 7 < mean(tokens for tokens, _ in answers) < 15
+    assert endless == [(300, False)] * len(asked)

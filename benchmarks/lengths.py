@@ -1,0 +1,43 @@
+"""How long texts of random words are (pure; without tessy, for vLLM reads it, too)."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_FILE = "ends.json"
+
+
+def answer_length(key: int, mean: int) -> int:
+    """Tokens of the answer to question ``key``: lognormal, at most four times the ``mean``."""
+    sigma = 0.6
+    drawn = random.Random(key).lognormvariate(-sigma * sigma / 2, sigma)
+    return max(1, round(mean * min(4.0, drawn)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How a model that writes words for ever is made to end.
+
+    Attributes:
+        end_thinking: Id that ends the thinking.
+        end_turn: Id that ends the answer.
+        thinking_tokens: Mean length of the thinking, which is geometric.
+        answer_tokens: Mean length of answers.
+    """
+
+    end_thinking: int
+    end_turn: int
+    thinking_tokens: int
+    answer_tokens: int
+
+    def write(self, folder: Path) -> None:
+        """Put it beside the model in ``folder``."""
+        (folder / _FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Ends:
+        """What :meth:`write` has put there."""
+        return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))

@@ -1,0 +1,78 @@
+"""Ends for the texts of a real vLLM whose model never ends one: ``--logits-processors``.
+
+vLLM imports this module in an environment without tessy. Thinking ends after any token with the
+same probability, answers have lognormal lengths, as with the simulated servers.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
+
+from benchmarks.lengths import Ends, answer_length
+
+if TYPE_CHECKING:
+    import torch
+
+_QUESTION_TOKENS = 40  # a question is longer and differs from others there
+_BREAK_TOKENS = 2  # line breaks after the end of the thinking
+
+
+class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM is not there for mypy
+    """Forces the id that ends a text once it is due; a request that ignores ends has none."""
+
+    def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
+        """Read what the benchmark wrote beside the model."""
+        self._ends = Ends.read(Path(vllm_config.model_config.model))
+        self._next: dict[int, Callable[[], int | None]] = {}  # by place in the batch
+
+    def is_argmax_invariant(self) -> bool:
+        """It is not: an end that is due comes whatever is most likely."""
+        return False
+
+    def update_state(self, batch_update: Any) -> None:
+        """Keep up with who is at which place in the batch."""
+        if batch_update is None:
+            return
+        for index in batch_update.removed:
+            self._next.pop(index, None)
+        for index, params, prompt, written in batch_update.added:
+            if params.ignore_eos:
+                self._next.pop(index, None)
+            else:
+                self._next[index] = self._clock(params.seed, prompt, len(written))
+        for one, other, direction in batch_update.moved:
+            first, second = self._next.pop(one, None), self._next.pop(other, None)
+            if first is not None:
+                self._next[other] = first
+            if second is not None and direction is MoveDirectionality.SWAP:
+                self._next[one] = second
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Leave an id alone where a text ends.
+
+        Args:
+            logits: ``[requests, vocabulary]``, changed in place.
+        """
+        for index, due in self._next.items():
+            token = due()
+            if token is not None:
+                logits[index] = float("-inf")
+                logits[index, token] = 0.0
+        return logits
+
+    def _clock(self, seed: int | None, prompt: list[int], written: int) -> Callable[[], int | None]:
+        """Asked once a token: the id that has to come there, if one has to."""
+        ends = self._ends
+        if ends.end_thinking not in prompt:
+            rng = random.Random(seed)
+            return lambda: ends.end_thinking if rng.random() * ends.thinking_tokens < 1 else None
+        key = zlib.crc32(repr(prompt[:_QUESTION_TOKENS]).encode())
+        begun = len(prompt) - prompt.index(ends.end_thinking) - 1 - _BREAK_TOKENS + written
+        left = iter(range(answer_length(key, ends.answer_tokens) - begun, 0, -1))
+        return lambda: ends.end_turn if next(left, None) is None else None
