@@ -43,7 +43,9 @@ from benchmarks.words import make_model_folder
 from tessy.records import Author
 
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
-WINDOW_SECONDS = {"simulated": 60.0, "vllm": 30.0}
+# On a CPU whose speed changes every minute, many short windows say more than few long ones.
+WINDOW_SECONDS = {"simulated": 60.0, "vllm": 10.0}
+ROUNDS = {"simulated": 3, "vllm": 9}
 LOCK_STEP_WINDOWS = 5  # in one: it costs no time
 _SMALL = "small"
 
@@ -55,7 +57,7 @@ def measure(
     plan = _plan(options, concurrency)
     rounds: list[dict[str, Measured]] = []
     with _servers(options, plan, served) as errand:
-        for number in range(options.rounds):
+        for number in range(options.rounds or ROUNDS[options.servers]):
             seeded = with_seed(plan, number, real=served is not None)
             measured = _round(errand, seeded)
             rounds.append(measured)
@@ -148,10 +150,10 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds before each window (default: 10, vllm: 5; 0.8 x slow-down if that is more)",
     )
     parser.add_argument(
-        "--seconds", type=positive, help="length of each window (default: 60, vllm: 30)"
+        "--seconds", type=positive, help="length of each window (default: 60, vllm: 10)"
     )
     parser.add_argument(
-        "--rounds", type=whole_number, default=3, help="of the three clients (default: 3)"
+        "--rounds", type=whole_number, help="of the three clients (default: 3, vllm: 9)"
     )
     parser.add_argument(
         "--predictor",

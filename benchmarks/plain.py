@@ -43,9 +43,9 @@ async def run_plain(
         turn_tokens: Tokens after which a text is back with the same model.
         token_seconds: What a token takes, or anything in proportion to it: says how many texts are
             with each model at the start, so that it is as at any later time.
-        in_context: Each text goes on from the start of a sample, again and again, which is shortened
-            by what the turns add, so that contexts are as long as those of samples. Else it goes
-            on from its question: simulated servers write as fast in any context.
+        in_context: Each text goes on from the start of a sample, again and again; it is shortened
+            by what the turns add, so that contexts are as long as those of samples. Else a text
+            goes on from its question: simulated servers write as fast in any context.
     """
     gauge = Gauge()
     sent = itertools.count()

@@ -114,9 +114,7 @@ def serving(shape: Shape) -> Generator[Serving, None, None]:
 class VllmSite(HttpSite):
     """A real vLLM server in both roles; of slots in use nothing is known."""
 
-    def __init__(
-        self, urls: dict[Author, str], session: int, stop_ids: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, urls: dict[Author, str], session: int, stop_ids: Sequence[int] = ()) -> None:
         """Use the server at ``urls``, which runs in this process session.
 
         Args:

@@ -10,23 +10,28 @@ import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
+from vllm.v1.sample.logits_processor import (  # type: ignore[import-not-found]  # see above
+    LogitsProcessor,
+    MoveDirectionality,
+)
 
 from benchmarks.lengths import Ends, answer_length
 
 if TYPE_CHECKING:
     import torch
+    from vllm.config import VllmConfig  # type: ignore[import-not-found]
+    from vllm.v1.sample.logits_processor import BatchUpdate
 
 _QUESTION_TOKENS = 40  # a question is longer and differs from others there
 _BREAK_TOKENS = 2  # line breaks after the end of the thinking
 
 
-class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM is not there for mypy
+class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
     """Forces the id that ends a text once it is due; a request that ignores ends has none."""
 
-    def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         """Read what the benchmark wrote beside the model."""
         self._ends = Ends.read(Path(vllm_config.model_config.model))
         self._next: dict[int, Callable[[], int | None]] = {}  # by place in the batch
@@ -35,7 +40,7 @@ class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM is not the
         """It is not: an end that is due comes whatever is most likely."""
         return False
 
-    def update_state(self, batch_update: Any) -> None:
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Keep up with who is at which place in the batch."""
         if batch_update is None:
             return

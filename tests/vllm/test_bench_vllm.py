@@ -14,7 +14,6 @@ from benchmarks.word_models import Shape
 
 from tessy.renderers import load_renderer
 from tessy.tokens import decode
-
 from tests.vllm.conftest import vllm_python
 
 pytestmark = pytest.mark.vllm
