@@ -46,7 +46,8 @@ WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
 # On a CPU whose speed changes every minute, many short windows say more than few long ones.
 WINDOW_SECONDS = {"simulated": 60.0, "vllm": 10.0}
 ROUNDS = {"simulated": 3, "vllm": 9}
-LOCK_STEP_WINDOWS = 5  # in one: it costs no time
+# In one: an answer holds the whole batch, and a steady rate needs several.
+LOCK_STEP_WINDOWS = {"simulated": 5, "vllm": 3}
 _SMALL = "small"
 
 
@@ -75,12 +76,14 @@ def _round(errand: Errand, plan: Plan) -> dict[str, Measured]:
     go = send if errand.session is None else send_undisturbed
     ours = go(seeded)
     plain = go(replace(seeded, client="plain", teacher_share=ours.teacher_share))
-    stepping = replace(seeded, client="lock_step")
     if errand.session is None:
-        # One answer holds the whole batch for seconds, so that a steady rate needs a long window;
-        # its policy takes so little computing that the virtual clock gets through it at once.
-        long = replace(plan, virtual=True, slow_down=1.0, seconds=LOCK_STEP_WINDOWS * plan.seconds)
-        stepping = replace(stepping, urls=None, plan=long)
+        # Its policy takes so little computing that the virtual clock gets through it at once.
+        seconds = LOCK_STEP_WINDOWS["simulated"] * plan.seconds
+        long = replace(plan, virtual=True, slow_down=1.0, seconds=seconds)
+        stepping = replace(seeded, client="lock_step", urls=None, plan=long)
+    else:
+        long = replace(plan, seconds=LOCK_STEP_WINDOWS["vllm"] * plan.seconds)
+        stepping = replace(seeded, client="lock_step", plan=long)
     return {"ours": ours, "plain": plain, "lock_step": go(stepping)}
 
 

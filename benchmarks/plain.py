@@ -44,29 +44,30 @@ async def run_plain(
         token_seconds: What a token takes, or anything in proportion to it: says how many texts are
             with each model at the start, so that it is as at any later time.
         in_context: Each text goes on from the start of a sample, again and again; it is shortened
-            by what the turns add, so that contexts are as long as those of samples. Else a text
-            goes on from its question: simulated servers write as fast in any context.
+            by what a turn adds, so that contexts are as long as those of samples. Else a text goes
+            on from its question: simulated servers write as fast in any context.
     """
     gauge = Gauge()
     sent = itertools.count()
     turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
     turns["student"] = turn_tokens - turns["teacher"]
-    shortened = max(0.0, 1 - turn_tokens / 2 / max(1, workload.thinking_tokens))
+    thinking = max(1, workload.thinking_tokens)
+    shortened = {author: max(0.0, 1 - tokens / 2 / thinking) for author, tokens in turns.items()}
 
     async def decode(asked: Problem, text: str, skip: int) -> None:
-        prompts = {}
+        prompts, ids = {}, renderers["student"].codec.encode(text)
         for author, renderer in renderers.items():
-            ids = renderer.codec.encode(text)
-            begun = ids[: round(shortened * len(ids))]
+            begun = ids[: round(shortened[author] * len(ids))]
             prompts[author] = [*renderer.prompt_ids(asked.messages), *begun]
         while True:
             for author, tokens in turns.items():
                 if skip < tokens:
                     next(sent)
+                    written = [*itertools.islice(itertools.cycle(ids), skip)]  # any words
                     await site.complete(
                         author,
                         asked.id,
-                        prompts[author],
+                        [*prompts[author], *written],
                         max_tokens=tokens - skip,
                         ignore_eos=True,
                     )

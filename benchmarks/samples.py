@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tessy.synthesis.thinking import Party, Piece
 QUESTION_WORDS = 60
 _STYLE_RUN = 5
 _NEAR_CHARS = 200
+_GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples leave no gaps between 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,14 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
     """Where the sample of question ``index`` stands when a measurement starts.
 
     Lengths are geometric, so the age of a sample met at random is distributed as whole lengths are.
+    The ages of any few are spread evenly over that, or 64 of them might all be long.
     """
     rng = random.Random(f"{workload.seed} start {index}")
     age = workload.context_tokens
     answers = False
     if age is None:
-        age = max(1, round(rng.expovariate(1 / max(1, workload.thinking_tokens))))
+        part = (random.Random(workload.seed).random() + index * _GOLDEN) % 1.0
+        age = max(1, round(-math.log(1 - part) * workload.thinking_tokens))
         answers = rng.random() < _answering(workload)
     spelt = words()
     inner = [renderer.codec.encode(" " + word)[0] for word in spelt]

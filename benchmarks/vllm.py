@@ -33,7 +33,7 @@ from benchmarks.words import END_THINKING, END_TURN, make_model_folder, words
 from tessy.records import Author
 from tessy.renderers import load_renderer
 
-TURN_TOKENS = 400  # of plain decoding, then from the start again: contexts stay about as they are
+TURN_TOKENS = 400  # of plain decoding, both roles together
 CONTEXT_TOKENS = 16_384
 # A twentieth of the simulated servers' lengths: on a CPU, attention to a long context costs a
 # prompt token nearly what it costs a decoded one; a GPU reads the context once for all of them.
@@ -46,7 +46,11 @@ _OPTIONS = [
     *("--logits-processors", "benchmarks.vllm_ends:EndingProcessor"),
 ]
 _ROOT = Path(__file__).parents[1]
-_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "4", "PYTHONPATH": str(_ROOT)}
+_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "4",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the other one, a GPU's, wants another kind of processor
+    "PYTHONPATH": str(_ROOT),
+}
 _COUNTERS = {
     "generated": "vllm:generation_tokens_total",
     "steps": "vllm:iteration_tokens_total_count",

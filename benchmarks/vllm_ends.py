@@ -76,6 +76,8 @@ class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
         ends = self._ends
         if ends.end_thinking not in prompt:
             rng = random.Random(seed)
+            for _ in range(written):  # those of a request that was set aside, and goes on
+                rng.random()
             return lambda: ends.end_thinking if rng.random() * ends.thinking_tokens < 1 else None
         key = zlib.crc32(repr(prompt[:_QUESTION_TOKENS]).encode())
         begun = len(prompt) - prompt.index(ends.end_thinking) - 1 - _BREAK_TOKENS + written

@@ -78,35 +78,36 @@ def test_samples_start_at_different_lengths(renderers):
 
 
 class Listening(VirtualSite):
-    """Writes down where in a context plain decoding has tokens drawn."""
+    """Writes down what plain decoding asks for: the prompt's length, and tokens."""
 
     def __init__(self, renderers):
         super().__init__(Floor(renderers["student"].codec, FloorOptions(slots=400)))
-        self.places = []
+        self.asked = []
 
     async def complete(self, author, key, prompt, *, max_tokens, ignore_eos=False):
-        self.places.append((len(prompt) + max_tokens / 2, max_tokens))
+        self.asked.append((len(prompt), max_tokens))
         return await super().complete(
             author, key, prompt, max_tokens=max_tokens, ignore_eos=ignore_eos
         )
 
 
-@pytest.mark.parametrize("turn_tokens", [20, 60])
-def test_plain_decoding_has_contexts_as_long_as_those_of_samples(renderers, turn_tokens):
+@pytest.mark.parametrize("teacher_share", [0.0, 0.76])
+def test_plain_decoding_has_contexts_as_long_as_those_of_samples(renderers, teacher_share):
     async def decode() -> Listening:
         site = Listening(renderers)
         await run_plain(
-            site, renderers, concurrency=400, teacher_share=0.0, workload=WORKLOAD,
-            warm_up_seconds=0.1, seconds=1.0, turn_tokens=turn_tokens, in_context=True,
+            site, renderers, concurrency=400, teacher_share=teacher_share, workload=WORKLOAD,
+            warm_up_seconds=0.1, seconds=3.0, turn_tokens=80, in_context=True,
         )  # fmt: skip
         return site
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        places = runner.run(decode()).places
+        asked = runner.run(decode()).asked
     question = len(renderers["student"].prompt_ids(problem(0, 0).messages))
-    context = sum(place * tokens for place, tokens in places) / sum(tokens for _, tokens in places)
-    # Turns that were begun before the window shift it a little.
-    assert context - question == pytest.approx(WORKLOAD.thinking_tokens, rel=0.15)
+    wanted = question + WORKLOAD.thinking_tokens
+    assert mean(prompt for prompt, _ in asked[:400]) == pytest.approx(wanted, rel=0.03)  # at once
+    written = sum((prompt + tokens / 2) * tokens for prompt, tokens in asked)
+    assert written / sum(tokens for _, tokens in asked) == pytest.approx(wanted, rel=0.03)
 
 
 def test_idle_is_the_time_a_sample_has_no_request_open():

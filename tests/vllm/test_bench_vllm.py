@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
+from collections.abc import Coroutine, Sequence
 from statistics import mean
+from typing import Any
 
 import pytest
 from benchmarks import bench_cooperation, vllm
+from benchmarks.lengths import answer_length
 from benchmarks.samples import Workload, problems
+from benchmarks.sites import Completion
 from benchmarks.vllm import VllmSite
 from benchmarks.word_models import Shape
 
@@ -17,6 +22,8 @@ from tessy.tokens import decode
 from tests.vllm.conftest import vllm_python
 
 pytestmark = pytest.mark.vllm
+
+Reply = Coroutine[Any, Any, Completion]
 
 
 def test_every_figure_is_measured(tmp_path, monkeypatch):
@@ -46,30 +53,31 @@ def test_texts_of_random_words_end(monkeypatch):
     with vllm.serving(shape) as served:
         renderer = load_renderer(served.folders["student"])
         stop_ids = sorted(renderer.thinking_stop_ids | renderer.answer_stop_ids)
-        asked = [
-            decode(renderer.codec, renderer.prompt_ids(one.messages))
+        questions = [
+            renderer.prompt_ids(one.messages)
             for one, _ in zip(problems(workload), range(60), strict=False)
         ]
 
-        async def ask(after: str, *, ignore_eos: bool = False) -> list[tuple[int, bool]]:
-            site = VllmSite(served.urls, served.session, () if ignore_eos else stop_ids)
+        async def ask() -> list[Completion]:
+            site = VllmSite(served.urls, served.session, stop_ids)
+
+            def complete(ids: Sequence[int], after: str, *, ignore_eos: bool = False) -> Reply:
+                text = decode(renderer.codec, ids) + after
+                return site.complete("student", "k", text, max_tokens=300, ignore_eos=ignore_eos)
+
+            # All in one batch, in which places change hands.
+            asked = [complete(ids, "") for ids in questions]
+            asked += [complete(ids, "dada</think>\n\n") for ids in questions]
+            asked += [complete(ids, "", ignore_eos=True) for ids in questions]
             try:
-                replies = await asyncio.gather(*(
-                    site.complete(
-                        "student", "k", text + after, max_tokens=300, ignore_eos=ignore_eos
-                    )
-                    for text in asked
-                ))  # fmt: skip
+                return await asyncio.gather(*asked)
             finally:
                 await site.aclose()
-            return [(reply.tokens, reply.ended) for reply in replies]
 
-        thoughts, answers, endless = (
-            asyncio.run(ask("")),
-            asyncio.run(ask("dada</think>\n\n")),
-            asyncio.run(ask("", ignore_eos=True)),
-        )
-    assert all(ended for _, ended in thoughts + answers)
-    assert 12 < mean(tokens for tokens, _ in thoughts) < 30
-    assert 7 < mean(tokens for tokens, _ in answers) < 15
-    assert endless == [(300, False)] * len(asked)
+        replies = asyncio.run(ask())
+    thoughts, answers, endless = replies[:60], replies[60:120], replies[120:]
+    assert all(reply.ended for reply in thoughts + answers)
+    assert 12 < mean(reply.tokens for reply in thoughts) < 30
+    keys = [zlib.crc32(repr(list(ids[:40])).encode()) for ids in questions]
+    assert [reply.tokens for reply in answers] == [answer_length(key, 10) + 1 for key in keys]
+    assert [(reply.tokens, reply.ended) for reply in endless] == [(300, False)] * 60
