@@ -219,8 +219,7 @@ def _about(python: Path, shape: Shape, weights: int) -> dict[str, Any]:
     found = python.parents[1].glob("lib/python*/site-packages/vllm*.dist-info")
     return {
         "vllm": [path.name.removesuffix(".dist-info") for path in found],
-        "model": f"{weights / 1e6:.1f}M weights, {shape.layers} layers x {shape.hidden}, "
-        f"{shape.vocabulary} ids, {DTYPE}",
+        "model": f"{weights / 1e6:.1f}M weights, {shape.layers} layers x {shape.hidden}, {DTYPE}",
         "gpus": _gpus(),
         "load_average": os.getloadavg(),
     }

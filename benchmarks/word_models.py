@@ -45,9 +45,8 @@ class Shape:
 
 
 SHAPES = {
-    # As deep as Qwen3-0.6B, and as narrow as two cores need it. Drawing from so many ids, a ninth
-    # of Qwen3's, takes a third of a step of plain decoding; prompt tokens do not pay for it.
-    "small": Shape(28, 32, intermediate=96, heads=1, kv_heads=1, head_width=32, vocabulary=16_384),
+    # As deep as Qwen3-0.6B, and as narrow as two cores need it.
+    "small": Shape(28, 32, intermediate=96, heads=1, kv_heads=1, head_width=32),
     "0.6B": Shape(28, 1024, 3072, heads=16, kv_heads=8, head_width=128, vocabulary=151_936),
     "8B": Shape(36, 4096, 12_288, heads=32, kv_heads=8, head_width=128, vocabulary=151_936),
 }
