@@ -76,14 +76,12 @@ def _round(errand: Errand, plan: Plan) -> dict[str, Measured]:
     go = send if errand.session is None else send_undisturbed
     ours = go(seeded)
     plain = go(replace(seeded, client="plain", teacher_share=ours.teacher_share))
+    windows = LOCK_STEP_WINDOWS["simulated" if errand.session is None else "vllm"]
+    long = replace(plan, seconds=windows * plan.seconds)
+    stepping = replace(seeded, client="lock_step", plan=long)
     if errand.session is None:
         # Its policy takes so little computing that the virtual clock gets through it at once.
-        seconds = LOCK_STEP_WINDOWS["simulated"] * plan.seconds
-        long = replace(plan, virtual=True, slow_down=1.0, seconds=seconds)
-        stepping = replace(seeded, client="lock_step", urls=None, plan=long)
-    else:
-        long = replace(plan, seconds=LOCK_STEP_WINDOWS["vllm"] * plan.seconds)
-        stepping = replace(seeded, client="lock_step", plan=long)
+        stepping = replace(stepping, urls=None, plan=replace(long, virtual=True, slow_down=1.0))
     return {"ours": ours, "plain": plain, "lock_step": go(stepping)}
 
 

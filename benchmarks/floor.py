@@ -16,15 +16,14 @@ from benchmarks.latency import (
     Totals,
     Writer,
 )
+from benchmarks.lengths import BREAK_TOKENS, KEY_TOKENS, question_key
 from benchmarks.words import END_THINKING, END_TURN, words
 from tessy.codec import HfCodec
 from tessy.records import Author
 
 Prompt = Sequence[int] | bytes | str
 
-_KEY_TOKENS = 40  # a question is longer and differs from others there
 _KEY_CHARS = 200
-_BREAK_TOKENS = 2  # line breaks after the end of the thinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +141,22 @@ class Floor:
             key = zlib.crc32(prompt[:_KEY_CHARS].encode())
             begun, _, answer = prompt[-5 * self._tail_tokens :].rpartition(END_THINKING)
             return key, prompt.count(" "), len(answer.split()) if begun else None
-        key = zlib.crc32(repr(prompt[:_KEY_TOKENS]).encode())
+        key = question_key(prompt)
         tail = prompt[-self._tail_tokens :]
         if self._end_thinking not in tail:
             return key, len(prompt), None
         after = len(tail) - tail.index(self._end_thinking) - 1
-        return key, len(prompt), max(0, after - _BREAK_TOKENS)
+        return key, len(prompt), max(0, after - BREAK_TOKENS)
 
     def _read_json(self, prompt: bytes) -> tuple[int, int, int | None]:
         """:meth:`_read` of ids that nobody makes numbers of, since most of them do not matter."""
-        first = [int(number) for number in prompt.split(b",", _KEY_TOKENS)[:_KEY_TOKENS]]
-        key, length = zlib.crc32(repr(first).encode()), prompt.count(b",") + 1
+        first = [int(number) for number in prompt.split(b",", KEY_TOKENS)[:KEY_TOKENS]]
+        key, length = question_key(first), prompt.count(b",") + 1
         _, ended, answer = prompt.rpartition(b",%d," % self._end_thinking)
         if not ended:
             return key, length, 0 if prompt.endswith(b",%d" % self._end_thinking) else None
         after = answer.count(b",") + 1
-        return key, length, max(0, after - _BREAK_TOKENS) if after < self._tail_tokens else None
+        return key, length, max(0, after - BREAK_TOKENS) if after < self._tail_tokens else None
 
     def _wind(self, author: Author) -> None:
         """Wake up when the next token is due."""

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+KEY_TOKENS = 40  # a question is longer and differs from others there
+BREAK_TOKENS = 2  # line breaks after the end of the thinking
 _FILE = "ends.json"
+
+
+def question_key(ids: Sequence[int]) -> int:
+    """What a server knows a question by.
+
+    Args:
+        ids: Of a prompt, the first ``KEY_TOKENS`` at least.
+    """
+    return zlib.crc32(repr(list(ids[:KEY_TOKENS])).encode())
 
 
 def answer_length(key: int, mean: int) -> int:

@@ -7,7 +7,6 @@ same probability, answers have lognormal lengths, as with the simulated servers.
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +16,12 @@ from vllm.v1.sample.logits_processor import (  # type: ignore[import-not-found] 
     MoveDirectionality,
 )
 
-from benchmarks.lengths import Ends, answer_length
+from benchmarks.lengths import BREAK_TOKENS, Ends, answer_length, question_key
 
 if TYPE_CHECKING:
     import torch
     from vllm.config import VllmConfig  # type: ignore[import-not-found]
     from vllm.v1.sample.logits_processor import BatchUpdate
-
-_QUESTION_TOKENS = 40  # a question is longer and differs from others there
-_BREAK_TOKENS = 2  # line breaks after the end of the thinking
 
 
 class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
@@ -79,7 +75,7 @@ class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
             for _ in range(written):  # those of a request that was set aside, and goes on
                 rng.random()
             return lambda: ends.end_thinking if rng.random() * ends.thinking_tokens < 1 else None
-        key = zlib.crc32(repr(prompt[:_QUESTION_TOKENS]).encode())
-        begun = len(prompt) - prompt.index(ends.end_thinking) - 1 - _BREAK_TOKENS + written
+        key = question_key(prompt)
+        begun = len(prompt) - prompt.index(ends.end_thinking) - 1 - BREAK_TOKENS + written
         left = iter(range(answer_length(key, ends.answer_tokens) - begun, 0, -1))
         return lambda: ends.end_turn if next(left, None) is None else None
