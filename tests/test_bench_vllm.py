@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -14,8 +15,10 @@ import torch
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from benchmarks import vllm
+from benchmarks.clients import Errand, run
 from benchmarks.floor import Floor, FloorOptions
 from benchmarks.gauge import Service
+from benchmarks.ours import Plan
 from benchmarks.plain import run_plain
 from benchmarks.samples import Workload, in_flight, problem, start
 from benchmarks.sites import SIDES, HttpSite, VirtualSite
@@ -75,6 +78,16 @@ def test_samples_start_at_different_lengths(renderers):
     pieces = [Piece.from_json(piece) for piece in flight.pieces]
     teacher = [i for piece in pieces for i in piece.teacher_ids]
     assert teacher == renderers["teacher"].codec.encode(begun[0].text)
+
+
+def test_all_clients_work_from_given_contexts(folders):
+    workload = Workload(thinking_tokens=0, context_tokens=50)
+    plan = Plan(concurrency=3, warm_up_seconds=0.5, seconds=2.0, virtual=True, workload=workload)
+    errand = Errand("ours", plan, folders, teacher_share=0.8, turn_tokens=100)
+    limit, ours, stepping = (
+        run(replace(errand, client=name)) for name in ("plain", "ours", "lock_step")
+    )
+    assert limit.generated > ours.kept > stepping.kept > 0
 
 
 class Listening(VirtualSite):
