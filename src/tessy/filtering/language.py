@@ -56,10 +56,10 @@ def shares(text: str) -> tuple[dict[str, float], int]:
 def language_switch(question: str, text: str) -> str | None:
     """Which script ``text`` has switched to, with the shares; None if it keeps to its question's.
 
-    A script that the question does not have may have 5 % of the words, or 9 words. Latin letters
-    belong to any text of formulas and programs: they, and a script that the question has to a
-    share q, are a switch from halfway between q and all the words on. A question that names a
-    language, or asks for a translation, is not judged.
+    A script that the question does not have is a switch from 5 % of the words and 10 words on.
+    Latin letters belong to any text of formulas and programs: they, and a script that the question
+    has to a share q, are a switch from halfway between q and all the words on. A question that
+    names a language, or asks for a translation, is not judged.
     """
     if text.isascii() and question.isascii():
         return None
@@ -69,12 +69,13 @@ def language_switch(question: str, text: str) -> str | None:
     said, total = shares(text)
     for name, share in sorted(said.items(), key=lambda item: -item[1]):
         before = asked.get(name, 0.0)
+        count = round(share * total)  # share * total alone may fall below the whole number
         if before or name == "Latin":
             limit = before + (1 - before) / 2
-            switched = before < 0.5 and share >= limit and share * total >= FOREIGN_WORDS
+            switched = before < 0.5 and share >= limit and count >= FOREIGN_WORDS
         else:
             limit = FOREIGN_SHARE
-            switched = share >= limit and share * total >= FOREIGN_WORDS
+            switched = share >= limit and count >= FOREIGN_WORDS
         if switched:
             return f"{share:.0%} of {total:,} words are {name}, of the question's {before:.0%}"
     return None
