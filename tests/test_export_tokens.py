@@ -330,6 +330,7 @@ def test_a_template_that_ends_no_turn_is_told_from_one_that_leaves_no_choice():
 
 @pytest.mark.parametrize(
     "loss", ["both", "student=1", "student=1,student=2", "student=1,teacher=x",
+             "student=1,student=0.5,teacher=1", "student=1,teacher=inf",
              "student=-1,teacher=1", "student=nan,teacher=1", "a=1,teacher=1",
              "student=0,teacher=0"],
 )  # fmt: skip

@@ -130,6 +130,15 @@ async def test_many_calls_share_a_commit(path):
         assert statements.count("COMMIT") == 1
 
 
+def test_a_commit_survives_a_power_cut(path):
+    with Journal(path) as journal:
+        values = {
+            name: journal._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous")
+        }
+    assert values == {"journal_mode": "wal", "synchronous": 2}  # 2: FULL
+
+
 def test_closing_twice_is_fine_and_using_it_afterwards_is_not(path):
     journal = Journal(path)
     journal.close()

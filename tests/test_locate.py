@@ -140,6 +140,8 @@ def test_the_same_case_goes_first_where_the_rest_still_fits():
         # The first is levelled, so that the two after it need not be.
         ("— a so - So -", ["—", "So", "-"], [(0, 1), (9, 11), (12, 13)]),
         ("Wait so wait - —", ["wait", "—"], [(8, 12), (15, 16)]),
+        # Another dash changes less than another case.
+        ("So — so -", ["so", "—"], [(5, 7), (8, 9)]),
     ],
 )
 def test_what_is_there_as_listed_goes_first(text, listed, expected):

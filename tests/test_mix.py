@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -190,6 +191,33 @@ def test_formats_of_different_students_are_refused(runs, tmp_path):
     with run_rows.start(other, data_config=data):
         pass
     assert "different students" in refusal((first, other), tmp_path / "mixed")
+
+
+def made_for(directory: Path, name: str, **formats: str) -> Path:
+    """A run of one sample whose rows are in these chat formats."""
+    data = {**run_rows.DATA, **{f"{role}.format": digest for role, digest in formats.items()}}
+    with run_rows.start(directory, data_config=data) as run:
+        asyncio.run(run.append_trajectory(run_rows.row(name)))
+    return directory
+
+
+def test_the_format_that_counts_is_the_students(tmp_path):
+    first = made_for(tmp_path / "first", "a", student="S", teacher="T")
+    other_student = made_for(tmp_path / "student", "b", student="other", teacher="T")
+    other_teacher = made_for(tmp_path / "teacher", "b", student="S", teacher="other")
+    sampled = made_for(tmp_path / "sampled", "b", teacher="S")  # by `tessy sample`: one model
+    assert "different students" in refusal((first, other_student), tmp_path / "mixed")
+    assert "2 samples" in said((first, other_teacher), tmp_path / "teachers")
+    assert "2 samples" in said((first, sampled), tmp_path / "with-sampled")
+
+
+def test_a_last_row_without_its_newline_stays_a_line_of_its_own(tmp_path):
+    first, second = make(tmp_path / "first", "a", "x"), make(tmp_path / "second", "b", "y")
+    rows = first / "trajectories.jsonl"
+    rows.write_bytes(rows.read_bytes().removesuffix(b"\n"))
+    said((first, second), tmp_path / "mixed")
+    assert [row.id for row in iter_trajectories(tmp_path / "mixed")] == ["a", "b"]
+    assert (tmp_path / "mixed" / "trajectories.jsonl").read_bytes().count(b"\n") == 2
 
 
 def test_runs_without_samples_and_one_run_twice_are_refused(runs, tmp_path):

@@ -7,6 +7,7 @@ import math
 from io import StringIO
 from pathlib import Path
 from random import Random
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -107,6 +108,31 @@ def test_intervals_cover_the_truth_of_simulated_files(count, rounds, pilot, sigm
     if count > pilot:
         assert covered < FILES  # an interval that is never wrong says nothing
     assert abs(sum(errors) / FILES) < 0.05
+
+
+SEEN = [(f"q{n}", float(value + extra)) for n, value in enumerate([10, 14, 9, 20, 12, 7])
+        for extra in (-2, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unseen", "units", "more"),
+    [
+        (4, [10, 14, 9, 20, 12, 7], 10),  # the unit is a problem
+        (0, [value for _, value in SEEN], 23),  # the unit is a sample
+    ],
+)
+def test_units_are_problems_until_every_problem_has_a_sample(unseen, units, more):
+    found = to_come(SEEN, Scope(samples=23, questions=10, unseen=unseen))
+    count = len(units)
+    reach = t95(count - 1) * stdev(units) * math.sqrt(1 / count + 1 / more)
+    assert found == pytest.approx((23 * 12, 23 * (12 - reach), 23 * (12 + reach)))
+
+
+def test_fewer_than_five_units_give_no_estimate():
+    assert to_come(SEEN[:8], Scope(samples=9, questions=9, unseen=9)) is None
+    assert to_come(SEEN[:10], Scope(samples=9, questions=9, unseen=9)) is not None
+    assert to_come(SEEN[:4], Scope(samples=9, questions=9, unseen=0)) is None
+    assert to_come(SEEN[:5], Scope(samples=9, questions=9, unseen=0)) is not None
 
 
 def schedule(durations: list[float], slots: int) -> float:

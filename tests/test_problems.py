@@ -99,6 +99,11 @@ def test_sharegpt_turns(tmp_path):
     assert problem.extra == {"reference": "a"}
 
 
+def test_the_last_assistant_turn_is_the_reference(tmp_path):
+    turns = [QA[0], *({"role": "assistant", "content": said} for said in ("First.", "Second."))]
+    assert one(tmp_path, {"messages": turns}).extra == {"reference": "Second."}
+
+
 def test_a_reference_of_the_row_is_kept_beside_the_turn(tmp_path):
     problem = one(tmp_path, {"messages": QA, "reference": None})
     assert problem.extra == {"reference": None, "reference_turn": "Because."}
@@ -208,6 +213,20 @@ def test_one_id_with_two_questions_is_a_bad_row(tmp_path, last):
     (found,) = caught.value.faults
     assert (found.line, found.field) == (3, "id")
     assert "another one on line" in found.message
+
+
+@pytest.mark.parametrize("bad", [{"id": ""}, {"id": 1.5}, {"id": "a\nb"}])
+def test_a_row_with_a_bad_id_takes_no_id(tmp_path, bad):
+    rows = [{"prompt": "q", **bad}, {"prompt": "q"}, {"prompt": "q"}]
+    found = load(tmp_path, rows, skip_bad_rows=True)
+    assert [problem.id for problem in found.problems] == [HASH_OF_Q, HASH_OF_Q + "#2"]
+    assert [(f.line, f.field) for f in found.faults] == [(1, "id")]
+
+
+def test_a_row_without_a_question_takes_no_id(tmp_path):
+    rows = [{"id": "x", "prompt": ""}, {"id": "x", "prompt": "q"}]
+    found = load(tmp_path, rows, skip_bad_rows=True)
+    assert [problem.id for problem in found.problems] == ["x"]
 
 
 ROW = st.fixed_dictionaries(

@@ -1,0 +1,45 @@
+"""Figures of a predictor, by scores that are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from tessy.boundary.base import UnitScore
+from tessy.boundary.evaluation.metrics import Judged, best_threshold
+from tessy.boundary.evaluation.statistics import Estimate
+
+YES, NO, UNSURE = UnitScore(1, 1, 1), UnitScore(0, 0, 0), UnitScore(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("segments", "graded"),
+    [
+        ([], False),
+        ([(YES, NO), (NO, YES)], False),
+        ([(UNSURE, YES, NO)], False),  # the author of a first unit is given, never predicted
+        ([(YES, NO), (YES, NO, UNSURE)], True),
+        ([(YES, UnitScore(1, 0.9, 1))], True),
+    ],
+)
+def test_scores_are_graded_if_one_after_the_first_is_no_yes_or_no(segments, graded):
+    assert Judged(drafts=[(UNSURE,)], segments=segments).graded == graded
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value, None, None, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("right", "best"),
+    [
+        ({}, None),
+        ({0.1: 0.5, 0.2: 0.75, 0.9: 0.7}, 0.2),
+        ({0.2: 1, 0.3: 1, 0.4: 1, 0.45: 0.5}, 0.4),
+        ({0.2: 1, 0.4: 1, 0.55: 1, 0.9: 1}, 0.55),
+        ({0.25: 1, 0.75: 1}, 0.25),
+        ({0.5: 0.9, 0.95: 1}, 0.95),
+    ],
+)
+def test_the_best_threshold_is_of_equals_the_one_nearest_to_a_half(right, best):
+    swept = [(threshold, {"right": estimate(value)}) for threshold, value in right.items()]
+    assert best_threshold([*swept, (0.5, {"right": None})]) == best
