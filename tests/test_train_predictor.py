@@ -28,6 +28,7 @@ from tessy.boundary.window import WindowRule
 from tessy.config_predictors import TrainPredictorConfig
 from tessy.edges import edges
 from tessy.lab.bundled import student_path
+from tests.power_cuts import Disk
 from tests.predictor_training import (
     ROWS,
     annotation,
@@ -107,6 +108,13 @@ def test_nothing_is_left_beside_the_checkpoint(trained):
         *("tokenizer.json", "tokenizer_config.json", "training.json"),
     }
     assert len({path.stat().st_mode for path in options.out.iterdir()}) == 1
+
+
+def test_the_checkpoint_is_durable_when_it_is_in_place(options, tmp_path, monkeypatch):
+    elsewhere = changed(options, out=tmp_path / "new" / "out")
+    disk = Disk(tmp_path, monkeypatch)
+    train_predictor(elsewhere)
+    assert disk.early(elsewhere.out) == disk.lost(elsewhere.out) == []
 
 
 def test_the_checkpoint_says_its_conventions(trained):

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tessy import jsonl, run_config
-from tessy.durable import FileLock, sync_path, write_atomically
+from tessy.durable import FileLock, make_directory, sync_path, write_atomically
 from tessy.errors import RunError, StorageError
 from tessy.progress import SteadyConsole
 from tessy.records import Key, Trajectory
@@ -157,7 +157,8 @@ class DerivedRun:
                     stack.enter_context(FileLock(RunPaths(target).lock))
                 partial = target.with_name(f"{target.name}.partial-{uuid.uuid4().hex[:8]}")
                 stack.callback(shutil.rmtree, partial, ignore_errors=True)
-                partial.mkdir(parents=True)
+                make_directory(partial.parent)
+                partial.mkdir()
                 _write_config(partial, by, sources, documents, options)
                 run = cls(target, partial, replaces=replaces, held=stack.pop_all())
                 run._file(run._rows)  # a run may turn out to have no row

@@ -252,6 +252,24 @@ def sync_path(path: Path) -> None:
         os.close(fd)
 
 
+def make_directory(path: Path) -> None:
+    """Make the directory ``path`` and its missing parents; their names are durable on return.
+
+    A directory that exists is left as it is.
+    """
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in missing:
+        sync_path(directory.parent)
+
+
+def sync_tree(directory: Path) -> None:
+    """Make durable what is in ``directory``: names and content, at any depth."""
+    for path in directory.rglob("*"):
+        sync_path(path)
+    sync_path(directory)
+
+
 class FileLock:
     """A lock the operating system holds for this process and drops when it dies, however."""
 

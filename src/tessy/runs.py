@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tessy import jsonl, run_config
-from tessy.durable import AppendFile, FileLock, sync_path, write_atomically
+from tessy.durable import AppendFile, FileLock, make_directory, sync_path, write_atomically
 from tessy.errors import RunError, StorageError
 from tessy.records import Failure, Key, Trajectory
 
@@ -189,12 +189,12 @@ class RowDirectory(ABC, Generic[KeyT]):
             with ExitStack() as stack:
                 _check_ours(paths)
                 home = paths.directory.resolve()  # a link stays, what it points to moves
-                home.mkdir(parents=True, exist_ok=True)
+                make_directory(home)
                 if fresh and paths.config.exists():
                     run_config.refuse_other(paths.config, paths.kind)
                     with FileLock(paths.lock):
                         set_aside(home)
-                    home.mkdir(exist_ok=True)
+                    make_directory(home)
                 stack.enter_context(FileLock(paths.lock))
                 data = jsonl.plain_object(data_config)
                 document = run_config.enter(paths.config, paths.kind, made_with, data, paths.begun)

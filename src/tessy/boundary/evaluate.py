@@ -49,7 +49,7 @@ from tessy.boundary.evaluation.segments import (
 from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
 from tessy.config_predictors import EvaluatePredictorConfig
-from tessy.durable import write_atomically
+from tessy.durable import make_directory, write_atomically
 from tessy.errors import ConfigError, StorageError
 from tessy.records import Annotation
 
@@ -323,7 +323,7 @@ def _write(out: Path, report: dict[str, Any]) -> None:
     from tessy.boundary.evaluation.figure import draw  # needs matplotlib
 
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out)
     except OSError as error:
         raise StorageError(f"{out} cannot be made: {error}; choose another --out") from error
     write_atomically(out / "evaluation.json", jsonl.dumps(report, indent=2) + b"\n")

@@ -42,7 +42,7 @@ from tessy.boundary.dataset import (
 )
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart, TrainPredictorConfig
-from tessy.durable import sync_path
+from tessy.durable import make_directory, sync_path, sync_tree
 from tessy.errors import ConfigError, InputError, StorageError
 from tessy.records import Annotation, Author
 
@@ -242,7 +242,8 @@ def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
         return
     _remove_left_over(out.parent, beginning)
     try:
-        folder.mkdir(parents=True)
+        make_directory(folder.parent)
+        folder.mkdir()
     except OSError as error:
         raise StorageError(
             f"{out.parent} cannot be written: {error}; choose another --out or mend the rights"
@@ -250,6 +251,7 @@ def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
     try:
         yield folder
         try:
+            sync_tree(folder)
             folder.replace(out)
             sync_path(out.parent)
         except OSError as error:

@@ -16,7 +16,7 @@ from tessy.compare.page import Example, build_page
 from tessy.compare.sections import Compared, sections
 from tessy.compare.table import print_tables
 from tessy.config_data import CompareConfig
-from tessy.durable import write_atomically
+from tessy.durable import make_directory, write_atomically
 from tessy.errors import ConfigError, StorageError
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 
@@ -38,7 +38,7 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
     common = in_common([run.figures for run in runs])
     page = build_page(runs, tables, _examples(runs, config.examples), common=common)
     try:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(config.out.parent)
     except OSError as error:
         raise StorageError(
             f"{config.out} cannot be written: {error}; choose another --out"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tessy.durable import sync_path
+from tessy.durable import make_directory, sync_path, sync_tree
 from tessy.errors import InputError, StorageError
 from tessy.runs import RunPaths
 
@@ -63,7 +63,7 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     partial = _beside(path, "partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         yield partial
         sync_path(partial)
         partial.replace(path)
@@ -85,11 +85,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     partial, old = _beside(path, "partial"), _beside(path, "old")
     try:
-        partial.mkdir(parents=True)
+        make_directory(partial.parent)
+        partial.mkdir()
         yield partial
-        for file in partial.rglob("*"):
-            sync_path(file)
-        sync_path(partial)
+        sync_tree(partial)
         _swap(path, partial, old)
         sync_path(path.parent)
     except OSError as error:

@@ -1,0 +1,113 @@
+"""What a power cut would leave of a directory: what was synced, and nothing else.
+
+A file's content survives once the file is synced, and its name once the directory that holds it is
+synced. :class:`Disk` watches the real calls; nothing is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Held or written by the process that is alive, of no use to the next one; SQLite syncs its own.
+VOLATILE = ("run.lock", "run.log", "journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm")
+
+Content = bytes | dict[str, int]  # of a file; of a directory: the inode of each name
+
+
+class Disk:
+    """Watches what is synced below a directory.
+
+    Attributes:
+        root: The directory. What lies in it at the start counts as durable.
+    """
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root.resolve()
+        self._durable = {path.lstat().st_ino: content(path) for path in walk(self.root)}
+        self._early: dict[Path, list[Path]] = {}
+        self._moved: list[tuple[Path, Path]] = []
+        self._overtaken: list[Path] = []
+        for name, watch in (
+            ("fsync", self._sync),
+            ("fdatasync", self._sync),
+            ("replace", self._move),
+            ("rename", self._move),
+            ("mkdir", self._take_name),
+        ):
+            monkeypatch.setattr(os, name, watched(getattr(os, name), watch))
+
+    def lost(self, path: Path) -> list[Path]:
+        """What a power cut now would take away of ``path``: content, and names down to it."""
+        path = path.resolve()
+        parents = [parent for parent in path.parents if parent.is_relative_to(self.root)]
+        lost = [one for one in [*reversed(parents), path] if not self._has_name(one)]
+        return lost + [one for one in self._unsynced(path) if one not in lost]
+
+    def early(self, path: Path) -> list[Path]:
+        """What was moved to ``path`` before its content was durable."""
+        return self._early.get(path.resolve(), [])
+
+    def overtaken(self) -> list[Path]:
+        """What was moved aside, and its old name taken again, before the move was durable."""
+        return [path for path in self._overtaken if path.exists()]
+
+    def _unsynced(self, path: Path) -> Iterator[Path]:
+        for one in walk(path):
+            if one.name not in VOLATILE and (
+                not self._has_content(one) or (one != path and not self._has_name(one))
+            ):
+                yield one
+
+    def _has_content(self, path: Path) -> bool:
+        if path.is_dir():
+            return True  # the names in it are looked at one by one
+        return self._durable.get(path.lstat().st_ino, b"") == content(path)
+
+    def _has_name(self, path: Path) -> bool:
+        if path == self.root:
+            return True
+        names = self._durable.get(path.parent.lstat().st_ino)
+        return isinstance(names, dict) and names.get(path.name) == path.lstat().st_ino
+
+    def _sync(self, fd: int) -> None:
+        inode = os.fstat(fd).st_ino
+        for path in walk(self.root):
+            if path.lstat().st_ino == inode:
+                self._durable[inode] = content(path)
+                break
+
+    def _move(self, source: Any, target: Any, **_: Any) -> None:
+        source, target = Path(source).resolve(), Path(target).resolve()
+        if not source.is_relative_to(self.root):
+            return
+        self._early[target] = list(self._unsynced(source))
+        self._take_name(target)
+        self._moved.append((source, target))
+
+    def _take_name(self, path: Any, *_: Any, **__: Any) -> None:
+        for source, target in self._moved:
+            if source == Path(path).resolve() and target.exists() and not self._has_name(target):
+                self._overtaken.append(target)
+
+
+def walk(path: Path) -> list[Path]:
+    return [path, *path.rglob("*")]
+
+
+def content(path: Path) -> Content:
+    if path.is_dir():
+        return {entry.name: entry.lstat().st_ino for entry in path.iterdir()}
+    return path.read_bytes()
+
+
+def watched(call: Callable[..., Any], watch: Callable[..., None]) -> Callable[..., Any]:
+    def both(*args: Any, **options: Any) -> Any:
+        watch(*args, **options)
+        return call(*args, **options)
+
+    return both
