@@ -10,7 +10,14 @@ import pytest
 
 from tessy.errors import RunError, StorageError
 from tessy.records import Trajectory
-from tessy.runs import FailureSummary, RunPaths, iter_trajectories, read_config, read_run
+from tessy.runs import (
+    FailureSummary,
+    RunPaths,
+    iter_failures,
+    iter_trajectories,
+    read_config,
+    read_run,
+)
 from tests.rows import CONFIG, DATA, failure, fill, keys, row, start
 
 
@@ -320,6 +327,47 @@ async def test_a_run_can_be_read_while_it_is_written(directory, paths):
         with paths.trajectories.open("ab") as file:
             file.write(b'{"id": "c", "sample": 0, "strat')
         assert keys(read_run(directory).trajectories) == [("a", 0), ("b", 0)]
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3, 4])
+def test_a_sample_that_succeeds_while_a_run_is_read_is_no_failure_too(
+    directory, paths, monkeypatch, moment
+):
+    fill(directory, row("a"), failure("b"))
+    opened: list[Path] = []
+    real = Path.open
+
+    def watched(path: Path, *args, **options):
+        if path in (paths.trajectories, paths.failures):
+            opened.append(path)
+            if len(opened) == moment:
+                with real(path.with_name("trajectories.jsonl"), "ab") as file:
+                    file.write(row("b").model_dump_json().encode() + b"\n")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", watched)
+    data = read_run(directory)
+    assert len(opened) >= moment
+    assert keys(data.trajectories) == [("a", 0), ("b", 0)]
+    assert data.failures == ()
+
+
+def test_a_failure_is_read_before_the_rows_that_may_follow_it(directory, paths, monkeypatch):
+    fill(directory, row("a"), failure("b"))
+    opened: set[Path] = set()
+    real = Path.open
+
+    def watched(path: Path, *args, **options):
+        if path in (paths.trajectories, paths.failures) and path not in opened:
+            opened.add(path)
+            if len(opened) == 2:  # between the two readings
+                with real(paths.trajectories, "ab") as file:
+                    file.write(row("b").model_dump_json().encode() + b"\n")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", watched)
+    assert list(iter_failures(directory)) == []
+    assert len(opened) == 2
 
 
 def test_reading_one_by_one_holds_one_row(directory, monkeypatch):

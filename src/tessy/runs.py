@@ -394,4 +394,6 @@ def read_run(directory: str | Path) -> RunData:
     """
     config = read_config(directory)
     failures = tuple(iter_failures(directory))
-    return RunData(config, tuple(iter_trajectories(directory)), failures)
+    trajectories = tuple(iter_trajectories(directory))
+    done = {row.key for row in trajectories}  # a row may have come after the failures were read
+    return RunData(config, trajectories, tuple(row for row in failures if row.key not in done))
