@@ -1,19 +1,24 @@
+import asyncio
+import fcntl
 import json
 import random
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tessy.errors import InputError
-from tessy.runs import RunPaths, iter_trajectories, read_run
+from tessy.durable import GroupWriter
+from tessy.errors import InputError, RunError, StorageError
+from tessy.runs import RunPaths, iter_trajectories, read_run, set_aside
 from tests.rows import failure, fill, keys, row, start
 
 ROOT = Path(__file__).parent.parent
+HANGS = 30  # seconds until what never ends is a failure
 
 
 @pytest.fixture
@@ -66,6 +71,32 @@ def test_blocks_a_power_cut_left_empty_are_mended(directory, paths):
         assert (run.done, set(run.failed)) == ({("a", 0)}, {("b", 0)})
     assert (directory / "failures.jsonl.torn").read_bytes() == b'{"id": "c", "samp\n'
     assert keys(read_run(directory).trajectories) == [("a", 0)]
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"7", b'"text"', b"null", b"true", b"{} {}"])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_last_line_that_is_no_object_is_torn(directory, paths, line, end):
+    fill(directory, row("a"), failure("b"))
+    before = paths.trajectories.read_bytes(), paths.failures.read_bytes()
+    for path in (paths.trajectories, paths.failures):
+        with path.open("ab") as file:
+            file.write(line + end)
+    data = read_run(directory)  # before it is mended
+    assert (keys(data.trajectories), keys(data.failures)) == ([("a", 0)], [("b", 0)])
+    with start(directory) as run:
+        assert (run.done, set(run.failed)) == ({("a", 0)}, {("b", 0)})
+    assert (paths.trajectories.read_bytes(), paths.failures.read_bytes()) == before
+    assert (directory / "trajectories.jsonl.torn").read_bytes() == line + b"\n"
+
+
+def test_a_last_line_that_is_an_object_is_kept(directory, paths):
+    fill(directory, row("a"))
+    whole = paths.trajectories.read_bytes()
+    paths.trajectories.write_bytes(whole.removesuffix(b"\n"))
+    with start(directory) as run:
+        assert run.done == {("a", 0)}
+    assert paths.trajectories.read_bytes() == whole
+    assert not (directory / "trajectories.jsonl.torn").exists()
 
 
 @pytest.mark.parametrize(
@@ -180,3 +211,81 @@ def test_a_full_disk_is_told_and_leaves_whole_rows(directory, paths):
     assert paths.trajectories.read_bytes().endswith(b"}\n")
     assert keys(iter_trajectories(directory)) == [("a", 0)]
     fill(directory, row("b"))
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_the_lock_of_a_directory_that_was_moved_away_is_refused(
+    directory, paths, monkeypatch, made_again
+):
+    start(directory).close()
+    real = fcntl.flock
+
+    def moved_away(fd: int, how: int) -> None:
+        """Another process is faster: the lock file is open, and not locked yet."""
+        monkeypatch.setattr(fcntl, "flock", real)
+        set_aside(directory)
+        if made_again:
+            start(directory).close()
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", moved_away)
+    with pytest.raises(RunError, match=r"one was just set aside by another process; try again"):
+        start(directory)
+    start(directory).close()
+    start(f"{directory}.old-1").close()  # nor is the lock of the other held
+
+
+async def test_flush_while_a_batch_fails_raises():
+    started, go_on = threading.Event(), threading.Event()
+
+    def fail(items: list[int]) -> None:
+        started.set()
+        go_on.wait()
+        raise OSError("no space")
+
+    writer = GroupWriter(fail, name="writer")
+    writer.put(1)
+    first = asyncio.create_task(writer.flush())
+    await asyncio.to_thread(started.wait)
+    others = [asyncio.create_task(writer.flush()) for _ in range(3)]
+    await asyncio.sleep(0)  # they wait for the batch after the one that fails
+    others[0].cancel()
+    await asyncio.wait(others[:1])
+    go_on.set()
+    async with asyncio.timeout(HANGS):
+        ended = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [type(error) for error in ended] == [
+        StorageError,
+        asyncio.CancelledError,
+        StorageError,
+        StorageError,
+    ]
+    for call in (lambda: writer.put(2), writer.close):
+        with pytest.raises(StorageError, match="no space"):
+            call()
+    with pytest.raises(StorageError, match="no space"):
+        await writer.flush()
+
+
+async def test_a_cancelled_flush_holds_up_no_other():
+    started, go_on = threading.Event(), threading.Event()
+    written: list[int] = []
+
+    def write(items: list[int]) -> None:
+        started.set()
+        go_on.wait()
+        written.extend(items)
+
+    writer = GroupWriter(write, name="writer")
+    writer.put(1)
+    flushes = [asyncio.create_task(writer.flush()) for _ in range(2)]
+    await asyncio.to_thread(started.wait)
+    flushes[0].cancel()
+    await asyncio.wait(flushes[:1])
+    go_on.set()
+    async with asyncio.timeout(HANGS):
+        await flushes[1]
+        writer.put(2)
+        await writer.flush()
+    assert written == [1, 2]
+    writer.close()
