@@ -134,6 +134,14 @@ def test_a_key_is_added_once(tmp_path: Path, source: Path) -> None:
             run.add(row("a"))
 
 
+def test_a_row_can_be_read_again_at_once(tmp_path: Path, source: Path) -> None:
+    with derive(tmp_path / "out", source) as run:
+        made = [row("a"), row("b", thinking="好的。")]
+        offsets = [run.add(item) for item in made]
+        assert [run.read(offset) for offset in offsets] == made
+        assert run.read(run.add(row("c"))) == row("c")
+
+
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, RuntimeError])
 def test_a_stop_leaves_nothing(tmp_path: Path, source: Path, raised: type[BaseException]) -> None:
     fill(tmp_path / "out", row("old"))

@@ -6,7 +6,9 @@ import pytest
 
 from tessy.filtering import texts
 from tessy.filtering.duplicates import SHORT_WORDS, SIMILARITY
+from tessy.filtering.evaluation import FEWEST_GRAMS, EvaluationQuestions
 from tessy.filtering.language import FOREIGN_SHARE, FOREIGN_WORDS, language_switch, shares
+from tessy.filtering.loops import find_any_loop
 from tessy.filtering.words import grams, words
 from tests.rows import row
 from tests.test_filter_similar import Kept, asked
@@ -80,3 +82,67 @@ def test_texts_of_thirty_words_are_compared_across_questions(length: int, found:
     kept = Kept()
     kept.keep(first)
     assert (kept.known.find(second) is not None) == found
+
+
+LINE = "Then add the numbers of both rows and get the same sum."
+SHORT_LINE = "Add the numbers of both rows and get the same sum."
+
+
+@pytest.mark.parametrize(
+    ("lines", "last", "found"),
+    [
+        ([LINE] * 3, "Then we add what is left over and see it fits", False),  # 11 words
+        ([LINE] * 3, "Then we add what is left over and see that it fits", True),
+        ([LINE] * 2, "Then we add what is left over and see that it fits", False),
+        ([SHORT_LINE] * 3, "Then we add what is left over and see that it fits", False),
+    ],
+)
+def test_twelve_words_without_a_full_stop_are_truncated_after_three_lines(
+    lines: list[str], last: str, found: bool
+) -> None:
+    assert (texts.truncated("\n".join([*lines, last])) is not None) == found
+
+
+@pytest.mark.parametrize("before", range(20))
+def test_the_outer_words_of_a_loop_may_be_glued_to_others(before: int) -> None:
+    def text(times: int) -> str:
+        glued = "x" + " ".join(numbered(3) * times) + "x"
+        return " ".join([*numbered(before, "before"), glued, *numbered(5, "after")])
+
+    assert find_any_loop(text(8)) is not None
+    assert find_any_loop(text(7)) is None
+
+
+@pytest.mark.parametrize(
+    ("piece", "times", "found"), [(50, 8, True), (51, 8, False), (51, 20, False), (40, 10, True)]
+)
+def test_a_piece_of_fifty_characters_repeated_is_a_loop(piece, times, found) -> None:
+    text = "".join(chr(0x100 + number) for number in range(piece)) * times
+    assert (find_any_loop(text) is not None) == found
+    assert find_any_loop("x" * 399) is None
+
+
+@pytest.mark.parametrize(("count", "found"), [(10, True), (11, False)])
+def test_what_more_than_ten_evaluation_questions_say_is_usual(count: int, found: bool) -> None:
+    shared = numbered(20)
+    known = EvaluationQuestions(
+        (f"q{n}", " ".join([*shared, *numbered(5, f"own{n}x")])) for n in range(count)
+    )
+    assert (known.find(" ".join(["Hello", "there", *shared])) is not None) == found
+
+
+@pytest.mark.parametrize(("length", "found"), [(11, False), (12, True)])
+def test_an_evaluation_question_of_eight_runs_is_found_in_others(length: int, found: bool) -> None:
+    question = numbered(length)
+    known = EvaluationQuestions([("q", " ".join(question))])
+    assert (len(grams(question, 5)) >= FEWEST_GRAMS) == found
+    longer = " ".join([*numbered(9, "before"), *question])
+    assert (known.find(longer) is not None) == found
+
+
+@pytest.mark.parametrize(("same", "found"), [(11, False), (12, True)])
+def test_half_of_the_runs_make_an_evaluation_question_found(same: int, found: bool) -> None:
+    known = EvaluationQuestions([("q", " ".join(numbered(20)))])  # 16 runs, of which 12 words are 8
+    other = " ".join([*numbered(same), *numbered(30, "other")])
+    assert (known.find(other) == "50% of the 5-word runs are shared with q") == found
+    assert (known.find(other) is not None) == found
