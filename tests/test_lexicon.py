@@ -82,6 +82,17 @@ def test_signs_say_where_a_phrase_counts():
     assert marked("again hmm, again", predictor) == "again[ hmm, again]"
 
 
+def test_three_phrases_may_hang_on_the_one_before_and_no_fourth():
+    predictor = of("hmm", "+ again")
+    assert marked("hmm again again again again x", predictor) == "[hmm again again again] again x"
+
+
+def test_punctuation_that_stands_alone_belongs_to_a_phrase_up_to_three_signs():
+    predictor = of("hmm")
+    assert marked("hmm !!! x", predictor) == "[hmm !!!] x"
+    assert marked("hmm !!!! x", predictor) == "[hmm] !!!! x"
+
+
 def test_a_sentence_end_breaks_a_phrase_and_a_comma_does_not():
     predictor = of("let me think")
     assert marked("let, me think. let. me think\nlet\nme think", predictor) == (

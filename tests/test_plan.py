@@ -233,6 +233,12 @@ def test_the_pace_is_that_of_the_fullest_time():
     assert pace.tokens_per_second == pytest.approx(100 / pace.in_flight, rel=0.02)
 
 
+def test_three_quarters_of_the_most_in_flight_are_full_swing():
+    pace = watched([10, 20, 20, 30], 4, lambda n: 1).pace()
+    assert pace is not None
+    assert pace.in_flight == pytest.approx((4 + 3) / 2)  # for as long each; then one, alone
+
+
 def test_a_stand_still_is_nobodys_pace():
     now = 0.0
     gauge = Gauge(1, clock=lambda: now, now=0.0)
@@ -343,6 +349,7 @@ def test_without_a_measured_load_the_sessions_tell_how_many_were_in_flight():
 
 def test_too_few_samples_make_no_plan_and_a_whole_file_needs_none():
     assert make_plan(given_of([made(n) for n in range(4)])) is None
+    assert make_plan(given_of([made(n) for n in range(5)])) is not None
     few = [made(n, "budget" if n > 3 else None) for n in range(20)]
     assert make_plan(given_of(few)) is None
     plan = make_plan(given_of([made(0)], scope=Scope(0, 0, 0), load=None))
