@@ -299,6 +299,22 @@ def data_config(config: RunOptions) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if _is_read(config, name, value)}
 
 
+def data_names(*models: type[BaseModel]) -> frozenset[str]:
+    """The names that :func:`data_config` can give to options of ``models``."""
+    return frozenset(name for model in models for name in _data_names(model, ""))
+
+
+def _data_names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if name in _NOT_DATA:
+            continue
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _data_names(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
 def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
     """Whether an option other than its default can change what this strategy writes."""
     head, _, rest = name.partition(".")

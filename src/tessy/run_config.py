@@ -1,4 +1,4 @@
-"""config.json of a directory of rows: how it was made, and who may go on with it."""
+"""config.json of a directory of rows: how it was made, and with which options it is resumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,27 @@ _MADE_BY = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """Changes of the options of one kind of rows, by dotted name (``student.window``).
+
+    Attributes:
+        added: Entries of data_config that older directories lack, and the value that stands for
+            a missing one: the behaviour before the option existed. It stays as it is when the
+            option's default changes.
+        renamed: The present name of each former one.
+    """
+
+    added: Mapping[str, object] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+# An option that is added to data_config, or renamed, is entered here in the same commit.
+HISTORY = {"trajectories": History(), "annotations": History()}
+
+
 def read(path: Path, kind: str) -> dict[str, Any]:
-    """The content of config.json.
+    """The content of config.json, with options under their present names.
 
     Args:
         path: The file.
@@ -49,7 +69,30 @@ def read(path: Path, kind: str) -> dict[str, Any]:
             "version of tessy that made the run"
         )
     _check_kind(path, document, kind)
-    return {"rows": kind, "data_config": {}, "resumed": [], **document}
+    document = {"rows": kind, "data_config": {}, "resumed": [], **document}
+    _rename(document, HISTORY[kind].renamed)
+    return document
+
+
+def _rename(document: dict[str, Any], renamed: Mapping[str, str]) -> None:
+    data = document["data_config"]
+    document["data_config"] = {renamed.get(name, name): value for name, value in data.items()}
+    for session in (document, *document["resumed"]):
+        for old, new in renamed.items():
+            _move(session.get("config", {}), old.split("."), new.split("."))
+
+
+def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
+    """Move a value of nested ``options``, if it is there."""
+    source = options
+    for name in old[:-1]:
+        source = source.get(name, {})
+    if old[-1] not in source:
+        return
+    value = source.pop(old[-1])
+    for name in new[:-1]:
+        options = options.setdefault(name, {})
+    options[new[-1]] = value
 
 
 def refuse_other(path: Path, kind: str) -> None:
@@ -76,6 +119,7 @@ def enter(
     made_with: dict[str, Any],
     data: dict[str, Any],
     begun: Callable[[], bool],
+    known: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """The content of config.json: written for a new directory, compared and kept for an old one.
 
@@ -85,6 +129,7 @@ def enter(
         made_with: Options and versions, for the record.
         data: What decides on the content of rows, as flat dotted keys.
         begun: Whether the directory has rows, or some in the making.
+        known: All names that this version may write into ``data``; None: no name is refused.
 
     Raises:
         RunError: The directory was made with other ``data``, or cannot be read.
@@ -95,7 +140,8 @@ def enter(
     # A run that never got to work, because of a misspelt option say, binds nobody.
     then = document["data_config"] if document is not None else {}
     if document is not None and (begun() or then == data or "derived" in then):
-        _check_same(path.parent, then, data)
+        _refuse_newer(path.parent, then, known)
+        _check_same(path.parent, then, data, HISTORY[kind].added)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in made_with.items()):
             return document
@@ -115,7 +161,21 @@ def enter(
     return document
 
 
-def _check_same(directory: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+def _refuse_newer(directory: Path, then: Mapping[str, Any], known: Collection[str] | None) -> None:
+    if known is None or "derived" in then:
+        return
+    unknown = sorted(then.keys() - known)
+    if unknown:
+        raise RunError(
+            f"{directory} was made by a newer tessy: this version does not know the options "
+            f"{', '.join(unknown)} of its config.json; resume it with that version, or choose "
+            "another --out"
+        )
+
+
+def _check_same(
+    directory: Path, then: dict[str, Any], now: dict[str, Any], added: Mapping[str, object]
+) -> None:
     derived = then.get("derived")
     if isinstance(derived, dict) and "derived" not in now:
         # Nearly every other option differs, too: a list of them would hide what is the matter.
@@ -124,12 +184,15 @@ def _check_same(directory: Path, then: dict[str, Any], now: dict[str, Any]) -> N
             "it; choose another --out"
         )
     missing = object()
+    before = {name: value for name, value in added.items() if name in now} | then
     differing = [
-        name for name in sorted({*then, *now}) if then.get(name, missing) != now.get(name, missing)
+        name
+        for name in sorted({*before, *now})
+        if before.get(name, missing) != now.get(name, missing)
     ]
     if differing:
         shown = "\n".join(
-            f"  {name}: {_shown(then, name)}, now {_shown(now, name)}" for name in differing
+            f"  {name}: {_shown(before, name)}, now {_shown(now, name)}" for name in differing
         )
         raise RunError(
             f"{directory} was made with other options, and its rows would not fit together:\n"

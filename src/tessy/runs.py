@@ -13,7 +13,7 @@ NAME/
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +163,7 @@ class RowDirectory(ABC, Generic[KeyT]):
         *,
         config: Mapping[str, object],
         data_config: Mapping[str, object],
+        known: Collection[str] | None = None,
         software: Mapping[str, str] | None = None,
         fresh: bool = False,
     ) -> Self:
@@ -172,6 +173,7 @@ class RowDirectory(ABC, Generic[KeyT]):
             directory: Made if it is missing.
             config: Everything the command was given, for the record.
             data_config: What decides on the content of rows, as flat dotted keys.
+            known: All keys that this version may write there; a run with another one is refused.
             software: Versions worth recording, by name.
             fresh: Set the run that is there aside as ``<directory>.old-<n>`` and start over.
 
@@ -181,10 +183,8 @@ class RowDirectory(ABC, Generic[KeyT]):
             InputError: A row that is there cannot be read.
         """
         paths = cls.place(directory)
-        made_with = {
-            "config": jsonl.plain_object(config),
-            "software": jsonl.plain_object(software or {}),
-        }
+        given = {"config": config, "software": software or {}}
+        made_with = {name: jsonl.plain_object(value) for name, value in given.items()}
         try:
             with ExitStack() as stack:
                 _check_ours(paths)
@@ -197,7 +197,9 @@ class RowDirectory(ABC, Generic[KeyT]):
                     make_directory(home)
                 stack.enter_context(FileLock(paths.lock))
                 data = jsonl.plain_object(data_config)
-                document = run_config.enter(paths.config, paths.kind, made_with, data, paths.begun)
+                document = run_config.enter(
+                    paths.config, paths.kind, made_with, data, paths.begun, known
+                )
                 rows = stack.enter_context(closing(AppendFile(paths.rows)))
                 failures = stack.enter_context(closing(AppendFile(paths.failures)))
                 done = set(jsonl.last_rows(paths.row_files(), cls.key_of))

@@ -29,6 +29,7 @@ from tessy.boundary.callables import source_digest
 from tessy.boundary.instruction import SCHEMA, Fault, digest
 from tessy.boundary.responses import Responses
 from tessy.boundary.segments import Segment, draw_segments
+from tessy.config import SamplingConfig
 from tessy.config_predictors import AnnotateConfig
 from tessy.engines.base import Sampling
 from tessy.engines.chat import ChatEngine, ChatPool
@@ -41,6 +42,12 @@ from tessy.runner import Stop, interruptible, run_all
 from tessy.seeds import derive_seed
 
 EXIT_INTERRUPTED = 130
+# All keys that `_data_config` can give.
+_DATA_NAMES = frozenset(
+    {"responses.created", "responses.data_digest", "segment_words", "seed", "model"}
+    | {"rule", "rule.digest", "instruction"}
+    | {f"sampling.{name}" for name in SamplingConfig.model_fields}
+)
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +82,7 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
         config.out,
         config=config.model_dump(mode="json"),
         data_config=_data_config(config, responses),
+        known=_DATA_NAMES,
         software=software(),
         fresh=config.fresh,
     ) as directory:

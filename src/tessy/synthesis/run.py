@@ -22,7 +22,7 @@ from rich.text import Text
 from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
 from tessy.budget import Budget
-from tessy.config import SynthesizeConfig, data_config
+from tessy.config import SynthesizeConfig, data_config, data_names
 from tessy.config_predictors import SampleConfig
 from tessy.durable import write_atomically
 from tessy.errors import InputError, TessyError
@@ -36,6 +36,7 @@ from tessy.runs import FailureSummary, Run, iter_failures, iter_trajectories
 from tessy.summary import summarise
 from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.seats import (
+    FORMAT_NAMES,
     Parts,
     Table,
     check_servers,
@@ -55,6 +56,7 @@ EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
 
 RunConfig = SynthesizeConfig | SampleConfig
+_DATA_NAMES = data_names(SynthesizeConfig, SampleConfig) | FORMAT_NAMES | {"command"}
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +122,7 @@ def synthesize_problems(
         config.out,
         config=config.model_dump(mode="json"),
         data_config=_data_config(config) | formats(renderers),
+        known=_DATA_NAMES,
         software=software(),
         fresh=config.fresh,
     ) as run:

@@ -13,7 +13,7 @@ from functools import partial
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
-from tessy.config import ModelConfig, RoleConfig, SynthesisOptions, answering, writers
+from tessy.config import BOTH, ModelConfig, RoleConfig, SynthesisOptions, answering, writers
 from tessy.config_predictors import SampleConfig
 from tessy.engines.base import Engine, EngineInfo, Sampling
 from tessy.engines.http import HttpEngine
@@ -60,6 +60,9 @@ def load_renderers(config: Options) -> dict[Author, Renderer]:
         ModelError: A tokenizer or template that cannot be used.
     """
     return {author: load_role_renderer(model) for author, model in _read(config).items()}
+
+
+FORMAT_NAMES = frozenset(f"{author}.format" for author in BOTH)  # keys of `formats`
 
 
 def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
