@@ -41,7 +41,8 @@ def history(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_key_that_an_old_run_lacks_stands_for_the_behaviour_of_its_time(run, history):
     change_config(run, cut=None, teacher__window=None)
-    history(added={"cut": "discard", "teacher.window": "anchored"})
+    unread = {"candidates": 5}  # by this strategy
+    history(added={"cut": "discard", "teacher.window": "anchored", **unread})
     synthesize()
     assert "cut" not in read_config(run)["data_config"]
 
