@@ -75,19 +75,6 @@ def test_a_checkpoint_is_measured_in_its_own_tokens(folder, checkpoint, tmp_path
     )
 
 
-def test_windows_are_compared_where_a_text_is_long(checkpoint, tmp_path):
-    rows = [annotation(TEXTS[s % 3], "q", segment=s) for s in range(40)]
-    report = evaluate(write(tmp_path / "a", rows), tmp_path / "o", str(checkpoint), positions=20)
-    windows = report["predictors"][0]["windows"]
-    assert 0 < windows["same_class"]["n"] < 40 * max(map(len, TEXTS))
-    assert 0 < windows["mean_change"]["value"] <= windows["max_change"]["value"] <= 1
-
-
-def test_short_texts_say_nothing_of_windows(folder, checkpoint, tmp_path):
-    report = evaluate(folder, tmp_path, str(checkpoint), positions=20, limit=4)
-    assert report["predictors"][0]["windows"]["same_class"] is None
-
-
 def test_both_windows_give_short_segments_the_same_figures(folder, checkpoint, tmp_path):
     anchored, sliding = (
         evaluate(folder, tmp_path / w, str(checkpoint), positions=50, limit=9, window=w)

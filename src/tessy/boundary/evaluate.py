@@ -139,7 +139,6 @@ class _TokenSide:
     count: TokenCount
     counted_in: str
     tokens: dict[str, Figures]
-    windows: dict[str, Figures]
     perfect: Judged | None
 
 
@@ -202,7 +201,6 @@ def _report(
             kind=kind_of_spec(spec),
             judged=one.judged,
             tokens=side.tokens.get(spec),
-            windows=side.windows.get(spec),
             more=one.more,
         )
         for spec, one in said.items()
@@ -242,28 +240,25 @@ def _token_side(
     """Everything for which the token classifiers themselves are needed, one at a time."""
     checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
     if not checkpoints:
-        return _TokenSide(_sample(config, rows, one_word), one_word, "words", {}, {}, None)
+        return _TokenSide(_sample(config, rows, one_word), one_word, "words", {}, None)
     from tessy.boundary.classifier import load_classifier  # needs torch
-    from tessy.boundary.evaluation.checkpoints import perfect, token_figures, window_figures
+    from tessy.boundary.evaluation.checkpoints import perfect, token_figures
 
     sample: Sample | None = None
     count: TokenCount = one_word
     ceiling: Judged | None = None
     tokens: dict[str, Figures] = {}
-    windows: dict[str, Figures] = {}
     for spec in checkpoints:
         progress.stage(f"Labelling the tokens of {spec}")
         classifier = load_classifier(spec)
         tokens[spec] = token_figures(classifier, rows)
-        progress.stage(f"Comparing the windows of {spec}")
-        windows[spec] = window_figures(classifier, rows)
         if sample is None:
             count = token_count(classifier.codec)
             sample = _sample(config, rows, count)
             ceiling = perfect(classifier, rows, sample.segments, sample.drafts)
     assert sample is not None
     counted_in = f"tokens of {checkpoints[0]}"
-    return _TokenSide(sample, count, counted_in, tokens, windows, ceiling)
+    return _TokenSide(sample, count, counted_in, tokens, ceiling)
 
 
 def _sample(

@@ -1,15 +1,12 @@
-"""What only a token classifier can be asked: its tokens, and its windows."""
+"""Figures that only a token classifier has: how it labels tokens."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
-from tessy.boundary.agreement import window_agreement
 from tessy.boundary.classifier import Classifier
 from tessy.boundary.evaluation.metrics import Figures, Judged, Scores, class_figures
 from tessy.boundary.evaluation.segments import Draft, Segment
-from tessy.boundary.evaluation.statistics import Case, mean, share
 from tessy.boundary.labels import (
     STYLE,
     class_of,
@@ -59,35 +56,6 @@ def perfect(
         [whole[id(draft.segment)][draft.first : draft.last] for draft in drafts],
         list(whole.values()),
     )
-
-
-def window_figures(classifier: Classifier, annotations: Sequence[Annotation]) -> Figures:
-    """How often the anchored window and the last 200 tokens agree, where they differ at all.
-
-    A segment never fills a window, so the segments of a response are joined, with a space between
-    them.
-
-    Returns:
-        ``same_class``: share of tokens that get the same class from both; ``mean_change`` of
-        P(style) between them, and ``max_change``, the largest.
-    """
-    responses: dict[tuple[str, int], list[Annotation]] = defaultdict(list)
-    for row in annotations:
-        responses[row.id, row.sample].append(row)
-    same, changes, largest = [], [], 0.0
-    for rows in responses.values():
-        text = " ".join(row.text for row in sorted(rows, key=lambda row: row.start))
-        found = window_agreement(classifier.scorer, classifier.codec, classifier.rule, [text])
-        question, n = rows[0].question, found.compared
-        same.append(Case(question, round(found.same_class * n), n))
-        changes.append(Case(question, found.mean_change * n, n))
-        largest = max(largest, found.max_change)
-    mean_change = mean(changes)
-    return {
-        "same_class": share(same),
-        "mean_change": mean_change,
-        "max_change": mean_change and mean_change._replace(value=largest, low=None, high=None),
-    }
 
 
 def _score(classifier: Classifier, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:

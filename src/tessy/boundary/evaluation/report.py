@@ -36,7 +36,6 @@ class Measured:
         kind: ``checkpoint``, ``lexicon``, ``rule`` or ``marks`` (``sentence``, ``entropy``).
         judged: What it said.
         tokens: How it labels tokens; None if it has none.
-        windows: How its two windows agree; None if it has none.
         more: What else is to be told of it, as JSON values.
     """
 
@@ -44,7 +43,6 @@ class Measured:
     kind: str
     judged: Judged
     tokens: Figures | None = None
-    windows: Figures | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -109,7 +107,6 @@ def _predictor(sample: Sample, one: Measured) -> dict[str, Any]:
         # A rule that knows places and no classes is not asked for them.
         "words": None if one.kind == "marks" else _plain(words),
         "tokens": None if one.tokens is None else _plain(one.tokens),
-        "windows": None if one.windows is None else _plain(one.windows),
         **one.more,
     }
 
