@@ -193,6 +193,13 @@ def test_what_is_no_short_reference_is_not_judged(tmp_path: Path, reference: obj
     assert filtered(tmp_path / "run", tmp_path / "out")[0] == 0
 
 
+def test_code_can_be_required_of_every_row(tmp_path: Path) -> None:
+    fill(tmp_path / "run", *GOOD)
+    assert filtered(tmp_path / "run", tmp_path / "out", require_code=True)[0] == 0
+    assert [row.id for row in iter_trajectories(tmp_path / "out")] == ["code"]
+    assert {tuple(rules_of(entry)) for entry in quarantine(tmp_path / "out")} == {("no_code",)}
+
+
 def test_where_nothing_passes_the_quarantine_is_kept(tmp_path: Path) -> None:
     fill(tmp_path / "run", UNFIT["truncated"])
     code, said = filtered(tmp_path / "run", tmp_path / "out")
@@ -208,6 +215,8 @@ def test_bad_options_are_refused_before_any_work(tmp_path: Path, source: Path) -
         filtered(source, out, skip=("looping", "nope"))
     with pytest.raises(ConfigError, match="no rule is left"):
         filtered(source, out, skip=tuple(RULES))
+    with pytest.raises(ConfigError, match="--require-code: the rule it is for"):
+        filtered(source, out, skip=("no_code",), require_code=True)
     with pytest.raises(ConfigError, match="--fields: names fields of the files of --against"):
         filtered(source, out, fields={"prompt": "question"})
     with pytest.raises(InputError, match="does not exist"):

@@ -249,8 +249,6 @@ def test_whether_code_is_asked_for_on_real_questions() -> None:
         "Write a program that reads two integers and prints their sum.",
         "Given an array of integers, complete the function `two_sum`.",
         "Complete the method maxProfit(prices: List[int]) below.",
-        "编写一个程序，计算两个整数的和。",
-        "用 Python 写一个函数，返回列表的最大值。",
         "A tree.\n\nInput\nThe first line contains one integer n.\n\nOutput\nPrint a number.",
         "class Solution {\npublic:\n    int area(vector<int>& height) {\n        \n    }\n};",
         "Fill this in:\n```python\ndef area(height):\n    # your solution\n```",
@@ -259,9 +257,6 @@ def test_whether_code_is_asked_for_on_real_questions() -> None:
         "What is the fastest way to sort? Provide your code.",
         "How can I write a Python function that sorts a list?",
         "Please reason step by step and put your final code in ```cpp.",
-        "给定一个数组，请用C++实现快速排序。",
-        "Écris un programme en Python qui trie une liste.",
-        "Schreibe eine Python-Funktion, die eine Liste sortiert.",
         "Develop a program that reads two integers.",
         "I need a Java method that reverses a string.",
     ],
@@ -290,6 +285,8 @@ def test_questions_that_ask_for_code(question: str) -> None:
         "A python is 5 m long. How long are 3 pythons in a row?",
         "Using a ruby worth $300, give the price of 3.",
         "写出函数 y=2x+1 的反函数。",
+        "编写一个程序，计算两个整数的和。",
+        "Schreibe eine Funktion, die eine Liste sortiert.",
         "Compute 2 * 7 - 9 * 8 from left to right, modulo ten.",
         "How would you sort a list without writing code?",
         "Why is my Python function so slow?",
@@ -303,6 +300,8 @@ def test_questions_that_ask_for_code(question: str) -> None:
 def test_questions_that_do_not(question: str) -> None:
     assert asks_for_code(question) is None
     assert texts.without_code(question, "It is 4.") is None
+    assert texts.without_code(question, "It is 4.", required=True) is not None
+    assert texts.without_code(question, "```\n4\n```", required=True) is None
 
 
 def test_fences_are_taken_apart() -> None:

@@ -47,6 +47,9 @@ class FilterConfig(Config):
     skip: CommaList = ()
     """Rules not to apply, separated by commas: `truncated`, `looping`, `empty_answer`, `no_code`,
     `chat_markers`, `language`, `near_duplicate`, `in_evaluation`, `wrong_answer`."""
+    require_code: bool = False
+    """Apply `no_code` to every sample; otherwise it is applied where the English text of the
+    question asks for a program."""
     against: tuple[Path, ...] = ()
     """Files of evaluation questions that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
     fields: dict[str, str] = Field(default_factory=dict)

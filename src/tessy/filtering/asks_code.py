@@ -1,4 +1,4 @@
-"""Whether a question asks for a program (pure): a stated heuristic, no model.
+"""Whether the English text of a problem asks for a program (pure): a heuristic, no model.
 
 It does if it has one of: a function that is begun and not finished; words such as "your code",
 "write a Python program", "implement the function"; a contest's description of input and output.
@@ -53,19 +53,11 @@ _ASKS = re.compile(
             r"\b(?:from|to)\s+(?:stdin|stdout|standard\s+(?:input|output))\b",
             r"\bfirst\s+line\s+(?:of\s+[^.\n]{0,60})?(?:contains?|consists?|has|is\s+given)\b"
             r"(?s:.){0,6000}\b(?:output|print)",
-            r"^[#* \t-]*(?:constraints|sample input|input format|输入格式)\b(?s:.){0,6000}"
-            r"^[#* \t-]*(?:sample output|output format|output|输出格式)\b",
-            rf"[用使]\s*{_LANGUAGE}\s*(?:语言)?[^。?!\n]{{0,12}}(?:实现|编写|写|解决|完成)",
-            rf"\b(?:écri\w*|implément\w*|schreib\w*|implementier\w*|programmier\w*|escrib\w*|"
-            rf"implementa\w*|scriv\w*|напиш\w*|реализу\w*)\b[^.?!\n]{{0,80}}"
-            rf"(?:{_EDGE}{_LANGUAGE}{_END}|\b(?:programme|programm|programa|программу)\b)",
-            r"(?:编写|写|实现)[^。?!\n]{0,30}(?:程序|代码|函数)[^。\n]{0,12}",
+            r"^[#* \t-]*(?:constraints|sample input|input format)\b(?s:.){0,6000}"
+            r"^[#* \t-]*(?:sample output|output format|output)\b",
         ]
     ),
     re.IGNORECASE | re.MULTILINE,
-)
-_CHINESE_MATHS = re.compile(
-    r"写[^。?!\n]{0,30}函数(?!.{0,40}(?:返回|输入|数组|字符串|列表|代码|程序))"
 )
 _EXPLAINS = re.compile(
     r"\b(?:explain|describe)\b[^.?!\n]{0,60}\b(?:code|program|function|snippet)\b|"
@@ -92,7 +84,7 @@ def asks_for_code(question: str) -> str | None:
     if _EXPLAINS.search(question):
         return None
     found = _ASKS.search(question)
-    if found is not None and not _CHINESE_MATHS.match(found[0]):
+    if found is not None:
         return " ".join((found["named"] or found[0]).split())[:80]
     parts = split_fences(question)
     for code in (*parts.blocks, parts.open or "", parts.prose):

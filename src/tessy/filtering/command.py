@@ -24,6 +24,7 @@ from tessy.filtering.rules import (
     Check,
     chosen,
     in_evaluation,
+    no_code,
     wrong_answer,
 )
 from tessy.progress import SteadyConsole
@@ -54,6 +55,8 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
     """
     console = console or SteadyConsole(stderr=True)
     names = chosen(config.skip, against=bool(config.against))
+    if config.require_code and "no_code" not in names:
+        raise ConfigError("--require-code: the rule it is for, no_code, is in --skip")
     if config.fields and not config.against:
         raise ConfigError("--fields: names fields of the files of --against, and there is none")
     read_config(config.run)
@@ -61,7 +64,10 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
         load_library()
     if "wrong_answer" in names and config.reference != _REFERENCE:
         _check_reference(config)
-    checks = dict(TEXT_CHECKS) | {"wrong_answer": wrong_answer(config.reference)}
+    checks = dict(TEXT_CHECKS) | {
+        "no_code": no_code(required=config.require_code),
+        "wrong_answer": wrong_answer(config.reference),
+    }
     if "in_evaluation" in names:
         known = EvaluationQuestions.load(config.against, config.fields)
         checks["in_evaluation"] = in_evaluation(known)

@@ -19,7 +19,7 @@ RULES: Mapping[str, str] = {
     "truncated": "the answer ends in mid-way",
     "looping": "thinking or answer say something over and over",
     "empty_answer": "the answer says nothing",
-    "no_code": "the question asks for a program, the answer has no closed code block",
+    "no_code": "the question asks for a program (or --require-code), the answer has no code block",
     "chat_markers": "markup of a chat format in thinking or answer",
     "language": "thinking or answer switch to another script than the question's",
     "near_duplicate": "nearly the text of an earlier row that was kept",
@@ -64,9 +64,11 @@ def empty_answer(row: Trajectory) -> str | None:
     return texts.empty(row.answer)
 
 
-def no_code(row: Trajectory) -> str | None:
+def no_code(*, required: bool) -> Check:
     """See :func:`tessy.filtering.texts.without_code`."""
-    return texts.without_code(question_text(row.messages), row.answer)
+    return lambda row: texts.without_code(
+        question_text(row.messages), row.answer, required=required
+    )
 
 
 def chat_markers(row: Trajectory) -> str | None:
@@ -106,6 +108,5 @@ def _parts(row: Trajectory) -> tuple[tuple[str, str], tuple[str, str]]:
 
 
 TEXT_CHECKS: Mapping[str, Check] = {
-    check.__name__: check
-    for check in (truncated, looping, empty_answer, no_code, chat_markers, language)
+    check.__name__: check for check in (truncated, looping, empty_answer, chat_markers, language)
 }

@@ -110,10 +110,18 @@ def empty(answer: str) -> str | None:
     return f"the answer has {len(answer)} characters, none of them a letter, digit or sign"
 
 
-def without_code(question: str, answer: str) -> str | None:
-    """What asks for a program where ``answer`` has no closed block of code; else None."""
+def without_code(question: str, answer: str, *, required: bool = False) -> str | None:
+    """How ``answer`` lacks a closed block of code; None if it has one or needs none.
+
+    Args:
+        question: The problem's text, searched for words that ask for a program.
+        answer: The answer.
+        required: Every answer needs code, whatever the problem's text.
+    """
     if any(block.strip() for block in split_fences(answer).blocks):
         return None
+    if required:
+        return "no closed code block"
     asked = asks_for_code(question)
     return None if asked is None else f"no closed code block, but the question has {asked!r}"
 
