@@ -21,7 +21,7 @@ from tessy.boundary.classifier import PlainScorer
 from tessy.boundary.labels import STYLE
 from tessy.boundary.scoring import Scores, WindowModel
 from tessy.boundary.window import WindowRule
-from tessy.engines.local_cache import PooledSequence, PoolLayer
+from tessy.engines.local_cache import PooledSequence
 from tessy.engines.local_model import PooledModel, vocabulary_size
 
 # Of the memory that is free after loading. Two predictors and the models of an in-process run may
@@ -44,12 +44,6 @@ class CachedScorer(PooledModel):
         """Read new tokens of each window: P(style) of what follows each."""
         style: list[list[float]] = _style(self.read(members)).tolist()  # [B, Q], right-aligned
         return [row[-len(new) :] for row, (_, new) in zip(style, members, strict=True)]
-
-    def token_bytes(self) -> int:
-        """Bytes a token's keys and values take; known once something has been read."""
-        layers = [layer for layer in self._cache.layers if isinstance(layer, PoolLayer)]
-        held = [part for layer in layers for part in (layer.keys, layer.values)]
-        return sum(part[:1].numel() * part.element_size() for part in held if part is not None)
 
 
 class WholeWindows:

@@ -50,7 +50,7 @@ class LocalEngine:
         from tessy.engines.local_model import make_decoder, vocabulary_size
         from tessy.engines.local_sampling import Draw, draw
 
-        decoder, note = make_decoder(model, cache_tokens)
+        decoder = make_decoder(model, cache_tokens)
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._info = EngineInfo(
             model=name,
@@ -58,7 +58,6 @@ class LocalEngine:
             context_tokens=self._context,
             capacity_tokens=decoder.capacity,
             prefix_caching=True,
-            notes=(note,) if note else (),
         )
         limits = Limits(
             max_batch=max_batch,

@@ -1,33 +1,25 @@
 """The model of the in-process engine: loading it, and one forward pass over many sequences.
 
-Two decoders share one shape. :class:`PooledDecoder` runs sequences of any lengths as one batch on a
-:class:`~tessy.engines.local_cache.Pool` and rolls back exactly. :class:`PlainDecoder` runs one
-sequence at a time on transformers' own cache, for architectures whose state cannot be cut back
-(recurrent layers): there a sequence that goes back is read again from its start. Which one is valid
-is found out with a few real passes when the model is loaded.
+:class:`PooledDecoder` runs sequences of any lengths as one batch on a
+:class:`~tessy.engines.local_cache.Pool` and rolls back exactly. Whether an architecture can share a
+batch that way is checked with a few real passes when the model is loaded.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.cache_utils import DynamicCache
 from transformers.utils import logging
 
-from tessy.engines.local_cache import Pool, PooledSequence, arrange, pool_cache
+from tessy.engines.local_cache import Pool, PooledSequence, PoolLayer, arrange, pool_cache
 from tessy.errors import ModelError
-
-SequenceT = TypeVar("SequenceT")
 
 # What loading raises for files that are missing, damaged or of another kind.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
@@ -42,34 +34,6 @@ _CANNOT_CONTINUE = (
 )
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # relative error of logits
 _HALF_TOLERANCE = 0.2  # bf16 and fp16; a wrong mask or position is off by about 1
-
-
-class Decoder(Protocol[SequenceT]):
-    """One forward pass over sequences it keeps the state of.
-
-    Attributes:
-        capacity: Tokens of all sequences together.
-        batched: Sequences share a pass, and a rollback costs nothing.
-    """
-
-    capacity: int
-    batched: bool
-
-    def new(self) -> SequenceT:
-        """An empty sequence."""
-        ...
-
-    def rollback(self, sequence: SequenceT, length: int) -> int:
-        """Forget all but the first ``length`` ids; returns how many it still knows."""
-        ...
-
-    def reserve(self, sequence: SequenceT, count: int) -> bool:
-        """Make room for ``count`` more ids; False if there is none."""
-        ...
-
-    def forward(self, members: Sequence[tuple[SequenceT, Sequence[int]]]) -> Tensor:
-        """Read new ids (at least one each, room reserved); logits after the last: ``[B, V]``."""
-        ...
 
 
 class PooledModel:
@@ -90,7 +54,10 @@ class PooledModel:
         self._pool = Pool(capacity)
         cache = pool_cache(model.config, self._pool)
         if cache is None:
-            raise ModelError("the model has layers other than attention")
+            raise ModelError(
+                "the model has layers other than attention, whose state cannot go back to an "
+                "earlier token; serve it with a model server"
+            )
         self._cache = cache
 
     def new(self) -> PooledSequence:
@@ -128,75 +95,20 @@ class PooledModel:
         logits: Tensor = output.logits
         return logits
 
+    def token_bytes(self) -> int:
+        """Bytes a token's keys and values take; known once something has been read."""
+        layers = [layer for layer in self._cache.layers if isinstance(layer, PoolLayer)]
+        held = [part for layer in layers for part in (layer.keys, layer.values)]
+        return sum(part[:1].numel() * part.element_size() for part in held if part is not None)
+
 
 class PooledDecoder(PooledModel):
     """Continues the sequences of a pool."""
-
-    batched = True
 
     @torch.inference_mode()
     def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> Tensor:
         """Read new ids; logits after the last of each: ``[B, V]``."""
         return self.read(members, logits_to_keep=1)[:, -1]
-
-
-@dataclass(eq=False, slots=True)
-class PlainSequence:
-    """One sequence of a :class:`PlainDecoder`."""
-
-    ids: list[int]
-    cache: Any
-    reserved: int = 0
-
-
-class PlainDecoder:
-    """One sequence after the other, each with transformers' own cache."""
-
-    batched = False
-
-    def __init__(self, model: PreTrainedModel, capacity: int) -> None:
-        """Keep ``capacity`` tokens at most."""
-        self.capacity = capacity
-        self._model = model
-        self._used = 0
-        parameters = inspect.signature(model.forward).parameters
-        self._cache_name = "cache_params" if "cache_params" in parameters else "past_key_values"
-
-    def new(self) -> PlainSequence:
-        """An empty sequence."""
-        return PlainSequence([], DynamicCache(config=self._model.config))
-
-    def rollback(self, sequence: PlainSequence, length: int) -> int:
-        """Forget everything, unless ``sequence`` is no longer than ``length`` already."""
-        if length < len(sequence.ids):
-            self._used -= sequence.reserved
-            sequence.ids, sequence.reserved = [], 0
-            sequence.cache = DynamicCache(config=self._model.config)
-        return len(sequence.ids)
-
-    def reserve(self, sequence: PlainSequence, count: int) -> bool:
-        """Make room for ``count`` more ids."""
-        missing = max(0, len(sequence.ids) + count - sequence.reserved)
-        if self._used + missing > self.capacity:
-            return False
-        self._used += missing
-        sequence.reserved += missing
-        return True
-
-    @torch.inference_mode()
-    def forward(self, members: Sequence[tuple[PlainSequence, Sequence[int]]]) -> Tensor:
-        """Read new ids; logits after the last of each: ``[B, V]``."""
-        rows = []
-        for sequence, new in members:
-            ids = torch.tensor([list(new)], device=self._model.device)
-            state = {self._cache_name: sequence.cache}  # extended in place
-            output = self._model(input_ids=ids, use_cache=True, **state)
-            sequence.ids.extend(new)
-            rows.append(output.logits[:, -1])
-        return torch.cat(rows)
-
-
-AnyDecoder = Decoder[Any]
 
 
 def pick_device(device: str | None) -> torch.device:
@@ -302,8 +214,8 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return table.shape[0]
 
 
-def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> tuple[AnyDecoder, str]:
-    """The fastest decoder that gives this model's own logits, and a note if that is the slow one.
+def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> PooledDecoder:
+    """A decoder of ``model``, checked to give the model's own logits.
 
     Args:
         model: The loaded model.
@@ -311,35 +223,19 @@ def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> tup
             into 60 % of the memory that is free.
 
     Raises:
-        ModelError: The model cannot be decoded step by step at all.
+        ModelError: The model has recurrent layers, or does not continue text step by step.
     """
     probe = [1 + (7 * i) % (vocabulary_size(model) - 1) for i in range(_PROBE_TOKENS)]
-    plain = PlainDecoder(model, capacity=_PROBE_CAPACITY)
-    tolerance = _TOLERANCE.get(model.dtype, _HALF_TOLERANCE)
+    trial = PooledDecoder(model, _PROBE_CAPACITY)
     try:
-        expected = _logits(model, probe)
-        difference = _difference(plain, probe, expected)
-        token_bytes = _token_bytes(plain, probe)
+        difference = _difference(trial, probe, _logits(model, probe))
     # Third-party modelling code that is called in a way it does not know can fail in any way.
     except Exception as error:
         raise ModelError(f"{_CANNOT_CONTINUE}: it fails with {error!r}") from error
-    if not difference <= tolerance:  # NaN is no success
+    if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # NaN is no success
         raise ModelError(f"{_CANNOT_CONTINUE}: its logits change by {difference:.2g}")
-    capacity = cache_tokens or max(1, _cache_bytes(model.device) // token_bytes)
-    try:
-        difference = _difference(PooledDecoder(model, _PROBE_CAPACITY), probe, expected)
-    except Exception as error:  # as above; the plain decoder is known to work
-        return PlainDecoder(model, capacity), _plain_note(f"{error!r:.200}")
-    if not difference <= tolerance:
-        return PlainDecoder(model, capacity), _plain_note(f"logits differ by {difference:.2g}")
-    return PooledDecoder(model, capacity), ""
-
-
-def _plain_note(why: str) -> str:
-    return (
-        "streams are decoded one after another and a rollback reads the whole prompt again: this "
-        f"architecture cannot share a batch here ({why}); a model server will be much faster"
-    )
+    affordable = _cache_bytes(model.device) // max(1, trial.token_bytes())
+    return PooledDecoder(model, cache_tokens or max(1, affordable))
 
 
 def _cache_bytes(device: torch.device) -> int:
@@ -357,21 +253,7 @@ def _logits(model: PreTrainedModel, ids: list[int]) -> Tensor:
     return logits[0].float()
 
 
-def _token_bytes(decoder: PlainDecoder, probe: list[int]) -> int:
-    """Bytes of keys and values a token takes in the model's own cache."""
-    sequence = decoder.new()
-    decoder.forward([(sequence, probe)])
-    held = [
-        part
-        for layer in sequence.cache.layers
-        for part in (getattr(layer, "keys", None), getattr(layer, "values", None))
-        if part is not None
-    ]
-    total = sum(int(part[..., :1, :].numel()) * int(part.element_size()) for part in held)
-    return max(1, total)
-
-
-def _difference(decoder: AnyDecoder, probe: list[int], expected: Tensor) -> float:
+def _difference(decoder: PooledDecoder, probe: list[int], expected: Tensor) -> float:
     """Largest relative error of a prefill of two lengths, a rollback and a step of both."""
     short, long = decoder.new(), decoder.new()
     half = len(probe) // 2

@@ -28,7 +28,7 @@ from tessy.errors import EngineError, EngineRefused, EngineUnavailable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tessy.engines.local_model import AnyDecoder
+    from tessy.engines.local_model import PooledDecoder
     from tessy.engines.local_sampling import Draw
 
 
@@ -37,7 +37,7 @@ class Worker:
 
     def __init__(
         self,
-        decoder: AnyDecoder,
+        decoder: PooledDecoder,
         draw: Callable[[Tensor, Sequence[Draw]], list[int]],
         make_draw: Callable[..., Draw],
         limits: Limits,
