@@ -8,14 +8,13 @@ from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 from tessy.tokens import TokenIds
-from tests.fake_server import OLD_VLLM, SGLANG, STOCK_VLLM, TEXT_ONLY, VLLM
+from tests.fake_server import SGLANG, STOCK_VLLM, TEXT_ONLY, VLLM
 
 CODEC = ByteCodec()
 WIRES = {
     "generate": VLLM,
     "sglang": SGLANG,
     "completions": STOCK_VLLM,
-    "logprobs": OLD_VLLM,
     "text": TEXT_ONLY,
 }
 STREAMING_AND_NOT = pytest.mark.parametrize("streaming", [True, False])

@@ -25,7 +25,7 @@ Script = Callable[[list[int], int], Sequence[int]]
 # What a server can do; see `FakeServer`.
 VLLM = frozenset({"models", "metrics", "generate", "completions", "ids", "token_ids", "extras"})
 STOCK_VLLM = VLLM - {"generate"}
-OLD_VLLM = STOCK_VLLM - {"token_ids"} | {"logprobs"}
+OLD_VLLM = STOCK_VLLM - {"token_ids"}  # before 0.10.2
 SGLANG = frozenset({"models", "sglang"})
 TEXT_ONLY = frozenset({"models", "completions", "extras"})
 PLAIN_OPENAI = frozenset({"models", "completions"})
@@ -79,8 +79,8 @@ class FakeServer:
     Args:
         script: What to write after a prompt; when it runs out, the turn ends.
         can: What the server offers: ``models`` (a list), ``metrics``, ``generate``, ``sglang``,
-            ``completions``, ``chat``; of completions: ``ids`` as a prompt, ``token_ids`` or
-            ``logprobs`` to return them, ``extras`` (fields beyond OpenAI's), ``lenient`` (takes
+            ``completions``, ``chat``; of completions: ``ids`` as a prompt, ``token_ids`` to
+            return them, ``extras`` (fields beyond OpenAI's), ``lenient`` (takes
             such fields and does nothing with them).
         model: The name it serves.
         codec: Its tokenizer.
@@ -370,9 +370,6 @@ class FakeServer:
         if body.get("return_token_ids") and "token_ids" in self.can:
             choice["token_ids"] = step.ids
             choice["prompt_token_ids"] = body["prompt"] if step.total == len(step.ids) else None
-        if body.get("return_tokens_as_token_ids") and "logprobs" in self.can:
-            names = [f"token_id:{token_id}" for token_id in step.ids]
-            choice["logprobs"] = {"tokens": names, "token_logprobs": [-0.5] * len(names)}
         return {"id": "cmpl-1", "object": "text_completion", "choices": [choice]}
 
     def _sglang_event(self, path: str, body: dict[str, Any], step: Step) -> dict[str, Any]:

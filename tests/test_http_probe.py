@@ -15,9 +15,10 @@ from tessy.errors import (
     EngineMisconfigured,
     EngineUnavailable,
 )
-from tests.asking import CODEC, ask, collect, text_of
+from tests.asking import CODEC, STREAMING_AND_NOT, ask, collect, text_of
 from tests.fake_server import (
     CHAT_ONLY,
+    OLD_VLLM,
     STOCK_VLLM,
     TEXT_ONLY,
     VLLM,
@@ -118,9 +119,19 @@ async def test_a_wire_can_be_asked_for_and_must_then_work(connect):
     async with FakeServer(writes("abc"), can=TEXT_ONLY | VLLM) as server:
         engine = connect(server.url, wire="text")
         assert (await engine.probe()).mode == "text"
-        engine = connect(server.url, wire="logprobs")
-        with pytest.raises(EngineMisconfigured, match="no logprobs"):
+        engine = connect(server.url, wire="sglang")
+        with pytest.raises(EngineMisconfigured, match=r"/generate answered 404"):
             await engine.probe()
+
+
+@STREAMING_AND_NOT
+async def test_a_vllm_too_old_to_return_ids_is_refused_with_the_version_needed(connect, streaming):
+    async with FakeServer(writes("abc"), can=OLD_VLLM) as server:
+        engine = connect(server.url, streaming=streaming)
+        with pytest.raises(EngineMisconfigured, match=r"update it to vLLM 0\.10\.2 or later"):
+            await engine.probe()
+        engine = connect(server.url, wire="text", streaming=streaming)
+        assert (await engine.probe()).mode == "text"
 
 
 async def test_a_probe_that_failed_can_be_tried_again(connect):

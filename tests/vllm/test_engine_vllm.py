@@ -105,7 +105,7 @@ async def test_probe_finds_the_cheapest_endpoint_the_context_and_the_cache(
 async def test_every_wire_brings_the_same_ids(servers: Servers, connect):
     asked = request(question(0), max_tokens=40)
     replies = {}
-    for wire in ("generate", "completions", "logprobs"):
+    for wire in ("generate", "completions"):
         for streaming in (True, False):
             engine = connect(servers.student, wire=wire, streaming=streaming)
             replies[wire, streaming] = await collect(engine, asked)
@@ -125,7 +125,7 @@ async def test_text_brings_the_same_text(servers: Servers, connect):
     assert last.finish == "length"
 
 
-@pytest.mark.parametrize("wire", ["generate", "completions", "logprobs"])
+@pytest.mark.parametrize("wire", ["generate", "completions"])
 async def test_a_stop_id_is_told_and_kept_out(servers: Servers, connect, wire):
     """Draw until the model uses some id for the first time, then ask to stop there."""
     asked = request(question(1), max_tokens=40)
@@ -137,7 +137,7 @@ async def test_a_stop_id_is_told_and_kept_out(servers: Servers, connect, wire):
     assert (last.finish, last.stop_id) == ("stop", stop)
 
 
-@pytest.mark.parametrize("wire", ["generate", "completions", "logprobs", "text"])
+@pytest.mark.parametrize("wire", ["generate", "completions", "text"])
 async def test_thinking_ends_with_its_marker_and_the_answer_with_the_turn(
     servers: Servers, connect, wire
 ):

@@ -47,8 +47,8 @@ class HttpEngine:
             codec: The model's tokenizer; read by the probe, and for servers that know only text.
             api_key: Sent as a bearer token.
             streaming: False asks for whole replies: one chunk per request.
-            wire: Speak this wire format and no other: ``generate``, ``sglang``, ``completions``,
-                ``logprobs`` or ``text``. None: the cheapest one that works.
+            wire: Speak this wire format and no other: ``generate``, ``sglang``, ``completions``
+                or ``text``. None: the cheapest one that works.
             stall_seconds: Longest silence of a server before it counts as unavailable.
 
         Raises:

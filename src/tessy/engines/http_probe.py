@@ -14,7 +14,7 @@ from tessy.engines.http_faults import StatusMisconfigured, StatusUnavailable
 from tessy.engines.http_metrics import CacheFacts, sglang_facts, vllm_facts
 from tessy.engines.http_server import ModelServer, UnusableReply
 from tessy.engines.wire_base import Wire
-from tessy.engines.wire_completions import CompletionsWire, LogprobsWire
+from tessy.engines.wire_completions import CompletionsWire
 from tessy.engines.wire_generate import GenerateWire
 from tessy.engines.wire_sglang import SglangWire
 from tessy.engines.wire_text import TextWire
@@ -26,7 +26,7 @@ from tessy.errors import (
 )
 from tessy.tokens import Codec, TokenIds
 
-WIRES = ("generate", "sglang", "completions", "logprobs", "text")
+WIRES = ("generate", "sglang", "completions", "text")
 
 _CACHE_PROBE_TOKENS = 512  # several blocks of any server's cache
 
@@ -77,6 +77,7 @@ class Probe:
         card = await self._model_card()
         info = await self._sglang_info(card)
         wire, streaming = await self._first_that_works(self._candidates(info))
+        self._refuse_old_vllm(wire, card)
         self._note_choice(wire, card)
         facts = sglang_facts(info) if info is not None else await self._vllm_facts()
         context = _positive(card.get("max_model_len")) or _positive(
@@ -128,7 +129,6 @@ class Probe:
             SglangWire(),
             SglangWire(seeds=False),
             CompletionsWire(self._model),
-            LogprobsWire(self._model),
             TextWire(self._model, self._codec),
             TextWire(self._model, self._codec, plain=True),
         ]
@@ -214,6 +214,14 @@ class Probe:
             for wire, fault in self._faults
             if wire.path == path and isinstance(fault, StatusMisconfigured)
         }
+
+    def _refuse_old_vllm(self, wire: Wire, card: dict[str, Any]) -> None:
+        """Refuse a vLLM that has to be served by text, because it returns no token ids."""
+        if wire.mode == "text" and self._wanted is None and card.get("owned_by") == "vllm":
+            raise EngineMisconfigured(
+                f"{self._server.root} is a vLLM that returns no token ids; update it to vLLM "
+                "0.10.2 or later"
+            )
 
     def _note_choice(self, wire: Wire, card: dict[str, Any]) -> None:
         """Say what a cheaper wire would need."""

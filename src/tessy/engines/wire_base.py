@@ -18,10 +18,6 @@ class BadReply(EngineError):
     """A reply that is not what the wire format promises; the caller adds who sent it."""
 
 
-class NoTokenIds(BadReply):
-    """The reply is fine but carries no token ids: this server cannot speak this wire."""
-
-
 class Reader(Protocol):
     """Reads the events of one reply; one per request, because formats may carry state.
 
@@ -193,11 +189,10 @@ def token_list(value: object) -> list[int]:
     """``value`` checked to be token ids.
 
     Raises:
-        NoTokenIds: It is missing.
-        BadReply: It is something else.
+        BadReply: It is missing, or something else.
     """
     if value is None:
-        raise NoTokenIds("the reply carries no token ids")
+        raise BadReply("the reply carries no token ids")
     if not isinstance(value, list) or not all(type(item) is int for item in value):
         raise BadReply(f"token ids are not a list of integers: {json.dumps(value)[:200]}")
     return value
