@@ -1,12 +1,11 @@
 """Boundary predictors: each token read once, against the whole window each time.
 
     python -m benchmarks.bench_predictor [--samples 1 16 64] [--json FILE]
-    python -m benchmarks.bench_predictor --vllm-python .venv-vllm/bin/python
 
 Texts of many samples grow side by side, a few words at a time, and now and then a word is taken
 back and another one written. Every way of reading judges the same views; they take turns within a
 run, and ratios are taken within a round. Random weights: the time does not depend on them. Torch
-uses one thread, and so does the server.
+uses one thread.
 """
 
 from __future__ import annotations
@@ -17,26 +16,21 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
 from benchmarks.arguments import new_file, whole_number
-from benchmarks.pooling_server import NAME, group_cpu_seconds, pooling_server
 from benchmarks.processes import command
 from benchmarks.results import opening, write
 from tessy.boundary.base import Judgement, View
 from tessy.boundary.cached import WholeWindows, make_window_model
 from tessy.boundary.classifier import Classifier, load_classifier
 from tessy.boundary.predictor import TokenClassifierPredictor, padding_slack
-from tessy.boundary.reader import judge
 from tessy.boundary.window import Reading, WindowRule
 from tessy.codec import HfCodec
 from tessy.edges import edges
@@ -90,7 +84,7 @@ class Round:
 
     Attributes:
         seconds: Wall time.
-        cpu_seconds: CPU time of the client and of the server, if there is one.
+        cpu_seconds: CPU time.
         tokens_read: Tokens that went through the classifier.
     """
 
@@ -109,7 +103,7 @@ class Row:
         reading: How windows are read.
         tokens_per_s: New tokens judged per second.
         read_per_new: Tokens read per new token.
-        cpu_ms_per_new: CPU time (ms) per new token, client and server.
+        cpu_ms_per_new: CPU time (ms) per new token.
         speed_ratio: Speed of ``incremental`` over this, and its least and largest value.
     """
 
@@ -156,16 +150,16 @@ async def begin(samples: Samples, ask: Judge) -> None:
     await asyncio.gather(*(ask(views[0]) for views in samples.views))
 
 
-async def time_views(samples: Samples, ask: Judge, cpu: Callable[[], float]) -> tuple[float, float]:
+async def time_views(samples: Samples, ask: Judge) -> tuple[float, float]:
     """Wall and CPU seconds of the other views."""
 
     async def follow(views: Sequence[View]) -> None:
         for view in views:
             await ask(view)
 
-    started, cpu_started = time.perf_counter(), cpu()
+    started, cpu_started = time.perf_counter(), time.process_time()
     await asyncio.gather(*(follow(views[1:]) for views in samples.views))
-    return time.perf_counter() - started, cpu() - cpu_started
+    return time.perf_counter() - started, time.process_time() - cpu_started
 
 
 async def in_process(classifier: Classifier, samples: Samples, reading: str) -> Round:
@@ -181,100 +175,19 @@ async def in_process(classifier: Classifier, samples: Samples, reading: str) -> 
     try:
         await begin(samples, predictor.judge)
         before = predictor.stats.tokens
-        seconds, cpu_seconds = await time_views(samples, predictor.judge, time.process_time)
+        seconds, cpu_seconds = await time_views(samples, predictor.judge)
         return Round(seconds, cpu_seconds, predictor.stats.tokens - before)
     finally:
         await predictor.aclose()
 
 
-class PoolingClient:
-    """Judges views by asking a vLLM server for each window."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str, classifier: Classifier) -> None:
-        """Use the server at ``url``."""
-        self.tokens_read = 0
-        self._session = session
-        self._url = url
-        self._classifier = classifier
-        self._readings: dict[str, Reading] = {}
-
-    async def judge(self, view: View) -> Judgement:
-        """What the in-process predictor would say."""
-        reading = self._readings.get(view.key)
-        if reading is None:
-            reading = Reading(self._classifier.codec, self._classifier.rule)
-            self._readings[view.key] = reading
-        reading.read(view.text)
-        windows = reading.windows(reading.tokens_of(view.edges[0], len(view.text))[0])
-        scored = [(w, await self._scores(reading.ids[w.start : w.end])) for w in windows]
-        return judge(view, reading, scored)
-
-    async def _scores(self, ids: list[int]) -> list[float]:
-        body = {
-            "model": NAME,
-            "task": "token_classify",
-            "input": ids,
-            "encoding_format": "bytes_only",
-            "embed_dtype": "float32",
-        }
-        self.tokens_read += len(ids)
-        async with self._session.post(f"{self._url}/pooling", json=body) as response:
-            response.raise_for_status()
-            scores = np.frombuffer(await response.read(), np.float32).reshape(-1, 2)
-        assert len(scores) == len(ids)
-        found: list[float] = scores[:, 1].tolist()
-        return found
-
-
-@asynccontextmanager
-async def pooling_client(url: str, classifier: Classifier) -> AsyncIterator[PoolingClient]:
-    """A client with as many connections as it needs."""
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        yield PoolingClient(session, url, classifier)
-
-
-async def check_server(classifier: Classifier, samples: Samples, url: str) -> None:
-    """See that the server says what the in-process predictor says."""
-    model = make_window_model(classifier.scorer, classifier.rule)
-    local = TokenClassifierPredictor(model, classifier.codec, name="local", rule=classifier.rule)
-    async with pooling_client(url, classifier) as remote:
-        for view in samples.views[0][:5]:
-            here, there = await local.judge(view), await remote.judge(view)
-            assert here.next_style is not None
-            assert there.next_style is not None
-            assert abs(here.next_style - there.next_style) < 1e-3, (here, there)
-    await local.aclose()
-
-
-async def in_server(classifier: Classifier, samples: Samples, server: tuple[str, int]) -> Round:
-    """Judge ``samples`` in a vLLM server."""
-    url, group = server
-    async with pooling_client(url, classifier) as client:
-        await begin(samples, client.judge)
-        before = client.tokens_read
-        seconds, cpu_seconds = await time_views(
-            samples, client.judge, lambda: time.process_time() + group_cpu_seconds(group)
-        )
-        return Round(seconds, cpu_seconds, client.tokens_read - before)
-
-
-def measure(
-    classifier: Classifier,
-    size: str,
-    samples: Samples,
-    rounds: int,
-    server: tuple[str, int] | None,
-) -> list[Row]:
+def measure(classifier: Classifier, size: str, samples: Samples, rounds: int) -> list[Row]:
     """All ways of reading in turn, ``rounds`` times."""
-    ways = ["incremental"] + (["vLLM pooling"] if server else ["whole window", "sliding-200"])
+    ways = ("incremental", "whole window", "sliding-200")
     found: dict[str, list[Round]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, results in found.items():
-            if way == "vLLM pooling" and server is not None:
-                results.append(asyncio.run(in_server(classifier, samples, server)))
-            else:
-                results.append(asyncio.run(in_process(classifier, samples, way)))
+            results.append(asyncio.run(in_process(classifier, samples, way)))
     new = samples.new_tokens
     rows = []
     for way, results in found.items():
@@ -336,32 +249,20 @@ def main() -> None:
         "--size", choices=list(_SIZES), action="append", help="default: those that suit a CPU"
     )
     parser.add_argument("--device", default="cpu", help="of the classifier, as torch names it")
-    parser.add_argument("--vllm-python", type=Path, help="compare with a vLLM server instead")
     parser.add_argument("--json", type=new_file, help="write the rows here as well")
     options = parser.parse_args()
-    if options.vllm_python and not options.vllm_python.exists():
-        parser.error(f"there is no Python at {options.vllm_python}; run scripts/vllm-env")
     torch.set_num_threads(1)
     rows: list[Row] = []
     print_heading()
     with tempfile.TemporaryDirectory() as folder:
         for number, size in enumerate(options.size or _ON_CPU):
-            place = Path(folder) / str(number)
-            place.mkdir()
-            checkpoint = make_checkpoint(place / "checkpoint", _SIZES[size])
+            checkpoint = make_checkpoint(Path(folder) / str(number), _SIZES[size])
             classifier = load_classifier(checkpoint, device=options.device)
-            with ExitStack() as stack:
-                server = None
-                if options.vllm_python:
-                    started = pooling_server(options.vllm_python, checkpoint, place)
-                    server = stack.enter_context(started)
-                for count in options.samples:
-                    samples = make_samples(classifier.codec, classifier.rule, count, options.growth)
-                    if server is not None:
-                        asyncio.run(check_server(classifier, samples, server[0]))
-                    found = measure(classifier, size, samples, options.rounds, server)
-                    print_rows(found)
-                    rows += found
+            for count in options.samples:
+                samples = make_samples(classifier.codec, classifier.rule, count, options.growth)
+                found = measure(classifier, size, samples, options.rounds)
+                print_rows(found)
+                rows += found
     if options.json:
         found_rows = [asdict(row) for row in rows]
         document = {**opening(options), "torch": torch.__version__, "rows": found_rows}
