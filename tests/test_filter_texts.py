@@ -14,8 +14,7 @@ from tessy.filtering import texts
 from tessy.filtering.asks_code import asks_for_code
 from tessy.filtering.fences import split_fences
 from tessy.filtering.language import language_switch, shares
-from tessy.filtering.loops import find_any_loop
-from tessy.text import find_loop
+from tessy.repetition import find_any_loop, find_loop
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

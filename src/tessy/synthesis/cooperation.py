@@ -25,7 +25,7 @@ from tessy.edges import Base, base_before
 from tessy.engines.base import Chunk
 from tessy.errors import SampleFailed
 from tessy.records import Author, other
-from tessy.synthesis.loops import LoopWatch
+from tessy.repetition import RepetitionMonitor
 from tessy.synthesis.moves import Ask, Done, Early, Peek, Rejection
 from tessy.synthesis.thinking import Party, Piece, Thinking, keep_aligned
 from tessy.synthesis.turn import Tally, Turn
@@ -75,7 +75,7 @@ class Cooperation:
         self._redraws = 0
         self._empties: dict[Author, Rejection] = {}
         self._base = Base(0)
-        self._loops = LoopWatch()
+        self._repetition = RepetitionMonitor("thinking")
         self._early: tuple[Early, Piece] | None = None
         self._ready: Early | None = None  # the hand-over came where it was expected
         # The request brought an id; it brought none for lack of room.
@@ -115,7 +115,7 @@ class Cooperation:
             if not self.thinking.text:
                 raise SampleFailed("empty_thinking", f"the {self._ended_by} ended it at once")
             return Done(self._ended_by)
-        self._loops.look(self.thinking.text, self._turn.draft.text)
+        self._repetition.check(self.thinking.text, self._turn.draft.text)
         ready = self._ready
         if self._peek_due:
             if ready is not None and ready.peek is not None:
@@ -371,7 +371,7 @@ class Cooperation:
             "drafted": dict(self.drafted),
             "glued": self.glued,
             "base": list(self._base),
-            "checked": self._loops.checked,
+            "checked": self._repetition.checked,
             "ended_by": self._ended_by,
         }
 
@@ -382,7 +382,7 @@ class Cooperation:
         self._empties = {a: Rejection(*r) for a, r in state["empties"].items()}
         self._redraws, self._controls = state["redraws"], state["controls"]
         self.tally = Tally(dict(state["forced"]), dict(state["drafted"]), state["glued"])
-        self._loops = LoopWatch(state["checked"])
+        self._repetition = RepetitionMonitor("thinking", state["checked"])
         self._base = Base(*state["base"])
         self._ended_by = state["ended_by"]
         self._turn = self._new_turn(state["author"], exempt=state["exempt"])

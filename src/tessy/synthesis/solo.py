@@ -13,13 +13,12 @@ from tessy.edges import Base, settled_edges
 from tessy.engines.base import Chunk
 from tessy.errors import FailureReason, SampleFailed
 from tessy.records import Author, Span
+from tessy.repetition import RepetitionMonitor
 from tessy.synthesis.moves import Ask
 from tessy.synthesis.thinking import Thought
-from tessy.text import find_loop
 from tessy.tokens import Codec, Draft, TokenIds, decode
 
 Text = Literal["thinking", "answer"]
-_LOOP_CHECK_CHARS = 100
 # Why a text with markup that does not end it is none.
 _MARKUP: Mapping[Text, FailureReason] = {
     "thinking": "eos_in_thinking",
@@ -100,7 +99,7 @@ class Solo:
         self._request_tokens = request_tokens
         self._seed = seed
         self._draft = Draft(codec)
-        self._checked = 0
+        self._repetition = RepetitionMonitor(what)
         self._asked_at = 0
         self.done = False
 
@@ -111,12 +110,13 @@ class Solo:
 
     def state(self) -> dict[str, Any]:
         """Everything but the ids, as JSON values; to be taken before a request starts."""
-        return {"done": self.done, "checked": self._checked}
+        return {"done": self.done, "checked": self._repetition.checked}
 
     def restore(self, state: Mapping[str, Any], ids: Iterable[int]) -> None:
         """Go on from a saved state; only for a machine that has done nothing yet."""
         self._draft.extend(ids)
-        self.done, self._checked = state["done"], state["checked"]
+        self.done = state["done"]
+        self._repetition.checked = state["checked"]
         if self.done:
             self._draft.flush()
 
@@ -131,11 +131,7 @@ class Solo:
             if self._measure is not None and self._length() > self._max_tokens:
                 raise self._too_long()
             return None
-        if len(self._draft.text) - self._checked >= _LOOP_CHECK_CHARS:
-            self._checked = len(self._draft.text)
-            loop = find_loop(self._draft.text)
-            if loop is not None:
-                raise SampleFailed("repetition", f"the {self.what} repeats {loop[:100]!r}")
+        self._repetition.check(self._draft.text)
         if self._length() >= self._max_tokens:
             raise self._too_long()
         written = len(self._draft.ids)

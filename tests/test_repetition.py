@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.text import find_loop
+from tessy.errors import SampleFailed
+from tessy.repetition import RepetitionMonitor, find_loop
 
 PHRASE = "so we try the next one"
 
@@ -41,3 +42,26 @@ def test_eight_repeats_of_up_to_fifty_words_are_found(letters, times):
     text = "start " + " ".join([phrase] * times)
     if len(phrase) * 8 + 60 < 1000:
         assert find_loop(text + " ") is not None
+
+
+def test_a_growing_text_is_checked_every_hundred_characters():
+    monitor = RepetitionMonitor("thinking")
+    loop = f"{PHRASE} " * 12
+    monitor.check(loop[:99])
+    assert monitor.checked == 0
+    with pytest.raises(SampleFailed, match=f"the thinking repeats '.*{PHRASE[:2]}"):
+        monitor.check(loop[:150], loop[150:])
+    assert monitor.checked == len(loop)
+    monitor.check(loop, loop[:99])  # too little is new
+    with pytest.raises(SampleFailed, match="repeats"):
+        monitor.check(loop, loop[:101])
+    RepetitionMonitor("answer", len(loop)).check(loop)
+
+
+def test_a_draft_of_white_space_is_a_loop_however_little_is_new():
+    monitor = RepetitionMonitor("thinking", 600)
+    blank = "\n \t" * 133
+    monitor.check("Okay.", blank)
+    monitor.check("Okay.", blank + "  x")
+    with pytest.raises(SampleFailed, match="401 characters of white space"):
+        monitor.check("Okay.", blank + "  ")

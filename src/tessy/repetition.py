@@ -1,0 +1,127 @@
+"""Texts that repeat themselves (pure).
+
+A loop is a phrase of 3 to 50 words repeated at least 8 times in a row (the paper's rule), or, for
+text without spaces, at least 400 characters that are one piece of at most 50 repeated.
+:class:`RepetitionMonitor` and :func:`find_loop` look at the end of a text that is being written,
+:func:`find_any_loop` at all of a text that is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tessy.errors import SampleFailed
+
+WINDOW_CHARS = 1000  # a text that is being written is searched no further back
+REPEATS = 8
+SHORTEST_WORDS, LONGEST_WORDS = 3, 50
+PERIODIC_CHARS = 400
+MAX_BLANK_CHARS = 400  # a draft of nothing but white space longer than this is a loop
+_CHECK_CHARS = 100
+_LONGEST_PIECE_CHARS = PERIODIC_CHARS // REPEATS
+# Every periodic stretch of characters holds one such sample whole.
+_SAMPLE_CHARS = PERIODIC_CHARS // 2
+_GLUED = 2  # the first and the last word of a loop may be joined with what stands around it
+# In every loop of words there is a multiple of this where two words in a row repeat those one
+# phrase before.
+_STEP_WORDS = SHORTEST_WORDS * (REPEATS - 1) - _GLUED - 1
+
+
+class RepetitionMonitor:
+    """Checks a growing text for a loop at its end, every 100 characters.
+
+    Attributes:
+        checked: Length of the text at the last check.
+    """
+
+    def __init__(self, what: str, checked: int = 0) -> None:
+        """Start with a text of which ``checked`` characters were checked.
+
+        Args:
+            what: What the text is, for the error.
+            checked: Length of the text at the last check.
+        """
+        self.checked = checked
+        self._what = what
+
+    def check(self, kept: str, drafted: str = "") -> None:
+        """Check the text ``kept`` + ``drafted``.
+
+        Raises:
+            SampleFailed: ``repetition``.
+        """
+        if len(drafted) > MAX_BLANK_CHARS and drafted.isspace():
+            raise SampleFailed("repetition", f"{len(drafted)} characters of white space")
+        length = len(kept) + len(drafted)
+        if length - self.checked < _CHECK_CHARS:
+            return
+        self.checked = length
+        loop = find_loop(kept[-WINDOW_CHARS:] + drafted)
+        if loop is not None:
+            raise SampleFailed("repetition", f"the {self._what} repeats {loop[:100]!r}")
+
+
+def find_loop(text: str) -> str | None:
+    """The phrase or piece that the last 1,000 characters of ``text`` end by repeating, or None."""
+    tail = text[-WINDOW_CHARS:]
+    words = tail.split()[:-1]  # the last one may be only half written
+    for size in range(SHORTEST_WORDS, min(LONGEST_WORDS, len(words) // REPEATS) + 1):
+        # Also where the text stops in the middle of the phrase.
+        if _periodic_from(words, len(words), size) <= len(words) - size * REPEATS:
+            return " ".join(words[-size:])
+    if len(tail) >= PERIODIC_CHARS:
+        for size in range(1, _LONGEST_PIECE_CHARS + 1):
+            if _periodic_from(tail, len(tail), size) <= len(tail) - PERIODIC_CHARS:
+                return tail[-size:]
+    return None
+
+
+def find_any_loop(text: str) -> str | None:
+    """The phrase or piece of a loop anywhere in ``text``, or None.
+
+    A phrase without a letter is no loop: a row of a table may well be zeros.
+    """
+    return _repeated_phrase(text.split()) or _repeated_piece(text)
+
+
+def _repeated_phrase(words: Sequence[str]) -> str | None:
+    followed = dict.fromkeys(range(SHORTEST_WORDS, LONGEST_WORDS + 1), 0)  # to where, by size
+    for at in range(0, len(words) - 1, _STEP_WORDS):
+        word, following = words[at], words[at + 1]
+        for size in range(SHORTEST_WORDS, min(LONGEST_WORDS, at) + 1):
+            before = at - size
+            if words[before] != word or words[before + 1] != following or at < followed[size]:
+                continue
+            start = _periodic_from(words, at, size)
+            followed[size] = end = _periodic_to(words, at, size)
+            phrase = " ".join(words[start : start + size])
+            if end - start >= REPEATS * size - _GLUED and any(char.isalpha() for char in phrase):
+                return phrase
+    return None
+
+
+def _repeated_piece(text: str) -> str | None:
+    for at in range(0, len(text) - _SAMPLE_CHARS + 1, _SAMPLE_CHARS):
+        sample = text[at : at + _SAMPLE_CHARS]
+        size = sample.find(sample[:_LONGEST_PIECE_CHARS], 1)
+        if 0 < size <= _LONGEST_PIECE_CHARS:
+            end = _periodic_to(text, at + size, size)
+            if end - _periodic_from(text, at + size, size) >= PERIODIC_CHARS:
+                return sample[:size]
+    return None
+
+
+def _periodic_from(items: Sequence[str], end: int, size: int) -> int:
+    """Where the stretch begins that ends at ``end`` and repeats with a period of ``size``."""
+    start = end - size
+    while start > 0 and items[start - 1] == items[start - 1 + size]:
+        start -= 1
+    return start
+
+
+def _periodic_to(items: Sequence[str], start: int, size: int) -> int:
+    """Where the repetition ends of the ``size`` items before ``start``."""
+    end = start
+    while end < len(items) and items[end] == items[end - size]:
+        end += 1
+    return end
