@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tessy.admission import Claim, KvAdmission, KvGate
 from tessy.config import DoctorConfig, PlanConfig, RoleConfig, SynthesisOptions, SynthesizeConfig
-from tessy.plan.estimate import Scope, failing_share, t95, tail, to_come, wall
+from tessy.plan.estimate import Scope, ToCome, failing_share, t95, to_come, wall
 from tessy.plan.figures import Given, make_plan
 from tessy.plan.gauge import FULL_SHARE, Gauge
 from tessy.plan.pilot import Load, Probe, draw
@@ -142,8 +142,10 @@ def schedule(durations: list[float], slots: int) -> float:
     return max(free)
 
 
-@pytest.mark.parametrize(("count", "slots"), [(600, 16), (600, 40), (40, 64)])
-def test_the_wall_clock_covers_what_a_schedule_takes(count: int, slots: int):
+@pytest.mark.parametrize(
+    ("count", "slots", "tolerance"), [(600, 16, 0.05), (600, 40, 0.05), (40, 64, 0.3)]
+)
+def test_the_wall_clock_covers_what_a_schedule_takes(count: int, slots: int, tolerance: float):
     covered, off = 0, []
     for number in range(FILES):
         rng = Random(f"{count} {slots} {number}")
@@ -152,21 +154,17 @@ def test_the_wall_clock_covers_what_a_schedule_takes(count: int, slots: int):
         scope = Scope(len(rest), len(rest), len(rest))
         work = to_come(((str(n), value) for n, value in enumerate(pilot)), scope)
         assert work is not None
-        found = wall(work, pilot, len(rest), slots, number)
+        found = wall(work, min(slots, len(rest)), max(pilot))
         truth = schedule(rest, min(slots, len(rest)))
         assert found.low <= found.value <= found.high
         covered += found.low <= truth <= found.high
         off.append(found.value / truth - 1)
     assert covered / FILES >= LEAST_COVERED
-    assert abs(sum(off) / FILES) < 0.1
+    assert abs(sum(off) / FILES) < tolerance
 
 
-def test_samples_of_one_length_have_no_tail_when_rounds_are_full():
-    assert tail([10.0], 40, 8, 0) == pytest.approx((0, 0, 0))
-    mixed = tail([10.0, 30.0], 8, 8, 0)
-    assert 3 < mixed.value < 20
-    assert 0 <= mixed.low < mixed.value < mixed.high <= 20
-    assert tail([], 8, 8, 0) == tail([1.0], 0, 8, 0) == (0, 0, 0)
+def test_the_wall_clock_is_between_busy_slots_and_one_sample_more():
+    assert wall(ToCome(400, 320, 480), 8, 15) == (57.5, 40, 75)
 
 
 @given(
@@ -300,7 +298,7 @@ def made(number: int, reason: str | None = None, seconds=100.0) -> Made:
 def given_of(rows: list[Made], **more) -> Given:
     known: dict[str, Any] = {
         "made": rows, "scope": Scope(80, 80, 80), "slots": 10, "load": Load(10, 9.5, 1.5, 20),
-        "wall_seconds": 400.0, "journal_bytes": 5000, "seed": 0,
+        "wall_seconds": 400.0, "journal_bytes": 5000,
         "drawn": True,
     }  # fmt: skip
     return Given(**(known | more))
@@ -319,18 +317,21 @@ def test_every_figure_of_a_plan():
     assert figures["bytes"].whole == 100_000
     assert figures["failures"].to_come.value == pytest.approx(8)
     assert plan.reasons == {"budget": 2}
-    # 80 samples of 100 s, 1.5 times as long in company, ten at a time
-    assert plan.hours.to_come.value == pytest.approx(1200 / 3600)
+    # 80 samples of 100 s, 1.5 times as long in company, ten at a time; half a sample at the end
+    assert plan.hours.to_come.value == pytest.approx((1200 + 75) / 3600)
+    assert plan.hours.to_come.high == pytest.approx((1200 + 150) / 3600)
     assert plan.hours.so_far == pytest.approx(400 / 3600)
     assert plan.at_most is None
-    assert plan.to_json()["hours"]["whole"] == pytest.approx(1600 / 3600, abs=1e-4)
+    assert plan.to_json()["hours"]["whole"] == pytest.approx(1675 / 3600, abs=1e-4)
 
 
 def test_more_in_flight_than_in_the_pilot_is_a_lower_bound():
     plan = make_plan(given_of([made(n) for n in range(20)], slots=40))
     assert plan is not None
-    assert plan.hours.to_come.value == pytest.approx(300 / 3600)
-    assert plan.at_most == pytest.approx(12_000 / 9.5 / 3600)  # what the pilot's fullest time gives
+    assert plan.hours.to_come.value == pytest.approx((300 + 75) / 3600)
+    assert plan.at_most == pytest.approx(
+        (12_000 / 9.5 + 75) / 3600
+    )  # what the pilot's fullest time gives
     assert plan.journal == 4 * 5000
     few = make_plan(given_of([made(n) for n in range(20)], slots=40, scope=Scope(5, 5, 5)))
     assert few is not None
@@ -340,11 +341,11 @@ def test_more_in_flight_than_in_the_pilot_is_a_lower_bound():
 def test_without_a_measured_load_the_sessions_tell_how_many_were_in_flight():
     plan = make_plan(given_of([made(n) for n in range(20)], load=None, slots=5))
     assert plan is not None
-    assert plan.hours.to_come.value == pytest.approx(80 * 100 / 5 / 3600)
+    assert plan.hours.to_come.value == pytest.approx((80 * 100 / 5 + 50) / 3600)
     assert plan.at_most is None  # 2000 s of samples in 400 s: five
     more = make_plan(given_of([made(n) for n in range(20)], load=None, slots=20))
     assert more is not None
-    assert more.at_most == pytest.approx(80 * 100 / 5 / 3600)
+    assert more.at_most == pytest.approx((80 * 100 / 5 + 50) / 3600)
 
 
 def test_too_few_samples_make_no_plan_and_a_whole_file_needs_none():

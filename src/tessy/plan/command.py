@@ -71,7 +71,6 @@ def plan_problems(
         load=_load(probe, made, written),
         wall_seconds=wall_seconds(paths.summary),
         journal_bytes=paths.journal.stat().st_size,
-        seed=config.seed,
         drawn={one.key for one in made} == draw(problems, rounds, len(made), config.seed),
     )
     found = make_plan(given)

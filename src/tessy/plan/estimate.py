@@ -15,11 +15,9 @@ Source: the prediction interval of Student's t, e.g. Hahn & Meeker, Statistical 
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from random import Random
+from collections.abc import Iterable
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -27,7 +25,6 @@ from tessy.boundary.evaluation.statistics import Z95, Case, share
 
 CONFIDENCE = 0.95
 MIN_UNITS = 5  # fewer say nothing of their spread
-_ROUNDS = 80  # schedules played through
 
 
 class ToCome(NamedTuple):
@@ -103,42 +100,17 @@ def t95(degrees: int) -> float:
     return z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
 
 
-def tail(durations: Sequence[float], samples: int, slots: int, seed: int) -> ToCome:
-    """How many seconds more than ``work / slots`` go by because samples do not end together.
+def wall(work: ToCome, slots: float, longest: float) -> ToCome:
+    """Wall-clock seconds of ``work`` with ``slots`` samples in flight.
 
-    Plays schedules through: whenever a slot is free the next sample starts, with a duration drawn
-    from ``durations``, which are drawn anew for each schedule as another pilot might have had them.
-    Only the last four rounds of slots matter. None is longer than the longest that is there, so
-    with many more slots than that many samples the tail comes out short.
+    All slots are busy until the last sample starts, so the time is at least ``work / slots`` and at
+    most one sample more (Graham's bound for list scheduling). The interval spans both, and the
+    figure is halfway.
 
     Args:
-        durations: Seconds of the samples that are there.
-        samples: Samples to come.
-        slots: Samples in flight.
-        seed: Of the draw.
+        work: Seconds summed over the samples to come.
+        slots: Samples in flight; no more than there are to come.
+        longest: Seconds of the longest sample that has ended.
     """
-    slots = min(slots, samples)
-    if slots < 1 or not durations:
-        return ToCome(0.0, 0.0, 0.0)
-    rng = Random(seed)
-    extra = []
-    for _ in range(_ROUNDS):
-        pilot = rng.choices(durations, k=len(durations))
-        drawn = rng.choices(pilot, k=min(samples, 4 * slots))
-        free = [0.0] * slots
-        for seconds in drawn:
-            heapq.heapreplace(free, free[0] + seconds)
-        extra.append(max(free) - math.fsum(drawn) / slots)
-    extra.sort()
-    rare = round(_ROUNDS * (1 - CONFIDENCE) / 2)
-    return ToCome(fmean(extra), extra[rare], extra[-1 - rare])
-
-
-def wall(work: ToCome, durations: Sequence[float], samples: int, slots: int, seed: int) -> ToCome:
-    """Wall-clock seconds of ``work`` (seconds summed over samples) with ``slots`` in flight.
-
-    The ends of both intervals are added, so together they cover rather more than 95 %.
-    """
-    late = tail(durations, samples, slots, seed)
-    pairs = zip(work.times(1 / min(slots, samples)), late, strict=True)
-    return ToCome(*(part + more for part, more in pairs))
+    busy = work.times(1 / slots)
+    return ToCome(busy.value + longest / 2, busy.low, busy.high + longest)

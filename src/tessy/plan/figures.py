@@ -10,7 +10,6 @@ from typing import Any
 from tessy.plan.estimate import CONFIDENCE, MIN_UNITS, Scope, ToCome, failing_share, to_come, wall
 from tessy.plan.pilot import Load
 from tessy.plan.rows import Made
-from tessy.seeds import derive_seed
 from tessy.summary import AUTHORS
 
 MUCH_MORE = 1.1  # times as many in flight as in the pilot: worth a warning
@@ -51,7 +50,6 @@ class Given:
         load: How busy the servers were; None if nobody knows.
         wall_seconds: Wall-clock seconds of the run's sessions.
         journal_bytes: Size of the journal, which held the pilot's samples in flight.
-        seed: The run's.
         drawn: The samples are a random draw from the file, and all of it.
     """
 
@@ -61,7 +59,6 @@ class Given:
     load: Load | None
     wall_seconds: float
     journal_bytes: int
-    seed: int
     drawn: bool
 
 
@@ -157,16 +154,13 @@ def _hours(given: Given, work: ToCome) -> tuple[Figure, float | None]:
         return Figure(so_far, ToCome(0.0, 0.0, 0.0)), None
     slow = load.slowdown if load else 1.0
     work = work.times(slow)
-    durations = [slow * one.seconds for one in given.made]
-    seed = derive_seed(given.seed, "plan")
-    come = wall(work, durations, samples, given.slots, seed)
-    hours = Figure(so_far, come.times(1 / 3600))
-    usual = load.usual if load else _average_in_flight(given)
+    longest = slow * max(one.seconds for one in given.made)
     slots = min(given.slots, samples)
+    come = wall(work, slots, longest).times(1 / 3600)
+    usual = max(1.0, load.usual if load else _average_in_flight(given))
     if slots <= MUCH_MORE * usual:
-        return hours, None
-    longer = (slots / max(usual, 1.0) - 1) * work.value / slots
-    return hours, (come.value + longer) / 3600
+        return Figure(so_far, come), None
+    return Figure(so_far, come), wall(work, usual, longest).value / 3600
 
 
 def _average_in_flight(given: Given) -> float:
