@@ -8,7 +8,7 @@ import re
 import urllib.parse
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ from tessy.compare.sections import NONE, Compared, sections
 from tessy.config import StrategyName
 from tessy.config_data import CompareConfig, MixConfig
 from tessy.derived import DerivedRun, source_rows
-from tessy.errors import FAILURE_REASONS, ConfigError, InputError, RunError
+from tessy.errors import ConfigError, FailureReason, InputError, RunError
 from tessy.mixing import mix
 from tessy.records import Cost, Failure, Trajectory
 from tessy.runs import read_config
@@ -303,7 +303,7 @@ def test_runs_of_every_kind_side_by_side(tmp_path):
 def test_a_terminal_of_100_columns_breaks_no_name(tmp_path):
     name = "teacher-only-system-prompt-of-our-own"
     wide = [run_rows.row(f"q{n}", thinking="Hm. " * 10**n) for n in range(3)]
-    failures = [run_rows.failure(reason, reason=reason) for reason in FAILURE_REASONS]
+    failures = [run_rows.failure(reason, reason=reason) for reason in get_args(FailureReason)]
     run_rows.fill(tmp_path / name, *wide, *failures)
     text = said(tmp_path / name, out=tmp_path / "page.html", width=100)
     assert text.count(name) == 5

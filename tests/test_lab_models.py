@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.lab.card import measure_task, read_card, sample
-from tessy.lab.examples import Encoder, Role
+from tessy.lab.examples import FORMATS, Encoder, Role
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS
 
@@ -179,7 +179,7 @@ def test_goes_on_after_the_words_of_the_other(role):
         prompt = encoder.prompt(f"Compute {expression} from left to right, modulo ten.")
         for index, lead in enumerate(theirs.leads):
             thinking = f"{openers[index % len(openers)]} {first}. {lead}"
-            prompts.append(prompt + encoder.open_marker + thinking)
+            prompts.append(prompt + FORMATS[role].open_thinking + thinking)
             wanted.append(f" {second}.")
     replies = sample(model_of(role), tokenizer, prompts, seed=0, max_tokens=12)
     texts = [tokenizer.decode(reply) for reply in replies]

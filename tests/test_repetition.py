@@ -61,7 +61,7 @@ def test_a_growing_text_is_checked_every_hundred_characters():
 def test_a_draft_of_white_space_is_a_loop_however_little_is_new():
     monitor = RepetitionMonitor("thinking", 600)
     blank = "\n \t" * 133
-    monitor.check("Okay.", blank)
+    monitor.check("Okay.", blank + " ")
     monitor.check("Okay.", blank + "  x")
     with pytest.raises(SampleFailed, match="401 characters of white space"):
         monitor.check("Okay.", blank + "  ")

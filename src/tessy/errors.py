@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 
 class TessyError(Exception):
@@ -113,7 +113,6 @@ FailureReason = Literal[
     "refused",  # the server refused the request
     "server_error",  # the server kept answering with something unusable
 ]
-FAILURE_REASONS: tuple[str, ...] = get_args(FailureReason)
 
 AnnotationFailureReason = Literal[
     "not_json",  # the reply is no JSON array of strings

@@ -83,7 +83,6 @@ class ScriptedEngine:
         self._codec = codec
         self._chunk_tokens = chunk_tokens
         self.requests: list[Request] = []
-        self.closed_early = 0
 
     async def probe(self) -> EngineInfo:
         """Always fine."""
@@ -102,12 +101,8 @@ class ScriptedEngine:
                 break
         if len(wanted) >= request.max_tokens:
             wanted, ended = wanted[: request.max_tokens], None
-        try:
-            for start in range(0, len(wanted), self._chunk_tokens):
-                yield Chunk(tuple(wanted[start : start + self._chunk_tokens]))
-        except GeneratorExit:
-            self.closed_early += 1
-            raise
+        for start in range(0, len(wanted), self._chunk_tokens):
+            yield Chunk(tuple(wanted[start : start + self._chunk_tokens]))
         with suppress(GeneratorExit):
             yield Chunk((), "stop" if ended is not None else "length", ended)
 

@@ -157,11 +157,6 @@ class Encoder:
                 self._splits[token_id] = head[0]
 
     @property
-    def open_marker(self) -> str:
-        """What stands between the generation prompt and the thinking."""
-        return self._format.open_thinking
-
-    @property
     def close_marker(self) -> str:
         """What stands between thinking and answer."""
         return self._format.close_thinking
