@@ -19,7 +19,15 @@ def test_a_phrase_said_over_and_over_is_a_loop_wherever_the_text_stops(cut):
 
 
 def test_seven_repeats_are_none():
-    assert find_loop(f"Okay. {' '.join([PHRASE] * 7)} x") is None
+    before = " ".join(f"word{n}" for n in range(10))
+    assert find_loop(f"{before} {' '.join([PHRASE] * 7)} x") is None
+    assert find_loop(f"{before} {' '.join([PHRASE] * 8)} x") is not None
+
+
+def test_only_the_last_thousand_characters_count():
+    phrase = " ".join(f"w{n}" for n in range(10, 40))  # of 119 characters
+    assert find_loop(f"{phrase} " * 8 + "x") is not None
+    assert find_loop(f"{phrase}0000000 " * 20) is None
 
 
 @pytest.mark.parametrize("piece", ["好好学习", "ab", "\\frac{1}{2}+"])

@@ -296,6 +296,21 @@ def test_a_text_that_was_left_anywhere_goes_on_to_the_same_text_and_ids(text, le
     )
 
 
+@pytest.mark.parametrize("left", range(0, 30, 3))
+def test_a_loop_is_found_at_the_same_place_after_a_stop(left: int):
+    ids = [*b"Okay, let us see. ", *b"word by word " * 60]
+
+    def until_it_fails(machine: Solo) -> int:
+        with pytest.raises(SampleFailed, match="the thinking repeats"):
+            write_on(machine, ids, 1000)
+        return len(machine.ids)
+
+    stopped, again = solo(), solo()
+    write_on(stopped, ids, left)
+    again.restore(json.loads(json.dumps(stopped.state())), list(stopped.ids))
+    assert until_it_fails(again) == until_it_fails(solo())
+
+
 @pytest.mark.parametrize(
     ("chunk", "reason"),
     [
