@@ -7,7 +7,6 @@ Many callers that wait for durability share one fsync, and the event loop never 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import logging
@@ -19,6 +18,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
+from tessy.atomic import sync_path
 from tessy.errors import RunError, StorageError
 from tessy.jsonl import is_row
 
@@ -219,37 +219,6 @@ def _line_start(fd: int, end: int) -> int:
             return begin + found + 1
         stop = begin
     return 0
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` in place of ``path``: readers see the old or the new file, never a part.
-
-    Raises:
-        StorageError: It could not be written; the old file is still there.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_path(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StorageError(
-            f"{path} cannot be written: {error}; free some space or mend the rights"
-        ) from error
-
-
-def sync_path(path: Path) -> None:
-    """Make durable what ``path`` names: a file's content, or a directory's names."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class FileLock:

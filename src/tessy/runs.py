@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tessy import jsonl, run_config
-from tessy.durable import AppendFile, FileLock, sync_path, write_atomically
+from tessy.atomic import set_aside
+from tessy.durable import AppendFile, FileLock
 from tessy.errors import RunError, StorageError
 from tessy.records import Failure, Key, Trajectory
 
@@ -241,7 +242,7 @@ class RowDirectory(ABC, Generic[KeyT]):
         Raises:
             StorageError: It could not be written; the old one is still there.
         """
-        write_atomically(self.paths.summary, jsonl.dumps(summary, indent=2) + b"\n")
+        jsonl.write_json(self.paths.summary, summary)
 
     def close(self) -> None:
         """Write what waits and let go of the directory. May be called again.
@@ -301,15 +302,6 @@ def _check_ours(paths: RowPaths) -> None:
             f"{directory} holds {foreign[0]!r} but no config.json, so it is no run; choose a new "
             "or empty directory with --out"
         )
-
-
-def set_aside(directory: Path) -> None:
-    """Rename ``directory`` to ``<directory>.old-<n>``, with the first free n."""
-    number = 1
-    while (old := directory.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
-    directory.rename(old)
-    sync_path(directory.parent)
 
 
 def _failed(

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from tessy import jsonl
+from tessy.atomic import write_atomically
 from tessy.boundary.annotations import read_annotations
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.conventions import Split, conventions_of
@@ -49,7 +50,6 @@ from tessy.boundary.evaluation.segments import (
 from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
 from tessy.config_predictors import EvaluatePredictorConfig
-from tessy.durable import write_atomically
 from tessy.errors import ConfigError, StorageError
 from tessy.records import Annotation
 
@@ -326,5 +326,5 @@ def _write(out: Path, report: dict[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out} cannot be made: {error}; choose another --out") from error
-    write_atomically(out / "evaluation.json", jsonl.dumps(report, indent=2) + b"\n")
+    jsonl.write_json(out / "evaluation.json", report)
     write_atomically(out / "evaluation.svg", draw(report))

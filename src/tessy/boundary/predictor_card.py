@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tessy.atomic import write_atomically
 from tessy.boundary.conventions import Conventions
 from tessy.boundary.dataset import PartCounts
 from tessy.boundary.fit import EpochScores, Fit
 from tessy.config_predictors import SplitPart
-from tessy.durable import write_atomically
 
 
 @dataclass(frozen=True, slots=True)

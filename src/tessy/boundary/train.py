@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tessy import run_config
+from tessy.atomic import publish_folder
 from tessy.boundary.annotations import AnnotationPaths, read_annotations
 from tessy.boundary.conventions import (
     KEY,
@@ -42,7 +43,6 @@ from tessy.boundary.dataset import (
 )
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart, TrainPredictorConfig
-from tessy.durable import sync_path
 from tessy.errors import ConfigError, InputError, StorageError
 from tessy.records import Annotation, Author
 
@@ -250,8 +250,7 @@ def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
     try:
         yield folder
         try:
-            folder.replace(out)
-            sync_path(out.parent)
+            publish_folder(folder, out)
         except OSError as error:
             raise StorageError(f"{out} cannot be written: {error}; choose another --out") from error
     finally:

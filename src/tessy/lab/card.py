@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
+from tessy.atomic import write_atomically
 from tessy.lab.examples import Encoder
 from tessy.lab.tasks import TASKS, Task, is_right, make_question, solve
 
@@ -144,8 +145,8 @@ def measure(
 
 def write_card(card: Card, folder: Path) -> None:
     """Write ``card.json`` and ``README.md``."""
-    (folder / "card.json").write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_readme(card), encoding="utf-8")
+    write_atomically(folder / "card.json", (json.dumps(asdict(card), indent=1) + "\n").encode())
+    write_atomically(folder / "README.md", _readme(card).encode())
 
 
 def read_card(folder: Path) -> Card:

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from tessy import jsonl
 from tessy.config import PlanConfig
-from tessy.durable import write_atomically
 from tessy.plan.figures import Figure, Plan
 from tessy.records import Author
 from tessy.terminal import duration, visible
@@ -24,7 +23,7 @@ def write_plan(plan: Plan, path: Path) -> None:
     Raises:
         StorageError: It could not be written.
     """
-    write_atomically(path, jsonl.dumps(plan.to_json(), indent=2) + b"\n")
+    jsonl.write_json(path, plan.to_json())
 
 
 def print_plan(

@@ -21,10 +21,10 @@ from rich.text import Text
 
 from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
+from tessy.atomic import write_atomically
 from tessy.budget import Budget
 from tessy.config import SynthesizeConfig, data_config
 from tessy.config_predictors import SampleConfig
-from tessy.durable import write_atomically
 from tessy.errors import InputError, TessyError
 from tessy.journal import InFlight, Journal
 from tessy.problems import LoadedProblems

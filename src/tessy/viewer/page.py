@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tessy.durable import write_atomically
+from tessy.atomic import write_atomically
 from tessy.records import Failure, Trajectory
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 from tessy.summary import Summary
