@@ -30,9 +30,7 @@ def test_a_file_is_replaced_and_no_temporary_file_stays(tmp_path: Path):
 
 def test_a_file_that_cannot_be_written_is_reported_with_the_advice(tmp_path: Path):
     folder = filled(tmp_path / "folder", "old")
-    with pytest.raises(
-        StorageError, match=r"folder cannot be written: .*; free some space"
-    ):
+    with pytest.raises(StorageError, match=r"folder cannot be written: .*; free some space"):
         write_atomically(folder, b"new")
     with (
         pytest.raises(StorageError, match=r"; go elsewhere$"),

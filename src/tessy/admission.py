@@ -6,13 +6,13 @@ as much, so samples are admitted by the room they will need, not by a guess at t
 
 from __future__ import annotations
 
-import math
 from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from tessy.records import Author
+from tessy.statistics import quantile
 
 DEFAULT_CONCURRENCY = 32  # samples on a server that does not say how much fits
 FILL = 0.9  # of a cache that may be promised away
@@ -126,7 +126,7 @@ class KvAdmission:
         """What a sample is expected to write."""
         if len(self._lengths) < SETTLED:
             return self._guess
-        return self._lengths[math.ceil(PERCENTILE * len(self._lengths)) - 1]
+        return quantile(self._lengths, PERCENTILE)
 
     @property
     def in_flight(self) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tessy.boundary.evaluation.statistics import Case, share
 from tessy.records import Annotation, FailedAnnotation
+from tessy.statistics import Case, share
 from tessy.terminal import duration
 
 
@@ -33,7 +33,7 @@ def summarise(
         JSON-ready counts; shares lie in [0, 1] and are None where nothing was counted.
         ``style_chars`` is the share of characters marked style, as a mean over segments. The
         interval counts segments of one question as alike
-        (:mod:`tessy.boundary.evaluation.statistics`).
+        (:mod:`tessy.statistics`).
     """
     cases: list[Case] = []
     accepted = retried = spans = 0

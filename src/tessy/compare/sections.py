@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tessy.boundary.evaluation.statistics import Estimate
 from tessy.compare.figures import Figures, Sample
 from tessy.compare.methods import Method
 from tessy.records import Author
+from tessy.statistics import Estimate
 from tessy.summary import AUTHORS
 
 NONE = "—"

@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tessy.boundary.evaluation.statistics import Case, share
 from tessy.lab.marker import style_spans
 from tessy.records import Trajectory, question_digest
+from tessy.statistics import Case, share
 
 BY_RULE = "by the rule that marks the bundled models' phrases"
 _WORD = re.compile(r"\S+")
@@ -74,7 +74,7 @@ def count(row: Trajectory) -> tuple[Words, Words]:
 def leak(rows: Iterable[Trajectory]) -> Leak:
     """The shares of words by the wrong author over ``rows``.
 
-    Words of one question hang together: see :mod:`tessy.boundary.evaluation.statistics`.
+    Words of one question hang together: see :mod:`tessy.statistics`.
     """
     counted = [(question_digest(row.messages), *count(row)) for row in rows]
     return Leak(

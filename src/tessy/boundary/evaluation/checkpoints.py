@@ -9,7 +9,6 @@ from tessy.boundary.agreement import window_agreement
 from tessy.boundary.classifier import Classifier
 from tessy.boundary.evaluation.metrics import Figures, Judged, Scores, class_figures
 from tessy.boundary.evaluation.segments import Draft, Segment
-from tessy.boundary.evaluation.statistics import Case, mean, share
 from tessy.boundary.labels import (
     STYLE,
     class_of,
@@ -20,6 +19,7 @@ from tessy.boundary.labels import (
     unit_scores,
 )
 from tessy.records import Annotation
+from tessy.statistics import Case, mean, share
 
 _BATCH_TOKENS = 4096
 _NAMES = {True: "style", False: "capability"}
