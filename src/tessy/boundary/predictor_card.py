@@ -11,8 +11,9 @@ from typing import Any
 from tessy.atomic import write_atomically
 from tessy.boundary.conventions import Conventions
 from tessy.boundary.dataset import PartCounts
-from tessy.boundary.fit import EpochScores, Fit
+from tessy.boundary.fit import Fit
 from tessy.config_predictors import SplitPart
+from tessy.formatting import markdown_table, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +121,27 @@ def _front_matter(card: PredictorCard) -> str:
 
 def _parts_table(parts: Mapping[SplitPart, PartCounts]) -> str:
     rows = [
-        f"| {part} | {c.questions:,} | {c.segments:,} | {c.tokens:,} | {c.style_share:.1%} "
-        f"| {c.cut_segments:,} |\n"
+        (
+            part,
+            *(f"{n:,}" for n in (c.questions, c.segments, c.tokens)),
+            percent(c.style_share),
+            f"{c.cut_segments:,}",
+        )
         for part, c in parts.items()
     ]
-    head = "| part | questions | segments | tokens | style | segments cut off |\n"
-    return f"{head}|---|---|---|---|---|---|\n{''.join(rows)}"
+    columns = ("part", "questions", "segments", "tokens", "style", "segments cut off")
+    return markdown_table(columns, rows)
 
 
 def _epochs_table(fit: Fit) -> str:
-    def row(s: EpochScores) -> str:
-        scores = " | ".join(f"{n:.4f}" for n in (s.accuracy, s.precision, s.recall, s.f1))
-        return (
-            f"| {s.epoch} | {s.train_loss:.4f} | {scores} | {s.tokens:,} | {s.style_tokens:,} |\n"
+    rows = [
+        (
+            f"{s.epoch}",
+            *(f"{n:.4f}" for n in (s.train_loss, s.accuracy, s.precision, s.recall, s.f1)),
+            f"{s.tokens:,}",
+            f"{s.style_tokens:,}",
         )
-
-    head = (
-        "| epoch | train loss | accuracy | style precision | style recall | style F1 | n tokens "
-        "| n style |\n|---|---|---|---|---|---|---|---|\n"
-    )
-    return head + "".join(map(row, fit.epochs))
+        for s in fit.epochs
+    ]
+    scores = ("accuracy", "style precision", "style recall", "style F1")
+    return markdown_table(("epoch", "train loss", *scores, "n tokens", "n style"), rows)

@@ -44,6 +44,7 @@ from tessy.boundary.dataset import (
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart, TrainPredictorConfig
 from tessy.errors import ConfigError, InputError, StorageError
+from tessy.formatting import percent
 from tessy.records import Annotation, Author
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -224,7 +225,7 @@ def _opening(
         cut = f", {held.cut_segments:,} cut to {options.max_tokens} tokens"
         yield (
             f"  {part:<10}  {held.segments:>7,} segments of {held.questions:,} questions, "
-            f"{held.tokens:,} tokens, {held.style_share:.1%} style"
+            f"{held.tokens:,} tokens, {percent(held.style_share)} style"
             f"{cut if held.cut_segments else ''}"
         )
     steps = -(-len(examples["train"]) // options.batch)

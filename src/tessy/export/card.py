@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.export.origin import DIGEST_CHARS, made_by, notes, public, role_of, sources
+from tessy.formatting import markdown_table, percent
 from tessy.records import Trajectory
 from tessy.summary import AUTHORS, Summary
 
@@ -33,6 +34,7 @@ _SIZES = {
     10_000_000: "1M<n<10M",
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+_MEASURES = {"mean": "mean", "median": "median", "p80": "80th percentile", "max": "longest"}
 
 
 @dataclass
@@ -112,18 +114,22 @@ def _student(data: Mapping[str, Any]) -> str:
 
 def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) -> str:
     rows = [
-        f"| `{strategy}` | {count:,} | {_METHODS.get(strategy, '')} "
-        f"| {data.get('author', by) if strategy == 'sample' else by} |\n"
+        (
+            f"`{strategy}`",
+            f"{count:,}",
+            _METHODS.get(strategy, ""),
+            str(data.get("author", by) if strategy == "sample" else by),
+        )
         for (strategy, by), count in sorted(strategies.items())
     ]
+    columns = ("strategy", "samples", "how the thinking was made", "answer by")
     system = data.get("system_prompt")
     said = f"\nA system prompt stands before each question:\n\n{_fenced(str(system))}"
     return (
         "## Method\n\n"
         "The thinking stands in the student's own format. `spans` says who wrote which characters "
         "of it, `answer_by` who wrote the answer.\n\n"
-        "| strategy | samples | how the thinking was made | answer by |\n|---|---|---|---|\n"
-        f"{''.join(rows)}{said if system else ''}"
+        f"{markdown_table(columns, rows)}{said if system else ''}"
     )
 
 
@@ -137,45 +143,37 @@ def _models(data: Mapping[str, Any]) -> str:
         model = data.get(f"{prefix}model")
         if not isinstance(model, str):
             continue
-        sampling = " | ".join(str(data.get(f"{prefix}sampling.{key}", "")) for key in _SAMPLING)
+        sampling = (str(data.get(f"{prefix}sampling.{key}", "")) for key in _SAMPLING)
         predictor = data.get(f"{prefix}predictor")
         shown = f"`{public(predictor)}`" if isinstance(predictor, str) else ""
-        rows.append(f"| {author} | `{public(model)}` | {sampling} | {shown} |\n")
+        rows.append((author, f"`{public(model)}`", *sampling, shown))
     if not rows:
         return ""
-    head = "| role | model | temperature | top_p | top_k | min_p | boundary predictor |\n"
-    return f"## Models\n\n{head}|---|---|---|---|---|---|---|\n{''.join(rows)}"
+    columns = ("role", "model", *_SAMPLING, "boundary predictor")
+    return f"## Models\n\n{markdown_table(columns, rows)}"
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
     tokens, lengths = counts["tokens"], counts["lengths"]
     rows = [
-        f"| thinking by the {author} | {tokens[author]:,} | {_percent(tokens['share'][author])} |\n"
+        (f"thinking by the {author}", f"{tokens[author]:,}", percent(tokens["share"][author]))
         for author in AUTHORS
     ]
+    rows.append(("answers", f"{tokens['answer']:,}", ""))
     spread = [
-        f"| {part} | {lengths[part]['mean']:,} | {lengths[part]['median']:,} "
-        f"| {lengths[part]['p80']:,} | {lengths[part]['max']:,} |\n"
+        (part, *(f"{lengths[part][measure]:,}" for measure in _MEASURES))
         for part in ("thinking", "answer")
     ]
-    return (
-        "## Tokens\n\n"
-        "| part | tokens | share of the thinking |\n|---|---|---|\n"
-        f"{''.join(rows)}| answers | {tokens['answer']:,} | |\n\n"
-        "| length in tokens | mean | median | 80th percentile | longest |\n|---|---|---|---|---|\n"
-        f"{''.join(spread)}"
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    shares = markdown_table(("part", "tokens", "share of the thinking"), rows)
+    lengths_table = markdown_table(("length in tokens", *_MEASURES.values()), spread)
+    return f"## Tokens\n\n{shares}\n{lengths_table}"
 
 
 def _failures(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
     if "derived" in data:
         return ""
-    rows = [f"| {reason} | {count:,} |\n" for reason, count in counts["failures"].items()]
-    table = f"\n| reason | samples |\n|---|---|\n{''.join(rows)}" if rows else ""
+    rows = [(reason, f"{count:,}") for reason, count in counts["failures"].items()]
+    table = f"\n{markdown_table(('reason', 'samples'), rows)}" if rows else ""
     return (
         f"## Failures\n\n{counts['samples']['failed']:,} further samples could not be finished and "
         f"are not here.\n{table}"

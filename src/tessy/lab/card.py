@@ -14,6 +14,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from tessy.atomic import write_atomically
+from tessy.formatting import markdown_table
 from tessy.lab.examples import Encoder
 from tessy.lab.tasks import TASKS, Task, is_right, make_question, solve
 
@@ -169,10 +170,11 @@ _ABOUT = {
 
 
 def _readme(card: Card) -> str:
-    rows = "\n".join(
-        f"| {task} | {score.accuracy:.3f} | {score.stderr:.3f} | {score.n} | {score.tokens:.0f} |"
-        for task, score in card.tasks.items()
-    )
+    rows = [
+        (task, f"{s.accuracy:.3f}", f"{s.stderr:.3f}", f"{s.n}", f"{s.tokens:.0f}")
+        for task, s in card.tasks.items()
+    ]
+    columns = ("task", "accuracy", "standard error", "questions", "tokens a reply")
     schedule = ", ".join(f"{key} {value}" for key, value in card.schedule.items())
     return f"""# The bundled {card.role}
 
@@ -184,10 +186,7 @@ Schedule: {schedule}. Loss at the end: {card.loss} nats a token.
 
 Accuracy of the final answer, one sample a question, temperature {TEMPERATURE}:
 
-| task | accuracy | standard error | questions | tokens a reply |
-|---|---|---|---|---|
-{rows}
-
+{markdown_table(columns, rows)}
 `calc` works out an expression of 2 to 5 operators from left to right, modulo ten; `max` finds the
 largest of a list; `rev` reverses a list. On anything else it has nothing to say.
 """
