@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tessy.export.origin import DIGEST_CHARS, made_by, notes, public, role_of, sources
+from tessy.cards import fenced, front_matter, listed, short_digest
+from tessy.export.origin import made_by, notes, public, role_of, sources
 from tessy.formatting import markdown_table, percent
 from tessy.records import Trajectory
 from tessy.summary import AUTHORS, Summary
@@ -75,7 +75,7 @@ def data_card(
     data, counts = document["data_config"], facts.summary.result()
     finished = counts["samples"]["finished"]
     parts = [
-        _front_matter(name, finished, licence),
+        front_matter(_fields(name, finished, licence)),
         f"# {name}\n\n{finished:,} samples of reasoning to fine-tune "
         f"{_student(data)} on, made with `tessy` {document.get('tessy')} "
         "(TESSY, [arXiv 2604.14164](https://arxiv.org/abs/2604.14164)).\n",
@@ -95,15 +95,17 @@ def size_category(rows: int) -> str:
     return next((name for limit, name in _SIZES.items() if rows < limit), "n>10M")
 
 
-def _front_matter(name: str, rows: int, licence: str | None) -> str:
-    return (
-        f"---\nlicense: {(licence or 'unknown').lower()}\n"
-        f"pretty_name: {json.dumps(name)}\n"
-        f"task_categories:\n- text-generation\nsize_categories:\n- {size_category(rows)}\n"
-        "tags:\n- tessy\n- reasoning\n- synthetic\n"
-        "configs:\n- config_name: default\n  data_files:\n  - split: train\n"
-        "    path: data/train-*.parquet\n---\n"
-    )
+def _fields(name: str, rows: int, licence: str | None) -> dict[str, str | list[str]]:
+    return {
+        "license": (licence or "unknown").lower(),
+        "pretty_name": json.dumps(name),
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(rows)],
+        "tags": ["tessy", "reasoning", "synthetic"],
+        "configs": [
+            "config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
+        ],
+    }
 
 
 def _student(data: Mapping[str, Any]) -> str:
@@ -124,7 +126,7 @@ def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) 
     ]
     columns = ("strategy", "samples", "how the thinking was made", "answer by")
     system = data.get("system_prompt")
-    said = f"\nA system prompt stands before each question:\n\n{_fenced(str(system))}"
+    said = f"\nA system prompt stands before each question:\n\n{fenced(str(system))}"
     return (
         "## Method\n\n"
         "The thinking stands in the student's own format. `spans` says who wrote which characters "
@@ -189,25 +191,18 @@ def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) ->
         if derived["by"] in noted:
             told += f"What it noted: {notes(noted[derived['by']])}.\n\n"
         told += "The options its sources agree on:\n\n"
-    versions = ", ".join(f"{part} {v}" for part, v in document.get("software", {}).items())
+    versions = listed(document.get("software", {}))
     others = (
         "Options not shown differ between the sources or are at their defaults."
         if derived
         else "Options not shown are at their defaults."
     )
-    digest = str(document.get("data_digest"))[:DIGEST_CHARS]
+    digest = short_digest(document.get("data_digest"))
     return (
-        f"## How it was made\n\n{told}{_fenced(made_by(document))}\n"
-        f"{others} Digest of the options: {digest}…; begun "
+        f"## How it was made\n\n{told}{fenced(made_by(document))}\n"
+        f"{others} Digest of the options: {digest}; begun "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
     )
-
-
-def _fenced(text: str) -> str:
-    """``text`` as it is, in a fence that nothing in it closes."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}\n"
 
 
 def _columns() -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from tessy import jsonl
 from tessy.atomic import new_file, new_folder
+from tessy.cards import write_readme
 from tessy.config_data import ExportConfig
 from tessy.derived import SourceRow, reading
 from tessy.errors import ConfigError, InputError
@@ -127,8 +128,7 @@ def _hub(
             facts.summary.add_failure(failure)
         name = config.run.resolve().name
         card = data_card(name, document, facts, _summary(config.run), licence=config.licence)
-        # A word of the command line may hold what is no Unicode.
-        (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
+        write_readme(folder, card)
     return written
 
 

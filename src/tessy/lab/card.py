@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from tessy.atomic import write_atomically
+from tessy import cards
 from tessy.formatting import markdown_table
 from tessy.lab.examples import Encoder
 from tessy.lab.tasks import TASKS, Task, is_right, make_question, solve
 
 TEMPERATURE = 0.6
 MAX_TOKENS = 256
+_FACTS = "card.json"
 QUESTIONS = 400  # of each task
 
 
@@ -146,13 +147,12 @@ def measure(
 
 def write_card(card: Card, folder: Path) -> None:
     """Write ``card.json`` and ``README.md``."""
-    write_atomically(folder / "card.json", (json.dumps(asdict(card), indent=1) + "\n").encode())
-    write_atomically(folder / "README.md", _readme(card).encode())
+    cards.write_card(folder, _FACTS, asdict(card), _readme(card))
 
 
 def read_card(folder: Path) -> Card:
     """Read ``card.json`` back."""
-    fields = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    fields = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     tasks = {task: Score(**score) for task, score in fields.pop("tasks").items()}
     return Card(tasks=tasks, **fields)
 
@@ -175,7 +175,7 @@ def _readme(card: Card) -> str:
         for task, s in card.tasks.items()
     ]
     columns = ("task", "accuracy", "standard error", "questions", "tokens a reply")
-    schedule = ", ".join(f"{key} {value}" for key, value in card.schedule.items())
+    schedule = cards.listed(card.schedule)
     return f"""# The bundled {card.role}
 
 A language model of {card.parameters:,} parameters (Qwen3 architecture, float32) with a byte-level

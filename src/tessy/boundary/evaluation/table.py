@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy.boundary.evaluation.report import short_name
+from tessy.cards import short_digest
 from tessy.formatting import NONE, interval, percentage
 from tessy.terminal import figures_table, visible
 
@@ -39,8 +40,9 @@ _PAIRS_SAID = (
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """Print what a reader wants first; all else is in evaluation.json."""
     data, drafts = report["data"], report["drafts"]
+    digest = short_digest(report["annotations"]["digest"])
     console.print(
-        f"The {report['author']}'s text, annotations {report['annotations']['digest'][:16]}…: "
+        f"The {report['author']}'s text, annotations {digest}: "
         f"{data['segments']:,} segments of {data['questions']:,} questions ({report['part']}), "
         f"{data['words']:,} words, {_percent(data['style'])} % style; {drafts['n']:,} drafts of "
         f"{drafts['tokens']} {drafts['counted_in']}; {report['cut']}; 95 % intervals",
