@@ -7,12 +7,14 @@ Many callers that wait for durability share one fsync, and the event loop never 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import logging
 import os
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -123,6 +125,25 @@ class GroupWriter(Generic[Item]):
         for waiter in waiters:
             if waiter.set_running_or_notify_cancel():
                 waiter.set_exception(StorageError(str(error)))
+
+
+class Closeable(ABC):
+    """A context manager that calls :meth:`close` at the end of its block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what waits and release what is held.
+
+        Raises:
+            StorageError: Something could not be written.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(*([StorageError] if kind else [])):  # never hide the first error
+            self.close()
 
 
 class AppendFile:

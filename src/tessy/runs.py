@@ -12,18 +12,17 @@ NAME/
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tessy import jsonl, run_config
 from tessy.atomic import set_aside
-from tessy.durable import AppendFile, FileLock
-from tessy.errors import RunError, StorageError
+from tessy.durable import AppendFile, Closeable, FileLock
+from tessy.errors import RunError
 from tessy.records import Failure, Key, Trajectory
 
 
@@ -129,7 +128,7 @@ class FailedRow(KeyedRow[KeyT_co], Protocol):
 
 
 @dataclass(eq=False)
-class RowDirectory(ABC, Generic[KeyT]):
+class RowDirectory(Closeable, Generic[KeyT]):
     """A directory of rows held by this process; made by :meth:`open`, used as a context manager.
 
     Attributes:
@@ -251,21 +250,6 @@ class RowDirectory(ABC, Generic[KeyT]):
             StorageError: A row could not be written.
         """
         self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except StorageError:
-            if kind is None:  # never hide the first error
-                raise
 
 
 class Run(RowDirectory[Key]):
