@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from tessy.formatting import percent
 from tessy.records import Author
 from tessy.statistics import quantile
 
@@ -189,7 +190,8 @@ class KvAdmission:
             limit = f" (at most {each} samples on each)" if each else ""
             rest = f"; unknown: {', '.join(unknown)}{limit}"
         cap = "" if self.concurrency is None else f", at most {self.concurrency} samples at a time"
-        return f"in flight: what fits into {FILL:.0%} of the KV caches ({known} tokens{rest}){cap}"
+        caches = f"{percent(FILL, 0)} of the KV caches ({known} tokens{rest})"
+        return f"in flight: what fits into {caches}{cap}"
 
     def _fits(self, replica: str, need: int) -> bool:
         samples = self._samples.get(replica, 0)

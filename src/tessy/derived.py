@@ -31,7 +31,7 @@ from tessy.errors import RunError, StorageError
 from tessy.progress import SteadyConsole
 from tessy.records import Key, Trajectory
 from tessy.run_log import software
-from tessy.runs import RunPaths, read_config
+from tessy.runs import RunPaths, no_run, read_config
 from tessy.summary import Summary
 
 _ABSENT = object()
@@ -281,10 +281,7 @@ def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
         return False
     paths = RunPaths(target)
     if not paths.config.exists():
-        raise RunError(
-            f"{named} holds {first!r} but no config.json, so it is no run; choose a new or empty "
-            "directory with --out"
-        )
+        raise no_run(named, first)
     if not fresh:
         raise RunError(
             f"{named} holds a run already; choose another --out, or pass --fresh to set it aside "

@@ -282,10 +282,15 @@ def _check_ours(paths: RowPaths) -> None:
     ours = {paths.lock.name, paths.log.name, paths.config.name + ".tmp"}
     foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
     if foreign:
-        raise RunError(
-            f"{directory} holds {foreign[0]!r} but no config.json, so it is no run; choose a new "
-            "or empty directory with --out"
-        )
+        raise no_run(directory, foreign[0])
+
+
+def no_run(directory: Path, entry: str) -> RunError:
+    """Return the error for a directory that holds ``entry`` and no run."""
+    return RunError(
+        f"{directory} holds {entry!r} but no config.json, so it is no run; choose a new or empty "
+        "directory with --out"
+    )
 
 
 def _failed(

@@ -84,7 +84,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     ]
     if segments["n"]:
         rate = percent(segments["acceptance_rate"])
-        ends = interval(*segments["acceptance_rate_95"], percent, " to ")
+        low, high = segments["acceptance_rate_95"]
+        ends = interval(low, high, percent, " to ")
         lines.append(("Acceptance rate", Text(f"{rate} (95 %: {ends}, n = {segments['n']:,})")))
         lines.append(("Retried", Text(f"{segments['retried']:,}")))
     if summary["failures"]:

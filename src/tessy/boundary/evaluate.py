@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -51,6 +50,7 @@ from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
 from tessy.config_predictors import EvaluatePredictorConfig
 from tessy.errors import ConfigError, StorageError
+from tessy.extras import check_installed
 from tessy.records import Annotation
 
 SCHEMA = 1
@@ -69,7 +69,8 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
     specs = specs_of(entries)
     checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
     local_entropy = ENTROPY in specs and config.entropy.url is None
-    _check_installed(needs_torch=bool(checkpoints) or local_entropy)
+    torch = {"torch": "torch"} if checkpoints or local_entropy else {}
+    check_installed("evaluating predictors", {"matplotlib": "analysis"} | torch)
     _check_out(config.out)
     rows = read_annotations(config.annotations)
     author = author_of(rows)
@@ -278,17 +279,6 @@ def _sample(
         cut=config.cut,
     )
     return Sample(segments, drafts, config.cut)
-
-
-def _check_installed(*, needs_torch: bool) -> None:
-    wanted = {"matplotlib": "analysis"} | ({"torch": "torch"} if needs_torch else {})
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
-    if missing:
-        extras = ",".join(wanted[name] for name in missing)
-        raise ConfigError(
-            f"evaluating predictors needs {' and '.join(missing)}, which cannot be imported; "
-            f'pip install "tessy[{extras}]"'
-        )
 
 
 def _check_out(out: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -44,6 +43,7 @@ from tessy.boundary.dataset import (
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart, TrainPredictorConfig
 from tessy.errors import ConfigError, InputError, StorageError
+from tessy.extras import check_installed
 from tessy.formatting import percent
 from tessy.records import Annotation, Author
 
@@ -89,7 +89,7 @@ def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     _check_out(out)
     _check_batch(options.batch, _processes())
     data = _read(options)
-    _check_libraries()
+    check_installed("training", dict.fromkeys(_LIBRARIES, "train"))
     from tessy.engines.local_model import quiet_loading
 
     with quiet_loading():
@@ -174,15 +174,6 @@ def _read(options: TrainPredictorConfig) -> _Data:
         parts,
         AnnotationSource(digest=digest_of(rows), segments=len(rows), annotator=annotator),
     )
-
-
-def _check_libraries() -> None:
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"training needs {' and '.join(missing)}, not installed here: "
-            'pip install "tessy[train]"'
-        )
 
 
 def _window(max_tokens: int) -> WindowRule:
