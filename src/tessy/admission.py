@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from tessy.formatting import percent
+from tessy.formatting import percent, tally
 from tessy.records import Author
 from tessy.statistics import quantile
 
@@ -184,7 +184,7 @@ class KvAdmission:
                 f"in flight: {limit}; no server tells the size of its KV cache, so set "
                 "--concurrency to what they can hold"
             )
-        known = ", ".join(f"{n} {size:,}" for n, size in self._capacities.items() if size)
+        known = tally({name: size for name, size in self._capacities.items() if size})
         rest = ""
         if unknown:
             limit = f" (at most {each} samples on each)" if each else ""
