@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tessy.formatting import markdown_table
+
 _ROWS = (
     ("kept_tokens_per_s", "kept tokens/s, as without the slow-down", "{:,.0f}"),
     ("limit_tokens_per_s", "limit: plain decoding, tokens/s", "{:,.0f}"),
@@ -44,26 +46,23 @@ def table(results: Mapping[str, Any]) -> str:
     A cell is the median of the rounds, with the spread where there is more than one.
     """
     columns: Mapping[str, Mapping[str, Any]] = results["concurrency"]
-    lines = [
-        "| samples in flight | " + " | ".join(columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
+    rows = [
+        (label, *(_cell(column, name, form) for column in columns.values()))
+        for name, label, form in _ROWS
     ]
-    for name, label, form in _ROWS:
-        cells = [_cell(column, name, form) for column in columns.values()]
-        if any(cells):
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    shown = (row for row in rows if any(row[1:]))
+    return markdown_table(("samples in flight", *columns), shown).rstrip("\n")
 
 
 def growth_table(results: Mapping[str, Any]) -> str:
     """The table of a file that ``bench_growth`` wrote."""
     columns: Mapping[str, Mapping[str, Any]] = results["context"]
-    labels = " | ".join(label for _, label, _ in _GROWTH)
-    lines = [f"| context, tokens | {labels} |", "|---" * (len(_GROWTH) + 1) + "|"]
-    for tokens, found in columns.items():
-        cells = (_cell(found, name, form) for name, _, form in _GROWTH)
-        lines.append(f"| {int(tokens):,} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    labels = (label for _, label, _ in _GROWTH)
+    rows = [
+        (f"{int(tokens):,}", *(_cell(found, name, form) for name, _, form in _GROWTH))
+        for tokens, found in columns.items()
+    ]
+    return markdown_table(("context, tokens", *labels), rows).rstrip("\n")
 
 
 def _cell(column: Mapping[str, Any], name: str, form: str) -> str:

@@ -19,11 +19,12 @@ from tessy.compare.command import compare, in_common
 from tessy.compare.examples import choose, fetch
 from tessy.compare.figures import Figures, count
 from tessy.compare.methods import METHODS, describe, models, names
-from tessy.compare.sections import NONE, Compared, sections
+from tessy.compare.sections import Compared, sections
 from tessy.config import StrategyName
 from tessy.config_data import CompareConfig, MixConfig
 from tessy.derived import DerivedRun, source_rows
 from tessy.errors import ConfigError, FailureReason, InputError, RunError
+from tessy.formatting import NONE
 from tessy.mixing import mix
 from tessy.records import Cost, Failure, Trajectory
 from tessy.runs import read_config

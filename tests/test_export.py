@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
-from tessy.export.place import new_file, new_folder
+from tessy.atomic import new_file, new_folder
 from tessy.runs import RunPaths, iter_trajectories, read_run
 from tests.exporting import (
     FORMATS,

@@ -55,7 +55,7 @@ def test_the_card_says_what_the_run_says(run: Path):
     assert "3 samples of reasoning to fine-tune `s` on" in text
     assert "| `tessy` | 3 |" in text
     assert "| repetition | 1 |" in text
-    assert "| thinking by the student | 12 | 100.0% |" in text
+    assert "| thinking by the student | 12 | 100.0 % |" in text
     assert "## Licence\n\nCC-BY-4.0." in text
 
 

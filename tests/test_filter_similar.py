@@ -114,7 +114,7 @@ def test_short_texts_count_at_one_question_only() -> None:
     kept.keep(asked("What is 2 + 2?", "a", thinking="That is 4."))
     assert kept.known.find(asked("What is 1 + 3?", "b", thinking="That is 4.")) is None
     again = kept.known.find(asked("What is 2 + 2?", "a", 1, thinking="that is 4"))
-    assert again == "100% of the 5-word runs are those of sample 0 of 'a'"
+    assert again == "100 % of the 5-word runs are those of sample 0 of 'a'"
 
 
 def test_a_text_without_words_is_like_no_other() -> None:
@@ -178,7 +178,7 @@ def test_evaluation_questions_are_found_in_longer_prompts() -> None:
     assert len(known) == 2
     assert known.find(JUMPS.upper()) == "the same words as jumps"
     wrapped = f"You are a careful tutor.\n\n{PUPPIES}\n\nThink step by step. " + "Be precise. " * 50
-    assert known.find(wrapped) == "100% of the 5-word runs are shared with puppies"
+    assert known.find(wrapped) == "100 % of the 5-word runs are shared with puppies"
     reworded = PUPPIES.replace("Jana", "Mary", 1).replace("6", "9").replace("Two thirds", "Half")
     assert known.find(reworded) is not None
     assert known.find(PUPPIES[:100]) is not None  # a part of one
@@ -203,7 +203,7 @@ def test_usual_phrases_say_nothing() -> None:
     known = EvaluationQuestions((str(n), text) for n, text in enumerate(questions))
     assert known.find(f"{' '.join(thought(rng, 30))} {usual}") is None
     assert known.find(questions[7]) == "the same words as 7"
-    assert known.find(f"Hello! {questions[7]}") == "100% of the 5-word runs are shared with 7"
+    assert known.find(f"Hello! {questions[7]}") == "100 % of the 5-word runs are shared with 7"
 
 
 def test_files_are_read_as_questions_are(tmp_path: Path) -> None:

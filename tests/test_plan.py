@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tessy.admission import Claim, KvAdmission, KvGate
 from tessy.config import DoctorConfig, PlanConfig, RoleConfig, SynthesisOptions, SynthesizeConfig
-from tessy.plan.estimate import Scope, ToCome, failing_share, t95, to_come, wall
+from tessy.plan.estimate import Scope, ToCome, failing_share, to_come, wall
 from tessy.plan.figures import Given, make_plan
 from tessy.plan.gauge import FULL_SHARE, Gauge
 from tessy.plan.pilot import Load, Probe, draw
@@ -25,6 +25,7 @@ from tessy.plan.report import print_plan
 from tessy.plan.rows import Made
 from tessy.records import Message, Problem, TokenCounts
 from tessy.runs import RunPaths
+from tessy.statistics import t95
 from tessy.synthesis.work import Job
 from tests.rows import failure, fill, row
 
@@ -64,13 +65,6 @@ def test_a_pilot_larger_than_the_file_takes_further_samples_and_then_all():
 
 
 # ------------------------------------------------------------------ intervals
-
-
-@pytest.mark.parametrize(
-    ("degrees", "value"), [(4, 2.7764), (9, 2.2622), (19, 2.0930), (99, 1.9842), (10**6, 1.9600)]
-)
-def test_the_quantile_of_students_t(degrees: int, value: float):
-    assert t95(degrees) == pytest.approx(value, rel=0.003)
 
 
 @pytest.mark.parametrize(

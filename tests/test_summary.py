@@ -1,11 +1,7 @@
 from collections.abc import Iterator
-from fractions import Fraction
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tessy.records import Author, Cost, Failure, Message, Span, TokenCounts, Trajectory
-from tessy.summary import quantile, summarise
+from tessy.summary import summarise
 
 QUESTION = (Message(role="user", content="What is 2 + 2?"),)
 
@@ -120,18 +116,3 @@ def test_rows_are_read_once_as_they_come() -> None:
 def test_a_teacher_that_drafts_in_longer_tokens_rolls_back_nothing() -> None:
     row = finished("a", 1, 120, drafted={"student": 1, "teacher": 100})
     assert summarise([row], [])["tokens"]["rolled_back_share"]["teacher"] == 0.0
-
-
-@given(st.lists(st.integers(0, 50_000), min_size=1), st.integers(1, 100))
-def test_quantile_is_the_nearest_rank(values: list[int], percent: int) -> None:
-    ordered = sorted(values)
-    found = quantile(ordered, percent / 100)
-    within = Fraction(sum(value <= found for value in ordered), len(ordered))
-    below = Fraction(sum(value < found for value in ordered), len(ordered))
-    assert within >= Fraction(percent, 100) - Fraction(1, 10**9)
-    assert below < Fraction(percent, 100) + Fraction(1, 10**9)
-
-
-def test_median_and_p80_of_three_values() -> None:
-    assert quantile([1, 5, 9], 0.5) == 5
-    assert quantile([1, 5, 9], 0.8) == 9

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tessy.records import Cost, Failure, Message, Span, TokenCounts, Trajectory
 from tessy.summary import summarise
-from tessy.terminal import duration, print_sample, summary_table, thinking_text, visible
+from tessy.terminal import print_sample, summary_table, thinking_text, visible
 
 PIECES = (("student", "Okay, "), ("teacher", "2 + 2 = 4."), ("student", " Hmm,"))
 
@@ -172,20 +172,6 @@ def test_the_closing_table_of_an_empty_run() -> None:
     out = io.StringIO()
     console(out, terminal=False).print(summary_table(summarise([], [])))
     assert "Student 0 tokens (– of the thinking)" in " ".join(out.getvalue().split())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0.04, "0.0 s"),
-        (4.23, "4.2 s"),
-        (59.6, "1 min 00 s"),
-        (725, "12 min 05 s"),
-        (3599.6, "1 h 00 min"),
-    ],
-)
-def test_duration(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
 
 
 def table(summary: dict[str, Any]) -> str:

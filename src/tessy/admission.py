@@ -6,13 +6,14 @@ as much, so samples are admitted by the room they will need, not by a guess at t
 
 from __future__ import annotations
 
-import math
 from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from tessy.formatting import percent, tally
 from tessy.records import Author
+from tessy.statistics import quantile
 
 DEFAULT_CONCURRENCY = 32  # samples on a server that does not say how much fits
 FILL = 0.9  # of a cache that may be promised away
@@ -126,7 +127,7 @@ class KvAdmission:
         """What a sample is expected to write."""
         if len(self._lengths) < SETTLED:
             return self._guess
-        return self._lengths[math.ceil(PERCENTILE * len(self._lengths)) - 1]
+        return quantile(self._lengths, PERCENTILE)
 
     @property
     def in_flight(self) -> int:
@@ -183,13 +184,14 @@ class KvAdmission:
                 f"in flight: {limit}; no server tells the size of its KV cache, so set "
                 "--concurrency to what they can hold"
             )
-        known = ", ".join(f"{n} {size:,}" for n, size in self._capacities.items() if size)
+        known = tally({name: size for name, size in self._capacities.items() if size})
         rest = ""
         if unknown:
             limit = f" (at most {each} samples on each)" if each else ""
             rest = f"; unknown: {', '.join(unknown)}{limit}"
         cap = "" if self.concurrency is None else f", at most {self.concurrency} samples at a time"
-        return f"in flight: what fits into {FILL:.0%} of the KV caches ({known} tokens{rest}){cap}"
+        caches = f"{percent(FILL, 0)} of the KV caches ({known} tokens{rest})"
+        return f"in flight: what fits into {caches}{cap}"
 
     def _fits(self, replica: str, need: int) -> bool:
         samples = self._samples.get(replica, 0)

@@ -14,9 +14,7 @@ the partial directory behind; it can be deleted.)
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,12 +25,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tessy import jsonl, run_config
-from tessy.durable import FileLock, make_directory, sync_path, write_atomically
+from tessy.atomic import aside_name, beside, make_directory, publish_folder
+from tessy.durable import FileLock
 from tessy.errors import RunError, StorageError
 from tessy.progress import SteadyConsole
 from tessy.records import Key, Trajectory
 from tessy.run_log import software
-from tessy.runs import RunPaths, read_config, set_aside
+from tessy.runs import RunPaths, no_run, read_config
 from tessy.summary import Summary
 
 _ABSENT = object()
@@ -155,7 +154,7 @@ class DerivedRun:
                 replaces = _check_target(Path(out), target, fresh=fresh)
                 if replaces:
                     stack.enter_context(FileLock(RunPaths(target).lock))
-                partial = target.with_name(f"{target.name}.partial-{uuid.uuid4().hex[:8]}")
+                partial = beside(target, "partial")
                 stack.callback(shutil.rmtree, partial, ignore_errors=True)
                 make_directory(partial.parent)
                 partial.mkdir()
@@ -249,15 +248,11 @@ class DerivedRun:
         """Make everything durable, then put it in place."""
         for file in self._files.values():
             file.flush()
-            os.fsync(file.fileno())
         self.summary = {**self._counted.result(), **self.notes}
         paths = RunPaths(self.directory)
-        write_atomically(paths.summary, jsonl.dumps(self.summary, indent=2) + b"\n")
-        sync_path(self.directory)
-        if self._replaces:
-            set_aside(self.out)
-        self.directory.rename(self.out)  # takes the place of an empty directory, of no other
-        sync_path(self.out.parent)
+        jsonl.write_json(paths.summary, self.summary)
+        old = aside_name(self.out) if self._replaces else None
+        publish_folder(self.directory, self.out, old=old)
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
@@ -287,10 +282,7 @@ def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
         return False
     paths = RunPaths(target)
     if not paths.config.exists():
-        raise RunError(
-            f"{named} holds {first!r} but no config.json, so it is no run; choose a new or empty "
-            "directory with --out"
-        )
+        raise no_run(named, first)
     if not fresh:
         raise RunError(
             f"{named} holds a run already; choose another --out, or pass --fresh to set it aside "

@@ -18,6 +18,7 @@ from rich.text import Text
 from tessy.config import RoleConfig, SynthesisOptions, answering, writers
 from tessy.engines.base import EngineInfo
 from tessy.errors import EngineError, EngineUnavailable, InputError, SampleFailed
+from tessy.formatting import duration
 from tessy.records import Author, Failure, Problem, Trajectory
 from tessy.renderers import Renderer
 from tessy.synthesis.desk import Desk
@@ -33,7 +34,7 @@ from tessy.synthesis.seats import (
     set_table,
 )
 from tessy.synthesis.strategies import STRATEGIES
-from tessy.terminal import duration, print_sample, visible
+from tessy.terminal import print_sample, visible
 
 EXIT_MEND = 3
 _MODES = {

@@ -14,11 +14,13 @@ import logging
 import os
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
+from tessy.atomic import sync_path
 from tessy.errors import RunError, StorageError
 from tessy.jsonl import is_row
 
@@ -125,6 +127,25 @@ class GroupWriter(Generic[Item]):
                 waiter.set_exception(StorageError(str(error)))
 
 
+class Closeable(ABC):
+    """A context manager that calls :meth:`close` at the end of its block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what waits and release what is held.
+
+        Raises:
+            StorageError: Something could not be written.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(*([StorageError] if kind else [])):  # never hide the first error
+            self.close()
+
+
 class AppendFile:
     """A file of lines that only grows; a line is there once ``append`` returns."""
 
@@ -219,55 +240,6 @@ def _line_start(fd: int, end: int) -> int:
             return begin + found + 1
         stop = begin
     return 0
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` in place of ``path``: readers see the old or the new file, never a part.
-
-    Raises:
-        StorageError: It could not be written; the old file is still there.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_path(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StorageError(
-            f"{path} cannot be written: {error}; free some space or mend the rights"
-        ) from error
-
-
-def sync_path(path: Path) -> None:
-    """Make durable what ``path`` names: a file's content, or a directory's names."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def make_directory(path: Path) -> None:
-    """Make the directory ``path`` and its missing parents; their names are durable on return.
-
-    A directory that exists is left as it is.
-    """
-    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for directory in missing:
-        sync_path(directory.parent)
-
-
-def sync_tree(directory: Path) -> None:
-    """Make durable what is in ``directory``: names and content, at any depth."""
-    for path in directory.rglob("*"):
-        sync_path(path)
-    sync_path(directory)
 
 
 class FileLock:

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from tessy.durable import GroupWriter
+from tessy.durable import Closeable, GroupWriter
 from tessy.errors import RunError, StorageError
 from tessy.records import Key
 
@@ -62,7 +61,7 @@ class InFlight:
     state: bytes | None = None
 
 
-class Journal:
+class Journal(Closeable):
     """Pieces, states and attempt counters of samples in flight.
 
     No method but ``close`` waits for the disk. Every one raises :class:`StorageError` once the
@@ -178,18 +177,6 @@ class Journal:
             self._writer.close()
         finally:
             self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(*([StorageError] if kind else [])):  # never hide the first error
-            self.close()
 
     def _put(self, key: Key, statements: tuple[str, ...], value: object = None) -> None:
         self._writer.put(_Operation(statements, key, value))

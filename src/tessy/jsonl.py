@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from tessy.atomic import write_atomically
 from tessy.errors import InputError
 from tessy.records import Key, SegmentKey
 
@@ -97,6 +98,15 @@ def dumps(value: object, *, indent: int | None = None) -> bytes:
     # Only surrogates cannot be encoded, they occur only inside JSON strings, and Python's
     # backslash escape of them is JSON's.
     return text.encode("utf-8", "backslashreplace")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace ``path`` atomically by ``value`` as an indented JSON document.
+
+    Raises:
+        StorageError: It could not be written; the old file is still there.
+    """
+    write_atomically(path, dumps(value, indent=2) + b"\n")
 
 
 def dump_line(value: object) -> bytes:

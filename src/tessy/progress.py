@@ -24,9 +24,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tessy.formatting import duration, percent, tally
 from tessy.records import Author
 from tessy.summary import AUTHORS, rolled_back
-from tessy.terminal import AUTHOR_COLOURS, duration, visible
+from tessy.terminal import AUTHOR_COLOURS, visible
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class ProgressState:
 
     def counts(self) -> str:
         """``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
-        reasons = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common())
+        reasons = tally(dict(self.reasons.most_common()))
         failed = f"{self.failed_count:,} failed" + (f" ({reasons})" if reasons else "")
         return (
             f"{self.finished_count:,} of {self.total:,} done, {failed}, "
@@ -225,7 +226,7 @@ class ProgressState:
         kept = " kept" if len(self.authors) > 1 else ""
         parts = [self.counts(), f"{rates} tokens/s{kept}"]
         if self.rolled_back is not None:
-            parts.append(f"{self.rolled_back:.1%} rolled back".replace("%", " %"))
+            parts.append(f"{percent(self.rolled_back)} rolled back")
         parts.append(self.outlook(now))
         if self._waiting:
             parts.append(f"waiting: {visible(self._waiting)}")
@@ -242,7 +243,7 @@ def view(state: ProgressState, now: float) -> RenderableType:
         said = f"{author} {state.rate(author, now):,.0f} tokens/s"
         rates.append(said, style=AUTHOR_COLOURS[author]).append("  ")
     if state.rolled_back is not None:
-        rates.append(f"rolled back {state.rolled_back:.1%}".replace("%", " %"))
+        rates.append(f"rolled back {percent(state.rolled_back)}")
     rows: list[RenderableType] = [
         bar,
         Text(state.counts()),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tessy import jsonl
-from tessy.durable import write_atomically
+from tessy.atomic import write_atomically
 from tessy.errors import RunError
 from tessy.records import SCHEMA_VERSION
 

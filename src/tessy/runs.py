@@ -12,17 +12,17 @@ NAME/
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tessy import jsonl, run_config
-from tessy.durable import AppendFile, FileLock, make_directory, sync_path, write_atomically
-from tessy.errors import RunError, StorageError
+from tessy.atomic import make_directory, set_aside
+from tessy.durable import AppendFile, Closeable, FileLock
+from tessy.errors import RunError
 from tessy.records import Failure, Key, Trajectory
 
 
@@ -128,7 +128,7 @@ class FailedRow(KeyedRow[KeyT_co], Protocol):
 
 
 @dataclass(eq=False)
-class RowDirectory(ABC, Generic[KeyT]):
+class RowDirectory(Closeable, Generic[KeyT]):
     """A directory of rows held by this process; made by :meth:`open`, used as a context manager.
 
     Attributes:
@@ -243,7 +243,7 @@ class RowDirectory(ABC, Generic[KeyT]):
         Raises:
             StorageError: It could not be written; the old one is still there.
         """
-        write_atomically(self.paths.summary, jsonl.dumps(summary, indent=2) + b"\n")
+        jsonl.write_json(self.paths.summary, summary)
 
     def close(self) -> None:
         """Write what waits and let go of the directory. May be called again.
@@ -252,21 +252,6 @@ class RowDirectory(ABC, Generic[KeyT]):
             StorageError: A row could not be written.
         """
         self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except StorageError:
-            if kind is None:  # never hide the first error
-                raise
 
 
 class Run(RowDirectory[Key]):
@@ -299,19 +284,15 @@ def _check_ours(paths: RowPaths) -> None:
     ours = {paths.lock.name, paths.log.name, paths.config.name + ".tmp"}
     foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
     if foreign:
-        raise RunError(
-            f"{directory} holds {foreign[0]!r} but no config.json, so it is no run; choose a new "
-            "or empty directory with --out"
-        )
+        raise no_run(directory, foreign[0])
 
 
-def set_aside(directory: Path) -> None:
-    """Rename ``directory`` to ``<directory>.old-<n>``, with the first free n."""
-    number = 1
-    while (old := directory.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
-    directory.rename(old)
-    sync_path(directory.parent)
+def no_run(directory: Path, entry: str) -> RunError:
+    """Return the error for a directory that holds ``entry`` and no run."""
+    return RunError(
+        f"{directory} holds {entry!r} but no config.json, so it is no run; choose a new or empty "
+        "directory with --out"
+    )
 
 
 def _failed(

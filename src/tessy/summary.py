@@ -6,10 +6,11 @@ One pass over the rows; only lengths (two integers a sample) and keys are kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from tessy.records import Author, Failure, Trajectory
+from tessy.statistics import quantile
 
 AUTHORS: tuple[Author, ...] = get_args(Author)
 
@@ -146,12 +147,6 @@ def rolled_back(kept: int, drafted: int) -> float | None:
     is an approximation; where the count of kept ones is the larger it is 0.
     """
     return round(max(0.0, 1 - kept / drafted), 4) if drafted else None
-
-
-def quantile(ordered: Sequence[int], q: float) -> int:
-    """The smallest value that at least ``q`` of the sorted, non-empty ``ordered`` do not exceed."""
-    rank = -int(-q * len(ordered) // 1)  # ceiling
-    return ordered[max(rank, 1) - 1]
 
 
 def _by_author(counts: Mapping[str, int]) -> dict[str, int]:

@@ -7,7 +7,7 @@ included, and characters that turn the reading direction are shown instead of ob
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tessy.formatting import duration, percent, tally
 from tessy.records import Author, Failure, Trajectory
 from tessy.summary import AUTHORS
 
@@ -126,10 +127,12 @@ def row_notes(row: Trajectory | Failure) -> list[tuple[str, str]]:
 def _counts(row: Trajectory | Failure) -> str:
     tokens = row.tokens
     thinking = tokens.student + tokens.teacher
+    student, teacher = (
+        percent(part / thinking if thinking else None) for part in (tokens.student, tokens.teacher)
+    )
     parts = [
         *(f"{name} {value}" for name, value in row_notes(row)),
-        f"{thinking:,} thinking tokens: student {_percent(tokens.student, thinking)}, "
-        f"teacher {_percent(tokens.teacher, thinking)}",
+        f"{thinking:,} thinking tokens: student {student}, teacher {teacher}",
         f"{tokens.answer:,} answer tokens",
         f"{len(row.spans):,} spans",
         f"{row.attempts} attempt{'' if row.attempts == 1 else 's'}",
@@ -138,18 +141,44 @@ def _counts(row: Trajectory | Failure) -> str:
     return " · ".join(parts)
 
 
+def plain_table(title: str) -> Table:
+    """Return a table without lines, to add columns to."""
+    return Table(title=title, title_justify="left", box=None, pad_edge=False)
+
+
+def facts_table(title: str, facts: Iterable[tuple[str, Text]]) -> Table:
+    """Return a table of labels and what is to be said of each."""
+    table = plain_table(title)
+    table.show_header = False
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in facts:
+        table.add_row(label, value)
+    return table
+
+
+def figures_table(title: str, *columns: str, no_wrap: bool = False) -> Table:
+    """Return a table of figures, to add rows to.
+
+    Args:
+        title: Stands above it.
+        columns: Headings of the figures, after a first column of names.
+        no_wrap: Keep each name on one line.
+    """
+    table = plain_table(title)
+    table.add_column("", overflow="fold", no_wrap=no_wrap)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The closing table of a run.
 
     Args:
         summary: What :func:`tessy.summary.summarise` returns.
     """
-    table = Table(title="Run", title_justify="left", show_header=False, pad_edge=False, box=None)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in _lines(summary):
-        table.add_row(label, value)
-    return table
+    return facts_table("Run", _lines(summary))
 
 
 def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
@@ -159,20 +188,18 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     lines = [("Samples", Text(f"{finished} ({samples['attempts']:,} attempts)"))]
     strategies = summary["strategies"]
     if strategies.keys() - {"tessy"}:
-        said = ", ".join(f"{name} {count:,}" for name, count in strategies.items())
-        lines.append(("Strategies", Text(said)))
+        lines.append(("Strategies", Text(tally(strategies))))
     if summary["failures"]:
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in summary["failures"].items())
-        lines.append(("Failures", Text(reasons, style="red")))
+        lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
     authors = _present(summary)
     in_turns = "tessy" in strategies or not strategies
     for author in authors:
         said = f"{tokens[author]:,} tokens of thinking"
         if len(authors) > 1:
-            said = f"{tokens[author]:,} tokens ({_share(tokens['share'][author])} of the thinking)"
+            said = f"{tokens[author]:,} tokens ({percent(tokens['share'][author])} of the thinking)"
             said += f", {drafted[author]:,} drafted"
             if in_turns:
-                said += f", {_share(gone[author])} rolled back"
+                said += f", {percent(gone[author])} rolled back"
                 said += f", {summary['forced'][author]:,} units forced"
         lines.append((author.capitalize(), Text(said, style=AUTHOR_COLOURS[author])))
     by = [author for author in AUTHORS if summary["answer_by"][author]]
@@ -206,8 +233,7 @@ def _times(seconds: Mapping[str, Any]) -> list[tuple[str, Text]]:
 
 
 def _each(counts: Mapping[str, int], authors: Sequence[Author], what: str) -> str:
-    said = ", ".join(f"{author} {counts[author]:,}" for author in authors)
-    return f"{said} {what}".rstrip()
+    return f"{tally({author: counts[author] for author in authors})} {what}".rstrip()
 
 
 def _length(lengths: Mapping[str, float | None]) -> str:
@@ -217,23 +243,3 @@ def _length(lengths: Mapping[str, float | None]) -> str:
         f"mean {lengths['mean']:,.0f}, median {lengths['median']:,}, "
         f"80 % up to {lengths['p80']:,}, longest {lengths['max']:,} tokens"
     )
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}".replace("%", " %")
-
-
-def _percent(part: int, whole: int) -> str:
-    return _share(part / whole if whole else None)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: ``4.2 s``, ``12 min 05 s``, ``3 h 07 min``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

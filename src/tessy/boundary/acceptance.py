@@ -9,9 +9,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tessy.boundary.evaluation.statistics import Case, share
+from tessy.formatting import duration, interval, percent, tally
 from tessy.records import Annotation, FailedAnnotation
-from tessy.terminal import duration
+from tessy.statistics import Case, share
+from tessy.terminal import facts_table
 
 
 def summarise(
@@ -33,7 +34,7 @@ def summarise(
         JSON-ready counts; shares lie in [0, 1] and are None where nothing was counted.
         ``style_chars`` is the share of characters marked style, as a mean over segments. The
         interval counts segments of one question as alike
-        (:mod:`tessy.boundary.evaluation.statistics`).
+        (:mod:`tessy.statistics`).
     """
     cases: list[Case] = []
     accepted = retried = spans = 0
@@ -71,12 +72,7 @@ def summarise(
 
 def table(summary: Mapping[str, Any]) -> Table:
     """The closing table, of what :func:`summarise` returns."""
-    made = Table(title="Annotations", title_justify="left", show_header=False, box=None)
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
-    for label, value in _lines(summary):
-        made.add_row(label, value)
-    return made
+    return facts_table("Annotations", _lines(summary))
 
 
 def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
@@ -87,19 +83,15 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         ("Segments", Text(f"{segments['n']:,}, {segments['accepted']:,} accepted")),
     ]
     if segments["n"]:
+        rate = percent(segments["acceptance_rate"])
         low, high = segments["acceptance_rate_95"]
-        rate = f"{_percent(segments['acceptance_rate'])} (95 %: {_percent(low)} to {_percent(high)}"
-        lines.append(("Acceptance rate", Text(f"{rate}, n = {segments['n']:,})")))
+        ends = interval(low, high, percent, " to ")
+        lines.append(("Acceptance rate", Text(f"{rate} (95 %: {ends}, n = {segments['n']:,})")))
         lines.append(("Retried", Text(f"{segments['retried']:,}")))
     if summary["failures"]:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary["failures"].items())
-        lines.append(("Failures", Text(reasons, style="red")))
+        lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
     if summary["style_chars"] is not None:
-        said = f"{_percent(summary['style_chars'])} of a segment's characters on average"
+        said = f"{percent(summary['style_chars'])} of a segment's characters on average"
         lines.append(("Style", Text(f"{said}, {summary['style_spans_per_segment']} spans")))
     lines.append(("Wall clock", Text(duration(summary["seconds"]["wall"]))))
     return lines
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", " %")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -20,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from tessy import jsonl
+from tessy.atomic import make_directory, write_atomically
 from tessy.boundary.annotations import read_annotations
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.conventions import Split, conventions_of
@@ -49,8 +49,8 @@ from tessy.boundary.evaluation.segments import (
 from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
 from tessy.config_predictors import EvaluatePredictorConfig
-from tessy.durable import make_directory, write_atomically
 from tessy.errors import ConfigError, StorageError
+from tessy.extras import check_installed
 from tessy.records import Annotation
 
 SCHEMA = 1
@@ -69,7 +69,8 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
     specs = specs_of(entries)
     checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
     local_entropy = ENTROPY in specs and config.entropy.url is None
-    _check_installed(needs_torch=bool(checkpoints) or local_entropy)
+    torch = {"torch": "torch"} if checkpoints or local_entropy else {}
+    check_installed("evaluating predictors", {"matplotlib": "analysis"} | torch)
     _check_out(config.out)
     rows = read_annotations(config.annotations)
     author = author_of(rows)
@@ -275,17 +276,6 @@ def _sample(
     return Sample(segments, drafts, config.cut)
 
 
-def _check_installed(*, needs_torch: bool) -> None:
-    wanted = {"matplotlib": "analysis"} | ({"torch": "torch"} if needs_torch else {})
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
-    if missing:
-        extras = ",".join(wanted[name] for name in missing)
-        raise ConfigError(
-            f"evaluating predictors needs {' and '.join(missing)}, which cannot be imported; "
-            f'pip install "tessy[{extras}]"'
-        )
-
-
 def _check_out(out: Path) -> None:
     home = next(place for place in (out, *out.parents) if os.path.exists(place))
     if not home.is_dir():
@@ -321,5 +311,5 @@ def _write(out: Path, report: dict[str, Any]) -> None:
         make_directory(out)
     except OSError as error:
         raise StorageError(f"{out} cannot be made: {error}; choose another --out") from error
-    write_atomically(out / "evaluation.json", jsonl.dumps(report, indent=2) + b"\n")
+    jsonl.write_json(out / "evaluation.json", report)
     write_atomically(out / "evaluation.svg", draw(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from tessy.boundary.conventions import Conventions
 from tessy.boundary.dataset import PartCounts
-from tessy.boundary.fit import EpochScores, Fit
+from tessy.boundary.fit import Fit
+from tessy.cards import front_matter, listed, short_digest, write_card
 from tessy.config_predictors import SplitPart
-from tessy.durable import write_atomically
+from tessy.formatting import markdown_table, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +60,21 @@ def write_predictor_card(card: PredictorCard, folder: Path) -> None:
     Raises:
         StorageError: They cannot be written.
     """
-    document = json.dumps(card.to_json(), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "training.json", document.encode())
-    write_atomically(folder / "README.md", _readme(card).encode())
+    write_card(folder, "training.json", card.to_json(), _readme(card))
 
 
 def _readme(card: PredictorCard) -> str:
     said, fit = card.conventions, card.fit
     source = said.annotations
     annotator = f" by {source.annotator}" if source.annotator else ""
-    versions = ", ".join(f"{name} {version}" for name, version in said.versions.items())
-    options = ", ".join(f"{name} {value}" for name, value in card.options.items())
+    versions = listed(said.versions)
+    options = listed(card.options)
     processes = f", {fit.processes} processes" if fit.processes > 1 else ""
     best = fit.best
     warning = best.warning()
     warned = f"\n**Warning**: {warning}.\n" if warning else ""
     return f"""\
----
-{_front_matter(card)}---
+{front_matter(_fields(card))}\
 # Boundary predictor of the {said.author}
 
 A causal token classifier that says which words of a reasoning model's thinking are style. It finds
@@ -88,7 +85,7 @@ where the {said.author}'s words should end when two models write together with `
 - Window: up to {said.window.limit} tokens; the last {said.window.keep} stay when it is full.
 - Base: {said.base}
 - Learnt from: {source.segments:,} segments annotated{annotator}
-  (SHA-256 of the rows: {source.digest[:16]}…)
+  (SHA-256 of the rows: {short_digest(source.digest)})
 
 Validation, epoch {fit.chosen}: token accuracy {best.accuracy:.4f}, style F1 {best.f1:.4f}
 (n = {best.tokens:,} tokens, {best.style_tokens:,} of them style). How well it cuts is measured by
@@ -110,33 +107,39 @@ Versions: {versions}.
 """
 
 
-def _front_matter(card: PredictorCard) -> str:
-    base = f"base_model: {card.conventions.base}\n" if card.base_on_hub else ""
-    return (
-        "library_name: transformers\npipeline_tag: token-classification\n"
-        f"{base}tags:\n- tessy\n- boundary-predictor\n"
-    )
+def _fields(card: PredictorCard) -> dict[str, str | list[str]]:
+    fields: dict[str, str | list[str]] = {
+        "library_name": "transformers",
+        "pipeline_tag": "token-classification",
+    }
+    if card.base_on_hub:
+        fields["base_model"] = card.conventions.base
+    return fields | {"tags": ["tessy", "boundary-predictor"]}
 
 
 def _parts_table(parts: Mapping[SplitPart, PartCounts]) -> str:
     rows = [
-        f"| {part} | {c.questions:,} | {c.segments:,} | {c.tokens:,} | {c.style_share:.1%} "
-        f"| {c.cut_segments:,} |\n"
+        (
+            part,
+            *(f"{n:,}" for n in (c.questions, c.segments, c.tokens)),
+            percent(c.style_share),
+            f"{c.cut_segments:,}",
+        )
         for part, c in parts.items()
     ]
-    head = "| part | questions | segments | tokens | style | segments cut off |\n"
-    return f"{head}|---|---|---|---|---|---|\n{''.join(rows)}"
+    columns = ("part", "questions", "segments", "tokens", "style", "segments cut off")
+    return markdown_table(columns, rows)
 
 
 def _epochs_table(fit: Fit) -> str:
-    def row(s: EpochScores) -> str:
-        scores = " | ".join(f"{n:.4f}" for n in (s.accuracy, s.precision, s.recall, s.f1))
-        return (
-            f"| {s.epoch} | {s.train_loss:.4f} | {scores} | {s.tokens:,} | {s.style_tokens:,} |\n"
+    rows = [
+        (
+            f"{s.epoch}",
+            *(f"{n:.4f}" for n in (s.train_loss, s.accuracy, s.precision, s.recall, s.f1)),
+            f"{s.tokens:,}",
+            f"{s.style_tokens:,}",
         )
-
-    head = (
-        "| epoch | train loss | accuracy | style precision | style recall | style F1 | n tokens "
-        "| n style |\n|---|---|---|---|---|---|---|---|\n"
-    )
-    return head + "".join(map(row, fit.epochs))
+        for s in fit.epochs
+    ]
+    scores = ("accuracy", "style precision", "style recall", "style F1")
+    return markdown_table(("epoch", "train loss", *scores, "n tokens", "n style"), rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tessy import run_config
+from tessy.atomic import make_directory, publish_folder
 from tessy.boundary.annotations import AnnotationPaths, read_annotations
 from tessy.boundary.conventions import (
     KEY,
@@ -42,8 +42,9 @@ from tessy.boundary.dataset import (
 )
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart, TrainPredictorConfig
-from tessy.durable import make_directory, sync_path, sync_tree
 from tessy.errors import ConfigError, InputError, StorageError
+from tessy.extras import check_installed
+from tessy.formatting import percent
 from tessy.records import Annotation, Author
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -88,7 +89,7 @@ def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     _check_out(out)
     _check_batch(options.batch, _processes())
     data = _read(options)
-    _check_libraries()
+    check_installed("training", dict.fromkeys(_LIBRARIES, "train"))
     from tessy.engines.local_model import quiet_loading
 
     with quiet_loading():
@@ -175,15 +176,6 @@ def _read(options: TrainPredictorConfig) -> _Data:
     )
 
 
-def _check_libraries() -> None:
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"training needs {' and '.join(missing)}, not installed here: "
-            'pip install "tessy[train]"'
-        )
-
-
 def _window(max_tokens: int) -> WindowRule:
     """Windows no longer than what is trained on, proportioned as usual."""
     usual = WindowRule()
@@ -224,7 +216,7 @@ def _opening(
         cut = f", {held.cut_segments:,} cut to {options.max_tokens} tokens"
         yield (
             f"  {part:<10}  {held.segments:>7,} segments of {held.questions:,} questions, "
-            f"{held.tokens:,} tokens, {held.style_share:.1%} style"
+            f"{held.tokens:,} tokens, {percent(held.style_share)} style"
             f"{cut if held.cut_segments else ''}"
         )
     steps = -(-len(examples["train"]) // options.batch)
@@ -251,9 +243,7 @@ def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
     try:
         yield folder
         try:
-            sync_tree(folder)
-            folder.replace(out)
-            sync_path(out.parent)
+            publish_folder(folder, out)
         except OSError as error:
             raise StorageError(f"{out} cannot be written: {error}; choose another --out") from error
     finally:

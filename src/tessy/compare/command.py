@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tessy.atomic import make_directory, write_atomically
 from tessy.compare import examples
 from tessy.compare.figures import Figures, count
 from tessy.compare.methods import describe, models, names
@@ -16,7 +17,6 @@ from tessy.compare.page import Example, build_page
 from tessy.compare.sections import Compared, sections
 from tessy.compare.table import print_tables
 from tessy.config_data import CompareConfig
-from tessy.durable import make_directory, write_atomically
 from tessy.errors import ConfigError, StorageError
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 

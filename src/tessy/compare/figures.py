@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tessy.answers import is_right, reference_of
-from tessy.boundary.evaluation.statistics import Case, Estimate, mean, share
 from tessy.records import Author, Failure, Key, Message, Trajectory, question_digest
-from tessy.summary import AUTHORS, quantile
+from tessy.statistics import Case, Estimate, mean, quantile, share
+from tessy.summary import AUTHORS
 
 
 class Sample(NamedTuple):

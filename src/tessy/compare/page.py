@@ -9,15 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from tessy.answers import reference_of
 from tessy.compare.figures import asked, right
 from tessy.compare.sections import REASONS, Compared, Section
 from tessy.records import Failure, Trajectory
 from tessy.summary import AUTHORS
-from tessy.terminal import visible
 from tessy.viewer import look
 
 # Texts beyond this are folded to about as much as can be seen of them at once.
@@ -51,23 +47,15 @@ def build_page(
         common: A sentence on which questions the runs have in common.
     """
     style = look.style(look.asset("tessy.compare", "page.css"))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    # Every text goes through this: a page cannot hold half a surrogate pair, nor should a
-    # control character or a turn of the reading direction do anything in it.
-    environment.finalize = lambda value: visible(value) if type(value) is str else value
-    page = environment.from_string(look.asset("tessy.compare", "page.html.jinja")).render(
+    return look.render(
+        "tessy.compare",
+        style=style,
         common=common,
         runs=runs,
         models=_common_models(runs),
         tables=tables,
         examples=[_example(example, runs) for example in examples],
-        policy=f"default-src 'none'; img-src data:; style-src {look.source(style)}; "
-        "base-uri 'none'; form-action 'none'",
-        style=Markup(style),
     )
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _common_models(runs: Sequence[Compared]) -> dict[str, str] | None:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tessy.boundary.evaluation.statistics import Estimate
 from tessy.compare.figures import Figures, Sample
 from tessy.compare.methods import Method
+from tessy.formatting import NONE, interval, percent, percentage
 from tessy.records import Author
+from tessy.statistics import Estimate
 from tessy.summary import AUTHORS
 
-NONE = "—"
 # What stands in failures.jsonl, for people. Others are shown as they are.
 REASONS = {
     "budget": "too long",
@@ -115,7 +115,7 @@ def _outcome(figures: Figures) -> list[Cell]:
         Cell(f"{len(figures.shown):,}"),
         Cell(f"{len(figures.finished):,}"),
         Cell(f"{figures.failures.total():,}", ", ".join(reasons), bad=bool(reasons)),
-        _percent(right, f"n = {right.n:,.0f}" if right else ""),
+        _percent_cell(right, f"n = {right.n:,.0f}" if right else ""),
     ]
 
 
@@ -145,7 +145,7 @@ def _authors(figures: Figures) -> list[Cell]:
     by = figures.answer_by
     counted = " + ".join(f"{by[author]:,}" for author in AUTHORS) if len(by) > 1 else ""
     return [
-        _percent(taught)._replace(share=taught and taught.value),
+        _percent_cell(taught)._replace(share=taught and taught.value),
         Cell(f"{figures.total(lambda sample: sample.kept[0]):,}"),
         Cell(f"{figures.total(lambda sample: sample.kept[1]):,}"),
         Cell(f"{figures.total(lambda sample: sample.answer):,}"),
@@ -176,7 +176,7 @@ def _lengths(title: str, runs: Sequence[Compared], number: Callable[[Sample], in
 def _length(figures: Figures, number: Callable[[Sample], int]) -> list[Cell]:
     ordered = figures.lengths(number)
     rest = [Cell(f"{value:,}") for value in ordered] if ordered else [Cell(NONE)] * 3
-    return [_mean(figures.mean(number), 0), *rest]
+    return [_mean_cell(figures.mean(number), 0), *rest]
 
 
 # Requests of a sample, by author.
@@ -214,22 +214,22 @@ def effort(runs: Sequence[Compared]) -> Section:
 
 def _effort(figures: Figures) -> list[Cell]:
     return [
-        _mean(figures.mean(lambda sample: sample.attempts, failed=True), 2),
-        *(_mean(figures.mean(sent, failed=True), 1) for sent in _SENT),
-        *(_percent(figures.kept(author)) for author in AUTHORS),
-        _mean(figures.mean(lambda sample: sample.seconds, failed=True), 1),
+        _mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
+        *(_mean_cell(figures.mean(sent, failed=True), 1) for sent in _SENT),
+        *(_percent_cell(figures.kept(author)) for author in AUTHORS),
+        _mean_cell(figures.mean(lambda sample: sample.seconds, failed=True), 1),
     ]
 
 
-def _percent(estimate: Estimate | None, of: str = "") -> Cell:
+def _percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
     if estimate is None:
         return Cell(NONE)
-    interval = _interval(estimate, lambda value: f"{100 * value:.0f}")
-    notes = (f"{interval} %" if interval else "", of)
-    return Cell(f"{100 * estimate.value:.1f} %", ", ".join(filter(None, notes)))
+    ends = _interval(estimate, lambda value: percentage(value, 0))
+    notes = (f"{ends} %" if ends else "", of)
+    return Cell(percent(estimate.value), ", ".join(filter(None, notes)))
 
 
-def _mean(estimate: Estimate | None, digits: int) -> Cell:
+def _mean_cell(estimate: Estimate | None, digits: int) -> Cell:
     if estimate is None:
         return Cell(NONE)
     return Cell(
@@ -239,7 +239,6 @@ def _mean(estimate: Estimate | None, digits: int) -> Cell:
 
 def _interval(estimate: Estimate, said: Callable[[float], str]) -> str:
     """The 95 % interval; nothing where there is none, or none to be seen."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    low, high = said(estimate.low), said(estimate.high)
-    return "" if low == high else f"{low}–{high}"
+    ends = (estimate.low, estimate.high)
+    seen = {said(end) for end in ends if end is not None}
+    return interval(*ends, said) if len(seen) == 2 else ""

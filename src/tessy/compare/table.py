@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from tessy.compare.sections import Cell, Compared, Section
-from tessy.terminal import visible
+from tessy.terminal import figures_table, visible
 
 _WIDE = 100  # columns of a terminal on which names of this many stay in one line
 _NAME = 40
@@ -30,10 +29,8 @@ def print_tables(
     names = [Text(visible(run.name)) for run in runs]
     whole = console.width >= _WIDE and max(name.cell_len for name in names) <= _NAME
     for section in tables:
-        table = Table(title=section.title, title_justify="left", box=None, pad_edge=False)
-        table.add_column("", overflow="fold", no_wrap=whole)
-        for column in section.columns:
-            table.add_column(column.name, justify="right")
+        headings = (column.name for column in section.columns)
+        table = figures_table(section.title, *headings, no_wrap=whole)
         for name, cells in zip(names, section.rows, strict=True):
             table.add_row(name, *map(_text, cells))
         console.print()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tessy.export.origin import DIGEST_CHARS, made_by, notes, public, role_of, sources
+from tessy.cards import fenced, front_matter, listed, short_digest
+from tessy.export.origin import made_by, notes, public, role_of, sources
+from tessy.formatting import markdown_table, percent
 from tessy.records import Trajectory
 from tessy.summary import AUTHORS, Summary
 
@@ -33,6 +34,7 @@ _SIZES = {
     10_000_000: "1M<n<10M",
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+_MEASURES = {"mean": "mean", "median": "median", "p80": "80th percentile", "max": "longest"}
 
 
 @dataclass
@@ -73,7 +75,7 @@ def data_card(
     data, counts = document["data_config"], facts.summary.result()
     finished = counts["samples"]["finished"]
     parts = [
-        _front_matter(name, finished, licence),
+        front_matter(_fields(name, finished, licence)),
         f"# {name}\n\n{finished:,} samples of reasoning to fine-tune "
         f"{_student(data)} on, made with `tessy` {document.get('tessy')} "
         "(TESSY, [arXiv 2604.14164](https://arxiv.org/abs/2604.14164)).\n",
@@ -93,15 +95,17 @@ def size_category(rows: int) -> str:
     return next((name for limit, name in _SIZES.items() if rows < limit), "n>10M")
 
 
-def _front_matter(name: str, rows: int, licence: str | None) -> str:
-    return (
-        f"---\nlicense: {(licence or 'unknown').lower()}\n"
-        f"pretty_name: {json.dumps(name)}\n"
-        f"task_categories:\n- text-generation\nsize_categories:\n- {size_category(rows)}\n"
-        "tags:\n- tessy\n- reasoning\n- synthetic\n"
-        "configs:\n- config_name: default\n  data_files:\n  - split: train\n"
-        "    path: data/train-*.parquet\n---\n"
-    )
+def _fields(name: str, rows: int, licence: str | None) -> dict[str, str | list[str]]:
+    return {
+        "license": (licence or "unknown").lower(),
+        "pretty_name": json.dumps(name),
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(rows)],
+        "tags": ["tessy", "reasoning", "synthetic"],
+        "configs": [
+            "config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
+        ],
+    }
 
 
 def _student(data: Mapping[str, Any]) -> str:
@@ -112,18 +116,22 @@ def _student(data: Mapping[str, Any]) -> str:
 
 def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) -> str:
     rows = [
-        f"| `{strategy}` | {count:,} | {_METHODS.get(strategy, '')} "
-        f"| {data.get('author', by) if strategy == 'sample' else by} |\n"
+        (
+            f"`{strategy}`",
+            f"{count:,}",
+            _METHODS.get(strategy, ""),
+            str(data.get("author", by) if strategy == "sample" else by),
+        )
         for (strategy, by), count in sorted(strategies.items())
     ]
+    columns = ("strategy", "samples", "how the thinking was made", "answer by")
     system = data.get("system_prompt")
-    said = f"\nA system prompt stands before each question:\n\n{_fenced(str(system))}"
+    said = f"\nA system prompt stands before each question:\n\n{fenced(str(system))}"
     return (
         "## Method\n\n"
         "The thinking stands in the student's own format. `spans` says who wrote which characters "
         "of it, `answer_by` who wrote the answer.\n\n"
-        "| strategy | samples | how the thinking was made | answer by |\n|---|---|---|---|\n"
-        f"{''.join(rows)}{said if system else ''}"
+        f"{markdown_table(columns, rows)}{said if system else ''}"
     )
 
 
@@ -137,45 +145,37 @@ def _models(data: Mapping[str, Any]) -> str:
         model = data.get(f"{prefix}model")
         if not isinstance(model, str):
             continue
-        sampling = " | ".join(str(data.get(f"{prefix}sampling.{key}", "")) for key in _SAMPLING)
+        sampling = (str(data.get(f"{prefix}sampling.{key}", "")) for key in _SAMPLING)
         predictor = data.get(f"{prefix}predictor")
         shown = f"`{public(predictor)}`" if isinstance(predictor, str) else ""
-        rows.append(f"| {author} | `{public(model)}` | {sampling} | {shown} |\n")
+        rows.append((author, f"`{public(model)}`", *sampling, shown))
     if not rows:
         return ""
-    head = "| role | model | temperature | top_p | top_k | min_p | boundary predictor |\n"
-    return f"## Models\n\n{head}|---|---|---|---|---|---|---|\n{''.join(rows)}"
+    columns = ("role", "model", *_SAMPLING, "boundary predictor")
+    return f"## Models\n\n{markdown_table(columns, rows)}"
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
     tokens, lengths = counts["tokens"], counts["lengths"]
     rows = [
-        f"| thinking by the {author} | {tokens[author]:,} | {_percent(tokens['share'][author])} |\n"
+        (f"thinking by the {author}", f"{tokens[author]:,}", percent(tokens["share"][author]))
         for author in AUTHORS
     ]
+    rows.append(("answers", f"{tokens['answer']:,}", ""))
     spread = [
-        f"| {part} | {lengths[part]['mean']:,} | {lengths[part]['median']:,} "
-        f"| {lengths[part]['p80']:,} | {lengths[part]['max']:,} |\n"
+        (part, *(f"{lengths[part][measure]:,}" for measure in _MEASURES))
         for part in ("thinking", "answer")
     ]
-    return (
-        "## Tokens\n\n"
-        "| part | tokens | share of the thinking |\n|---|---|---|\n"
-        f"{''.join(rows)}| answers | {tokens['answer']:,} | |\n\n"
-        "| length in tokens | mean | median | 80th percentile | longest |\n|---|---|---|---|---|\n"
-        f"{''.join(spread)}"
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    shares = markdown_table(("part", "tokens", "share of the thinking"), rows)
+    lengths_table = markdown_table(("length in tokens", *_MEASURES.values()), spread)
+    return f"## Tokens\n\n{shares}\n{lengths_table}"
 
 
 def _failures(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
     if "derived" in data:
         return ""
-    rows = [f"| {reason} | {count:,} |\n" for reason, count in counts["failures"].items()]
-    table = f"\n| reason | samples |\n|---|---|\n{''.join(rows)}" if rows else ""
+    rows = [(reason, f"{count:,}") for reason, count in counts["failures"].items()]
+    table = f"\n{markdown_table(('reason', 'samples'), rows)}" if rows else ""
     return (
         f"## Failures\n\n{counts['samples']['failed']:,} further samples could not be finished and "
         f"are not here.\n{table}"
@@ -191,25 +191,18 @@ def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) ->
         if derived["by"] in noted:
             told += f"What it noted: {notes(noted[derived['by']])}.\n\n"
         told += "The options its sources agree on:\n\n"
-    versions = ", ".join(f"{part} {v}" for part, v in document.get("software", {}).items())
+    versions = listed(document.get("software", {}))
     others = (
         "Options not shown differ between the sources or are at their defaults."
         if derived
         else "Options not shown are at their defaults."
     )
-    digest = str(document.get("data_digest"))[:DIGEST_CHARS]
+    digest = short_digest(document.get("data_digest"))
     return (
-        f"## How it was made\n\n{told}{_fenced(made_by(document))}\n"
-        f"{others} Digest of the options: {digest}…; begun "
+        f"## How it was made\n\n{told}{fenced(made_by(document))}\n"
+        f"{others} Digest of the options: {digest}; begun "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
     )
-
-
-def _fenced(text: str) -> str:
-    """``text`` as it is, in a fence that nothing in it closes."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}\n"
 
 
 def _columns() -> str:

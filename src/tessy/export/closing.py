@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tessy.config_data import ExportConfig
 from tessy.export import chat
+from tessy.formatting import size
 from tessy.records import Trajectory
 
 _CHAT = (
@@ -50,11 +51,11 @@ def closing(written: Written, out: Path) -> str:
     """What was written, how much, and what to know of it."""
     learned = "" if written.learned is None else f", {written.learned:,} of them learned"
     files = sorted(out.rglob("*.parquet")) if out.is_dir() else [out]
-    size = sum(path.stat().st_size for path in files)
+    held = sum(path.stat().st_size for path in files)
     shards = f" in {len(files)} file(s)" if out.is_dir() else ""
     text = (
         f"{out}: {written.rows:,} samples, {written.tokens:,} tokens{learned}, "
-        f"{_size(size)}{shards}."
+        f"{size(held)}{shards}."
     )
     if written.encoded:
         text += (
@@ -67,17 +68,6 @@ def closing(written: Written, out: Path) -> str:
             "these only markup is."
         )
     return text
-
-
-def _size(size: int) -> str:
-    if size < 1000:
-        return f"{size} B"
-    value = size / 1000
-    for unit in ("kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            break
-        value /= 1000
-    return f"{value:.1f} {unit}"
 
 
 def hint(config: ExportConfig, written: Written, out: Path) -> str:

@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.text import Text
 
 from tessy import jsonl
+from tessy.atomic import new_file, new_folder
+from tessy.cards import write_readme
 from tessy.config_data import ExportConfig
 from tessy.derived import SourceRow, reading
 from tessy.errors import ConfigError, InputError
 from tessy.export import chat
 from tessy.export.closing import Written, closing, hint
-from tessy.export.place import check_place, new_file, new_folder
+from tessy.export.place import ADVICE, check_place
 from tessy.records import Author, Trajectory
 from tessy.runs import RunPaths, iter_failures, read_config
 from tessy.terminal import visible
@@ -92,7 +94,7 @@ def _lines(
     convert: Callable[[Trajectory], dict[str, Any]], rows: Iterable[Trajectory], out: Path
 ) -> Written:
     written = Written()
-    with new_file(out) as path, path.open("wb") as file:
+    with new_file(out, ADVICE) as path, path.open("wb") as file:
         for row in rows:
             file.write(jsonl.dump_line(convert(written.add(row))))
     return written
@@ -107,7 +109,7 @@ def _parquet(rows: Iterable[Trajectory], out: Path) -> Written:
     )
 
     written = Written()
-    with new_file(out) as path, ParquetRows(path, trajectory_schema()) as table:
+    with new_file(out, ADVICE) as path, ParquetRows(path, trajectory_schema()) as table:
         for row in rows:
             table.add(trajectory_cells(written.add(row)), trajectory_bytes(row))
     return written
@@ -120,14 +122,13 @@ def _hub(
     from tessy.export.hub import write_shards
 
     written, facts = Written(), Facts()
-    with new_folder(out) as folder:
+    with new_folder(out, ADVICE) as folder:
         write_shards(map(written.add, rows), folder / "data", facts)
         for failure in iter_failures(config.run):
             facts.summary.add_failure(failure)
         name = config.run.resolve().name
         card = data_card(name, document, facts, _summary(config.run), licence=config.licence)
-        # A word of the command line may hold what is no Unicode.
-        (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
+        write_readme(folder, card)
     return written
 
 
@@ -152,7 +153,7 @@ def _tokens(
     form, digest = load_format(document, config.tokenizer)
     written = Written(learned=0)
     wrote: set[Author] = set()
-    with new_file(out) as path, ParquetRows(path, token_schema()) as table:
+    with new_file(out, ADVICE) as path, ParquetRows(path, token_schema()) as table:
         for row in rows:
             try:
                 tokens = tokenize(row, form)

@@ -9,11 +9,10 @@ from pathlib import PurePath
 from typing import Any
 
 from tessy import jsonl
+from tessy.cards import short_digest
 from tessy.config import Config, SynthesizeConfig
 from tessy.config_predictors import SampleConfig
 from tessy.records import Author
-
-DIGEST_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,8 @@ def _sources(data: Mapping[str, Any], indent: str) -> Iterator[str]:
     for source in derived["sources"]:
         deeper = source.get("derived")
         by = f", itself made by `tessy {deeper['by']}` of:" if deeper else ""
-        digest = str(source.get("data_digest"))[:DIGEST_CHARS]
-        yield f"{indent}- `{_run_name(source['path'])}` (options' digest {digest}…){by}\n"
+        digest = short_digest(source.get("data_digest"))
+        yield f"{indent}- `{_run_name(source['path'])}` (options' digest {digest}){by}\n"
         yield from _sources(source, indent + "  ")
 
 

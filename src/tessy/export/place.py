@@ -1,20 +1,18 @@
-"""Where an export goes: built beside its place and moved there when it is whole."""
+"""Where an export may go."""
 
 from __future__ import annotations
 
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from tessy.durable import make_directory, sync_path, sync_tree
-from tessy.errors import InputError, StorageError
+from tessy.errors import InputError
 from tessy.runs import RunPaths
 
 # What a folder of ours holds. Anything else in it is somebody's, and is not replaced.
 _FOLDER = frozenset({"README.md", "data"})
 FILE_SUFFIXES = (".jsonl", ".parquet")
+ADVICE = (
+    "free some space or choose another --out, and give the same command again: the run is untouched"
+)
 
 
 def check_place(out: Path, run: Path, suffix: str) -> None:
@@ -52,70 +50,3 @@ def check_place(out: Path, run: Path, suffix: str) -> None:
         raise InputError(
             f"--out {out} holds {foreign[0]!r}, which no export wrote; choose a new or empty folder"
         )
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """Write ``path`` anew: gives a file beside it that takes its place if the block ends well.
-
-    Raises:
-        StorageError: It could not be written; what was there is untouched.
-    """
-    partial = _beside(path, "partial")
-    try:
-        make_directory(path.parent)
-        yield partial
-        sync_path(partial)
-        partial.replace(path)
-        sync_path(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Write the folder ``path`` anew, as :func:`new_file` does a file.
-
-    An older one is moved aside and deleted when the new one is in place.
-
-    Raises:
-        StorageError: It could not be written; what was there is untouched.
-    """
-    partial, old = _beside(path, "partial"), _beside(path, "old")
-    try:
-        make_directory(partial.parent)
-        partial.mkdir()
-        yield partial
-        sync_tree(partial)
-        _swap(path, partial, old)
-        sync_path(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _swap(path: Path, new: Path, old: Path) -> None:
-    if not path.exists():
-        new.rename(path)
-        return
-    path.rename(old)
-    try:
-        new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-
-
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{path.name}.{what}-{uuid.uuid4().hex[:8]}")
-
-
-def _unwritable(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path} cannot be written: {error}; free some space or choose another --out, and give the "
-        "same command again: the run is untouched"
-    )

@@ -27,10 +27,11 @@ from tessy.filtering.rules import (
     no_code,
     wrong_answer,
 )
+from tessy.formatting import percent
 from tessy.progress import SteadyConsole
 from tessy.runs import read_config
 from tessy.summary import share
-from tessy.terminal import visible
+from tessy.terminal import plain_table, visible
 
 _REFERENCE = FilterConfig.model_fields["reference"].default
 QUARANTINE = "quarantine.jsonl"
@@ -174,7 +175,7 @@ class _Sieve:
 def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:
     """The closing table: rows in and out, and what each rule found."""
     rows = summary["rows"]
-    table = Table(title="Filter", title_justify="left", pad_edge=False, box=None)
+    table = plain_table("Filter")
     table.add_column("rule", no_wrap=True)
     table.add_column("rows", justify="right")
     table.add_column("share", justify="right")
@@ -186,7 +187,7 @@ def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:
         table.add_row(
             name,
             f"{found['rows']:,}",
-            _percent(found["share"]),
+            percent(found["share"]),
             Text(visible(says)),
             style=None if found["rows"] else "dim",
         )
@@ -196,11 +197,7 @@ def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:
         table.add_row(
             Text(name, style="bold"),
             f"{count:,}",
-            _percent(share(count, rows["in"])),
+            percent(share(count, rows["in"])),
             Text(visible(str(where))),
         )
     return table
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}".replace("%", " %")

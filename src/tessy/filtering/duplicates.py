@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tessy.errors import ConfigError
 from tessy.filtering.words import grams, words
+from tessy.formatting import percent
 from tessy.records import Trajectory, question_digest
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class NearDuplicates:
             similarity = shared / (len(own) + len(theirs) - shared)
             if similarity >= SIMILARITY:
                 return (
-                    f"{similarity:.0%} of the {GRAM_WORDS}-word runs are those of sample "
+                    f"{percent(similarity, 0)} of the {GRAM_WORDS}-word runs are those of sample "
                     f"{earlier.sample} of {earlier.id!r}"
                 )
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tessy.errors import BadRowsError
 from tessy.filtering.words import grams, words
+from tessy.formatting import percent
 from tessy.problems import load_problems
 from tessy.records import Message
 
@@ -80,7 +81,9 @@ class EvaluationQuestions:
         if best is None:
             return None
         share, at = best[0], -best[1]
-        return f"{share:.0%} of the {GRAM_WORDS}-word runs are shared with {self._names[at]}"
+        return (
+            f"{percent(share, 0)} of the {GRAM_WORDS}-word runs are shared with {self._names[at]}"
+        )
 
 
 def _read(file: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:

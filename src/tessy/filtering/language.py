@@ -12,6 +12,7 @@ from collections import Counter
 import regex
 
 from tessy.filtering.fences import split_fences
+from tessy.formatting import percent
 
 FOREIGN_SHARE = 0.05  # a script the question does not have
 FOREIGN_WORDS = 10
@@ -77,5 +78,6 @@ def language_switch(question: str, text: str) -> str | None:
             limit = FOREIGN_SHARE
             switched = share >= limit and count >= FOREIGN_WORDS
         if switched:
-            return f"{share:.0%} of {total:,} words are {name}, of the question's {before:.0%}"
+            found, of = percent(share, 0), percent(before, 0)
+            return f"{found} of {total:,} words are {name}, of the question's {of}"
     return None

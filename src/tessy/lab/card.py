@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
+from tessy import cards
+from tessy.formatting import markdown_table
 from tessy.lab.examples import Encoder
 from tessy.lab.tasks import TASKS, Task, is_right, make_question, solve
 
 TEMPERATURE = 0.6
 MAX_TOKENS = 256
+_FACTS = "card.json"
 QUESTIONS = 400  # of each task
 
 
@@ -144,13 +147,12 @@ def measure(
 
 def write_card(card: Card, folder: Path) -> None:
     """Write ``card.json`` and ``README.md``."""
-    (folder / "card.json").write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_readme(card), encoding="utf-8")
+    cards.write_card(folder, _FACTS, asdict(card), _readme(card))
 
 
 def read_card(folder: Path) -> Card:
     """Read ``card.json`` back."""
-    fields = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    fields = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     tasks = {task: Score(**score) for task, score in fields.pop("tasks").items()}
     return Card(tasks=tasks, **fields)
 
@@ -168,11 +170,12 @@ _ABOUT = {
 
 
 def _readme(card: Card) -> str:
-    rows = "\n".join(
-        f"| {task} | {score.accuracy:.3f} | {score.stderr:.3f} | {score.n} | {score.tokens:.0f} |"
-        for task, score in card.tasks.items()
-    )
-    schedule = ", ".join(f"{key} {value}" for key, value in card.schedule.items())
+    rows = [
+        (task, f"{s.accuracy:.3f}", f"{s.stderr:.3f}", f"{s.n}", f"{s.tokens:.0f}")
+        for task, s in card.tasks.items()
+    ]
+    columns = ("task", "accuracy", "standard error", "questions", "tokens a reply")
+    schedule = cards.listed(card.schedule)
     return f"""# The bundled {card.role}
 
 A language model of {card.parameters:,} parameters (Qwen3 architecture, float32) with a byte-level
@@ -183,10 +186,7 @@ Schedule: {schedule}. Loss at the end: {card.loss} nats a token.
 
 Accuracy of the final answer, one sample a question, temperature {TEMPERATURE}:
 
-| task | accuracy | standard error | questions | tokens a reply |
-|---|---|---|---|---|
-{rows}
-
+{markdown_table(columns, rows)}
 `calc` works out an expression of 2 to 5 operators from left to right, modulo ten; `max` finds the
 largest of a list; `rev` reverses a list. On anything else it has nothing to say.
 """

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from tessy import jsonl
 from tessy.config import DemoConfig, RoleConfig, SynthesizeConfig
-from tessy.durable import write_atomically
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
     THINKING_TOKENS,
@@ -67,7 +66,7 @@ def _keep(found: Leak, directory: Path) -> None:
     path = RunPaths(directory).summary
     summary = json.loads(path.read_bytes())
     summary["leak"] = {**asdict(found), "judged": BY_RULE}
-    write_atomically(path, jsonl.dumps(summary, indent=2) + b"\n")
+    jsonl.write_json(path, summary)
 
 
 def _most_shared(directory: Path) -> Trajectory | None:

@@ -11,9 +11,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tessy.boundary.evaluation.statistics import Case, share
+from tessy.formatting import interval, percent
 from tessy.lab.marker import style_spans
 from tessy.records import Trajectory, question_digest
+from tessy.statistics import Case, share
 
 BY_RULE = "by the rule that marks the bundled models' phrases"
 _WORD = re.compile(r"\S+")
@@ -74,7 +75,7 @@ def count(row: Trajectory) -> tuple[Words, Words]:
 def leak(rows: Iterable[Trajectory]) -> Leak:
     """The shares of words by the wrong author over ``rows``.
 
-    Words of one question hang together: see :mod:`tessy.boundary.evaluation.statistics`.
+    Words of one question hang together: see :mod:`tessy.statistics`.
     """
     counted = [(question_digest(row.messages), *count(row)) for row in rows]
     return Leak(
@@ -105,9 +106,5 @@ def _said(part: Share, kind: str) -> str:
     said = f"{part.wrong:,} of {part.words:,} {kind} words"
     if part.share is None or part.low is None or part.high is None:
         return said
-    interval = f"95 % interval {_percent(part.low)} to {_percent(part.high)}"
-    return f"{said} ({_percent(part.share)}; {interval})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    ends = interval(part.low, part.high, percent, " to ")
+    return f"{said} ({percent(part.share)}; 95 % interval {ends})"

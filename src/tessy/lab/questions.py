@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from tessy import jsonl
-from tessy.durable import write_atomically
+from tessy.atomic import write_atomically
 from tessy.lab.tasks import TASKS, make_question, solve
 
 

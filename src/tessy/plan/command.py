@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tessy.config import PlanConfig, SynthesisOptions, SynthesizeConfig
+from tessy.formatting import tally
 from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import Given, make_plan
 from tessy.plan.pilot import Load, Probe, draw, saved_load
@@ -109,7 +110,7 @@ def _load(probe: Probe, made: list[Made], written: Path) -> Load | None:
 
 def _too_few(made: list[Made]) -> str:
     reasons = Counter(one.reason for one in made if one.reason is not None)
-    failed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    failed = tally(dict(reasons.most_common()))
     return (
         f"Only {len(made) - reasons.total()} of {len(made)} samples could be finished (failed: "
         f"{failed or 'none'}): an interval needs {MIN_UNITS}. `tessy doctor` with the same options "

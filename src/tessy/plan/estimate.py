@@ -10,7 +10,7 @@ with R samples to come, s the standard deviation between n units that are there,
 come. Units are questions, whose samples resemble each other; samples, once every question has one.
 
 Source: the prediction interval of Student's t, e.g. Hahn & Meeker, Statistical Intervals, 1991,
-4.7; the expansion of t by the normal's quantile, Abramowitz & Stegun, 26.7.5.
+4.7.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from tessy.boundary.evaluation.statistics import Z95, Case, share
+from tessy.statistics import Case, share, t95
 
 CONFIDENCE = 0.95
 MIN_UNITS = 5  # fewer say nothing of their spread
@@ -87,17 +87,6 @@ def failing_share(failed: Iterable[tuple[str, bool]]) -> ToCome | None:
     if found is None or found.low is None or found.high is None:
         return None
     return ToCome(found.value, found.low, found.high)
-
-
-def t95(degrees: int) -> float:
-    """The two-sided 95 % quantile of Student's t; within 0.3 % from 4 degrees of freedom on."""
-    z = Z95
-    terms: tuple[float, ...] = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
 
 
 def wall(work: ToCome, slots: float, longest: float) -> ToCome:

@@ -10,10 +10,18 @@ from rich.table import Table
 
 from tessy import jsonl
 from tessy.config import PlanConfig
-from tessy.durable import write_atomically
+from tessy.formatting import (
+    duration,
+    interval,
+    percent,
+    percentage,
+    short_count,
+    size,
+    tally,
+)
 from tessy.plan.figures import Figure, Plan
 from tessy.records import Author
-from tessy.terminal import duration, visible
+from tessy.terminal import figures_table, visible
 
 Show = Callable[[float], str]
 
@@ -24,7 +32,7 @@ def write_plan(plan: Plan, path: Path) -> None:
     Raises:
         StorageError: It could not be written.
     """
-    write_atomically(path, jsonl.dumps(plan.to_json(), indent=2) + b"\n")
+    jsonl.write_json(path, plan.to_json())
 
 
 def print_plan(
@@ -39,23 +47,21 @@ def print_plan(
         console: Where to.
     """
     given = plan.given
-    table = Table(title="Plan", title_justify="left", box=None, pad_edge=False)
-    table.add_column("", style="bold")
-    for heading in ("so far", "to come", "95 % interval", "whole file"):
-        table.add_column(heading, justify="right")
+    table = figures_table("Plan", "so far", "to come", "95 % interval", "whole file")
+    table.columns[0].style = "bold"
     samples = (len(given.made), given.scope.samples)
     table.add_row("Samples", *(f"{n:,}" for n in samples), "", f"{sum(samples):,}")
     _row(table, "Wall clock", plan.hours, _clock)
     figures = plan.figures
-    _row(table, "Failures", figures["failures"], _count)
+    _row(table, "Failures", figures["failures"], short_count)
     for author in names:
-        _row(table, f"Requests, {author}", figures[f"requests.{author}"], _count)
+        _row(table, f"Requests, {author}", figures[f"requests.{author}"], short_count)
     for author in names:
-        _row(table, f"Kept tokens, {author}", figures[f"kept.{author}"], _count)
-    _row(table, "Kept tokens, answers", figures["kept.answer"], _count)
+        _row(table, f"Kept tokens, {author}", figures[f"kept.{author}"], short_count)
+    _row(table, "Kept tokens, answers", figures["kept.answer"], short_count)
     for author in names:
-        _row(table, f"Generated, {author}", figures[f"generated.{author}"], _count)
-    _row(table, "Disk: rows", figures["bytes"], _bytes)
+        _row(table, f"Generated, {author}", figures[f"generated.{author}"], short_count)
+    _row(table, "Disk: rows", figures["bytes"], size)
     console.print(table)
     for line in (*_grounds(plan, names), *_warnings(plan, config), *_budgets(plan, config)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -63,7 +69,7 @@ def print_plan(
 
 def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
     come = figure.to_come
-    between = f"{show(come.low)} – {show(come.high)}"
+    between = interval(come.low, come.high, show, " – ")
     table.add_row(label, show(figure.so_far), show(come.value), between, show(figure.whole))
 
 
@@ -71,12 +77,12 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
     """What the figures rest on."""
     given = plan.given
     questions = len({one.question for one in given.made})
-    reasons = ", ".join(f"{reason} {count}" for reason, count in plan.reasons.items())
-    share, low, high = (f"{100 * part:.1f}" for part in plan.failure_share)
+    share, low, high = plan.failure_share
+    ends = interval(low, high, percentage, " – ")
     models = ", ".join(f"{author} {visible(name)}" for author, name in names.items())
     lines = [
         f"From {len(given.made):,} samples of {questions:,} questions. Failed: "
-        f"{reasons or 'none'} ({share} %, 95 % interval {low} – {high} %).",
+        f"{tally(plan.reasons) or 'none'} ({percent(share)}, 95 % interval {ends} %).",
         "Kept tokens are the training data's, in the student's tokens; generated ones are kept or "
         f"not, in each model's own (answers in the student's): multiply by your prices ({models}). "
         "Prompts are not counted.",
@@ -85,7 +91,7 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
         lines.append(
             f"Assumed: {given.slots:,} samples in flight, on servers that stay as fast as in the "
             "pilot; intervals say what the draw of samples leaves open, not what servers may do. "
-            f"The journal of samples in flight takes up to {_bytes(plan.journal)} more."
+            f"The journal of samples in flight takes up to {size(plan.journal)} more."
         )
     return lines
 
@@ -117,7 +123,7 @@ def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
     generated = plan.figures["generated"]
     compared: tuple[tuple[str, float | None, Figure, Show], ...] = (
         ("budget_hours", config.budget_hours, plan.hours, _clock),
-        ("budget_tokens", config.budget_tokens, generated, _count),
+        ("budget_tokens", config.budget_tokens, generated, short_count),
     )
     lines = []
     for name, limit, figure, show in compared:
@@ -133,21 +139,5 @@ def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
     return lines
 
 
-def _count(value: float) -> str:
-    """Four digits of what is large, so that a line fits; plan.json has them all."""
-    for unit, size in (("bn", 1e9), ("M", 1e6)):
-        if round(value) >= size:
-            return f"{value / size:,.{max(0, 4 - len(str(int(value / size))))}f} {unit}"
-    return f"{value:,.0f}"
-
-
 def _clock(hours: float) -> str:
     return duration(3600 * hours) if hours < 10 else f"{hours:,.{int(hours < 100)}f} h"
-
-
-def _bytes(value: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.3g} TB"

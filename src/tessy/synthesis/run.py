@@ -21,11 +21,12 @@ from rich.text import Text
 
 from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
+from tessy.atomic import write_atomically
 from tessy.budget import Budget
 from tessy.config import SynthesizeConfig, data_config, data_names
 from tessy.config_predictors import SampleConfig
-from tessy.durable import write_atomically
 from tessy.errors import InputError, TessyError
+from tessy.formatting import tally
 from tessy.journal import InFlight, Journal
 from tessy.problems import LoadedProblems
 from tessy.progress import Progress, ProgressState, SteadyConsole
@@ -163,7 +164,7 @@ def _ended(
         if run.done or not run.failed:
             return 0
         failures = summary["failures"]
-        reasons = ", ".join(f"{reason} {count}" for reason, count in failures.items())
+        reasons = tally(failures)
         often = max(failures, key=failures.get)
         last = [failure.detail for failure in run.failed.values() if failure.reason == often][-1]
         message = (

@@ -1,10 +1,15 @@
-"""What our pages have in common: colours and fonts, and leave to use what a page is made of."""
+"""What the HTML pages share: colours, fonts, the template engine and the security policy."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tessy.terminal import visible
 
 
 def style(page: str) -> str:
@@ -17,7 +22,42 @@ def asset(package: str, name: str) -> str:
     return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def source(text: str) -> str:
-    """The expression of a content security policy that allows exactly ``text``."""
+def render(package: str, *, style: str, script: str | None = None, **values: object) -> str:
+    """Render ``page.html.jinja`` of a package.
+
+    Text is escaped, and characters that have no place in a page or would change how others are
+    read are shown as pictures or escapes; :class:`~markupsafe.Markup` goes in as it is.
+
+    Args:
+        package: The package with the template.
+        style: The only style that the page may use.
+        script: The only script that it may run; None: it runs none.
+        values: Further variables of the template.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.finalize = _shown
+    return environment.from_string(asset(package, "page.html.jinja")).render(
+        policy=_policy(style, script), style=Markup(style), script=Markup(script or ""), **values
+    )
+
+
+def _shown(value: object) -> object:
+    if type(value) is not str:
+        return value
+    return visible(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _policy(style: str, script: str | None) -> str:
+    """A content security policy that allows exactly this style and script, and no network."""
+    scripts = "" if script is None else f"script-src {_source(script)}; "
+    return (
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; {scripts}"
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     return f"'sha256-{digest}'"

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tessy.durable import write_atomically
+from tessy.atomic import write_atomically
 from tessy.records import Failure, Trajectory
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 from tessy.summary import Summary
@@ -92,16 +91,12 @@ def _render(
         "blockChars": packed.block_chars,
         "leftOut": packed.left_out,
     }
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        look.asset("tessy.viewer", "page.html.jinja")
-    )
-    return template.render(
-        title=title.encode("utf-8", "replace").decode("utf-8"),  # a file name may be no text
+    return look.render(
+        "tessy.viewer",
+        style=style,
+        script=script,
+        title=title,
         models=_models(config),
-        policy=f"default-src 'none'; img-src data:; style-src {look.source(style)}; "
-        f"script-src {look.source(script)}; base-uri 'none'; form-action 'none'",
-        style=Markup(style),
-        script=Markup(script),
         # Escaped by script_json, and base64: neither can end its script element.
         head=Markup(script_json(head)),
         blocks=[Markup(block) for block in packed.blocks],

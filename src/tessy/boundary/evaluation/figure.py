@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tessy.boundary.evaluation.report import short_name
+from tessy.cards import short_digest
 
 # Okabe and Ito's palette, told apart by colour-blind readers; lines also differ in their dashes.
 _BLUE, _ORANGE, _SKY, _RED, _INK = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#222222"
@@ -63,7 +64,7 @@ def draw(report: Mapping[str, Any]) -> bytes:
             f"The {report['author']}'s text: {drafts['n']:,} drafts of {drafts['tokens']} "
             f"{drafts['counted_in'].split()[0]}, {report['data']['questions']:,} questions "
             f"({report['part']}), {report['cut']}; annotations "
-            f"{report['annotations']['digest'][:16]}…",
+            f"{short_digest(report['annotations']['digest'])}",
             fontsize=10,
         )
         out = BytesIO()

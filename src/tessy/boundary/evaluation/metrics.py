@@ -14,7 +14,7 @@ from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
 from tessy.boundary.cuts import Cut, Kind, kept, kind_of
 from tessy.boundary.evaluation.replay import Replay, replay
 from tessy.boundary.evaluation.segments import Draft, Segment
-from tessy.boundary.evaluation.statistics import Case, Estimate, mean, share
+from tessy.statistics import Case, Estimate, mean, share
 
 Scores = tuple[UnitScore, ...]
 Figures = dict[str, Estimate | None]

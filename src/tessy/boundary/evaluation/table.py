@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy.boundary.evaluation.report import short_name
-from tessy.terminal import visible
+from tessy.cards import short_digest
+from tessy.formatting import NONE, interval, percentage
+from tessy.terminal import figures_table, visible
 
 _CUTS = ("right", "exact", "early", "late", "left_whole")
 _DRAFTS = {
@@ -38,8 +40,9 @@ _PAIRS_SAID = (
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """Print what a reader wants first; all else is in evaluation.json."""
     data, drafts = report["data"], report["drafts"]
+    digest = short_digest(report["annotations"]["digest"])
     console.print(
-        f"The {report['author']}'s text, annotations {report['annotations']['digest'][:16]}…: "
+        f"The {report['author']}'s text, annotations {digest}: "
         f"{data['segments']:,} segments of {data['questions']:,} questions ({report['part']}), "
         f"{data['words']:,} words, {_percent(data['style'])} % style; {drafts['n']:,} drafts of "
         f"{drafts['tokens']} {drafts['counted_in']}; {report['cut']}; 95 % intervals",
@@ -56,13 +59,13 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
 
 
 def _cut_table(report: Mapping[str, Any]) -> Table:
-    table = _table("The cut", *_CUTS, "off", "n")
+    table = figures_table("The cut", *(name.replace("_", " ") for name in _CUTS), "off", "n")
     for entry in report["cuts"]:
         for key, name in _DRAFTS.items():
             figures = entry[key]
             table.add_row(
                 _name(name.format(entry["name"])),
-                *(_percent(figures[name], interval=name == "exact") for name in _CUTS),
+                *(_percent(figures[name], with_interval=name == "exact") for name in _CUTS),
                 _words(figures["error_words"]),
                 _count(figures["right"]),
             )
@@ -70,25 +73,25 @@ def _cut_table(report: Mapping[str, Any]) -> Table:
 
 
 def _replay_table(report: Mapping[str, Any]) -> Table:
-    table = _table(
+    table = figures_table(
         "The leak", "style leaked", "capability leaked", "bounced", "hand-overs", "best at"
     )
     for entry in report["cuts"]:
         played, best = entry["replay"], entry["best_threshold"]
         table.add_row(
             _name(entry["name"]),
-            _percent(played["style_by_teacher"], interval=True),
-            _percent(played["capability_by_student"], interval=True),
+            _percent(played["style_by_teacher"], with_interval=True),
+            _percent(played["capability_by_student"], with_interval=True),
             _percent(played["bounced"]),
             _percent(played["hand_overs"]),
-            "–" if best is None else f"{best:g}",
+            NONE if best is None else f"{best:g}",
         )
     return table
 
 
 def _class_table(report: Mapping[str, Any]) -> Table:
     names = ("accuracy", "precision", "recall", "f1")
-    table = _table("Classes", "of", *names, "n")
+    table = figures_table("Classes", "of", *names, "n")
     for one in report["predictors"]:
         for what in ("words", "tokens"):
             if one[what] is not None:
@@ -96,30 +99,22 @@ def _class_table(report: Mapping[str, Any]) -> Table:
                 table.add_row(
                     _name(one["name"]),
                     what,
-                    *(_percent(figures[name], interval=name == "f1") for name in names),
+                    *(_percent(figures[name], with_interval=name == "f1") for name in names),
                     _count(figures["accuracy"]),
                 )
     return table
 
 
 def _pair_table(report: Mapping[str, Any]) -> Table:
-    table = _table("Side by side", "and", "apart", "bounced", "bounced, reversed")
+    table = figures_table("Side by side", "and", "apart", "bounced", "bounced, reversed")
     for pair in report["pairs"]:
         table.add_row(
             _name(pair["first"]),
             _name(pair["second"]),
-            _percent(pair["words"], interval=True),
-            _percent(pair["bounced_first_student"], interval=True),
-            _percent(pair["bounced_second_student"], interval=True),
+            _percent(pair["words"], with_interval=True),
+            _percent(pair["bounced_first_student"], with_interval=True),
+            _percent(pair["bounced_second_student"], with_interval=True),
         )
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("", overflow="fold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
     return table
 
 
@@ -133,18 +128,20 @@ def _print(console: Console, table: Table, said: str) -> None:
     console.print(Text(said, style="dim"))
 
 
-def _percent(estimate: Mapping[str, Any] | None, *, interval: bool = False) -> str:
+def _percent(estimate: Mapping[str, Any] | None, *, with_interval: bool = False) -> str:
     if estimate is None:
-        return "–"
-    text = f"{100 * estimate['value']:.1f}"
-    if interval and estimate["low"] is not None:
-        text += f" [{100 * estimate['low']:.0f}–{100 * estimate['high']:.0f}]"
-    return text
+        return NONE
+    ends = interval(estimate["low"], estimate["high"], _whole_percentage) if with_interval else ""
+    return f"{percentage(estimate['value'])} [{ends}]" if ends else percentage(estimate["value"])
+
+
+def _whole_percentage(share: float) -> str:
+    return percentage(share, 0)
 
 
 def _words(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None:
-        return "–"
+        return NONE
     half = "" if estimate["high"] is None else f" ±{estimate['high'] - estimate['value']:.2f}"
     return f"{estimate['value']:.2f}{half}"
 

@@ -1,11 +1,12 @@
 import math
 import random
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.evaluation.statistics import Case, mean, share, wilson
+from tessy.statistics import Case, mean, quantile, share, t95, wilson
 
 
 def test_wilson_gives_the_textbook_interval():
@@ -64,3 +65,25 @@ def test_an_interval_holds_its_value(rows):
         assert got.low is not None
         assert got.high is not None
         assert 0 <= got.low <= got.value <= got.high <= 1
+
+
+@pytest.mark.parametrize(
+    ("degrees", "value"), [(4, 2.7764), (9, 2.2622), (19, 2.0930), (99, 1.9842), (10**6, 1.9600)]
+)
+def test_the_quantile_of_students_t(degrees: int, value: float):
+    assert t95(degrees) == pytest.approx(value, rel=0.003)
+
+
+@given(st.lists(st.integers(0, 50_000), min_size=1), st.integers(1, 100))
+def test_quantile_is_the_nearest_rank(values: list[int], percent: int) -> None:
+    ordered = sorted(values)
+    found = quantile(ordered, percent / 100)
+    within = Fraction(sum(value <= found for value in ordered), len(ordered))
+    below = Fraction(sum(value < found for value in ordered), len(ordered))
+    assert within >= Fraction(percent, 100) - Fraction(1, 10**9)
+    assert below < Fraction(percent, 100) + Fraction(1, 10**9)
+
+
+def test_median_and_p80_of_three_values() -> None:
+    assert quantile([1, 5, 9], 0.5) == 5
+    assert quantile([1, 5, 9], 0.8) == 9

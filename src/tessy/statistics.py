@@ -6,14 +6,15 @@ interval with n reduced to what as many independent cases would be worth; a mean
 errors. All intervals are for 95 %.
 
 Source: E. B. Wilson, 1927; W. G. Cochran, Sampling Techniques, 1977, 9A and 6.3; L. Kish, Survey
-Sampling, 1965 (design effect).
+Sampling, 1965 (design effect); Student's t expanded by the normal's quantile: Abramowitz & Stegun,
+26.7.5.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 Z95 = 1.959964
@@ -84,6 +85,23 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     reach = Z95 / (1 + z2 / n) * math.sqrt(value * (1 - value) / n + z2 / (4 * n * n))
     # Rounding must not put the value itself outside.
     return max(0.0, min(value, middle - reach)), min(1.0, max(value, middle + reach))
+
+
+def t95(degrees: int) -> float:
+    """The two-sided 95 % quantile of Student's t; within 0.3 % from 4 degrees of freedom on."""
+    z = Z95
+    terms: tuple[float, ...] = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
+
+
+def quantile(ordered: Sequence[int], q: float) -> int:
+    """The smallest value that at least ``q`` of the sorted, non-empty ``ordered`` do not exceed."""
+    rank = math.ceil(q * len(ordered))
+    return ordered[max(rank, 1) - 1]
 
 
 def _total(cases: Iterable[Case]) -> tuple[float, float, int, float | None] | None:

@@ -1,0 +1,64 @@
+"""The parts that model cards and data cards share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tessy import jsonl
+from tessy.atomic import write_atomically
+
+README = "README.md"
+_DIGEST_CHARS = 16
+
+
+def write_card(folder: Path, name: str, facts: Mapping[str, object], readme: str) -> None:
+    """Write what was measured as the JSON document ``name``, and the card beside it.
+
+    Raises:
+        StorageError: A file could not be written.
+    """
+    jsonl.write_json(folder / name, facts)
+    write_readme(folder, readme)
+
+
+def write_readme(folder: Path, text: str) -> None:
+    """Write ``README.md``; characters that are no Unicode, as in a command line, are escaped.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    write_atomically(folder / README, text.encode("utf-8", "backslashreplace"))
+
+
+def front_matter(fields: Mapping[str, str | Sequence[str]]) -> str:
+    """Return the YAML block at the top of a card.
+
+    Args:
+        fields: Scalars and lists by name, each as it stands in YAML.
+    """
+    lines = ["---"]
+    for name, value in fields.items():
+        if isinstance(value, str):
+            lines.append(f"{name}: {value}")
+        else:
+            lines += [f"{name}:", *(f"- {item}" for item in value)]
+    return "\n".join([*lines, "---", ""])
+
+
+def listed(values: Mapping[str, object]) -> str:
+    """Return versions or options on one line: ``torch 2.9, tokenizers 0.22``."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def short_digest(digest: object) -> str:
+    """Return the beginning of a digest, with an ellipsis."""
+    return f"{str(digest)[:_DIGEST_CHARS]}…"
+
+
+def fenced(text: str) -> str:
+    """Return ``text`` verbatim in a code fence that nothing in it closes."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}\n"

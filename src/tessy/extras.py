@@ -1,0 +1,27 @@
+"""Checks that optional libraries are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+
+from tessy.errors import ConfigError
+
+
+def check_installed(purpose: str, libraries: Mapping[str, str]) -> None:
+    """Check that libraries can be found, without importing them.
+
+    Args:
+        purpose: What needs them; begins the error message.
+        libraries: The extra of tessy that installs each library, by the library's name.
+
+    Raises:
+        ConfigError: Some are missing; says which, and how to install them.
+    """
+    missing = [name for name in libraries if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = ",".join(dict.fromkeys(libraries[name] for name in missing))
+        raise ConfigError(
+            f"{purpose} needs {' and '.join(missing)}, not installed here: "
+            f'pip install "tessy[{extras}]"'
+        )

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from tessy.atomic import aside_name, new_file, new_folder, publish_folder, write_atomically
+from tessy.errors import StorageError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def filled(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "a").write_text(text)
+    return folder
+
+
+def test_a_file_is_replaced_and_no_temporary_file_stays(tmp_path: Path):
+    path = tmp_path / "file"
+    for content in (b"old", b"new"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    with new_file(path) as partial:
+        partial.write_bytes(b"newer")
+        assert path.read_bytes() == b"new"
+    assert path.read_bytes() == b"newer"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_that_cannot_be_written_is_reported_with_the_advice(tmp_path: Path):
+    folder = filled(tmp_path / "folder", "old")
+    with pytest.raises(StorageError, match=r"folder cannot be written: .*; free some space"):
+        write_atomically(folder, b"new")
+    with (
+        pytest.raises(StorageError, match=r"; go elsewhere$"),
+        new_file(folder, "go elsewhere") as p,
+    ):
+        p.write_bytes(b"new")
+    below_a_file = folder / "a" / "b"
+    with (
+        pytest.raises(StorageError, match=r"; go elsewhere$"),
+        new_file(below_a_file, "go elsewhere"),
+    ):
+        pass
+    with (
+        pytest.raises(StorageError, match=r"; go elsewhere$"),
+        new_folder(below_a_file, "go elsewhere"),
+    ):
+        pass
+    assert names(tmp_path) == ["folder"]
+    assert (folder / "a").read_text() == "old"
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path):
+    for content in ("old", "new"):
+        with new_folder(tmp_path / "deep" / "folder") as partial:
+            (partial / content).write_text(content)
+    assert names(tmp_path / "deep") == ["folder"]
+    assert names(tmp_path / "deep" / "folder") == ["new"]
+
+
+def test_a_published_folder_moves_the_old_one_aside(tmp_path: Path):
+    path = filled(tmp_path / "run", "old")
+    filled(tmp_path / "run.old-1", "older")
+    publish_folder(filled(tmp_path / "partial", "new"), path, old=aside_name(path))
+    assert (path / "a").read_text() == "new"
+    assert (tmp_path / "run.old-2" / "a").read_text() == "old"
+    assert names(tmp_path) == ["run", "run.old-1", "run.old-2"]
+
+
+def test_a_folder_replaces_no_other_unless_the_old_one_is_moved(tmp_path: Path):
+    path, new = filled(tmp_path / "path", "old"), filled(tmp_path / "new", "new")
+    with pytest.raises(OSError, match="not empty"):
+        publish_folder(new, path)
+    assert (path / "a").read_text() == "old"
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_be_moved(tmp_path: Path):
+    outer = filled(tmp_path / "outer", "outer")
+    path = filled(outer / "path", "old")
+    with pytest.raises(OSError, match="Invalid argument"):  # no folder fits into itself
+        publish_folder(outer, path, old=outer / "moved")
+    assert (path / "a").read_text() == "old"
+    assert names(outer) == ["a", "path"]
