@@ -144,5 +144,5 @@ def test_an_evaluation_question_of_eight_runs_is_found_in_others(length: int, fo
 def test_half_of_the_runs_make_an_evaluation_question_found(same: int, found: bool) -> None:
     known = EvaluationQuestions([("q", " ".join(numbered(20)))])  # 16 runs, of which 12 words are 8
     other = " ".join([*numbered(same), *numbered(30, "other")])
-    assert (known.find(other) == "50% of the 5-word runs are shared with q") == found
+    assert (known.find(other) == "50 % of the 5-word runs are shared with q") == found
     assert (known.find(other) is not None) == found

@@ -83,6 +83,7 @@ def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None
     sync_path(folder)
     if old is not None:
         path.rename(old)
+        sync_path(path.parent)  # before the name is used again
     try:
         folder.rename(path)
     except BaseException:
