@@ -8,7 +8,7 @@ import pytest
 
 from tessy.engines.base import Chunk, EngineInfo
 from tessy.engines.http import HttpEngine
-from tessy.engines.http_server import server_root
+from tessy.engines.http_address import server_root
 from tessy.engines.scripted import END_THINKING
 from tessy.errors import (
     ConfigError,
