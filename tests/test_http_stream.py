@@ -169,7 +169,14 @@ async def test_closing_resets_the_connection_so_that_its_port_is_free_at_once():
         assert isinstance(ends[0], ConnectionResetError)
 
 
-@pytest.mark.parametrize("reply", [b"", STREAM + b"\r\n", STREAM + b"\r\n" + FIRST])
+@pytest.mark.parametrize("reply", [
+    b"",
+    STREAM + b"\r\n",
+    STREAM + b"\r\n" + FIRST,
+    STREAM + b"\r\n" + FIRST[:20],
+    STREAM + chunked(FIRST).removesuffix(b"0\r\n\r\n"),
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+])  # fmt: skip
 async def test_a_tap_closed_while_more_is_waited_for_closes_the_connection(reply):
     async with answering(reply) as (server, ends):
         tap = Tap(lambda _: None)

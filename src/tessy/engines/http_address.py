@@ -86,8 +86,8 @@ def environment_proxy(root: str) -> str | None:
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")):
         raise ConfigError(
-            f"{root} would be reached through the proxy that {parts.scheme}_proxy sets, which is no "
-            "HTTP proxy; set another one, or add the server to no_proxy"
+            f"{root}: {parts.scheme}_proxy in the environment is no HTTP proxy; set another one, "
+            "or add the server to no_proxy"
         )
     return proxy
 

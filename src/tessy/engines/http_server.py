@@ -20,7 +20,7 @@ import aiohttp
 from tessy.engines.base import Tap, left_when_closed
 from tessy.engines.http_address import environment_proxy, read_address
 from tessy.engines.http_faults import StatusMisconfigured, shortened, status_fault
-from tessy.engines.sse import EventSplitter
+from tessy.engines.http_reply import FAULTS, put_stream, put_whole
 from tessy.engines.wire_base import BadReply, EventReader, Reader
 from tessy.errors import (
     EngineError,
@@ -35,11 +35,9 @@ _HEALTH_SECONDS = 5.0
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a stream, which it sends in pieces
-_DRAIN_SECONDS = 0.25  # for what follows the last tokens of a stream
 # Closing resets the connection. Closed in good order, its port would be taken for a minute more,
 # and a hundred samples, which end a thousand streams a second, would run out of ports.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_FAULTS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class ModelServer:
@@ -59,6 +57,13 @@ class ModelServer:
         self.root = self._address.root
         self._proxy = environment_proxy(self.root)
         self._stall_seconds = stall_seconds
+        # Not the session's: aiohttp would send those to a proxy, too.
+        self._headers = {
+            "User-Agent": "tessy",  # some gateways serve nobody without a name
+            "Accept-Encoding": "identity",  # compression would hold events back
+        }
+        if self._address.authorization is not None:
+            self._headers["Authorization"] = self._address.authorization
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # of the session
 
@@ -72,17 +77,10 @@ class ModelServer:
         return self._session
 
     def _new_session(self) -> aiohttp.ClientSession:
-        headers = {
-            "User-Agent": "tessy",  # some gateways serve nobody without a name
-            "Accept-Encoding": "identity",  # compression would hold events back
-        }
-        if self._address.authorization is not None:
-            headers["Authorization"] = self._address.authorization
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, socket_factory=_new_socket
             ),
-            headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._proxy,
         )
@@ -110,9 +108,11 @@ class ModelServer:
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = self.root + path
         try:
-            async with self._client().get(self._address.url(path), timeout=timeout) as response:
+            async with self._client().get(
+                self._address.url(path), headers=self._headers, timeout=timeout
+            ) as response:
                 text = await response.text(errors="replace")
-        except _FAULTS as error:
+        except FAULTS as error:
             raise _connection_fault("GET", url, error) from error
         if response.status != 200:
             raise status_fault("GET", url, response.status, text, response.headers)
@@ -151,14 +151,17 @@ class ModelServer:
             EngineError: As :func:`~tessy.engines.http_faults.status_fault` sorts it.
         """
         url = self.root + path
-        silence = max(self._stall_seconds, read_seconds)
-        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=_CONNECT_SECONDS,
+            sock_read=max(self._stall_seconds, read_seconds),
+        )
 
         def send() -> Awaitable[aiohttp.ClientResponse]:
             return self._client().post(
                 self._address.url(path),
                 data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
-                headers={"Content-Type": "application/json", **headers},
+                headers={"Content-Type": "application/json", **self._headers, **headers},
                 timeout=timeout,
                 allow_redirects=False,  # some would make a GET of it
             )
@@ -176,7 +179,7 @@ class ModelServer:
                 return response
             async with response:
                 text = await response.text(errors="replace")
-        except _FAULTS as error:
+        except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         raise status_fault("POST", url, response.status, text, response.headers)
 
@@ -193,7 +196,7 @@ class ModelServer:
         async with await self.post(path, body, headers, read_seconds=read_seconds) as response:
             try:
                 content = await response.read()
-            except _FAULTS as error:
+            except FAULTS as error:
                 raise _connection_fault("POST", url, error) from error
         try:
             value = json.loads(content)
@@ -238,10 +241,11 @@ class ModelServer:
             return False
         try:
             if response.content_type != "text/event-stream":
-                _put_whole(await response.read(), EventReader(reader), tap)
+                await put_whole(response, EventReader(reader), tap)
                 return False
-            await _put_stream(response, EventReader(reader), tap)
-        except _FAULTS as error:
+            silence = max(self._stall_seconds, read_seconds)
+            await put_stream(response, EventReader(reader), tap, silence)
+        except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         except BadReply as error:
             raise UnusableReply(f"{url}: {error}") from error
@@ -265,53 +269,12 @@ def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return new
 
 
-async def _put_stream(response: aiohttp.ClientResponse, reader: EventReader, tap: Tap) -> None:
-    """Give what arrives to ``tap``, each time all there is, until the last token or its closing."""
-
-    def abort() -> None:
-        connection = response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()  # whoever waits for more is told that it ended
-
-    content, splitter, finish = response.content, EventSplitter(), None
-    tap.on_close = abort
-    try:
-        while finish is None and not tap.closed:
-            received = await content.readany()
-            chunk = reader.read(splitter.feed(received) if received else splitter.finish())
-            finish = chunk.finish
-            if chunk.ids or finish is not None:
-                tap.put(chunk)
-            elif not received and not tap.closed:
-                raise EngineUnavailable("the reply ended without a finish reason")
-    except aiohttp.ClientError:
-        if not tap.closed:
-            raise
-    finally:
-        tap.on_close = None
-    if not tap.closed and not content.is_eof():
-        await _drain(content)
-
-
-async def _drain(content: aiohttp.StreamReader) -> None:
-    """Wait a little for the end of a reply, so that its connection can be used again."""
-    with contextlib.suppress(*_FAULTS):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while await content.readany():
-                pass
-
-
-def _put_whole(body: bytes, reader: EventReader, tap: Tap) -> None:
-    chunk = reader.read([body])
-    if chunk.finish is None:
-        raise EngineUnavailable("the reply ended without a finish reason")
-    tap.put(chunk)
-
-
 def _connection_fault(method: str, url: str, error: Exception) -> EngineError:
     name = type(error).__name__
     if isinstance(error, TimeoutError):  # aiohttp's may show the query
         return EngineUnavailable(f"{method} {url}: no answer in time ({name})")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return EngineUnavailable(f"{method} {url}: the proxy answered {error.status}")
     if isinstance(error, aiohttp.ClientResponseError):
         return UnusableReply(f"{method} {url}: no HTTP reply ({name}: {shortened(error.message)})")
     detail = f"{name}: {error}" if str(error) else name
