@@ -7,8 +7,7 @@ import ssl
 from contextlib import asynccontextmanager, suppress
 
 from tessy.engines.base import Chunk, Tap
-from tessy.engines.http_connection import Exchange
-from tessy.engines.http_stream import Connections
+from tessy.engines.http_server import ModelServer
 from tessy.engines.wire_generate import IdsReader
 from tests.fake_server import eventually
 
@@ -66,15 +65,16 @@ async def serving(
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]
         root = f"http{'s' if tls else ''}://{host}:{port}/base"
-        connections = Connections(root, {}, stall_seconds=20.0)
+        server = ModelServer(root, api_key=None, stall_seconds=20.0)
         try:
-            yield connections, peers
+            yield server, peers
         finally:
-            await connections.aclose()
+            await server.aclose()
             await eventually(lambda: len(left) == len(peers))
 
 
-async def send(connections: Connections) -> tuple[list[Chunk], Exchange]:
+async def send(server: ModelServer, body: bytes = b"{}") -> tuple[list[Chunk], bool]:
+    """What comes back, and whether it came as a stream."""
     chunks: list[Chunk] = []
-    tap = Tap(chunks.append)
-    return chunks, await connections.send("/x", "", b"{}", reader=IdsReader(), tap=tap)
+    streamed = await server.generate("/x", body, {}, reader=IdsReader(), tap=Tap(chunks.append))
+    return chunks, streamed

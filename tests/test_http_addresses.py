@@ -1,4 +1,4 @@
-"""Where the streaming client connects to."""
+"""Which address of a server is connected to, and from which event loop."""
 
 from __future__ import annotations
 
@@ -9,29 +9,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from tessy.engines import http_connection, http_stream
+from tessy.engines import http_server
+from tessy.errors import EngineUnavailable
 from tests.http_replies import SHAPES, WHOLE, send, serving
 
 
 async def test_a_name_with_several_addresses_finds_the_one_that_listens():
     """``localhost`` is often ::1 first, where nobody listens."""
-    async with serving(SHAPES["chunked"], 10_000, host="localhost") as (connections, _):
-        for _ in range(2):
-            chunks, _ = await send(connections)
+    async with serving(SHAPES["HTTP/1.0"], 10_000, stay=False, host="localhost") as (server, _):
+        for _ in range(3):
+            chunks, _ = await send(server)
             assert [i for chunk in chunks for i in chunk.ids] == WHOLE
-
-
-async def test_a_server_that_is_gone_refuses_also_after_it_was_known():
-    async with serving(SHAPES["HTTP/1.0"], 10_000, stay=False) as (connections, _):
-        await send(connections)
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            place = connections._good
-            assert place is not None
-            gone = (*place[:4], unused.getsockname())
-            connections._addresses, connections._good = [gone], gone
-            with pytest.raises(ConnectionRefusedError):
-                await send(connections)
 
 
 @pytest.fixture
@@ -39,8 +27,7 @@ def dark(monkeypatch):
     """An address that answers nothing at all, as behind a firewall."""
     if sys.platform != "linux":
         pytest.skip("a full queue of connections is silent on Linux only")
-    for module in (http_connection, http_stream):
-        monkeypatch.setattr(module, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "_CONNECT_SECONDS", 0.6)
     with ExitStack() as sockets:
         door = sockets.enter_context(socket.socket())
         door.bind(("127.0.0.2", 0))
@@ -49,47 +36,43 @@ def dark(monkeypatch):
             caller = sockets.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(door.getsockname())
-        yield socket.AF_INET, socket.SOCK_STREAM, 6, "", door.getsockname()
+        yield door.getsockname()
 
 
-def beside(dark, connections, monkeypatch):
-    """The address of the server, which is found behind ``dark`` from now on."""
-    light = (*dark[:4], ("127.0.0.1", connections._port))
+def found_at(monkeypatch, *places: tuple[str, int]) -> None:
+    """``model.test`` has these addresses, in this order."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
 
     async def resolve(*_, **__):
-        return [dark, light]
+        return found
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-    return light
 
 
 async def test_an_address_that_is_silent_does_not_hide_the_next_one(dark, monkeypatch):
-    async with serving(SHAPES["chunked"], 10_000) as (connections, _):
-        light = beside(dark, connections, monkeypatch)
-        for _ in range(2):
-            chunks, _ = await send(connections)
+    reply = SHAPES["HTTP/1.0"]
+    async with serving(reply, 10_000, stay=False, host="model.test") as (server, _):
+        port = int(server.root.rpartition(":")[2].partition("/")[0])
+        found_at(monkeypatch, dark, ("127.0.0.1", port))
+        for _ in range(3):
+            chunks, _ = await send(server)
             assert [i for chunk in chunks for i in chunk.ids] == WHOLE
-        assert connections._good == light
 
 
-async def test_an_address_that_falls_silent_is_left_for_another_one(dark, monkeypatch):
-    async with serving(SHAPES["chunked"], 10_000) as (connections, _):
-        light = beside(dark, connections, monkeypatch)
-        await connections._resolve()
-        connections._good = dark
-        with pytest.raises(TimeoutError):
-            await send(connections)
-        chunks, _ = await send(connections)
-        assert [i for chunk in chunks for i in chunk.ids] == WHOLE
-        assert connections._good == light
+async def test_a_server_that_is_silent_everywhere_is_unavailable(dark, monkeypatch):
+    async with serving(SHAPES["chunked"], 10_000, host="model.test") as (server, peers):
+        found_at(monkeypatch, dark)
+        with pytest.raises(EngineUnavailable, match="no answer in time"):
+            await send(server)
+    assert not peers
 
 
 async def test_connections_of_another_event_loop_say_so():
-    async with serving(SHAPES["chunked"], 10_000) as (connections, _):
-        await send(connections)
+    async with serving(SHAPES["chunked"], 10_000) as (server, _):
+        await send(server)
 
         def elsewhere() -> None:
-            asyncio.run(send(connections))
+            asyncio.run(send(server))
 
         with pytest.raises(RuntimeError, match="another event loop"):
             await asyncio.to_thread(elsewhere)

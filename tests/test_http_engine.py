@@ -19,6 +19,7 @@ from tests.fake_server import (
     SGLANG,
     TEXT_ONLY,
     FakeServer,
+    Fault,
     eventually,
     writes,
 )
@@ -254,3 +255,15 @@ async def test_many_streams_at_once(connect):
         engine = connect(server.url)
         replies = await asyncio.gather(*[collect(engine, ask(seed=i)) for i in range(200)])
     assert [text_of(reply) for reply in replies] == [str(i) for i in range(200)]
+
+
+async def test_as_many_streams_are_open_at_once_as_are_asked_for(connect):
+    async with FakeServer(writes("x")) as server:
+        engine = connect(server.url)
+        await engine.probe()
+        server.faults = [Fault("hang")] * 150
+        tasks = [asyncio.create_task(collect(engine, ask(seed=i))) for i in range(150)]
+        await eventually(lambda: server.busy == 150)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -96,6 +96,13 @@ async def test_a_hanging_server_is_given_up(connect, streaming):
         await eventually(lambda: server.aborted == 1)
 
 
+async def test_a_stream_may_take_longer_than_a_silence_may(connect):
+    async with FakeServer(writes("x" * 40), token_seconds=0.05) as server:
+        engine = connect(server.url, stall_seconds=1.0)
+        await engine.probe()
+        assert text_of(await collect(engine, ask())) == "x" * 40
+
+
 async def test_an_error_the_request_caused_is_refused_even_in_mid_stream(connect):
     async with FakeServer(writes("abcdef")) as server:
         engine = connect(server.url)

@@ -8,7 +8,6 @@ import pytest
 
 from tessy.engines.base import Chunk, EngineInfo
 from tessy.engines.http import HttpEngine
-from tessy.engines.http_server import server_root
 from tessy.engines.scripted import END_THINKING
 from tessy.errors import (
     ConfigError,
@@ -175,17 +174,6 @@ async def test_a_server_that_is_failing_just_now_is_not_taken_for_a_lesser_one(c
         assert (await engine.probe()).mode == "generate"
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://h/v1", "http:///v1"])
-def test_what_is_no_url_is_said(url):
-    with pytest.raises(ConfigError, match="no server URL"):
-        HttpEngine(url, "tiny", CODEC)
-
-
 def test_an_unknown_wire_is_said():
     with pytest.raises(ConfigError, match="'morse'"):
         HttpEngine("http://h", "tiny", CODEC, wire="morse")
-
-
-def test_the_root_of_a_url():
-    assert server_root("http://h:1/v1/") == server_root("http://h:1") == "http://h:1"
-    assert server_root("https://h/models/a/v1") == "https://h/models/a"

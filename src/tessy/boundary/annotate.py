@@ -33,7 +33,7 @@ from tessy.config import SamplingConfig
 from tessy.config_predictors import AnnotateConfig
 from tessy.engines.base import Sampling
 from tessy.engines.chat import ChatEngine, ChatPool
-from tessy.engines.http_server import server_root
+from tessy.engines.http_address import server_root, shown_url
 from tessy.errors import ConfigError, SampleFailed, TessyError
 from tessy.progress import Progress, ProgressState, SteadyConsole
 from tessy.records import Annotation, FailedAnnotation
@@ -104,7 +104,9 @@ def _check(config: AnnotateConfig) -> str | None:
     for url in config.url:
         server_root(url)
     if len(set(config.url)) < len(config.url):
-        raise ConfigError(f"url: a server is named twice in {', '.join(config.url)}")
+        raise ConfigError(
+            f"url: a server is named twice in {', '.join(map(shown_url, config.url))}"
+        )
     if config.api_key_env is None:
         return None
     api_key = os.environ.get(config.api_key_env)
@@ -220,7 +222,7 @@ class _Work:
         ]
         async with ChatPool(
             engines,
-            config.url,
+            [engine.url for engine in engines],
             role="annotator",
             patience_seconds=config.server_patience_seconds,
             on_wait=on_wait,

@@ -15,6 +15,7 @@ from typing import Any
 from tessy import jsonl
 from tessy.engines.base import EngineInfo, Sampling
 from tessy.engines.failover import Course, Failover
+from tessy.engines.http_address import shown_url
 from tessy.engines.http_server import ModelServer, UnusableReply
 from tessy.engines.wire_base import fit_seed
 from tessy.errors import (
@@ -101,7 +102,7 @@ class ChatEngine:
         Raises:
             ConfigError: No usable URL.
         """
-        self.url = url
+        self.url = shown_url(url)
         self._model = model
         self._schema = schema
         self._seconds_per_token = seconds_per_token

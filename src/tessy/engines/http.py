@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from tessy.engines.base import Chunk, EngineInfo, Request, Tap, streamed
+from tessy.engines.http_address import shown_url
 from tessy.engines.http_probe import Findings, Probe
 from tessy.engines.http_server import ModelServer
 from tessy.errors import EngineRefused
@@ -54,7 +55,7 @@ class HttpEngine:
         Raises:
             ConfigError: No usable URL, or no such wire format.
         """
-        self.url = url
+        self.url = shown_url(url)
         self._server = ModelServer(url, api_key=api_key, stall_seconds=stall_seconds)
         self._new_probe = partial(Probe, self._server, model, codec, wire=wire, streaming=streaming)
         self._new_probe()  # says now if there is no such wire format

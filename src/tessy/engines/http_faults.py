@@ -12,7 +12,9 @@ from tessy.errors import EngineError, EngineMisconfigured, EngineRefused, Engine
 _SHOWN_CHARS = 200
 _LATER = frozenset({408, 409, 425, 429})  # and every 5xx but 501
 _NEVER = {
-    **dict.fromkeys((301, 302, 303, 307, 308), "give the URL that this one redirects to"),
+    **dict.fromkeys(
+        (301, 302, 303, 307, 308), "give the URL that this one redirects to: {location}"
+    ),
     401: "set the API key of this server (its environment variable), or another one",
     402: "the account of this API key cannot pay for requests",
     403: "this API key, or this server's start options, do not allow it",
@@ -51,7 +53,8 @@ def status_fault(
         url: Where to.
         status: Status of the reply, not 200.
         text: Its body.
-        headers: Its headers, names in any case or in lower case; ``Retry-After`` is kept.
+        headers: Its headers, names in any case or in lower case; ``Retry-After`` is kept,
+            ``Location`` is shown.
 
     Returns:
         StatusUnavailable for 408, 409, 425, 429 and 5xx; StatusMisconfigured for 401,
@@ -59,7 +62,8 @@ def status_fault(
     """
     message = f"{method} {url} answered {status}: {shortened(text)}"
     if status in _NEVER:
-        return StatusMisconfigured(f"{message}; {_NEVER[status]}", status)
+        advice = _NEVER[status].format(location=headers.get("location", "it is not said"))
+        return StatusMisconfigured(f"{message}; {advice}", status)
     if status in _LATER or status >= 500:
         wait = retry_after(headers.get("retry-after"), now=time.time())
         return StatusUnavailable(message, status, wait)

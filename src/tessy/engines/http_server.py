@@ -5,22 +5,24 @@ Knows nothing of the wire formats but that events are JSON objects in server-sen
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
+import socket
 import ssl
-import urllib.parse
+import struct
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import aiohttp
 
-from tessy.engines.base import Tap
-from tessy.engines.http_faults import StatusMisconfigured, status_fault
-from tessy.engines.http_stream import Connections
-from tessy.engines.wire_base import BadReply, Reader
+from tessy.engines.base import Tap, left_when_closed
+from tessy.engines.http_address import environment_proxy, read_address
+from tessy.engines.http_faults import StatusMisconfigured, shortened, status_fault
+from tessy.engines.http_reply import FAULTS, put_stream, put_whole
+from tessy.engines.wire_base import BadReply, EventReader, Reader
 from tessy.errors import (
-    ConfigError,
     EngineError,
     EngineMisconfigured,
     EngineRefused,
@@ -32,56 +34,59 @@ _LOOK_UP_SECONDS = 30.0  # for the small GET requests
 _HEALTH_SECONDS = 5.0
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
-_READ_BUFFER_BYTES = 2**20  # a completions server echoes the prompt's ids in one line
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a stream, which it sends in pieces
-
-
-def server_root(url: str) -> str:
-    """``url`` without a trailing ``/v1``: the place ``/health`` and ``/metrics`` live.
-
-    Raises:
-        ConfigError: Not an http(s) URL.
-    """
-    parts = urllib.parse.urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"{url!r} is no server URL; write it like http://127.0.0.1:8000 (with or without /v1)"
-        )
-    return url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+# Closing resets the connection. Closed in good order, its port would be taken for a minute more,
+# and a hundred samples, which end a thousand streams a second, would run out of ports.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ModelServer:
     """One server: its connections, and requests with their faults named.
 
     Attributes:
-        root: Where paths begin, without ``/v1``.
+        root: Where paths begin, without ``/v1`` and credentials.
     """
 
     def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
         """Nothing is connected yet.
 
         Raises:
-            ConfigError: ``url`` is not an http(s) URL.
+            ConfigError: No http(s) URL, a key that cannot be sent, or a proxy that cannot be used.
         """
-        self.root = server_root(url)
-        self._headers = {"Accept-Encoding": "identity"}  # compression would hold events back
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._address = read_address(url, api_key)
+        self.root = self._address.root
+        self._proxy = environment_proxy(self.root)
         self._stall_seconds = stall_seconds
-        self._streams = Connections(self.root, self._headers, stall_seconds=stall_seconds)
+        # Not the session's: aiohttp would send those to a proxy, too.
+        self._headers = {
+            "User-Agent": "tessy",  # some gateways serve nobody without a name
+            "Accept-Encoding": "identity",  # compression would hold events back
+        }
+        if self._address.authorization is not None:
+            self._headers["Authorization"] = self._address.authorization
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the session
 
     def _client(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
-            self._session = aiohttp.ClientSession(
-                connector=connector, read_bufsize=_READ_BUFFER_BYTES
-            )
+            self._loop = loop
+            self._session = self._new_session()
+        elif self._loop is not loop:
+            raise RuntimeError("these connections belong to another event loop: close them there")
         return self._session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, socket_factory=_new_socket
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=self._proxy,
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._streams.aclose()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -103,9 +108,11 @@ class ModelServer:
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = self.root + path
         try:
-            async with self._client().get(url, headers=self._headers, timeout=timeout) as response:
+            async with self._client().get(
+                self._address.url(path), headers=self._headers, timeout=timeout
+            ) as response:
                 text = await response.text(errors="replace")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except FAULTS as error:
             raise _connection_fault("GET", url, error) from error
         if response.status != 200:
             raise status_fault("GET", url, response.status, text, response.headers)
@@ -144,17 +151,19 @@ class ModelServer:
             EngineError: As :func:`~tessy.engines.http_faults.status_fault` sorts it.
         """
         url = self.root + path
-        silence = max(self._stall_seconds, read_seconds)
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence
+            total=None,
+            connect=_CONNECT_SECONDS,
+            sock_read=max(self._stall_seconds, read_seconds),
         )
 
         def send() -> Awaitable[aiohttp.ClientResponse]:
             return self._client().post(
-                url,
+                self._address.url(path),
                 data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
                 headers={"Content-Type": "application/json", **self._headers, **headers},
                 timeout=timeout,
+                allow_redirects=False,  # some would make a GET of it
             )
 
         try:
@@ -170,7 +179,7 @@ class ModelServer:
                 return response
             async with response:
                 text = await response.text(errors="replace")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         raise status_fault("POST", url, response.status, text, response.headers)
 
@@ -187,7 +196,7 @@ class ModelServer:
         async with await self.post(path, body, headers, read_seconds=read_seconds) as response:
             try:
                 content = await response.read()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except FAULTS as error:
                 raise _connection_fault("POST", url, error) from error
         try:
             value = json.loads(content)
@@ -225,12 +234,18 @@ class ModelServer:
                 server says in mid-stream.
         """
         url = self.root + path
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        response: aiohttp.ClientResponse | None = None
+        with left_when_closed(tap):
+            response = await self.post(path, body, headers, read_seconds=read_seconds)
+        if response is None:
+            return False
         try:
-            reply = await self._streams.send(
-                path, lines, body, reader=reader, tap=tap, read_seconds=read_seconds
-            )
-        except OSError as error:  # a timeout is one
+            if response.content_type != "text/event-stream":
+                await put_whole(response, EventReader(reader), tap)
+                return False
+            silence = max(self._stall_seconds, read_seconds)
+            await put_stream(response, EventReader(reader), tap, silence)
+        except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         except BadReply as error:
             raise UnusableReply(f"{url}: {error}") from error
@@ -238,20 +253,32 @@ class ModelServer:
             raise EngineUnavailable(f"{url}: {error}") from error
         except EngineRefused as error:
             raise EngineRefused(f"{url}: {error}") from error
-        if reply.status not in (0, 200):
-            raise status_fault("POST", url, reply.status, reply.text, reply.headers)
-        return reply.streamed
+        finally:
+            response.close()  # nothing is closed if the reply is whole
+        return True
 
 
 class UnusableReply(EngineUnavailable):
     """A reply that is not what the wire format promises; another try may bring a better one."""
 
 
+def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    new = socket.socket(family, kind, protocol)
+    new.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    return new
+
+
 def _connection_fault(method: str, url: str, error: Exception) -> EngineError:
-    detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name = type(error).__name__
+    if isinstance(error, TimeoutError):  # aiohttp's may show the query
+        return EngineUnavailable(f"{method} {url}: no answer in time ({name})")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return EngineUnavailable(f"{method} {url}: the proxy answered {error.status}")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return UnusableReply(f"{method} {url}: no HTTP reply ({name}: {shortened(error.message)})")
+    detail = f"{name}: {error}" if str(error) else name
     unfit = aiohttp.InvalidURL | aiohttp.ClientConnectorCertificateError
     if isinstance(error, unfit | ssl.SSLCertVerificationError):
         return EngineMisconfigured(f"{method} {url}: {detail}")
-    if isinstance(error, TimeoutError):
-        return EngineUnavailable(f"{method} {url}: no answer in time ({detail})")
     return EngineUnavailable(f"{method} {url}: the connection failed ({detail})")

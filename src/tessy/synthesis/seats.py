@@ -17,7 +17,7 @@ from tessy.config import BOTH, ModelConfig, RoleConfig, SynthesisOptions, answer
 from tessy.config_predictors import SampleConfig
 from tessy.engines.base import Engine, EngineInfo, Sampling
 from tessy.engines.http import HttpEngine
-from tessy.engines.http_server import server_root
+from tessy.engines.http_address import server_root, shown_url
 from tessy.engines.local import LocalEngine
 from tessy.engines.pool import Pool
 from tessy.errors import ConfigError
@@ -156,7 +156,7 @@ def _api_key(role: ModelConfig, author: Author) -> str | None:
 
 def replica_names(role: ModelConfig) -> Sequence[str]:
     """What to call the replicas of a role in messages."""
-    return role.url or (f"{role.model} in this process",)
+    return tuple(map(shown_url, role.url)) or (f"{role.model} in this process",)
 
 
 @dataclass(frozen=True, slots=True)

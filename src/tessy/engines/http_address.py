@@ -1,0 +1,139 @@
+"""Where a model server is and what opens it, from the URL and the API key that people write."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+
+from tessy.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's URL taken apart.
+
+    Attributes:
+        root: Where paths begin, without ``/v1``, credentials and query: fit to be shown.
+        query: Sent with every request, because gateways want an API version there.
+        authorization: Value of the ``Authorization`` header; None where the server wants none.
+    """
+
+    root: str
+    query: str
+    authorization: str | None
+
+    def url(self, path: str) -> str:
+        """The URL of ``path``, with the query."""
+        return f"{self.root}{path}?{self.query}" if self.query else self.root + path
+
+
+def read_address(url: str, api_key: str | None = None) -> Address:
+    """Take ``url`` apart.
+
+    Args:
+        url: The server, with or without ``/v1``; it may hold ``user:password@``.
+        api_key: Sent as a bearer token.
+
+    Raises:
+        ConfigError: Not an http(s) URL, a key that no header can hold, or two ways to log in.
+    """
+    parts = _split(url)
+    root = f"{parts.scheme}://{_host_and_port(parts)}{parts.path}"
+    root = root.rstrip("/").removesuffix("/v1").rstrip("/")
+    authorization = _bearer(root, api_key) if api_key else None
+    if "@" in parts.netloc:
+        if authorization is not None:
+            raise ConfigError(
+                f"{root}: the URL holds a user or a password, and there is an API key as well; "
+                "a request can carry one of them only"
+            )
+        authorization = _basic(parts.username or "", parts.password or "")
+    return Address(root, parts.query, authorization)
+
+
+def server_root(url: str) -> str:
+    """``url`` without a trailing ``/v1``: the place ``/health`` and ``/metrics`` live.
+
+    Raises:
+        ConfigError: Not an http(s) URL.
+    """
+    return read_address(url).root
+
+
+def shown_url(url: str) -> str:
+    """``url`` without user and password, for messages."""
+    parts = _split(url)
+    return url if "@" not in parts.netloc else parts._replace(netloc=_host_and_port(parts)).geturl()
+
+
+def environment_proxy(root: str) -> str | None:
+    """The proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` set for this server.
+
+    A server on this machine is never reached through one. aiohttp's own ``trust_env`` looks at the
+    environment and at ``~/.netrc`` again for every request, in a thread.
+
+    Raises:
+        ConfigError: The proxy does not speak HTTP.
+    """
+    parts = urllib.parse.urlsplit(root)
+    host = parts.hostname or ""
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{root}: {parts.scheme}_proxy in the environment is no HTTP proxy; set another one, "
+            "or add the server to no_proxy"
+        )
+    return proxy
+
+
+def _split(url: str) -> urllib.parse.SplitResult:
+    """The parts of an http(s) URL."""
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # no port, or no IPv6 address
+        usable = False
+    if not usable:
+        shown = url.rpartition("@")[2]  # a password may stand before it
+        raise ConfigError(
+            f"{shown!r} is no server URL; write it like http://127.0.0.1:8000 (with or without /v1)"
+        )
+    return parts
+
+
+def _host_and_port(parts: urllib.parse.SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _basic(user: str, password: str) -> str:
+    pair = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _bearer(root: str, api_key: str) -> str:
+    key = api_key.strip()
+    unfit = [place for place, char in enumerate(key, 1) if not ("!" <= char <= "~")]
+    if unfit or not key:
+        found = (
+            f"character {unfit[0]} of {len(key)} is U+{ord(key[unfit[0] - 1]):04X}"
+            if unfit
+            else "it is blank"
+        )
+        raise ConfigError(
+            f"{root}: the API key cannot be sent in a header: {found}; a key has printable ASCII "
+            "characters only, without spaces or line breaks"
+        )
+    return f"Bearer {key}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
