@@ -40,7 +40,7 @@ from benchmarks.vllm import WORKLOAD as VLLM_WORKLOAD
 from benchmarks.vllm import Serving, serving, vllm_python, warm
 from benchmarks.word_models import SHAPES
 from benchmarks.words import make_model_folder
-from tessy.records import Author
+from tessy.core.records import Author
 
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
 # On a CPU whose speed changes every minute, many short windows say more than few long ones.

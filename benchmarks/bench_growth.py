@@ -29,7 +29,7 @@ from benchmarks.samples import Workload
 from benchmarks.simulated_server import running
 from benchmarks.table import growth_table
 from benchmarks.words import make_model_folder
-from tessy.records import Author
+from tessy.core.records import Author
 
 # The more packets come in a second, the less each costs: several are found at one waking up, and
 # what handles them is still in the caches. These come as thick as two cores allow, which is about a

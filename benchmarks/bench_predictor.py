@@ -33,7 +33,7 @@ from tessy.boundary.classifier import Classifier, load_classifier
 from tessy.boundary.predictor import TokenClassifierPredictor, padding_slack
 from tessy.boundary.window import Reading, WindowRule
 from tessy.codec import HfCodec
-from tessy.edges import edges
+from tessy.core.edges import edges
 from tessy.lab.bundled import student_path
 
 _SIZES: dict[str, dict[str, int]] = {

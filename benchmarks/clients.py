@@ -21,7 +21,7 @@ from benchmarks.processes import deaf_to_interrupts
 from benchmarks.results import stolen_share
 from benchmarks.sites import HttpSite, Site, VirtualSite
 from benchmarks.virtual import VirtualLoop
-from tessy.records import Author
+from tessy.core.records import Author
 from tessy.renderers import Renderer, load_renderer
 
 Client = Literal["ours", "plain", "lock_step"]

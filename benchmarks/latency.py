@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from benchmarks.lengths import answer_length
-from tessy.records import Author
+from tessy.core.records import Author
 
 FACTOR_TOKENS = 64  # a request's latency factor is drawn anew after so many tokens
 

@@ -20,8 +20,8 @@ from benchmarks.samples import Workload, problems, start
 from benchmarks.schedule import Oracle
 from benchmarks.sites import Site
 from tessy.boundary.predictor import MAX_BATCH
-from tessy.edges import Base, base_before, edges
-from tessy.records import Author, other
+from tessy.core.edges import Base, base_before, edges
+from tessy.core.records import Author, other
 from tessy.renderers import Renderer
 from tessy.tokens import decode
 

@@ -20,10 +20,10 @@ from tessy.admission import Slots
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config import RoleConfig, SynthesizeConfig
+from tessy.core.records import Author, Key
 from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.records import Author, Key
 from tessy.renderers import Renderer
 from tessy.runner import Stop, run_all
 from tessy.synthesis.seats import Parts, Table, set_table

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from benchmarks.gauge import Gauge, Measured, measure
 from benchmarks.samples import Workload, problems, start
 from benchmarks.sites import Site
-from tessy.records import Author, Problem
+from tessy.core.records import Author, Problem
 from tessy.renderers import Renderer
 
 EQUAL: Mapping[Author, float] = {"teacher": 1.0, "student": 1.0}

@@ -13,9 +13,9 @@ from typing import Literal
 from benchmarks.latency import LATENCIES
 from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
 from benchmarks.words import words
-from tessy.edges import Base, base_before
+from tessy.core.edges import Base, base_before
+from tessy.core.records import Author, Message, Problem
 from tessy.journal import InFlight
-from tessy.records import Author, Message, Problem
 from tessy.renderers import Renderer
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.thinking import Party, Piece

@@ -27,7 +27,7 @@ from benchmarks.floor import Floor, FloorOptions, Prompt
 from benchmarks.latency import OnToken, Totals
 from benchmarks.processes import deaf_to_interrupts
 from benchmarks.words import make_model_folder
-from tessy.records import Author
+from tessy.core.records import Author
 from tessy.renderers import load_renderer
 
 CONTEXT_TOKENS = 262_144  # geometric lengths have a long tail

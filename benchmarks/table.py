@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tessy.formatting import markdown_table
+from tessy.core.formatting import markdown_table
 
 _ROWS = (
     ("kept_tokens_per_s", "kept tokens/s, as without the slow-down", "{:,.0f}"),

@@ -14,8 +14,8 @@ from benchmarks.floor import Floor
 from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
 from tessy.boundary.base import BoundaryPredictor, Judgement, View
 from tessy.boundary.predictor import MAX_BATCH, MAX_WAIT_MS
+from tessy.core.records import Author, Failure, Trajectory
 from tessy.engines.base import Chunk, EngineInfo, Request
-from tessy.records import Author, Failure, Trajectory
 from tessy.runs import Run
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from benchmarks.simulated_server import MODEL
 from benchmarks.sites import SAMPLING, SIDES, Completion, HttpSite
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import END_THINKING, END_TURN, make_model_folder, words
-from tessy.records import Author
+from tessy.core.records import Author
 from tessy.renderers import load_renderer
 
 TURN_TOKENS = 400  # of plain decoding, both roles together

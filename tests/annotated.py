@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tessy.boundary.annotations import AnnotationDirectory
 from tessy.boundary.base import Judgement, UnitScore, View
-from tessy.edges import units
-from tessy.records import Annotation, Author, Message, StyleSpan, question_digest
+from tessy.core.edges import units
+from tessy.core.records import Annotation, Author, Message, StyleSpan, question_digest
 
 STYLE_WORDS = {"Okay,", "so", "let's", "see.", "wait,", "But", "hmm.", "Alternatively,"}
 TEXTS = (

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tessy.config import BOTH
+from tessy.core.records import Author, Problem, Trajectory
 from tessy.engines.base import Sampling
 from tessy.engines.scripted import ScriptedEngine
-from tessy.records import Author, Problem, Trajectory
 from tessy.synthesis.room import Room, Seat
 from tessy.synthesis.strategies import STRATEGIES
 from tests.cooperating import ReferenceClasses

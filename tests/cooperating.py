@@ -7,11 +7,11 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from tessy.boundary.base import BoundaryPredictor, Judgement, UnitScore, View
-from tessy.edges import units
+from tessy.core.edges import units
+from tessy.core.records import Author
+from tessy.core.seeds import derive_seed
 from tessy.engines.base import Request, Sampling
 from tessy.engines.scripted import END_THINKING, ByteCodec, ScriptedEngine
-from tessy.records import Author
-from tessy.seeds import derive_seed
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.thinking import Party

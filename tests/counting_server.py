@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from tessy.core.errors import EngineUnavailable
 from tessy.engines.base import Chunk, EngineInfo, Request, Sampling
 from tessy.engines.pool import Pool
-from tessy.errors import EngineUnavailable
 from tessy.tokens import TokenIds
 
 STOP = 99

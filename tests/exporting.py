@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCard
 
-from tessy.records import Message, StudentIds, pack_ids
+from tessy.core.records import Message, StudentIds, pack_ids
 from tests.rows import failure, fill, row
 from tests.test_demo import finish
 

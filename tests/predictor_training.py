@@ -12,10 +12,10 @@ from transformers import (
 )
 
 from tessy.config_predictors import TrainPredictorConfig
+from tessy.core.records import Annotation, Message, StyleSpan, question_digest
 from tessy.lab.marker import style_spans
 from tessy.lab.styles import STUDENT
 from tessy.lab.tasks import make_question, write_trace
-from tessy.records import Annotation, Message, StyleSpan, question_digest
 from tests.tiny_bpe import tokenizer
 
 SIZES: dict[str, Any] = {

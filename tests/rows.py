@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tessy.records import Failure, Key, Message, Span, TokenCounts, Trajectory
+from tessy.core.records import Failure, Key, Message, Span, TokenCounts, Trajectory
 from tessy.runs import Run
 
 CONFIG = {"student": {"model": "s"}, "concurrency": 4}

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tessy.boundary.annotations import iter_failed_annotations, read_annotations
-from tessy.errors import (
+from tessy.core.errors import (
     EngineMisconfigured,
     EngineUnavailable,
     RunError,

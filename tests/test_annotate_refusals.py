@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tessy.errors import ConfigError, InputError
-from tessy.records import Span
+from tessy.core.errors import ConfigError, InputError
+from tessy.core.records import Span
 from tests.annotating import config, fill_responses, run, write_rules
 from tests.rows import failure, fill, row
 

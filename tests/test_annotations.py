@@ -15,8 +15,8 @@ from tessy.boundary.annotations import (
     iter_failed_annotations,
     read_annotations,
 )
-from tessy.errors import InputError, RunError
-from tessy.records import Annotation, FailedAnnotation, StyleSpan
+from tessy.core.errors import InputError, RunError
+from tessy.core.records import Annotation, FailedAnnotation, StyleSpan
 from tessy.runs import read_run
 from tests.rows import fill, row
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tessy.atomic import aside_name, new_file, new_folder, publish_folder, write_atomically
-from tessy.errors import StorageError
+from tessy.core.errors import StorageError
 
 
 def names(folder: Path) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tessy.config import BOTH
-from tessy.errors import SampleFailed
-from tessy.records import unpack_ids
+from tessy.core.errors import SampleFailed
+from tessy.core.records import unpack_ids
 from tessy.synthesis.desk import Meter
 from tessy.synthesis.strategies import STRATEGIES, tessy
 from tessy.tokens import decode

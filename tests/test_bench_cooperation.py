@@ -23,8 +23,8 @@ from benchmarks.words import make_model_folder, words
 
 from tessy.boundary.base import View
 from tessy.boundary.predictor import TokenClassifierPredictor
-from tessy.edges import edges
-from tessy.records import Author
+from tessy.core.edges import edges
+from tessy.core.records import Author
 from tessy.renderers import load_renderer
 from tessy.synthesis.thinking import Piece
 

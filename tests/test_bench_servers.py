@@ -13,10 +13,10 @@ from benchmarks.simulated_server import MODEL, SimulatedServer, _parse
 from benchmarks.sites import HttpSite
 from benchmarks.words import CHARS_PER_WORD, END_THINKING, make_model_folder, words
 
+from tessy.core.records import Message
 from tessy.engines.base import Request, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.wire_generate import GenerateWire
-from tessy.records import Message
 from tessy.renderers import load_renderer
 from tessy.tokens import TokenIds, decode
 from tests.fake_server import eventually

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailable, SampleFailed
+from tessy.core.records import Message
 from tessy.engines.base import Sampling
 from tessy.engines.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
 from tessy.engines.failover import FAILURES_TO_MOVE
-from tessy.errors import ConfigError, EngineMisconfigured, EngineUnavailable, SampleFailed
-from tessy.records import Message
 from tests.fake_chat import FakeChat, Fault, completion
 from tests.fake_server import eventually
 

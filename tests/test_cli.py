@@ -8,7 +8,8 @@ from importlib.metadata import version
 
 import pytest
 
-from tessy import cli, errors
+from tessy import cli
+from tessy.core import errors
 
 LIBRARIES_OF_MODELS = ("torch", "transformers", "aiohttp", "pyarrow", "numpy")
 

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tessy.codec import HfCodec
-from tessy.errors import InputError, ModelError
+from tessy.core.errors import InputError, ModelError
 from tessy.tokens import decode
 from tests.families.patterns import FAMILIES, THINKING
 

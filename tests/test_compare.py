@@ -22,11 +22,11 @@ from tessy.compare.methods import METHODS, describe, models, names
 from tessy.compare.sections import Compared, sections
 from tessy.config import StrategyName
 from tessy.config_data import CompareConfig, MixConfig
+from tessy.core.errors import ConfigError, FailureReason, InputError, RunError
+from tessy.core.formatting import NONE
+from tessy.core.records import Cost, Failure, Trajectory
 from tessy.derived import DerivedRun, source_rows
-from tessy.errors import ConfigError, FailureReason, InputError, RunError
-from tessy.formatting import NONE
 from tessy.mixing import mix
-from tessy.records import Cost, Failure, Trajectory
 from tessy.runs import read_config
 from tessy.viewer.page import write_report
 from tests import rows as run_rows

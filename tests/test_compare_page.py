@@ -18,7 +18,7 @@ from tessy.compare.figures import count
 from tessy.compare.methods import describe, models
 from tessy.compare.page import FOLD_CHARS, Example, build_page
 from tessy.compare.sections import Compared, sections
-from tessy.records import Failure, Trajectory
+from tessy.core.records import Failure, Trajectory
 from tests.browser import Watched, a_browser
 from tests.viewing import HOSTILE, sample
 

@@ -18,7 +18,7 @@ from tessy.config import (
     data_config,
     writers,
 )
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 REQUIRED = {"problems": "q.jsonl", "student": {"model": "s"}, "teacher": {"model": "t"}}
 

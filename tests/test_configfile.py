@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tessy.config import DemoConfig, SynthesizeConfig
 from tessy.configfile import TomlFile, load_config, partial_config
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
 MINIMAL = """\

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tessy.boundary.cuts import in_class
-from tessy.edges import units
+from tessy.core.edges import units
+from tessy.core.errors import SampleFailed
+from tessy.core.records import other
+from tessy.core.seeds import derive_seed
 from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec, reference_script
-from tessy.errors import SampleFailed
-from tessy.records import other
-from tessy.seeds import derive_seed
 from tessy.synthesis.thinking import Piece
 from tessy.tokens import decode
 from tests.cooperating import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tessy.core.errors import SampleFailed
 from tessy.engines.scripted import END_THINKING
-from tessy.errors import SampleFailed
 from tests.cooperating import CODECS, PROMPTS, Always, alone, run, say
 
 

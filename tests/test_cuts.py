@@ -9,9 +9,9 @@ from tessy.boundary.base import UnitScore
 from tessy.boundary.cuts import decider, keeps, kept, kind_of, own_score
 from tessy.boundary.evaluation.replay import replay
 from tessy.boundary.evaluation.segments import draw_drafts, one_word, segment_of, truth_of
-from tessy.edges import edges, units
+from tessy.core.edges import edges, units
+from tessy.core.records import StyleSpan
 from tessy.engines.scripted import reference_script
-from tessy.records import StyleSpan
 from tests.annotated import TEXTS, annotation
 from tests.cooperating import CODECS, RandomClasses, engine, make, run
 

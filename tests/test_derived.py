@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tessy.core.errors import InputError, RunError, StorageError
 from tessy.derived import DerivedRun, reading, source_rows
-from tessy.errors import InputError, RunError, StorageError
 from tessy.runs import RunPaths, iter_trajectories, read_config, read_run
 from tessy.viewer.page import write_report
 from tests.rows import DATA, fill, keys, row, start

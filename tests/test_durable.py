@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tessy.atomic import set_aside
+from tessy.core.errors import InputError, RunError, StorageError
 from tessy.durable import GroupWriter
-from tessy.errors import InputError, RunError, StorageError
 from tessy.runs import RunPaths, iter_trajectories, read_run
 from tests.rows import failure, fill, keys, row, start
 
@@ -178,7 +178,7 @@ def test_kill_at_any_moment_loses_repeats_and_alters_nothing(directory, paths):
 FULL_DISK = """
 import asyncio, resource, sys
 sys.path.insert(0, sys.argv[2])
-from tessy.errors import StorageError
+from tessy.core.errors import StorageError
 from tests.rows import row, start
 
 async def main():

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tessy.core.errors import EngineUnavailable, SampleFailed
+from tessy.core.seeds import derive_seed
 from tessy.engines.base import Request, Sampling
 from tessy.engines.scripted import END_THINKING
-from tessy.errors import EngineUnavailable, SampleFailed
-from tessy.seeds import derive_seed
 from tessy.synthesis.desk import Meter
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.strategies import tessy

@@ -7,7 +7,7 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tessy.edges import (
+from tessy.core.edges import (
     _FROM_THE_END,
     Base,
     base_before,

@@ -16,8 +16,8 @@ from tessy.boundary.evaluation.segments import (
     segment_of,
     token_count,
 )
-from tessy.edges import units
-from tessy.errors import ConfigError, ModelError
+from tessy.core.edges import units
+from tessy.core.errors import ConfigError, ModelError
 from tests.annotated import TEXTS, annotation, questions, write
 from tests.evaluating import evaluate
 from tests.tiny_bpe import tokenizer

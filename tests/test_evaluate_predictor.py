@@ -18,7 +18,7 @@ from tessy.boundary.evaluation.segments import (
     segment_of,
 )
 from tessy.boundary.split import part_of
-from tessy.errors import ConfigError, RunError
+from tessy.core.errors import ConfigError, RunError
 from tests.annotated import TEXTS, Undecided, annotation, questions, write
 from tests.evaluating import evaluate, value, values
 

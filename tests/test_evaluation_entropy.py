@@ -22,8 +22,8 @@ from tessy.boundary.evaluation.entropy import (
 from tessy.boundary.evaluation.segments import Sample, draw_drafts, one_word, segment_of
 from tessy.boundary.labels import tokens_of
 from tessy.config_predictors import EntropyConfig
+from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.engines.http_server import ModelServer
-from tessy.errors import ConfigError, EngineRefused, ModelError
 from tests.annotated import TEXTS, annotation
 from tests.tiny_bpe import codec, tokenizer
 from tests.tiny_classifier import SIZES, build

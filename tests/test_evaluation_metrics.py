@@ -6,7 +6,7 @@ import pytest
 
 from tessy.boundary.base import UnitScore
 from tessy.boundary.evaluation.metrics import Figures, Judged, best_threshold
-from tessy.statistics import Estimate
+from tessy.core.statistics import Estimate
 
 YES, NO, UNSURE = UnitScore(1, 1, 1), UnitScore(0, 0, 0), UnitScore(0.5, 0.5, 0.5)
 

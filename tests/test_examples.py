@@ -13,6 +13,7 @@ import pytest
 
 from tessy.config import DoctorConfig, RoleConfig, SynthesizeConfig
 from tessy.configfile import load_config
+from tessy.core.records import Message
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
     THINKING_TOKENS,
@@ -22,7 +23,6 @@ from tessy.lab.bundled import (
 )
 from tessy.options import parse
 from tessy.problems import load_problems
-from tessy.records import Message
 from tessy.summary import AUTHORS
 from tessy.synthesis.seats import load_renderers
 from tessy.tokens import decode

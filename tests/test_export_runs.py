@@ -15,9 +15,9 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from tessy import jsonl
+from tessy.core.records import Author, unpack_ids
 from tessy.export.tokens import IGNORED
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.records import Author, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import RunPaths, iter_trajectories
 from tessy.tokens import decode

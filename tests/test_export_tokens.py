@@ -12,12 +12,12 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from tessy.edges import edges, last_unit, units
-from tessy.errors import ConfigError, ModelError
+from tessy.core.edges import edges, last_unit, units
+from tessy.core.errors import ConfigError, ModelError
+from tessy.core.records import Author, Message, Span, StudentIds, TokenCounts, Trajectory, pack_ids
 from tessy.export.loss import parse_loss
 from tessy.export.tokens import IGNORED, Format, Tokens, labels, tokenize
 from tessy.lab.bundled import student_path
-from tessy.records import Author, Message, Span, StudentIds, TokenCounts, Trajectory, pack_ids
 from tessy.renderers import load_renderer, make_renderer
 from tessy.synthesis.strategies import tessy
 from tessy.tokens import decode

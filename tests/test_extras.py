@@ -1,7 +1,7 @@
 import pytest
 
-from tessy.errors import ConfigError
-from tessy.extras import check_installed
+from tessy.core.errors import ConfigError
+from tessy.core.extras import check_installed
 
 
 def test_missing_libraries_are_named_with_their_extras():

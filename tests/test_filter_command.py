@@ -17,12 +17,12 @@ from rich.console import Console
 
 from tessy import cli, jsonl
 from tessy.config_data import FilterConfig
-from tessy.errors import ConfigError, InputError, RunError
+from tessy.core.errors import ConfigError, InputError, RunError
+from tessy.core.records import Message, Trajectory
 from tessy.filtering.command import filter_run
 from tessy.filtering.rules import RULES
 from tessy.lab.questions import write_questions
 from tessy.problems import load_problems
-from tessy.records import Message, Trajectory
 from tessy.runs import RunPaths, iter_trajectories, read_config
 from tessy.viewer.page import write_report
 from tests.rows import fill, keys, row

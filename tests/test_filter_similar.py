@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tessy.core.records import Message, Trajectory
 from tessy.filtering.duplicates import SIMILARITY, NearDuplicates
 from tessy.filtering.evaluation import SHARE, EvaluationQuestions, question_text
 from tessy.filtering.words import grams, words
 from tessy.lab.questions import write_questions
 from tessy.lab.tasks import TASKS, make_question, solve
 from tessy.problems import load_problems
-from tessy.records import Message, Trajectory
 from tests.rows import row
 from tests.test_filter_texts import needs_data, rows_of
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tessy.formatting import (
+from tessy.core.formatting import (
     duration,
     interval,
     markdown_row,

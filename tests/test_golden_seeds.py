@@ -12,14 +12,14 @@ import pytest
 from tessy.boundary.evaluation.segments import draw_drafts, one_word, segment_of
 from tessy.boundary.segments import Response, draw_segments
 from tessy.boundary.split import part_of
+from tessy.core.errors import EngineUnavailable, SampleFailed
+from tessy.core.records import Message, Problem
+from tessy.core.seeds import derive_seed
 from tessy.engines.local_sampling import uniform
 from tessy.engines.wire_base import fit_seed
-from tessy.errors import EngineUnavailable, SampleFailed
 from tessy.lab.bundled import demo_problems
 from tessy.mixing import draw as draw_mix
 from tessy.plan.pilot import draw as draw_pilot
-from tessy.records import Message, Problem
-from tessy.seeds import derive_seed
 from tests.annotated import questions
 from tests.annotating import config, fill_responses
 from tests.annotating import run as annotate

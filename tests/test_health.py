@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tessy.errors import EngineUnavailable
+from tessy.core.errors import EngineUnavailable
 from tests.counting_server import WHOLE, Server, Time, ask, collect, pool_of, until
 
 

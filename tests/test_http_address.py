@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailable
 from tessy.engines.chat import ChatEngine
 from tessy.engines.http import HttpEngine
 from tessy.engines.http_address import environment_proxy, read_address, server_root, shown_url
 from tessy.engines.http_server import ModelServer
-from tessy.errors import ConfigError, EngineMisconfigured, EngineUnavailable
 from tests.asking import CODEC
 from tests.http_replies import SHAPES, send
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tessy.core.errors import EngineUnavailable
 from tessy.engines import http_server
-from tessy.errors import EngineUnavailable
 from tests.http_replies import SHAPES, WHOLE, send, serving
 
 

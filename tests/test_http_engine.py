@@ -7,11 +7,11 @@ from contextlib import aclosing
 
 import pytest
 
-from tessy.engines.base import Request, Sampling
-from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL
-from tessy.errors import (
+from tessy.core.errors import (
     EngineRefused,
 )
+from tessy.engines.base import Request, Sampling
+from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL
 from tessy.tokens import TokenIds
 from tests.asking import CODEC, EVERY_WIRE, STREAMING_AND_NOT, WIRES, ask, collect, text_of
 from tests.fake_server import (

@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from tessy.engines.base import Chunk
-from tessy.engines.http_faults import retry_after
-from tessy.engines.http_server import ModelServer
-from tessy.errors import (
+from tessy.core.errors import (
     EngineError,
     EngineMisconfigured,
     EngineRefused,
     EngineUnavailable,
 )
+from tessy.engines.base import Chunk
+from tessy.engines.http_faults import retry_after
+from tessy.engines.http_server import ModelServer
 from tests.asking import EVERY_WIRE, STREAMING_AND_NOT, WIRES, ask, collect, gather, text_of
 from tests.fake_server import (
     FakeServer,

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from tessy.engines.base import Chunk, EngineInfo
-from tessy.engines.http import HttpEngine
-from tessy.engines.scripted import END_THINKING
-from tessy.errors import (
+from tessy.core.errors import (
     ConfigError,
     EngineMisconfigured,
     EngineUnavailable,
 )
+from tessy.engines.base import Chunk, EngineInfo
+from tessy.engines.http import HttpEngine
+from tessy.engines.scripted import END_THINKING
 from tests.asking import CODEC, STREAMING_AND_NOT, ask, collect, text_of
 from tests.fake_server import (
     CHAT_ONLY,

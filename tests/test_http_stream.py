@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
+from tessy.core.errors import EngineMisconfigured, EngineUnavailable
 from tessy.engines.base import Chunk, Tap
 from tessy.engines.http_server import ModelServer, UnusableReply
 from tessy.engines.wire_generate import IdsReader
-from tessy.errors import EngineMisconfigured, EngineUnavailable
 from tests.collecting import no_collector
 from tests.fake_server import eventually
 from tests.http_replies import FIRST, KEPT, LAST, SHAPES, STREAM, WHOLE, chunked, send, serving

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tessy.errors import RunError, StorageError
+from tessy.core.errors import RunError, StorageError
 from tessy.journal import InFlight, Journal
 
 A, B = ("a", 0), ("b", 3)
@@ -278,7 +278,7 @@ def test_kill_at_any_moment_leaves_a_consistent_journal(path):
 FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
-from tessy.errors import StorageError
+from tessy.core.errors import StorageError
 from tessy.journal import Journal
 
 async def main():

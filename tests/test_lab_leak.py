@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tessy.core.records import Author, Message, Span, Trajectory
 from tessy.lab.leak import BY_RULE, Words, count, leak, sentence
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_question, write_trace
-from tessy.records import Author, Message, Span, Trajectory
 from tests.rows import row
 
 TEXT = "Okay, let's see. 5 - 3 = 2. So 2 + 2 = 4."

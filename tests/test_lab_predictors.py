@@ -12,6 +12,7 @@ import torch
 from tessy.boundary.annotations import read_annotations
 from tessy.boundary.classifier import load_classifier
 from tessy.boundary.labels import STYLE, own_scores, token_classes, tokens_of
+from tessy.core.records import Author, StyleSpan, question_digest
 from tessy.lab import train_predictors
 from tessy.lab.bundled import predictor_path
 from tessy.lab.marker import style_spans
@@ -19,7 +20,6 @@ from tessy.lab.questions import write_questions
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_question, write_trace
 from tessy.problems import load_problems
-from tessy.records import Author, StyleSpan, question_digest
 from tessy.summary import AUTHORS
 
 STYLES = {"student": STUDENT, "teacher": TEACHER}

@@ -22,9 +22,9 @@ from tessy.boundary.labels import (
     unit_tokens,
 )
 from tessy.boundary.window import Reading, WindowRule
-from tessy.edges import edges
-from tessy.errors import InputError
-from tessy.records import StyleSpan
+from tessy.core.edges import edges
+from tessy.core.errors import InputError
+from tessy.core.records import StyleSpan
 from tests.tiny_bpe import WORDS, codec
 
 RULE = WindowRule(limit=24, keep=9)

@@ -12,8 +12,8 @@ from tessy.boundary.base import UnitScore, View
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.phrases import MAX_WORDS, Phrases
 from tessy.boundary.rule import RulePredictor
-from tessy.edges import edges
-from tessy.errors import ConfigError
+from tessy.core.edges import edges
+from tessy.core.errors import ConfigError
 
 ENGLISH = LexiconPredictor.load()
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tessy.core.errors import EngineRefused, EngineUnavailable, ModelError
 from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.local import LocalEngine
-from tessy.errors import EngineRefused, EngineUnavailable, ModelError
 from tessy.tokens import TokenIds
 from tests.tiny_causal import CONTEXT, GREEDY, VOCABULARY, WARM, model_of, plain_ids
 
@@ -69,7 +69,7 @@ def test_without_torch_the_message_names_the_extra():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from tessy.engines.local import LocalEngine\n"
-        "from tessy.errors import ModelError\n"
+        "from tessy.core.errors import ModelError\n"
         "try: LocalEngine.load('somewhere')\n"
         "except ModelError as error: print(error)"
     )

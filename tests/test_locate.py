@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.locate import Unplaced, locate, plain
-from tessy.records import StyleSpan
+from tessy.core.records import StyleSpan
 
 PLAIN_WORDS = ["Okay,", "so", "So", "wait", "Wait…", "let’s", "x=4", "3", "don’t", "“hmm”", "—"]
 OTHER_WORDS = ["naïve", "ﬁne", "straße", "a–b", "…", "é", "ﾊﾟ", "각", "²", "it's", "?!", "it’s."]

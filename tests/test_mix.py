@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy.config_data import MixConfig
-from tessy.errors import InputError, RunError
+from tessy.core.errors import InputError, RunError
+from tessy.core.records import Key, Message
 from tessy.mixing import draw, mix, split
-from tessy.records import Key, Message
 from tessy.runs import iter_trajectories, read_config
 from tests import rows as run_rows
 

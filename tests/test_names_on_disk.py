@@ -10,7 +10,7 @@ import pytest
 
 from tessy.config import BOTH, SynthesizeConfig, data_names
 from tessy.config_predictors import SampleConfig
-from tessy.records import Annotation, Cost, FailedAnnotation, StudentIds
+from tessy.core.records import Annotation, Cost, FailedAnnotation, StudentIds
 from tests.baselines import make, make_room
 from tests.rows import failure, row
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
+from tessy.core.records import Trajectory, unpack_ids
 from tessy.journal import Journal
-from tessy.records import Trajectory, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import RunPaths, read_run
 from tessy.tokens import decode

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tessy.config import DemoConfig, SynthesizeConfig, ViewConfig
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 from tessy.options import parse
 
 GIVEN = ("--problems", "q.jsonl", "--out", "o", "--student.model", "s", "--teacher.model", "t")

@@ -17,15 +17,15 @@ from rich.console import Console
 
 from tessy.admission import Claim, KvAdmission, KvGate
 from tessy.config import DoctorConfig, PlanConfig, RoleConfig, SynthesisOptions, SynthesizeConfig
+from tessy.core.records import Message, Problem, TokenCounts
+from tessy.core.statistics import t95
 from tessy.plan.estimate import Scope, ToCome, failing_share, to_come, wall
 from tessy.plan.figures import Given, make_plan
 from tessy.plan.gauge import FULL_SHARE, Gauge
 from tessy.plan.pilot import Load, Probe, draw
 from tessy.plan.report import print_plan
 from tessy.plan.rows import Made
-from tessy.records import Message, Problem, TokenCounts
 from tessy.runs import RunPaths
-from tessy.statistics import t95
 from tessy.synthesis.work import Job
 from tests.rows import failure, fill, row
 

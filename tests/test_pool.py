@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.engines.base import Chunk
-from tessy.engines.failover import MAX_STRIKES, MAX_TRIES
-from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
-from tessy.engines.http_faults import StatusUnavailable
-from tessy.engines.pool import Pool
-from tessy.errors import (
+from tessy.core.errors import (
     ConfigError,
     EngineMisconfigured,
     EngineRefused,
     EngineUnavailable,
     SampleFailed,
 )
+from tessy.engines.base import Chunk
+from tessy.engines.failover import MAX_STRIKES, MAX_TRIES
+from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
+from tessy.engines.http_faults import StatusUnavailable
+from tessy.engines.pool import Pool
 from tessy.runner import Draining, Stop
 from tests.counting_server import (
     STOP,

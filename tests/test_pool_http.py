@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
+from tessy.core.errors import SampleFailed
 from tessy.engines.http import HttpEngine
 from tessy.engines.pool import Pool
 from tessy.engines.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
-from tessy.errors import SampleFailed
 from tests.asking import ask
 from tests.fake_server import STOCK_VLLM, FakeServer, Fault, eventually
 

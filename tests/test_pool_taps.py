@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from tessy.engines.base import Chunk, Request, Tap
-from tessy.engines.pool import Pool
-from tessy.errors import (
+from tessy.core.errors import (
     EngineRefused,
     EngineUnavailable,
 )
+from tessy.engines.base import Chunk, Request, Tap
+from tessy.engines.pool import Pool
 from tests.counting_server import (
     Server,
     ask,

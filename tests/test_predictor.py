@@ -29,8 +29,8 @@ from tessy.boundary.conventions import conventions_of
 from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.boundary.window import WindowRule
-from tessy.edges import edges, units
-from tessy.errors import EngineRefused, EngineUnavailable, ModelError
+from tessy.core.edges import edges, units
+from tessy.core.errors import EngineRefused, EngineUnavailable, ModelError
 from tests.tiny_bpe import CORPUS, codec, tokenizer
 from tests.tiny_classifier import (
     RULE,
@@ -365,7 +365,7 @@ def test_without_torch_the_message_names_the_extra():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from tessy.boundary.predictor import TokenClassifierPredictor\n"
-        "from tessy.errors import ModelError\n"
+        "from tessy.core.errors import ModelError\n"
         "try: TokenClassifierPredictor.load('somewhere')\n"
         "except ModelError as error: print(error)"
     )

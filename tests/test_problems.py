@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tessy.errors import BadRowsError, ConfigError, InputError
+from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.problems import load_problems
 
 HASH_OF_Q = hashlib.sha256(b'[["user", "q"]]').hexdigest()[:16]

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from tessy.records import Message
+from tessy.core.records import Message
 from tessy.renderers import Renderer, load_renderer
 from tessy.tokens import decode
 from tests.families.patterns import FAMILIES, THINKING

@@ -13,8 +13,8 @@ from huggingface_hub import constants
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from tessy.errors import InputError, ModelError
-from tessy.records import Message
+from tessy.core.errors import InputError, ModelError
+from tessy.core.records import Message
 from tessy.renderers import Renderer, load_renderer, make_renderer
 from tessy.tokens import decode
 from tests.families.patterns import FAMILIES

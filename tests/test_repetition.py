@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.errors import SampleFailed
-from tessy.repetition import RepetitionMonitor, find_loop
+from tessy.core.errors import SampleFailed
+from tessy.core.repetition import RepetitionMonitor, find_loop
 
 PHRASE = "so we try the next one"
 

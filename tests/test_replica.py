@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.engines.base import EngineInfo
-from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
-from tessy.engines.replica import Replica, choose
-from tessy.errors import (
+from tessy.core.errors import (
     EngineMisconfigured,
     EngineUnavailable,
 )
+from tessy.engines.base import EngineInfo
+from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
+from tessy.engines.replica import Replica, choose
 from tests.counting_server import (
     WHOLE,
     Server,

@@ -10,7 +10,7 @@ import pytest
 
 from tessy.config import RoleConfig, SynthesizeConfig, data_config, data_names
 from tessy.config_predictors import SampleConfig
-from tessy.errors import RunError
+from tessy.core.errors import RunError
 from tessy.run_config import HISTORY, History, read
 from tessy.runs import read_config
 from tests.annotating import config, fill_responses, write_rules

@@ -19,8 +19,8 @@ from tessy.admission import (
     KvGate,
     Slots,
 )
-from tessy.errors import EngineMisconfigured
-from tessy.records import Author
+from tessy.core.errors import EngineMisconfigured
+from tessy.core.records import Author
 from tessy.runner import Draining, Stop, interruptible, run_all
 
 # ---------------------------------------------------------------- the fan-out

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tessy.errors import RunError, StorageError
-from tessy.records import Trajectory
+from tessy.core.errors import RunError, StorageError
+from tessy.core.records import Trajectory
 from tessy.runs import (
     FailureSummary,
     RunPaths,

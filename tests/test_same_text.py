@@ -14,6 +14,7 @@ import pytest
 
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.predictor import TokenClassifierPredictor
+from tessy.core.records import Author
 from tessy.engines.base import Chunk, Sampling
 from tessy.engines.local import LocalEngine
 from tessy.lab.bundled import (
@@ -23,7 +24,6 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.records import Author
 from tessy.renderers import load_renderer
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room, Seat

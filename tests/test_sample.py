@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tessy.core.errors import FailureReason, SampleFailed
+from tessy.core.records import Author, unpack_ids
 from tessy.engines.base import Chunk, Sampling
 from tessy.engines.scripted import END_THINKING, ByteCodec, ScriptedEngine
-from tessy.errors import FailureReason, SampleFailed
 from tessy.journal import Journal
-from tessy.records import Author, unpack_ids
 from tessy.runs import read_run
 from tessy.synthesis.desk import Meter
 from tessy.synthesis.room import REQUEST_TOKENS, Room, Seat

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from tessy.core.records import Author, Message, unpack_ids
 from tessy.journal import Journal
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
-from tessy.records import Author, Message, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import RunPaths, read_config, read_run
 from tessy.tokens import decode

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from tessy.core.records import Message, Problem, Trajectory
 from tessy.journal import Journal
-from tessy.records import Message, Problem, Trajectory
 from tessy.runs import read_run
 from tessy.synthesis.scoring import parse_score
 from tessy.synthesis.strategies import STRATEGIES

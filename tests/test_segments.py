@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.segments import Response, Segment, draw_segments, pieces, segments_of, words
-from tessy.edges import units
+from tessy.core.edges import units
 
 TEXTS = st.text(alphabet=st.sampled_from("ab,.\n \t嗯让é😀"), max_size=300)
 KEYS = st.tuples(st.text("ab", max_size=3), st.integers(0, 3))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tessy.errors import SampleFailed
+from tessy.core.errors import SampleFailed
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
 from tessy.runs import RunPaths

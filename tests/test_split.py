@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.split import part_of
-from tessy.records import Message, question_digest
+from tessy.core.records import Message, question_digest
 
 IDS = st.text(min_size=1, max_size=20)
 SHARES = st.floats(0, 0.49)

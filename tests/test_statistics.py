@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.statistics import Case, mean, quantile, share, t95, wilson
+from tessy.core.statistics import Case, mean, quantile, share, t95, wilson
 
 
 def test_wilson_gives_the_textbook_interval():

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from tessy.core.errors import SampleFailed
+from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.engines.base import Sampling
 from tessy.engines.scripted import ScriptedEngine
-from tessy.errors import SampleFailed
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import Run, read_run
 from tessy.synthesis.desk import Desk, Meter

@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 
-from tessy.records import Author, Cost, Failure, Message, Span, TokenCounts, Trajectory
+from tessy.core.records import Author, Cost, Failure, Message, Span, TokenCounts, Trajectory
 from tessy.summary import summarise
 
 QUESTION = (Message(role="user", content="What is 2 + 2?"),)

@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from tessy.errors import BadRowsError, InputError
+from tessy.core.errors import BadRowsError, InputError
 from tessy.problems import load_problems
 
 TURNS = [{"role": "user", "content": "Why?"}]

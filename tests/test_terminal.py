@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy.records import Cost, Failure, Message, Span, TokenCounts, Trajectory
+from tessy.core.records import Cost, Failure, Message, Span, TokenCounts, Trajectory
 from tessy.summary import summarise
 from tessy.terminal import print_sample, summary_table, thinking_text, visible
 

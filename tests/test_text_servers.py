@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from tessy.core.errors import SampleFailed
+from tessy.core.records import Author
 from tessy.engines.http import HttpEngine
-from tessy.errors import SampleFailed
-from tessy.records import Author
 from tessy.synthesis.strategies import tessy
 from tessy.tokens import decode
 from tests.fake_server import LLAMA_CPP, PLAIN_OPENAI, TEXT_ONLY, FakeServer, Script

@@ -25,8 +25,8 @@ from tessy.boundary.split import part_of
 from tessy.boundary.train import train_predictor
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import TrainPredictorConfig
-from tessy.errors import ConfigError, InputError, ModelError
-from tessy.records import Annotation, StyleSpan
+from tessy.core.errors import ConfigError, InputError, ModelError
+from tessy.core.records import Annotation, StyleSpan
 from tests.predictor_training import (
     ROWS,
     SIZES,

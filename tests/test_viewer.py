@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tessy.errors import RunError
-from tessy.records import Trajectory
+from tessy.core.errors import RunError
+from tessy.core.records import Trajectory
 from tessy.viewer.pack import Limits, script_json
 from tessy.viewer.page import build_page, write_report
 from tests import rows as run_rows

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.window import Reading, WindowRule
-from tessy.edges import units
+from tessy.core.edges import units
 from tests.tiny_bpe import WORDS, codec
 
 RULE = WindowRule(limit=24, keep=9)

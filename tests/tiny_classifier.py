@@ -18,7 +18,7 @@ from transformers import (
 
 from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.boundary.window import WindowRule
-from tessy.edges import edges, units
+from tessy.core.edges import edges, units
 from tests.tiny_bpe import WORDS, codec
 
 RULE = WindowRule(limit=24, keep=9)

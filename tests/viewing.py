@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tessy.records import Failure, Trajectory
+from tessy.core.records import Failure, Trajectory
 
 Pieces = tuple[tuple[str, str], ...]
 PLAIN: Pieces = (("student", "Okay, let's see. "), ("teacher", "2 + 2 = 4."))

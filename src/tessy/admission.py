@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from tessy.formatting import percent, tally
-from tessy.records import Author
-from tessy.statistics import quantile
+from tessy.core.formatting import percent, tally
+from tessy.core.records import Author
+from tessy.core.statistics import quantile
 
 DEFAULT_CONCURRENCY = 32  # samples on a server that does not say how much fits
 FILL = 0.9  # of a cache that may be promised away

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tessy.errors import StorageError
+from tessy.core.errors import StorageError
 
 ADVICE = "free some space or mend the rights"
 

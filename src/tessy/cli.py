@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tessy.errors import EngineError, InputError, TessyError
+from tessy.core.errors import EngineError, InputError, TessyError
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2

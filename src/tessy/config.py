@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from tessy.errors import ConfigError
-from tessy.records import Author
+from tessy.core.errors import ConfigError
+from tessy.core.records import Author
 
 
 class Config(BaseModel):

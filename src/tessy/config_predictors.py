@@ -18,7 +18,7 @@ from tessy.config import (
     RunOptions,
     SamplingConfig,
 )
-from tessy.records import Author
+from tessy.core.records import Author
 
 SplitPart = Literal["train", "validation", "test"]
 

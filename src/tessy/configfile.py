@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from tessy.config import Config
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
 Location = tuple[str, ...]

@@ -26,10 +26,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tessy import jsonl, run_config
 from tessy.atomic import aside_name, beside, make_directory, publish_folder
+from tessy.core.errors import RunError, StorageError
+from tessy.core.records import Key, Trajectory
 from tessy.durable import FileLock
-from tessy.errors import RunError, StorageError
 from tessy.progress import SteadyConsole
-from tessy.records import Key, Trajectory
 from tessy.run_log import software
 from tessy.runs import RunPaths, no_run, read_config
 from tessy.summary import Summary

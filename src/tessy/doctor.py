@@ -16,10 +16,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tessy.config import RoleConfig, SynthesisOptions, answering, writers
+from tessy.core.errors import EngineError, EngineUnavailable, InputError, SampleFailed
+from tessy.core.formatting import duration
+from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.engines.base import EngineInfo
-from tessy.errors import EngineError, EngineUnavailable, InputError, SampleFailed
-from tessy.formatting import duration
-from tessy.records import Author, Failure, Problem, Trajectory
 from tessy.renderers import Renderer
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.questions import as_asked, load_questions

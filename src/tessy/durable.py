@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from tessy.atomic import sync_path
-from tessy.errors import RunError, StorageError
+from tessy.core.errors import RunError, StorageError
 from tessy.jsonl import is_row
 
 log = logging.getLogger(__name__)

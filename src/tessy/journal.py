@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tessy.core.errors import RunError, StorageError
+from tessy.core.records import Key
 from tessy.durable import Closeable, GroupWriter
-from tessy.errors import RunError, StorageError
-from tessy.records import Key
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS flight (

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tessy.atomic import write_atomically
-from tessy.errors import InputError
-from tessy.records import Key, SegmentKey
+from tessy.core.errors import InputError
+from tessy.core.records import Key, SegmentKey
 
 # How a row of ours begins: enough to know its key without parsing 100 kB of it.
 _KEY = re.compile(rb'\{"id": ?("(?:[^"\\]|\\.)*"), ?"sample": ?(\d+)[,}]')

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from tessy import jsonl
 from tessy.config_data import MixConfig
+from tessy.core.errors import ConfigError, RunError
+from tessy.core.records import Key, Trajectory, question_digest
+from tessy.core.seeds import derive_seed
 from tessy.derived import DerivedRun, source_rows
-from tessy.errors import ConfigError, RunError
-from tessy.records import Key, Trajectory, question_digest
 from tessy.runs import RunPaths, read_config
-from tessy.seeds import derive_seed
 from tessy.terminal import visible
 
 _RATIO = re.compile("([0-9]{1,9}):([0-9]{1,9})")

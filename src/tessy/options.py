@@ -20,7 +20,7 @@ from tyro.constructors import (
 
 from tessy.config import Config
 from tessy.configfile import load_config, partial_config
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
 

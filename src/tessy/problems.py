@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from tessy.errors import BadRowsError, ConfigError, InputError, RowFault
+from tessy.core.errors import BadRowsError, ConfigError, InputError, RowFault
+from tessy.core.records import Message, Problem
 from tessy.jsonl import loads
-from tessy.records import Message, Problem
 from tessy.tables import Row, read_rows
 
 Field = Literal["id", "prompt", "messages"]

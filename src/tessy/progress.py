@@ -24,8 +24,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tessy.formatting import duration, percent, tally
-from tessy.records import Author
+from tessy.core.formatting import duration, percent, tally
+from tessy.core.records import Author
 from tessy.summary import AUTHORS, rolled_back
 from tessy.terminal import AUTHOR_COLOURS, visible
 

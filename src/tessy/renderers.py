@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from tessy.codec import HfCodec
-from tessy.errors import InputError, ModelError
-from tessy.records import Message
+from tessy.core.errors import InputError, ModelError
+from tessy.core.records import Message
 from tessy.templates import ChatTemplate, Turn, split_thinking, thought_pattern
 from tessy.tokens import decode
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from tessy import jsonl
 from tessy.atomic import write_atomically
-from tessy.errors import RunError
-from tessy.records import SCHEMA_VERSION
+from tessy.core.errors import RunError
+from tessy.core.records import SCHEMA_VERSION
 
 # Which command makes a directory with such rows, and which reads it.
 _MADE_BY = {

@@ -21,9 +21,9 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tessy import jsonl, run_config
 from tessy.atomic import make_directory, set_aside
+from tessy.core.errors import RunError
+from tessy.core.records import Failure, Key, Trajectory
 from tessy.durable import AppendFile, Closeable, FileLock
-from tessy.errors import RunError
-from tessy.records import Failure, Key, Trajectory
 
 
 class RowPaths:

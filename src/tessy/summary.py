@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from tessy.records import Author, Failure, Trajectory
-from tessy.statistics import quantile
+from tessy.core.records import Author, Failure, Trajectory
+from tessy.core.statistics import quantile
 
 AUTHORS: tuple[Author, ...] = get_args(Author)
 

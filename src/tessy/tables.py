@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from tessy.errors import InputError, RowFault
+from tessy.core.errors import InputError, RowFault
 from tessy.jsonl import loads, plain
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from tessy.codec import HfCodec, surrogate_error
-from tessy.errors import InputError, ModelError
+from tessy.core.errors import InputError, ModelError
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from transformers import PreTrainedTokenizerFast

@@ -15,8 +15,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tessy.formatting import duration, percent, tally
-from tessy.records import Author, Failure, Trajectory
+from tessy.core.formatting import duration, percent, tally
+from tessy.core.records import Author, Failure, Trajectory
 from tessy.summary import AUTHORS
 
 # The teacher's words are plain and the student's bold and underlined, so that the two differ in

@@ -14,10 +14,10 @@ from tessy.boundary.annotations import iter_annotations, iter_failed_annotations
 from tessy.boundary.instruction import SCHEMA, parse, prompt
 from tessy.config import SamplingConfig
 from tessy.config_predictors import AnnotateConfig
+from tessy.core.errors import EngineMisconfigured, SampleFailed, TessyError
+from tessy.core.records import Message
 from tessy.engines.base import Sampling
 from tessy.engines.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
-from tessy.errors import EngineMisconfigured, SampleFailed, TessyError
-from tessy.records import Message
 from tests.rows import fill, row
 from tests.vllm.servers import CONTEXT_TOKENS, Servers, VllmServer
 

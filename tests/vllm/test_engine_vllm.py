@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.engines import wire_generate
 from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.wire_base import neutral_sampling
-from tessy.errors import EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.renderers import load_renderer
 from tessy.tokens import TokenIds, decode

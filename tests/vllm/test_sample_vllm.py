@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tessy.core.records import Author, unpack_ids
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.records import Author, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import read_run
 from tessy.tokens import decode

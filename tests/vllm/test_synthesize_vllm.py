@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tessy.core.records import Trajectory, unpack_ids
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.records import Trajectory, unpack_ids
 from tessy.renderers import load_renderer
 from tessy.runs import RunData, read_run
 from tessy.tokens import decode

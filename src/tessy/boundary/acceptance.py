@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tessy.formatting import duration, interval, percent, tally
-from tessy.records import Annotation, FailedAnnotation
-from tessy.statistics import Case, share
+from tessy.core.formatting import duration, interval, percent, tally
+from tessy.core.records import Annotation, FailedAnnotation
+from tessy.core.statistics import Case, share
 from tessy.terminal import facts_table
 
 
@@ -34,7 +34,7 @@ def summarise(
         JSON-ready counts; shares lie in [0, 1] and are None where nothing was counted.
         ``style_chars`` is the share of characters marked style, as a mean over segments. The
         interval counts segments of one question as alike
-        (:mod:`tessy.statistics`).
+        (:mod:`tessy.core.statistics`).
     """
     cases: list[Case] = []
     accepted = retried = spans = 0

@@ -31,15 +31,15 @@ from tessy.boundary.responses import Responses
 from tessy.boundary.segments import Segment, draw_segments
 from tessy.config import SamplingConfig
 from tessy.config_predictors import AnnotateConfig
+from tessy.core.errors import ConfigError, SampleFailed, TessyError
+from tessy.core.records import Annotation, FailedAnnotation
+from tessy.core.seeds import derive_seed
 from tessy.engines.base import Sampling
 from tessy.engines.chat import ChatEngine, ChatPool
 from tessy.engines.http_address import server_root, shown_url
-from tessy.errors import ConfigError, SampleFailed, TessyError
 from tessy.progress import Progress, ProgressState, SteadyConsole
-from tessy.records import Annotation, FailedAnnotation
 from tessy.run_log import log_file, software
 from tessy.runner import Stop, interruptible, run_all
-from tessy.seeds import derive_seed
 
 EXIT_INTERRUPTED = 130
 # All keys that `_data_config` can give.

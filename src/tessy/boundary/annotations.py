@@ -2,7 +2,7 @@
 
 NAME/
   config.json          how it was made
-  annotations.jsonl    segments with their style, one :class:`~tessy.records.Annotation` a line
+  annotations.jsonl    segments with their style, one :class:`~tessy.core.records.Annotation` a line
   failures.jsonl       a log of segments that could not be annotated
   summary.json, run.lock, run.log
 """
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tessy import jsonl, run_config
-from tessy.errors import InputError, RunError
-from tessy.records import Annotation, FailedAnnotation, SegmentKey
+from tessy.core.errors import InputError, RunError
+from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.runs import RowDirectory, RowPaths
 
 # A name in a row: inside its texts every quotation mark has a backslash.

@@ -11,10 +11,10 @@ from tessy.boundary.callables import check_signature, load_callable
 from tessy.boundary.instruction import Fault, parse, prompt
 from tessy.boundary.locate import Unplaced, locate
 from tessy.boundary.segments import Segment
+from tessy.core.errors import ConfigError
+from tessy.core.records import Message, StyleSpan
 from tessy.engines.base import Sampling
 from tessy.engines.chat import ChatPool, ChatRequest
-from tessy.errors import ConfigError
-from tessy.records import Message, StyleSpan
 
 _SIGNATURE = "(text: str) -> list[str]"
 _TRIAL = "Okay, so 3 + 4 = 7."

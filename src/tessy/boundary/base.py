@@ -1,7 +1,7 @@
 """The seam between the cooperation and what says where one author's words end.
 
 A predictor reads the shared text, never an author's token ids (DESIGN: it has a tokenizer of its
-own), and judges *units*: the text between two consecutive edges (:mod:`tessy.edges`).
+own), and judges *units*: the text between two consecutive edges (:mod:`tessy.core.edges`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
-from tessy.errors import EngineUnavailable
+from tessy.core.errors import EngineUnavailable
 
 STYLE_THRESHOLD = 0.5  # P(style) at or above this is style
 

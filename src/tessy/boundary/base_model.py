@@ -19,13 +19,13 @@ from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import LABELS, position_limit
 from tessy.codec import HfCodec
 from tessy.config_predictors import TrainPredictorConfig
+from tessy.core.errors import ModelError
 from tessy.engines.local_model import (
     LOADING_ERRORS,
     hide_loading_bar,
     model_name,
     why_unloadable,
 )
-from tessy.errors import ModelError
 
 _WHAT = "the base model"
 _HINT = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 
 def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., Any]:

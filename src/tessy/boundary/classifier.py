@@ -19,6 +19,8 @@ from tessy.boundary.conventions import read_conventions, window_rule
 from tessy.boundary.labels import STYLE
 from tessy.boundary.window import WindowRule
 from tessy.codec import HfCodec
+from tessy.core.errors import ModelError
+from tessy.core.records import Author
 from tessy.engines.local_model import (
     LOADING_ERRORS,
     hide_loading_bar,
@@ -29,8 +31,6 @@ from tessy.engines.local_model import (
     why_unloadable,
     working_dtype,
 )
-from tessy.errors import ModelError
-from tessy.records import Author
 
 _WHAT = "the boundary predictor"
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tessy.boundary.labels import SHIFT
 from tessy.boundary.window import WindowRule
-from tessy.errors import ModelError
-from tessy.records import Author
+from tessy.core.errors import ModelError
+from tessy.core.records import Author
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from transformers import PreTrainedConfig

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from tessy.boundary.base import STYLE_THRESHOLD, Judgement, UnitScore
-from tessy.records import Author
+from tessy.core.records import Author
 
 Cut = Literal["discard", "extend"]
 Kind = Literal["style", "capability", "mixed"]

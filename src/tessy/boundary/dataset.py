@@ -15,8 +15,8 @@ from tessy.boundary.labels import IGNORED, STYLE, next_token_labels, token_class
 from tessy.boundary.split import part_of
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart
-from tessy.errors import ConfigError
-from tessy.records import Annotation, Author
+from tessy.core.errors import ConfigError
+from tessy.core.records import Annotation, Author
 from tessy.tokens import Codec
 
 PARTS: tuple[SplitPart, ...] = get_args(SplitPart)

@@ -49,9 +49,9 @@ from tessy.boundary.evaluation.segments import (
 from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
 from tessy.config_predictors import EvaluatePredictorConfig
-from tessy.errors import ConfigError, StorageError
-from tessy.extras import check_installed
-from tessy.records import Annotation
+from tessy.core.errors import ConfigError, StorageError
+from tessy.core.extras import check_installed
+from tessy.core.records import Annotation
 
 SCHEMA = 1
 LABELS = "perfect labels"

@@ -31,7 +31,7 @@ from tessy.boundary.dataset import Example
 from tessy.boundary.labels import CAPABILITY, IGNORED, STYLE
 from tessy.boundary.training_view import TrainingView
 from tessy.config_predictors import TrainPredictorConfig
-from tessy.errors import ConfigError, StorageError
+from tessy.core.errors import ConfigError, StorageError
 
 PATIENCE_EVALUATIONS = 2  # without a better validation accuracy, then training stops
 _PAD = 0  # any id: the model is causal, so what stands behind a segment changes nothing in it

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.errors import AnnotationFailureReason
+from tessy.core.errors import AnnotationFailureReason
 
 INSTRUCTION = """\
 Below is an excerpt from the notes a solver wrote while working on a problem. Mark its style.

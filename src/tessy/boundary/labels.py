@@ -20,8 +20,8 @@ from typing import Literal
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
 from tessy.boundary.window import WindowRule, some_tokens
-from tessy.edges import edges
-from tessy.records import StyleSpan
+from tessy.core.edges import edges
+from tessy.core.records import StyleSpan
 from tessy.tokens import Codec
 
 TokenClass = Literal[0, 1]

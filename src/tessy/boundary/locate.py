@@ -16,7 +16,7 @@ from itertools import accumulate
 
 import regex
 
-from tessy.records import StyleSpan
+from tessy.core.records import StyleSpan
 
 _QUOTES = "“”„‟«»‹›‘’‚‛\"'`´′″"
 _DASHES = "-‐‑‒–—―−"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from tessy.errors import ConfigError, RowFault
+from tessy.core.errors import ConfigError, RowFault
 
 MAX_WORDS = 4  # a unit is undecided for at most three units more
 

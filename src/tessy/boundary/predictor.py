@@ -22,9 +22,9 @@ from tessy.boundary.reader import Answer, Reader
 from tessy.boundary.scoring import PredictorStats, WindowModel
 from tessy.boundary.window import WindowRule
 from tessy.config import PredictorWindow
+from tessy.core.errors import EngineUnavailable, ModelError
+from tessy.core.records import Author
 from tessy.engines.local_jobs import model_failure
-from tessy.errors import EngineUnavailable, ModelError
-from tessy.records import Author
 
 if TYPE_CHECKING:
     from tessy.codec import HfCodec

@@ -12,7 +12,7 @@ from tessy.boundary.dataset import PartCounts
 from tessy.boundary.fit import Fit
 from tessy.cards import front_matter, listed, short_digest, write_card
 from tessy.config_predictors import SplitPart
-from tessy.formatting import markdown_table, percent
+from tessy.core.formatting import markdown_table, percent
 
 
 @dataclass(frozen=True, slots=True)

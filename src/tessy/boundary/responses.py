@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tessy.boundary.segments import Response
-from tessy.errors import InputError, RunError
-from tessy.records import Author, Trajectory, question_digest
+from tessy.core.errors import InputError, RunError
+from tessy.core.records import Author, Trajectory, question_digest
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 
 _SHOWN = 20

@@ -17,7 +17,7 @@ from typing import SupportsFloat
 
 from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.boundary.callables import check_signature, load_callable
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 Rule = Callable[[str, Sequence[str], bool], Sequence[float | bool]]
 _SIGNATURE = "(text_before: str, units: Sequence[str], final: bool) -> Sequence[float | bool]"

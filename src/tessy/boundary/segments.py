@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from tessy.edges import LONG_STRETCH_CHARS, edges
-from tessy.records import Author, Key, SegmentKey
-from tessy.seeds import derive_seed
+from tessy.core.edges import LONG_STRETCH_CHARS, edges
+from tessy.core.records import Author, Key, SegmentKey
+from tessy.core.seeds import derive_seed
 
 _WORD = re.compile(r"\S+")
 _Bounds = tuple[int, int]  # [start, end) in chars
@@ -47,7 +47,7 @@ class Segment:
         id: The question's id.
         sample: Which response to it.
         segment: Its place in the order in which the response's segments are drawn.
-        question: What tells the question from others (:func:`tessy.records.question_digest`).
+        question: What tells the question from others (:func:`tessy.core.records.question_digest`).
         author: Who wrote it.
         start: Where it begins in the thinking, in chars.
         text: From the first char of its first word to the last char of its last one, verbatim.

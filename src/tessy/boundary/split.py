@@ -8,14 +8,14 @@ matter, more questions move none, and the test part stays when the share of vali
 from __future__ import annotations
 
 from tessy.config_predictors import SplitPart
-from tessy.seeds import SEED_BITS, derive_seed
+from tessy.core.seeds import SEED_BITS, derive_seed
 
 
 def part_of(question: str, seed: int, validation_share: float, test_share: float) -> SplitPart:
     """The part of the split a question is in.
 
     Args:
-        question: Its digest (:func:`tessy.records.question_digest`).
+        question: Its digest (:func:`tessy.core.records.question_digest`).
         seed: Draws the split.
         validation_share: Expected share of the questions in ``validation``.
         test_share: Expected share of the questions in ``test``.

@@ -42,10 +42,10 @@ from tessy.boundary.dataset import (
 )
 from tessy.boundary.window import WindowRule
 from tessy.config_predictors import SplitPart, TrainPredictorConfig
-from tessy.errors import ConfigError, InputError, StorageError
-from tessy.extras import check_installed
-from tessy.formatting import percent
-from tessy.records import Annotation, Author
+from tessy.core.errors import ConfigError, InputError, StorageError
+from tessy.core.extras import check_installed
+from tessy.core.formatting import percent
+from tessy.core.records import Annotation, Author
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from tessy.boundary.base_model import Base

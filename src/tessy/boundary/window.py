@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tessy.edges import Base, base_behind, edges
+from tessy.core.edges import Base, base_behind, edges
 from tessy.tokens import Codec
 
 SLIDING_TOKENS = 200  # what the released code reads

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tessy import jsonl
-from tessy.records import Failure, Key, Trajectory
+from tessy.core.records import Failure, Key, Trajectory
 from tessy.runs import RunPaths
 
 

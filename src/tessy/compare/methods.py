@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tessy.records import Author
+from tessy.core.records import Author
 from tessy.summary import AUTHORS
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tessy.answers import reference_of
 from tessy.compare.figures import asked, right
 from tessy.compare.sections import REASONS, Compared, Section
-from tessy.records import Failure, Trajectory
+from tessy.core.records import Failure, Trajectory
 from tessy.summary import AUTHORS
 from tessy.viewer import look
 

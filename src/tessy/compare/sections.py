@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from tessy.compare.figures import Figures, Sample
 from tessy.compare.methods import Method
-from tessy.formatting import NONE, interval, percent, percentage
-from tessy.records import Author
-from tessy.statistics import Estimate
+from tessy.core.formatting import NONE, interval, percent, percentage
+from tessy.core.records import Author
+from tessy.core.statistics import Estimate
 from tessy.summary import AUTHORS
 
 # What stands in failures.jsonl, for people. Others are shown as they are.

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from tessy import jsonl
-from tessy.engines.base import EngineInfo, Sampling
-from tessy.engines.failover import Course, Failover
-from tessy.engines.http_address import shown_url
-from tessy.engines.http_server import ModelServer, UnusableReply
-from tessy.engines.wire_base import fit_seed
-from tessy.errors import (
+from tessy.core.errors import (
     EngineMisconfigured,
     EngineRefused,
     EngineUnavailable,
     SampleFailed,
 )
-from tessy.records import Message
+from tessy.core.records import Message
+from tessy.engines.base import EngineInfo, Sampling
+from tessy.engines.failover import Course, Failover
+from tessy.engines.http_address import shown_url
+from tessy.engines.http_server import ModelServer, UnusableReply
+from tessy.engines.wire_base import fit_seed
 
 log = logging.getLogger(__name__)
 

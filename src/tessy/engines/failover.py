@@ -18,16 +18,16 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from tessy.engines.base import EngineInfo
-from tessy.engines.health import LONGEST_WAIT_SECONDS, Watch, backoff
-from tessy.engines.http_faults import StatusUnavailable
-from tessy.engines.replica import Replica, ServerLike, choose, merged, not_listening
-from tessy.errors import (
+from tessy.core.errors import (
     ConfigError,
     EngineMisconfigured,
     EngineUnavailable,
     SampleFailed,
 )
+from tessy.engines.base import EngineInfo
+from tessy.engines.health import LONGEST_WAIT_SECONDS, Watch, backoff
+from tessy.engines.http_faults import StatusUnavailable
+from tessy.engines.replica import Replica, ServerLike, choose, merged, not_listening
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from tessy.core.errors import EngineError, EngineMisconfigured, EngineUnavailable
 from tessy.engines.base import EngineInfo
 from tessy.engines.replica import Replica, ServerLike, misfit
-from tessy.errors import EngineError, EngineMisconfigured, EngineUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 
+from tessy.core.errors import EngineRefused
 from tessy.engines.base import Chunk, EngineInfo, Request, Tap, streamed
 from tessy.engines.http_address import shown_url
 from tessy.engines.http_probe import Findings, Probe
 from tessy.engines.http_server import ModelServer
-from tessy.errors import EngineRefused
 from tessy.tokens import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole

@@ -8,7 +8,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

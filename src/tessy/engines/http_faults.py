@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 
-from tessy.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
+from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
 
 _SHOWN_CHARS = 200
 _LATER = frozenset({408, 409, 425, 429})  # and every 5xx but 501

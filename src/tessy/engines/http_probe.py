@@ -9,6 +9,12 @@ from typing import Any
 
 import aiohttp
 
+from tessy.core.errors import (
+    ConfigError,
+    EngineError,
+    EngineMisconfigured,
+    EngineRefused,
+)
 from tessy.engines.base import EngineInfo, Request, Sampling, Tap
 from tessy.engines.http_faults import StatusMisconfigured, StatusUnavailable
 from tessy.engines.http_metrics import CacheFacts, sglang_facts, vllm_facts
@@ -18,12 +24,6 @@ from tessy.engines.wire_completions import CompletionsWire
 from tessy.engines.wire_generate import GenerateWire
 from tessy.engines.wire_sglang import SglangWire
 from tessy.engines.wire_text import TextWire
-from tessy.errors import (
-    ConfigError,
-    EngineError,
-    EngineMisconfigured,
-    EngineRefused,
-)
 from tessy.tokens import Codec, TokenIds
 
 WIRES = ("generate", "sglang", "completions", "text")

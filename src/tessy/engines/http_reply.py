@@ -7,10 +7,10 @@ import contextlib
 
 import aiohttp
 
+from tessy.core.errors import EngineUnavailable
 from tessy.engines.base import Tap, left_when_closed
 from tessy.engines.sse import EventSplitter
 from tessy.engines.wire_base import EventReader
-from tessy.errors import EngineUnavailable
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 

@@ -17,17 +17,17 @@ from typing import Any
 
 import aiohttp
 
-from tessy.engines.base import Tap, left_when_closed
-from tessy.engines.http_address import environment_proxy, read_address
-from tessy.engines.http_faults import StatusMisconfigured, shortened, status_fault
-from tessy.engines.http_reply import FAULTS, put_stream, put_whole
-from tessy.engines.wire_base import BadReply, EventReader, Reader
-from tessy.errors import (
+from tessy.core.errors import (
     EngineError,
     EngineMisconfigured,
     EngineRefused,
     EngineUnavailable,
 )
+from tessy.engines.base import Tap, left_when_closed
+from tessy.engines.http_address import environment_proxy, read_address
+from tessy.engines.http_faults import StatusMisconfigured, shortened, status_fault
+from tessy.engines.http_reply import FAULTS, put_stream, put_whole
+from tessy.engines.wire_base import BadReply, EventReader, Reader
 
 _CONNECT_SECONDS = 15.0
 _LOOK_UP_SECONDS = 30.0  # for the small GET requests

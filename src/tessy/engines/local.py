@@ -15,10 +15,10 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tessy.core.errors import EngineError, EngineRefused, ModelError
 from tessy.engines.base import Chunk, EngineInfo, Request
 from tessy.engines.local_jobs import Job, Limits
 from tessy.engines.local_worker import Worker
-from tessy.errors import EngineError, EngineRefused, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.engines.base import Chunk, Request
-from tessy.errors import EngineError, EngineRefused, EngineUnavailable
 
 MemberT = TypeVar("MemberT")
 

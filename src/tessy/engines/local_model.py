@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
+from tessy.core.errors import ModelError
 from tessy.engines.local_cache import Pool, PooledSequence, PoolLayer, arrange, pool_cache
-from tessy.errors import ModelError
 
 # What loading raises for files that are missing, damaged or of another kind.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.engines.base import Chunk
 from tessy.engines.local_jobs import (
     PREFILL_TOKENS,
@@ -23,7 +24,6 @@ from tessy.engines.local_jobs import (
     common_prefix,
     model_failure,
 )
-from tessy.errors import EngineError, EngineRefused, EngineUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,16 +10,16 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tessy.engines.base import Chunk, Engine, Request, Tap, feed, left_when_closed, streamed
-from tessy.engines.failover import Course, Failover
-from tessy.engines.replica import Replica
-from tessy.errors import (
+from tessy.core.errors import (
     EngineMisconfigured,
     EngineRefused,
     EngineUnavailable,
     SampleFailed,
 )
-from tessy.seeds import derive_seed
+from tessy.core.seeds import derive_seed
+from tessy.engines.base import Chunk, Engine, Request, Tap, feed, left_when_closed, streamed
+from tessy.engines.failover import Course, Failover
+from tessy.engines.replica import Replica
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Protocol
 
+from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.engines.base import Chunk, Request
-from tessy.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.tokens import TokenIds
 
 Mode = Literal["generate", "sglang", "completions", "text"]

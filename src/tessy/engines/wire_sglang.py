@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tessy.core.errors import EngineRefused, EngineUnavailable
 from tessy.engines.base import Chunk, Request
 from tessy.engines.wire_base import (
     BadReply,
@@ -21,7 +22,6 @@ from tessy.engines.wire_base import (
     raise_event_error,
     token_list,
 )
-from tessy.errors import EngineRefused, EngineUnavailable
 
 
 class SglangWire(Wire):

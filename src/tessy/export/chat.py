@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tessy.records import Message, Trajectory
+from tessy.core.records import Message, Trajectory
 
 _SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
 

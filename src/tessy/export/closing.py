@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tessy.config_data import ExportConfig
+from tessy.core.formatting import size
+from tessy.core.records import Trajectory
 from tessy.export import chat
-from tessy.formatting import size
-from tessy.records import Trajectory
 
 _CHAT = (
     "TRL learns the question too, and trains on what the model's chat template shows: those of "

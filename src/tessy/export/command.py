@@ -18,12 +18,12 @@ from tessy import jsonl
 from tessy.atomic import new_file, new_folder
 from tessy.cards import write_readme
 from tessy.config_data import ExportConfig
+from tessy.core.errors import ConfigError, InputError
+from tessy.core.records import Author, Trajectory
 from tessy.derived import SourceRow, reading
-from tessy.errors import ConfigError, InputError
 from tessy.export import chat
 from tessy.export.closing import Written, closing, hint
 from tessy.export.place import ADVICE, check_place
-from tessy.records import Author, Trajectory
 from tessy.runs import RunPaths, iter_failures, read_config
 from tessy.terminal import visible
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from tessy.core.records import Trajectory
 from tessy.export.card import Facts
 from tessy.export.table import (
     ParquetRows,
@@ -13,7 +14,6 @@ from tessy.export.table import (
     trajectory_cells,
     trajectory_schema,
 )
-from tessy.records import Trajectory
 
 SHARD_BYTES = 500 * 10**6
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tessy.errors import ConfigError
-from tessy.records import Author
+from tessy.core.errors import ConfigError
+from tessy.core.records import Author
 from tessy.summary import AUTHORS
 
 Weights = Mapping[Author, float]

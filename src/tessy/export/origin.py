@@ -12,7 +12,7 @@ from tessy import jsonl
 from tessy.cards import short_digest
 from tessy.config import Config, SynthesizeConfig
 from tessy.config_predictors import SampleConfig
-from tessy.records import Author
+from tessy.core.records import Author
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tessy.errors import InputError
+from tessy.core.errors import InputError
 from tessy.runs import RunPaths
 
 # What a folder of ours holds. Anything else in it is somebody's, and is not replaced.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tessy.errors import ModelError, RunError
+from tessy.core.errors import ModelError, RunError
 from tessy.export.origin import Role, role_of
 from tessy.export.tokens import Format
 from tessy.renderers import load_renderer

@@ -13,8 +13,8 @@ import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from tessy import jsonl
-from tessy.errors import InputError
-from tessy.records import StudentIds, Trajectory, unpack_ids
+from tessy.core.errors import InputError
+from tessy.core.records import StudentIds, Trajectory, unpack_ids
 
 # A row group ends at the first of these; readers take a row group at once.
 _GROUP_ROWS = 1000

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from tessy.codec import HfCodec
-from tessy.edges import last_unit
-from tessy.errors import InputError, ModelError
+from tessy.core.edges import last_unit
+from tessy.core.errors import InputError, ModelError
+from tessy.core.records import Author, Trajectory, unpack_ids
 from tessy.export.loss import Weights
-from tessy.records import Author, Trajectory, unpack_ids
 from tessy.renderers import Renderer
 from tessy.tokens import split_tail
 

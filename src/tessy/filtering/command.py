@@ -14,8 +14,9 @@ from rich.text import Text
 from tessy import jsonl
 from tessy.answers import short_reference
 from tessy.config_data import FilterConfig
+from tessy.core.errors import ConfigError, RunError
+from tessy.core.formatting import percent
 from tessy.derived import DerivedRun, SourceRow, reading, source_rows
-from tessy.errors import ConfigError, RunError
 from tessy.filtering.duplicates import NearDuplicates, load_library
 from tessy.filtering.evaluation import EvaluationQuestions
 from tessy.filtering.rules import (
@@ -27,7 +28,6 @@ from tessy.filtering.rules import (
     no_code,
     wrong_answer,
 )
-from tessy.formatting import percent
 from tessy.progress import SteadyConsole
 from tessy.runs import read_config
 from tessy.summary import share

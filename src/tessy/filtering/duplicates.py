@@ -13,10 +13,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
+from tessy.core.formatting import percent
+from tessy.core.records import Trajectory, question_digest
 from tessy.filtering.words import grams, words
-from tessy.formatting import percent
-from tessy.records import Trajectory, question_digest
 
 if TYPE_CHECKING:
     from rensa import RMinHash  # type: ignore[import-untyped]  # ships none

@@ -11,11 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tessy.errors import BadRowsError
+from tessy.core.errors import BadRowsError
+from tessy.core.formatting import percent
+from tessy.core.records import Message
 from tessy.filtering.words import grams, words
-from tessy.formatting import percent
 from tessy.problems import load_problems
-from tessy.records import Message
 
 GRAM_WORDS = 5
 # Of GSM8K's 1,319 test questions 4 share as much with another one, of HumanEval's 164 there are 6:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tessy.answers import is_right, short_reference
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
+from tessy.core.records import Trajectory
+from tessy.core.repetition import find_any_loop
 from tessy.filtering import texts
 from tessy.filtering.evaluation import EvaluationQuestions, question_text
 from tessy.filtering.language import language_switch
-from tessy.records import Trajectory
-from tessy.repetition import find_any_loop
 
 Check = Callable[[Trajectory], str | None]
 
@@ -51,7 +51,7 @@ def truncated(row: Trajectory) -> str | None:
 
 
 def looping(row: Trajectory) -> str | None:
-    """See :func:`tessy.repetition.find_any_loop`."""
+    """See :func:`tessy.core.repetition.find_any_loop`."""
     for part, text in _parts(row):
         loop = find_any_loop(text)
         if loop is not None:

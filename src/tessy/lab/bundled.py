@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from random import Random
 
+from tessy.core.records import Author, Message, Problem
 from tessy.lab.tasks import make_question, solve
-from tessy.records import Author, Message, Problem
 
 # The bundled models think in 40 to 120 tokens; these leave room and end a loop soon.
 THINKING_TOKENS = 600

@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from tessy import cards
-from tessy.formatting import markdown_table
+from tessy.core.formatting import markdown_table
 from tessy.lab.examples import Encoder
 from tessy.lab.tasks import TASKS, Task, is_right, make_question, solve
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tessy import jsonl
 from tessy.config import DemoConfig, RoleConfig, SynthesizeConfig
+from tessy.core.records import Author, Trajectory
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
     THINKING_TOKENS,
@@ -19,7 +20,6 @@ from tessy.lab.bundled import (
 )
 from tessy.lab.leak import BY_RULE, Leak, leak, sentence
 from tessy.problems import LoadedProblems
-from tessy.records import Author, Trajectory
 from tessy.runs import RunPaths, iter_trajectories
 from tessy.synthesis.run import synthesize_problems
 from tessy.terminal import print_sample

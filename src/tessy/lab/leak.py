@@ -11,10 +11,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tessy.formatting import interval, percent
+from tessy.core.formatting import interval, percent
+from tessy.core.records import Trajectory, question_digest
+from tessy.core.statistics import Case, share
 from tessy.lab.marker import style_spans
-from tessy.records import Trajectory, question_digest
-from tessy.statistics import Case, share
 
 BY_RULE = "by the rule that marks the bundled models' phrases"
 _WORD = re.compile(r"\S+")
@@ -75,7 +75,7 @@ def count(row: Trajectory) -> tuple[Words, Words]:
 def leak(rows: Iterable[Trajectory]) -> Leak:
     """The shares of words by the wrong author over ``rows``.
 
-    Words of one question hang together: see :mod:`tessy.statistics`.
+    Words of one question hang together: see :mod:`tessy.core.statistics`.
     """
     counted = [(question_digest(row.messages), *count(row)) for row in rows]
     return Leak(

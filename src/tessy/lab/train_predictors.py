@@ -23,9 +23,9 @@ from tessy.config_predictors import (
     SampleConfig,
     TrainPredictorConfig,
 )
+from tessy.core.records import Author
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, model_path
 from tessy.lab.questions import write_questions
-from tessy.records import Author
 from tessy.summary import AUTHORS
 from tessy.synthesis.run import sample
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tessy.config import PlanConfig, SynthesisOptions, SynthesizeConfig
-from tessy.formatting import tally
+from tessy.core.formatting import tally
 from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import Given, make_plan
 from tessy.plan.pilot import Load, Probe, draw, saved_load

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from tessy.statistics import Case, share, t95
+from tessy.core.statistics import Case, share, t95
 
 CONFIDENCE = 0.95
 MIN_UNITS = 5  # fewer say nothing of their spread

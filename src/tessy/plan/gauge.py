@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tessy.core.records import Author
 from tessy.progress import ProgressState
-from tessy.records import Author
 from tessy.summary import AUTHORS
 
 FULL_SHARE = 0.75  # of the most samples in flight: what still counts as full swing

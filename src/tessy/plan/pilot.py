@@ -11,12 +11,12 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from tessy.admission import SETTLED, Claim, KvAdmission, KvGate
+from tessy.core.records import Author, Key, Problem
+from tessy.core.seeds import derive_seed
 from tessy.plan.gauge import Gauge
 from tessy.plan.rows import Made, read_made
 from tessy.progress import ProgressState
-from tessy.records import Author, Key, Problem
 from tessy.runs import RunPaths
-from tessy.seeds import derive_seed
 from tessy.synthesis.work import Job
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tessy import jsonl
 from tessy.config import PlanConfig
-from tessy.formatting import (
+from tessy.core.formatting import (
     duration,
     interval,
     percent,
@@ -19,8 +19,8 @@ from tessy.formatting import (
     size,
     tally,
 )
+from tessy.core.records import Author
 from tessy.plan.figures import Figure, Plan
-from tessy.records import Author
 from tessy.terminal import figures_table, visible
 
 Show = Callable[[float], str]

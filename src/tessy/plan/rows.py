@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tessy import jsonl
-from tessy.records import Author, Key
+from tessy.core.records import Author, Key
 from tessy.runs import RunPaths
 from tessy.summary import AUTHORS
 from tessy.synthesis.work import LONG

@@ -21,11 +21,11 @@ from typing import Any
 
 from tessy.boundary.base import Calm, Judgement, View
 from tessy.boundary.cuts import Cut, in_class, own_score
-from tessy.edges import Base, base_before
+from tessy.core.edges import Base, base_before
+from tessy.core.errors import SampleFailed
+from tessy.core.records import Author, other
+from tessy.core.repetition import RepetitionMonitor
 from tessy.engines.base import Chunk
-from tessy.errors import SampleFailed
-from tessy.records import Author, other
-from tessy.repetition import RepetitionMonitor
 from tessy.synthesis.moves import Ask, Done, Early, Peek, Rejection
 from tessy.synthesis.thinking import Party, Piece, Thinking, keep_aligned
 from tessy.synthesis.turn import Tally, Turn

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tessy.boundary.base import Judgement
-from tessy.engines.base import Chunk, Request, Tap, feed
-from tessy.errors import FailureReason
-from tessy.records import (
+from tessy.core.errors import FailureReason
+from tessy.core.records import (
     Author,
     Cost,
     Failure,
@@ -23,7 +22,8 @@ from tessy.records import (
     Trajectory,
     pack_ids,
 )
-from tessy.seeds import derive_seed
+from tessy.core.seeds import derive_seed
+from tessy.engines.base import Chunk, Request, Tap, feed
 from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek

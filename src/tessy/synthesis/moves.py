@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tessy.boundary.base import View
-from tessy.records import Author
+from tessy.core.records import Author
 from tessy.tokens import TokenIds
 
 

@@ -6,9 +6,9 @@ from functools import partial
 
 from tessy.answers import reference_of
 from tessy.config import RunOptions, SynthesisOptions
-from tessy.errors import InputError
+from tessy.core.errors import InputError
+from tessy.core.records import Message, Problem
 from tessy.problems import LoadedProblems, Misfit, load_problems
-from tessy.records import Message, Problem
 
 
 def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:

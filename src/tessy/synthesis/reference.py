@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tessy.records import Message, Trajectory
+from tessy.core.records import Message, Trajectory
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.writing import Writing
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.cuts import Cut
+from tessy.core.errors import SampleFailed
+from tessy.core.records import Author
 from tessy.engines.base import Engine, Sampling
-from tessy.errors import SampleFailed
-from tessy.records import Author
 from tessy.renderers import Renderer
 
 # A stopped sample loses at most one request: under a second where a stream writes more than 64

@@ -25,12 +25,12 @@ from tessy.atomic import write_atomically
 from tessy.budget import Budget
 from tessy.config import SynthesizeConfig, data_config, data_names
 from tessy.config_predictors import SampleConfig
-from tessy.errors import InputError, TessyError
-from tessy.formatting import tally
+from tessy.core.errors import InputError, TessyError
+from tessy.core.formatting import tally
+from tessy.core.records import Author, Key
 from tessy.journal import InFlight, Journal
 from tessy.problems import LoadedProblems
 from tessy.progress import Progress, ProgressState, SteadyConsole
-from tessy.records import Author, Key
 from tessy.run_log import log_file, software
 from tessy.runner import Stop, interruptible, run_all
 from tessy.runs import FailureSummary, Run, iter_failures, iter_trajectories

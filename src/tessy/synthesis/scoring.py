@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from tessy.answers import is_right, reference_of
-from tessy.errors import FailureReason, SampleFailed
-from tessy.records import Message, Trajectory
+from tessy.core.errors import FailureReason, SampleFailed
+from tessy.core.records import Message, Trajectory
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.thinking import Written
 from tessy.synthesis.writing import Writing

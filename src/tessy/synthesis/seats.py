@@ -15,13 +15,13 @@ from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.config import BOTH, ModelConfig, RoleConfig, SynthesisOptions, answering, writers
 from tessy.config_predictors import SampleConfig
+from tessy.core.errors import ConfigError
+from tessy.core.records import Author, other
 from tessy.engines.base import Engine, EngineInfo, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.http_address import server_root, shown_url
 from tessy.engines.local import LocalEngine
 from tessy.engines.pool import Pool
-from tessy.errors import ConfigError
-from tessy.records import Author, other
 from tessy.renderers import Renderer, load_renderer
 from tessy.synthesis.room import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
 from tessy.tokens import Codec

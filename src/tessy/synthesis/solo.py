@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from tessy.edges import Base, settled_edges
+from tessy.core.edges import Base, settled_edges
+from tessy.core.errors import FailureReason, SampleFailed
+from tessy.core.records import Author, Span
+from tessy.core.repetition import RepetitionMonitor
 from tessy.engines.base import Chunk
-from tessy.errors import FailureReason, SampleFailed
-from tessy.records import Author, Span
-from tessy.repetition import RepetitionMonitor
 from tessy.synthesis.moves import Ask
 from tessy.synthesis.thinking import Thought
 from tessy.tokens import Codec, Draft, TokenIds, decode

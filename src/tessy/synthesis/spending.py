@@ -12,8 +12,8 @@ from typing import Any
 
 from tessy import jsonl
 from tessy.budget import Budget, Spending
+from tessy.core.records import Key
 from tessy.journal import InFlight
-from tessy.records import Key
 from tessy.runs import RunPaths
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from tessy.records import Author, Trajectory, other
+from tessy.core.records import Author, Trajectory, other
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.reference import teacher_reference

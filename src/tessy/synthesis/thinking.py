@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tessy.records import Author, Span, other
+from tessy.core.records import Author, Span, other
 from tessy.tokens import Codec, Draft, TokenIds, split_tail
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"))

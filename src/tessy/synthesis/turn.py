@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.boundary.cuts import Cut, decider, goes_on, in_class, keeps, own_score
-from tessy.edges import Base, settled_by, settled_edges
+from tessy.core.edges import Base, settled_by, settled_edges
+from tessy.core.errors import TessyError
+from tessy.core.records import Author
 from tessy.engines.base import Chunk
-from tessy.errors import TessyError
-from tessy.records import Author
 from tessy.synthesis.moves import Rejection
 from tessy.synthesis.thinking import Party, Thinking, visible_chars
 from tessy.tokens import Draft

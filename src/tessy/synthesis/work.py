@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tessy.errors import FailureReason, SampleFailed
+from tessy.core.errors import FailureReason, SampleFailed
+from tessy.core.records import Failure, Key, Problem, Trajectory
 from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.records import Failure, Key, Problem, Trajectory
 from tessy.runs import Run
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room

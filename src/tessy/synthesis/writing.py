@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 
 from tessy.codec import HfCodec
-from tessy.edges import last_unit
-from tessy.errors import InputError, SampleFailed
-from tessy.records import Author, Message
+from tessy.core.edges import last_unit
+from tessy.core.errors import InputError, SampleFailed
+from tessy.core.records import Author, Message
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.room import REQUEST_TOKENS

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tessy.records import Failure, Trajectory
+from tessy.core.records import Failure, Trajectory
 from tessy.terminal import row_notes
 
 BLOCK_CHARS = 300_000  # JSON characters a block holds before it is closed

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tessy.atomic import write_atomically
-from tessy.records import Failure, Trajectory
+from tessy.core.records import Failure, Trajectory
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 from tessy.summary import Summary
 from tessy.viewer import look

@@ -16,7 +16,7 @@ from tessy.boundary.labels import (
     tokens_of,
     unit_scores,
 )
-from tessy.records import Annotation
+from tessy.core.records import Annotation
 
 _BATCH_TOKENS = 4096
 _NAMES = {True: "style", False: "capability"}

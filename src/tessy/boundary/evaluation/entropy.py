@@ -22,8 +22,8 @@ from tessy.boundary.evaluation.segments import Sample, Segment
 from tessy.boundary.labels import Tokens, tokens_of, unit_tokens
 from tessy.codec import HfCodec
 from tessy.config_predictors import EntropyConfig
+from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.engines.http_server import ModelServer
-from tessy.errors import ConfigError, EngineRefused, ModelError
 from tessy.tokens import Codec
 
 TOP = 20  # what vLLM tells unless told otherwise

@@ -16,7 +16,7 @@ from tessy.boundary.cuts import Cut
 from tessy.boundary.evaluation.metrics import Judged
 from tessy.boundary.evaluation.replay import first_author
 from tessy.boundary.evaluation.segments import Draft, Sample, Segment
-from tessy.records import Author, other
+from tessy.core.records import Author, other
 
 Marks = tuple[bool, ...]  # for each unit of a segment: the pen changes hands before it
 

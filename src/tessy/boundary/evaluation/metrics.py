@@ -1,6 +1,6 @@
 """How well a predictor cuts, by its scores of drafts and of whole segments (pure).
 
-A *word* is a unit (:mod:`tessy.edges`). It is style or capability if the student or the teacher may
+A *word* is a unit (:mod:`tessy.core.edges`). It is style or capability if the student or the teacher may
 write it, and mixed if neither may, which only ``discard`` knows.
 """
 
@@ -14,7 +14,7 @@ from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
 from tessy.boundary.cuts import Cut, Kind, kept, kind_of
 from tessy.boundary.evaluation.replay import Replay, replay
 from tessy.boundary.evaluation.segments import Draft, Segment
-from tessy.statistics import Case, Estimate, mean, share
+from tessy.core.statistics import Case, Estimate, mean, share
 
 Scores = tuple[UnitScore, ...]
 Figures = dict[str, Estimate | None]

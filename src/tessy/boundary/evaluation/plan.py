@@ -11,9 +11,9 @@ from tessy.boundary.conventions import Conventions, Split
 from tessy.boundary.evaluation.report import Entry
 from tessy.boundary.split import part_of
 from tessy.config_predictors import EvaluatePredictorConfig, TrainPredictorConfig
-from tessy.errors import ConfigError
-from tessy.records import Annotation, Author
-from tessy.seeds import derive_seed
+from tessy.core.errors import ConfigError
+from tessy.core.records import Annotation, Author
+from tessy.core.seeds import derive_seed
 
 Kind = Literal["checkpoint", "lexicon", "rule", "marks"]
 SENTENCE = "sentence"

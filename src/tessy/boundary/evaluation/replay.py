@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
 from tessy.boundary.cuts import Cut, decider, keeps, kind_of, own_score
-from tessy.records import Author, other
+from tessy.core.records import Author, other
 
 
 @dataclass(frozen=True, slots=True)

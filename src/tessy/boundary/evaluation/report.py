@@ -24,7 +24,7 @@ from tessy.boundary.evaluation.metrics import (
     word_figures,
 )
 from tessy.boundary.evaluation.segments import Sample
-from tessy.statistics import Case, share
+from tessy.core.statistics import Case, share
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from random import Random
 
 from tessy.boundary.base import UnitScore, View
 from tessy.boundary.cuts import Cut, kind_of
-from tessy.edges import edges
-from tessy.records import Annotation, Author, SegmentKey, StyleSpan
-from tessy.seeds import derive_seed
+from tessy.core.edges import edges
+from tessy.core.records import Annotation, Author, SegmentKey, StyleSpan
+from tessy.core.seeds import derive_seed
 from tessy.tokens import Codec
 
 TokenCount = Callable[[str], int]  # of the text of a unit

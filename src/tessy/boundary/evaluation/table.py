@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tessy.boundary.evaluation.report import short_name
 from tessy.cards import short_digest
-from tessy.formatting import NONE, interval, percentage
+from tessy.core.formatting import NONE, interval, percentage
 from tessy.terminal import figures_table, visible
 
 _CUTS = ("right", "exact", "early", "late", "left_whole")

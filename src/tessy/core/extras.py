@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 
-from tessy.errors import ConfigError
+from tessy.core.errors import ConfigError
 
 
 def check_installed(purpose: str, libraries: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tessy.errors import SampleFailed
+from tessy.core.errors import SampleFailed
 
 WINDOW_CHARS = 1000  # a text that is being written is searched no further back
 REPEATS = 8

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tessy.errors import AnnotationFailureReason, FailureReason
+from tessy.core.errors import AnnotationFailureReason, FailureReason
 
 SCHEMA_VERSION = 1
 
