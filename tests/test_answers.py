@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.answers import is_right, reference_of
+from tessy.answers.references import is_right, reference_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tessy.answers import is_right, reference_of
+from tessy.answers.references import is_right, reference_of
 from tessy.core.records import Author, Failure, Key, Message, Trajectory, question_digest
 from tessy.core.statistics import Case, Estimate, mean, quantile, share
 from tessy.summary import AUTHORS

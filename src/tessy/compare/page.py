@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tessy.answers import reference_of
+from tessy.answers.references import reference_of
 from tessy.compare.figures import asked, right
 from tessy.compare.sections import REASONS, Compared, Section
 from tessy.core.records import Failure, Trajectory

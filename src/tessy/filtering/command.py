@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy import jsonl
-from tessy.answers import short_reference
+from tessy.answers.references import short_reference
 from tessy.config_data import FilterConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.core.formatting import percent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tessy.answers import is_right, short_reference
+from tessy.answers.references import is_right, short_reference
 from tessy.core.errors import ConfigError
 from tessy.core.records import Trajectory
 from tessy.core.repetition import find_any_loop
@@ -91,7 +91,7 @@ def in_evaluation(known: EvaluationQuestions) -> Check:
 
 
 def wrong_answer(field: str) -> Check:
-    """See :func:`tessy.answers.is_right`; rows without a reference in ``field`` pass."""
+    """See :func:`tessy.answers.references.is_right`; rows without a reference in ``field`` pass."""
 
     def check(row: Trajectory) -> str | None:
         reference = short_reference(row.problem.get(field))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tessy.answers import reference_of
+from tessy.answers.references import reference_of
 from tessy.config import RunOptions, SynthesisOptions
 from tessy.core.errors import InputError
 from tessy.core.records import Message, Problem

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tessy.answers import is_right, reference_of
+from tessy.answers.references import is_right, reference_of
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Message, Trajectory
 from tessy.synthesis.desk import Desk
