@@ -19,7 +19,7 @@ from benchmarks.virtual import HeldRun, QueuedPredictor
 from tessy.admission import Slots
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.predictor import MAX_WAIT_MS, TokenClassifierPredictor
-from tessy.config import RoleConfig, SynthesizeConfig
+from tessy.config.synthesis import RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Key
 from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
 from tessy.journal import InFlight, Journal

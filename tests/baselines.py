@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tessy.config import BOTH
+from tessy.config.synthesis import BOTH
 from tessy.core.records import Author, Problem, Trajectory
 from tessy.engines.base import Sampling
 from tessy.engines.scripted import ScriptedEngine

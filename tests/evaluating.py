@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tessy.boundary.evaluate import evaluate_predictor
-from tessy.config_predictors import EvaluatePredictorConfig
+from tessy.config.predictors import EvaluatePredictorConfig
 
 
 def evaluate(folder: Path, out: Path, *predictors: str, **options: Any) -> dict[str, Any]:

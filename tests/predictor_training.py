@@ -11,7 +11,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tessy.config_predictors import TrainPredictorConfig
+from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.records import Annotation, Message, StyleSpan, question_digest
 from tessy.lab.marker import style_spans
 from tessy.lab.styles import STUDENT

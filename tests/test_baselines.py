@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tessy.config import BOTH
+from tessy.config.synthesis import BOTH
 from tessy.core.errors import SampleFailed
 from tessy.core.records import unpack_ids
 from tessy.synthesis.desk import Meter

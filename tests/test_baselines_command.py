@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tessy.config import BOTH
+from tessy.config.synthesis import BOTH
 from tessy.core.records import Author, Message, Trajectory, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.renderers import load_renderer

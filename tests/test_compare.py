@@ -20,8 +20,8 @@ from tessy.compare.examples import choose, fetch
 from tessy.compare.figures import Figures, count
 from tessy.compare.methods import METHODS, describe, models, names
 from tessy.compare.sections import Compared, sections
-from tessy.config import StrategyName
-from tessy.config_data import CompareConfig, MixConfig
+from tessy.config.data import CompareConfig, MixConfig
+from tessy.config.synthesis import StrategyName
 from tessy.core.errors import ConfigError, FailureReason, InputError, RunError
 from tessy.core.formatting import NONE
 from tessy.core.records import Cost, Failure, Trajectory

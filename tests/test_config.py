@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from tessy.config import (
+from tessy.config.synthesis import (
     DemoConfig,
     DoctorConfig,
     RoleConfig,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.config import DemoConfig, SynthesizeConfig
-from tessy.configfile import TomlFile, load_config, partial_config
+from tessy.config.synthesis import DemoConfig, SynthesizeConfig
+from tessy.config.toml import TomlFile, load_config, partial_config
 from tessy.core.errors import ConfigError
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))

@@ -21,7 +21,7 @@ from tessy.boundary.evaluation.entropy import (
 )
 from tessy.boundary.evaluation.segments import Sample, draw_drafts, one_word, segment_of
 from tessy.boundary.labels import tokens_of
-from tessy.config_predictors import EntropyConfig
+from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.engines.http_server import ModelServer
 from tests.annotated import TEXTS, annotation

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tessy.config import DoctorConfig, RoleConfig, SynthesizeConfig
-from tessy.configfile import load_config
+from tessy.config.options import parse
+from tessy.config.synthesis import DoctorConfig, RoleConfig, SynthesizeConfig
+from tessy.config.toml import load_config
 from tessy.core.records import Message
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
@@ -21,7 +22,6 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.options import parse
 from tessy.problems import load_problems
 from tessy.summary import AUTHORS
 from tessy.synthesis.seats import load_renderers

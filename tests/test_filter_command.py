@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy import cli, jsonl
-from tessy.config_data import FilterConfig
+from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.records import Message, Trajectory
 from tessy.filtering.command import filter_run

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy.config_data import MixConfig
+from tessy.config.data import MixConfig
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Key, Message
 from tessy.mixing import draw, mix, split

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tessy.config import BOTH, SynthesizeConfig, data_names
-from tessy.config_predictors import SampleConfig
+from tessy.config.predictors import SampleConfig
+from tessy.config.synthesis import BOTH, SynthesizeConfig, data_names
 from tessy.core.records import Annotation, Cost, FailedAnnotation, StudentIds
 from tests.baselines import make, make_room
 from tests.rows import failure, row

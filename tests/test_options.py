@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tessy.config import DemoConfig, SynthesizeConfig, ViewConfig
+from tessy.config.options import parse
+from tessy.config.synthesis import DemoConfig, SynthesizeConfig, ViewConfig
 from tessy.core.errors import ConfigError
-from tessy.options import parse
 
 GIVEN = ("--problems", "q.jsonl", "--out", "o", "--student.model", "s", "--teacher.model", "t")
 COMPLETE = """\

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy.admission import Claim, KvAdmission, KvGate
-from tessy.config import DoctorConfig, PlanConfig, RoleConfig, SynthesisOptions, SynthesizeConfig
+from tessy.config.synthesis import (
+    DoctorConfig,
+    PlanConfig,
+    RoleConfig,
+    SynthesisOptions,
+    SynthesizeConfig,
+)
 from tessy.core.records import Message, Problem, TokenCounts
 from tessy.core.statistics import t95
 from tessy.plan.estimate import Scope, ToCome, failing_share, to_come, wall

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tessy.atomic import set_aside
 from tessy.compare.command import compare
-from tessy.config_data import CompareConfig
+from tessy.config.data import CompareConfig
 from tessy.derived import DerivedRun, source_rows
 from tessy.lab.questions import write_questions
 from tessy.runs import RunPaths

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tessy.config import RoleConfig, SynthesizeConfig, data_config, data_names
-from tessy.config_predictors import SampleConfig
+from tessy.config.predictors import SampleConfig
+from tessy.config.synthesis import RoleConfig, SynthesizeConfig, data_config, data_names
 from tessy.core.errors import RunError
 from tessy.run_config import HISTORY, History, read
 from tessy.runs import read_config

@@ -25,7 +25,7 @@ from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.boundary.split import part_of
 from tessy.boundary.train import train_predictor
 from tessy.boundary.window import WindowRule
-from tessy.config_predictors import TrainPredictorConfig
+from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.edges import edges
 from tessy.lab.bundled import student_path
 from tests.power_cuts import Disk

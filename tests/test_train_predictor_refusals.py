@@ -24,7 +24,7 @@ from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.boundary.split import part_of
 from tessy.boundary.train import train_predictor
 from tessy.boundary.window import WindowRule
-from tessy.config_predictors import TrainPredictorConfig
+from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, InputError, ModelError
 from tessy.core.records import Annotation, StyleSpan
 from tests.predictor_training import (

@@ -33,8 +33,8 @@ class Command:
 
 
 def _demo(arguments: Sequence[str]) -> int:
-    from tessy.config import DemoConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.synthesis import DemoConfig
 
     config = parse(DemoConfig, arguments, prog="tessy demo")
     from tessy.lab.demo import demo
@@ -43,8 +43,8 @@ def _demo(arguments: Sequence[str]) -> int:
 
 
 def _synthesize(arguments: Sequence[str]) -> int:
-    from tessy.config import SynthesizeConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.synthesis import SynthesizeConfig
 
     config = parse(SynthesizeConfig, arguments, prog="tessy synthesize")
     from tessy.synthesis.run import synthesize
@@ -56,8 +56,8 @@ def _synthesize(arguments: Sequence[str]) -> int:
 
 
 def _doctor(arguments: Sequence[str]) -> int:
-    from tessy.config import DoctorConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.synthesis import DoctorConfig
 
     config = parse(DoctorConfig, arguments, prog="tessy doctor")
     from tessy.doctor import doctor
@@ -66,8 +66,8 @@ def _doctor(arguments: Sequence[str]) -> int:
 
 
 def _view(arguments: Sequence[str]) -> int:
-    from tessy.config import ViewConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.synthesis import ViewConfig
 
     config = parse(ViewConfig, arguments, prog="tessy view", positional=["run"])
     from tessy.viewer.page import write_report
@@ -77,8 +77,8 @@ def _view(arguments: Sequence[str]) -> int:
 
 
 def _sample(arguments: Sequence[str]) -> int:
-    from tessy.config_predictors import SampleConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.predictors import SampleConfig
 
     config = parse(SampleConfig, arguments, prog="tessy sample")
     from tessy.synthesis.run import sample
@@ -90,8 +90,8 @@ def _sample(arguments: Sequence[str]) -> int:
 
 
 def _annotate(arguments: Sequence[str]) -> int:
-    from tessy.config_predictors import AnnotateConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.predictors import AnnotateConfig
 
     config = parse(AnnotateConfig, arguments, prog="tessy annotate")
     from tessy.boundary.annotate import annotate
@@ -100,8 +100,8 @@ def _annotate(arguments: Sequence[str]) -> int:
 
 
 def _train_predictor(arguments: Sequence[str]) -> int:
-    from tessy.config_predictors import TrainPredictorConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.predictors import TrainPredictorConfig
 
     config = parse(TrainPredictorConfig, arguments, prog="tessy train-predictor")
     from tessy.boundary.train import train_predictor
@@ -110,8 +110,8 @@ def _train_predictor(arguments: Sequence[str]) -> int:
 
 
 def _evaluate_predictor(arguments: Sequence[str]) -> int:
-    from tessy.config_predictors import EvaluatePredictorConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.predictors import EvaluatePredictorConfig
 
     config = parse(EvaluatePredictorConfig, arguments, prog="tessy evaluate-predictor")
     from tessy.boundary.evaluate import evaluate_predictor
@@ -120,8 +120,8 @@ def _evaluate_predictor(arguments: Sequence[str]) -> int:
 
 
 def _plan(arguments: Sequence[str]) -> int:
-    from tessy.config import PlanConfig
-    from tessy.options import parse
+    from tessy.config.options import parse
+    from tessy.config.synthesis import PlanConfig
 
     config = parse(PlanConfig, arguments, prog="tessy plan")
     from tessy.plan.command import plan
@@ -130,8 +130,8 @@ def _plan(arguments: Sequence[str]) -> int:
 
 
 def _mix(arguments: Sequence[str]) -> int:
-    from tessy.config_data import MixConfig
-    from tessy.options import parse
+    from tessy.config.data import MixConfig
+    from tessy.config.options import parse
 
     config = parse(MixConfig, arguments, prog="tessy mix", positional=["first", "second"])
     from tessy.mixing import mix
@@ -140,8 +140,8 @@ def _mix(arguments: Sequence[str]) -> int:
 
 
 def _filter(arguments: Sequence[str]) -> int:
-    from tessy.config_data import FilterConfig
-    from tessy.options import parse
+    from tessy.config.data import FilterConfig
+    from tessy.config.options import parse
 
     config = parse(FilterConfig, arguments, prog="tessy filter", positional=["run"])
     from tessy.filtering.command import filter_run
@@ -150,8 +150,8 @@ def _filter(arguments: Sequence[str]) -> int:
 
 
 def _export(arguments: Sequence[str]) -> int:
-    from tessy.config_data import ExportConfig
-    from tessy.options import parse
+    from tessy.config.data import ExportConfig
+    from tessy.config.options import parse
 
     config = parse(ExportConfig, arguments, prog="tessy export", positional=["run"])
     from tessy.export.command import export
@@ -160,8 +160,8 @@ def _export(arguments: Sequence[str]) -> int:
 
 
 def _compare(arguments: Sequence[str]) -> int:
-    from tessy.config_data import CompareConfig
-    from tessy.options import parse
+    from tessy.config.data import CompareConfig
+    from tessy.config.options import parse
 
     config = parse(CompareConfig, arguments, prog="tessy compare", positional=["runs"])
     from tessy.compare.command import compare

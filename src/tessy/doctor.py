@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from tessy.config import RoleConfig, SynthesisOptions, answering, writers
+from tessy.config.synthesis import RoleConfig, SynthesisOptions, answering, writers
 from tessy.core.errors import EngineError, EngineUnavailable, InputError, SampleFailed
 from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory

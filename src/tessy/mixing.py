@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tessy import jsonl
-from tessy.config_data import MixConfig
+from tessy.config.data import MixConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.core.records import Key, Trajectory, question_digest
 from tessy.core.seeds import derive_seed

@@ -12,8 +12,8 @@ from rich.console import Console
 from tessy.boundary.annotate import annotate
 from tessy.boundary.annotations import iter_annotations, iter_failed_annotations
 from tessy.boundary.instruction import SCHEMA, parse, prompt
-from tessy.config import SamplingConfig
-from tessy.config_predictors import AnnotateConfig
+from tessy.config.predictors import AnnotateConfig
+from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import EngineMisconfigured, SampleFailed, TessyError
 from tessy.core.records import Message
 from tessy.engines.base import Sampling

@@ -29,8 +29,8 @@ from tessy.boundary.callables import source_digest
 from tessy.boundary.instruction import SCHEMA, Fault, digest
 from tessy.boundary.responses import Responses
 from tessy.boundary.segments import Segment, draw_segments
-from tessy.config import SamplingConfig
-from tessy.config_predictors import AnnotateConfig
+from tessy.config.predictors import AnnotateConfig
+from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import ConfigError, SampleFailed, TessyError
 from tessy.core.records import Annotation, FailedAnnotation
 from tessy.core.seeds import derive_seed

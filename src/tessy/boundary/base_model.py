@@ -18,7 +18,7 @@ from transformers import (
 from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import LABELS, position_limit
 from tessy.codec import HfCodec
-from tessy.config_predictors import TrainPredictorConfig
+from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ModelError
 from tessy.engines.local_model import (
     LOADING_ERRORS,

@@ -14,7 +14,7 @@ from typing import get_args
 from tessy.boundary.labels import IGNORED, STYLE, next_token_labels, token_classes, tokens_of
 from tessy.boundary.split import part_of
 from tessy.boundary.window import WindowRule
-from tessy.config_predictors import SplitPart
+from tessy.config.predictors import SplitPart
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author
 from tessy.tokens import Codec

@@ -48,7 +48,7 @@ from tessy.boundary.evaluation.segments import (
 )
 from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
-from tessy.config_predictors import EvaluatePredictorConfig
+from tessy.config.predictors import EvaluatePredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 from tessy.core.extras import check_installed
 from tessy.core.records import Annotation

@@ -30,7 +30,7 @@ from transformers.trainer_callback import PrinterCallback
 from tessy.boundary.dataset import Example
 from tessy.boundary.labels import CAPABILITY, IGNORED, STYLE
 from tessy.boundary.training_view import TrainingView
-from tessy.config_predictors import TrainPredictorConfig
+from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 
 PATIENCE_EVALUATIONS = 2  # without a better validation accuracy, then training stops

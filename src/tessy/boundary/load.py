@@ -7,7 +7,7 @@ from pathlib import Path
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.rule import RulePredictor
-from tessy.config import PredictorWindow
+from tessy.config.synthesis import PredictorWindow
 
 
 def load_predictor(

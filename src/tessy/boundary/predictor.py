@@ -21,7 +21,7 @@ from tessy.boundary.base import Calm, Judgement, Question, Told, View
 from tessy.boundary.reader import Answer, Reader
 from tessy.boundary.scoring import PredictorStats, WindowModel
 from tessy.boundary.window import WindowRule
-from tessy.config import PredictorWindow
+from tessy.config.synthesis import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
 from tessy.core.records import Author
 from tessy.engines.local_jobs import model_failure

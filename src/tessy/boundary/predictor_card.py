@@ -11,7 +11,7 @@ from tessy.boundary.conventions import Conventions
 from tessy.boundary.dataset import PartCounts
 from tessy.boundary.fit import Fit
 from tessy.cards import front_matter, listed, short_digest, write_card
-from tessy.config_predictors import SplitPart
+from tessy.config.predictors import SplitPart
 from tessy.core.formatting import markdown_table, percent
 
 

@@ -7,7 +7,7 @@ matter, more questions move none, and the test part stays when the share of vali
 
 from __future__ import annotations
 
-from tessy.config_predictors import SplitPart
+from tessy.config.predictors import SplitPart
 from tessy.core.seeds import SEED_BITS, derive_seed
 
 

@@ -41,7 +41,7 @@ from tessy.boundary.dataset import (
     encode_parts,
 )
 from tessy.boundary.window import WindowRule
-from tessy.config_predictors import SplitPart, TrainPredictorConfig
+from tessy.config.predictors import SplitPart, TrainPredictorConfig
 from tessy.core.errors import ConfigError, InputError, StorageError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import percent

@@ -16,7 +16,7 @@ from tessy.compare.methods import describe, models, names
 from tessy.compare.page import Example, build_page
 from tessy.compare.sections import Compared, sections
 from tessy.compare.table import print_tables
-from tessy.config_data import CompareConfig
+from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError, StorageError
 from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tessy.config_data import ExportConfig
+from tessy.config.data import ExportConfig
 from tessy.core.formatting import size
 from tessy.core.records import Trajectory
 from tessy.export import chat

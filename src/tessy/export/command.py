@@ -17,7 +17,7 @@ from rich.text import Text
 from tessy import jsonl
 from tessy.atomic import new_file, new_folder
 from tessy.cards import write_readme
-from tessy.config_data import ExportConfig
+from tessy.config.data import ExportConfig
 from tessy.core.errors import ConfigError, InputError
 from tessy.core.records import Author, Trajectory
 from tessy.derived import SourceRow, reading

@@ -10,8 +10,8 @@ from typing import Any
 
 from tessy import jsonl
 from tessy.cards import short_digest
-from tessy.config import Config, SynthesizeConfig
-from tessy.config_predictors import SampleConfig
+from tessy.config.predictors import SampleConfig
+from tessy.config.synthesis import Config, SynthesizeConfig
 from tessy.core.records import Author
 
 

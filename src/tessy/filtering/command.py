@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tessy import jsonl
 from tessy.answers.references import short_reference
-from tessy.config_data import FilterConfig
+from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.core.formatting import percent
 from tessy.derived import DerivedRun, SourceRow, reading, source_rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tessy import jsonl
-from tessy.config import DemoConfig, RoleConfig, SynthesizeConfig
+from tessy.config.synthesis import DemoConfig, RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Trajectory
 from tessy.lab.bundled import (
     ANSWER_TOKENS,

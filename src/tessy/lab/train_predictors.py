@@ -17,7 +17,7 @@ import torch
 from tessy.boundary.annotate import annotate
 from tessy.boundary.evaluate import evaluate_predictor
 from tessy.boundary.train import train_predictor
-from tessy.config_predictors import (
+from tessy.config.predictors import (
     AnnotateConfig,
     EvaluatePredictorConfig,
     SampleConfig,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tessy.config import PlanConfig, SynthesisOptions, SynthesizeConfig
+from tessy.config.synthesis import PlanConfig, SynthesisOptions, SynthesizeConfig
 from tessy.core.formatting import tally
 from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import Given, make_plan

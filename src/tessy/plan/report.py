@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tessy import jsonl
-from tessy.config import PlanConfig
+from tessy.config.synthesis import PlanConfig
 from tessy.core.formatting import (
     duration,
     interval,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tessy.answers.references import reference_of
-from tessy.config import RunOptions, SynthesisOptions
+from tessy.config.synthesis import RunOptions, SynthesisOptions
 from tessy.core.errors import InputError
 from tessy.core.records import Message, Problem
 from tessy.problems import LoadedProblems, Misfit, load_problems

@@ -23,8 +23,8 @@ from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
 from tessy.atomic import write_atomically
 from tessy.budget import Budget
-from tessy.config import SynthesizeConfig, data_config, data_names
-from tessy.config_predictors import SampleConfig
+from tessy.config.predictors import SampleConfig
+from tessy.config.synthesis import SynthesizeConfig, data_config, data_names
 from tessy.core.errors import InputError, TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Author, Key

@@ -13,8 +13,15 @@ from functools import partial
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.load import load_predictor
 from tessy.boundary.predictor import TokenClassifierPredictor
-from tessy.config import BOTH, ModelConfig, RoleConfig, SynthesisOptions, answering, writers
-from tessy.config_predictors import SampleConfig
+from tessy.config.predictors import SampleConfig
+from tessy.config.synthesis import (
+    BOTH,
+    ModelConfig,
+    RoleConfig,
+    SynthesisOptions,
+    answering,
+    writers,
+)
 from tessy.core.errors import ConfigError
 from tessy.core.records import Author, other
 from tessy.engines.base import Engine, EngineInfo, Sampling

@@ -21,7 +21,7 @@ from tessy.boundary.evaluation.metrics import Judged, Pair, cut_figures, cutting
 from tessy.boundary.evaluation.segments import Sample, Segment
 from tessy.boundary.labels import Tokens, tokens_of, unit_tokens
 from tessy.codec import HfCodec
-from tessy.config_predictors import EntropyConfig
+from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.engines.http_server import ModelServer
 from tessy.tokens import Codec

@@ -10,7 +10,7 @@ from typing import Literal
 from tessy.boundary.conventions import Conventions, Split
 from tessy.boundary.evaluation.report import Entry
 from tessy.boundary.split import part_of
-from tessy.config_predictors import EvaluatePredictorConfig, TrainPredictorConfig
+from tessy.config.predictors import EvaluatePredictorConfig, TrainPredictorConfig
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author
 from tessy.core.seeds import derive_seed

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tessy.config import (
+from tessy.config.synthesis import (
     CommaList,
     Config,
     ModelConfig,

@@ -1,6 +1,6 @@
 """What every command can be told: frozen models, each field with the sentence that --help shows.
 
-:mod:`tessy.configfile` fills them from a TOML file and the command line.
+:mod:`tessy.config.toml` fills them from a TOML file and the command line.
 """
 
 from __future__ import annotations

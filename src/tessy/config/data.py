@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from tessy.config import CommaList, Config
+from tessy.config.synthesis import CommaList, Config
 
 _SPDX = re.compile("[A-Za-z0-9][A-Za-z0-9.+-]*")
 

@@ -18,8 +18,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from tessy.config import Config
-from tessy.configfile import load_config, partial_config
+from tessy.config.synthesis import Config
+from tessy.config.toml import load_config, partial_config
 from tessy.core.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
