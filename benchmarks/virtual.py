@@ -16,7 +16,7 @@ from tessy.boundary.base import BoundaryPredictor, Judgement, View
 from tessy.boundary.predictor import MAX_BATCH, MAX_WAIT_MS
 from tessy.core.records import Author, Failure, Trajectory
 from tessy.engines.base import Chunk, EngineInfo, Request
-from tessy.runs import Run
+from tessy.storage.run_dir import Run
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tessy.runs import read_run
+from tessy.storage.run_dir import read_run
 from tessy.summary import AUTHORS
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_predictors.sh"

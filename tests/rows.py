@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tessy.core.records import Failure, Key, Message, Span, TokenCounts, Trajectory
-from tessy.runs import Run
+from tessy.storage.run_dir import Run
 
 CONFIG = {"student": {"model": "s"}, "concurrency": 4}
 DATA = {"seed": 1, "student.model": "s", "cut": "discard"}

@@ -17,7 +17,7 @@ from tessy.boundary.annotations import (
 )
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Annotation, FailedAnnotation, StyleSpan
-from tessy.runs import read_run
+from tessy.storage.run_dir import read_run
 from tests.rows import fill, row
 
 

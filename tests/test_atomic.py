@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tessy.atomic import aside_name, new_file, new_folder, publish_folder, write_atomically
 from tessy.core.errors import StorageError
+from tessy.storage.atomic import aside_name, new_file, new_folder, publish_folder, write_atomically
 
 
 def names(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from tessy.config.synthesis import BOTH
 from tessy.core.records import Author, Message, Trajectory, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.renderers import load_renderer
-from tessy.runs import RunPaths, read_config, read_run
+from tessy.storage.run_dir import RunPaths, read_config, read_run
 from tessy.tokens import decode
 from tests.baselines import CANDIDATES, candidates, teachers, writer
 from tests.fake_server import FakeServer, eventually

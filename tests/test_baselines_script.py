@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tessy.cli import main
-from tessy.runs import read_run
+from tessy.storage.run_dir import read_run
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "baselines"

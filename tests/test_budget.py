@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.budget import Budget, Spending
-from tessy.journal import Journal
 from tessy.lab.bundled import demo_problems
 from tessy.runner import Draining, Stop
-from tessy.runs import RunPaths, read_run
+from tessy.storage.journal import Journal
+from tessy.storage.run_dir import RunPaths, read_run
 from tessy.synthesis.spending import Purse, spent_before
 from tests.rows import failure, fill, row
 from tests.test_demo import content, finish, synthesize, write_questions

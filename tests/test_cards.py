@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from tessy.cards import fenced, front_matter, listed, short_digest, write_card
+from tessy.storage.cards import fenced, front_matter, listed, short_digest, write_card
 
 
 def test_a_card_is_a_document_and_a_page(tmp_path: Path):

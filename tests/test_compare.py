@@ -27,7 +27,7 @@ from tessy.core.formatting import NONE
 from tessy.core.records import Cost, Failure, Trajectory
 from tessy.derived import DerivedRun, source_rows
 from tessy.mixing import mix
-from tessy.runs import read_config
+from tessy.storage.run_dir import read_config
 from tessy.viewer.page import write_report
 from tests import rows as run_rows
 from tests.viewing import PLAIN, sample

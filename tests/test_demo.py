@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from tessy.cli import main
-from tessy.journal import Journal
 from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
 from tessy.lab.leak import BY_RULE
-from tessy.runs import RunPaths, read_run
+from tessy.storage.journal import Journal
+from tessy.storage.run_dir import RunPaths, read_run
 from tessy.summary import AUTHORS
 
 TESSY = str(Path(sys.executable).with_name("tessy"))

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tessy.core.errors import InputError, RunError, StorageError
 from tessy.derived import DerivedRun, reading, source_rows
-from tessy.runs import RunPaths, iter_trajectories, read_config, read_run
+from tessy.storage.run_dir import RunPaths, iter_trajectories, read_config, read_run
 from tessy.viewer.page import write_report
 from tests.rows import DATA, fill, keys, row, start
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tessy.atomic import set_aside
 from tessy.core.errors import InputError, RunError, StorageError
-from tessy.durable import GroupWriter
-from tessy.runs import RunPaths, iter_trajectories, read_run
+from tessy.storage.append_log import GroupWriter
+from tessy.storage.atomic import set_aside
+from tessy.storage.run_dir import RunPaths, iter_trajectories, read_run
 from tests.rows import failure, fill, keys, row, start
 
 ROOT = Path(__file__).parent.parent

@@ -22,7 +22,7 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.problems import load_problems
+from tessy.storage.problems import load_problems
 from tessy.summary import AUTHORS
 from tessy.synthesis.seats import load_renderers
 from tessy.tokens import decode

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
-from tessy.atomic import new_file, new_folder
-from tessy.runs import RunPaths, iter_trajectories, read_run
+from tessy.storage.atomic import new_file, new_folder
+from tessy.storage.run_dir import RunPaths, iter_trajectories, read_run
 from tests.exporting import (
     FORMATS,
     PLAIN,

@@ -13,7 +13,7 @@ from tessy.derived import DerivedRun, source_rows
 from tessy.export.card import Facts, size_category
 from tessy.export.hub import write_shards
 from tessy.export.origin import public
-from tessy.runs import iter_trajectories
+from tessy.storage.run_dir import iter_trajectories
 from tests.exporting import (
     card,
     export,

@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
-from tessy import jsonl
 from tessy.core.records import Author, unpack_ids
 from tessy.export.tokens import IGNORED
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.renderers import load_renderer
-from tessy.runs import RunPaths, iter_trajectories
+from tessy.storage import jsonl
+from tessy.storage.run_dir import RunPaths, iter_trajectories
 from tessy.tokens import decode
 from tests.exporting import (
     FORMATS,

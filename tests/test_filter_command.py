@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy import cli, jsonl
+from tessy import cli
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.records import Message, Trajectory
 from tessy.filtering.command import filter_run
 from tessy.filtering.rules import RULES
 from tessy.lab.questions import write_questions
-from tessy.problems import load_problems
-from tessy.runs import RunPaths, iter_trajectories, read_config
+from tessy.storage import jsonl
+from tessy.storage.problems import load_problems
+from tessy.storage.run_dir import RunPaths, iter_trajectories, read_config
 from tessy.viewer.page import write_report
 from tests.rows import fill, keys, row
 

@@ -15,7 +15,7 @@ from tessy.filtering.evaluation import SHARE, EvaluationQuestions, question_text
 from tessy.filtering.words import grams, words
 from tessy.lab.questions import write_questions
 from tessy.lab.tasks import TASKS, make_question, solve
-from tessy.problems import load_problems
+from tessy.storage.problems import load_problems
 from tests.rows import row
 from tests.test_filter_texts import needs_data, rows_of
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tessy.core.errors import RunError, StorageError
-from tessy.journal import InFlight, Journal
+from tessy.storage.journal import InFlight, Journal
 
 A, B = ("a", 0), ("b", 3)
 
@@ -227,7 +227,7 @@ def test_it_behaves_like_a_dictionary(tmp_path_factory, calls):
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from tessy.journal import Journal
+from tessy.storage.journal import Journal
 
 async def main():
     journal = Journal(Path(sys.argv[1]), delay=0.02)
@@ -279,7 +279,7 @@ FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
 from tessy.core.errors import StorageError
-from tessy.journal import Journal
+from tessy.storage.journal import Journal
 
 async def main():
     journal = Journal(Path(sys.argv[1]), delay=0.01)

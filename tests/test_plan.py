@@ -31,7 +31,7 @@ from tessy.plan.gauge import FULL_SHARE, Gauge
 from tessy.plan.pilot import Load, Probe, draw
 from tessy.plan.report import print_plan
 from tessy.plan.rows import Made
-from tessy.runs import RunPaths
+from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.work import Job
 from tests.rows import failure, fill, row
 

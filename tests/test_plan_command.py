@@ -12,7 +12,7 @@ import pytest
 
 from tessy.lab.bundled import demo_problems
 from tessy.plan.rows import read_made
-from tessy.runs import RunPaths, read_config, read_run
+from tessy.storage.run_dir import RunPaths, read_config, read_run
 from tests.test_demo import content, finish, interrupt, synthesize, write_questions
 
 COUNT = 36

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tessy.atomic import set_aside
 from tessy.compare.command import compare
 from tessy.config.data import CompareConfig
 from tessy.derived import DerivedRun, source_rows
 from tessy.lab.questions import write_questions
-from tessy.runs import RunPaths
+from tessy.storage.atomic import set_aside
+from tessy.storage.run_dir import RunPaths
 from tessy.viewer.page import write_report
 from tests.annotated import questions
 from tests.annotated import write as write_annotations

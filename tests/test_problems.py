@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tessy.core.errors import BadRowsError, ConfigError, InputError
-from tessy.problems import load_problems
+from tessy.storage.problems import load_problems
 
 HASH_OF_Q = hashlib.sha256(b'[["user", "q"]]').hexdigest()[:16]
 HASH_OF_R = hashlib.sha256(b'[["user", "r"]]').hexdigest()[:16]

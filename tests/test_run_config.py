@@ -11,8 +11,8 @@ import pytest
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import RoleConfig, SynthesizeConfig, data_config, data_names
 from tessy.core.errors import RunError
-from tessy.run_config import HISTORY, History, read
-from tessy.runs import read_config
+from tessy.storage.run_config import HISTORY, History, read
+from tessy.storage.run_dir import read_config
 from tests.annotating import config, fill_responses, write_rules
 from tests.annotating import run as run_annotate
 from tests.old_run import change_config, copy_to, synthesize

@@ -10,7 +10,7 @@ import pytest
 
 from tessy.core.errors import RunError, StorageError
 from tessy.core.records import Trajectory
-from tessy.runs import (
+from tessy.storage.run_dir import (
     FailureSummary,
     RunPaths,
     iter_failures,

@@ -14,8 +14,8 @@ from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, unpack_ids
 from tessy.engines.base import Chunk, Sampling
 from tessy.engines.scripted import END_THINKING, ByteCodec, ScriptedEngine
-from tessy.journal import Journal
-from tessy.runs import read_run
+from tessy.storage.journal import Journal
+from tessy.storage.run_dir import read_run
 from tessy.synthesis.desk import Meter
 from tessy.synthesis.room import REQUEST_TOKENS, Room, Seat
 from tessy.synthesis.solo import Measure, Solo

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tessy.core.records import Message, Problem, Trajectory
-from tessy.journal import Journal
-from tessy.runs import read_run
+from tessy.storage.journal import Journal
+from tessy.storage.run_dir import read_run
 from tessy.synthesis.scoring import parse_score
 from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tessy.core.errors import SampleFailed
-from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.runs import RunPaths
+from tessy.storage.journal import InFlight, Journal
+from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.spending import spent_before
 from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job

@@ -12,10 +12,10 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.engines.base import Sampling
 from tessy.engines.scripted import ScriptedEngine
-from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
 from tessy.renderers import load_renderer
-from tessy.runs import Run, read_run
+from tessy.storage.journal import InFlight, Journal
+from tessy.storage.run_dir import Run, read_run
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room, Seat
 from tessy.synthesis.strategies import tessy

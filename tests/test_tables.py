@@ -13,7 +13,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from tessy.core.errors import BadRowsError, InputError
-from tessy.problems import load_problems
+from tessy.storage.problems import load_problems
 
 TURNS = [{"role": "user", "content": "Why?"}]
 ROWS = [{"id": "a", "prompt": "één, two?", "level": "x"}, {"id": "b", "prompt": "q2", "level": "y"}]
@@ -177,6 +177,6 @@ def test_parquet_types_become_json_values(tmp_path):
 
 def test_importing_loads_nothing_heavy():
     heavy = "{'pyarrow', 'torch', 'transformers'}"
-    code = f"import sys, tessy.problems; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, tessy.storage.problems; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -24,14 +24,14 @@ from typing import Any, BinaryIO, NamedTuple, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tessy import jsonl, run_config
-from tessy.atomic import aside_name, beside, make_directory, publish_folder
 from tessy.core.errors import RunError, StorageError
 from tessy.core.records import Key, Trajectory
-from tessy.durable import FileLock
 from tessy.progress import SteadyConsole
 from tessy.run_log import software
-from tessy.runs import RunPaths, no_run, read_config
+from tessy.storage import jsonl, run_config
+from tessy.storage.append_log import FileLock
+from tessy.storage.atomic import aside_name, beside, make_directory, publish_folder
+from tessy.storage.run_dir import RunPaths, no_run, read_config
 from tessy.summary import Summary
 
 _ABSENT = object()
@@ -45,7 +45,7 @@ class SourceRow(NamedTuple):
 
 
 def source_rows(directory: str | Path) -> Iterator[SourceRow]:
-    """The rows of a run as :func:`tessy.runs.iter_trajectories` gives them, with their lines.
+    """The rows of a run as :func:`tessy.storage.run_dir.iter_trajectories` gives them, with their lines.
 
     Raises:
         RunError: There is no run in ``directory``.

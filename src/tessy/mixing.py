@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 from rich.console import Console
 from rich.text import Text
 
-from tessy import jsonl
 from tessy.config.data import MixConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.core.records import Key, Trajectory, question_digest
 from tessy.core.seeds import derive_seed
 from tessy.derived import DerivedRun, source_rows
-from tessy.runs import RunPaths, read_config
+from tessy.storage import jsonl
+from tessy.storage.run_dir import RunPaths, read_config
 from tessy.terminal import visible
 
 _RATIO = re.compile("([0-9]{1,9}):([0-9]{1,9})")

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tessy import jsonl, run_config
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
-from tessy.runs import RowDirectory, RowPaths
+from tessy.storage import jsonl, run_config
+from tessy.storage.run_dir import RowDirectory, RowPaths
 
 # A name in a row: inside its texts every quotation mark has a backslash.
 _QUESTION = re.compile(rb'"question"\s*:')

@@ -18,8 +18,6 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy import jsonl
-from tessy.atomic import make_directory, write_atomically
 from tessy.boundary.annotations import read_annotations
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.conventions import Split, conventions_of
@@ -52,6 +50,8 @@ from tessy.config.predictors import EvaluatePredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 from tessy.core.extras import check_installed
 from tessy.core.records import Annotation
+from tessy.storage import jsonl
+from tessy.storage.atomic import make_directory, write_atomically
 
 SCHEMA = 1
 LABELS = "perfect labels"

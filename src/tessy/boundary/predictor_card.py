@@ -10,9 +10,9 @@ from typing import Any
 from tessy.boundary.conventions import Conventions
 from tessy.boundary.dataset import PartCounts
 from tessy.boundary.fit import Fit
-from tessy.cards import front_matter, listed, short_digest, write_card
 from tessy.config.predictors import SplitPart
 from tessy.core.formatting import markdown_table, percent
+from tessy.storage.cards import front_matter, listed, short_digest, write_card
 
 
 @dataclass(frozen=True, slots=True)

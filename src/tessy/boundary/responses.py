@@ -9,7 +9,7 @@ from typing import Any
 from tessy.boundary.segments import Response
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Author, Trajectory, question_digest
-from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
 
 _SHOWN = 20
 

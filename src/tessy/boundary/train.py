@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tessy import run_config
-from tessy.atomic import make_directory, publish_folder
 from tessy.boundary.annotations import AnnotationPaths, read_annotations
 from tessy.boundary.conventions import (
     KEY,
@@ -46,6 +44,8 @@ from tessy.core.errors import ConfigError, InputError, StorageError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import percent
 from tessy.core.records import Annotation, Author
+from tessy.storage import run_config
+from tessy.storage.atomic import make_directory, publish_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from tessy.boundary.base_model import Base

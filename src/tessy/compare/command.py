@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tessy.atomic import make_directory, write_atomically
 from tessy.compare import examples
 from tessy.compare.figures import Figures, count
 from tessy.compare.methods import describe, models, names
@@ -18,7 +17,8 @@ from tessy.compare.sections import Compared, sections
 from tessy.compare.table import print_tables
 from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError, StorageError
-from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.storage.atomic import make_directory, write_atomically
+from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
 
 
 def compare(config: CompareConfig, console: Console | None = None) -> int:

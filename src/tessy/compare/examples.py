@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from tessy import jsonl
 from tessy.core.records import Failure, Key, Trajectory
-from tessy.runs import RunPaths
+from tessy.storage import jsonl
+from tessy.storage.run_dir import RunPaths
 
 
 def choose(shown: Sequence[Mapping[str, Key]], count: int) -> list[str]:

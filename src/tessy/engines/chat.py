@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy import jsonl
 from tessy.core.errors import (
     EngineMisconfigured,
     EngineRefused,
@@ -25,6 +24,7 @@ from tessy.engines.failover import Course, Failover
 from tessy.engines.http_address import shown_url
 from tessy.engines.http_server import ModelServer, UnusableReply
 from tessy.engines.wire_base import fit_seed
+from tessy.storage import jsonl
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tessy.cards import fenced, front_matter, listed, short_digest
 from tessy.core.formatting import markdown_table, percent
 from tessy.core.records import Trajectory
 from tessy.export.origin import made_by, notes, public, role_of, sources
+from tessy.storage.cards import fenced, front_matter, listed, short_digest
 from tessy.summary import AUTHORS, Summary
 
 _METHODS = {

@@ -14,9 +14,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tessy import jsonl
-from tessy.atomic import new_file, new_folder
-from tessy.cards import write_readme
 from tessy.config.data import ExportConfig
 from tessy.core.errors import ConfigError, InputError
 from tessy.core.records import Author, Trajectory
@@ -24,7 +21,10 @@ from tessy.derived import SourceRow, reading
 from tessy.export import chat
 from tessy.export.closing import Written, closing, hint
 from tessy.export.place import ADVICE, check_place
-from tessy.runs import RunPaths, iter_failures, read_config
+from tessy.storage import jsonl
+from tessy.storage.atomic import new_file, new_folder
+from tessy.storage.cards import write_readme
+from tessy.storage.run_dir import RunPaths, iter_failures, read_config
 from tessy.terminal import visible
 
 _CHAT: Mapping[str, Callable[[Trajectory], dict[str, Any]]] = {

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from tessy import jsonl
-from tessy.cards import short_digest
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import Config, SynthesizeConfig
 from tessy.core.records import Author
+from tessy.storage import jsonl
+from tessy.storage.cards import short_digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tessy.core.errors import InputError
-from tessy.runs import RunPaths
+from tessy.storage.run_dir import RunPaths
 
 # What a folder of ours holds. Anything else in it is somebody's, and is not replaced.
 _FOLDER = frozenset({"README.md", "data"})

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from tessy import jsonl
 from tessy.core.errors import InputError
 from tessy.core.records import StudentIds, Trajectory, unpack_ids
+from tessy.storage import jsonl
 
 # A row group ends at the first of these; readers take a row group at once.
 _GROUP_ROWS = 1000

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tessy import jsonl
 from tessy.answers.references import short_reference
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, RunError
@@ -29,7 +28,8 @@ from tessy.filtering.rules import (
     wrong_answer,
 )
 from tessy.progress import SteadyConsole
-from tessy.runs import read_config
+from tessy.storage import jsonl
+from tessy.storage.run_dir import read_config
 from tessy.summary import share
 from tessy.terminal import plain_table, visible
 

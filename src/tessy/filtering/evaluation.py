@@ -15,7 +15,7 @@ from tessy.core.errors import BadRowsError
 from tessy.core.formatting import percent
 from tessy.core.records import Message
 from tessy.filtering.words import grams, words
-from tessy.problems import load_problems
+from tessy.storage.problems import load_problems
 
 GRAM_WORDS = 5
 # Of GSM8K's 1,319 test questions 4 share as much with another one, of HumanEval's 164 there are 6:
@@ -49,7 +49,7 @@ class EvaluationQuestions:
 
     @classmethod
     def load(cls, files: Sequence[Path], fields: Mapping[str, str]) -> EvaluationQuestions:
-        """The questions of ``files``, read as :func:`tessy.problems.load_problems` does.
+        """The questions of ``files``, read as :func:`tessy.storage.problems.load_problems` does.
 
         Raises:
             InputError: A file cannot be read, or has an unusable row.

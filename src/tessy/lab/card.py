@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from tessy import cards
 from tessy.core.formatting import markdown_table
 from tessy.lab.examples import Encoder
 from tessy.lab.tasks import TASKS, Task, is_right, make_question, solve
+from tessy.storage import cards
 
 TEMPERATURE = 0.6
 MAX_TOKENS = 256

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tessy import jsonl
 from tessy.config.synthesis import DemoConfig, RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Trajectory
 from tessy.lab.bundled import (
@@ -19,8 +18,9 @@ from tessy.lab.bundled import (
     predictor_path,
 )
 from tessy.lab.leak import BY_RULE, Leak, leak, sentence
-from tessy.problems import LoadedProblems
-from tessy.runs import RunPaths, iter_trajectories
+from tessy.storage import jsonl
+from tessy.storage.problems import LoadedProblems
+from tessy.storage.run_dir import RunPaths, iter_trajectories
 from tessy.synthesis.run import synthesize_problems
 from tessy.terminal import print_sample
 from tessy.viewer.page import write_report

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from random import Random
 
-from tessy import jsonl
-from tessy.atomic import write_atomically
 from tessy.lab.tasks import TASKS, make_question, solve
+from tessy.storage import jsonl
+from tessy.storage.atomic import write_atomically
 
 
 def write_questions(path: Path, count: int, seed: int) -> None:

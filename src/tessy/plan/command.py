@@ -18,8 +18,8 @@ from tessy.plan.figures import Given, make_plan
 from tessy.plan.pilot import Load, Probe, draw, saved_load
 from tessy.plan.report import print_plan, write_plan
 from tessy.plan.rows import Made, read_made
-from tessy.problems import LoadedProblems
-from tessy.runs import RunPaths
+from tessy.storage.problems import LoadedProblems
+from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.run import Pilot, synthesize_problems
 from tessy.synthesis.seats import models

@@ -16,7 +16,7 @@ from tessy.core.seeds import derive_seed
 from tessy.plan.gauge import Gauge
 from tessy.plan.rows import Made, read_made
 from tessy.progress import ProgressState
-from tessy.runs import RunPaths
+from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.work import Job
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tessy import jsonl
 from tessy.config.synthesis import PlanConfig
 from tessy.core.formatting import (
     duration,
@@ -21,6 +20,7 @@ from tessy.core.formatting import (
 )
 from tessy.core.records import Author
 from tessy.plan.figures import Figure, Plan
+from tessy.storage import jsonl
 from tessy.terminal import figures_table, visible
 
 Show = Callable[[float], str]

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tessy import jsonl
 from tessy.core.records import Author, Key
-from tessy.runs import RunPaths
+from tessy.storage import jsonl
+from tessy.storage.run_dir import RunPaths
 from tessy.summary import AUTHORS
 from tessy.synthesis.work import LONG
 

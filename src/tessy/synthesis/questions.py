@@ -8,7 +8,7 @@ from tessy.answers.references import reference_of
 from tessy.config.synthesis import RunOptions, SynthesisOptions
 from tessy.core.errors import InputError
 from tessy.core.records import Message, Problem
-from tessy.problems import LoadedProblems, Misfit, load_problems
+from tessy.storage.problems import LoadedProblems, Misfit, load_problems
 
 
 def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
@@ -19,7 +19,7 @@ def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> 
         skip_bad_rows: In place of the option of that name.
 
     Raises:
-        InputError: As :func:`tessy.problems.load_problems` does.
+        InputError: As :func:`tessy.storage.problems.load_problems` does.
     """
     return load_problems(
         config.problems,

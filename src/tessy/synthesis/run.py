@@ -19,21 +19,21 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tessy import jsonl
 from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
-from tessy.atomic import write_atomically
 from tessy.budget import Budget
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig, data_config, data_names
 from tessy.core.errors import InputError, TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Author, Key
-from tessy.journal import InFlight, Journal
-from tessy.problems import LoadedProblems
 from tessy.progress import Progress, ProgressState, SteadyConsole
 from tessy.run_log import log_file, software
 from tessy.runner import Stop, interruptible, run_all
-from tessy.runs import FailureSummary, Run, iter_failures, iter_trajectories
+from tessy.storage import jsonl
+from tessy.storage.atomic import write_atomically
+from tessy.storage.journal import InFlight, Journal
+from tessy.storage.problems import LoadedProblems
+from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
 from tessy.summary import summarise
 from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.seats import (

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tessy import jsonl
 from tessy.budget import Budget, Spending
 from tessy.core.records import Key
-from tessy.journal import InFlight
-from tessy.runs import RunPaths
+from tessy.storage import jsonl
+from tessy.storage.journal import InFlight
+from tessy.storage.run_dir import RunPaths
 
 
 @dataclass(slots=True)

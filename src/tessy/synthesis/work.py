@@ -9,9 +9,9 @@ from typing import Any
 
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Failure, Key, Problem, Trajectory
-from tessy.journal import InFlight, Journal
 from tessy.progress import ProgressState
-from tessy.runs import Run
+from tessy.storage.journal import InFlight, Journal
+from tessy.storage.run_dir import Run
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room
 from tessy.synthesis.strategies import Strategy

@@ -12,9 +12,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tessy.atomic import write_atomically
 from tessy.core.records import Failure, Trajectory
-from tessy.runs import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.storage.atomic import write_atomically
+from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
 from tessy.summary import Summary
 from tessy.viewer import look
 from tessy.viewer.pack import Limits, Packed, Packer, readable, script_json
@@ -59,7 +59,7 @@ def build_page(
     Args:
         config: The content of the run's config.json.
         trajectories: Finished samples.
-        failures: One of each key that was never finished, as :func:`~tessy.runs.iter_failures`
+        failures: One of each key that was never finished, as :func:`~tessy.storage.run_dir.iter_failures`
             gives them.
         title: What to call the run.
         limits: How much the page holds.

@@ -56,7 +56,7 @@ def main() -> int:
 
 def press_ctrl_c_in_flight() -> None:
     """Interrupt this process once enough samples have ended and two are amid their thinking."""
-    journal = importlib.import_module("tessy.journal").Journal
+    journal = importlib.import_module("tessy.storage.journal").Journal
     set_state, forget = journal.set_state, journal.forget
     states: dict[object, dict[str, Any]] = {}
     ended: set[object] = set()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tessy.boundary.evaluation.report import short_name
-from tessy.cards import short_digest
+from tessy.storage.cards import short_digest
 
 # Okabe and Ito's palette, told apart by colour-blind readers; lines also differ in their dashes.
 _BLUE, _ORANGE, _SKY, _RED, _INK = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#222222"

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy.boundary.evaluation.report import short_name
-from tessy.cards import short_digest
 from tessy.core.formatting import NONE, interval, percentage
+from tessy.storage.cards import short_digest
 from tessy.terminal import figures_table, visible
 
 _CUTS = ("right", "exact", "early", "late", "left_whole")

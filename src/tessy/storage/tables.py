@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from tessy.core.errors import InputError, RowFault
-from tessy.jsonl import loads, plain
+from tessy.storage.jsonl import loads, plain
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]  # ships no types

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tessy.atomic import write_atomically
 from tessy.core.errors import InputError
 from tessy.core.records import Key, SegmentKey
+from tessy.storage.atomic import write_atomically
 
 # How a row of ours begins: enough to know its key without parsing 100 kB of it.
 _KEY = re.compile(rb'\{"id": ?("(?:[^"\\]|\\.)*"), ?"sample": ?(\d+)[,}]')

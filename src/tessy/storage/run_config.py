@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tessy import jsonl
-from tessy.atomic import write_atomically
 from tessy.core.errors import RunError
 from tessy.core.records import SCHEMA_VERSION
+from tessy.storage import jsonl
+from tessy.storage.atomic import write_atomically
 
 # Which command makes a directory with such rows, and which reads it.
 _MADE_BY = {

@@ -20,9 +20,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
-from tessy.atomic import sync_path
 from tessy.core.errors import RunError, StorageError
-from tessy.jsonl import is_row
+from tessy.storage.atomic import sync_path
+from tessy.storage.jsonl import is_row
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tessy import jsonl
-from tessy.atomic import write_atomically
+from tessy.storage import jsonl
+from tessy.storage.atomic import write_atomically
 
 README = "README.md"
 _DIGEST_CHARS = 16

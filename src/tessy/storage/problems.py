@@ -21,8 +21,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from tessy.core.errors import BadRowsError, ConfigError, InputError, RowFault
 from tessy.core.records import Message, Problem
-from tessy.jsonl import loads
-from tessy.tables import Row, read_rows
+from tessy.storage.jsonl import loads
+from tessy.storage.tables import Row, read_rows
 
 Field = Literal["id", "prompt", "messages"]
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -67,7 +67,7 @@ def load_problems(
     skip_bad_rows: bool = False,
     check: Callable[[Problem], Misfit | None] = lambda problem: None,
 ) -> LoadedProblems:
-    """Read the questions of ``path`` (:func:`tessy.tables.read_rows` says which formats).
+    """Read the questions of ``path`` (:func:`tessy.storage.tables.read_rows` says which formats).
 
     The question is ``prompt`` (text, or a list of turns) or one of ``messages``, ``dialogs`` and
     ``conversations``: turns ``{role, content}`` or ``{from, value}``, where content is text or a

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from tessy import jsonl, run_config
-from tessy.atomic import make_directory, set_aside
 from tessy.core.errors import RunError
 from tessy.core.records import Failure, Key, Trajectory
-from tessy.durable import AppendFile, Closeable, FileLock
+from tessy.storage import jsonl, run_config
+from tessy.storage.append_log import AppendFile, Closeable, FileLock
+from tessy.storage.atomic import make_directory, set_aside
 
 
 class RowPaths:
