@@ -32,9 +32,9 @@ from tessy.boundary.cached import WholeWindows, make_window_model
 from tessy.boundary.classifier import Classifier, load_classifier
 from tessy.boundary.predictor import TokenClassifierPredictor, padding_slack
 from tessy.boundary.window import Reading, WindowRule
-from tessy.codec import HfCodec
 from tessy.core.edges import edges
 from tessy.lab.bundled import student_path
+from tessy.tokenization.codec import HfCodec
 
 _SIZES: dict[str, dict[str, int]] = {
     "2 layers x 96": {},  # the bundled models'

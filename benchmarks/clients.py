@@ -22,7 +22,7 @@ from benchmarks.results import stolen_share
 from benchmarks.sites import HttpSite, Site, VirtualSite
 from benchmarks.virtual import VirtualLoop
 from tessy.core.records import Author
-from tessy.renderers import Renderer, load_renderer
+from tessy.tokenization.renderers import Renderer, load_renderer
 
 Client = Literal["ours", "plain", "lock_step"]
 

@@ -18,8 +18,8 @@ from benchmarks.latency import (
 )
 from benchmarks.lengths import BREAK_TOKENS, KEY_TOKENS, question_key
 from benchmarks.words import END_THINKING, END_TURN, words
-from tessy.codec import HfCodec
 from tessy.core.records import Author
+from tessy.tokenization.codec import HfCodec
 
 Prompt = Sequence[int] | bytes | str
 

@@ -22,8 +22,8 @@ from benchmarks.sites import Site
 from tessy.boundary.predictor import MAX_BATCH
 from tessy.core.edges import Base, base_before, edges
 from tessy.core.records import Author, other
-from tessy.renderers import Renderer
-from tessy.tokens import decode
+from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.token_ids import decode
 
 STEP_TOKENS: dict[Author, int] = {"student": 5, "teacher": 10}
 WINDOW_TOKENS = 200

@@ -23,12 +23,12 @@ from tessy.config.synthesis import RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Key
 from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
 from tessy.progress import ProgressState
-from tessy.renderers import Renderer
 from tessy.runner import Stop, run_all
 from tessy.storage.journal import InFlight, Journal
 from tessy.synthesis.seats import Parts, Table, set_table
 from tessy.synthesis.strategies import tessy
 from tessy.synthesis.work import Job, Workshop
+from tessy.tokenization.renderers import Renderer
 
 Predictor = Literal["queue", "oracle"]
 

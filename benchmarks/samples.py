@@ -15,10 +15,10 @@ from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
 from benchmarks.words import words
 from tessy.core.edges import Base, base_before
 from tessy.core.records import Author, Message, Problem
-from tessy.renderers import Renderer
 from tessy.storage.journal import InFlight
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.thinking import Party, Piece
+from tessy.tokenization.renderers import Renderer
 
 QUESTION_WORDS = 60
 _STYLE_RUN = 5

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.boundary.scoring import Scores
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 CAPABILITY_TOKENS = 19  # mean capability span
 STYLE_SHARE = 1 - (1 - 1 / CAPABILITY_TOKENS) ** 5  # of all tokens

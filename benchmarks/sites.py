@@ -13,10 +13,10 @@ from benchmarks.floor import Floor
 from benchmarks.latency import Totals
 from benchmarks.simulated_server import MODEL, Running
 from benchmarks.virtual import SimulatedEngine
-from tessy.codec import HfCodec
 from tessy.core.records import Author
 from tessy.engines.base import Engine
 from tessy.engines.http import HttpEngine
+from tessy.tokenization.codec import HfCodec
 
 SIDES: tuple[Author, Author] = ("teacher", "student")
 SAMPLING: dict[str, float] = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}  # tessy's own defaults

@@ -7,7 +7,7 @@ import pytest
 from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 from tests.fake_server import SGLANG, STOCK_VLLM, TEXT_ONLY, VLLM
 
 CODEC = ByteCodec()

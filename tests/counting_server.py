@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tessy.core.errors import EngineUnavailable
 from tessy.engines.base import Chunk, EngineInfo, Request, Sampling
 from tessy.engines.pool import Pool
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 
 STOP = 99
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 from aiohttp import web
 
 from tessy.engines.scripted import EOS, ByteCodec
-from tessy.tokens import Codec, decode
+from tessy.tokenization.token_ids import Codec, decode
 from tests.doors import open_door, shut_door
 
 Script = Callable[[list[int], int], Sequence[int]]

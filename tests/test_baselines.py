@@ -12,7 +12,7 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import unpack_ids
 from tessy.synthesis.desk import Meter
 from tessy.synthesis.strategies import STRATEGIES, tessy
-from tessy.tokens import decode
+from tessy.tokenization.token_ids import decode
 from tests.baselines import (
     CASES,
     TEACHERS,

@@ -15,9 +15,9 @@ import pytest
 from tessy.config.synthesis import BOTH
 from tessy.core.records import Author, Message, Trajectory, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
-from tessy.renderers import load_renderer
 from tessy.storage.run_dir import RunPaths, read_config, read_run
-from tessy.tokens import decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import decode
 from tests.baselines import CANDIDATES, candidates, teachers, writer
 from tests.fake_server import FakeServer, eventually
 from tests.test_demo import TESSY, content, finish, interrupt, synthesize, write_questions

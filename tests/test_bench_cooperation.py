@@ -25,8 +25,8 @@ from tessy.boundary.base import View
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.core.edges import edges
 from tessy.core.records import Author
-from tessy.renderers import load_renderer
 from tessy.synthesis.thinking import Piece
+from tessy.tokenization.renderers import load_renderer
 
 WORKLOAD = Workload(thinking_tokens=300, answer_tokens=30)
 PLAN = Plan(concurrency=3, warm_up_seconds=0.5, seconds=3.0, virtual=True, workload=WORKLOAD)

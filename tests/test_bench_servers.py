@@ -17,8 +17,8 @@ from tessy.core.records import Message
 from tessy.engines.base import Request, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.wire_generate import GenerateWire
-from tessy.renderers import load_renderer
-from tessy.tokens import TokenIds, decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import TokenIds, decode
 from tests.fake_server import eventually
 
 Seen = list[tuple[float, int, str | None]]

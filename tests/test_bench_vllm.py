@@ -28,8 +28,8 @@ from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import make_model_folder, words
 from transformers import AutoModelForCausalLM
 
-from tessy.renderers import load_renderer
 from tessy.synthesis.thinking import Piece
+from tessy.tokenization.renderers import load_renderer
 
 SMALL = Shape(layers=2, hidden=64, intermediate=96, heads=2, kv_heads=1, vocabulary=2_000)
 WORKLOAD = Workload(thinking_tokens=100, answer_tokens=10)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tessy.codec import HfCodec
 from tessy.core.errors import InputError, ModelError
-from tessy.tokens import decode
+from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
 
 NAMES = [*THINKING, "chatml_plain"]
@@ -186,7 +186,7 @@ def test_an_unknown_id_shows_as_a_replacement_character():
 def test_digest_is_the_same_in_another_process_and_tells_tokenizers_apart():
     program = (
         "import sys; from transformers import PreTrainedTokenizerFast as T;"
-        "from tessy.codec import HfCodec; print(HfCodec(T.from_pretrained(sys.argv[1])).digest)"
+        "from tessy.tokenization.codec import HfCodec; print(HfCodec(T.from_pretrained(sys.argv[1])).digest)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}
     done = subprocess.run(

@@ -13,7 +13,7 @@ from tessy.core.records import other
 from tessy.core.seeds import derive_seed
 from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec, reference_script
 from tessy.synthesis.thinking import Piece
-from tessy.tokens import decode
+from tessy.tokenization.token_ids import decode
 from tests.cooperating import (
     CODECS,
     PROMPTS,

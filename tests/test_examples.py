@@ -25,7 +25,7 @@ from tessy.lab.bundled import (
 from tessy.storage.problems import load_problems
 from tessy.summary import AUTHORS
 from tessy.synthesis.seats import load_renderers
-from tessy.tokens import decode
+from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES
 
 ROOT = Path(__file__).parent.parent

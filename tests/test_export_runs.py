@@ -17,10 +17,10 @@ import pytest
 from tessy.core.records import Author, unpack_ids
 from tessy.export.tokens import IGNORED
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.renderers import load_renderer
 from tessy.storage import jsonl
 from tessy.storage.run_dir import RunPaths, iter_trajectories
-from tessy.tokens import decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import decode
 from tests.exporting import (
     FORMATS,
     card,

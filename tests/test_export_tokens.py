@@ -18,9 +18,9 @@ from tessy.core.records import Author, Message, Span, StudentIds, TokenCounts, T
 from tessy.export.loss import parse_loss
 from tessy.export.tokens import IGNORED, Format, Tokens, labels, tokenize
 from tessy.lab.bundled import student_path
-from tessy.renderers import load_renderer, make_renderer
 from tessy.synthesis.strategies import tessy
-from tessy.tokens import decode
+from tessy.tokenization.renderers import load_renderer, make_renderer
+from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
 from tests.test_strategies import RENDERERS, make_desk, make_room
 

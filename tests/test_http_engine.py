@@ -12,7 +12,7 @@ from tessy.core.errors import (
 )
 from tessy.engines.base import Request, Sampling
 from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 from tests.asking import CODEC, EVERY_WIRE, STREAMING_AND_NOT, WIRES, ask, collect, text_of
 from tests.fake_server import (
     PLAIN_OPENAI,

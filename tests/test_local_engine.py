@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tessy.core.errors import EngineRefused, EngineUnavailable, ModelError
 from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.local import LocalEngine
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 from tests.tiny_causal import CONTEXT, GREEDY, VOCABULARY, WARM, model_of, plain_ids
 
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from tessy.core.records import Trajectory, unpack_ids
-from tessy.renderers import load_renderer
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_run
-from tessy.tokens import decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import decode
 from tests.old_run import FAILED, FINISHED, LOAD, SOURCE, arguments, copy_to, synthesize
 from tests.test_demo import finish
 

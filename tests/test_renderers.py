@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from tessy.core.records import Message
-from tessy.renderers import Renderer, load_renderer
-from tessy.tokens import decode
+from tessy.tokenization.renderers import Renderer, load_renderer
+from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
 
 # What the documented formats say, written out: what the prompt has after the template's own text,

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tessy.core.errors import InputError, ModelError
 from tessy.core.records import Message
-from tessy.renderers import Renderer, load_renderer, make_renderer
-from tessy.tokens import decode
+from tessy.tokenization.renderers import Renderer, load_renderer, make_renderer
+from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES
 
 QUESTION = [Message(role="user", content="Why?")]

@@ -24,10 +24,10 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.renderers import load_renderer
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room, Seat
 from tessy.synthesis.strategies import tessy
+from tessy.tokenization.renderers import load_renderer
 from tests.test_strategies import Watcher
 
 SIDES: tuple[Author, Author] = ("student", "teacher")

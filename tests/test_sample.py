@@ -21,7 +21,7 @@ from tessy.synthesis.room import REQUEST_TOKENS, Room, Seat
 from tessy.synthesis.solo import Measure, Solo
 from tessy.synthesis.strategies import alone
 from tessy.synthesis.work import Job
-from tessy.tokens import decode
+from tessy.tokenization.token_ids import decode
 from tests.test_strategies import (
     ANSWER,
     PROBLEM,

@@ -14,10 +14,10 @@ import pytest
 
 from tessy.core.records import Author, Message, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
-from tessy.renderers import load_renderer
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_config, read_run
-from tessy.tokens import decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import decode
 from tests.fake_server import STOCK_VLLM, VLLM, FakeServer, eventually
 from tests.test_demo import TESSY, content, finish, interrupt, synthesize, write_questions
 from tests.test_sample import THINKING, writes

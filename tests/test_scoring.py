@@ -12,7 +12,7 @@ from tessy.storage.run_dir import read_run
 from tessy.synthesis.scoring import parse_score
 from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job
-from tessy.tokens import decode
+from tessy.tokenization.token_ids import decode
 from tests.baselines import (
     CANDIDATES,
     Text,

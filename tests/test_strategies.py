@@ -13,14 +13,14 @@ from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.engines.base import Sampling
 from tessy.engines.scripted import ScriptedEngine
 from tessy.progress import ProgressState
-from tessy.renderers import load_renderer
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run, read_run
 from tessy.synthesis.desk import Desk, Meter
 from tessy.synthesis.room import Room, Seat
 from tessy.synthesis.strategies import tessy
 from tessy.synthesis.work import Job, Workshop
-from tessy.tokens import decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import decode
 from tests.cooperating import ReferenceClasses
 
 FAMILIES = Path(__file__).parent / "families"

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tessy.tokens import TokenIds, decode, split_tail
+from tessy.tokenization.token_ids import TokenIds, decode, split_tail
 
 IDS = st.lists(st.integers(0, 200_000), max_size=4)
 # Which of those there are so far, what is done with it, and with which ids.

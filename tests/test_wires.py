@@ -16,7 +16,7 @@ from tessy.engines.sse import EventSplitter
 from tessy.engines.wire_base import BadReply, EventReader, neutral_sampling
 from tessy.engines.wire_generate import GenerateWire, IdsReader
 from tessy.engines.wire_text import ControlText
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 from tests.asking import CODEC
 
 

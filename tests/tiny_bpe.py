@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from tessy.codec import HfCodec
+from tessy.tokenization.codec import HfCodec
 
 CORPUS = [
     "Okay, let's see. We need to compute 5 - 3 = 2. Then 2 * 2 = 4.\n\nBut wait, hmm, x = y + 1.\n",

@@ -20,7 +20,6 @@ from tessy.core.errors import EngineError, EngineUnavailable, InputError, Sample
 from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.engines.base import EngineInfo
-from tessy.renderers import Renderer
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.room import LEAST_TOKENS, MARKER_TOKENS
@@ -35,6 +34,7 @@ from tessy.synthesis.seats import (
 )
 from tessy.synthesis.strategies import STRATEGIES
 from tessy.terminal import print_sample, visible
+from tessy.tokenization.renderers import Renderer
 
 EXIT_MEND = 3
 _MODES = {

@@ -17,8 +17,8 @@ from benchmarks.sites import Completion
 from benchmarks.vllm import VllmSite
 from benchmarks.word_models import Shape
 
-from tessy.renderers import load_renderer
-from tessy.tokens import decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import decode
 from tests.vllm.conftest import vllm_python
 
 pytestmark = pytest.mark.vllm

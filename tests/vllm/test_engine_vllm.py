@@ -15,8 +15,8 @@ from tessy.engines.base import Chunk, Request, Sampling
 from tessy.engines.http import HttpEngine
 from tessy.engines.wire_base import neutral_sampling
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
-from tessy.renderers import load_renderer
-from tessy.tokens import TokenIds, decode
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import TokenIds, decode
 from tests.fake_server import eventually
 from tests.vllm.servers import BLOCK_TOKENS, CONTEXT_TOKENS, Servers, VllmServer
 

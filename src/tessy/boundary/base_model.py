@@ -17,7 +17,6 @@ from transformers import (
 
 from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import LABELS, position_limit
-from tessy.codec import HfCodec
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ModelError
 from tessy.engines.local_model import (
@@ -26,6 +25,7 @@ from tessy.engines.local_model import (
     model_name,
     why_unloadable,
 )
+from tessy.tokenization.codec import HfCodec
 
 _WHAT = "the base model"
 _HINT = (

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tessy.boundary.labels import STYLE
-from tessy.codec import HfCodec
 from tessy.core.errors import ModelError
 from tessy.engines.local_model import LOADING_ERRORS
+from tessy.tokenization.codec import HfCodec
 
 _PROBE_TOKENS = 8
 _CAUSAL_TOLERANCE = {torch.float32: 1e-4}  # of the largest logit; what rounding may do

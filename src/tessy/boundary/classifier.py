@@ -18,7 +18,6 @@ from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import read_conventions, window_rule
 from tessy.boundary.labels import STYLE
 from tessy.boundary.window import WindowRule
-from tessy.codec import HfCodec
 from tessy.core.errors import ModelError
 from tessy.core.records import Author
 from tessy.engines.local_model import (
@@ -31,6 +30,7 @@ from tessy.engines.local_model import (
     why_unloadable,
     working_dtype,
 )
+from tessy.tokenization.codec import HfCodec
 
 _WHAT = "the boundary predictor"
 

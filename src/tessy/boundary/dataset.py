@@ -17,7 +17,7 @@ from tessy.boundary.window import WindowRule
 from tessy.config.predictors import SplitPart
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 PARTS: tuple[SplitPart, ...] = get_args(SplitPart)
 _NEEDED: tuple[SplitPart, ...] = ("train", "validation")

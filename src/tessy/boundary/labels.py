@@ -22,7 +22,7 @@ from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
 from tessy.boundary.window import WindowRule, some_tokens
 from tessy.core.edges import edges
 from tessy.core.records import StyleSpan
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 TokenClass = Literal[0, 1]
 CAPABILITY: TokenClass = 0

@@ -27,7 +27,7 @@ from tessy.core.records import Author
 from tessy.engines.local_jobs import model_failure
 
 if TYPE_CHECKING:
-    from tessy.codec import HfCodec
+    from tessy.tokenization.codec import HfCodec
 
 _CPU_SLACK = 64
 _GPU_SLACK = 512

@@ -22,7 +22,7 @@ from tessy.boundary.labels import deciding
 from tessy.boundary.scoring import PredictorStats, Scores, WindowModel
 from tessy.boundary.window import Reading, Window, WindowRule
 from tessy.engines.local_jobs import batches, common_prefix
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 _LONG_EVERY = 3  # turns
 

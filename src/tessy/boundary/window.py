@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tessy.core.edges import Base, base_behind, edges
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 SLIDING_TOKENS = 200  # what the released code reads
 

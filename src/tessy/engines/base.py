@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from tessy.engines.base import Chunk, EngineInfo, Request, Tap, streamed
 from tessy.engines.http_address import shown_url
 from tessy.engines.http_probe import Findings, Probe
 from tessy.engines.http_server import ModelServer
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
 _LONGEST_SESSION_CHARS = 200

@@ -24,7 +24,7 @@ from tessy.engines.wire_completions import CompletionsWire
 from tessy.engines.wire_generate import GenerateWire
 from tessy.engines.wire_sglang import SglangWire
 from tessy.engines.wire_text import TextWire
-from tessy.tokens import Codec, TokenIds
+from tessy.tokenization.token_ids import Codec, TokenIds
 
 WIRES = ("generate", "sglang", "completions", "text")
 

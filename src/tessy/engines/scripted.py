@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 
 from tessy.engines.base import Chunk, EngineInfo, Request
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 EOS = 256
 END_THINKING = 257

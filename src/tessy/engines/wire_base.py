@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.engines.base import Chunk, Request
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 
 Mode = Literal["generate", "sglang", "completions", "text"]
 

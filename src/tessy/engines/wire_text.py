@@ -23,7 +23,7 @@ from tessy.engines.wire_base import (
     neutral_sampling,
     only_choice,
 )
-from tessy.tokens import Codec, decode
+from tessy.tokenization.token_ids import Codec, decode
 
 _LOST = (
     "Text goes both ways, for servers that take no token ids or return none: the whole text is "

@@ -8,8 +8,8 @@ from typing import Any
 from tessy.core.errors import ModelError, RunError
 from tessy.export.origin import Role, role_of
 from tessy.export.tokens import Format
-from tessy.renderers import load_renderer
 from tessy.synthesis.seats import formats
+from tessy.tokenization.renderers import load_renderer
 
 
 def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Format, str]:

@@ -19,13 +19,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tessy.codec import HfCodec
 from tessy.core.edges import last_unit
 from tessy.core.errors import InputError, ModelError
 from tessy.core.records import Author, Trajectory, unpack_ids
 from tessy.export.loss import Weights
-from tessy.renderers import Renderer
-from tessy.tokens import split_tail
+from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.token_ids import split_tail
 
 IGNORED = -100  # the label that no loss counts
 _QUESTION, _ANSWER = "tessyquestion", "tessyanswer"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tessy.boundary.base import View
 from tessy.core.records import Author
-from tessy.tokens import TokenIds
+from tessy.tokenization.token_ids import TokenIds
 
 
 @dataclass(frozen=True, slots=True)

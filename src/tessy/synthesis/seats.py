@@ -29,9 +29,9 @@ from tessy.engines.http import HttpEngine
 from tessy.engines.http_address import server_root, shown_url
 from tessy.engines.local import LocalEngine
 from tessy.engines.pool import Pool
-from tessy.renderers import Renderer, load_renderer
 from tessy.synthesis.room import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
-from tessy.tokens import Codec
+from tessy.tokenization.renderers import Renderer, load_renderer
+from tessy.tokenization.token_ids import Codec
 
 Options = SynthesisOptions | SampleConfig
 OnWait = Callable[[str | None], None]

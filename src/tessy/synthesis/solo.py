@@ -16,7 +16,7 @@ from tessy.core.repetition import RepetitionMonitor
 from tessy.engines.base import Chunk
 from tessy.synthesis.moves import Ask
 from tessy.synthesis.thinking import Thought
-from tessy.tokens import Codec, Draft, TokenIds, decode
+from tessy.tokenization.token_ids import Codec, Draft, TokenIds, decode
 
 Text = Literal["thinking", "answer"]
 # Why a text with markup that does not end it is none.

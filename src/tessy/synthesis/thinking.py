@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tessy.core.records import Author, Span, other
-from tessy.tokens import Codec, Draft, TokenIds, split_tail
+from tessy.tokenization.token_ids import Codec, Draft, TokenIds, split_tail
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 

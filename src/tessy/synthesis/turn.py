@@ -14,7 +14,7 @@ from tessy.core.records import Author
 from tessy.engines.base import Chunk
 from tessy.synthesis.moves import Rejection
 from tessy.synthesis.thinking import Party, Thinking, visible_chars
-from tessy.tokens import Draft
+from tessy.tokenization.token_ids import Draft
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tessy.codec import HfCodec
 from tessy.core.edges import last_unit
 from tessy.core.errors import InputError, SampleFailed
 from tessy.core.records import Author, Message
@@ -13,7 +12,8 @@ from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.room import REQUEST_TOKENS
 from tessy.synthesis.solo import Solo, Text
-from tessy.tokens import split_tail
+from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.token_ids import split_tail
 
 Prompt = tuple[int, ...]
 

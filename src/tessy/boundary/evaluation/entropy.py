@@ -20,11 +20,11 @@ from tessy.boundary.evaluation.marks import Marks, by_marks
 from tessy.boundary.evaluation.metrics import Judged, Pair, cut_figures, cuttings
 from tessy.boundary.evaluation.segments import Sample, Segment
 from tessy.boundary.labels import Tokens, tokens_of, unit_tokens
-from tessy.codec import HfCodec
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.engines.http_server import ModelServer
-from tessy.tokens import Codec
+from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.token_ids import Codec
 
 TOP = 20  # what vLLM tells unless told otherwise
 STEPS = 20

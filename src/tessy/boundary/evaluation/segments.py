@@ -20,7 +20,7 @@ from tessy.boundary.cuts import Cut, kind_of
 from tessy.core.edges import edges
 from tessy.core.records import Annotation, Author, SegmentKey, StyleSpan
 from tessy.core.seeds import derive_seed
-from tessy.tokens import Codec
+from tessy.tokenization.token_ids import Codec
 
 TokenCount = Callable[[str], int]  # of the text of a unit
 

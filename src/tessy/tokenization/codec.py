@@ -52,7 +52,7 @@ _ALL_EDGES = "".join(f"{a} {b}\n{b} {a}\n\n{b}\r\n{a}  \n{b} " for a in _KINDS f
 
 
 class HfCodec:
-    """The :class:`tessy.tokens.Codec` of a Hugging Face tokenizer.
+    """The :class:`tessy.tokenization.token_ids.Codec` of a Hugging Face tokenizer.
 
     Attributes:
         name: The tokenizer's name or path, for messages.

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from tessy.codec import HfCodec
 from tessy.core.errors import InputError, ModelError
 from tessy.core.records import Message
-from tessy.templates import ChatTemplate, Turn, split_thinking, thought_pattern
-from tessy.tokens import decode
+from tessy.tokenization.chat_template import ChatTemplate, Turn, split_thinking, thought_pattern
+from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.token_ids import decode
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from transformers import PreTrainedTokenizerFast

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from tessy.codec import HfCodec, surrogate_error
 from tessy.core.errors import InputError, ModelError
+from tessy.tokenization.codec import HfCodec, surrogate_error
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from transformers import PreTrainedTokenizerFast
