@@ -16,14 +16,14 @@ from benchmarks.samples import Workload, in_flight, problems, start
 from benchmarks.schedule import Oracle, ScheduleModel
 from benchmarks.sites import SIDES, Site
 from benchmarks.virtual import HeldRun, QueuedPredictor
-from tessy.admission import Slots
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config.synthesis import RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Key
 from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
-from tessy.progress import ProgressState
-from tessy.runner import Stop, run_all
+from tessy.runtime.admission import Slots
+from tessy.runtime.progress import ProgressState
+from tessy.runtime.runner import Stop, run_all
 from tessy.storage.journal import InFlight, Journal
 from tessy.synthesis.seats import Parts, Table, set_table
 from tessy.synthesis.strategies import tessy

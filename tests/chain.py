@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tessy.runtime.summary import AUTHORS
 from tessy.storage.run_dir import read_run
-from tessy.summary import AUTHORS
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_predictors.sh"
 QUESTIONS = 36

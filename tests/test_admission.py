@@ -2,9 +2,9 @@
 
 from typing import cast
 
-from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
 from tessy.core.records import Author, Message, Problem
 from tessy.engines.pool import Pool
+from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
 from tessy.synthesis.room import Room
 from tessy.synthesis.run import _homes
 from tessy.synthesis.seats import Table

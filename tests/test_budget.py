@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.budget import Budget, Spending
 from tessy.lab.bundled import demo_problems
-from tessy.runner import Draining, Stop
+from tessy.runtime.budget import Budget, Spending
+from tessy.runtime.runner import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_run
 from tessy.synthesis.spending import Purse, spent_before

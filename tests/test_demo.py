@@ -18,9 +18,9 @@ import pytest
 from tessy.cli import main
 from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
 from tessy.lab.leak import BY_RULE
+from tessy.runtime.summary import AUTHORS
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_run
-from tessy.summary import AUTHORS
 
 TESSY = str(Path(sys.executable).with_name("tessy"))
 WAIT_SECONDS = 100

@@ -22,8 +22,8 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
+from tessy.runtime.summary import AUTHORS
 from tessy.storage.problems import load_problems
-from tessy.summary import AUTHORS
 from tessy.synthesis.seats import load_renderers
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES

@@ -19,8 +19,8 @@ from tessy.lab.marker import style_spans
 from tessy.lab.questions import write_questions
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_question, write_trace
+from tessy.runtime.summary import AUTHORS
 from tessy.storage.problems import load_problems
-from tessy.summary import AUTHORS
 
 STYLES = {"student": STUDENT, "teacher": TEACHER}
 MOST_BYTES = 2_500_000

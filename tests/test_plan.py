@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy.admission import Claim, KvAdmission, KvGate
 from tessy.config.synthesis import (
     DoctorConfig,
     PlanConfig,
@@ -31,6 +30,7 @@ from tessy.plan.gauge import FULL_SHARE, Gauge
 from tessy.plan.pilot import Load, Probe, draw
 from tessy.plan.report import print_plan
 from tessy.plan.rows import Made
+from tessy.runtime.admission import Claim, KvAdmission, KvGate
 from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.work import Job
 from tests.rows import failure, fill, row

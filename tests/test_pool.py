@@ -20,7 +20,7 @@ from tessy.engines.failover import MAX_STRIKES, MAX_TRIES
 from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.engines.http_faults import StatusUnavailable
 from tessy.engines.pool import Pool
-from tessy.runner import Draining, Stop
+from tessy.runtime.runner import Draining, Stop
 from tests.counting_server import (
     STOP,
     WHOLE,

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy.progress import Progress, ProgressState, SteadyConsole, TimeLeft, view
+from tessy.runtime.progress import Progress, ProgressState, SteadyConsole, TimeLeft, view
 
 STATE = """
 import asyncio, logging, sys
-from tessy.progress import Progress, ProgressState
+from tessy.runtime.progress import Progress, ProgressState
 import time
 state = ProgressState(total=40, now=time.monotonic(), done=2)
 """
@@ -216,7 +216,7 @@ async def test_a_terminal_that_is_gone_does_not_stop_the_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     state = ProgressState(total=1, now=0.0)
-    with caplog.at_level(logging.WARNING, logger="tessy.progress"):
+    with caplog.at_level(logging.WARNING, logger="tessy.runtime.progress"):
         async with Progress(state, SteadyConsole(file=Gone(OSError("hung up"))), clock=lambda: 1.0):
             await asyncio.sleep(0)
             state.finished("a")

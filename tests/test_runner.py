@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.admission import (
+from tessy.core.errors import EngineMisconfigured
+from tessy.core.records import Author
+from tessy.runtime.admission import (
     FILL,
     SETTLED,
     Claim,
@@ -19,9 +21,7 @@ from tessy.admission import (
     KvGate,
     Slots,
 )
-from tessy.core.errors import EngineMisconfigured
-from tessy.core.records import Author
-from tessy.runner import Draining, Stop, interruptible, run_all
+from tessy.runtime.runner import Draining, Stop, interruptible, run_all
 
 # ---------------------------------------------------------------- the fan-out
 

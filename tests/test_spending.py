@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tessy.core.errors import SampleFailed
-from tessy.progress import ProgressState
+from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.spending import spent_before

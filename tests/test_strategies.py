@@ -12,7 +12,7 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.engines.base import Sampling
 from tessy.engines.scripted import ScriptedEngine
-from tessy.progress import ProgressState
+from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run, read_run
 from tessy.synthesis.desk import Desk, Meter

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 from tessy.core.records import Author, Cost, Failure, Message, Span, TokenCounts, Trajectory
-from tessy.summary import summarise
+from tessy.runtime.summary import summarise
 
 QUESTION = (Message(role="user", content="What is 2 + 2?"),)
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy.core.records import Cost, Failure, Message, Span, TokenCounts, Trajectory
-from tessy.summary import summarise
-from tessy.terminal import print_sample, summary_table, thinking_text, visible
+from tessy.runtime.summary import summarise
+from tessy.runtime.terminal import print_sample, summary_table, thinking_text, visible
 
 PIECES = (("student", "Okay, "), ("teacher", "2 + 2 = 4."), ("student", " Hmm,"))
 

@@ -26,13 +26,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tessy.core.errors import RunError, StorageError
 from tessy.core.records import Key, Trajectory
-from tessy.progress import SteadyConsole
-from tessy.run_log import software
+from tessy.runtime.log import software
+from tessy.runtime.progress import SteadyConsole
+from tessy.runtime.summary import Summary
 from tessy.storage import jsonl, run_config
 from tessy.storage.append_log import FileLock
 from tessy.storage.atomic import aside_name, beside, make_directory, publish_folder
 from tessy.storage.run_dir import RunPaths, no_run, read_config
-from tessy.summary import Summary
 
 _ABSENT = object()
 

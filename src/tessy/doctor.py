@@ -20,6 +20,7 @@ from tessy.core.errors import EngineError, EngineUnavailable, InputError, Sample
 from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.engines.base import EngineInfo
+from tessy.runtime.terminal import print_sample, visible
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.room import LEAST_TOKENS, MARKER_TOKENS
@@ -33,7 +34,6 @@ from tessy.synthesis.seats import (
     set_table,
 )
 from tessy.synthesis.strategies import STRATEGIES
-from tessy.terminal import print_sample, visible
 from tessy.tokenization.renderers import Renderer
 
 EXIT_MEND = 3

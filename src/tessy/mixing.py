@@ -20,9 +20,9 @@ from tessy.core.errors import ConfigError, RunError
 from tessy.core.records import Key, Trajectory, question_digest
 from tessy.core.seeds import derive_seed
 from tessy.derived import DerivedRun, source_rows
+from tessy.runtime.terminal import visible
 from tessy.storage import jsonl
 from tessy.storage.run_dir import RunPaths, read_config
-from tessy.terminal import visible
 
 _RATIO = re.compile("([0-9]{1,9}):([0-9]{1,9})")
 

@@ -9,8 +9,8 @@ import pytest
 
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.lab.questions import write_questions
+from tessy.runtime.summary import AUTHORS
 from tessy.storage.run_dir import read_run
-from tessy.summary import AUTHORS
 from tests.chain import QUESTIONS, check_chain, run_script
 from tests.vllm.servers import Servers
 

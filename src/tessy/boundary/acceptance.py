@@ -12,7 +12,7 @@ from rich.text import Text
 from tessy.core.formatting import duration, interval, percent, tally
 from tessy.core.records import Annotation, FailedAnnotation
 from tessy.core.statistics import Case, share
-from tessy.terminal import facts_table
+from tessy.runtime.terminal import facts_table
 
 
 def summarise(

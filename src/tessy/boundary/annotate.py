@@ -17,7 +17,6 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.admission import Slots
 from tessy.boundary.acceptance import summarise, table
 from tessy.boundary.annotations import (
     AnnotationDirectory,
@@ -37,9 +36,10 @@ from tessy.core.seeds import derive_seed
 from tessy.engines.base import Sampling
 from tessy.engines.chat import ChatEngine, ChatPool
 from tessy.engines.http_address import server_root, shown_url
-from tessy.progress import Progress, ProgressState, SteadyConsole
-from tessy.run_log import log_file, software
-from tessy.runner import Stop, interruptible, run_all
+from tessy.runtime.admission import Slots
+from tessy.runtime.log import log_file, software
+from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
+from tessy.runtime.runner import Stop, interruptible, run_all
 
 EXIT_INTERRUPTED = 130
 # All keys that `_data_config` can give.

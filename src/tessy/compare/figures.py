@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tessy.answers.references import is_right, reference_of
 from tessy.core.records import Author, Failure, Key, Message, Trajectory, question_digest
 from tessy.core.statistics import Case, Estimate, mean, quantile, share
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 
 
 class Sample(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tessy.core.records import Author
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 
 
 class Method(NamedTuple):

@@ -13,7 +13,7 @@ from tessy.answers.references import reference_of
 from tessy.compare.figures import asked, right
 from tessy.compare.sections import REASONS, Compared, Section
 from tessy.core.records import Failure, Trajectory
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 from tessy.viewer import look
 
 # Texts beyond this are folded to about as much as can be seen of them at once.

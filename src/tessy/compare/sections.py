@@ -14,7 +14,7 @@ from tessy.compare.methods import Method
 from tessy.core.formatting import NONE, interval, percent, percentage
 from tessy.core.records import Author
 from tessy.core.statistics import Estimate
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 
 # What stands in failures.jsonl, for people. Others are shown as they are.
 REASONS = {

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tessy.compare.sections import Cell, Compared, Section
-from tessy.terminal import figures_table, visible
+from tessy.runtime.terminal import figures_table, visible
 
 _WIDE = 100  # columns of a terminal on which names of this many stay in one line
 _NAME = 40

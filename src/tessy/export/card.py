@@ -11,8 +11,8 @@ from typing import Any
 from tessy.core.formatting import markdown_table, percent
 from tessy.core.records import Trajectory
 from tessy.export.origin import made_by, notes, public, role_of, sources
+from tessy.runtime.summary import AUTHORS, Summary
 from tessy.storage.cards import fenced, front_matter, listed, short_digest
-from tessy.summary import AUTHORS, Summary
 
 _METHODS = {
     "tessy": "teacher and student wrote the thinking in turns, the student its style and the "

@@ -21,11 +21,11 @@ from tessy.derived import SourceRow, reading
 from tessy.export import chat
 from tessy.export.closing import Written, closing, hint
 from tessy.export.place import ADVICE, check_place
+from tessy.runtime.terminal import visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file, new_folder
 from tessy.storage.cards import write_readme
 from tessy.storage.run_dir import RunPaths, iter_failures, read_config
-from tessy.terminal import visible
 
 _CHAT: Mapping[str, Callable[[Trajectory], dict[str, Any]]] = {
     "messages": chat.messages,

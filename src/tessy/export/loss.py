@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tessy.core.errors import ConfigError
 from tessy.core.records import Author
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 
 Weights = Mapping[Author, float]
 _NAMED: Mapping[str, Weights] = {

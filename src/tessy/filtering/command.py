@@ -27,11 +27,11 @@ from tessy.filtering.rules import (
     no_code,
     wrong_answer,
 )
-from tessy.progress import SteadyConsole
+from tessy.runtime.progress import SteadyConsole
+from tessy.runtime.summary import share
+from tessy.runtime.terminal import plain_table, visible
 from tessy.storage import jsonl
 from tessy.storage.run_dir import read_config
-from tessy.summary import share
-from tessy.terminal import plain_table, visible
 
 _REFERENCE = FilterConfig.model_fields["reference"].default
 QUARANTINE = "quarantine.jsonl"

@@ -26,7 +26,7 @@ from tessy.config.predictors import (
 from tessy.core.records import Author
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, model_path
 from tessy.lab.questions import write_questions
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 from tessy.synthesis.run import sample
 
 RULE = "tessy.lab.marker:mark"

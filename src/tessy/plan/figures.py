@@ -10,7 +10,7 @@ from typing import Any
 from tessy.plan.estimate import CONFIDENCE, MIN_UNITS, Scope, ToCome, failing_share, to_come, wall
 from tessy.plan.pilot import Load
 from tessy.plan.rows import Made
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 
 MUCH_MORE = 1.1  # times as many in flight as in the pilot: worth a warning
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tessy.core.records import Author
-from tessy.progress import ProgressState
-from tessy.summary import AUTHORS
+from tessy.runtime.progress import ProgressState
+from tessy.runtime.summary import AUTHORS
 
 FULL_SHARE = 0.75  # of the most samples in flight: what still counts as full swing
 

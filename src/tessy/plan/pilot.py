@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from tessy.admission import SETTLED, Claim, KvAdmission, KvGate
 from tessy.core.records import Author, Key, Problem
 from tessy.core.seeds import derive_seed
 from tessy.plan.gauge import Gauge
 from tessy.plan.rows import Made, read_made
-from tessy.progress import ProgressState
+from tessy.runtime.admission import SETTLED, Claim, KvAdmission, KvGate
+from tessy.runtime.progress import ProgressState
 from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.work import Job
 

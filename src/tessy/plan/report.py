@@ -20,8 +20,8 @@ from tessy.core.formatting import (
 )
 from tessy.core.records import Author
 from tessy.plan.figures import Figure, Plan
+from tessy.runtime.terminal import figures_table, visible
 from tessy.storage import jsonl
-from tessy.terminal import figures_table, visible
 
 Show = Callable[[float], str]
 

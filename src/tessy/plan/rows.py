@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tessy.core.records import Author, Key
+from tessy.runtime.summary import AUTHORS
 from tessy.storage import jsonl
 from tessy.storage.run_dir import RunPaths
-from tessy.summary import AUTHORS
 from tessy.synthesis.work import LONG
 
 

@@ -19,22 +19,23 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tessy.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
-from tessy.budget import Budget
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig, data_config, data_names
 from tessy.core.errors import InputError, TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Author, Key
-from tessy.progress import Progress, ProgressState, SteadyConsole
-from tessy.run_log import log_file, software
-from tessy.runner import Stop, interruptible, run_all
+from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
+from tessy.runtime.budget import Budget
+from tessy.runtime.log import log_file, software
+from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
+from tessy.runtime.runner import Stop, interruptible, run_all
+from tessy.runtime.summary import summarise
+from tessy.runtime.terminal import summary_table, visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
-from tessy.summary import summarise
 from tessy.synthesis.questions import as_asked, load_questions
 from tessy.synthesis.seats import (
     FORMAT_NAMES,
@@ -50,7 +51,6 @@ from tessy.synthesis.seats import (
 from tessy.synthesis.spending import Purse, spent_before, wall_seconds
 from tessy.synthesis.strategies import STRATEGIES
 from tessy.synthesis.work import Job, Workshop
-from tessy.terminal import summary_table, visible
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4

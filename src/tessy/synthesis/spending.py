@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tessy.budget import Budget, Spending
 from tessy.core.records import Key
+from tessy.runtime.budget import Budget, Spending
 from tessy.storage import jsonl
 from tessy.storage.journal import InFlight
 from tessy.storage.run_dir import RunPaths

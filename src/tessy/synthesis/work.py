@@ -9,7 +9,7 @@ from typing import Any
 
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Failure, Key, Problem, Trajectory
-from tessy.progress import ProgressState
+from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
 from tessy.synthesis.desk import Desk, Meter

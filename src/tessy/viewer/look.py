@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tessy.terminal import visible
+from tessy.runtime.terminal import visible
 
 
 def style(page: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.core.records import Failure, Trajectory
-from tessy.terminal import row_notes
+from tessy.runtime.terminal import row_notes
 
 BLOCK_CHARS = 300_000  # JSON characters a block holds before it is closed
 EXCERPT_CHARS = 160

@@ -13,9 +13,9 @@ from typing import Any
 from markupsafe import Markup
 
 from tessy.core.records import Failure, Trajectory
+from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
 from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
-from tessy.summary import Summary
 from tessy.viewer import look
 from tessy.viewer.pack import Limits, Packed, Packer, readable, script_json
 

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from tessy.boundary.evaluation.report import short_name
 from tessy.core.formatting import NONE, interval, percentage
+from tessy.runtime.terminal import figures_table, visible
 from tessy.storage.cards import short_digest
-from tessy.terminal import figures_table, visible
 
 _CUTS = ("right", "exact", "early", "late", "left_whole")
 _DRAFTS = {

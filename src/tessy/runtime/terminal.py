@@ -17,7 +17,7 @@ from rich.text import Text
 
 from tessy.core.formatting import duration, percent, tally
 from tessy.core.records import Author, Failure, Trajectory
-from tessy.summary import AUTHORS
+from tessy.runtime.summary import AUTHORS
 
 # The teacher's words are plain and the student's bold and underlined, so that the two differ in
 # one colour, in any colour scheme, and to any eye.
@@ -176,7 +176,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     """The closing table of a run.
 
     Args:
-        summary: What :func:`tessy.summary.summarise` returns.
+        summary: What :func:`tessy.runtime.summary.summarise` returns.
     """
     return facts_table("Run", _lines(summary))
 

@@ -26,8 +26,8 @@ from rich.text import Text
 
 from tessy.core.formatting import duration, percent, tally
 from tessy.core.records import Author
-from tessy.summary import AUTHORS, rolled_back
-from tessy.terminal import AUTHOR_COLOURS, visible
+from tessy.runtime.summary import AUTHORS, rolled_back
+from tessy.runtime.terminal import AUTHOR_COLOURS, visible
 
 _log = logging.getLogger(__name__)
 

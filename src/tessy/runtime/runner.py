@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from functools import partial
 from typing import TypeVar
 
-from tessy.admission import Admission
+from tessy.runtime.admission import Admission
 
 log = logging.getLogger(__name__)
 
