@@ -20,7 +20,7 @@ from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config.synthesis import RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Key
-from tessy.engines.base import Chunk, Engine, Request, Tap, feed, streamed
+from tessy.inference.base import Chunk, Engine, Request, Tap, feed, streamed
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.runner import Stop, run_all
@@ -79,7 +79,7 @@ class GaugedProgress(ProgressState):
 
 
 class CountingEngine:
-    """An engine that feeds a gauge with what arrives; see :class:`tessy.engines.base.Engine`."""
+    """An engine that feeds a gauge with what arrives; see :class:`tessy.inference.base.Engine`."""
 
     def __init__(self, inner: Engine, gauge: Gauge, plan: Plan) -> None:
         """Count what ``inner`` delivers."""

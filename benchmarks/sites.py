@@ -14,8 +14,8 @@ from benchmarks.latency import Totals
 from benchmarks.simulated_server import MODEL, Running
 from benchmarks.virtual import SimulatedEngine
 from tessy.core.records import Author
-from tessy.engines.base import Engine
-from tessy.engines.http import HttpEngine
+from tessy.inference.base import Engine
+from tessy.inference.http.engine import HttpEngine
 from tessy.tokenization.codec import HfCodec
 
 SIDES: tuple[Author, Author] = ("teacher", "student")

@@ -15,7 +15,7 @@ from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
 from tessy.boundary.base import BoundaryPredictor, Judgement, View
 from tessy.boundary.predictor import MAX_BATCH, MAX_WAIT_MS
 from tessy.core.records import Author, Failure, Trajectory
-from tessy.engines.base import Chunk, EngineInfo, Request
+from tessy.inference.base import Chunk, EngineInfo, Request
 from tessy.storage.run_dir import Run
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class HeldRun(Run):
 
 
 class SimulatedEngine:
-    """A simulated server in this process, as an :class:`~tessy.engines.base.Engine`."""
+    """A simulated server in this process, as an :class:`~tessy.inference.base.Engine`."""
 
     def __init__(self, floor: Floor, author: Author, *, streaming: bool = True) -> None:
         """Be ``author``'s server on ``floor``; one that does not stream gives whole replies."""

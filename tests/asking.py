@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tessy.engines.base import Chunk, Request, Sampling
-from tessy.engines.http import HttpEngine
-from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
+from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 from tessy.tokenization.token_ids import TokenIds
 from tests.fake_server import SGLANG, STOCK_VLLM, TEXT_ONLY, VLLM
 

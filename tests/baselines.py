@@ -7,8 +7,8 @@ from typing import Any
 
 from tessy.config.synthesis import BOTH
 from tessy.core.records import Author, Problem, Trajectory
-from tessy.engines.base import Sampling
-from tessy.engines.scripted import ScriptedEngine
+from tessy.inference.base import Sampling
+from tessy.inference.scripted import ScriptedEngine
 from tessy.synthesis.room import Room, Seat
 from tessy.synthesis.strategies import STRATEGIES
 from tests.cooperating import ReferenceClasses

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tessy.engines.http import HttpEngine
+from tessy.inference.http.engine import HttpEngine
 from tests.asking import CODEC
 
 # Machines are shared and noisy: no test fails for being slow. In CI the same examples every time.

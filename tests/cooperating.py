@@ -10,8 +10,8 @@ from tessy.boundary.base import BoundaryPredictor, Judgement, UnitScore, View
 from tessy.core.edges import units
 from tessy.core.records import Author
 from tessy.core.seeds import derive_seed
-from tessy.engines.base import Request, Sampling
-from tessy.engines.scripted import END_THINKING, ByteCodec, ScriptedEngine
+from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.thinking import Party

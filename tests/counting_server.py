@@ -7,8 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from tessy.core.errors import EngineUnavailable
-from tessy.engines.base import Chunk, EngineInfo, Request, Sampling
-from tessy.engines.pool import Pool
+from tessy.inference.base import Chunk, EngineInfo, Request, Sampling
+from tessy.inference.pool.pool import Pool
 from tessy.tokenization.token_ids import TokenIds
 
 STOP = 99

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from tessy.engines.scripted import EOS, ByteCodec
+from tessy.inference.scripted import EOS, ByteCodec
 from tessy.tokenization.token_ids import Codec, decode
 from tests.doors import open_door, shut_door
 

@@ -6,9 +6,9 @@ import asyncio
 import ssl
 from contextlib import asynccontextmanager, suppress
 
-from tessy.engines.base import Chunk, Tap
-from tessy.engines.http_server import ModelServer
-from tessy.engines.wire_generate import IdsReader
+from tessy.inference.base import Chunk, Tap
+from tessy.inference.http.client import ModelServer
+from tessy.inference.http.wires.vllm_generate import IdsReader
 from tests.fake_server import eventually
 
 FIRST = b'data: {"choices":[{"finish_reason":null,"token_ids":[7, 8]}]}\n\n'

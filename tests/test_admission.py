@@ -3,7 +3,7 @@
 from typing import cast
 
 from tessy.core.records import Author, Message, Problem
-from tessy.engines.pool import Pool
+from tessy.inference.pool.pool import Pool
 from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
 from tessy.synthesis.room import Room
 from tessy.synthesis.run import _homes

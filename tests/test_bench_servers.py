@@ -14,9 +14,9 @@ from benchmarks.sites import HttpSite
 from benchmarks.words import CHARS_PER_WORD, END_THINKING, make_model_folder, words
 
 from tessy.core.records import Message
-from tessy.engines.base import Request, Sampling
-from tessy.engines.http import HttpEngine
-from tessy.engines.wire_generate import GenerateWire
+from tessy.inference.base import Request, Sampling
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.http.wires.vllm_generate import GenerateWire
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import TokenIds, decode
 from tests.fake_server import eventually

@@ -13,9 +13,9 @@ import pytest
 
 from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailable, SampleFailed
 from tessy.core.records import Message
-from tessy.engines.base import Sampling
-from tessy.engines.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
-from tessy.engines.failover import FAILURES_TO_MOVE
+from tessy.inference.base import Sampling
+from tessy.inference.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
+from tessy.inference.pool.failover import FAILURES_TO_MOVE
 from tests.fake_chat import FakeChat, Fault, completion
 from tests.fake_server import eventually
 

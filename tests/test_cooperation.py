@@ -11,7 +11,7 @@ from tessy.core.edges import units
 from tessy.core.errors import SampleFailed
 from tessy.core.records import other
 from tessy.core.seeds import derive_seed
-from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec, reference_script
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec, reference_script
 from tessy.synthesis.thinking import Piece
 from tessy.tokenization.token_ids import decode
 from tests.cooperating import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tessy.core.errors import SampleFailed
-from tessy.engines.scripted import END_THINKING
+from tessy.inference.scripted import END_THINKING
 from tests.cooperating import CODECS, PROMPTS, Always, alone, run, say
 
 

@@ -11,7 +11,7 @@ from tessy.boundary.evaluation.replay import replay
 from tessy.boundary.evaluation.segments import draw_drafts, one_word, segment_of, truth_of
 from tessy.core.edges import edges, units
 from tessy.core.records import StyleSpan
-from tessy.engines.scripted import reference_script
+from tessy.inference.scripted import reference_script
 from tests.annotated import TEXTS, annotation
 from tests.cooperating import CODECS, RandomClasses, engine, make, run
 

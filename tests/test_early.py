@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
-from tessy.engines.base import Request, Sampling
-from tessy.engines.scripted import END_THINKING
+from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING
 from tessy.synthesis.desk import Meter
 from tessy.synthesis.moves import Ask, Done, Peek
 from tessy.synthesis.strategies import tessy

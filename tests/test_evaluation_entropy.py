@@ -23,7 +23,7 @@ from tessy.boundary.evaluation.segments import Sample, draw_drafts, one_word, se
 from tessy.boundary.labels import tokens_of
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
-from tessy.engines.http_server import ModelServer
+from tessy.inference.http.client import ModelServer
 from tests.annotated import TEXTS, annotation
 from tests.tiny_bpe import codec, tokenizer
 from tests.tiny_classifier import SIZES, build

@@ -15,8 +15,8 @@ from tessy.boundary.split import part_of
 from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.records import Message, Problem
 from tessy.core.seeds import derive_seed
-from tessy.engines.local_sampling import uniform
-from tessy.engines.wire_base import fit_seed
+from tessy.inference.http.wires.base import fit_seed
+from tessy.inference.local.sampling import uniform
 from tessy.lab.bundled import demo_problems
 from tessy.mixing import draw as draw_mix
 from tessy.plan.pilot import draw as draw_pilot

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailable
-from tessy.engines.chat import ChatEngine
-from tessy.engines.http import HttpEngine
-from tessy.engines.http_address import environment_proxy, read_address, server_root, shown_url
-from tessy.engines.http_server import ModelServer
+from tessy.inference.chat import ChatEngine
+from tessy.inference.http.address import environment_proxy, read_address, server_root, shown_url
+from tessy.inference.http.client import ModelServer
+from tessy.inference.http.engine import HttpEngine
 from tests.asking import CODEC
 from tests.http_replies import SHAPES, send
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tessy.core.errors import EngineUnavailable
-from tessy.engines import http_server
+from tessy.inference.http import client as http_server
 from tests.http_replies import SHAPES, WHOLE, send, serving
 
 

@@ -10,8 +10,8 @@ import pytest
 from tessy.core.errors import (
     EngineRefused,
 )
-from tessy.engines.base import Request, Sampling
-from tessy.engines.scripted import END_THINKING, EOS, OTHER_CONTROL
+from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL
 from tessy.tokenization.token_ids import TokenIds
 from tests.asking import CODEC, EVERY_WIRE, STREAMING_AND_NOT, WIRES, ask, collect, text_of
 from tests.fake_server import (

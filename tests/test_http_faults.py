@@ -12,9 +12,9 @@ from tessy.core.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tessy.engines.base import Chunk
-from tessy.engines.http_faults import retry_after
-from tessy.engines.http_server import ModelServer
+from tessy.inference.base import Chunk
+from tessy.inference.http.client import ModelServer
+from tessy.inference.http.faults import retry_after
 from tests.asking import EVERY_WIRE, STREAMING_AND_NOT, WIRES, ask, collect, gather, text_of
 from tests.fake_server import (
     FakeServer,

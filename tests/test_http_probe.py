@@ -11,9 +11,9 @@ from tessy.core.errors import (
     EngineMisconfigured,
     EngineUnavailable,
 )
-from tessy.engines.base import Chunk, EngineInfo
-from tessy.engines.http import HttpEngine
-from tessy.engines.scripted import END_THINKING
+from tessy.inference.base import Chunk, EngineInfo
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.scripted import END_THINKING
 from tests.asking import CODEC, STREAMING_AND_NOT, ask, collect, text_of
 from tests.fake_server import (
     CHAT_ONLY,

@@ -16,9 +16,9 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from tessy.core.errors import EngineMisconfigured, EngineUnavailable
-from tessy.engines.base import Chunk, Tap
-from tessy.engines.http_server import ModelServer, UnusableReply
-from tessy.engines.wire_generate import IdsReader
+from tessy.inference.base import Chunk, Tap
+from tessy.inference.http.client import ModelServer, UnusableReply
+from tessy.inference.http.wires.vllm_generate import IdsReader
 from tests.collecting import no_collector
 from tests.fake_server import eventually
 from tests.http_replies import FIRST, KEPT, LAST, SHAPES, STREAM, WHOLE, chunked, send, serving
@@ -104,7 +104,7 @@ def certificate(tmp_path):
 
 _ASK_TWICE = """
 import asyncio, sys
-from tessy.engines.http_server import ModelServer
+from tessy.inference.http.client import ModelServer
 from tests.http_replies import send
 
 async def ask():

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tessy.core.errors import EngineRefused, EngineUnavailable, ModelError
-from tessy.engines.base import Chunk, Request, Sampling
-from tessy.engines.local import LocalEngine
+from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.local.engine import LocalEngine
 from tessy.tokenization.token_ids import TokenIds
 from tests.tiny_causal import CONTEXT, GREEDY, VOCABULARY, WARM, model_of, plain_ids
 
@@ -59,7 +59,7 @@ async def engine():
 
 def test_importing_the_engine_loads_neither_torch_nor_transformers():
     code = (
-        "import sys, tessy.engines.local\n"
+        "import sys, tessy.inference.local.engine\n"
         "sys.exit(sum(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -68,7 +68,7 @@ def test_importing_the_engine_loads_neither_torch_nor_transformers():
 def test_without_torch_the_message_names_the_extra():
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from tessy.engines.local import LocalEngine\n"
+        "from tessy.inference.local.engine import LocalEngine\n"
         "from tessy.core.errors import ModelError\n"
         "try: LocalEngine.load('somewhere')\n"
         "except ModelError as error: print(error)"
@@ -180,7 +180,7 @@ async def test_a_full_cache_costs_time_not_ids():
 
 async def test_long_prompts_are_read_in_parts(engine, monkeypatch):
     expected = plain_ids(model_of("qwen3"), list(range(50)), 5)
-    monkeypatch.setattr("tessy.engines.local_worker.PREFILL_TOKENS", 8)
+    monkeypatch.setattr("tessy.inference.local.batcher.PREFILL_TOKENS", 8)
     asked = request("b", [1, 2, 3], 20)
     got = await asyncio.gather(
         ids_of(engine, request(prompt=list(range(50)), count=5)), ids_of(engine, asked)

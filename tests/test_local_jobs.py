@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.engines.local_cache import Pool, Rows
-from tessy.engines.local_jobs import batches, common_prefix
+from tessy.inference.local.jobs import batches, common_prefix
+from tessy.inference.local.kv_cache import Pool, Rows
 
 
 @given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40))

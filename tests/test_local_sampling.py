@@ -2,8 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tessy.engines.base import Sampling
-from tessy.engines.local_sampling import Draw, draw, uniform
+from tessy.inference.base import Sampling
+from tessy.inference.local.sampling import Draw, draw, uniform
 
 GREEDY = Sampling(temperature=0.0)
 WARM = Sampling(temperature=1.0, top_p=0.95, top_k=20)

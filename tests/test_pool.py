@@ -15,11 +15,11 @@ from tessy.core.errors import (
     EngineUnavailable,
     SampleFailed,
 )
-from tessy.engines.base import Chunk
-from tessy.engines.failover import MAX_STRIKES, MAX_TRIES
-from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
-from tessy.engines.http_faults import StatusUnavailable
-from tessy.engines.pool import Pool
+from tessy.inference.base import Chunk
+from tessy.inference.http.faults import StatusUnavailable
+from tessy.inference.pool.failover import MAX_STRIKES, MAX_TRIES
+from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
+from tessy.inference.pool.pool import Pool
 from tessy.runtime.runner import Draining, Stop
 from tests.counting_server import (
     STOP,

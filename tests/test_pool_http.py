@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, aclosing
 import pytest
 
 from tessy.core.errors import SampleFailed
-from tessy.engines.http import HttpEngine
-from tessy.engines.pool import Pool
-from tessy.engines.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.pool.pool import Pool
+from tessy.inference.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
 from tests.asking import ask
 from tests.fake_server import STOCK_VLLM, FakeServer, Fault, eventually
 

@@ -8,8 +8,8 @@ from tessy.core.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tessy.engines.base import Chunk, Request, Tap
-from tessy.engines.pool import Pool
+from tessy.inference.base import Chunk, Request, Tap
+from tessy.inference.pool.pool import Pool
 from tests.counting_server import (
     Server,
     ask,

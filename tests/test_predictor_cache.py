@@ -12,7 +12,7 @@ from tessy.boundary.cached import CachedScorer, WholeWindows, make_window_model
 from tessy.boundary.classifier import PlainScorer
 from tessy.boundary.reader import Reader
 from tessy.boundary.window import WindowRule
-from tessy.engines.local_cache import PoolLayer
+from tessy.inference.local.kv_cache import PoolLayer
 from tests.tiny_bpe import WORDS, codec
 from tests.tiny_classifier import (
     RULE,

@@ -10,9 +10,9 @@ from tessy.core.errors import (
     EngineMisconfigured,
     EngineUnavailable,
 )
-from tessy.engines.base import EngineInfo
-from tessy.engines.health import LONGEST_WAIT_SECONDS, backoff
-from tessy.engines.replica import Replica, choose
+from tessy.inference.base import EngineInfo
+from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
+from tessy.inference.pool.replica import Replica, choose
 from tests.counting_server import (
     WHOLE,
     Server,

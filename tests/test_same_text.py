@@ -15,8 +15,8 @@ import pytest
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.core.records import Author
-from tessy.engines.base import Chunk, Sampling
-from tessy.engines.local import LocalEngine
+from tessy.inference.base import Chunk, Sampling
+from tessy.inference.local.engine import LocalEngine
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
     THINKING_TOKENS,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, unpack_ids
-from tessy.engines.base import Chunk, Sampling
-from tessy.engines.scripted import END_THINKING, ByteCodec, ScriptedEngine
+from tessy.inference.base import Chunk, Sampling
+from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import read_run
 from tessy.synthesis.desk import Meter

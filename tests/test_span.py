@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tessy.boundary.base import BoundaryPredictor, Question
 from tessy.core.errors import EngineUnavailable
-from tessy.engines.base import Chunk, Request, Sampling, Tap, feed
+from tessy.inference.base import Chunk, Request, Sampling, Tap, feed
 from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek

@@ -10,8 +10,8 @@ import pytest
 
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
-from tessy.engines.base import Sampling
-from tessy.engines.scripted import ScriptedEngine
+from tessy.inference.base import Sampling
+from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run, read_run

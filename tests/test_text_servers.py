@@ -10,7 +10,7 @@ import pytest
 
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author
-from tessy.engines.http import HttpEngine
+from tessy.inference.http.engine import HttpEngine
 from tessy.synthesis.strategies import tessy
 from tessy.tokenization.token_ids import decode
 from tests.fake_server import LLAMA_CPP, PLAIN_OPENAI, TEXT_ONLY, FakeServer, Script

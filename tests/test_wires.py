@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.engines.base import Chunk, Request, Sampling
-from tessy.engines.http_metrics import CacheFacts, vllm_facts
-from tessy.engines.scripted import EOS
-from tessy.engines.sse import EventSplitter
-from tessy.engines.wire_base import BadReply, EventReader, neutral_sampling
-from tessy.engines.wire_generate import GenerateWire, IdsReader
-from tessy.engines.wire_text import ControlText
+from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.http.metrics import CacheFacts, vllm_facts
+from tessy.inference.http.sse import EventSplitter
+from tessy.inference.http.wires.base import BadReply, EventReader, neutral_sampling
+from tessy.inference.http.wires.text import ControlText
+from tessy.inference.http.wires.vllm_generate import GenerateWire, IdsReader
+from tessy.inference.scripted import EOS
 from tessy.tokenization.token_ids import TokenIds
 from tests.asking import CODEC
 

@@ -16,8 +16,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from tessy.engines.base import Sampling
-from tessy.engines.local_sampling import Draw, draw
+from tessy.inference.base import Sampling
+from tessy.inference.local.sampling import Draw, draw
 
 VOCABULARY = 64
 CONTEXT = 160

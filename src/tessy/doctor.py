@@ -19,7 +19,7 @@ from tessy.config.synthesis import RoleConfig, SynthesisOptions, answering, writ
 from tessy.core.errors import EngineError, EngineUnavailable, InputError, SampleFailed
 from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
-from tessy.engines.base import EngineInfo
+from tessy.inference.base import EngineInfo
 from tessy.runtime.terminal import print_sample, visible
 from tessy.synthesis.desk import Desk
 from tessy.synthesis.questions import as_asked, load_questions

@@ -16,8 +16,8 @@ from tessy.config.predictors import AnnotateConfig
 from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import EngineMisconfigured, SampleFailed, TessyError
 from tessy.core.records import Message
-from tessy.engines.base import Sampling
-from tessy.engines.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
+from tessy.inference.base import Sampling
+from tessy.inference.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
 from tests.rows import fill, row
 from tests.vllm.servers import CONTEXT_TOKENS, Servers, VllmServer
 

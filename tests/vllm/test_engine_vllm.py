@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable
-from tessy.engines import wire_generate
-from tessy.engines.base import Chunk, Request, Sampling
-from tessy.engines.http import HttpEngine
-from tessy.engines.wire_base import neutral_sampling
+from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.http.wires import vllm_generate as wire_generate
+from tessy.inference.http.wires.base import neutral_sampling
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import TokenIds, decode

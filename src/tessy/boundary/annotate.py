@@ -33,9 +33,9 @@ from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import ConfigError, SampleFailed, TessyError
 from tessy.core.records import Annotation, FailedAnnotation
 from tessy.core.seeds import derive_seed
-from tessy.engines.base import Sampling
-from tessy.engines.chat import ChatEngine, ChatPool
-from tessy.engines.http_address import server_root, shown_url
+from tessy.inference.base import Sampling
+from tessy.inference.chat import ChatEngine, ChatPool
+from tessy.inference.http.address import server_root, shown_url
 from tessy.runtime.admission import Slots
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole

@@ -13,8 +13,8 @@ from tessy.boundary.locate import Unplaced, locate
 from tessy.boundary.segments import Segment
 from tessy.core.errors import ConfigError
 from tessy.core.records import Message, StyleSpan
-from tessy.engines.base import Sampling
-from tessy.engines.chat import ChatPool, ChatRequest
+from tessy.inference.base import Sampling
+from tessy.inference.chat import ChatPool, ChatRequest
 
 _SIGNATURE = "(text: str) -> list[str]"
 _TRIAL = "Okay, so 3 + 4 = 7."

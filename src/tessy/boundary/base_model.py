@@ -19,7 +19,7 @@ from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.conventions import LABELS, position_limit
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ModelError
-from tessy.engines.local_model import (
+from tessy.inference.local.model import (
     LOADING_ERRORS,
     hide_loading_bar,
     model_name,

@@ -1,7 +1,7 @@
 """A classifier that keeps the keys and values of the windows it has read.
 
 A window's new tokens are read once, together with those of other samples, on the same store as the
-in-process engine's (:mod:`tessy.engines.local_cache`), so that going back is exact. Architectures
+in-process engine's (:mod:`tessy.inference.local.kv_cache`), so that going back is exact. Architectures
 whose state cannot be cut back, and sliding windows, are read whole each time: the same interface,
 with nothing kept.
 
@@ -21,8 +21,8 @@ from tessy.boundary.classifier import PlainScorer
 from tessy.boundary.labels import STYLE
 from tessy.boundary.scoring import Scores, WindowModel
 from tessy.boundary.window import WindowRule
-from tessy.engines.local_cache import PooledSequence
-from tessy.engines.local_model import PooledModel, vocabulary_size
+from tessy.inference.local.kv_cache import PooledSequence
+from tessy.inference.local.model import PooledModel, vocabulary_size
 
 # Of the memory that is free after loading. Two predictors and the models of an in-process run may
 # share a device, and a pass needs room for activations.

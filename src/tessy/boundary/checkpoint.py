@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 
 from tessy.boundary.labels import STYLE
 from tessy.core.errors import ModelError
-from tessy.engines.local_model import LOADING_ERRORS
+from tessy.inference.local.model import LOADING_ERRORS
 from tessy.tokenization.codec import HfCodec
 
 _PROBE_TOKENS = 8

@@ -20,7 +20,7 @@ from tessy.boundary.labels import STYLE
 from tessy.boundary.window import WindowRule
 from tessy.core.errors import ModelError
 from tessy.core.records import Author
-from tessy.engines.local_model import (
+from tessy.inference.local.model import (
     LOADING_ERRORS,
     hide_loading_bar,
     model_name,

@@ -127,7 +127,7 @@ def conventions_of(spec: str) -> Conventions | None:
     """
     from transformers import AutoConfig  # takes seconds to import
 
-    from tessy.engines.local_model import model_name, why_unloadable  # imports torch
+    from tessy.inference.local.model import model_name, why_unloadable  # imports torch
 
     try:
         config = AutoConfig.from_pretrained(model_name(spec), trust_remote_code=False)

@@ -24,7 +24,7 @@ from tessy.boundary.window import WindowRule
 from tessy.config.synthesis import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
 from tessy.core.records import Author
-from tessy.engines.local_jobs import model_failure
+from tessy.inference.local.jobs import model_failure
 
 if TYPE_CHECKING:
     from tessy.tokenization.codec import HfCodec

@@ -21,7 +21,7 @@ from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.boundary.labels import deciding
 from tessy.boundary.scoring import PredictorStats, Scores, WindowModel
 from tessy.boundary.window import Reading, Window, WindowRule
-from tessy.engines.local_jobs import batches, common_prefix
+from tessy.inference.local.jobs import batches, common_prefix
 from tessy.tokenization.token_ids import Codec
 
 _LONG_EVERY = 3  # turns

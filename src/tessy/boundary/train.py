@@ -90,7 +90,7 @@ def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     _check_batch(options.batch, _processes())
     data = _read(options)
     check_installed("training", dict.fromkeys(_LIBRARIES, "train"))
-    from tessy.engines.local_model import quiet_loading
+    from tessy.inference.local.model import quiet_loading
 
     with quiet_loading():
         _make(options, data, out, first=first)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tessy.boundary.base import Judgement
-from tessy.engines.base import Chunk, Tap, join
+from tessy.inference.base import Chunk, Tap, join
 from tessy.synthesis.moves import Ask, Early, Peek
 
 Feed = Callable[[Ask, Tap], Coroutine[Any, Any, None]]

@@ -25,7 +25,7 @@ from tessy.core.edges import Base, base_before
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, other
 from tessy.core.repetition import RepetitionMonitor
-from tessy.engines.base import Chunk
+from tessy.inference.base import Chunk
 from tessy.synthesis.moves import Ask, Done, Early, Peek, Rejection
 from tessy.synthesis.thinking import Party, Piece, Thinking, keep_aligned
 from tessy.synthesis.turn import Tally, Turn

@@ -23,7 +23,7 @@ from tessy.core.records import (
     pack_ids,
 )
 from tessy.core.seeds import derive_seed
-from tessy.engines.base import Chunk, Request, Tap, feed
+from tessy.inference.base import Chunk, Request, Tap, feed
 from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask, Done, Peek

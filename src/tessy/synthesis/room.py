@@ -10,7 +10,7 @@ from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.cuts import Cut
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author
-from tessy.engines.base import Engine, Sampling
+from tessy.inference.base import Engine, Sampling
 from tessy.tokenization.renderers import Renderer
 
 # A stopped sample loses at most one request: under a second where a stream writes more than 64

@@ -24,11 +24,11 @@ from tessy.config.synthesis import (
 )
 from tessy.core.errors import ConfigError
 from tessy.core.records import Author, other
-from tessy.engines.base import Engine, EngineInfo, Sampling
-from tessy.engines.http import HttpEngine
-from tessy.engines.http_address import server_root, shown_url
-from tessy.engines.local import LocalEngine
-from tessy.engines.pool import Pool
+from tessy.inference.base import Engine, EngineInfo, Sampling
+from tessy.inference.http.address import server_root, shown_url
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.local.engine import LocalEngine
+from tessy.inference.pool.pool import Pool
 from tessy.synthesis.room import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
 from tessy.tokenization.renderers import Renderer, load_renderer
 from tessy.tokenization.token_ids import Codec

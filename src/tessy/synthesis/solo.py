@@ -13,7 +13,7 @@ from tessy.core.edges import Base, settled_edges
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, Span
 from tessy.core.repetition import RepetitionMonitor
-from tessy.engines.base import Chunk
+from tessy.inference.base import Chunk
 from tessy.synthesis.moves import Ask
 from tessy.synthesis.thinking import Thought
 from tessy.tokenization.token_ids import Codec, Draft, TokenIds, decode

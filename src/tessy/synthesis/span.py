@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from tessy.boundary.base import BoundaryPredictor, Judgement, Question, View, ask
-from tessy.engines.base import Chunk, Tap, join
+from tessy.inference.base import Chunk, Tap, join
 from tessy.synthesis.ahead import Ahead
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.moves import Ask

@@ -11,7 +11,7 @@ from tessy.boundary.cuts import Cut, decider, goes_on, in_class, keeps, own_scor
 from tessy.core.edges import Base, settled_by, settled_edges
 from tessy.core.errors import TessyError
 from tessy.core.records import Author
-from tessy.engines.base import Chunk
+from tessy.inference.base import Chunk
 from tessy.synthesis.moves import Rejection
 from tessy.synthesis.thinking import Party, Thinking, visible_chars
 from tessy.tokenization.token_ids import Draft

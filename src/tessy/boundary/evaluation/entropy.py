@@ -22,7 +22,7 @@ from tessy.boundary.evaluation.segments import Sample, Segment
 from tessy.boundary.labels import Tokens, tokens_of, unit_tokens
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
-from tessy.engines.http_server import ModelServer
+from tessy.inference.http.client import ModelServer
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import Codec
 
@@ -131,7 +131,7 @@ def load_source(config: EntropyConfig) -> EntropySource:
         )
     codec = _load_codec(config.tokenizer or config.model)
     if config.url is None:
-        from tessy.engines.local_model import load_model  # needs torch
+        from tessy.inference.local.model import load_model  # needs torch
 
         return LocalEntropy(load_model(config.model), codec)
     api_key = os.environ.get(config.api_key_env) if config.api_key_env else None

@@ -17,9 +17,9 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.core.seeds import derive_seed
-from tessy.engines.base import Chunk, Engine, Request, Tap, feed, left_when_closed, streamed
-from tessy.engines.failover import Course, Failover
-from tessy.engines.replica import Replica
+from tessy.inference.base import Chunk, Engine, Request, Tap, feed, left_when_closed, streamed
+from tessy.inference.pool.failover import Course, Failover
+from tessy.inference.pool.replica import Replica
 
 
 @dataclass(slots=True, kw_only=True)

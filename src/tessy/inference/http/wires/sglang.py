@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 from tessy.core.errors import EngineRefused, EngineUnavailable
-from tessy.engines.base import Chunk, Request
-from tessy.engines.wire_base import (
+from tessy.inference.base import Chunk, Request
+from tessy.inference.http.wires.base import (
     BadReply,
     Mode,
     Wire,

@@ -23,11 +23,11 @@ from tessy.core.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tessy.engines.base import Tap, left_when_closed
-from tessy.engines.http_address import environment_proxy, read_address
-from tessy.engines.http_faults import StatusMisconfigured, shortened, status_fault
-from tessy.engines.http_reply import FAULTS, put_stream, put_whole
-from tessy.engines.wire_base import BadReply, EventReader, Reader
+from tessy.inference.base import Tap, left_when_closed
+from tessy.inference.http.address import environment_proxy, read_address
+from tessy.inference.http.faults import StatusMisconfigured, shortened, status_fault
+from tessy.inference.http.reply import FAULTS, put_stream, put_whole
+from tessy.inference.http.wires.base import BadReply, EventReader, Reader
 
 _CONNECT_SECONDS = 15.0
 _LOOK_UP_SECONDS = 30.0  # for the small GET requests
@@ -103,7 +103,7 @@ class ModelServer:
         """The text at ``path``.
 
         Raises:
-            EngineError: As :func:`~tessy.engines.http_faults.status_fault` sorts it.
+            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
         """
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = self.root + path
@@ -148,7 +148,7 @@ class ModelServer:
                 that is more.
 
         Raises:
-            EngineError: As :func:`~tessy.engines.http_faults.status_fault` sorts it.
+            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
         """
         url = self.root + path
         timeout = aiohttp.ClientTimeout(
@@ -230,7 +230,7 @@ class ModelServer:
 
         Raises:
             EngineUnavailable: The reply broke off, stalled, or is not what was asked for.
-            EngineError: As :func:`~tessy.engines.http_faults.status_fault` sorts it, or what the
+            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it, or what the
                 server says in mid-stream.
         """
         url = self.root + path

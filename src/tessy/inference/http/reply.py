@@ -8,9 +8,9 @@ import contextlib
 import aiohttp
 
 from tessy.core.errors import EngineUnavailable
-from tessy.engines.base import Tap, left_when_closed
-from tessy.engines.sse import EventSplitter
-from tessy.engines.wire_base import EventReader
+from tessy.inference.base import Tap, left_when_closed
+from tessy.inference.http.sse import EventSplitter
+from tessy.inference.http.wires.base import EventReader
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 

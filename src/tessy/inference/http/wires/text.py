@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tessy.engines.base import Chunk, Request
-from tessy.engines.wire_base import (
+from tessy.inference.base import Chunk, Request
+from tessy.inference.http.wires.base import (
     NOTHING,
     BadReply,
     Mode,

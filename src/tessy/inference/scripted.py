@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 
-from tessy.engines.base import Chunk, EngineInfo, Request
+from tessy.inference.base import Chunk, EngineInfo, Request
 from tessy.tokenization.token_ids import Codec
 
 EOS = 256

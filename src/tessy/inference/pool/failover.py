@@ -2,8 +2,8 @@
 
 A sample stays on its replica, where its prefix is cached. A replica that fails is left and its
 samples move; a task owned by this layer looks when it comes back. What a request is and what
-comes back is for the layer above: :mod:`tessy.engines.pool` for streams of ids,
-:mod:`tessy.engines.chat` for chat replies.
+comes back is for the layer above: :mod:`tessy.inference.pool.pool` for streams of ids,
+:mod:`tessy.inference.chat` for chat replies.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tessy.core.errors import (
     EngineUnavailable,
     SampleFailed,
 )
-from tessy.engines.base import EngineInfo
-from tessy.engines.health import LONGEST_WAIT_SECONDS, Watch, backoff
-from tessy.engines.http_faults import StatusUnavailable
-from tessy.engines.replica import Replica, ServerLike, choose, merged, not_listening
+from tessy.inference.base import EngineInfo
+from tessy.inference.http.faults import StatusUnavailable
+from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, Watch, backoff
+from tessy.inference.pool.replica import Replica, ServerLike, choose, merged, not_listening
 
 log = logging.getLogger(__name__)
 

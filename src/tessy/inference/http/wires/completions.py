@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from tessy.engines.base import Request
-from tessy.engines.wire_base import Mode, Wire, fit_seed, json_object, neutral_sampling
-from tessy.engines.wire_generate import IdsReader
+from tessy.inference.base import Request
+from tessy.inference.http.wires.base import Mode, Wire, fit_seed, json_object, neutral_sampling
+from tessy.inference.http.wires.vllm_generate import IdsReader
 
 
 class CompletionsWire(Wire):

@@ -1,7 +1,7 @@
 """The model of the in-process engine: loading it, and one forward pass over many sequences.
 
 :class:`PooledDecoder` runs sequences of any lengths as one batch on a
-:class:`~tessy.engines.local_cache.Pool` and rolls back exactly. Whether an architecture can share a
+:class:`~tessy.inference.local.kv_cache.Pool` and rolls back exactly. Whether an architecture can share a
 batch that way is checked with a few real passes when the model is loaded.
 """
 
@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from tessy.core.errors import ModelError
-from tessy.engines.local_cache import Pool, PooledSequence, PoolLayer, arrange, pool_cache
+from tessy.inference.local.kv_cache import Pool, PooledSequence, PoolLayer, arrange, pool_cache
 
 # What loading raises for files that are missing, damaged or of another kind.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)

@@ -19,11 +19,11 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.core.records import Message
-from tessy.engines.base import EngineInfo, Sampling
-from tessy.engines.failover import Course, Failover
-from tessy.engines.http_address import shown_url
-from tessy.engines.http_server import ModelServer, UnusableReply
-from tessy.engines.wire_base import fit_seed
+from tessy.inference.base import EngineInfo, Sampling
+from tessy.inference.http.address import shown_url
+from tessy.inference.http.client import ModelServer, UnusableReply
+from tessy.inference.http.wires.base import fit_seed
+from tessy.inference.pool.failover import Course, Failover
 from tessy.storage import jsonl
 
 log = logging.getLogger(__name__)

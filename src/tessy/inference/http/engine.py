@@ -16,10 +16,10 @@ from dataclasses import replace
 from functools import partial
 
 from tessy.core.errors import EngineRefused
-from tessy.engines.base import Chunk, EngineInfo, Request, Tap, streamed
-from tessy.engines.http_address import shown_url
-from tessy.engines.http_probe import Findings, Probe
-from tessy.engines.http_server import ModelServer
+from tessy.inference.base import Chunk, EngineInfo, Request, Tap, streamed
+from tessy.inference.http.address import shown_url
+from tessy.inference.http.client import ModelServer
+from tessy.inference.http.probe import Findings, Probe
 from tessy.tokenization.token_ids import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
@@ -27,7 +27,7 @@ _LONGEST_SESSION_CHARS = 200
 
 
 class HttpEngine:
-    """An :class:`~tessy.engines.base.Engine` on one server."""
+    """An :class:`~tessy.inference.base.Engine` on one server."""
 
     def __init__(
         self,

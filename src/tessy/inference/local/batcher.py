@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
-from tessy.engines.base import Chunk
-from tessy.engines.local_jobs import (
+from tessy.inference.base import Chunk
+from tessy.inference.local.jobs import (
     PREFILL_TOKENS,
     Job,
     Limits,
@@ -28,8 +28,8 @@ from tessy.engines.local_jobs import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tessy.engines.local_model import PooledDecoder
-    from tessy.engines.local_sampling import Draw
+    from tessy.inference.local.model import PooledDecoder
+    from tessy.inference.local.sampling import Draw
 
 
 class Worker:

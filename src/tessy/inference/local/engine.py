@@ -1,6 +1,6 @@
 """A model in this process, behind the same seam as a server; no server, no network.
 
-The model lives in a worker thread (:mod:`tessy.engines.local_worker`); importing this module loads
+The model lives in a worker thread (:mod:`tessy.inference.local.batcher`); importing this module loads
 neither torch nor transformers. Each sample's keys and values stay between its requests, so a
 request only reads what is new to the model, and going back is exact.
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessy.core.errors import EngineError, EngineRefused, ModelError
-from tessy.engines.base import Chunk, EngineInfo, Request
-from tessy.engines.local_jobs import Job, Limits
-from tessy.engines.local_worker import Worker
+from tessy.inference.base import Chunk, EngineInfo, Request
+from tessy.inference.local.batcher import Worker
+from tessy.inference.local.jobs import Job, Limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,8 +47,8 @@ class LocalEngine:
             cache_tokens: Tokens to keep keys and values of, over all samples; by default what fits
                 into 4 GiB, on a GPU into 60 % of the memory that is free.
         """
-        from tessy.engines.local_model import make_decoder, vocabulary_size
-        from tessy.engines.local_sampling import Draw, draw
+        from tessy.inference.local.model import make_decoder, vocabulary_size
+        from tessy.inference.local.sampling import Draw, draw
 
         decoder = make_decoder(model, cache_tokens)
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -89,7 +89,7 @@ class LocalEngine:
             ModelError: torch is not installed, or the model cannot be loaded.
         """
         try:
-            from tessy.engines.local_model import load_model
+            from tessy.inference.local.model import load_model
         except ImportError as error:
             raise ModelError(
                 f"running {str(model)!r} in this process needs torch, and it cannot be imported "

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from tessy.engines.base import EngineInfo
+from tessy.inference.base import EngineInfo
 
 _SLACK = 1.25  # a replica may hold this much more than its share before a sample goes elsewhere
 _NOT_LISTENING = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from tessy.core.errors import EngineError, EngineMisconfigured, EngineUnavailable
-from tessy.engines.base import EngineInfo
-from tessy.engines.replica import Replica, ServerLike, misfit
+from tessy.inference.base import EngineInfo
+from tessy.inference.pool.replica import Replica, ServerLike, misfit
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Protocol
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
-from tessy.engines.base import Chunk, Request
+from tessy.inference.base import Chunk, Request
 from tessy.tokenization.token_ids import TokenIds
 
 Mode = Literal["generate", "sglang", "completions", "text"]
@@ -44,7 +44,7 @@ class Wire(Protocol):
 
     Attributes:
         name: What ``HttpEngine(wire=...)`` calls it.
-        mode: How ids travel, for :class:`~tessy.engines.base.EngineInfo`.
+        mode: How ids travel, for :class:`~tessy.inference.base.EngineInfo`.
         path: Path below the server's root.
         notes: What is lost with this wire, in plain sentences.
     """

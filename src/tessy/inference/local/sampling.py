@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tessy.engines.base import Sampling
+from tessy.inference.base import Sampling
 
 
 class Draw(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
-from tessy.engines.base import Chunk, Request
+from tessy.inference.base import Chunk, Request
 
 MemberT = TypeVar("MemberT")
 

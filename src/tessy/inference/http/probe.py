@@ -15,15 +15,15 @@ from tessy.core.errors import (
     EngineMisconfigured,
     EngineRefused,
 )
-from tessy.engines.base import EngineInfo, Request, Sampling, Tap
-from tessy.engines.http_faults import StatusMisconfigured, StatusUnavailable
-from tessy.engines.http_metrics import CacheFacts, sglang_facts, vllm_facts
-from tessy.engines.http_server import ModelServer, UnusableReply
-from tessy.engines.wire_base import Wire
-from tessy.engines.wire_completions import CompletionsWire
-from tessy.engines.wire_generate import GenerateWire
-from tessy.engines.wire_sglang import SglangWire
-from tessy.engines.wire_text import TextWire
+from tessy.inference.base import EngineInfo, Request, Sampling, Tap
+from tessy.inference.http.client import ModelServer, UnusableReply
+from tessy.inference.http.faults import StatusMisconfigured, StatusUnavailable
+from tessy.inference.http.metrics import CacheFacts, sglang_facts, vllm_facts
+from tessy.inference.http.wires.base import Wire
+from tessy.inference.http.wires.completions import CompletionsWire
+from tessy.inference.http.wires.sglang import SglangWire
+from tessy.inference.http.wires.text import TextWire
+from tessy.inference.http.wires.vllm_generate import GenerateWire
 from tessy.tokenization.token_ids import Codec, TokenIds
 
 WIRES = ("generate", "sglang", "completions", "text")

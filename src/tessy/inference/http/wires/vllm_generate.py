@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tessy.engines.base import Chunk, Request, Sampling
-from tessy.engines.wire_base import (
+from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.http.wires.base import (
     NOTHING,
     Mode,
     Wire,
