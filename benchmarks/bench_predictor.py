@@ -28,10 +28,10 @@ from benchmarks.arguments import new_file, whole_number
 from benchmarks.processes import command
 from benchmarks.results import opening, write
 from tessy.boundary.base import Judgement, View
-from tessy.boundary.cached import WholeWindows, make_window_model
-from tessy.boundary.classifier import Classifier, load_classifier
-from tessy.boundary.predictor import TokenClassifierPredictor, padding_slack
-from tessy.boundary.window import Reading, WindowRule
+from tessy.boundary.classifier.kv_cache import WholeWindows, make_window_model
+from tessy.boundary.classifier.model import Classifier, load_classifier
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor, padding_slack
+from tessy.boundary.classifier.window import Reading, WindowRule
 from tessy.core.edges import edges
 from tessy.lab.bundled import student_path
 from tessy.tokenization.codec import HfCodec

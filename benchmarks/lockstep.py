@@ -19,7 +19,7 @@ from benchmarks.ours import Plan
 from benchmarks.samples import Workload, problems, start
 from benchmarks.schedule import Oracle
 from benchmarks.sites import Site
-from tessy.boundary.predictor import MAX_BATCH
+from tessy.boundary.classifier.predictor import MAX_BATCH
 from tessy.core.edges import Base, base_before, edges
 from tessy.core.records import Author, other
 from tessy.tokenization.renderers import Renderer

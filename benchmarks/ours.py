@@ -17,7 +17,7 @@ from benchmarks.schedule import Oracle, ScheduleModel
 from benchmarks.sites import SIDES, Site
 from benchmarks.virtual import HeldRun, QueuedPredictor
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.predictor import MAX_WAIT_MS, TokenClassifierPredictor
+from tessy.boundary.classifier.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config.synthesis import RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Key
 from tessy.inference.base import Chunk, Engine, Request, Tap, feed, streamed

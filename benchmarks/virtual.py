@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks.floor import Floor
 from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
 from tessy.boundary.base import BoundaryPredictor, Judgement, View
-from tessy.boundary.predictor import MAX_BATCH, MAX_WAIT_MS
+from tessy.boundary.classifier.predictor import MAX_BATCH, MAX_WAIT_MS
 from tessy.core.records import Author, Failure, Trajectory
 from tessy.inference.base import Chunk, EngineInfo, Request
 from tessy.storage.run_dir import Run

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from tessy.boundary.annotations import AnnotationDirectory
+from tessy.boundary.annotation.directory import AnnotationDirectory
 from tessy.boundary.base import Judgement, UnitScore, View
 from tessy.core.edges import units
 from tessy.core.records import Annotation, Author, Message, StyleSpan, question_digest

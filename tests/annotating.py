@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.boundary.annotate import annotate
+from tessy.boundary.annotation.annotate import annotate
 from tessy.config.predictors import AnnotateConfig
 from tests.fake_chat import FakeChat
 from tests.rows import failure, fill, row

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.boundary.evaluate import evaluate_predictor
+from tessy.boundary.evaluation.evaluate import evaluate_predictor
 from tessy.config.predictors import EvaluatePredictorConfig
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tessy.boundary.annotations import iter_failed_annotations, read_annotations
+from tessy.boundary.annotation.directory import iter_failed_annotations, read_annotations
 from tessy.core.errors import (
     EngineMisconfigured,
     EngineUnavailable,

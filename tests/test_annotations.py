@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tessy.boundary.annotations import (
+from tessy.boundary.annotation.directory import (
     AnnotationDirectory,
     iter_annotations,
     iter_failed_annotations,

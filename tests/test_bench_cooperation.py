@@ -22,7 +22,7 @@ from benchmarks.virtual import QueuedPredictor, VirtualLoop, held
 from benchmarks.words import make_model_folder, words
 
 from tessy.boundary.base import View
-from tessy.boundary.predictor import TokenClassifierPredictor
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.core.edges import edges
 from tessy.core.records import Author
 from tessy.synthesis.thinking import Piece

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tessy.boundary.cuts import in_class
+from tessy.boundary.cut import in_class
 from tessy.core.edges import units
 from tessy.core.errors import SampleFailed
 from tessy.core.records import other

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.base import UnitScore
-from tessy.boundary.cuts import decider, keeps, kept, kind_of, own_score
+from tessy.boundary.cut import decider, keeps, kept, kind_of, own_score
+from tessy.boundary.evaluation.drafts import draw_drafts, one_word, segment_of, truth_of
 from tessy.boundary.evaluation.replay import replay
-from tessy.boundary.evaluation.segments import draw_drafts, one_word, segment_of, truth_of
 from tessy.core.edges import edges, units
 from tessy.core.records import StyleSpan
 from tessy.inference.scripted import reference_script

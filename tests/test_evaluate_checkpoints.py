@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from tessy.boundary.classifier import load_classifier
-from tessy.boundary.conventions import AnnotationSource, Conventions, Split, Window
-from tessy.boundary.evaluate import LABELS
+from tessy.boundary.classifier.conventions import AnnotationSource, Conventions, Split, Window
+from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.evaluation.checkpoints import perfect
-from tessy.boundary.evaluation.segments import (
+from tessy.boundary.evaluation.drafts import (
     draw_drafts,
     segment_of,
     token_count,
 )
+from tessy.boundary.evaluation.evaluate import LABELS
 from tessy.core.edges import units
 from tessy.core.errors import ConfigError, ModelError
 from tests.annotated import TEXTS, annotation, questions, write

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tessy.boundary.annotations import read_annotations
-from tessy.boundary.dataset import digest_of
-from tessy.boundary.evaluation.figure import draw
-from tessy.boundary.evaluation.judging import IN_FLIGHT, judge
-from tessy.boundary.evaluation.segments import (
+from tessy.boundary.annotation.directory import read_annotations
+from tessy.boundary.evaluation.drafts import (
     draw_drafts,
     one_word,
     segment_of,
 )
-from tessy.boundary.split import part_of
+from tessy.boundary.evaluation.figure import draw
+from tessy.boundary.evaluation.predictions import IN_FLIGHT, judge
+from tessy.boundary.training.dataset import digest_of
+from tessy.boundary.training.split import part_of
 from tessy.core.errors import ConfigError, RunError
 from tests.annotated import TEXTS, Undecided, annotation, questions, write
 from tests.evaluating import evaluate, value, values

@@ -9,6 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from tessy.boundary.classifier.labels import tokens_of
+from tessy.boundary.evaluation.drafts import Sample, draw_drafts, one_word, segment_of
 from tessy.boundary.evaluation.entropy import (
     LocalEntropy,
     ServerEntropy,
@@ -19,8 +21,6 @@ from tessy.boundary.evaluation.entropy import (
     marks_at,
     thresholds,
 )
-from tessy.boundary.evaluation.segments import Sample, draw_drafts, one_word, segment_of
-from tessy.boundary.labels import tokens_of
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.inference.http.client import ModelServer

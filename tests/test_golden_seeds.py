@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tessy.boundary.evaluation.segments import draw_drafts, one_word, segment_of
-from tessy.boundary.segments import Response, draw_segments
-from tessy.boundary.split import part_of
+from tessy.boundary.annotation.segments import Response, draw_segments
+from tessy.boundary.evaluation.drafts import draw_drafts, one_word, segment_of
+from tessy.boundary.training.split import part_of
 from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.records import Message, Problem
 from tessy.core.seeds import derive_seed

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.instruction import Fault, digest, parse, prompt
-from tessy.boundary.locate import Unplaced, locate
+from tessy.boundary.annotation.instruction import Fault, digest, parse, prompt
+from tessy.boundary.annotation.locate import Unplaced, locate
 from tests.fake_chat import excerpt
 
 

@@ -9,9 +9,9 @@ from random import Random
 import pytest
 import torch
 
-from tessy.boundary.annotations import read_annotations
-from tessy.boundary.classifier import load_classifier
-from tessy.boundary.labels import STYLE, own_scores, token_classes, tokens_of
+from tessy.boundary.annotation.directory import read_annotations
+from tessy.boundary.classifier.labels import STYLE, own_scores, token_classes, tokens_of
+from tessy.boundary.classifier.model import load_classifier
 from tessy.core.records import Author, StyleSpan, question_digest
 from tessy.lab import train_predictors
 from tessy.lab.bundled import predictor_path

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.base import UnitScore
-from tessy.boundary.labels import (
+from tessy.boundary.classifier.labels import (
     CAPABILITY,
     IGNORED,
     STYLE,
@@ -21,7 +21,7 @@ from tessy.boundary.labels import (
     unit_scores,
     unit_tokens,
 )
-from tessy.boundary.window import Reading, WindowRule
+from tessy.boundary.classifier.window import Reading, WindowRule
 from tessy.core.edges import edges
 from tessy.core.errors import InputError
 from tessy.core.records import StyleSpan

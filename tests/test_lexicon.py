@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tessy.boundary.base import UnitScore, View
+from tessy.boundary.callable_rule import RulePredictor
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.phrases import MAX_WORDS, Phrases
-from tessy.boundary.rule import RulePredictor
 from tessy.core.edges import edges
 from tessy.core.errors import ConfigError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.locate import Unplaced, locate, plain
+from tessy.boundary.annotation.locate import Unplaced, locate, plain
 from tessy.core.records import StyleSpan
 
 PLAIN_WORDS = ["Okay,", "so", "So", "wait", "Wait…", "let’s", "x=4", "3", "don’t", "“hmm”", "—"]

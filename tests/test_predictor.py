@@ -24,11 +24,11 @@ from transformers import (
 )
 
 from tessy.boundary.base import Judgement, UnitScore, View
-from tessy.boundary.classifier import load_classifier
-from tessy.boundary.conventions import conventions_of
+from tessy.boundary.classifier.conventions import conventions_of
+from tessy.boundary.classifier.model import load_classifier
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor
+from tessy.boundary.classifier.window import WindowRule
 from tessy.boundary.load import load_predictor
-from tessy.boundary.predictor import TokenClassifierPredictor
-from tessy.boundary.window import WindowRule
 from tessy.core.edges import edges, units
 from tessy.core.errors import EngineRefused, EngineUnavailable, ModelError
 from tests.tiny_bpe import CORPUS, codec, tokenizer
@@ -355,7 +355,7 @@ def test_a_bidirectional_qwen_is_found_out(tmp_path):
 
 def test_importing_the_predictor_loads_neither_torch_nor_transformers():
     code = (
-        "import sys, tessy.boundary.predictor\n"
+        "import sys, tessy.boundary.classifier.predictor\n"
         "sys.exit(sum(name in sys.modules for name in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -364,7 +364,7 @@ def test_importing_the_predictor_loads_neither_torch_nor_transformers():
 def test_without_torch_the_message_names_the_extra():
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from tessy.boundary.predictor import TokenClassifierPredictor\n"
+        "from tessy.boundary.classifier.predictor import TokenClassifierPredictor\n"
         "from tessy.core.errors import ModelError\n"
         "try: TokenClassifierPredictor.load('somewhere')\n"
         "except ModelError as error: print(error)"

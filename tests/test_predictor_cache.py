@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from transformers import Qwen3NextConfig, Qwen3NextForTokenClassification
 
 from tessy.boundary.base import Judgement, View
-from tessy.boundary.cached import CachedScorer, WholeWindows, make_window_model
-from tessy.boundary.classifier import PlainScorer
-from tessy.boundary.reader import Reader
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.kv_cache import CachedScorer, WholeWindows, make_window_model
+from tessy.boundary.classifier.model import PlainScorer
+from tessy.boundary.classifier.reader import Reader
+from tessy.boundary.classifier.window import WindowRule
 from tessy.inference.local.kv_cache import PoolLayer
 from tests.tiny_bpe import WORDS, codec
 from tests.tiny_classifier import (

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.lexicon import LexiconPredictor
-from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.core.records import Author
 from tessy.inference.base import Chunk, Sampling
 from tessy.inference.local.engine import LocalEngine

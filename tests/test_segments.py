@@ -9,7 +9,14 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.segments import Response, Segment, draw_segments, pieces, segments_of, words
+from tessy.boundary.annotation.segments import (
+    Response,
+    Segment,
+    draw_segments,
+    pieces,
+    segments_of,
+    words,
+)
 from tessy.core.edges import units
 
 TEXTS = st.text(alphabet=st.sampled_from("ab,.\n \t嗯让é😀"), max_size=300)

@@ -15,16 +15,16 @@ from transformers import (
 )
 
 from tessy.boundary.base import View
-from tessy.boundary.base_model import load_weights, read_base
-from tessy.boundary.classifier import load_classifier
-from tessy.boundary.conventions import read_conventions
-from tessy.boundary.dataset import by_part, digest_of, encode
-from tessy.boundary.fit import EpochScores
-from tessy.boundary.labels import IGNORED
-from tessy.boundary.predictor import TokenClassifierPredictor
-from tessy.boundary.split import part_of
-from tessy.boundary.train import train_predictor
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.conventions import read_conventions
+from tessy.boundary.classifier.labels import IGNORED
+from tessy.boundary.classifier.model import load_classifier
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor
+from tessy.boundary.classifier.window import WindowRule
+from tessy.boundary.training.base_model import load_weights, read_base
+from tessy.boundary.training.dataset import by_part, digest_of, encode
+from tessy.boundary.training.fit import EpochScores
+from tessy.boundary.training.split import part_of
+from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.edges import edges
 from tessy.lab.bundled import student_path

@@ -17,13 +17,13 @@ from transformers import (
     Qwen3ForTokenClassification,
 )
 
-from tessy.boundary.classifier import load_classifier
-from tessy.boundary.conventions import KEY
-from tessy.boundary.dataset import author_of
-from tessy.boundary.predictor import TokenClassifierPredictor
-from tessy.boundary.split import part_of
-from tessy.boundary.train import train_predictor
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.conventions import KEY
+from tessy.boundary.classifier.model import load_classifier
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor
+from tessy.boundary.classifier.window import WindowRule
+from tessy.boundary.training.dataset import author_of
+from tessy.boundary.training.split import part_of
+from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, InputError, ModelError
 from tessy.core.records import Annotation, StyleSpan

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.window import Reading, WindowRule
+from tessy.boundary.classifier.window import Reading, WindowRule
 from tessy.core.edges import units
 from tests.tiny_bpe import WORDS, codec
 

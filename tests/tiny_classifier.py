@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from tessy.boundary.base import Judgement, UnitScore, View
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.window import WindowRule
 from tessy.core.edges import edges, units
 from tests.tiny_bpe import WORDS, codec
 

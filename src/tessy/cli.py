@@ -94,7 +94,7 @@ def _annotate(arguments: Sequence[str]) -> int:
     from tessy.config.predictors import AnnotateConfig
 
     config = parse(AnnotateConfig, arguments, prog="tessy annotate")
-    from tessy.boundary.annotate import annotate
+    from tessy.boundary.annotation.annotate import annotate
 
     return annotate(config)
 
@@ -104,7 +104,7 @@ def _train_predictor(arguments: Sequence[str]) -> int:
     from tessy.config.predictors import TrainPredictorConfig
 
     config = parse(TrainPredictorConfig, arguments, prog="tessy train-predictor")
-    from tessy.boundary.train import train_predictor
+    from tessy.boundary.training.train import train_predictor
 
     return train_predictor(config)
 
@@ -114,7 +114,7 @@ def _evaluate_predictor(arguments: Sequence[str]) -> int:
     from tessy.config.predictors import EvaluatePredictorConfig
 
     config = parse(EvaluatePredictorConfig, arguments, prog="tessy evaluate-predictor")
-    from tessy.boundary.evaluate import evaluate_predictor
+    from tessy.boundary.evaluation.evaluate import evaluate_predictor
 
     return evaluate_predictor(config)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tessy.boundary.annotate import annotate
-from tessy.boundary.annotations import iter_annotations, iter_failed_annotations
-from tessy.boundary.instruction import SCHEMA, parse, prompt
+from tessy.boundary.annotation.annotate import annotate
+from tessy.boundary.annotation.directory import iter_annotations, iter_failed_annotations
+from tessy.boundary.annotation.instruction import SCHEMA, parse, prompt
 from tessy.config.predictors import AnnotateConfig
 from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import EngineMisconfigured, SampleFailed, TessyError

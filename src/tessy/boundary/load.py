@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tessy.boundary.base import BoundaryPredictor
+from tessy.boundary.callable_rule import RulePredictor
 from tessy.boundary.lexicon import LexiconPredictor
-from tessy.boundary.rule import RulePredictor
 from tessy.config.synthesis import PredictorWindow
 
 
@@ -28,6 +28,6 @@ def load_predictor(
         return LexiconPredictor.load(lexicon)
     if ":" in spec and not Path(spec).exists():
         return RulePredictor.load(spec)
-    from tessy.boundary.predictor import TokenClassifierPredictor  # needs torch
+    from tessy.boundary.classifier.predictor import TokenClassifierPredictor  # needs torch
 
     return TokenClassifierPredictor.load(spec, window=window)

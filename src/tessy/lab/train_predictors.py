@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from tessy.boundary.annotate import annotate
-from tessy.boundary.evaluate import evaluate_predictor
-from tessy.boundary.train import train_predictor
+from tessy.boundary.annotation.annotate import annotate
+from tessy.boundary.evaluation.evaluate import evaluate_predictor
+from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import (
     AnnotateConfig,
     EvaluatePredictorConfig,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tessy.boundary.base import Calm, Judgement, View
-from tessy.boundary.cuts import Cut, in_class, own_score
+from tessy.boundary.cut import Cut, in_class, own_score
 from tessy.core.edges import Base, base_before
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, other

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.cuts import Cut
+from tessy.boundary.cut import Cut
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author
 from tessy.inference.base import Engine, Sampling

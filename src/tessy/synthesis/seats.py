@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tessy.boundary.base import BoundaryPredictor
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.load import load_predictor
-from tessy.boundary.predictor import TokenClassifierPredictor
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import (
     BOTH,

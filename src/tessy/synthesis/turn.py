@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from tessy.boundary.base import Judgement, UnitScore, View
-from tessy.boundary.cuts import Cut, decider, goes_on, in_class, keeps, own_score
+from tessy.boundary.cut import Cut, decider, goes_on, in_class, keeps, own_score
 from tessy.core.edges import Base, settled_by, settled_edges
 from tessy.core.errors import TessyError
 from tessy.core.records import Author

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tessy.boundary.classifier import Classifier
-from tessy.boundary.evaluation.metrics import Figures, Judged, Scores, class_figures
-from tessy.boundary.evaluation.segments import Draft, Segment
-from tessy.boundary.labels import (
+from tessy.boundary.classifier.labels import (
     STYLE,
     class_of,
     class_scores,
@@ -16,6 +13,9 @@ from tessy.boundary.labels import (
     tokens_of,
     unit_scores,
 )
+from tessy.boundary.classifier.model import Classifier
+from tessy.boundary.evaluation.drafts import Draft, Segment
+from tessy.boundary.evaluation.metrics import Figures, Judged, Scores, class_figures
 from tessy.core.records import Annotation
 
 _BATCH_TOKENS = 4096

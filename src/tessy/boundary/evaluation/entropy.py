@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
-from tessy.boundary.evaluation.judging import each
-from tessy.boundary.evaluation.marks import Marks, by_marks
+from tessy.boundary.classifier.labels import Tokens, tokens_of, unit_tokens
+from tessy.boundary.evaluation.baseline_rules import Marks, by_marks
+from tessy.boundary.evaluation.drafts import Sample, Segment
 from tessy.boundary.evaluation.metrics import Judged, Pair, cut_figures, cuttings
-from tessy.boundary.evaluation.segments import Sample, Segment
-from tessy.boundary.labels import Tokens, tokens_of, unit_tokens
+from tessy.boundary.evaluation.predictions import each
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.inference.http.client import ModelServer

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.cuts import Cut, Kind, kept, kind_of
+from tessy.boundary.cut import Cut, Kind, kept, kind_of
+from tessy.boundary.evaluation.drafts import Draft, Segment
 from tessy.boundary.evaluation.replay import Replay, replay
-from tessy.boundary.evaluation.segments import Draft, Segment
 from tessy.core.statistics import Case, Estimate, mean, share
 
 Scores = tuple[UnitScore, ...]

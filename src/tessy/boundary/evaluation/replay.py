@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.cuts import Cut, decider, keeps, kind_of, own_score
+from tessy.boundary.cut import Cut, decider, keeps, kind_of, own_score
 from tessy.core.records import Author, other
 
 

@@ -8,7 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tessy.boundary.cuts import kind_of
+from tessy.boundary.cut import kind_of
+from tessy.boundary.evaluation.drafts import Sample
 from tessy.boundary.evaluation.metrics import (
     Cutting,
     Figures,
@@ -23,7 +24,6 @@ from tessy.boundary.evaluation.metrics import (
     sweep,
     word_figures,
 )
-from tessy.boundary.evaluation.segments import Sample
 from tessy.core.statistics import Case, share
 
 

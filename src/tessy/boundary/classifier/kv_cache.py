@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessy.boundary.classifier import PlainScorer
-from tessy.boundary.labels import STYLE
-from tessy.boundary.scoring import Scores, WindowModel
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.labels import STYLE
+from tessy.boundary.classifier.model import PlainScorer
+from tessy.boundary.classifier.scoring import Scores, WindowModel
+from tessy.boundary.classifier.window import WindowRule
 from tessy.inference.local.kv_cache import PooledSequence
 from tessy.inference.local.model import PooledModel, vocabulary_size
 

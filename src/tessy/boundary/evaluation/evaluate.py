@@ -18,15 +18,23 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.boundary.annotations import read_annotations
+from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.conventions import Split, conventions_of
-from tessy.boundary.dataset import author_of, digest_of
+from tessy.boundary.classifier.conventions import Split, conventions_of
+from tessy.boundary.evaluation.baseline_rules import by_marks, sentence_marks
+from tessy.boundary.evaluation.drafts import (
+    Sample,
+    TokenCount,
+    draw_drafts,
+    one_word,
+    segment_of,
+    token_count,
+)
 from tessy.boundary.evaluation.entropy import EntropySource, judge_by_entropy, load_source
-from tessy.boundary.evaluation.judging import judge
-from tessy.boundary.evaluation.marks import by_marks, sentence_marks
 from tessy.boundary.evaluation.metrics import Figures, Judged
-from tessy.boundary.evaluation.plan import (
+from tessy.boundary.evaluation.predictions import judge
+from tessy.boundary.evaluation.report import Entry, Measured, make_report
+from tessy.boundary.evaluation.selection import (
     ENTROPY,
     entries_of,
     kind_of_spec,
@@ -35,17 +43,9 @@ from tessy.boundary.evaluation.plan import (
     specs_of,
     split_of,
 )
-from tessy.boundary.evaluation.report import Entry, Measured, make_report
-from tessy.boundary.evaluation.segments import (
-    Sample,
-    TokenCount,
-    draw_drafts,
-    one_word,
-    segment_of,
-    token_count,
-)
 from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
+from tessy.boundary.training.dataset import author_of, digest_of
 from tessy.config.predictors import EvaluatePredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 from tessy.core.extras import check_installed
@@ -242,7 +242,7 @@ def _token_side(
     checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
     if not checkpoints:
         return _TokenSide(_sample(config, rows, one_word), one_word, "words", {}, None)
-    from tessy.boundary.classifier import load_classifier  # needs torch
+    from tessy.boundary.classifier.model import load_classifier  # needs torch
     from tessy.boundary.evaluation.checkpoints import perfect, token_figures
 
     sample: Sample | None = None

@@ -14,10 +14,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
-from tessy.boundary.conventions import read_conventions, window_rule
-from tessy.boundary.labels import STYLE
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.checkpoint import check_causal, check_labels, load_tokenizer
+from tessy.boundary.classifier.conventions import read_conventions, window_rule
+from tessy.boundary.classifier.labels import STYLE
+from tessy.boundary.classifier.window import WindowRule
 from tessy.core.errors import ModelError
 from tessy.core.records import Author
 from tessy.inference.local.model import (

@@ -15,8 +15,8 @@ from transformers import (
     set_seed,
 )
 
-from tessy.boundary.checkpoint import check_causal, check_labels, load_tokenizer
-from tessy.boundary.conventions import LABELS, position_limit
+from tessy.boundary.classifier.checkpoint import check_causal, check_labels, load_tokenizer
+from tessy.boundary.classifier.conventions import LABELS, position_limit
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ModelError
 from tessy.inference.local.model import (

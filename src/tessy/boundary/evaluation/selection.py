@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from tessy.boundary.conventions import Conventions, Split
+from tessy.boundary.classifier.conventions import Conventions, Split
 from tessy.boundary.evaluation.report import Entry
-from tessy.boundary.split import part_of
+from tessy.boundary.training.split import part_of
 from tessy.config.predictors import EvaluatePredictorConfig, TrainPredictorConfig
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author

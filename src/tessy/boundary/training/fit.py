@@ -27,9 +27,9 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from tessy.boundary.dataset import Example
-from tessy.boundary.labels import CAPABILITY, IGNORED, STYLE
-from tessy.boundary.training_view import TrainingView
+from tessy.boundary.classifier.labels import CAPABILITY, IGNORED, STYLE
+from tessy.boundary.training.dataset import Example
+from tessy.boundary.training.view import TrainingView
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 

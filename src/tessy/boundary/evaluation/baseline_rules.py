@@ -12,10 +12,10 @@ from itertools import pairwise
 import regex
 
 from tessy.boundary.base import UnitScore
-from tessy.boundary.cuts import Cut
+from tessy.boundary.cut import Cut
+from tessy.boundary.evaluation.drafts import Draft, Sample, Segment
 from tessy.boundary.evaluation.metrics import Judged
 from tessy.boundary.evaluation.replay import first_author
-from tessy.boundary.evaluation.segments import Draft, Sample, Segment
 from tessy.core.records import Author, other
 
 Marks = tuple[bool, ...]  # for each unit of a segment: the pen changes hands before it

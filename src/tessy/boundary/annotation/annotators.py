@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from tessy.boundary.annotation.instruction import Fault, parse, prompt
+from tessy.boundary.annotation.locate import Unplaced, locate
+from tessy.boundary.annotation.segments import Segment
 from tessy.boundary.callables import check_signature, load_callable
-from tessy.boundary.instruction import Fault, parse, prompt
-from tessy.boundary.locate import Unplaced, locate
-from tessy.boundary.segments import Segment
 from tessy.core.errors import ConfigError
 from tessy.core.records import Message, StyleSpan
 from tessy.inference.base import Sampling

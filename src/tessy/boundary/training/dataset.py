@@ -11,9 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from tessy.boundary.labels import IGNORED, STYLE, next_token_labels, token_classes, tokens_of
-from tessy.boundary.split import part_of
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.labels import (
+    IGNORED,
+    STYLE,
+    next_token_labels,
+    token_classes,
+    tokens_of,
+)
+from tessy.boundary.classifier.window import WindowRule
+from tessy.boundary.training.split import part_of
 from tessy.config.predictors import SplitPart
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author
@@ -91,7 +97,7 @@ def author_of(rows: Sequence[Annotation]) -> Author:
 def by_part(
     rows: Sequence[Annotation], seed: int, validation_share: float, test_share: float
 ) -> dict[SplitPart, list[Annotation]]:
-    """Segments by the part their question is in (:func:`~tessy.boundary.split.part_of`).
+    """Segments by the part their question is in (:func:`~tessy.boundary.training.split.part_of`).
 
     Raises:
         ConfigError: There are too few questions: nothing to learn from, or to choose the best

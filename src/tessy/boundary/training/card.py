@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tessy.boundary.conventions import Conventions
-from tessy.boundary.dataset import PartCounts
-from tessy.boundary.fit import Fit
+from tessy.boundary.classifier.conventions import Conventions
+from tessy.boundary.training.dataset import PartCounts
+from tessy.boundary.training.fit import Fit
 from tessy.config.predictors import SplitPart
 from tessy.core.formatting import markdown_table, percent
 from tessy.storage.cards import front_matter, listed, short_digest, write_card

@@ -4,7 +4,7 @@ A sample keeps the window it is in, and the one before while a rollback may go b
 window has been read is compared with what is wanted, so an unchanged text costs nothing, a longer
 one its new tokens, and a changed one what follows the change.
 
-No threads and no clock here: :mod:`tessy.boundary.predictor` calls :meth:`Reader.turn` in its
+No threads and no clock here: :mod:`tessy.boundary.classifier.predictor` calls :meth:`Reader.turn` in its
 worker thread.
 """
 
@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tessy.boundary.base import Judgement, UnitScore, View
-from tessy.boundary.labels import deciding
-from tessy.boundary.scoring import PredictorStats, Scores, WindowModel
-from tessy.boundary.window import Reading, Window, WindowRule
+from tessy.boundary.classifier.labels import deciding
+from tessy.boundary.classifier.scoring import PredictorStats, Scores, WindowModel
+from tessy.boundary.classifier.window import Reading, Window, WindowRule
 from tessy.inference.local.jobs import batches, common_prefix
 from tessy.tokenization.token_ids import Codec
 

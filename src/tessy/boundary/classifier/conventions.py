@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tessy.boundary.labels import SHIFT
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.labels import SHIFT
+from tessy.boundary.classifier.window import WindowRule
 from tessy.core.errors import ModelError
 from tessy.core.records import Author
 
@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class Window(_Part):
-    """Windows it was trained for, in tokens (:class:`~tessy.boundary.window.WindowRule`)."""
+    """Windows it was trained for, in tokens (:class:`~tessy.boundary.classifier.window.WindowRule`)."""
 
     limit: int = Field(ge=2)
     keep: int = Field(ge=0)
@@ -43,7 +43,7 @@ class Window(_Part):
 
 
 class Split(_Part):
-    """Which questions it has seen (:func:`~tessy.boundary.split.part_of`)."""
+    """Which questions it has seen (:func:`~tessy.boundary.training.split.part_of`)."""
 
     seed: int
     validation_share: float

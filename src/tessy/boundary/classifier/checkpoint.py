@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from tessy.boundary.labels import STYLE
+from tessy.boundary.classifier.labels import STYLE
 from tessy.core.errors import ModelError
 from tessy.inference.local.model import LOADING_ERRORS
 from tessy.tokenization.codec import HfCodec

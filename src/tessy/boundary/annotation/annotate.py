@@ -17,17 +17,17 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.boundary.acceptance import summarise, table
-from tessy.boundary.annotations import (
+from tessy.boundary.annotation.annotators import Annotator, Marked, ModelAnnotator, RuleAnnotator
+from tessy.boundary.annotation.directory import (
     AnnotationDirectory,
     iter_annotations,
     iter_failed_annotations,
 )
-from tessy.boundary.annotators import Annotator, Marked, ModelAnnotator, RuleAnnotator
+from tessy.boundary.annotation.instruction import SCHEMA, Fault, digest
+from tessy.boundary.annotation.responses import Responses
+from tessy.boundary.annotation.segments import Segment, draw_segments
+from tessy.boundary.annotation.summary import summarise, table
 from tessy.boundary.callables import source_digest
-from tessy.boundary.instruction import SCHEMA, Fault, digest
-from tessy.boundary.responses import Responses
-from tessy.boundary.segments import Segment, draw_segments
 from tessy.config.predictors import AnnotateConfig
 from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import ConfigError, SampleFailed, TessyError

@@ -16,7 +16,7 @@ from itertools import accumulate, pairwise
 from random import Random
 
 from tessy.boundary.base import UnitScore, View
-from tessy.boundary.cuts import Cut, kind_of
+from tessy.boundary.cut import Cut, kind_of
 from tessy.core.edges import edges
 from tessy.core.records import Annotation, Author, SegmentKey, StyleSpan
 from tessy.core.seeds import derive_seed

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tessy.boundary.segments import Response
+from tessy.boundary.annotation.segments import Response
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Author, Trajectory, question_digest
 from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from tessy.boundary.fit import EpochScores
+    from tessy.boundary.training.fit import EpochScores
 
 _HEADINGS = ("epoch", "train loss", "accuracy", "style precision", "recall", "F1")
 

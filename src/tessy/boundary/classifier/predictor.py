@@ -2,7 +2,7 @@
 
 Labels are those of the released checkpoints (METHOD): the output at a token is the class of the
 token after it, so the classifier says what comes next before it is written. A worker thread takes
-what waits, from all samples, as one batch (:mod:`tessy.boundary.reader`).
+what waits, from all samples, as one batch (:mod:`tessy.boundary.classifier.reader`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tessy.boundary.base import Calm, Judgement, Question, Told, View
-from tessy.boundary.reader import Answer, Reader
-from tessy.boundary.scoring import PredictorStats, WindowModel
-from tessy.boundary.window import WindowRule
+from tessy.boundary.classifier.reader import Answer, Reader
+from tessy.boundary.classifier.scoring import PredictorStats, WindowModel
+from tessy.boundary.classifier.window import WindowRule
 from tessy.config.synthesis import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
 from tessy.core.records import Author
@@ -151,8 +151,8 @@ class TokenClassifierPredictor:
             ModelError: torch is not installed, or the checkpoint is not such a classifier.
         """
         try:
-            from tessy.boundary.cached import make_window_model
-            from tessy.boundary.classifier import load_classifier
+            from tessy.boundary.classifier.kv_cache import make_window_model
+            from tessy.boundary.classifier.model import load_classifier
         except ImportError as error:
             raise ModelError(
                 f"the boundary predictor {str(path)!r} needs torch, and it cannot be imported "

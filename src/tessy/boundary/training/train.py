@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tessy.boundary.annotations import AnnotationPaths, read_annotations
-from tessy.boundary.conventions import (
+from tessy.boundary.annotation.directory import AnnotationPaths, read_annotations
+from tessy.boundary.classifier.conventions import (
     KEY,
     AnnotationSource,
     Conventions,
@@ -30,7 +30,8 @@ from tessy.boundary.conventions import (
     Window,
     shortened,
 )
-from tessy.boundary.dataset import (
+from tessy.boundary.classifier.window import WindowRule
+from tessy.boundary.training.dataset import (
     Example,
     PartCounts,
     author_of,
@@ -38,7 +39,6 @@ from tessy.boundary.dataset import (
     digest_of,
     encode_parts,
 )
-from tessy.boundary.window import WindowRule
 from tessy.config.predictors import SplitPart, TrainPredictorConfig
 from tessy.core.errors import ConfigError, InputError, StorageError
 from tessy.core.extras import check_installed
@@ -48,7 +48,7 @@ from tessy.storage import run_config
 from tessy.storage.atomic import make_directory, publish_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
-    from tessy.boundary.base_model import Base
+    from tessy.boundary.training.base_model import Base
 
 _INPUT_WRONG = 2
 _LIBRARIES = ("torch", "accelerate")
@@ -97,10 +97,10 @@ def _train(options: TrainPredictorConfig, *, first: bool) -> None:
 
 
 def _make(options: TrainPredictorConfig, data: _Data, out: Path, *, first: bool) -> None:
-    from tessy.boundary.base_model import load_weights, read_base
-    from tessy.boundary.fit import fit
-    from tessy.boundary.predictor_card import PredictorCard, write_predictor_card
-    from tessy.boundary.training_view import TrainingView
+    from tessy.boundary.training.base_model import load_weights, read_base
+    from tessy.boundary.training.card import PredictorCard, write_predictor_card
+    from tessy.boundary.training.fit import fit
+    from tessy.boundary.training.view import TrainingView
 
     base = read_base(options)
     rule = _window(options.max_tokens)

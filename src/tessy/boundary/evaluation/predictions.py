@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tessy.boundary.base import BoundaryPredictor, View
+from tessy.boundary.evaluation.drafts import Draft, Segment
 from tessy.boundary.evaluation.metrics import Judged, Scores
-from tessy.boundary.evaluation.segments import Draft, Segment
 
 IN_FLIGHT = 256  # views; a classifier makes batches of what waits
 Item = TypeVar("Item")
