@@ -25,9 +25,9 @@ from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.runner import Stop, run_all
 from tessy.storage.journal import InFlight, Journal
-from tessy.synthesis.seats import Parts, Table, set_table
-from tessy.synthesis.strategies import tessy
-from tessy.synthesis.work import Job, Workshop
+from tessy.synthesis.sample import Job, Workshop
+from tessy.synthesis.setup import Parts, Table, set_table
+from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import Renderer
 
 Predictor = Literal["queue", "oracle"]

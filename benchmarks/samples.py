@@ -17,7 +17,7 @@ from tessy.core.edges import Base, base_before
 from tessy.core.records import Author, Message, Problem
 from tessy.storage.journal import InFlight
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.thinking import Party, Piece
+from tessy.synthesis.shared_thinking import Party, Piece
 from tessy.tokenization.renderers import Renderer
 
 QUESTION_WORDS = 60

@@ -9,8 +9,8 @@ from tessy.config.synthesis import BOTH
 from tessy.core.records import Author, Problem, Trajectory
 from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
-from tessy.synthesis.room import Room, Seat
-from tessy.synthesis.strategies import STRATEGIES
+from tessy.synthesis.context import Room, Seat
+from tessy.synthesis.strategies.tessy import STRATEGIES
 from tests.cooperating import ReferenceClasses
 from tests.test_strategies import PROBLEM, RENDERERS, THINKING, is_style, make_desk
 

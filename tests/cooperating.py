@@ -12,9 +12,9 @@ from tessy.core.records import Author
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Request, Sampling
 from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
+from tessy.synthesis.actions import Ask, Done, Peek
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.moves import Ask, Done, Peek
-from tessy.synthesis.thinking import Party
+from tessy.synthesis.shared_thinking import Party
 
 PROMPTS: dict[Author, tuple[int, ...]] = {"student": (1, 2, 3), "teacher": (4,)}
 

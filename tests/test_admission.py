@@ -5,10 +5,10 @@ from typing import cast
 from tessy.core.records import Author, Message, Problem
 from tessy.inference.pool.pool import Pool
 from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
-from tessy.synthesis.room import Room
+from tessy.synthesis.context import Room
 from tessy.synthesis.run import _homes
-from tessy.synthesis.seats import Table
-from tessy.synthesis.work import Job
+from tessy.synthesis.sample import Job
+from tessy.synthesis.setup import Table
 from tests.counting_server import Server, pool_of, until
 
 

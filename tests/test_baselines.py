@@ -10,8 +10,8 @@ import pytest
 from tessy.config.synthesis import BOTH
 from tessy.core.errors import SampleFailed
 from tessy.core.records import unpack_ids
-from tessy.synthesis.desk import Meter
-from tessy.synthesis.strategies import STRATEGIES, tessy
+from tessy.synthesis.attempt import Meter
+from tessy.synthesis.strategies.tessy import STRATEGIES, tessy
 from tessy.tokenization.token_ids import decode
 from tests.baselines import (
     CASES,
@@ -35,7 +35,7 @@ EVERY = pytest.mark.parametrize("case", CASES)
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
     """Texts here are short; each shall still take several requests."""
-    monkeypatch.setattr("tessy.synthesis.writing.REQUEST_TOKENS", 7)
+    monkeypatch.setattr("tessy.synthesis.text_writer.REQUEST_TOKENS", 7)
 
 
 @PAIRS

@@ -25,7 +25,7 @@ from tessy.boundary.base import View
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.core.edges import edges
 from tessy.core.records import Author
-from tessy.synthesis.thinking import Piece
+from tessy.synthesis.shared_thinking import Piece
 from tessy.tokenization.renderers import load_renderer
 
 WORKLOAD = Workload(thinking_tokens=300, answer_tokens=30)

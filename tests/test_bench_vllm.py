@@ -28,7 +28,7 @@ from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import make_model_folder, words
 from transformers import AutoModelForCausalLM
 
-from tessy.synthesis.thinking import Piece
+from tessy.synthesis.shared_thinking import Piece
 from tessy.tokenization.renderers import load_renderer
 
 SMALL = Shape(layers=2, hidden=64, intermediate=96, heads=2, kv_heads=1, vocabulary=2_000)

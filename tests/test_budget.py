@@ -14,7 +14,7 @@ from tessy.runtime.budget import Budget, Spending
 from tessy.runtime.runner import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_run
-from tessy.synthesis.spending import Purse, spent_before
+from tessy.synthesis.usage import Purse, spent_before
 from tests.rows import failure, fill, row
 from tests.test_demo import content, finish, synthesize, write_questions
 

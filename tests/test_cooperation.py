@@ -12,7 +12,7 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import other
 from tessy.core.seeds import derive_seed
 from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec, reference_script
-from tessy.synthesis.thinking import Piece
+from tessy.synthesis.shared_thinking import Piece
 from tessy.tokenization.token_ids import decode
 from tests.cooperating import (
     CODECS,

@@ -17,9 +17,9 @@ from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Request, Sampling
 from tessy.inference.scripted import END_THINKING
-from tessy.synthesis.desk import Meter
-from tessy.synthesis.moves import Ask, Done, Peek
-from tessy.synthesis.strategies import tessy
+from tessy.synthesis.actions import Ask, Done, Peek
+from tessy.synthesis.attempt import Meter
+from tessy.synthesis.strategies.tessy import tessy
 from tests.cooperating import (
     CODECS,
     RandomClasses,

@@ -24,7 +24,7 @@ from tessy.lab.bundled import (
 )
 from tessy.runtime.summary import AUTHORS
 from tessy.storage.problems import load_problems
-from tessy.synthesis.seats import load_renderers
+from tessy.synthesis.setup import load_renderers
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES
 

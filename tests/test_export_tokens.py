@@ -18,7 +18,7 @@ from tessy.core.records import Author, Message, Span, StudentIds, TokenCounts, T
 from tessy.export.loss import parse_loss
 from tessy.export.tokens import IGNORED, Format, Tokens, labels, tokenize
 from tessy.lab.bundled import student_path
-from tessy.synthesis.strategies import tessy
+from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer, make_renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING

@@ -32,7 +32,7 @@ from tessy.plan.report import print_plan
 from tessy.plan.rows import Made
 from tessy.runtime.admission import Claim, KvAdmission, KvGate
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.work import Job
+from tessy.synthesis.sample import Job
 from tests.rows import failure, fill, row
 
 FILES = 200

@@ -24,9 +24,9 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.synthesis.desk import Desk, Meter
-from tessy.synthesis.room import Room, Seat
-from tessy.synthesis.strategies import tessy
+from tessy.synthesis.attempt import Desk, Meter
+from tessy.synthesis.context import Room, Seat
+from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer
 from tests.test_strategies import Watcher
 

@@ -16,11 +16,11 @@ from tessy.inference.base import Chunk, Sampling
 from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import read_run
-from tessy.synthesis.desk import Meter
-from tessy.synthesis.room import REQUEST_TOKENS, Room, Seat
-from tessy.synthesis.solo import Measure, Solo
-from tessy.synthesis.strategies import alone
-from tessy.synthesis.work import Job
+from tessy.synthesis.attempt import Meter
+from tessy.synthesis.context import REQUEST_TOKENS, Room, Seat
+from tessy.synthesis.sample import Job
+from tessy.synthesis.single_model import Measure, Solo
+from tessy.synthesis.strategies.tessy import alone
 from tessy.tokenization.token_ids import decode
 from tests.test_strategies import (
     ANSWER,

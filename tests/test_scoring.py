@@ -9,9 +9,9 @@ import pytest
 from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import read_run
-from tessy.synthesis.scoring import parse_score
-from tessy.synthesis.strategies import STRATEGIES
-from tessy.synthesis.work import Job
+from tessy.synthesis.sample import Job
+from tessy.synthesis.strategies.teacher_score import parse_score
+from tessy.synthesis.strategies.tessy import STRATEGIES
 from tessy.tokenization.token_ids import decode
 from tests.baselines import (
     CANDIDATES,
@@ -31,7 +31,7 @@ from tests.test_strategies import PROBLEM, RENDERERS, make_workshop, open_run
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
     """Texts here are short; each shall still take several requests."""
-    monkeypatch.setattr("tessy.synthesis.writing.REQUEST_TOKENS", 7)
+    monkeypatch.setattr("tessy.synthesis.text_writer.REQUEST_TOKENS", 7)
 
 
 async def test_the_teacher_scores_every_candidate_and_the_first_of_the_best_is_kept():

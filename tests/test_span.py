@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tessy.boundary.base import BoundaryPredictor, Question
 from tessy.core.errors import EngineUnavailable
 from tessy.inference.base import Chunk, Request, Sampling, Tap, feed
-from tessy.synthesis.ahead import Ahead
+from tessy.synthesis.actions import Ask, Done, Peek
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.moves import Ask, Done, Peek
-from tessy.synthesis.span import Span
-from tessy.synthesis.strategies import tessy
+from tessy.synthesis.prefetch import Ahead
+from tessy.synthesis.span_driver import Span
+from tessy.synthesis.strategies.tessy import tessy
 from tessy.synthesis.turn import Turn
 from tests.collecting import no_collector
 from tests.cooperating import CODECS, RandomClasses, ReferenceClasses, both, engine, make, run

@@ -12,9 +12,9 @@ from tessy.core.errors import SampleFailed
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.spending import spent_before
-from tessy.synthesis.strategies import STRATEGIES
-from tessy.synthesis.work import Job
+from tessy.synthesis.sample import Job
+from tessy.synthesis.strategies.tessy import STRATEGIES
+from tessy.synthesis.usage import spent_before
 from tests.baselines import CASES, TEACHERS, Text, ask, make_room
 from tests.test_strategies import PROBLEM, make_workshop, open_run
 
@@ -24,7 +24,7 @@ EVERY = pytest.mark.parametrize("case", CASES)
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
     """Texts here are short; each shall still take several requests."""
-    monkeypatch.setattr("tessy.synthesis.writing.REQUEST_TOKENS", 7)
+    monkeypatch.setattr("tessy.synthesis.text_writer.REQUEST_TOKENS", 7)
 
 
 def counted(paths: RunPaths, state: Any = None) -> int:

@@ -15,10 +15,10 @@ from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run, read_run
-from tessy.synthesis.desk import Desk, Meter
-from tessy.synthesis.room import Room, Seat
-from tessy.synthesis.strategies import tessy
-from tessy.synthesis.work import Job, Workshop
+from tessy.synthesis.attempt import Desk, Meter
+from tessy.synthesis.context import Room, Seat
+from tessy.synthesis.sample import Job, Workshop
+from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.cooperating import ReferenceClasses

@@ -11,7 +11,7 @@ import pytest
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author
 from tessy.inference.http.engine import HttpEngine
-from tessy.synthesis.strategies import tessy
+from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.token_ids import decode
 from tests.fake_server import LLAMA_CPP, PLAIN_OPENAI, TEXT_ONLY, FakeServer, Script
 from tests.test_strategies import (

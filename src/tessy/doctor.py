@@ -21,10 +21,10 @@ from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.inference.base import EngineInfo
 from tessy.runtime.terminal import print_sample, visible
-from tessy.synthesis.desk import Desk
-from tessy.synthesis.questions import as_asked, load_questions
-from tessy.synthesis.room import LEAST_TOKENS, MARKER_TOKENS
-from tessy.synthesis.seats import (
+from tessy.synthesis.attempt import Desk
+from tessy.synthesis.context import LEAST_TOKENS, MARKER_TOKENS
+from tessy.synthesis.problems import as_asked, load_questions
+from tessy.synthesis.setup import (
     load_parts,
     load_renderers,
     load_role_renderer,
@@ -33,7 +33,7 @@ from tessy.synthesis.seats import (
     roles,
     set_table,
 )
-from tessy.synthesis.strategies import STRATEGIES
+from tessy.synthesis.strategies.tessy import STRATEGIES
 from tessy.tokenization.renderers import Renderer
 
 EXIT_MEND = 3

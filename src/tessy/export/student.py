@@ -8,7 +8,7 @@ from typing import Any
 from tessy.core.errors import ModelError, RunError
 from tessy.export.origin import Role, role_of
 from tessy.export.tokens import Format
-from tessy.synthesis.seats import formats
+from tessy.synthesis.setup import formats
 from tessy.tokenization.renderers import load_renderer
 
 

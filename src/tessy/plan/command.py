@@ -20,11 +20,11 @@ from tessy.plan.report import print_plan, write_plan
 from tessy.plan.rows import Made, read_made
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.questions import as_asked, load_questions
+from tessy.synthesis.problems import as_asked, load_questions
 from tessy.synthesis.run import Pilot, synthesize_problems
-from tessy.synthesis.seats import models
-from tessy.synthesis.spending import wall_seconds
-from tessy.synthesis.work import Job
+from tessy.synthesis.sample import Job
+from tessy.synthesis.setup import models
+from tessy.synthesis.usage import wall_seconds
 
 EXIT_TOO_FEW = 1
 

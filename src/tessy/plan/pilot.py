@@ -17,7 +17,7 @@ from tessy.plan.rows import Made, read_made
 from tessy.runtime.admission import SETTLED, Claim, KvAdmission, KvGate
 from tessy.runtime.progress import ProgressState
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.work import Job
+from tessy.synthesis.sample import Job
 
 
 def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> frozenset[Key]:

@@ -10,7 +10,7 @@ from tessy.core.records import Author, Key
 from tessy.runtime.summary import AUTHORS
 from tessy.storage import jsonl
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.work import LONG
+from tessy.synthesis.sample import LONG
 
 
 @dataclass(frozen=True, slots=True)

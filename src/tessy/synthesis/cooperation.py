@@ -26,8 +26,8 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, other
 from tessy.core.repetition import RepetitionMonitor
 from tessy.inference.base import Chunk
-from tessy.synthesis.moves import Ask, Done, Early, Peek, Rejection
-from tessy.synthesis.thinking import Party, Piece, Thinking, keep_aligned
+from tessy.synthesis.actions import Ask, Done, Early, Peek, Rejection
+from tessy.synthesis.shared_thinking import Party, Piece, Thinking, keep_aligned
 from tessy.synthesis.turn import Tally, Turn
 
 MAX_REDRAWS = 2

@@ -36,8 +36,9 @@ from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
-from tessy.synthesis.questions import as_asked, load_questions
-from tessy.synthesis.seats import (
+from tessy.synthesis.problems import as_asked, load_questions
+from tessy.synthesis.sample import Job, Workshop
+from tessy.synthesis.setup import (
     FORMAT_NAMES,
     Parts,
     Table,
@@ -48,9 +49,8 @@ from tessy.synthesis.seats import (
     models,
     set_table,
 )
-from tessy.synthesis.spending import Purse, spent_before, wall_seconds
-from tessy.synthesis.strategies import STRATEGIES
-from tessy.synthesis.work import Job, Workshop
+from tessy.synthesis.strategies.tessy import STRATEGIES
+from tessy.synthesis.usage import Purse, spent_before, wall_seconds
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4

@@ -12,8 +12,8 @@ from tessy.core.edges import Base, settled_by, settled_edges
 from tessy.core.errors import TessyError
 from tessy.core.records import Author
 from tessy.inference.base import Chunk
-from tessy.synthesis.moves import Rejection
-from tessy.synthesis.thinking import Party, Thinking, visible_chars
+from tessy.synthesis.actions import Rejection
+from tessy.synthesis.shared_thinking import Party, Thinking, visible_chars
 from tessy.tokenization.token_ids import Draft
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from tessy.core.records import Author, Trajectory, other
+from tessy.synthesis.attempt import Desk
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.desk import Desk
-from tessy.synthesis.reference import teacher_reference
-from tessy.synthesis.scoring import teacher_score
-from tessy.synthesis.thinking import Party, Piece
-from tessy.synthesis.writing import Writing
+from tessy.synthesis.shared_thinking import Party, Piece
+from tessy.synthesis.strategies.teacher_reference import teacher_reference
+from tessy.synthesis.strategies.teacher_score import teacher_score
+from tessy.synthesis.text_writer import Writing
 
 Strategy = Callable[[Desk], Awaitable[Trajectory]]
 

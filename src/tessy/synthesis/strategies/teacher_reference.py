@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from tessy.core.records import Message, Trajectory
-from tessy.synthesis.desk import Desk
-from tessy.synthesis.writing import Writing
+from tessy.synthesis.attempt import Desk
+from tessy.synthesis.text_writer import Writing
 
 _INSTRUCTION = """{question}
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from tessy.core.edges import last_unit
 from tessy.core.errors import InputError, SampleFailed
 from tessy.core.records import Author, Message
+from tessy.synthesis.attempt import Desk
+from tessy.synthesis.context import REQUEST_TOKENS
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.desk import Desk
-from tessy.synthesis.room import REQUEST_TOKENS
-from tessy.synthesis.solo import Solo, Text
+from tessy.synthesis.single_model import Solo, Text
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import split_tail
 

@@ -12,9 +12,9 @@ from tessy.core.records import Failure, Key, Problem, Trajectory
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
-from tessy.synthesis.desk import Desk, Meter
-from tessy.synthesis.room import Room
-from tessy.synthesis.strategies import Strategy
+from tessy.synthesis.attempt import Desk, Meter
+from tessy.synthesis.context import Room
+from tessy.synthesis.strategies.tessy import Strategy
 
 # Another draw can mend these; a question that is too long or a refusal would only come again.
 RETRIED: frozenset[FailureReason] = frozenset(

@@ -24,13 +24,13 @@ from tessy.core.records import (
 )
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Chunk, Request, Tap, feed
-from tessy.synthesis.ahead import Ahead
+from tessy.synthesis.actions import Ask, Done, Peek
+from tessy.synthesis.context import Room
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.moves import Ask, Done, Peek
-from tessy.synthesis.room import Room
-from tessy.synthesis.solo import Solo
-from tessy.synthesis.span import Span
-from tessy.synthesis.thinking import Thought, Written
+from tessy.synthesis.prefetch import Ahead
+from tessy.synthesis.shared_thinking import Thought, Written
+from tessy.synthesis.single_model import Solo
+from tessy.synthesis.span_driver import Span
 
 
 class Watcher(Protocol):

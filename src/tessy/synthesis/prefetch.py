@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from tessy.boundary.base import Judgement
 from tessy.inference.base import Chunk, Tap, join
-from tessy.synthesis.moves import Ask, Early, Peek
+from tessy.synthesis.actions import Ask, Early, Peek
 
 Feed = Callable[[Ask, Tap], Coroutine[Any, Any, None]]
 Judge = Callable[[Peek], Awaitable[Judgement]]

@@ -29,7 +29,7 @@ from tessy.inference.http.address import server_root, shown_url
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.local.engine import LocalEngine
 from tessy.inference.pool.pool import Pool
-from tessy.synthesis.room import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
+from tessy.synthesis.context import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
 from tessy.tokenization.renderers import Renderer, load_renderer
 from tessy.tokenization.token_ids import Codec
 

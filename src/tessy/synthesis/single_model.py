@@ -14,8 +14,8 @@ from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, Span
 from tessy.core.repetition import RepetitionMonitor
 from tessy.inference.base import Chunk
-from tessy.synthesis.moves import Ask
-from tessy.synthesis.thinking import Thought
+from tessy.synthesis.actions import Ask
+from tessy.synthesis.shared_thinking import Thought
 from tessy.tokenization.token_ids import Codec, Draft, TokenIds, decode
 
 Text = Literal["thinking", "answer"]

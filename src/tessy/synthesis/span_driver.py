@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from tessy.boundary.base import BoundaryPredictor, Judgement, Question, View, ask
 from tessy.inference.base import Chunk, Tap, join
-from tessy.synthesis.ahead import Ahead
+from tessy.synthesis.actions import Ask
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.moves import Ask
+from tessy.synthesis.prefetch import Ahead
 
 
 class Span:

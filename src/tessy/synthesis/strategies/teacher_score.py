@@ -14,9 +14,9 @@ from typing import Any
 from tessy.answers.references import is_right, reference_of
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Message, Trajectory
-from tessy.synthesis.desk import Desk
-from tessy.synthesis.thinking import Written
-from tessy.synthesis.writing import Writing
+from tessy.synthesis.attempt import Desk
+from tessy.synthesis.shared_thinking import Written
+from tessy.synthesis.text_writer import Writing
 
 BEST = 10
 
