@@ -25,8 +25,8 @@ from tessy.config.synthesis import StrategyName
 from tessy.core.errors import ConfigError, FailureReason, InputError, RunError
 from tessy.core.formatting import NONE
 from tessy.core.records import Cost, Failure, Trajectory
-from tessy.derived import DerivedRun, source_rows
-from tessy.mixing import mix
+from tessy.data.derived_run import DerivedRun, source_rows
+from tessy.data.mix import mix
 from tessy.storage.run_dir import read_config
 from tessy.viewer.page import write_report
 from tests import rows as run_rows

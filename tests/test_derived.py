@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy.core.errors import InputError, RunError, StorageError
-from tessy.derived import DerivedRun, reading, source_rows
+from tessy.data.derived_run import DerivedRun, reading, source_rows
 from tessy.storage.run_dir import RunPaths, iter_trajectories, read_config, read_run
 from tessy.viewer.page import write_report
 from tests.rows import DATA, fill, keys, row, start

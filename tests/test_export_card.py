@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
-from tessy.derived import DerivedRun, source_rows
-from tessy.export.card import Facts, size_category
-from tessy.export.hub import write_shards
-from tessy.export.origin import public
+from tessy.data.derived_run import DerivedRun, source_rows
+from tessy.data.export.card import Facts, size_category
+from tessy.data.export.hub import write_shards
+from tessy.data.export.provenance import public
 from tessy.storage.run_dir import iter_trajectories
 from tests.exporting import (
     card,

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from tessy.core.records import Author, unpack_ids
-from tessy.export.tokens import IGNORED
+from tessy.data.export.tokens import IGNORED
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.storage import jsonl
 from tessy.storage.run_dir import RunPaths, iter_trajectories

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from tessy.core.edges import edges, last_unit, units
 from tessy.core.errors import ConfigError, ModelError
 from tessy.core.records import Author, Message, Span, StudentIds, TokenCounts, Trajectory, pack_ids
-from tessy.export.loss import parse_loss
-from tessy.export.tokens import IGNORED, Format, Tokens, labels, tokenize
+from tessy.data.export.loss import parse_loss
+from tessy.data.export.tokens import IGNORED, Format, Tokens, labels, tokenize
 from tessy.lab.bundled import student_path
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer, make_renderer

@@ -19,8 +19,8 @@ from tessy import cli
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.records import Message, Trajectory
-from tessy.filtering.command import filter_run
-from tessy.filtering.rules import RULES
+from tessy.data.filter.command import filter_run
+from tessy.data.filter.rules import RULES
 from tessy.lab.questions import write_questions
 from tessy.storage import jsonl
 from tessy.storage.problems import load_problems

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tessy.core.repetition import find_any_loop
-from tessy.filtering import texts
-from tessy.filtering.duplicates import SHORT_WORDS, SIMILARITY
-from tessy.filtering.evaluation import FEWEST_GRAMS, EvaluationQuestions
-from tessy.filtering.language import FOREIGN_SHARE, FOREIGN_WORDS, language_switch, shares
-from tessy.filtering.words import grams, words
+from tessy.data.filter import texts
+from tessy.data.filter.duplicates import SHORT_WORDS, SIMILARITY
+from tessy.data.filter.evaluation_sets import FEWEST_GRAMS, EvaluationQuestions
+from tessy.data.filter.language import FOREIGN_SHARE, FOREIGN_WORDS, language_switch, shares
+from tessy.data.filter.words import grams, words
 from tests.rows import row
 from tests.test_filter_similar import Kept, asked
 

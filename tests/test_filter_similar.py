@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.core.records import Message, Trajectory
-from tessy.filtering.duplicates import SIMILARITY, NearDuplicates
-from tessy.filtering.evaluation import SHARE, EvaluationQuestions, question_text
-from tessy.filtering.words import grams, words
+from tessy.data.filter.duplicates import SIMILARITY, NearDuplicates
+from tessy.data.filter.evaluation_sets import SHARE, EvaluationQuestions, question_text
+from tessy.data.filter.words import grams, words
 from tessy.lab.questions import write_questions
 from tessy.lab.tasks import TASKS, make_question, solve
 from tessy.storage.problems import load_problems

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.core.repetition import find_any_loop, find_loop
-from tessy.filtering import texts
-from tessy.filtering.asks_code import asks_for_code
-from tessy.filtering.fences import split_fences
-from tessy.filtering.language import language_switch, shares
+from tessy.data.filter import texts
+from tessy.data.filter.asks_code import asks_for_code
+from tessy.data.filter.fences import split_fences
+from tessy.data.filter.language import language_switch, shares
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -15,10 +15,10 @@ from tessy.boundary.training.split import part_of
 from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.records import Message, Problem
 from tessy.core.seeds import derive_seed
+from tessy.data.mix import draw as draw_mix
 from tessy.inference.http.wires.base import fit_seed
 from tessy.inference.local.sampling import uniform
 from tessy.lab.bundled import demo_problems
-from tessy.mixing import draw as draw_mix
 from tessy.plan.pilot import draw as draw_pilot
 from tests.annotated import questions
 from tests.annotating import config, fill_responses

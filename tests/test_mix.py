@@ -16,7 +16,7 @@ from rich.console import Console
 from tessy.config.data import MixConfig
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Key, Message
-from tessy.mixing import draw, mix, split
+from tessy.data.mix import draw, mix, split
 from tessy.storage.run_dir import iter_trajectories, read_config
 from tests import rows as run_rows
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tessy.compare.command import compare
 from tessy.config.data import CompareConfig
-from tessy.derived import DerivedRun, source_rows
+from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.lab.questions import write_questions
 from tessy.storage.atomic import set_aside
 from tessy.storage.run_dir import RunPaths

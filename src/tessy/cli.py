@@ -134,7 +134,7 @@ def _mix(arguments: Sequence[str]) -> int:
     from tessy.config.options import parse
 
     config = parse(MixConfig, arguments, prog="tessy mix", positional=["first", "second"])
-    from tessy.mixing import mix
+    from tessy.data.mix import mix
 
     return mix(config)
 
@@ -144,7 +144,7 @@ def _filter(arguments: Sequence[str]) -> int:
     from tessy.config.options import parse
 
     config = parse(FilterConfig, arguments, prog="tessy filter", positional=["run"])
-    from tessy.filtering.command import filter_run
+    from tessy.data.filter.command import filter_run
 
     return filter_run(config)
 
@@ -154,7 +154,7 @@ def _export(arguments: Sequence[str]) -> int:
     from tessy.config.options import parse
 
     config = parse(ExportConfig, arguments, prog="tessy export", positional=["run"])
-    from tessy.export.command import export
+    from tessy.data.export.command import export
 
     return export(config)
 

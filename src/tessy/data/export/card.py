@@ -10,7 +10,7 @@ from typing import Any
 
 from tessy.core.formatting import markdown_table, percent
 from tessy.core.records import Trajectory
-from tessy.export.origin import made_by, notes, public, role_of, sources
+from tessy.data.export.provenance import made_by, notes, public, role_of, sources
 from tessy.runtime.summary import AUTHORS, Summary
 from tessy.storage.cards import fenced, front_matter, listed, short_digest
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tessy.core.records import Trajectory
-from tessy.export.card import Facts
-from tessy.export.table import (
+from tessy.data.export.card import Facts
+from tessy.data.export.parquet import (
     ParquetRows,
     trajectory_bytes,
     trajectory_cells,

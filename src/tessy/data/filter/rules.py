@@ -8,9 +8,9 @@ from tessy.answers.references import is_right, short_reference
 from tessy.core.errors import ConfigError
 from tessy.core.records import Trajectory
 from tessy.core.repetition import find_any_loop
-from tessy.filtering import texts
-from tessy.filtering.evaluation import EvaluationQuestions, question_text
-from tessy.filtering.language import language_switch
+from tessy.data.filter import texts
+from tessy.data.filter.evaluation_sets import EvaluationQuestions, question_text
+from tessy.data.filter.language import language_switch
 
 Check = Callable[[Trajectory], str | None]
 
@@ -46,7 +46,7 @@ def chosen(skip: tuple[str, ...], *, against: bool) -> tuple[str, ...]:
 
 
 def truncated(row: Trajectory) -> str | None:
-    """See :func:`tessy.filtering.texts.truncated`; a thinking that ended has its end marker."""
+    """See :func:`tessy.data.filter.texts.truncated`; a thinking that ended has its end marker."""
     return texts.truncated(row.answer)
 
 
@@ -60,33 +60,33 @@ def looping(row: Trajectory) -> str | None:
 
 
 def empty_answer(row: Trajectory) -> str | None:
-    """See :func:`tessy.filtering.texts.empty`."""
+    """See :func:`tessy.data.filter.texts.empty`."""
     return texts.empty(row.answer)
 
 
 def no_code(*, required: bool) -> Check:
-    """See :func:`tessy.filtering.texts.without_code`."""
+    """See :func:`tessy.data.filter.texts.without_code`."""
     return lambda row: texts.without_code(
         question_text(row.messages), row.answer, required=required
     )
 
 
 def chat_markers(row: Trajectory) -> str | None:
-    """See :func:`tessy.filtering.texts.chat_markers`."""
+    """See :func:`tessy.data.filter.texts.chat_markers`."""
     question = question_text(row.messages)
     found = ((part, texts.chat_markers(question, text)) for part, text in _parts(row))
     return next((f"in the {part}: {marker}" for part, marker in found if marker), None)
 
 
 def language(row: Trajectory) -> str | None:
-    """See :func:`tessy.filtering.language.language_switch`."""
+    """See :func:`tessy.data.filter.language.language_switch`."""
     question = question_text(row.messages)
     found = ((part, language_switch(question, text)) for part, text in _parts(row))
     return next((f"in the {part}: {switch}" for part, switch in found if switch), None)
 
 
 def in_evaluation(known: EvaluationQuestions) -> Check:
-    """See :meth:`tessy.filtering.evaluation.EvaluationQuestions.find`."""
+    """See :meth:`tessy.data.filter.evaluation_sets.EvaluationQuestions.find`."""
     return lambda row: known.find(question_text(row.messages))
 
 

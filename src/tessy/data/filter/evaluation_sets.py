@@ -14,7 +14,7 @@ from pathlib import Path
 from tessy.core.errors import BadRowsError
 from tessy.core.formatting import percent
 from tessy.core.records import Message
-from tessy.filtering.words import grams, words
+from tessy.data.filter.words import grams, words
 from tessy.storage.problems import load_problems
 
 GRAM_WORDS = 5

@@ -15,10 +15,10 @@ from tessy.answers.references import short_reference
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.core.formatting import percent
-from tessy.derived import DerivedRun, SourceRow, reading, source_rows
-from tessy.filtering.duplicates import NearDuplicates, load_library
-from tessy.filtering.evaluation import EvaluationQuestions
-from tessy.filtering.rules import (
+from tessy.data.derived_run import DerivedRun, SourceRow, reading, source_rows
+from tessy.data.filter.duplicates import NearDuplicates, load_library
+from tessy.data.filter.evaluation_sets import EvaluationQuestions
+from tessy.data.filter.rules import (
     RULES,
     TEXT_CHECKS,
     Check,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from tessy.filtering.fences import split_fences
+from tessy.data.filter.fences import split_fences
 
 _LANGUAGE = (
     r"(?:python ?[23]?|java|c\+\+(?:\d\d)?|cpp|c#|javascript|typescript|golang|rust|kotlin|swift|"

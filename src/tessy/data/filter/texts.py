@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from tessy.filtering.asks_code import asks_for_code
-from tessy.filtering.fences import Fenced, split_fences
+from tessy.data.filter.asks_code import asks_for_code
+from tessy.data.filter.fences import Fenced, split_fences
 
 _PAIRS = ((r"\[", r"\]"), (r"\(", r"\)"))
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{(\w+\*?)\}")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tessy.core.errors import ModelError, RunError
-from tessy.export.origin import Role, role_of
-from tessy.export.tokens import Format
+from tessy.data.export.provenance import Role, role_of
+from tessy.data.export.tokens import Format
 from tessy.synthesis.setup import formats
 from tessy.tokenization.renderers import load_renderer
 

@@ -17,10 +17,10 @@ from rich.text import Text
 from tessy.config.data import ExportConfig
 from tessy.core.errors import ConfigError, InputError
 from tessy.core.records import Author, Trajectory
-from tessy.derived import SourceRow, reading
-from tessy.export import chat
-from tessy.export.closing import Written, closing, hint
-from tessy.export.place import ADVICE, check_place
+from tessy.data.derived_run import SourceRow, reading
+from tessy.data.export import chat
+from tessy.data.export.destination import ADVICE, check_place
+from tessy.data.export.report import Written, closing, hint
 from tessy.runtime.terminal import visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file, new_folder
@@ -101,7 +101,7 @@ def _lines(
 
 
 def _parquet(rows: Iterable[Trajectory], out: Path) -> Written:
-    from tessy.export.table import (
+    from tessy.data.export.parquet import (
         ParquetRows,
         trajectory_bytes,
         trajectory_cells,
@@ -118,8 +118,8 @@ def _parquet(rows: Iterable[Trajectory], out: Path) -> Written:
 def _hub(
     config: ExportConfig, document: Mapping[str, Any], rows: Iterable[Trajectory], out: Path
 ) -> Written:
-    from tessy.export.card import Facts, data_card
-    from tessy.export.hub import write_shards
+    from tessy.data.export.card import Facts, data_card
+    from tessy.data.export.hub import write_shards
 
     written, facts = Written(), Facts()
     with new_folder(out, ADVICE) as folder:
@@ -144,10 +144,10 @@ def _summary(run: Path) -> dict[str, Any]:
 def _tokens(
     config: ExportConfig, document: Mapping[str, Any], rows: Iterable[Trajectory], out: Path
 ) -> Written:
-    from tessy.export.loss import parse_loss
-    from tessy.export.student import load_format
-    from tessy.export.table import ParquetRows, token_schema
-    from tessy.export.tokens import labels, tokenize, writers
+    from tessy.data.export.loss import parse_loss
+    from tessy.data.export.parquet import ParquetRows, token_schema
+    from tessy.data.export.student import load_format
+    from tessy.data.export.tokens import labels, tokenize, writers
 
     weights = parse_loss(config.loss)
     form, digest = load_format(document, config.tokenizer)

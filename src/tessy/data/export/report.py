@@ -9,7 +9,7 @@ from pathlib import Path
 from tessy.config.data import ExportConfig
 from tessy.core.formatting import size
 from tessy.core.records import Trajectory
-from tessy.export import chat
+from tessy.data.export import chat
 
 _CHAT = (
     "TRL learns the question too, and trains on what the model's chat template shows: those of "

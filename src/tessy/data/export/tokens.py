@@ -22,7 +22,7 @@ from itertools import accumulate
 from tessy.core.edges import last_unit
 from tessy.core.errors import InputError, ModelError
 from tessy.core.records import Author, Trajectory, unpack_ids
-from tessy.export.loss import Weights
+from tessy.data.export.loss import Weights
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.renderers import Renderer
 from tessy.tokenization.token_ids import split_tail

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import percent
 from tessy.core.records import Trajectory, question_digest
-from tessy.filtering.words import grams, words
+from tessy.data.filter.words import grams, words
 
 if TYPE_CHECKING:
     from rensa import RMinHash  # type: ignore[import-untyped]  # ships none

@@ -12,7 +12,7 @@ from collections import Counter
 import regex
 
 from tessy.core.formatting import percent
-from tessy.filtering.fences import split_fences
+from tessy.data.filter.fences import split_fences
 
 FOREIGN_SHARE = 0.05  # a script the question does not have
 FOREIGN_WORDS = 10

@@ -19,7 +19,7 @@ from tessy.config.data import MixConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.core.records import Key, Trajectory, question_digest
 from tessy.core.seeds import derive_seed
-from tessy.derived import DerivedRun, source_rows
+from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.runtime.terminal import visible
 from tessy.storage import jsonl
 from tessy.storage.run_dir import RunPaths, read_config
