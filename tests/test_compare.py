@@ -15,11 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy.compare.command import compare, in_common
-from tessy.compare.examples import choose, fetch
-from tessy.compare.figures import Figures, count
-from tessy.compare.methods import METHODS, describe, models, names
-from tessy.compare.sections import Compared, sections
 from tessy.config.data import CompareConfig, MixConfig
 from tessy.config.synthesis import StrategyName
 from tessy.core.errors import ConfigError, FailureReason, InputError, RunError
@@ -27,8 +22,13 @@ from tessy.core.formatting import NONE
 from tessy.core.records import Cost, Failure, Trajectory
 from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.data.mix import mix
+from tessy.reports.compare.command import compare, in_common
+from tessy.reports.compare.examples import choose, fetch
+from tessy.reports.compare.figures import Figures, count
+from tessy.reports.compare.methods import METHODS, describe, models, names
+from tessy.reports.compare.sections import Compared, sections
+from tessy.reports.viewer.page import write_report
 from tessy.storage.run_dir import read_config
-from tessy.viewer.page import write_report
 from tests import rows as run_rows
 from tests.viewing import PLAIN, sample
 

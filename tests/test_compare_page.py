@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, expect
 
-from tessy.compare.command import in_common
-from tessy.compare.figures import count
-from tessy.compare.methods import describe, models
-from tessy.compare.page import FOLD_CHARS, Example, build_page
-from tessy.compare.sections import Compared, sections
 from tessy.core.records import Failure, Trajectory
+from tessy.reports.compare.command import in_common
+from tessy.reports.compare.figures import count
+from tessy.reports.compare.methods import describe, models
+from tessy.reports.compare.page import FOLD_CHARS, Example, build_page
+from tessy.reports.compare.sections import Compared, sections
 from tests.browser import Watched, a_browser
 from tests.viewing import HOSTILE, sample
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from tessy.core.errors import InputError, RunError, StorageError
 from tessy.data.derived_run import DerivedRun, reading, source_rows
+from tessy.reports.viewer.page import write_report
 from tessy.storage.run_dir import RunPaths, iter_trajectories, read_config, read_run
-from tessy.viewer.page import write_report
 from tests.rows import DATA, fill, keys, row, start
 
 

@@ -22,10 +22,10 @@ from tessy.core.records import Message, Trajectory
 from tessy.data.filter.command import filter_run
 from tessy.data.filter.rules import RULES
 from tessy.lab.questions import write_questions
+from tessy.reports.viewer.page import write_report
 from tessy.storage import jsonl
 from tessy.storage.problems import load_problems
 from tessy.storage.run_dir import RunPaths, iter_trajectories, read_config
-from tessy.viewer.page import write_report
 from tests.rows import fill, keys, row
 
 THINKING = "Okay, let's see. 2 + 2 = 4, and then 4 * 3 = 12. Hmm, that seems right."

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tessy.compare.command import compare
 from tessy.config.data import CompareConfig
 from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.lab.questions import write_questions
+from tessy.reports.compare.command import compare
+from tessy.reports.viewer.page import write_report
 from tessy.storage.atomic import set_aside
 from tessy.storage.run_dir import RunPaths
-from tessy.viewer.page import write_report
 from tests.annotated import questions
 from tests.annotated import write as write_annotations
 from tests.evaluating import evaluate

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import RunError
 from tessy.core.records import Trajectory
-from tessy.viewer.pack import Limits, script_json
-from tessy.viewer.page import build_page, write_report
+from tessy.reports.viewer.pack import Limits, script_json
+from tessy.reports.viewer.page import build_page, write_report
 from tests import rows as run_rows
 from tests.viewing import HOSTILE, sample
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tessy.viewer.page import build_page
+from tessy.reports.viewer.page import build_page
 from tests.browser import Watched, a_browser
 from tests.viewing import sample
 

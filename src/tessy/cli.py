@@ -47,8 +47,8 @@ def _synthesize(arguments: Sequence[str]) -> int:
     from tessy.config.synthesis import SynthesizeConfig
 
     config = parse(SynthesizeConfig, arguments, prog="tessy synthesize")
+    from tessy.reports.viewer.page import write_report
     from tessy.synthesis.run import synthesize
-    from tessy.viewer.page import write_report
 
     code = synthesize(config)
     print(f"Every sample, and who wrote which words: {write_report(config.out)}")
@@ -70,7 +70,7 @@ def _view(arguments: Sequence[str]) -> int:
     from tessy.config.synthesis import ViewConfig
 
     config = parse(ViewConfig, arguments, prog="tessy view", positional=["run"])
-    from tessy.viewer.page import write_report
+    from tessy.reports.viewer.page import write_report
 
     print(write_report(config.run))
     return 0
@@ -81,8 +81,8 @@ def _sample(arguments: Sequence[str]) -> int:
     from tessy.config.predictors import SampleConfig
 
     config = parse(SampleConfig, arguments, prog="tessy sample")
+    from tessy.reports.viewer.page import write_report
     from tessy.synthesis.run import sample
-    from tessy.viewer.page import write_report
 
     code = sample(config)
     print(f"Every sample: {write_report(config.out)}")
@@ -164,7 +164,7 @@ def _compare(arguments: Sequence[str]) -> int:
     from tessy.config.options import parse
 
     config = parse(CompareConfig, arguments, prog="tessy compare", positional=["runs"])
-    from tessy.compare.command import compare
+    from tessy.reports.compare.command import compare
 
     return compare(config)
 

@@ -18,12 +18,12 @@ from tessy.lab.bundled import (
     predictor_path,
 )
 from tessy.lab.leak import BY_RULE, Leak, leak, sentence
+from tessy.reports.viewer.page import write_report
 from tessy.runtime.terminal import print_sample
 from tessy.storage import jsonl
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import RunPaths, iter_trajectories
 from tessy.synthesis.run import synthesize_problems
-from tessy.viewer.page import write_report
 
 
 def demo(config: DemoConfig, console: Console | None = None) -> int:

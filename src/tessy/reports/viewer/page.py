@@ -13,11 +13,11 @@ from typing import Any
 from markupsafe import Markup
 
 from tessy.core.records import Failure, Trajectory
+from tessy.reports import assets as look
+from tessy.reports.viewer.pack import Limits, Packed, Packer, readable, script_json
 from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
 from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
-from tessy.viewer import look
-from tessy.viewer.pack import Limits, Packed, Packer, readable, script_json
 
 SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # one program, in this order
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tessy.compare.figures import Figures, Sample
-from tessy.compare.methods import Method
 from tessy.core.formatting import NONE, interval, percent, percentage
 from tessy.core.records import Author
 from tessy.core.statistics import Estimate
+from tessy.reports.compare.figures import Figures, Sample
+from tessy.reports.compare.methods import Method
 from tessy.runtime.summary import AUTHORS
 
 # What stands in failures.jsonl, for people. Others are shown as they are.

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tessy.answers.references import reference_of
-from tessy.compare.figures import asked, right
-from tessy.compare.sections import REASONS, Compared, Section
 from tessy.core.records import Failure, Trajectory
+from tessy.reports import assets as look
+from tessy.reports.compare.figures import asked, right
+from tessy.reports.compare.sections import REASONS, Compared, Section
 from tessy.runtime.summary import AUTHORS
-from tessy.viewer import look
 
 # Texts beyond this are folded to about as much as can be seen of them at once.
 FOLD_CHARS = 1_200
@@ -42,7 +42,7 @@ def build_page(
 
     Args:
         runs: The runs.
-        tables: What :func:`~tessy.compare.sections.sections` makes of them.
+        tables: What :func:`~tessy.reports.compare.sections.sections` makes of them.
         examples: Questions to show.
         common: A sentence on which questions the runs have in common.
     """

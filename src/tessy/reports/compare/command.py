@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tessy.compare import examples
-from tessy.compare.figures import Figures, count
-from tessy.compare.methods import describe, models, names
-from tessy.compare.page import Example, build_page
-from tessy.compare.sections import Compared, sections
-from tessy.compare.table import print_tables
 from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError, StorageError
+from tessy.reports.compare import examples
+from tessy.reports.compare.figures import Figures, count
+from tessy.reports.compare.methods import describe, models, names
+from tessy.reports.compare.page import Example, build_page
+from tessy.reports.compare.sections import Compared, sections
+from tessy.reports.compare.table import print_tables
 from tessy.storage.atomic import make_directory, write_atomically
 from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from tessy.compare.sections import Cell, Compared, Section
+from tessy.reports.compare.sections import Cell, Compared, Section
 from tessy.runtime.terminal import figures_table, visible
 
 _WIDE = 100  # columns of a terminal on which names of this many stay in one line
@@ -22,7 +22,7 @@ def print_tables(
     Args:
         console: Where to.
         runs: The runs.
-        tables: What :func:`~tessy.compare.sections.sections` makes of them.
+        tables: What :func:`~tessy.reports.compare.sections.sections` makes of them.
         common: A sentence on what they have in common.
     """
     console.print(Text(visible(common)), soft_wrap=True)
