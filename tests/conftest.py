@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tessy.inference.http.engine import HttpEngine
-from tests.asking import CODEC
+from tests.support.engine_requests import CODEC
 
 # Machines are shared and noisy: no test fails for being slow. In CI the same examples every time.
 settings.register_profile("tessy", deadline=None, derandomize=os.environ.get("CI") == "true")

@@ -1,6 +1,6 @@
 """The examples for the paper's pairs: every command in them is one, and their prompts can be made.
 
-tests/test_configfile.py loads every TOML file among the examples.
+tests/config/test_toml.py loads every TOML file among the examples.
 """
 
 from __future__ import annotations

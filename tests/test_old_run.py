@@ -17,8 +17,8 @@ from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_run
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
-from tests.old_run import FAILED, FINISHED, LOAD, SOURCE, arguments, copy_to, synthesize
-from tests.test_demo import finish
+from tests.lab.test_demo import finish
+from tests.support.old_run import FAILED, FINISHED, LOAD, SOURCE, arguments, copy_to, synthesize
 
 ROWS = "trajectories.jsonl"
 

@@ -18,7 +18,7 @@ from tessy.core.errors import EngineMisconfigured, SampleFailed, TessyError
 from tessy.core.records import Message
 from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
-from tests.rows import fill, row
+from tests.support.rows import fill, row
 from tests.vllm.servers import CONTEXT_TOKENS, Servers, VllmServer
 
 pytestmark = pytest.mark.vllm

@@ -17,7 +17,7 @@ from tessy.inference.http.wires.base import neutral_sampling
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import TokenIds, decode
-from tests.fake_server import eventually
+from tests.support.model_server import eventually
 from tests.vllm.servers import BLOCK_TOKENS, CONTEXT_TOKENS, Servers, VllmServer
 
 pytestmark = pytest.mark.vllm

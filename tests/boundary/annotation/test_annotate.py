@@ -1,0 +1,350 @@
+"""tessy annotate from end to end: real HTTP servers, faults, stops and resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tessy.boundary.annotation.directory import iter_failed_annotations, read_annotations
+from tessy.core.errors import (
+    EngineMisconfigured,
+    EngineUnavailable,
+    RunError,
+    TessyError,
+)
+from tests.support.annotate_command import (
+    config,
+    fill_responses,
+    run,
+    summary,
+    thinking,
+    thinkings,
+    write_rules,
+)
+from tests.support.chat_server import FakeChat, Fault, excerpt, marks
+from tests.support.rows import fill, row
+
+
+@pytest.fixture
+def responses(tmp_path: Path) -> Path:
+    return fill_responses(tmp_path / "responses")
+
+
+@pytest.fixture
+def rule(tmp_path: Path) -> Path:
+    return write_rules(tmp_path / "rules.py")
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+def test_a_model_marks_every_segment(responses):
+    with FakeChat() as server:
+        code, output = run(config(responses, server))
+    assert code == 0
+    texts = thinkings(responses)
+    found = read_annotations(responses.parent / "out")
+    assert len(found) == len(server.seen) > 16
+    assert {item.key[:2] for item in found} == set(texts)
+    for item in found:
+        assert texts[item.id, item.sample][item.start :].startswith(item.text)
+        styles = [item.text[span.start : span.end] for span in item.style]
+        assert styles == json.loads(marks(server.seen[0] | {"messages": prompt_of(item.text)}))
+        assert (item.author, item.attempts) == ("student", 1)
+    said = summary(responses.parent / "out")
+    assert said["responses"] == {"used": 8, "failed": 1}
+    assert said["segments"]["n"] == said["segments"]["accepted"] == len(found)
+    assert said["segments"]["acceptance_rate_95"][0] < 1.0
+    assert 0.1 < said["style_chars"] < 0.5
+    assert "Acceptance rate" in output
+    assert f"n = {len(found)}" in output
+    assert "1 failed ones left out" in output
+    assert f"{len(found)} of {len(found)} done" in output
+
+
+def prompt_of(text: str) -> list[dict[str, str]]:
+    return [{"content": f"\n=== EXCERPT 0\n{text}\n=== EXCERPT 0"}]
+
+
+def test_a_rule_does_the_same(responses, rule):
+    with FakeChat() as server:
+        run(config(responses, server))
+    code, _ = run(config(responses, rule=f"{rule}:style", out=responses.parent / "ruled"))
+    assert code == 0
+    by_model, by_rule = (read_annotations(responses.parent / name) for name in ("out", "ruled"))
+    assert by_rule == by_model
+
+
+def test_config_says_what_it_was_made_of(responses):
+    with FakeChat() as server:
+        run(config(responses, server))
+    document = json.loads((responses.parent / "out/config.json").read_text("utf-8"))
+    source = json.loads((responses / "config.json").read_text("utf-8"))
+    data = document["data_config"]
+    assert document["config"]["responses"] == str(responses)
+    assert data["responses.data_digest"] == source["data_digest"]
+    assert len(data["instruction"]) == 64
+    assert (data["model"], data["rule"], data["sampling.top_k"]) == ("strong", None, 20)
+
+
+def test_a_reply_may_be_long_enough_for_the_segment_twice(responses):
+    with FakeChat() as server:
+        run(config(responses, server))
+        for body in server.seen:
+            assert body["max_tokens"] > 2 * len(excerpt(body).encode())
+
+
+# ---------------------------------------------------------------- replies of no use
+
+
+def test_what_was_wrong_is_said_and_asked_again_once(responses):
+    def once_bad(body: dict[str, Any]) -> str:
+        again = "could not be used" in body["messages"][0]["content"]
+        return f"```json\n{marks(body)}\n```" if again else '["Hullo"]'
+
+    with FakeChat(once_bad) as server:
+        assert run(config(responses, server))[0] == 0
+    found = read_annotations(responses.parent / "out")
+    assert {item.attempts for item in found} == {2}
+    again = [b["messages"][0]["content"] for b in server.seen if "Hullo" in str(b["messages"])]
+    assert len(again) == len(found)
+    assert "'Hullo' does not occur in the text as whole words" in again[0]
+    seeds = [body["seed"] for body in server.seen]
+    assert len(set(seeds)) == len(seeds) == 2 * len(found)
+    assert summary(responses.parent / "out")["segments"]["retried"] == len(found)
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish", "reason"),
+    [
+        ("I see no style.", "stop", "not_json"),
+        ('["So", "Hullo"]', "stop", "not_found"),
+        ('["So"', "length", "truncated"),
+        (Fault("status", status=422), "stop", "refused"),
+    ],
+)
+def test_a_segment_that_fails_is_a_row_with_the_reply(responses, reply, finish, reason):
+    def script(body: dict[str, Any]) -> str | Fault:
+        bad: bool = " 7 " in excerpt(body)
+        return reply if bad else marks(body)
+
+    with FakeChat(script) as server:
+        if finish == "length":
+            server.finish = finish
+            with pytest.raises(TessyError, match="none of"):
+                run(config(responses, server))
+        else:
+            code, output = run(config(responses, server))
+            assert code == 0
+            assert f"{reason} " in output
+    failures = list(iter_failed_annotations(responses.parent / "out"))
+    assert failures
+    assert {item.reason for item in failures} == {reason}
+    assert all(item.detail for item in failures)
+    assert {item.attempts for item in failures} == {1 if reason == "refused" else 2}
+    if isinstance(reply, str):
+        assert any(item.reply == reply for item in failures)
+    assert summary(responses.parent / "out")["failures"] == {reason: len(failures)}
+
+
+def test_nothing_accepted_is_an_error_that_says_where_to_look(responses, rule):
+    asked = config(responses, rule=f"{rule}:liar")
+    with pytest.raises(TessyError, match=r"none of \d+ segments was accepted.*failures\.jsonl"):
+        run(asked)
+    failures = list(iter_failed_annotations(asked.out))
+    assert {(item.reason, item.attempts) for item in failures} == {("not_found", 1)}
+    assert summary(asked.out)["segments"]["acceptance_rate"] == 0.0
+    with pytest.raises(TessyError, match="none of"):
+        run(asked)
+
+
+def test_failed_segments_are_tried_again_on_demand_only(responses):
+    def script(body: dict[str, Any]) -> str:
+        return "no" if server.model == "strong" and " 7 " in excerpt(body) else marks(body)
+
+    with FakeChat(script) as server:
+        run(config(responses, server))
+        count = len(server.seen)
+        lost = {item.key for item in iter_failed_annotations(responses.parent / "out")}
+        assert lost
+        server.script = marks
+        assert run(config(responses, server))[0] == 0
+        assert len(server.seen) == count
+        assert run(config(responses, server, retry_failed=True))[0] == 0
+    assert len(server.seen) == count + len(lost)
+    found = {item.key: item for item in read_annotations(responses.parent / "out")}
+    assert {found[key].attempts for key in lost} == {3}
+    assert list(iter_failed_annotations(responses.parent / "out")) == []
+
+
+# ---------------------------------------------------------------- servers in trouble
+
+
+def test_faults_that_pass_cost_nothing(responses):
+    with FakeChat(refuses=frozenset({"top_k", "chat_template_kwargs"})) as server:
+        server.faults = [
+            Fault("status", status=429, headers={"Retry-After": "0"}),
+            Fault("reply", body="{}"),
+            Fault("cut"),
+            Fault("status", status=503),
+        ]
+        assert run(config(responses, server))[0] == 0
+    found = read_annotations(responses.parent / "out")
+    assert {item.attempts for item in found} == {1}
+    assert len(server.seen) == len(found) + 4
+    log = (responses.parent / "out/run.log").read_text("utf-8")
+    assert "does not take top_k and min_p: asked without" in log
+    assert "does not take chat_template_kwargs: asked without" in log
+
+
+def test_a_replica_that_dies_is_replaced_by_the_other(responses):
+    with FakeChat() as one, FakeChat() as two:
+
+        def script(body: dict[str, Any]) -> str:
+            if len(one.seen) == 3:
+                threading.Thread(target=one.stop).start()
+            return marks(body)
+
+        one.script = script
+        assert run(config(responses, one, two))[0] == 0
+        assert len(two.seen) > 3
+    assert {item.attempts for item in read_annotations(responses.parent / "out")} == {1}
+
+
+def test_servers_that_are_gone_for_good_end_the_run_and_keep_what_is_made(responses):
+    with FakeChat() as server:
+
+        def script(body: dict[str, Any]) -> str:
+            if len(server.seen) == 8:
+                threading.Thread(target=server.stop).start()
+            return marks(body)
+
+        server.script = script
+        asked = config(responses, server, server_patience_seconds=0.5)
+        with pytest.raises(EngineUnavailable, match="annotator: nothing came from"):
+            run(asked)
+    made = len(read_annotations(asked.out))
+    assert made >= 4
+    assert summary(asked.out)["segments"]["accepted"] == made
+
+
+def test_a_wrong_model_or_key_ends_the_run(responses, monkeypatch):
+    monkeypatch.setenv("STRONG_KEY", "guess")
+    with FakeChat(api_key="secret") as server:
+        with pytest.raises(EngineMisconfigured, match="401"):
+            run(config(responses, server, api_key_env="STRONG_KEY"))
+        monkeypatch.setenv("STRONG_KEY", "secret")
+        with pytest.raises(EngineMisconfigured, match="no such model"):
+            run(config(responses, server, api_key_env="STRONG_KEY", model="weak"))
+        assert run(config(responses, server, api_key_env="STRONG_KEY"))[0] == 0
+
+
+# ---------------------------------------------------------------- stop and go on
+
+
+def slowly(body: dict[str, Any]) -> str:
+    time.sleep(0.01)
+    return marks(body)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_and_annotates_nothing_twice(responses, number):
+    out = responses.parent / "out"
+    with FakeChat() as server:
+        asked = config(responses, server, concurrency=2, segment_words=6)
+        main = "import sys; from tessy.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", main, "annotate", "--responses", str(responses)]
+        command += ["--out", str(out), "--model", "strong", "--url", server.url]
+        command += ["--segment-words", "6", "--concurrency", "2"]
+        server.script = slowly
+        environment = {**os.environ, "COLUMNS": "200"}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        while not (out / "annotations.jsonl").exists() or len(server.seen) < 20:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, output = process.communicate(timeout=60)
+        assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        assert ("Stopped in good order" in output) == (number == signal.SIGINT)
+        made = len(read_annotations(out))
+        assert run(asked)[0] == 0
+    found = read_annotations(out)
+    assert made < len(found)
+    lines = (out / "annotations.jsonl").read_text("utf-8").splitlines()
+    keys = Counter((r["id"], r["sample"], r["segment"]) for r in map(json.loads, lines))
+    assert set(keys.values()) == {1}
+    # What was in flight when it was killed is asked again; a stop waits for it.
+    again = len(server.seen) - len(found)
+    assert again == 0 if number == signal.SIGINT else 0 <= again <= 2
+
+
+def test_more_segments_may_be_asked_for_later(responses, rule):
+    first = config(responses, rule=f"{rule}:style", segments=5)
+    run(first)
+    few = {item.key: item for item in read_annotations(first.out)}
+    assert len(few) == 5
+    assert Counter(key[:2] for key in few).most_common(1)[0][1] == 1
+    run(config(responses, rule=f"{rule}:style", segments=12))
+    more = {item.key: item for item in read_annotations(first.out)}
+    assert len(more) == 12
+    assert {key: more[key] for key in few} == few
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 3}, "seed: 0, now 3"),
+        ({"segment_words": 31}, "segment_words: 30, now 31"),
+        ({"rule": "nothing"}, "rule: "),
+    ],
+)
+def test_other_options_are_refused_on_resume(responses, rule, change, named):
+    run(config(responses, rule=f"{rule}:style", segments=4))
+    change = {**change, "rule": f"{rule}:{change.get('rule', 'style')}"}
+    with pytest.raises(RunError, match=named):
+        run(config(responses, **change))
+    assert run(config(responses, **change, fresh=True))[0] == 0
+    assert len(read_annotations(f"{responses.parent / 'out'}.old-1")) == 4
+
+
+def test_a_rule_that_was_edited_is_another(responses, rule):
+    asked = config(responses, rule=f"{rule}:style", segments=4)
+    run(asked)
+    rule.write_text(rule.read_text("utf-8").replace("Okay,", "Well,"), "utf-8")
+    with pytest.raises(RunError, match=r"rule\.digest: "):
+        run(config(responses, rule=f"{rule}:style", segments=6))
+    assert len(read_annotations(asked.out)) == 4
+    write_rules(rule)
+    assert run(config(responses, rule=f"{rule}:style", segments=6))[0] == 0
+    assert len(read_annotations(asked.out)) == 6
+
+
+def test_a_rule_of_a_module_is_bound_by_its_file(responses, rule, monkeypatch):
+    monkeypatch.syspath_prepend(rule.parent)
+    monkeypatch.delitem(sys.modules, rule.stem, raising=False)
+    run(config(responses, rule=f"{rule.stem}:style", segments=4))
+    monkeypatch.delitem(sys.modules, rule.stem)
+    document = json.loads((responses.parent / "out/config.json").read_text("utf-8"))
+    digest = hashlib.sha256(rule.read_bytes()).hexdigest()
+    assert document["data_config"]["rule.digest"] == digest
+
+
+def test_annotations_of_another_run_are_refused(responses, rule, tmp_path):
+    run(config(responses, rule=f"{rule}:style"))
+    fill(tmp_path / "others", row(thinking=thinking(3)))
+    source = tmp_path / "others/config.json"
+    document = json.loads(source.read_text("utf-8"))
+    source.write_text(json.dumps(document | {"created": "2026-01-01"}), "utf-8")
+    with pytest.raises(RunError, match=r"responses\.created"):
+        run(config(tmp_path / "others", rule=f"{rule}:style", out=responses.parent / "out"))

@@ -1,0 +1,329 @@
+"""Training a predictor: what comes out."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from itertools import combinations
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+)
+
+from tessy.boundary.base import View
+from tessy.boundary.classifier.conventions import read_conventions
+from tessy.boundary.classifier.labels import IGNORED
+from tessy.boundary.classifier.model import load_classifier
+from tessy.boundary.classifier.predictor import TokenClassifierPredictor
+from tessy.boundary.classifier.window import WindowRule
+from tessy.boundary.training.base_model import load_weights, read_base
+from tessy.boundary.training.dataset import by_part, digest_of, encode
+from tessy.boundary.training.fit import EpochScores
+from tessy.boundary.training.split import part_of
+from tessy.boundary.training.train import train_predictor
+from tessy.config.predictors import TrainPredictorConfig
+from tessy.core.edges import edges
+from tessy.lab.bundled import student_path
+from tests.support.power_cuts import Disk
+from tests.support.predictor_training import (
+    ROWS,
+    annotation,
+    changed,
+    directory,
+    quick_options,
+)
+from tests.support.tiny_bpe import codec
+
+
+@pytest.fixture
+def options(tmp_path):
+    return quick_options(tmp_path)
+
+
+# -- what comes out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint from the bundled student, and what was printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = TrainPredictorConfig(
+        annotations=directory(folder / "annotations", ROWS),
+        out=folder / "out",
+        base=str(student_path()),
+        epochs=2,
+        learning_rate=2e-3,
+        batch=16,
+        validation_share=0.15,
+        test_share=0.1,
+        seed=3,
+    )
+    code = "import sys; from tessy.cli import main; sys.exit(main())"
+    shown = [f"--{k.replace('_', '-')}={v}" for k, v in options.model_dump().items() if v]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train-predictor", *shown],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return options, done
+
+
+def test_a_predictor_learns_and_says_how_well(trained):
+    options, _ = trained
+    document = json.loads((options.out / "training.json").read_text())
+    assert document["warning"] is None
+    best = document["epochs"][document["chosen"] - 1]
+    share = document["parts"]["validation"]["style_share"]
+    assert 0.2 < share < 0.8
+    assert best["accuracy"] > 0.8 > max(share, 1 - share)
+    assert best["f1"] > 0.8
+    assert best["accuracy"] == max(scores["accuracy"] for scores in document["epochs"])
+    assert sum(part["segments"] for part in document["parts"].values()) == len(ROWS)
+    card = (options.out / "README.md").read_text()
+    assert f"token accuracy {best['accuracy']:.4f}" in card
+    assert f"n = {best['tokens']:,} tokens" in card
+
+
+def test_it_prints_a_line_an_epoch_and_nothing_of_others(trained):
+    _, done = trained
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("Predictor", "train", "validation", "test", "Up", "epoch", "1", "2", "Kept")
+    ]
+
+
+def test_nothing_is_left_beside_the_checkpoint(trained):
+    options, _ = trained
+    assert {path.name for path in options.out.parent.iterdir()} == {"annotations", "out"}
+    assert {path.name for path in options.out.iterdir()} - {"chat_template.jinja"} == {
+        *("README.md", "config.json", "model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json", "training.json"),
+    }
+    assert len({path.stat().st_mode for path in options.out.iterdir()}) == 1
+
+
+def test_the_checkpoint_is_durable_when_it_is_in_place(options, tmp_path, monkeypatch):
+    elsewhere = changed(options, out=tmp_path / "new" / "out")
+    disk = Disk(tmp_path, monkeypatch)
+    train_predictor(elsewhere)
+    assert disk.early(elsewhere.out) == disk.lost(elsewhere.out) == []
+
+
+def test_the_checkpoint_says_its_conventions(trained):
+    options, _ = trained
+    config = AutoConfig.from_pretrained(options.out)
+    assert config.id2label == {0: "capability", 1: "style"}
+    said = read_conventions(config, "out")
+    assert said is not None
+    assert said.author == "student"
+    assert (said.window.limit, said.window.keep, said.shift) == (512, 200, 1)
+    assert said.split.model_dump() == {"seed": 3, "validation_share": 0.15, "test_share": 0.1}
+    assert said.annotations.digest == digest_of(sorted(ROWS, key=lambda row: row.key))
+    assert (said.annotations.segments, said.annotations.annotator) == (len(ROWS), "lab:mark")
+    assert said.base == student_path().name  # no folder of this machine
+    assert str(student_path()) not in (options.out / "config.json").read_text()
+
+
+def test_the_checkpoint_judges_as_it_was_validated(trained):
+    """The accuracy of training.json, by way of what synthesis loads."""
+    options, _ = trained
+    document = json.loads((options.out / "training.json").read_text())
+    loaded = load_classifier(options.out, device="cpu")
+    right = tokens = 0
+    for row in by_part(ROWS, 3, 0.15, 0.1)["validation"]:
+        example = encode(loaded.codec, row, loaded.rule)
+        (scores,) = loaded.scorer.score([example.ids])
+        for score, label in zip(scores, example.labels, strict=True):
+            tokens += label != IGNORED
+            right += label == (score >= 0.5)
+    best = document["epochs"][document["chosen"] - 1]
+    assert tokens == best["tokens"]
+    assert right / tokens == pytest.approx(best["accuracy"], abs=1e-3)
+
+
+async def test_the_checkpoint_finds_the_boundary(trained):
+    loaded = TokenClassifierPredictor.load(trained[0].out, device="cpu")
+    text = "Okay, let's see. 5 - 3 = 2. Then 2 * 2 = 4."
+    view = View("a", text, (0, *edges(text)))
+    judged = await loaded.judge(view)
+    await loaded.aclose()
+    style = {
+        unit.strip(): score.first >= 0.5
+        for unit, score in zip(view.units, judged.units, strict=True)
+    }
+    assert style["see."]
+    assert not style["-"]
+
+
+def test_a_seed_fixes_the_weights(trained, tmp_path):
+    options, _ = trained
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as there: one thread adds in one order
+    train_predictor(changed(options, out=tmp_path / "again"))
+    torch.set_num_threads(threads)
+    first, again = (out / "model.safetensors" for out in (options.out, tmp_path / "again"))
+    assert first.read_bytes() == again.read_bytes()
+    one, two = (
+        load_weights(read_base(given), given).state_dict()["score.weight"]
+        for given in (changed(options, seed=seed) for seed in (1, 2))
+    )
+    assert not torch.equal(one, two)
+
+
+def test_a_predictor_may_be_trained_further_and_short_inputs_make_short_windows(options):
+    first = changed(options, max_tokens=40)
+    options.out.mkdir()  # an empty folder is as good as none
+    assert train_predictor(first) == 0
+    further = changed(first, base=str(options.out), out=options.out.with_name("more"))
+    assert train_predictor(further) == 0
+    assert load_classifier(further.out, device="cpu").rule == WindowRule(40, 15)
+    document = json.loads((options.out / "training.json").read_text())
+    assert document["parts"]["train"]["cut_segments"] > 0
+
+
+def test_training_ends_when_validation_no_longer_rises(options):
+    # Steps too small to change a weight: every epoch is as good as the first.
+    train_predictor(changed(options, epochs=9, learning_rate=1e-30))
+    document = json.loads((options.out / "training.json").read_text())
+    assert (document["chosen"], len(document["epochs"])) == (1, 3)
+
+
+def test_a_predictor_that_has_learnt_nothing_is_told_of(options, capsys):
+    # So much weight on style that it says nothing else.
+    given = changed(options, epochs=1, style_weight=1e6, learning_rate=0.1)
+    assert train_predictor(given) == 0
+    printed = capsys.readouterr().out
+    document = json.loads((options.out / "training.json").read_text())
+    (scores,) = document["epochs"]
+    style = scores["style_tokens"] / scores["tokens"]
+    assert scores["accuracy"] == pytest.approx(style, abs=1e-6)
+    said = document["warning"]
+    assert f"accuracy is {style:.4f} and its style F1 {scores['f1']:.4f}" in said
+    assert f"has an accuracy of {max(style, 1 - style):.4f} (n = {scores['tokens']:,}" in said
+    assert printed.splitlines()[-1] == f"Warning: {said}."
+    assert f"**Warning**: {said}.\n" in (options.out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "f1", "style", "usual"),
+    [
+        (0.7, 0.1, 30, "capability"),
+        (0.6, 0.75, 60, "style"),
+        (0.9, 0.0, 10, "capability"),
+        (0.95, 0.0, 10, "capability"),
+        (0.71, 0.1, 30, None),
+        (0.61, 0.7, 60, None),
+    ],
+)
+def test_no_better_than_always_saying_one_class(accuracy, f1, style, usual):
+    scores = EpochScores(
+        epoch=1,
+        train_loss=0.7,
+        accuracy=accuracy,
+        precision=f1,
+        recall=f1,
+        f1=f1,
+        tokens=100,
+        style_tokens=style,
+    )
+    said = scores.warning()
+    assert (said is None) == (usual is None)
+    assert usual is None or (said is not None and f"always saying {usual} has" in said)
+
+
+def test_several_processes_train_one_predictor_and_one_of_them_speaks(options, tmp_path):
+    script = tmp_path / "tessy_here.py"
+    script.write_text("import sys\nfrom tessy.cli import main\nsys.exit(main())\n")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    given = [
+        f"--annotations={options.annotations}",
+        f"--out={options.out}",
+        f"--base={options.base}",
+    ]
+    done = subprocess.run(
+        [sys.executable, *launch, "train-predictor", *given, "--epochs=2", "--test-share=0.2"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line.split()[0] for line in done.stdout.splitlines()]
+    assert told[told.index("epoch") :][:4] == ["epoch", "1", "2", "Kept"]
+    assert done.stdout.count("Kept") == 1
+    assert json.loads((options.out / "training.json").read_text())["processes"] == 2
+    load_classifier(options.out, device="cpu")
+
+
+def test_what_a_killed_training_left_is_removed_by_the_next_to_the_same_place(options):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    host = socket.gethostname()
+    beside = options.out.parent
+    stale = beside / f".out.{host}.{dead.pid}.partial"
+    kept = [
+        beside / f".out.{host}.{os.getppid()}.partial",  # still at work
+        beside / f".out.elsewhere.{dead.pid}.partial",
+        beside / f".another.{host}.{dead.pid}.partial",
+    ]
+    for folder in (stale, *kept):
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+    train_predictor(options)
+    assert {path for path in beside.iterdir() if path.suffix == ".partial"} == set(kept)
+
+
+# -- examples
+
+
+def test_an_example_is_cut_to_the_input():
+    row = annotation(1)
+    whole, short = (encode(codec(), row, WindowRule(n, n // 3)) for n in (512, 20))
+    assert (short.ids, short.labels) == (whole.ids[:20], whole.labels[:20])
+    assert (whole.cut, short.cut) == (0, len(whole.ids) - 20)
+    assert whole.labels[-1] == IGNORED
+
+
+def test_questions_stay_together():
+    # The same questions from another source, under ids of its own.
+    rows = [*ROWS, *(annotation(n, id=f"leetcode#{n}") for n in range(60))]
+    parts = by_part(rows, 0, 0.2, 0.2)
+    for part, held in parts.items():
+        assert all(part_of(row.question, 0, 0.2, 0.2) == part for row in held)
+    for one, two in combinations(parts.values(), 2):
+        assert not {row.question for row in one} & {row.question for row in two}
+    assert sum(map(len, parts.values())) == len(rows)
+
+
+# -- Ctrl-C
+
+
+def test_an_interrupted_training_leaves_nothing(options):
+    # Single segments, many of them: what follows the first epoch outlasts the way of a signal.
+    given = changed(options, annotations=directory(options.out.with_name("more"), ROWS[:120]))
+    command = [
+        *(sys.executable, "-u", "-c", "import sys; from tessy.cli import main; sys.exit(main())"),
+        *("train-predictor", f"--annotations={given.annotations}", f"--out={given.out}"),
+        *(f"--base={given.base}", "--batch=1", "--epochs=100", "--validation-share=0.2"),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if re.match(r"\s+1 ", line):
+                break
+        process.send_signal(2)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "tessy: interrupted\n"
+    assert {path.name for path in given.out.parent.iterdir()} == {"annotations", "base", "more"}

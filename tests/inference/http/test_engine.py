@@ -1,0 +1,277 @@
+"""HttpEngine: what is sent in each wire format, what comes back, and how a stream is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from tessy.core.errors import (
+    EngineRefused,
+)
+from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL
+from tessy.tokenization.token_ids import TokenIds
+from tests.support.engine_requests import (
+    CODEC,
+    EVERY_WIRE,
+    STREAMING_AND_NOT,
+    WIRES,
+    ask,
+    collect,
+    text_of,
+)
+from tests.support.model_server import (
+    PLAIN_OPENAI,
+    SGLANG,
+    TEXT_ONLY,
+    FakeServer,
+    Fault,
+    eventually,
+    writes,
+)
+
+# -- what comes back -----------------------------------------------------------------------------
+
+
+@STREAMING_AND_NOT
+@EVERY_WIRE
+async def test_every_wire_gives_the_same_ids_and_the_stop_id_apart(connect, wire, streaming):
+    async with FakeServer(writes("naïve ☃ end", END_THINKING), can=WIRES[wire]) as server:
+        engine = connect(server.url, streaming=streaming)
+        info = await engine.probe()
+        chunks = await collect(engine, ask())
+    assert info.mode == wire
+    assert info.streaming is streaming
+    assert text_of(chunks) == "naïve ☃ end"
+    assert [chunk.finish for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert (chunks[-1].finish, chunks[-1].stop_id) == ("stop", END_THINKING)
+    assert all(chunk.ids for chunk in chunks[:-1])
+    assert streaming or len(chunks) == 1
+
+
+@EVERY_WIRE
+async def test_the_end_of_the_turn_is_a_stop(connect, wire):
+    async with FakeServer(writes("abc"), can=WIRES[wire]) as server:
+        engine = connect(server.url)
+        chunks = await collect(engine, ask())
+    assert text_of(chunks) == "abc"
+    assert chunks[-1].finish == "stop"
+    assert chunks[-1].stop_id == (None if wire == "text" else EOS)
+
+
+@EVERY_WIRE
+async def test_an_eos_the_server_does_not_name_is_known_from_the_ids(connect, wire):
+    """vLLM reports no stop reason at EOS; only the last id tells, and text carries none."""
+    request = Request("k", TokenIds([65]), Sampling(), 64, (END_THINKING,), 0)
+    async with FakeServer(writes("abc"), can=WIRES[wire]) as server:
+        engine = connect(server.url)
+        chunks = await collect(engine, request)
+    assert text_of(chunks) == "abc"
+    assert chunks[-1].finish == "stop"
+    assert chunks[-1].stop_id == (None if wire == "text" else EOS)
+
+
+@EVERY_WIRE
+async def test_max_tokens_end_with_length(connect, wire):
+    async with FakeServer(writes("abcdefgh"), can=WIRES[wire]) as server:
+        engine = connect(server.url)
+        chunks = await collect(engine, ask(max_tokens=5))
+    assert text_of(chunks) == "abcde"
+    assert (chunks[-1].finish, chunks[-1].stop_id) == ("length", None)
+
+
+async def test_sglang_deltas_are_read_like_its_cumulative_ids(connect):
+    async with FakeServer(writes("abcdef"), can=SGLANG, incremental=True) as server:
+        engine = connect(server.url)
+        chunks = await collect(engine, ask())
+    assert text_of(chunks) == "abcdef"
+
+
+async def test_what_has_arrived_comes_as_one_chunk(connect):
+    """A slow reader gets few large chunks, never one per token."""
+    async with FakeServer(writes("x" * 200)) as server:
+        engine = connect(server.url)
+        chunks = []
+        async for chunk in engine.stream(ask(max_tokens=1000)):
+            chunks.append(chunk)
+            await eventually(lambda: server.busy == 0)
+    assert text_of(chunks) == "x" * 200
+    assert len(chunks) <= 3
+
+
+async def test_control_tokens_that_do_not_stop_stay_in_the_ids(connect):
+    async with FakeServer(writes("ab", OTHER_CONTROL, 99), can=TEXT_ONLY) as server:
+        engine = connect(server.url)
+        chunks = await collect(engine, ask())
+    assert [i for chunk in chunks for i in chunk.ids] == [97, 98, OTHER_CONTROL, 99]
+
+
+async def test_text_knows_a_stop_that_the_server_does_not(connect):
+    """The server writes on; the stop is found in the text."""
+    request = Request("k", TokenIds([65]), Sampling(), 64, (OTHER_CONTROL,), 0)
+    script = writes("ab", OTHER_CONTROL, *b"never read")
+    async with FakeServer(script, can=PLAIN_OPENAI) as server:
+        engine = connect(server.url)
+        await engine.probe()
+        chunks = await collect(engine, request)
+    assert text_of(chunks) == "ab"
+    assert (chunks[-1].finish, chunks[-1].stop_id) == ("stop", OTHER_CONTROL)
+
+
+# -- what is sent --------------------------------------------------------------------------------
+
+
+async def test_generate_gets_ids_every_sampling_value_the_seed_and_the_sample(connect):
+    async with FakeServer(writes("abc")) as server:
+        engine = connect(server.url + "/v1/", api_key="secret")
+        await collect(engine, ask(seed=2**70 + 5, key="näme 1/0\n"))
+        seen = server.seen[-1]
+    assert seen.path == "/inference/v1/generate"
+    assert seen.headers["X-Session-ID"] == "n%C3%A4me%201/0%0A"
+    assert seen.headers["Authorization"] == "Bearer secret"
+    assert seen.body["token_ids"] == [*CODEC.encode("Q: what?"), OTHER_CONTROL]
+    assert seen.body["stream"] is True
+    assert seen.body["sampling_params"] == {
+        "max_tokens": 64,
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "top_k": 30,
+        "min_p": 0.01,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "ignore_eos": False,
+        "min_tokens": 0,
+        "stop_token_ids": [END_THINKING, EOS],
+        "seed": 5,
+        "detokenize": False,
+    }
+
+
+@EVERY_WIRE
+async def test_no_server_default_is_left_standing(connect, wire):
+    async with FakeServer(writes("abc"), can=WIRES[wire]) as server:
+        engine = connect(server.url)
+        await collect(engine, Request("k", TokenIds([65]), Sampling(top_k=0), 9, (EOS,), 3))
+        body = server.seen[-1].body
+    sent = body.get("sampling_params", body)
+    assert sent["top_k"] == -1
+    assert (sent["temperature"], sent["top_p"], sent["min_p"]) == (0.7, 0.8, 0.0)
+    assert sent["repetition_penalty"] == 1.0
+    assert 3 in (sent.get("seed"), sent.get("sampling_seed"))
+    assert 9 in (sent.get("max_tokens"), sent.get("max_new_tokens"))
+
+
+async def test_text_goes_out_with_control_tokens_spelled_out(connect):
+    async with FakeServer(writes("abc"), can=TEXT_ONLY) as server:
+        engine = connect(server.url)
+        await collect(engine, ask())
+        body = server.seen[-1].body
+    assert body["prompt"] == "Q: what?<mark>"
+    assert not {"stop", "stop_token_ids"} & set(body)
+    assert body["add_special_tokens"] is False
+    assert body["skip_special_tokens"] is False
+    assert body["spaces_between_special_tokens"] is False
+
+
+async def test_plain_openai_servers_get_only_what_they_know(connect):
+    async with FakeServer(writes("abc", END_THINKING), can=PLAIN_OPENAI) as server:
+        engine = connect(server.url)
+        info = await engine.probe()
+        chunks = await collect(engine, ask())
+    assert text_of(chunks) == "abc"
+    assert (chunks[-1].finish, chunks[-1].stop_id) == ("stop", END_THINKING)
+    assert any("top_k" in note for note in info.notes)
+
+
+async def test_max_tokens_are_cut_to_the_context_and_a_full_one_is_refused(connect):
+    async with FakeServer(writes("abc"), context=20) as server:
+        engine = connect(server.url)
+        await collect(engine, ask(max_tokens=64))
+        assert server.seen[-1].body["sampling_params"]["max_tokens"] == 11
+        with pytest.raises(EngineRefused, match="20 tokens"):
+            await collect(engine, ask("Q" * 19))
+
+
+async def test_data_parallel_engines_get_a_rank_that_stays_with_the_sample(connect):
+    line = 'vllm:cache_config_info{{enable_prefix_caching="True",engine="{}",{}}} 1.0\n'
+    metrics = "".join(line.format(i, 'kv_cache_size_tokens="1000"') for i in range(4))
+    async with FakeServer(writes("abc"), metrics=metrics) as server:
+        engine = connect(server.url)
+        assert (await engine.probe()).capacity_tokens == 4000
+        for key in [f"p{i % 20}/0" for i in range(40)]:
+            await collect(engine, ask(key=key))
+        ranks = [seen.headers["X-data-parallel-rank"] for seen in server.seen[-40:]]
+    assert ranks[:20] == ranks[20:]
+    assert set(ranks) == {"0", "1", "2", "3"}
+
+
+async def test_a_very_long_prompt_and_key_arrive_whole(connect):
+    async with FakeServer(writes("abc"), context=None) as server:
+        engine = connect(server.url)
+        request = Request("k" * 9000, TokenIds([123456] * 300_000), Sampling(), 9, (EOS,), 3)
+        await collect(engine, request)
+        seen = server.seen[-1]
+    assert seen.body["token_ids"] == [123456] * 300_000
+    assert len(seen.headers["X-Session-ID"]) == 64
+
+
+# -- aborts and connections ----------------------------------------------------------------------
+
+
+@EVERY_WIRE
+async def test_closing_a_stream_ends_the_generation(connect, wire):
+    script = writes("x" * 1000)
+    async with FakeServer(script, can=WIRES[wire], token_seconds=0.005) as server:
+        engine = connect(server.url)
+        await engine.probe()
+        async with aclosing(engine.stream(ask(max_tokens=1000))) as chunks:
+            async for chunk in chunks:
+                assert chunk.ids
+                break
+        await eventually(lambda: server.aborted == 1)
+        assert server.written < 200
+
+
+async def test_cancelling_the_task_ends_the_generation(connect):
+    async with FakeServer(writes("x" * 1000), token_seconds=0.005) as server:
+        engine = connect(server.url)
+        await engine.probe()
+        task = asyncio.create_task(collect(engine, ask(max_tokens=1000)))
+        await eventually(lambda: server.written > 3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await eventually(lambda: server.aborted == 1)
+
+
+async def test_finished_streams_leave_their_connection_for_the_next(connect):
+    async with FakeServer(writes("abc")) as server:
+        engine = connect(server.url)
+        await engine.probe()
+        before = server.connections
+        for _ in range(5):
+            await collect(engine, ask())
+    assert server.connections == before
+    assert server.aborted == 0
+
+
+async def test_many_streams_at_once(connect):
+    async with FakeServer(lambda prompt, seed: [*b"%d" % seed]) as server:
+        engine = connect(server.url)
+        replies = await asyncio.gather(*[collect(engine, ask(seed=i)) for i in range(200)])
+    assert [text_of(reply) for reply in replies] == [str(i) for i in range(200)]
+
+
+async def test_as_many_streams_are_open_at_once_as_are_asked_for(connect):
+    async with FakeServer(writes("x")) as server:
+        engine = connect(server.url)
+        await engine.probe()
+        server.faults = [Fault("hang")] * 150
+        tasks = [asyncio.create_task(collect(engine, ask(seed=i))) for i in range(150)]
+        await eventually(lambda: server.busy == 150)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,179 @@
+"""What a probe of a server finds out, and which servers are refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tessy.core.errors import (
+    ConfigError,
+    EngineMisconfigured,
+    EngineUnavailable,
+)
+from tessy.inference.base import Chunk, EngineInfo
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.scripted import END_THINKING
+from tests.support.engine_requests import CODEC, STREAMING_AND_NOT, ask, collect, text_of
+from tests.support.model_server import (
+    CHAT_ONLY,
+    OLD_VLLM,
+    STOCK_VLLM,
+    TEXT_ONLY,
+    VLLM,
+    FakeServer,
+    Fault,
+    writes,
+)
+
+
+async def test_probe_reads_name_context_capacity_and_cache(connect):
+    async with FakeServer(writes("a"), capacity=2048) as server:
+        engine = connect(server.url)
+        found = await asyncio.gather(*[engine.probe() for _ in range(5)])
+        assert len(server.seen) == 1
+    assert found[0] == EngineInfo(
+        model="tiny",
+        mode="generate",
+        context_tokens=4096,
+        capacity_tokens=2048,
+        prefix_caching=True,
+    )
+
+
+async def test_stock_vllm_is_told_of_the_cheaper_endpoint(connect):
+    async with FakeServer(writes("a"), can=STOCK_VLLM) as server:
+        engine = connect(server.url)
+        info = await engine.probe()
+    assert info.mode == "completions"
+    assert any("--enable-scale-out" in note for note in info.notes)
+
+
+@pytest.mark.parametrize("can", [TEXT_ONLY, VLLM - {"metrics"}])
+async def test_prefix_caching_is_tried_where_no_metrics_tell(connect, can):
+    async with FakeServer(writes("a"), can=can) as server:
+        engine = connect(server.url)
+        info = await engine.probe()
+    assert info.prefix_caching is True
+    assert info.capacity_tokens is None
+    assert any("--concurrency" in note for note in info.notes)
+
+
+async def test_a_cache_that_is_off_is_said(connect):
+    metrics = 'vllm:cache_config_info{enable_prefix_caching="False",engine="0"} 1.0\n'
+    async with FakeServer(writes("a"), metrics=metrics) as server:
+        engine = connect(server.url)
+        info = await engine.probe()
+    assert info.prefix_caching is False
+    assert any("--no-enable-prefix-caching" in note for note in info.notes)
+
+
+async def test_a_wrong_model_name_is_refused_with_the_names_served(connect):
+    async with FakeServer(writes("a"), model="qwen") as server:
+        engine = connect(server.url)
+        with pytest.raises(EngineMisconfigured, match="does not serve 'tiny'; it serves 'qwen'"):
+            await engine.probe()
+
+
+async def test_a_server_without_a_list_of_models_is_used_and_that_is_said(connect):
+    async with FakeServer(writes("abc"), can=VLLM - {"models"}) as server:
+        engine = connect(server.url)
+        info = await engine.probe()
+        assert text_of(await collect(engine, ask())) == "abc"
+    assert info.context_tokens is None
+    assert any("name was not checked" in note for note in info.notes)
+
+
+async def test_chat_only_servers_are_refused_with_the_reason(connect):
+    async with FakeServer(writes("a"), can=CHAT_ONLY) as server:
+        engine = connect(server.url)
+        with pytest.raises(EngineMisconfigured, match="only the chat endpoint"):
+            await engine.probe()
+
+
+async def test_a_server_with_nothing_of_use_is_refused_with_every_answer(connect):
+    async with FakeServer(writes("a"), can=frozenset({"models"})) as server:
+        engine = connect(server.url)
+        with pytest.raises(EngineMisconfigured, match=r"/v1/completions answered 404"):
+            await engine.probe()
+
+
+async def test_a_missing_key_is_said(connect):
+    async with FakeServer(writes("a"), api_key="secret") as server:
+        engine = connect(server.url)
+        with pytest.raises(EngineMisconfigured, match="API key"):
+            await engine.probe()
+
+
+async def test_a_server_that_cannot_stream_is_used_without(connect):
+    async with FakeServer(writes("abc", END_THINKING), streams=False) as server:
+        engine = connect(server.url)
+        info = await engine.probe()
+        chunks = await collect(engine, ask())
+    assert info.streaming is False
+    assert chunks == [Chunk(tuple(b"abc"), "stop", END_THINKING)]
+
+
+async def test_a_wire_can_be_asked_for_and_must_then_work(connect):
+    async with FakeServer(writes("abc"), can=TEXT_ONLY | VLLM) as server:
+        engine = connect(server.url, wire="text")
+        assert (await engine.probe()).mode == "text"
+        engine = connect(server.url, wire="sglang")
+        with pytest.raises(EngineMisconfigured, match=r"/generate answered 404"):
+            await engine.probe()
+
+
+@STREAMING_AND_NOT
+async def test_a_vllm_too_old_to_return_ids_is_refused_with_the_version_needed(connect, streaming):
+    async with FakeServer(writes("abc"), can=OLD_VLLM) as server:
+        engine = connect(server.url, streaming=streaming)
+        with pytest.raises(EngineMisconfigured, match=r"update it to vLLM 0\.10\.2 or later"):
+            await engine.probe()
+        engine = connect(server.url, wire="text", streaming=streaming)
+        assert (await engine.probe()).mode == "text"
+
+
+async def test_a_probe_that_failed_can_be_tried_again(connect):
+    server = FakeServer(writes("abc"))
+    await server.start()
+    await server.stop()
+    engine = connect(server.url)
+    with pytest.raises(EngineUnavailable, match=r"127\.0\.0\.1"):
+        await engine.probe()
+    assert await engine.health() is False
+    await server.start()
+    assert await engine.health() is True
+    assert (await engine.probe()).mode == "generate"
+    await server.stop()
+
+
+async def test_a_probe_looks_anew_and_streams_follow_the_last_one(connect):
+    async with FakeServer(writes("abc", END_THINKING)) as server:
+        engine = connect(server.url)
+        assert (await engine.probe()).mode == "generate"
+        server.can, server.context = TEXT_ONLY, 128
+        found = await asyncio.gather(*[engine.probe() for _ in range(5)])
+        fresh = await connect(server.url).probe()
+        assert found == [fresh] * 5
+        assert (fresh.mode, fresh.context_tokens) == ("text", 128)
+        asked = len(server.seen)
+        assert text_of(await collect(engine, ask())) == "abc"
+        assert [seen.path for seen in server.seen[asked:]] == ["/v1/completions"]
+
+
+async def test_a_server_that_is_failing_just_now_is_not_taken_for_a_lesser_one(connect):
+    async with FakeServer(writes("a")) as server:
+        server.faults = [Fault("status", status=503)]
+        engine = connect(server.url)
+        with pytest.raises(EngineUnavailable, match="503"):
+            await engine.probe()
+        server.faults = [Fault("status", status=500)] * 20
+        with pytest.raises(EngineUnavailable, match="500"):
+            await engine.probe()
+        server.faults = []
+        assert (await engine.probe()).mode == "generate"
+
+
+def test_an_unknown_wire_is_said():
+    with pytest.raises(ConfigError, match="'morse'"):
+        HttpEngine("http://h", "tiny", CODEC, wire="morse")

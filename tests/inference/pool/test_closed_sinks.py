@@ -1,0 +1,76 @@
+"""A pool whose caller wants no more."""
+
+import asyncio
+
+import pytest
+
+from tessy.core.errors import (
+    EngineRefused,
+    EngineUnavailable,
+)
+from tessy.inference.base import Chunk, Request, Tap
+from tessy.inference.pool.pool import Pool
+from tests.support.counting_engine import (
+    Server,
+    ask,
+    pool_of,
+    refused,
+    until,
+)
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_a_tap_that_is_closed_between_two_tries_ends_the_wait(down):
+    """The predictor may say so when the server has just failed."""
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.Event().wait()
+
+    server = Server(faults=[(2, refused() if down else EngineUnavailable("broken"))])
+    arrived: list[Chunk] = []
+    async with Pool([server], ["s0"], sleep=sleep) as pool:
+        tap = Tap(arrived.append)
+        feeding = asyncio.create_task(pool.feed(ask(), tap))
+        await until(lambda: len(arrived) == 2 and not server.open)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not feeding.done()
+        tap.close()
+        async with asyncio.timeout(5):
+            await feeding
+        assert not feeding.cancelling()
+        assert len(server.seen) == 1
+
+
+class Late(Server):
+    """Refuses a request once it is not wanted any more."""
+
+    async def feed(self, request: Request, tap: Tap) -> None:
+        self.open += 1
+        ended = asyncio.Event()
+        tap.on_close = ended.set
+        await ended.wait()
+        raise EngineRefused("too late")
+
+
+async def test_what_fails_behind_a_closed_tap_is_no_failure():
+    server = Late()
+    async with pool_of(server) as pool:
+        tap = Tap(lambda chunk: None)
+        feeding = asyncio.create_task(pool.feed(ask(), tap))
+        await until(lambda: server.open == 1)
+        tap.close()
+        await feeding
+
+
+async def test_a_cancelled_caller_stays_cancelled_though_the_tap_is_closed_as_well():
+    server = Server()
+    async with pool_of(server) as pool:
+        tap = Tap(lambda chunk: None)
+        feeding = asyncio.create_task(pool.feed(ask(), tap))
+        await until(lambda: server.open == 1)
+        feeding.cancel()
+        tap.close()
+        with pytest.raises(asyncio.CancelledError):
+            await feeding
+        assert server.open == 0

@@ -1,0 +1,57 @@
+"""The task that looks after replicas which were left."""
+
+import asyncio
+
+import pytest
+
+from tessy.core.errors import EngineUnavailable
+from tests.support.counting_engine import WHOLE, Server, Time, ask, collect, pool_of, until
+
+
+class Buggy(Server):
+    """Its check has a bug until it is mended."""
+
+    mended = False
+
+    async def probe(self):
+        if not self.mended:
+            raise ZeroDivisionError("by zero")
+        return await super().probe()
+
+
+async def test_a_bug_in_one_check_is_told_and_the_others_go_on(caplog):
+    buggy, well = Buggy(down=True), Server(down=True)
+    async with pool_of(buggy, well) as pool:
+        waiting = asyncio.create_task(collect(pool, ask()))
+        await until(lambda: "ZeroDivisionError" in caplog.text)
+        assert not waiting.done()
+        well.down = False
+        assert await waiting == WHOLE
+        assert pool.healthy == ("s1",)
+        buggy.mended, buggy.down = True, False
+        await until(lambda: len(pool.healthy) == 2)
+    (told,) = [record for record in caplog.records if record.exc_info]
+    assert "s0 stays out: its check failed" in told.getMessage()
+
+
+async def test_a_bug_in_the_only_check_ends_with_the_patience():
+    time = Time()
+    async with pool_of(Buggy(down=True), time=time, patience_seconds=100) as pool:
+        with pytest.raises(EngineUnavailable, match=r"s0: its check failed: ZeroDivisionError"):
+            await collect(pool, ask())
+    assert 100 <= time.now < 120
+
+
+async def test_nobody_waits_for_a_watch_that_died():
+    def on_wait(message: str | None) -> None:
+        raise ZeroDivisionError
+
+    pool = await pool_of(Server(down=True), on_wait=on_wait).__aenter__()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await collect(pool, ask())
+    late = asyncio.create_task(collect(pool, ask("b/0")))
+    await until(late.done)
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await late
+    with pytest.raises(ZeroDivisionError):
+        await pool.aclose()

@@ -1,0 +1,110 @@
+"""The pool over real HTTP: servers that die in mid-stream, break replies, and come back."""
+
+import asyncio
+from contextlib import AsyncExitStack, aclosing
+
+import pytest
+
+from tessy.core.errors import SampleFailed
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.pool.pool import Pool
+from tessy.inference.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
+from tests.support.engine_requests import ask
+from tests.support.model_server import STOCK_VLLM, FakeServer, Fault, eventually
+
+CODEC = ByteCodec()
+TEXT = "Okay, let's see. 3 + 4 = 7, and 7 + 5 = 12. That seems right."
+
+
+def goes_on(prompt: list[int], seed: int) -> list[int]:
+    """Writes TEXT on from wherever the prompt stands."""
+    done = len(prompt) - 1 - prompt.index(OTHER_CONTROL) if OTHER_CONTROL in prompt else 0
+    return [*CODEC.encode(TEXT)[done:], END_THINKING]
+
+
+async def shortly(seconds: float) -> None:
+    await asyncio.sleep(seconds / 500)
+
+
+async def pool_over(stack: AsyncExitStack, *servers: FakeServer) -> Pool:
+    engines = []
+    for server in servers:
+        await stack.enter_async_context(server)
+        engines.append(HttpEngine(server.url, "tiny", CODEC, stall_seconds=2.0))
+    names = [server.url for server in servers]
+    pool = await stack.enter_async_context(Pool(engines, names, role="teacher", sleep=shortly))
+    await pool.probe()
+    return pool
+
+
+async def written(pool: Pool, key: str) -> str:
+    ids: list[int] = []
+    async with aclosing(pool.stream(ask(key=key, max_tokens=500))) as chunks:
+        async for chunk in chunks:
+            ids += chunk.ids
+    assert chunk.finish == "stop"
+    return bytes(ids).decode()
+
+
+async def test_samples_survive_a_server_that_dies_in_mid_stream():
+    async with AsyncExitStack() as stack:
+        servers = [FakeServer(goes_on, token_seconds=0.015) for _ in range(2)]
+        pool = await pool_over(stack, *servers)
+        work = [asyncio.create_task(written(pool, f"{index}/0")) for index in range(8)]
+        await eventually(lambda: all(server.written > 40 for server in servers))
+        await servers[0].stop()
+        assert await asyncio.gather(*work) == [TEXT] * 8
+        assert pool.healthy == (servers[1].url,)
+        await servers[0].start()
+        await eventually(lambda: len(pool.healthy) == 2)
+        assert await asyncio.gather(*(written(pool, f"{i}/1") for i in range(8))) == [TEXT] * 8
+        assert min(pool.requests.values()) > 2
+
+
+async def test_an_outage_of_the_only_server_is_waited_for():
+    async with AsyncExitStack() as stack:
+        server = FakeServer(goes_on, token_seconds=0.015)
+        pool = await pool_over(stack, server)
+        work = [asyncio.create_task(written(pool, f"{index}/0")) for index in range(4)]
+        await eventually(lambda: server.written > 40)
+        await server.stop()
+        await eventually(lambda: not pool.healthy)
+        await server.start()
+        assert await asyncio.gather(*work) == [TEXT] * 4
+
+
+async def test_a_server_that_comes_back_with_another_model_gets_nothing_until_it_is_mended(caplog):
+    async with AsyncExitStack() as stack:
+        servers = [FakeServer(goes_on), FakeServer(goes_on)]
+        pool = await pool_over(stack, *servers)
+        home, other = servers if pool.assign("a/0") == servers[0].url else servers[::-1]
+        await home.stop()
+        assert await written(pool, "a/0") == TEXT
+        home.model = "huge"
+        await home.start()
+        await eventually(lambda: "it serves 'huge'" in caplog.text)
+        assert pool.healthy == (other.url,)
+        home.model, home.can = "tiny", STOCK_VLLM  # it speaks another wire format now
+        await eventually(lambda: len(pool.healthy) == 2)
+        await other.stop()
+        assert await written(pool, "a/0") == TEXT
+        assert home.seen[-1].path == "/v1/completions"
+
+
+@pytest.mark.parametrize("kind", ["cut", "no_finish", "malformed", "no_choices", "error"])
+async def test_a_reply_that_breaks_is_continued(kind):
+    async with AsyncExitStack() as stack:
+        server = FakeServer(goes_on)
+        pool = await pool_over(stack, server)
+        server.faults = [Fault(kind, after=5), Fault("status", status=503), Fault(kind, after=3)]
+        assert await written(pool, "a/0") == TEXT
+
+
+async def test_a_refusal_fails_the_sample():
+    async with AsyncExitStack() as stack:
+        server = FakeServer(goes_on)
+        pool = await pool_over(stack, server)
+        server.faults = [Fault("status", status=422)]
+        with pytest.raises(SampleFailed, match="422") as caught:
+            await written(pool, "a/0")
+        assert caught.value.reason == "refused"

@@ -1,0 +1,169 @@
+"""Which replica gets which sample, what a probe of several says, and how they come back."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tessy.core.errors import (
+    EngineMisconfigured,
+    EngineUnavailable,
+)
+from tessy.inference.base import EngineInfo
+from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
+from tessy.inference.pool.replica import Replica, choose
+from tests.support.counting_engine import (
+    WHOLE,
+    Server,
+    ServerWithHealth,
+    Time,
+    ask,
+    collect,
+    pool_of,
+    until,
+)
+
+
+@given(st.lists(st.text(max_size=8), unique=True, min_size=12, max_size=40), st.integers(2, 5))
+def test_a_replica_that_goes_takes_only_its_own_samples_along(keys, count):
+    replicas = [Replica(f"s{index}", Server()) for index in range(count)]
+    for key in keys:
+        before = choose(key, replicas)
+        left = [replica for replica in replicas if replica is not before]
+        after = choose(key, left)
+        others = [replica for replica in replicas if replica is not after]
+        assert choose(key, others) is before
+
+
+def test_samples_spread_by_capacity():
+    replicas = [
+        Replica("small", Server(), info=EngineInfo("m", "generate", capacity_tokens=1000)),
+        Replica("large", Server(), info=EngineInfo("m", "generate", capacity_tokens=3000)),
+    ]
+    for index in range(400):
+        choose(f"{index}/0", replicas).samples += 1
+    small, large = (replica.samples for replica in replicas)
+    assert 2.2 < large / small < 4.5
+    replicas[0].info = None
+    for replica in replicas:
+        replica.samples = 0
+    for index in range(400):
+        choose(f"{index}/0", replicas).samples += 1
+    small, large = (replica.samples for replica in replicas)
+    assert 0.6 < large / small < 1.7
+
+
+# ---------------------------------------------------------------- probing
+
+
+async def probed(*infos: EngineInfo) -> EngineInfo:
+    async with pool_of(*(Server(info=info) for info in infos)) as pool:
+        return await pool.probe()
+
+
+async def test_a_probe_tells_what_holds_for_all():
+    one = EngineInfo("m", "generate", 4096, 1000, True, notes=("slow",))
+    assert await probed(one) == one
+    two = EngineInfo("m", "text", 2048, 500, None, streaming=False)
+    both = await probed(one, two)
+    assert (both.model, both.mode, both.context_tokens, both.capacity_tokens) == (
+        "m",
+        "text",
+        2048,
+        1500,
+    )
+    assert (both.prefix_caching, both.streaming) == (None, False)
+    assert both.notes[0] == "s0: slow"
+    assert "2048, 4096" in " ".join(both.notes)
+    assert (await probed(one, EngineInfo("m", "generate"))).capacity_tokens is None
+
+
+async def test_an_unreachable_replica_is_a_note_if_another_answers():
+    servers = [Server(), Server(down=True)]
+    async with pool_of(*servers) as pool:
+        info = await pool.probe()
+        assert "s1 does not answer" in info.notes[0]
+        assert pool.capacities == {"s0": 1000, "s1": None}
+        assert pool.healthy == ("s0",)
+        servers[1].down = False
+        await until(lambda: len(pool.healthy) == 2)
+        assert pool.capacities == {"s0": 1000, "s1": 1000}
+
+
+async def test_a_role_without_any_server_is_an_error_that_names_them():
+    async with pool_of(Server(down=True), Server(down=True)) as pool:
+        with pytest.raises(EngineUnavailable, match=r"s0 does not answer.*s1 does not answer"):
+            await pool.probe()
+
+
+async def test_a_misconfigured_replica_is_named():
+    class Wrong(Server):
+        async def probe(self):
+            raise EngineMisconfigured("no such model")
+
+    async with pool_of(Server(), Wrong()) as pool:
+        with pytest.raises(EngineMisconfigured, match="teacher s1: no such model"):
+            await pool.probe()
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        EngineInfo("m", "text", 100),
+        EngineInfo("m", "generate", 50),
+        EngineInfo("m", "generate", 100, streaming=False),
+    ],
+)
+async def test_a_late_replica_that_can_do_less_stays_out(worse):
+    late = Server(down=True, info=worse)
+    time = Time()
+    async with pool_of(Server(), late, time=time) as pool:
+        await pool.probe()
+        late.down = False
+        probes = late.probes
+        await until(lambda: late.probes == probes + 3)
+        assert pool.healthy == ("s0",)
+        late.info = EngineInfo("m", "generate", 200)
+        await until(lambda: len(pool.healthy) == 2)
+
+
+# ---------------------------------------------------------------- waiting
+
+
+@given(st.integers(1, 5000), st.floats(0, 1, exclude_max=True))
+def test_backoff_grows_to_a_bound(tries, draw):
+    assert 0 < backoff(tries, draw) <= LONGEST_WAIT_SECONDS
+    assert backoff(tries + 1, draw) >= backoff(tries, draw)
+
+
+async def test_a_health_check_comes_before_a_probe_where_an_engine_has_one():
+    server = ServerWithHealth()
+    server.well = False
+    async with pool_of(server) as pool:
+        await pool.probe()
+        server.down = True
+        waiting = asyncio.create_task(collect(pool, ask()))
+        await until(lambda: not pool.healthy)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert server.probes == 1
+        server.down, server.well = False, True
+        assert await waiting == WHOLE
+    assert server.probes == 2
+
+
+async def test_a_replica_that_comes_back_different_is_noticed(caplog):
+    servers = {"s0": ServerWithHealth(), "s1": ServerWithHealth()}
+    async with pool_of(*servers.values()) as pool:
+        await pool.probe()
+        home = pool.assign("a/0")
+        servers[home].down, servers[home].well = True, False
+        assert await collect(pool, ask()) == WHOLE
+        servers[home].info = EngineInfo("m", "text", 100)
+        servers[home].down, servers[home].well = False, True
+        await until(lambda: f"{home} stays out: it answers in text only" in caplog.text)
+        assert home not in pool.healthy
+        servers[home].info = EngineInfo("m", "generate", 100, 77)
+        await until(lambda: len(pool.healthy) == 2)
+        assert pool.capacities[home] == 77

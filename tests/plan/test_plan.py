@@ -1,0 +1,376 @@
+"""What a plan says, against files whose truth is known."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from io import StringIO
+from pathlib import Path
+from random import Random
+from statistics import stdev
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tessy.config.synthesis import (
+    DoctorConfig,
+    PlanConfig,
+    RoleConfig,
+    SynthesisOptions,
+    SynthesizeConfig,
+)
+from tessy.core.records import Message, Problem, TokenCounts
+from tessy.core.statistics import t95
+from tessy.plan.estimate import Scope, ToCome, failing_share, to_come, wall
+from tessy.plan.figures import Given, make_plan
+from tessy.plan.gauge import FULL_SHARE, Gauge
+from tessy.plan.pilot import Load, Probe, draw
+from tessy.plan.report import print_plan
+from tessy.plan.rows import Made
+from tessy.runtime.admission import Claim, KvAdmission, KvGate
+from tessy.storage.run_dir import RunPaths
+from tessy.synthesis.sample import Job
+from tests.support.rows import failure, fill, row
+
+FILES = 200
+LEAST_COVERED = 0.85
+
+
+def problems(count: int) -> list[Problem]:
+    return [
+        Problem(id=f"q{n}", messages=(Message(role="user", content="?"),)) for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("cls", [DoctorConfig, PlanConfig])
+def test_one_toml_file_serves_every_command(cls: type[SynthesisOptions]):
+    assert set(SynthesizeConfig.model_fields) <= set(cls.model_fields)
+
+
+# ------------------------------------------------------------------ the draw
+
+
+def test_a_pilot_is_drawn_from_the_whole_file_and_grows():
+    file = problems(1000)
+    small, large = draw(file, 2, 20, 0), draw(file, 2, 60, 0)
+    assert len(small) == 20
+    assert small < large
+    assert {sample for _, sample in large} == {0}
+    places = sorted(int(name[1:]) for name, _ in large)
+    assert places[0] < 200
+    assert places[-1] > 800  # not the top of the file
+    assert draw(file, 2, 20, 1) != small
+
+
+def test_a_pilot_larger_than_the_file_takes_further_samples_and_then_all():
+    assert draw(problems(3), 2, 5, 0) > {("q0", 0), ("q1", 0), ("q2", 0)}
+    assert draw(problems(3), 2, 50, 0) == {(f"q{n}", s) for n in range(3) for s in range(2)}
+
+
+# ------------------------------------------------------------------ intervals
+
+
+@pytest.mark.parametrize(
+    ("count", "rounds", "pilot", "sigma"),
+    [
+        (2000, 1, 20, 0.5),
+        (2000, 1, 60, 1.0),
+        (500, 4, 20, 0.5),
+        (30, 1, 20, 0.5),  # what comes is as few as what is there
+        (8, 20, 40, 0.5),  # every question is known
+    ],
+)
+def test_intervals_cover_the_truth_of_simulated_files(count, rounds, pilot, sigma):
+    """Lengths are lognormal: half of the spread between questions, half within them."""
+    covered, errors = 0, []
+    file = problems(count)
+    for number in range(FILES):
+        rng = Random(f"{count} {rounds} {pilot} {number}")
+        level = {p.id: rng.gauss(8, sigma / math.sqrt(2)) for p in file}
+        tokens = {
+            (name, sample): math.exp(rng.gauss(mean, sigma / math.sqrt(2)))
+            for name, mean in level.items()
+            for sample in range(rounds)
+        }
+        chosen = draw(file, rounds, pilot, number)
+        truth = sum(tokens[key] for key in tokens if key not in chosen)
+        come = {key for key in tokens if key not in chosen}
+        seen = {name for name, _ in chosen}
+        scope = Scope(len(come), len({name for name, _ in come}), count - len(seen))
+        found = to_come(((key[0], tokens[key]) for key in chosen), scope)
+        assert found is not None
+        covered += found.low <= truth <= found.high
+        errors.append(found.value / truth - 1)
+    assert covered / FILES >= LEAST_COVERED
+    if count > pilot:
+        assert covered < FILES  # an interval that is never wrong says nothing
+    assert abs(sum(errors) / FILES) < 0.05
+
+
+SEEN = [(f"q{n}", float(value + extra)) for n, value in enumerate([10, 14, 9, 20, 12, 7])
+        for extra in (-2, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unseen", "units", "more"),
+    [
+        (4, [10, 14, 9, 20, 12, 7], 10),  # the unit is a problem
+        (0, [value for _, value in SEEN], 23),  # the unit is a sample
+    ],
+)
+def test_units_are_problems_until_every_problem_has_a_sample(unseen, units, more):
+    found = to_come(SEEN, Scope(samples=23, questions=10, unseen=unseen))
+    count = len(units)
+    reach = t95(count - 1) * stdev(units) * math.sqrt(1 / count + 1 / more)
+    assert found == pytest.approx((23 * 12, 23 * (12 - reach), 23 * (12 + reach)))
+
+
+def test_fewer_than_five_units_give_no_estimate():
+    assert to_come(SEEN[:8], Scope(samples=9, questions=9, unseen=9)) is None
+    assert to_come(SEEN[:10], Scope(samples=9, questions=9, unseen=9)) is not None
+    assert to_come(SEEN[:4], Scope(samples=9, questions=9, unseen=0)) is None
+    assert to_come(SEEN[:5], Scope(samples=9, questions=9, unseen=0)) is not None
+
+
+def schedule(durations: list[float], slots: int) -> float:
+    free = [0.0] * slots
+    for seconds in durations:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+@pytest.mark.parametrize(
+    ("count", "slots", "tolerance"), [(600, 16, 0.05), (600, 40, 0.05), (40, 64, 0.3)]
+)
+def test_the_wall_clock_covers_what_a_schedule_takes(count: int, slots: int, tolerance: float):
+    covered, off = 0, []
+    for number in range(FILES):
+        rng = Random(f"{count} {slots} {number}")
+        seconds = [math.exp(rng.gauss(5, 0.5)) for _ in range(count)]
+        pilot, rest = seconds[:30], seconds[30:]
+        scope = Scope(len(rest), len(rest), len(rest))
+        work = to_come(((str(n), value) for n, value in enumerate(pilot)), scope)
+        assert work is not None
+        found = wall(work, min(slots, len(rest)), max(pilot))
+        truth = schedule(rest, min(slots, len(rest)))
+        assert found.low <= found.value <= found.high
+        covered += found.low <= truth <= found.high
+        off.append(found.value / truth - 1)
+    assert covered / FILES >= LEAST_COVERED
+    assert abs(sum(off) / FILES) < tolerance
+
+
+def test_the_wall_clock_is_between_busy_slots_and_one_sample_more():
+    assert wall(ToCome(400, 320, 480), 8, 15) == (57.5, 40, 75)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.floats(0, 1e6)), min_size=1, max_size=40),
+    st.integers(0, 1000),
+    st.integers(0, 5),
+)
+def test_an_estimate_is_ordered_and_never_negative(values, samples, unseen):
+    found = to_come(values, Scope(samples, max(1, samples), unseen))
+    units = len({name for name, _ in values}) if unseen else len(values)
+    assert (found is None) == (samples > 0 and units < 5)
+    if found is not None:
+        assert 0 <= found.low <= found.value <= found.high
+
+
+def test_the_share_of_failures_knows_its_uncertainty():
+    none = failing_share((f"q{n}", False) for n in range(20))
+    assert none is not None
+    assert (none.value, none.low) == (0, 0)
+    assert 0.1 < none.high < 0.2
+    some = failing_share((f"q{n}", n < 5) for n in range(20))
+    assert some is not None
+    assert some.low < some.value == 0.25 < some.high
+    assert failing_share([]) is None
+    alike = failing_share([("a", True)] * 50)
+    assert alike is not None
+    assert alike.low < 0.5  # one question tells little, however often it is asked
+
+
+# ------------------------------------------------------------------ the gauge
+
+
+def watched(lengths: list[int], slots: int, speed) -> Gauge:
+    """A gauge after a run in which ``speed(n)`` tokens a second come for one of n samples."""
+    now = 0.0
+    gauge = Gauge(len(lengths), clock=lambda: now, now=0.0)
+    queue = [(f"s{n}", length) for n, length in enumerate(lengths)]
+    left: dict[str, float] = {}
+    while queue or left:
+        while queue and len(left) < slots:
+            name, length = queue.pop(0)
+            gauge.started(name)
+            left[name] = length
+        each = min(10.0, *left.values())
+        now += each / speed(len(left))
+        for name in list(left):
+            gauge.drafted("teacher", round(each))
+            left[name] -= each
+            if left[name] <= 0:
+                del left[name]
+                gauge.finished(name)
+    return gauge
+
+
+def test_the_pace_is_that_of_the_fullest_time():
+    rng = Random(3)
+    lengths = [10 * rng.randint(2, 40) for _ in range(40)]
+    gauge = watched(lengths, 16, lambda n: 100 / n)  # a server that gains nothing from company
+    pace = gauge.pace()
+    assert pace is not None
+    assert gauge.most_in_flight == 16
+    assert FULL_SHARE * 16 <= pace.in_flight <= 16
+    # Over the whole pilot a sample was faster, for the last ones were alone.
+    assert pace.tokens_per_second == pytest.approx(100 / pace.in_flight, rel=0.02)
+
+
+def test_three_quarters_of_the_most_in_flight_are_full_swing():
+    pace = watched([10, 20, 20, 30], 4, lambda n: 1).pace()
+    assert pace is not None
+    assert pace.in_flight == pytest.approx((4 + 3) / 2)  # for as long each; then one, alone
+
+
+def test_a_stand_still_is_nobodys_pace():
+    now = 0.0
+    gauge = Gauge(1, clock=lambda: now, now=0.0)
+    assert gauge.pace() is None
+    gauge.started("a")
+    now = 2.0
+    gauge.drafted("student", 20)
+    gauge.waiting("no server")
+    now = 500.0
+    gauge.waiting(None)
+    now = 502.0
+    gauge.drafted("student", 20)
+    gauge.failed("a", "budget")
+    pace = gauge.pace()
+    assert pace is not None
+    assert pace.tokens_per_second == pytest.approx(10)
+
+
+# ------------------------------------------------------------------ samples in flight
+
+
+def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> int | None:
+    """Samples in flight of a run of ``count`` on a server with room for 9,000 tokens."""
+    jobs = [Job(problem, 0) for problem in problems(count)]
+    written = [
+        row(f"q{n}").model_copy(update={"tokens": TokenCounts(student=tokens)})
+        for n, tokens in enumerate(lengths)
+    ]
+    fill(directory, *written, failure("q9999", reason="refused"))
+    admission = KvAdmission({"s": 10_000}, first_guess_tokens=4000, **options)
+    gate: KvGate[Job] = KvGate(
+        admission, lambda job: Claim(job.name, {"student": 50}), lambda job: {"student": "s"}
+    )
+    probe = Probe(RunPaths(directory), jobs)
+    probe.measure(admission, gate)
+    return probe.slots
+
+
+def test_the_run_will_have_in_flight_what_fits_by_the_pilots_lengths(tmp_path: Path):
+    assert probed(tmp_path / "a", 500, [200, 250, 250, 250, 900]) == 9000 // 300
+    assert probed(tmp_path / "b", 500, [250] * 5, concurrency=7) == 7
+    assert probed(tmp_path / "c", 20, [250] * 5) == 15  # no more are to come
+    assert probed(tmp_path / "d", 500, []) == 9000 // 4050
+
+
+# ------------------------------------------------------------------ all together
+
+
+def made(number: int, reason: str | None = None, seconds=100.0) -> Made:
+    return Made(
+        key=(f"q{number}", 0), reason=reason, seconds=seconds,
+        requests={"student": 10, "teacher": 20},
+        kept={"student": 0, "teacher": 0, "answer": 0} if reason
+        else {"student": 100, "teacher": 300, "answer": 50},
+        generated={"student": 200, "teacher": 400}, length=450, size=1000,
+    )  # fmt: skip
+
+
+def given_of(rows: list[Made], **more) -> Given:
+    known: dict[str, Any] = {
+        "made": rows, "scope": Scope(80, 80, 80), "slots": 10, "load": Load(10, 9.5, 1.5, 20),
+        "wall_seconds": 400.0, "journal_bytes": 5000,
+        "drawn": True,
+    }  # fmt: skip
+    return Given(**(known | more))
+
+
+def test_every_figure_of_a_plan():
+    plan = make_plan(given_of([made(n, "budget" if n < 2 else None) for n in range(20)]))
+    assert plan is not None
+    figures = plan.figures
+    assert figures["generated.teacher"].so_far == 8000
+    assert figures["generated.teacher"].to_come == (32_000, 32_000, 32_000)  # all alike
+    assert figures["generated"].whole == 60_000
+    assert figures["kept.answer"].so_far == 18 * 50
+    assert figures["kept.answer"].to_come.value == pytest.approx(80 * 45)
+    assert figures["requests.student"].whole == 1000
+    assert figures["bytes"].whole == 100_000
+    assert figures["failures"].to_come.value == pytest.approx(8)
+    assert plan.reasons == {"budget": 2}
+    # 80 samples of 100 s, 1.5 times as long in company, ten at a time; half a sample at the end
+    assert plan.hours.to_come.value == pytest.approx((1200 + 75) / 3600)
+    assert plan.hours.to_come.high == pytest.approx((1200 + 150) / 3600)
+    assert plan.hours.so_far == pytest.approx(400 / 3600)
+    assert plan.at_most is None
+    assert plan.to_json()["hours"]["whole"] == pytest.approx(1675 / 3600, abs=1e-4)
+
+
+def test_more_in_flight_than_in_the_pilot_is_a_lower_bound():
+    plan = make_plan(given_of([made(n) for n in range(20)], slots=40))
+    assert plan is not None
+    assert plan.hours.to_come.value == pytest.approx((300 + 75) / 3600)
+    assert plan.at_most == pytest.approx(
+        (12_000 / 9.5 + 75) / 3600
+    )  # what the pilot's fullest time gives
+    assert plan.journal == 4 * 5000
+    few = make_plan(given_of([made(n) for n in range(20)], slots=40, scope=Scope(5, 5, 5)))
+    assert few is not None
+    assert few.at_most is None  # five to come are never forty in flight
+
+
+def test_without_a_measured_load_the_sessions_tell_how_many_were_in_flight():
+    plan = make_plan(given_of([made(n) for n in range(20)], load=None, slots=5))
+    assert plan is not None
+    assert plan.hours.to_come.value == pytest.approx((80 * 100 / 5 + 50) / 3600)
+    assert plan.at_most is None  # 2000 s of samples in 400 s: five
+    more = make_plan(given_of([made(n) for n in range(20)], load=None, slots=20))
+    assert more is not None
+    assert more.at_most == pytest.approx((80 * 100 / 5 + 50) / 3600)
+
+
+def test_too_few_samples_make_no_plan_and_a_whole_file_needs_none():
+    assert make_plan(given_of([made(n) for n in range(4)])) is None
+    assert make_plan(given_of([made(n) for n in range(5)])) is not None
+    few = [made(n, "budget" if n > 3 else None) for n in range(20)]
+    assert make_plan(given_of(few)) is None
+    plan = make_plan(given_of([made(0)], scope=Scope(0, 0, 0), load=None))
+    assert plan is not None
+    assert plan.hours.to_come == (0, 0, 0)
+    assert plan.figures["generated"].whole == 600
+
+
+def test_what_a_large_file_takes_is_said_whole_on_a_narrow_terminal():
+    rows = [made(n, seconds=600.0 + 60 * n) for n in range(20)]
+    plan = make_plan(given_of(rows, scope=Scope(10**6, 10**6, 10**6)))
+    assert plan is not None
+    role = RoleConfig(model="m")
+    config = PlanConfig(problems=Path("q"), out=Path("o"), student=role, teacher=role)
+    console = Console(width=80, file=StringIO())
+    print_plan(plan, config, {"student": "m", "teacher": "m"}, console)
+    assert isinstance(console.file, StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("Kept tokens, teacher")]
+    assert line.split("  ")[-1].strip() == "300.0 M"
+    for figure in ("6,000", "400.0 M – 400.0 M", "100.0 M"):
+        assert figure in said

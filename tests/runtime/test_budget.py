@@ -1,0 +1,164 @@
+"""Budgets: the limits themselves, and runs that they stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tessy.lab.bundled import demo_problems
+from tessy.runtime.budget import Budget, Spending
+from tessy.runtime.runner import Draining, Stop
+from tessy.storage.journal import Journal
+from tessy.storage.run_dir import RunPaths, read_run
+from tessy.synthesis.usage import Purse, spent_before
+from tests.lab.test_demo import content, finish, synthesize, write_questions
+from tests.support.rows import failure, fill, row
+
+COUNT = 12
+
+
+def test_a_limit_is_reached_by_its_own_measure_only():
+    budget = Budget(hours=2, tokens=1000)
+    assert budget.exceeded(Spending(7199.9, 999)) is None
+    assert budget.exceeded(Spending(7200, 0)) == "budget_hours: 2 of 2 hours are spent"
+    said = budget.exceeded(Spending(0, 1003))
+    assert said == "budget_tokens: 1,003 of 1,000 generated tokens are spent"
+
+
+def test_without_limits_nothing_is_too_much():
+    assert not Budget().limited
+    assert Budget().exceeded(Spending(1e12, 10**15)) is None
+    assert Budget(hours=1).limited
+    assert Budget(tokens=1).limited
+
+
+@given(
+    st.none() | st.floats(1e-6, 1e6),
+    st.none() | st.integers(1, 10**9),
+    st.tuples(st.floats(0, 1e10), st.integers(0, 10**10)),
+    st.tuples(st.floats(0, 1e10), st.integers(0, 10**10)),
+)
+def test_what_is_spent_stays_spent(hours, tokens, first, more):
+    budget = Budget(hours, tokens)
+    if budget.exceeded(Spending(*first)):
+        assert budget.exceeded(Spending(first[0] + more[0], first[1] + more[1]))
+
+
+def test_the_time_of_earlier_sessions_counts():
+    now = 50.0
+    purse = Purse(Budget(hours=1), lambda: now)
+    assert purse.exceeded(10**9) is None
+    now += 3599
+    assert purse.exceeded(0) is None
+    purse.before = Spending(seconds=1.0)
+    assert purse.exceeded(0) is not None
+
+
+def test_jobs_leave_where_they_would_leave_for_a_stop():
+    spent = False
+    stop = Stop(lambda: spent)
+    stop.check()
+    spent = True
+    assert stop.requested
+    assert not stop.asked
+    with pytest.raises(Draining):
+        stop.check()
+
+
+def test_what_is_on_disk_is_counted_once(tmp_path: Path):
+    drafted = {"tokens": {"student": 4, "answer": 1, "drafted": {"student": 9, "teacher": 30}}}
+    rows = [row("a").model_copy(update={"tokens": row().tokens.model_validate(drafted["tokens"])})]
+    fill(tmp_path, *rows, failure("b", attempts=1), failure("b", attempts=2))
+    paths = RunPaths(tmp_path)
+    assert spent_before(paths, {}) == Spending(0.0, 9 + 30 + 1 + 1 + 1)
+    paths.summary.write_text('{"seconds": {"wall": 7.5}}')
+    assert spent_before(paths, {}).seconds == 7.5
+    paths.summary.write_text('{"seconds": ')
+    assert spent_before(paths, {}).seconds == 0
+
+
+# ------------------------------------------------------------------ with the bundled models
+
+
+def questions(folder: Path) -> Path:
+    rows: list[object] = [
+        {"id": p.id, "prompt": p.messages[0].content} for p in demo_problems(COUNT, 5)
+    ]
+    return write_questions(folder / "questions.jsonl", rows)
+
+
+def generated(run: Path) -> int:
+    data = read_run(run)
+    rows = (*data.trajectories, *data.failures)
+    return sum(sum(r.tokens.drafted.values()) + r.tokens.answer for r in rows)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without a budget."""
+    folder = tmp_path_factory.mktemp("budget")
+    finish(synthesize(questions(folder), folder / "run", "--concurrency", "3"))
+    return folder / "run"
+
+
+def test_a_run_stops_by_its_tokens_and_goes_on_with_more(whole: Path, tmp_path: Path):
+    run, every = tmp_path / "run", generated(whole)
+    command = synthesize(whole.parent / "questions.jsonl", run, "--concurrency", "3")
+    budget = every // 2
+    output = finish([*command, "--budget-tokens", str(budget)], code=4)
+    assert f"of {budget:,} generated tokens are spent" in output
+    assert "with a larger budget goes on from here" in output
+    data = read_run(run)
+    assert 0 < len(data.trajectories) < COUNT
+    with Journal(RunPaths(run).journal) as journal:
+        left = journal.load()
+    assert left
+    summary = json.loads((run / "summary.json").read_bytes())
+    assert summary["samples"]["finished"] == len(data.trajectories)
+    spent = spent_before(RunPaths(run), left).tokens
+    assert budget <= spent < budget + 3 * 2 * 64  # a request of each sample in flight at the most
+
+    before = (run / "trajectories.jsonl").read_bytes()
+    again = finish([*command, "--budget-tokens", str(spent)], code=4)
+    assert f"{spent:,} of {spent:,} generated tokens are spent" in again
+    assert (run / "trajectories.jsonl").read_bytes() == before
+    with Journal(RunPaths(run).journal) as journal:
+        assert journal.load() == left  # nothing was asked for
+
+    finish([*command, "--budget-tokens", str(every * 3)])
+    assert content(run) == content(whole)
+    finish([*command, "--budget-tokens", "1"])  # nothing is left to make: no budget is needed
+
+
+def test_hours_that_are_spent_stop_a_run_before_any_request(whole: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    command = synthesize(whole.parent / "questions.jsonl", run)
+    output = finish([*command, "--budget-hours", "1e-9"], code=4)
+    assert "Stopped in good order by budget_hours: " in output
+    assert not read_run(run).trajectories
+    with Journal(RunPaths(run).journal) as journal:
+        assert not journal.load()
+    finish(command)
+    assert content(run) == content(whole)
+
+
+def test_a_budget_that_ends_with_the_last_sample_leaves_nothing_to_say(tmp_path: Path):
+    """The request that spends the rest may be the one that finishes the last sample."""
+    problems = write_questions(tmp_path / "q.jsonl", [{"prompt": "7 + 8 * 2"}])
+    alone = ("--strategy", "student-only")  # what two generate in turns depends on the moment
+    finish(synthesize(problems, tmp_path / "run", *alone))
+    exact = generated(tmp_path / "run")
+    finish([*synthesize(problems, tmp_path / "again", *alone), "--budget-tokens", str(exact)])
+    assert content(tmp_path / "again") == content(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--budget-hours", "0"), ("--budget-tokens", "0")])
+def test_a_budget_of_nothing_is_refused(tmp_path: Path, option: str, value: str):
+    command = synthesize(questions(tmp_path), tmp_path / "run")
+    output = finish([*command, option, value], code=2)
+    assert option.removeprefix("--").replace("-", "_") in output.replace("-", "_")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,385 @@
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tessy.core.errors import RunError, StorageError
+from tessy.core.records import Trajectory
+from tessy.storage.run_dir import (
+    FailureSummary,
+    RunPaths,
+    iter_failures,
+    iter_trajectories,
+    read_config,
+    read_run,
+)
+from tests.support.rows import CONFIG, DATA, failure, fill, keys, row, start
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "one"
+
+
+@pytest.fixture
+def paths(directory: Path) -> RunPaths:
+    return RunPaths(directory)
+
+
+def test_a_new_run_says_how_it_was_made(directory, paths):
+    with start(directory, software={"vllm": "0.32"}) as run:
+        assert (run.done, run.failed) == (set(), {})
+        document = json.loads(paths.config.read_text())
+    assert document == run.document == read_config(directory)
+    assert document["schema"] == 1
+    assert document["config"] == CONFIG
+    assert document["data_config"] == DATA
+    assert document["software"] == {"vllm": "0.32"}
+    assert document["tessy"]
+    assert document["created"].endswith("+00:00")
+    assert len(document["data_digest"]) == 64
+
+
+def test_resume_records_what_changed_and_only_then(directory, paths):
+    start(directory).close()
+    before = paths.config.read_bytes()
+    start(directory).close()
+    assert paths.config.read_bytes() == before
+    start(directory, config={"concurrency": 99}).close()
+    start(directory, config={"concurrency": 99}).close()
+    document = read_config(directory)
+    assert document["config"] == CONFIG
+    assert [entry["config"] for entry in document["resumed"]] == [{"concurrency": 99}]
+
+
+def test_a_differing_data_config_is_refused_naming_each_key(directory, paths):
+    start(directory).close()
+    paths.journal.touch()  # samples were in flight
+    before = paths.config.read_bytes()
+    with pytest.raises(RunError) as caught:
+        start(directory, data_config={"seed": 2, "student.model": "s", "answer": "student"})
+    message = str(caught.value)
+    assert "seed: 1, now 2" in message
+    assert 'cut: "discard", now (not set)' in message
+    assert 'answer: (not set), now "student"' in message
+    assert "student.model" not in message
+    assert "--fresh" in message
+    assert paths.config.read_bytes() == before
+    start(directory).close()  # the refusal has let go of the lock
+
+
+def test_values_compare_as_json(directory):
+    start(directory, data_config={"cut": ("a", 1), "path": Path("x")}).close()
+    start(directory, data_config={"path": "x", "cut": ["a", 1]}).close()
+
+
+def test_fresh_sets_the_old_run_aside(directory, paths):
+    fill(directory, row())
+    for number in (1, 2):
+        with start(directory, data_config={"seed": number}, fresh=True) as run:
+            assert run.done == set()
+    assert keys(iter_trajectories(f"{directory}.old-1")) == [("a", 0)]
+    assert read_config(f"{directory}.old-2")["data_config"] == {"seed": 1}
+    assert read_config(directory)["data_config"] == {"seed": 2}
+
+
+def test_a_run_that_never_got_to_work_binds_nobody(directory, paths):
+    start(directory).close()
+    start(directory, data_config={"seed": 2}).close()
+    document = read_config(directory)
+    assert document["data_config"] == {"seed": 2}
+    assert document["resumed"] == []
+
+
+def test_a_file_is_no_run(tmp_path):
+    file = tmp_path / "trajectories.jsonl"
+    file.write_text("{}\n", "utf-8")
+    with pytest.raises(RunError, match=r"no run: it has no config\.json; check .* `tessy sample`"):
+        read_config(file)
+
+
+def test_fresh_on_nothing_just_starts(directory):
+    start(directory, fresh=True).close()
+    assert [path.name for path in directory.parent.iterdir()] == ["one"]
+
+
+def test_fresh_through_a_link_moves_what_it_points_to(tmp_path, directory):
+    fill(tmp_path / "far" / "one", row())
+    directory.parent.mkdir()
+    directory.symlink_to(tmp_path / "far" / "one")
+    start(directory, fresh=True).close()
+    assert directory.is_symlink()
+    assert keys(iter_trajectories(tmp_path / "far" / "one.old-1")) == [("a", 0)]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_directory_with_something_else_is_refused(directory, fresh):
+    directory.mkdir(parents=True)
+    (directory / "thesis.tex").write_text("mine")
+    with pytest.raises(RunError, match=r"thesis\.tex"):
+        start(directory, fresh=fresh)
+    assert [path.name for path in directory.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_start_that_died_leaves_is_no_obstacle(directory, paths):
+    directory.mkdir(parents=True)
+    paths.lock.write_text("host gone, pid 1\n")
+    (directory / "config.json.tmp").write_text("{")
+    start(directory).close()
+
+
+def test_a_file_or_an_unwritable_place_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="is a file"):
+        start(tmp_path / "file")
+    with pytest.raises(RunError, match="cannot be used"):
+        start(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"schema": 999}', b"{}", b"\xff"])
+def test_an_unreadable_config_is_refused(directory, paths, content):
+    start(directory).close()
+    paths.config.write_bytes(content)
+    with pytest.raises(RunError, match=r"config\.json"):
+        start(directory)
+    with pytest.raises(RunError, match=r"config\.json"):
+        read_run(directory)
+
+
+def test_reading_what_is_no_run(tmp_path):
+    with pytest.raises(RunError, match=r"no config\.json"):
+        read_run(tmp_path)
+    with pytest.raises(RunError, match=r"no config\.json"):
+        list(iter_trajectories(tmp_path / "missing"))
+
+
+HOLDER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from tests.support.rows import start
+run = start(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(directory):
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(directory), str(Path(__file__).parent.parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    try:
+        for fresh in (False, True):
+            with pytest.raises(RunError) as caught:
+                start(directory, fresh=fresh)
+            assert f"pid {child.pid}" in str(caught.value)
+            assert f"host {os.uname().nodename}" in str(caught.value)
+        assert read_run(directory).trajectories == ()  # reading needs no lock
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+    with start(directory), pytest.raises(RunError, match=f"pid {os.getpid()}"):
+        start(directory)
+
+
+def test_rows_come_back_as_they_were(directory, paths):
+    first = row("日本 \u2028", thinking="«é» 🙂", problem={"deep": [{"x": None}], "n": 2**70})
+    fill(directory, first, row("a", 1), failure("b"))
+    data = read_run(directory)
+    assert data.trajectories == (first, row("a", 1))
+    assert data.failures == (failure("b"),)
+    assert data.config == read_config(directory)
+    lines = paths.trajectories.read_bytes().split(b"\n")
+    assert len(lines) == 3
+    assert lines[0].startswith('{"id": "日本 \u2028", "sample": 0, '.encode())
+
+
+def test_nothing_in_a_row_can_break_the_file(directory, paths):
+    odd = {"half": "x\\\ud800y", "nan": float("nan"), "inf": float("-inf")}
+    fill(directory, row(problem=odd), row("b"))
+    for line in paths.trajectories.read_bytes().decode("utf-8").split("\n")[:-1]:
+        json.loads(line, parse_constant=pytest.fail)
+    first, second = read_run(directory).trajectories
+    assert first.problem == {"half": "x\\\ud800y", "nan": None, "inf": "-Infinity"}
+    assert second.key == ("b", 0)
+
+
+async def test_done_and_failed_follow_the_rows(directory):
+    with start(directory) as run:
+        await run.append_failure(failure("a"))
+        await run.append_failure(failure("a", reason="repetition", attempts=2))
+        await run.append_failure(failure("b"))
+        assert run.failed[("a", 0)] == FailureSummary("repetition", "no room", 2)
+        await run.append_trajectory(row("a"))
+        await run.append_failure(failure("a"))
+        await run.append_trajectory(row("c"))
+        known = (run.done, run.failed)
+        assert run.done == {("a", 0), ("c", 0)}
+        assert set(run.failed) == {("b", 0)}
+        with pytest.raises(ValueError, match="already"):
+            await run.append_trajectory(row("a"))
+    with start(directory) as run:
+        assert (run.done, run.failed) == known
+    assert keys(read_run(directory).failures) == [("b", 0)]
+
+
+async def test_rows_that_wait_share_an_fsync(directory, monkeypatch):
+    synced: list[int] = []
+    real = os.fsync
+
+    def counted(fd: int) -> None:
+        synced.append(fd)
+        real(fd)
+
+    with start(directory) as run:
+        monkeypatch.setattr(os, "fsync", counted)
+        await asyncio.gather(*(run.append_trajectory(row("a", n)) for n in range(200)))
+        assert 1 <= len(synced) < 20
+    assert sorted(keys(iter_trajectories(directory))) == [("a", n) for n in range(200)]
+
+
+async def test_a_row_is_durable_before_append_returns_and_the_loop_goes_on(directory, monkeypatch):
+    loop = asyncio.get_running_loop()
+    turned = asyncio.Event()
+    order: list[str] = []
+
+    def slow(fd: int) -> None:
+        # Only a loop that is not blocked can set the event this fsync waits for.
+        asyncio.run_coroutine_threadsafe(turned.wait(), loop).result()
+        order.append("synced")
+
+    with start(directory) as run:
+        monkeypatch.setattr(os, "fsync", slow)
+        waiting = asyncio.create_task(run.append_trajectory(row()))
+        waiting.add_done_callback(lambda _: order.append("returned"))
+        await asyncio.sleep(0)
+        assert run.done == set()
+        turned.set()
+        await waiting
+        await asyncio.sleep(0)
+        assert order == ["synced", "returned"]
+        monkeypatch.undo()
+
+
+async def test_a_cancelled_append_still_gives_a_whole_row(directory):
+    with start(directory) as run:
+        waiting = asyncio.create_task(run.append_trajectory(row()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert keys(iter_trajectories(directory)) == [("a", 0)]
+
+
+def test_summary_is_replaced_whole(directory, paths):
+    with start(directory) as run:
+        run.write_summary({"done": 1})
+        run.write_summary({"done": 2, "share": float("nan")})
+        assert json.loads(paths.summary.read_text()) == {"done": 2, "share": None}
+        assert not list(directory.glob("*.tmp"))
+        paths.summary.unlink()
+        paths.summary.mkdir()
+        (paths.summary / "x").touch()
+        with pytest.raises(StorageError, match=r"summary\.json"):
+            run.write_summary({"done": 3})
+        assert not list(directory.glob("*.tmp"))
+
+
+def save(path: Path, *rows) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(item.model_dump_json() + "\n" for item in rows), encoding="utf-8")
+
+
+def test_parts_are_read_like_the_main_file(directory, paths):
+    fill(directory, row("a"), row("b", answer="old"), failure("c"), failure("d"))
+    save(paths.parts / "1.jsonl", row("b", answer="new"), row("e"))
+    save(paths.parts / "2.jsonl", row("c"))
+    save(paths.parts / "2.failures.jsonl", failure("d", reason="refused"), failure("e"))
+    data = read_run(directory)
+    assert keys(data.trajectories) == [("a", 0), ("b", 0), ("e", 0), ("c", 0)]
+    assert data.trajectories[1].answer == "new"
+    assert [(item.id, item.reason) for item in data.failures] == [("d", "refused")]
+    assert list(iter_trajectories(directory)) == list(data.trajectories)
+    with start(directory) as run:
+        assert run.done == {(name, 0) for name in "abce"}
+        assert {key: item.reason for key, item in run.failed.items()} == {("d", 0): "refused"}
+
+
+async def test_a_run_can_be_read_while_it_is_written(directory, paths):
+    with start(directory) as run:
+        await run.append_trajectory(row("a"))
+        rows = iter_trajectories(directory)
+        assert next(rows).key == ("a", 0)
+        await run.append_trajectory(row("b"))
+        assert list(rows) == []  # not there when the reading began
+        with paths.trajectories.open("ab") as file:
+            file.write(b'{"id": "c", "sample": 0, "strat')
+        assert keys(read_run(directory).trajectories) == [("a", 0), ("b", 0)]
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3, 4])
+def test_a_sample_that_succeeds_while_a_run_is_read_is_no_failure_too(
+    directory, paths, monkeypatch, moment
+):
+    fill(directory, row("a"), failure("b"))
+    opened: list[Path] = []
+    real = Path.open
+
+    def watched(path: Path, *args, **options):
+        if path in (paths.trajectories, paths.failures):
+            opened.append(path)
+            if len(opened) == moment:
+                with real(path.with_name("trajectories.jsonl"), "ab") as file:
+                    file.write(row("b").model_dump_json().encode() + b"\n")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", watched)
+    data = read_run(directory)
+    assert len(opened) >= moment
+    assert keys(data.trajectories) == [("a", 0), ("b", 0)]
+    assert data.failures == ()
+
+
+def test_a_failure_is_read_before_the_rows_that_may_follow_it(directory, paths, monkeypatch):
+    fill(directory, row("a"), failure("b"))
+    opened: set[Path] = set()
+    real = Path.open
+
+    def watched(path: Path, *args, **options):
+        if path in (paths.trajectories, paths.failures) and path not in opened:
+            opened.add(path)
+            if len(opened) == 2:  # between the two readings
+                with real(paths.trajectories, "ab") as file:
+                    file.write(row("b").model_dump_json().encode() + b"\n")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", watched)
+    assert list(iter_failures(directory)) == []
+    assert len(opened) == 2
+
+
+def test_reading_one_by_one_holds_one_row(directory, monkeypatch):
+    fill(directory, *(row("a", n) for n in range(5)))
+    made: list[int] = []
+    real = Trajectory.model_validate
+
+    def counted(value):
+        made.append(1)
+        return real(value)
+
+    monkeypatch.setattr(Trajectory, "model_validate", counted)
+    for number, _ in enumerate(iter_trajectories(directory), 1):
+        assert len(made) == number
+    assert len(made) == 5

@@ -1,0 +1,43 @@
+"""What the tests of the HTTP engine share: requests, and what came back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
+from tessy.tokenization.token_ids import TokenIds
+from tests.support.model_server import SGLANG, STOCK_VLLM, TEXT_ONLY, VLLM
+
+CODEC = ByteCodec()
+WIRES = {
+    "generate": VLLM,
+    "sglang": SGLANG,
+    "completions": STOCK_VLLM,
+    "text": TEXT_ONLY,
+}
+STREAMING_AND_NOT = pytest.mark.parametrize("streaming", [True, False])
+EVERY_WIRE = pytest.mark.parametrize("wire", list(WIRES))
+
+
+def ask(
+    text: str = "Q: what?", *, max_tokens: int = 64, seed: int = 11, key: str = "p 1/0"
+) -> Request:
+    prompt = TokenIds([*CODEC.encode(text), OTHER_CONTROL])
+    sampling = Sampling(temperature=0.6, top_p=0.9, top_k=30, min_p=0.01)
+    return Request(key, prompt, sampling, max_tokens, (END_THINKING, EOS), seed)
+
+
+async def collect(engine: HttpEngine, request: Request) -> list[Chunk]:
+    return [chunk async for chunk in engine.stream(request)]
+
+
+async def gather(engine: HttpEngine, request: Request, into: list[Chunk]) -> None:
+    """Like ``collect``, but what came before a fault is kept."""
+    async for chunk in engine.stream(request):
+        into.append(chunk)  # noqa: PERF401 - extend would wait for the end
+
+
+def text_of(chunks: list[Chunk]) -> str:
+    return b"".join(bytes(chunk.ids) for chunk in chunks).decode()

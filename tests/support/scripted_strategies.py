@@ -1,0 +1,174 @@
+"""Every strategy's room with scripted models, for the tests of what is made in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tessy.config.synthesis import BOTH
+from tessy.core.records import Author, Problem, Trajectory
+from tessy.inference.base import Sampling
+from tessy.inference.scripted import ScriptedEngine
+from tessy.synthesis.context import Room, Seat
+from tessy.synthesis.strategies.tessy import STRATEGIES
+from tests.support.cooperation_driver import ReferenceClasses
+from tests.synthesis.test_sample import PROBLEM, RENDERERS, THINKING, is_style, make_desk
+
+Text = tuple[str, str]  # thinking, answer
+
+STUDENTS: Text = ("Okay, 好的. 5 - 6 is\n\n-1, I think. Hmm, so it is -1.", "So it is -1.")
+TEACHERS: Text = ("We compute 3 * 2 = 6.\n\nThus 5 - 6 = -1, mod 10 it is 9.", "Result: 9.")
+SHOWN: Text = ("Okay, they want 9.\n\nHmm, 5 - 6 = -1, and that is 9.", "It is 9.")
+CANDIDATES: Sequence[Text] = (
+    ("First, 5 - 3 is 2. Then 2 * 2 is 4.", "It is 4."),
+    ("Second try: 3 * 2 = 6. So -1.", "It is -1."),
+    ("Third: products first, 3 * 2 is 6, and 5 - 6 is -1.", "It is -1 indeed."),
+)
+# Strategy, the room's options, and who writes thinking and answer.
+CASES: dict[str, tuple[str, dict[str, Any], Text]] = {
+    "student-only": ("student-only", {}, STUDENTS),
+    "teacher-only": ("teacher-only", {"answering": "teacher"}, TEACHERS),
+    "teacher-think": ("teacher-think", {}, (TEACHERS[0], STUDENTS[1])),
+    "teacher-answer": ("teacher-answer", {"answering": "teacher"}, (STUDENTS[0], TEACHERS[1])),
+    "teacher-score": ("teacher-score", {"candidates": 3}, CANDIDATES[1]),
+    "by answer": ("teacher-score", {"candidates": 4, "score_by": "answer"}, CANDIDATES[1]),
+    "teacher-reference": ("teacher-reference", {}, SHOWN),
+    "answer_by": ("tessy", {"answering": "teacher"}, (THINKING, TEACHERS[1])),
+}
+NEEDED: dict[str, tuple[Author, ...]] = {
+    "student-only": ("student",),
+    "teacher-only": ("teacher",),
+    "by answer": ("student",),
+}
+
+
+def writer(name: str, choose):
+    """A model that writes a text of its choice, on from wherever it stands.
+
+    ``choose`` is given what it reads, what it has written of the thinking, and the seed.
+    """
+    renderer = RENDERERS[name]
+    encode, token_bytes = renderer.codec.encode, renderer.codec.token_bytes
+    opening = (renderer.shape.suffix or renderer.shape.opening).encode()
+    closing = renderer.shape.closing.lstrip().encode()
+
+    def script(text: bytes, seed: int) -> list[int]:
+        prompt, _, written = text.rpartition(opening)
+        before, mark, after = written.partition(closing)
+        thinking, answer = choose(prompt.decode(), before.decode("utf-8", "ignore"), seed)
+        ids = encode(answer if mark else thinking)
+        begun = after if mark else before
+        end = min(renderer.answer_stop_ids if mark else renderer.thinking_stop_ids)
+        done = left = 0
+        while left < len(begun):
+            left += len(token_bytes(ids[done]))
+            done += 1
+        if left != len(begun) and not mark:  # the other one's words in its own tokens
+            return [*encode(thinking.encode()[len(begun) :].decode()), end]
+        return [*ids[done:], end]
+
+    return script
+
+
+def students(prompt: str, begun: str, seed: int) -> Text:
+    return SHOWN if "<reference>" in prompt else STUDENTS
+
+
+def candidates(prompt: str, begun: str, seed: int) -> Text:
+    texts = [text for text in CANDIDATES if begun and text[0].startswith(begun.strip()[:5])]
+    return texts[0] if texts else CANDIDATES[seed % 3]
+
+
+def one_by_one():
+    """The candidates in their order."""
+    begun_anew = [0]
+
+    def choose(prompt: str, begun: str, seed: int) -> Text:
+        if not begun:
+            begun_anew[0] += 1
+            return CANDIDATES[(begun_anew[0] - 1) % 3]
+        return candidates(prompt, begun, seed)
+
+    return choose
+
+
+def teachers(prompt: str, begun: str, seed: int) -> Text:
+    if "<answer>" not in prompt:
+        return TEACHERS
+    score = {"It is 4.": 3, "It is -1.": 9, "It is -1 indeed.": 9}
+    answer = prompt.partition("<answer>\n")[2].partition("\n</answer>")[0]
+    return f"Is {answer!r} right?", f"I have looked at it.\nScore: {score[answer]}"
+
+
+def make_room(
+    case: str,
+    student: str = "qwen3",
+    teacher: str = "harmony",
+    *,
+    student_says=None,
+    teacher_says=teachers,
+    together: Text = (THINKING, THINKING),  # the student's, and the teacher's
+    **more: Any,
+) -> Room:
+    strategy, options, _ = CASES[case]
+    scored = strategy == "teacher-score"
+    says = {
+        "student": student_says or (one_by_one() if scored else students),
+        "teacher": teacher_says,
+    }
+    if case == "answer_by":
+        says["student"] = lambda *_: (together[0], STUDENTS[1])
+        says["teacher"] = lambda *_: (together[1], TEACHERS[1])
+    names: dict[Author, str] = {"student": student, "teacher": teacher}
+    seats = {}
+    for author in NEEDED.get(case, BOTH):
+        renderer = RENDERERS[names[author]]
+        write = writer(names[author], says[author])
+        engine = ScriptedEngine(write, prompt_tokens=0, codec=renderer.codec, chunk_tokens=3)
+        seats[author] = Seat(renderer, engine, Sampling(), 16, more.pop("context", 4096))
+    known = ReferenceClasses(together[1], is_style, sees_next=False)
+    settings: dict[str, Any] = {
+        "strategy": strategy, "answering": "student", "renderer": RENDERERS[student],
+        "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
+        "predictors": dict.fromkeys(BOTH, known) if strategy == "tessy" else {},
+    }  # fmt: skip
+    return Room(seats=seats, **(settings | options | more))
+
+
+def ask(case: str, room: Room, **options: Any):
+    desk = make_desk(room, **options)
+    desk.problem = Problem(id="p", messages=PROBLEM.messages, extra={"reference": "-1"})
+    return desk
+
+
+async def make(case: str, room: Room, **options: Any) -> Trajectory:
+    return await STRATEGIES[CASES[case][0]](ask(case, room, **options))
+
+
+def asked(room: Room, author: Author) -> list[Any]:
+    engine = room.seats[author].engine
+    assert isinstance(engine, ScriptedEngine)
+    return engine.requests
+
+
+def authors(case: str) -> tuple[set[Author], Author]:
+    """Who writes the thinking, and who the answer."""
+    thinking: set[Author] = (
+        {"teacher"} if case in ("teacher-only", "teacher-think") else {"student"}
+    )
+    if case == "answer_by":
+        thinking = {"student", "teacher"}
+    return thinking, CASES[case][1].get("answering", "student")
+
+
+def failing(*numbers: int):
+    """The candidates in their order, those of ``numbers`` without an answer."""
+    choose = one_by_one()
+    count = [0]
+
+    def fails(prompt: str, begun: str, seed: int) -> Text:
+        count[0] += not begun
+        thinking, answer = choose(prompt, begun, seed)
+        return thinking, "" if count[0] - 1 in numbers else answer
+
+    return fails

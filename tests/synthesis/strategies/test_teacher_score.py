@@ -1,0 +1,172 @@
+"""Candidates, the scores they get, and which of them is kept."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tessy.core.records import Message, Problem, Trajectory
+from tessy.storage.journal import Journal
+from tessy.storage.run_dir import read_run
+from tessy.synthesis.sample import Job
+from tessy.synthesis.strategies.teacher_score import parse_score
+from tessy.synthesis.strategies.tessy import STRATEGIES
+from tessy.tokenization.token_ids import decode
+from tests.support.scripted_strategies import (
+    CANDIDATES,
+    Text,
+    ask,
+    asked,
+    candidates,
+    failing,
+    make,
+    make_room,
+    one_by_one,
+    teachers,
+)
+from tests.synthesis.test_sample import PROBLEM, RENDERERS, make_workshop, open_run
+
+
+@pytest.fixture(autouse=True)
+def small_requests(monkeypatch: pytest.MonkeyPatch):
+    """Texts here are short; each shall still take several requests."""
+    monkeypatch.setattr("tessy.synthesis.text_writer.REQUEST_TOKENS", 7)
+
+
+async def test_the_teacher_scores_every_candidate_and_the_first_of_the_best_is_kept():
+    room = make_room("teacher-score")
+    row = await make("teacher-score", room)
+    assert row.scores == (3.0, 9.0, 9.0)
+    assert row.unscored == {}
+    assert row.thinking == CANDIDATES[1][0]
+    codec = RENDERERS["harmony"].codec
+    first = decode(codec, asked(room, "teacher")[0].prompt.ids)
+    assert all(text in first for text in (PROBLEM.messages[0].content, *CANDIDATES[0]))
+    encode = RENDERERS["qwen3"].codec.encode
+    thinking = sum(len(encode(text[0])) for text in CANDIDATES)
+    lost = sum(len(encode(CANDIDATES[n][1])) for n in (0, 2))
+    assert row.tokens.drafted["student"] == thinking + lost
+
+
+async def test_a_reference_answer_scores_without_any_teacher():
+    row = await make("by answer", make_room("by answer"))
+    assert row.scores == (0.0, 1.0, 1.0, 0.0)
+
+
+async def test_a_candidate_that_fails_is_out_and_the_rest_compete():
+    row = await make("teacher-score", make_room("teacher-score", student_says=failing(1)))
+    assert row.scores == (3.0, None, 9.0)
+    assert row.unscored == {1: "empty_answer"}
+    assert row.thinking == CANDIDATES[2][0]
+    assert Trajectory.model_validate_json(row.model_dump_json()) == row
+
+
+@pytest.mark.parametrize("judgement", ["I cannot say.", "Score: 11", "Score: 5\nor so", ""])
+async def test_a_candidate_without_a_score_is_out_and_the_rest_compete(judgement):
+    def says(prompt: str, begun: str, seed: int) -> Text:
+        thinking, answer = teachers(prompt, begun, seed)
+        return thinking, judgement if CANDIDATES[1][1] in prompt else answer
+
+    row = await make("teacher-score", make_room("teacher-score", teacher_says=says))
+    assert row.scores == (3.0, None, 9.0)
+    assert row.unscored == {1: "no_score"}
+
+
+@pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
+async def test_a_teacher_need_not_think_to_judge(teacher):
+    def says(prompt: str, begun: str, seed: int) -> Text:
+        return "", teachers(prompt, begun, seed)[1]
+
+    row = await make(
+        "teacher-score", make_room("teacher-score", "qwen3", teacher, teacher_says=says)
+    )
+    assert row.scores == (3.0, 9.0, 9.0)
+
+
+async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason(tmp_path):
+    says = one_by_one()
+    room = make_room("teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good."))
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        shop = make_workshop(room, run, journal, strategy=STRATEGIES["teacher-score"])
+        await shop.make(Job(PROBLEM, 0))
+        await journal.flush()
+        assert journal.load() == {}
+    (row,) = read_run(tmp_path / "r").failures
+    assert (row.reason, row.attempts) == ("no_score", 1)
+    assert "none of 3 candidates" in row.detail
+    assert "'Good.'" in row.detail
+    assert row.scores == (None, None, None)
+    assert set(row.unscored.values()) == {"no_score"}
+    assert (row.thinking, row.answer) == CANDIDATES[2]
+
+
+async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
+    room = make_room("by answer", student_says=failing(*range(8)))
+    problem = Problem(id="p", messages=PROBLEM.messages, extra={"answer": -1})
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        shop = make_workshop(room, run, journal, strategy=STRATEGIES["teacher-score"])
+        await shop.make(Job(problem, 0))
+    (row,) = read_run(tmp_path / "r").trajectories
+    assert row.attempts == 3
+    assert row.cost.requests["student"] == len(asked(room, "student"))
+
+
+@pytest.mark.parametrize("case", ["teacher-score", "by answer"])
+async def test_what_is_saved_does_not_grow_with_the_candidates_that_are_finished(case):
+    sizes: list[tuple[int, int]] = []
+
+    def save(new, state):
+        sizes.append((sum(map(len, new)), len(json.dumps(state))))
+
+    options = {"save": save}
+    await make(case, make_room(case, student_says=candidates, candidates=4), **options)
+    half = len(sizes) // 2
+    for kind in (0, 1):
+        early, late = (max(size[kind] for size in part) for part in (sizes[:half], sizes[half:]))
+        assert late < early * 1.5
+
+
+@pytest.mark.parametrize(
+    ("judgement", "score"),
+    [
+        ("Fine.\n\nScore: 7", 7.0),
+        ("Score: 7.5", 7.5),
+        ("**Score: 10**", 10.0),
+        ("score: 0/10.", 0.0),
+        ("**Score:** 8 / 10\n", 8.0),
+        ("Score 3", 3.0),
+        ("`Score: 8`", 8.0),
+        ("### Final score: 9", 9.0),
+        (r"Score: $\boxed{8}$", 8.0),
+        (r"Score: \boxed{7.5/10}.", 7.5),
+        ("**Score**：6", 6.0),
+        (r"Score: \boxed{8", None),
+        ("Score: 8}", None),
+        ("Do not score: 10", None),
+        ("Score: 1000", None),
+        ("Score: 7\nThat is all.", None),
+        ("Score: 11", None),
+        ("Score: -1", None),
+        ("Score: 7 or 8", None),
+        ("Score: N", None),
+        ("7", None),
+        ("", None),
+    ],
+)
+def test_a_score_is_the_last_line_and_nothing_else(judgement, score):
+    assert parse_score(judgement) == score
+
+
+async def test_a_conversation_is_judged_as_a_whole():
+    turns = (
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="5 - 3 * 2?"),
+    )
+    room = make_room("teacher-score")
+    desk = ask("teacher-score", room)
+    desk.problem = Problem(id="p", messages=turns)
+    row = await STRATEGIES["teacher-score"](desk)
+    assert row.messages[:-1] == turns
+    read = decode(RENDERERS["harmony"].codec, asked(room, "teacher")[0].prompt.ids)
+    assert "[system]\nBe brief.\n\n[user]\n5 - 3 * 2?" in read

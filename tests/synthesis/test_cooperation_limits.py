@@ -1,0 +1,98 @@
+"""When neither author would write, and when a thinking must end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tessy.core.errors import SampleFailed
+from tessy.inference.scripted import END_THINKING
+from tests.support.cooperation_driver import CODECS, PROMPTS, Always, alone, run, say
+
+
+def test_neither_wants_to_write_and_no_redraw_can_help_so_one_unit_is_forced():
+    predictors = {
+        "student": Always(0.4, sees_next=True),  # own class 0.4
+        "teacher": Always(0.7, sees_next=True),  # own class 0.3
+    }
+    machine, engines, _ = alone(
+        say(CODECS["student"], "Okay, so on", " a b", (" c", END_THINKING)),
+        predictors=predictors,
+    )
+    run(machine, engines, predictors)
+    assert machine.forced["student"] >= 1
+    assert machine.forced["teacher"] == 0
+    assert len(engines["teacher"].requests) == 0  # it was never asked to draft
+
+
+@pytest.mark.parametrize(("redraws", "expected"), [(True, 3), (False, 1)])
+def test_drafts_are_redrawn_at_most_twice_with_fresh_seeds(redraws, expected):
+    predictors = {"student": Always(0.3), "teacher": Always(0.9)}
+
+    def words(codec):
+        return lambda text, seed: codec.encode(" w" if text else "w") + codec.encode(" w w")
+
+    machine, engines, _ = alone(
+        words(CODECS["student"]),
+        teacher=words(CODECS["teacher"]),
+        predictors=predictors,
+        redraws=redraws,
+        budget=12,
+    )
+    with pytest.raises(SampleFailed, match="budget"):
+        run(machine, engines, predictors)
+    first = [r for r in engines["teacher"].requests if len(r.prompt) == len(PROMPTS["teacher"]) + 1]
+    assert len(first) == expected
+    assert len({r.seed for r in first}) == expected
+    assert machine.forced["student"] > 0 == machine.forced["teacher"]
+
+
+def test_a_tie_is_forced_from_the_student():
+    predictors = {"student": Always(0.4), "teacher": Always(0.6)}
+    machine, engines, _ = alone(
+        lambda text, seed: CODECS["student"].encode(" a b c"),
+        teacher=lambda text, seed: CODECS["teacher"].encode(" a b c"),
+        predictors=predictors,
+        redraws=False,
+        budget=10,
+    )
+    with pytest.raises(SampleFailed, match="budget"):
+        run(machine, engines, predictors)
+    assert machine.forced["student"] > 0 == machine.forced["teacher"]
+
+
+def test_an_empty_thinking_is_a_failure():
+    machine, engines, predictors = alone(say(CODECS["student"], (" \n", END_THINKING)))
+    with pytest.raises(SampleFailed) as failure:
+        run(machine, engines, predictors)
+    assert failure.value.reason == "empty_thinking"
+
+
+@pytest.mark.parametrize(
+    "babble",
+    [" again and again and", "\n" * 9, "好好学习", " x"],
+    ids=["words", "blank", "han", "short"],
+)
+def test_a_loop_is_noticed_as_it_grows(babble):
+    def script(text, seed):
+        return CODECS["student"].encode("Okay" + babble * 3 if not text else babble * 10)
+
+    machine, engines, predictors = alone(script, budget=20_000)
+    with pytest.raises(SampleFailed) as failure:
+        run(machine, engines, predictors)
+    assert failure.value.reason == "repetition"
+    assert len(engines["student"].requests) < 60
+
+
+def test_a_full_context_is_a_budget_failure():
+    machine, engines, predictors = alone(
+        lambda text, seed: CODECS["student"].encode(f" {seed} {len(text)}"), room=300
+    )
+    with pytest.raises(SampleFailed, match="context is full at 300"):
+        run(machine, engines, predictors)
+
+
+def test_a_model_without_room_for_a_token_is_not_asked_again():
+    machine, engines, predictors = alone(lambda text, seed: [], budget=100)
+    with pytest.raises(SampleFailed, match="context is full"):
+        run(machine, engines, predictors)
+    assert len(engines["student"].requests) == 1

@@ -1,0 +1,357 @@
+"""Hand-overs that are prepared before they are settled: nothing written may depend on them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tessy.core.errors import EngineUnavailable, SampleFailed
+from tessy.core.seeds import derive_seed
+from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING
+from tessy.synthesis.actions import Ask, Done, Peek
+from tessy.synthesis.attempt import Meter
+from tessy.synthesis.strategies.tessy import tessy
+from tests.support.cooperation_driver import (
+    CODECS,
+    RandomClasses,
+    ReferenceClasses,
+    both,
+    engine,
+    make,
+    run,
+    say,
+    step,
+)
+from tests.synthesis.test_sample import THINKING, is_style, make_desk, make_room
+
+
+def babble(codec, *, words=12, long=150):
+    """Writes words that depend on the place alone, some in halves, as greedy models would."""
+
+    def script(text, draw):
+        if len(text) > long:
+            return [END_THINKING]
+        start = len(text)
+        said = [f"w{derive_seed(start, i) % 50}" for i in range(words)]
+        gap = "\n" if derive_seed(start) % 5 == 0 else " "
+        return codec.encode((gap if text else "") + " ".join(said))
+
+    return script
+
+
+def two(student, teacher):
+    """Engines that each say one thing."""
+    said = {"student": student, "teacher": teacher}
+    return {a: engine(say(codec, said[a]), codec, a) for a, codec in CODECS.items()}
+
+
+def written(machine):
+    thinking = machine.thinking
+    return thinking.text, thinking.spans, thinking.student_ids, machine.forced, machine.glued
+
+
+async def follow(machine, engines, predictors, *, look, limit=2000):
+    """Drive ``machine`` and note every move; with ``look``, ask for what is prepared as well."""
+    moves: list[Any] = []
+    prepared = 0
+
+    def look_ahead():
+        nonlocal prepared
+        if look and machine.early is not None:
+            assert machine.early is machine.early
+            prepared += 1
+
+    for _ in range(limit):
+        move = machine.next()
+        if isinstance(move, Done):
+            return moves, prepared
+        moves.append(noted(move))
+        await step(machine, move, engines, predictors, after_chunk=look_ahead)
+    raise AssertionError("no end")
+
+
+def noted(move):
+    if isinstance(move, Peek):
+        return move.author, move.view.text, move.view.edges, move.view.final, move.view.own_from
+    return move.author, tuple(move.prompt.ids), move.prompt.json, move.max_tokens, move.seed
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["discard", "extend"]), st.sampled_from([3, 20, 64]))
+def test_what_was_prepared_is_what_would_have_been_asked(seed, cut, request_tokens):
+    async def go(look):
+        predictors = {
+            "student": RandomClasses(seed, sees_next=True),
+            "teacher": RandomClasses(seed + seed % 2, sees_next=True),
+        }
+        engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
+        machine = make(CODECS, predictors, cut=cut, request_tokens=request_tokens)
+        moves, _ = await follow(machine, engines, predictors, look=look)
+        return moves, written(machine)
+
+    assert asyncio.run(go(look=True)) == asyncio.run(go(look=False))
+
+
+def test_a_hand_over_is_prepared_before_it_is_settled():
+    text = "Okay, let us see x=1 y=2 now."
+    known = ReferenceClasses(text, lambda u: "=" not in u, sees_next=True)
+    engines = two("Okay, let us see x", (" x=1 y=2 now.", END_THINKING))
+    machine = make(CODECS, both(known))
+
+    async def go():
+        ask = machine.next()
+        assert isinstance(ask, Ask)
+        request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
+        early = []
+        async for chunk in engines["student"].stream(request):
+            machine.receive(chunk)
+            while (view := machine.unjudged()) is not None:
+                machine.judged(view, await known.judge(view))
+            early.append(machine.early)
+            if machine.over:
+                return early
+        raise AssertionError("no hand-over")
+
+    *_, settled = early = asyncio.run(go())
+    expected = next(e for e in early if e is not None)
+    assert settled is None
+    assert expected.end == len("Okay, let us see")
+    assert expected.peek.view.text == "Okay, let us see"
+    machine.closed()
+    judgement = asyncio.run(known.judge(expected.peek.view))
+    assert machine.next() is expected.peek
+    machine.peeked(judgement)
+    assert machine.next() is expected.ask
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 200),
+    st.booleans(),
+    st.sampled_from(["discard", "extend"]),
+    st.sampled_from([20, 64]),
+)
+def test_chunks_of_any_size_give_the_same_text(seed, chunk, agree, cut, request_tokens):
+    predictors = {
+        "student": RandomClasses(seed, sees_next=True),
+        "teacher": RandomClasses(seed + (not agree), sees_next=True),
+    }
+
+    def go(chunk_tokens):
+        engines = {
+            author: engine(babble(codec), codec, author, chunk_tokens)
+            for author, codec in CODECS.items()
+        }
+        machine = make(CODECS, predictors, cut=cut, request_tokens=request_tokens, redraws=False)
+        run(machine, engines, predictors)
+        return written(machine)
+
+    assert go(chunk) == go(1)
+
+
+# ------------------------------------------------------------------ the driver
+
+
+class Slow:
+    """An engine whose chunks take a few turns of the event loop; counts what is left open."""
+
+    def __init__(self, inner, rng):
+        self.inner, self.rng, self.open, self.opened = inner, rng, 0, 0
+        self.failing = 0  # the request with this number breaks
+        self.release, self.aclose = inner.release, inner.aclose
+
+    async def stream(self, request):
+        self.open += 1
+        self.opened += 1
+        number = self.opened
+        try:
+            async with aclosing(self.inner.stream(request)) as chunks:
+                async for chunk in chunks:
+                    for _ in range(self.rng.randrange(12)):
+                        await asyncio.sleep(0)
+                    if number == self.failing:
+                        raise EngineUnavailable("broken on purpose")
+                    yield chunk
+        finally:
+            self.open -= 1
+
+
+class SlowClasses:
+    """A predictor that answers after a few turns of the event loop."""
+
+    def __init__(self, inner, rng):
+        self.inner, self.rng = inner, rng
+        self.name, self.sees_next, self.lookahead = "slow", inner.sees_next, inner.lookahead
+        self.release, self.aclose = inner.release, inner.aclose
+
+    async def judge(self, view):
+        for _ in range(self.rng.randrange(4)):
+            await asyncio.sleep(0)
+        return await self.inner.judge(view)
+
+
+def slow_room(seed, *, classes=None, **options):
+    """Models at odd speeds, that write a fixed text where the predictors know the classes."""
+    rng = random.Random(seed)
+    known = classes or ReferenceClasses(THINKING, is_style, sees_next=True)
+    room = make_room(predictors=dict.fromkeys(("student", "teacher"), SlowClasses(known, rng)),
+                     **options)  # fmt: skip
+    for seat in room.seats.values():
+        object.__setattr__(seat, "engine", Slow(seat.engine, rng))
+    return room
+
+
+def left_open(room):
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    return tasks, [seat.engine.open for seat in room.seats.values()]
+
+
+class Wavering(ReferenceClasses):
+    """Sees a hand-over behind half words that end in one of some letters."""
+
+    async def judge(self, view):
+        judgement = await super().judge(view)
+        end = len(view.text)
+        half = end < len(THINKING) and not THINKING[end].isspace()
+        if len(view.edges) == 1 or not half or view.text[-1] not in "aeot":
+            return judgement
+        return replace(judgement, next_style=1.0 - (judgement.next_style or 0.0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_desk_asks_early_and_writes_the_same(seed):
+    plain = await tessy(make_desk(make_room()))
+    room = slow_room(seed)
+    desk = make_desk(room)
+    row = await tessy(desk)
+    assert (row.thinking, row.spans, row.student_ids) == (
+        plain.thinking,
+        plain.spans,
+        plain.student_ids,
+    )
+    assert left_open(room) == (set(), [0, 0])
+    assert row.cost.requests == {a: s.engine.opened for a, s in room.seats.items()}
+
+
+async def test_an_early_request_for_a_word_that_goes_on_is_closed_and_counted():
+    classes = Wavering(THINKING, is_style, sees_next=True)
+    rows = []
+    for room in (slow_room(0), slow_room(0, classes=classes)):
+        rows.append(await tessy(make_desk(room)))
+        assert left_open(room) == (set(), [0, 0])
+        opened = {a: s.engine.opened for a, s in room.seats.items()}
+        assert rows[-1].cost.requests == opened
+    steady, wavering = rows
+    assert (wavering.thinking, wavering.spans) == (steady.thinking, steady.spans)
+    assert sum(wavering.cost.requests.values()) > sum(steady.cost.requests.values())
+
+
+async def test_a_sample_with_early_requests_goes_on_from_any_saved_state_to_the_same_row():
+    saves, pieces = [], []
+
+    def save(new, state):
+        pieces.extend(new)
+        saves.append((json.loads(json.dumps(state)), list(pieces)))
+
+    whole = await tessy(make_desk(slow_room(1), save=save))
+    assert len(saves) > 10
+    for state, done in saves:
+        desk = make_desk(slow_room(2), saved=(state, done), meter=Meter.from_json(state["meter"]))
+        row = await tessy(desk)
+        assert (row.thinking, row.spans, row.student_ids, row.answer) == (
+            whole.thinking,
+            whole.spans,
+            whole.student_ids,
+            whole.answer,
+        )
+        assert row.cost.requests == whole.cost.requests
+
+
+class Left(Exception):
+    pass
+
+
+@pytest.mark.parametrize("count", range(1, 14))
+async def test_nothing_stays_open_when_a_sample_is_left_between_requests(count):
+    room = slow_room(3)
+    desk = make_desk(room)
+    left = iter(range(count))
+
+    def checkpoint():
+        if next(left, None) is None:
+            raise Left
+
+    desk.checkpoint = checkpoint
+    with pytest.raises(Left):
+        await tessy(desk)
+    assert left_open(room) == (set(), [0, 0])
+
+
+@pytest.mark.parametrize("turns", range(5, 120, 7))
+async def test_nothing_stays_open_when_a_sample_is_cancelled(turns):
+    room = slow_room(4)
+    task = asyncio.ensure_future(tessy(make_desk(room)))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert left_open(room) == (set(), [0, 0])
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+@pytest.mark.parametrize("author", ["student", "teacher"])
+async def test_a_failed_early_request_fails_as_it_would_have_in_time(author, number):
+    room = slow_room(5)
+    room.seats[author].engine.failing = number
+    with pytest.raises(EngineUnavailable, match="on purpose"):
+        await tessy(make_desk(room))
+    assert left_open(room) == (set(), [0, 0])
+
+
+async def test_a_failed_early_request_that_nobody_needs_is_no_failure():
+    classes = Wavering(THINKING, is_style, sees_next=True)
+    trial = slow_room(6, classes=classes)
+    await tessy(make_desk(trial))
+    unread = [
+        number
+        for number in range(1, trial.seats["teacher"].engine.opened + 1)
+        if await _survives(classes, number)
+    ]
+    assert unread
+
+
+async def _survives(classes, number):
+    room = slow_room(6, classes=classes)
+    room.seats["teacher"].engine.failing = number
+    try:
+        row = await tessy(make_desk(room))
+    except EngineUnavailable:
+        return False
+    assert row.thinking == THINKING
+    return True
+
+
+def test_no_early_request_beyond_the_budget():
+    known = both(ReferenceClasses("Okay, so x=1 y=2", lambda u: "=" not in u, sees_next=True))
+    engines = two("Okay, so x", "never")
+    spent = len(CODECS["student"].encode("Okay, so"))
+    machine = make(CODECS, known, budget=spent)
+
+    async def go():
+        _, prepared = await follow(machine, engines, known, look=True)
+        return prepared
+
+    with pytest.raises(SampleFailed, match="budget"):
+        asyncio.run(go())
+    assert not engines["teacher"].requests

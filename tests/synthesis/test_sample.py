@@ -1,0 +1,283 @@
+"""The desk and the workshop with real formats and scripted models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tessy.core.errors import SampleFailed
+from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
+from tessy.inference.base import Sampling
+from tessy.inference.scripted import ScriptedEngine
+from tessy.runtime.progress import ProgressState
+from tessy.storage.journal import InFlight, Journal
+from tessy.storage.run_dir import Run, read_run
+from tessy.synthesis.attempt import Desk, Meter
+from tessy.synthesis.context import Room, Seat
+from tessy.synthesis.sample import Job, Workshop
+from tessy.synthesis.strategies.tessy import tessy
+from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.token_ids import decode
+from tests.support.cooperation_driver import ReferenceClasses
+
+FAMILIES = Path(__file__).parent / "families"
+THINKING = "Okay, let's see.\n\nWe get 5 - 3 = 2. Hmm, then 2 * 2 = 4.\n\nSo it is 4. Done."
+ANSWER = "The answer is 4."
+PROBLEM = Problem(id="p", messages=(Message(role="user", content="5 - 3 * 2?"),), extra={"k": 1})
+RENDERERS = {name: load_renderer(FAMILIES / name) for name in ("qwen3", "harmony", "deepseek_r1")}
+
+
+def is_style(unit):
+    return not any(char.isdigit() or char in "=*" for char in unit)
+
+
+def script(renderer, answer=ANSWER, end=None, thinking=THINKING):
+    """Writes the thinking, and behind its end the answer."""
+    codec = renderer.codec
+    closing = renderer.shape.closing.lstrip().encode()
+    stop = min(renderer.thinking_stop_ids)
+    last = min(renderer.answer_stop_ids) if end is None else end
+
+    def write(text, seed):
+        before, mark, after = text.partition(closing)
+        whole, begun, stop_id = (answer, after, last) if mark else (thinking, before, stop)
+        begun = begun.decode("utf-8")
+        assert whole.startswith(begun), (whole, begun)
+        return [*codec.encode(whole[len(begun) :]), stop_id]
+
+    return write
+
+
+def make_room(
+    student="qwen3", teacher="harmony", *, write=None, context=4096, request_tokens=16, **options
+):
+    known = ReferenceClasses(THINKING, is_style, sees_next=False)
+    seats: dict[Author, Seat] = {}
+    names: tuple[tuple[Author, str], ...] = (("student", student), ("teacher", teacher))
+    for author, name in names:
+        renderer = RENDERERS[name]
+        engine = ScriptedEngine(
+            write if write and author == "student" else script(renderer),
+            prompt_tokens=len(renderer.prompt_ids(PROBLEM.messages)),
+            codec=renderer.codec,
+        )
+        seats[author] = Seat(
+            renderer=renderer, engine=engine, sampling=Sampling(),
+            request_tokens=request_tokens, context_tokens=context,
+        )  # fmt: skip
+    settings: dict[str, Any] = {
+        "strategy": "tessy", "answering": "student", "predictors": dict.fromkeys(seats, known),
+        "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
+    }  # fmt: skip
+    return Room(seats=seats, **(settings | options))
+
+
+class Watcher:
+    def __init__(self):
+        self.tokens = {"student": 0, "teacher": 0}
+
+    def kept(self, author, tokens):
+        self.tokens[author] += tokens
+
+    def drafted(self, author, tokens):
+        pass
+
+
+def make_desk(room, *, attempt=1, save=lambda pieces, state: None, saved=None, meter=None):
+    return Desk(
+        room=room, problem=PROBLEM, sample=0, attempt=attempt, save=save,
+        checkpoint=lambda: None, watcher=Watcher(), saved=saved, meter=meter or Meter(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
+@pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
+async def test_a_sample_is_thought_together_and_answered_by_the_student(student, teacher):
+    room = make_room(student, teacher)
+    desk = make_desk(room)
+    row = await tessy(desk)
+    assert row.thinking == THINKING
+    assert row.answer == ANSWER
+    assert row.messages[-1].content == f"<think>\n{THINKING}\n</think>\n\n{ANSWER}"
+    assert row.problem == {"k": 1}
+    for span in row.spans[1:]:
+        assert is_style(row.thinking[span.start : span.end]) == (span.author == "student")
+    codec = RENDERERS[student].codec
+    ids = row.student_ids
+    assert ids is not None
+    assert decode(codec, unpack_ids(ids.thinking)) == THINKING
+    assert decode(codec, unpack_ids(ids.answer)) == ANSWER
+    kept = row.tokens.student + row.tokens.teacher
+    assert kept == len(unpack_ids(ids.thinking))
+    assert row.tokens.answer == len(unpack_ids(ids.answer))
+    assert desk.watcher.tokens["student"] >= row.tokens.student + row.tokens.answer
+    assert row.cost.requests["teacher"] == len(room.seats["teacher"].engine.requests)
+    assert set(row.cost.seconds) == {"student", "teacher", "predictor", "answer"}
+
+
+async def test_every_request_has_a_seed_of_its_own_that_a_rerun_repeats():
+    seeds = []
+    for _ in range(2):
+        room = make_room()
+        await tessy(make_desk(room))
+        seeds.append([r.seed for seat in room.seats.values() for r in seat.engine.requests])
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0])) == len(seeds[0])
+    other = make_room(seed=4)
+    await tessy(make_desk(other))
+    assert not set(seeds[0]) & {r.seed for r in other.seats["student"].engine.requests}
+
+
+async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it():
+    room = make_room()
+    await tessy(make_desk(room))
+    codec = RENDERERS["qwen3"].codec
+    prompt = room.seats["student"].engine.requests[-1].prompt.ids
+    assert decode(codec, prompt).endswith("So it is 4. Done.\n</think>\n\n")
+
+
+async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
+    saves = []
+    pieces = []
+
+    def save(new, state):
+        pieces.extend(new)
+        saves.append((json.loads(json.dumps(state)), list(pieces)))
+
+    whole = await tessy(make_desk(make_room(), save=save))
+    assert len(saves) > 10
+    for state, done in saves:
+        room = make_room()
+        desk = make_desk(room, saved=(state, done), meter=Meter.from_json(state["meter"]))
+        row = await tessy(desk)
+        unlike = {"seconds", "cost"}
+        assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
+        assert row.cost.requests == whole.cost.requests
+
+
+@pytest.mark.parametrize(
+    ("answer", "end", "reason"),
+    [
+        ("", None, "empty_answer"),
+        (" \n ", None, "empty_answer"),
+        ("The answer", "<think>", "control_in_answer"),
+        ("word by word " * 300, None, "repetition"),
+        (" ".join(str(n * n) for n in range(300)), None, "budget"),
+    ],
+)
+async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
+    renderer = RENDERERS["qwen3"]
+    end_id = renderer.codec.control[end] if end else None
+    desk = make_desk(make_room(write=script(renderer, answer, end_id), request_tokens=64))
+    with pytest.raises(SampleFailed) as failure:
+        await tessy(desk)
+    assert failure.value.reason == reason
+    row = desk.failure(reason, failure.value.detail)
+    assert row.thinking == THINKING
+    assert row.tokens.drafted["teacher"] > 0
+
+
+async def test_a_question_without_room_for_an_answer_fails_before_any_request():
+    room = make_room(context=60)
+    with pytest.raises(SampleFailed) as failure:
+        await tessy(make_desk(room))
+    assert failure.value.reason == "prompt_too_long"
+    assert not room.seats["student"].engine.requests
+
+
+async def test_a_small_context_is_shared_between_thinking_and_answer():
+    room = make_room(context=600)
+    limits = room.limits({"student": 100, "teacher": 50})
+    assert limits.answer + limits.thinking + 100 < 600
+    assert limits.answer == (600 - 100 - 16) // 4
+    # The answer gets what the thinking leaves.
+    roomy = make_room(context=600, thinking_tokens=50, answer_tokens=5000)
+    assert roomy.limits({"student": 100, "teacher": 50}).answer == 600 - 100 - 16 - 50
+
+
+async def test_a_begun_answer_is_kept_until_it_is_taken_up():
+    saves: list[Any] = []
+    pieces: list[bytes] = []
+
+    def save(new, state):
+        pieces.extend(new)
+        saves.append((json.loads(json.dumps(state)), list(pieces)))
+
+    await tessy(make_desk(make_room(), save=save))
+    begun = next(save for save in saves if save[0]["answer"] and save[0]["answer"]["ids"])
+    again: list[Any] = []
+    desk = make_desk(make_room(), save=lambda new, state: again.append(state), saved=begun)
+    await tessy(desk)
+    assert again[0]["answer"] == begun[0]["answer"]
+
+
+def make_workshop(room, run, journal, **options):
+    settings: dict[str, Any] = {
+        "strategy": tessy, "attempts": 3, "progress": ProgressState(1, now=0.0),
+        "checkpoint": lambda: None,
+    }  # fmt: skip
+    return Workshop(room=room, run=run, journal=journal, **(settings | options))
+
+
+def open_run(path):
+    return Run.open(path, config={}, data_config={})
+
+
+async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_path):
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        room = make_room()
+        size = await make_workshop(room, run, journal).make(Job(PROBLEM, 0))
+        await journal.flush()
+        assert journal.load() == {}
+    (row,) = read_run(tmp_path / "r").trajectories
+    assert isinstance(row, Trajectory)
+    assert size == row.tokens.student + row.tokens.teacher + row.tokens.answer
+    assert row.attempts == 1
+
+
+async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path):
+    room = make_room(write=script(RENDERERS["qwen3"], ""))
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        await make_workshop(room, run, journal).make(Job(PROBLEM, 0))
+        assert journal.attempts(("p", 0)) == 0
+    (row,) = read_run(tmp_path / "r").failures
+    assert (row.reason, row.attempts) == ("empty_answer", 3)
+    requests = room.seats["student"].engine.requests
+    assert len({r.seed for r in requests}) == len(requests)
+    assert row.cost.requests["student"] == len(requests)
+
+
+async def test_attempts_count_on_where_an_earlier_process_stopped(tmp_path):
+    room = make_room(write=script(RENDERERS["qwen3"], ""))
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        journal.bump_attempt(("p", 0))
+        journal.bump_attempt(("p", 0))
+        await make_workshop(room, run, journal).make(Job(PROBLEM, 0))
+    assert read_run(tmp_path / "r").failures[0].attempts == 3
+    starts = [r for r in room.seats["student"].engine.requests if r.prompt.ids[-1] < 256]
+    assert starts  # it was tried once, not three times
+
+
+async def test_pieces_younger_than_the_state_are_written_again(tmp_path):
+    saves = []
+    pieces = []
+
+    def save(new, state):
+        pieces.extend(new)
+        saves.append({**state, "pieces": len(pieces)})
+
+    whole = await tessy(make_desk(make_room(), save=save))
+    state = json.dumps(saves[len(saves) // 2]).encode()
+    left = InFlight(pieces=pieces, state=state)
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        key = ("p", 0)
+        journal.bump_attempt(key)
+        workshop = make_workshop(make_room(), run, journal, in_flight={key: left})
+        await workshop.make(Job(PROBLEM, 0))
+    (row,) = read_run(tmp_path / "r").trajectories
+    assert row.thinking == whole.thinking
+    assert row.spans == whole.spans
+    assert row.student_ids == whole.student_ids

@@ -1,0 +1,341 @@
+"""One author alone: the strategy with scripted models, and ``tessy sample`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tessy.core.errors import FailureReason, SampleFailed
+from tessy.core.records import Author, unpack_ids
+from tessy.inference.base import Chunk, Sampling
+from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
+from tessy.storage.journal import Journal
+from tessy.storage.run_dir import read_run
+from tessy.synthesis.attempt import Meter
+from tessy.synthesis.context import REQUEST_TOKENS, Room, Seat
+from tessy.synthesis.sample import Job
+from tessy.synthesis.single_model import Measure, Solo
+from tessy.synthesis.strategies.tessy import alone
+from tessy.tokenization.token_ids import decode
+from tests.synthesis.test_sample import (
+    ANSWER,
+    PROBLEM,
+    RENDERERS,
+    make_desk,
+    make_workshop,
+    open_run,
+)
+
+WORDS = " ".join(f"Step {n}: {n} + {n} = {2 * n}. Gut, 好的." for n in range(9))
+THINKING = f"Okay.\n\n{WORDS}\n\nSo it is 4."
+FORMATS = pytest.mark.parametrize(
+    ("name", "author"),
+    [
+        ("qwen3", "student"),
+        ("harmony", "teacher"),
+        ("deepseek_r1", "student"),
+        ("qwen3", "teacher"),
+    ],
+)
+
+
+def writes(name: str, *, thinking=f"\n {THINKING} \n", end=None, answer=ANSWER, last=None):
+    """A script as one model follows it: thinking, the marker that ends it, answer, end of turn.
+
+    It goes on at any token, also in the middle of a character.
+    """
+    renderer = RENDERERS[name]
+    control, encode = renderer.codec.control, renderer.codec.encode
+    closing = renderer.shape.closing.lstrip().encode()
+    end_id = control[end] if end else min(renderer.thinking_stop_ids)
+    last_id = control[last] if last else min(renderer.answer_stop_ids)
+
+    def script(text: bytes, seed: int) -> list[int]:
+        before, mark, after = text.partition(closing)
+        begun, ids = (after, encode(answer)) if mark else (before, encode(thinking))
+        done = left = 0
+        while left < len(begun):
+            left += len(renderer.codec.token_bytes(ids[done]))
+            done += 1
+        return [*ids[done:], last_id if mark else end_id]
+
+    return script
+
+
+def make_room(name: str = "qwen3", author: Author = "student", *, write=None, **options) -> Room:
+    renderer = RENDERERS[name]
+    engine = ScriptedEngine(
+        write or writes(name),
+        prompt_tokens=len(renderer.prompt_ids(PROBLEM.messages)),
+        codec=renderer.codec,
+        chunk_tokens=5,
+    )
+    seat = Seat(renderer, engine, Sampling(), context_tokens=options.pop("context", 9000))
+    settings: dict[str, Any] = {"thinking_tokens": 600, "answer_tokens": 200, "seed": 3}
+    settings |= {"strategy": "sample", "answering": author, "home": author, **options}
+    return Room(seats={author: seat}, **settings)
+
+
+def asked(room: Room) -> list[Any]:
+    (seat,) = room.seats.values()
+    assert isinstance(seat.engine, ScriptedEngine)
+    return seat.engine.requests
+
+
+@FORMATS
+async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
+    room = make_room(name, author)
+    desk = make_desk(room)
+    row = await alone(desk)
+    assert (row.strategy, row.thinking, row.answer) == ("sample", THINKING, ANSWER)
+    assert [(s.start, s.end, s.author) for s in row.spans] == [(0, len(THINKING), author)]
+    assert row.ended_by == author
+    assert row.messages[:-1] == PROBLEM.messages
+    assert row.messages[-1].content == f"<think>\n{THINKING}\n</think>\n\n{ANSWER}"
+    assert row.problem == {"k": 1}
+    codec = RENDERERS[name].codec
+    own = {"student": row.tokens.student, "teacher": row.tokens.teacher}
+    nobody: Author = "teacher" if author == "student" else "student"
+    assert own[nobody] == row.tokens.drafted[nobody] == row.cost.requests[nobody] == 0
+    assert len(codec.encode(THINKING)) <= own[author] < row.tokens.drafted[author]
+    assert row.tokens.answer == len(codec.encode(ANSWER))
+    assert desk.watcher.tokens[nobody] == 0
+    assert row.cost.requests[author] == len(asked(room)) > 5
+    assert set(row.cost.seconds) == {author, "answer"}
+
+
+async def test_ids_are_the_students_and_only_the_students():
+    row = await alone(make_desk(make_room()))
+    codec = RENDERERS["qwen3"].codec
+    assert row.student_ids is not None
+    assert decode(codec, unpack_ids(row.student_ids.thinking)) == THINKING
+    assert decode(codec, unpack_ids(row.student_ids.answer)) == ANSWER
+    assert row.tokens.student == len(unpack_ids(row.student_ids.thinking))
+    assert (await alone(make_desk(make_room(keep_ids=False)))).student_ids is None
+    assert (await alone(make_desk(make_room(author="teacher")))).student_ids is None
+
+
+@FORMATS
+async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name, author):
+    room = make_room(name, author)
+    await alone(make_desk(room))
+    renderer = RENDERERS[name]
+    read = decode(renderer.codec, asked(room)[-1].prompt.ids)
+    begins = renderer.prompt_text(PROBLEM.messages)
+    assert read == f"{begins}{THINKING}{renderer.shape.closing}"
+    assert asked(room)[0].stop_ids == tuple(sorted(renderer.thinking_stop_ids))
+    assert asked(room)[-1].stop_ids == tuple(sorted(renderer.answer_stop_ids))
+    assert {r.max_tokens for r in asked(room)} == {REQUEST_TOKENS}
+    assert len({r.seed for r in asked(room)}) == len(asked(room))
+
+
+@FORMATS
+async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, author):
+    saves: list[Any] = []
+    pieces: list[bytes] = []
+
+    def save(new, state):
+        pieces.extend(new)
+        saves.append((json.loads(json.dumps(state)), list(pieces)))
+
+    room = make_room(name, author)
+    whole = await alone(make_desk(room, save=save))
+    seeds = [request.seed for request in asked(room)]
+    assert {state["answer"] is None for state, _ in saves} == {True, False}
+    for state, done in saves:
+        again = make_room(name, author)
+        desk = make_desk(again, saved=(state, done), meter=Meter.from_json(state["meter"]))
+        row = await alone(desk)
+        unlike: Any = {"seconds": True, "cost": {"seconds"}}
+        assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
+        assert [request.seed for request in asked(again)] == seeds[len(seeds) - len(asked(again)) :]
+
+
+async def test_the_journal_gets_every_id_of_the_thinking_once():
+    saves: list[tuple[list[bytes], str]] = []
+    desk = make_desk(make_room(), save=lambda new, state: saves.append((new, json.dumps(state))))
+    row = await alone(desk)
+    kept = [id_ for new, _ in saves for piece in new for id_ in json.loads(piece)]
+    codec = RENDERERS["qwen3"].codec
+    assert decode(codec, kept) == f"\n {THINKING} \n"
+    assert len(kept) > row.tokens.student > 4 * REQUEST_TOKENS
+    # However long the thinking grows, what is written again before each request does not.
+    assert max(len(state) for _, state in saves) < 600
+
+
+LOOP = "word by word " * 300
+SQUARES = " ".join(str(n * n) for n in range(300))
+
+
+@pytest.mark.parametrize(
+    ("name", "thinking", "end", "reason"),
+    [
+        ("qwen3", "", None, "empty_thinking"),
+        ("harmony", " \n ", None, "empty_thinking"),
+        ("qwen3", "Okay", "<|im_end|>", "eos_in_thinking"),
+        ("qwen3", "Okay", "<think>", "eos_in_thinking"),
+        ("harmony", "Okay", "<|start|>", "eos_in_thinking"),
+        ("qwen3", LOOP, None, "repetition"),
+        ("harmony", SQUARES, None, "budget"),
+    ],
+)
+async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason):
+    room = make_room(name, write=writes(name, thinking=thinking, end=end))
+    desk = make_desk(room)
+    with pytest.raises(SampleFailed) as failure:
+        await alone(desk)
+    assert failure.value.reason == reason
+    row = desk.failure(reason, failure.value.detail)
+    assert thinking.startswith(row.thinking)
+    assert bool(row.thinking) == (reason != "empty_thinking") == bool(row.spans)
+    assert row.strategy == "sample"
+    assert row.answer == ""
+
+
+@pytest.mark.parametrize("end", ["<|end|>", "<|return|>", "<|call|>", "<|channel|>"])
+async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
+    room = make_room("harmony", "teacher", write=writes("harmony", end=end))
+    row = await alone(make_desk(room))
+    assert (row.thinking, row.answer) == (THINKING, ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("answer", "end", "reason"),
+    [
+        (" \n ", None, "empty_answer"),
+        ("The answer", "<think>", "control_in_answer"),
+        (LOOP, None, "repetition"),
+        (SQUARES, None, "budget"),
+    ],
+)
+async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
+    desk = make_desk(make_room(write=writes("qwen3", answer=answer, last=end)))
+    with pytest.raises(SampleFailed) as failure:
+        await alone(desk)
+    assert failure.value.reason == reason
+    assert desk.failure(reason, failure.value.detail).thinking == THINKING
+
+
+async def test_a_question_without_room_fails_before_any_request():
+    room = make_room(context=60)
+    with pytest.raises(SampleFailed) as failure:
+        await alone(make_desk(room))
+    assert failure.value.reason == "prompt_too_long"
+    assert not asked(room)
+
+
+async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path: Path):
+    codec = RENDERERS["qwen3"].codec
+    room = make_room(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        await make_workshop(room, run, journal, strategy=alone).make(Job(PROBLEM, 0))
+        await journal.flush()
+        assert journal.load() == {}
+    (row,) = read_run(tmp_path / "r").failures
+    assert (row.reason, row.attempts, row.thinking) == ("eos_in_thinking", 3, "Okay")
+    assert row.cost.requests == {"student": 3, "teacher": 0}
+    assert row.tokens.drafted["student"] == 3 * len(codec.encode("Okay"))
+    assert len({request.seed for request in asked(room)}) == 3
+
+
+async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
+    with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
+        size = await make_workshop(make_room(), run, journal, strategy=alone).make(Job(PROBLEM, 0))
+    (row,) = read_run(tmp_path / "r").trajectories
+    assert size == row.tokens.student + row.tokens.answer
+
+
+# ---------------------------------------------------------------- the machine
+
+PIECES = [b"Ok", b" s", b"\xe4\xb8", b"\n\nW", b" \n"]
+
+
+def solo(request_tokens: int = 7) -> Solo:
+    return Solo(
+        "teacher", ByteCodec(PIECES), [1, 2], what="thinking",
+        stop_ids=frozenset({END_THINKING}), max_tokens=10_000, request_tokens=request_tokens,
+        seed=lambda written: written,
+    )  # fmt: skip
+
+
+def write_on(machine: Solo, ids: list[int], requests: int) -> None:
+    """Let it write ``ids`` in at most so many requests."""
+    for _ in range(requests):
+        ask = machine.next()
+        if ask is None:
+            return
+        begun = len(ask.prompt.ids) - 2
+        part = ids[begun : begun + ask.max_tokens]
+        whole = begun + len(part) == len(ids)
+        machine.receive(Chunk(tuple(part)))
+        machine.receive(Chunk((), "stop" if whole else "length", END_THINKING if whole else None))
+
+
+@given(st.text(st.sampled_from("Ok s\n\t中 .文")), st.integers(0, 20), st.integers(1, 9))
+def test_a_text_that_was_left_anywhere_goes_on_to_the_same_text_and_ids(text, left, request):
+    ids = ByteCodec(PIECES).encode(text)
+    whole = solo(request)
+    write_on(whole, ids, 1000)
+    stopped = solo(request)
+    write_on(stopped, ids, left)
+    again = solo(request)
+    again.restore(json.loads(json.dumps(stopped.state())), list(stopped.ids))
+    write_on(again, ids, 1000)
+    assert whole.done
+    assert again.thought() == whole.thought()
+    thought = whole.thought()
+    assert thought.text == text.strip()
+    assert decode(ByteCodec(PIECES), thought.ids) == text.strip()
+    assert [(s.start, s.end) for s in thought.spans] == (
+        [(0, len(text.strip()))] * bool(text.strip())
+    )
+
+
+@pytest.mark.parametrize("left", range(0, 30, 3))
+def test_a_loop_is_found_at_the_same_place_after_a_stop(left: int):
+    ids = [*b"Okay, let us see. ", *b"word by word " * 60]
+
+    def until_it_fails(machine: Solo) -> int:
+        with pytest.raises(SampleFailed, match="the thinking repeats"):
+            write_on(machine, ids, 1000)
+        return len(machine.ids)
+
+    stopped, again = solo(), solo()
+    write_on(stopped, ids, left)
+    again.restore(json.loads(json.dumps(stopped.state())), list(stopped.ids))
+    assert until_it_fails(again) == until_it_fails(solo())
+
+
+@pytest.mark.parametrize(
+    ("chunk", "reason"),
+    [
+        (Chunk((), "stop", None), "eos_in_thinking"),  # a server that does not name what it was
+        (Chunk((), "length"), "budget"),
+    ],
+)
+def test_a_stream_that_ends_without_an_end(chunk: Chunk, reason: FailureReason):
+    machine = solo()
+    machine.next()
+    with pytest.raises(SampleFailed) as failure:
+        machine.receive(chunk)
+    assert failure.value.reason == reason
+
+
+BITS = ["Okay", ",", " ", "\n", "\n\n", " 12", "好的", ".", "x" * 50]
+
+
+@given(st.lists(st.sampled_from(BITS), max_size=40), st.sets(st.integers(1, 200)))
+def test_a_text_is_measured_the_same_however_it_grows(parts: list[str], looks: set[int]):
+    text = "".join(parts)
+    codec = RENDERERS["qwen3"].codec
+    measure = Measure(codec)
+    for end in sorted(look for look in looks if look < len(text)):
+        assert measure.tokens(text[:end]) >= len(codec.encode(text[:end]))
+    known = len(codec.encode(text))
+    # Inside a long stretch without an edge each look may cost a token.
+    assert known <= measure.tokens(text) <= known + (len(looks) if "x" * 50 in text else 0)

@@ -1,0 +1,387 @@
+"""A request's draft driven in callbacks: nothing is lost, nothing hangs, nothing stays open."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tessy.boundary.base import BoundaryPredictor, Question
+from tessy.core.errors import EngineUnavailable
+from tessy.inference.base import Chunk, Request, Sampling, Tap, feed
+from tessy.synthesis.actions import Ask, Done, Peek
+from tessy.synthesis.cooperation import Cooperation
+from tessy.synthesis.prefetch import Ahead
+from tessy.synthesis.span_driver import Span
+from tessy.synthesis.strategies.tessy import tessy
+from tessy.synthesis.turn import Turn
+from tests.support.cooperation_driver import (
+    CODECS,
+    RandomClasses,
+    ReferenceClasses,
+    both,
+    engine,
+    make,
+    run,
+)
+from tests.support.garbage import no_collector
+from tests.synthesis.test_prefetch import babble, two, written
+from tests.synthesis.test_sample import make_desk, make_room
+
+TEXT = "Okay, let us see x=1 y=2 now."
+KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
+
+
+class Asked(Question):
+    """Holds on to whom it tells, as a real one does."""
+
+    def __init__(self, answer, told, calm):
+        self.answer, self.told, self.calm = answer, told, calm
+        self.hurried = self.calmed = self.over = False
+
+    def tell(self):
+        self.calmed = self.calm is not None and self.calm(self.answer)
+        if not self.calmed:
+            self.deliver()
+        elif self.hurried:  # an answer is there, and still on its way to the loop
+            asyncio.get_running_loop().call_soon(self.deliver)
+
+    def deliver(self):
+        if not self.over:
+            self.over = True
+            self.told(self.answer)
+
+    def hurry(self):
+        self.hurried = True
+        if self.over or not self.calmed:
+            return None
+        self.over = True
+        return self.answer
+
+    def cancel(self):
+        self.over = True
+
+
+class Asking:
+    """A predictor that is asked, not awaited, and keeps calm answers back: as the classifier."""
+
+    def __init__(self, inner, answer):
+        """Answer by ``answer(tell)``, which calls ``tell`` now or some time later."""
+        self.inner, self.answer = inner, answer
+        self.name, self.sees_next, self.lookahead = "asking", inner.sees_next, inner.lookahead
+        self.judge, self.release, self.aclose = inner.judge, inner.release, inner.aclose
+
+    def ask(self, view, told, calm=None):
+        judging = self.inner.judge(view)
+        try:
+            judging.send(None)
+        except StopIteration as answered:
+            answer = answered.value
+        asked = Asked(answer, told, calm)
+        self.answer(asked.tell)
+        return asked
+
+
+class Pushing:
+    """Hands a stream's ids on in chunks of odd sizes, after odd turns of the event loop."""
+
+    def __init__(self, inner, rng):
+        self.inner, self.rng, self.open = inner, rng, 0
+
+    async def feed(self, request, tap):
+        self.open += 1
+        try:
+            async with aclosing(self.inner.stream(request)) as chunks:
+                held = [chunk async for chunk in chunks]
+            while held and not tap.closed:
+                for _ in range(self.rng.choice([0, 0, 1, 7])):
+                    await asyncio.sleep(0)
+                for _ in range(self.rng.choice([1, 1, 5])):  # several in one packet
+                    size = self.rng.choice([1, 1, 2, 9])
+                    new, held = held[:size], held[size:]
+                    if new and not tap.closed:
+                        ids = tuple(i for chunk in new for i in chunk.ids)
+                        tap.put(new[-1]._replace(ids=ids))
+        finally:
+            self.open -= 1
+
+
+async def drive(
+    machine: Cooperation, engines: dict[Any, Any], predictors: Any, limit: int = 5000
+) -> Done:
+    """The desk's loop, without the desk."""
+
+    async def send(ask: Ask, tap: Tap) -> None:
+        request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
+        await feed(engines[ask.author], request, tap)
+
+    def judge(peek: Peek):
+        return predictors[peek.author].judge(peek.view)
+
+    async with Ahead(send, judge, lambda ask, drafted: None) as ahead:
+        for _ in range(limit):
+            move = machine.next()
+            if isinstance(move, Done):
+                return move
+            if isinstance(move, Peek):
+                machine.peeked(await ahead.judgement(move))
+                continue
+            span = Span(machine, predictors[move.author], ahead, lambda: 0.0)
+            await span.run(move)
+            machine.closed()
+    raise AssertionError("no end")
+
+
+def others() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.sampled_from(["discard", "extend"]),
+    st.sampled_from([5, 20, 64]),
+    st.booleans(),
+    st.sampled_from(["at once", "odd", "awaited"]),
+)
+def test_any_order_of_chunks_and_judgements_gives_the_same_text(
+    seed, agree, cut, request_tokens, sees_next, answers
+):
+    inner: dict[Any, BoundaryPredictor] = {
+        "student": RandomClasses(seed, sees_next=sees_next),
+        "teacher": RandomClasses(seed + (not agree), sees_next=sees_next),
+    }
+
+    def new():
+        return make(CODECS, inner, cut=cut, request_tokens=request_tokens, redraws=False)
+
+    def engines():
+        return {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
+
+    expected = new()
+    run(expected, engines(), inner)
+
+    async def go():
+        rng = random.Random(seed)
+        loop = asyncio.get_running_loop()
+
+        def later(tell, turns):
+            if turns:
+                loop.call_soon(later, tell, turns - 1)
+            else:
+                tell()
+
+        def answer(tell):
+            later(tell, 0 if answers == "at once" else rng.choice([0, 0, 1, 2, 9]))
+
+        asked = inner if answers == "awaited" else {a: Asking(p, answer) for a, p in inner.items()}
+        pushing = {author: Pushing(e, rng) for author, e in engines().items()}
+        machine = new()
+        await drive(machine, pushing, asked)
+        assert not others()
+        assert [e.open for e in pushing.values()] == [0, 0]
+        return machine
+
+    assert written(asyncio.run(go())) == written(expected)
+
+
+async def test_what_a_span_held_is_freed_without_the_garbage_collector():
+    def later(tell):
+        asyncio.get_running_loop().call_soon(tell)
+
+    classes = RandomClasses(5, sees_next=True)
+    predictors = {author: Asking(classes, later) for author in CODECS}
+    machine = make(CODECS, both(classes), redraws=False)
+    with no_collector(Span, Turn, Tap) as new:
+        engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
+        await drive(machine, engines, predictors)
+        assert [type(thing) for thing in new()] == [Turn]  # the machine's last one
+
+
+# ------------------------------------------------------------------ what goes wrong is told
+
+
+class Closed(ReferenceClasses):
+    """Says no before it is awaited, as a classifier that was closed does."""
+
+    def __init__(self, inner):
+        self.sees_next, self.lookahead = inner.sees_next, inner.lookahead
+
+    def judge(self, view):
+        raise EngineUnavailable("closed on purpose")
+
+
+class Cancelled(Closed):
+    """Is cancelled by its own."""
+
+    async def judge(self, view):
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("bad", [Closed(KNOWN), Cancelled(KNOWN)])
+async def test_a_predictor_that_takes_no_question_fails_the_span(bad):
+    machine = make(CODECS, both(KNOWN))
+    engines = two("Okay, let us see x", (" x=1 y=2 now.", 257))
+    with pytest.raises(EngineUnavailable):
+        async with asyncio.timeout(5):
+            await drive(machine, engines, {"student": bad, "teacher": KNOWN})
+    assert not others()
+
+
+class Silly(Closed):
+    """Answers with something else."""
+
+    async def judge(self, view):
+        return None
+
+
+async def test_an_answer_that_is_none_fails_the_span():
+    machine = make(CODECS, both(KNOWN))
+    engines = two("Okay, let us see x", "never")
+    with pytest.raises(AttributeError):
+        await drive(machine, engines, {"student": Silly(KNOWN), "teacher": KNOWN}, limit=5)
+    assert not others()
+
+
+class Steady:
+    """Lets the predictor answer between two tokens."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    async def stream(self, request):
+        async with aclosing(self.inner.stream(request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+                for _ in range(5):
+                    await asyncio.sleep(0)
+
+
+class Endless:
+    """Never brings a token."""
+
+    open = 0
+
+    async def feed(self, request, tap):
+        self.open += 1
+        ended = asyncio.Event()
+        tap.on_close = ended.set
+        try:
+            await ended.wait()
+        finally:
+            self.open -= 1
+
+
+async def test_no_early_request_stays_open_where_its_peek_cannot_be_asked():
+    machine = make(CODECS, both(KNOWN))
+    teacher = Endless()
+    engines: dict[Any, Any] = two("Okay, let us see x", "never") | {"teacher": teacher}
+    engines["student"] = Steady(engines["student"])
+    with pytest.raises(EngineUnavailable):
+        async with asyncio.timeout(5):
+            await drive(machine, engines, {"student": KNOWN, "teacher": Closed(KNOWN)})
+    assert not others()
+    assert not teacher.open
+
+
+async def test_tokens_that_come_too_late_count_as_drafted():
+    """They arrive while the predictor finds the boundary in what came before."""
+    loop = asyncio.get_running_loop()
+    packets = [CODECS["student"].encode(part) for part in ("Okay, let us ", "see x", "=1")]
+
+    class Burst:
+        async def feed(self, request, tap):
+            for ids in packets:
+                tap.put(Chunk(tuple(ids)))
+            ended = loop.create_future()
+            tap.on_close = lambda: ended.set_result(None)
+            await ended
+
+    never = ReferenceClasses(TEXT, lambda unit: False, sees_next=True)
+    slow: Any = Asking(never, loop.call_soon)
+    machine = make(CODECS, both(KNOWN))
+    ask = machine.next()
+    assert isinstance(ask, Ask)
+    burst: Any = Burst()
+    async with Ahead(lambda _, tap: burst.feed(ask, tap), slow.judge, lambda *_: None) as ahead:
+        await Span(machine, slow, ahead, lambda: 0.0).run(ask)
+    assert machine.over
+    assert machine.drafted["student"] == sum(map(len, packets))
+
+
+@pytest.mark.parametrize("texts", [("Okay, let", " us see"), ("Okay,", " let"), ("Okay", ", let")])
+async def test_a_stream_that_ends_without_saying_so_leaves_nobody_waiting(texts):
+    """The first answer comes when two chunks have arrived and the stream has ended."""
+    first, second = (tuple(CODECS["student"].encode(text)) for text in texts)
+
+    class Short:
+        async def feed(self, request, tap):
+            tap.put(Chunk(first))
+            tap.put(Chunk(second))
+
+    loop = asyncio.get_running_loop()
+    slow: Any = Asking(KNOWN, lambda tell: loop.call_later(0.01, tell))
+    machine = make(CODECS, both(KNOWN))
+    ask = machine.next()
+    assert isinstance(ask, Ask)
+    short: Any = Short()
+    async with Ahead(lambda _, tap: short.feed(ask, tap), slow.judge, lambda *_: None) as ahead:
+        async with asyncio.timeout(5):
+            await Span(machine, slow, ahead, lambda: 0.0).run(ask)
+    assert machine.drafted["student"] == len(first) + len(second)
+
+
+class Watched:
+    """Notes which requests were closed before they had ended."""
+
+    def __init__(self, inner):
+        self.inner, self.closed = inner, []
+
+    async def feed(self, request, tap):
+        async with aclosing(self.inner.stream(request)) as chunks:
+            async for chunk in chunks:
+                tap.put(chunk)
+                if tap.closed:
+                    break
+        self.closed.append(tap.closed)
+
+
+async def test_an_answer_that_has_ended_is_not_closed():
+    """It would take the connection with it."""
+    room = make_room()
+    for seat in room.seats.values():
+        object.__setattr__(seat, "engine", Watched(seat.engine))
+    desk = make_desk(room)
+    row = await tessy(desk)
+    assert row.answer
+    assert room.seats["student"].engine.closed[-1] is False
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 150), st.booleans())
+def test_nothing_stays_open_when_it_is_cancelled_anywhere(seed, turns, sees_next):
+    inner: dict[Any, BoundaryPredictor] = both(RandomClasses(seed, sees_next=sees_next))  # type: ignore[assignment]
+
+    async def go():
+        rng = random.Random(seed)
+        loop = asyncio.get_running_loop()
+        asked = {
+            a: Asking(p, rng.choice([loop.call_soon, lambda tell: tell()]))
+            for a, p in inner.items()
+        }
+        pushing = {a: Pushing(engine(babble(c), c, a), rng) for a, c in CODECS.items()}
+        task = asyncio.create_task(drive(make(CODECS, inner), pushing, asked))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not others()
+        assert [e.open for e in pushing.values()] == [0, 0]
+
+    asyncio.run(go())
