@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tessy.config.synthesis import DemoConfig, SynthesizeConfig
 from tessy.config.toml import TomlFile, load_config, partial_config
 from tessy.core.errors import ConfigError
+from tests.support.paths import EXAMPLES as EXAMPLES_FOLDER
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
+EXAMPLES = sorted(EXAMPLES_FOLDER.glob("*.toml"))
 MINIMAL = """\
 problems = "q.jsonl"
 out = "runs/x"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tessy.cli import main
 from tessy.storage.run_dir import read_run
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "baselines"
 RUNS = (
     "tessy",

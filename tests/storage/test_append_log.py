@@ -16,9 +16,9 @@ from tessy.core.errors import InputError, RunError, StorageError
 from tessy.storage.append_log import GroupWriter
 from tessy.storage.atomic import set_aside
 from tessy.storage.run_dir import RunPaths, iter_trajectories, read_run
+from tests.support.paths import ROOT
 from tests.support.rows import failure, fill, keys, row, start
 
-ROOT = Path(__file__).parent.parent
 HANGS = 30  # seconds until what never ends is a failure
 
 

@@ -18,6 +18,7 @@ from tessy.storage.run_dir import (
     read_config,
     read_run,
 )
+from tests.support.paths import ROOT
 from tests.support.rows import CONFIG, DATA, failure, fill, keys, row, start
 
 
@@ -170,7 +171,7 @@ sys.stdin.read()
 
 def test_a_second_process_is_refused_until_the_first_is_dead(directory):
     child = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(directory), str(Path(__file__).parent.parent)],
+        [sys.executable, "-c", HOLDER, str(directory), str(ROOT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.test_demo import finish
+from tests.support.paths import TESTS
 
-SOURCE = Path(__file__).parent / "data" / "old_run"
+SOURCE = TESTS / "data" / "old_run"
 FINISHED, FAILED = 3, 1  # samples with a row
 LOAD: Any = {"seconds": True, "cost": True, "tokens": {"drafted"}}  # what depends on the load
 

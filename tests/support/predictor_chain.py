@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tessy.runtime.summary import AUTHORS
 from tessy.storage.run_dir import read_run
+from tests.support.paths import EXAMPLES
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "train_predictors.sh"
+SCRIPT = EXAMPLES / "train_predictors.sh"
 QUESTIONS = 36
 WAIT_SECONDS = 230
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +21,9 @@ from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import ReferenceClasses
+from tests.support.paths import TESTS
 
-FAMILIES = Path(__file__).parent / "families"
+FAMILIES = TESTS / "families"
 THINKING = "Okay, let's see.\n\nWe get 5 - 3 = 2. Hmm, then 2 * 2 = 4.\n\nSo it is 4. Done."
 ANSWER = "The answer is 4."
 PROBLEM = Problem(id="p", messages=(Message(role="user", content="5 - 3 * 2?"),), extra={"k": 1})

@@ -186,7 +186,8 @@ def test_an_unknown_id_shows_as_a_replacement_character():
 def test_digest_is_the_same_in_another_process_and_tells_tokenizers_apart():
     program = (
         "import sys; from transformers import PreTrainedTokenizerFast as T;"
-        "from tessy.tokenization.codec import HfCodec; print(HfCodec(T.from_pretrained(sys.argv[1])).digest)"
+        "from tessy.tokenization.codec import HfCodec;"
+        "print(HfCodec(T.from_pretrained(sys.argv[1])).digest)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}
     done = subprocess.run(

@@ -10,13 +10,13 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from benchmarks import bench_cooperation, vllm
 from benchmarks.lengths import answer_length
 from benchmarks.samples import Workload, problems
 from benchmarks.sites import Completion
 from benchmarks.vllm import VllmSite
 from benchmarks.word_models import Shape
 
+from benchmarks import bench_cooperation, vllm
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.vllm.conftest import vllm_python

@@ -45,7 +45,7 @@ class SourceRow(NamedTuple):
 
 
 def source_rows(directory: str | Path) -> Iterator[SourceRow]:
-    """The rows of a run as :func:`tessy.storage.run_dir.iter_trajectories` gives them, with their lines.
+    """The rows of a run as :func:`iter_trajectories` gives them, with their lines.
 
     Raises:
         RunError: There is no run in ``directory``.

@@ -14,7 +14,7 @@ from tessy.runtime.terminal import visible
 
 def style(page: str) -> str:
     """A page's whole style: colours and fonts, then its own rules."""
-    return asset("tessy.viewer", "look.css") + page
+    return asset("tessy.reports.viewer", "look.css") + page
 
 
 def asset(package: str, name: str) -> str:

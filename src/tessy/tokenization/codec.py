@@ -111,7 +111,7 @@ class HfCodec:
     def _cuts_at_edges(self, spec: Spec) -> bool:
         """Whether words, from edge (a) or (b) to edge, have the ids they have in the whole text.
 
-        True of the families (:mod:`tessy.core.edges`); of any other tokenizer if its pre-tokenizer cuts
+        True of the families (``core.edges``); of any other tokenizer if its pre-tokenizer cuts
         every word of a text with all kinds of neighbours as it does alone. GPT-2's does not: it
         takes the last of several line breaks off, but not where nothing follows.
         """

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from tessy.data.filter import texts
 from tessy.data.filter.asks_code import asks_for_code
 from tessy.data.filter.fences import split_fences
 from tessy.data.filter.language import language_switch, shares
+from tests.support.paths import SHARED
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+DATA = SHARED / "data"
 
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
 

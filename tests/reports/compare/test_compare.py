@@ -1,4 +1,4 @@
-"""``tessy compare``: figures, tables and what is refused. tests/reports/compare/test_page.py looks."""
+"""``tessy compare``: figures, tables and what is refused. test_page.py looks."""
 
 from __future__ import annotations
 

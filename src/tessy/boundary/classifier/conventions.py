@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class Window(_Part):
-    """Windows it was trained for, in tokens (:class:`~tessy.boundary.classifier.window.WindowRule`)."""
+    """Windows it was trained for, in tokens (:class:`WindowRule`)."""
 
     limit: int = Field(ge=2)
     keep: int = Field(ge=0)

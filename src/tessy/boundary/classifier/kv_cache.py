@@ -1,7 +1,7 @@
 """A classifier that keeps the keys and values of the windows it has read.
 
 A window's new tokens are read once, together with those of other samples, on the same store as the
-in-process engine's (:mod:`tessy.inference.local.kv_cache`), so that going back is exact. Architectures
+in-process engine's (``inference/local``), so that going back is exact. Architectures
 whose state cannot be cut back, and sliding windows, are read whole each time: the same interface,
 with nothing kept.
 

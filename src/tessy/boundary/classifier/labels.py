@@ -7,7 +7,7 @@ space stand outside every span, and would make a style word before a line break 
 classes: they have the class of their word, and do not decide about it.
 
 A text is encoded piece by piece, from edge to edge, as a
-:class:`~tessy.boundary.classifier.window.Reading` does, so training and inference see the same ids.
+:class:`WindowRule` does, so training and inference see the same ids.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> Tokens
     Args:
         codec: Of the predictor's tokenizer.
         text: Text that starts at an edge.
-        rule: How much of one piece is read, as in a :class:`~tessy.boundary.classifier.window.Reading`.
+        rule: How much of one piece is read, as in a :class:`WindowRule`.
 
     Raises:
         InputError: ``text`` holds a lone surrogate.

@@ -4,7 +4,7 @@ A sample keeps the window it is in, and the one before while a rollback may go b
 window has been read is compared with what is wanted, so an unchanged text costs nothing, a longer
 one its new tokens, and a changed one what follows the change.
 
-No threads and no clock here: :mod:`tessy.boundary.classifier.predictor` calls :meth:`Reader.turn` in its
+No threads and no clock here: the predictor calls :meth:`Reader.turn` in its
 worker thread.
 """
 

@@ -1,6 +1,6 @@
 """How well a predictor cuts, by its scores of drafts and of whole segments (pure).
 
-A *word* is a unit (:mod:`tessy.core.edges`). It is style or capability if the student or the teacher may
+A *word* is a unit (``core.edges``). It is style or capability if the student or the teacher may
 write it, and mixed if neither may, which only ``discard`` knows.
 """
 

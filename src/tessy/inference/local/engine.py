@@ -1,6 +1,6 @@
 """A model in this process, behind the same seam as a server; no server, no network.
 
-The model lives in a worker thread (:mod:`tessy.inference.local.batcher`); importing this module loads
+The model lives in a worker thread (:mod:`.batcher`); importing this module loads
 neither torch nor transformers. Each sample's keys and values stay between its requests, so a
 request only reads what is new to the model, and going back is exact.
 

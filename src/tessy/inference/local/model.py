@@ -1,8 +1,8 @@
 """The model of the in-process engine: loading it, and one forward pass over many sequences.
 
-:class:`PooledDecoder` runs sequences of any lengths as one batch on a
-:class:`~tessy.inference.local.kv_cache.Pool` and rolls back exactly. Whether an architecture can share a
-batch that way is checked with a few real passes when the model is loaded.
+:class:`PooledDecoder` runs sequences of any lengths as one batch on a :class:`~.kv_cache.Pool` and
+rolls back exactly. Whether an architecture can share a batch that way is checked with a few real
+passes when the model is loaded.
 """
 
 from __future__ import annotations

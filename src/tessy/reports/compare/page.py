@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tessy.answers.references import reference_of
 from tessy.core.records import Failure, Trajectory
-from tessy.reports import assets as look
+from tessy.reports import assets
 from tessy.reports.compare.figures import asked, right
 from tessy.reports.compare.sections import REASONS, Compared, Section
 from tessy.runtime.summary import AUTHORS
@@ -46,9 +46,9 @@ def build_page(
         examples: Questions to show.
         common: A sentence on which questions the runs have in common.
     """
-    style = look.style(look.asset("tessy.compare", "page.css"))
-    return look.render(
-        "tessy.compare",
+    style = assets.style(assets.asset("tessy.reports.compare", "page.css"))
+    return assets.render(
+        "tessy.reports.compare",
         style=style,
         common=common,
         runs=runs,

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tessy.core.records import Failure, Trajectory
-from tessy.reports import assets as look
+from tessy.reports import assets
 from tessy.reports.viewer.pack import Limits, Packed, Packer, readable, script_json
 from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
@@ -59,7 +59,7 @@ def build_page(
     Args:
         config: The content of the run's config.json.
         trajectories: Finished samples.
-        failures: One of each key that was never finished, as :func:`~tessy.storage.run_dir.iter_failures`
+        failures: One of each key that was never finished, as :func:`iter_failures`
             gives them.
         title: What to call the run.
         limits: How much the page holds.
@@ -78,10 +78,10 @@ def build_page(
 def _render(
     title: str, config: Mapping[str, Any], summary: Mapping[str, Any], packed: Packed
 ) -> str:
-    style = look.style(look.asset("tessy.viewer", "page.css"))
+    style = assets.style(assets.asset("tessy.reports.viewer", "page.css"))
     script = (
         '"use strict";\n(() => {\n'
-        + "\n".join(look.asset("tessy.viewer", name) for name in SCRIPTS)
+        + "\n".join(assets.asset("tessy.reports.viewer", name) for name in SCRIPTS)
         + "\n})();\n"
     )
     head = {
@@ -91,8 +91,8 @@ def _render(
         "blockChars": packed.block_chars,
         "leftOut": packed.left_out,
     }
-    return look.render(
-        "tessy.viewer",
+    return assets.render(
+        "tessy.reports.viewer",
         style=style,
         script=script,
         title=title,
