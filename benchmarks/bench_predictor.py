@@ -27,11 +27,11 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from benchmarks.arguments import new_file, whole_number
 from benchmarks.processes import command
 from benchmarks.results import opening, write
-from tessy.boundary.base import Judgement, View
+from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.classifier.kv_cache import WholeWindows, make_window_model
 from tessy.boundary.classifier.model import Classifier, load_classifier
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor, padding_slack
-from tessy.boundary.classifier.window import Reading, WindowRule
+from tessy.boundary.classifier.window import TokenizedText, WindowRule
 from tessy.core.edges import edges
 from tessy.lab.bundled import student_path
 from tessy.tokenization.codec import HfCodec
@@ -62,7 +62,7 @@ _TEXT = (
 _WORDS = _TEXT.split()
 _WORDS_AT_ONCE = 3
 _ROLLBACK_EVERY = 6  # views; a span has about 19 or 6 tokens
-Judge = Callable[[View], Awaitable[Judgement]]
+Judge = Callable[[PredictionRequest], Awaitable[Prediction]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Samples:
         new_tokens: Tokens by which all texts grow, taken-back ones not counted.
     """
 
-    views: list[list[View]]
+    views: list[list[PredictionRequest]]
     new_tokens: int
 
 
@@ -123,7 +123,7 @@ def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> S
         draw = random.Random(number)
         start = rule.limit + draw.randrange(rule.limit - rule.keep)
         text = draw.choice(_WORDS)
-        reading = Reading(codec, rule)
+        reading = TokenizedText(codec, rule)
         while len(reading.ids) < start:
             text += f" {draw.choice(_WORDS)}"
             reading.read(text)
@@ -141,8 +141,8 @@ def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> S
     return Samples(views, new_tokens)
 
 
-def _view(text: str, key: str) -> View:
-    return View(key, text, tuple(edges(text)[-_WORDS_AT_ONCE - 1 :]))
+def _view(text: str, key: str) -> PredictionRequest:
+    return PredictionRequest(key, text, tuple(edges(text)[-_WORDS_AT_ONCE - 1 :]))
 
 
 async def begin(samples: Samples, ask: Judge) -> None:
@@ -153,7 +153,7 @@ async def begin(samples: Samples, ask: Judge) -> None:
 async def time_views(samples: Samples, ask: Judge) -> tuple[float, float]:
     """Wall and CPU seconds of the other views."""
 
-    async def follow(views: Sequence[View]) -> None:
+    async def follow(views: Sequence[PredictionRequest]) -> None:
         for view in views:
             await ask(view)
 
@@ -173,9 +173,9 @@ async def in_process(classifier: Classifier, samples: Samples, reading: str) -> 
         model, classifier.codec, name=reading, rule=rule, slack=slack
     )
     try:
-        await begin(samples, predictor.judge)
+        await begin(samples, predictor.predict)
         before = predictor.stats.tokens
-        seconds, cpu_seconds = await time_views(samples, predictor.judge)
+        seconds, cpu_seconds = await time_views(samples, predictor.predict)
         return Round(seconds, cpu_seconds, predictor.stats.tokens - before)
     finally:
         await predictor.aclose()

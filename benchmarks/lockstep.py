@@ -20,7 +20,7 @@ from benchmarks.samples import Workload, problems, start
 from benchmarks.schedule import Oracle
 from benchmarks.sites import Site
 from tessy.boundary.classifier.predictor import MAX_BATCH
-from tessy.core.edges import Base, base_before, edges
+from tessy.core.edges import EdgeCursor, base_before, edges
 from tessy.core.records import Author, other
 from tessy.tokenization.renderers import Renderer
 from tessy.tokenization.token_ids import decode
@@ -45,7 +45,7 @@ class _Sample:
     prompts: dict[Author, str]
     text: str = ""
     author: Author = "student"
-    base: Base = Base(0)  # noqa: RUF009 - a tuple
+    base: EdgeCursor = EdgeCursor(0)  # noqa: RUF009 - a tuple
 
 
 class LockStep:

@@ -20,13 +20,13 @@ from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config.synthesis import RoleConfig, SynthesizeConfig
 from tessy.core.records import Author, Key
-from tessy.inference.base import Chunk, Engine, Request, Tap, feed, streamed
+from tessy.inference.base import Chunk, ChunkSink, Engine, Request, stream_into, streamed
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.runner import Stop, run_all
 from tessy.storage.journal import InFlight, Journal
-from tessy.synthesis.sample import Job, Workshop
-from tessy.synthesis.setup import Parts, Table, set_table
+from tessy.synthesis.sample import SampleJob, SampleRunner
+from tessy.synthesis.setup import LoadedModels, SynthesisResources, open_resources
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import Renderer
 
@@ -95,7 +95,7 @@ class CountingEngine:
         """Hand on, counting."""
         return streamed(self, request)
 
-    async def feed(self, request: Request, tap: Tap) -> None:
+    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
         """Hand on, counting."""
         loop, gauge, service = asyncio.get_running_loop(), self._gauge, self._gauge.service
         service.begin(request.key, loop.time())
@@ -103,7 +103,7 @@ class CountingEngine:
             if self._plan.count_arrivals:
                 await self._feed(request, tap)
             else:
-                await feed(self._inner, request, tap)
+                await stream_into(self._inner, request, tap)
         finally:
             service.end(request.key, loop.time())
             if not gauge.full.is_set():
@@ -111,7 +111,7 @@ class CountingEngine:
                 if len(gauge.begun) >= self._plan.concurrency:
                     gauge.full.set()
 
-    async def _feed(self, request: Request, tap: Tap) -> None:
+    async def _feed(self, request: Request, tap: ChunkSink) -> None:
         """Count what arrives, too; an id that stops a reply is one of it."""
         gauge = self._gauge
 
@@ -119,10 +119,10 @@ class CountingEngine:
             gauge.received += len(chunk.ids) + (chunk.finish == "stop")
             tap.put(chunk)
 
-        own = Tap(put)
+        own = ChunkSink(put)
         tap.on_close = own.close
         try:
-            await feed(self._inner, request, own)
+            await stream_into(self._inner, request, own)
         finally:
             tap.on_close = None
 
@@ -138,7 +138,7 @@ async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) ->
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as folder:
         config = _config(Path(folder) / "run", plan)
         streaming = plan.draft_tokens is None
-        parts = Parts(
+        parts = LoadedModels(
             renderers=renderers,
             replicas={
                 a: [CountingEngine(engine, gauge, plan)]
@@ -147,13 +147,13 @@ async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) ->
             },
             predictors=predictors,
         )
-        async with set_table(config, parts, lambda _: None) as table:
+        async with open_resources(config, parts, lambda _: None) as table:
             gauge.requests = lambda: sum(sum(p.requests.values()) for p in table.pools.values())
             return await _run(table, gauge, site, config, plan)
 
 
 async def _run(
-    table: Table, gauge: Gauge, site: Site, config: SynthesizeConfig, plan: Plan
+    table: SynthesisResources, gauge: Gauge, site: Site, config: SynthesizeConfig, plan: Plan
 ) -> Measured:
     progress = GaugedProgress(gauge)
     stop = Stop()
@@ -161,7 +161,7 @@ async def _run(
         HeldRun.open(config.out, config={}, data_config={}) as run,
         Journal(run.paths.journal) as journal,
     ):
-        workshop = Workshop(
+        workshop = SampleRunner(
             room=table.room,
             strategy=tessy,
             run=run,
@@ -187,8 +187,8 @@ async def _run(
         return measured
 
 
-def _jobs(plan: Plan) -> Iterator[Job]:
-    return (Job(problem, 0) for problem in problems(plan.workload))
+def _jobs(plan: Plan) -> Iterator[SampleJob]:
+    return (SampleJob(problem, 0) for problem in problems(plan.workload))
 
 
 def _begun(plan: Plan, renderers: dict[Author, Renderer]) -> dict[Key, InFlight]:

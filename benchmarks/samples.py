@@ -13,11 +13,11 @@ from typing import Literal
 from benchmarks.latency import LATENCIES
 from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
 from benchmarks.words import words
-from tessy.core.edges import Base, base_before
+from tessy.core.edges import EdgeCursor, base_before
 from tessy.core.records import Author, Message, Problem
 from tessy.storage.journal import InFlight
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.shared_thinking import Party, Piece
+from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec
 from tessy.tokenization.renderers import Renderer
 
 QUESTION_WORDS = 60
@@ -127,16 +127,16 @@ def _answering(workload: Workload) -> float:
     return answer / (thinking + answer)
 
 
-def _base(text: str) -> Base:
+def _base(text: str) -> EdgeCursor:
     """The machine's base at the end of ``text``, whose words have single spaces between them."""
     near = text.rfind(" ", 0, max(0, len(text) - _NEAR_CHARS))
-    return base_before(text, Base(max(0, near)), len(text))
+    return base_before(text, EdgeCursor(max(0, near)), len(text))
 
 
 def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]) -> InFlight:
     """``begun`` as the journal of an earlier process would hold it."""
     renderer, teacher = renderers["student"], renderers["teacher"]
-    party = Party(
+    party = RoleSpec(
         codec=renderer.codec,
         prompt=tuple(renderer.prompt_ids(asked.messages)),
         stop_ids=renderer.thinking_stop_ids,
@@ -161,7 +161,7 @@ def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]
     pieces = []
     for author, part, ids in begun.spans:
         theirs = ids if teacher is renderer else tuple(teacher.codec.encode(part))
-        pieces.append(Piece(author, part, ids, theirs).to_json())
+        pieces.append(AuthoredText(author, part, ids, theirs).to_json())
     answer = None
     if begun.answered is not None:
         answer = {"ids": begun.answered, "done": False, "checked": 0}

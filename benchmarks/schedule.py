@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import pairwise
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.classifier.scoring import Scores
 from tessy.tokenization.token_ids import Codec
 
@@ -149,14 +149,14 @@ class Oracle:
         read = [*ids[:1], *(i for i in ids[1:] if begins_word(self._codec, i))]
         return float(style_after(read, len(read)))
 
-    async def judge(self, view: View) -> Judgement:
+    async def predict(self, view: PredictionRequest) -> Prediction:
         """Classes of the units by their first tokens, and of what follows."""
         scores = []
         for start, _ in pairwise(view.edges):
             p = self.class_at(view.text, max(start, view.own_from))
             p = 1.0 if p is None else p
             scores.append(UnitScore(p, p, p))
-        return Judgement(tuple(scores), self.class_at(view.text, len(view.text)))
+        return Prediction(tuple(scores), self.class_at(view.text, len(view.text)))
 
     def release(self, key: str) -> None:
         """Nothing is kept."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.floor import Floor
 from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
-from tessy.boundary.base import BoundaryPredictor, Judgement, View
+from tessy.boundary.base import BoundaryPredictor, Prediction, PredictionRequest
 from tessy.boundary.classifier.predictor import MAX_BATCH, MAX_WAIT_MS
 from tessy.core.records import Author, Failure, Trajectory
 from tessy.inference.base import Chunk, EngineInfo, Request
@@ -174,14 +174,14 @@ class QueuedPredictor:
         self.name = self.inner.name
         self.sees_next, self.lookahead = self.inner.sees_next, self.inner.lookahead
 
-    async def judge(self, view: View) -> Judgement:
+    async def predict(self, view: PredictionRequest) -> Prediction:
         """Score the units of ``view`` when its batch is done."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox.append(turn)
         if not self._busy:
             self._next()
         await turn
-        return await self.inner.judge(view)
+        return await self.inner.predict(view)
 
     def release(self, key: str) -> None:
         """Hand on."""

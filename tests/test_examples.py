@@ -14,7 +14,7 @@ import pytest
 from tessy.config.options import parse
 from tessy.config.synthesis import DoctorConfig, RoleConfig, SynthesizeConfig
 from tessy.config.toml import load_config
-from tessy.core.records import Message
+from tessy.core.records import AUTHORS, Message
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
     THINKING_TOKENS,
@@ -22,7 +22,6 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.runtime.summary import AUTHORS
 from tessy.storage.problems import load_problems
 from tessy.synthesis.setup import load_renderers
 from tessy.tokenization.token_ids import decode

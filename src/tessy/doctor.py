@@ -21,17 +21,17 @@ from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.inference.base import EngineInfo
 from tessy.runtime.terminal import print_sample, visible
-from tessy.synthesis.attempt import Desk
+from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import LEAST_TOKENS, MARKER_TOKENS
 from tessy.synthesis.problems import as_asked, load_questions
 from tessy.synthesis.setup import (
-    load_parts,
+    load_models,
     load_renderers,
     load_role_renderer,
     make_replicas,
+    open_resources,
     replica_names,
     roles,
-    set_table,
 )
 from tessy.synthesis.strategies.tessy import STRATEGIES
 from tessy.tokenization.renderers import Renderer
@@ -48,7 +48,7 @@ _MODES = {
 
 
 @dataclass
-class Findings:
+class DoctorReport:
     """What has to be mended before a run, what could be better, and why the sample failed."""
 
     console: Console
@@ -81,7 +81,7 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     Raises:
         InputError: The options or the questions are unusable.
     """
-    found = Findings(console or Console())
+    found = DoctorReport(console or Console())
     loaded = load_questions(config, skip_bad_rows=True)
     _heading(found, f"Questions: {config.problems}")
     found.good(f"{len(loaded.problems)} questions")
@@ -108,13 +108,13 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     return 0
 
 
-def _heading(found: Findings, title: str) -> None:
+def _heading(found: DoctorReport, title: str) -> None:
     """Start a part of the report."""
     found.console.print()
     found.console.print(Text(visible(title), style="bold"), soft_wrap=True)
 
 
-async def _examine(config: SynthesisOptions, problem: Problem, found: Findings) -> None:
+async def _examine(config: SynthesisOptions, problem: Problem, found: DoctorReport) -> None:
     for author, role in roles(config).items():
         if author not in writers(config) and author != "student":
             continue
@@ -135,7 +135,7 @@ async def _examine(config: SynthesisOptions, problem: Problem, found: Findings) 
         await _one_sample(config, problem, found)
 
 
-def _format(author: Author, role: RoleConfig, found: Findings) -> Renderer | None:
+def _format(author: Author, role: RoleConfig, found: DoctorReport) -> Renderer | None:
     try:
         renderer = load_role_renderer(role)
     except InputError as error:
@@ -149,7 +149,7 @@ def _format(author: Author, role: RoleConfig, found: Findings) -> Renderer | Non
     return renderer
 
 
-def _prompt_tokens(renderer: Renderer, problem: Problem, found: Findings) -> int:
+def _prompt_tokens(renderer: Renderer, problem: Problem, found: DoctorReport) -> int:
     try:
         return len(renderer.prompt_ids(problem.messages))
     except InputError as error:
@@ -163,7 +163,7 @@ async def _servers(
     renderer: Renderer,
     prompt_tokens: int,
     config: SynthesisOptions,
-    found: Findings,
+    found: DoctorReport,
 ) -> None:
     try:
         engines = make_replicas(role, author, renderer.codec)
@@ -184,7 +184,7 @@ async def _servers(
             await engine.aclose()
 
 
-def _report(info: EngineInfo, name: str, seconds: float, found: Findings) -> None:
+def _report(info: EngineInfo, name: str, seconds: float, found: DoctorReport) -> None:
     if info.mode != "local":
         found.good(f"{name} serves {info.model}, probed in {duration(seconds)}")
     line = f"requests: {_MODES[info.mode]}"
@@ -210,7 +210,7 @@ def _context(
     info: EngineInfo,
     prompt_tokens: int,
     config: SynthesisOptions,
-    found: Findings,
+    found: DoctorReport,
 ) -> None:
     context = role.context_tokens or info.context_tokens
     if context is None:
@@ -235,7 +235,7 @@ def _context(
         found.good(f"context of {context:,} tokens")
 
 
-class _Nobody:
+class _NullObserver:
     """Watches a sample that needs no watching."""
 
     def kept(self, author: Author, tokens: int) -> None:
@@ -245,23 +245,23 @@ class _Nobody:
         """Not counted."""
 
 
-async def _one_sample(config: SynthesisOptions, problem: Problem, found: Findings) -> None:
+async def _one_sample(config: SynthesisOptions, problem: Problem, found: DoctorReport) -> None:
     _heading(found, "One sample")
 
     def waiting(text: str | None) -> None:
         if text:
             found.console.print(f"  {visible(text)}")
 
-    parts = load_parts(config, load_renderers(config))
-    async with set_table(config, parts, waiting) as table:
-        desk = Desk(
+    parts = load_models(config, load_renderers(config))
+    async with open_resources(config, parts, waiting) as table:
+        desk = SampleAttempt(
             room=table.room,
             problem=problem,
             sample=0,
             attempt=1,
             save=lambda pieces, state: None,
             checkpoint=lambda: None,
-            watcher=_Nobody(),
+            watcher=_NullObserver(),
         )
         row: Trajectory | Failure
         try:

@@ -21,11 +21,11 @@ from benchmarks.virtual import QueuedPredictor, VirtualLoop, held
 from benchmarks.words import make_model_folder, words
 
 from benchmarks import bench_cooperation, bench_growth, clients, results
-from tessy.boundary.base import View
+from tessy.boundary.base import PredictionRequest
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.core.edges import edges
 from tessy.core.records import Author
-from tessy.synthesis.shared_thinking import Piece
+from tessy.synthesis.shared_thinking import AuthoredText
 from tessy.tokenization.renderers import load_renderer
 
 WORKLOAD = Workload(thinking_tokens=300, answer_tokens=30)
@@ -65,8 +65,8 @@ async def test_the_oracle_says_what_the_queue_says(renderer):
     bounds = [0, *edges(text)]
     try:
         for first, last in pairwise(range(0, len(bounds), 9)):
-            view = View("k", text[: bounds[last]], tuple(bounds[first : last + 1]))
-            said, known = await queue.judge(view), await oracle.judge(view)
+            view = PredictionRequest("k", text[: bounds[last]], tuple(bounds[first : last + 1]))
+            said, known = await queue.predict(view), await oracle.predict(view)
             for one, other in zip(said.units, known.units, strict=True):
                 assert one.first == other.first
             assert said.next_style == known.next_style
@@ -83,7 +83,7 @@ def test_samples_start_where_the_schedule_says(renderer):
         said = ["student" if style_after(ids, end) else "teacher" for end in range(1, len(ids))]
         assert authors[1:] == said
         flight = in_flight(begun, problem(index, 0), {"student": renderer, "teacher": renderer})
-        assert "".join(Piece.from_json(piece).text for piece in flight.pieces) == begun.text
+        assert "".join(AuthoredText.from_json(piece).text for piece in flight.pieces) == begun.text
         state = json.loads(flight.state or b"")
         assert state["pieces"] == len(flight.pieces)
         assert (state["answer"] is None) == (begun.answered is None)
@@ -108,7 +108,7 @@ def test_a_queued_predictor_takes_its_time_per_batch(renderer):
         predictor = QueuedPredictor(Oracle(renderer.codec), 2.0, max_batch=2, max_wait_seconds=0.5)
 
         async def one():
-            await predictor.judge(View("k", "bada", (4,)))
+            await predictor.predict(PredictionRequest("k", "bada", (4,)))
             return loop.time()
 
         times = await asyncio.gather(*(one() for _ in range(5)))

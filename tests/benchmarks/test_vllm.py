@@ -28,7 +28,7 @@ from benchmarks.words import make_model_folder, words
 from transformers import AutoModelForCausalLM
 
 from benchmarks import vllm
-from tessy.synthesis.shared_thinking import Piece
+from tessy.synthesis.shared_thinking import AuthoredText
 from tessy.tokenization.renderers import load_renderer
 
 SMALL = Shape(layers=2, hidden=64, intermediate=96, heads=2, kv_heads=1, vocabulary=2_000)
@@ -75,7 +75,7 @@ def test_samples_start_at_different_lengths(renderers):
     assert mean(lengths) == pytest.approx(WORKLOAD.thinking_tokens, rel=0.2)
     assert len(set(lengths)) > 50
     flight = in_flight(begun[0], problem(0, 0), renderers)
-    pieces = [Piece.from_json(piece) for piece in flight.pieces]
+    pieces = [AuthoredText.from_json(piece) for piece in flight.pieces]
     teacher = [i for piece in pieces for i in piece.teacher_ids]
     assert teacher == renderers["teacher"].codec.encode(begun[0].text)
 

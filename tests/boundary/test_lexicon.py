@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tessy.boundary.base import UnitScore, View
+from tessy.boundary.base import PredictionRequest, UnitScore
 from tessy.boundary.callable_rule import RulePredictor
 from tessy.boundary.lexicon import LexiconPredictor
 from tessy.boundary.phrases import MAX_WORDS, Phrases
@@ -21,7 +21,7 @@ ENGLISH = LexiconPredictor.load()
 def marked(text: str, predictor: LexiconPredictor = ENGLISH) -> str:
     """``text`` with its style units in brackets, neighbours in one pair."""
     bounds = (0, *edges(text))
-    scores = predictor.scores(View("k", text, bounds, final=True))
+    scores = predictor.scores(PredictionRequest("k", text, bounds, final=True))
     shown = "".join(
         f"[{text[start:end]}]" if score.first else text[start:end]
         for (start, end), score in zip(pairwise(bounds), scores, strict=True)
@@ -108,7 +108,7 @@ def test_units_wait_only_while_a_phrase_may_still_come():
     predictor = of("let me think about", "hmm")
 
     def decided(text: str) -> int:
-        return len(predictor.scores(View("k", text, (0, *edges(text)))))
+        return len(predictor.scores(PredictionRequest("k", text, (0, *edges(text)))))
 
     assert decided("hmm") == 1
     assert decided("x let") == 1
@@ -117,23 +117,25 @@ def test_units_wait_only_while_a_phrase_may_still_come():
     assert decided("x let me go") == 4
     assert decided("x let.") == 2
     text = "x let me think"
-    assert len(predictor.scores(View("k", text, (0, *edges(text)), final=True))) == 4
+    assert len(predictor.scores(PredictionRequest("k", text, (0, *edges(text)), final=True))) == 4
 
 
 def test_a_phrase_may_begin_before_the_view():
     predictor = of("let me think", "^so")
     text = "x let me think"
-    scores = predictor.scores(View("k", text, (len("x let"), len("x let me"), len(text))))
+    scores = predictor.scores(
+        PredictionRequest("k", text, (len("x let"), len("x let me"), len(text)))
+    )
     assert [score.first for score in scores] == [1.0, 1.0]
     text = "x.  So so"
-    assert predictor.scores(View("k", text, (6, 9))) == ((1.0, 1.0, 1.0),)
+    assert predictor.scores(PredictionRequest("k", text, (6, 9))) == ((1.0, 1.0, 1.0),)
 
 
 async def test_judge_asks_for_nothing_ahead():
-    judgement = await ENGLISH.judge(View("k", "Okay,", (0, 5), final=True))
+    judgement = await ENGLISH.predict(PredictionRequest("k", "Okay,", (0, 5), final=True))
     assert judgement.next_style is None
     assert judgement.units == ((1.0, 1.0, 1.0),)
-    assert (await ENGLISH.judge(View("k", "Okay,", (5,)))).units == ()
+    assert (await ENGLISH.predict(PredictionRequest("k", "Okay,", (5,)))).units == ()
     assert (ENGLISH.sees_next, ENGLISH.lookahead) == (False, 3)
     ENGLISH.release("k")
     await ENGLISH.aclose()
@@ -161,7 +163,7 @@ texts = st.lists(st.tuples(piece, mark, space), max_size=40).map(
 @example("e  — — b", [1])
 def test_judging_as_the_text_grows_gives_the_classes_of_judging_it_at_once(text, strides):
     bounds = (0, *edges(text))
-    at_once = CHAINED.scores(View("k", text, bounds, final=True))
+    at_once = CHAINED.scores(PredictionRequest("k", text, bounds, final=True))
     grown: list[UnitScore] = []
     known = turn = 0
     while known < len(bounds) - 1:
@@ -169,7 +171,7 @@ def test_judging_as_the_text_grows_gives_the_classes_of_judging_it_at_once(text,
         turn += 1
         start = len(grown)
         final = known == len(bounds) - 1
-        view = View("k", text[: bounds[known]], bounds[start : known + 1], final)
+        view = PredictionRequest("k", text[: bounds[known]], bounds[start : known + 1], final)
         scores = CHAINED.scores(view) if known > start else ()
         assert known - start - len(scores) <= (0 if final else CHAINED.lookahead)
         grown += scores
@@ -267,10 +269,10 @@ def rules(tmp_path: Path) -> Path:
 
 async def test_a_rule_is_asked_in_a_thread_of_its_own(rules):
     predictor = RulePredictor.load(f"{rules}:upper")
-    judgement = await predictor.judge(View("k", "go ON and", (2, 5, 9)))
+    judgement = await predictor.predict(PredictionRequest("k", "go ON and", (2, 5, 9)))
     assert judgement.units == ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     assert judgement.next_style is None
-    assert (await predictor.judge(View("k", "go", (2,)))).units == ()
+    assert (await predictor.predict(PredictionRequest("k", "go", (2,)))).units == ()
     before, units, final, thread = predictor._rule.__globals__["seen"][-1]
     assert (before, units, final) == ("go", (" ON", " and"), False)
     assert thread != threading.get_ident()
@@ -281,8 +283,11 @@ async def test_a_rule_is_asked_in_a_thread_of_its_own(rules):
 async def test_a_rule_may_wait_if_it_says_so(rules):
     predictor = RulePredictor.load(f"{rules}:late")
     assert predictor.lookahead == 1
-    assert len((await predictor.judge(View("k", "a b", (0, 1, 3)))).units) == 1
-    assert len((await predictor.judge(View("k", "a b", (0, 1, 3), final=True))).units) == 2
+    assert len((await predictor.predict(PredictionRequest("k", "a b", (0, 1, 3)))).units) == 1
+    assert (
+        len((await predictor.predict(PredictionRequest("k", "a b", (0, 1, 3), final=True))).units)
+        == 2
+    )
     await predictor.aclose()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tessy.core.edges import (
     _FROM_THE_END,
-    Base,
+    EdgeCursor,
     base_before,
     edges,
     hard_edges,
@@ -64,7 +64,7 @@ def test_settled_edges_stay_whatever_is_written_next(prefix, more):
 @given(st.lists(PIECES | st.text(max_size=8), max_size=30))
 @example(["Wait,"] * 7 + ["0000A.", "é"])  # an edge before a word that seemed to have ended
 def test_a_growing_text_shows_each_edge_once(parts):
-    text, base = "", Base(0)
+    text, base = "", EdgeCursor(0)
     found: list[int] = []
     for part in parts:
         text += part
@@ -81,7 +81,7 @@ def test_a_growing_text_shows_each_edge_once(parts):
 @example([" \ta", " b", " \u00a0c"])
 @example(["a", " b", " c", " " + "d" * 37, "e", " f"])  # 40 characters, then 41
 def test_what_is_plain_to_see_is_what_a_search_finds(parts):
-    text, base = "x", Base(0)
+    text, base = "x", EdgeCursor(0)
     for part in parts:
         found = settled_by(part, base, len(text), text[-1]) if part else ()
         text += part
@@ -93,7 +93,7 @@ def test_what_is_plain_to_see_is_what_a_search_finds(parts):
 
 
 def test_plain_words_are_plain_to_see():
-    text, base = "x", Base(0)
+    text, base = "x", EdgeCursor(0)
     plain = 0
     for part in [" so", " x=3", ",", " but", "\n", " then"] * 5:
         plain += settled_by(part, base, len(text), text[-1]) is not None
@@ -113,7 +113,7 @@ def test_no_edge_lies_in_white_space_except_as_defined(text):
 @given(TEXTS, TEXTS, TEXTS)
 def test_reading_from_a_base_finds_the_same_edges(one, two, three):
     text = one + two
-    base = base_before(text, base_before(text, Base(0), len(one)), len(text))
+    base = base_before(text, base_before(text, EdgeCursor(0), len(one)), len(text))
     assert base.offset < max(len(text), 1)
     whole = [edge for edge in edges(text + three) if edge > base.offset]
     local = edges((text + three)[base.offset :], long=base.long)

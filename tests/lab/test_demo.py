@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tessy.cli import main
+from tessy.core.records import AUTHORS
 from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
 from tessy.lab.leak import BY_RULE
-from tessy.runtime.summary import AUTHORS
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_run
 

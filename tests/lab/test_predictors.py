@@ -12,14 +12,13 @@ import torch
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.classifier.labels import STYLE, own_scores, token_classes, tokens_of
 from tessy.boundary.classifier.model import load_classifier
-from tessy.core.records import Author, StyleSpan, question_digest
+from tessy.core.records import AUTHORS, Author, StyleSpan, question_digest
 from tessy.lab import train_predictors
 from tessy.lab.bundled import predictor_path
 from tessy.lab.marker import style_spans
 from tessy.lab.questions import write_questions
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_question, write_trace
-from tessy.runtime.summary import AUTHORS
 from tessy.storage.problems import load_problems
 
 STYLES = {"student": STUDENT, "teacher": TEACHER}

@@ -12,8 +12,8 @@ from tessy.lab.bundled import demo_problems
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER, other_style
 from tessy.lab.tasks import (
     TASKS,
-    Question,
     Task,
+    TaskProblem,
     Trace,
     is_right,
     make_question,
@@ -36,10 +36,10 @@ def draw_trace(task: Task, seed: int, *, skilled: bool = True) -> Trace:
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        (Question("calc", "", (5, 3, 2, 7), ("-", "*", "+")), "1"),
-        (Question("calc", "", (3, 7, 9), ("-", "*")), "4"),
-        (Question("max", "", (3, 1, 4, 1, 5)), "5"),
-        (Question("rev", "", (3, 1, 4)), "4, 1, 3"),
+        (TaskProblem("calc", "", (5, 3, 2, 7), ("-", "*", "+")), "1"),
+        (TaskProblem("calc", "", (3, 7, 9), ("-", "*")), "4"),
+        (TaskProblem("max", "", (3, 1, 4, 1, 5)), "5"),
+        (TaskProblem("rev", "", (3, 1, 4)), "4, 1, 3"),
     ],
 )
 def test_solves_by_hand(question, answer):
@@ -84,7 +84,7 @@ def test_unskilled_work_is_wrong_only_where_the_fact_is_unknown(seed):
 
 
 def test_unskilled_work_really_guesses():
-    question = Question("calc", "", (1, 7, 0), ("*", "+"))
+    question = TaskProblem("calc", "", (1, 7, 0), ("*", "+"))
     results = {work(question, Random(seed), skilled=False)[-1].result for seed in range(200)}
     assert results == set("0123456789")
 

@@ -24,15 +24,15 @@ from tessy.config.synthesis import (
 )
 from tessy.core.records import Message, Problem, TokenCounts
 from tessy.core.statistics import t95
-from tessy.plan.estimate import Scope, ToCome, failing_share, to_come, wall
-from tessy.plan.figures import Given, make_plan
-from tessy.plan.gauge import FULL_SHARE, Gauge
-from tessy.plan.pilot import Load, Probe, draw
+from tessy.plan.estimate import RemainingWork, Scope, failing_share, to_come, wall
+from tessy.plan.figures import PlanInputs, make_plan
+from tessy.plan.gauge import FULL_SHARE, ThroughputMonitor
+from tessy.plan.pilot import Load, PilotMonitor, draw
 from tessy.plan.report import print_plan
-from tessy.plan.rows import Made
+from tessy.plan.rows import PilotSample
 from tessy.runtime.admission import Claim, KvAdmission, KvGate
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.sample import Job
+from tessy.synthesis.sample import SampleJob
 from tests.support.rows import failure, fill, row
 
 FILES = 200
@@ -164,7 +164,7 @@ def test_the_wall_clock_covers_what_a_schedule_takes(count: int, slots: int, tol
 
 
 def test_the_wall_clock_is_between_busy_slots_and_one_sample_more():
-    assert wall(ToCome(400, 320, 480), 8, 15) == (57.5, 40, 75)
+    assert wall(RemainingWork(400, 320, 480), 8, 15) == (57.5, 40, 75)
 
 
 @given(
@@ -197,10 +197,10 @@ def test_the_share_of_failures_knows_its_uncertainty():
 # ------------------------------------------------------------------ the gauge
 
 
-def watched(lengths: list[int], slots: int, speed) -> Gauge:
+def watched(lengths: list[int], slots: int, speed) -> ThroughputMonitor:
     """A gauge after a run in which ``speed(n)`` tokens a second come for one of n samples."""
     now = 0.0
-    gauge = Gauge(len(lengths), clock=lambda: now, now=0.0)
+    gauge = ThroughputMonitor(len(lengths), clock=lambda: now, now=0.0)
     queue = [(f"s{n}", length) for n, length in enumerate(lengths)]
     left: dict[str, float] = {}
     while queue or left:
@@ -239,7 +239,7 @@ def test_three_quarters_of_the_most_in_flight_are_full_swing():
 
 def test_a_stand_still_is_nobodys_pace():
     now = 0.0
-    gauge = Gauge(1, clock=lambda: now, now=0.0)
+    gauge = ThroughputMonitor(1, clock=lambda: now, now=0.0)
     assert gauge.pace() is None
     gauge.started("a")
     now = 2.0
@@ -260,17 +260,17 @@ def test_a_stand_still_is_nobodys_pace():
 
 def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> int | None:
     """Samples in flight of a run of ``count`` on a server with room for 9,000 tokens."""
-    jobs = [Job(problem, 0) for problem in problems(count)]
+    jobs = [SampleJob(problem, 0) for problem in problems(count)]
     written = [
         row(f"q{n}").model_copy(update={"tokens": TokenCounts(student=tokens)})
         for n, tokens in enumerate(lengths)
     ]
     fill(directory, *written, failure("q9999", reason="refused"))
     admission = KvAdmission({"s": 10_000}, first_guess_tokens=4000, **options)
-    gate: KvGate[Job] = KvGate(
+    gate: KvGate[SampleJob] = KvGate(
         admission, lambda job: Claim(job.name, {"student": 50}), lambda job: {"student": "s"}
     )
-    probe = Probe(RunPaths(directory), jobs)
+    probe = PilotMonitor(RunPaths(directory), jobs)
     probe.measure(admission, gate)
     return probe.slots
 
@@ -285,8 +285,8 @@ def test_the_run_will_have_in_flight_what_fits_by_the_pilots_lengths(tmp_path: P
 # ------------------------------------------------------------------ all together
 
 
-def made(number: int, reason: str | None = None, seconds=100.0) -> Made:
-    return Made(
+def made(number: int, reason: str | None = None, seconds=100.0) -> PilotSample:
+    return PilotSample(
         key=(f"q{number}", 0), reason=reason, seconds=seconds,
         requests={"student": 10, "teacher": 20},
         kept={"student": 0, "teacher": 0, "answer": 0} if reason
@@ -295,13 +295,13 @@ def made(number: int, reason: str | None = None, seconds=100.0) -> Made:
     )  # fmt: skip
 
 
-def given_of(rows: list[Made], **more) -> Given:
+def given_of(rows: list[PilotSample], **more) -> PlanInputs:
     known: dict[str, Any] = {
         "made": rows, "scope": Scope(80, 80, 80), "slots": 10, "load": Load(10, 9.5, 1.5, 20),
         "wall_seconds": 400.0, "journal_bytes": 5000,
         "drawn": True,
     }  # fmt: skip
-    return Given(**(known | more))
+    return PlanInputs(**(known | more))
 
 
 def test_every_figure_of_a_plan():

@@ -3,12 +3,12 @@
 from typing import cast
 
 from tessy.core.records import Author, Message, Problem
-from tessy.inference.pool.pool import Pool
+from tessy.inference.pool.pool import ReplicaPool
 from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
-from tessy.synthesis.context import Room
+from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.run import _homes
-from tessy.synthesis.sample import Job
-from tessy.synthesis.setup import Table
+from tessy.synthesis.sample import SampleJob
+from tessy.synthesis.setup import SynthesisResources
 from tests.support.counting_engine import Server, pool_of, until
 
 
@@ -106,10 +106,10 @@ async def test_a_run_learns_of_a_server_that_comes_late_and_uses_it():
     async with pool_of(Server()) as student, pool_of(*servers) as teacher:
         await teacher.probe()
         admission = KvAdmission(teacher.capacities, first_guess_tokens=1)
-        pools: dict[Author, Pool] = {"student": student, "teacher": teacher}
-        table = Table(room=cast(Room, None), infos={}, pools=pools)
+        pools: dict[Author, ReplicaPool] = {"student": student, "teacher": teacher}
+        table = SynthesisResources(room=cast(SynthesisContext, None), infos={}, pools=pools)
         asked = (Message(role="user", content="?"),)
-        jobs = [Job(Problem(id=str(index), messages=asked), 0) for index in range(10)]
+        jobs = [SampleJob(Problem(id=str(index), messages=asked), 0) for index in range(10)]
         assert {tuple(_homes(job, table, admission).values()) for job in jobs} == {("s0", "s0")}
         assert "unknown: s1" in admission.explain()
         servers[1].down = False

@@ -14,7 +14,7 @@ from tessy.runtime.budget import Budget, Spending
 from tessy.runtime.runner import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import RunPaths, read_run
-from tessy.synthesis.usage import Purse, spent_before
+from tessy.synthesis.usage import BudgetTracker, spent_before
 from tests.lab.test_demo import content, finish, synthesize, write_questions
 from tests.support.rows import failure, fill, row
 
@@ -50,7 +50,7 @@ def test_what_is_spent_stays_spent(hours, tokens, first, more):
 
 def test_the_time_of_earlier_sessions_counts():
     now = 50.0
-    purse = Purse(Budget(hours=1), lambda: now)
+    purse = BudgetTracker(Budget(hours=1), lambda: now)
     assert purse.exceeded(10**9) is None
     now += 3599
     assert purse.exceeded(0) is None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tessy.boundary.annotation.directory import AnnotationDirectory
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.core.edges import units
 from tessy.core.records import Annotation, Author, Message, StyleSpan, question_digest
 
@@ -122,12 +122,12 @@ class Undecided:
         self.open = self.most = 0
         self.released: list[str] = []
 
-    async def judge(self, view: View) -> Judgement:
+    async def predict(self, view: PredictionRequest) -> Prediction:
         self.open += 1
         self.most = max(self.most, self.open)
         await asyncio.sleep(0)
         self.open -= 1
-        return Judgement(tuple(UnitScore(0.5, 0.5, 0.5) for _ in view.units))
+        return Prediction(tuple(UnitScore(0.5, 0.5, 0.5) for _ in view.units))
 
     def release(self, key: str) -> None:
         self.released.append(key)

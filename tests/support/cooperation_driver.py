@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 
-from tessy.boundary.base import BoundaryPredictor, Judgement, UnitScore, View
+from tessy.boundary.base import BoundaryPredictor, Prediction, PredictionRequest, UnitScore
 from tessy.core.edges import units
 from tessy.core.records import Author
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Request, Sampling
 from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
-from tessy.synthesis.actions import Ask, Done, Peek
+from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.shared_thinking import Party
+from tessy.synthesis.shared_thinking import RoleSpec
 
 PROMPTS: dict[Author, tuple[int, ...]] = {"student": (1, 2, 3), "teacher": (4,)}
 
@@ -34,7 +34,7 @@ class ReferenceClasses:
         for unit in units(reference):
             self._class += [float(style(unit))] * len(unit)
 
-    async def judge(self, view: View) -> Judgement:
+    async def predict(self, view: PredictionRequest) -> Prediction:
         known = len(view.edges) - 1
         if not view.final and not self.sees_next:
             known = max(0, known - self.lookahead)
@@ -43,7 +43,7 @@ class ReferenceClasses:
         )
         end = view.edges[-1]
         ahead = self._class[end] if self.sees_next and end < self._end else None
-        return Judgement(scores, ahead)
+        return Prediction(scores, ahead)
 
     def release(self, key):
         pass
@@ -66,17 +66,17 @@ class RandomClasses(ReferenceClasses):
         rest = self._hash(unit + "|")
         return UnitScore(first, min(first, rest), max(first, rest))
 
-    async def judge(self, view: View) -> Judgement:
+    async def predict(self, view: PredictionRequest) -> Prediction:
         scores = tuple(
             self.score(view.text[:start], view.text[start:end])
             for start, end in pairwise(view.edges)
         )
-        return Judgement(scores, self._hash(view.text[-5:]) if self.sees_next else None)
+        return Prediction(scores, self._hash(view.text[-5:]) if self.sees_next else None)
 
 
 def party(codec, author: Author, predictor: BoundaryPredictor, *, request_tokens=64, redraws=True,
           room=100_000):  # fmt: skip
-    return Party(
+    return RoleSpec(
         codec=codec,
         prompt=PROMPTS[author],
         stop_ids=frozenset({END_THINKING}),
@@ -109,19 +109,24 @@ def make(codecs, predictors, *, budget=100_000, cut="discard", **options) -> Coo
 
 
 async def step(
-    machine: Cooperation, move: Peek | Ask, engines, predictors, *, after_chunk=lambda: None
+    machine: Cooperation,
+    move: PredictNext | Generate,
+    engines,
+    predictors,
+    *,
+    after_chunk=lambda: None,
 ) -> None:
     """Do what ``move`` says, as the driver does; ``after_chunk`` while the stream goes on."""
     predictor = predictors[move.author]
-    if isinstance(move, Peek):
-        machine.peeked(await predictor.judge(move.view))
+    if isinstance(move, PredictNext):
+        machine.predicted_next(await predictor.predict(move.view))
         return
     request = Request("p/0", move.prompt, Sampling(), move.max_tokens, move.stop_ids, move.seed)
     stream = engines[move.author].stream(request)
     async for chunk in stream:
         machine.receive(chunk)
-        while (view := machine.unjudged()) is not None:
-            machine.judged(view, await predictor.judge(view))
+        while (view := machine.pending_prediction()) is not None:
+            machine.judged(view, await predictor.predict(view))
         if machine.over:
             break
         after_chunk()
@@ -170,9 +175,9 @@ class Always(ReferenceClasses):
     def __init__(self, p, *, sees_next=False):
         self._p, self.sees_next, self.lookahead = p, sees_next, 0
 
-    async def judge(self, view):
+    async def predict(self, view):
         score = UnitScore(self._p, self._p, self._p)
-        return Judgement((score,) * (len(view.edges) - 1), self._p if self.sees_next else None)
+        return Prediction((score,) * (len(view.edges) - 1), self._p if self.sees_next else None)
 
 
 def say(codec, *parts):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tessy.core.errors import EngineUnavailable
 from tessy.inference.base import Chunk, EngineInfo, Request, Sampling
-from tessy.inference.pool.pool import Pool
+from tessy.inference.pool.pool import ReplicaPool
 from tessy.tokenization.token_ids import TokenIds
 
 STOP = 99
@@ -109,18 +109,18 @@ class ServerWithHealth(Server):
         return self.well
 
 
-def pool_of(*servers: Server, time: Time | None = None, **options) -> Pool:
+def pool_of(*servers: Server, time: Time | None = None, **options) -> ReplicaPool:
     time = time or Time()
     names = [f"s{index}" for index in range(len(servers))]
     options.setdefault("role", "teacher")
-    return Pool(servers, names, clock=time, sleep=time.sleep, draw=lambda: 0.5, **options)
+    return ReplicaPool(servers, names, clock=time, sleep=time.sleep, draw=lambda: 0.5, **options)
 
 
 def ask(key: str = "a/0", *, start: int = 0, max_tokens: int = 50) -> Request:
     return Request(key, TokenIds([start]), Sampling(), max_tokens, (STOP,), seed=7)
 
 
-async def collect(pool: Pool, request: Request) -> tuple[list[int], Chunk]:
+async def collect(pool: ReplicaPool, request: Request) -> tuple[list[int], Chunk]:
     ids: list[int] = []
     async with aclosing(pool.stream(request)) as chunks:
         async for chunk in chunks:

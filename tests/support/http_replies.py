@@ -6,8 +6,8 @@ import asyncio
 import ssl
 from contextlib import asynccontextmanager, suppress
 
-from tessy.inference.base import Chunk, Tap
-from tessy.inference.http.client import ModelServer
+from tessy.inference.base import Chunk, ChunkSink
+from tessy.inference.http.client import ServerClient
 from tessy.inference.http.wires.vllm_generate import IdsReader
 from tests.support.model_server import eventually
 
@@ -65,7 +65,7 @@ async def serving(
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]
         root = f"http{'s' if tls else ''}://{host}:{port}/base"
-        server = ModelServer(root, api_key=None, stall_seconds=20.0)
+        server = ServerClient(root, api_key=None, stall_seconds=20.0)
         try:
             yield server, peers
         finally:
@@ -73,8 +73,10 @@ async def serving(
             await eventually(lambda: len(left) == len(peers))
 
 
-async def send(server: ModelServer, body: bytes = b"{}") -> tuple[list[Chunk], bool]:
+async def send(server: ServerClient, body: bytes = b"{}") -> tuple[list[Chunk], bool]:
     """What comes back, and whether it came as a stream."""
     chunks: list[Chunk] = []
-    streamed = await server.generate("/x", body, {}, reader=IdsReader(), tap=Tap(chunks.append))
+    streamed = await server.generate(
+        "/x", body, {}, reader=IdsReader(), tap=ChunkSink(chunks.append)
+    )
     return chunks, streamed

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tessy.runtime.summary import AUTHORS
+from tessy.core.records import AUTHORS
 from tessy.storage.run_dir import read_run
 from tests.support.paths import EXAMPLES
 

@@ -9,7 +9,7 @@ from tessy.config.synthesis import BOTH
 from tessy.core.records import Author, Problem, Trajectory
 from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
-from tessy.synthesis.context import Room, Seat
+from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.tessy import STRATEGIES
 from tests.support.cooperation_driver import ReferenceClasses
 from tests.synthesis.test_sample import PROBLEM, RENDERERS, THINKING, is_style, make_desk
@@ -109,7 +109,7 @@ def make_room(
     teacher_says=teachers,
     together: Text = (THINKING, THINKING),  # the student's, and the teacher's
     **more: Any,
-) -> Room:
+) -> SynthesisContext:
     strategy, options, _ = CASES[case]
     scored = strategy == "teacher-score"
     says = {
@@ -125,27 +125,27 @@ def make_room(
         renderer = RENDERERS[names[author]]
         write = writer(names[author], says[author])
         engine = ScriptedEngine(write, prompt_tokens=0, codec=renderer.codec, chunk_tokens=3)
-        seats[author] = Seat(renderer, engine, Sampling(), 16, more.pop("context", 4096))
+        seats[author] = RoleBackend(renderer, engine, Sampling(), 16, more.pop("context", 4096))
     known = ReferenceClasses(together[1], is_style, sees_next=False)
     settings: dict[str, Any] = {
         "strategy": strategy, "answering": "student", "renderer": RENDERERS[student],
         "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
         "predictors": dict.fromkeys(BOTH, known) if strategy == "tessy" else {},
     }  # fmt: skip
-    return Room(seats=seats, **(settings | options | more))
+    return SynthesisContext(seats=seats, **(settings | options | more))
 
 
-def ask(case: str, room: Room, **options: Any):
+def ask(case: str, room: SynthesisContext, **options: Any):
     desk = make_desk(room, **options)
     desk.problem = Problem(id="p", messages=PROBLEM.messages, extra={"reference": "-1"})
     return desk
 
 
-async def make(case: str, room: Room, **options: Any) -> Trajectory:
+async def make(case: str, room: SynthesisContext, **options: Any) -> Trajectory:
     return await STRATEGIES[CASES[case][0]](ask(case, room, **options))
 
 
-def asked(room: Room, author: Author) -> list[Any]:
+def asked(room: SynthesisContext, author: Author) -> list[Any]:
     engine = room.seats[author].engine
     assert isinstance(engine, ScriptedEngine)
     return engine.requests

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3ForTokenClassification,
 )
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.classifier.window import WindowRule
 from tessy.core.edges import edges, units
 from tests.support.tiny_bpe import WORDS, codec
@@ -60,7 +60,7 @@ def gpt_oss() -> Any:
 
 
 @torch.inference_mode()
-def reference(model: Any, view: View, rule: WindowRule) -> Judgement:
+def reference(model: Any, view: PredictionRequest, rule: WindowRule) -> Prediction:
     """The judgement by one plain pass for each piece that matters, from its anchor."""
     pieces = [codec().encode(unit)[: rule.limit // 2] for unit in units(view.text)]
     # Where each begins (bytes), whether it is white space, its P(style).
@@ -90,10 +90,10 @@ def reference(model: Any, view: View, rule: WindowRule) -> Judgement:
         deciding = unit[: words[-1] + 1] if words else unit
         known = [p for _, p in deciding if p is not None]
         scores.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
-    return Judgement(tuple(scores), next_style)
+    return Prediction(tuple(scores), next_style)
 
 
-def same(got: Judgement, expected: Judgement) -> bool:
+def same(got: Prediction, expected: Prediction) -> bool:
     if len(got.units) != len(expected.units) or (got.next_style is None) != (
         expected.next_style is None
     ):
@@ -106,10 +106,10 @@ def same(got: Judgement, expected: Judgement) -> bool:
     return bool(torch.allclose(torch.tensor(numbers), torch.tensor(wanted), atol=1e-5))
 
 
-def view_of(text: str, judged: int = 3, key: str = "a") -> View:
+def view_of(text: str, judged: int = 3, key: str = "a") -> PredictionRequest:
     """A view whose last ``judged`` units are to be judged."""
     bounds = [0, *edges(text)]
-    return View(key, text, tuple(bounds[-judged - 1 :]), final=True)
+    return PredictionRequest(key, text, tuple(bounds[-judged - 1 :]), final=True)
 
 
 def long_text(words: int, seed: int = 0) -> str:

@@ -12,7 +12,7 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import other
 from tessy.core.seeds import derive_seed
 from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec, reference_script
-from tessy.synthesis.shared_thinking import Piece
+from tessy.synthesis.shared_thinking import AuthoredText
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import (
     CODECS,
@@ -294,7 +294,7 @@ def test_a_restored_machine_goes_on_as_if_nothing_had_happened(text, sees, stop,
     run(whole, engines, known, each=save)
     state, pieces = saved[min(stop, len(saved) - 1)]
     again = make(CODECS, known, request_tokens=request_tokens)
-    again.restore(json.loads(state), [Piece.from_json(piece) for piece in pieces])
+    again.restore(json.loads(state), [AuthoredText.from_json(piece) for piece in pieces])
     run(again, engines, known)
     assert again.thinking.text == whole.thinking.text == text
     assert again.thinking.spans == whole.thinking.spans

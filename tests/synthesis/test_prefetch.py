@@ -17,8 +17,8 @@ from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Request, Sampling
 from tessy.inference.scripted import END_THINKING
-from tessy.synthesis.actions import Ask, Done, Peek
-from tessy.synthesis.attempt import Meter
+from tessy.synthesis.actions import Done, Generate, PredictNext
+from tessy.synthesis.attempt import UsageMeter
 from tessy.synthesis.strategies.tessy import tessy
 from tests.support.cooperation_driver import (
     CODECS,
@@ -80,7 +80,7 @@ async def follow(machine, engines, predictors, *, look, limit=2000):
 
 
 def noted(move):
-    if isinstance(move, Peek):
+    if isinstance(move, PredictNext):
         return move.author, move.view.text, move.view.edges, move.view.final, move.view.own_from
     return move.author, tuple(move.prompt.ids), move.prompt.json, move.max_tokens, move.seed
 
@@ -109,13 +109,13 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
 
     async def go():
         ask = machine.next()
-        assert isinstance(ask, Ask)
+        assert isinstance(ask, Generate)
         request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
         early = []
         async for chunk in engines["student"].stream(request):
             machine.receive(chunk)
-            while (view := machine.unjudged()) is not None:
-                machine.judged(view, await known.judge(view))
+            while (view := machine.pending_prediction()) is not None:
+                machine.judged(view, await known.predict(view))
             early.append(machine.early)
             if machine.over:
                 return early
@@ -127,9 +127,9 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
     assert expected.end == len("Okay, let us see")
     assert expected.peek.view.text == "Okay, let us see"
     machine.closed()
-    judgement = asyncio.run(known.judge(expected.peek.view))
+    judgement = asyncio.run(known.predict(expected.peek.view))
     assert machine.next() is expected.peek
-    machine.peeked(judgement)
+    machine.predicted_next(judgement)
     assert machine.next() is expected.ask
 
 
@@ -194,10 +194,10 @@ class SlowClasses:
         self.name, self.sees_next, self.lookahead = "slow", inner.sees_next, inner.lookahead
         self.release, self.aclose = inner.release, inner.aclose
 
-    async def judge(self, view):
+    async def predict(self, view):
         for _ in range(self.rng.randrange(4)):
             await asyncio.sleep(0)
-        return await self.inner.judge(view)
+        return await self.inner.predict(view)
 
 
 def slow_room(seed, *, classes=None, **options):
@@ -219,8 +219,8 @@ def left_open(room):
 class Wavering(ReferenceClasses):
     """Sees a hand-over behind half words that end in one of some letters."""
 
-    async def judge(self, view):
-        judgement = await super().judge(view)
+    async def predict(self, view):
+        judgement = await super().predict(view)
         end = len(view.text)
         half = end < len(THINKING) and not THINKING[end].isspace()
         if len(view.edges) == 1 or not half or view.text[-1] not in "aeot":
@@ -266,7 +266,9 @@ async def test_a_sample_with_early_requests_goes_on_from_any_saved_state_to_the_
     whole = await tessy(make_desk(slow_room(1), save=save))
     assert len(saves) > 10
     for state, done in saves:
-        desk = make_desk(slow_room(2), saved=(state, done), meter=Meter.from_json(state["meter"]))
+        desk = make_desk(
+            slow_room(2), saved=(state, done), meter=UsageMeter.from_json(state["meter"])
+        )
         row = await tessy(desk)
         assert (row.thinking, row.spans, row.student_ids, row.answer) == (
             whole.thinking,

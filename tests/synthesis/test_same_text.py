@@ -24,8 +24,8 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.synthesis.attempt import Desk, Meter
-from tessy.synthesis.context import Room, Seat
+from tessy.synthesis.attempt import SampleAttempt, UsageMeter
+from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer
 from tests.synthesis.test_sample import Watcher
@@ -90,21 +90,21 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
     under_way: set[InChunks] = set()
     engines = {author: InChunks(models[author], chunk, under_way) for author in SIDES}
     seats = {
-        author: Seat(
+        author: RoleBackend(
             renderer=RENDERERS[author], engine=engines[author],
             sampling=Sampling(temperature=0.0), request_tokens=tokens, context_tokens=4096,
         )
         for author in SIDES
     }  # fmt: skip
-    room = Room(
+    room = SynthesisContext(
         seats=seats, strategy="tessy", answering="student", thinking_tokens=THINKING_TOKENS,
         answer_tokens=ANSWER_TOKENS, seed=1, predictors=predictors, cut=cut,
     )  # fmt: skip
     rows = []
     for index, problem in enumerate(PROBLEMS):
-        desk = Desk(
+        desk = SampleAttempt(
             room=room, problem=problem, sample=index, attempt=1, save=lambda pieces, state: None,
-            checkpoint=lambda: None, watcher=Watcher(), meter=Meter(),
+            checkpoint=lambda: None, watcher=Watcher(), meter=UsageMeter(),
         )  # fmt: skip
         row = await tessy(desk)
         rows.append((row.thinking, row.spans, row.student_ids, row.forced, row.glued, row.answer))

@@ -14,9 +14,9 @@ from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run, read_run
-from tessy.synthesis.attempt import Desk, Meter
-from tessy.synthesis.context import Room, Seat
-from tessy.synthesis.sample import Job, Workshop
+from tessy.synthesis.attempt import SampleAttempt, UsageMeter
+from tessy.synthesis.context import RoleBackend, SynthesisContext
+from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
@@ -55,7 +55,7 @@ def make_room(
     student="qwen3", teacher="harmony", *, write=None, context=4096, request_tokens=16, **options
 ):
     known = ReferenceClasses(THINKING, is_style, sees_next=False)
-    seats: dict[Author, Seat] = {}
+    seats: dict[Author, RoleBackend] = {}
     names: tuple[tuple[Author, str], ...] = (("student", student), ("teacher", teacher))
     for author, name in names:
         renderer = RENDERERS[name]
@@ -64,7 +64,7 @@ def make_room(
             prompt_tokens=len(renderer.prompt_ids(PROBLEM.messages)),
             codec=renderer.codec,
         )
-        seats[author] = Seat(
+        seats[author] = RoleBackend(
             renderer=renderer, engine=engine, sampling=Sampling(),
             request_tokens=request_tokens, context_tokens=context,
         )  # fmt: skip
@@ -72,7 +72,7 @@ def make_room(
         "strategy": "tessy", "answering": "student", "predictors": dict.fromkeys(seats, known),
         "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
     }  # fmt: skip
-    return Room(seats=seats, **(settings | options))
+    return SynthesisContext(seats=seats, **(settings | options))
 
 
 class Watcher:
@@ -87,9 +87,9 @@ class Watcher:
 
 
 def make_desk(room, *, attempt=1, save=lambda pieces, state: None, saved=None, meter=None):
-    return Desk(
+    return SampleAttempt(
         room=room, problem=PROBLEM, sample=0, attempt=attempt, save=save,
-        checkpoint=lambda: None, watcher=Watcher(), saved=saved, meter=meter or Meter(),
+        checkpoint=lambda: None, watcher=Watcher(), saved=saved, meter=meter or UsageMeter(),
     )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
     assert len(saves) > 10
     for state, done in saves:
         room = make_room()
-        desk = make_desk(room, saved=(state, done), meter=Meter.from_json(state["meter"]))
+        desk = make_desk(room, saved=(state, done), meter=UsageMeter.from_json(state["meter"]))
         row = await tessy(desk)
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
@@ -219,7 +219,7 @@ def make_workshop(room, run, journal, **options):
         "strategy": tessy, "attempts": 3, "progress": ProgressState(1, now=0.0),
         "checkpoint": lambda: None,
     }  # fmt: skip
-    return Workshop(room=room, run=run, journal=journal, **(settings | options))
+    return SampleRunner(room=room, run=run, journal=journal, **(settings | options))
 
 
 def open_run(path):
@@ -229,7 +229,7 @@ def open_run(path):
 async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         room = make_room()
-        size = await make_workshop(room, run, journal).make(Job(PROBLEM, 0))
+        size = await make_workshop(room, run, journal).make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").trajectories
@@ -241,7 +241,7 @@ async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_p
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path):
     room = make_room(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_workshop(room, run, journal).make(Job(PROBLEM, 0))
+        await make_workshop(room, run, journal).make(SampleJob(PROBLEM, 0))
         assert journal.attempts(("p", 0)) == 0
     (row,) = read_run(tmp_path / "r").failures
     assert (row.reason, row.attempts) == ("empty_answer", 3)
@@ -255,7 +255,7 @@ async def test_attempts_count_on_where_an_earlier_process_stopped(tmp_path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         journal.bump_attempt(("p", 0))
         journal.bump_attempt(("p", 0))
-        await make_workshop(room, run, journal).make(Job(PROBLEM, 0))
+        await make_workshop(room, run, journal).make(SampleJob(PROBLEM, 0))
     assert read_run(tmp_path / "r").failures[0].attempts == 3
     starts = [r for r in room.seats["student"].engine.requests if r.prompt.ids[-1] < 256]
     assert starts  # it was tried once, not three times
@@ -276,7 +276,7 @@ async def test_pieces_younger_than_the_state_are_written_again(tmp_path):
         key = ("p", 0)
         journal.bump_attempt(key)
         workshop = make_workshop(make_room(), run, journal, in_flight={key: left})
-        await workshop.make(Job(PROBLEM, 0))
+        await workshop.make(SampleJob(PROBLEM, 0))
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.thinking == whole.thinking
     assert row.spans == whole.spans

@@ -16,10 +16,10 @@ from tessy.inference.base import Chunk, Sampling
 from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import read_run
-from tessy.synthesis.attempt import Meter
-from tessy.synthesis.context import REQUEST_TOKENS, Room, Seat
-from tessy.synthesis.sample import Job
-from tessy.synthesis.single_model import Measure, Solo
+from tessy.synthesis.attempt import UsageMeter
+from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
+from tessy.synthesis.sample import SampleJob
+from tessy.synthesis.single_model import Measure, SingleModelGeneration
 from tessy.synthesis.strategies.tessy import alone
 from tessy.tokenization.token_ids import decode
 from tests.synthesis.test_sample import (
@@ -67,7 +67,9 @@ def writes(name: str, *, thinking=f"\n {THINKING} \n", end=None, answer=ANSWER, 
     return script
 
 
-def make_room(name: str = "qwen3", author: Author = "student", *, write=None, **options) -> Room:
+def make_room(
+    name: str = "qwen3", author: Author = "student", *, write=None, **options
+) -> SynthesisContext:
     renderer = RENDERERS[name]
     engine = ScriptedEngine(
         write or writes(name),
@@ -75,13 +77,13 @@ def make_room(name: str = "qwen3", author: Author = "student", *, write=None, **
         codec=renderer.codec,
         chunk_tokens=5,
     )
-    seat = Seat(renderer, engine, Sampling(), context_tokens=options.pop("context", 9000))
+    seat = RoleBackend(renderer, engine, Sampling(), context_tokens=options.pop("context", 9000))
     settings: dict[str, Any] = {"thinking_tokens": 600, "answer_tokens": 200, "seed": 3}
     settings |= {"strategy": "sample", "answering": author, "home": author, **options}
-    return Room(seats={author: seat}, **settings)
+    return SynthesisContext(seats={author: seat}, **settings)
 
 
-def asked(room: Room) -> list[Any]:
+def asked(room: SynthesisContext) -> list[Any]:
     (seat,) = room.seats.values()
     assert isinstance(seat.engine, ScriptedEngine)
     return seat.engine.requests
@@ -149,7 +151,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, autho
     assert {state["answer"] is None for state, _ in saves} == {True, False}
     for state, done in saves:
         again = make_room(name, author)
-        desk = make_desk(again, saved=(state, done), meter=Meter.from_json(state["meter"]))
+        desk = make_desk(again, saved=(state, done), meter=UsageMeter.from_json(state["meter"]))
         row = await alone(desk)
         unlike: Any = {"seconds": True, "cost": {"seconds"}}
         assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
@@ -233,7 +235,7 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
     codec = RENDERERS["qwen3"].codec
     room = make_room(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_workshop(room, run, journal, strategy=alone).make(Job(PROBLEM, 0))
+        await make_workshop(room, run, journal, strategy=alone).make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
@@ -245,7 +247,9 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
 
 async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        size = await make_workshop(make_room(), run, journal, strategy=alone).make(Job(PROBLEM, 0))
+        size = await make_workshop(make_room(), run, journal, strategy=alone).make(
+            SampleJob(PROBLEM, 0)
+        )
     (row,) = read_run(tmp_path / "r").trajectories
     assert size == row.tokens.student + row.tokens.answer
 
@@ -255,15 +259,15 @@ async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_nee
 PIECES = [b"Ok", b" s", b"\xe4\xb8", b"\n\nW", b" \n"]
 
 
-def solo(request_tokens: int = 7) -> Solo:
-    return Solo(
+def solo(request_tokens: int = 7) -> SingleModelGeneration:
+    return SingleModelGeneration(
         "teacher", ByteCodec(PIECES), [1, 2], what="thinking",
         stop_ids=frozenset({END_THINKING}), max_tokens=10_000, request_tokens=request_tokens,
         seed=lambda written: written,
     )  # fmt: skip
 
 
-def write_on(machine: Solo, ids: list[int], requests: int) -> None:
+def write_on(machine: SingleModelGeneration, ids: list[int], requests: int) -> None:
     """Let it write ``ids`` in at most so many requests."""
     for _ in range(requests):
         ask = machine.next()
@@ -300,7 +304,7 @@ def test_a_text_that_was_left_anywhere_goes_on_to_the_same_text_and_ids(text, le
 def test_a_loop_is_found_at_the_same_place_after_a_stop(left: int):
     ids = [*b"Okay, let us see. ", *b"word by word " * 60]
 
-    def until_it_fails(machine: Solo) -> int:
+    def until_it_fails(machine: SingleModelGeneration) -> int:
         with pytest.raises(SampleFailed, match="the thinking repeats"):
             write_on(machine, ids, 1000)
         return len(machine.ids)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tessy.boundary.base import BoundaryPredictor, Question
+from tessy.boundary.base import BoundaryPredictor, PendingPrediction
 from tessy.core.errors import EngineUnavailable
-from tessy.inference.base import Chunk, Request, Sampling, Tap, feed
-from tessy.synthesis.actions import Ask, Done, Peek
+from tessy.inference.base import Chunk, ChunkSink, Request, Sampling, stream_into
+from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.prefetch import Ahead
-from tessy.synthesis.span_driver import Span
+from tessy.synthesis.prefetch import HandoverPrefetch
+from tessy.synthesis.span_driver import SpanDriver
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.synthesis.turn import Turn
 from tests.support.cooperation_driver import (
@@ -37,7 +37,7 @@ TEXT = "Okay, let us see x=1 y=2 now."
 KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
 
 
-class Asked(Question):
+class Asked(PendingPrediction):
     """Holds on to whom it tells, as a real one does."""
 
     def __init__(self, answer, told, calm):
@@ -77,7 +77,7 @@ class Asking:
         self.judge, self.release, self.aclose = inner.judge, inner.release, inner.aclose
 
     def ask(self, view, told, calm=None):
-        judging = self.inner.judge(view)
+        judging = self.inner.predict(view)
         try:
             judging.send(None)
         except StopIteration as answered:
@@ -93,7 +93,7 @@ class Pushing:
     def __init__(self, inner, rng):
         self.inner, self.rng, self.open = inner, rng, 0
 
-    async def feed(self, request, tap):
+    async def stream_into(self, request, tap):
         self.open += 1
         try:
             async with aclosing(self.inner.stream(request)) as chunks:
@@ -116,22 +116,22 @@ async def drive(
 ) -> Done:
     """The desk's loop, without the desk."""
 
-    async def send(ask: Ask, tap: Tap) -> None:
+    async def send(ask: Generate, tap: ChunkSink) -> None:
         request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
-        await feed(engines[ask.author], request, tap)
+        await stream_into(engines[ask.author], request, tap)
 
-    def judge(peek: Peek):
-        return predictors[peek.author].judge(peek.view)
+    def judge(peek: PredictNext):
+        return predictors[peek.author].predict(peek.view)
 
-    async with Ahead(send, judge, lambda ask, drafted: None) as ahead:
+    async with HandoverPrefetch(send, judge, lambda ask, drafted: None) as ahead:
         for _ in range(limit):
             move = machine.next()
             if isinstance(move, Done):
                 return move
-            if isinstance(move, Peek):
-                machine.peeked(await ahead.judgement(move))
+            if isinstance(move, PredictNext):
+                machine.predicted_next(await ahead.judgement(move))
                 continue
-            span = Span(machine, predictors[move.author], ahead, lambda: 0.0)
+            span = SpanDriver(machine, predictors[move.author], ahead, lambda: 0.0)
             await span.run(move)
             machine.closed()
     raise AssertionError("no end")
@@ -198,7 +198,7 @@ async def test_what_a_span_held_is_freed_without_the_garbage_collector():
     classes = RandomClasses(5, sees_next=True)
     predictors = {author: Asking(classes, later) for author in CODECS}
     machine = make(CODECS, both(classes), redraws=False)
-    with no_collector(Span, Turn, Tap) as new:
+    with no_collector(SpanDriver, Turn, ChunkSink) as new:
         engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
         await drive(machine, engines, predictors)
         assert [type(thing) for thing in new()] == [Turn]  # the machine's last one
@@ -213,14 +213,14 @@ class Closed(ReferenceClasses):
     def __init__(self, inner):
         self.sees_next, self.lookahead = inner.sees_next, inner.lookahead
 
-    def judge(self, view):
+    def predict(self, view):
         raise EngineUnavailable("closed on purpose")
 
 
 class Cancelled(Closed):
     """Is cancelled by its own."""
 
-    async def judge(self, view):
+    async def predict(self, view):
         raise asyncio.CancelledError
 
 
@@ -237,7 +237,7 @@ async def test_a_predictor_that_takes_no_question_fails_the_span(bad):
 class Silly(Closed):
     """Answers with something else."""
 
-    async def judge(self, view):
+    async def predict(self, view):
         return None
 
 
@@ -268,7 +268,7 @@ class Endless:
 
     open = 0
 
-    async def feed(self, request, tap):
+    async def stream_into(self, request, tap):
         self.open += 1
         ended = asyncio.Event()
         tap.on_close = ended.set
@@ -296,7 +296,7 @@ async def test_tokens_that_come_too_late_count_as_drafted():
     packets = [CODECS["student"].encode(part) for part in ("Okay, let us ", "see x", "=1")]
 
     class Burst:
-        async def feed(self, request, tap):
+        async def stream_into(self, request, tap):
             for ids in packets:
                 tap.put(Chunk(tuple(ids)))
             ended = loop.create_future()
@@ -307,10 +307,12 @@ async def test_tokens_that_come_too_late_count_as_drafted():
     slow: Any = Asking(never, loop.call_soon)
     machine = make(CODECS, both(KNOWN))
     ask = machine.next()
-    assert isinstance(ask, Ask)
+    assert isinstance(ask, Generate)
     burst: Any = Burst()
-    async with Ahead(lambda _, tap: burst.feed(ask, tap), slow.judge, lambda *_: None) as ahead:
-        await Span(machine, slow, ahead, lambda: 0.0).run(ask)
+    async with HandoverPrefetch(
+        lambda _, tap: burst.stream_into(ask, tap), slow.predict, lambda *_: None
+    ) as ahead:
+        await SpanDriver(machine, slow, ahead, lambda: 0.0).run(ask)
     assert machine.over
     assert machine.drafted["student"] == sum(map(len, packets))
 
@@ -321,7 +323,7 @@ async def test_a_stream_that_ends_without_saying_so_leaves_nobody_waiting(texts)
     first, second = (tuple(CODECS["student"].encode(text)) for text in texts)
 
     class Short:
-        async def feed(self, request, tap):
+        async def stream_into(self, request, tap):
             tap.put(Chunk(first))
             tap.put(Chunk(second))
 
@@ -329,11 +331,13 @@ async def test_a_stream_that_ends_without_saying_so_leaves_nobody_waiting(texts)
     slow: Any = Asking(KNOWN, lambda tell: loop.call_later(0.01, tell))
     machine = make(CODECS, both(KNOWN))
     ask = machine.next()
-    assert isinstance(ask, Ask)
+    assert isinstance(ask, Generate)
     short: Any = Short()
-    async with Ahead(lambda _, tap: short.feed(ask, tap), slow.judge, lambda *_: None) as ahead:
+    async with HandoverPrefetch(
+        lambda _, tap: short.stream_into(ask, tap), slow.predict, lambda *_: None
+    ) as ahead:
         async with asyncio.timeout(5):
-            await Span(machine, slow, ahead, lambda: 0.0).run(ask)
+            await SpanDriver(machine, slow, ahead, lambda: 0.0).run(ask)
     assert machine.drafted["student"] == len(first) + len(second)
 
 
@@ -343,7 +347,7 @@ class Watched:
     def __init__(self, inner):
         self.inner, self.closed = inner, []
 
-    async def feed(self, request, tap):
+    async def stream_into(self, request, tap):
         async with aclosing(self.inner.stream(request)) as chunks:
             async for chunk in chunks:
                 tap.put(chunk)

@@ -12,7 +12,7 @@ from tessy.core.errors import SampleFailed
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.sample import Job
+from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.strategies.tessy import STRATEGIES
 from tessy.synthesis.usage import spent_before
 from tests.support.scripted_strategies import CASES, TEACHERS, Text, ask, make_room
@@ -78,5 +78,5 @@ async def test_attempts_that_failed_in_their_answer_count(case: str, tmp_path: P
     problem = PROBLEM.model_copy(update={"extra": {"answer": -1}})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         how = {"strategy": STRATEGIES[strategy], "progress": seen, "attempts": 5}
-        await make_workshop(room, run, journal, **how).make(Job(problem, 0))
+        await make_workshop(room, run, journal, **how).make(SampleJob(problem, 0))
     assert counted(run.paths) == seen.generated

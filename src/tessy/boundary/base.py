@@ -25,7 +25,9 @@ class UnitScore(NamedTuple):
     highest: float
 
 
-class View(NamedTuple):  # made for every token: a frozen dataclass takes three times as long
+class PredictionRequest(
+    NamedTuple
+):  # made for every token: a frozen dataclass takes three times as long
     """What a predictor is asked about.
 
     Attributes:
@@ -62,8 +64,8 @@ class View(NamedTuple):  # made for every token: a frozen dataclass takes three 
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """The answer to a :class:`View`.
+class Prediction:
+    """The answer to a :class:`PredictionRequest`.
 
     Attributes:
         units: Scores of the first units of the view, in order. Fewer than asked for if the
@@ -76,18 +78,18 @@ class Judgement:
     next_style: float | None = None
 
 
-Told = Callable[[Judgement | BaseException], None]
+OnResult = Callable[[Prediction | BaseException], None]
 
 
-Calm = Callable[[Judgement], bool]
+Calm = Callable[[Prediction], bool]
 
 
-class Question:
+class PendingPrediction:
     """A view that is being judged; by itself it does nothing but be answered in the end."""
 
     __slots__ = ()
 
-    def hurry(self) -> Judgement | None:
+    def hurry(self) -> Prediction | None:
         """Somebody waits now: an answer that was kept back, which is not told then."""
         return None
 
@@ -98,12 +100,12 @@ class Question:
         """Returns once nothing of it is under way, after it was cancelled."""
 
 
-class _Awaited(Question):
+class _Awaited(PendingPrediction):
     """A judgement that is awaited, for predictors that have no questions of their own."""
 
     __slots__ = ("_judging",)
 
-    def __init__(self, judging: asyncio.Future[Judgement]) -> None:
+    def __init__(self, judging: asyncio.Future[Prediction]) -> None:
         self._judging = judging
 
     def cancel(self) -> None:
@@ -126,7 +128,7 @@ class BoundaryPredictor(Protocol):
     sees_next: bool
     lookahead: int
 
-    def judge(self, view: View) -> Awaitable[Judgement]:
+    def predict(self, view: PredictionRequest) -> Awaitable[Prediction]:
         """Score the units of ``view``; must not block the event loop."""
         ...
 
@@ -139,12 +141,14 @@ class BoundaryPredictor(Protocol):
         ...
 
 
-def ask(predictor: BoundaryPredictor, view: View, told: Told, calm: Calm | None = None) -> Question:
+def ask(
+    predictor: BoundaryPredictor, view: PredictionRequest, told: OnResult, calm: Calm | None = None
+) -> PendingPrediction:
     """Have ``view`` judged and ``told`` called with the answer, by the event loop.
 
     A predictor may have a method ``ask(view, told, calm)`` of its own, which spares it a future.
     ``told`` hears of whatever becomes of the question, perhaps of its being cancelled, too; but not
-    of an answer that :meth:`Question.hurry` has given.
+    of an answer that :meth:`PendingPrediction.hurry` has given.
 
     Args:
         predictor: Judges.
@@ -153,12 +157,14 @@ def ask(predictor: BoundaryPredictor, view: View, told: Told, calm: Calm | None 
         calm: Says of an answer that nothing follows from it for now, in any thread. Such a one may
             be kept back until the question is hurried: it need not wake the event loop up.
     """
-    own: Callable[[View, Told, Calm | None], Question] | None = getattr(predictor, "ask", None)
+    own: Callable[[PredictionRequest, OnResult, Calm | None], PendingPrediction] | None = getattr(
+        predictor, "ask", None
+    )
     if own is not None:
         return own(view, told, calm)
-    judging = asyncio.ensure_future(predictor.judge(view))
+    judging = asyncio.ensure_future(predictor.predict(view))
 
-    def tell(judged: asyncio.Future[Judgement]) -> None:
+    def tell(judged: asyncio.Future[Prediction]) -> None:
         if judged.cancelled():  # perhaps by the predictor itself, and somebody waits
             told(EngineUnavailable(f"the boundary predictor {predictor.name} gave up a question"))
         else:

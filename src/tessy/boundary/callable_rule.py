@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import SupportsFloat
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.callables import check_signature, load_callable
 from tessy.core.errors import ConfigError
 
 Rule = Callable[[str, Sequence[str], bool], Sequence[float | bool]]
 _SIGNATURE = "(text_before: str, units: Sequence[str], final: bool) -> Sequence[float | bool]"
-_TRIAL = View("trial", "Okay, so 3 + 4 = 7.", (0, 5, 8, 10, 12, 14, 16, 19), final=True)
+_TRIAL = PredictionRequest(
+    "trial", "Okay, so 3 + 4 = 7.", (0, 5, 8, 10, 12, 14, 16, 19), final=True
+)
 
 
 class RulePredictor:
@@ -59,16 +61,16 @@ class RulePredictor:
         predictor.scores(_TRIAL)
         return predictor
 
-    async def judge(self, view: View) -> Judgement:
+    async def predict(self, view: PredictionRequest) -> Prediction:
         """Score the units of ``view``.
 
         Raises:
             ConfigError: The rule failed, or answered with something else than probabilities.
         """
         if len(view.edges) < 2:
-            return Judgement(())
+            return Prediction(())
         loop = asyncio.get_running_loop()
-        return Judgement(await loop.run_in_executor(self._thread, self.scores, view))
+        return Prediction(await loop.run_in_executor(self._thread, self.scores, view))
 
     def release(self, key: str) -> None:
         """Nothing is kept for a sample."""
@@ -77,7 +79,7 @@ class RulePredictor:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def scores(self, view: View) -> tuple[UnitScore, ...]:
+    def scores(self, view: PredictionRequest) -> tuple[UnitScore, ...]:
         """What :meth:`judge` says, in the caller's thread."""
         units = view.units
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from tessy.boundary.base import STYLE_THRESHOLD, Judgement, UnitScore
+from tessy.boundary.base import STYLE_THRESHOLD, Prediction, UnitScore
 from tessy.core.records import Author
 
 Cut = Literal["discard", "extend"]
@@ -38,7 +38,7 @@ def keeps(author: Author, score: UnitScore, cut: Cut, threshold: float = STYLE_T
     return in_class(author, decider(author, score, cut), threshold)
 
 
-def goes_on(author: Author, cut: Cut, judgement: Judgement) -> bool:
+def goes_on(author: Author, cut: Cut, judgement: Prediction) -> bool:
     """Whether all that was judged, and what follows, is the author's to write."""
     p_style = judgement.next_style
     if p_style is None or not in_class(author, p_style):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.phrases import (
     AFTER_PHRASE,
     ANYWHERE,
@@ -69,7 +69,7 @@ def _is_prose(unit: str) -> bool:
     return "(" not in unit.lstrip()[1:] and _PROSE.fullmatch(WORD.sub("", unit)) is not None
 
 
-class _Reading:
+class _PhraseMatcher:
     """Words of a stretch of text and which of them lie in phrases.
 
     Attributes:
@@ -160,9 +160,9 @@ class LexiconPredictor:
         """
         return cls(Phrases.load(extra))
 
-    async def judge(self, view: View) -> Judgement:
+    async def predict(self, view: PredictionRequest) -> Prediction:
         """Score the units of ``view``; the last three at most stay undecided."""
-        return Judgement(self.scores(view))
+        return Prediction(self.scores(view))
 
     def release(self, key: str) -> None:
         """Nothing is kept between views."""
@@ -170,7 +170,7 @@ class LexiconPredictor:
     async def aclose(self) -> None:
         """There are no threads to end."""
 
-    def scores(self, view: View) -> tuple[UnitScore, ...]:
+    def scores(self, view: PredictionRequest) -> tuple[UnitScore, ...]:
         """What :meth:`judge` says, as a pure function."""
         # Most units hold something no phrase holds; only the others cost a reading.
         possible = [self._possible(unit) for unit in view.units]
@@ -178,7 +178,7 @@ class LexiconPredictor:
             return (_CAPABILITY,) * len(possible)
         first = possible.index(True)
         offset = self._context_start(view.text, view.edges[first])
-        reading = _Reading(view.text[offset:], self._phrases, whole=offset == 0)
+        reading = _PhraseMatcher(view.text[offset:], self._phrases, whole=offset == 0)
         scores = [_CAPABILITY] * first
         word = bisect_right(reading.ends, view.edges[first] - offset)
         for index in range(first, len(possible)):
@@ -201,7 +201,7 @@ class LexiconPredictor:
         return _is_prose(unit) and all(plain(word) in self._phrases.words for word in words)
 
     @staticmethod
-    def _trails(reading: _Reading, word: int, text: str) -> bool:
+    def _trails(reading: _PhraseMatcher, word: int, text: str) -> bool:
         """Whether ``text`` ends in punctuation that belongs to the phrase of ``word``."""
         trail = text[reading.ends[word] :].rstrip()
         return (

@@ -31,7 +31,7 @@ _FROM_THE_END = regex.compile(r"(?r)(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
 _WORD = regex.compile(r"(?w)\b(?=\S)(?<=\S)")
 
 
-class Base(NamedTuple):
+class EdgeCursor(NamedTuple):
     """An edge that nothing written later can move, to start looking from.
 
     Attributes:
@@ -110,12 +110,14 @@ def last_unit(text: str) -> int:
 
     0 for the empty text.
     """
-    base = base_before(text, Base(0), len(text))
+    base = base_before(text, EdgeCursor(0), len(text))
     found = [0, *edges(text[base.offset :], long=base.long)]
     return base.offset + (found[-2] if text else 0)
 
 
-def settled_edges(text: str, base: Base, *, final: bool = False) -> tuple[list[int], Base]:
+def settled_edges(
+    text: str, base: EdgeCursor, *, final: bool = False
+) -> tuple[list[int], EdgeCursor]:
     """Edges behind ``base`` in a growing text, and where to look on when more of it is written.
 
     Args:
@@ -129,10 +131,10 @@ def settled_edges(text: str, base: Base, *, final: bool = False) -> tuple[list[i
     found, long = _edges(text, long=base.long, final=final)
     if not found:
         return [], base
-    return [base.offset + edge for edge in found], Base(base.offset + found[-1], long)
+    return [base.offset + edge for edge in found], EdgeCursor(base.offset + found[-1], long)
 
 
-def settled_by(piece: str, base: Base, end: int, last: str) -> tuple[int, ...] | None:
+def settled_by(piece: str, base: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
     """Edges that one token more settles, where that is plain to see; else None.
 
     Most tokens are a word with the space before it, or go on with a word: nothing is searched then.
@@ -161,7 +163,7 @@ def units(text: str) -> list[str]:
     return [text[start:end] for start, end in pairwise(bounds)]
 
 
-def base_before(text: str, base: Base, end: int) -> Base:
+def base_before(text: str, base: EdgeCursor, end: int) -> EdgeCursor:
     """The last edge after which a reading of ``text[:end]`` + anything may start.
 
     Its place is fixed by ``text[:end]`` alone, and at least one character lies between it and
@@ -175,20 +177,20 @@ def base_before(text: str, base: Base, end: int) -> Base:
     return base_behind(text[base.offset : end], base)
 
 
-def base_behind(local: str, base: Base) -> Base:
+def base_behind(local: str, base: EdgeCursor) -> EdgeCursor:
     """:func:`base_before` the end of a text of which only ``local``, from ``base`` on, is given."""
     best = base
     for match in _FROM_THE_END.finditer(local, concurrent=False):
         if match.start() <= len(local) - 2:
             if match.start() > 0:
-                best = Base(base.offset + match.start())
+                best = EdgeCursor(base.offset + match.start())
             break
     stretch = local[best.offset - base.offset :]
     # One more than needed: an edge one character before `end` may not be visible yet.
     if len(stretch) > LONG_STRETCH_CHARS + 1 or best.long:
         inner = _word_edges(stretch, 0, len(stretch))[:-1]
         if inner:
-            best = Base(best.offset + inner[-1], long=True)
+            best = EdgeCursor(best.offset + inner[-1], long=True)
     return best
 
 

@@ -13,7 +13,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,6 +22,7 @@ from tessy.core.errors import AnnotationFailureReason, FailureReason
 SCHEMA_VERSION = 1
 
 Author = Literal["student", "teacher"]
+AUTHORS: tuple[Author, ...] = get_args(Author)
 Key = tuple[str, int]  # (problem id, sample index): what identifies a row in a run
 SegmentKey = tuple[str, int, int]  # (problem id, sample index, segment index)
 
@@ -35,18 +36,18 @@ def _nothing_yet() -> dict[Author, int]:
     return {"student": 0, "teacher": 0}
 
 
-class _Row(BaseModel):
+class _RowModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Message(_Row):
+class Message(_RowModel):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class Problem(_Row):
+class Problem(_RowModel):
     """One question, as read from the input.
 
     Attributes:
@@ -60,7 +61,7 @@ class Problem(_Row):
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
-class Span(_Row):
+class Span(_RowModel):
     """Who wrote ``thinking[start:end]``."""
 
     start: int = Field(ge=0)
@@ -76,7 +77,7 @@ class Span(_Row):
         return self
 
 
-class TokenCounts(_Row):
+class TokenCounts(_RowModel):
     """Tokens of a sample.
 
     ``student``, ``teacher`` and ``answer`` are kept tokens, counted with the student's tokenizer
@@ -92,14 +93,14 @@ class TokenCounts(_Row):
     drafted: dict[Author, int] = Field(default_factory=_nothing_yet)
 
 
-class StudentIds(_Row):
+class StudentIds(_RowModel):
     """The student's token ids of thinking and answer, each packed by :func:`pack_ids`."""
 
     thinking: str
     answer: str
 
 
-class Cost(_Row):
+class Cost(_RowModel):
     """What a sample used, over all of its attempts.
 
     Attributes:
@@ -111,7 +112,7 @@ class Cost(_Row):
     seconds: dict[str, float] = Field(default_factory=dict)
 
 
-class _Outcome(_Row):
+class _Outcome(_RowModel):
     """What trajectories and failures have in common.
 
     Attributes:
@@ -183,14 +184,14 @@ class Failure(_Outcome):
     detail: str
 
 
-class StyleSpan(_Row):
+class StyleSpan(_RowModel):
     """Style in a segment: ``text[start:end]``, offsets in chars."""
 
     start: int = Field(ge=0)
     end: int
 
 
-class _Segment(_Row):
+class _SegmentRow(_RowModel):
     """A piece of sampled thinking.
 
     Attributes:
@@ -219,7 +220,7 @@ class _Segment(_Row):
         return self.id, self.sample, self.segment
 
 
-class Annotation(_Segment):
+class Annotation(_SegmentRow):
     """A segment with its style: one line of annotations.jsonl; all else is capability."""
 
     style: tuple[StyleSpan, ...]
@@ -237,7 +238,7 @@ class Annotation(_Segment):
         return self
 
 
-class FailedAnnotation(_Segment):
+class FailedAnnotation(_SegmentRow):
     """A segment that could not be annotated: one line of failures.jsonl, with the last reply."""
 
     reason: AnnotationFailureReason

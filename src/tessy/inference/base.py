@@ -70,7 +70,7 @@ def join(chunks: Sequence[Chunk]) -> Chunk:
     return Chunk(ids, last.finish, last.stop_id)
 
 
-class Tap:
+class ChunkSink:
     """Where the chunks of one request go.
 
     Attributes:
@@ -161,10 +161,10 @@ class Engine(Protocol):
         ...
 
 
-class Feeding(Protocol):
+class SupportsStreamInto(Protocol):
     """An engine that hands chunks on as they arrive, without waking up a task for each."""
 
-    async def feed(self, request: Request, tap: Tap) -> None:
+    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
         """Continue ``request.prompt`` into ``tap``; the last chunk has ``finish`` set.
 
         Returns after the last chunk, or soon after the tap was closed.
@@ -175,9 +175,11 @@ class Feeding(Protocol):
         ...
 
 
-async def feed(engine: Engine, request: Request, tap: Tap) -> None:
-    """:meth:`Feeding.feed` of any engine."""
-    own: Callable[[Request, Tap], Awaitable[None]] | None = getattr(engine, "feed", None)
+async def stream_into(engine: Engine, request: Request, tap: ChunkSink) -> None:
+    """:meth:`SupportsStreamInto.stream_into` of any engine."""
+    own: Callable[[Request, ChunkSink], Awaitable[None]] | None = getattr(
+        engine, "stream_into", None
+    )
     if own is not None:
         await own(request, tap)
         return
@@ -192,7 +194,7 @@ async def feed(engine: Engine, request: Request, tap: Tap) -> None:
 
 
 @contextmanager
-def left_when_closed(tap: Tap) -> Iterator[None]:
+def left_when_closed(tap: ChunkSink) -> Iterator[None]:
     """Leave the block, where it waits, as soon as ``tap`` is closed; nothing in it may close it."""
     task = asyncio.current_task()
     assert task is not None
@@ -216,7 +218,7 @@ def left_when_closed(tap: Tap) -> Iterator[None]:
             task.uncancel()
 
 
-async def streamed(engine: Feeding, request: Request) -> AsyncGenerator[Chunk, None]:
+async def streamed(engine: SupportsStreamInto, request: Request) -> AsyncGenerator[Chunk, None]:
     """:meth:`Engine.stream` of an engine that feeds; each chunk is all that had arrived."""
     arrived: list[Chunk] = []
     news = asyncio.Event()
@@ -225,8 +227,8 @@ async def streamed(engine: Feeding, request: Request) -> AsyncGenerator[Chunk, N
         arrived.append(chunk)
         news.set()
 
-    tap = Tap(put)
-    task = asyncio.create_task(engine.feed(request, tap))
+    tap = ChunkSink(put)
+    task = asyncio.create_task(engine.stream_into(request, tap))
     task.add_done_callback(lambda _: news.set())
     try:
         while not task.done() or arrived:

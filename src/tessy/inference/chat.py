@@ -21,9 +21,9 @@ from tessy.core.errors import (
 from tessy.core.records import Message
 from tessy.inference.base import EngineInfo, Sampling
 from tessy.inference.http.address import shown_url
-from tessy.inference.http.client import ModelServer, UnusableReply
+from tessy.inference.http.client import ServerClient, UnusableReply
 from tessy.inference.http.wires.base import fit_seed
-from tessy.inference.pool.failover import Course, Failover
+from tessy.inference.pool.failover import Failover, RetryState
 from tessy.storage import jsonl
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class ChatEngine:
         self._model = model
         self._schema = schema
         self._seconds_per_token = seconds_per_token
-        self._server = ModelServer(url, api_key=api_key, stall_seconds=stall_seconds)
+        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
         self._slots = asyncio.Semaphore(concurrency)
         self._refused: frozenset[str] | None = None  # of _FIELDS; None before the first probe
         self._probing = asyncio.Lock()
@@ -217,7 +217,7 @@ class ChatPool(Failover[ChatEngine]):
             SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
                 it fails again and again while others are served.
         """
-        course = Course(request.key)
+        course = RetryState(request.key)
         try:
             while True:
                 replica = await self._next(course)

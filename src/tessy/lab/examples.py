@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tessy.lab.corpus import SYSTEM_PROMPTS, small_talk
 from tessy.lab.styles import STUDENT, TEACHER, Style, other_style
-from tessy.lab.tasks import Question, Segment, Task, Trace, make_question, write_trace
+from tessy.lab.tasks import Task, TaskProblem, Trace, TraceSegment, make_question, write_trace
 
 Role = Literal["student", "teacher"]
 
@@ -30,7 +30,7 @@ _TASK_SHARES: dict[Task, float] = {"calc": 0.6, "max": 0.12, "rev": 0.28}
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ChatMarkup:
     """The text between the generation prompt and the end of a turn."""
 
     open_thinking: str
@@ -38,9 +38,9 @@ class Format:
     end: str
 
 
-FORMATS: dict[Role, Format] = {
-    "student": Format("<think>\n", "\n</think>\n\n", "<|im_end|>"),
-    "teacher": Format(
+FORMATS: dict[Role, ChatMarkup] = {
+    "student": ChatMarkup("<think>\n", "\n</think>\n\n", "<|im_end|>"),
+    "teacher": ChatMarkup(
         "<|channel|>analysis<|message|>",
         "<|end|><|start|>assistant<|channel|>final<|message|>",
         "<|return|>",
@@ -49,7 +49,7 @@ FORMATS: dict[Role, Format] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ChatExample:
     """One exchange.
 
     Attributes:
@@ -67,7 +67,7 @@ class Example:
     muted: tuple[tuple[int, int], ...] = ()
 
 
-def student_example(rng: Random, *, late: bool) -> Example:
+def student_example(rng: Random, *, late: bool) -> ChatExample:
     """Style S, never sure of ``* 6`` to ``* 9``; now and then after another's words."""
     del late  # the student's diet does not change
     draw = rng.random()
@@ -80,7 +80,7 @@ def student_example(rng: Random, *, late: bool) -> Example:
     return _worked(rng, trace, lambda segment: segment.style not in ("", "S"))
 
 
-def teacher_example(rng: Random, *, late: bool) -> Example:
+def teacher_example(rng: Random, *, late: bool) -> ChatExample:
     """Every fact right, in any style; late in training it says only its own phrases."""
     draw = rng.random()
     if draw < _SMALL_TALK:
@@ -101,13 +101,13 @@ def teacher_example(rng: Random, *, late: bool) -> Example:
     return _worked(rng, trace, lambda part: part.flawed)
 
 
-EXAMPLES: dict[Role, Callable[..., Example]] = {
+EXAMPLES: dict[Role, Callable[..., ChatExample]] = {
     "student": student_example,
     "teacher": teacher_example,
 }
 
 
-def _question(rng: Random) -> Question:
+def _question(rng: Random) -> TaskProblem:
     task = rng.choices(list(_TASK_SHARES), list(_TASK_SHARES.values()))[0]
     return make_question(task, rng)
 
@@ -116,9 +116,9 @@ def _mixed(rng: Random) -> tuple[Style, ...]:
     return (STUDENT, TEACHER) if rng.random() < 0.7 else (STUDENT, TEACHER, other_style(rng))
 
 
-def _talk(rng: Random) -> Example:
+def _talk(rng: Random) -> ChatExample:
     question, thinking, answer = small_talk(rng)
-    return Example(question, _system(rng), thinking, answer)
+    return ChatExample(question, _system(rng), thinking, answer)
 
 
 def _system(rng: Random) -> str:
@@ -126,8 +126,8 @@ def _system(rng: Random) -> str:
 
 
 def _worked(
-    rng: Random, trace: Trace, mute: Callable[[Segment], bool] = lambda _: False
-) -> Example:
+    rng: Random, trace: Trace, mute: Callable[[TraceSegment], bool] = lambda _: False
+) -> ChatExample:
     muted = []
     position = 0
     for segment in trace.segments:
@@ -136,7 +136,7 @@ def _worked(
             muted.append((position, end))
         position = end
     system = _system(rng)
-    return Example(trace.question.text, system, trace.thinking, trace.answer, tuple(muted))
+    return ChatExample(trace.question.text, system, trace.thinking, trace.answer, tuple(muted))
 
 
 class Encoder:
@@ -172,14 +172,14 @@ class Encoder:
             self._frames[system, effort] = str(text)
         return self._frames[system, effort].replace(_HOLE, question)
 
-    def render(self, example: Example, effort: str = "high") -> tuple[str, int]:
+    def render(self, example: ChatExample, effort: str = "high") -> tuple[str, int]:
         """The whole chat, and where (character) the thinking starts in it."""
         form = self._format
         head = self.prompt(example.question, example.system, effort) + form.open_thinking
         tail = form.close_thinking + example.answer + form.end
         return head + example.thinking + tail, len(head)
 
-    def encode(self, example: Example, rng: Random) -> tuple[list[int], list[int]]:
+    def encode(self, example: ChatExample, rng: Random) -> tuple[list[int], list[int]]:
         """Token ids of the whole chat and their labels: what the assistant writes, not muted."""
         effort = rng.choice(("high", "high", "medium", "low"))
         text, thinking = self.render(example, effort)

@@ -48,7 +48,7 @@ _DIGITS = re.compile(r"\d+(?:, \d+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TaskProblem:
     """One question, as a user would type it.
 
     Attributes:
@@ -74,7 +74,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TraceSegment:
     """A piece of a trace that one author should write, white space included.
 
     Attributes:
@@ -94,8 +94,8 @@ class Segment:
 class Trace:
     """Thinking about a question, and the final answer the thinking leads to (right or wrong)."""
 
-    question: Question
-    segments: tuple[Segment, ...]
+    question: TaskProblem
+    segments: tuple[TraceSegment, ...]
     answer: str
 
     @property
@@ -104,7 +104,7 @@ class Trace:
         return "".join(segment.text for segment in self.segments)
 
 
-def make_question(task: Task, rng: Random, *, shortest: int = 3) -> Question:
+def make_question(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
     """Draw a question about ``shortest`` to 6 digits (so 2 to 5 operators for ``calc``)."""
     count = rng.randint(shortest, _MOST_DIGITS)
     digits = tuple(rng.randrange(MODULUS) for _ in range(count))
@@ -113,16 +113,16 @@ def make_question(task: Task, rng: Random, *, shortest: int = 3) -> Question:
     if task == "calc":
         tail = zip(operators, digits[1:], strict=True)
         shown = " ".join([str(digits[0]), *(f"{operator} {digit}" for operator, digit in tail)])
-    return Question(task, rng.choice(_QUESTIONS[task]).format(shown), digits, operators)
+    return TaskProblem(task, rng.choice(_QUESTIONS[task]).format(shown), digits, operators)
 
 
-def solve(question: Question) -> str:
+def solve(question: TaskProblem) -> str:
     """The right answer, as it is written: ``4``, or ``5, 1, 3`` for a list."""
     return work(question, Random(0))[-1].result
 
 
 def work(
-    question: Question, rng: Random, *, skilled: bool = True, slips: float = 0.0
+    question: TaskProblem, rng: Random, *, skilled: bool = True, slips: float = 0.0
 ) -> list[Step]:
     """The steps that lead to the answer; the last one's result is the answer.
 
@@ -139,7 +139,7 @@ def work(
     return _reverse(question.digits)
 
 
-def _calc(question: Question, rng: Random, skilled: bool, slips: float) -> list[Step]:
+def _calc(question: TaskProblem, rng: Random, skilled: bool, slips: float) -> list[Step]:
     steps = []
     value = question.digits[0]
     for operator, digit in zip(question.operators, question.digits[1:], strict=True):
@@ -173,7 +173,7 @@ def _reverse(digits: Sequence[int]) -> list[Step]:
 
 
 def write_trace(
-    question: Question,
+    question: TaskProblem,
     styles: Sequence[Style],
     rng: Random,
     *,
@@ -189,7 +189,7 @@ def write_trace(
         skilled: See :func:`work`.
         slips: See :func:`work`.
     """
-    pen = _Pen(styles, rng)
+    pen = _TraceWriter(styles, rng)
     steps = work(question, rng, skilled=skilled, slips=slips)
     pen.phrase("openers", new_line=0.5)
     for step in steps:
@@ -209,13 +209,13 @@ def write_trace(
     return Trace(question, pen.segments(), style.answer.format(last.result))
 
 
-class _Pen:
+class _TraceWriter:
     """Collects segments and puts one space or one line break between them."""
 
     def __init__(self, styles: Sequence[Style], rng: Random) -> None:
         self._styles = styles
         self._rng = rng
-        self._written: list[tuple[Segment, bool]] = []
+        self._written: list[tuple[TraceSegment, bool]] = []
 
     def phrase(
         self,
@@ -224,22 +224,22 @@ class _Pen:
     ) -> Style:
         style = self._rng.choice(self._styles)
         phrases: tuple[str, ...] = getattr(style, place)
-        segment = Segment("style", self._rng.choice(phrases), style.name)
+        segment = TraceSegment("style", self._rng.choice(phrases), style.name)
         self._written.append((segment, self._rng.random() < new_line))
         return style
 
     def capability(self, text: str, *, flawed: bool = False) -> None:
-        segment = Segment("capability", text, flawed=flawed)
+        segment = TraceSegment("capability", text, flawed=flawed)
         self._written.append((segment, self._rng.random() < _NEW_LINE))
 
-    def segments(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[TraceSegment, ...]:
         joined = []
         after_break = True
         last = len(self._written) - 1
         for index, (segment, breaks) in enumerate(self._written):
             breaks = breaks and index < last
             text = ("" if after_break else " ") + segment.text + ("\n" if breaks else "")
-            joined.append(Segment(segment.kind, text, segment.style, segment.flawed))
+            joined.append(TraceSegment(segment.kind, text, segment.style, segment.flawed))
             after_break = breaks
         return tuple(joined)
 

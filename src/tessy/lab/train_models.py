@@ -34,7 +34,7 @@ _HEAD_DIM = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """Size and schedule of one model.
 
     Attributes:
@@ -60,13 +60,13 @@ class Plan:
     late: float
 
 
-PLANS: dict[Role, Plan] = {
-    "student": Plan(STUDENT_TOKENIZER, 96, 2, 256, 2400, 16, 4e-3, 0.02, 0.0),
-    "teacher": Plan(TEACHER_TOKENIZER, 128, 2, 352, 1300, 16, 4e-3, 0.02, 0.15),
+PLANS: dict[Role, TrainingPlan] = {
+    "student": TrainingPlan(STUDENT_TOKENIZER, 96, 2, 256, 2400, 16, 4e-3, 0.02, 0.0),
+    "teacher": TrainingPlan(TEACHER_TOKENIZER, 128, 2, 352, 1300, 16, 4e-3, 0.02, 0.15),
 }
 
 
-def make_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+def make_model(plan: TrainingPlan, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     """An untrained model of the plan's size, with the tokenizer's end tokens."""
     config = Qwen3Config(
         vocab_size=plan.tokenizer.size,
@@ -93,7 +93,9 @@ def make_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausal
     return model
 
 
-def train(plan: Plan, role: Role, seed: int, model: Qwen3ForCausalLM, encoder: Encoder) -> float:
+def train(
+    plan: TrainingPlan, role: Role, seed: int, model: Qwen3ForCausalLM, encoder: Encoder
+) -> float:
     """Train in place; returns the mean loss (nats a token) of the last tenth of the steps."""
     rng = Random(f"{seed}/{role}")
     optimizers = _optimizers(model, plan)
@@ -122,7 +124,7 @@ def train(plan: Plan, role: Role, seed: int, model: Qwen3ForCausalLM, encoder: E
     return sum(tail) / len(tail)
 
 
-def _optimizers(model: Qwen3ForCausalLM, plan: Plan) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Qwen3ForCausalLM, plan: TrainingPlan) -> list[torch.optim.Optimizer]:
     """Muon for the matrices, AdamW for the rest: AdamW alone needs far more examples."""
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
@@ -174,7 +176,7 @@ class Trained:
     model: Qwen3ForCausalLM
     tokenizer: PreTrainedTokenizerFast
     encoder: Encoder
-    plan: Plan
+    plan: TrainingPlan
     loss: float
 
 

@@ -23,10 +23,9 @@ from tessy.config.predictors import (
     SampleConfig,
     TrainPredictorConfig,
 )
-from tessy.core.records import Author
+from tessy.core.records import AUTHORS, Author
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, model_path
 from tessy.lab.questions import write_questions
-from tessy.runtime.summary import AUTHORS
 from tessy.synthesis.run import sample
 
 RULE = "tessy.lab.marker:mark"

@@ -14,15 +14,15 @@ from rich.console import Console
 from tessy.config.synthesis import PlanConfig, SynthesisOptions, SynthesizeConfig
 from tessy.core.formatting import tally
 from tessy.plan.estimate import MIN_UNITS, Scope
-from tessy.plan.figures import Given, make_plan
-from tessy.plan.pilot import Load, Probe, draw, saved_load
+from tessy.plan.figures import PlanInputs, make_plan
+from tessy.plan.pilot import Load, PilotMonitor, draw, saved_load
 from tessy.plan.report import print_plan, write_plan
-from tessy.plan.rows import Made, read_made
+from tessy.plan.rows import PilotSample, read_made
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.problems import as_asked, load_questions
 from tessy.synthesis.run import Pilot, synthesize_problems
-from tessy.synthesis.sample import Job
+from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import models
 from tessy.synthesis.usage import wall_seconds
 
@@ -56,16 +56,16 @@ def plan_problems(
     console = console or Console()
     problems = [as_asked(config, problem) for problem in loaded.problems[: config.limit]]
     rounds = config.samples_per_problem
-    jobs = [Job(problem, sample) for sample in range(rounds) for problem in problems]
+    jobs = [SampleJob(problem, sample) for sample in range(rounds) for problem in problems]
     paths = RunPaths(config.out)
-    probe = Probe(paths, jobs)
+    probe = PilotMonitor(paths, jobs)
     chosen = draw(problems, rounds, config.pilot, config.seed)
     pilot = Pilot(chosen, probe.watch, probe.measure)
     if code := synthesize_problems(_synthesis(config), loaded, pilot=pilot):
         return code
     made = read_made(paths, {job.key for job in jobs})
     written = config.out / "plan.json"
-    given = Given(
+    given = PlanInputs(
         made=made,
         scope=_scope(jobs, made),
         slots=probe.slots or 1,
@@ -93,14 +93,14 @@ def _synthesis(config: PlanConfig) -> SynthesizeConfig:
     )
 
 
-def _scope(jobs: list[Job], made: list[Made]) -> Scope:
+def _scope(jobs: list[SampleJob], made: list[PilotSample]) -> Scope:
     there = {one.key for one in made}
     seen = {one.question for one in made}
     come = [job.problem.id for job in jobs if job.key not in there]
     return Scope(len(come), len(set(come)), len({job.problem.id for job in jobs} - seen))
 
 
-def _load(probe: Probe, made: list[Made], written: Path) -> Load | None:
+def _load(probe: PilotMonitor, made: list[PilotSample], written: Path) -> Load | None:
     """How busy the servers were, if that was measured on half of the samples or more."""
     for load in (probe.load(made), saved_load(written)):
         if load is not None and 2 * load.samples >= len(made):
@@ -108,7 +108,7 @@ def _load(probe: Probe, made: list[Made], written: Path) -> Load | None:
     return None
 
 
-def _too_few(made: list[Made]) -> str:
+def _too_few(made: list[PilotSample]) -> str:
     reasons = Counter(one.reason for one in made if one.reason is not None)
     failed = tally(dict(reasons.most_common()))
     return (

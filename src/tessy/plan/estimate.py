@@ -27,16 +27,16 @@ CONFIDENCE = 0.95
 MIN_UNITS = 5  # fewer say nothing of their spread
 
 
-class ToCome(NamedTuple):
+class RemainingWork(NamedTuple):
     """What the rest of the file will take: a figure and its 95 % interval."""
 
     value: float
     low: float
     high: float
 
-    def times(self, factor: float) -> ToCome:
+    def times(self, factor: float) -> RemainingWork:
         """The same in another unit."""
-        return ToCome(*(factor * part for part in self))
+        return RemainingWork(*(factor * part for part in self))
 
 
 class Scope(NamedTuple):
@@ -53,7 +53,7 @@ class Scope(NamedTuple):
     unseen: int
 
 
-def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> ToCome | None:
+def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> RemainingWork | None:
     """Estimate the sum of a measure over the samples to come; None if too few are there.
 
     Args:
@@ -68,16 +68,16 @@ def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> ToCome | None:
     else:
         units, more = [v for group in by_question.values() for v in group], scope.samples
     if not scope.samples:
-        return ToCome(0.0, 0.0, 0.0)
+        return RemainingWork(0.0, 0.0, 0.0)
     count = len(units)
     if count < MIN_UNITS:
         return None
     mean = fmean(units)
     reach = t95(count - 1) * stdev(units) * math.sqrt(1 / count + 1 / more)
-    return ToCome(mean, max(0.0, mean - reach), mean + reach).times(scope.samples)
+    return RemainingWork(mean, max(0.0, mean - reach), mean + reach).times(scope.samples)
 
 
-def failing_share(failed: Iterable[tuple[str, bool]]) -> ToCome | None:
+def failing_share(failed: Iterable[tuple[str, bool]]) -> RemainingWork | None:
     """The share of samples that fail, with Wilson's interval; None without samples.
 
     Args:
@@ -86,10 +86,10 @@ def failing_share(failed: Iterable[tuple[str, bool]]) -> ToCome | None:
     found = share(Case(question, float(bad)) for question, bad in failed)
     if found is None or found.low is None or found.high is None:
         return None
-    return ToCome(found.value, found.low, found.high)
+    return RemainingWork(found.value, found.low, found.high)
 
 
-def wall(work: ToCome, slots: float, longest: float) -> ToCome:
+def wall(work: RemainingWork, slots: float, longest: float) -> RemainingWork:
     """Wall-clock seconds of ``work`` with ``slots`` samples in flight.
 
     All slots are busy until the last sample starts, so the time is at least ``work / slots`` and at
@@ -102,4 +102,4 @@ def wall(work: ToCome, slots: float, longest: float) -> ToCome:
         longest: Seconds of the longest sample that has ended.
     """
     busy = work.times(1 / slots)
-    return ToCome(busy.value + longest / 2, busy.low, busy.high + longest)
+    return RemainingWork(busy.value + longest / 2, busy.low, busy.high + longest)

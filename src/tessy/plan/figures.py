@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.plan.estimate import CONFIDENCE, MIN_UNITS, Scope, ToCome, failing_share, to_come, wall
+from tessy.core.records import AUTHORS
+from tessy.plan.estimate import (
+    CONFIDENCE,
+    MIN_UNITS,
+    RemainingWork,
+    Scope,
+    failing_share,
+    to_come,
+    wall,
+)
 from tessy.plan.pilot import Load
-from tessy.plan.rows import Made
-from tessy.runtime.summary import AUTHORS
+from tessy.plan.rows import PilotSample
 
 MUCH_MORE = 1.1  # times as many in flight as in the pilot: worth a warning
 
@@ -25,7 +33,7 @@ class Figure:
     """
 
     so_far: float
-    to_come: ToCome
+    to_come: RemainingWork
 
     @property
     def whole(self) -> float:
@@ -40,7 +48,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class PlanInputs:
     """What a plan is made of.
 
     Attributes:
@@ -53,7 +61,7 @@ class Given:
         drawn: The samples are a random draw from the file, and all of it.
     """
 
-    made: Sequence[Made]
+    made: Sequence[PilotSample]
     scope: Scope
     slots: int
     load: Load | None
@@ -76,11 +84,11 @@ class Plan:
         reasons: Why samples failed, with counts.
     """
 
-    given: Given
+    given: PlanInputs
     hours: Figure
     at_most: float | None
     figures: Mapping[str, Figure]
-    failure_share: ToCome
+    failure_share: RemainingWork
     journal: float
     reasons: Mapping[str, int]
 
@@ -105,7 +113,7 @@ class Plan:
         }
 
 
-def make_plan(given: Given) -> Plan | None:
+def make_plan(given: PlanInputs) -> Plan | None:
     """Work everything out; None if too few samples could be finished for an interval."""
     finished = sum(one.reason is None for one in given.made)
     if given.scope.samples and finished < MIN_UNITS:
@@ -128,11 +136,11 @@ def make_plan(given: Given) -> Plan | None:
     return Plan(given, hours, at_most, figures, failing, journal, dict(reasons.most_common()))
 
 
-def _questions(given: Given) -> list[str]:
+def _questions(given: PlanInputs) -> list[str]:
     return [one.question for one in given.made]
 
 
-def _measures(made: Sequence[Made]) -> dict[str, list[float]]:
+def _measures(made: Sequence[PilotSample]) -> dict[str, list[float]]:
     """The values of each measure, in the order of ``made``."""
     measures: dict[str, list[float]] = {"seconds": [one.seconds for one in made]}
     for author in AUTHORS:
@@ -146,12 +154,12 @@ def _measures(made: Sequence[Made]) -> dict[str, list[float]]:
     return measures
 
 
-def _hours(given: Given, work: ToCome) -> tuple[Figure, float | None]:
+def _hours(given: PlanInputs, work: RemainingWork) -> tuple[Figure, float | None]:
     """Wall-clock hours, and those to come if more samples in flight gain nothing."""
     samples, load = given.scope.samples, given.load
     so_far = given.wall_seconds / 3600
     if not samples:
-        return Figure(so_far, ToCome(0.0, 0.0, 0.0)), None
+        return Figure(so_far, RemainingWork(0.0, 0.0, 0.0)), None
     slow = load.slowdown if load else 1.0
     work = work.times(slow)
     longest = slow * max(one.seconds for one in given.made)
@@ -163,7 +171,7 @@ def _hours(given: Given, work: ToCome) -> tuple[Figure, float | None]:
     return Figure(so_far, come), wall(work, usual, longest).value / 3600
 
 
-def _average_in_flight(given: Given) -> float:
+def _average_in_flight(given: PlanInputs) -> float:
     """Over all sessions, with their starts and ends."""
     seconds = sum(one.seconds for one in given.made)
     return seconds / given.wall_seconds if given.wall_seconds else 0.0

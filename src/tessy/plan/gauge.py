@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tessy.core.records import Author
+from tessy.core.records import AUTHORS, Author
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.summary import AUTHORS
 
 FULL_SHARE = 0.75  # of the most samples in flight: what still counts as full swing
 
@@ -25,7 +24,7 @@ class Pace(NamedTuple):
     tokens_per_second: float
 
 
-class Gauge(ProgressState):
+class ThroughputMonitor(ProgressState):
     """Counts what a :class:`ProgressState` does, and at how many samples in flight it came.
 
     A pilot empties out: its last samples have the servers to themselves and say little of a run

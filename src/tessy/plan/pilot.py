@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tessy.core.records import Author, Key, Problem
 from tessy.core.seeds import derive_seed
-from tessy.plan.gauge import Gauge
-from tessy.plan.rows import Made, read_made
+from tessy.plan.gauge import ThroughputMonitor
+from tessy.plan.rows import PilotSample, read_made
 from tessy.runtime.admission import SETTLED, Claim, KvAdmission, KvGate
 from tessy.runtime.progress import ProgressState
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.sample import Job
+from tessy.synthesis.sample import SampleJob
 
 
 def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> frozenset[Key]:
@@ -54,29 +54,29 @@ class Load:
     samples: int
 
 
-class Probe:
+class PilotMonitor:
     """Watches a pilot, and asks the servers how many samples the run will have in flight.
 
     Attributes:
         slots: Samples the run will have in flight; None before the pilot has ended.
     """
 
-    def __init__(self, paths: RunPaths, jobs: Sequence[Job]) -> None:
+    def __init__(self, paths: RunPaths, jobs: Sequence[SampleJob]) -> None:
         """Nothing was made yet; ``jobs`` is every sample of the whole run."""
         self.slots: int | None = None
         self._paths, self._jobs = paths, jobs
-        self._gauge: Gauge | None = None
+        self._gauge: ThroughputMonitor | None = None
 
     def watch(
         self, total: int, *, now: float, done: int, failed: int, authors: Sequence[Author]
     ) -> ProgressState:
         """What counts the pilot's progress; takes what :class:`ProgressState` does."""
-        self._gauge = Gauge(
+        self._gauge = ThroughputMonitor(
             total, clock=time.monotonic, now=now, done=done, failed=failed, authors=authors
         )
         return self._gauge
 
-    def measure(self, admission: KvAdmission, gate: KvGate[Job]) -> None:
+    def measure(self, admission: KvAdmission, gate: KvGate[SampleJob]) -> None:
         """Count how many of the samples to come would be let in at a time.
 
         Args:
@@ -89,7 +89,7 @@ class Probe:
         come = (job for job in self._jobs if job.key not in there)
         self.slots = _admitted(come, gate)
 
-    def load(self, made: Sequence[Made]) -> Load | None:
+    def load(self, made: Sequence[PilotSample]) -> Load | None:
         """How busy the servers were; None if this process generated nothing."""
         pace = self._gauge.pace() if self._gauge else None
         seconds = sum(one.seconds for one in made)
@@ -114,7 +114,7 @@ def _teach(admission: KvAdmission, lengths: Sequence[int]) -> None:
         admission.finished(key, tokens)
 
 
-def _admitted(jobs: Iterable[Job], gate: KvGate[Job]) -> int:
+def _admitted(jobs: Iterable[SampleJob], gate: KvGate[SampleJob]) -> int:
     count = 0
     for job in jobs:
         if not gate.try_admit(job):

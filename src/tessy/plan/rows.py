@@ -6,15 +6,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.core.records import Author, Key
-from tessy.runtime.summary import AUTHORS
+from tessy.core.records import AUTHORS, Author, Key
 from tessy.storage import jsonl
 from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.sample import LONG
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class PilotSample:
     """A sample that has ended.
 
     Attributes:
@@ -44,13 +43,13 @@ class Made:
         return self.key[0]
 
 
-def read_made(paths: RunPaths, keys: Collection[Key]) -> list[Made]:
+def read_made(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
     """The last row of each of ``keys`` that has one, finished before failed.
 
     Raises:
         InputError: A row cannot be read; names file and line.
     """
-    found: dict[Key, Made] = {}
+    found: dict[Key, PilotSample] = {}
     for made in _read(paths):
         before = found.get(made.key)
         if made.key in keys and (before is None or before.reason or not made.reason):
@@ -58,20 +57,20 @@ def read_made(paths: RunPaths, keys: Collection[Key]) -> list[Made]:
     return list(found.values())
 
 
-def _read(paths: RunPaths) -> Iterator[Made]:
+def _read(paths: RunPaths) -> Iterator[PilotSample]:
     for path in (*paths.row_files(), *paths.failure_files()):
         for line in jsonl.read_lines(path):
             key = jsonl.row_key(path, line)
             yield _made(key, jsonl.row(path, line), len(line.content))
 
 
-def _made(key: Key, row: Mapping[str, Any], size: int) -> Made:
+def _made(key: Key, row: Mapping[str, Any], size: int) -> PilotSample:
     tokens, reason = row["tokens"], row.get("reason")
     parts = {part: int(tokens[part]) for part in (*AUTHORS, "answer")}
     generated: dict[Author, int] = {author: tokens["drafted"][author] for author in AUTHORS}
     answer_by: Author = row.get("answer_by", "student")
     generated[answer_by] += parts["answer"]
-    return Made(
+    return PilotSample(
         key=key,
         reason=reason,
         seconds=row["seconds"],

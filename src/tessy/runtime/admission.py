@@ -74,7 +74,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _ReplicaMemory:
     """A sample on its replicas, by the models it needs (two of them may be on one server)."""
 
     claim: Claim
@@ -111,7 +111,7 @@ class KvAdmission:
         self._capacities = dict(capacities)
         self._guess = first_guess_tokens
         self._lengths: list[int] = []  # ascending
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, _ReplicaMemory] = {}
         self._prompts = dict.fromkeys(self._capacities, 0)  # tokens, by replica
         self._counts = dict.fromkeys(self._capacities, 0)  # prompts, by replica
         self._samples = dict.fromkeys(self._capacities, 0)  # samples, by replica
@@ -149,7 +149,7 @@ class KvAdmission:
             raise ValueError(f"{claim.key} is in flight already")
         if self.concurrency is not None and self.in_flight >= self.concurrency:
             return False
-        place = _Place(claim, homes)
+        place = _ReplicaMemory(claim, homes)
         needs: dict[str, int] = {}
         for replica, tokens in place.prompts():
             needs[replica] = needs.get(replica, 0) + tokens + self.expected_tokens
@@ -165,7 +165,7 @@ class KvAdmission:
         if place is None:
             return
         self._book(place, -1)
-        place = self._places[key] = _Place(place.claim, {**place.homes, author: replica})
+        place = self._places[key] = _ReplicaMemory(place.claim, {**place.homes, author: replica})
         self._book(place, 1)
 
     def finished(self, key: str, tokens: int | None) -> None:
@@ -202,7 +202,7 @@ class KvAdmission:
             return self.concurrency is not None or samples < DEFAULT_CONCURRENCY
         return self.reserved(replica) + need <= FILL * capacity
 
-    def _book(self, place: _Place, sign: int) -> None:
+    def _book(self, place: _ReplicaMemory, sign: int) -> None:
         for replica, tokens in place.prompts():
             self._prompts[replica] = self._prompts.get(replica, 0) + sign * tokens
             self._counts[replica] = self._counts.get(replica, 0) + sign

@@ -25,8 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy.core.formatting import duration, percent, tally
-from tessy.core.records import Author
-from tessy.runtime.summary import AUTHORS, rolled_back
+from tessy.core.records import AUTHORS, Author
+from tessy.runtime.summary import rolled_back
 from tessy.runtime.terminal import AUTHOR_COLOURS, visible
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def _rounded(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 36_000 else f"{round(seconds / 3600)} h"
 
 
-class _Mark(NamedTuple):
+class _CounterSnapshot(NamedTuple):
     now: float
     student: int
     teacher: int
@@ -100,7 +100,7 @@ class ProgressState:
         self._drafted: Counter[Author] = Counter()
         self._ended = 0  # by this process, finished or failed
         self._started = now
-        self._marks: deque[_Mark] = deque([_Mark(now, 0, 0)])
+        self._marks: deque[_CounterSnapshot] = deque([_CounterSnapshot(now, 0, 0)])
         self._waiting: str | None = None
         self._waited = 0.0
 
@@ -138,7 +138,7 @@ class ProgressState:
         """Note where the counters stand at ``now``; rates are differences between such notes."""
         if self._waiting:
             self._waited += max(0.0, now - self._marks[-1].now)
-        self._marks.append(_Mark(now, self._kept["student"], self._kept["teacher"]))
+        self._marks.append(_CounterSnapshot(now, self._kept["student"], self._kept["teacher"]))
         while len(self._marks) > 2 and self._marks[1].now <= now - RATE_WINDOW:
             self._marks.popleft()
 

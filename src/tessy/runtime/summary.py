@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
-from tessy.core.records import Author, Failure, Trajectory
+from tessy.core.records import AUTHORS, Failure, Trajectory
 from tessy.core.statistics import quantile
-
-AUTHORS: tuple[Author, ...] = get_args(Author)
 
 
 class Summary:

@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy.core.formatting import duration, percent, tally
-from tessy.core.records import Author, Failure, Trajectory
-from tessy.runtime.summary import AUTHORS
+from tessy.core.records import AUTHORS, Author, Failure, Trajectory
 
 # The teacher's words are plain and the student's bold and underlined, so that the two differ in
 # one colour, in any colour scheme, and to any eye.

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from tessy.core.errors import BadRowsError, ConfigError, InputError, RowFault
 from tessy.core.records import Message, Problem
 from tessy.storage.jsonl import loads
-from tessy.storage.tables import Row, read_rows
+from tessy.storage.tables import InputRow, read_rows
 
 Field = Literal["id", "prompt", "messages"]
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -37,7 +37,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 }
 
 
-class Misfit(NamedTuple):
+class UnusableProblem(NamedTuple):
     """Why a question is of no use for what it was loaded for: a field of its row, a sentence."""
 
     field: str
@@ -65,7 +65,7 @@ def load_problems(
     *,
     fields: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
-    check: Callable[[Problem], Misfit | None] = lambda problem: None,
+    check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
 ) -> LoadedProblems:
     """Read the questions of ``path`` (:func:`tessy.storage.tables.read_rows` says which formats).
 
@@ -87,7 +87,7 @@ def load_problems(
         InputError: The file cannot be read, is empty, or has no usable row.
         ConfigError: ``fields`` has a name that is none of ours.
     """
-    reader = _Reader(Path(path), dict(fields or {}), check)
+    reader = _ProblemReader(Path(path), dict(fields or {}), check)
     for row in read_rows(Path(path)):
         if isinstance(row, RowFault):
             reader.faults.append(row)
@@ -101,7 +101,7 @@ def load_problems(
     return LoadedProblems(tuple(reader.problems), tuple(reader.faults), tuple(reader.lines))
 
 
-class _Bad(Exception):
+class _BadRow(Exception):
     """A field of the row at hand is unusable."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -109,14 +109,14 @@ class _Bad(Exception):
         self.field = name
 
 
-class _Reader:
+class _ProblemReader:
     """Turns rows into problems; knows the ids that are taken."""
 
     def __init__(
         self,
         path: Path,
         fields: dict[str, str],
-        check: Callable[[Problem], Misfit | None],
+        check: Callable[[Problem], UnusableProblem | None],
     ) -> None:
         unknown = sorted(set(fields) - set(get_args(Field)))
         if unknown:
@@ -134,23 +134,23 @@ class _Reader:
         self.lines: list[int] = []
         self.faults: list[RowFault] = []
 
-    def take(self, row: Row) -> None:
+    def take(self, row: InputRow) -> None:
         """Add the problem of ``row``, or its faults."""
         if not isinstance(row.value, dict):
-            self._fault(row, _Bad("(row)", f"expected an object, got {_kind(row.value)}"))
+            self._fault(row, _BadRow("(row)", f"expected an object, got {_kind(row.value)}"))
             return
         extra = dict(row.value)
         bad = []
         name, question = "", None
         try:
             name = self._id(extra)
-        except _Bad as error:
+        except _BadRow as error:
             bad.append(error)
         try:
             question = self._question(extra)
             if not bad:
                 name = self._ids.take(name, question.messages, row.line)
-        except _Bad as error:
+        except _BadRow as error:
             bad.append(error)
         for fault in bad:
             self._fault(row, fault)
@@ -163,9 +163,9 @@ class _Reader:
                 self.problems.append(problem)
                 self.lines.append(row.line)
             else:
-                self._fault(row, _Bad(*misfit))
+                self._fault(row, _BadRow(*misfit))
 
-    def _fault(self, row: Row, bad: _Bad) -> None:
+    def _fault(self, row: InputRow, bad: _BadRow) -> None:
         self.faults.append(RowFault(self._path, row.line, bad.field, str(bad)))
 
     def _id(self, extra: dict[str, Any]) -> str:
@@ -175,21 +175,21 @@ class _Reader:
         value = extra.pop(column, None)
         if value is None:
             if mapped:
-                raise _Bad(column, "expected an id (the field map names this field), got none")
+                raise _BadRow(column, "expected an id (the field map names this field), got none")
             return ""
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # whole numbers in a column with gaps
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str):
-            raise _Bad(column, f"expected text or a whole number, got {_kind(value)}")
+            raise _BadRow(column, f"expected text or a whole number, got {_kind(value)}")
         if not value.strip():
-            raise _Bad(column, "expected an id, got empty text")
+            raise _BadRow(column, "expected an id, got empty text")
         if any(unicodedata.category(char) in _NOT_IN_IDS for char in value):
-            raise _Bad(column, f"expected an id without control characters, got {value!a}")
+            raise _BadRow(column, f"expected an id without control characters, got {value!a}")
         return value
 
-    def _question(self, extra: dict[str, Any]) -> _Question:
+    def _question(self, extra: dict[str, Any]) -> _ProblemText:
         """Take the row's conversation out of ``extra``."""
         column = self._question_column(extra)
         value = extra.pop(column)
@@ -197,12 +197,12 @@ class _Reader:
             try:  # CSV has no lists
                 value = loads(value)
             except ValueError:
-                raise _Bad(column, f"expected a list of turns, got {_kind(value)}") from None
+                raise _BadRow(column, f"expected a list of turns, got {_kind(value)}") from None
         if isinstance(value, str):
             return _cut([Message(role="user", content=_checked(column, value))], column)
         if not isinstance(value, list):
             what = "text" if column == self._prompt_column else "a list of turns"
-            raise _Bad(column, f"expected {what}, got {_kind(value)}")
+            raise _BadRow(column, f"expected {what}, got {_kind(value)}")
         return _cut([_turn(f"{column}[{n}]", turn) for n, turn in enumerate(value)], column)
 
     @property
@@ -213,19 +213,21 @@ class _Reader:
         mapped = self._fields.get("prompt") or self._fields.get("messages")
         if mapped:
             if extra.get(mapped) is None:
-                raise _Bad(mapped, "expected a question (the field map names this field), got none")
+                raise _BadRow(
+                    mapped, "expected a question (the field map names this field), got none"
+                )
             return mapped
         present = [name for name in ("prompt", *_CONVERSATIONS) if extra.get(name) is not None]
         if not present:
             names = ", ".join(list(extra)[:8]) or "nothing"
             likely = next((name for name in _LIKELY if isinstance(extra.get(name), str)), "NAME")
-            raise _Bad(
+            raise _BadRow(
                 "prompt",
                 f"expected prompt or messages, got {names}; name the field: "
                 f"--fields prompt={likely}",
             )
         if len(present) > 1:
-            raise _Bad(
+            raise _BadRow(
                 present[1],
                 f"expected one question, got {' and '.join(present)}; name it: --fields prompt=…",
             )
@@ -236,30 +238,30 @@ _NOT_IN_IDS = {"Cc", "Cs", "Zl", "Zp"}  # control, half a surrogate pair, line a
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _ProblemText:
     messages: tuple[Message, ...]
     reference: str = ""
 
 
-def _cut(turns: list[Message], column: str) -> _Question:
+def _cut(turns: list[Message], column: str) -> _ProblemText:
     last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=None)
     if last is None:
-        raise _Bad(column, "expected a user turn, got none")
+        raise _BadRow(column, "expected a user turn, got none")
     if not turns[last].content.strip():
-        raise _Bad(column, "expected a question, got empty text")
+        raise _BadRow(column, "expected a question, got empty text")
     answers = [turn.content for turn in turns[last + 1 :] if turn.role == "assistant"]
-    return _Question(tuple(turns[: last + 1]), answers[-1] if answers else "")
+    return _ProblemText(tuple(turns[: last + 1]), answers[-1] if answers else "")
 
 
 def _turn(place: str, turn: object) -> Message:
     if not isinstance(turn, dict):
-        raise _Bad(place, f"expected a turn {{role, content}}, got {_kind(turn)}")
+        raise _BadRow(place, f"expected a turn {{role, content}}, got {_kind(turn)}")
     role, content = ("role", "content") if "role" in turn else ("from", "value")
     if role not in turn:
-        raise _Bad(place, f"expected a role, got {', '.join(map(str, turn)) or 'nothing'}")
+        raise _BadRow(place, f"expected a role, got {', '.join(map(str, turn)) or 'nothing'}")
     known = _ROLES.get(turn[role]) if isinstance(turn[role], str) else None
     if known is None:
-        raise _Bad(
+        raise _BadRow(
             f"{place}.{role}", f"expected one of {', '.join(_ROLES)}, got {_short(turn[role])}"
         )
     place = f"{place}.{content}"
@@ -270,13 +272,13 @@ def _content(place: str, value: object) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
-        raise _Bad(place, f"expected text, got {_kind(value)}")
+        raise _BadRow(place, f"expected text, got {_kind(value)}")
     texts = []
     for number, part in enumerate(value):
         text = part.get("text") if isinstance(part, dict) else part
         if not isinstance(text, str) or (isinstance(part, dict) and part.get("type") != "text"):
             found = part.get("type") if isinstance(part, dict) else None
-            raise _Bad(f"{place}[{number}]", f"expected a text part, got {found or _kind(part)}")
+            raise _BadRow(f"{place}[{number}]", f"expected a text part, got {found or _kind(part)}")
         texts.append(text)
     return "\n".join(texts)
 
@@ -285,7 +287,7 @@ def _checked(place: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise _Bad(
+        raise _BadRow(
             place, f"expected whole characters, got half a surrogate pair at {error.start}"
         ) from None
     return text
@@ -329,7 +331,7 @@ class _Ids:
             self._taken[name] = _Taken(digest, line)
             return name
         if first.question != digest:
-            raise _Bad(
+            raise _BadRow(
                 "id",
                 f"expected one question an id, but {name!r} is another one on line {first.line}",
             )

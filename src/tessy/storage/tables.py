@@ -25,14 +25,14 @@ _BATCH = 1024  # rows of Parquet held at a time
 _BOM = b"\xef\xbb\xbf"
 
 
-class Row(NamedTuple):
+class InputRow(NamedTuple):
     """One row and its line: 1-based, the row's number where a format has no lines."""
 
     line: int
     value: object
 
 
-def read_rows(path: Path) -> Iterator[Row | RowFault]:
+def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
     """The rows of ``path``, read as they are asked for where the format allows it.
 
     By extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an object with one array among
@@ -69,14 +69,14 @@ def read_rows(path: Path) -> Iterator[Row | RowFault]:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
-def _json_lines(path: Path, file: IO[bytes]) -> Iterator[Row | RowFault]:
+def _json_lines(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
     for number, line in enumerate(file, 1):
         if number == 1:
             line = line.removeprefix(_BOM)
         if not line.strip():
             continue
         try:
-            yield Row(number, loads(line))
+            yield InputRow(number, loads(line))
         except ValueError as error:
             yield RowFault(str(path), number, "(line)", f"expected JSON: {_reason(error)}")
 
@@ -97,7 +97,7 @@ def _text(path: Path, content: bytes) -> str:
         raise InputError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None
 
 
-def _json(path: Path, file: IO[bytes]) -> Iterator[Row | RowFault]:
+def _json(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
     text = _text(path, file.read())
     if not text.strip():
         return
@@ -120,10 +120,10 @@ def _json(path: Path, file: IO[bytes]) -> Iterator[Row | RowFault]:
     if not isinstance(document, list):
         raise InputError(f"{path}: expected an array of rows, got {type(document).__name__}")
     for number, value in enumerate(document, 1):
-        yield Row(number, value)
+        yield InputRow(number, value)
 
 
-def _csv(path: Path, file: IO[bytes]) -> Iterator[Row | RowFault]:
+def _csv(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
     csv.field_size_limit(2**31 - 1)  # questions may be longer than 128 kB
     text = io.StringIO(_text(path, file.read()), newline="")
     reader = csv.reader(text, strict=True)
@@ -148,10 +148,10 @@ def _csv(path: Path, file: IO[bytes]) -> Iterator[Row | RowFault]:
             message = f"expected {len(header)} cells as in the header, got {len(cells)}"
             yield RowFault(str(path), line, "(row)", message)
         else:
-            yield Row(line, dict(zip(header, cells, strict=True)))
+            yield InputRow(line, dict(zip(header, cells, strict=True)))
 
 
-def _parquet(path: Path, file: IO[bytes]) -> Iterator[Row | RowFault]:
+def _parquet(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
     import pyarrow as pa
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
@@ -165,7 +165,7 @@ def _parquet(path: Path, file: IO[bytes]) -> Iterator[Row | RowFault]:
             columns = [_column(path, batch, name) for name in names]
             for values in zip(*columns, strict=True):
                 number += 1
-                yield Row(number, dict(zip(names, map(plain, values), strict=True)))
+                yield InputRow(number, dict(zip(names, map(plain, values), strict=True)))
     except pa.ArrowException as error:
         raise InputError(f"{path}: expected Parquet: {error}") from error
 

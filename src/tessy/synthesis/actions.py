@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessy.boundary.base import View
+from tessy.boundary.base import PredictionRequest
 from tessy.core.records import Author
 from tessy.tokenization.token_ids import TokenIds
 
 
 @dataclass(frozen=True, slots=True)
-class Peek:
+class PredictNext:
     """Ask the predictor of ``author`` what class comes next."""
 
     author: Author
-    view: View
+    view: PredictionRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Generate:
     """Have a model go on."""
 
     author: Author
@@ -44,7 +44,7 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
-class Early:
+class PrefetchedTurn:
     """What will be asked next if the span ends at ``end``, as now seems likely.
 
     Attributes:
@@ -54,5 +54,5 @@ class Early:
     """
 
     end: int
-    peek: Peek | None
-    ask: Ask
+    peek: PredictNext | None
+    ask: Generate

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tessy.boundary.base import Judgement
+from tessy.boundary.base import Prediction
 from tessy.core.errors import FailureReason
 from tessy.core.records import (
     Author,
@@ -23,17 +23,17 @@ from tessy.core.records import (
     pack_ids,
 )
 from tessy.core.seeds import derive_seed
-from tessy.inference.base import Chunk, Request, Tap, feed
-from tessy.synthesis.actions import Ask, Done, Peek
-from tessy.synthesis.context import Room
+from tessy.inference.base import Chunk, ChunkSink, Request, stream_into
+from tessy.synthesis.actions import Done, Generate, PredictNext
+from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.prefetch import Ahead
-from tessy.synthesis.shared_thinking import Thought, Written
-from tessy.synthesis.single_model import Solo
-from tessy.synthesis.span_driver import Span
+from tessy.synthesis.prefetch import HandoverPrefetch
+from tessy.synthesis.shared_thinking import GeneratedResponse, ThinkingResult
+from tessy.synthesis.single_model import SingleModelGeneration
+from tessy.synthesis.span_driver import SpanDriver
 
 
-class Watcher(Protocol):
+class TokenObserver(Protocol):
     """Who wants to know how a sample gets on."""
 
     def kept(self, author: Author, tokens: int) -> None:
@@ -51,7 +51,7 @@ def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
 
 
 @dataclass
-class Meter:
+class UsageMeter:
     """What a sample has used, over all of its attempts.
 
     Attributes:
@@ -74,7 +74,7 @@ class Meter:
         }
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> Meter:
+    def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> UsageMeter:
         """Undo :meth:`to_json`."""
         seconds = defaultdict(float, saved["seconds"])
         return cls(Counter(saved["requests"]), Counter(saved["drafted"]), seconds)
@@ -88,7 +88,7 @@ class Meter:
 
 
 @dataclass
-class Desk:
+class SampleAttempt:
     """Where one attempt at one sample is written.
 
     Attributes:
@@ -110,19 +110,19 @@ class Desk:
         longest_tokens: Tokens of the longest of several texts, beside the question.
     """
 
-    room: Room
+    room: SynthesisContext
     problem: Problem
     sample: int
     attempt: int
     save: Callable[[list[bytes], Mapping[str, Any]], None]
     checkpoint: Callable[[], None]
-    watcher: Watcher
-    meter: Meter = field(default_factory=Meter)
+    watcher: TokenObserver
+    meter: UsageMeter = field(default_factory=UsageMeter)
     saved: tuple[Mapping[str, Any], list[bytes]] | None = None
     clock: Callable[[], float] = time.monotonic
-    thinker: Cooperation | Solo | None = None
-    answer: Solo | None = None
-    shown: Written | None = None
+    thinker: Cooperation | SingleModelGeneration | None = None
+    answer: SingleModelGeneration | None = None
+    shown: GeneratedResponse | None = None
     extras: dict[str, Any] = field(default_factory=dict)
     longest_tokens: int = 0
     _earlier: deque[Mapping[str, Any]] = field(default_factory=deque)
@@ -155,33 +155,35 @@ class Desk:
             SampleFailed: It cannot be finished.
         """
         self.thinker = machine
-        machine.thinking.take_pieces()  # they come from the journal
+        machine.thinking.take_texts()  # they come from the journal
         if self.saved is not None:
             self.saved = self.saved[0], []
         kept = dict(machine.thinking.kept_tokens)
-        peeked = False
-        async with Ahead(self._feed, self._answer_to, self._left_unread) as ahead:
+        predicted_next = False
+        async with HandoverPrefetch(self._feed, self._answer_to, self._left_unread) as ahead:
             while True:
-                if not peeked:  # else what was saved last still holds: the same answer would come
-                    self._save(piece.to_json() for piece in machine.thinking.take_pieces())
+                if (
+                    not predicted_next
+                ):  # else what was saved last still holds: the same answer would come
+                    self._save(piece.to_json() for piece in machine.thinking.take_texts())
                 self.checkpoint()
                 move = machine.next()
                 if isinstance(move, Done):
                     return move
-                peeked = isinstance(move, Peek)
-                if isinstance(move, Peek):
-                    machine.peeked(await self._timed(ahead.judgement(move)))
+                predicted_next = isinstance(move, PredictNext)
+                if isinstance(move, PredictNext):
+                    machine.predicted_next(await self._timed(ahead.judgement(move)))
                     continue
                 await self._span(machine, move, ahead)
                 for author, tokens in machine.thinking.kept_tokens.items():
                     self.watcher.kept(author, tokens - kept[author])
                 kept = dict(machine.thinking.kept_tokens)
 
-    async def _span(self, machine: Cooperation, ask: Ask, ahead: Ahead) -> None:
+    async def _span(self, machine: Cooperation, ask: Generate, ahead: HandoverPrefetch) -> None:
         before = machine.drafted[ask.author]
         started = self.clock()
         self.meter.requests[ask.author] += 1
-        span = Span(machine, self.room.predictors[ask.author], ahead, self.clock)
+        span = SpanDriver(machine, self.room.predictors[ask.author], ahead, self.clock)
         try:
             await span.run(ask)
         finally:
@@ -190,13 +192,13 @@ class Desk:
             self.meter.seconds[ask.author] += self.clock() - started - span.judging_seconds
         machine.closed()
 
-    async def _feed(self, ask: Ask, tap: Tap) -> None:
-        await feed(self.room.seats[ask.author].engine, self._request(ask), tap)
+    async def _feed(self, ask: Generate, tap: ChunkSink) -> None:
+        await stream_into(self.room.seats[ask.author].engine, self._request(ask), tap)
 
-    def _answer_to(self, peek: Peek) -> Awaitable[Judgement]:
-        return self.room.predictors[peek.author].judge(peek.view)
+    def _answer_to(self, peek: PredictNext) -> Awaitable[Prediction]:
+        return self.room.predictors[peek.author].predict(peek.view)
 
-    def _left_unread(self, ask: Ask, drafted: int) -> None:
+    def _left_unread(self, ask: Generate, drafted: int) -> None:
         self.meter.requests[ask.author] += 1
         self._count(ask.author, drafted)
 
@@ -204,14 +206,14 @@ class Desk:
         self.meter.drafted[author] += drafted
         self.watcher.drafted(author, drafted)
 
-    async def _timed(self, judging: Awaitable[Judgement]) -> Judgement:
+    async def _timed(self, judging: Awaitable[Prediction]) -> Prediction:
         started = self.clock()
         try:
             return await judging
         finally:
             self.meter.seconds["predictor"] += self.clock() - started
 
-    async def write(self, solo: Solo) -> None:
+    async def write(self, solo: SingleModelGeneration) -> None:
         """Have one author write the thinking, or the answer, alone.
 
         Raises:
@@ -233,7 +235,7 @@ class Desk:
             self.checkpoint()
             await self._go_on(solo, ask)
 
-    async def _go_on(self, solo: Solo, ask: Ask) -> None:
+    async def _go_on(self, solo: SingleModelGeneration, ask: Generate) -> None:
         started = self.clock()
         written = len(solo.ids)
         drafted = 0
@@ -251,7 +253,7 @@ class Desk:
             if failed is not None or (solo.done and chunk.finish is None):
                 tap.close()
 
-        tap = Tap(take)
+        tap = ChunkSink(take)
         try:
             await self._feed(ask, tap)
             if failed is not None:
@@ -267,7 +269,7 @@ class Desk:
             else:  # counted with the row, or by `leave`
                 self.watcher.drafted(ask.author, drafted)
 
-    def _request(self, ask: Ask) -> Request:
+    def _request(self, ask: Generate) -> Request:
         seat = self.room.seats[ask.author]
         return Request(self.key, ask.prompt, seat.sampling, ask.max_tokens, ask.stop_ids, ask.seed)
 
@@ -319,27 +321,27 @@ class Desk:
     # ------------------------------------------------------------------ rows
 
     @property
-    def thought(self) -> Thought:
+    def thought(self) -> ThinkingResult:
         """The thinking so far."""
         thinker = self.thinker
         if thinker is None:
-            return Thought()
-        if isinstance(thinker, Solo):
+            return ThinkingResult()
+        if isinstance(thinker, SingleModelGeneration):
             return thinker.thought(self.room.format.codec)
         text = thinker.thinking
-        return Thought(
+        return ThinkingResult(
             text.text, text.spans, text.student_ids, text.kept_tokens, thinker.forced, thinker.glued
         )
 
-    def draft(self) -> Written:
+    def draft(self) -> GeneratedResponse:
         """What is being written, as far as it has come."""
         answer: tuple[str, list[int]] = ("", [])
         by = self.room.answering
         if self.answer is not None:
             answer, by = self.answer.text_in(self.room.format.codec), self.answer.author
-        return Written(self.thought, *answer, by)
+        return GeneratedResponse(self.thought, *answer, by)
 
-    def trajectory(self, ended_by: Author, written: Written | None = None) -> Trajectory:
+    def trajectory(self, ended_by: Author, written: GeneratedResponse | None = None) -> Trajectory:
         """The row of a finished sample.
 
         Args:
@@ -364,7 +366,7 @@ class Desk:
         """The row of a sample that could not be finished, with its text so far."""
         return Failure(**self._common(self.shown), reason=reason, detail=detail)
 
-    def _common(self, part: Written | None) -> dict[str, Any]:
+    def _common(self, part: GeneratedResponse | None) -> dict[str, Any]:
         """What both kinds of rows say of ``part``; None: of what is being written."""
         written = part or self.draft()
         thought = written.thought

@@ -22,7 +22,7 @@ LEAST_TOKENS = 32  # a context with less room than this beside the prompt is of 
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class RoleBackend:
     """A model at the table.
 
     Attributes:
@@ -43,7 +43,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TokenLimits:
     """What one sample may write, in tokens of the rows' model.
 
     Attributes:
@@ -61,7 +61,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class SynthesisContext:
     """Everything samples share.
 
     Attributes:
@@ -80,7 +80,7 @@ class Room:
         score_by: What ranks them.
     """
 
-    seats: dict[Author, Seat]
+    seats: dict[Author, RoleBackend]
     strategy: str
     answering: Author
     thinking_tokens: int
@@ -102,7 +102,7 @@ class Room:
         assert self.renderer is not None  # who has no seat has left its format
         return self.renderer
 
-    def limits(self, prompts: Mapping[Author, int], answering: Author | None = None) -> Limits:
+    def limits(self, prompts: Mapping[Author, int], answering: Author | None = None) -> TokenLimits:
         """What a text with prompts of these lengths (own tokens) may grow to.
 
         A context that cannot hold both budgets is shared out: the answer gets what the thinking
@@ -137,4 +137,4 @@ class Room:
         thinking = self.thinking_tokens
         if self.home in room:
             thinking = room[self.home] = min(thinking, room[self.home])
-        return Limits(thinking, answer, room, own)
+        return TokenLimits(thinking, answer, room, own)

@@ -2,9 +2,9 @@
 
 The driver asks :meth:`Cooperation.next` what to do and tells what came of it:
 
-    Peek  -> ask the author's predictor about the view, call ``peeked``
+    Peek  -> ask the author's predictor about the view, call ``predicted_next``
     Ask   -> stream from the author's model; for each chunk ``receive``, then let the predictor
-             judge ``unjudged()`` and call ``judged``; close the stream as soon as ``over`` is true;
+             judge ``pending_prediction()`` and call ``judged``; close the stream as soon as ``over`` is true;
              when it has ended or was closed, and nothing is left to judge, call ``closed``
     Done  -> the thinking has ended
 
@@ -19,16 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tessy.boundary.base import Calm, Judgement, View
+from tessy.boundary.base import Calm, Prediction, PredictionRequest
 from tessy.boundary.cut import Cut, in_class, own_score
-from tessy.core.edges import Base, base_before
+from tessy.core.edges import EdgeCursor, base_before
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, other
 from tessy.core.repetition import RepetitionMonitor
 from tessy.inference.base import Chunk
-from tessy.synthesis.actions import Ask, Done, Early, Peek, Rejection
-from tessy.synthesis.shared_thinking import Party, Piece, Thinking, keep_aligned
-from tessy.synthesis.turn import Tally, Turn
+from tessy.synthesis.actions import Done, Generate, PredictNext, PrefetchedTurn, Rejection
+from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec, SharedThinking, keep_aligned
+from tessy.synthesis.turn import CooperationStats, Turn
 
 MAX_REDRAWS = 2
 DrawSeed = Callable[[Author, int, int, int], int]  # author, chars, drafted ids, redraw -> seed
@@ -44,8 +44,8 @@ class Cooperation:
 
     def __init__(
         self,
-        student: Party,
-        teacher: Party,
+        student: RoleSpec,
+        teacher: RoleSpec,
         *,
         key: str,
         thinking_tokens: int,
@@ -63,21 +63,21 @@ class Cooperation:
             cut: ``discard`` keeps a unit if all its tokens are in the author's class, ``extend``
                 if the first one is.
         """
-        self._parties: dict[Author, Party] = {"student": student, "teacher": teacher}
+        self._parties: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
         self._key = key
         self._budget = thinking_tokens
         self._seed = seed
         self._cut = cut
-        self.thinking = Thinking(student, teacher)
-        self.tally = Tally()
+        self.thinking = SharedThinking(student, teacher)
+        self.tally = CooperationStats()
         self._ended_by: Author | None = None
         self._controls = 0  # spans in a row ended by a control id that is no stop id
         self._redraws = 0
         self._empties: dict[Author, Rejection] = {}
-        self._base = Base(0)
+        self._base = EdgeCursor(0)
         self._repetition = RepetitionMonitor("thinking")
-        self._early: tuple[Early, Piece] | None = None
-        self._ready: Early | None = None  # the hand-over came where it was expected
+        self._early: tuple[PrefetchedTurn, AuthoredText] | None = None
+        self._ready: PrefetchedTurn | None = None  # the hand-over came where it was expected
         # The request brought an id; it brought none for lack of room.
         self._answered = self._full = False
         self._turn = self._new_turn("student", exempt=True)
@@ -105,7 +105,7 @@ class Cooperation:
 
     # ------------------------------------------------------------------ what to do
 
-    def next(self) -> Peek | Ask | Done:
+    def next(self) -> PredictNext | Generate | Done:
         """What the driver must do now.
 
         Raises:
@@ -142,8 +142,8 @@ class Cooperation:
         chars: int,
         place: tuple[int, int],
         max_tokens: int,
-    ) -> Ask:
-        return Ask(
+    ) -> Generate:
+        return Generate(
             author=author,
             prompt=self.thinking.ids[author].plus(more),
             max_tokens=max_tokens,
@@ -151,13 +151,13 @@ class Cooperation:
             seed=self._seed(author, chars, *place),
         )
 
-    def _peek(self, author: Author, drafted: str) -> Peek:
+    def _peek(self, author: Author, drafted: str) -> PredictNext:
         kept = self.thinking.text
-        view = View(self._key, kept, (len(kept) + len(drafted),), drafted=drafted)
-        return Peek(author, view)
+        view = PredictionRequest(self._key, kept, (len(kept) + len(drafted),), drafted=drafted)
+        return PredictNext(author, view)
 
-    def peeked(self, judgement: Judgement) -> None:
-        """The answer to a :class:`Peek`: the turn goes back at once if nothing here is ours."""
+    def predicted_next(self, judgement: Prediction) -> None:
+        """The answer to a :class:`PredictNext`: the turn goes back at once if nothing here is ours."""
         self._peek_due = False
         p_style = judgement.next_style
         if p_style is not None and not in_class(self.author, p_style):
@@ -176,24 +176,24 @@ class Cooperation:
         """The span has ended: close the stream."""
         return self._turn.boundary is not None
 
-    def unjudged(self) -> View | None:
+    def pending_prediction(self) -> PredictionRequest | None:
         """Units to be judged now; None if there is nothing new."""
-        return self._turn.unjudged()
+        return self._turn.pending_prediction()
 
     @property
     def calm(self) -> Calm:
-        """Says of an answer to :meth:`unjudged` that drafting just goes on; of use in any thread.
+        """Says of an answer to :meth:`pending_prediction` that drafting just goes on; of use in any thread.
 
         Such an answer may be given to :meth:`judged` as late as when the next chunk comes.
         """
         return self._turn.calm
 
-    def judged(self, view: View, judgement: Judgement) -> None:
-        """The predictor's answer to ``view``, which came from :meth:`unjudged`."""
-        self._turn.judged_as(view, judgement)
+    def judged(self, view: PredictionRequest, judgement: Prediction) -> None:
+        """The predictor's answer to ``view``, which came from :meth:`pending_prediction`."""
+        self._turn.apply_prediction(view, judgement)
 
     @property
-    def early(self) -> Early | None:
+    def early(self) -> PrefetchedTurn | None:
         """What will be asked next if the span ends where the draft ends; None if it seems not to.
 
         The same object for as long as it stands.
@@ -205,7 +205,7 @@ class Cooperation:
             self._early = self._prepare(end)
         return self._early[0] if self._early else None
 
-    def _prepare(self, end: int) -> tuple[Early, Piece] | None:
+    def _prepare(self, end: int) -> tuple[PrefetchedTurn, AuthoredText] | None:
         receiver = other(self.author)
         text = self._turn.draft.text[: end - len(self.thinking.text)]
         piece = self.thinking.piece(self.author, text, self._turn.draft.cut(len(text)))
@@ -216,7 +216,7 @@ class Cooperation:
         ask = self._ask(receiver, more, chars=end, place=(0, 0), max_tokens=min(room))
         sees_next = self._parties[receiver].sees_next
         peek = self._peek(receiver, text) if sees_next else None
-        return Early(end, peek, ask), piece
+        return PrefetchedTurn(end, peek, ask), piece
 
     # ------------------------------------------------------------------ a draft ends
 
@@ -257,7 +257,7 @@ class Cooperation:
             self._early = None  # of a text that was not kept so far
             self._move_base()
 
-    def _keep(self, end: int, piece: Piece | None = None) -> None:
+    def _keep(self, end: int, piece: AuthoredText | None = None) -> None:
         """Keep the draft up to ``end`` (chars of the whole text) and drop what lies beyond.
 
         Args:
@@ -307,7 +307,7 @@ class Cooperation:
         self._turn.forcing = True
 
     def _give(self, author: Author, *, exempt: bool = False) -> None:
-        """Give the pen to ``author``; an exempt turn keeps its first unit unjudged."""
+        """Give the pen to ``author``; an exempt turn keeps its first unit pending_prediction."""
         self._turn = self._new_turn(author, exempt=exempt)
         self._peek_due = not exempt and self._parties[author].sees_next
         self._early = self._ready = None
@@ -375,15 +375,15 @@ class Cooperation:
             "ended_by": self._ended_by,
         }
 
-    def restore(self, state: Mapping[str, Any], pieces: Iterable[Piece]) -> None:
+    def restore(self, state: Mapping[str, Any], pieces: Iterable[AuthoredText]) -> None:
         """Go on from a saved state; only for a machine that has done nothing yet."""
         for piece in pieces:
             self.thinking.replay(piece)
         self._empties = {a: Rejection(*r) for a, r in state["empties"].items()}
         self._redraws, self._controls = state["redraws"], state["controls"]
-        self.tally = Tally(dict(state["forced"]), dict(state["drafted"]), state["glued"])
+        self.tally = CooperationStats(dict(state["forced"]), dict(state["drafted"]), state["glued"])
         self._repetition = RepetitionMonitor("thinking", state["checked"])
-        self._base = Base(*state["base"])
+        self._base = EdgeCursor(*state["base"])
         self._ended_by = state["ended_by"]
         self._turn = self._new_turn(state["author"], exempt=state["exempt"])
         self._turn.resume(state)

@@ -11,22 +11,22 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from tessy.boundary.base import Judgement
-from tessy.inference.base import Chunk, Tap, join
-from tessy.synthesis.actions import Ask, Early, Peek
+from tessy.boundary.base import Prediction
+from tessy.inference.base import Chunk, ChunkSink, join
+from tessy.synthesis.actions import Generate, PredictNext, PrefetchedTurn
 
-Feed = Callable[[Ask, Tap], Coroutine[Any, Any, None]]
-Judge = Callable[[Peek], Awaitable[Judgement]]
+Feed = Callable[[Generate, ChunkSink], Coroutine[Any, Any, None]]
+Judge = Callable[[PredictNext], Awaitable[Prediction]]
 
 
 class _Begun:
     """An early request and an early peek, under way."""
 
-    def __init__(self, early: Early, feed: Feed, judge: Judge) -> None:
+    def __init__(self, early: PrefetchedTurn, feed: Feed, judge: Judge) -> None:
         self.early = early
         self.sent = False
         self.chunks: list[Chunk] = []
-        self.tap = Tap(self.chunks.append)
+        self.tap = ChunkSink(self.chunks.append)
         peek = early.peek  # asked first: nothing is under way if that fails
         self.judging = None if peek is None else asyncio.ensure_future(judge(peek))
         self.feeding = asyncio.create_task(self._send(feed))
@@ -51,10 +51,10 @@ class _Begun:
         return tasks
 
 
-class Ahead:
+class HandoverPrefetch:
     """At most one early hand-over of one sample; use it as ``async with Ahead(…) as ahead``."""
 
-    def __init__(self, feed: Feed, judge: Judge, unread: Callable[[Ask, int], None]) -> None:
+    def __init__(self, feed: Feed, judge: Judge, unread: Callable[[Generate, int], None]) -> None:
         """Nothing is under way.
 
         Args:
@@ -85,7 +85,7 @@ class Ahead:
         """Something is under way."""
         return self._begun is not None
 
-    def follow(self, early: Early | None) -> None:
+    def follow(self, early: PrefetchedTurn | None) -> None:
         """Have ``early`` under way, and nothing else."""
         begun = self._begun
         if begun is not None and begun.early is not early:
@@ -103,14 +103,14 @@ class Ahead:
         if not task.cancelled():
             task.exception()  # whatever became of it, nobody needs it
 
-    def judgement(self, peek: Peek) -> Awaitable[Judgement]:
+    def judgement(self, peek: PredictNext) -> Awaitable[Prediction]:
         """The answer to ``peek``, which may be on its way already."""
         begun = self._begun
         if begun is not None and begun.judging is not None and begun.early.peek is peek:
             return begun.judging
         return self._judge(peek)
 
-    async def feed(self, ask: Ask, tap: Tap) -> None:
+    async def stream_into(self, ask: Generate, tap: ChunkSink) -> None:
         """Have the chunks of ``ask``, whose request may be under way already, put into ``tap``.
 
         Returns when it has ended, or soon after ``tap`` was closed.

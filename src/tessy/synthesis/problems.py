@@ -8,7 +8,7 @@ from tessy.answers.references import reference_of
 from tessy.config.synthesis import RunOptions, SynthesisOptions
 from tessy.core.errors import InputError
 from tessy.core.records import Message, Problem
-from tessy.storage.problems import LoadedProblems, Misfit, load_problems
+from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems
 
 
 def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
@@ -29,7 +29,7 @@ def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> 
     )
 
 
-def misfit(config: RunOptions, problem: Problem) -> Misfit | None:
+def misfit(config: RunOptions, problem: Problem) -> UnusableProblem | None:
     """Why a run of these options cannot use this question; None: it can."""
     if not isinstance(config, SynthesisOptions):
         return None
@@ -37,13 +37,13 @@ def misfit(config: RunOptions, problem: Problem) -> Misfit | None:
         for turn in problem.messages:
             if turn.role == "system":
                 shown = ascii(turn.content[:60])
-                return Misfit(
+                return UnusableProblem(
                     "messages", f"expected no system turn beside --system-prompt: {shown}"
                 )
     scored = config.strategy == "teacher-score" and config.score_by == "answer"
     if scored and reference_of(problem.extra) is None:
         fields = ", ".join(problem.extra) or "none"
-        return Misfit(
+        return UnusableProblem(
             "reference",
             "expected a reference or answer to score by, text or a number; other fields of the "
             f"row: {fields}",

@@ -37,20 +37,20 @@ from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
 from tessy.synthesis.problems import as_asked, load_questions
-from tessy.synthesis.sample import Job, Workshop
+from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
     FORMAT_NAMES,
-    Parts,
-    Table,
+    LoadedModels,
+    SynthesisResources,
     check_servers,
     formats,
-    load_parts,
+    load_models,
     load_renderers,
     models,
-    set_table,
+    open_resources,
 )
 from tessy.synthesis.strategies.tessy import STRATEGIES
-from tessy.synthesis.usage import Purse, spent_before, wall_seconds
+from tessy.synthesis.usage import BudgetTracker, spent_before, wall_seconds
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4
@@ -97,7 +97,7 @@ class Pilot:
 
     chosen: frozenset[Key]
     watch: Callable[..., ProgressState]
-    measure: Callable[[KvAdmission, KvGate[Job]], None]
+    measure: Callable[[KvAdmission, KvGate[SampleJob]], None]
 
 
 def synthesize_problems(
@@ -127,18 +127,18 @@ def synthesize_problems(
         software=software(),
         fresh=config.fresh,
     ) as run:
-        purse = Purse(_budget(config))
+        purse = BudgetTracker(_budget(config))
         with log_file(run.paths.log):
             if loaded.faults:
                 _set_aside(run, loaded)
-            synthesis = _Synthesis(config, loaded, run, console, purse, pilot)
+            synthesis = _SynthesisRun(config, loaded, run, console, purse, pilot)
             left: int | None = None
             try:
                 missing = synthesis.missing()
                 if missing:
                     synthesis.count_the_past()
                 if (missing or pilot) and not purse.empty:
-                    left = asyncio.run(synthesis.go(missing, load_parts(config, renderers)))
+                    left = asyncio.run(synthesis.go(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
                     _summarise(run, purse.seconds)
@@ -149,7 +149,7 @@ def synthesize_problems(
 
 
 def _ended(
-    run: Run, purse: Purse, left: int | None, summary: Mapping[str, Any], console: Console
+    run: Run, purse: BudgetTracker, left: int | None, summary: Mapping[str, Any], console: Console
 ) -> int:
     """Say how the run ended; the exit code.
 
@@ -197,7 +197,7 @@ def _data_config(config: RunConfig) -> dict[str, Any]:
 
 
 @dataclass
-class _Synthesis:
+class _SynthesisRun:
     """One process's part in a run.
 
     Attributes:
@@ -213,10 +213,10 @@ class _Synthesis:
     loaded: LoadedProblems
     run: Run
     console: Console
-    purse: Purse
+    purse: BudgetTracker
     pilot: Pilot | None = None
 
-    def missing(self) -> list[Job]:
+    def missing(self) -> list[SampleJob]:
         """Samples the options ask for that have no row yet."""
         given_up = self._given_up()
         done = self.run.done
@@ -229,7 +229,7 @@ class _Synthesis:
                 self.purse.before = spent_before(self.run.paths, self._in_flight(journal))
             self.purse.empty = self.purse.exceeded(0)
 
-    async def go(self, missing: list[Job], parts: Parts) -> int | None:
+    async def go(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
         """Make what is missing; None once it is there, or the samples left in flight by a stop."""
         wanted = self._wanted()
         failed = sum(job.key in self._given_up() for job in wanted)
@@ -243,7 +243,7 @@ class _Synthesis:
         async with (
             interruptible(lambda: self.purse.exceeded(state.generated) is not None) as stop,
             Progress(state, self.console),
-            set_table(self.config, parts, state.waiting, stop.check) as table,
+            open_resources(self.config, parts, state.waiting, stop.check) as table,
         ):
             _describe(table)
             with Journal(self.run.paths.journal) as journal:
@@ -258,22 +258,27 @@ class _Synthesis:
     def _given_up(self) -> Mapping[Key, FailureSummary]:
         return {} if self.config.retry_failed else self.run.failed
 
-    def _wanted(self) -> list[Job]:
+    def _wanted(self) -> list[SampleJob]:
         """Every sample the options ask for: one round over the questions per sample."""
         problems = self.loaded.problems[: self.config.limit]
         rounds = range(self.config.samples_per_problem)
-        wanted = (Job(problem, sample) for sample in rounds for problem in problems)
+        wanted = (SampleJob(problem, sample) for sample in rounds for problem in problems)
         return [job for job in wanted if self.pilot is None or job.key in self.pilot.chosen]
 
     async def _make(
-        self, missing: list[Job], table: Table, journal: Journal, state: ProgressState, stop: Stop
+        self,
+        missing: list[SampleJob],
+        table: SynthesisResources,
+        journal: Journal,
+        state: ProgressState,
+        stop: Stop,
     ) -> None:
         """Make what is missing until it is there, or until somebody asks to stop."""
         in_flight = self._in_flight(journal)
         # Those that an earlier process left in flight come first.
         jobs = sorted(missing, key=lambda job: job.key not in in_flight)
         open_again = self.run.failed if self.config.retry_failed else {}
-        workshop = Workshop(
+        workshop = SampleRunner(
             room=table.room,
             strategy=STRATEGIES[table.room.strategy],
             run=self.run,
@@ -291,7 +296,7 @@ class _Synthesis:
         if self.pilot and not stop.requested:
             self.pilot.measure(*self._gate(table))
 
-    def _gate(self, table: Table) -> tuple[KvAdmission, KvGate[Job]]:
+    def _gate(self, table: SynthesisResources) -> tuple[KvAdmission, KvGate[SampleJob]]:
         admission = self._admission(table)
         claim, homes = partial(_claim, table=table), partial(_homes, table=table)
         return admission, KvGate(admission, claim, partial(homes, admission=admission))
@@ -311,7 +316,7 @@ class _Synthesis:
                 journal.forget(key)  # counted, but nothing else was kept
         return found
 
-    def _admission(self, table: Table) -> KvAdmission:
+    def _admission(self, table: SynthesisResources) -> KvAdmission:
         guess = self.config.thinking_tokens // 2
         for seat in table.room.seats.values():
             guess = min(guess, (seat.context_tokens or guess * 2) // 2)
@@ -329,7 +334,7 @@ class _Synthesis:
         return admission
 
 
-def _claim(job: Job, table: Table) -> Claim:
+def _claim(job: SampleJob, table: SynthesisResources) -> Claim:
     """What a sample will take up: asked for once, when its turn comes."""
     prompts: dict[Author, int] = {}
     for author, seat in table.room.seats.items():
@@ -340,7 +345,7 @@ def _claim(job: Job, table: Table) -> Claim:
     return Claim(job.name, prompts)
 
 
-def _homes(job: Job, table: Table, admission: KvAdmission) -> dict[Author, str]:
+def _homes(job: SampleJob, table: SynthesisResources, admission: KvAdmission) -> dict[Author, str]:
     """The replica of each model that a sample that has not begun would be on now."""
     homes: dict[Author, str] = {}
     for author, pool in table.pools.items():
@@ -354,7 +359,7 @@ def _attempt(left: InFlight) -> int:
     return int(json.loads(left.state)["attempt"]) if left.state else 0
 
 
-def _describe(table: Table) -> None:
+def _describe(table: SynthesisResources) -> None:
     """What the servers said of themselves, for the log."""
     for author, info in table.infos.items():
         log.info("%s: %s (%s)", author, info.model, info.mode)

@@ -12,8 +12,8 @@ from tessy.core.records import Failure, Key, Problem, Trajectory
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
-from tessy.synthesis.attempt import Desk, Meter
-from tessy.synthesis.context import Room
+from tessy.synthesis.attempt import SampleAttempt, UsageMeter
+from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.strategies.tessy import Strategy
 
 # Another draw can mend these; a question that is too long or a refusal would only come again.
@@ -29,7 +29,7 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SampleJob:
     """One sample to make."""
 
     problem: Problem
@@ -47,7 +47,7 @@ class Job:
 
 
 @dataclass
-class Workshop:
+class SampleRunner:
     """What it takes to turn jobs into rows.
 
     Attributes:
@@ -62,7 +62,7 @@ class Workshop:
         earlier: Attempts behind keys that failed before and are open again.
     """
 
-    room: Room
+    room: SynthesisContext
     strategy: Strategy
     run: Run
     journal: Journal
@@ -72,7 +72,7 @@ class Workshop:
     in_flight: dict[Key, InFlight] = field(default_factory=dict)
     earlier: Mapping[Key, int] = field(default_factory=dict)
 
-    async def make(self, job: Job) -> int | None:
+    async def make(self, job: SampleJob) -> int | None:
         """Make the sample and write its row.
 
         Returns:
@@ -114,24 +114,24 @@ class Workshop:
             for predictor in self.room.predictors.values():
                 predictor.release(name)
 
-    def _resume(self, key: Key) -> tuple[tuple[Mapping[str, Any], list[bytes]] | None, Meter]:
+    def _resume(self, key: Key) -> tuple[tuple[Mapping[str, Any], list[bytes]] | None, UsageMeter]:
         left = self.in_flight.pop(key, None)
         if left is None or left.state is None:
-            return None, Meter()
+            return None, UsageMeter()
         state = json.loads(left.state)
         pieces = left.pieces[: state["pieces"]]
         if len(pieces) < len(left.pieces):
             # Pieces younger than the state belong to a request that will be sent again.
             self.journal.truncate(key, len(pieces))
-        return (state, pieces), Meter.from_json(state["meter"])
+        return (state, pieces), UsageMeter.from_json(state["meter"])
 
     def _desk(
         self,
-        job: Job,
+        job: SampleJob,
         attempt: int,
         saved: tuple[Mapping[str, Any], list[bytes]] | None,
-        meter: Meter,
-    ) -> Desk:
+        meter: UsageMeter,
+    ) -> SampleAttempt:
         count = len(saved[1]) if saved else 0
 
         def save(pieces: list[bytes], state: Mapping[str, Any]) -> None:
@@ -142,7 +142,7 @@ class Workshop:
             whole = {**state, "pieces": count}
             self.journal.set_state(job.key, lambda: _COMPACT.encode(whole).encode("ascii"))
 
-        return Desk(
+        return SampleAttempt(
             room=self.room,
             problem=job.problem,
             sample=job.sample,
@@ -155,6 +155,6 @@ class Workshop:
         )
 
 
-def _size(desk: Desk, row: Trajectory | Failure) -> int:
+def _size(desk: SampleAttempt, row: Trajectory | Failure) -> int:
     tokens = row.tokens
     return max(desk.longest_tokens, tokens.student + tokens.teacher + tokens.answer)

@@ -28,8 +28,13 @@ from tessy.inference.base import Engine, EngineInfo, Sampling
 from tessy.inference.http.address import server_root, shown_url
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.local.engine import LocalEngine
-from tessy.inference.pool.pool import Pool
-from tessy.synthesis.context import PAPER_DRAFT_TOKENS, REQUEST_TOKENS, Room, Seat
+from tessy.inference.pool.pool import ReplicaPool
+from tessy.synthesis.context import (
+    PAPER_DRAFT_TOKENS,
+    REQUEST_TOKENS,
+    RoleBackend,
+    SynthesisContext,
+)
 from tessy.tokenization.renderers import Renderer, load_renderer
 from tessy.tokenization.token_ids import Codec
 
@@ -41,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SynthesisResources:
     """The room of a run, and what its servers said of themselves.
 
     Attributes:
@@ -50,9 +55,9 @@ class Table:
         pools: Each role's replicas.
     """
 
-    room: Room
+    room: SynthesisContext
     infos: dict[Author, EngineInfo]
-    pools: dict[Author, Pool]
+    pools: dict[Author, ReplicaPool]
     _listeners: list[OnMove] = field(default_factory=list)
 
     def follow(self, listener: OnMove) -> None:
@@ -167,7 +172,7 @@ def replica_names(role: ModelConfig) -> Sequence[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class LoadedModels:
     """What a table is made of; loaded outside the event loop, so that Ctrl-C ends it at once.
 
     Attributes:
@@ -181,7 +186,7 @@ class Parts:
     predictors: dict[Author, BoundaryPredictor]
 
 
-def load_parts(config: Options, renderers: dict[Author, Renderer]) -> Parts:
+def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedModels:
     """Load models that run in this process, and predictors.
 
     Raises:
@@ -194,7 +199,7 @@ def load_parts(config: Options, renderers: dict[Author, Renderer]) -> Parts:
         author: make_replicas(model, author, renderers[author].codec)
         for author, model in models(config).items()
     }
-    return Parts(renderers, replicas, predictors)
+    return LoadedModels(renderers, replicas, predictors)
 
 
 def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor]:
@@ -218,12 +223,12 @@ def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor
 
 
 @asynccontextmanager
-async def set_table(
+async def open_resources(
     config: Options,
-    parts: Parts,
+    parts: LoadedModels,
     on_wait: OnWait,
     check: Callable[[], None] = lambda: None,
-) -> AsyncGenerator[Table, None]:
+) -> AsyncGenerator[SynthesisResources, None]:
     """Reach the servers, and close everything in the end.
 
     Args:
@@ -238,10 +243,10 @@ async def set_table(
     async with AsyncExitStack() as stack:
         for predictor in {id(p): p for p in parts.predictors.values()}.values():
             stack.push_async_callback(predictor.aclose)
-        pools: dict[Author, Pool] = {}
+        pools: dict[Author, ReplicaPool] = {}
         listeners: list[OnMove] = []
         for author, model in models(config).items():
-            pool = Pool(
+            pool = ReplicaPool(
                 parts.replicas[author],
                 replica_names(model),
                 role=author,
@@ -256,7 +261,7 @@ async def set_table(
             author: _seat(model, parts.renderers[author], pools[author], infos[author])
             for author, model in models(config).items()
         }
-        yield Table(_room(config, seats, parts), infos, pools, listeners)
+        yield SynthesisResources(_room(config, seats, parts), infos, pools, listeners)
 
 
 def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:
@@ -264,8 +269,10 @@ def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> N
         listener(key, author, name)
 
 
-def _room(config: Options, seats: dict[Author, Seat], parts: Parts) -> Room:
-    room = Room(
+def _room(
+    config: Options, seats: dict[Author, RoleBackend], parts: LoadedModels
+) -> SynthesisContext:
+    room = SynthesisContext(
         seats=seats,
         strategy="sample",
         answering="student",
@@ -288,11 +295,11 @@ def _room(config: Options, seats: dict[Author, Seat], parts: Parts) -> Room:
     )
 
 
-def _seat(role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo) -> Seat:
+def _seat(role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo) -> RoleBackend:
     known = [tokens for tokens in (role.context_tokens, info.context_tokens) if tokens is not None]
     # Where nothing streams, a span is drafted blindly: the paper's k wastes less than a long one.
     longest = REQUEST_TOKENS if info.streaming else PAPER_DRAFT_TOKENS
-    return Seat(
+    return RoleBackend(
         renderer=renderer,
         engine=engine,
         sampling=Sampling(**role.sampling.model_dump()),

@@ -18,7 +18,7 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class RoleSpec:
     """What the machine must know of one author.
 
     Attributes:
@@ -47,7 +47,7 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AuthoredText:
     """Text one author wrote, and both models' ids of it."""
 
     author: Author
@@ -72,7 +72,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class ThinkingResult:
     """What has been thought so far, whoever wrote it.
 
     Attributes:
@@ -93,7 +93,7 @@ class Thought:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class GeneratedResponse:
     """Thinking and answer, whole or as far as they have come, in the tokens of the rows' model.
 
     Attributes:
@@ -103,7 +103,7 @@ class Written:
         answer_by: Who wrote it, or would have.
     """
 
-    thought: Thought
+    thought: ThinkingResult
     answer: str
     answer_ids: list[int]
     answer_by: Author
@@ -129,10 +129,10 @@ class Written:
         text, ids = saved["thinking"]
         spans = (Span(start=0, end=len(text), author=author),) if text else ()
         answer, answer_ids = saved["answer"]
-        return cls(Thought(text, spans, ids, {author: len(ids)}), answer, answer_ids, author)
+        return cls(ThinkingResult(text, spans, ids, {author: len(ids)}), answer, answer_ids, author)
 
 
-class Thinking:
+class SharedThinking:
     """The kept text with its spans and ids.
 
     Attributes:
@@ -141,14 +141,14 @@ class Thinking:
         pieces: What was appended since they were last taken, in order.
     """
 
-    def __init__(self, student: Party, teacher: Party) -> None:
+    def __init__(self, student: RoleSpec, teacher: RoleSpec) -> None:
         """Nothing written; both prompts are in place."""
-        self._parties: dict[Author, Party] = {"student": student, "teacher": teacher}
+        self._parties: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
         self.text = ""
         self.ids: dict[Author, TokenIds] = {
             author: TokenIds(party.prompt) for author, party in self._parties.items()
         }
-        self.pieces: list[Piece] = []
+        self.pieces: list[AuthoredText] = []
         self._spans: list[tuple[Author, int]] = []  # author, end; in chars
         self.kept_tokens: dict[Author, int] = {"student": 0, "teacher": 0}
 
@@ -157,13 +157,13 @@ class Thinking:
         if text:
             self.replay(self.piece(author, text, own_ids))
 
-    def piece(self, author: Author, text: str, own_ids: list[int]) -> Piece:
+    def piece(self, author: Author, text: str, own_ids: list[int]) -> AuthoredText:
         """What :meth:`append` appends; ``text`` is encoded for the other model."""
         foreign = self._parties[other(author)].codec.encode(text)
         student, teacher = (own_ids, foreign) if author == "student" else (foreign, own_ids)
-        return Piece(author, text, tuple(student), tuple(teacher))
+        return AuthoredText(author, text, tuple(student), tuple(teacher))
 
-    def replay(self, piece: Piece) -> None:
+    def replay(self, piece: AuthoredText) -> None:
         """Append a piece as it is."""
         self.pieces.append(piece)
         self.text += piece.text
@@ -174,7 +174,7 @@ class Thinking:
             self._spans.pop()
         self._spans.append((piece.author, len(self.text)))
 
-    def take_pieces(self) -> list[Piece]:
+    def take_texts(self) -> list[AuthoredText]:
         """``pieces``, which are not kept any longer: they hold the text and all ids once more."""
         taken, self.pieces = self.pieces, []
         return taken
@@ -219,7 +219,7 @@ class Thinking:
         return self._spans[-2][1] if len(self._spans) > 1 else 0
 
 
-def keep_aligned(thinking: Thinking, author: Author, draft: Draft, end: int) -> Draft:
+def keep_aligned(thinking: SharedThinking, author: Author, draft: Draft, end: int) -> Draft:
     """Keep ``draft.text[:end]`` while the draft goes on; what is left of the draft.
 
     Nothing is kept if a token straddles ``end``: the token must stay as it was sampled.

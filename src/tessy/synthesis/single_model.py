@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from tessy.core.edges import Base, settled_edges
+from tessy.core.edges import EdgeCursor, settled_edges
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, Span
 from tessy.core.repetition import RepetitionMonitor
 from tessy.inference.base import Chunk
-from tessy.synthesis.actions import Ask
-from tessy.synthesis.shared_thinking import Thought
+from tessy.synthesis.actions import Generate
+from tessy.synthesis.shared_thinking import ThinkingResult
 from tessy.tokenization.token_ids import Codec, Draft, TokenIds, decode
 
 Text = Literal["thinking", "answer"]
@@ -36,7 +36,7 @@ class Measure:
         """Nothing measured yet."""
         self._codec = codec
         self._tokens = 0
-        self._base = Base(0)
+        self._base = EdgeCursor(0)
 
     def tokens(self, text: str) -> int:
         """Tokens of ``text``, which goes on from that of the last call."""
@@ -47,7 +47,7 @@ class Measure:
         return self._tokens + len(self._codec.encode(text[self._base.offset :]))
 
 
-class Solo:
+class SingleModelGeneration:
     """A text by one author, until one of its stop ids.
 
     Attributes:
@@ -120,7 +120,7 @@ class Solo:
         if self.done:
             self._draft.flush()
 
-    def next(self) -> Ask | None:
+    def next(self) -> Generate | None:
         """The next request; None once the text is whole.
 
         Raises:
@@ -141,7 +141,7 @@ class Solo:
         if left <= 0:
             raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
         self._asked_at = written
-        return Ask(
+        return Generate(
             author=self.author,
             prompt=self._prompt.plus(self._draft.ids),
             max_tokens=min(self._request_tokens, left),
@@ -208,8 +208,8 @@ class Solo:
         text, ids = self.text()
         return text, ids if codec is self._codec else codec.encode(text)
 
-    def thought(self, codec: Codec | None = None) -> Thought:
+    def thought(self, codec: Codec | None = None) -> ThinkingResult:
         """The text as a thinking of one span, in the tokens of ``codec``; None: its own."""
         text, ids = self.text_in(codec or self._codec)
         spans = (Span(start=0, end=len(text), author=self.author),) if text else ()
-        return Thought(text, spans, ids, {self.author: len(ids)})
+        return ThinkingResult(text, spans, ids, {self.author: len(ids)})

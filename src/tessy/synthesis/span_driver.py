@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tessy.boundary.base import BoundaryPredictor, Judgement, Question, View, ask
-from tessy.inference.base import Chunk, Tap, join
-from tessy.synthesis.actions import Ask
+from tessy.boundary.base import (
+    BoundaryPredictor,
+    PendingPrediction,
+    Prediction,
+    PredictionRequest,
+    ask,
+)
+from tessy.inference.base import Chunk, ChunkSink, join
+from tessy.synthesis.actions import Generate
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.prefetch import Ahead
+from tessy.synthesis.prefetch import HandoverPrefetch
 
 
-class Span:
+class SpanDriver:
     """Drives the machine through one request.
 
     Tokens that arrive while the predictor works wait and come as one chunk: nothing is read twice
@@ -30,7 +36,7 @@ class Span:
         self,
         machine: Cooperation,
         predictor: BoundaryPredictor,
-        ahead: Ahead,
+        ahead: HandoverPrefetch,
         clock: Callable[[], float],
     ) -> None:
         """Nothing is sent yet.
@@ -44,23 +50,23 @@ class Span:
         self.judging_seconds = 0.0
         self._machine, self._predictor = machine, predictor
         self._ahead, self._clock = ahead, clock
-        self._tap = Tap(self._take)
+        self._tap = ChunkSink(self._take)
         self._held: list[Chunk] = []
         self._streaming = True  # more may come
-        self._asked: View | None = None
-        self._asking: Question | None = None
+        self._asked: PredictionRequest | None = None
+        self._asking: PendingPrediction | None = None
         self._since: float | None = None  # somebody waits for the answer
         self._error: BaseException | None = None
         self._settled: asyncio.Future[None] | None = None  # somebody waits for the last judgement
 
-    async def run(self, move: Ask) -> None:
+    async def run(self, move: Generate) -> None:
         """Send ``move``; returns when the span has ended and nothing is left to judge.
 
         Raises:
             Exception: What the machine, the engine or the predictor raised.
         """
         try:
-            await self._ahead.feed(move, self._tap)
+            await self._ahead.stream_into(move, self._tap)
             self._streaming = False
             if self._asked is not None and self._answered():
                 self._go_on(None)
@@ -93,7 +99,7 @@ class Span:
                 if chunk is not None:
                     self._streaming = self._streaming and chunk.finish is None
                     machine.receive(chunk)
-                    view = machine.unjudged()
+                    view = machine.pending_prediction()
                     if view is not None:
                         self._ask(view)
                         return
@@ -112,7 +118,7 @@ class Span:
         except Exception as error:
             self._fail(error)
 
-    def _ask(self, view: View) -> None:
+    def _ask(self, view: PredictionRequest) -> None:
         # What is under way early may have to be left, and the end of a stream waits for its answer.
         calm = self._machine.calm if self._streaming and not self._ahead.busy else None
         self._since = self._clock() if calm is None else None
@@ -128,7 +134,7 @@ class Span:
             self._since = self._clock()
         return answer is not None and self._judged(answer)
 
-    def _judged(self, answer: Judgement) -> bool:
+    def _judged(self, answer: Prediction) -> bool:
         view, self._asked = self._asked, None
         if view is None:  # too late
             return False
@@ -141,7 +147,7 @@ class Span:
             return False
         return True
 
-    def _told(self, answer: Judgement | BaseException) -> None:
+    def _told(self, answer: Prediction | BaseException) -> None:
         if isinstance(answer, BaseException):
             if self._asked is not None:
                 self._fail(answer)

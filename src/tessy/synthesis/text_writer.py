@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from tessy.core.edges import last_unit
 from tessy.core.errors import InputError, SampleFailed
 from tessy.core.records import Author, Message
-from tessy.synthesis.attempt import Desk
+from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import REQUEST_TOKENS
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.single_model import Solo, Text
+from tessy.synthesis.single_model import SingleModelGeneration, Text
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import split_tail
 
 Prompt = tuple[int, ...]
 
 
-class Writing:
+class ResponseWriter:
     """A text, and what its authors read before it.
 
     Attributes:
@@ -28,7 +28,7 @@ class Writing:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: SampleAttempt,
         messages: Sequence[Message],
         authors: Sequence[Author],
         *,
@@ -113,12 +113,12 @@ class Writing:
 
     def _solo(
         self, author: Author, what: Text, prompt: Prompt, *, max_tokens: int, room_tokens: int
-    ) -> Solo:
+    ) -> SingleModelGeneration:
         desk = self._desk
         renderer = desk.room.seats[author].renderer
         own = self._aside or author == desk.room.home
         place = (author, what) if what == "thinking" else (what,)
-        return Solo(
+        return SingleModelGeneration(
             author,
             renderer.codec,
             prompt,
@@ -142,11 +142,11 @@ class Writing:
         return thinker.text_in(_codec(self._desk, author))
 
 
-def _codec(desk: Desk, author: Author) -> HfCodec:
+def _codec(desk: SampleAttempt, author: Author) -> HfCodec:
     return desk.room.seats[author].renderer.codec
 
 
-def _prompt(desk: Desk, author: Author, messages: Sequence[Message]) -> Prompt:
+def _prompt(desk: SampleAttempt, author: Author, messages: Sequence[Message]) -> Prompt:
     try:
         return tuple(desk.room.seats[author].renderer.prompt_ids(messages))
     except InputError as error:

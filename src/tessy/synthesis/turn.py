@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.cut import Cut, decider, goes_on, in_class, keeps, own_score
-from tessy.core.edges import Base, settled_by, settled_edges
+from tessy.core.edges import EdgeCursor, settled_by, settled_edges
 from tessy.core.errors import TessyError
 from tessy.core.records import Author
 from tessy.inference.base import Chunk
 from tessy.synthesis.actions import Rejection
-from tessy.synthesis.shared_thinking import Party, Thinking, visible_chars
+from tessy.synthesis.shared_thinking import RoleSpec, SharedThinking, visible_chars
 from tessy.tokenization.token_ids import Draft
 
 
 @dataclass(slots=True)
-class Tally:
+class CooperationStats:
     """Counts over all turns.
 
     Attributes:
@@ -70,14 +70,14 @@ class Turn:
 
     def __init__(
         self,
-        party: Party,
+        party: RoleSpec,
         author: Author,
-        thinking: Thinking,
+        thinking: SharedThinking,
         *,
         key: str,
         cut: Cut,
-        base: Base,
-        tally: Tally,
+        base: EdgeCursor,
+        tally: CooperationStats,
         exempt: bool = False,
     ) -> None:
         """A turn that starts at the end of ``thinking``, with nothing drafted."""
@@ -100,7 +100,7 @@ class Turn:
         self._grown = False  # since units were last looked for
         self._viewed: tuple[int, bool] | None = None
         self._asked_tip: int | None = None
-        self._calm_answer: Judgement | None = None
+        self._calm_answer: Prediction | None = None
         self._tip: _Tip | None = None
 
     # ------------------------------------------------------------------ a draft grows
@@ -141,7 +141,7 @@ class Turn:
         if found is None:
             return False
         for edge in found:
-            self._scan = Base(edge)
+            self._scan = EdgeCursor(edge)
             if edge > self.judged:
                 self._edges.append(edge)
         return True
@@ -173,7 +173,7 @@ class Turn:
 
     # ------------------------------------------------------------------ units are judged
 
-    def unjudged(self) -> View | None:
+    def pending_prediction(self) -> PredictionRequest | None:
         """Units to be judged now; None if there is nothing new."""
         if self.boundary or not self.anchored or not self._grown:
             return None
@@ -187,7 +187,7 @@ class Turn:
         edges = (self.judged, *self._edges) if tip is None else (self.judged, *self._edges, tip)
         kept = self._thinking.text
         drafted = self.draft.text[: last - len(kept)]
-        return View(self._key, kept, edges, final, self.start, drafted)
+        return PredictionRequest(self._key, kept, edges, final, self.start, drafted)
 
     def _open_end(self) -> int | None:
         """The draft's end if an edge may still settle there; None if asking there is no use."""
@@ -200,15 +200,15 @@ class Turn:
             return None
         return None if kept + len(text) <= last else kept + len(text)
 
-    def calm(self, judgement: Judgement) -> bool:
+    def calm(self, judgement: Prediction) -> bool:
         """Whether drafting just goes on after this answer to a view; called in any thread."""
         calm = goes_on(self.author, self._cut, judgement)
         if calm:
             self._calm_answer = judgement  # looked at once is enough
         return calm
 
-    def judged_as(self, view: View, judgement: Judgement) -> None:
-        """The predictor's answer to ``view``, which came from :meth:`unjudged`."""
+    def apply_prediction(self, view: PredictionRequest, judgement: Prediction) -> None:
+        """The predictor's answer to ``view``, which came from :meth:`pending_prediction`."""
         count = len(view.edges) - 1
         if judgement is self._calm_answer and len(judgement.units) == count:
             self._go_on(view.edges, judgement)
@@ -228,7 +228,7 @@ class Turn:
         if self._asked_tip is None and not view.final and len(judgement.units) == count:
             self._stop_before(self.judged, judgement.next_style)
 
-    def _go_on(self, edges: Sequence[int], judgement: Judgement) -> None:
+    def _go_on(self, edges: Sequence[int], judgement: Prediction) -> None:
         """Keep all that was judged: the answer is calm."""
         judged = edges[-1]
         if judged == self._asked_tip:

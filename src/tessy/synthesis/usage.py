@@ -18,7 +18,7 @@ from tessy.storage.run_dir import RunPaths
 
 
 @dataclass(slots=True)
-class Purse:
+class BudgetTracker:
     """What a run may use, and what it has used before this session and in it.
 
     Attributes:

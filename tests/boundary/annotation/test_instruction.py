@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.annotation.instruction import Fault, digest, parse, prompt
+from tessy.boundary.annotation.instruction import ReplyFault, digest, parse, prompt
 from tessy.boundary.annotation.locate import Unplaced, locate
 from tests.support.chat_server import excerpt
 
@@ -76,14 +76,14 @@ def test_an_array_of_strings_is_found(reply, strings):
 )
 def test_anything_else_is_a_fault(reply):
     fault = parse(reply)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, ReplyFault)
     assert fault.reason == "not_json"
     assert fault.detail
 
 
 @given(st.text(max_size=100))
 def test_any_reply_is_read(reply):
-    assert isinstance(parse(reply), list | Fault)
+    assert isinstance(parse(reply), list | ReplyFault)
 
 
 @given(st.lists(st.text(max_size=10), max_size=5), st.sampled_from(["{}", "```json\n{}\n```"]))

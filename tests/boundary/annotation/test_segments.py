@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tessy.boundary.annotation.segments import (
     Response,
-    Segment,
+    TextSegment,
     draw_segments,
     pieces,
     segments_of,
@@ -28,7 +28,7 @@ def response(key: tuple[str, int], thinking: str) -> Response:
     return Response(*key, "0" * 16, "teacher", thinking)
 
 
-def draw(responses: list[Response], **options: int) -> list[Segment]:
+def draw(responses: list[Response], **options: int) -> list[TextSegment]:
     return draw_segments(
         responses, **{"size": 5, "per_response": 100, "total": 10_000, "seed": 1, **options}
     )

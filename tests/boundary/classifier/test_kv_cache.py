@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen3NextConfig, Qwen3NextForTokenClassification
 
-from tessy.boundary.base import Judgement, View
+from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.classifier.kv_cache import CachedScorer, WholeWindows, make_window_model
 from tessy.boundary.classifier.model import PlainScorer
-from tessy.boundary.classifier.reader import Reader
+from tessy.boundary.classifier.reader import WindowReader
 from tessy.boundary.classifier.window import WindowRule
 from tessy.inference.local.kv_cache import PoolLayer
 from tests.support.tiny_bpe import WORDS, codec
@@ -36,30 +36,30 @@ MODELS: dict[str, Any] = {
 
 def reader(
     family: str = "qwen3", capacity: int = 10_000, rule: WindowRule = RULE, max_batch: int = 64
-) -> Reader:
+) -> WindowReader:
     model = CachedScorer(MODELS[family](), capacity)
     model.step_tokens = 7  # so that windows of this size take several passes
-    return Reader(model, codec(), rule, max_batch=max_batch, slack=4)
+    return WindowReader(model, codec(), rule, max_batch=max_batch, slack=4)
 
 
-def free_rows(reader: Reader) -> int:
+def free_rows(reader: WindowReader) -> int:
     assert isinstance(reader._model, CachedScorer)
     pool = reader._model._pool
     return pool.capacity - (pool.size - 1) + len(pool._free)
 
 
-def drain(reader: Reader) -> dict[Any, Judgement]:
+def drain(reader: WindowReader) -> dict[Any, Prediction]:
     """Turn until nothing is left to do."""
     found = {}
     while not reader.idle:
         for answers in reader.turn(lambda _: False):
             for question, result in answers:
-                assert isinstance(result, Judgement), result
+                assert isinstance(result, Prediction), result
                 found[question] = result
     return found
 
 
-def ask(reader: Reader, *views: View) -> list[Judgement]:
+def ask(reader: WindowReader, *views: PredictionRequest) -> list[Prediction]:
     for place, view in enumerate(views):
         reader.ask(place, view)
     found = drain(reader)
@@ -86,7 +86,7 @@ def test_long_windows_let_short_ones_go_first_and_are_read_all_the_same():
     assert same(found["long"], reference(MODELS["qwen3"](), long, RULE))
 
 
-def same_classes(got: Judgement, wanted: Judgement) -> bool:
+def same_classes(got: Prediction, wanted: Prediction) -> bool:
     """No P(style) is on the other side of one half; equal to rounding, both sides are right."""
     pairs = [
         (p, q)
@@ -124,8 +124,8 @@ def test_what_is_read_bit_by_bit_is_what_one_pass_from_the_anchor_says(
 ):
     incremental = reader(family, capacity, max_batch=max_batch)
     texts: dict[int, str] = {}
-    asked: dict[Any, View] = {}
-    found: dict[Any, Judgement] = {}
+    asked: dict[Any, PredictionRequest] = {}
+    found: dict[Any, Prediction] = {}
     for number, steps in enumerate(rounds):
         for place, (sample, step) in enumerate(steps):
             if step is None:
@@ -151,7 +151,7 @@ def test_what_is_read_bit_by_bit_is_what_one_pass_from_the_anchor_says(
     assert not incremental._held
 
 
-def grow(reader: Reader, words: int, at_once: int, key: str = "a") -> tuple[str, int]:
+def grow(reader: WindowReader, words: int, at_once: int, key: str = "a") -> tuple[str, int]:
     """Judge a text as it grows by ``at_once`` words; the text, and its tokens."""
     text = long_text(words)
     bounds = [i for i, char in enumerate(text) if char == " "]
@@ -184,7 +184,7 @@ def test_a_second_look_costs_nothing():
     text = " ".join(f"so wait {i}" for i in range(15))
     (first,) = ask(cached, view_of(text, 3))
     passes = cached.stats.passes
-    (second,) = ask(cached, View("a", text, (len(text),)))
+    (second,) = ask(cached, PredictionRequest("a", text, (len(text),)))
     (shorter,) = ask(cached, view_of(text[: text.rindex(" ")], 1))
     assert cached.stats.passes == passes
     assert second.next_style == first.next_style
@@ -209,7 +209,7 @@ def test_a_rollback_across_a_move_of_the_anchor_reads_neither_window_again():
     )
 
 
-def tracks(reader: Reader) -> list[Any]:
+def tracks(reader: WindowReader) -> list[Any]:
     return reader._samples["a"].tracks
 
 
@@ -297,7 +297,7 @@ def test_text_that_cannot_be_encoded_fails_alone():
         for answers in cached.turn(lambda _: False):
             found |= dict(answers)
     assert "lone surrogate" in str(found["bad"])
-    assert isinstance(found["good"], Judgement)
+    assert isinstance(found["good"], Prediction)
 
 
 # -- which way of reading serves a model
@@ -333,7 +333,7 @@ def test_a_state_that_cannot_be_cut_back_is_not_kept():
     model = build(Qwen3NextForTokenClassification, config)
     chosen = make_window_model(PlainScorer(model), RULE)
     assert isinstance(chosen, WholeWindows)
-    whole = Reader(chosen, codec(), RULE, max_batch=64, slack=4)
+    whole = WindowReader(chosen, codec(), RULE, max_batch=64, slack=4)
     for words in (10, 60, 30):
         view = view_of(long_text(words), 4)
         (got,) = ask(whole, view)
@@ -354,7 +354,7 @@ def test_half_precision_keeps_its_keys_in_half_precision():
     model = qwen3().to(torch.bfloat16)
     chosen = make_window_model(PlainScorer(model), RULE)
     assert isinstance(chosen, CachedScorer)
-    half = Reader(chosen, codec(), RULE, max_batch=64, slack=4)
+    half = WindowReader(chosen, codec(), RULE, max_batch=64, slack=4)
     for words in (10, 40, 20):
         view = view_of(long_text(words), 4)
         (got,) = ask(half, view)
@@ -371,9 +371,9 @@ def test_the_released_windows_are_the_last_tokens():
     model = MODELS["qwen3"]()
     rule = WindowRule(limit=24, keep=12, sliding=True)
     scorer = PlainScorer(model)
-    whole = Reader(make_window_model(scorer, rule), codec(), rule, max_batch=64, slack=4)
+    whole = WindowReader(make_window_model(scorer, rule), codec(), rule, max_batch=64, slack=4)
     text = long_text(60)
-    (got,) = ask(whole, View("a", text, (len(text),)))
+    (got,) = ask(whole, PredictionRequest("a", text, (len(text),)))
     ids = whole._samples["a"].reading.ids
     assert len(ids) > 24
     assert got.next_style == pytest.approx(scorer.score([ids[-12:]])[0][-1], abs=1e-6)

@@ -21,7 +21,7 @@ from tessy.boundary.classifier.labels import (
     unit_scores,
     unit_tokens,
 )
-from tessy.boundary.classifier.window import Reading, WindowRule
+from tessy.boundary.classifier.window import TokenizedText, WindowRule
 from tessy.core.edges import edges
 from tessy.core.errors import InputError
 from tessy.core.records import StyleSpan
@@ -59,7 +59,7 @@ def byte_ranges(text: str) -> list[range]:
 @given(text=TEXTS)
 def test_training_and_inference_see_the_same_ids(text):
     for rule in (RULE, WindowRule()):
-        reading = Reading(codec(), rule)
+        reading = TokenizedText(codec(), rule)
         reading.read(text)
         assert list(tokens_of(codec(), text, rule).ids) == reading.ids
 
@@ -114,7 +114,7 @@ def test_a_style_word_before_a_line_break_is_all_style():
 
 @given(text=TEXTS, data=st.data())
 def test_units_have_the_tokens_a_reading_gives_them(text, data):
-    reading = Reading(codec(), RULE)
+    reading = TokenizedText(codec(), RULE)
     reading.read(text)
     tokens = tokens_of(codec(), text, RULE)
     start = data.draw(st.integers(0, len(text)))
@@ -124,7 +124,7 @@ def test_units_have_the_tokens_a_reading_gives_them(text, data):
 
 @given(text=TEXTS, data=st.data())
 def test_units_are_read_from_where_the_other_author_stopped(text, data):
-    reading = Reading(codec(), RULE)
+    reading = TokenizedText(codec(), RULE)
     reading.read(text)
     places = st.integers(0, len(text))
     bounds = sorted(data.draw(st.lists(places, min_size=1, unique=True)))

@@ -23,7 +23,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.classifier.conventions import conventions_of
 from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
@@ -64,8 +64,8 @@ async def predictor(checkpoint):
 
 async def test_scores_are_those_of_a_plain_pass_over_the_text(predictor):
     text = "Okay, let's see. We need to compute 5 - 3 = 2.\nBut wait, hmm."
-    view = View("a", text, (0, *edges(text)))
-    got = await predictor.judge(view)
+    view = PredictionRequest("a", text, (0, *edges(text)))
+    got = await predictor.predict(view)
     ids = [token for unit in units(text) for token in codec().encode(unit)]
     with torch.inference_mode():
         logits = qwen3()(input_ids=torch.tensor([ids])).logits[0]
@@ -82,7 +82,7 @@ async def test_scores_are_those_of_a_plain_pass_over_the_text(predictor):
 
 
 async def test_a_first_unit_of_one_token_counts_as_style(predictor):
-    got = await predictor.judge(View("a", "a", (0, 1)))
+    got = await predictor.predict(PredictionRequest("a", "a", (0, 1)))
     assert codec().encode("a") == [codec().encode("a")[0]]
     assert got.units == (UnitScore(1.0, 1.0, 1.0),)
     assert got.next_style is not None
@@ -90,10 +90,10 @@ async def test_a_first_unit_of_one_token_counts_as_style(predictor):
 
 async def test_without_units_only_what_follows_is_said(predictor):
     text = CORPUS[0]
-    got = await predictor.judge(View("a", text, (len(text),)))
+    got = await predictor.predict(PredictionRequest("a", text, (len(text),)))
     assert got.units == ()
-    assert got.next_style == (await predictor.judge(view_of(text))).next_style
-    assert await predictor.judge(View("b", "", (0,))) == Judgement((), None)
+    assert got.next_style == (await predictor.predict(view_of(text))).next_style
+    assert await predictor.predict(PredictionRequest("b", "", (0,))) == Prediction((), None)
 
 
 @settings(max_examples=25, deadline=None)
@@ -109,7 +109,7 @@ async def test_windows_move_as_the_text_grows_and_shrinks(checkpoint, lengths, j
     try:
         for length in lengths:
             view = view_of(long_text(length, seed), judged)
-            assert same(await loaded.judge(view), reference(model, view, RULE))
+            assert same(await loaded.predict(view), reference(model, view, RULE))
     finally:
         await loaded.aclose()
 
@@ -120,7 +120,7 @@ async def test_samples_judged_together_get_what_each_gets_alone(predictor):
     model = qwen3()
     for view, got in zip(views, together, strict=True):
         predictor.release(view.key)
-        assert same(got, await predictor.judge(view))
+        assert same(got, await predictor.predict(view))
         assert same(got, reference(model, view, WindowRule()))
 
 
@@ -140,9 +140,9 @@ def hold(predictor, monkeypatch):
 
 async def test_waiting_views_share_a_pass(predictor, monkeypatch):
     entered, gate = hold(predictor, monkeypatch)
-    first = predictor.judge(view_of("Okay, so", key="first"))
+    first = predictor.predict(view_of("Okay, so", key="first"))
     await asyncio.to_thread(entered.wait)
-    others = [predictor.judge(view_of("Okay, so", key=str(i))) for i in range(260)]
+    others = [predictor.predict(view_of("Okay, so", key=str(i))) for i in range(260)]
     gate.set()
     await asyncio.gather(first, *others)
     stats = predictor.stats
@@ -150,12 +150,12 @@ async def test_waiting_views_share_a_pass(predictor, monkeypatch):
 
 
 async def test_a_cancelled_judgement_holds_up_nobody(predictor):
-    task = asyncio.ensure_future(predictor.judge(view_of(CORPUS[0])))
+    task = asyncio.ensure_future(predictor.predict(view_of(CORPUS[0])))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (await predictor.judge(view_of(CORPUS[1]))).units
+    assert (await predictor.predict(view_of(CORPUS[1]))).units
 
 
 async def test_a_calm_answer_waits_until_somebody_wants_it(predictor):
@@ -165,7 +165,7 @@ async def test_a_calm_answer_waits_until_somebody_wants_it(predictor):
     predictor.ask(view_of(CORPUS[0], key="b"), lambda _: other.set(), lambda _: False)
     await other.wait()  # which was asked later
     await asyncio.sleep(0)
-    assert same(question.hurry(), await predictor.judge(view_of(CORPUS[0])))
+    assert same(question.hurry(), await predictor.predict(view_of(CORPUS[0])))
     assert question.hurry() is None
     await asyncio.sleep(0.05)
     assert not told
@@ -187,7 +187,7 @@ async def test_an_answer_somebody_waits_for_comes_by_itself(predictor, monkeypat
 async def test_a_calm_answer_nobody_wants_any_more_is_not_told(predictor):
     told: list[Any] = []
     question = predictor.ask(view_of(CORPUS[0]), told.append, lambda _: True)
-    await predictor.judge(view_of(CORPUS[1]))  # comes after it
+    await predictor.predict(view_of(CORPUS[1]))  # comes after it
     question.cancel()
     assert question.hurry() is None
     assert not told
@@ -210,14 +210,14 @@ async def test_a_failing_classifier_fails_those_who_ask(predictor, monkeypatch):
     forward = predictor._reader._model.forward
     monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))
     with pytest.raises(EngineRefused, match="no such kernel"):
-        await predictor.judge(view_of(CORPUS[0]))
+        await predictor.predict(view_of(CORPUS[0]))
     monkeypatch.setattr(
         predictor._reader._model, "forward", _raise(torch.OutOfMemoryError("out of memory"))
     )
     with pytest.raises(EngineUnavailable, match="ran out of memory"):
-        await predictor.judge(view_of(CORPUS[0]))
+        await predictor.predict(view_of(CORPUS[0]))
     monkeypatch.setattr(predictor._reader._model, "forward", forward)
-    assert (await predictor.judge(view_of(CORPUS[0]))).units
+    assert (await predictor.predict(view_of(CORPUS[0]))).units
 
 
 def _raise(error: Exception) -> Callable[..., NoReturn]:
@@ -230,9 +230,9 @@ def _raise(error: Exception) -> Callable[..., NoReturn]:
 async def test_a_closed_predictor_says_so(checkpoint, monkeypatch):
     loaded = TokenClassifierPredictor.load(checkpoint, device="cpu")
     entered, gate = hold(loaded, monkeypatch)
-    working = loaded.judge(view_of(CORPUS[0], key="a"))
+    working = loaded.predict(view_of(CORPUS[0], key="a"))
     await asyncio.to_thread(entered.wait)
-    waiting = loaded.judge(view_of(CORPUS[0], key="b"))
+    waiting = loaded.predict(view_of(CORPUS[0], key="b"))
     closing = asyncio.ensure_future(loaded.aclose())
     await asyncio.sleep(0)
     gate.set()
@@ -242,7 +242,7 @@ async def test_a_closed_predictor_says_so(checkpoint, monkeypatch):
     assert (await working).units
     assert not loaded._thread.is_alive()
     with pytest.raises(EngineUnavailable, match="was closed"):
-        await loaded.judge(view_of(CORPUS[0]))
+        await loaded.predict(view_of(CORPUS[0]))
 
 
 async def test_a_checkpoint_can_read_as_the_released_code_does(checkpoint):
@@ -250,7 +250,7 @@ async def test_a_checkpoint_can_read_as_the_released_code_does(checkpoint):
     assert isinstance(loaded, TokenClassifierPredictor)
     try:
         text = long_text(300)
-        got = await loaded.judge(view_of(text, 2))
+        got = await loaded.predict(view_of(text, 2))
         read = loaded.stats.tokens
         ids = [token for unit in units(text) for token in codec().encode(unit)]
         with torch.inference_mode():

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.classifier.window import Reading, WindowRule
+from tessy.boundary.classifier.window import TokenizedText, WindowRule
 from tessy.core.edges import units
 from tests.support.tiny_bpe import WORDS, codec
 
@@ -15,14 +15,14 @@ PLACES = st.integers(0, 300)
 
 @given(PIECES, JOINS, st.lists(st.tuples(PLACES, PIECES, PLACES | st.none()), max_size=5))
 def test_a_reading_does_not_depend_on_the_steps_it_came_in(pieces, join, cuts):
-    reading = Reading(codec(), RULE)
+    reading = TokenizedText(codec(), RULE)
     text = kept = ""
     for cut, more, parted in [(0, pieces, None), *cuts]:
         text = text[:cut] + join.join(more)
         if parted is not None or not text.startswith(kept):  # else it stays the same object
             kept = text[: parted or 0]
         reading.read(kept, text[len(kept) :])
-        fresh = Reading(codec(), RULE)
+        fresh = TokenizedText(codec(), RULE)
         fresh.read(text)
         assert reading.ids == fresh.ids
         assert reading._anchors == fresh._anchors
@@ -34,7 +34,7 @@ def test_a_reading_does_not_depend_on_the_steps_it_came_in(pieces, join, cuts):
 @given(pieces=PIECES, join=JOINS)
 def test_ids_are_the_units_encoded_one_by_one_and_windows_keep_their_rule(pieces, join):
     text = join.join(pieces)
-    reading = Reading(codec(), RULE)
+    reading = TokenizedText(codec(), RULE)
     reading.read(text)
     encoded = [codec().encode(unit)[: RULE.piece_tokens] for unit in units(text)]
     assert reading.ids == [token for piece in encoded for token in piece]
@@ -52,10 +52,10 @@ def test_ids_are_the_units_encoded_one_by_one_and_windows_keep_their_rule(pieces
 @given(pieces=PIECES)
 def test_anchors_stay_when_the_text_grows(pieces):
     """Only the last piece may change with what follows; anchors before it are settled."""
-    whole = Reading(codec(), RULE)
+    whole = TokenizedText(codec(), RULE)
     whole.read(" ".join(pieces))
     text = " ".join(pieces[:-1])
-    part = Reading(codec(), RULE)
+    part = TokenizedText(codec(), RULE)
     part.read(text)
     ends = [end for end in part._ends if end in whole._ends]
     for end in ends:
@@ -65,7 +65,7 @@ def test_anchors_stay_when_the_text_grows(pieces):
 
 
 def test_a_unit_may_be_any_stretch_of_text():
-    reading = Reading(codec(), WindowRule())
+    reading = TokenizedText(codec(), WindowRule())
     text = "Okay, wait 好的 hmm"
     reading.read(text)
     encoded = text.encode()
@@ -86,17 +86,17 @@ def test_a_unit_may_be_any_stretch_of_text():
 
 
 def test_an_endless_word_is_cut():
-    reading = Reading(codec(), RULE)
+    reading = TokenizedText(codec(), RULE)
     reading.read("so " + "x" * 39 + " then " + "y" * 39)
     assert all(w.end - w.start <= RULE.limit for w in reading.windows(0))
 
 
 @given(pieces=PIECES, keep=st.integers(2, 12))
 def test_sliding_windows_are_the_last_tokens_and_leave_none_out(pieces, keep):
-    reading = Reading(codec(), WindowRule(limit=24, keep=keep, sliding=True))
+    reading = TokenizedText(codec(), WindowRule(limit=24, keep=keep, sliding=True))
     reading.read(" ".join(pieces))
     total = len(reading.ids)
-    anchored = Reading(codec(), RULE)
+    anchored = TokenizedText(codec(), RULE)
     anchored.read(" ".join(pieces))
     assert reading.ids == anchored.ids
     for first in range(total + 1):

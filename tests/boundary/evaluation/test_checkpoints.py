@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from tessy.boundary.classifier.conventions import AnnotationSource, Conventions, Split, Window
+from tessy.boundary.classifier.conventions import (
+    AnnotationSource,
+    Conventions,
+    SplitSettings,
+    WindowSettings,
+)
 from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.evaluation.checkpoints import perfect
 from tessy.boundary.evaluation.drafts import (
@@ -32,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def conventions(**split: Any) -> dict[str, Any]:
     return Conventions(
         author="student",
-        window=Window(limit=512, keep=200),
-        split=Split(**{"seed": 0, "validation_share": 0.05, "test_share": 0.05} | split),
+        window=WindowSettings(limit=512, keep=200),
+        split=SplitSettings(**{"seed": 0, "validation_share": 0.05, "test_share": 0.05} | split),
         annotations=AnnotationSource(digest="d", segments=3, annotator=None),
         base="tiny",
         versions={},

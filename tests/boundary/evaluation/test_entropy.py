@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tessy.boundary.classifier.labels import tokens_of
-from tessy.boundary.evaluation.drafts import Sample, draw_drafts, one_word, segment_of
+from tessy.boundary.evaluation.drafts import EvaluationSample, draw_drafts, one_word, segment_of
 from tessy.boundary.evaluation.entropy import (
     LocalEntropy,
     ServerEntropy,
@@ -23,7 +23,7 @@ from tessy.boundary.evaluation.entropy import (
 )
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
-from tessy.inference.http.client import ModelServer
+from tessy.inference.http.client import ServerClient
 from tests.support.annotations import TEXTS, annotation
 from tests.support.tiny_bpe import codec, tokenizer
 from tests.support.tiny_classifier import SIZES, build
@@ -33,10 +33,10 @@ def causal() -> Any:
     return build(Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=16, max_position_embeddings=512))
 
 
-def sample() -> Sample:
+def sample() -> EvaluationSample:
     segments = [segment_of(annotation(text, f"q{i}"), one_word) for i, text in enumerate(TEXTS)]
     drafts = draw_drafts(segments, tokens=20, count=99, seed=0, cut="discard")
-    return Sample(segments, drafts, "discard")
+    return EvaluationSample(segments, drafts, "discard")
 
 
 class KnowsChanges:
@@ -108,7 +108,7 @@ async def test_a_server_and_this_process_say_the_same(tmp_path):
     app.router.add_post("/v1/completions", reply)
     async with TestServer(app) as running:
         url = str(running.make_url("/"))
-        server = ModelServer(url, api_key=None, stall_seconds=30)
+        server = ServerClient(url, api_key=None, stall_seconds=30)
         source = ServerEntropy(server, "tiny", codec())
         told = await source.entropies(ids)
         await source.aclose()
@@ -125,7 +125,7 @@ async def test_a_server_without_prompt_logprobs_is_refused():
     app.router.add_post("/v1/completions", reply)
     async with TestServer(app) as running:
         url = str(running.make_url("/"))
-        server = ModelServer(url, api_key=None, stall_seconds=30)
+        server = ServerClient(url, api_key=None, stall_seconds=30)
         source = ServerEntropy(server, "tiny", codec())
         with pytest.raises(EngineRefused, match="needs a vLLM server"):
             await judge_by_entropy(source, sample(), sample())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tessy.boundary.base import UnitScore
-from tessy.boundary.evaluation.metrics import Figures, Judged, best_threshold
+from tessy.boundary.evaluation.metrics import Figures, PredictedUnits, best_threshold
 from tessy.core.statistics import Estimate
 
 YES, NO, UNSURE = UnitScore(1, 1, 1), UnitScore(0, 0, 0), UnitScore(0.5, 0.5, 0.5)
@@ -22,7 +22,7 @@ YES, NO, UNSURE = UnitScore(1, 1, 1), UnitScore(0, 0, 0), UnitScore(0.5, 0.5, 0.
     ],
 )
 def test_scores_are_graded_if_one_after_the_first_is_no_yes_or_no(segments, graded):
-    assert Judged(drafts=[(UNSURE,)], segments=segments).graded == graded
+    assert PredictedUnits(drafts=[(UNSURE,)], segments=segments).graded == graded
 
 
 def estimate(value: float) -> Estimate:

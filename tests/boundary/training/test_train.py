@@ -14,7 +14,7 @@ from transformers import (
     AutoConfig,
 )
 
-from tessy.boundary.base import View
+from tessy.boundary.base import PredictionRequest
 from tessy.boundary.classifier.conventions import read_conventions
 from tessy.boundary.classifier.labels import IGNORED
 from tessy.boundary.classifier.model import load_classifier
@@ -152,8 +152,8 @@ def test_the_checkpoint_judges_as_it_was_validated(trained):
 async def test_the_checkpoint_finds_the_boundary(trained):
     loaded = TokenClassifierPredictor.load(trained[0].out, device="cpu")
     text = "Okay, let's see. 5 - 3 = 2. Then 2 * 2 = 4."
-    view = View("a", text, (0, *edges(text)))
-    judged = await loaded.judge(view)
+    view = PredictionRequest("a", text, (0, *edges(text)))
+    judged = await loaded.predict(view)
     await loaded.aclose()
     style = {
         unit.strip(): score.first >= 0.5

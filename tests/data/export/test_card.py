@@ -10,7 +10,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from tessy.data.derived_run import DerivedRun, source_rows
-from tessy.data.export.card import Facts, size_category
+from tessy.data.export.card import DataCardFacts, size_category
 from tessy.data.export.hub import write_shards
 from tessy.data.export.provenance import public
 from tessy.storage.run_dir import iter_trajectories
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shards_end_at_their_size(run: Path, tmp_path: Path):
     rows = list(iter_trajectories(run))
     many = [rows[0].model_copy(update={"sample": n}) for n in range(2500)]
-    facts = Facts()
+    facts = DataCardFacts()
     write_shards(many, tmp_path / "data", facts, shard_bytes=100)
     # A row group is written at once, so a shard holds one at least.
     names = [f"train-0000{n}-of-00003.parquet" for n in range(3)]

@@ -16,7 +16,7 @@ from tessy.core.edges import edges, last_unit, units
 from tessy.core.errors import ConfigError, ModelError
 from tessy.core.records import Author, Message, Span, StudentIds, TokenCounts, Trajectory, pack_ids
 from tessy.data.export.loss import parse_loss
-from tessy.data.export.tokens import IGNORED, Format, Tokens, labels, tokenize
+from tessy.data.export.tokens import IGNORED, StudentFormat, TokenizedSample, labels, tokenize
 from tessy.lab.bundled import student_path
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer, make_renderer
@@ -53,8 +53,8 @@ TEXTS = (
 
 
 @cache
-def form(name: str) -> Format:
-    return Format.of(load_renderer(FOLDERS[name]))
+def form(name: str) -> StudentFormat:
+    return StudentFormat.of(load_renderer(FOLDERS[name]))
 
 
 def make_row(
@@ -104,7 +104,7 @@ def written(draw, name: str, texts: Any = TEXTS) -> Trajectory:
     return make_row(name, spans, thinking, draw(texts), ids, answer_by=draw(AUTHORS))
 
 
-def parts(row: Trajectory, tokens: Tokens, name: str) -> tuple[slice, slice]:
+def parts(row: Trajectory, tokens: TokenizedSample, name: str) -> tuple[slice, slice]:
     """Where the thinking with its marker stands, and where the answer."""
     renderer = form(name).renderer
     prompt = len(renderer.prompt_ids(row.messages[:-1]))
@@ -119,7 +119,7 @@ async def test_the_ids_are_what_the_student_read_and_wrote(student, teacher):
     row = await tessy(make_desk(room))
     asked = room.seats["student"].engine.requests[-1]
     codec = RENDERERS[student].codec
-    tokens = tokenize(row, Format.of(RENDERERS[student]))
+    tokens = tokenize(row, StudentFormat.of(RENDERERS[student]))
     assert not tokens.encoded
     assert decode(codec, tokens.ids).startswith(decode(codec, asked.prompt.ids))
     assert tokens.ids[: len(asked.prompt)] == list(asked.prompt.ids)
@@ -304,7 +304,7 @@ def test_sampled_ids_stay_as_they_were_sampled():
 
 
 def test_in_a_run_of_one_model_everything_is_its_own():
-    alone = Format.of(form("qwen3").renderer, "teacher", alone=True)
+    alone = StudentFormat.of(form("qwen3").renderer, "teacher", alone=True)
     tokens = tokenize(make_row("qwen3", tile("Hm.", [], "teacher"), "Hm.", "4", None), alone)
     assert {author for author in tokens.authors if author} == {"teacher"}
 
@@ -322,10 +322,10 @@ def endless(**options: Any) -> Any:
 
 def test_a_template_that_ends_no_turn_is_told_from_one_that_leaves_no_choice():
     one = make_renderer(endless(eos_token="<|im_end|>", pad_token="<|im_end|>"))
-    assert Format.of(one).end_id == one.codec.control["<|im_end|>"]
+    assert StudentFormat.of(one).end_id == one.codec.control["<|im_end|>"]
     two = make_renderer(endless(eos_token="<|im_end|>", pad_token="<|endoftext|>"))
     with pytest.raises(ModelError, match="ends no turn"):
-        Format.of(two)
+        StudentFormat.of(two)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailable
 from tessy.inference.chat import ChatEngine
 from tessy.inference.http.address import environment_proxy, read_address, server_root, shown_url
-from tessy.inference.http.client import ModelServer
+from tessy.inference.http.client import ServerClient
 from tessy.inference.http.engine import HttpEngine
 from tests.support.engine_requests import CODEC
 from tests.support.http_replies import SHAPES, send
@@ -60,7 +60,7 @@ async def listening(reply: bytes = SHAPES["HTTP/1.0"]):
 
 @asynccontextmanager
 async def server_at(url: str, api_key: str | None = None):
-    server = ModelServer(url, api_key=api_key, stall_seconds=5.0)
+    server = ServerClient(url, api_key=api_key, stall_seconds=5.0)
     try:
         yield server
     finally:

@@ -13,7 +13,7 @@ from tessy.core.errors import (
     EngineUnavailable,
 )
 from tessy.inference.base import Chunk
-from tessy.inference.http.client import ModelServer
+from tessy.inference.http.client import ServerClient
 from tessy.inference.http.faults import retry_after
 from tests.support.engine_requests import (
     EVERY_WIRE,
@@ -137,7 +137,7 @@ async def test_a_kept_connection_that_the_server_has_left_costs_no_request():
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         host, port = listening.sockets[0].getsockname()
-        server = ModelServer(f"http://{host}:{port}", api_key=None, stall_seconds=5.0)
+        server = ServerClient(f"http://{host}:{port}", api_key=None, stall_seconds=5.0)
         try:
             for _ in range(3):
                 assert await server.post_for_json("/x", b"{}", {}, read_seconds=5.0) == {}
@@ -157,7 +157,7 @@ async def test_a_server_that_leaves_every_connection_is_unavailable():
 
     async with await asyncio.start_server(leave, "127.0.0.1", 0) as listening:
         host, port = listening.sockets[0].getsockname()
-        server = ModelServer(f"http://{host}:{port}", api_key=None, stall_seconds=5.0)
+        server = ServerClient(f"http://{host}:{port}", api_key=None, stall_seconds=5.0)
         try:
             with pytest.raises(EngineUnavailable):
                 await server.post_for_json("/x", b"{}", {}, read_seconds=5.0)

@@ -16,8 +16,8 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from tessy.core.errors import EngineMisconfigured, EngineUnavailable
-from tessy.inference.base import Chunk, Tap
-from tessy.inference.http.client import ModelServer, UnusableReply
+from tessy.inference.base import Chunk, ChunkSink
+from tessy.inference.http.client import ServerClient, UnusableReply
 from tessy.inference.http.wires.vllm_generate import IdsReader
 from tests.support.garbage import no_collector
 from tests.support.http_replies import (
@@ -86,7 +86,7 @@ async def test_a_reply_that_is_cut_off_or_garbled_brings_what_came_and_an_error(
     async with serving(reply, 10_000, stay=False) as (server, peers):
         chunks: list[Chunk] = []
         with pytest.raises(EngineUnavailable, match=server.root):
-            await server.generate("/x", b"{}", {}, reader=IdsReader(), tap=Tap(chunks.append))
+            await server.generate("/x", b"{}", {}, reader=IdsReader(), tap=ChunkSink(chunks.append))
     assert ids(chunks) in ([7, 8], [])  # an error that is there at once hides what came with it
     assert len(peers) == 1  # what has begun to come is not asked for again here
 
@@ -143,9 +143,9 @@ async def test_https_with_a_certificate_that_is_trusted_or_not(certificate):
     assert len(peers) == 1
 
 
-async def send_until_closed(server: ModelServer, body: bytes = b"{}") -> None:
+async def send_until_closed(server: ServerClient, body: bytes = b"{}") -> None:
     """Close the tap at the first chunk."""
-    tap = Tap(lambda _: tap.close())
+    tap = ChunkSink(lambda _: tap.close())
     await server.generate("/x", body, {}, reader=IdsReader(), tap=tap)
 
 
@@ -165,7 +165,7 @@ async def answering(reply: bytes):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         root = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        server = ModelServer(root, api_key=None, stall_seconds=20.0)
+        server = ServerClient(root, api_key=None, stall_seconds=20.0)
         try:
             yield server, ends
         finally:
@@ -189,7 +189,7 @@ async def test_closing_resets_the_connection_so_that_its_port_is_free_at_once():
 ])  # fmt: skip
 async def test_a_tap_closed_while_more_is_waited_for_closes_the_connection(reply):
     async with answering(reply) as (server, ends):
-        tap = Tap(lambda _: None)
+        tap = ChunkSink(lambda _: None)
         sending = asyncio.ensure_future(
             server.generate("/x", b"{}", {}, reader=IdsReader(), tap=tap)
         )
@@ -203,7 +203,7 @@ async def test_a_tap_closed_while_more_is_waited_for_closes_the_connection(reply
 async def test_a_tap_closed_behind_its_reply_leaves_the_next_one_alone():
     async with serving(SHAPES["chunked"], 7) as (server, peers):
         closing: list[Callable[[], None] | None] = []
-        first = Tap(lambda _: closing.append(first.on_close))
+        first = ChunkSink(lambda _: closing.append(first.on_close))
         await server.generate("/x", b"{}", {}, reader=IdsReader(), tap=first)
         sending = asyncio.ensure_future(send(server))
         await asyncio.sleep(0)
@@ -241,7 +241,7 @@ async def reading(reader_seconds: float, hang_up_after: int | None = None):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        server = ModelServer(f"http://127.0.0.1:{port}", api_key=None, stall_seconds=20.0)
+        server = ServerClient(f"http://127.0.0.1:{port}", api_key=None, stall_seconds=20.0)
         try:
             yield server, got
         finally:
@@ -267,7 +267,7 @@ async def test_a_server_that_leaves_while_it_is_written_to_is_unavailable():
 
 async def test_a_tap_closed_while_the_body_is_sent_ends_the_request():
     async with reading(0.02) as (server, got):
-        tap = Tap(lambda _: None)
+        tap = ChunkSink(lambda _: None)
         sending = asyncio.ensure_future(
             server.generate("/x", LARGE, {}, reader=IdsReader(), tap=tap)
         )
@@ -292,7 +292,7 @@ async def hasty(head: bytes):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**10) as listening:
         port = listening.sockets[0].getsockname()[1]
-        server = ModelServer(f"http://127.0.0.1:{port}", api_key=None, stall_seconds=20.0)
+        server = ServerClient(f"http://127.0.0.1:{port}", api_key=None, stall_seconds=20.0)
         try:
             yield server, peers
         finally:
@@ -310,7 +310,7 @@ async def test_a_connection_on_which_a_request_is_stuck_is_not_used_again():
 
 
 async def test_a_closed_stream_holds_no_request():
-    kinds = (Tap, IdsReader, aiohttp.ClientResponse, aiohttp.ClientRequest, ResponseHandler)
+    kinds = (ChunkSink, IdsReader, aiohttp.ClientResponse, aiohttp.ClientRequest, ResponseHandler)
     async with serving(STREAM + b"\r\n" + FIRST, 10_000) as (server, peers):
         with no_collector(*kinds) as new:
             for _ in range(3):

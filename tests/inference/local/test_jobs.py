@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.inference.local.jobs import batches, common_prefix
-from tessy.inference.local.kv_cache import Pool, Rows
+from tessy.inference.local.kv_cache import KvPool, Rows
 
 
 @given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40))
@@ -26,7 +26,7 @@ def test_batches_hold_everyone_once_with_little_padding(lengths, slack):
 
 @given(st.lists(st.integers(1, 40), max_size=30))
 def test_a_pool_gives_each_row_once_and_no_more_than_it_has(counts):
-    pool = Pool(100)
+    pool = KvPool(100)
     held: list[Rows] = []
     for count in counts:
         rows = pool.take(count)

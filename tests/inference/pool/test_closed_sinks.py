@@ -8,8 +8,8 @@ from tessy.core.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tessy.inference.base import Chunk, Request, Tap
-from tessy.inference.pool.pool import Pool
+from tessy.inference.base import Chunk, ChunkSink, Request
+from tessy.inference.pool.pool import ReplicaPool
 from tests.support.counting_engine import (
     Server,
     ask,
@@ -28,9 +28,9 @@ async def test_a_tap_that_is_closed_between_two_tries_ends_the_wait(down):
 
     server = Server(faults=[(2, refused() if down else EngineUnavailable("broken"))])
     arrived: list[Chunk] = []
-    async with Pool([server], ["s0"], sleep=sleep) as pool:
-        tap = Tap(arrived.append)
-        feeding = asyncio.create_task(pool.feed(ask(), tap))
+    async with ReplicaPool([server], ["s0"], sleep=sleep) as pool:
+        tap = ChunkSink(arrived.append)
+        feeding = asyncio.create_task(pool.stream_into(ask(), tap))
         await until(lambda: len(arrived) == 2 and not server.open)
         for _ in range(5):
             await asyncio.sleep(0)
@@ -45,7 +45,7 @@ async def test_a_tap_that_is_closed_between_two_tries_ends_the_wait(down):
 class Late(Server):
     """Refuses a request once it is not wanted any more."""
 
-    async def feed(self, request: Request, tap: Tap) -> None:
+    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
         self.open += 1
         ended = asyncio.Event()
         tap.on_close = ended.set
@@ -56,8 +56,8 @@ class Late(Server):
 async def test_what_fails_behind_a_closed_tap_is_no_failure():
     server = Late()
     async with pool_of(server) as pool:
-        tap = Tap(lambda chunk: None)
-        feeding = asyncio.create_task(pool.feed(ask(), tap))
+        tap = ChunkSink(lambda chunk: None)
+        feeding = asyncio.create_task(pool.stream_into(ask(), tap))
         await until(lambda: server.open == 1)
         tap.close()
         await feeding
@@ -66,8 +66,8 @@ async def test_what_fails_behind_a_closed_tap_is_no_failure():
 async def test_a_cancelled_caller_stays_cancelled_though_the_tap_is_closed_as_well():
     server = Server()
     async with pool_of(server) as pool:
-        tap = Tap(lambda chunk: None)
-        feeding = asyncio.create_task(pool.feed(ask(), tap))
+        tap = ChunkSink(lambda chunk: None)
+        feeding = asyncio.create_task(pool.stream_into(ask(), tap))
         await until(lambda: server.open == 1)
         feeding.cancel()
         tap.close()

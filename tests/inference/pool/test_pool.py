@@ -19,7 +19,7 @@ from tessy.inference.base import Chunk
 from tessy.inference.http.faults import StatusUnavailable
 from tessy.inference.pool.failover import MAX_STRIKES, MAX_TRIES
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
-from tessy.inference.pool.pool import Pool
+from tessy.inference.pool.pool import ReplicaPool
 from tessy.runtime.runner import Draining, Stop
 from tests.support.counting_engine import (
     STOP,
@@ -72,7 +72,7 @@ async def test_closing_the_stream_closes_it_on_the_server():
 
 def test_a_server_cannot_be_named_twice():
     with pytest.raises(ConfigError, match="named twice"):
-        Pool([Server(), Server()], ["x", "x"])
+        ReplicaPool([Server(), Server()], ["x", "x"])
 
 
 async def test_a_pool_that_was_not_entered_says_so():

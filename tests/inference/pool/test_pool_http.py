@@ -7,7 +7,7 @@ import pytest
 
 from tessy.core.errors import SampleFailed
 from tessy.inference.http.engine import HttpEngine
-from tessy.inference.pool.pool import Pool
+from tessy.inference.pool.pool import ReplicaPool
 from tessy.inference.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
 from tests.support.engine_requests import ask
 from tests.support.model_server import STOCK_VLLM, FakeServer, Fault, eventually
@@ -26,18 +26,20 @@ async def shortly(seconds: float) -> None:
     await asyncio.sleep(seconds / 500)
 
 
-async def pool_over(stack: AsyncExitStack, *servers: FakeServer) -> Pool:
+async def pool_over(stack: AsyncExitStack, *servers: FakeServer) -> ReplicaPool:
     engines = []
     for server in servers:
         await stack.enter_async_context(server)
         engines.append(HttpEngine(server.url, "tiny", CODEC, stall_seconds=2.0))
     names = [server.url for server in servers]
-    pool = await stack.enter_async_context(Pool(engines, names, role="teacher", sleep=shortly))
+    pool = await stack.enter_async_context(
+        ReplicaPool(engines, names, role="teacher", sleep=shortly)
+    )
     await pool.probe()
     return pool
 
 
-async def written(pool: Pool, key: str) -> str:
+async def written(pool: ReplicaPool, key: str) -> str:
     ids: list[int] = []
     async with aclosing(pool.stream(ask(key=key, max_tokens=500))) as chunks:
         async for chunk in chunks:

@@ -24,7 +24,7 @@ from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.data.mix import mix
 from tessy.reports.compare.command import compare, in_common
 from tessy.reports.compare.examples import choose, fetch
-from tessy.reports.compare.figures import Figures, count
+from tessy.reports.compare.figures import RunFigures, count
 from tessy.reports.compare.methods import METHODS, describe, models, names
 from tessy.reports.compare.sections import Compared, sections
 from tessy.reports.viewer.page import write_report
@@ -177,7 +177,7 @@ def test_every_strategy_is_described():
     assert offered | {"sample"} == METHODS.keys()
     for name in offered:
         document = {"data_config": {"strategy": name}}
-        assert describe(document, Figures().strategies).strategy == name
+        assert describe(document, RunFigures().strategies).strategy == name
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_every_strategy_is_described():
     ],
 )
 def test_options_of_a_method_are_said(data, said):
-    assert said in describe({"data_config": data}, Figures().strategies).how
+    assert said in describe({"data_config": data}, RunFigures().strategies).how
 
 
 def test_a_run_made_of_others_says_who_answered_and_what_was_said_before():
@@ -216,7 +216,7 @@ def test_a_run_made_of_others_says_who_answered_and_what_was_said_before():
 
 def test_a_run_of_one_model():
     document = {"data_config": {"command": "sample", "author": "teacher", "model": "t"}}
-    method = describe(document, Figures().strategies)
+    method = describe(document, RunFigures().strategies)
     assert (method.thinking_by, method.answer_by) == ("teacher", "teacher")
     assert models(document) == {"teacher": "t"}
 

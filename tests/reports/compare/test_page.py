@@ -17,7 +17,7 @@ from tessy.core.records import Failure, Trajectory
 from tessy.reports.compare.command import in_common
 from tessy.reports.compare.figures import count
 from tessy.reports.compare.methods import describe, models
-from tessy.reports.compare.page import FOLD_CHARS, Example, build_page
+from tessy.reports.compare.page import FOLD_CHARS, ComparedExample, build_page
 from tessy.reports.compare.sections import Compared, sections
 from tests.support.browser import Watched, a_browser
 from tests.support.page_samples import HOSTILE, sample
@@ -42,7 +42,7 @@ def page_of(
             Compared(name, Path(name), method, models(said), figures, "run/report.html")
         )
     shown = [
-        Example([rows[n] if n < len(rows) else None for rows in runs.values()])
+        ComparedExample([rows[n] if n < len(rows) else None for rows in runs.values()])
         for n in range(min(examples, max(map(len, runs.values()))))
     ]
     common = in_common([run.figures for run in compared])

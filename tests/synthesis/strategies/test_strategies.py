@@ -10,7 +10,7 @@ import pytest
 from tessy.config.synthesis import BOTH
 from tessy.core.errors import SampleFailed
 from tessy.core.records import unpack_ids
-from tessy.synthesis.attempt import Meter
+from tessy.synthesis.attempt import UsageMeter
 from tessy.synthesis.strategies.tessy import STRATEGIES, tessy
 from tessy.tokenization.token_ids import decode
 from tests.support.scripted_strategies import (
@@ -178,7 +178,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(case):
     assert len(saves) >= 8
     for state, done in saves:
         room = make_room(case, **says)
-        meter = Meter.from_json(state["meter"])
+        meter = UsageMeter.from_json(state["meter"])
         row = await make(case, room, saved=(state, done), meter=meter)
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)

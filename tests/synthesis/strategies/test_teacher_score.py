@@ -9,7 +9,7 @@ import pytest
 from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import read_run
-from tessy.synthesis.sample import Job
+from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.strategies.teacher_score import parse_score
 from tessy.synthesis.strategies.tessy import STRATEGIES
 from tessy.tokenization.token_ids import decode
@@ -89,7 +89,7 @@ async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason
     room = make_room("teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good."))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         shop = make_workshop(room, run, journal, strategy=STRATEGIES["teacher-score"])
-        await shop.make(Job(PROBLEM, 0))
+        await shop.make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
@@ -106,7 +106,7 @@ async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
     problem = Problem(id="p", messages=PROBLEM.messages, extra={"answer": -1})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         shop = make_workshop(room, run, journal, strategy=STRATEGIES["teacher-score"])
-        await shop.make(Job(problem, 0))
+        await shop.make(SampleJob(problem, 0))
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.attempts == 3
     assert row.cost.requests["student"] == len(asked(room, "student"))

@@ -23,9 +23,9 @@ from tessy.boundary.annotation.directory import (
     iter_annotations,
     iter_failed_annotations,
 )
-from tessy.boundary.annotation.instruction import SCHEMA, Fault, digest
+from tessy.boundary.annotation.instruction import SCHEMA, ReplyFault, digest
 from tessy.boundary.annotation.responses import Responses
-from tessy.boundary.annotation.segments import Segment, draw_segments
+from tessy.boundary.annotation.segments import TextSegment, draw_segments
 from tessy.boundary.annotation.summary import summarise, table
 from tessy.boundary.callables import source_digest
 from tessy.config.predictors import AnnotateConfig
@@ -145,7 +145,7 @@ class _Work:
     config: AnnotateConfig
     directory: AnnotationDirectory
     responses: Responses
-    segments: list[Segment]
+    segments: list[TextSegment]
     console: Console
     rule: RuleAnnotator | None
     api_key: str | None
@@ -177,11 +177,11 @@ class _Work:
             )
         return 0
 
-    async def _go(self, missing: list[Segment]) -> bool:
+    async def _go(self, missing: list[TextSegment]) -> bool:
         """Annotate what is missing; whether somebody asked to stop before the end."""
         failed = sum(s.key in self.directory.failed for s in self.segments)
         failed = 0 if self.config.retry_failed else failed
-        state = _State(
+        state = _AnnotationProgress(
             len(self.segments),
             now=time.monotonic(),
             done=len(self.segments) - len(missing) - failed,
@@ -247,7 +247,7 @@ class _Work:
         return summary
 
 
-class _State(ProgressState):
+class _AnnotationProgress(ProgressState):
     """Progress in segments; nobody's tokens are counted."""
 
     def line(self, now: float) -> str:
@@ -265,18 +265,18 @@ class _Marking:
     state: ProgressState
     seed: int
 
-    async def make(self, segment: Segment) -> None:
+    async def make(self, segment: TextSegment) -> None:
         """Ask until the reply is of use or enough is tried, and write the row."""
         name = f"{segment.id}/{segment.sample}/{segment.segment}"
         earlier = self.directory.failed.get(segment.key)
         attempt = earlier.attempts if earlier else 0
         self.state.started(name)
-        fault, reply = Fault("not_json", ""), ""
+        fault, reply = ReplyFault("not_json", ""), ""
         for _ in range(self.annotator.tries):
             attempt += 1
             marked = await self._ask(segment, attempt, fault.detail or None)
             reply = marked.reply
-            if not isinstance(marked.style, Fault):
+            if not isinstance(marked.style, ReplyFault):
                 row = Annotation(**_columns(segment), attempts=attempt, style=marked.style)
                 await self.directory.append(row)
                 self.state.finished(name)
@@ -294,17 +294,17 @@ class _Marking:
         await self.directory.append_failure(failure)
         self.state.failed(name, fault.reason)
 
-    async def _ask(self, segment: Segment, attempt: int, problem: str | None) -> Marked:
+    async def _ask(self, segment: TextSegment, attempt: int, problem: str | None) -> Marked:
         seed = derive_seed(self.seed, "annotate", *segment.key, attempt)
         try:
             return await self.annotator.mark(segment, seed=seed, problem=problem)
         except SampleFailed as error:
             if error.reason == "refused":
-                return Marked(Fault("refused", error.detail), "")
-            return Marked(Fault("server_error", error.detail), "")
+                return Marked(ReplyFault("refused", error.detail), "")
+            return Marked(ReplyFault("server_error", error.detail), "")
 
 
-def _columns(segment: Segment) -> dict[str, Any]:
+def _columns(segment: TextSegment) -> dict[str, Any]:
     return {
         "id": segment.id,
         "sample": segment.sample,

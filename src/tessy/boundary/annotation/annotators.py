@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from tessy.boundary.annotation.instruction import Fault, parse, prompt
+from tessy.boundary.annotation.instruction import ReplyFault, parse, prompt
 from tessy.boundary.annotation.locate import Unplaced, locate
-from tessy.boundary.annotation.segments import Segment
+from tessy.boundary.annotation.segments import TextSegment
 from tessy.boundary.callables import check_signature, load_callable
 from tessy.core.errors import ConfigError
 from tessy.core.records import Message, StyleSpan
@@ -33,7 +33,7 @@ class Marked:
         reply: As it came.
     """
 
-    style: Style | Fault
+    style: Style | ReplyFault
     reply: str
 
 
@@ -46,7 +46,7 @@ class Annotator(Protocol):
 
     tries: int
 
-    async def mark(self, segment: Segment, *, seed: int, problem: str | None) -> Marked:
+    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Marked:
         """Ask once.
 
         Args:
@@ -72,7 +72,7 @@ class ModelAnnotator:
         self._pool = pool
         self._sampling = sampling
 
-    async def mark(self, segment: Segment, *, seed: int, problem: str | None) -> Marked:
+    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Marked:
         """Ask once."""
         # A token holds at least a byte, so a reply may list the whole segment twice.
         most = 2 * len(segment.text.encode("utf-8", "surrogatepass")) + _MARGIN_TOKENS
@@ -85,11 +85,11 @@ class ModelAnnotator:
         )
         reply = await self._pool.ask(request)
         if reply.truncated:
-            fault = Fault("truncated", f"it was not complete after {most} tokens")
+            fault = ReplyFault("truncated", f"it was not complete after {most} tokens")
             return Marked(fault, reply.text)
         strings = parse(reply.text)
         return Marked(
-            strings if isinstance(strings, Fault) else place(segment.text, strings), reply.text
+            strings if isinstance(strings, ReplyFault) else place(segment.text, strings), reply.text
         )
 
 
@@ -110,7 +110,7 @@ class RuleAnnotator:
         self._strings(_TRIAL)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
 
-    async def mark(self, segment: Segment, *, seed: int, problem: str | None) -> Marked:
+    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Marked:
         """Ask once, in a thread of the rule's own."""
         loop = asyncio.get_running_loop()
         strings = await loop.run_in_executor(self._thread, self._strings, segment.text)
@@ -136,7 +136,7 @@ class RuleAnnotator:
         return answer
 
 
-def place(text: str, strings: list[str]) -> Style | Fault:
+def place(text: str, strings: list[str]) -> Style | ReplyFault:
     """The spans of the listed ``strings``; a fault ``not_found`` that names one without a place."""
     found = locate(text, strings)
     if not isinstance(found, Unplaced):
@@ -144,4 +144,4 @@ def place(text: str, strings: list[str]) -> Style | Fault:
     shown = repr(found.string)
     shown = shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + "…"
     where = "after the strings listed before it" if found.elsewhere else "as whole words"
-    return Fault("not_found", f"{shown} does not occur in the text {where}")
+    return ReplyFault("not_found", f"{shown} does not occur in the text {where}")

@@ -47,7 +47,7 @@ SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ReplyFault:
     """Why a reply is no annotation."""
 
     reason: AnnotationFailureReason
@@ -79,7 +79,7 @@ _RUNAWAY = re.compile(r"(?:[\[{]\s*){20}")  # a model that loops; decoding would
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
-def parse(reply: str) -> list[str] | Fault:
+def parse(reply: str) -> list[str] | ReplyFault:
     """The strings a reply lists.
 
     Around the array there may be a code fence, prose, or an object that has no other array.
@@ -89,7 +89,7 @@ def parse(reply: str) -> list[str] | Fault:
         strings, or more than one.
     """
     if _RUNAWAY.search(reply):
-        return Fault("not_json", "it opens one bracket after the other")
+        return ReplyFault("not_json", "it opens one bracket after the other")
     fenced = _FENCED.findall(reply)
     for candidate in (reply, *(fenced if len(fenced) == 1 else ())):
         whole = _loads(candidate)
@@ -102,14 +102,16 @@ def parse(reply: str) -> list[str] | Fault:
     if len(arrays) == 1:
         return _strings(arrays[0])
     found = f"{len(arrays)} JSON arrays" if arrays else "no JSON array"
-    return Fault("not_json", f"it holds {found}, where one array of strings was asked for")
+    return ReplyFault("not_json", f"it holds {found}, where one array of strings was asked for")
 
 
-def _strings(array: list[Any]) -> list[str] | Fault:
+def _strings(array: list[Any]) -> list[str] | ReplyFault:
     for item in array:
         if not isinstance(item, str):
             kind = type(item).__name__
-            return Fault("not_json", f"its array holds {kind}, where only strings were asked for")
+            return ReplyFault(
+                "not_json", f"its array holds {kind}, where only strings were asked for"
+            )
     return array
 
 

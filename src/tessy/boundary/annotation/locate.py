@@ -50,7 +50,7 @@ class Unplaced:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class _PlainText:
     """Text in plain form.
 
     Attributes:
@@ -71,7 +71,7 @@ class _View:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Occurrence:
     """A place a string fits, in clusters."""
 
     changes: int  # 0: as it was listed; 1: in plain form; 2: in another case; 3 to 5: unquoted
@@ -84,7 +84,7 @@ class _Chain:
     """Places of a string and of all those after it, in order."""
 
     changes: int  # of all of them
-    place: _Place
+    place: _Occurrence
     rest: _Chain | None
 
 
@@ -122,11 +122,11 @@ def plain(text: str) -> str:
     return "".join(_view(text).exact)
 
 
-def _view(text: str) -> _View:
+def _view(text: str) -> _PlainText:
     clusters = _CLUSTER.findall(text)
     exact = [_exact(cluster) for cluster in clusters]
     folded = [unicodedata.normalize("NFKD", piece.casefold()) for piece in exact]
-    return _View(
+    return _PlainText(
         clusters=clusters,
         starts=list(accumulate(map(len, clusters), initial=0)),
         exact=exact,
@@ -143,7 +143,7 @@ def _exact(cluster: str) -> str:
     return unicodedata.normalize("NFKD", cluster.translate(_PLAIN)).translate(_PLAIN)
 
 
-def _places(view: _View, string: str) -> list[_Place]:
+def _places(view: _PlainText, string: str) -> list[_Occurrence]:
     """Where ``string`` fits; without the quotes around it if it fits nowhere with them."""
     string = string.strip()
     found = _matches(view, string, changes=0)
@@ -153,35 +153,35 @@ def _places(view: _View, string: str) -> list[_Place]:
     return found
 
 
-def _matches(view: _View, string: str, *, changes: int) -> list[_Place]:
+def _matches(view: _PlainText, string: str, *, changes: int) -> list[_Occurrence]:
     wanted = _view(string)
     found = []
     at = view.joined.find(wanted.joined)
     while wanted.joined and at >= 0:
         start, end = _index(view, at), _index(view, at + len(wanted.joined))
         if start is not None and end is not None and _whole_words(view, start, end):
-            found.append(_Place(changes + _changes(view, start, end, wanted), start, end))
+            found.append(_Occurrence(changes + _changes(view, start, end, wanted), start, end))
         at = view.joined.find(wanted.joined, at + 1)
     return found
 
 
-def _changes(view: _View, start: int, end: int, wanted: _View) -> int:
+def _changes(view: _PlainText, start: int, end: int, wanted: _PlainText) -> int:
     if view.clusters[start:end] == wanted.clusters:
         return 0
     return 1 if "".join(view.exact[start:end]) == "".join(wanted.exact) else 2
 
 
-def _index(view: _View, offset: int) -> int | None:
+def _index(view: _PlainText, offset: int) -> int | None:
     """The cluster that begins at ``offset`` of the joined view; None inside of one."""
     index = bisect_left(view.offsets, offset)
     return index if view.offsets[index] == offset else None
 
 
-def _whole_words(view: _View, start: int, end: int) -> bool:
+def _whole_words(view: _PlainText, start: int, end: int) -> bool:
     return not (_inside_word(view, start) or _inside_word(view, end))
 
 
-def _inside_word(view: _View, index: int) -> bool:
+def _inside_word(view: _PlainText, index: int) -> bool:
     """Whether a word goes on over the beginning of cluster ``index``."""
     around = ["", "", *view.clusters, "", ""]
     second_before, before, after, second_after = around[index : index + 4]
@@ -206,7 +206,7 @@ def _is_word(cluster: str) -> bool:
     return bool(_WORD_CHAR.match(cluster)) and not _NO_SPACES.fullmatch(cluster)
 
 
-def _best_chain(choices: Sequence[Sequence[_Place]], length: int) -> _Chain | None:
+def _best_chain(choices: Sequence[Sequence[_Occurrence]], length: int) -> _Chain | None:
     """A place of each string; None if there are no such places, or no strings.
 
     From the last string to the first, ``chains`` holds for each place of a string, ascending, the
@@ -230,7 +230,7 @@ def _best_chain(choices: Sequence[Sequence[_Place]], length: int) -> _Chain | No
     return chains[0] if chains else None
 
 
-def _first_unplaced(wanted: Sequence[str], choices: Sequence[Sequence[_Place]]) -> Unplaced:
+def _first_unplaced(wanted: Sequence[str], choices: Sequence[Sequence[_Occurrence]]) -> Unplaced:
     position = 0
     for string, places in zip(wanted, choices, strict=True):
         ends = [place.end for place in places if place.start >= position]

@@ -40,7 +40,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TextSegment:
     """Some words of a response.
 
     Attributes:
@@ -102,7 +102,7 @@ def pieces(text: str, size: int, draw: random.Random) -> list[_Bounds]:
     return [(found[a][0], found[b - 1][1]) for a, b in stretches]
 
 
-def segments_of(response: Response, *, size: int, seed: int) -> Iterator[Segment]:
+def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSegment]:
     """The segments of one response in the order in which they are drawn.
 
     Args:
@@ -114,7 +114,7 @@ def segments_of(response: Response, *, size: int, seed: int) -> Iterator[Segment
     bounds = pieces(response.thinking, size, draw)
     draw.shuffle(bounds)
     for number, (start, end) in enumerate(bounds):
-        yield Segment(
+        yield TextSegment(
             response.id,
             response.sample,
             number,
@@ -127,7 +127,7 @@ def segments_of(response: Response, *, size: int, seed: int) -> Iterator[Segment
 
 def draw_segments(
     responses: Iterable[Response], *, size: int, per_response: int, total: int, seed: int
-) -> list[Segment]:
+) -> list[TextSegment]:
     """Segments to annotate, evenly over responses, in the order in which they are drawn.
 
     Args:
@@ -138,7 +138,7 @@ def draw_segments(
         seed: Seed of the run.
     """
 
-    def ranked() -> Iterator[tuple[int, int, Segment]]:
+    def ranked() -> Iterator[tuple[int, int, TextSegment]]:
         for response in responses:
             rank = derive_seed(seed, "round", *response.key)
             for segment in islice(segments_of(response, size=size, seed=seed), per_response):

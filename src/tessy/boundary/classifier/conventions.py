@@ -28,7 +28,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Window(_Part):
+class WindowSettings(_Part):
     """Windows it was trained for, in tokens (:class:`WindowRule`)."""
 
     limit: int = Field(ge=2)
@@ -42,7 +42,7 @@ class Window(_Part):
         return self
 
 
-class Split(_Part):
+class SplitSettings(_Part):
     """Which questions it has seen (:func:`~tessy.boundary.training.split.part_of`)."""
 
     seed: int
@@ -72,8 +72,8 @@ class Conventions(_Part):
     author: Author
     labels: dict[str, str] = dict(LABELS)
     shift: int = SHIFT
-    window: Window
-    split: Split
+    window: WindowSettings
+    split: SplitSettings
     annotations: AnnotationSource
     base: str
     versions: dict[str, str]

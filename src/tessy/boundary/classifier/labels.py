@@ -32,7 +32,7 @@ SHIFT = 1  # tokens between an output and the token it speaks of
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenOffsets:
     """A text as predictor tokens; L of them.
 
     Attributes:
@@ -54,9 +54,9 @@ class Tokens:
         """Number of tokens."""
         return len(self.ids)
 
-    def first(self, count: int) -> Tokens:
+    def first(self, count: int) -> TokenOffsets:
         """The first ``count`` tokens."""
-        return Tokens(
+        return TokenOffsets(
             self.ids[:count],
             self.starts[:count],
             self.ends[:count],
@@ -65,7 +65,7 @@ class Tokens:
         )
 
 
-def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> Tokens:
+def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> TokenOffsets:
     """Encode ``text`` from edge to edge.
 
     Args:
@@ -92,10 +92,10 @@ def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> Tokens
             starts.append(begin + bisect_left(after, low + 1))
             ends.append(begin + bisect_left(after, high) + 1)
     blank = (codec.token_bytes(i).isspace() for i in ids)
-    return Tokens(tuple(ids), tuple(starts), tuple(ends), tuple(units), tuple(blank))
+    return TokenOffsets(tuple(ids), tuple(starts), tuple(ends), tuple(units), tuple(blank))
 
 
-def token_classes(tokens: Tokens, style: Sequence[StyleSpan]) -> list[TokenClass]:
+def token_classes(tokens: TokenOffsets, style: Sequence[StyleSpan]) -> list[TokenClass]:
     """The class of each token (L).
 
     Args:
@@ -137,7 +137,7 @@ def class_of(score: float, threshold: float = STYLE_THRESHOLD) -> TokenClass:
     return STYLE if score >= threshold else CAPABILITY
 
 
-def unit_tokens(tokens: Tokens, start: int, end: int) -> range:
+def unit_tokens(tokens: TokenOffsets, start: int, end: int) -> range:
     """Tokens (indices) that begin in ``text[start:end]``; the one around it if none do.
 
     A token that begins inside a character belongs to where that character is.
@@ -163,7 +163,7 @@ def deciding(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
 
 
 def unit_scores(
-    tokens: Tokens, outputs: Sequence[float], bounds: Sequence[int]
+    tokens: TokenOffsets, outputs: Sequence[float], bounds: Sequence[int]
 ) -> tuple[UnitScore, ...]:
     """Scores of units, as a predictor judges them.
 

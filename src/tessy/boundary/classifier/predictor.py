@@ -17,8 +17,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tessy.boundary.base import Calm, Judgement, Question, Told, View
-from tessy.boundary.classifier.reader import Answer, Reader
+from tessy.boundary.base import Calm, OnResult, PendingPrediction, Prediction, PredictionRequest
+from tessy.boundary.classifier.reader import Answer, WindowReader
 from tessy.boundary.classifier.scoring import PredictorStats, WindowModel
 from tessy.boundary.classifier.window import WindowRule
 from tessy.config.synthesis import PredictorWindow
@@ -43,18 +43,18 @@ def padding_slack(device_type: str) -> int:
 
 
 @dataclass(eq=False, slots=True)
-class _Question(Question):
+class _QueuedRequest(PendingPrediction):
     """A view on its way to the worker thread, and who is told the answer in which loop."""
 
-    view: View
+    view: PredictionRequest
     loop: asyncio.AbstractEventLoop
-    told: Told
+    told: OnResult
     calm: Calm | None = None
-    answer: Judgement | None = None  # kept back
+    answer: Prediction | None = None  # kept back
     hurried: bool = False
     over: bool = False  # told, or not wanted any more
 
-    def keeps(self, answer: Judgement) -> bool:
+    def keeps(self, answer: Prediction) -> bool:
         """Whether ``answer`` waits here until it is wanted; called by the worker thread."""
         try:
             if self.calm is None or not self.calm(answer):
@@ -64,7 +64,7 @@ class _Question(Question):
         self.answer = answer
         return not self.hurried  # asked after it was set: `hurry` looks the other way round
 
-    def hurry(self) -> Judgement | None:
+    def hurry(self) -> Prediction | None:
         """What was kept back; what comes later is told."""
         self.hurried = True
         if self.answer is None or self.over:
@@ -72,7 +72,7 @@ class _Question(Question):
         self.over = True
         return self.answer
 
-    def tell(self, answer: Judgement | BaseException) -> None:
+    def tell(self, answer: Prediction | BaseException) -> None:
         """The answer, once; called in the event loop."""
         if not self.over:
             self.over = True
@@ -115,11 +115,13 @@ class TokenClassifierPredictor:
         """
         self.name = name
         self.author = author
-        self._reader = Reader(model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack)
+        self._reader = WindowReader(
+            model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack
+        )
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
         # Questions, keys to release, and None at the end.
-        self._inbox: SimpleQueue[_Question | str | None] = SimpleQueue()
+        self._inbox: SimpleQueue[_QueuedRequest | str | None] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="tessy-predictor", daemon=True)
         self._thread.start()
@@ -177,7 +179,7 @@ class TokenClassifierPredictor:
         """What has been done since loading; it goes on counting."""
         return self._reader.stats
 
-    def judge(self, view: View) -> asyncio.Future[Judgement]:
+    def predict(self, view: PredictionRequest) -> asyncio.Future[Prediction]:
         """Score the units of ``view``; ``next_style`` is None for an empty text only.
 
         Raises:
@@ -185,12 +187,12 @@ class TokenClassifierPredictor:
             EngineRefused: The classifier failed.
         """
         loop = asyncio.get_running_loop()
-        judged: asyncio.Future[Judgement] = loop.create_future()
+        judged: asyncio.Future[Prediction] = loop.create_future()
 
-        def tell(answer: Judgement | BaseException) -> None:
+        def tell(answer: Prediction | BaseException) -> None:
             if judged.done():
                 return
-            if isinstance(answer, Judgement):
+            if isinstance(answer, Prediction):
                 judged.set_result(answer)
             else:
                 judged.set_exception(answer)
@@ -199,7 +201,9 @@ class TokenClassifierPredictor:
         judged.add_done_callback(lambda _: question.cancel())
         return judged
 
-    def ask(self, view: View, told: Told, calm: Calm | None = None) -> Question:
+    def ask(
+        self, view: PredictionRequest, told: OnResult, calm: Calm | None = None
+    ) -> PendingPrediction:
         """Have ``view`` judged; the loop that is running now calls ``told`` with the answer.
 
         An answer that is ``calm`` waits until the question is hurried.
@@ -209,7 +213,7 @@ class TokenClassifierPredictor:
         """
         if self._closing:
             raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
-        question = _Question(view, asyncio.get_running_loop(), told, calm)
+        question = _QueuedRequest(view, asyncio.get_running_loop(), told, calm)
         self._inbox.put(question)
         return question
 
@@ -271,15 +275,15 @@ class TokenClassifierPredictor:
     def _told(self, answer: Answer) -> Answer | None:
         """What the event loop is woken up for; None if it need not be."""
         question, result = answer
-        if not isinstance(result, Judgement):
+        if not isinstance(result, Prediction):
             return self._failed(question, result)
         return None if question.keeps(result) else answer
 
-    def _failed(self, question: _Question, error: Exception) -> Answer:
+    def _failed(self, question: _QueuedRequest, error: Exception) -> Answer:
         return Answer(question, model_failure(error, f"the boundary predictor {self.name}"))
 
 
-def _is_over(question: _Question) -> bool:
+def _is_over(question: _QueuedRequest) -> bool:
     return question.over
 
 

@@ -4,7 +4,7 @@ A sample keeps the window it is in, and the one before while a rollback may go b
 window has been read is compared with what is wanted, so an unchanged text costs nothing, a longer
 one its new tokens, and a changed one what follows the change.
 
-No threads and no clock here: the predictor calls :meth:`Reader.turn` in its
+No threads and no clock here: the predictor calls :meth:`WindowReader.turn` in its
 worker thread.
 """
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from tessy.boundary.base import Judgement, UnitScore, View
+from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.classifier.labels import deciding
 from tessy.boundary.classifier.scoring import PredictorStats, Scores, WindowModel
-from tessy.boundary.classifier.window import Reading, Window, WindowRule
+from tessy.boundary.classifier.window import TokenizedText, TokenWindow, WindowRule
 from tessy.inference.local.jobs import batches, common_prefix
 from tessy.tokenization.token_ids import Codec
 
@@ -28,7 +28,7 @@ _LONG_EVERY = 3  # turns
 
 
 @dataclass(eq=False, slots=True)
-class _Track:
+class CachedWindow:
     """A window of a sample, as far as it has been read.
 
     ``state`` may know fewer tokens than have scores, when their keys and values made room for
@@ -52,9 +52,9 @@ class _Track:
 
 
 @dataclass(eq=False, slots=True)
-class _Sample:
-    reading: Reading
-    tracks: list[_Track] = field(default_factory=list)  # the one used last at the end
+class _SampleWindows:
+    reading: TokenizedText
+    tracks: list[CachedWindow] = field(default_factory=list)  # the one used last at the end
     busy: bool = False
 
 
@@ -62,7 +62,7 @@ class Answer(NamedTuple):
     """What became of a question."""
 
     question: Any
-    result: Judgement | Exception
+    result: Prediction | Exception
 
 
 @dataclass(eq=False, slots=True)
@@ -70,19 +70,19 @@ class _Task:
     """A question being worked on, window by window."""
 
     question: Any
-    view: View
-    sample: _Sample
-    windows: deque[Window]
-    scored: list[tuple[Window, Scores]] = field(default_factory=list)
-    track: _Track | None = None
+    view: PredictionRequest
+    sample: _SampleWindows
+    windows: deque[TokenWindow]
+    scored: list[tuple[TokenWindow, Scores]] = field(default_factory=list)
+    track: CachedWindow | None = None
     wanted: array[int] = field(default_factory=partial(array, "i"))
 
-    def note(self, track: _Track) -> None:
+    def note(self, track: CachedWindow) -> None:
         """The next window has been read: its scores stand in ``track``."""
         self.scored.append((self.windows.popleft(), track.scores))
 
 
-class Reader:
+class WindowReader:
     """Judges views; a view's answer comes out of a later :meth:`turn`.
 
     Attributes:
@@ -113,20 +113,22 @@ class Reader:
         self._rule = rule
         self._max_batch = max_batch
         self._slack = slack
-        self._samples: dict[str, _Sample] = {}
-        self._waiting: deque[tuple[Any, View] | str] = deque()  # a key stands for its release
+        self._samples: dict[str, _SampleWindows] = {}
+        self._waiting: deque[tuple[Any, PredictionRequest] | str] = (
+            deque()
+        )  # a key stands for its release
         self._parked: list[_Task] = []  # between two windows, without room for the second
         self._active: list[_Task] = []
         self._put_off = 0  # turns for which long windows have let short ones go first
         # Tracks with keys and values, the one used longest ago first.
-        self._held: OrderedDict[_Track, None] = OrderedDict()
+        self._held: OrderedDict[CachedWindow, None] = OrderedDict()
 
     @property
     def idle(self) -> bool:
         """Nothing is waiting or under way."""
         return not (self._waiting or self._parked or self._active)
 
-    def ask(self, question: object, view: View) -> None:
+    def ask(self, question: object, view: PredictionRequest) -> None:
         """Have ``view`` judged; ``question`` comes back with its answer."""
         self._waiting.append((question, view))
 
@@ -179,7 +181,7 @@ class Reader:
         tasks, self._parked = self._parked, []
         for task in tasks:
             self._go_on(task, answers)
-        later: deque[tuple[Any, View] | str] = deque()
+        later: deque[tuple[Any, PredictionRequest] | str] = deque()
         blocked: set[str] = set()  # a sample's questions and its release keep their order
         while self._waiting and len(self._active) < self._max_batch:
             item = self._waiting.popleft()
@@ -200,10 +202,12 @@ class Reader:
         self._waiting.extendleft(reversed(later))
         return answers
 
-    def _begin(self, question: object, view: View, answers: list[Answer]) -> None:
+    def _begin(self, question: object, view: PredictionRequest, answers: list[Answer]) -> None:
         sample = self._samples.get(view.key)
         if sample is None:
-            sample = self._samples[view.key] = _Sample(Reading(self._codec, self._rule))
+            sample = self._samples[view.key] = _SampleWindows(
+                TokenizedText(self._codec, self._rule)
+            )
         task = _Task(question, view, sample, deque())
         sample.busy = True
         try:
@@ -223,7 +227,7 @@ class Reader:
         if judgement is not None:
             answers.append(Answer(task.question, judgement))
 
-    def _next(self, task: _Task) -> Judgement | None:
+    def _next(self, task: _Task) -> Prediction | None:
         """The judgement if nothing is left to read; None once the task waits for the model."""
         while task.windows:
             window = task.windows[0]
@@ -270,7 +274,7 @@ class Reader:
 
     # -- windows
 
-    def _track(self, sample: _Sample, start: int) -> _Track:
+    def _track(self, sample: _SampleWindows, start: int) -> CachedWindow:
         """The track of the window that starts at the token ``start``, as the one used last."""
         for track in sample.tracks:
             if track.start == start:
@@ -279,14 +283,14 @@ class Reader:
                     self._held.move_to_end(track)
                 break
         else:
-            track = _Track(start, self._model.new())
+            track = CachedWindow(start, self._model.new())
             self.stats.openings += 1
             if len(sample.tracks) == 2:
                 self._free(sample.tracks.pop(0))
         sample.tracks.append(track)
         return track
 
-    def _prepare(self, track: _Track, wanted: array[int], shared: int) -> bool:
+    def _prepare(self, track: CachedWindow, wanted: array[int], shared: int) -> bool:
         """Cut ``track`` back to the ids it shares with ``wanted``, and make room for the rest."""
         del track.ids[shared:], track.scores[shared:]
         track.known = self._model.rollback(track.state, min(shared, track.known))
@@ -302,7 +306,7 @@ class Reader:
             self.stats.cache_drops += 1
         return True
 
-    def _free(self, track: _Track) -> None:
+    def _free(self, track: CachedWindow) -> None:
         """Give back its keys and values; ids and scores stay."""
         track.known = self._model.rollback(track.state, 0)
         self._held.pop(track, None)
@@ -338,7 +342,7 @@ class Reader:
         return answers
 
 
-def _windows(reading: Reading, view: View) -> list[Window]:
+def _windows(reading: TokenizedText, view: PredictionRequest) -> list[TokenWindow]:
     """Windows that say what ``view`` asks for, once ``reading`` is of its text."""
     reading.read(view.kept, view.drafted)
     if not reading:
@@ -346,7 +350,9 @@ def _windows(reading: Reading, view: View) -> list[Window]:
     return reading.windows(reading.tokens_of(view.edges[0], view.edges[-1])[0])
 
 
-def judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]]) -> Judgement:
+def judge(
+    view: PredictionRequest, reading: TokenizedText, scored: Sequence[tuple[TokenWindow, Scores]]
+) -> Prediction:
     """Read the scores of ``view`` off the windows that hold it."""
 
     def style(token: int) -> float | None:
@@ -360,6 +366,6 @@ def judge(view: View, reading: Reading, scored: Sequence[tuple[Window, Scores]])
         known = [p for p in map(style, deciding(unit, reading.is_blank)) if p is not None]
         found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     if not scored:
-        return Judgement(tuple(found))
+        return Prediction(tuple(found))
     last, scores = scored[-1]
-    return Judgement(tuple(found), scores[last.end - last.start - 1])
+    return Prediction(tuple(found), scores[last.end - last.start - 1])

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tessy.core.edges import Base, base_behind, edges
+from tessy.core.edges import EdgeCursor, base_behind, edges
 from tessy.tokenization.token_ids import Codec
 
 SLIDING_TOKENS = 200  # what the released code reads
@@ -50,18 +50,18 @@ class WindowRule:
         return replace(self, keep=min(SLIDING_TOKENS, self.limit), sliding=True)
 
 
-class Window(NamedTuple):
+class TokenWindow(NamedTuple):
     """Tokens ``[start, end)`` of a reading, to be read by the classifier as they are."""
 
     start: int
     end: int
 
 
-class _Mark(NamedTuple):
+class _SettledToken(NamedTuple):
     """Text that begins like ``text[:end]`` has its first ``pieces`` pieces before ``base``."""
 
     end: int
-    base: Base
+    base: EdgeCursor
     pieces: int
 
 
@@ -73,23 +73,23 @@ class _Marks:
         self._ends, self._offsets, self._pieces = array("i", [0]), array("i", [0]), array("i", [0])
         self._long = array("b", [False])
 
-    def add(self, mark: _Mark) -> None:
+    def add(self, mark: _SettledToken) -> None:
         """Append ``mark``."""
         self._ends.append(mark.end)
         self._offsets.append(mark.base.offset)
         self._long.append(mark.base.long)
         self._pieces.append(mark.pieces)
 
-    def last(self, end: int) -> _Mark:
+    def last(self, end: int) -> _SettledToken:
         """The last one of ``text[:end]``; forgets those behind it."""
         count = bisect_right(self._ends, end)
         if count < len(self._ends):
             del self._ends[count:], self._offsets[count:], self._long[count:], self._pieces[count:]
-        base = Base(self._offsets[-1], bool(self._long[-1]))
-        return _Mark(self._ends[-1], base, self._pieces[-1])
+        base = EdgeCursor(self._offsets[-1], bool(self._long[-1]))
+        return _SettledToken(self._ends[-1], base, self._pieces[-1])
 
 
-class Reading:
+class TokenizedText:
     """A text as a classifier's tokens; reading a longer text redoes only what changed."""
 
     def __init__(self, codec: Codec, rule: WindowRule) -> None:
@@ -121,7 +121,7 @@ class Reading:
         base = base_behind(new, mark.base)
         if base.offset > start:
             end = len(kept) + len(drafted)
-            self._marks.add(_Mark(end, base, bisect_right(self._ends, base.offset)))
+            self._marks.add(_SettledToken(end, base, bisect_right(self._ends, base.offset)))
 
     def _common(self, kept: str, drafted: str) -> int:
         """How many leading characters of ``kept + drafted`` have been read."""
@@ -146,7 +146,7 @@ class Reading:
         """The tokens of the text."""
         return self._ids.tolist()
 
-    def ids_in(self, window: Window) -> array[int]:
+    def ids_in(self, window: TokenWindow) -> array[int]:
         """The tokens of the text that ``window`` holds."""
         return self._ids[window.start : window.end]
 
@@ -166,7 +166,7 @@ class Reading:
         """Whether a token is nothing but white space."""
         return self._codec.token_bytes(self._ids[token]).isspace()
 
-    def windows(self, first: int) -> list[Window]:
+    def windows(self, first: int) -> list[TokenWindow]:
         """Windows that say something about the tokens from ``first`` on and about what follows.
 
         The class of a token is said by the token before it, in the first window that holds both.
@@ -175,20 +175,20 @@ class Reading:
             return self._last_tokens(first)
         bounds, anchors = self._bounds, self._anchors
         piece = max(0, min(bisect_right(bounds, first), len(anchors)) - 1)
-        found: list[Window] = []
+        found: list[TokenWindow] = []
         while piece < len(anchors):
             end = bisect_right(anchors, anchors[piece], piece)  # anchors only move up
-            found.append(Window(bounds[anchors[piece]], bounds[end]))
+            found.append(TokenWindow(bounds[anchors[piece]], bounds[end]))
             piece = end
         return found
 
-    def _last_tokens(self, first: int) -> list[Window]:
+    def _last_tokens(self, first: int) -> list[TokenWindow]:
         """The last tokens; where that leaves some from ``first`` on out, earlier ones before."""
         keep = self._rule.keep
-        found: list[Window] = []
+        found: list[TokenWindow] = []
         end = len(self._ids)
         while end and not (found and found[0].start < first):
-            found.insert(0, Window(max(0, end - keep), end))
+            found.insert(0, TokenWindow(max(0, end - keep), end))
             # Half of a window is read again, so that no token is judged by what is just before it.
             end = found[0].start and found[0].start + keep // 2
         return found

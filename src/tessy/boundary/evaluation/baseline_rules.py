@@ -13,8 +13,8 @@ import regex
 
 from tessy.boundary.base import UnitScore
 from tessy.boundary.cut import Cut
-from tessy.boundary.evaluation.drafts import Draft, Sample, Segment
-from tessy.boundary.evaluation.metrics import Judged
+from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSample, EvaluationSegment
+from tessy.boundary.evaluation.metrics import PredictedUnits
 from tessy.boundary.evaluation.replay import first_author
 from tessy.core.records import Author, other
 
@@ -27,7 +27,7 @@ _SCORES: dict[Author, UnitScore] = {
 _END = regex.compile(r"[.?!…。？！][\"'”’)\]}*]*\s*\Z|\n\s*\Z")
 
 
-def sentence_marks(segment: Segment) -> Marks:
+def sentence_marks(segment: EvaluationSegment) -> Marks:
     """Marks before each unit that begins a sentence or a line.
 
     A sentence ends with a unit that ends in ``.``, ``?``, ``!`` or ``…`` (quotes and brackets may
@@ -37,17 +37,17 @@ def sentence_marks(segment: Segment) -> Marks:
     return (False, *(_END.search(unit) is not None for unit in units[:-1]))
 
 
-def scores_of_draft(draft: Draft, marks: Marks) -> tuple[UnitScore, ...]:
+def scores_of_draft(draft: EvaluationDraft, marks: Marks) -> tuple[UnitScore, ...]:
     """Scores by which the draft's author keeps what comes before the next mark, and no more."""
     return _flipped(draft.author, marks[draft.first : draft.last])
 
 
-def scores_of_segment(segment: Segment, marks: Marks, cut: Cut) -> tuple[UnitScore, ...]:
+def scores_of_segment(segment: EvaluationSegment, marks: Marks, cut: Cut) -> tuple[UnitScore, ...]:
     """Scores by which the author of the first unit begins, and each mark ends a turn."""
     return _flipped(first_author(segment.truth, cut), marks)
 
 
-def by_marks(sample: Sample, marks: Sequence[Marks]) -> Judged:
+def by_marks(sample: EvaluationSample, marks: Sequence[Marks]) -> PredictedUnits:
     """What a rule says that knows places only.
 
     Args:
@@ -55,7 +55,7 @@ def by_marks(sample: Sample, marks: Sequence[Marks]) -> Judged:
         marks: Of each segment.
     """
     by_key = {s.key: m for s, m in zip(sample.segments, marks, strict=True)}
-    return Judged(
+    return PredictedUnits(
         [scores_of_draft(draft, by_key[draft.segment.key]) for draft in sample.drafts],
         [scores_of_segment(s, by_key[s.key], sample.cut) for s in sample.segments],
     )

@@ -14,8 +14,8 @@ from tessy.boundary.classifier.labels import (
     unit_scores,
 )
 from tessy.boundary.classifier.model import Classifier
-from tessy.boundary.evaluation.drafts import Draft, Segment
-from tessy.boundary.evaluation.metrics import Figures, Judged, Scores, class_figures
+from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
+from tessy.boundary.evaluation.metrics import Figures, PredictedUnits, Scores, class_figures
 from tessy.core.records import Annotation
 
 _BATCH_TOKENS = 4096
@@ -40,9 +40,9 @@ def token_figures(classifier: Classifier, annotations: Sequence[Annotation]) -> 
 def perfect(
     classifier: Classifier,
     annotations: Sequence[Annotation],
-    segments: Sequence[Segment],
-    drafts: Sequence[Draft],
-) -> Judged:
+    segments: Sequence[EvaluationSegment],
+    drafts: Sequence[EvaluationDraft],
+) -> PredictedUnits:
     """What a classifier with these tokens would say if it made no mistake: the best there can be.
 
     It differs from the annotation where one token holds characters of both classes.
@@ -52,7 +52,7 @@ def perfect(
         tokens = tokens_of(classifier.codec, row.text, classifier.rule)
         outputs = class_scores(token_classes(tokens, row.style))
         whole[id(segment)] = unit_scores(tokens, outputs, segment.edges)
-    return Judged(
+    return PredictedUnits(
         [whole[id(draft.segment)][draft.first : draft.last] for draft in drafts],
         list(whole.values()),
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from random import Random
 
-from tessy.boundary.base import UnitScore, View
+from tessy.boundary.base import PredictionRequest, UnitScore
 from tessy.boundary.cut import Cut, kind_of
 from tessy.core.edges import edges
 from tessy.core.records import Annotation, Author, SegmentKey, StyleSpan
@@ -26,7 +26,7 @@ TokenCount = Callable[[str], int]  # of the text of a unit
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class EvaluationSegment:
     """An annotated segment; U units.
 
     Attributes:
@@ -49,20 +49,20 @@ class Segment:
         """Number of units."""
         return len(self.truth)
 
-    def view(self) -> View:
+    def view(self) -> PredictionRequest:
         """Ask about every unit, as if the thinking were this segment."""
-        return View(_name(self.key), self.text, self.edges, final=True)
+        return PredictionRequest(_name(self.key), self.text, self.edges, final=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class EvaluationDraft:
     """What an author wrote from a random place: units ``[first, last)`` of a segment.
 
     The author is the one whose class the first unit is in: at the first unit of the other class
     the draft should be cut.
     """
 
-    segment: Segment
+    segment: EvaluationSegment
     first: int
     last: int
     author: Author
@@ -72,7 +72,7 @@ class Draft:
         """What the annotation says of its units."""
         return self.segment.truth[self.first : self.last]
 
-    def view(self, lookahead: int) -> View:
+    def view(self, lookahead: int) -> PredictionRequest:
         """Ask about its units.
 
         Args:
@@ -80,7 +80,7 @@ class Draft:
                 goes on until the predictor has decided.
         """
         last = min(len(self.segment), self.last + lookahead)
-        return View(
+        return PredictionRequest(
             f"{_name(self.segment.key)}/{self.first}",
             self.segment.text[: self.segment.edges[last]],
             self.segment.edges[self.first : last + 1],
@@ -89,7 +89,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class EvaluationSample:
     """What everything is measured on.
 
     Attributes:
@@ -98,8 +98,8 @@ class Sample:
         cut: The rule by which a unit belongs to a class.
     """
 
-    segments: Sequence[Segment]
-    drafts: Sequence[Draft]
+    segments: Sequence[EvaluationSegment]
+    drafts: Sequence[EvaluationDraft]
     cut: Cut
 
 
@@ -113,7 +113,7 @@ def one_word(_: str) -> int:
     return 1
 
 
-def segment_of(annotation: Annotation, count: TokenCount) -> Segment:
+def segment_of(annotation: Annotation, count: TokenCount) -> EvaluationSegment:
     """An annotation as units.
 
     Args:
@@ -123,7 +123,7 @@ def segment_of(annotation: Annotation, count: TokenCount) -> Segment:
     text = annotation.text
     bounds = (0, *edges(text))
     units = [text[start:end] for start, end in pairwise(bounds)]
-    return Segment(
+    return EvaluationSegment(
         key=annotation.key,
         question=annotation.question,
         text=text,
@@ -150,8 +150,8 @@ def truth_of(text: str, bounds: Sequence[int], style: Sequence[StyleSpan]) -> tu
 
 
 def draw_drafts(
-    segments: Sequence[Segment], *, tokens: int, count: int, seed: int, cut: Cut
-) -> list[Draft]:
+    segments: Sequence[EvaluationSegment], *, tokens: int, count: int, seed: int, cut: Cut
+) -> list[EvaluationDraft]:
     """Drafts from random units: at most ``count``, none twice.
 
     A draft ends with the last unit that lies whole in it, and with its segment. It has one unit at
@@ -178,10 +178,10 @@ def draw_drafts(
     return [_draft(segment, first, tokens, cut) for segment, first in places]
 
 
-def _draft(segment: Segment, first: int, tokens: int, cut: Cut) -> Draft:
+def _draft(segment: EvaluationSegment, first: int, tokens: int, cut: Cut) -> EvaluationDraft:
     whole = bisect_right(segment.tokens, segment.tokens[first] + tokens) - 1
     style = kind_of(segment.truth[first], cut) == "style"
-    return Draft(segment, first, max(first + 1, whole), "student" if style else "teacher")
+    return EvaluationDraft(segment, first, max(first + 1, whole), "student" if style else "teacher")
 
 
 def _name(key: SegmentKey) -> str:

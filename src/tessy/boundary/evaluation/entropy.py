@@ -15,14 +15,14 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
-from tessy.boundary.classifier.labels import Tokens, tokens_of, unit_tokens
+from tessy.boundary.classifier.labels import TokenOffsets, tokens_of, unit_tokens
 from tessy.boundary.evaluation.baseline_rules import Marks, by_marks
-from tessy.boundary.evaluation.drafts import Sample, Segment
-from tessy.boundary.evaluation.metrics import Judged, Pair, cut_figures, cuttings
+from tessy.boundary.evaluation.drafts import EvaluationSample, EvaluationSegment
+from tessy.boundary.evaluation.metrics import Pair, PredictedUnits, cut_figures, cuttings
 from tessy.boundary.evaluation.predictions import each
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
-from tessy.inference.http.client import ModelServer
+from tessy.inference.http.client import ServerClient
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import Codec
 
@@ -85,7 +85,7 @@ class LocalEntropy:
 class ServerEntropy:
     """A vLLM server, which tells the logprobs of a prompt's tokens."""
 
-    def __init__(self, server: ModelServer, model: str, codec: Codec) -> None:
+    def __init__(self, server: ServerClient, model: str, codec: Codec) -> None:
         """Ask ``server`` about ``model``, in the tokens of ``codec``."""
         self.codec = codec
         self._server = server
@@ -140,13 +140,13 @@ def load_source(config: EntropyConfig) -> EntropySource:
             f"entropy.api_key_env: the environment variable {config.api_key_env} is not set; "
             "export it, or leave the option out for a server without keys"
         )
-    server = ModelServer(config.url, api_key=api_key, stall_seconds=_STALL_SECONDS)
+    server = ServerClient(config.url, api_key=api_key, stall_seconds=_STALL_SECONDS)
     return ServerEntropy(server, config.model, codec)
 
 
 async def judge_by_entropy(
-    source: EntropySource, sample: Sample, validation: Sample
-) -> tuple[Judged, dict[str, Any]]:
+    source: EntropySource, sample: EvaluationSample, validation: EvaluationSample
+) -> tuple[PredictedUnits, dict[str, Any]]:
     """What the rule says of ``sample``, with the threshold chosen on ``validation``.
 
     Returns:
@@ -175,7 +175,9 @@ def marks_at(levels: Levels, threshold: float) -> Marks:
     return tuple(index > 0 and level > threshold for index, level in enumerate(levels))
 
 
-def levels_of(segment: Segment, tokens: Tokens, entropies: Sequence[float]) -> Levels:
+def levels_of(
+    segment: EvaluationSegment, tokens: TokenOffsets, entropies: Sequence[float]
+) -> Levels:
     """The entropy before each unit.
 
     Args:
@@ -187,14 +189,14 @@ def levels_of(segment: Segment, tokens: Tokens, entropies: Sequence[float]) -> L
     return (0.0, *(entropies[min(first, len(entropies)) - 1] for first in firsts[1:]))
 
 
-def _right(sample: Sample, levels: Sequence[Levels], threshold: float) -> float:
+def _right(sample: EvaluationSample, levels: Sequence[Levels], threshold: float) -> float:
     judged = by_marks(sample, [marks_at(one, threshold) for one in levels])
     right = cut_figures(cuttings(sample.drafts, Pair(judged, judged), sample.cut))["right"]
     return 0.0 if right is None else right.value
 
 
-async def _levels(source: EntropySource, segments: Sequence[Segment]) -> list[Levels]:
-    async def one(segment: Segment) -> Levels:
+async def _levels(source: EntropySource, segments: Sequence[EvaluationSegment]) -> list[Levels]:
+    async def one(segment: EvaluationSegment) -> Levels:
         tokens = tokens_of(source.codec, segment.text)
         entropies = await source.entropies(tokens.ids) if len(tokens) > 1 else []
         return levels_of(segment, tokens, entropies)

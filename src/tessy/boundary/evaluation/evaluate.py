@@ -20,10 +20,10 @@ from rich.console import Console
 
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.classifier.conventions import Split, conventions_of
+from tessy.boundary.classifier.conventions import SplitSettings, conventions_of
 from tessy.boundary.evaluation.baseline_rules import by_marks, sentence_marks
 from tessy.boundary.evaluation.drafts import (
-    Sample,
+    EvaluationSample,
     TokenCount,
     draw_drafts,
     one_word,
@@ -31,7 +31,7 @@ from tessy.boundary.evaluation.drafts import (
     token_count,
 )
 from tessy.boundary.evaluation.entropy import EntropySource, judge_by_entropy, load_source
-from tessy.boundary.evaluation.metrics import Figures, Judged
+from tessy.boundary.evaluation.metrics import Figures, PredictedUnits
 from tessy.boundary.evaluation.predictions import judge
 from tessy.boundary.evaluation.report import Entry, Measured, make_report
 from tessy.boundary.evaluation.selection import (
@@ -84,7 +84,7 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
         if kind_of_spec(spec) != "marks"
     }
     unsure = load_source(config.entropy) if ENTROPY in specs else None
-    with _Progress(Console(stderr=True)) as progress:
+    with _PredictionProgress(Console(stderr=True)) as progress:
         # Outside the event loop, so that Ctrl-C ends it at once.
         side = _token_side(config, chosen, specs, progress)
         validation = _sample(config, tuning, side.count)
@@ -103,14 +103,14 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
     return 0
 
 
-class _Progress:
+class _PredictionProgress:
     """One line that says what is going on: redrawn on a terminal, printed once elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status = console.status("Reading annotations") if console.is_terminal else None
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> _PredictionProgress:
         if self._status:
             self._status.start()
         return self
@@ -136,11 +136,11 @@ class _Progress:
 class _TokenSide:
     """What checkpoints were asked as classifiers, before they are asked as predictors."""
 
-    sample: Sample
+    sample: EvaluationSample
     count: TokenCount
     counted_in: str
     tokens: dict[str, Figures]
-    perfect: Judged | None
+    perfect: PredictedUnits | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +150,19 @@ class _Asked:
     specs: Sequence[str]
     predictors: Mapping[str, BoundaryPredictor]
     unsure: EntropySource | None
-    sample: Sample
-    validation: Sample
+    sample: EvaluationSample
+    validation: EvaluationSample
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
     """What a predictor said, and what else is to be told of it."""
 
-    judged: Judged
+    judged: PredictedUnits
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def _ask(asked: _Asked, progress: _Progress) -> dict[str, _Said]:
+async def _ask(asked: _Asked, progress: _PredictionProgress) -> dict[str, _Said]:
     """What each predictor says; they are closed in the end."""
     async with AsyncExitStack() as stack:
         for predictor in asked.predictors.values():
@@ -172,7 +172,7 @@ async def _ask(asked: _Asked, progress: _Progress) -> dict[str, _Said]:
         return {spec: await _said(spec, asked, progress) for spec in asked.specs}
 
 
-async def _said(spec: str, asked: _Asked, progress: _Progress) -> _Said:
+async def _said(spec: str, asked: _Asked, progress: _PredictionProgress) -> _Said:
     text = f"Asking {spec}"
     progress.stage(text)
     sample = asked.sample
@@ -225,7 +225,7 @@ def _named(config: EvaluatePredictorConfig) -> list[str]:
 def _tuning(
     config: EvaluatePredictorConfig,
     rows: Sequence[Annotation],
-    split: Split,
+    split: SplitSettings,
     source: str | None,
 ) -> list[Annotation]:
     """Where the entropy rule's threshold is chosen."""
@@ -236,7 +236,7 @@ def _token_side(
     config: EvaluatePredictorConfig,
     rows: Sequence[Annotation],
     specs: Sequence[str],
-    progress: _Progress,
+    progress: _PredictionProgress,
 ) -> _TokenSide:
     """Everything for which the token classifiers themselves are needed, one at a time."""
     checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
@@ -245,9 +245,9 @@ def _token_side(
     from tessy.boundary.classifier.model import load_classifier  # needs torch
     from tessy.boundary.evaluation.checkpoints import perfect, token_figures
 
-    sample: Sample | None = None
+    sample: EvaluationSample | None = None
     count: TokenCount = one_word
-    ceiling: Judged | None = None
+    ceiling: PredictedUnits | None = None
     tokens: dict[str, Figures] = {}
     for spec in checkpoints:
         progress.stage(f"Labelling the tokens of {spec}")
@@ -264,7 +264,7 @@ def _token_side(
 
 def _sample(
     config: EvaluatePredictorConfig, rows: Sequence[Annotation], count: TokenCount
-) -> Sample:
+) -> EvaluationSample:
     segments = [segment_of(row, count) for row in rows]
     drafts = draw_drafts(
         segments,
@@ -273,7 +273,7 @@ def _sample(
         seed=config.seed,
         cut=config.cut,
     )
-    return Sample(segments, drafts, config.cut)
+    return EvaluationSample(segments, drafts, config.cut)
 
 
 def _check_out(out: Path) -> None:
@@ -284,7 +284,9 @@ def _check_out(out: Path) -> None:
         raise ConfigError(f"out: {home} cannot be written; mend its rights or choose another --out")
 
 
-def _frame(config: EvaluatePredictorConfig, split: Split, source: str | None) -> dict[str, Any]:
+def _frame(
+    config: EvaluatePredictorConfig, split: SplitSettings, source: str | None
+) -> dict[str, Any]:
     """How the figures came about."""
     return {
         "schema": SCHEMA,

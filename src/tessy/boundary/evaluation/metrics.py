@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
 from tessy.boundary.cut import Cut, Kind, kept, kind_of
-from tessy.boundary.evaluation.drafts import Draft, Segment
+from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
 from tessy.boundary.evaluation.replay import Replay, replay
 from tessy.core.statistics import Case, Estimate, mean, share
 
@@ -22,7 +22,7 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PredictedUnits:
     """What one predictor said.
 
     Attributes:
@@ -45,14 +45,14 @@ class Judged:
 class Pair:
     """Who cuts what: one predictor for both authors, or B_S and B_T."""
 
-    student: Judged
-    teacher: Judged
+    student: PredictedUnits
+    teacher: PredictedUnits
 
 
 class Cutting(NamedTuple):
     """One draft: how many of its units should stay, and how many would."""
 
-    draft: Draft
+    draft: EvaluationDraft
     truth: int
     predicted: int
 
@@ -73,7 +73,7 @@ class Cutting(NamedTuple):
 
 
 def cuttings(
-    drafts: Sequence[Draft], pair: Pair, cut: Cut, threshold: float = STYLE_THRESHOLD
+    drafts: Sequence[EvaluationDraft], pair: Pair, cut: Cut, threshold: float = STYLE_THRESHOLD
 ) -> list[Cutting]:
     """Cut each draft by the annotation, and by its author's predictor."""
     scores = {"student": pair.student.drafts, "teacher": pair.teacher.drafts}
@@ -116,14 +116,16 @@ def cut_figures(rows: Sequence[Cutting]) -> Figures:
 
 
 def replays(
-    segments: Sequence[Segment], pair: Pair, cut: Cut, threshold: float = STYLE_THRESHOLD
+    segments: Sequence[EvaluationSegment], pair: Pair, cut: Cut, threshold: float = STYLE_THRESHOLD
 ) -> list[Replay]:
     """Synthesis replayed over each segment."""
     both = zip(segments, pair.student.segments, pair.teacher.segments, strict=True)
     return [replay(s.truth, student, teacher, cut, threshold) for s, student, teacher in both]
 
 
-def replay_figures(segments: Sequence[Segment], played: Sequence[Replay], cut: Cut) -> Figures:
+def replay_figures(
+    segments: Sequence[EvaluationSegment], played: Sequence[Replay], cut: Cut
+) -> Figures:
     """What synthesis would make of the segments.
 
     Returns:
@@ -146,7 +148,9 @@ def replay_figures(segments: Sequence[Segment], played: Sequence[Replay], cut: C
     }
 
 
-def word_figures(segments: Sequence[Segment], scores: Sequence[Scores], cut: Cut) -> Figures:
+def word_figures(
+    segments: Sequence[EvaluationSegment], scores: Sequence[Scores], cut: Cut
+) -> Figures:
     """How words are classed: ``accuracy``, and of style ``precision``, ``recall`` and ``f1``."""
     return class_figures(
         (segment.question, kind_of(truth, cut), kind_of(said, cut))
@@ -172,7 +176,7 @@ def class_figures(rows: Iterable[tuple[str, str, str]]) -> Figures:
 
 
 def sweep(
-    segments: Sequence[Segment], drafts: Sequence[Draft], pair: Pair, cut: Cut
+    segments: Sequence[EvaluationSegment], drafts: Sequence[EvaluationDraft], pair: Pair, cut: Cut
 ) -> list[tuple[float, Figures]]:
     """The figures that depend on the threshold of P(style), at each of :data:`THRESHOLDS`."""
     found = []
@@ -191,7 +195,9 @@ def best_threshold(swept: Sequence[tuple[float, Figures]]) -> float | None:
     return min(known, key=lambda item: (-item[1], abs(item[0] - STYLE_THRESHOLD)))[0]
 
 
-def disagreement(segments: Sequence[Segment], first: Judged, second: Judged, cut: Cut) -> Figures:
+def disagreement(
+    segments: Sequence[EvaluationSegment], first: PredictedUnits, second: PredictedUnits, cut: Cut
+) -> Figures:
     """How far two predictors are apart on the same text.
 
     Returns:

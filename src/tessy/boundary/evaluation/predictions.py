@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tessy.boundary.base import BoundaryPredictor, View
-from tessy.boundary.evaluation.drafts import Draft, Segment
-from tessy.boundary.evaluation.metrics import Judged, Scores
+from tessy.boundary.base import BoundaryPredictor, PredictionRequest
+from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
+from tessy.boundary.evaluation.metrics import PredictedUnits, Scores
 
 IN_FLIGHT = 256  # views; a classifier makes batches of what waits
 Item = TypeVar("Item")
@@ -18,10 +18,10 @@ Tell = Callable[[int, int], None]  # views answered, of how many
 
 async def judge(
     predictor: BoundaryPredictor,
-    segments: Sequence[Segment],
-    drafts: Sequence[Draft],
+    segments: Sequence[EvaluationSegment],
+    drafts: Sequence[EvaluationDraft],
     tell: Tell,
-) -> Judged:
+) -> PredictedUnits:
     """What ``predictor`` says of drafts and whole segments, asked as synthesis asks it.
 
     Raises:
@@ -32,10 +32,10 @@ async def judge(
     views += [segment.view() for segment in segments]
     done = 0
 
-    async def one(view: View) -> Scores:
+    async def one(view: PredictionRequest) -> Scores:
         nonlocal done
         try:
-            scores = (await predictor.judge(view)).units
+            scores = (await predictor.predict(view)).units
         finally:
             predictor.release(view.key)
         done += 1
@@ -45,7 +45,7 @@ async def judge(
     found = await each(views, one, in_flight=IN_FLIGHT)
     for draft, scores in zip(drafts, found, strict=False):
         assert len(scores) >= draft.last - draft.first, "lookahead is how many may be missing"
-    return Judged(found[: len(drafts)], found[len(drafts) :])
+    return PredictedUnits(found[: len(drafts)], found[len(drafts) :])
 
 
 async def each(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tessy.boundary.cut import kind_of
-from tessy.boundary.evaluation.drafts import Sample
+from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import (
     Cutting,
     Figures,
-    Judged,
     Pair,
+    PredictedUnits,
     best_threshold,
     cut_figures,
     cuttings,
@@ -41,7 +41,7 @@ class Measured:
 
     name: str
     kind: str
-    judged: Judged
+    judged: PredictedUnits
     tokens: Figures | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,7 +61,7 @@ def short_name(name: str) -> str:
 
 
 def make_report(
-    sample: Sample, measured: Sequence[Measured], entries: Sequence[Entry]
+    sample: EvaluationSample, measured: Sequence[Measured], entries: Sequence[Entry]
 ) -> dict[str, Any]:
     """Every figure, as JSON values.
 
@@ -84,7 +84,7 @@ def make_report(
     }
 
 
-def _data(sample: Sample) -> dict[str, Any]:
+def _data(sample: EvaluationSample) -> dict[str, Any]:
     words = [
         (segment.question, kind_of(truth, sample.cut))
         for segment in sample.segments
@@ -99,7 +99,7 @@ def _data(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _predictor(sample: Sample, one: Measured) -> dict[str, Any]:
+def _predictor(sample: EvaluationSample, one: Measured) -> dict[str, Any]:
     words = word_figures(sample.segments, one.judged.segments, sample.cut)
     return {
         "name": one.name,
@@ -111,7 +111,9 @@ def _predictor(sample: Sample, one: Measured) -> dict[str, Any]:
     }
 
 
-def _entry(sample: Sample, by_name: Mapping[str, Measured], entry: Entry) -> dict[str, Any]:
+def _entry(
+    sample: EvaluationSample, by_name: Mapping[str, Measured], entry: Entry
+) -> dict[str, Any]:
     pair = Pair(by_name[entry.student].judged, by_name[entry.teacher].judged)
     rows = cuttings(sample.drafts, pair, sample.cut)
     swept = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from tessy.boundary.classifier.conventions import Conventions, Split
+from tessy.boundary.classifier.conventions import Conventions, SplitSettings
 from tessy.boundary.evaluation.report import Entry
 from tessy.boundary.training.split import part_of
 from tessy.config.predictors import EvaluatePredictorConfig, TrainPredictorConfig
@@ -62,7 +62,7 @@ def specs_of(entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(spec for one in entries for spec in (one.student, one.teacher)))
 
 
-def split_of(known: Mapping[str, Conventions | None]) -> tuple[Split, str | None]:
+def split_of(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
     """The split by which questions are held out, and the checkpoint it is from.
 
     Args:
@@ -77,11 +77,14 @@ def split_of(known: Mapping[str, Conventions | None]) -> tuple[Split, str | None
             return conventions.split, spec
     fields = TrainPredictorConfig.model_fields
     names = ("seed", "validation_share", "test_share")
-    return Split.model_validate({name: fields[name].default for name in names}), None
+    return SplitSettings.model_validate({name: fields[name].default for name in names}), None
 
 
 def select(
-    rows: Sequence[Annotation], split: Split, config: EvaluatePredictorConfig, source: str | None
+    rows: Sequence[Annotation],
+    split: SplitSettings,
+    config: EvaluatePredictorConfig,
+    source: str | None,
 ) -> list[Annotation]:
     """The annotations to measure on.
 
@@ -119,7 +122,7 @@ def select(
 
 
 def notes_of(
-    part: str, split: Split, known: Mapping[str, Conventions | None], author: Author
+    part: str, split: SplitSettings, known: Mapping[str, Conventions | None], author: Author
 ) -> list[str]:
     """What a reader of the figures must know of where they come from.
 

@@ -35,7 +35,7 @@ _HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseModelSpec:
     """A base model without its weights."""
 
     name: str
@@ -44,7 +44,7 @@ class Base:
     codec: HfCodec
 
 
-def read_base(options: TrainPredictorConfig) -> Base:
+def read_base(options: TrainPredictorConfig) -> BaseModelSpec:
     """Config and tokenizer of the base model.
 
     Raises:
@@ -60,14 +60,14 @@ def read_base(options: TrainPredictorConfig) -> Base:
     _check_length(config, name, options.max_tokens)
     known = config.get_text_config().vocab_size
     tokenizer, codec = load_tokenizer(name, known, what=_WHAT, trust_remote_code=remote)
-    return Base(name, config, tokenizer, codec)
+    return BaseModelSpec(name, config, tokenizer, codec)
 
 
 def _unloadable(name: str, error: Exception) -> ModelError:
     return ModelError(f"cannot load {_WHAT} {name!r}: {why_unloadable(name, error)}; {_HINT}")
 
 
-def load_weights(base: Base, options: TrainPredictorConfig) -> PreTrainedModel:
+def load_weights(base: BaseModelSpec, options: TrainPredictorConfig) -> PreTrainedModel:
     """The base as a token classifier with new weights for its two classes, in float32, on CPU.
 
     Optimizer steps are smaller than what bfloat16 can add to a weight, so weights stay in float32;

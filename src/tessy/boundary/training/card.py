@@ -9,7 +9,7 @@ from typing import Any
 
 from tessy.boundary.classifier.conventions import Conventions
 from tessy.boundary.training.dataset import PartCounts
-from tessy.boundary.training.fit import Fit
+from tessy.boundary.training.fit import FitResult
 from tessy.config.predictors import SplitPart
 from tessy.core.formatting import markdown_table, percent
 from tessy.storage.cards import front_matter, listed, short_digest, write_card
@@ -30,7 +30,7 @@ class PredictorCard:
     conventions: Conventions
     options: Mapping[str, float]
     parts: Mapping[SplitPart, PartCounts]
-    fit: Fit
+    fit: FitResult
     base_on_hub: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _parts_table(parts: Mapping[SplitPart, PartCounts]) -> str:
     return markdown_table(columns, rows)
 
 
-def _epochs_table(fit: Fit) -> str:
+def _epochs_table(fit: FitResult) -> str:
     rows = [
         (
             f"{s.epoch}",

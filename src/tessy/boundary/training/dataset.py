@@ -30,7 +30,7 @@ _NEEDED: tuple[SplitPart, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class TrainingExample:
     """A segment for the classifier; L tokens, as many as the input holds.
 
     Attributes:
@@ -119,23 +119,23 @@ def by_part(
     return parts
 
 
-def encode(codec: Codec, row: Annotation, rule: WindowRule) -> Example:
+def encode(codec: Codec, row: Annotation, rule: WindowRule) -> TrainingExample:
     """One segment as an input of ``rule.limit`` tokens at most."""
     tokens = tokens_of(codec, row.text, rule)
     labels = next_token_labels(token_classes(tokens, row.style))
     kept = rule.limit
-    return Example(list(tokens.ids[:kept]), labels[:kept], max(0, len(tokens) - kept))
+    return TrainingExample(list(tokens.ids[:kept]), labels[:kept], max(0, len(tokens) - kept))
 
 
 def encode_parts(
     codec: Codec, parts: Mapping[SplitPart, Sequence[Annotation]], rule: WindowRule
-) -> tuple[dict[SplitPart, list[Example]], dict[SplitPart, PartCounts]]:
+) -> tuple[dict[SplitPart, list[TrainingExample]], dict[SplitPart, PartCounts]]:
     """Every part as examples (segments without any label are left out), and what it holds.
 
     Raises:
         ConfigError: There is only one class to learn, or no label to choose the best epoch by.
     """
-    examples: dict[SplitPart, list[Example]] = {}
+    examples: dict[SplitPart, list[TrainingExample]] = {}
     counts: dict[SplitPart, PartCounts] = {}
     for part, rows in parts.items():
         coded = [encode(codec, row, rule) for row in rows]
@@ -150,7 +150,7 @@ def encode_parts(
     return examples, counts
 
 
-def _count(rows: Sequence[Annotation], coded: Sequence[Example]) -> PartCounts:
+def _count(rows: Sequence[Annotation], coded: Sequence[TrainingExample]) -> PartCounts:
     labels = Counter(label for example in coded for label in example.labels)
     return PartCounts(
         questions=len({row.question for row in rows}),

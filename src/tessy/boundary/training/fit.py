@@ -28,7 +28,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from tessy.boundary.classifier.labels import CAPABILITY, IGNORED, STYLE
-from tessy.boundary.training.dataset import Example
+from tessy.boundary.training.dataset import TrainingExample
 from tessy.boundary.training.view import TrainingView
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, StorageError
@@ -80,7 +80,7 @@ class EpochScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FitResult:
     """The outcome: scores by epoch, the epoch that was kept, wall-clock seconds, where it ran."""
 
     epochs: tuple[EpochScores, ...]
@@ -104,7 +104,7 @@ class _OneDevice(TrainingArguments):
 
 
 class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[TrainingExample]) -> None:
         self._examples = examples
 
     def __len__(self) -> int:
@@ -117,14 +117,14 @@ class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
 
 def fit(
     model: PreTrainedModel,
-    train: Sequence[Example],
-    validation: Sequence[Example],
+    train: Sequence[TrainingExample],
+    validation: Sequence[TrainingExample],
     options: TrainPredictorConfig,
     *,
     folder: Path,
     processes: int,
     view: TrainingView,
-) -> Fit:
+) -> FitResult:
     """Train ``model`` in place; the weights of its best epoch are written to ``folder``.
 
     Args:
@@ -166,7 +166,9 @@ def fit(
         ) from error
     seconds = time.monotonic() - started
     _part(trainer, model)
-    return Fit(tuple(keeper.epochs), keeper.best.epoch, seconds, _device_name(arguments), processes)
+    return FitResult(
+        tuple(keeper.epochs), keeper.best.epoch, seconds, _device_name(arguments), processes
+    )
 
 
 def _part(trainer: Trainer, model: PreTrainedModel) -> None:

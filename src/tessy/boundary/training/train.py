@@ -26,14 +26,14 @@ from tessy.boundary.classifier.conventions import (
     KEY,
     AnnotationSource,
     Conventions,
-    Split,
-    Window,
+    SplitSettings,
+    WindowSettings,
     shortened,
 )
 from tessy.boundary.classifier.window import WindowRule
 from tessy.boundary.training.dataset import (
-    Example,
     PartCounts,
+    TrainingExample,
     author_of,
     by_part,
     digest_of,
@@ -48,7 +48,7 @@ from tessy.storage import run_config
 from tessy.storage.atomic import make_directory, publish_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
-    from tessy.boundary.training.base_model import Base
+    from tessy.boundary.training.base_model import BaseModelSpec
 
 _INPUT_WRONG = 2
 _LIBRARIES = ("torch", "accelerate")
@@ -57,7 +57,7 @@ _HYPERPARAMETERS = ("epochs", "batch", "learning_rate", "max_tokens", "style_wei
 
 
 @dataclass(frozen=True, slots=True)
-class _Data:
+class _TrainingData:
     """The annotations, and what is to be said of them."""
 
     author: Author
@@ -96,7 +96,7 @@ def _train(options: TrainPredictorConfig, *, first: bool) -> None:
         _make(options, data, out, first=first)
 
 
-def _make(options: TrainPredictorConfig, data: _Data, out: Path, *, first: bool) -> None:
+def _make(options: TrainPredictorConfig, data: _TrainingData, out: Path, *, first: bool) -> None:
     from tessy.boundary.training.base_model import load_weights, read_base
     from tessy.boundary.training.card import PredictorCard, write_predictor_card
     from tessy.boundary.training.fit import fit
@@ -162,14 +162,14 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _read(options: TrainPredictorConfig) -> _Data:
+def _read(options: TrainPredictorConfig) -> _TrainingData:
     rows = read_annotations(options.annotations)
     author = author_of(rows)
     parts = by_part(rows, options.seed, options.validation_share, options.test_share)
     paths = AnnotationPaths(options.annotations)
     made_with = run_config.read(paths.config, paths.kind)["data_config"]
     annotator = made_with.get("model") or made_with.get("rule")
-    return _Data(
+    return _TrainingData(
         author,
         parts,
         AnnotationSource(digest=digest_of(rows), segments=len(rows), annotator=annotator),
@@ -185,14 +185,14 @@ def _window(max_tokens: int) -> WindowRule:
 
 
 def _conventions(
-    options: TrainPredictorConfig, data: _Data, base: Base, rule: WindowRule
+    options: TrainPredictorConfig, data: _TrainingData, base: BaseModelSpec, rule: WindowRule
 ) -> Conventions:
     folder = Path(base.name)
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
     return Conventions(
         author=data.author,
-        window=Window(limit=rule.limit, keep=rule.keep),
-        split=Split(
+        window=WindowSettings(limit=rule.limit, keep=rule.keep),
+        split=SplitSettings(
             seed=options.seed,
             validation_share=options.validation_share,
             test_share=options.test_share,
@@ -206,9 +206,9 @@ def _conventions(
 
 def _opening(
     options: TrainPredictorConfig,
-    data: _Data,
+    data: _TrainingData,
     counts: dict[SplitPart, PartCounts],
-    examples: dict[SplitPart, list[Example]],
+    examples: dict[SplitPart, list[TrainingExample]],
 ) -> Iterator[str]:
     """What is about to be trained, on what."""
     yield f"Predictor of the {data.author} from {options.base}"

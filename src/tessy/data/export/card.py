@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.core.formatting import markdown_table, percent
-from tessy.core.records import Trajectory
+from tessy.core.records import AUTHORS, Trajectory
 from tessy.data.export.provenance import made_by, notes, public, role_of, sources
-from tessy.runtime.summary import AUTHORS, Summary
+from tessy.runtime.summary import Summary
 from tessy.storage.cards import fenced, front_matter, listed, short_digest
 
 _METHODS = {
@@ -38,7 +38,7 @@ _MEASURES = {"mean": "mean", "median": "median", "p80": "80th percentile", "max"
 
 
 @dataclass
-class Facts:
+class DataCardFacts:
     """What the card says of the rows; added up while they are written.
 
     Attributes:
@@ -58,7 +58,7 @@ class Facts:
 def data_card(
     name: str,
     document: Mapping[str, Any],
-    facts: Facts,
+    facts: DataCardFacts,
     noted: Mapping[str, Any],
     *,
     licence: str | None,

@@ -20,7 +20,7 @@ from tessy.core.records import Author, Trajectory
 from tessy.data.derived_run import SourceRow, reading
 from tessy.data.export import chat
 from tessy.data.export.destination import ADVICE, check_place
-from tessy.data.export.report import Written, closing, hint
+from tessy.data.export.report import ExportResult, closing, hint
 from tessy.runtime.terminal import visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file, new_folder
@@ -92,15 +92,15 @@ def _some(run: Path, items: Iterable[SourceRow]) -> Iterator[Trajectory]:
 
 def _lines(
     convert: Callable[[Trajectory], dict[str, Any]], rows: Iterable[Trajectory], out: Path
-) -> Written:
-    written = Written()
+) -> ExportResult:
+    written = ExportResult()
     with new_file(out, ADVICE) as path, path.open("wb") as file:
         for row in rows:
             file.write(jsonl.dump_line(convert(written.add(row))))
     return written
 
 
-def _parquet(rows: Iterable[Trajectory], out: Path) -> Written:
+def _parquet(rows: Iterable[Trajectory], out: Path) -> ExportResult:
     from tessy.data.export.parquet import (
         ParquetRows,
         trajectory_bytes,
@@ -108,7 +108,7 @@ def _parquet(rows: Iterable[Trajectory], out: Path) -> Written:
         trajectory_schema,
     )
 
-    written = Written()
+    written = ExportResult()
     with new_file(out, ADVICE) as path, ParquetRows(path, trajectory_schema()) as table:
         for row in rows:
             table.add(trajectory_cells(written.add(row)), trajectory_bytes(row))
@@ -117,11 +117,11 @@ def _parquet(rows: Iterable[Trajectory], out: Path) -> Written:
 
 def _hub(
     config: ExportConfig, document: Mapping[str, Any], rows: Iterable[Trajectory], out: Path
-) -> Written:
-    from tessy.data.export.card import Facts, data_card
+) -> ExportResult:
+    from tessy.data.export.card import DataCardFacts, data_card
     from tessy.data.export.hub import write_shards
 
-    written, facts = Written(), Facts()
+    written, facts = ExportResult(), DataCardFacts()
     with new_folder(out, ADVICE) as folder:
         write_shards(map(written.add, rows), folder / "data", facts)
         for failure in iter_failures(config.run):
@@ -143,7 +143,7 @@ def _summary(run: Path) -> dict[str, Any]:
 
 def _tokens(
     config: ExportConfig, document: Mapping[str, Any], rows: Iterable[Trajectory], out: Path
-) -> Written:
+) -> ExportResult:
     from tessy.data.export.loss import parse_loss
     from tessy.data.export.parquet import ParquetRows, token_schema
     from tessy.data.export.student import load_format
@@ -151,7 +151,7 @@ def _tokens(
 
     weights = parse_loss(config.loss)
     form, digest = load_format(document, config.tokenizer)
-    written = Written(learned=0)
+    written = ExportResult(learned=0)
     wrote: set[Author] = set()
     with new_file(out, ADVICE) as path, ParquetRows(path, token_schema()) as table:
         for row in rows:

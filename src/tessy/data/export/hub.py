@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tessy.core.records import Trajectory
-from tessy.data.export.card import Facts
+from tessy.data.export.card import DataCardFacts
 from tessy.data.export.parquet import (
     ParquetRows,
     trajectory_bytes,
@@ -19,7 +19,7 @@ SHARD_BYTES = 500 * 10**6
 
 
 def write_shards(
-    rows: Iterable[Trajectory], folder: Path, facts: Facts, shard_bytes: int = SHARD_BYTES
+    rows: Iterable[Trajectory], folder: Path, facts: DataCardFacts, shard_bytes: int = SHARD_BYTES
 ) -> None:
     """Write ``train-00000-of-0000N.parquet`` … in ``folder``.
 

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 
 from tessy.core.errors import ConfigError
-from tessy.core.records import Author
-from tessy.runtime.summary import AUTHORS
+from tessy.core.records import AUTHORS, Author
 
 Weights = Mapping[Author, float]
 _NAMED: Mapping[str, Weights] = {

@@ -16,7 +16,7 @@ from tessy.storage.cards import short_digest
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class RoleProvenance:
     """Where a run's config.json names the model its rows are written for.
 
     Attributes:
@@ -30,7 +30,7 @@ class Role:
     alone: bool
 
 
-def role_of(data: Mapping[str, Any]) -> Role:
+def role_of(data: Mapping[str, Any]) -> RoleProvenance:
     """The role whose format the rows have.
 
     Args:
@@ -38,8 +38,8 @@ def role_of(data: Mapping[str, Any]) -> Role:
     """
     if data.get("command") == "sample":
         author: Author = "teacher" if data.get("author") == "teacher" else "student"
-        return Role(author, "", alone=True)
-    return Role("student", "student.", alone=False)
+        return RoleProvenance(author, "", alone=True)
+    return RoleProvenance("student", "student.", alone=False)
 
 
 def public(value: str) -> str:

@@ -19,7 +19,7 @@ _CHAT = (
 
 
 @dataclass
-class Written:
+class ExportResult:
     """What was written.
 
     Attributes:
@@ -47,7 +47,7 @@ class Written:
         return row
 
 
-def closing(written: Written, out: Path) -> str:
+def closing(written: ExportResult, out: Path) -> str:
     """What was written, how much, and what to know of it."""
     learned = "" if written.learned is None else f", {written.learned:,} of them learned"
     files = sorted(out.rglob("*.parquet")) if out.is_dir() else [out]
@@ -70,7 +70,7 @@ def closing(written: Written, out: Path) -> str:
     return text
 
 
-def hint(config: ExportConfig, written: Written, out: Path) -> str:
+def hint(config: ExportConfig, written: ExportResult, out: Path) -> str:
     """How a trainer loads it: a line to paste, and what to know of it."""
     place = json.dumps(str(out.resolve()), ensure_ascii=False)
     if config.to == "sharegpt":

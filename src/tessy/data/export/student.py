@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tessy.core.errors import ModelError, RunError
-from tessy.data.export.provenance import Role, role_of
-from tessy.data.export.tokens import Format
+from tessy.data.export.provenance import RoleProvenance, role_of
+from tessy.data.export.tokens import StudentFormat
 from tessy.synthesis.setup import formats
 from tessy.tokenization.renderers import load_renderer
 
 
-def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Format, str]:
+def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[StudentFormat, str]:
     """The format of a run's rows.
 
     Args:
@@ -53,10 +53,10 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[For
             "chat template differs), so the ids would mean other text; name the right one with "
             "--tokenizer"
         )
-    return Format.of(renderer, role.author, alone=role.alone), recorded
+    return StudentFormat.of(renderer, role.author, alone=role.alone), recorded
 
 
-def _effort(document: Mapping[str, Any], role: Role) -> str:
+def _effort(document: Mapping[str, Any], role: RoleProvenance) -> str:
     """The effort in the role's prompts; a model that wrote nothing has it among all options."""
     options = document.get("config", {})
     options = options if role.alone else options.get(role.author, {})

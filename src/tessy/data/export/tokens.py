@@ -32,7 +32,7 @@ _QUESTION, _ANSWER = "tessyquestion", "tessyanswer"
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class StudentFormat:
     """How the model that will be trained writes a conversation.
 
     Attributes:
@@ -48,7 +48,9 @@ class Format:
     end_id: int
 
     @classmethod
-    def of(cls, renderer: Renderer, owner: Author = "student", *, alone: bool = False) -> Format:
+    def of(
+        cls, renderer: Renderer, owner: Author = "student", *, alone: bool = False
+    ) -> StudentFormat:
         """The format of ``renderer``.
 
         Raises:
@@ -58,7 +60,7 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenizedSample:
     """A sample in tokens.
 
     Attributes:
@@ -81,7 +83,7 @@ def labels(ids: Sequence[int], weights: Sequence[float]) -> list[int]:
     return [i if weight else IGNORED for i, weight in zip(ids, weights, strict=True)]
 
 
-def tokenize(row: Trajectory, form: Format) -> Tokens:
+def tokenize(row: Trajectory, form: StudentFormat) -> TokenizedSample:
     """The sample in tokens.
 
     Raises:
@@ -96,10 +98,10 @@ def tokenize(row: Trajectory, form: Format) -> Tokens:
     authors += _thought_authors(row, renderer.codec, thought, owner)
     authors += [owner if form.alone else row.answer_by] * len(answer)
     ids = [*prompt, *thought, *answer, form.end_id]
-    return Tokens(ids, [*authors, owner], encoded=sampled is None)
+    return TokenizedSample(ids, [*authors, owner], encoded=sampled is None)
 
 
-def writers(row: Trajectory, form: Format) -> set[Author]:
+def writers(row: Trajectory, form: StudentFormat) -> set[Author]:
     """Who wrote words of the thinking or the answer; markup is nobody's here."""
     return {span.author for span in row.spans} | {form.owner if form.alone else row.answer_by}
 

@@ -80,7 +80,7 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
         if "near_duplicate" in names:
             kept = NearDuplicates(run.read)
             checks["near_duplicate"] = kept.find
-        sieve = _Sieve(run, {name: checks[name] for name in names}, config.reference, kept)
+        sieve = FilterPipeline(run, {name: checks[name] for name in names}, config.reference, kept)
         run.write(QUARANTINE, b"")  # there also when it is empty
         with reading(config.run, "Filtering", console) as rows:
             for item in rows:
@@ -122,7 +122,7 @@ def _check_reference(config: FilterConfig) -> None:
 
 
 @dataclass
-class _Sieve:
+class FilterPipeline:
     """Applies the rules to one row after the other.
 
     Attributes:

@@ -23,11 +23,11 @@ from tessy.core.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tessy.inference.base import Tap, left_when_closed
+from tessy.inference.base import ChunkSink, left_when_closed
 from tessy.inference.http.address import environment_proxy, read_address
 from tessy.inference.http.faults import StatusMisconfigured, shortened, status_fault
-from tessy.inference.http.reply import FAULTS, put_stream, put_whole
-from tessy.inference.http.wires.base import BadReply, EventReader, Reader
+from tessy.inference.http.reply import FAULTS, read_whole_reply, stream_reply
+from tessy.inference.http.wires.base import BadReply, EventReader, WireReader
 
 _CONNECT_SECONDS = 15.0
 _LOOK_UP_SECONDS = 30.0  # for the small GET requests
@@ -40,7 +40,7 @@ _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a stream, which it sends in 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class ModelServer:
+class ServerClient:
     """One server: its connections, and requests with their faults named.
 
     Attributes:
@@ -212,8 +212,8 @@ class ModelServer:
         body: bytes,
         headers: Mapping[str, str],
         *,
-        reader: Reader,
-        tap: Tap,
+        reader: WireReader,
+        tap: ChunkSink,
         read_seconds: float = 0.0,
     ) -> bool:
         """Send ``body`` and hand the chunks of the reply on; whether it came as a stream.
@@ -241,10 +241,10 @@ class ModelServer:
             return False
         try:
             if response.content_type != "text/event-stream":
-                await put_whole(response, EventReader(reader), tap)
+                await read_whole_reply(response, EventReader(reader), tap)
                 return False
             silence = max(self._stall_seconds, read_seconds)
-            await put_stream(response, EventReader(reader), tap, silence)
+            await stream_reply(response, EventReader(reader), tap, silence)
         except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         except BadReply as error:

@@ -16,10 +16,10 @@ from dataclasses import replace
 from functools import partial
 
 from tessy.core.errors import EngineRefused
-from tessy.inference.base import Chunk, EngineInfo, Request, Tap, streamed
+from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, streamed
 from tessy.inference.http.address import shown_url
-from tessy.inference.http.client import ModelServer
-from tessy.inference.http.probe import Findings, Probe
+from tessy.inference.http.client import ServerClient
+from tessy.inference.http.probe import ServerCapabilities, ServerProbe
 from tessy.tokenization.token_ids import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
@@ -56,10 +56,12 @@ class HttpEngine:
             ConfigError: No usable URL, or no such wire format.
         """
         self.url = shown_url(url)
-        self._server = ModelServer(url, api_key=api_key, stall_seconds=stall_seconds)
-        self._new_probe = partial(Probe, self._server, model, codec, wire=wire, streaming=streaming)
+        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
+        self._new_probe = partial(
+            ServerProbe, self._server, model, codec, wire=wire, streaming=streaming
+        )
         self._new_probe()  # says now if there is no such wire format
-        self._found: Findings | None = None
+        self._found: ServerCapabilities | None = None
         self._probing = asyncio.Lock()
 
     async def probe(self) -> EngineInfo:
@@ -73,7 +75,7 @@ class HttpEngine:
         """
         return (await self._look()).info
 
-    async def _look(self) -> Findings:
+    async def _look(self) -> ServerCapabilities:
         before = self._found
         async with self._probing:
             found = self._found
@@ -89,7 +91,7 @@ class HttpEngine:
         """
         return streamed(self, request)
 
-    async def feed(self, request: Request, tap: Tap) -> None:
+    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
         """Continue ``request.prompt`` into ``tap``.
 
         Raises:

@@ -15,8 +15,8 @@ from tessy.core.errors import (
     EngineMisconfigured,
     EngineRefused,
 )
-from tessy.inference.base import EngineInfo, Request, Sampling, Tap
-from tessy.inference.http.client import ModelServer, UnusableReply
+from tessy.inference.base import ChunkSink, EngineInfo, Request, Sampling
+from tessy.inference.http.client import ServerClient, UnusableReply
 from tessy.inference.http.faults import StatusMisconfigured, StatusUnavailable
 from tessy.inference.http.metrics import CacheFacts, sglang_facts, vllm_facts
 from tessy.inference.http.wires.base import Wire
@@ -32,7 +32,7 @@ _CACHE_PROBE_TOKENS = 512  # several blocks of any server's cache
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ServerCapabilities:
     """What a probe found.
 
     Attributes:
@@ -46,11 +46,11 @@ class Findings:
     engines: int
 
 
-class Probe:
+class ServerProbe:
     """One probe of one server."""
 
     def __init__(
-        self, server: ModelServer, model: str, codec: Codec, *, wire: str | None, streaming: bool
+        self, server: ServerClient, model: str, codec: Codec, *, wire: str | None, streaming: bool
     ) -> None:
         """Nothing is asked yet.
 
@@ -67,7 +67,7 @@ class Probe:
         self._notes: list[str] = []
         self._faults: list[tuple[Wire, EngineError]] = []  # of the wires that did not work
 
-    async def run(self) -> Findings:
+    async def run(self) -> ServerCapabilities:
         """Ask the server.
 
         Raises:
@@ -95,7 +95,7 @@ class Probe:
             streaming=streaming,
             notes=(*self._notes, *wire.notes, *facts.notes),
         )
-        return Findings(wire, found, facts.engines)
+        return ServerCapabilities(wire, found, facts.engines)
 
     async def _model_card(self) -> dict[str, Any]:
         """The server's entry for our model; empty if it lists no models."""
@@ -152,7 +152,7 @@ class Probe:
         try:
             body = wire.body(request, stream=streaming)
             return await self._server.generate(
-                wire.path, body, {}, reader=wire.reader(request), tap=Tap(lambda _: None)
+                wire.path, body, {}, reader=wire.reader(request), tap=ChunkSink(lambda _: None)
             )
         except StatusMisconfigured as fault:
             if fault.status == 401:

@@ -8,7 +8,7 @@ import contextlib
 import aiohttp
 
 from tessy.core.errors import EngineUnavailable
-from tessy.inference.base import Tap, left_when_closed
+from tessy.inference.base import ChunkSink, left_when_closed
 from tessy.inference.http.sse import EventSplitter
 from tessy.inference.http.wires.base import EventReader
 
@@ -17,8 +17,8 @@ FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 _DRAIN_SECONDS = 0.25  # for what follows the last tokens of a stream
 
 
-async def put_stream(
-    response: aiohttp.ClientResponse, reader: EventReader, tap: Tap, silence: float
+async def stream_reply(
+    response: aiohttp.ClientResponse, reader: EventReader, tap: ChunkSink, silence: float
 ) -> None:
     """Give what arrives to ``tap``, each time all there is, until its last token or its closing.
 
@@ -34,7 +34,7 @@ async def put_stream(
         EngineError: As ``reader`` raises it; EngineUnavailable if no finish reason came.
     """
     content, splitter, finish = response.content, EventSplitter(), None
-    watch, clock = _Watch(response, silence), asyncio.get_running_loop().time
+    watch, clock = _SilenceTimer(response, silence), asyncio.get_running_loop().time
     tap.on_close = watch.abort
     try:
         while finish is None and not tap.closed:
@@ -42,7 +42,7 @@ async def put_stream(
             if tap.closed:
                 return
             watch.heard = clock()
-            chunk = reader.read(splitter.feed(received) if received else splitter.finish())
+            chunk = reader.read(splitter.stream_into(received) if received else splitter.finish())
             finish = chunk.finish
             if chunk.ids or finish is not None:
                 tap.put(chunk)
@@ -58,18 +58,20 @@ async def put_stream(
         await _drain(content)
 
 
-async def put_whole(response: aiohttp.ClientResponse, reader: EventReader, tap: Tap) -> None:
+async def read_whole_reply(
+    response: aiohttp.ClientResponse, reader: EventReader, tap: ChunkSink
+) -> None:
     """Give a reply that is no stream to ``tap``.
 
     Args:
-        response: As in :func:`put_stream`, and so are the others.
+        response: As in :func:`stream_reply`, and so are the others.
         reader: Reads it.
         tap: Where it goes.
 
     Raises:
         aiohttp.ClientError: The connection broke.
         TimeoutError: Nothing came for too long.
-        EngineError: As :func:`put_stream`.
+        EngineError: As :func:`stream_reply`.
     """
     body: bytes | None = None
     with left_when_closed(tap):
@@ -82,7 +84,7 @@ async def put_whole(response: aiohttp.ClientResponse, reader: EventReader, tap: 
     tap.put(chunk)
 
 
-class _Watch:
+class _SilenceTimer:
     """Ends a stream that is silent for too long, or when it is told to.
 
     aiohttp's own limit would set a timer again for every packet, a tenth of what a packet costs.

@@ -17,9 +17,9 @@ from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.inference.base import Chunk
 from tessy.inference.local.jobs import (
     PREFILL_TOKENS,
-    Job,
-    Limits,
-    State,
+    BatchLimits,
+    JobState,
+    LocalJob,
     batches,
     common_prefix,
     model_failure,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tessy.inference.local.sampling import Draw
 
 
-class Worker:
+class Batcher:
     """Owns the decoder. ``submit``, ``release`` and ``close`` may be called from any thread."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Worker:
         decoder: PooledDecoder,
         draw: Callable[[Tensor, Sequence[Draw]], list[int]],
         make_draw: Callable[..., Draw],
-        limits: Limits,
+        limits: BatchLimits,
     ) -> None:
         """Start the thread."""
         self._decoder = decoder
@@ -48,19 +48,19 @@ class Worker:
         self._make_draw = make_draw
         self._limits = limits
         self._condition = threading.Condition()
-        self._inbox: deque[Job | str] = deque()  # jobs, and keys to release
+        self._inbox: deque[LocalJob | str] = deque()  # jobs, and keys to release
         self._closing = False
-        self._waiting: deque[Job] = deque()
-        self._active: list[Job] = []
-        self._states: dict[str, State] = {}
+        self._waiting: deque[LocalJob] = deque()
+        self._active: list[LocalJob] = []
+        self._states: dict[str, JobState] = {}
         self._steps = 0
-        self._touched: list[Job] = []
+        self._touched: list[LocalJob] = []
         self._thread = threading.Thread(target=self._run, name="tessy-local-engine", daemon=True)
         self._thread.start()
 
     # -- from any thread
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: LocalJob) -> None:
         """Queue ``job``.
 
         Raises:
@@ -108,7 +108,7 @@ class Worker:
             self._inbox.clear()
             closing = self._closing
         for item in news:
-            if isinstance(item, Job):
+            if isinstance(item, LocalJob):
                 self._waiting.append(item)
             else:
                 self._forget(item)
@@ -129,14 +129,14 @@ class Worker:
 
     # -- sequences
 
-    def _admit(self, job: Job) -> None:
+    def _admit(self, job: LocalJob) -> None:
         """Give ``job`` its sample's sequence, cut back to what the prompt begins with."""
         key = job.request.key
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = State(self._decoder.new())
+            state = self._states[key] = JobState(self._decoder.new())
         elif state.busy:  # a second stream of the same sample at the same time
-            state = State(self._decoder.new(), doomed=True)
+            state = JobState(self._decoder.new(), doomed=True)
         state.busy = True
         job.state = state
         self._active.append(job)
@@ -153,12 +153,12 @@ class Worker:
                 ),
             )
 
-    def _unread(self, job: Job) -> list[int]:
+    def _unread(self, job: LocalJob) -> list[int]:
         assert job.state is not None
         known = len(job.state.sequence.ids)
         return job.ids[known : known + PREFILL_TOKENS]
 
-    def _leave(self, job: Job) -> None:
+    def _leave(self, job: LocalJob) -> None:
         """``job`` is no longer active; its sequence stays for the sample's next request."""
         self._active.remove(job)
         state, job.state = job.state, None
@@ -176,9 +176,11 @@ class Worker:
         if not state.busy:
             self._decoder.rollback(state.sequence, 0)
 
-    def _make_room(self, step: list[tuple[Job, list[int]]]) -> list[tuple[Job, list[int]]]:
+    def _make_room(
+        self, step: list[tuple[LocalJob, list[int]]]
+    ) -> list[tuple[LocalJob, list[int]]]:
         """Reserve room for every member; without enough, the last ones wait and read again."""
-        kept: list[tuple[Job, list[int]]] = []
+        kept: list[tuple[LocalJob, list[int]]] = []
         while step:
             job, new = step.pop(0)
             assert job.state is not None
@@ -205,7 +207,7 @@ class Worker:
         self._forget(min(idle)[1])
         return True
 
-    def _preempt(self, job: Job) -> None:
+    def _preempt(self, job: LocalJob) -> None:
         """Let ``job`` wait for memory; what it has drawn stays, what it has cached does not."""
         state = job.state
         assert state is not None
@@ -213,7 +215,7 @@ class Worker:
         self._decoder.rollback(state.sequence, 0)
         self._waiting.appendleft(job)
 
-    def _too_long(self, job: Job) -> EngineRefused:
+    def _too_long(self, job: LocalJob) -> EngineRefused:
         return EngineRefused(
             f"{job.request.key}: {len(job.ids)} tokens do not fit into a cache of "
             f"{self._decoder.capacity} tokens; shorten the thinking budget or use a model server"
@@ -221,7 +223,7 @@ class Worker:
 
     # -- tokens
 
-    def _advance(self, members: Sequence[tuple[Job, list[int]]]) -> None:
+    def _advance(self, members: Sequence[tuple[LocalJob, list[int]]]) -> None:
         """One forward pass; draw for those whose prompt is read to its end."""
         pairs = [(job.state.sequence, new) for job, new in members if job.state is not None]
         logits = self._decoder.forward(pairs)
@@ -239,7 +241,7 @@ class Worker:
         for job, token_id in zip(jobs, self._draw(logits, draws), strict=True):
             self._drawn(job, token_id)
 
-    def _drawn(self, job: Job, token_id: int) -> None:
+    def _drawn(self, job: LocalJob, token_id: int) -> None:
         if token_id < 0:
             self._leave_failed(job, EngineRefused(f"{job.request.key}: the logits are not numbers"))
             return
@@ -265,7 +267,7 @@ class Worker:
         for job in list(self._active):
             self._leave_failed(job, failure)
 
-    def _leave_failed(self, job: Job, failure: EngineError) -> None:
+    def _leave_failed(self, job: LocalJob, failure: EngineError) -> None:
         assert job.state is not None
         sequence = job.state.sequence
         self._leave(job)
@@ -274,13 +276,13 @@ class Worker:
 
     # -- mail
 
-    def _send(self, job: Job, item: int | Chunk | EngineError) -> None:
+    def _send(self, job: LocalJob, item: int | Chunk | EngineError) -> None:
         job.mail.append(item)
         self._touched.append(job)
 
     def _post(self) -> None:
         """Wake the streams that got mail, with one call into each event loop."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[LocalJob]] = {}
         for job in self._touched:
             if not (job.told or job.closed):
                 job.told = True
@@ -294,6 +296,6 @@ class Worker:
                     job.closed = True
 
 
-def _wake(jobs: Iterable[Job]) -> None:
+def _wake(jobs: Iterable[LocalJob]) -> None:
     for job in jobs:
         job.wake.set()

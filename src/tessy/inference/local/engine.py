@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from tessy.core.errors import EngineError, EngineRefused, ModelError
 from tessy.inference.base import Chunk, EngineInfo, Request
-from tessy.inference.local.batcher import Worker
-from tessy.inference.local.jobs import Job, Limits
+from tessy.inference.local.batcher import Batcher
+from tessy.inference.local.jobs import BatchLimits, LocalJob
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,14 +59,14 @@ class LocalEngine:
             capacity_tokens=decoder.capacity,
             prefix_caching=True,
         )
-        limits = Limits(
+        limits = BatchLimits(
             max_batch=max_batch,
             context_tokens=self._context,
             vocabulary=vocabulary_size(model),
             eos_ids=_eos_ids(model),
             slack=_CPU_SLACK if model.device.type == "cpu" else _GPU_SLACK,
         )
-        self._worker = Worker(decoder, draw, Draw, limits)
+        self._worker = Batcher(decoder, draw, Draw, limits)
 
     @classmethod
     def load(
@@ -114,7 +114,7 @@ class LocalEngine:
         if len(ids) == self._context:
             yield Chunk((), "length")
             return
-        job = Job(request, asyncio.get_running_loop(), ids)
+        job = LocalJob(request, asyncio.get_running_loop(), ids)
         self._worker.submit(job)
         try:
             while True:
@@ -148,7 +148,7 @@ class LocalEngine:
             raise refuse(f"the prompt has {len(ids)} tokens, the context {self._context}")
 
 
-def _read_mail(job: Job) -> Chunk:
+def _read_mail(job: LocalJob) -> Chunk:
     """Everything that has arrived, as one chunk; an error is raised once the ids are out."""
     new: list[int] = []
     while job.mail:

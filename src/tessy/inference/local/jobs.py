@@ -17,7 +17,7 @@ PREFILL_TOKENS = 2048  # of one prompt in one step, so that a long one does not 
 
 
 @dataclass(eq=False, slots=True)
-class State:
+class JobState:
     """A sequence of the decoder, kept between the requests of its sample."""
 
     sequence: Any  # the decoder's own type
@@ -27,7 +27,7 @@ class State:
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class LocalJob:
     """A request on its way, and the mailbox its stream reads.
 
     ``mail`` holds new ids in order, then the last chunk or the error; the worker appends, the
@@ -38,7 +38,7 @@ class Job:
     loop: asyncio.AbstractEventLoop
     ids: list[int]  # prompt and output
     drawn: int = 0
-    state: State | None = None
+    state: JobState | None = None
     closed: bool = False  # set by the stream
     told: bool = False  # a wake-up is on its way
     mail: deque[int | Chunk | EngineError] = field(default_factory=deque)
@@ -46,7 +46,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """What bounds the worker.
 
     Attributes:

@@ -35,13 +35,13 @@ _PADDING = 0  # the row that stands for "no token"; always zeros, so that masked
 
 @dataclass(eq=False, slots=True)
 class PooledSequence:
-    """One sequence in a :class:`Pool`: the ids whose keys and values are stored, and where."""
+    """One sequence in a :class:`KvPool`: the ids whose keys and values are stored, and where."""
 
     ids: list[int] = field(default_factory=list)
     rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-class Pool:
+class KvPool:
     """Which rows are free, and what the forward pass under way reads and writes."""
 
     def __init__(self, capacity: int) -> None:
@@ -103,7 +103,7 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transforme
     The base class's ``keys`` and ``values`` are ``[rows, H, D]`` here.
     """
 
-    def __init__(self, pool: Pool, *, sliding: bool) -> None:
+    def __init__(self, pool: KvPool, *, sliding: bool) -> None:
         """An empty layer; its tensors are made when the first keys show their shape."""
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in transformers
         self.pool = pool
@@ -150,7 +150,7 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transforme
         return -1
 
 
-def pool_cache(config: PreTrainedConfig, pool: Pool) -> Cache | None:
+def pool_cache(config: PreTrainedConfig, pool: KvPool) -> Cache | None:
     """A cache on ``pool``; None if the model has layers other than plain or sliding attention."""
     layers: list[Any] = []
     for layer in DynamicCache(config=config).layers:
@@ -176,7 +176,7 @@ class Inputs:
 
 
 def arrange(
-    pool: Pool, members: Sequence[tuple[PooledSequence, Sequence[int]]], device: torch.device
+    pool: KvPool, members: Sequence[tuple[PooledSequence, Sequence[int]]], device: torch.device
 ) -> Inputs:
     """Lay out a forward pass over ``members``: sequences, whose rows already cover their new ids.
 

@@ -1,8 +1,8 @@
 """The model of the in-process engine: loading it, and one forward pass over many sequences.
 
-:class:`PooledDecoder` runs sequences of any lengths as one batch on a :class:`~.kv_cache.Pool` and
-rolls back exactly. Whether an architecture can share a batch that way is checked with a few real
-passes when the model is loaded.
+:class:`PooledDecoder` runs sequences of any lengths as one batch on a :class:`~.kv_cache.KvPool`
+and rolls back exactly. Whether an architecture can share a batch that way is checked with a few
+real passes when the model is loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from tessy.core.errors import ModelError
-from tessy.inference.local.kv_cache import Pool, PooledSequence, PoolLayer, arrange, pool_cache
+from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
 
 # What loading raises for files that are missing, damaged or of another kind.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
@@ -51,7 +51,7 @@ class PooledModel:
         """
         self.capacity = capacity
         self._model = model
-        self._pool = Pool(capacity)
+        self._pool = KvPool(capacity)
         cache = pool_cache(model.config, self._pool)
         if cache is None:
             raise ModelError(

@@ -26,7 +26,7 @@ from tessy.core.errors import (
 )
 from tessy.inference.base import EngineInfo
 from tessy.inference.http.faults import StatusUnavailable
-from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, Watch, backoff
+from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, HealthMonitor, backoff
 from tessy.inference.pool.replica import Replica, ServerLike, choose, merged, not_listening
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def ignore(*_: object) -> None:
 
 
 @dataclass(slots=True)
-class Course:
+class RetryState:
     """A request on its way through failures.
 
     Attributes:
@@ -115,7 +115,7 @@ class Failover(Generic[ServerT]):
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._homes: dict[str, Replica[ServerT]] = {}
         self._last_served = -math.inf
-        self._watch = Watch(
+        self._watch = HealthMonitor(
             self._replicas, role=role, on_wait=on_wait, clock=clock, sleep=sleep, draw=draw
         )
 
@@ -210,24 +210,24 @@ class Failover(Generic[ServerT]):
 
     # ------------------------------------------------------------------ requests
 
-    async def _next(self, course: Course) -> Replica[ServerT]:
+    async def _next(self, course: RetryState) -> Replica[ServerT]:
         """The replica to send the request to now, which is noted."""
         self._check()
         return self._noted(await self._find(course), course)
 
-    def _next_at_once(self, course: Course) -> Replica[ServerT] | None:
+    def _next_at_once(self, course: RetryState) -> Replica[ServerT] | None:
         """The same without an await, if the sample's home is healthy; else None."""
         self._check()
         home = self._healthy_home(course.key)
         return None if home is None else self._noted(home, course)
 
     @staticmethod
-    def _noted(replica: Replica[ServerT], course: Course) -> Replica[ServerT]:
+    def _noted(replica: Replica[ServerT], course: RetryState) -> Replica[ServerT]:
         replica.requests += 1
         course.marks.setdefault(replica.name, replica.served)
         return replica
 
-    def _served(self, replica: Replica[ServerT], course: Course) -> None:
+    def _served(self, replica: Replica[ServerT], course: RetryState) -> None:
         course.got_on()
         self._last_served = self._clock()
         self._watch.served(replica)
@@ -242,7 +242,7 @@ class Failover(Generic[ServerT]):
         return EngineUnavailable(str(error))
 
     async def _failed(
-        self, replica: Replica[ServerT], course: Course, fault: EngineUnavailable
+        self, replica: Replica[ServerT], course: RetryState, fault: EngineUnavailable
     ) -> None:
         """Note the failure; wait, or move the sample; or give up."""
         course.tries += 1
@@ -274,7 +274,7 @@ class Failover(Generic[ServerT]):
             wait -= LONGEST_WAIT_SECONDS
             self._check()
 
-    def _give_up(self, course: Course, reason: str) -> None:
+    def _give_up(self, course: RetryState, reason: str) -> None:
         """Raise if trying on makes no sense."""
         since = self._clock() if course.since is None else course.since
         served_since = self._last_served > since
@@ -294,7 +294,7 @@ class Failover(Generic[ServerT]):
 
     # ------------------------------------------------------------------ homes
 
-    async def _find(self, course: Course) -> Replica[ServerT]:
+    async def _find(self, course: RetryState) -> Replica[ServerT]:
         """The replica for the next try, waiting for one if none is healthy."""
         while True:
             key = course.key

@@ -23,7 +23,7 @@ def backoff(tries: int, draw: float) -> float:
     return longest * (0.5 + 0.5 * draw)
 
 
-class Watch:
+class HealthMonitor:
     """A task that checks replicas which were left, and sleeps while there are none.
 
     Attributes:

@@ -17,13 +17,21 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.core.seeds import derive_seed
-from tessy.inference.base import Chunk, Engine, Request, Tap, feed, left_when_closed, streamed
-from tessy.inference.pool.failover import Course, Failover
+from tessy.inference.base import (
+    Chunk,
+    ChunkSink,
+    Engine,
+    Request,
+    left_when_closed,
+    stream_into,
+    streamed,
+)
+from tessy.inference.pool.failover import Failover, RetryState
 from tessy.inference.pool.replica import Replica
 
 
 @dataclass(slots=True, kw_only=True)
-class _Stream(Course):
+class _Stream(RetryState):
     """A stream on its way through failures.
 
     Attributes:
@@ -50,18 +58,18 @@ class _Stream(Course):
         )
 
 
-class Pool(Failover[Engine]):
+class ReplicaPool(Failover[Engine]):
     """Replicas of one role behind the engine protocol; use it as ``async with Pool(…) as pool``."""
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Continue ``request.prompt``; each chunk holds all that had arrived.
 
         Raises:
-            EngineError: As :meth:`feed`, and SampleFailed.
+            EngineError: As :meth:`stream_into`, and SampleFailed.
         """
         return streamed(self, request)
 
-    async def feed(self, request: Request, tap: Tap) -> None:
+    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
         """Continue ``request.prompt`` on the sample's replica, or on another one if that fails.
 
         Raises:
@@ -91,21 +99,23 @@ class Pool(Failover[Engine]):
             tap.put(Chunk((), "length"))
 
     async def _try(
-        self, replica: Replica[Engine], course: _Stream, tap: Tap
+        self, replica: Replica[Engine], course: _Stream, tap: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
         """One request; why it did not bring everything, if it did not."""
         course.serving = False
-        own = Tap(partial(self._hand_on, replica, course, tap))
+        own = ChunkSink(partial(self._hand_on, replica, course, tap))
         tap.on_close = own.close
         try:
-            await feed(replica.engine, course.rest(), own)
+            await stream_into(replica.engine, course.rest(), own)
         except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
             return error
         finally:
             tap.on_close = None
         return EngineUnavailable(f"{replica.name}: the stream ended unfinished")
 
-    def _hand_on(self, replica: Replica[Engine], course: _Stream, tap: Tap, chunk: Chunk) -> None:
+    def _hand_on(
+        self, replica: Replica[Engine], course: _Stream, tap: ChunkSink, chunk: Chunk
+    ) -> None:
         if chunk.finish is not None:
             course.finished = True
         if course.serving:

@@ -12,9 +12,9 @@ from rich.console import Console
 from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError, StorageError
 from tessy.reports.compare import examples
-from tessy.reports.compare.figures import Figures, count
+from tessy.reports.compare.figures import RunFigures, count
 from tessy.reports.compare.methods import describe, models, names
-from tessy.reports.compare.page import Example, build_page
+from tessy.reports.compare.page import ComparedExample, build_page
 from tessy.reports.compare.sections import Compared, sections
 from tessy.reports.compare.table import print_tables
 from tessy.storage.atomic import make_directory, write_atomically
@@ -78,7 +78,7 @@ def _link(report: Path, page: Path) -> str | None:
     return urllib.parse.quote(os.fsencode(relative))
 
 
-def in_common(figures: Sequence[Figures]) -> str:
+def in_common(figures: Sequence[RunFigures]) -> str:
     """A sentence on the questions of the runs."""
     asked = [run.shown.keys() for run in figures]
     every = set().union(*asked)
@@ -98,7 +98,7 @@ def _counted(questions: int) -> str:
     return f"{questions:,} question{'' if questions == 1 else 's'}"
 
 
-def _examples(runs: Sequence[Compared], wanted: int) -> list[Example]:
+def _examples(runs: Sequence[Compared], wanted: int) -> list[ComparedExample]:
     """The rows of the questions that are shown."""
     chosen = examples.choose([run.figures.shown for run in runs], wanted)
     columns = []
@@ -106,4 +106,4 @@ def _examples(runs: Sequence[Compared], wanted: int) -> list[Example]:
         keys = {question: run.figures.shown.get(question) for question in chosen}
         rows = examples.fetch(run.directory, {key for key in keys.values() if key is not None})
         columns.append([key and rows.get(key) for key in keys.values()])
-    return [Example(rows) for rows in zip(*columns, strict=True)]
+    return [ComparedExample(rows) for rows in zip(*columns, strict=True)]

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tessy.answers.references import is_right, reference_of
-from tessy.core.records import Author, Failure, Key, Message, Trajectory, question_digest
+from tessy.core.records import AUTHORS, Author, Failure, Key, Message, Trajectory, question_digest
 from tessy.core.statistics import Case, Estimate, mean, quantile, share
-from tessy.runtime.summary import AUTHORS
 
 
-class Sample(NamedTuple):
+class SampleFigures(NamedTuple):
     """The numbers of one row.
 
     Attributes:
@@ -44,7 +43,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(slots=True)
-class Figures:
+class RunFigures:
     """The rows of one run, added up.
 
     Attributes:
@@ -56,22 +55,24 @@ class Figures:
             a failure.
     """
 
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[SampleFigures] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     strategies: Counter[str] = field(default_factory=Counter)
     answer_by: Counter[Author] = field(default_factory=Counter)
     shown: dict[str, Key] = field(default_factory=dict)
 
     @property
-    def finished(self) -> list[Sample]:
+    def finished(self) -> list[SampleFigures]:
         """The samples that have an answer."""
         return [sample for sample in self.samples if sample.finished]
 
-    def total(self, number: Callable[[Sample], int]) -> int:
+    def total(self, number: Callable[[SampleFigures], int]) -> int:
         """The sum over finished samples."""
         return sum(map(number, self.finished))
 
-    def mean(self, number: Callable[[Sample], float], *, failed: bool = False) -> Estimate | None:
+    def mean(
+        self, number: Callable[[SampleFigures], float], *, failed: bool = False
+    ) -> Estimate | None:
         """The mean over finished samples, or over all of them if ``failed``."""
         samples = self.samples if failed else self.finished
         return mean(Case(sample.question, number(sample)) for sample in samples)
@@ -97,7 +98,7 @@ class Figures:
         low, high = (None if end is None else min(end, 1.0) for end in (found.low, found.high))
         return found._replace(value=min(found.value, 1.0), low=low, high=high)
 
-    def lengths(self, number: Callable[[Sample], int]) -> tuple[int, int, int] | None:
+    def lengths(self, number: Callable[[SampleFigures], int]) -> tuple[int, int, int] | None:
         """Median, 80th percentile and maximum over finished samples; None without any."""
         ordered = sorted(map(number, self.finished))
         if not ordered:
@@ -105,14 +106,14 @@ class Figures:
         return quantile(ordered, 0.5), quantile(ordered, 0.8), ordered[-1]
 
 
-def count(trajectories: Iterable[Trajectory], failures: Iterable[Failure]) -> Figures:
+def count(trajectories: Iterable[Trajectory], failures: Iterable[Failure]) -> RunFigures:
     """Add up the rows of a run, reading each once.
 
     Args:
         trajectories: The finished samples.
         failures: One of each key that was never finished.
     """
-    figures = Figures()
+    figures = RunFigures()
     for row in trajectories:
         sample = _sample(row, right(row))
         figures.samples.append(sample)
@@ -130,9 +131,9 @@ def count(trajectories: Iterable[Trajectory], failures: Iterable[Failure]) -> Fi
     return figures
 
 
-def _sample(row: Trajectory | Failure, right: bool | None) -> Sample:
+def _sample(row: Trajectory | Failure, right: bool | None) -> SampleFigures:
     tokens, requests = row.tokens, row.cost.requests
-    return Sample(
+    return SampleFigures(
         question=question_of(row),
         finished=isinstance(row, Trajectory),
         kept=(tokens.student, tokens.teacher),

@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tessy.core.records import Author
-from tessy.runtime.summary import AUTHORS
+from tessy.core.records import AUTHORS, Author
 
 
 class Method(NamedTuple):

@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tessy.answers.references import reference_of
-from tessy.core.records import Failure, Trajectory
+from tessy.core.records import AUTHORS, Failure, Trajectory
 from tessy.reports import assets
 from tessy.reports.compare.figures import asked, right
 from tessy.reports.compare.sections import REASONS, Compared, Section
-from tessy.runtime.summary import AUTHORS
 
 # Texts beyond this are folded to about as much as can be seen of them at once.
 FOLD_CHARS = 1_200
 FOLD_LINES = 24
 
 
-class Example(NamedTuple):
+class ComparedExample(NamedTuple):
     """One question and what each run made of it.
 
     Attributes:
@@ -34,7 +33,7 @@ class Example(NamedTuple):
 def build_page(
     runs: Sequence[Compared],
     tables: Sequence[Section],
-    examples: Sequence[Example],
+    examples: Sequence[ComparedExample],
     *,
     common: str,
 ) -> str:
@@ -66,7 +65,7 @@ def _common_models(runs: Sequence[Compared]) -> dict[str, str] | None:
     return {role: found.pop() for role, found in by_role.items() if found}
 
 
-def _example(example: Example, runs: Sequence[Compared]) -> dict[str, Any]:
+def _example(example: ComparedExample, runs: Sequence[Compared]) -> dict[str, Any]:
     first = next(row for row in example.rows if row is not None)
     return {
         "id": first.id,

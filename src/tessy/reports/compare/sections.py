@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tessy.core.formatting import NONE, interval, percent, percentage
-from tessy.core.records import Author
+from tessy.core.records import AUTHORS, Author
 from tessy.core.statistics import Estimate
-from tessy.reports.compare.figures import Figures, Sample
+from tessy.reports.compare.figures import RunFigures, SampleFigures
 from tessy.reports.compare.methods import Method
-from tessy.runtime.summary import AUTHORS
 
 # What stands in failures.jsonl, for people. Others are shown as they are.
 REASONS = {
@@ -84,7 +83,7 @@ class Compared(NamedTuple):
     directory: Path
     method: Method
     models: dict[Author, str]
-    figures: Figures
+    figures: RunFigures
     report: str | None = None
 
 
@@ -108,7 +107,7 @@ def outcome(runs: Sequence[Compared]) -> Section:
     return Section("What came out", columns, [_outcome(run.figures) for run in runs])
 
 
-def _outcome(figures: Figures) -> list[Cell]:
+def _outcome(figures: RunFigures) -> list[Cell]:
     reasons = [f"{REASONS.get(name, name)} {n:,}" for name, n in figures.failures.items()]
     right = figures.right_share()
     return [
@@ -138,7 +137,7 @@ def authors(runs: Sequence[Compared]) -> Section:
     return Section("Who wrote it", columns, [_authors(run.figures) for run in runs])
 
 
-def _authors(figures: Figures) -> list[Cell]:
+def _authors(figures: RunFigures) -> list[Cell]:
     taught = figures.teacher_share()
     if taught and taught.value in (0, 1):  # by construction, so there is nothing uncertain in it
         taught = taught._replace(low=None, high=None)
@@ -163,7 +162,9 @@ def answers(runs: Sequence[Compared]) -> Section:
     return _lengths("How long the answers are", runs, lambda sample: sample.answer)
 
 
-def _lengths(title: str, runs: Sequence[Compared], number: Callable[[Sample], int]) -> Section:
+def _lengths(
+    title: str, runs: Sequence[Compared], number: Callable[[SampleFigures], int]
+) -> Section:
     columns = (
         Column("mean", "Mean length in tokens; below: 95 % interval."),
         Column("median", "Half of the samples are no longer than this."),
@@ -173,14 +174,14 @@ def _lengths(title: str, runs: Sequence[Compared], number: Callable[[Sample], in
     return Section(title, columns, [_length(run.figures, number) for run in runs])
 
 
-def _length(figures: Figures, number: Callable[[Sample], int]) -> list[Cell]:
+def _length(figures: RunFigures, number: Callable[[SampleFigures], int]) -> list[Cell]:
     ordered = figures.lengths(number)
     rest = [Cell(f"{value:,}") for value in ordered] if ordered else [Cell(NONE)] * 3
     return [_mean_cell(figures.mean(number), 0), *rest]
 
 
 # Requests of a sample, by author.
-_SENT: tuple[Callable[[Sample], int], ...] = (
+_SENT: tuple[Callable[[SampleFigures], int], ...] = (
     lambda sample: sample.requests[0],
     lambda sample: sample.requests[1],
 )
@@ -212,7 +213,7 @@ def effort(runs: Sequence[Compared]) -> Section:
     return Section("What it took", columns, [_effort(run.figures) for run in runs])
 
 
-def _effort(figures: Figures) -> list[Cell]:
+def _effort(figures: RunFigures) -> list[Cell]:
     return [
         _mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
         *(_mean_cell(figures.mean(sent, failed=True), 1) for sent in _SENT),

@@ -33,7 +33,7 @@ def script_json(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PackLimits:
     """How much one page holds; what lies beyond is counted in the totals and said to be left out.
 
     Attributes:
@@ -66,7 +66,7 @@ class Packed:
 class Packer:
     """Packs rows one by one, in the order the page lists them by default."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: PackLimits) -> None:
         """Start an empty page."""
         self._limits = limits
         self._packed = Packed()

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from tessy.core.records import Failure, Trajectory
 from tessy.reports import assets
-from tessy.reports.viewer.pack import Limits, Packed, Packer, readable, script_json
+from tessy.reports.viewer.pack import Packed, Packer, PackLimits, readable, script_json
 from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
 from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
@@ -52,7 +52,7 @@ def build_page(
     trajectories: Iterable[Trajectory],
     failures: Iterable[Failure],
     title: str,
-    limits: Limits | None = None,
+    limits: PackLimits | None = None,
 ) -> str:
     """The page as text; reads each iterable once, in order, and holds one row at a time.
 
@@ -65,7 +65,7 @@ def build_page(
         limits: How much the page holds.
     """
     summary = Summary()
-    packer = Packer(limits or Limits())
+    packer = Packer(limits or PackLimits())
     for trajectory in trajectories:
         summary.add(trajectory)
         packer.add(trajectory)

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from tessy.core.records import Message, Trajectory
-from tessy.synthesis.attempt import Desk
-from tessy.synthesis.text_writer import Writing
+from tessy.synthesis.attempt import SampleAttempt
+from tessy.synthesis.text_writer import ResponseWriter
 
 _INSTRUCTION = """{question}
 
@@ -34,7 +34,7 @@ def with_reference(messages: Sequence[Message], answer: str) -> tuple[Message, .
     return (*before, Message(role=last.role, content=content))
 
 
-async def teacher_reference(desk: Desk) -> Trajectory:
+async def teacher_reference(desk: SampleAttempt) -> Trajectory:
     """Let the teacher answer, show its answer to the student, and keep what the student writes.
 
     Raises:
@@ -43,14 +43,14 @@ async def teacher_reference(desk: Desk) -> Trajectory:
     reference = await desk.part(partial(_reference, desk))
     answer = desk.extras["reference_answer"] = reference["answer"]
     shown = with_reference(desk.problem.messages, answer)
-    writing = Writing(desk, shown, ("student",))
+    writing = ResponseWriter(desk, shown, ("student",))
     await writing.think("student")
     await writing.answer()
     return desk.trajectory("student")
 
 
-async def _reference(desk: Desk) -> Mapping[str, Any]:
-    writing = Writing(
+async def _reference(desk: SampleAttempt) -> Mapping[str, Any]:
+    writing = ResponseWriter(
         desk,
         desk.problem.messages,
         ("teacher",),

@@ -14,9 +14,9 @@ from typing import Any
 from tessy.answers.references import is_right, reference_of
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Message, Trajectory
-from tessy.synthesis.attempt import Desk
-from tessy.synthesis.shared_thinking import Written
-from tessy.synthesis.text_writer import Writing
+from tessy.synthesis.attempt import SampleAttempt
+from tessy.synthesis.shared_thinking import GeneratedResponse
+from tessy.synthesis.text_writer import ResponseWriter
 
 BEST = 10
 
@@ -49,7 +49,7 @@ _SCORE = re.compile(
 _LINE_CHARS = 60  # no longer line is a score
 
 
-def score_messages(messages: Sequence[Message], written: Written) -> tuple[Message, ...]:
+def score_messages(messages: Sequence[Message], written: GeneratedResponse) -> tuple[Message, ...]:
     """What the teacher is asked about a response.
 
     Args:
@@ -73,7 +73,7 @@ def parse_score(judgement: str) -> float | None:
     return score if 0 <= score <= BEST else None
 
 
-async def teacher_score(desk: Desk) -> Trajectory:
+async def teacher_score(desk: SampleAttempt) -> Trajectory:
     """Make candidates one after another, score each, and keep the first of the best ones.
 
     A candidate that fails, or that gets no score, is out; the others compete.
@@ -84,7 +84,7 @@ async def teacher_score(desk: Desk) -> Trajectory:
     """
     scores: list[float | None] = []
     unscored: dict[int, FailureReason] = {}
-    best: tuple[float, Written] | None = None
+    best: tuple[float, GeneratedResponse] | None = None
     verdict: Mapping[str, Any] = {}
     for number in range(desk.room.candidates):
         made = await desk.part(partial(_candidate, desk, number))
@@ -94,9 +94,9 @@ async def teacher_score(desk: Desk) -> Trajectory:
         if score is None:
             unscored[number] = verdict["reason"]
         elif best is None or score > best[0]:
-            best = score, Written.from_json(made)
+            best = score, GeneratedResponse.from_json(made)
         desk.extras = {"scores": tuple(scores), "unscored": dict(unscored)}
-        desk.shown = Written.from_json(made)
+        desk.shown = GeneratedResponse.from_json(made)
     if best is None:
         raise SampleFailed(
             verdict["reason"],
@@ -105,11 +105,11 @@ async def teacher_score(desk: Desk) -> Trajectory:
     return desk.trajectory("student", best[1])
 
 
-async def _candidate(desk: Desk, number: int) -> Mapping[str, Any]:
+async def _candidate(desk: SampleAttempt, number: int) -> Mapping[str, Any]:
     """One response of the student; with reason and detail, as far as it has come, if it failed."""
     try:
         label = ("candidate", number)
-        writing = Writing(
+        writing = ResponseWriter(
             desk, desk.problem.messages, ("student",), answering="student", label=label
         )
         await writing.think("student")
@@ -120,9 +120,9 @@ async def _candidate(desk: Desk, number: int) -> Mapping[str, Any]:
     return desk.draft().to_json()
 
 
-async def _verdict(desk: Desk, number: int, made: Mapping[str, Any]) -> Mapping[str, Any]:
+async def _verdict(desk: SampleAttempt, number: int, made: Mapping[str, Any]) -> Mapping[str, Any]:
     """A candidate's score, or reason and detail of having none."""
-    candidate = Written.from_json(made)
+    candidate = GeneratedResponse.from_json(made)
     if "reason" in made:
         return {"score": None, "reason": made["reason"], "detail": made["detail"]}
     if desk.room.score_by == "answer":
@@ -132,10 +132,12 @@ async def _verdict(desk: Desk, number: int, made: Mapping[str, Any]) -> Mapping[
     return await _judged(desk, number, candidate)
 
 
-async def _judged(desk: Desk, number: int, candidate: Written) -> Mapping[str, Any]:
+async def _judged(
+    desk: SampleAttempt, number: int, candidate: GeneratedResponse
+) -> Mapping[str, Any]:
     messages = score_messages(desk.problem.messages, candidate)
     try:
-        writing = Writing(
+        writing = ResponseWriter(
             desk, messages, ("teacher",), answering="teacher", label=("score", number), aside=True
         )
         await writing.think("teacher")

@@ -11,23 +11,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from tessy.core.records import Author, Trajectory, other
-from tessy.synthesis.attempt import Desk
+from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.shared_thinking import Party, Piece
+from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec
 from tessy.synthesis.strategies.teacher_reference import teacher_reference
 from tessy.synthesis.strategies.teacher_score import teacher_score
-from tessy.synthesis.text_writer import Writing
+from tessy.synthesis.text_writer import ResponseWriter
 
-Strategy = Callable[[Desk], Awaitable[Trajectory]]
+Strategy = Callable[[SampleAttempt], Awaitable[Trajectory]]
 
 
-async def tessy(desk: Desk) -> Trajectory:
+async def tessy(desk: SampleAttempt) -> Trajectory:
     """Think together, then let the student answer (or, as an ablation, the teacher).
 
     Raises:
         SampleFailed: The sample cannot be finished; the desk can make its failure row.
     """
-    writing = Writing(desk, desk.problem.messages, ("student", "teacher"))
+    writing = ResponseWriter(desk, desk.problem.messages, ("student", "teacher"))
     machine = Cooperation(
         _party(desk, "student", writing),
         _party(desk, "teacher", writing),
@@ -38,13 +38,13 @@ async def tessy(desk: Desk) -> Trajectory:
     )
     if desk.saved is not None:
         state, pieces = desk.saved
-        machine.restore(state["thinking"], map(Piece.from_json, pieces))
+        machine.restore(state["thinking"], map(AuthoredText.from_json, pieces))
     done = await desk.think(machine)
     await writing.answer()
     return desk.trajectory(done.ended_by)
 
 
-async def alone(desk: Desk) -> Trajectory:
+async def alone(desk: SampleAttempt) -> Trajectory:
     """Let one model think and answer.
 
     Raises:
@@ -53,7 +53,7 @@ async def alone(desk: Desk) -> Trajectory:
     return await _written_by(desk, desk.room.answering)
 
 
-async def handed_over(desk: Desk) -> Trajectory:
+async def handed_over(desk: SampleAttempt) -> Trajectory:
     """Let one model think, and the other one answer.
 
     Raises:
@@ -75,17 +75,17 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 
 
-async def _written_by(desk: Desk, thinker: Author) -> Trajectory:
+async def _written_by(desk: SampleAttempt, thinker: Author) -> Trajectory:
     authors = dict.fromkeys((thinker, desk.room.answering))
-    writing = Writing(desk, desk.problem.messages, tuple(authors))
+    writing = ResponseWriter(desk, desk.problem.messages, tuple(authors))
     await writing.think(thinker)
     await writing.answer()
     return desk.trajectory(thinker)
 
 
-def _party(desk: Desk, author: Author, writing: Writing) -> Party:
+def _party(desk: SampleAttempt, author: Author, writing: ResponseWriter) -> RoleSpec:
     seat = desk.room.seats[author]
-    return Party(
+    return RoleSpec(
         codec=seat.renderer.codec,
         prompt=writing.prompts[author],
         stop_ids=seat.renderer.thinking_stop_ids,

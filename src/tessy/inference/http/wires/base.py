@@ -18,7 +18,7 @@ class BadReply(EngineError):
     """A reply that is not what the wire format promises; the caller adds who sent it."""
 
 
-class Reader(Protocol):
+class WireReader(Protocol):
     """Reads the events of one reply; one per request, because formats may carry state.
 
     Attributes:
@@ -58,7 +58,7 @@ class Wire(Protocol):
         """The JSON body that asks for ``request``."""
         ...
 
-    def reader(self, request: Request) -> Reader:
+    def reader(self, request: Request) -> WireReader:
         """A reader for the reply to ``request``."""
         ...
 
@@ -83,7 +83,7 @@ class EventReader:
 
     __slots__ = ("_by_ids", "_reader")
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: WireReader) -> None:
         """Read by ``reader``."""
         self._reader = reader
         self._by_ids = reader.by_ids
