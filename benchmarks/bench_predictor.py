@@ -126,7 +126,7 @@ def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> S
         reading = TokenizedText(codec, rule)
         while len(reading.ids) < start:
             text += f" {draw.choice(_WORDS)}"
-            reading.read(text)
+            reading.update(text)
         first = len(reading.ids)
         own = [_view(text, str(number))]
         while len(reading.ids) < first + growth:
@@ -134,7 +134,7 @@ def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> S
                 text = text[: text.rindex(" ")]
             for _ in range(_WORDS_AT_ONCE):
                 text += f" {draw.choice(_WORDS)}"
-            reading.read(text)
+            reading.update(text)
             own.append(_view(text, str(number)))
         new_tokens += len(reading.ids) - first
         views.append(own)
@@ -164,7 +164,7 @@ async def time_views(samples: Samples, ask: Judge) -> tuple[float, float]:
 
 async def in_process(classifier: Classifier, samples: Samples, reading: str) -> Round:
     """Judge ``samples`` in this process."""
-    rule = classifier.rule.slide() if reading == "sliding-200" else classifier.rule
+    rule = classifier.rule.as_sliding() if reading == "sliding-200" else classifier.rule
     model = make_window_model(classifier.scorer, rule)
     if reading == "whole window":
         model = WholeWindows(classifier.scorer, rule.limit)

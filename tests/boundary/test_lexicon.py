@@ -1,4 +1,4 @@
-"""The rule-based predictors: the lexicon and users' own rules."""
+"""Rule-based predictors: the lexicon and user-defined rules."""
 
 import threading
 from itertools import pairwise
@@ -74,7 +74,7 @@ def test_the_list_is_large_and_its_phrases_find_themselves():
     assert len(phrases.words) > 150
 
 
-def test_signs_say_where_a_phrase_counts():
+def test_markers_restrict_where_a_phrase_matches():
     predictor = of("^so", "well,", "right?", "hmm", "+ again")
     assert marked("so a so hmm so again", predictor) == "[so] a so[ hmm so again]"
     assert marked("well a. well, b well", predictor) == "well a.[ well,] b well"
@@ -104,7 +104,7 @@ def test_only_whole_words_match():
     assert marked("a hmmmmm b hm-x c hum", of("hmm", "hm")) == "a hmmmmm b hm-x c hum"
 
 
-def test_units_wait_only_while_a_phrase_may_still_come():
+def test_units_are_undecided_only_while_a_phrase_may_follow():
     predictor = of("let me think about", "hmm")
 
     def decided(text: str) -> int:
@@ -120,7 +120,7 @@ def test_units_wait_only_while_a_phrase_may_still_come():
     assert len(predictor.scores(PredictionRequest("k", text, (0, *edges(text)), final=True))) == 4
 
 
-def test_a_phrase_may_begin_before_the_view():
+def test_a_phrase_may_begin_before_the_request():
     predictor = of("let me think", "^so")
     text = "x let me think"
     scores = predictor.scores(
@@ -131,7 +131,7 @@ def test_a_phrase_may_begin_before_the_view():
     assert predictor.scores(PredictionRequest("k", text, (6, 9))) == ((1.0, 1.0, 1.0),)
 
 
-async def test_judge_asks_for_nothing_ahead():
+async def test_predict_leaves_next_style_unset():
     judgement = await ENGLISH.predict(PredictionRequest("k", "Okay,", (0, 5), final=True))
     assert judgement.next_style is None
     assert judgement.units == ((1.0, 1.0, 1.0),)
@@ -161,7 +161,7 @@ texts = st.lists(st.tuples(piece, mark, space), max_size=40).map(
 @example("x.  c d", [1])
 @example("c\n( ", [1])
 @example("e  — — b", [1])
-def test_judging_as_the_text_grows_gives_the_classes_of_judging_it_at_once(text, strides):
+def test_a_growing_text_gets_the_same_classes_as_a_whole_one(text, strides):
     bounds = (0, *edges(text))
     at_once = CHAINED.scores(PredictionRequest("k", text, bounds, final=True))
     grown: list[UnitScore] = []
@@ -267,7 +267,7 @@ def rules(tmp_path: Path) -> Path:
     return path
 
 
-async def test_a_rule_is_asked_in_a_thread_of_its_own(rules):
+async def test_a_rule_runs_in_its_own_thread(rules):
     predictor = RulePredictor.load(f"{rules}:upper")
     judgement = await predictor.predict(PredictionRequest("k", "go ON and", (2, 5, 9)))
     assert judgement.units == ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -280,7 +280,7 @@ async def test_a_rule_is_asked_in_a_thread_of_its_own(rules):
     await predictor.aclose()
 
 
-async def test_a_rule_may_wait_if_it_says_so(rules):
+async def test_a_rule_with_lookahead_may_leave_units_undecided(rules):
     predictor = RulePredictor.load(f"{rules}:late")
     assert predictor.lookahead == 1
     assert len((await predictor.predict(PredictionRequest("k", "a b", (0, 1, 3)))).units) == 1
@@ -311,7 +311,7 @@ def test_a_module_is_imported_by_name(rules, monkeypatch):
         ("missing", "has no 'missing'"),
     ],
 )
-def test_an_unusable_rule_is_refused_before_any_work(rules, name, why):
+def test_an_unusable_rule_is_refused_at_load_time(rules, name, why):
     with pytest.raises(ConfigError, match=why):
         RulePredictor.load(f"{rules}:{name}")
 

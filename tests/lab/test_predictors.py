@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tessy.boundary.annotation.directory import read_annotations
-from tessy.boundary.classifier.labels import STYLE, own_scores, token_classes, tokens_of
+from tessy.boundary.classifier.labels import STYLE, encode_text, token_classes, token_scores
 from tessy.boundary.classifier.model import load_classifier
 from tessy.core.records import AUTHORS, Author, StyleSpan, question_digest
 from tessy.lab import train_predictors
@@ -39,10 +39,10 @@ def test_each_knows_the_phrases_of_its_own_author(author: Author):
     for number in range(60):
         rng = Random(f"fresh/{number}")
         text = write_trace(make_question(TASKS[number % 3], rng), (STYLES[author],), rng).thinking
-        tokens = tokens_of(classifier.codec, text)
+        tokens = encode_text(classifier.codec, text)
         spans = [StyleSpan(start=start, end=end) for start, end in style_spans(text)]
         (outputs,) = classifier.scorer.score([tokens.ids])
-        for score, label in zip(own_scores(outputs), token_classes(tokens, spans), strict=True):
+        for score, label in zip(token_scores(outputs), token_classes(tokens, spans), strict=True):
             if score is not None:
                 right += (score >= 0.5) == (label == STYLE)
                 total += 1

@@ -1,4 +1,4 @@
-"""What the tests of `tessy annotate` share: responses, rules, options, and what came out."""
+"""Running `tessy annotate` in tests: responses, rules, options and outputs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def thinking(number: int, sentences: int = 9) -> str:
 
 
 def fill_responses(directory: Path) -> Path:
-    """A run of eight responses and one failure."""
+    """Create a run of eight responses and one failure."""
     rows = [row(f"q{n // 2}", n % 2, thinking=thinking(n).strip()) for n in range(8)]
     fill(directory, *rows, failure("lost"))
     return directory
@@ -66,9 +66,9 @@ def config(responses: Path, *servers: FakeChat, **options: Any) -> AnnotateConfi
     return AnnotateConfig(**{**given, **options})
 
 
-def run(asked: AnnotateConfig) -> tuple[int, str]:
+def run(options: AnnotateConfig) -> tuple[int, str]:
     output = io.StringIO()
-    code = annotate(asked, Console(file=output, width=120))
+    code = annotate(options, Console(file=output, width=120))
     return code, output.getvalue()
 
 

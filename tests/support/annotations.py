@@ -1,4 +1,4 @@
-"""Annotations for tests, and rules whose mistakes are known."""
+"""Annotations, and predictor rules with known errors."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ TEXTS = (
 
 
 def marked(text: str) -> tuple[StyleSpan, ...]:
-    """A span around each word of ``STYLE_WORDS``."""
+    """Return a span around each word of ``STYLE_WORDS``."""
     found, at = [], 0
     for unit in units(text):
         word = unit.strip()
@@ -52,7 +52,7 @@ def annotation(
 
 
 def questions(count: int, *, segments: int = 3) -> list[Annotation]:
-    """``count`` questions with their annotated segments."""
+    """Return annotated segments of ``count`` problems."""
     return [
         annotation(TEXTS[(q + s) % len(TEXTS)], f"q{q:03}", segment=s)
         for q in range(count)
@@ -61,7 +61,7 @@ def questions(count: int, *, segments: int = 3) -> list[Annotation]:
 
 
 def write(directory: Path, rows: Sequence[Annotation]) -> Path:
-    """A directory as `tessy annotate` makes it."""
+    """Write a directory as `tessy annotate` does."""
 
     async def append() -> None:
         with AnnotationDirectory.open(directory, config={}, data_config={}) as opened:
@@ -72,7 +72,7 @@ def write(directory: Path, rows: Sequence[Annotation]) -> Path:
     return directory
 
 
-# -- rules, to be named as tests.support.annotations:<name>
+# -- rules, for use as tests.support.annotations:<name>
 
 
 def perfect(text_before: str, units: Sequence[str], final: bool) -> list[bool]:
@@ -80,7 +80,7 @@ def perfect(text_before: str, units: Sequence[str], final: bool) -> list[bool]:
 
 
 def one_word_late(text_before: str, units: Sequence[str], final: bool) -> list[bool]:
-    """Sees each change of class one word after it happens; the first word is seen at once."""
+    """Detects each change of class one word late; the first word is correct."""
     known = perfect(text_before, units, final)
     return known[:1] + known[:-1]
 
@@ -94,7 +94,7 @@ def never_style(text_before: str, units: Sequence[str], final: bool) -> list[boo
 
 
 def hesitant(text_before: str, units: Sequence[str], final: bool) -> list[float]:
-    """Right at thresholds above 0.6 and up to 0.9; below, capability looks like style."""
+    """Correct at thresholds above 0.6 and up to 0.9; below, capability scores as style."""
     return [0.9 if known else 0.6 for known in perfect(text_before, units, final)]
 
 
@@ -105,7 +105,7 @@ def broken(text_before: str, units: Sequence[str], final: bool) -> list[bool]:
 
 
 def patient(text_before: str, units: Sequence[str], final: bool) -> list[bool]:
-    """Right, but leaves the last two words undecided until nothing follows."""
+    """Correct, but leaves the last two words undecided except in a final request."""
     known = perfect(text_before, units, final)
     return known if final else known[:-2]
 
@@ -114,7 +114,7 @@ patient.lookahead = 2  # type: ignore[attr-defined]
 
 
 class Undecided:
-    """Counts how many views were open at once."""
+    """A predictor that counts concurrent requests."""
 
     name, sees_next, lookahead = "undecided", False, 0
 
@@ -122,12 +122,12 @@ class Undecided:
         self.open = self.most = 0
         self.released: list[str] = []
 
-    async def predict(self, view: PredictionRequest) -> Prediction:
+    async def predict(self, request: PredictionRequest) -> Prediction:
         self.open += 1
         self.most = max(self.most, self.open)
         await asyncio.sleep(0)
         self.open -= 1
-        return Prediction(tuple(UnitScore(0.5, 0.5, 0.5) for _ in view.units))
+        return Prediction(tuple(UnitScore(0.5, 0.5, 0.5) for _ in request.units))
 
     def release(self, key: str) -> None:
         self.released.append(key)

@@ -1,4 +1,4 @@
-"""Tiny causal language models with random weights, and what they write by plain passes."""
+"""Tiny causal language models with random weights, and reference outputs by plain passes."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -74,9 +74,9 @@ def plain_ids(
     sampling: Sampling = GREEDY,
     seed: int = 0,
 ) -> list[int]:
-    """What the model writes, by a full forward pass over everything for each token."""
+    """Generate with a full forward pass for each token."""
     ids = list(prompt)
-    for place in range(count):
+    for position in range(count):
         logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[:, -1]
-        ids += draw(logits, [Draw(sampling, seed, place)])
+        ids += draw(logits, [Draw(sampling, seed, position)])
     return ids[len(prompt) :]

@@ -1,4 +1,4 @@
-"""Tiny token classifiers with random weights, and what they say of a text by plain passes."""
+"""Tiny token classifiers with random weights, and reference predictions by plain passes."""
 
 from __future__ import annotations
 
@@ -60,31 +60,31 @@ def gpt_oss() -> Any:
 
 
 @torch.inference_mode()
-def reference(model: Any, view: PredictionRequest, rule: WindowRule) -> Prediction:
-    """The judgement by one plain pass for each piece that matters, from its anchor."""
-    pieces = [codec().encode(unit)[: rule.limit // 2] for unit in units(view.text)]
-    # Where each begins (bytes), whether it is white space, its P(style).
+def reference_prediction(model: Any, request: PredictionRequest, rule: WindowRule) -> Prediction:
+    """Return the prediction by one plain pass per relevant piece, from its anchor."""
+    pieces = [codec().encode(unit)[: rule.limit // 2] for unit in units(request.text)]
+    # Start of each token (bytes), whether it is white space, its P(style).
     tokens: list[tuple[int, bool, float | None]] = []
     anchor, next_style, offset = 0, None, 0
-    for i, (piece, end) in enumerate(zip(pieces, edges(view.text), strict=True)):
+    for i, (piece, end) in enumerate(zip(pieces, edges(request.text), strict=True)):
         if sum(map(len, pieces[anchor : i + 1])) > rule.limit:
             anchor = i - 1
             while anchor and sum(map(len, pieces[anchor - 1 : i])) <= rule.keep:
                 anchor -= 1
-        if end > view.edges[0] or i == len(pieces) - 1:
+        if end > request.edges[0] or i == len(pieces) - 1:
             before = [token for p in pieces[anchor:i] for token in p]
             logits = model(input_ids=torch.tensor([before + piece])).logits[0]
             style = [None, *torch.softmax(logits, -1)[:, 1].tolist()]
             next_style = style[-1]
             begins = offset
-            for place, token in enumerate(piece, len(before)):
+            for index, token in enumerate(piece, len(before)):
                 written = codec().token_bytes(token)
-                tokens.append((begins, written.isspace(), style[place]))
+                tokens.append((begins, written.isspace(), style[index]))
                 begins += len(written)
-        offset = len(view.text[:end].encode())
+        offset = len(request.text[:end].encode())
     scores = []
-    for start, end in zip(view.edges, view.edges[1:], strict=False):
-        low, high = (len(view.text[:k].encode()) for k in (start, end))
+    for start, end in zip(request.edges, request.edges[1:], strict=False):
+        low, high = (len(request.text[:k].encode()) for k in (start, end))
         unit = [(blank, p) for begin, blank, p in tokens if low <= begin < high]
         words = [i for i, (blank, _) in enumerate(unit) if not blank]
         deciding = unit[: words[-1] + 1] if words else unit
@@ -93,7 +93,7 @@ def reference(model: Any, view: PredictionRequest, rule: WindowRule) -> Predicti
     return Prediction(tuple(scores), next_style)
 
 
-def same(got: Prediction, expected: Prediction) -> bool:
+def close(got: Prediction, expected: Prediction) -> bool:
     if len(got.units) != len(expected.units) or (got.next_style is None) != (
         expected.next_style is None
     ):
@@ -106,10 +106,10 @@ def same(got: Prediction, expected: Prediction) -> bool:
     return bool(torch.allclose(torch.tensor(numbers), torch.tensor(wanted), atol=1e-5))
 
 
-def view_of(text: str, judged: int = 3, key: str = "a") -> PredictionRequest:
-    """A view whose last ``judged`` units are to be judged."""
+def request_for(text: str, scored: int = 3, key: str = "a") -> PredictionRequest:
+    """A request whose last ``scored`` units are to be scored."""
     bounds = [0, *edges(text)]
-    return PredictionRequest(key, text, tuple(bounds[-judged - 1 :]), final=True)
+    return PredictionRequest(key, text, tuple(bounds[-scored - 1 :]), final=True)
 
 
 def long_text(words: int, seed: int = 0) -> str:

@@ -56,7 +56,7 @@ class Asked(PendingPrediction):
             self.over = True
             self.told(self.answer)
 
-    def hurry(self):
+    def take_withheld(self):
         self.hurried = True
         if self.over or not self.calmed:
             return None
@@ -74,9 +74,9 @@ class Asking:
         """Answer by ``answer(tell)``, which calls ``tell`` now or some time later."""
         self.inner, self.answer = inner, answer
         self.name, self.sees_next, self.lookahead = "asking", inner.sees_next, inner.lookahead
-        self.judge, self.release, self.aclose = inner.judge, inner.release, inner.aclose
+        self.predict, self.release, self.aclose = inner.predict, inner.release, inner.aclose
 
-    def ask(self, view, told, calm=None):
+    def submit(self, view, told, calm=None):
         judging = self.inner.predict(view)
         try:
             judging.send(None)

@@ -1,7 +1,7 @@
-"""The seam between the cooperation and what says where one author's words end.
+"""The protocol of boundary predictors, which decide where one author's words end.
 
-A predictor reads the shared text, never an author's token ids (DESIGN: it has a tokenizer of its
-own), and judges *units*: the text between two consecutive edges (:mod:`tessy.core.edges`).
+A predictor reads the shared text, never an author's token ids: it has its own tokenizer. It scores
+*units*: the text between two consecutive edges (:mod:`tessy.core.edges`).
 """
 
 from __future__ import annotations
@@ -18,30 +18,29 @@ STYLE_THRESHOLD = 0.5  # P(style) at or above this is style
 
 
 class UnitScore(NamedTuple):
-    """P(style) over the predictor tokens of one unit: of its first, the lowest, the highest."""
+    """P(style) over the predictor tokens of one unit: first token, minimum and maximum."""
 
     first: float
     lowest: float
     highest: float
 
 
-class PredictionRequest(
-    NamedTuple
-):  # made for every token: a frozen dataclass takes three times as long
-    """What a predictor is asked about.
+# A NamedTuple: one is created per token, and a frozen dataclass is slower to construct.
+class PredictionRequest(NamedTuple):
+    """The input of a boundary predictor.
 
     Attributes:
-        key: The sample, so that a predictor may keep a cache for it.
+        key: Key of the sample; a predictor may cache by it.
         kept: The shared thinking text, or its beginning.
-        edges: Ascending offsets (chars) into ``text``; the units to judge lie between neighbours.
-            The last one is ``len(text)``. With one edge nothing is judged: only ``next_style`` is
-            wanted.
-        final: No text will follow; every unit must be decided now.
-        own_from: Text before this offset is the other author's. A unit that begins before it (the
-            author went on inside a word) is scored by its tokens from there on, by predictors
-            that have tokens.
-        drafted: What follows ``kept``. Apart from it, because putting a long text together for
-            every token is for whoever reads it, in a thread of its own.
+        edges: Ascending offsets (chars) into ``text``; the units to score lie between neighbours.
+            The last one is ``len(text)``. With a single edge there are no units, and only
+            ``next_style`` is requested.
+        final: No text follows, so every unit must be decided.
+        own_from: Text before this offset (chars) was written by the other author. A unit that
+            begins before it (a hand-over inside a word) is scored by its tokens from this offset,
+            by predictors that have tokens.
+        drafted: Text after ``kept``. Kept separate so that the event loop need not concatenate a
+            long text for every token; the predictor may do it in its own thread.
     """
 
     key: str
@@ -58,20 +57,20 @@ class PredictionRequest(
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The texts of the units to judge."""
+        """The texts of the units to score."""
         text = self.text
         return tuple(text[start:end] for start, end in pairwise(self.edges))
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer to a :class:`PredictionRequest`.
+    """The output of a boundary predictor for a :class:`PredictionRequest`.
 
     Attributes:
-        units: Scores of the first units of the view, in order. Fewer than asked for if the
-            predictor leaves the last ones undecided (never when the view is final).
-        next_style: P(style) of what follows ``view.text``; None if this predictor cannot say
-            before it is written.
+        units: Scores of the first units of the request, in order. Shorter than the request's units
+            if the predictor leaves the last ones undecided (never for a final request).
+        next_style: P(style) of what follows ``request.text``; None if the predictor cannot score
+            text before it is written.
     """
 
     units: tuple[UnitScore, ...]
@@ -79,96 +78,109 @@ class Prediction:
 
 
 OnResult = Callable[[Prediction | BaseException], None]
+"""Receives the prediction, or the error; called in the event loop."""
 
-
-Calm = Callable[[Prediction], bool]
+DraftingContinues = Callable[[Prediction], bool]
+"""True if drafting continues; thread-safe."""
 
 
 class PendingPrediction:
-    """A view that is being judged; by itself it does nothing but be answered in the end."""
+    """A handle of a submitted request. The methods of this base class are no-ops."""
 
     __slots__ = ()
 
-    def hurry(self) -> Prediction | None:
-        """Somebody waits now: an answer that was kept back, which is not told then."""
+    def take_withheld(self) -> Prediction | None:
+        """Return the withheld prediction, if any, and deliver a later one without withholding.
+
+        A prediction returned here is not passed to the callback.
+        """
         return None
 
     def cancel(self) -> None:
-        """The answer is not wanted any more; one that comes all the same is passed over."""
+        """Cancel the request; a prediction that still arrives is dropped."""
 
-    async def gone(self) -> None:
-        """Returns once nothing of it is under way, after it was cancelled."""
+    async def wait_closed(self) -> None:
+        """Wait until a cancelled request has ended."""
 
 
-class _Awaited(PendingPrediction):
-    """A judgement that is awaited, for predictors that have no questions of their own."""
+class _FuturePrediction(PendingPrediction):
+    """A pending prediction of a predictor that only implements ``predict``."""
 
-    __slots__ = ("_judging",)
+    __slots__ = ("_future",)
 
-    def __init__(self, judging: asyncio.Future[Prediction]) -> None:
-        self._judging = judging
+    def __init__(self, future: asyncio.Future[Prediction]) -> None:
+        self._future = future
 
     def cancel(self) -> None:
-        self._judging.cancel()
+        self._future.cancel()
 
-    async def gone(self) -> None:
-        await asyncio.gather(self._judging, return_exceptions=True)
+    async def wait_closed(self) -> None:
+        await asyncio.gather(self._future, return_exceptions=True)
 
 
 class BoundaryPredictor(Protocol):
-    """Says how likely each unit is style. Two kinds share this protocol.
+    """Scores how likely each unit is style.
 
-    ``next_class`` kind (``sees_next`` True, ``lookahead`` 0): a causal token classifier; its
-    output at the last token of the text is the class of what comes next, written or not.
-    ``classify`` kind (``sees_next`` False): looks at written units and may leave the last
-    ``lookahead`` of them undecided until more is written.
+    Two kinds share this protocol:
+
+    - ``next_class`` (``sees_next`` True, ``lookahead`` 0): a causal token classifier. Its output at
+      the last token of the text is the class of the next token, before it is written.
+    - ``classify`` (``sees_next`` False): reads written units and may leave the last ``lookahead``
+      of them undecided until more text is written.
     """
 
     name: str
     sees_next: bool
     lookahead: int
 
-    def predict(self, view: PredictionRequest) -> Awaitable[Prediction]:
-        """Score the units of ``view``; must not block the event loop."""
+    def predict(self, request: PredictionRequest) -> Awaitable[Prediction]:
+        """Score the units of ``request``; must not block the event loop."""
         ...
 
     def release(self, key: str) -> None:
-        """The sample ``key`` is finished: forget its cache."""
+        """Drop the cache of the finished sample ``key``."""
         ...
 
     async def aclose(self) -> None:
-        """End worker threads."""
+        """Stop worker threads."""
         ...
 
 
-def ask(
-    predictor: BoundaryPredictor, view: PredictionRequest, told: OnResult, calm: Calm | None = None
-) -> PendingPrediction:
-    """Have ``view`` judged and ``told`` called with the answer, by the event loop.
+_Submit = Callable[[PredictionRequest, OnResult, DraftingContinues | None], PendingPrediction]
 
-    A predictor may have a method ``ask(view, told, calm)`` of its own, which spares it a future.
-    ``told`` hears of whatever becomes of the question, perhaps of its being cancelled, too; but not
-    of an answer that :meth:`PendingPrediction.hurry` has given.
+
+def submit(
+    predictor: BoundaryPredictor,
+    request: PredictionRequest,
+    on_result: OnResult,
+    continues: DraftingContinues | None = None,
+) -> PendingPrediction:
+    """Submit ``request``; the event loop calls ``on_result`` with the outcome.
+
+    A predictor may define its own method ``submit(request, on_result, continues)``, which avoids
+    creating a future. ``on_result`` may be called for a cancelled request too, but not for a
+    prediction returned by :meth:`PendingPrediction.take_withheld`.
 
     Args:
-        predictor: Judges.
-        view: What is asked.
-        told: Takes the answer, or what went wrong.
-        calm: Says of an answer that nothing follows from it for now, in any thread. Such a one may
-            be kept back until the question is hurried: it need not wake the event loop up.
+        predictor: The predictor.
+        request: What to score.
+        on_result: Receives the prediction, or the error.
+        continues: Returns True for a prediction that lets drafting continue; called in any thread.
+            Such a prediction may be withheld until it is taken, so that the event loop is not
+            woken.
     """
-    own: Callable[[PredictionRequest, OnResult, Calm | None], PendingPrediction] | None = getattr(
-        predictor, "ask", None
-    )
+    own: _Submit | None = getattr(predictor, "submit", None)
     if own is not None:
-        return own(view, told, calm)
-    judging = asyncio.ensure_future(predictor.predict(view))
+        return own(request, on_result, continues)
+    future = asyncio.ensure_future(predictor.predict(request))
 
-    def tell(judged: asyncio.Future[Prediction]) -> None:
-        if judged.cancelled():  # perhaps by the predictor itself, and somebody waits
-            told(EngineUnavailable(f"the boundary predictor {predictor.name} gave up a question"))
+    def deliver(done: asyncio.Future[Prediction]) -> None:
+        if done.cancelled():  # perhaps by the predictor itself, while the caller waits
+            on_result(
+                EngineUnavailable(f"the boundary predictor {predictor.name} cancelled a request")
+            )
         else:
-            told(judged.exception() or judged.result())
+            on_result(done.exception() or done.result())
 
-    judging.add_done_callback(tell)
-    return _Awaited(judging)
+    future.add_done_callback(deliver)
+    return _FuturePrediction(future)

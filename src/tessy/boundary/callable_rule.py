@@ -1,10 +1,10 @@
-"""A user's own rule as a boundary predictor: ``module:callable`` or ``path/to/file.py:callable``.
+"""A user-defined rule as a boundary predictor: ``module:callable`` or ``path/to/file.py:callable``.
 
     def my_rule(text_before: str, units: Sequence[str], final: bool) -> Sequence[float | bool]:
-        '''P(style) of each unit, in order.'''
+        '''Return P(style) of each unit, in order.'''
 
-A rule that wants to see more before it decides sets ``my_rule.lookahead = n``; it may then leave
-out the last ``n`` units, except when ``final`` is true. It runs in one thread of its own.
+A rule that needs to read further before it decides sets ``my_rule.lookahead = n``; it may then
+leave out the last ``n`` units, except when ``final`` is true. It runs in its own thread.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _TRIAL = PredictionRequest(
 
 
 class RulePredictor:
-    """Asks a function about written units.
+    """Scores written units by a user-defined function.
 
     Attributes:
-        name: Where the function is from, as the user wrote it.
-        lookahead: How many units at the end the function may leave undecided.
+        name: Name of the function, as given by the user.
+        lookahead: Number of units at the end that the function may leave undecided.
     """
 
     sees_next = False
 
     def __init__(self, rule: Rule, *, name: str) -> None:
-        """Judge by ``rule``.
+        """Use ``rule``.
 
         Raises:
-            ConfigError: It cannot be called as a rule, or its ``lookahead`` is no count.
+            ConfigError: Its signature is wrong, or its ``lookahead`` is not a count.
         """
         self.name = name
         self._rule = rule
@@ -50,62 +50,61 @@ class RulePredictor:
 
     @classmethod
     def load(cls, spec: str) -> RulePredictor:
-        """Import the rule ``spec`` names, and try it on one line of text.
+        """Import the rule ``spec`` names, and test it on one line of text.
 
         Raises:
-            ConfigError: It cannot be imported or called, or answers with something else than
-                probabilities.
+            ConfigError: It cannot be imported or called, or does not return probabilities.
         """
         found = load_callable(spec, option="predictor", signature=_SIGNATURE)
         predictor = cls(found, name=spec)
         predictor.scores(_TRIAL)
         return predictor
 
-    async def predict(self, view: PredictionRequest) -> Prediction:
-        """Score the units of ``view``.
+    async def predict(self, request: PredictionRequest) -> Prediction:
+        """Score the units of ``request``.
 
         Raises:
-            ConfigError: The rule failed, or answered with something else than probabilities.
+            ConfigError: The rule failed, or did not return probabilities.
         """
-        if len(view.edges) < 2:
+        if len(request.edges) < 2:
             return Prediction(())
         loop = asyncio.get_running_loop()
-        return Prediction(await loop.run_in_executor(self._thread, self.scores, view))
+        return Prediction(await loop.run_in_executor(self._thread, self.scores, request))
 
     def release(self, key: str) -> None:
-        """Nothing is kept for a sample."""
+        """No-op: the rule is stateless."""
 
     async def aclose(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def scores(self, view: PredictionRequest) -> tuple[UnitScore, ...]:
-        """What :meth:`judge` says, in the caller's thread."""
-        units = view.units
+    def scores(self, request: PredictionRequest) -> tuple[UnitScore, ...]:
+        """Return the scores of :meth:`predict`, computed in the calling thread."""
+        units = request.units
         try:
-            answer = self._rule(view.text[: view.edges[0]], units, view.final)
+            returned = self._rule(request.text[: request.edges[0]], units, request.final)
         except Exception as error:
             raise ConfigError(
                 f"the rule {self.name} raised {type(error).__name__}: {error}, for the units "
-                f"{_shown(units)}; mend the rule"
+                f"{_shown(units)}; fix the rule"
             ) from error
-        return self._checked(answer, units, final=view.final)
+        return self._validate(returned, units, final=request.final)
 
-    def _checked(
-        self, answer: object, units: Sequence[str], *, final: bool
+    def _validate(
+        self, returned: object, units: Sequence[str], *, final: bool
     ) -> tuple[UnitScore, ...]:
-        if isinstance(answer, str | bytes | dict | set) or not isinstance(answer, Iterable):
+        if isinstance(returned, str | bytes | dict | set) or not isinstance(returned, Iterable):
             raise ConfigError(
-                f"the rule {self.name} returned {answer!r:.100}; return a sequence with P(style) "
+                f"the rule {self.name} returned {returned!r:.100}; return a sequence with P(style) "
                 "of each unit"
             )
-        values = [self._probability(value) for value in answer]
+        values = [self._probability(value) for value in returned]
         least = len(units) - (0 if final else self.lookahead)
         if not least <= len(values) <= len(units):
             raise ConfigError(
                 f"the rule {self.name} returned {len(values)} values for {len(units)} units "
                 f"{_shown(units)} with final={final}; return one for each (a rule that decides "
-                "later sets its attribute `lookahead`, which holds unless final is true; "
+                "later sets its attribute `lookahead`, which applies unless final is true; "
                 f"it is {self.lookahead})"
             )
         return tuple(UnitScore(value, value, value) for value in values)

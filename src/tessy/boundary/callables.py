@@ -1,4 +1,4 @@
-"""Functions of the user's: ``module:callable`` or ``path/to/file.py:callable``."""
+"""Importing user-defined functions: ``module:callable`` or ``path/to/file.py:callable``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., An
 
     Args:
         spec: ``module:callable`` or ``path/to/file.py:callable``.
-        option: What it is called in messages (``predictor``).
-        signature: How it will be called, for messages.
+        option: Name of the option, for messages (``predictor``).
+        signature: Expected signature, for messages.
 
     Raises:
-        ConfigError: It cannot be imported, or is no function.
+        ConfigError: It cannot be imported, or is not callable.
     """
     where, separator, attribute = spec.rpartition(":")
     if not separator or not where or not attribute:
@@ -42,15 +42,15 @@ def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., An
 
 
 def source_digest(spec: str) -> str | None:
-    """SHA-256 of the file in which ``spec``'s module is written, as hex digits; None without one.
+    """Return the SHA-256 (hex) of the source file of ``spec``'s module; None if it has no file.
 
-    What the module imports in its turn is not in it.
+    Modules that it imports are not included.
 
     Args:
-        spec: As :func:`load_callable` takes it.
+        spec: ``module:callable`` or ``path/to/file.py:callable``.
 
     Raises:
-        ConfigError: The file cannot be read any more.
+        ConfigError: The file cannot be read.
     """
     where = spec.rpartition(":")[0]
     if not where.endswith(".py"):
@@ -60,23 +60,25 @@ def source_digest(spec: str) -> str | None:
     try:
         return hashlib.sha256(Path(where).read_bytes()).hexdigest()
     except OSError as error:
-        raise ConfigError(f"{spec}: {where} cannot be read: {error}; mend its rights") from error
+        raise ConfigError(
+            f"{spec}: {where} cannot be read: {error}; fix its permissions"
+        ) from error
 
 
 def check_signature(
     function: Callable[..., Any], name: str, trial: tuple[object, ...], signature: str
 ) -> None:
-    """Make sure that ``function`` is a plain one and takes arguments like ``trial``.
+    """Check that ``function`` is synchronous and accepts the arguments ``trial``.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: It is async, or does not accept them.
     """
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"the rule {name} is async; give a plain function {signature}")
     try:
         found = inspect.signature(function)
     except ValueError:
-        return  # some built-in callables do not tell
+        return  # some built-in callables have no signature
     try:
         found.bind(*trial)
     except TypeError as error:
@@ -85,23 +87,23 @@ def check_signature(
         ) from error
 
 
-def _import(where: str, named: str) -> ModuleType:
+def _import(where: str, label: str) -> ModuleType:
     try:
         if not where.endswith(".py"):
             return importlib.import_module(where)
         path = Path(where)
         if not path.is_file():
-            raise ConfigError(f"{named}: there is no file {where}")
+            raise ConfigError(f"{label}: there is no file {where}")
         module_spec = importlib.util.spec_from_file_location(path.stem, path)
         if module_spec is None or module_spec.loader is None:
-            raise ConfigError(f"{named}: {where} cannot be loaded as Python")
+            raise ConfigError(f"{label}: {where} cannot be loaded as Python")
         module = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
     except ConfigError:
         raise
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except Exception as error:  # user code may raise anything on import
         raise ConfigError(
-            f"{named}: importing {where} raised {type(error).__name__}: {error}; a "
-            "module must be importable from here (PYTHONPATH), a file is named path/to/file.py"
+            f"{label}: importing {where} raised {type(error).__name__}: {error}; a "
+            "module must be importable from here (PYTHONPATH), a file is given as path/to/file.py"
         ) from error
     return module

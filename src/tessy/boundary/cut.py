@@ -1,7 +1,7 @@
-"""Whose a unit is: the rule that ends a span, the same for synthesis and for evaluation (pure).
+"""The rule that assigns a unit to an author and ends a span (pure).
 
-A unit belongs to the class of its predictor tokens: ``discard`` keeps it only if all of them are in
-the author's class, ``extend`` if the first one is.
+Synthesis and evaluation share it. A unit belongs to the class of its predictor tokens: ``discard``
+keeps it only if all of them are in the author's class, ``extend`` if the first one is.
 """
 
 from __future__ import annotations
@@ -17,39 +17,46 @@ Kind = Literal["style", "capability", "mixed"]
 
 
 def in_class(author: Author, p_style: float, threshold: float = STYLE_THRESHOLD) -> bool:
-    """Whether a token with this P(style) is the author's to write."""
+    """Return whether a token with this P(style) is in the author's class."""
     return (p_style >= threshold) == (author == "student")
 
 
 def own_score(author: Author, p_style: float) -> float:
-    """Probability of the author's own class."""
+    """Return the probability of the author's own class."""
     return p_style if author == "student" else 1.0 - p_style
 
 
-def decider(author: Author, score: UnitScore, cut: Cut) -> float:
-    """P(style) of the token that decides whether ``author`` keeps the unit."""
+def deciding_score(author: Author, score: UnitScore, cut: Cut) -> float:
+    """Return P(style) of the token that decides whether ``author`` keeps the unit."""
     if cut == "extend":
         return score.first
     return score.lowest if author == "student" else score.highest
 
 
 def keeps(author: Author, score: UnitScore, cut: Cut, threshold: float = STYLE_THRESHOLD) -> bool:
-    """Whether ``author`` may write the unit."""
-    return in_class(author, decider(author, score, cut), threshold)
+    """Return whether ``author`` may write the unit."""
+    return in_class(author, deciding_score(author, score, cut), threshold)
 
 
-def goes_on(author: Author, cut: Cut, judgement: Prediction) -> bool:
-    """Whether all that was judged, and what follows, is the author's to write."""
-    p_style = judgement.next_style
+def drafting_continues(author: Author, cut: Cut, prediction: Prediction) -> bool:
+    """Return whether all scored units, and what follows them, are in the author's class."""
+    p_style = prediction.next_style
     if p_style is None or not in_class(author, p_style):
         return False
-    return kept(author, judgement.units, cut) == len(judgement.units)
+    return count_kept(author, prediction.units, cut) == len(prediction.units)
 
 
-def kept(
+def count_kept(
     author: Author, scores: Iterable[UnitScore], cut: Cut, threshold: float = STYLE_THRESHOLD
 ) -> int:
-    """How many units of a draft stay: those before the first that is not the author's."""
+    """Return how many units of a draft are kept: those before the first that is not the author's.
+
+    Args:
+        author: Author of the draft.
+        scores: Scores of its units, in order.
+        cut: The rule that assigns a unit to a class.
+        threshold: P(style) at or above which a token is style.
+    """
     count = 0
     for score in scores:
         if not keeps(author, score, cut, threshold):
@@ -59,7 +66,10 @@ def kept(
 
 
 def kind_of(score: UnitScore, cut: Cut, threshold: float = STYLE_THRESHOLD) -> Kind:
-    """Who may write the unit: the student (style), the teacher (capability), nobody (mixed)."""
+    """Return the kind of a unit by who may write it.
+
+    ``style``: the student; ``capability``: the teacher; ``mixed``: neither of them.
+    """
     if keeps("student", score, cut, threshold):
         return "style"
     return "capability" if keeps("teacher", score, cut, threshold) else "mixed"

@@ -1,9 +1,9 @@
 """A boundary predictor without training: a unit is style if it lies in a known phrase.
 
-What counts is the union of all phrase occurrences, so a unit's class depends on its neighbours
-alone: judging as the text grows gives the classes that judging it at once would give. A unit stays
-undecided only while the last words written are the beginning of a phrase that would cover it; as
-phrases have at most four words, that is three units at most.
+The union of all phrase occurrences is style, so a unit's class depends only on its neighbours:
+scoring a growing text step by step gives the same classes as scoring it at once. A unit stays
+undecided only while the last words written are the beginning of a phrase that would cover it.
+Phrases have at most four words, so at most three units are undecided.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from tessy.boundary.phrases import (
     plain,
 )
 
-MAX_CHAIN = 3  # at most this many phrases that count only because another one ends where they start
+MAX_CHAIN = 3  # maximum number of consecutive phrases that match only because they follow another
 _STYLE = UnitScore(1.0, 1.0, 1.0)
 _CAPABILITY = UnitScore(0.0, 0.0, 0.0)
 
 # Between two words of a phrase, and between chained phrases: at most _GAP_CHARS characters.
 _JOINS = re.compile(r"[,–—\-\"'“”‘’()*]{0,3} ?[\"'“‘(*]?")
 _GAP_CHARS = 5
-# A sentence ends in the gap: its end mark, then closing marks, white space and opening marks.
+# A sentence end in the gap: its end mark, then closing marks, white space and opening marks.
 _ENDS = re.compile(
     r"(?:[.?!:;][\"'”’)\]}*$]*(?=\s)|\.{2}|[…–—\n])[\"'”’)\]}*$]*[\s\"'“‘(*\[#>•\-]*\Z"
 )
 _OPENS = re.compile(r"[\s\"'“‘(*\[#>•\-]*")
-_MARKED = re.compile(r"[\"'”’)*]*[,.;:?!…–—\n]")
-_ASKED = re.compile(r"[\"'”’)*]*\?")
-# Beside words only these may stand in a unit of style; digits, brackets, dollar signs may not.
+_PUNCTUATION = re.compile(r"[\"'”’)*]*[,.;:?!…–—\n]")
+_QUESTION_MARK = re.compile(r"[\"'”’)*]*\?")
+# The characters allowed beside words in a unit of style: no digits, brackets or dollar signs.
 _PROSE = re.compile(r"[\s,.;:?!…–—\-\"'“”‘’()*]*")
-_LONGEST_TRAIL = 4  # punctuation standing alone belongs to the phrase before it, up to here
+_LONGEST_TRAIL = 4  # chars of stand-alone punctuation that belong to the phrase before it
 
 
 class _Gap(NamedTuple):
-    """What the characters between two words mean."""
+    """Properties of the characters between two words."""
 
-    joins: bool  # a phrase may go on across them
+    joins: bool  # a phrase may continue across them
     ends: bool  # a sentence starts after them
-    marked: bool  # punctuation follows the word before them
-    asked: bool  # a question mark does
+    punctuated: bool  # punctuation follows the word before them
+    questioned: bool  # a question mark follows the word before them
 
 
 @lru_cache(maxsize=4096)
@@ -59,23 +59,23 @@ def _gap(text: str) -> _Gap:
     return _Gap(
         joins=_JOINS.fullmatch(text) is not None,
         ends=_ENDS.search(text) is not None,
-        marked=_MARKED.match(text) is not None,
-        asked=_ASKED.match(text) is not None,
+        punctuated=_PUNCTUATION.match(text) is not None,
+        questioned=_QUESTION_MARK.match(text) is not None,
     )
 
 
 def _is_prose(unit: str) -> bool:
-    """Whether ``unit`` holds words and punctuation of prose, and no call like ``wait()``."""
+    """Return whether ``unit`` is words and punctuation of prose, not a call like ``wait()``."""
     return "(" not in unit.lstrip()[1:] and _PROSE.fullmatch(WORD.sub("", unit)) is not None
 
 
 class _PhraseMatcher:
-    """Words of a stretch of text and which of them lie in phrases.
+    """The words of a text, and which of them lie in phrases.
 
     Attributes:
-        ends: Where each word ends, in chars.
+        ends: End offset of each word, in chars.
         covered: Whether each word lies in a phrase.
-        live: The first word that more text could still bring into a phrase.
+        live: Index of the first word that a phrase could still cover once more text follows.
     """
 
     __slots__ = ("_chained", "_gaps", "_words", "covered", "ends", "live")
@@ -84,9 +84,9 @@ class _PhraseMatcher:
         """Find every occurrence of every phrase.
 
         Args:
-            text: What to read.
-            phrases: What to look for.
-            whole: ``text`` is the beginning of everything, so a sentence starts with it.
+            text: The text to search.
+            phrases: The phrases to find.
+            whole: ``text`` is the beginning of the thinking, so a sentence starts with it.
         """
         matches = list(WORD.finditer(text))
         self._words = [plain(match[0]) for match in matches]
@@ -99,14 +99,14 @@ class _PhraseMatcher:
         self.live = len(matches)
         lead = text[: starts[0]]
         at_start = _gap(lead).ends or (whole and _OPENS.fullmatch(lead) is not None)
-        # How many phrases a chain has that ends before each word; more than allowed: no chain.
+        # Length of the chain of phrases that ends before each word; MAX_CHAIN + 1: no chain.
         self._chained = [MAX_CHAIN + 1] * (len(matches) + 1)
         for first in range(len(matches)):
             self._match(first, phrases.root, at_start)
             at_start = self._gaps[first].ends
 
     def _match(self, first: int, node: Node, at_start: bool) -> None:
-        """Cover the phrases that begin with the word ``first``."""
+        """Mark the words of phrases that begin with the word ``first``."""
         chain = self._chained[first]
         allowed = ANYWHERE
         if chain <= MAX_CHAIN:
@@ -120,10 +120,10 @@ class _PhraseMatcher:
             node = found
             gap = self._gaps[last]
             places = node.ends
-            if gap.marked:
-                places |= node.ends_marked
-            if gap.asked:
-                places |= node.ends_asked
+            if gap.punctuated:
+                places |= node.ends_punctuated
+            if gap.questioned:
+                places |= node.ends_question
             if places & allowed:
                 self.covered[first : last + 1] = [True] * (last + 1 - first)
                 own_right = places & ANYWHERE or (at_start and places & AT_START)
@@ -137,75 +137,74 @@ class _PhraseMatcher:
 
 
 class LexiconPredictor:
-    """Judges units by a list of phrases; scores are 0 or 1."""
+    """Scores units by a list of phrases; scores are 0 or 1."""
 
     name = "lexicon"
     sees_next = False
     lookahead = MAX_WORDS - 1
 
     def __init__(self, phrases: Phrases) -> None:
-        """Judge by ``phrases``."""
         self._phrases = phrases
         self._possible = lru_cache(maxsize=16384)(self._possible_unit)
         self._may_belong = lru_cache(maxsize=16384)(self._links)
-        # A chain that decides about a unit starts no further back than this.
+        # Upper bound on how far back a chain that covers a unit can start, in chars.
         self._reach = (MAX_CHAIN + 2) * (phrases.longest_chars + MAX_WORDS * _GAP_CHARS)
 
     @classmethod
     def load(cls, extra: Path | None = None) -> LexiconPredictor:
-        """With the built-in English phrases, and those of the file ``extra``.
+        """Load the built-in English phrases, and those of the file ``extra``.
 
         Raises:
-            ConfigError: The file cannot be read, or lines of it are no phrase.
+            ConfigError: The file cannot be read, or some lines are not valid phrases.
         """
         return cls(Phrases.load(extra))
 
-    async def predict(self, view: PredictionRequest) -> Prediction:
-        """Score the units of ``view``; the last three at most stay undecided."""
-        return Prediction(self.scores(view))
+    async def predict(self, request: PredictionRequest) -> Prediction:
+        """Score the units of ``request``; at most the last three stay undecided."""
+        return Prediction(self.scores(request))
 
     def release(self, key: str) -> None:
-        """Nothing is kept between views."""
+        """No-op: the predictor is stateless."""
 
     async def aclose(self) -> None:
-        """There are no threads to end."""
+        """No-op: there are no threads."""
 
-    def scores(self, view: PredictionRequest) -> tuple[UnitScore, ...]:
-        """What :meth:`judge` says, as a pure function."""
-        # Most units hold something no phrase holds; only the others cost a reading.
-        possible = [self._possible(unit) for unit in view.units]
+    def scores(self, request: PredictionRequest) -> tuple[UnitScore, ...]:
+        """Return the scores of :meth:`predict`, synchronously."""
+        # Most units contain something that no phrase contains; only the others need a matcher.
+        possible = [self._possible(unit) for unit in request.units]
         if True not in possible:
             return (_CAPABILITY,) * len(possible)
         first = possible.index(True)
-        offset = self._context_start(view.text, view.edges[first])
-        reading = _PhraseMatcher(view.text[offset:], self._phrases, whole=offset == 0)
+        offset = self._context_start(request.text, request.edges[first])
+        matcher = _PhraseMatcher(request.text[offset:], self._phrases, whole=offset == 0)
         scores = [_CAPABILITY] * first
-        word = bisect_right(reading.ends, view.edges[first] - offset)
+        word = bisect_right(matcher.ends, request.edges[first] - offset)
         for index in range(first, len(possible)):
-            end = view.edges[index + 1] - offset
-            before, word = word, bisect_right(reading.ends, end)
+            end = request.edges[index + 1] - offset
+            before, word = word, bisect_right(matcher.ends, end)
             style = possible[index]
             if style and word > before:
-                missing = [i for i in range(before, word) if not reading.covered[i]]
-                if missing and missing[0] >= reading.live and not view.final:
+                missing = [i for i in range(before, word) if not matcher.covered[i]]
+                if missing and missing[0] >= matcher.live and not request.final:
                     break
                 style = not missing
             elif style:
-                style = word > 0 and self._trails(reading, word - 1, view.text[offset:][:end])
+                style = word > 0 and self._trails(matcher, word - 1, request.text[offset:][:end])
             scores.append(_STYLE if style else _CAPABILITY)
         return tuple(scores)
 
     def _possible_unit(self, unit: str) -> bool:
-        """Whether ``unit`` could be style somewhere."""
+        """Return whether ``unit`` could be style in some context."""
         words = WORD.findall(unit)
         return _is_prose(unit) and all(plain(word) in self._phrases.words for word in words)
 
     @staticmethod
-    def _trails(reading: _PhraseMatcher, word: int, text: str) -> bool:
-        """Whether ``text`` ends in punctuation that belongs to the phrase of ``word``."""
-        trail = text[reading.ends[word] :].rstrip()
+    def _trails(matcher: _PhraseMatcher, word: int, text: str) -> bool:
+        """Return whether ``text`` ends in punctuation that belongs to the phrase of ``word``."""
+        trail = text[matcher.ends[word] :].rstrip()
         return (
-            reading.covered[word]
+            matcher.covered[word]
             and len(trail) <= _LONGEST_TRAIL
             and "\n" not in trail
             and (" " not in trail or _JOINS.fullmatch(trail.partition(" ")[0]) is not None)
@@ -213,10 +212,10 @@ class LexiconPredictor:
         )
 
     def _context_start(self, text: str, end: int) -> int:
-        """Where to begin reading so that every phrase that matters after ``end`` is seen whole.
+        """Return the offset (chars) from which every phrase that matters after ``end`` is complete.
 
-        Phrases reach back only over words of phrases, separated by single spaces. The first piece
-        that is none of these is read too: it tells whether a sentence starts after it.
+        Phrases extend back only over words of phrases, separated by single spaces. The first piece
+        that is not such a word is included: it determines whether a sentence starts after it.
         """
         low = max(0, end - self._reach)
         low = max(low, text.rfind("\n", low, end))
@@ -231,7 +230,7 @@ class LexiconPredictor:
         return low
 
     def _links(self, piece: str) -> bool:
-        """Whether a phrase, or what trails it, may reach over ``piece``, which has no spaces."""
+        """Return whether a phrase or its trailing punctuation may span ``piece`` (no spaces)."""
         words = WORD.findall(piece)
         if not words:
             return _is_prose(piece) or _OPENS.fullmatch(piece) is not None

@@ -1,4 +1,4 @@
-"""From what an option names to a boundary predictor."""
+"""Loading a boundary predictor by its name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tessy.config.synthesis import PredictorWindow
 def load_predictor(
     spec: str, lexicon: Path | None = None, window: PredictorWindow = "anchored"
 ) -> BoundaryPredictor:
-    """The boundary predictor that ``spec`` names.
+    """Load the boundary predictor that ``spec`` names.
 
     Args:
         spec: ``lexicon``, ``module:callable``, or a checkpoint (folder or hub id).
-        lexicon: A file with further phrases for the lexicon.
-        window: What a checkpoint reads of a text.
+        lexicon: A file with additional phrases for the lexicon.
+        window: The kind of window in which a checkpoint reads a text.
 
     Raises:
-        ConfigError: No such callable.
+        ConfigError: The callable cannot be imported or used.
         ModelError: The checkpoint cannot be used.
     """
     if spec == "lexicon":

@@ -1,9 +1,9 @@
-"""Lists of style phrases: their file format, and the tree they are looked up in.
+"""Lists of style phrases: their file format, and the prefix tree for lookup.
 
-A line is a phrase of 1 to 4 words with signs around it (``lexicon_en.txt`` explains them):
-``^so`` only where a sentence starts or directly after another phrase, ``+ again`` only directly
-after another phrase, ``well,`` only when punctuation follows, ``right?`` only before a question
-mark. ``#`` starts a comment line.
+A line is a phrase of 1 to 4 words with optional markers (``lexicon_en.txt`` documents them):
+``^so`` matches only where a sentence starts or directly after another phrase, ``+ again`` only
+directly after another phrase, ``well,`` only when punctuation follows, and ``right?`` only before a
+question mark. ``#`` starts a comment line.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from tessy.core.errors import ConfigError, RowFault
 
-MAX_WORDS = 4  # a unit is undecided for at most three units more
+MAX_WORDS = 4  # bounds the look-ahead: a unit is decided at most three units later
 
 # Latin, Greek and Cyrillic: scripts that UAX #29 splits into words the same way.
 _LETTER = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u03ff\u0400-\u04ff"
 WORD = re.compile(rf"[{_LETTER}]+(?:['’][{_LETTER}]+)*")
 
-# Where a phrase may stand: bits, so that a node can say what its subtree still offers.
+# Where a phrase may occur: bit flags, so that a node can hold the union over its subtree.
 ANYWHERE, AT_START, AFTER_PHRASE = 1, 2, 4
 _PLACES = {"": ANYWHERE, "^": AT_START, "+": AFTER_PHRASE}
 
@@ -31,48 +31,48 @@ _SEPARATOR = re.compile(r"[\s,\-]+")
 
 
 def plain(word: str) -> str:
-    """The form words are compared in: lower case, straight apostrophes."""
+    """Return the form in which words are compared: lower case, straight apostrophes."""
     return word.lower().replace("’", "'")
 
 
 @dataclass(slots=True)
 class Node:
-    """A place in the tree of phrases.
+    """A node of the prefix tree of phrases.
 
     Attributes:
-        after: The next words.
-        ends: Places (bits) where a phrase may stand that ends here, whatever follows.
-        ends_marked: The same for phrases that need punctuation.
-        ends_asked: The same for phrases that need a question mark.
+        after: Child nodes by the next word.
+        ends: Places (bits) of phrases that end here, regardless of what follows.
+        ends_punctuated: Places of phrases that end here and require punctuation.
+        ends_question: Places of phrases that end here and require a question mark.
         below: Places of all longer phrases.
     """
 
     after: dict[str, Node] = field(default_factory=dict)
     ends: int = 0
-    ends_marked: int = 0
-    ends_asked: int = 0
+    ends_punctuated: int = 0
+    ends_question: int = 0
     below: int = 0
 
 
 class Phrases:
-    """Style phrases, ready to be looked up.
+    """A set of style phrases.
 
     Attributes:
-        root: The tree; its paths are phrases in :func:`plain` words.
+        root: Root of the prefix tree; its paths are phrases in :func:`plain` words.
         words: Every word of any phrase.
-        longest_chars: Characters of the longest phrase.
-        count: Lines read.
+        longest_chars: Length of the longest phrase in characters.
+        count: Number of phrases read.
     """
 
     def __init__(self, lines: Iterable[str] = (), *, source: str = "phrases") -> None:
-        """Read ``lines``.
+        """Parse ``lines``.
 
         Args:
-            lines: As in a lexicon file.
-            source: Where they are from, for messages.
+            lines: Lines of a lexicon file.
+            source: Name of the file, for messages.
 
         Raises:
-            ConfigError: Lines that are no phrase.
+            ConfigError: Some lines are not valid phrases.
         """
         self.root = Node()
         self.words: set[str] = set()
@@ -82,10 +82,10 @@ class Phrases:
 
     @classmethod
     def load(cls, extra: Path | None = None) -> Phrases:
-        """The built-in English phrases, and those of the file ``extra``.
+        """Load the built-in English phrases, and those of the file ``extra``.
 
         Raises:
-            ConfigError: The file cannot be read, or lines of it are no phrase.
+            ConfigError: The file cannot be read, or some lines are not valid phrases.
         """
         built_in = resources.files("tessy.boundary").joinpath("lexicon_en.txt")
         phrases = cls(built_in.read_text("utf-8").splitlines(), source="lexicon_en.txt")
@@ -104,7 +104,7 @@ class Phrases:
         """Add the phrases in ``lines``.
 
         Raises:
-            ConfigError: Lines that are no phrase, every one of them named.
+            ConfigError: Some lines are not valid phrases; the message lists them all.
         """
         faults = []
         for number, line in enumerate(lines, start=1):
@@ -115,10 +115,10 @@ class Phrases:
                 faults.append(RowFault(source, number, "phrase", f"{fault}: {line.strip()!r}"))
         if faults:
             shown = "\n".join(f"  {fault}" for fault in faults)
-            raise ConfigError(f"{len(faults)} bad line(s) in the lexicon; mend them:\n{shown}")
+            raise ConfigError(f"{len(faults)} bad line(s) in the lexicon; fix them:\n{shown}")
 
     def _add_line(self, line: str) -> str | None:
-        """Add one phrase; otherwise say what is wrong with it."""
+        """Add one phrase; return what is wrong with the line, or None."""
         match = _LINE.fullmatch(line)
         if match is None:
             return "not a phrase"
@@ -143,9 +143,9 @@ class Phrases:
             node.below |= place
             node = node.after.setdefault(word, Node())
         if mark == ",":
-            node.ends_marked |= place
+            node.ends_punctuated |= place
         elif mark == "?":
-            node.ends_asked |= place
+            node.ends_question |= place
         else:
             node.ends |= place
         self.count += 1

@@ -1,6 +1,6 @@
-"""What the commands can be told that make boundary predictors: sample, annotate, train, evaluate.
+"""Options of the commands for boundary predictors: sample, annotate, train and evaluate.
 
-Each reads what the one before it wrote, for one of the two models at a time.
+Each reads the output of the one before it, for one of the two models at a time.
 """
 
 from __future__ import annotations
@@ -24,135 +24,135 @@ SplitPart = Literal["train", "validation", "test"]
 
 
 class ResponseSampling(SamplingConfig):
-    """How responses for annotation are drawn."""
+    """Sampling of responses for annotation."""
 
     temperature: float = Field(default=0.95, ge=0)
-    """Divides the logits; 0 always takes the likeliest token (no unit)."""
+    """Divisor of the logits; 0 for greedy decoding (no unit)."""
 
 
 class SampleConfig(RunOptions, ModelConfig):
-    """Sample one model's own responses: what its boundary predictor will learn from.
+    """Sample one model's own responses, to train its boundary predictor on.
 
     Run it once for the student and once for the teacher. It can be stopped at any time; the same
-    command goes on where it ended.
+    command resumes it.
     """
 
     author: Author
-    """Whose responses these are: `student` or `teacher`."""
+    """Author of the responses: `student` or `teacher`."""
     out: Path
-    """The run directory; made if it does not exist."""
+    """The run directory; created if it does not exist."""
     sampling: ResponseSampling = ResponseSampling()
-    """How it draws its tokens."""
+    """Sampling parameters."""
     thinking_tokens: int = Field(default=32_000, ge=1)
-    """Longest thinking, in the model's tokens."""
+    """Maximum thinking length, in the model's tokens."""
     answer_tokens: int = Field(default=6_000, ge=1)
-    """Longest answer, in the model's tokens."""
+    """Maximum answer length, in the model's tokens."""
     no_ids: bool = False
-    """Leave the student's token ids out of the rows; a teacher's ids are never there."""
+    """Omit the student's token ids from the rows; a teacher's ids are never stored."""
 
 
 class AnnotateConfig(Config):
-    """Have a strong model mark the style in segments of sampled thinking.
+    """Mark the style in segments of sampled thinking with a strong model.
 
-    It can be stopped at any time; the same command goes on where it ended.
+    It can be stopped at any time; the same command resumes it.
     """
 
     responses: Path
-    """The run directory `sample` made."""
+    """Run directory of `sample`."""
     out: Path
-    """The directory of annotations; made if it does not exist."""
+    """Directory for the annotations; created if it does not exist."""
     model: str | None = Field(default=None, min_length=1)
-    """The annotator: the name its server uses."""
+    """Name of the annotator model on its servers."""
     url: CommaList = ()
     """URLs of servers with a chat endpoint, one per replica, separated by commas."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the server's API key."""
+    """Environment variable that holds the API key of the servers."""
     sampling: SamplingConfig = SamplingConfig()
-    """How the annotator draws its tokens."""
+    """Sampling parameters of the annotator."""
     rule: str | None = Field(default=None, min_length=1)
-    """A function `module:callable` that marks the style in place of a model."""
+    """A function `module:callable` that marks the style instead of a model."""
     segments: int = Field(default=10_000, ge=1)
-    """Segments to annotate over all responses."""
+    """Number of segments to annotate, over all responses."""
     segment_words: int = Field(default=60, ge=1)
     """Length of a segment in words; a shorter thinking is one segment."""
     segments_per_response: int = Field(default=100, ge=1)
-    """Segments taken of one response at most."""
+    """Maximum number of segments per response."""
     concurrency: int = Field(default=32, ge=1)
-    """Requests in flight on each server."""
+    """Maximum concurrent requests per server."""
     seed: int = Field(default=0, ge=0)
-    """Seed of which segments are drawn, and of the annotator."""
+    """Random seed of the choice of segments, and of the annotator."""
     fresh: bool = False
-    """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
+    """Start over; existing contents are moved to `<directory>.old-1` (-2, …)."""
     retry_failed: bool = False
-    """Try segments again that failed in an earlier run of this directory."""
+    """Retry segments that failed in an earlier run of this directory."""
     server_patience_seconds: float = Field(default=1800, gt=0)
-    """Seconds a server may be out of reach before the run gives up."""
+    """Seconds that a server may be unreachable before the run aborts."""
 
 
 class TrainPredictorConfig(Config):
     """Train a boundary predictor on annotated segments."""
 
     annotations: Path
-    """The directory `annotate` made."""
+    """Output directory of `annotate`."""
     out: Path
     """Folder for the checkpoint; must not exist, or be empty."""
     base: str = Field(default="Qwen/Qwen3-0.6B-Base", min_length=1)
-    """The causal language model it starts from: hub id or local folder."""
+    """The causal language model to start from: hub id or local folder."""
     epochs: int = Field(default=3, ge=1)
-    """Passes over the segments; the best one by validation accuracy is kept."""
+    """Maximum passes over the segments; the best epoch by validation accuracy is kept."""
     batch: int = Field(default=32, ge=1)
     """Segments per optimizer step, over all devices."""
     learning_rate: float = Field(default=1e-5, gt=0, le=1)
     """Peak learning rate of AdamW (no unit)."""
     max_tokens: int = Field(default=512, ge=8)
-    """Longest input in tokens; what a segment has beyond is cut off."""
+    """Maximum input length in tokens; longer segments are truncated."""
     style_weight: float = Field(default=1.0, gt=0)
-    """Weight of style tokens in the loss; capability tokens have 1."""
+    """Weight of style tokens in the loss; capability tokens have weight 1."""
     validation_share: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of the questions whose segments choose the best epoch."""
+    """Share of problems held out to select the best epoch."""
     test_share: float = Field(default=0.05, ge=0, lt=0.5)
-    """Share of the questions whose segments are kept for `evaluate-predictor`."""
+    """Share of problems held out for `evaluate-predictor`."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the split, of new weights and of the order of segments."""
+    """Random seed of the split, of new weights and of the order of segments."""
     trust_remote_code: bool = False
     """Run Python code that comes with the base model; only for sources you trust."""
 
 
 class EntropyConfig(Config):
-    """The entropy rule: a boundary where a language model is unsure of the next token."""
+    """The entropy rule: a boundary where a language model's next-token entropy is high."""
 
     model: str | None = Field(default=None, min_length=1)
-    """A causal language model: hub id, local folder, or the name its server uses; None: no rule."""
+    """A causal language model: hub id, local folder, or its name on the server; None: no rule."""
     tokenizer: str | None = None
-    """Hub id or folder of the tokenizer, where it is not that of `model`."""
+    """Hub id or folder of the tokenizer, if it is not that of `model`."""
     url: str | None = None
-    """URL of a vLLM server (it tells prompt logprobs); None: the model runs in this process."""
+    """URL of a vLLM server (which returns prompt logprobs); None: run the model in this process."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the server's API key."""
+    """Environment variable that holds the server's API key."""
 
 
 class EvaluatePredictorConfig(Config):
-    """Measure how well boundary predictors cut, on annotated segments they have not seen."""
+    """Evaluate how accurately boundary predictors cut, on held-out annotated segments."""
 
     annotations: Path
-    """The directory `annotate` made."""
+    """Output directory of `annotate`."""
     predictor: CommaList
-    """What to measure: checkpoints, `lexicon`, `sentence`, `module:callable`; a pair is B_S+B_T."""
+    """Predictors: checkpoints, `lexicon`, `sentence`, `module:callable`; a pair is B_S+B_T."""
     out: Path
-    """Directory for evaluation.json and evaluation.svg; made if it does not exist."""
+    """Directory for evaluation.json and evaluation.svg; created if it does not exist."""
     part: Literal["train", "validation", "test", "all"] = "test"
-    """Which questions' segments, by the split the first checkpoint was trained with."""
+    """Part of the problems to evaluate on, by the training split of the first checkpoint."""
     draft_tokens: int = Field(default=20, ge=1)
-    """Tokens of a simulated draft (the paper: 20)."""
+    """Length of a simulated draft in tokens (20 in the paper)."""
     positions: int = Field(default=2_000, ge=1)
-    """Random positions from which drafts are cut."""
+    """Number of random positions at which drafts start."""
     window: PredictorWindow = "anchored"
-    """What a checkpoint reads: up to 512 tokens that grow (fast), or always the last 200."""
+    """Input of a checkpoint: a growing window of up to 512 tokens (fast), or the last 200."""
     cut: Literal["discard", "extend"] = "discard"
-    """What becomes of a word with tokens of both classes: dropped, or kept when it begins well."""
+    """A word with tokens of both classes is dropped, or kept if its first token is the author's."""
     limit: int | None = Field(default=None, ge=1)
-    """Take only this many segments; None: all."""
+    """Maximum number of segments; None: all."""
     entropy: EntropyConfig = EntropyConfig()
-    """A rule to compare with, by a language model's entropy."""
+    """A baseline that cuts by a language model's entropy."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the positions."""
+    """Random seed of the positions."""

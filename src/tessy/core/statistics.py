@@ -1,4 +1,4 @@
-"""Figures with their uncertainty, clustered by question (pure).
+"""Metrics with their uncertainty, clustered by question (pure).
 
 Segments of one question resemble each other, so the spread is measured between questions: the
 variance of a ratio Σy/Σx is that of its residuals, summed over each question. A share gets Wilson's

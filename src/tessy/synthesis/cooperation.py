@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tessy.boundary.base import Calm, Prediction, PredictionRequest
+from tessy.boundary.base import DraftingContinues, Prediction, PredictionRequest
 from tessy.boundary.cut import Cut, in_class, own_score
 from tessy.core.edges import EdgeCursor, base_before
 from tessy.core.errors import SampleFailed
@@ -181,7 +181,7 @@ class Cooperation:
         return self._turn.pending_prediction()
 
     @property
-    def calm(self) -> Calm:
+    def calm(self) -> DraftingContinues:
         """Says of an answer to :meth:`pending_prediction` that drafting just goes on; of use in any thread.
 
         Such an answer may be given to :meth:`judged` as late as when the next chunk comes.

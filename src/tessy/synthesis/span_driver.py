@@ -14,7 +14,7 @@ from tessy.boundary.base import (
     PendingPrediction,
     Prediction,
     PredictionRequest,
-    ask,
+    submit,
 )
 from tessy.inference.base import Chunk, ChunkSink, join
 from tessy.synthesis.actions import Generate
@@ -80,7 +80,7 @@ class SpanDriver:
             if self._asked is not None and self._asking is not None:
                 self._asked = None
                 self._asking.cancel()
-                await self._asking.gone()
+                await self._asking.wait_closed()
             self._asking = None  # it knows this span: neither would be freed at once
 
     def _take(self, chunk: Chunk) -> None:
@@ -123,13 +123,13 @@ class SpanDriver:
         calm = self._machine.calm if self._streaming and not self._ahead.busy else None
         self._since = self._clock() if calm is None else None
         self._asked = view
-        asking = ask(self._predictor, view, self._told, calm)
+        asking = submit(self._predictor, view, self._told, calm)
         if self._asked is view:  # not answered already, and another one asked
             self._asking = asking
 
     def _answered(self) -> bool:
         """Take the answer if it was kept back; if not, it is waited for from now on."""
-        answer = None if self._asking is None else self._asking.hurry()
+        answer = None if self._asking is None else self._asking.take_withheld()
         if answer is None and self._since is None:
             self._since = self._clock()
         return answer is not None and self._judged(answer)

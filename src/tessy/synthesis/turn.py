@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
-from tessy.boundary.cut import Cut, decider, goes_on, in_class, keeps, own_score
+from tessy.boundary.cut import Cut, deciding_score, drafting_continues, in_class, keeps, own_score
 from tessy.core.edges import EdgeCursor, settled_by, settled_edges
 from tessy.core.errors import TessyError
 from tessy.core.records import Author
@@ -202,7 +202,7 @@ class Turn:
 
     def calm(self, judgement: Prediction) -> bool:
         """Whether drafting just goes on after this answer to a view; called in any thread."""
-        calm = goes_on(self.author, self._cut, judgement)
+        calm = drafting_continues(self.author, self._cut, judgement)
         if calm:
             self._calm_answer = judgement  # looked at once is enough
         return calm
@@ -248,7 +248,7 @@ class Turn:
             if self._edges and self._edges[0] == end:
                 del self._edges[0]
             return True
-        score_here = own_score(self.author, decider(self.author, score, self._cut))
+        score_here = own_score(self.author, deciding_score(self.author, score, self._cut))
         self.boundary = (max(start, self.start), Rejection(score_here, drafted=True))
         return False
 

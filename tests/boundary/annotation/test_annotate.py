@@ -1,4 +1,4 @@
-"""tessy annotate from end to end: real HTTP servers, faults, stops and resumes."""
+"""`tessy annotate` end to end: real HTTP servers, faults, stops and resumes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_model_marks_every_segment(responses):
     assert 0.1 < said["style_chars"] < 0.5
     assert "Acceptance rate" in output
     assert f"n = {len(found)}" in output
-    assert "1 failed ones left out" in output
+    assert "1 failed ones skipped" in output
     assert f"{len(found)} of {len(found)} done" in output
 
 
@@ -77,7 +77,7 @@ def prompt_of(text: str) -> list[dict[str, str]]:
     return [{"content": f"\n=== EXCERPT 0\n{text}\n=== EXCERPT 0"}]
 
 
-def test_a_rule_does_the_same(responses, rule):
+def test_a_rule_marks_every_segment(responses, rule):
     with FakeChat() as server:
         run(config(responses, server))
     code, _ = run(config(responses, rule=f"{rule}:style", out=responses.parent / "ruled"))
@@ -86,7 +86,7 @@ def test_a_rule_does_the_same(responses, rule):
     assert by_rule == by_model
 
 
-def test_config_says_what_it_was_made_of(responses):
+def test_config_records_the_inputs(responses):
     with FakeChat() as server:
         run(config(responses, server))
     document = json.loads((responses.parent / "out/config.json").read_text("utf-8"))
@@ -98,7 +98,7 @@ def test_config_says_what_it_was_made_of(responses):
     assert (data["model"], data["rule"], data["sampling.top_k"]) == ("strong", None, 20)
 
 
-def test_a_reply_may_be_long_enough_for_the_segment_twice(responses):
+def test_max_tokens_allow_the_segment_twice(responses):
     with FakeChat() as server:
         run(config(responses, server))
         for body in server.seen:
@@ -108,7 +108,7 @@ def test_a_reply_may_be_long_enough_for_the_segment_twice(responses):
 # ---------------------------------------------------------------- replies of no use
 
 
-def test_what_was_wrong_is_said_and_asked_again_once(responses):
+def test_a_rejected_reply_is_retried_once_with_the_reason(responses):
     def once_bad(body: dict[str, Any]) -> str:
         again = "could not be used" in body["messages"][0]["content"]
         return f"```json\n{marks(body)}\n```" if again else '["Hullo"]'
@@ -134,7 +134,7 @@ def test_what_was_wrong_is_said_and_asked_again_once(responses):
         (Fault("status", status=422), "stop", "refused"),
     ],
 )
-def test_a_segment_that_fails_is_a_row_with_the_reply(responses, reply, finish, reason):
+def test_a_failed_segment_is_a_row_with_the_reply(responses, reply, finish, reason):
     def script(body: dict[str, Any]) -> str | Fault:
         bad: bool = " 7 " in excerpt(body)
         return reply if bad else marks(body)
@@ -158,7 +158,7 @@ def test_a_segment_that_fails_is_a_row_with_the_reply(responses, reply, finish, 
     assert summary(responses.parent / "out")["failures"] == {reason: len(failures)}
 
 
-def test_nothing_accepted_is_an_error_that_says_where_to_look(responses, rule):
+def test_a_run_without_accepted_segments_fails_with_the_path_of_the_failures(responses, rule):
     asked = config(responses, rule=f"{rule}:liar")
     with pytest.raises(TessyError, match=r"none of \d+ segments was accepted.*failures\.jsonl"):
         run(asked)
@@ -169,7 +169,7 @@ def test_nothing_accepted_is_an_error_that_says_where_to_look(responses, rule):
         run(asked)
 
 
-def test_failed_segments_are_tried_again_on_demand_only(responses):
+def test_failed_segments_are_retried_on_request_only(responses):
     def script(body: dict[str, Any]) -> str:
         return "no" if server.model == "strong" and " 7 " in excerpt(body) else marks(body)
 
@@ -191,7 +191,7 @@ def test_failed_segments_are_tried_again_on_demand_only(responses):
 # ---------------------------------------------------------------- servers in trouble
 
 
-def test_faults_that_pass_cost_nothing(responses):
+def test_transient_server_errors_are_retried(responses):
     with FakeChat(refuses=frozenset({"top_k", "chat_template_kwargs"})) as server:
         server.faults = [
             Fault("status", status=429, headers={"Retry-After": "0"}),
@@ -208,7 +208,7 @@ def test_faults_that_pass_cost_nothing(responses):
     assert "does not take chat_template_kwargs: asked without" in log
 
 
-def test_a_replica_that_dies_is_replaced_by_the_other(responses):
+def test_requests_fail_over_to_the_other_replica(responses):
     with FakeChat() as one, FakeChat() as two:
 
         def script(body: dict[str, Any]) -> str:
@@ -222,7 +222,7 @@ def test_a_replica_that_dies_is_replaced_by_the_other(responses):
     assert {item.attempts for item in read_annotations(responses.parent / "out")} == {1}
 
 
-def test_servers_that_are_gone_for_good_end_the_run_and_keep_what_is_made(responses):
+def test_unreachable_servers_end_the_run_and_finished_rows_are_kept(responses):
     with FakeChat() as server:
 
         def script(body: dict[str, Any]) -> str:
@@ -259,7 +259,7 @@ def slowly(body: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_goes_on_and_annotates_nothing_twice(responses, number):
+def test_a_stopped_run_resumes_without_annotating_twice(responses, number):
     out = responses.parent / "out"
     with FakeChat() as server:
         asked = config(responses, server, concurrency=2, segment_words=6)
@@ -276,7 +276,7 @@ def test_a_stopped_run_goes_on_and_annotates_nothing_twice(responses, number):
         process.send_signal(number)
         _, output = process.communicate(timeout=60)
         assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
-        assert ("Stopped in good order" in output) == (number == signal.SIGINT)
+        assert ("Stopped gracefully" in output) == (number == signal.SIGINT)
         made = len(read_annotations(out))
         assert run(asked)[0] == 0
     found = read_annotations(out)
@@ -289,7 +289,7 @@ def test_a_stopped_run_goes_on_and_annotates_nothing_twice(responses, number):
     assert again == 0 if number == signal.SIGINT else 0 <= again <= 2
 
 
-def test_more_segments_may_be_asked_for_later(responses, rule):
+def test_more_segments_may_be_requested_on_resume(responses, rule):
     first = config(responses, rule=f"{rule}:style", segments=5)
     run(first)
     few = {item.key: item for item in read_annotations(first.out)}
@@ -318,7 +318,7 @@ def test_other_options_are_refused_on_resume(responses, rule, change, named):
     assert len(read_annotations(f"{responses.parent / 'out'}.old-1")) == 4
 
 
-def test_a_rule_that_was_edited_is_another(responses, rule):
+def test_an_edited_rule_is_refused_on_resume(responses, rule):
     asked = config(responses, rule=f"{rule}:style", segments=4)
     run(asked)
     rule.write_text(rule.read_text("utf-8").replace("Okay,", "Well,"), "utf-8")
@@ -330,7 +330,7 @@ def test_a_rule_that_was_edited_is_another(responses, rule):
     assert len(read_annotations(asked.out)) == 6
 
 
-def test_a_rule_of_a_module_is_bound_by_its_file(responses, rule, monkeypatch):
+def test_a_rule_of_a_module_is_identified_by_its_file(responses, rule, monkeypatch):
     monkeypatch.syspath_prepend(rule.parent)
     monkeypatch.delitem(sys.modules, rule.stem, raising=False)
     run(config(responses, rule=f"{rule.stem}:style", segments=4))

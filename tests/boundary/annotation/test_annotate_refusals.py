@@ -1,4 +1,4 @@
-"""What `tessy annotate` refuses before any work starts, and how it adds up."""
+"""Input that `tessy annotate` refuses before the run."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def rule(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "model: who shall mark the style"),
-        ({"model": "m"}, "url: who shall mark the style"),
-        ({"url": ("http://a",)}, "model: who shall mark the style"),
-        ({"rule": "a:b", "model": "m"}, "rule: it stands in place of a model"),
+        ({}, "model: no annotator; give"),
+        ({"model": "m"}, "url: no annotator; give"),
+        ({"url": ("http://a",)}, "model: no annotator; give"),
+        ({"rule": "a:b", "model": "m"}, "rule: it replaces a model"),
         ({"model": "m", "url": ("ftp://a",)}, "no server URL"),
-        ({"model": "m", "url": ("http://a", "http://a")}, "named twice"),
+        ({"model": "m", "url": ("http://a", "http://a")}, "given twice"),
         ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "api_key_env"),
         ({"rule": "no.such.module:f"}, r"rule 'no\.such\.module:f': importing"),
         ({"rule": "style"}, "write module:callable"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(responses, options, message):
+def test_inconsistent_options_are_refused(responses, options, message):
     with pytest.raises(ConfigError, match=message):
         run(config(responses, **options))
     assert not (responses.parent / "out").exists()
@@ -54,7 +54,7 @@ def test_options_that_do_not_fit_are_refused(responses, options, message):
         ("fails", "raised IndexError|returned 'Okay"),
     ],
 )
-def test_a_rule_is_tried_before_work_starts(responses, rule, name, message):
+def test_a_rule_is_tested_before_the_run(responses, rule, name, message):
     with pytest.raises(ConfigError, match=message):
         run(config(responses, rule=f"{rule}:{name}"))
     assert not (responses.parent / "out").exists()
@@ -71,7 +71,9 @@ def test_rows_that_cannot_be_annotated_are_refused(tmp_path, rule):
     spans = (Span(start=0, end=5, author="student"), Span(start=5, end=7, author="teacher"))
     mixed = mixed.model_copy(update={"spans": spans})
     fill(tmp_path / "bad", row("fine"), mixed, row("blank", thinking=" \n"))
-    refused(tmp_path, rule, r"trajectories\.jsonl: m/2: student and teacher wrote its thinking")
+    refused(
+        tmp_path, rule, r"trajectories\.jsonl: m/2: its thinking is by both student and teacher"
+    )
     refused(tmp_path, rule, r"2 response\(s\) cannot(.|\n)*blank/0: it has no thinking")
 
 
@@ -85,7 +87,7 @@ def test_responses_of_two_authors_are_refused(tmp_path, rule):
     teachers = row("t", thinking="Okay, 3")
     spans = (Span(start=0, end=7, author="teacher"),)
     fill(tmp_path / "bad", row("s"), teachers.model_copy(update={"spans": spans}))
-    refused(tmp_path, rule, "t/0: its thinking is by the teacher, that of rows before by the stud")
+    refused(tmp_path, rule, "t/0: its thinking is by the teacher, that of earlier rows by the stud")
 
 
 def test_a_run_without_responses_is_refused(tmp_path, rule):

@@ -1,4 +1,4 @@
-"""Directories of annotations: what is written is read, and what is not is refused."""
+"""Directories of annotations: rows are read back, and other content is refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_rows_come_back_sorted_by_key(directory):
     assert read_annotations(directory) == sorted(rows, key=lambda item: item.key)
 
 
-def test_a_directory_is_gone_on_with(directory):
+def test_a_directory_is_resumed(directory):
     write(directory, annotation("a"), failed("b"), failed("c"))
     with AnnotationDirectory.open(directory, config={}, data_config={"seed": 1}) as held:
         assert held.done == {("a", 0, 0)}
@@ -79,7 +79,7 @@ def test_a_directory_is_gone_on_with(directory):
         write(directory, annotation("a"))
 
 
-def test_a_torn_last_line_is_left_out_and_mended(directory):
+def test_a_torn_last_line_is_skipped_and_repaired(directory):
     write(directory, annotation("a"), annotation("b"))
     path = directory / "annotations.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
@@ -88,7 +88,7 @@ def test_a_torn_last_line_is_left_out_and_mended(directory):
     assert [item.id for item in read_annotations(directory)] == ["a", "b"]
 
 
-def test_keys_are_read_however_a_row_is_spelt(directory):
+def test_keys_are_read_in_any_json_spelling(directory):
     write(directory, annotation('a"\\ü', 3, 21))
     path = directory / "annotations.jsonl"
     document = json.loads(path.read_text("utf-8"))
@@ -97,7 +97,7 @@ def test_keys_are_read_however_a_row_is_spelt(directory):
     assert [item.segment for item in read_annotations(directory)] == [21, 22]
 
 
-def test_what_is_no_directory_of_annotations_is_refused(tmp_path):
+def test_other_directories_are_refused(tmp_path):
     with pytest.raises(RunError, match=r"nowhere is no directory of annotations: it has no conf"):
         read_annotations(tmp_path / "nowhere")
     fill(tmp_path / "run", row())
@@ -107,14 +107,14 @@ def test_what_is_no_directory_of_annotations_is_refused(tmp_path):
         write(tmp_path / "run", annotation())
 
 
-def test_a_run_of_responses_is_never_set_aside_by_mistake(tmp_path):
+def test_fresh_does_not_move_a_run_of_responses(tmp_path):
     fill(tmp_path / "run", row())
     with pytest.raises(RunError, match="holds trajectories, not annotations"):
         AnnotationDirectory.open(tmp_path / "run", config={}, data_config={}, fresh=True)
     assert len(read_run(tmp_path / "run").trajectories) == 1
 
 
-def test_annotations_are_no_run(directory):
+def test_annotations_are_not_read_as_a_run(directory):
     write(directory, annotation())
     with pytest.raises(RunError, match=r"holds annotations, not trajectories; `tessy synthesize`"):
         read_run(directory)
@@ -129,9 +129,9 @@ def test_another_schema_version_is_refused(directory):
         read_annotations(directory)
 
 
-def test_nothing_accepted_is_said(directory):
+def test_a_directory_without_annotations_is_refused(directory):
     write(directory, failed())
-    with pytest.raises(RunError, match=r"holds no annotated segment.*failures\.jsonl"):
+    with pytest.raises(RunError, match=r"has no annotated segments.*failures\.jsonl"):
         read_annotations(directory)
 
 
@@ -157,15 +157,15 @@ def test_a_row_of_another_shape_is_refused(directory, change, message):
 
 
 @pytest.mark.parametrize("name", ["annotations.jsonl", "failures.jsonl"])
-def test_rows_that_do_not_tell_their_question_are_refused(directory, name):
+def test_rows_without_a_problem_digest_are_refused(directory, name):
     write(directory, annotation("a"), failed("b"), annotation("c", text='Okay, "question": 7'))
     path = directory / name
     document = json.loads(path.read_text("utf-8").splitlines()[-1])
     del document["question"]
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(document) + "\n")
-    told = rf"{name}:\d: question: the row does not say .* `tessy annotate` .* --fresh"
-    with pytest.raises(InputError, match=told):
+    message = rf"{name}:\d: question: the row has no digest .* `tessy annotate` .* --fresh"
+    with pytest.raises(InputError, match=message):
         write(directory, annotation("d"))
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         [*iter_annotations(directory), *iter_failed_annotations(directory)]

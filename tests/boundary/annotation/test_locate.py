@@ -1,4 +1,4 @@
-"""Listed strings are found where they are, however a model copied them."""
+"""Listed strings are located despite the changes of a model that copied them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.annotation.locate import Unplaced, locate, plain
+from tessy.boundary.annotation.locate import UnmatchedString, locate, normalize
 from tessy.core.records import StyleSpan
 
 PLAIN_WORDS = ["Okay,", "so", "So", "wait", "Wait…", "let’s", "x=4", "3", "don’t", "“hmm”", "—"]
@@ -29,13 +29,13 @@ SPACES = st.sampled_from([" ", "  ", "\n", "\n\n", "\t", " ", " \n "])
 
 def found(text: str, *strings: str) -> list[str]:
     spans = locate(text, strings)
-    assert not isinstance(spans, Unplaced), spans
+    assert not isinstance(spans, UnmatchedString), spans
     return [text[span.start : span.end] for span in spans]
 
 
 def places(text: str, *strings: str) -> list[tuple[int, int]]:
     spans = locate(text, strings)
-    assert not isinstance(spans, Unplaced), spans
+    assert not isinstance(spans, UnmatchedString), spans
     return [(span.start, span.end) for span in spans]
 
 
@@ -74,7 +74,7 @@ def test_strings_are_found_from_left_to_right():
         ("嗯，让我想想。三加四", "让我", "让我"),
     ],
 )
-def test_small_changes_do_not_matter(text, listed, original):
+def test_strings_are_found_despite_small_changes(text, listed, original):
     assert found(text, listed) == [original]
 
 
@@ -105,23 +105,23 @@ def test_small_changes_do_not_matter(text, listed, original):
     ],
 )
 def test_a_string_is_found_as_whole_words_only(text, listed):
-    assert locate(text, [listed]) == Unplaced(listed, elsewhere=False)
+    assert locate(text, [listed]) == UnmatchedString(listed, elsewhere=False)
 
 
-def test_the_first_string_without_a_place_is_named():
+def test_the_first_unmatched_string_is_returned():
     text = "Okay, so wait, so"
-    assert locate(text, ["so", "so", "so"]) == Unplaced("so", elsewhere=True)
-    assert locate(text, ["wait,", "Okay,"]) == Unplaced("Okay,", elsewhere=True)
-    assert locate(text, ["Okay,", "Hmm", "nor this"]) == Unplaced("Hmm", elsewhere=False)
+    assert locate(text, ["so", "so", "so"]) == UnmatchedString("so", elsewhere=True)
+    assert locate(text, ["wait,", "Okay,"]) == UnmatchedString("Okay,", elsewhere=True)
+    assert locate(text, ["Okay,", "Hmm", "nor this"]) == UnmatchedString("Hmm", elsewhere=False)
 
 
 @pytest.mark.parametrize("empty", [[], [""], [" \n"], ["''"], ['""', "“ ”"]])
-def test_empty_strings_do_not_count(empty):
+def test_empty_strings_are_ignored(empty):
     assert places("Okay, so 3", *empty) == []
     assert places("Okay, so 3", *empty, "so") == [(6, 8)]
 
 
-def test_the_same_case_goes_first_where_the_rest_still_fits():
+def test_the_same_case_is_preferred_where_the_rest_still_fits():
     assert places("Wait, and wait", "wait") == [(10, 14)]
     assert places("Wait, and wait", "wait", "wait") == [(0, 4), (10, 14)]
     assert places("Wait, and wait", "wait", "and") == [(0, 4), (6, 9)]
@@ -144,7 +144,7 @@ def test_the_same_case_goes_first_where_the_rest_still_fits():
         ("So — so -", ["so", "—"], [(5, 7), (8, 9)]),
     ],
 )
-def test_what_is_there_as_listed_goes_first(text, listed, expected):
+def test_verbatim_occurrences_are_preferred(text, listed, expected):
     assert places(text, *listed) == expected
 
 
@@ -164,11 +164,11 @@ def test_what_is_there_as_listed_goes_first(text, listed, expected):
         ("Hmm- so", "Hmm", 0),
     ],
 )
-def test_words_end_where_a_reader_sees_them_end(text, listed, start):
+def test_word_boundaries_follow_the_script(text, listed, start):
     assert places(text, listed) == [(start, start + len(listed))]
 
 
-def test_quotes_that_are_there_are_kept_before_others_are_dropped():
+def test_occurrences_with_quotes_are_preferred_to_those_without():
     assert places("So 'So' So", "'So'") == [(3, 7)]
 
 
@@ -184,7 +184,7 @@ def test_a_span_ends_where_the_listed_string_ends():
 def texts(
     draw: st.DrawFn, words_of: st.SearchStrategy[list[str]]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """A text and some of its stretches of whole words, ascending and apart."""
+    """A text and some disjoint stretches of its whole words, ascending."""
     words = draw(words_of)
     text, bounds = draw(st.sampled_from(["", " ", "\n"])), []
     for word in words:
@@ -209,7 +209,7 @@ def mangled(draw: st.DrawFn, text: str) -> str:
 
 
 def level(text: str) -> str:
-    return plain(unicodedata.normalize("NFKD", plain(text.strip()).casefold())).strip("' ")
+    return normalize(unicodedata.normalize("NFKD", normalize(text.strip()).casefold())).strip("' ")
 
 
 @given(st.data())
@@ -218,8 +218,8 @@ def test_stretches_of_a_text_are_found_however_they_are_mangled(data):
     listed = [mangled(data.draw, text[start:end]) for start, end in stretches]
     # What is listed as quotes and dots alone may also be nothing, or stand in quotes.
     spans = locate(text, listed)
-    assert not isinstance(spans, Unplaced), spans
-    kept = [string for string in listed if plain(string).strip(" '")]
+    assert not isinstance(spans, UnmatchedString), spans
+    kept = [string for string in listed if normalize(string).strip(" '")]
     assert [level(text[span.start : span.end]) for span in spans] == list(map(level, kept))
     for span in spans:
         assert text[span.start : span.end] == text[span.start : span.end].strip()
@@ -228,7 +228,7 @@ def test_stretches_of_a_text_are_found_however_they_are_mangled(data):
 
 
 @given(texts(st.lists(st.sampled_from(PLAIN_WORDS), unique=True)))
-def test_what_is_there_once_is_found_exactly_there(drawn):
+def test_a_unique_occurrence_is_found(drawn):
     text, stretches = drawn
     assert places(text, *(text[start:end] for start, end in stretches)) == stretches
 
@@ -264,8 +264,8 @@ def test_a_placement_is_found_exactly_if_there_is_one(words, listed):
         )
 
     spans = locate(text, listed)
-    assert isinstance(spans, Unplaced) == (not possible(listed, 0))
-    if not isinstance(spans, Unplaced):
+    assert isinstance(spans, UnmatchedString) == (not possible(listed, 0))
+    if not isinstance(spans, UnmatchedString):
         position = 0
         for span, string in zip(spans, listed, strict=True):
             assert span.start >= position
@@ -284,9 +284,9 @@ def test_the_placement_has_the_fewest_changes_and_is_the_earliest_of_these(words
     def changes(word: str, string: str) -> int | None:
         if word == string:
             return 0
-        if plain(word) == plain(string):
+        if normalize(word) == normalize(string):
             return 1
-        return 2 if plain(word).casefold() == plain(string).casefold() else None
+        return 2 if normalize(word).casefold() == normalize(string).casefold() else None
 
     possible = []
     for chosen in combinations(range(len(words)), len(listed)):
@@ -294,7 +294,7 @@ def test_the_placement_has_the_fewest_changes_and_is_the_earliest_of_these(words
         if None not in costs:
             possible.append((sum(filter(None, costs)), chosen))
     spans = locate(text, listed)
-    if isinstance(spans, Unplaced):
+    if isinstance(spans, UnmatchedString):
         assert not possible
     else:
         _, best = min(possible)
@@ -302,9 +302,9 @@ def test_the_placement_has_the_fewest_changes_and_is_the_earliest_of_these(words
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=8), max_size=4))
-def test_any_text_and_any_list_give_spans_or_a_name(text, listed):
+def test_any_text_and_list_give_spans_or_an_unmatched_string(text, listed):
     spans = locate(text, listed)
-    if isinstance(spans, Unplaced):
+    if isinstance(spans, UnmatchedString):
         assert spans.string in listed
         return
     position = 0

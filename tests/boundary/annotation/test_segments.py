@@ -1,4 +1,4 @@
-"""Segments: whole words, apart, drawn evenly, and the same whatever comes later."""
+"""Segments are disjoint whole words, drawn evenly, and stable when responses are added."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tessy.boundary.annotation.segments import (
     Response,
     TextSegment,
     draw_segments,
-    pieces,
     segments_of,
+    split_stretches,
     words,
 )
 from tessy.core.edges import units
@@ -83,11 +83,11 @@ def test_segments_are_whole_words_apart_and_long_enough(text, size, seed, key):
 
 
 @given(TEXTS, SIZES, st.integers(0, 99))
-def test_little_is_left_out(text, size, seed):
+def test_remainders_of_half_a_segment_are_kept(text, size, seed):
     total = len(words(text))
     kept = sum(
         sum(start <= a < end for a, _ in words(text))
-        for start, end in pieces(text, size, random.Random(seed))
+        for start, end in split_stretches(text, size, random.Random(seed))
     )
     assert kept >= total - 2 * ((size - 1) // 2)
 
@@ -98,7 +98,7 @@ def test_a_short_thinking_is_one_segment():
     assert draw([response(("q", 0), " \n")]) == []
 
 
-def test_where_segments_begin_differs_between_responses_and_seeds():
+def test_segment_starts_differ_between_responses_and_seeds():
     first = {draw([response((str(n), 0), numbered(200))])[0].start for n in range(20)}
     assert len(first) > 10
     phases = {
@@ -130,7 +130,7 @@ def test_the_order_of_responses_does_not_matter(responses, total, per_response, 
 
 
 @given(RESPONSES, RESPONSES, st.integers(1, 30))
-def test_responses_that_come_later_only_take_the_place_of_the_last_drawn(before, added, total):
+def test_added_responses_only_displace_the_last_segments_drawn(before, added, total):
     keys = {item.key for item in before}
     later = [item for item in added if item.key not in keys]
     first, second = draw(before, total=total), draw(before + later, total=total)
@@ -139,5 +139,5 @@ def test_responses_that_come_later_only_take_the_place_of_the_last_drawn(before,
 
 
 @given(RESPONSES, st.integers(1, 30), st.integers(0, 30))
-def test_more_segments_are_the_same_and_some_more(responses, total, more):
+def test_a_larger_total_extends_the_drawn_segments(responses, total, more):
     assert draw(responses, total=total + more)[:total] == draw(responses, total=total)

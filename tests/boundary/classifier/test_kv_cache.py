@@ -18,13 +18,13 @@ from tests.support.tiny_classifier import (
     RULE,
     SIZES,
     build,
+    close,
     gpt_oss,
     long_text,
     mistral,
     qwen3,
-    reference,
-    same,
-    view_of,
+    reference_prediction,
+    request_for,
 )
 
 MODELS: dict[str, Any] = {
@@ -49,45 +49,45 @@ def free_rows(reader: WindowReader) -> int:
 
 
 def drain(reader: WindowReader) -> dict[Any, Prediction]:
-    """Turn until nothing is left to do."""
+    """Step until the reader is idle."""
     found = {}
     while not reader.idle:
-        for answers in reader.turn(lambda _: False):
-            for question, result in answers:
+        for results in reader.step(lambda _: False):
+            for handle, result in results:
                 assert isinstance(result, Prediction), result
-                found[question] = result
+                found[handle] = result
     return found
 
 
-def ask(reader: WindowReader, *views: PredictionRequest) -> list[Prediction]:
-    for place, view in enumerate(views):
-        reader.ask(place, view)
+def predict_all(reader: WindowReader, *requests: PredictionRequest) -> list[Prediction]:
+    for index, request in enumerate(requests):
+        reader.submit(index, request)
     found = drain(reader)
-    return [found[place] for place in range(len(views))]
+    return [found[index] for index in range(len(requests))]
 
 
-def test_long_windows_let_short_ones_go_first_and_are_read_all_the_same():
+def test_long_windows_are_postponed_but_finish():
     incremental = reader()
     text = long_text(6, 1)
-    ask(incremental, view_of(text, 1, "short"))
-    long = view_of(long_text(30, 2), 1, "long")
-    incremental.ask("long", long)
+    predict_all(incremental, request_for(text, 1, "short"))
+    long = request_for(long_text(30, 2), 1, "long")
+    incremental.submit("long", long)
     found: dict[Any, Any] = {}
-    for turn in range(99):
-        text += f" {WORDS[turn % 5]}"
-        incremental.ask(turn, view_of(text, 1, "short"))
+    for step in range(99):
+        text += f" {WORDS[step % 5]}"
+        incremental.submit(step, request_for(text, 1, "short"))
         passes = incremental.stats.passes
-        for answers in incremental.turn(lambda _: False):
-            found |= dict(answers)
-        assert turn in found  # it waits for nothing
-        assert incremental.stats.passes - passes == (1 if (turn + 1) % 3 else 2) or "long" in found
+        for results in incremental.step(lambda _: False):
+            found |= dict(results)
+        assert step in found  # without delay
+        assert incremental.stats.passes - passes == (1 if (step + 1) % 3 else 2) or "long" in found
         if "long" in found:
             break
-    assert same(found["long"], reference(MODELS["qwen3"](), long, RULE))
+    assert close(found["long"], reference_prediction(MODELS["qwen3"](), long, RULE))
 
 
-def same_classes(got: Prediction, wanted: Prediction) -> bool:
-    """No P(style) is on the other side of one half; equal to rounding, both sides are right."""
+def agree_on_classes(got: Prediction, wanted: Prediction) -> bool:
+    """Whether no P(style) is on the other side of 0.5, except within rounding."""
     pairs = [
         (p, q)
         for a, b in zip(got.units, wanted.units, strict=True)
@@ -97,8 +97,8 @@ def same_classes(got: Prediction, wanted: Prediction) -> bool:
     return all((p >= 0.5) == (q >= 0.5) or abs(q - 0.5) < 1e-6 for p, q in pairs)
 
 
-# One step of one sample: where its text is cut (a share of its length), what is added, how many of
-# the last units are judged; or its release.
+# One step of a sample: where its text is cut (a share of its length), the words appended and the
+# number of last units scored; or None for its release.
 STEPS = st.tuples(
     st.integers(0, 3),
     st.one_of(
@@ -119,45 +119,43 @@ STEPS = st.tuples(
     capacity=st.sampled_from([RULE.limit, 3 * RULE.limit, 10_000]),
     max_batch=st.sampled_from([1, 64]),
 )
-def test_what_is_read_bit_by_bit_is_what_one_pass_from_the_anchor_says(
-    family, rounds, capacity, max_batch
-):
+def test_incremental_reading_equals_one_pass_from_the_anchor(family, rounds, capacity, max_batch):
     incremental = reader(family, capacity, max_batch=max_batch)
     texts: dict[int, str] = {}
-    asked: dict[Any, PredictionRequest] = {}
+    submitted: dict[Any, PredictionRequest] = {}
     found: dict[Any, Prediction] = {}
     for number, steps in enumerate(rounds):
-        for place, (sample, step) in enumerate(steps):
+        for index, (sample, step) in enumerate(steps):
             if step is None:
                 incremental.release(str(sample))
                 continue
-            kept, words, judged = step
+            kept, words, scored = step
             text = texts.get(sample, "")
             texts[sample] = text[: int(kept * len(text))] + " ".join(words) + " "
-            view = view_of(texts[sample].rstrip(" "), judged, str(sample))
-            asked[number, place] = view
-            incremental.ask((number, place), view)
+            request = request_for(texts[sample].rstrip(" "), scored, str(sample))
+            submitted[number, index] = request
+            incremental.submit((number, index), request)
         found |= drain(incremental)
-    assert found.keys() == asked.keys()
-    for question, view in asked.items():
-        wanted = reference(MODELS[family](), view, RULE)
-        assert same(found[question], wanted)  # within 1e-5
-        assert same_classes(found[question], wanted)
+    assert found.keys() == submitted.keys()
+    for handle, request in submitted.items():
+        wanted = reference_prediction(MODELS[family](), request, RULE)
+        assert close(found[handle], wanted)  # within 1e-5
+        assert agree_on_classes(found[handle], wanted)
     for sample in range(4):
         incremental.release(str(sample))
     drain(incremental)
     assert free_rows(incremental) == capacity
     assert not incremental._samples
-    assert not incremental._held
+    assert not incremental._cached
 
 
 def grow(reader: WindowReader, words: int, at_once: int, key: str = "a") -> tuple[str, int]:
-    """Judge a text as it grows by ``at_once`` words; the text, and its tokens."""
+    """Predict while a text grows by ``at_once`` words; returns the text and its token count."""
     text = long_text(words)
     bounds = [i for i, char in enumerate(text) if char == " "]
     for end in [*bounds[at_once - 1 :: at_once], len(text)]:
-        ask(reader, view_of(text[:end], 1, key))
-    return text, len(reader._samples[key].reading.ids)
+        predict_all(reader, request_for(text[:end], 1, key))
+    return text, len(reader._samples[key].text.ids)
 
 
 def test_each_token_is_read_once_while_the_window_grows():
@@ -174,18 +172,18 @@ def test_moves_of_the_anchor_keep_it_under_two_reads_a_token():
     assert tokens > 10 * 128
     assert cached.stats.openings > 10
     assert cached.stats.tokens < 2 * tokens
-    view = view_of(text, 5)
-    (got,) = ask(cached, view)
-    assert same(got, reference(MODELS["qwen3"](), view, WindowRule(128, 50)))
+    request = request_for(text, 5)
+    (got,) = predict_all(cached, request)
+    assert close(got, reference_prediction(MODELS["qwen3"](), request, WindowRule(128, 50)))
 
 
-def test_a_second_look_costs_nothing():
+def test_an_unchanged_text_needs_no_pass():
     cached = reader()
     text = " ".join(f"so wait {i}" for i in range(15))
-    (first,) = ask(cached, view_of(text, 3))
+    (first,) = predict_all(cached, request_for(text, 3))
     passes = cached.stats.passes
-    (second,) = ask(cached, PredictionRequest("a", text, (len(text),)))
-    (shorter,) = ask(cached, view_of(text[: text.rindex(" ")], 1))
+    (second,) = predict_all(cached, PredictionRequest("a", text, (len(text),)))
+    (shorter,) = predict_all(cached, request_for(text[: text.rindex(" ")], 1))
     assert cached.stats.passes == passes
     assert second.next_style == first.next_style
     assert shorter.next_style == first.units[-1].first
@@ -197,113 +195,115 @@ def test_a_rollback_across_a_move_of_the_anchor_reads_neither_window_again():
     ids = cached._codec.encode
     ends = [i for i, char in enumerate(text) if char == " "]
     moved = next(
-        end for end in ends if ask(cached, view_of(text[:end], 1)) and len(tracks(cached)) == 2
+        end
+        for end in ends
+        if predict_all(cached, request_for(text[:end], 1)) and len(windows(cached)) == 2
     )
     before = text[: ends[ends.index(moved) - 1]]
     read = cached.stats.tokens
-    ask(cached, view_of(before, 1))
+    predict_all(cached, request_for(before, 1))
     assert cached.stats.tokens == read
-    ask(cached, view_of(before + " Hence", 1))
+    predict_all(cached, request_for(before + " Hence", 1))
     assert cached.stats.tokens - read <= 2 * len(ids(" Hence")) + len(
         ids(text[len(before) : moved])
     )
 
 
-def tracks(reader: WindowReader) -> list[Any]:
-    return reader._samples["a"].tracks
+def windows(reader: WindowReader) -> list[Any]:
+    return reader._samples["a"].windows
 
 
 def test_a_thousand_samples_share_a_small_cache():
     cached = reader(capacity=3 * RULE.limit)
-    views = [view_of(long_text(20 + i % 7, i), 2, str(i)) for i in range(1000)]
+    requests = [request_for(long_text(20 + i % 7, i), 2, str(i)) for i in range(1000)]
     for _ in range(2):
-        for view, got in zip(views, ask(cached, *views), strict=True):
-            if int(view.key) % 50 == 0:
-                assert same(got, reference(MODELS["qwen3"](), view, RULE))
-    assert cached.stats.views == 2000
+        for request, got in zip(requests, predict_all(cached, *requests), strict=True):
+            if int(request.key) % 50 == 0:
+                assert close(got, reference_prediction(MODELS["qwen3"](), request, RULE))
+    assert cached.stats.requests == 2000
     assert cached.stats.cache_drops >= 990
-    longer = [view_of(view.text + " so", 1, view.key) for view in views[:50]]
-    for view, got in zip(longer, ask(cached, *longer), strict=True):
-        assert same(got, reference(MODELS["qwen3"](), view, RULE))
+    longer = [request_for(request.text + " so", 1, request.key) for request in requests[:50]]
+    for request, got in zip(longer, predict_all(cached, *longer), strict=True):
+        assert close(got, reference_prediction(MODELS["qwen3"](), request, RULE))
 
 
-def test_what_was_read_last_is_given_up_last():
+def test_the_least_recently_used_window_is_evicted_first():
     cached = reader(rule=WindowRule(), capacity=10 * 512)
-    ask(cached, view_of(long_text(150), 1, "long"), view_of("so wait", 1, "short"))
+    predict_all(cached, request_for(long_text(150), 1, "long"), request_for("so wait", 1, "short"))
     assert cached.stats.passes > 2  # the long one takes several
-    assert [*cached._held] == [cached._samples[key].tracks[-1] for key in ("short", "long")]
+    assert [*cached._cached] == [cached._samples[key].windows[-1] for key in ("short", "long")]
 
 
 def test_short_windows_do_not_wait_for_long_ones():
     cached = reader(rule=WindowRule(limit=512, keep=200))
-    ask(cached, view_of(long_text(10), 1, "short"))
-    cached.ask("long", view_of(long_text(150, 1), 1, "long"))
-    cached.ask("short", view_of(long_text(11), 1, "short"))
+    predict_all(cached, request_for(long_text(10), 1, "short"))
+    cached.submit("long", request_for(long_text(150, 1), 1, "long"))
+    cached.submit("short", request_for(long_text(11), 1, "short"))
     order = []
     while not cached.idle:
-        for answers in cached.turn(lambda _: False):
-            order += [(question, cached.stats.tokens) for question, _ in answers]
-    assert [question for question, _ in order] == ["short", "long"]
+        for results in cached.step(lambda _: False):
+            order += [(handle, cached.stats.tokens) for handle, _ in results]
+    assert [handle for handle, _ in order] == ["short", "long"]
     assert order[0][1] < order[1][1] / 4
 
 
-def test_a_sample_s_questions_and_its_release_keep_their_order():
+def test_requests_and_release_of_a_sample_keep_their_order():
     cached = reader()
-    first, second = view_of(long_text(30), 3), view_of(long_text(30, 5), 3)
-    cached.ask(0, first)
+    first, second = request_for(long_text(30), 3), request_for(long_text(30, 5), 3)
+    cached.submit(0, first)
     cached.release("a")
-    cached.ask(1, second)
-    cached.ask(2, first)
+    cached.submit(1, second)
+    cached.submit(2, first)
     cached.release("a")
     found = drain(cached)
-    for question, view in enumerate([first, second, first]):
-        assert same(found[question], reference(MODELS["qwen3"](), view, RULE))
+    for handle, request in enumerate([first, second, first]):
+        assert close(found[handle], reference_prediction(MODELS["qwen3"](), request, RULE))
     assert free_rows(cached) == 10_000
 
 
-def test_a_cancelled_question_is_not_read():
+def test_a_cancelled_request_is_not_read():
     cached = reader()
-    cached.ask(0, view_of(long_text(30), 3))
+    cached.submit(0, request_for(long_text(30), 3))
     cached.release("a")
-    assert list(cached.turn(lambda _: True)) == []
+    assert list(cached.step(lambda _: True)) == []
     assert cached.idle
     assert cached.stats.tokens == 0
 
 
-def test_a_failed_pass_leaves_nothing_behind(monkeypatch):
+def test_a_failed_pass_frees_its_memory(monkeypatch):
     cached = reader()
-    view = view_of(long_text(30), 3)
-    ask(cached, view_of(long_text(10), 1))
+    request = request_for(long_text(30), 3)
+    predict_all(cached, request_for(long_text(10), 1))
 
     def fail(_members: object) -> Any:
         raise ValueError("no such kernel")
 
     with monkeypatch.context() as broken:
         broken.setattr(cached._model, "forward", fail)
-        cached.ask(0, view)
-        (((_, error),),) = list(cached.turn(lambda _: False))
+        cached.submit(0, request)
+        (((_, error),),) = list(cached.step(lambda _: False))
     assert isinstance(error, ValueError)
     assert free_rows(cached) == 10_000
-    (got,) = ask(cached, view)
-    assert same(got, reference(MODELS["qwen3"](), view, RULE))
+    (got,) = predict_all(cached, request)
+    assert close(got, reference_prediction(MODELS["qwen3"](), request, RULE))
 
 
 def test_text_that_cannot_be_encoded_fails_alone():
     cached = reader()
-    cached.ask("bad", view_of("so \ud800", 1, "bad"))
-    cached.ask("good", view_of("so what", 1, "good"))
+    cached.submit("bad", request_for("so \ud800", 1, "bad"))
+    cached.submit("good", request_for("so what", 1, "good"))
     found: dict[Any, Any] = {}
     while not cached.idle:
-        for answers in cached.turn(lambda _: False):
-            found |= dict(answers)
+        for results in cached.step(lambda _: False):
+            found |= dict(results)
     assert "lone surrogate" in str(found["bad"])
     assert isinstance(found["good"], Prediction)
 
 
-# -- which way of reading serves a model
+# -- the choice of a window model
 
 
-def test_the_cache_is_bounded_by_the_memory_that_is_free():
+def test_the_cache_is_bounded_by_free_memory():
     scorer = PlainScorer(MODELS["qwen3"]())
     chosen = make_window_model(scorer, WindowRule())
     assert isinstance(chosen, CachedScorer)
@@ -313,10 +313,10 @@ def test_the_cache_is_bounded_by_the_memory_that_is_free():
 
 def test_sliding_windows_are_read_whole():
     scorer = PlainScorer(MODELS["qwen3"]())
-    assert isinstance(make_window_model(scorer, WindowRule().slide()), WholeWindows)
+    assert isinstance(make_window_model(scorer, WindowRule().as_sliding()), WholeWindows)
 
 
-def test_a_state_that_cannot_be_cut_back_is_not_kept():
+def test_an_architecture_without_rollback_is_read_whole():
     config = Qwen3NextConfig(
         **SIZES,
         head_dim=16,
@@ -335,12 +335,12 @@ def test_a_state_that_cannot_be_cut_back_is_not_kept():
     assert isinstance(chosen, WholeWindows)
     whole = WindowReader(chosen, codec(), RULE, max_batch=64, slack=4)
     for words in (10, 60, 30):
-        view = view_of(long_text(words), 4)
-        (got,) = ask(whole, view)
-        assert same(got, reference(model, view, RULE))
+        request = request_for(long_text(words), 4)
+        (got,) = predict_all(whole, request)
+        assert close(got, reference_prediction(model, request, RULE))
 
 
-def test_a_store_that_gives_other_scores_is_not_used():
+def test_a_cache_that_changes_scores_is_not_used():
     model = MODELS["qwen3"]()
 
     class Off(PlainScorer):
@@ -356,9 +356,9 @@ def test_half_precision_keeps_its_keys_in_half_precision():
     assert isinstance(chosen, CachedScorer)
     half = WindowReader(chosen, codec(), RULE, max_batch=64, slack=4)
     for words in (10, 40, 20):
-        view = view_of(long_text(words), 4)
-        (got,) = ask(half, view)
-        wanted = reference(model, view, RULE)
+        request = request_for(long_text(words), 4)
+        (got,) = predict_all(half, request)
+        wanted = reference_prediction(model, request, RULE)
         for unit, expected in zip(got.units, wanted.units, strict=True):
             assert unit == pytest.approx(expected, abs=0.1)
     for layer in chosen._cache.layers:
@@ -367,14 +367,14 @@ def test_half_precision_keeps_its_keys_in_half_precision():
         assert layer.keys.dtype == torch.bfloat16
 
 
-def test_the_released_windows_are_the_last_tokens():
+def test_sliding_windows_are_the_last_tokens():
     model = MODELS["qwen3"]()
     rule = WindowRule(limit=24, keep=12, sliding=True)
     scorer = PlainScorer(model)
     whole = WindowReader(make_window_model(scorer, rule), codec(), rule, max_batch=64, slack=4)
     text = long_text(60)
-    (got,) = ask(whole, PredictionRequest("a", text, (len(text),)))
-    ids = whole._samples["a"].reading.ids
+    (got,) = predict_all(whole, PredictionRequest("a", text, (len(text),)))
+    ids = whole._samples["a"].text.ids
     assert len(ids) > 24
     assert got.next_style == pytest.approx(scorer.score([ids[-12:]])[0][-1], abs=1e-6)
     assert whole.stats.tokens == 12

@@ -36,11 +36,11 @@ from tests.support.tiny_classifier import (
     RULE,
     SIZES,
     build,
+    close,
     long_text,
     qwen3,
-    reference,
-    same,
-    view_of,
+    reference_prediction,
+    request_for,
 )
 
 
@@ -59,13 +59,13 @@ async def predictor(checkpoint):
     await loaded.aclose()
 
 
-# -- judging
+# -- prediction
 
 
 async def test_scores_are_those_of_a_plain_pass_over_the_text(predictor):
     text = "Okay, let's see. We need to compute 5 - 3 = 2.\nBut wait, hmm."
-    view = PredictionRequest("a", text, (0, *edges(text)))
-    got = await predictor.predict(view)
+    request = PredictionRequest("a", text, (0, *edges(text)))
+    got = await predictor.predict(request)
     ids = [token for unit in units(text) for token in codec().encode(unit)]
     with torch.inference_mode():
         logits = qwen3()(input_ids=torch.tensor([ids])).logits[0]
@@ -74,7 +74,7 @@ async def test_scores_are_those_of_a_plain_pass_over_the_text(predictor):
     at = 0
     for unit, score in zip(units(text), got.units, strict=True):
         count = len(codec().encode(unit))
-        own = style[max(0, at - 1) : at + count - 1]  # said one token earlier
+        own = style[max(0, at - 1) : at + count - 1]  # predicted one token earlier
         assert score == pytest.approx((own[0], min(own), max(own)), abs=1e-5)
         at += count
     assert predictor.sees_next is True
@@ -88,44 +88,44 @@ async def test_a_first_unit_of_one_token_counts_as_style(predictor):
     assert got.next_style is not None
 
 
-async def test_without_units_only_what_follows_is_said(predictor):
+async def test_without_units_only_next_style_is_predicted(predictor):
     text = CORPUS[0]
     got = await predictor.predict(PredictionRequest("a", text, (len(text),)))
     assert got.units == ()
-    assert got.next_style == (await predictor.predict(view_of(text))).next_style
+    assert got.next_style == (await predictor.predict(request_for(text))).next_style
     assert await predictor.predict(PredictionRequest("b", "", (0,))) == Prediction((), None)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=5),
-    judged=st.integers(0, 12),
+    scored=st.integers(0, 12),
     seed=st.integers(0, 5),
 )
-async def test_windows_move_as_the_text_grows_and_shrinks(checkpoint, lengths, judged, seed):
+async def test_windows_move_as_the_text_grows_and_shrinks(checkpoint, lengths, scored, seed):
     model = qwen3()
     loaded = TokenClassifierPredictor.load(checkpoint, device="cpu")
     loaded._reader._rule = RULE
     try:
         for length in lengths:
-            view = view_of(long_text(length, seed), judged)
-            assert same(await loaded.predict(view), reference(model, view, RULE))
+            request = request_for(long_text(length, seed), scored)
+            assert close(await loaded.predict(request), reference_prediction(model, request, RULE))
     finally:
         await loaded.aclose()
 
 
-async def test_samples_judged_together_get_what_each_gets_alone(predictor):
-    views = [view_of(long_text(30 * i + 1, i), 4, f"k{i}") for i in range(12)]
-    together = await asyncio.gather(*map(predictor.judge, views))
+async def test_batching_does_not_change_predictions(predictor):
+    requests = [request_for(long_text(30 * i + 1, i), 4, f"k{i}") for i in range(12)]
+    together = await asyncio.gather(*map(predictor.predict, requests))
     model = qwen3()
-    for view, got in zip(views, together, strict=True):
-        predictor.release(view.key)
-        assert same(got, await predictor.predict(view))
-        assert same(got, reference(model, view, WindowRule()))
+    for request, got in zip(requests, together, strict=True):
+        predictor.release(request.key)
+        assert close(got, await predictor.predict(request))
+        assert close(got, reference_prediction(model, request, WindowRule()))
 
 
 def hold(predictor, monkeypatch):
-    """Hold the worker up in its next pass: events that say it is there, and let it go on."""
+    """Block the worker in its next pass; returns the events `entered` and `gate` (to resume)."""
     entered, gate = threading.Event(), threading.Event()
     forward = predictor._reader._model.forward
 
@@ -138,86 +138,88 @@ def hold(predictor, monkeypatch):
     return entered, gate
 
 
-async def test_waiting_views_share_a_pass(predictor, monkeypatch):
+async def test_queued_requests_share_a_pass(predictor, monkeypatch):
     entered, gate = hold(predictor, monkeypatch)
-    first = predictor.predict(view_of("Okay, so", key="first"))
+    first = predictor.predict(request_for("Okay, so", key="first"))
     await asyncio.to_thread(entered.wait)
-    others = [predictor.predict(view_of("Okay, so", key=str(i))) for i in range(260)]
+    others = [predictor.predict(request_for("Okay, so", key=str(i))) for i in range(260)]
     gate.set()
     await asyncio.gather(first, *others)
     stats = predictor.stats
-    assert (stats.views, stats.passes, stats.windows, stats.largest_batch) == (261, 2, 261, 260)
+    assert (stats.requests, stats.passes, stats.windows, stats.largest_batch) == (261, 2, 261, 260)
 
 
-async def test_a_cancelled_judgement_holds_up_nobody(predictor):
-    task = asyncio.ensure_future(predictor.predict(view_of(CORPUS[0])))
+async def test_a_cancelled_prediction_does_not_block_others(predictor):
+    task = asyncio.ensure_future(predictor.predict(request_for(CORPUS[0])))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (await predictor.predict(view_of(CORPUS[1]))).units
+    assert (await predictor.predict(request_for(CORPUS[1]))).units
 
 
-async def test_a_calm_answer_waits_until_somebody_wants_it(predictor):
-    told: list[Any] = []
+async def test_a_prediction_is_withheld_while_drafting_continues(predictor):
+    delivered: list[Any] = []
     other = asyncio.Event()
-    question = predictor.ask(view_of(CORPUS[0], key="a"), told.append, lambda _: True)
-    predictor.ask(view_of(CORPUS[0], key="b"), lambda _: other.set(), lambda _: False)
-    await other.wait()  # which was asked later
+    handle = predictor.submit(request_for(CORPUS[0], key="a"), delivered.append, lambda _: True)
+    predictor.submit(request_for(CORPUS[0], key="b"), lambda _: other.set(), lambda _: False)
+    await other.wait()  # which was submitted later
     await asyncio.sleep(0)
-    assert same(question.hurry(), await predictor.predict(view_of(CORPUS[0])))
-    assert question.hurry() is None
+    assert close(handle.take_withheld(), await predictor.predict(request_for(CORPUS[0])))
+    assert handle.take_withheld() is None
     await asyncio.sleep(0.05)
-    assert not told
+    assert not delivered
 
 
-async def test_an_answer_somebody_waits_for_comes_by_itself(predictor, monkeypatch):
+async def test_a_prediction_is_delivered_once_withholding_has_ended(predictor, monkeypatch):
     entered, gate = hold(predictor, monkeypatch)
-    told: asyncio.Queue[Any] = asyncio.Queue()
-    question = predictor.ask(view_of(CORPUS[0]), told.put_nowait, lambda _: True)
+    delivered: asyncio.Queue[Any] = asyncio.Queue()
+    handle = predictor.submit(request_for(CORPUS[0]), delivered.put_nowait, lambda _: True)
     await asyncio.to_thread(entered.wait)
-    assert question.hurry() is None
+    assert handle.take_withheld() is None
     gate.set()
-    assert (await told.get()).units
-    assert question.hurry() is None
+    assert (await delivered.get()).units
+    assert handle.take_withheld() is None
     await asyncio.sleep(0.05)
-    assert told.empty()
+    assert delivered.empty()
 
 
-async def test_a_calm_answer_nobody_wants_any_more_is_not_told(predictor):
-    told: list[Any] = []
-    question = predictor.ask(view_of(CORPUS[0]), told.append, lambda _: True)
-    await predictor.predict(view_of(CORPUS[1]))  # comes after it
-    question.cancel()
-    assert question.hurry() is None
-    assert not told
+async def test_a_withheld_prediction_of_a_cancelled_request_is_dropped(predictor):
+    delivered: list[Any] = []
+    handle = predictor.submit(request_for(CORPUS[0]), delivered.append, lambda _: True)
+    await predictor.predict(request_for(CORPUS[1]))  # comes after it
+    handle.cancel()
+    assert handle.take_withheld() is None
+    assert not delivered
 
 
-async def test_a_failure_is_told_however_calm(predictor, monkeypatch):
+async def test_an_error_is_never_withheld(predictor, monkeypatch):
     monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))
-    told: asyncio.Queue[Any] = asyncio.Queue()
-    predictor.ask(view_of(CORPUS[0]), told.put_nowait, lambda _: True)
-    assert isinstance(await told.get(), EngineRefused)
+    delivered: asyncio.Queue[Any] = asyncio.Queue()
+    predictor.submit(request_for(CORPUS[0]), delivered.put_nowait, lambda _: True)
+    assert isinstance(await delivered.get(), EngineRefused)
 
 
-async def test_who_cannot_say_whether_an_answer_is_calm_is_told(predictor):
-    told: asyncio.Queue[Any] = asyncio.Queue()
-    predictor.ask(view_of(CORPUS[0]), told.put_nowait, _raise(ValueError("no such unit")))
-    assert (await told.get()).units
+async def test_a_prediction_is_delivered_if_the_continues_callback_fails(predictor):
+    delivered: asyncio.Queue[Any] = asyncio.Queue()
+    predictor.submit(
+        request_for(CORPUS[0]), delivered.put_nowait, _raise(ValueError("no such unit"))
+    )
+    assert (await delivered.get()).units
 
 
-async def test_a_failing_classifier_fails_those_who_ask(predictor, monkeypatch):
+async def test_a_failing_classifier_fails_its_requests(predictor, monkeypatch):
     forward = predictor._reader._model.forward
     monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))
     with pytest.raises(EngineRefused, match="no such kernel"):
-        await predictor.predict(view_of(CORPUS[0]))
+        await predictor.predict(request_for(CORPUS[0]))
     monkeypatch.setattr(
         predictor._reader._model, "forward", _raise(torch.OutOfMemoryError("out of memory"))
     )
     with pytest.raises(EngineUnavailable, match="ran out of memory"):
-        await predictor.predict(view_of(CORPUS[0]))
+        await predictor.predict(request_for(CORPUS[0]))
     monkeypatch.setattr(predictor._reader._model, "forward", forward)
-    assert (await predictor.predict(view_of(CORPUS[0]))).units
+    assert (await predictor.predict(request_for(CORPUS[0]))).units
 
 
 def _raise(error: Exception) -> Callable[..., NoReturn]:
@@ -227,12 +229,12 @@ def _raise(error: Exception) -> Callable[..., NoReturn]:
     return score
 
 
-async def test_a_closed_predictor_says_so(checkpoint, monkeypatch):
+async def test_a_closed_predictor_fails_its_requests(checkpoint, monkeypatch):
     loaded = TokenClassifierPredictor.load(checkpoint, device="cpu")
     entered, gate = hold(loaded, monkeypatch)
-    working = loaded.predict(view_of(CORPUS[0], key="a"))
+    working = loaded.predict(request_for(CORPUS[0], key="a"))
     await asyncio.to_thread(entered.wait)
-    waiting = loaded.predict(view_of(CORPUS[0], key="b"))
+    waiting = loaded.predict(request_for(CORPUS[0], key="b"))
     closing = asyncio.ensure_future(loaded.aclose())
     await asyncio.sleep(0)
     gate.set()
@@ -242,15 +244,15 @@ async def test_a_closed_predictor_says_so(checkpoint, monkeypatch):
     assert (await working).units
     assert not loaded._thread.is_alive()
     with pytest.raises(EngineUnavailable, match="was closed"):
-        await loaded.predict(view_of(CORPUS[0]))
+        await loaded.predict(request_for(CORPUS[0]))
 
 
-async def test_a_checkpoint_can_read_as_the_released_code_does(checkpoint):
+async def test_sliding_windows_read_the_last_200_tokens(checkpoint):
     loaded = load_predictor(str(checkpoint), window="sliding-200")
     assert isinstance(loaded, TokenClassifierPredictor)
     try:
         text = long_text(300)
-        got = await loaded.predict(view_of(text, 2))
+        got = await loaded.predict(request_for(text, 2))
         read = loaded.stats.tokens
         ids = [token for unit in units(text) for token in codec().encode(unit)]
         with torch.inference_mode():
@@ -271,7 +273,7 @@ def save(folder: Path, model: Any, *, with_tokenizer: bool = True) -> Path:
     return folder
 
 
-def test_any_causal_architecture_will_do(tmp_path):
+def test_any_causal_architecture_is_supported(tmp_path):
     config = LlamaConfig(**SIZES, max_position_embeddings=64)
     save(tmp_path, build(LlamaForTokenClassification, config))
     loaded = TokenClassifierPredictor.load(str(tmp_path), device="cpu")
@@ -289,26 +291,26 @@ def test_any_causal_architecture_will_do(tmp_path):
         ),
         (lambda: build(Qwen3ForCausalLM, Qwen3Config(**SIZES)), "no weights for score"),
         (lambda: build(BertForTokenClassification, BertConfig(**SIZES)), "is not causal"),
-        (lambda: qwen3(vocab_size=100), r"ids up to \d+, the model knows those below 100"),
+        (lambda: qwen3(vocab_size=100), r"ids up to \d+, but the model.s vocabulary has only 100"),
     ],
 )
-def test_what_is_no_such_classifier_is_refused(tmp_path, make, message):
+def test_other_classifiers_are_refused(tmp_path, make, message):
     with pytest.raises(ModelError, match=message):
         TokenClassifierPredictor.load(save(tmp_path, make()), device="cpu")
 
 
-def test_a_base_model_is_refused_in_our_words_only(tmp_path):
-    told = io.StringIO()
-    handler = logging.StreamHandler(told)
+def test_a_base_model_is_refused_without_warnings_of_transformers(tmp_path):
+    delivered = io.StringIO()
+    handler = logging.StreamHandler(delivered)
     theirs = logging.getLogger("transformers")
     level = theirs.level
     theirs.addHandler(handler)
     try:
-        with pytest.raises(ModelError, match="a base model was named"):
+        with pytest.raises(ModelError, match="perhaps a base model"):
             load_classifier(save(tmp_path, build(Qwen3ForCausalLM, Qwen3Config(**SIZES))))
     finally:
         theirs.removeHandler(handler)
-    assert told.getvalue() == ""
+    assert delivered.getvalue() == ""
     assert theirs.level == level
 
 
@@ -335,7 +337,7 @@ def test_damaged_weights_are_named(tmp_path, checkpoint):
         TokenClassifierPredictor.load(tmp_path, device="cpu")
 
 
-def test_nobody_is_asked_about_code_that_comes_with_a_checkpoint(tmp_path, checkpoint, monkeypatch):
+def test_code_of_a_checkpoint_is_never_run_nor_prompted_for(tmp_path, checkpoint, monkeypatch):
     shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "config.json"
     own = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
@@ -347,7 +349,7 @@ def test_nobody_is_asked_about_code_that_comes_with_a_checkpoint(tmp_path, check
             read(str(tmp_path))
 
 
-def test_a_bidirectional_qwen_is_found_out(tmp_path):
+def test_a_bidirectional_qwen_is_refused(tmp_path):
     save(tmp_path, qwen3(is_causal=False))
     with pytest.raises(ModelError, match="is not causal"):
         TokenClassifierPredictor.load(tmp_path, device="cpu")

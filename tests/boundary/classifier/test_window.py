@@ -10,53 +10,53 @@ PIECES = st.lists(st.sampled_from(WORDS), max_size=40)
 JOINS = st.sampled_from([" ", "", "\n", "  \n "])
 
 
-PLACES = st.integers(0, 300)
+OFFSETS = st.integers(0, 300)
 
 
-@given(PIECES, JOINS, st.lists(st.tuples(PLACES, PIECES, PLACES | st.none()), max_size=5))
-def test_a_reading_does_not_depend_on_the_steps_it_came_in(pieces, join, cuts):
-    reading = TokenizedText(codec(), RULE)
+@given(PIECES, JOINS, st.lists(st.tuples(OFFSETS, PIECES, OFFSETS | st.none()), max_size=5))
+def test_tokenization_does_not_depend_on_the_update_steps(pieces, join, cuts):
+    tokenized = TokenizedText(codec(), RULE)
     text = kept = ""
     for cut, more, parted in [(0, pieces, None), *cuts]:
         text = text[:cut] + join.join(more)
         if parted is not None or not text.startswith(kept):  # else it stays the same object
             kept = text[: parted or 0]
-        reading.read(kept, text[len(kept) :])
-        fresh = TokenizedText(codec(), RULE)
-        fresh.read(text)
-        assert reading.ids == fresh.ids
-        assert reading._anchors == fresh._anchors
-        assert reading._bounds == fresh._bounds
-        for first in range(len(fresh.ids) + 1):
-            assert reading.windows(first) == fresh.windows(first)
+        tokenized.update(kept, text[len(kept) :])
+        expected = TokenizedText(codec(), RULE)
+        expected.update(text)
+        assert tokenized.ids == expected.ids
+        assert tokenized._anchors == expected._anchors
+        assert tokenized._bounds == expected._bounds
+        for first in range(len(expected.ids) + 1):
+            assert tokenized.windows(first) == expected.windows(first)
 
 
 @given(pieces=PIECES, join=JOINS)
-def test_ids_are_the_units_encoded_one_by_one_and_windows_keep_their_rule(pieces, join):
+def test_ids_are_those_of_the_units_and_windows_follow_their_rule(pieces, join):
     text = join.join(pieces)
-    reading = TokenizedText(codec(), RULE)
-    reading.read(text)
+    tokenized = TokenizedText(codec(), RULE)
+    tokenized.update(text)
     encoded = [codec().encode(unit)[: RULE.piece_tokens] for unit in units(text)]
-    assert reading.ids == [token for piece in encoded for token in piece]
-    windows = reading.windows(0)
+    assert tokenized.ids == [token for piece in encoded for token in piece]
+    windows = tokenized.windows(0)
     assert [w.end for w in windows] == sorted({w.end for w in windows})
-    assert (windows[-1].end if windows else 0) == len(reading.ids)
+    assert (windows[-1].end if windows else 0) == len(tokenized.ids)
     starts = {0, *(sum(map(len, encoded[:i])) for i in range(len(encoded)))}
     for i, window in enumerate(windows):
         assert window.start in starts  # windows start at edges
         assert window.end - window.start <= RULE.limit
-        said_before = windows[i - 1].end if i else 1
-        assert window.start < said_before  # something comes before each token it speaks of
+        scored_before = windows[i - 1].end if i else 1
+        assert window.start < scored_before  # something comes before each token it speaks of
 
 
 @given(pieces=PIECES)
 def test_anchors_stay_when_the_text_grows(pieces):
     """Only the last piece may change with what follows; anchors before it are settled."""
     whole = TokenizedText(codec(), RULE)
-    whole.read(" ".join(pieces))
+    whole.update(" ".join(pieces))
     text = " ".join(pieces[:-1])
     part = TokenizedText(codec(), RULE)
-    part.read(text)
+    part.update(text)
     ends = [end for end in part._ends if end in whole._ends]
     for end in ends:
         i, j = part._ends.index(end), whole._ends.index(end)
@@ -65,17 +65,17 @@ def test_anchors_stay_when_the_text_grows(pieces):
 
 
 def test_a_unit_may_be_any_stretch_of_text():
-    reading = TokenizedText(codec(), WindowRule())
+    tokenized = TokenizedText(codec(), WindowRule())
     text = "Okay, wait 好的 hmm"
-    reading.read(text)
+    tokenized.update(text)
     encoded = text.encode()
     begins = [0]
-    for token in reading.ids:
+    for token in tokenized.ids:
         begins.append(begins[-1] + len(codec().token_bytes(token)))
     for start in range(len(text)):
         for end in range(start + 1, len(text) + 1):
             low, high = len(text[:start].encode()), len(text[:end].encode())
-            first, last = reading.tokens_of(start, end)
+            first, last = tokenized.token_range(start, end)
             inside = [i for i, begin in enumerate(begins[:-1]) if low <= begin < high]
             if inside:
                 assert list(range(first, last)) == inside
@@ -85,22 +85,22 @@ def test_a_unit_may_be_any_stretch_of_text():
     assert begins[-1] == len(encoded)
 
 
-def test_an_endless_word_is_cut():
-    reading = TokenizedText(codec(), RULE)
-    reading.read("so " + "x" * 39 + " then " + "y" * 39)
-    assert all(w.end - w.start <= RULE.limit for w in reading.windows(0))
+def test_a_long_word_is_truncated():
+    tokenized = TokenizedText(codec(), RULE)
+    tokenized.update("so " + "x" * 39 + " then " + "y" * 39)
+    assert all(w.end - w.start <= RULE.limit for w in tokenized.windows(0))
 
 
 @given(pieces=PIECES, keep=st.integers(2, 12))
 def test_sliding_windows_are_the_last_tokens_and_leave_none_out(pieces, keep):
-    reading = TokenizedText(codec(), WindowRule(limit=24, keep=keep, sliding=True))
-    reading.read(" ".join(pieces))
-    total = len(reading.ids)
+    tokenized = TokenizedText(codec(), WindowRule(limit=24, keep=keep, sliding=True))
+    tokenized.update(" ".join(pieces))
+    total = len(tokenized.ids)
     anchored = TokenizedText(codec(), RULE)
-    anchored.read(" ".join(pieces))
-    assert reading.ids == anchored.ids
+    anchored.update(" ".join(pieces))
+    assert tokenized.ids == anchored.ids
     for first in range(total + 1):
-        windows = reading.windows(first)
+        windows = tokenized.windows(first)
         if not total:
             assert windows == []
             continue
@@ -111,6 +111,6 @@ def test_sliding_windows_are_the_last_tokens_and_leave_none_out(pieces, keep):
             assert any(w.start < token < w.end for w in windows)
 
 
-def test_the_released_windows_fit_into_the_model():
-    assert WindowRule().slide() == WindowRule(512, 200, sliding=True)
-    assert WindowRule(64, 25).slide() == WindowRule(64, 64, sliding=True)
+def test_sliding_windows_fit_the_model():
+    assert WindowRule().as_sliding() == WindowRule(512, 200, sliding=True)
+    assert WindowRule(64, 25).as_sliding() == WindowRule(64, 64, sliding=True)

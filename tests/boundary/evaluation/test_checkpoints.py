@@ -14,11 +14,11 @@ from tessy.boundary.classifier.conventions import (
     WindowSettings,
 )
 from tessy.boundary.classifier.model import load_classifier
-from tessy.boundary.evaluation.checkpoints import perfect
+from tessy.boundary.evaluation.checkpoints import oracle_units
 from tessy.boundary.evaluation.drafts import (
     draw_drafts,
-    segment_of,
-    token_count,
+    to_segment,
+    token_counter,
 )
 from tessy.boundary.evaluation.evaluate import LABELS
 from tessy.core.edges import units
@@ -58,16 +58,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("checkpoint"))
 
 
-def test_a_checkpoint_is_measured_in_its_own_tokens(folder, checkpoint, tmp_path):
+def test_a_checkpoint_is_evaluated_in_its_own_tokens(folder, checkpoint, tmp_path):
     name = str(checkpoint)
     report = evaluate(folder, tmp_path, name, "lexicon", f"{name}+lexicon", positions=200, limit=30)
     assert report["drafts"] == {"n": 200, "tokens": 20, "counted_in": f"tokens of {name}"}
     assert report["split"]["from"] == name
-    assert not any("predictor and is measured on" in note for note in report["notes"])
-    measured = {one["name"]: one for one in report["predictors"]}
-    assert measured[name]["kind"] == "checkpoint"
-    assert measured["lexicon"]["tokens"] is None
-    tokens = measured[name]["tokens"]
+    assert not any("predictor, evaluated on" in note for note in report["notes"])
+    by_name = {one["name"]: one for one in report["predictors"]}
+    assert by_name[name]["kind"] == "checkpoint"
+    assert by_name["lexicon"]["tokens"] is None
+    tokens = by_name[name]["tokens"]
     segments = {row.key: row for row in questions(60)}
     assert tokens["accuracy"]["n"] > 30 * min(len(row.text.split()) for row in segments.values())
     entries = {one["name"]: one for one in report["cuts"]}
@@ -80,7 +80,7 @@ def test_a_checkpoint_is_measured_in_its_own_tokens(folder, checkpoint, tmp_path
     )
 
 
-def test_both_windows_give_short_segments_the_same_figures(folder, checkpoint, tmp_path):
+def test_both_windows_give_short_segments_the_same_metrics(folder, checkpoint, tmp_path):
     anchored, sliding = (
         evaluate(folder, tmp_path / w, str(checkpoint), positions=50, limit=9, window=w)
         for w in ("anchored", "sliding-200")
@@ -88,44 +88,44 @@ def test_both_windows_give_short_segments_the_same_figures(folder, checkpoint, t
     assert anchored["cuts"][0]["all"] == sliding["cuts"][0]["all"]
 
 
-def test_perfect_labels_are_the_annotation_though_white_space_has_tokens_of_its_own(checkpoint):
+def test_oracle_units_equal_the_annotation_despite_white_space_tokens(checkpoint):
     rows = questions(3)
     classifier = load_classifier(checkpoint)
-    segments = [segment_of(row, token_count(classifier.codec)) for row in rows]
+    segments = [to_segment(row, token_counter(classifier.codec)) for row in rows]
     drafts = draw_drafts(segments, tokens=9, count=40, seed=0, cut="discard")
-    ceiling = perfect(classifier, rows, segments, drafts)
+    ceiling = oracle_units(classifier, rows, segments, drafts)
     assert [len(scores) for scores in ceiling.drafts] == [d.last - d.first for d in drafts]
     spaces = 0
     for segment, scores in zip(segments, ceiling.segments, strict=True):
         words = zip(units(segment.text), segment.truth, scores, strict=True)
-        for unit, truth, said in list(words)[1:]:
-            assert said == truth
+        for unit, truth, message in list(words)[1:]:
+            assert message == truth
             spaces += classifier.codec.token_bytes(classifier.codec.encode(unit)[0]) == b" "
     assert spaces > 0
 
 
-def test_part_test_of_a_checkpoint_without_one_is_refused(folder, tmp_path):
+def test_part_test_is_refused_for_a_checkpoint_without_a_test_part(folder, tmp_path):
     name = str(save(tmp_path / "model", test_share=0.0))
     with pytest.raises(ConfigError, match=r"test_share 0.*--part validation"):
         evaluate(folder, tmp_path / "out", name, part="test")
 
 
-def test_a_second_checkpoint_with_another_split_is_told_of(folder, checkpoint, tmp_path):
+def test_a_second_checkpoint_with_another_split_is_noted(folder, checkpoint, tmp_path):
     other = str(save(tmp_path / "model", seed=7))
     report = evaluate(folder, tmp_path, str(checkpoint), other, positions=20, limit=5)
     assert f"{other} was trained with another split" in " ".join(report["notes"])
 
 
-def test_a_checkpoint_on_the_other_authors_text_is_told_of(checkpoint, tmp_path):
+def test_a_checkpoint_on_the_other_authors_text_is_noted(checkpoint, tmp_path):
     rows = [annotation(text, f"q{n}", author="teacher") for n, text in enumerate(TEXTS)]
     name = str(checkpoint)
     report = evaluate(write(tmp_path / "a", rows), tmp_path / "o", name, positions=20)
-    said = f"{name} is the student's predictor and is measured on the teacher's text"
-    assert said in " ".join(report["notes"])
-    assert said in report["printed"]
+    message = f"{name} is the student's predictor, evaluated on the teacher's text"
+    assert message in " ".join(report["notes"])
+    assert message in report["printed"]
 
 
-def test_checkpoints_that_are_none_are_refused_before_any_work(folder, tmp_path):
+def test_unusable_checkpoints_are_refused_before_the_evaluation(folder, tmp_path):
     three = tmp_path / "three"
     qwen3(num_labels=3).save_pretrained(three)
     tokenizer().save_pretrained(three)
@@ -137,7 +137,7 @@ def test_checkpoints_that_are_none_are_refused_before_any_work(folder, tmp_path)
 
 
 @pytest.mark.parametrize(("missing", "extra"), [("matplotlib", "analysis"), ("torch", "torch")])
-def test_what_is_not_installed_is_named_with_its_extra(
+def test_a_missing_dependency_is_named_with_its_extra(
     missing, extra, folder, checkpoint, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, missing, None)
@@ -146,17 +146,17 @@ def test_what_is_not_installed_is_named_with_its_extra(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_entropy_rule_stands_beside_the_others(folder, tmp_path):
+def test_the_entropy_rule_is_evaluated_with_the_others(folder, tmp_path):
     model = tmp_path / "model"
     build(Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=16)).save_pretrained(model)
     tokenizer().save_pretrained(model)
     report = evaluate(
         folder, tmp_path / "out", "sentence", entropy={"model": str(model)}, positions=50, limit=9
     )
-    told = report["predictors"][1]
-    assert (told["name"], told["kind"], told["words"]) == ("entropy", "marks", None)
-    assert told["threshold_nats"] in [row["threshold"] for row in told["threshold_sweep"]]
-    assert told["chosen_on"] == "validation"
+    details = report["predictors"][1]
+    assert (details["name"], details["kind"], details["words"]) == ("entropy", "marks", None)
+    assert details["threshold_nats"] in [row["threshold"] for row in details["threshold_sweep"]]
+    assert details["chosen_on"] == "validation"
     assert [entry["name"] for entry in report["cuts"]] == ["sentence", "entropy"]
 
 

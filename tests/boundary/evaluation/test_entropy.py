@@ -9,17 +9,17 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from tessy.boundary.classifier.labels import tokens_of
-from tessy.boundary.evaluation.drafts import EvaluationSample, draw_drafts, one_word, segment_of
+from tessy.boundary.classifier.labels import encode_text
+from tessy.boundary.evaluation.drafts import EvaluationSample, count_one, draw_drafts, to_segment
 from tessy.boundary.evaluation.entropy import (
     LocalEntropy,
     ServerEntropy,
     entropy_of,
-    judge_by_entropy,
-    levels_of,
     load_source,
     marks_at,
+    predict_by_entropy,
     thresholds,
+    unit_entropies,
 )
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
@@ -34,7 +34,7 @@ def causal() -> Any:
 
 
 def sample() -> EvaluationSample:
-    segments = [segment_of(annotation(text, f"q{i}"), one_word) for i, text in enumerate(TEXTS)]
+    segments = [to_segment(annotation(text, f"q{i}"), count_one) for i, text in enumerate(TEXTS)]
     drafts = draw_drafts(segments, tokens=20, count=99, seed=0, cut="discard")
     return EvaluationSample(segments, drafts, "discard")
 
@@ -49,8 +49,8 @@ class KnowsChanges:
 
     async def entropies(self, ids):
         text = b"".join(map(self.codec.token_bytes, ids)).decode()
-        segment = segment_of(annotation(text), one_word)
-        tokens = tokens_of(self.codec, text)
+        segment = to_segment(annotation(text), count_one)
+        tokens = encode_text(self.codec, text)
         found = [0.1] * (len(ids) - 1)
         pairs = zip(segment.edges[1:], segment.truth, segment.truth[1:], strict=False)
         for edge, before, now in pairs:
@@ -72,24 +72,24 @@ def test_entropy_counts_the_rest_as_one_outcome():
 
 async def test_a_model_unsure_at_every_change_cuts_exactly():
     one = sample()
-    judged, told = await judge_by_entropy(KnowsChanges(), one, one)
-    assert told["threshold_nats"] == 0.1
-    assert max(row["right"] for row in told["threshold_sweep"]) == 1
-    for segment, scores in zip(one.segments, judged.segments, strict=True):
+    predicted, details = await predict_by_entropy(KnowsChanges(), one, one)
+    assert details["threshold_nats"] == 0.1
+    assert max(row["right"] for row in details["threshold_sweep"]) == 1
+    for segment, scores in zip(one.segments, predicted.segments, strict=True):
         assert scores == segment.truth
 
 
-def test_levels_are_those_before_a_words_first_token():
-    segment = segment_of(annotation("so 12 wait, é"), one_word)
-    tokens = tokens_of(codec(), segment.text)
-    levels = levels_of(segment, tokens, [float(i) for i in range(len(tokens) - 1)])
+def test_unit_entropies_are_those_before_the_first_token():
+    segment = to_segment(annotation("so 12 wait, é"), count_one)
+    tokens = encode_text(codec(), segment.text)
+    levels = unit_entropies(segment, tokens, [float(i) for i in range(len(tokens) - 1)])
     starts = [tokens.starts.index(edge) - 1 for edge in segment.edges[1:-1]]
     assert levels == (0.0, *map(float, starts))
     assert marks_at((9.0, 1.0, 2.0), 1.0) == (False, False, True)
     assert thresholds([(9.0, 1.0, 2.0), (9.0, 3.0)]) == [1.0, 2.0, 3.0]
 
 
-async def test_a_server_and_this_process_say_the_same(tmp_path):
+async def test_a_server_and_this_process_give_the_same_entropies(tmp_path):
     model = causal()
     ids = codec().encode(TEXTS[0])
 
@@ -110,11 +110,11 @@ async def test_a_server_and_this_process_say_the_same(tmp_path):
         url = str(running.make_url("/"))
         server = ServerClient(url, api_key=None, stall_seconds=30)
         source = ServerEntropy(server, "tiny", codec())
-        told = await source.entropies(ids)
+        details = await source.entropies(ids)
         await source.aclose()
     here = await LocalEntropy(model, codec()).entropies(ids)
     assert len(here) == len(ids) - 1
-    assert told == pytest.approx(here, abs=1e-4)
+    assert details == pytest.approx(here, abs=1e-4)
 
 
 async def test_a_server_without_prompt_logprobs_is_refused():
@@ -128,7 +128,7 @@ async def test_a_server_without_prompt_logprobs_is_refused():
         server = ServerClient(url, api_key=None, stall_seconds=30)
         source = ServerEntropy(server, "tiny", codec())
         with pytest.raises(EngineRefused, match="needs a vLLM server"):
-            await judge_by_entropy(source, sample(), sample())
+            await predict_by_entropy(source, sample(), sample())
         await source.aclose()
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.evaluation.drafts import (
+    count_one,
     draw_drafts,
-    one_word,
-    segment_of,
+    to_segment,
 )
 from tessy.boundary.evaluation.figure import draw
-from tessy.boundary.evaluation.predictions import IN_FLIGHT, judge
+from tessy.boundary.evaluation.predictions import IN_FLIGHT, predict_all
 from tessy.boundary.training.dataset import digest_of
 from tessy.boundary.training.split import part_of
 from tessy.core.errors import ConfigError, RunError
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- known mistakes give known figures
 
 
-def test_a_perfect_predictor_makes_no_mistake(folder, tmp_path):
+def test_a_perfect_predictor_has_perfect_metrics(folder, tmp_path):
     report = evaluate(folder, tmp_path, RULE("perfect"), RULE("patient"), draft_tokens=2)
     for entry in report["cuts"]:
         for key in ("all", "style_to_capability", "capability_to_style"):
@@ -47,9 +47,9 @@ def test_a_perfect_predictor_makes_no_mistake(folder, tmp_path):
                 "error_tokens": 0,
                 "left_whole": 1,
             }
-        played = values(entry["replay"])
-        assert played["style_by_teacher"] == played["capability_by_student"] == 0
-        assert played["bounced"] == 0
+        replayed = values(entry["replay"])
+        assert replayed["style_by_teacher"] == replayed["capability_by_student"] == 0
+        assert replayed["bounced"] == 0
         assert entry["sweep"] == []
     assert [values(one["words"]) for one in report["predictors"]] == [
         {"accuracy": 1, "precision": 1, "recall": 1, "f1": 1}
@@ -70,13 +70,13 @@ def test_one_word_late_is_off_by_one_word(folder, tmp_path):
     changes = {True: 0, False: 0}
     words = {True: 0, False: 0}
     for row in rows:
-        truth = [unit[1] == 1 for unit in segment_of(row, one_word).truth]
+        truth = [unit[1] == 1 for unit in to_segment(row, count_one).truth]
         for before, now in pairwise(truth):
             words[now] += 1
             changes[now] += before != now
-    played = values(report["cuts"][0]["replay"])
-    assert played["style_by_teacher"] == pytest.approx(changes[True] / words[True])
-    assert played["capability_by_student"] == pytest.approx(changes[False] / words[False])
+    replayed = values(report["cuts"][0]["replay"])
+    assert replayed["style_by_teacher"] == pytest.approx(changes[True] / words[True])
+    assert replayed["capability_by_student"] == pytest.approx(changes[False] / words[False])
 
 
 def test_always_style_cuts_the_teacher_at_once_and_never_the_student(folder, tmp_path):
@@ -85,9 +85,9 @@ def test_always_style_cuts_the_teacher_at_once_and_never_the_student(folder, tmp
     assert value(entry["capability_to_style"]["early"]) == 1
     assert value(entry["capability_to_style"]["left_whole"]) == 0
     assert value(entry["style_to_capability"]["late"]) == 1
-    played = values(entry["replay"])
-    assert played["style_by_teacher"] == 0
-    assert played["capability_by_student"] == 1
+    replayed = values(entry["replay"])
+    assert replayed["style_by_teacher"] == 0
+    assert replayed["capability_by_student"] == 1
     words = values(report["predictors"][0]["words"])
     assert words["recall"] == 1
     assert words["precision"] == pytest.approx(report["data"]["style"]["value"])
@@ -129,17 +129,17 @@ def test_the_sentence_rule_cuts_before_the_next_sentence(tmp_path):
     # "so we see.| Okay, let's see.| Then 3 + 4 = 7.|so wait, 5 and 6": by turns from the student.
     assert entry["student"] == entry["teacher"] == "sentence"
     assert report["predictors"][0]["words"] is None
-    played = values(entry["replay"])
-    assert played["hand_overs"] == pytest.approx(
-        3 / (len(segment_of(annotation(text), one_word)) - 1)
+    replayed = values(entry["replay"])
+    assert replayed["hand_overs"] == pytest.approx(
+        3 / (len(to_segment(annotation(text), count_one)) - 1)
     )
-    assert played["bounced"] == 0
+    assert replayed["bounced"] == 0
 
 
-# -- what is measured on what
+# -- what is by_name on what
 
 
-def test_held_out_questions_are_measured_and_nothing_else(folder, tmp_path):
+def test_only_held_out_problems_are_evaluated(folder, tmp_path):
     report = evaluate(folder, tmp_path, RULE("perfect"), part="test")
     every = {row.question for row in questions(60)}
     held_out = {question for question in every if part_of(question, 0, 0.05, 0.05) == "test"}
@@ -152,15 +152,15 @@ def test_held_out_questions_are_measured_and_nothing_else(folder, tmp_path):
     }
 
 
-def test_it_says_whose_text_was_measured_and_which_annotations(folder, tmp_path):
+def test_the_report_names_the_author_and_the_annotations(folder, tmp_path):
     report = evaluate(folder, tmp_path / "out", "lexicon")
     digest = digest_of(read_annotations(folder))
     assert report["author"] == "student"
     assert report["annotations"] == {"digest": digest, "segments": 180}
     drawn = "".join(ET.fromstring((tmp_path / "out" / "evaluation.svg").read_bytes()).itertext())
-    for said in (report["printed"], drawn):
-        assert "The student's text" in said
-        assert digest[:16] in said
+    for message in (report["printed"], drawn):
+        assert "The student's text" in message
+        assert digest[:16] in message
 
 
 def test_text_of_two_authors_is_refused(tmp_path):
@@ -169,14 +169,14 @@ def test_text_of_two_authors_is_refused(tmp_path):
         evaluate(write(tmp_path / "a", rows), tmp_path / "out", "lexicon")
 
 
-def test_one_question_under_two_ids_is_one(tmp_path):
+def test_a_problem_with_two_ids_counts_once(tmp_path):
     rows = [annotation(TEXTS[0], "a"), annotation(TEXTS[1], "a", segment=1)]
     rows[1] = rows[1].model_copy(update={"id": "b"})
     report = evaluate(write(tmp_path / "a", rows), tmp_path / "out", "lexicon")
     assert report["data"]["questions"] == 1
 
 
-def test_the_same_command_gives_the_same_files(folder, tmp_path):
+def test_the_output_is_deterministic(folder, tmp_path):
     names = ("lexicon", "sentence", RULE("hesitant"))
     for out in ("one", "two"):
         evaluate(folder, tmp_path / out, *names, positions=50, limit=20)
@@ -201,44 +201,44 @@ def test_the_figure_shows_every_predictor(folder, tmp_path):
     assert draw(report) == svg
 
 
-def test_a_stranger_reads_the_table(folder, tmp_path):
+def test_the_tables_are_explained(folder, tmp_path):
     printed = evaluate(folder, tmp_path, "lexicon", RULE("one_word_late"))["printed"]
-    for said in ("The cut", "The leak", "counts as late", "Side by side", "60 questions"):
-        assert said in printed
+    for message in ("The cut", "The leak", "counts as late", "Side by side", "60 problems"):
+        assert message in printed
     assert str(tmp_path / "evaluation.json") in printed
 
 
-async def test_many_views_are_open_at_once_and_every_one_is_released():
-    segments = [segment_of(annotation(TEXTS[i % 3], f"q{i}"), one_word) for i in range(100)]
+async def test_requests_are_concurrent_and_every_one_is_released():
+    segments = [to_segment(annotation(TEXTS[i % 3], f"q{i}"), count_one) for i in range(100)]
     drafts = draw_drafts(segments, tokens=5, count=2000, seed=0, cut="discard")
     predictor = Undecided()
-    told: list[tuple[int, int]] = []
-    judged = await judge(predictor, segments, drafts, lambda *seen: told.append(seen))
+    details: list[tuple[int, int]] = []
+    predicted = await predict_all(predictor, segments, drafts, lambda *seen: details.append(seen))
     total = len(drafts) + len(segments)
     assert predictor.most == min(IN_FLIGHT, total)
     assert len(predictor.released) == len(set(predictor.released)) == total
-    assert told[-1] == (total, total)
-    assert [len(scores) for scores in judged.segments] == [len(s) for s in segments]
+    assert details[-1] == (total, total)
+    assert [len(scores) for scores in predicted.segments] == [len(s) for s in segments]
 
 
 # -- bad input
 
 
 @pytest.mark.parametrize(
-    ("predictors", "options", "said"),
+    ("predictors", "options", "message"),
     [
-        ((), {}, "nothing to measure"),
+        ((), {}, "nothing to evaluate"),
         (("lexicon+",), {}, "a pair is the student's predictor"),
         (("a+b+c",), {}, "a pair is the student's predictor"),
-        (("sentence+lexicon",), {}, "stand alone"),
+        (("sentence+lexicon",), {}, "cannot be paired"),
         (("tests.support.annotations:nothing",), {}, "has no 'nothing'"),
-        (("lexicon",), {"part": "test", "limit": None, "few": True}, "none of the 1 questions"),
+        (("lexicon",), {"part": "test", "limit": None, "few": True}, "none of the 1 problems"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(predictors, options, said, tmp_path):
+def test_bad_input_is_refused_before_the_evaluation(predictors, options, message, tmp_path):
     rows = questions(1) if options.pop("few", False) else questions(3)
     directory = write(tmp_path / "a", rows)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         evaluate(directory, tmp_path / "out", *predictors, **options)
     assert not (tmp_path / "out").exists()
 
@@ -248,20 +248,20 @@ def test_a_directory_without_annotations_is_refused(tmp_path):
         evaluate(tmp_path, tmp_path / "out", "lexicon")
 
 
-def test_a_rule_that_fails_ends_it_with_its_name(folder, tmp_path):
+def test_a_failing_rule_ends_the_evaluation(folder, tmp_path):
     with pytest.raises(ConfigError, match="lost the thread"):
         evaluate(folder, tmp_path, RULE("broken"))
 
 
-def test_a_file_in_the_way_is_said_before_anything_else(folder, tmp_path):
+def test_an_output_path_that_is_a_file_is_refused(folder, tmp_path):
     (tmp_path / "out").write_text("x")
     for out in (tmp_path / "out", tmp_path / "out" / "below"):
-        with pytest.raises(ConfigError, match=r"out: .*/out is a file; name a directory"):
+        with pytest.raises(ConfigError, match=r"out: .*/out is a file; give a directory"):
             evaluate(folder, out, "lexicon")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_place_that_cannot_be_written_is_said_before_anything_else(folder, tmp_path):
+def test_an_unwritable_output_path_is_refused(folder, tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)
     for out in (tmp_path / "out", tmp_path / "out" / "below"):
         with pytest.raises(ConfigError, match=r"out: .*/out cannot be written"):

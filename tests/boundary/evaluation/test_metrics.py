@@ -1,11 +1,11 @@
-"""Figures of a predictor, by scores that are known."""
+"""Metrics of a predictor, by scores that are known."""
 
 from __future__ import annotations
 
 import pytest
 
 from tessy.boundary.base import UnitScore
-from tessy.boundary.evaluation.metrics import Figures, PredictedUnits, best_threshold
+from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits, best_threshold
 from tessy.core.statistics import Estimate
 
 YES, NO, UNSURE = UnitScore(1, 1, 1), UnitScore(0, 0, 0), UnitScore(0.5, 0.5, 0.5)
@@ -41,6 +41,6 @@ def estimate(value: float) -> Estimate:
     ],
 )
 def test_the_best_threshold_is_of_equals_the_one_nearest_to_a_half(right, best):
-    swept: list[tuple[float, Figures]] = [(0.5, {"right": None})]
+    swept: list[tuple[float, Metrics]] = [(0.5, {"right": None})]
     swept += [(threshold, {"right": estimate(value)}) for threshold, value in right.items()]
     assert best_threshold(swept) == best

@@ -1,4 +1,4 @@
-"""The split: questions stay together and where they are."""
+"""The split of problems is by whole problems and stable."""
 
 import re
 from collections import Counter
@@ -22,12 +22,12 @@ def test_the_test_part_does_not_depend_on_the_share_of_validation(
 
 
 @given(name=IDS, seed=st.integers(0, 2**31), validation=SHARES)
-def test_a_share_of_zero_is_nothing(name, seed, validation):
+def test_a_share_of_zero_is_empty(name, seed, validation):
     assert part_of(name, seed, validation, 0) != "test"
     assert part_of(name, seed, 0, 0) == "train"
 
 
-def test_shares_are_kept_over_many_questions():
+def test_shares_hold_over_many_problems():
     names = [f"q-{n}" for n in range(20_000)]
     found = Counter(part_of(name, 3, 0.05, 0.1) for name in names)
     assert abs(found["validation"] - 1_000) < 150  # five standard deviations
@@ -46,13 +46,13 @@ def asked(*turns: tuple[str, str]) -> str:
 
 
 @given(text=IDS, before=st.sampled_from(["", " ", "\n\t"]), response=IDS)
-def test_a_question_is_its_text_whatever_the_response(text, before, response):
+def test_the_digest_of_a_problem_ignores_the_response(text, before, response):
     question = asked(("user", text))
     assert asked(("user", before + text + "\n"), ("assistant", response)) == question
     assert re.fullmatch("[0-9a-f]{16}", question)
 
 
-def test_what_tells_questions_apart():
+def test_the_digest_distinguishes_problems():
     found = {
         asked(("user", "2 + 2?")),
         asked(("user", "2  + 2?")),

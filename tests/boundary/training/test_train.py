@@ -22,7 +22,7 @@ from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.classifier.window import WindowRule
 from tessy.boundary.training.base_model import load_weights, read_base
 from tessy.boundary.training.dataset import by_part, digest_of, encode
-from tessy.boundary.training.fit import EpochScores
+from tessy.boundary.training.scores import EpochScores
 from tessy.boundary.training.split import part_of
 from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import TrainPredictorConfig
@@ -75,7 +75,7 @@ def trained(tmp_path_factory):
     return options, done
 
 
-def test_a_predictor_learns_and_says_how_well(trained):
+def test_a_predictor_learns_and_records_its_scores(trained):
     options, _ = trained
     document = json.loads((options.out / "training.json").read_text())
     assert document["warning"] is None
@@ -91,7 +91,7 @@ def test_a_predictor_learns_and_says_how_well(trained):
     assert f"n = {best['tokens']:,} tokens" in card
 
 
-def test_it_prints_a_line_an_epoch_and_nothing_of_others(trained):
+def test_only_one_line_per_epoch_is_printed(trained):
     _, done = trained
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -100,7 +100,7 @@ def test_it_prints_a_line_an_epoch_and_nothing_of_others(trained):
     ]
 
 
-def test_nothing_is_left_beside_the_checkpoint(trained):
+def test_the_output_contains_only_the_checkpoint(trained):
     options, _ = trained
     assert {path.name for path in options.out.parent.iterdir()} == {"annotations", "out"}
     assert {path.name for path in options.out.iterdir()} - {"chat_template.jinja"} == {
@@ -117,7 +117,7 @@ def test_the_checkpoint_is_durable_when_it_is_in_place(options, tmp_path, monkey
     assert disk.early(elsewhere.out) == disk.lost(elsewhere.out) == []
 
 
-def test_the_checkpoint_says_its_conventions(trained):
+def test_the_checkpoint_records_its_conventions(trained):
     options, _ = trained
     config = AutoConfig.from_pretrained(options.out)
     assert config.id2label == {0: "capability", 1: "style"}
@@ -132,7 +132,7 @@ def test_the_checkpoint_says_its_conventions(trained):
     assert str(student_path()) not in (options.out / "config.json").read_text()
 
 
-def test_the_checkpoint_judges_as_it_was_validated(trained):
+def test_the_checkpoint_reproduces_its_validation_accuracy(trained):
     """The accuracy of training.json, by way of what synthesis loads."""
     options, _ = trained
     document = json.loads((options.out / "training.json").read_text())
@@ -152,12 +152,12 @@ def test_the_checkpoint_judges_as_it_was_validated(trained):
 async def test_the_checkpoint_finds_the_boundary(trained):
     loaded = TokenClassifierPredictor.load(trained[0].out, device="cpu")
     text = "Okay, let's see. 5 - 3 = 2. Then 2 * 2 = 4."
-    view = PredictionRequest("a", text, (0, *edges(text)))
-    judged = await loaded.predict(view)
+    request = PredictionRequest("a", text, (0, *edges(text)))
+    prediction = await loaded.predict(request)
     await loaded.aclose()
     style = {
         unit.strip(): score.first >= 0.5
-        for unit, score in zip(view.units, judged.units, strict=True)
+        for unit, score in zip(request.units, prediction.units, strict=True)
     }
     assert style["see."]
     assert not style["-"]
@@ -196,7 +196,7 @@ def test_training_ends_when_validation_no_longer_rises(options):
     assert (document["chosen"], len(document["epochs"])) == (1, 3)
 
 
-def test_a_predictor_that_has_learnt_nothing_is_told_of(options, capsys):
+def test_a_useless_predictor_causes_a_warning(options, capsys):
     # So much weight on style that it says nothing else.
     given = changed(options, epochs=1, style_weight=1e6, learning_rate=0.1)
     assert train_predictor(given) == 0
@@ -223,7 +223,7 @@ def test_a_predictor_that_has_learnt_nothing_is_told_of(options, capsys):
         (0.61, 0.7, 60, None),
     ],
 )
-def test_no_better_than_always_saying_one_class(accuracy, f1, style, usual):
+def test_a_predictor_no_better_than_a_constant_causes_a_warning(accuracy, f1, style, usual):
     scores = EpochScores(
         epoch=1,
         train_loss=0.7,
@@ -236,10 +236,10 @@ def test_no_better_than_always_saying_one_class(accuracy, f1, style, usual):
     )
     said = scores.warning()
     assert (said is None) == (usual is None)
-    assert usual is None or (said is not None and f"always saying {usual} has" in said)
+    assert usual is None or (said is not None and f"always predicting {usual} has" in said)
 
 
-def test_several_processes_train_one_predictor_and_one_of_them_speaks(options, tmp_path):
+def test_several_processes_train_one_predictor_and_the_first_prints(options, tmp_path):
     script = tmp_path / "tessy_here.py"
     script.write_text("import sys\nfrom tessy.cli import main\nsys.exit(main())\n")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
@@ -263,7 +263,7 @@ def test_several_processes_train_one_predictor_and_one_of_them_speaks(options, t
     load_classifier(options.out, device="cpu")
 
 
-def test_what_a_killed_training_left_is_removed_by_the_next_to_the_same_place(options):
+def test_temporary_folders_of_a_killed_training_are_removed(options):
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     host = socket.gethostname()
@@ -284,7 +284,7 @@ def test_what_a_killed_training_left_is_removed_by_the_next_to_the_same_place(op
 # -- examples
 
 
-def test_an_example_is_cut_to_the_input():
+def test_an_example_is_truncated_to_the_input_length():
     row = annotation(1)
     whole, short = (encode(codec(), row, WindowRule(n, n // 3)) for n in (512, 20))
     assert (short.ids, short.labels) == (whole.ids[:20], whole.labels[:20])
@@ -292,7 +292,7 @@ def test_an_example_is_cut_to_the_input():
     assert whole.labels[-1] == IGNORED
 
 
-def test_questions_stay_together():
+def test_problems_are_split_whole():
     # The same questions from another source, under ids of its own.
     rows = [*ROWS, *(annotation(n, id=f"leetcode#{n}") for n in range(60))]
     parts = by_part(rows, 0, 0.2, 0.2)

@@ -1,4 +1,4 @@
-"""What cannot make a predictor is refused before anything begins; so are foreign conventions."""
+"""Unusable input is refused before training; so are checkpoints with other conventions."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_wrong_annotations_are_refused(options, tmp_path):
     mixed = [*ROWS[:3], annotation(500, author="teacher")]
     refused(given(mixed), "3 of the student and 1 of the teacher", ConfigError)
     same = [annotation(1, sample=n) for n in range(9)]
-    refused(given(same), r"no segments for (train|validation).*1 question", ConfigError)
+    refused(given(same), r"no segments for (train|validation).*1 problem", ConfigError)
 
 
 def test_annotations_of_one_class_are_refused(options, tmp_path):
@@ -85,15 +85,15 @@ def test_annotations_of_one_class_are_refused(options, tmp_path):
         for n, row in enumerate(ROWS[:60])
     ]
     folder = directory(tmp_path / "short", short)
-    refused(changed(options, annotations=folder), "validation hold no token", ConfigError)
+    refused(changed(options, annotations=folder), "validation have no token", ConfigError)
 
 
-def test_nobodys_annotations_have_no_author():
+def test_no_annotations_have_no_author():
     with pytest.raises(ConfigError, match="hold no segments"):
         author_of([])
 
 
-def test_a_full_folder_and_a_file_are_not_written_to(options):
+def test_existing_output_is_not_overwritten(options):
     options.out.mkdir()
     (options.out / "thesis.txt").write_text("all of it")
     refused(options, "exists and is not an empty folder", ConfigError)
@@ -114,17 +114,17 @@ def test_a_full_folder_and_a_file_are_not_written_to(options):
             "label 1 must be style",
         ),
         (lambda: qwen3(Qwen3ForSequenceClassification), "classifier of another kind"),
-        (lambda: qwen3(vocab_size=100), r"ids up to \d+, the model knows those below 100"),
-        (lambda: qwen3(max_position_embeddings=64), "can hold 64 tokens, and max_tokens is 512"),
+        (lambda: qwen3(vocab_size=100), r"ids up to \d+, but the model.s vocabulary has only 100"),
+        (lambda: qwen3(max_position_embeddings=64), "can hold 64 tokens, but max_tokens is 512"),
         (lambda: qwen3(is_causal=False), "is not causal"),
     ],
 )
-def test_a_base_that_cannot_be_one_is_refused(options, tmp_path, make, message):
+def test_an_unsuitable_base_is_refused(options, tmp_path, make, message):
     base = save(tmp_path / "wrong", make())
     refused(changed(options, base=base), message, ModelError)
 
 
-def test_a_base_is_named_that_is_not_whole(options, tmp_path):
+def test_an_incomplete_base_is_refused(options, tmp_path):
     refused(changed(options, base=str(tmp_path / "nothing")), "there is no folder", ModelError)
     base = Path(options.base)
     weights = base / "model.safetensors"
@@ -152,7 +152,7 @@ def test_a_tokenizer_that_appends_a_token_is_refused(options):
         TokenClassifierPredictor.load(trained, device="cpu")
 
 
-def test_a_training_that_loses_its_way_leaves_nothing(options):
+def test_a_diverged_training_leaves_nothing(options):
     refused(changed(options, style_weight=1e39), "smaller --learning-rate", ConfigError)
     assert not options.out.exists()
 
@@ -186,7 +186,7 @@ def test_without_accelerate_the_message_names_the_extra(options):
 
 
 def test_a_released_checkpoint_loads_as_it_is(tmp_path):
-    """Two labels without names, and none of our keys."""
+    """Its two labels have no names, and its config has no conventions."""
     save(tmp_path, qwen3(Qwen3ForTokenClassification, num_labels=2))
     written = json.loads((tmp_path / "config.json").read_text())
     written |= {

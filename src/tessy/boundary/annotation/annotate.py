@@ -1,6 +1,6 @@
 """``tessy annotate``: a run of responses in, a directory of annotated segments out.
 
-Stop it and go on at any time.
+It can be stopped and resumed at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.boundary.annotation.annotators import Annotator, Marked, ModelAnnotator, RuleAnnotator
+from tessy.boundary.annotation.annotators import (
+    Annotator,
+    AnnotatorReply,
+    ModelAnnotator,
+    RuleAnnotator,
+)
 from tessy.boundary.annotation.directory import (
     AnnotationDirectory,
     iter_annotations,
@@ -26,7 +31,7 @@ from tessy.boundary.annotation.directory import (
 from tessy.boundary.annotation.instruction import SCHEMA, ReplyFault, digest
 from tessy.boundary.annotation.responses import Responses
 from tessy.boundary.annotation.segments import TextSegment, draw_segments
-from tessy.boundary.annotation.summary import summarise, table
+from tessy.boundary.annotation.summary import summarise, summary_table
 from tessy.boundary.callables import source_digest
 from tessy.config.predictors import AnnotateConfig
 from tessy.config.synthesis import SamplingConfig
@@ -53,22 +58,22 @@ log = logging.getLogger(__name__)
 
 
 def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
-    """Annotate every segment the options ask for.
+    """Annotate the segments selected by the options.
 
     Args:
         config: The options.
-        console: Where progress and the closing table go; standard error by default.
+        console: Console for progress and the summary table; standard error by default.
 
     Returns:
-        The exit code: 0, or 130 if Ctrl-C ended the work in good order.
+        The exit code: 0, or 130 if Ctrl-C stopped the run gracefully.
 
     Raises:
-        InputError: Options, responses or the directory are unusable; nothing started.
-        EngineError: The servers are gone for good; what was made is kept.
-        TessyError: Not one segment was accepted; the failures say why.
+        InputError: Options, responses or the directory are unusable; the run did not start.
+        EngineError: The servers stayed unreachable; finished rows are kept.
+        TessyError: No segment was accepted; failures.jsonl has the reasons.
     """
     console = console or SteadyConsole(stderr=True)
-    api_key = _check(config)
+    api_key = _check_options(config)
     rule = RuleAnnotator(config.rule) if config.rule is not None else None
     responses = Responses(config.responses)
     segments = draw_segments(
@@ -86,26 +91,26 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
         software=software(),
         fresh=config.fresh,
     ) as directory:
-        work = _Work(config, directory, responses, segments, console, rule, api_key)
+        run = _AnnotationRun(config, directory, responses, segments, console, rule, api_key)
         with log_file(directory.paths.log):
-            return work.do()
+            return run.execute()
 
 
-def _check(config: AnnotateConfig) -> str | None:
-    """Refuse options that do not fit together; the servers' API key."""
+def _check_options(config: AnnotateConfig) -> str | None:
+    """Refuse inconsistent options; return the servers' API key."""
     if config.rule is not None and (config.model is not None or config.url):
-        raise ConfigError("rule: it stands in place of a model; leave out model and url, or rule")
+        raise ConfigError("rule: it replaces a model; leave out model and url, or rule")
     if config.rule is None and (config.model is None or not config.url):
         missing = "model" if config.model is None else "url"
         raise ConfigError(
-            f"{missing}: who shall mark the style? give --model and --url of a strong model, or a "
-            "--rule in its place"
+            f"{missing}: no annotator; give --model and --url of a strong model, or a --rule "
+            "instead"
         )
     for url in config.url:
         server_root(url)
     if len(set(config.url)) < len(config.url):
         raise ConfigError(
-            f"url: a server is named twice in {', '.join(map(shown_url, config.url))}"
+            f"url: a server is given twice in {', '.join(map(shown_url, config.url))}"
         )
     if config.api_key_env is None:
         return None
@@ -119,9 +124,9 @@ def _check(config: AnnotateConfig) -> str | None:
 
 
 def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]:
-    """What decides what a row says: more segments may be asked for later, others may not."""
+    """Return the options that determine the rows, and must not change when a run is resumed."""
     data = {
-        # Told by when it was made as well: its digest leaves the questions out.
+        # The time of creation too: the digest of a run does not cover its problems.
         "responses.created": responses.document.get("created"),
         "responses.data_digest": responses.document.get("data_digest"),
         "segment_words": config.segment_words,
@@ -139,8 +144,8 @@ def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]
 
 
 @dataclass
-class _Work:
-    """One process's part in an annotation."""
+class _AnnotationRun:
+    """An annotation run in this process."""
 
     config: AnnotateConfig
     directory: AnnotationDirectory
@@ -150,35 +155,35 @@ class _Work:
     rule: RuleAnnotator | None
     api_key: str | None
 
-    def do(self) -> int:
+    def execute(self) -> int:
         started = time.monotonic()
         stopped = False
-        given_up = set() if self.config.retry_failed else set(self.directory.failed)
-        ended = given_up | self.directory.done
+        failed = set() if self.config.retry_failed else set(self.directory.failed)
+        ended = failed | self.directory.done
         missing = [segment for segment in self.segments if segment.key not in ended]
         try:
             if missing:
-                stopped = asyncio.run(self._go(missing))
+                stopped = asyncio.run(self._annotate_missing(missing))
         except TessyError:
-            with suppress(TessyError):  # the first error is the one to show
+            with suppress(TessyError):  # show the first error
                 self._summarise(time.monotonic() - started)
             raise
         summary = self._summarise(time.monotonic() - started)
-        self.console.print(table(summary))
+        self.console.print(summary_table(summary))
         if stopped:
-            message = "Stopped in good order. The same command goes on from here."
+            message = "Stopped gracefully. The same command resumes it."
             self.console.print(message, soft_wrap=True)
             return EXIT_INTERRUPTED
         if not self.directory.done:
             raise TessyError(
-                f"none of {len(self.segments)} segments was accepted; nothing is lost: "
-                f"{self.directory.paths.failures} says why, with the replies. Choose a stronger "
-                "annotator, or mend the rule, then pass --fresh (or --retry-failed)"
+                f"none of {len(self.segments)} segments was accepted; "
+                f"{self.directory.paths.failures} has the reasons and the replies. Choose a "
+                "stronger annotator, or fix the rule, then pass --fresh (or --retry-failed)"
             )
         return 0
 
-    async def _go(self, missing: list[TextSegment]) -> bool:
-        """Annotate what is missing; whether somebody asked to stop before the end."""
+    async def _annotate_missing(self, missing: list[TextSegment]) -> bool:
+        """Annotate the missing segments; return whether a stop was requested."""
         failed = sum(s.key in self.directory.failed for s in self.segments)
         failed = 0 if self.config.retry_failed else failed
         state = _AnnotationProgress(
@@ -193,10 +198,10 @@ class _Work:
             Progress(state, self.console),
             self._annotator(state.waiting, stop) as annotator,
         ):
-            marking = _Marking(annotator, self.directory, state, self.config.seed)
-            # Each server has its own limit; here only so many wait for it.
+            segments = _SegmentAnnotator(annotator, self.directory, state, self.config.seed)
+            # Bounds the queue; each server has its own limit.
             slots = Slots(self.config.concurrency * max(1, len(self.config.url)))
-            await run_all(missing, marking.make, admission=slots, stop=stop)
+            await run_all(missing, segments.annotate, admission=slots, stop=stop)
             return stop.requested
 
     @asynccontextmanager
@@ -233,9 +238,9 @@ class _Work:
             yield ModelAnnotator(pool, Sampling(**config.sampling.model_dump()))
 
     def _summarise(self, seconds: float) -> dict[str, Any]:
-        """Add up every row; the wall clock is that of all sessions."""
+        """Summarise all rows and write summary.json; wall-clock time is summed over sessions."""
         paths = self.directory.paths
-        with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
+        with suppress(OSError, ValueError, KeyError, TypeError):  # missing or invalid
             seconds += json.loads(paths.summary.read_bytes())["seconds"]["wall"]
         summary = summarise(
             iter_annotations(paths.directory),
@@ -248,25 +253,25 @@ class _Work:
 
 
 class _AnnotationProgress(ProgressState):
-    """Progress in segments; nobody's tokens are counted."""
+    """Progress in segments, without token counts."""
 
     def line(self, now: float) -> str:
-        """Everything in one plain line."""
+        """Return the progress as one plain line."""
         waiting = (f"waiting: {self.waiting_for}",) if self.waiting_for else ()
         return "; ".join(("segments: " + self.counts(), self.outlook(now), *waiting))
 
 
 @dataclass
-class _Marking:
-    """Turns segments into rows."""
+class _SegmentAnnotator:
+    """Annotates segments and writes their rows."""
 
     annotator: Annotator
     directory: AnnotationDirectory
     state: ProgressState
     seed: int
 
-    async def make(self, segment: TextSegment) -> None:
-        """Ask until the reply is of use or enough is tried, and write the row."""
+    async def annotate(self, segment: TextSegment) -> None:
+        """Annotate ``segment``, retrying rejected replies, and write its row."""
         name = f"{segment.id}/{segment.sample}/{segment.segment}"
         earlier = self.directory.failed.get(segment.key)
         attempt = earlier.attempts if earlier else 0
@@ -274,16 +279,16 @@ class _Marking:
         fault, reply = ReplyFault("not_json", ""), ""
         for _ in range(self.annotator.tries):
             attempt += 1
-            marked = await self._ask(segment, attempt, fault.detail or None)
-            reply = marked.reply
-            if not isinstance(marked.style, ReplyFault):
-                row = Annotation(**_columns(segment), attempts=attempt, style=marked.style)
+            answer = await self._attempt(segment, attempt, fault.detail or None)
+            reply = answer.reply
+            if not isinstance(answer.style, ReplyFault):
+                row = Annotation(**_columns(segment), attempts=attempt, style=answer.style)
                 await self.directory.append(row)
                 self.state.finished(name)
                 return
-            fault = marked.style
+            fault = answer.style
             if fault.reason in ("refused", "server_error"):
-                break  # it would be again: what can be tried again there, was
+                break  # the client has already retried
         failure = FailedAnnotation(
             **_columns(segment),
             attempts=attempt,
@@ -294,14 +299,16 @@ class _Marking:
         await self.directory.append_failure(failure)
         self.state.failed(name, fault.reason)
 
-    async def _ask(self, segment: TextSegment, attempt: int, problem: str | None) -> Marked:
+    async def _attempt(
+        self, segment: TextSegment, attempt: int, problem: str | None
+    ) -> AnnotatorReply:
         seed = derive_seed(self.seed, "annotate", *segment.key, attempt)
         try:
             return await self.annotator.mark(segment, seed=seed, problem=problem)
         except SampleFailed as error:
             if error.reason == "refused":
-                return Marked(ReplyFault("refused", error.detail), "")
-            return Marked(ReplyFault("server_error", error.detail), "")
+                return AnnotatorReply(ReplyFault("refused", error.detail), "")
+            return AnnotatorReply(ReplyFault("server_error", error.detail), "")
 
 
 def _columns(segment: TextSegment) -> dict[str, Any]:

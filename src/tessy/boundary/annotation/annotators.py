@@ -1,4 +1,4 @@
-"""Who lists the style in a segment: a strong model, or a function of the user's."""
+"""Annotators, which list the style in a segment: a strong model, or a user-defined function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tessy.boundary.annotation.instruction import ReplyFault, parse, prompt
-from tessy.boundary.annotation.locate import Unplaced, locate
+from tessy.boundary.annotation.locate import UnmatchedString, locate
 from tessy.boundary.annotation.segments import TextSegment
 from tessy.boundary.callables import check_signature, load_callable
 from tessy.core.errors import ConfigError
@@ -25,12 +25,12 @@ Style = tuple[StyleSpan, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
-    """What an annotator said of a segment.
+class AnnotatorReply:
+    """An annotator's reply for a segment.
 
     Attributes:
-        style: Its style spans, or why the reply is of no use.
-        reply: As it came.
+        style: The style spans, or why the reply was rejected.
+        reply: The raw reply.
     """
 
     style: Style | ReplyFault
@@ -38,26 +38,26 @@ class Marked:
 
 
 class Annotator(Protocol):
-    """Lists the style in segments.
+    """Marks the style in segments.
 
     Attributes:
-        tries: Times it makes sense to ask.
+        tries: Maximum number of attempts per segment.
     """
 
     tries: int
 
-    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Marked:
-        """Ask once.
+    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> AnnotatorReply:
+        """Mark the style in ``segment``, in one attempt.
 
         Args:
-            segment: What to mark.
-            seed: Fixes the draw.
-            problem: What was wrong with the reply before; None at first.
+            segment: The segment.
+            seed: Seed of the attempt.
+            problem: What was wrong with the previous reply; None in the first attempt.
 
         Raises:
-            EngineError: The servers are gone or misconfigured.
+            EngineError: The servers are unreachable or misconfigured.
             SampleFailed: The servers do not serve this request.
-            ConfigError: A user's rule failed.
+            ConfigError: A user-defined rule failed.
         """
         ...
 
@@ -68,80 +68,81 @@ class ModelAnnotator:
     tries = 2
 
     def __init__(self, pool: ChatPool, sampling: Sampling) -> None:
-        """Ask the servers of ``pool``."""
+        """Use the servers of ``pool``."""
         self._pool = pool
         self._sampling = sampling
 
-    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Marked:
-        """Ask once."""
-        # A token holds at least a byte, so a reply may list the whole segment twice.
-        most = 2 * len(segment.text.encode("utf-8", "surrogatepass")) + _MARGIN_TOKENS
+    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> AnnotatorReply:
+        """Send one request."""
+        # A token has at least one byte, so this is enough to list the whole segment twice.
+        max_tokens = 2 * len(segment.text.encode("utf-8", "surrogatepass")) + _MARGIN_TOKENS
         request = ChatRequest(
             key=f"{segment.id}/{segment.sample}/{segment.segment}",
             messages=(Message(role="user", content=prompt(segment.text, problem)),),
             sampling=self._sampling,
-            max_tokens=most,
+            max_tokens=max_tokens,
             seed=seed,
         )
         reply = await self._pool.ask(request)
         if reply.truncated:
-            fault = ReplyFault("truncated", f"it was not complete after {most} tokens")
-            return Marked(fault, reply.text)
+            fault = ReplyFault("truncated", f"it was not complete after {max_tokens} tokens")
+            return AnnotatorReply(fault, reply.text)
         strings = parse(reply.text)
-        return Marked(
-            strings if isinstance(strings, ReplyFault) else place(segment.text, strings), reply.text
+        return AnnotatorReply(
+            strings if isinstance(strings, ReplyFault) else locate_style(segment.text, strings),
+            reply.text,
         )
 
 
 class RuleAnnotator:
-    """A function of the user's that lists the style in a text, in order."""
+    """A user-defined function that lists the style in a text, in order."""
 
-    tries = 1  # it would say the same again
+    tries = 1  # the function is deterministic
 
     def __init__(self, spec: str) -> None:
-        """Import the function ``spec`` names, and try it on one line of text.
+        """Import the function ``spec`` names, and test it on one line of text.
 
         Raises:
-            ConfigError: It cannot be imported or called, or lists something else than strings.
+            ConfigError: It cannot be imported or called, or does not return a list of strings.
         """
         self._name = spec
         self._rule = load_callable(spec, option="rule", signature=_SIGNATURE)
         check_signature(self._rule, spec, ("",), _SIGNATURE)
         self._strings(_TRIAL)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
 
-    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Marked:
-        """Ask once, in a thread of the rule's own."""
+    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> AnnotatorReply:
+        """Call the function in its own thread."""
         loop = asyncio.get_running_loop()
-        strings = await loop.run_in_executor(self._thread, self._strings, segment.text)
-        return Marked(place(segment.text, strings), repr(strings))
+        strings = await loop.run_in_executor(self._executor, self._strings, segment.text)
+        return AnnotatorReply(locate_style(segment.text, strings), repr(strings))
 
     def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Stop the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _strings(self, text: str) -> list[str]:
         try:
-            answer = self._rule(text)
+            returned = self._rule(text)
         except Exception as error:
             raise ConfigError(
                 f"the rule {self._name} raised {type(error).__name__}: {error}, for the text "
-                f"{text!r:.200}; mend the rule"
+                f"{text!r:.200}; fix the rule"
             ) from error
-        if not isinstance(answer, list) or not all(isinstance(item, str) for item in answer):
+        if not isinstance(returned, list) or not all(isinstance(item, str) for item in returned):
             raise ConfigError(
-                f"the rule {self._name} returned {answer!r:.100}; return a list of strings, the "
+                f"the rule {self._name} returned {returned!r:.100}; return a list of strings, the "
                 "style of the text in order"
             )
-        return answer
+        return returned
 
 
-def place(text: str, strings: list[str]) -> Style | ReplyFault:
-    """The spans of the listed ``strings``; a fault ``not_found`` that names one without a place."""
-    found = locate(text, strings)
-    if not isinstance(found, Unplaced):
-        return found
-    shown = repr(found.string)
+def locate_style(text: str, strings: list[str]) -> Style | ReplyFault:
+    """Return the spans of the listed ``strings``; a fault ``not_found`` if one has no match."""
+    located = locate(text, strings)
+    if not isinstance(located, UnmatchedString):
+        return located
+    shown = repr(located.string)
     shown = shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + "…"
-    where = "after the strings listed before it" if found.elsewhere else "as whole words"
+    where = "after the strings listed before it" if located.elsewhere else "as whole words"
     return ReplyFault("not_found", f"{shown} does not occur in the text {where}")

@@ -1,9 +1,9 @@
-"""A directory of annotations: what `tessy annotate` writes and what trains and tests predictors.
+"""A directory of annotations: the output of `tessy annotate`, to train and test predictors on.
 
 NAME/
-  config.json          how it was made
+  config.json          options and provenance
   annotations.jsonl    segments with their style, one :class:`~tessy.core.records.Annotation` a line
-  failures.jsonl       a log of segments that could not be annotated
+  failures.jsonl       segments that could not be annotated
   summary.json, run.lock, run.log
 """
 
@@ -18,48 +18,48 @@ from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.storage import jsonl, run_config
 from tessy.storage.run_dir import RowDirectory, RowPaths
 
-# A name in a row: inside its texts every quotation mark has a backslash.
+# Matches only the key of a row: inside JSON strings, quotation marks are escaped.
 _QUESTION = re.compile(rb'"question"\s*:')
 
 
 class AnnotationPaths(RowPaths):
-    """Where the files of a directory of annotations lie."""
+    """Paths of the files in a directory of annotations."""
 
     kind = "annotations"
 
 
 class AnnotationDirectory(RowDirectory[SegmentKey]):
-    """Annotations held by this process: durable rows, resume, one owner."""
+    """A directory of annotations, locked by this process: durable rows, resumable."""
 
     @staticmethod
     def place(directory: str | Path) -> AnnotationPaths:
-        """The files of such a directory."""
+        """Return the paths of the files in ``directory``."""
         return AnnotationPaths(directory)
 
     @staticmethod
     def key_of(path: Path, line: jsonl.Line) -> SegmentKey:
-        """The key of the row on ``line``.
+        """Return the key of the row on ``line``.
 
         Raises:
-            InputError: The line is no row of ours, or does not tell its question; names file and
-                line.
+            InputError: The line is not an annotation row, or lacks the key ``question``; names file
+                and line.
         """
         key = jsonl.segment_key(path, line)
         if not _QUESTION.search(line.content):
             raise InputError(
-                f"{path}:{line.number}: question: the row does not say which question it is of, "
-                "and the split needs it; make the annotations anew: `tessy annotate` with the same "
-                "options and --fresh"
+                f"{path}:{line.number}: question: the row has no digest of its problem, which the "
+                "split needs; create the annotations again: `tessy annotate` with the same options "
+                "and --fresh"
             )
         return key
 
 
 def iter_annotations(directory: str | Path) -> Iterator[Annotation]:
-    """The last annotation of each segment, one at a time, in file order.
+    """Yield the last annotation of each segment, in file order.
 
     Raises:
-        RunError: There are no annotations in ``directory``: it is missing, it is a run of
-            responses, or it is of another schema version.
+        RunError: ``directory`` is missing, is not a directory of annotations, or has another schema
+            version.
         InputError: A row cannot be read; names file, line and field.
     """
     paths = AnnotationPaths(directory)
@@ -70,26 +70,26 @@ def iter_annotations(directory: str | Path) -> Iterator[Annotation]:
 
 
 def read_annotations(directory: str | Path) -> list[Annotation]:
-    """Every annotated segment, sorted by question id, sample and segment.
+    """Return all annotated segments, sorted by problem id, sample and segment.
 
     Raises:
-        RunError: As :func:`iter_annotations`; or no segment was accepted.
+        RunError: As :func:`iter_annotations`; or there are no annotations.
         InputError: A row cannot be read; names file, line and field.
     """
     rows = sorted(iter_annotations(directory), key=lambda row: row.key)
     if not rows:
         raise RunError(
-            f"{directory} holds no annotated segment; let `tessy annotate` finish some first "
-            "(failures.jsonl there says why segments failed)"
+            f"{directory} has no annotated segments; let `tessy annotate` finish some first "
+            "(failures.jsonl has the reasons of failed segments)"
         )
     return rows
 
 
 def iter_failed_annotations(directory: str | Path) -> Iterator[FailedAnnotation]:
-    """The last failure of each segment that has no annotation.
+    """Yield the last failure of each segment without an annotation.
 
     Raises:
-        RunError: There are no annotations in ``directory``.
+        RunError: ``directory`` is missing or not a directory of annotations.
         InputError: A row cannot be read; names file, line and field.
     """
     paths = AnnotationPaths(directory)

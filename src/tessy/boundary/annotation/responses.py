@@ -1,4 +1,4 @@
-"""Sampled responses as `tessy annotate` reads them: the thinking of one author."""
+"""The input of `tessy annotate`: sampled responses of one author."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Responses:
     """The responses of a run.
 
     Attributes:
-        document: The content of the run's config.json.
-        count: Responses read so far.
-        author: Who wrote those read so far.
+        document: Content of the run's config.json.
+        count: Number of responses read so far.
+        author: Author of the responses; None before the first.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Look at the run in ``directory``; no row is read.
+        """Open the run in ``directory``, without reading rows.
 
         Raises:
             RunError: There is no run.
@@ -36,14 +36,14 @@ class Responses:
         paths = RunPaths(directory)
         files = paths.row_files()
         self._file = files[0] if len(files) == 1 else directory
-        self._faults: list[str] = []
+        self._errors: list[str] = []
 
     def read(self) -> Iterator[Response]:
-        """Every response, one at a time, in file order.
+        """Yield the responses in file order.
 
         Raises:
-            InputError: In the end: rows have no thinking, or not one author; names file and rows.
-            RunError: In the end: there was none.
+            InputError: After the last row: some have no thinking or several authors; lists them.
+            RunError: After the last row: there was no response.
         """
         for row in iter_trajectories(self._directory):
             author = self._author(row)
@@ -51,36 +51,37 @@ class Responses:
                 self.count += 1
                 question = question_digest(row.messages)
                 yield Response(row.id, row.sample, question, author, row.thinking)
-        if self._faults:
-            shown = "\n".join(f"  {fault}" for fault in self._faults[:_SHOWN])
-            more = len(self._faults) - _SHOWN
+        if self._errors:
+            shown = "\n".join(f"  {fault}" for fault in self._errors[:_SHOWN])
+            more = len(self._errors) - _SHOWN
             raise InputError(
-                f"{len(self._faults)} response(s) cannot be annotated:\n{shown}"
+                f"{len(self._errors)} response(s) cannot be annotated:\n{shown}"
                 + (f"\n  … and {more} more" if more > 0 else "")
-                + "\ngive a run of one model's own responses, as `tessy sample` makes it"
+                + "\ngive a run of one model's own responses, as written by `tessy sample`"
             )
         if not self.count:
             raise RunError(f"{self._directory} has no finished response to annotate")
 
     def failed(self) -> int:
-        """How many samples of the run failed; they are left out."""
+        """Return the number of failed samples, which are skipped."""
         return sum(1 for _ in iter_failures(self._directory))
 
     def _author(self, row: Trajectory) -> Author | None:
-        """Who wrote the thinking; None after noting what is wrong with it."""
+        """Return the author of the thinking; None, and record an error, if it is unusable."""
         where = f"{self._file}: {row.id}/{row.sample}:"
         if not row.thinking.strip():
-            self._faults.append(f"{where} it has no thinking")
+            self._errors.append(f"{where} it has no thinking")
             return None
         authors = {span.author for span in row.spans}
         if len(authors) > 1:
-            self._faults.append(f"{where} student and teacher wrote its thinking together")
+            self._errors.append(f"{where} its thinking is by both student and teacher")
             return None
         (author,) = authors
         self.author = self.author or author
         if author != self.author:
-            self._faults.append(
-                f"{where} its thinking is by the {author}, that of rows before by the {self.author}"
+            self._errors.append(
+                f"{where} its thinking is by the {author}, that of earlier rows by the "
+                f"{self.author}"
             )
             return None
         return author

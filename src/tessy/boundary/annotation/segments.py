@@ -1,9 +1,9 @@
-"""Which pieces of sampled thinking are annotated (pure).
+"""Choosing the segments of sampled thinking to annotate (pure).
 
-A response's segments depend on the seed, its key and its text alone, and so does their order.
-Over all responses they are taken in rounds: first everybody's first segment, then everybody's
-second. A response that comes later therefore changes no segment of the others; it can only make
-the last ones drawn from them fall away.
+The segments of a response, and their order, depend only on the seed, its key and its text. Over all
+responses they are drawn in rounds: the first segment of every response, then the second of every
+response. Adding a response therefore does not change the segments of the others; it can only
+displace the last ones drawn.
 """
 
 from __future__ import annotations
@@ -20,12 +20,20 @@ from tessy.core.records import Author, Key, SegmentKey
 from tessy.core.seeds import derive_seed
 
 _WORD = re.compile(r"\S+")
-_Bounds = tuple[int, int]  # [start, end) in chars
+Bounds = tuple[int, int]  # [start, end) in chars
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One sampled thinking, to which question, and who wrote it."""
+    """The thinking of one sampled response.
+
+    Attributes:
+        id: The problem's id.
+        sample: Index of the sample.
+        question: Digest of the problem (:func:`tessy.core.records.question_digest`).
+        author: Author of the thinking.
+        thinking: The text.
+    """
 
     id: str
     sample: int
@@ -35,22 +43,22 @@ class Response:
 
     @property
     def key(self) -> Key:
-        """Its key in its run."""
+        """Key of the response in its run."""
         return self.id, self.sample
 
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
-    """Some words of a response.
+    """Consecutive words of a response.
 
     Attributes:
-        id: The question's id.
-        sample: Which response to it.
-        segment: Its place in the order in which the response's segments are drawn.
-        question: What tells the question from others (:func:`tessy.core.records.question_digest`).
-        author: Who wrote it.
-        start: Where it begins in the thinking, in chars.
-        text: From the first char of its first word to the last char of its last one, verbatim.
+        id: The problem's id.
+        sample: Index of the sample.
+        segment: Index of the segment in the drawing order of the response.
+        question: Digest of the problem (:func:`tessy.core.records.question_digest`).
+        author: Author of the response.
+        start: Offset in the thinking, in chars.
+        text: The text from its first to its last word, verbatim.
     """
 
     id: str
@@ -63,15 +71,15 @@ class TextSegment:
 
     @property
     def key(self) -> SegmentKey:
-        """Its key among annotations."""
+        """Key of the segment among annotations."""
         return self.id, self.sample, self.segment
 
 
-def words(text: str) -> list[_Bounds]:
-    """Bounds of the words of ``text``: runs of non-spaces, as ``[start, end)`` in chars.
+def words(text: str) -> list[Bounds]:
+    """Return the bounds of the words of ``text``: runs of non-spaces, as ``[start, end)`` in chars.
 
-    A run of more than 40 characters (Chinese, long LaTeX) is cut where one author could hand over
-    to another: at Unicode word boundaries.
+    A run of more than 40 characters (Chinese, long LaTeX) is split at its edges
+    (:mod:`tessy.core.edges`): Unicode word boundaries.
     """
     found = []
     for match in _WORD.finditer(text):
@@ -84,18 +92,18 @@ def words(text: str) -> list[_Bounds]:
     return found
 
 
-def pieces(text: str, size: int, draw: random.Random) -> list[_Bounds]:
-    """``text`` in stretches of ``size`` words, as bounds in chars, ascending.
+def split_stretches(text: str, size: int, draw: random.Random) -> list[Bounds]:
+    """Split ``text`` into stretches of ``size`` words; returns ascending bounds in chars.
 
-    Where the first whole stretch begins is drawn; what remains at either end is kept if it is at
-    least half a stretch. A text of at most ``size`` words is one piece.
+    The start of the first full stretch is random; the remainders at both ends are kept if they have
+    at least half the size. A text of at most ``size`` words is one stretch.
     """
     found = words(text)
     if not found:
         return []
     if len(found) <= size:
         return [(found[0][0], found[-1][1])]
-    # No later than leaves room for one whole stretch.
+    # At least one full stretch must fit after it.
     phase = draw.randrange(min(size, len(found) - size + 1))
     cuts = [0, *range(phase, len(found), size), len(found)]
     stretches = [(a, b) for a, b in pairwise(cuts) if 2 * (b - a) >= size]
@@ -103,15 +111,15 @@ def pieces(text: str, size: int, draw: random.Random) -> list[_Bounds]:
 
 
 def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSegment]:
-    """The segments of one response in the order in which they are drawn.
+    """Yield the segments of one response in drawing order.
 
     Args:
         response: The response.
-        size: Words of a segment.
+        size: Length of a segment in words.
         seed: Seed of the run.
     """
     draw = random.Random(derive_seed(seed, "segments", *response.key))
-    bounds = pieces(response.thinking, size, draw)
+    bounds = split_stretches(response.thinking, size, draw)
     draw.shuffle(bounds)
     for number, (start, end) in enumerate(bounds):
         yield TextSegment(
@@ -128,13 +136,13 @@ def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSeg
 def draw_segments(
     responses: Iterable[Response], *, size: int, per_response: int, total: int, seed: int
 ) -> list[TextSegment]:
-    """Segments to annotate, evenly over responses, in the order in which they are drawn.
+    """Draw the segments to annotate, evenly over responses; returns them in drawing order.
 
     Args:
-        responses: Read once, one at a time.
-        size: Words of a segment.
-        per_response: Segments taken of one response at most.
-        total: Segments taken at most; only so many are held in memory.
+        responses: Iterated once.
+        size: Length of a segment in words.
+        per_response: Maximum number of segments per response.
+        total: Maximum number of segments, also of those held in memory.
         seed: Seed of the run.
     """
 
@@ -144,6 +152,6 @@ def draw_segments(
             for segment in islice(segments_of(response, size=size, seed=seed), per_response):
                 yield segment.segment, rank, segment
 
-    # Rounds first; within a round by a number that does not depend on the other responses.
+    # By round; within a round by a rank that does not depend on the other responses.
     best = heapq.nsmallest(total, ranked(), key=lambda item: (item[0], item[1], item[2].key))
     return [segment for _, _, segment in best]

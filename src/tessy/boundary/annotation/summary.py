@@ -1,4 +1,4 @@
-"""What an annotation amounts to, from its rows alone: summary.json and the closing table."""
+"""The summary of an annotation run, computed from its rows: summary.json and its table."""
 
 from __future__ import annotations
 
@@ -22,23 +22,20 @@ def summarise(
     responses: Mapping[str, int],
     seconds: float,
 ) -> dict[str, Any]:
-    """Add up the rows of a directory of annotations; the content of summary.json.
+    """Summarise the rows of a directory of annotations; returns the content of summary.json.
 
     Args:
         annotations: One row per accepted segment.
-        failures: One row per segment that has only failed.
-        responses: How many were ``used``, and how many ``failed`` and were left out.
-        seconds: Wall-clock seconds of all sessions.
+        failures: One row per segment without an annotation.
+        responses: Number of responses ``used``, and of ``failed`` ones, which were skipped.
+        seconds: Wall-clock seconds, summed over sessions.
 
     Returns:
-        JSON-ready counts; shares lie in [0, 1] and are None where nothing was counted.
-        ``style_chars`` is the share of characters marked style, as a mean over segments. The
-        interval counts segments of one question as alike
-        (:mod:`tessy.core.statistics`).
+        JSON values; shares are in [0, 1], None without data. ``style_chars`` is the mean share of
+        characters marked style. The confidence interval is clustered by problem.
     """
     cases: list[Case] = []
-    accepted = retried = spans = 0
-    shares = 0.0
+    accepted, retried, spans, shares = 0, 0, 0, 0.0
     for row in annotations:
         accepted += 1
         cases.append(Case(row.question, 1))
@@ -70,16 +67,16 @@ def summarise(
     }
 
 
-def table(summary: Mapping[str, Any]) -> Table:
-    """The closing table, of what :func:`summarise` returns."""
-    return facts_table("Annotations", _lines(summary))
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """Return the result of :func:`summarise` as a table."""
+    return facts_table("Annotations", _summary_lines(summary))
 
 
-def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
+def _summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     responses, segments = summary["responses"], summary["segments"]
-    left_out = f", {responses['failed']:,} failed ones left out" if responses["failed"] else ""
+    skipped = f", {responses['failed']:,} failed ones skipped" if responses["failed"] else ""
     lines = [
-        ("Responses", Text(f"{responses['used']:,}{left_out}")),
+        ("Responses", Text(f"{responses['used']:,}{skipped}")),
         ("Segments", Text(f"{segments['n']:,}, {segments['accepted']:,} accepted")),
     ]
     if segments["n"]:
@@ -91,7 +88,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     if summary["failures"]:
         lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
     if summary["style_chars"] is not None:
-        said = f"{percent(summary['style_chars'])} of a segment's characters on average"
-        lines.append(("Style", Text(f"{said}, {summary['style_spans_per_segment']} spans")))
+        style_share = f"{percent(summary['style_chars'])} of a segment's characters on average"
+        lines.append(("Style", Text(f"{style_share}, {summary['style_spans_per_segment']} spans")))
     lines.append(("Wall clock", Text(duration(summary["seconds"]["wall"]))))
     return lines

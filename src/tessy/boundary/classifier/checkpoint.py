@@ -1,4 +1,4 @@
-"""What training and inference require of a classifier, its labels and its tokenizer."""
+"""Requirements of training and inference on a classifier, its labels and its tokenizer."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tessy.inference.local.model import LOADING_ERRORS
 from tessy.tokenization.codec import HfCodec
 
 _PROBE_TOKENS = 8
-_CAUSAL_TOLERANCE = {torch.float32: 1e-4}  # of the largest logit; what rounding may do
+_CAUSAL_TOLERANCE = {torch.float32: 1e-4}  # rounding error, relative to the largest logit
 _HALF_CAUSAL_TOLERANCE = 1e-2  # bf16 and fp16
 
 
 def load_tokenizer(
-    name: str, known: int, *, what: str, trust_remote_code: bool = False
+    name: str, vocabulary_size: int, *, what: str, trust_remote_code: bool = False
 ) -> tuple[PreTrainedTokenizerFast, HfCodec]:
-    """The tokenizer beside a model, and its codec.
+    """Load the tokenizer of a model, and its codec.
 
     Args:
         name: The model's folder or hub id.
-        known: The model knows ids below this.
-        what: What the model is, for messages: ``the boundary predictor``.
+        vocabulary_size: Size of the model's vocabulary; token ids must be below it.
+        what: Kind of model, for messages: ``the boundary predictor``.
         trust_remote_code: Run code that comes with the model.
 
     Raises:
-        ModelError: There is none, it cannot give text back, it has ids the model does not know, or
-            it puts special tokens behind a text.
+        ModelError: It is missing, cannot decode losslessly, has ids outside the model's vocabulary,
+            or appends special tokens.
     """
     folder = Path(name)
     if folder.is_dir() and not (folder / "tokenizer.json").exists():
@@ -40,16 +40,18 @@ def load_tokenizer(
             "tokenizer it was trained with beside it"
         )
     try:
-        return _read_tokenizer(AutoTokenizer, name, known, what, trust_remote_code)
+        return _read_tokenizer(AutoTokenizer, name, vocabulary_size, what, trust_remote_code)
     except ModelError:
-        # Some checkpoints name a tokenizer class that is not theirs; their tokenizer.json is right.
-        return _read_tokenizer(PreTrainedTokenizerFast, name, known, what, trust_remote_code)
+        # Some checkpoints name the wrong tokenizer class; their tokenizer.json is correct.
+        return _read_tokenizer(
+            PreTrainedTokenizerFast, name, vocabulary_size, what, trust_remote_code
+        )
 
 
 def _read_tokenizer(
     kind: type[AutoTokenizer] | type[PreTrainedTokenizerFast],
     name: str,
-    known: int,
+    vocabulary_size: int,
     what: str,
     trust_remote_code: bool,
 ) -> tuple[PreTrainedTokenizerFast, HfCodec]:
@@ -65,34 +67,40 @@ def _read_tokenizer(
         ) from error
     codec = HfCodec(tokenizer)  # refuses a tokenizer without a tokenizer.json
     highest = max(i for i in tokenizer.get_vocab().values() if i not in codec.control_ids)
-    if highest >= known:
+    if highest >= vocabulary_size:
         raise ModelError(
-            f"the tokenizer beside {what} {name!r} has ids up to {highest}, the model knows those "
-            f"below {known}; save the tokenizer it was trained with beside it"
+            f"the tokenizer beside {what} {name!r} has ids up to {highest}, but the model's "
+            f"vocabulary has only {vocabulary_size}; save the tokenizer it was trained with beside "
+            "it"
         )
     _check_end(tokenizer, what, name)
     return tokenizer, codec
 
 
 def _check_end(tokenizer: PreTrainedTokenizerFast, what: str, name: str) -> None:
-    """A special token in front shifts nothing; one behind stands where the next class is said."""
+    """Refuse a tokenizer that appends a special token: it would take the last token's output."""
     plain = tokenizer.encode("Okay, so", add_special_tokens=False)
     whole = tokenizer.encode("Okay, so")
     if whole[-1:] != plain[-1:]:
         token = tokenizer.convert_ids_to_tokens(whole[-1])
         raise ModelError(
             f"the tokenizer beside {what} {name!r} appends the special token {token!r} to every "
-            "text, but a boundary predictor says at the last token of a text what comes next; "
-            "take a base model whose tokenizer appends nothing (a plain language model, not an "
-            "embedding model)"
+            "text, but a boundary predictor classifies what comes next at the last token of a "
+            "text; use a base model whose tokenizer appends nothing (a plain language model, not "
+            "an embedding model)"
         )
 
 
 def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
-    """Whether the labels are those of a boundary predictor.
+    """Check that the labels are those of a boundary predictor.
+
+    Args:
+        config: A transformers config.
+        name: The model's folder or hub id.
+        what: Kind of model, for messages.
 
     Raises:
-        ModelError: They are not two, or the wrong way round.
+        ModelError: There are not exactly two, or they are swapped.
     """
     labels = [str(label) for label in (config.id2label or {}).values()]
     if len(labels) != 2:
@@ -109,15 +117,15 @@ def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
 
 @torch.inference_mode()
 def check_causal(model: PreTrainedModel, name: str, *, what: str) -> None:
-    """Change later tokens and see whether the outputs before them move.
+    """Check that changing later tokens does not change the outputs before them.
 
     Args:
         model: A token classifier in evaluation mode.
         name: Its folder or hub id.
-        what: What it is, for the message.
+        what: Kind of model, for messages.
 
     Raises:
-        ModelError: They move.
+        ModelError: It does: the model is not causal.
     """
     first = list(range(1, _PROBE_TOKENS + 1))
     half = _PROBE_TOKENS // 2

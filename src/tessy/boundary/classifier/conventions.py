@@ -1,6 +1,6 @@
-"""What a checkpoint says of itself in its config.json, under the key ``tessy_predictor``.
+"""Metadata of a checkpoint in its config.json, under the key ``tessy_predictor``.
 
-The released checkpoints say nothing there; they follow the conventions this module requires.
+The released checkpoints have no such key; they follow the conventions required here.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ LABELS: Mapping[str, str] = {"0": "capability", "1": "style"}
 
 
 class _Part(BaseModel):
-    # A later version may say more; what it says differently changes the schema's number.
+    # Later versions may add fields; an incompatible change increments the schema number.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class WindowSettings(_Part):
-    """Windows it was trained for, in tokens (:class:`WindowRule`)."""
+    """Length of the windows in training, in tokens (:class:`WindowRule`)."""
 
     limit: int = Field(ge=2)
     keep: int = Field(ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        # What stays and the longest piece behind it must fit in.
+        # The tokens kept and the longest piece after them must fit.
         if self.keep + WindowRule(self.limit).piece_tokens > self.limit:
             raise ValueError(f"keep = {self.keep} is more than half of limit = {self.limit}")
         return self
 
 
 class SplitSettings(_Part):
-    """Which questions it has seen (:func:`~tessy.boundary.training.split.part_of`)."""
+    """The split of problems in training (:func:`~tessy.boundary.training.split.part_of`)."""
 
     seed: int
     validation_share: float
@@ -51,12 +51,12 @@ class SplitSettings(_Part):
 
 
 class AnnotationSource(_Part):
-    """What it was trained on.
+    """The training data.
 
     Attributes:
-        digest: Of the rows, in the order of their keys.
-        segments: Their number.
-        annotator: Who marked the style: a model's name or a rule; None if that is not known.
+        digest: Digest of the rows, in the order of their keys.
+        segments: Number of rows.
+        annotator: Name of the model or rule that marked the style; None if unknown.
     """
 
     digest: str
@@ -65,9 +65,21 @@ class AnnotationSource(_Part):
 
 
 class Conventions(_Part):
-    """The value of the key; ``base`` is what training started from, ``versions`` by package."""
+    """The value of the key ``tessy_predictor``.
 
-    # `schema` is a method of pydantic's models.
+    Attributes:
+        schema_version: Version of this schema.
+        author: Author whose text it was trained on.
+        labels: Class names by label.
+        shift: Tokens between an output and the token it classifies.
+        window: Length of the windows in training.
+        split: The split of problems in training.
+        annotations: The training data.
+        base: Name of the base model.
+        versions: Versions of packages, by name.
+    """
+
+    # Aliased, since `schema` is a method of pydantic models.
     schema_version: int = Field(default=SCHEMA, alias="schema")
     author: Author
     labels: dict[str, str] = dict(LABELS)
@@ -79,45 +91,45 @@ class Conventions(_Part):
     versions: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """What stands in config.json."""
+        """Return the value for config.json."""
         return self.model_dump(by_alias=True)
 
 
 def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
-    """The conventions in a checkpoint's config; None if it has none.
+    """Return the conventions in a checkpoint's config; None if it has none.
 
     Args:
         config: A transformers config.
-        name: The checkpoint's, for messages.
+        name: Name of the checkpoint, for messages.
 
     Raises:
-        ModelError: They are not those that tessy follows.
+        ModelError: They are invalid, or not supported by this version.
     """
-    found = getattr(config, KEY, None)
-    if found is None:
+    value = getattr(config, KEY, None)
+    if value is None:
         return None
-    said = found if isinstance(found, Mapping) else {}
+    found = value if isinstance(value, Mapping) else {}
     fixed = {"schema": SCHEMA, "shift": SHIFT, "labels": LABELS}
     for key, wanted in fixed.items():
-        if said.get(key) != wanted:
+        if found.get(key) != wanted:
             raise ModelError(
                 f"the boundary predictor {name!r} follows other conventions: its config.json has "
-                f"{KEY}.{key} = {said.get(key)!r}, and tessy reads {wanted!r}; use the version of "
-                "tessy it was made with, or train it anew"
+                f"{KEY}.{key} = {found.get(key)!r}, and tessy supports {wanted!r}; use the version "
+                "of tessy that trained it, or train it again"
             )
     try:
-        return Conventions.model_validate(said)
+        return Conventions.model_validate(found)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, (KEY, *fault["loc"])))
         raise ModelError(
             f"the boundary predictor {name!r} has an unusable config.json: {where}: "
-            f"{fault['msg'].lower()}; train it anew, or take its config.json from its source"
+            f"{fault['msg'].lower()}; train it again, or restore its original config.json"
         ) from error
 
 
 def conventions_of(spec: str) -> Conventions | None:
-    """What a checkpoint says of its training; None if it does not.
+    """Read the conventions of a checkpoint; None if it has none.
 
     Args:
         spec: A local folder or a hub id.
@@ -133,19 +145,19 @@ def conventions_of(spec: str) -> Conventions | None:
         config = AutoConfig.from_pretrained(model_name(spec), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"cannot read the boundary predictor {spec!r}: {why_unloadable(spec, error)}; name "
+            f"cannot read the boundary predictor {spec!r}: {why_unloadable(spec, error)}; give "
             "`lexicon`, module:callable, or a checkpoint (a local folder or a hub id; "
-            "`evaluate-predictor` takes `sentence`, too)"
+            "`evaluate-predictor` accepts `sentence` too)"
         ) from error
     return read_conventions(config, spec)
 
 
 def window_rule(config: PreTrainedConfig, conventions: Conventions | None) -> WindowRule:
-    """Windows as in training, 512 tokens if that is not known, or what the model can hold.
+    """Return the windows of a checkpoint: as in training, within the model's position limit.
 
     Args:
         config: A transformers config.
-        conventions: What it says of its training.
+        conventions: Its conventions; without them, windows have the default length.
     """
     rule = WindowRule()
     if conventions is not None:
@@ -155,13 +167,13 @@ def window_rule(config: PreTrainedConfig, conventions: Conventions | None) -> Wi
 
 
 def shortened(rule: WindowRule, limit: int) -> WindowRule:
-    """``rule`` with windows of ``limit`` tokens at most, its proportions kept."""
+    """Return ``rule`` scaled down to windows of at most ``limit`` tokens."""
     if limit >= rule.limit:
         return rule
     return WindowRule(limit, limit * rule.keep // rule.limit)
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:
-    """How many tokens a model can hold by its config; None if it does not say."""
+    """Return the maximum sequence length in a model's config, in tokens; None if not given."""
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None

@@ -1,11 +1,10 @@
-"""A classifier that keeps the keys and values of the windows it has read.
+"""A classifier with a key-value cache of the windows it has read.
 
-A window's new tokens are read once, together with those of other samples, on the same store as the
-in-process engine's (``inference/local``), so that going back is exact. Architectures
-whose state cannot be cut back, and sliding windows, are read whole each time: the same interface,
-with nothing kept.
+New tokens of windows of many samples are read once, in one batch. The cache is that of the
+in-process engine (``inference/local``), so a rollback is exact. Sliding windows, and architectures
+whose state cannot be truncated, are read whole each time through the same interface.
 
-Shapes: B windows, Q new tokens each at most.
+Shapes: B windows, at most Q new tokens each.
 """
 
 from __future__ import annotations
@@ -24,60 +23,61 @@ from tessy.boundary.classifier.window import WindowRule
 from tessy.inference.local.kv_cache import PooledSequence
 from tessy.inference.local.model import PooledModel, vocabulary_size
 
-# Of the memory that is free after loading. Two predictors and the models of an in-process run may
-# share a device, and a pass needs room for activations.
+# Shares of the memory that is free after loading: two predictors and the models of an in-process
+# run may share a device, and a pass needs memory for activations.
 _CACHE_SHARE = {"cuda": 0.25, "cpu": 0.125}
-_CPU_CACHE_BYTES = 4 * 2**30  # at most; a container may hold less than the machine says
-_STEP_TOKENS = 64  # of one window in one pass, so that a rebuild does not hold up short ones
+_CPU_CACHE_BYTES = 4 * 2**30  # maximum; a container may have less memory than the system reports
+_STEP_TOKENS = 64  # of one window in one pass, so that rebuilt windows do not delay short ones
 _PROBE_TOKENS = 12
 _TOLERANCE = {torch.float32: 1e-4}  # of P(style)
-_HALF_TOLERANCE = 0.1  # bf16 and fp16; a wrong mask or position changes more
+_HALF_TOLERANCE = 0.1  # bf16 and fp16; a wrong mask or position causes a larger error
 
 
 class CachedScorer(PooledModel):
-    """Windows as sequences of a pool: each token is read once."""
+    """A classifier on a pooled key-value cache: each token is read once."""
 
     step_tokens = _STEP_TOKENS
 
     @torch.inference_mode()
     def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> list[Scores]:
-        """Read new tokens of each window: P(style) of what follows each."""
+        """Read the new tokens of each window; return P(style) of what follows each token."""
         style: list[list[float]] = _style(self.read(members)).tolist()  # [B, Q], right-aligned
         return [row[-len(new) :] for row, (_, new) in zip(style, members, strict=True)]
 
 
 class WholeWindows:
-    """Reads every window from its start; keeps nothing."""
+    """A classifier without a cache: reads every window from its start."""
 
     def __init__(self, scorer: PlainScorer, limit: int) -> None:
-        """Read windows of ``limit`` tokens at most."""
+        """Use ``scorer`` for windows of at most ``limit`` tokens."""
         self.step_tokens = limit
         self._scorer = scorer
 
     def new(self) -> None:
-        """Nothing is kept."""
+        """Return None: there is no state."""
 
     def reserve(self, state: None, count: int) -> bool:
-        """Nothing is kept, so there is always room."""
+        """Return True: no memory is needed."""
         return True
 
     def rollback(self, state: None, length: int) -> int:
-        """Nothing is known."""
+        """Return 0: no tokens are kept."""
         return 0
 
     def forward(self, members: Sequence[tuple[None, Sequence[int]]]) -> list[Scores]:
-        """Read whole windows: P(style) of what follows each token."""
+        """Read whole windows; return P(style) of what follows each token."""
         return self._scorer.score([new for _, new in members])
 
 
 def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]:
-    """The fastest way to read windows by ``rule`` that gives the classifier's own scores.
+    """Return the fastest window model with the same scores as ``scorer``.
 
-    Whether the store serves an architecture is found out with a few passes.
+    Compares the cache with plain forward passes on a short probe; falls back to whole windows if
+    the scores differ.
 
     Args:
         scorer: The classifier.
-        rule: How windows move.
+        rule: Length of windows.
     """
     model = scorer.model
     whole = WholeWindows(scorer, rule.limit)
@@ -86,22 +86,22 @@ def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]
     try:
         trial = CachedScorer(model, 8 * _PROBE_TOKENS)
         difference = _difference(trial, scorer)
-    # Third-party modelling code that is called in a way it does not know can fail in any way.
+    # Third-party modelling code may raise anything when it does not support the cache.
     except Exception:
         return whole
-    if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # NaN is no success
+    if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # also refuses NaN
         return whole
     tokens = _budget_bytes(model.device) // max(1, trial.token_bytes())
     return CachedScorer(model, max(rule.limit, tokens))
 
 
 def _style(logits: Tensor) -> Tensor:
-    """P(style) from ``[B, Q, 2]``."""
+    """Return P(style) from logits ``[B, Q, 2]``."""
     return torch.softmax(logits.float(), -1)[..., STYLE]
 
 
 def _difference(trial: CachedScorer, scorer: PlainScorer) -> float:
-    """Largest error of P(style): windows of two lengths, a rollback, and a step of both."""
+    """Return the largest error of P(style) over two windows, a rollback and a joint step."""
     last = vocabulary_size(scorer.model) - 1
     probe = [1 + (7 * i) % last for i in range(_PROBE_TOKENS)]
     expected = scorer.score([probe])[0]
@@ -116,12 +116,12 @@ def _difference(trial: CachedScorer, scorer: PlainScorer) -> float:
         for scores, end in zip(trial.forward(members), ends, strict=True):
             wanted = expected[end - len(scores) : end]
             errors += [abs(a - b) for a, b in zip(scores, wanted, strict=True)]
-    # max() would pass over NaN.
+    # Unlike max(), Tensor.max() propagates NaN.
     return float(torch.tensor(errors).max())
 
 
 def _budget_bytes(device: torch.device) -> int:
-    """Bytes for keys and values: a share of what is free now."""
+    """Return the bytes for keys and values: a share of the free memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * _CACHE_SHARE["cuda"])
@@ -129,7 +129,7 @@ def _budget_bytes(device: torch.device) -> int:
 
 
 def _free_memory_bytes() -> int:
-    """Memory that can be had without swapping, where the system says so."""
+    """Return the memory available without swapping; a default where it cannot be read."""
     table = Path("/proc/meminfo")
     lines = table.read_text().splitlines() if table.exists() else []
     for line in lines:

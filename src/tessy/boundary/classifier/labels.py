@@ -1,13 +1,15 @@
-"""Style spans and predictor tokens, into each other (pure).
+"""Conversion between style spans and labels of predictor tokens (pure).
 
 The conventions are those of the released checkpoints (METHOD): class 1 is style, 0 capability; a
 token is style if it starts inside a style span, or a span starts inside it; labels are shifted left
-by one, so the output at a token is the class of the token after it. Tokens of nothing but white
-space stand outside every span, and would make a style word before a line break a word of two
-classes: they have the class of their word, and do not decide about it.
+by one, so the output at a token is the class of the next token.
 
-A text is encoded piece by piece, from edge to edge, as a
-:class:`WindowRule` does, so training and inference see the same ids.
+Tokens of only white space lie outside every span. So that a style word before a line break does
+not have two classes, they take the class of their word and do not decide about it.
+
+A text is encoded piece by piece, from edge to edge, as in
+:class:`~tessy.boundary.classifier.window.TokenizedText`, so training and inference use the same
+ids.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.classifier.window import WindowRule, some_tokens
+from tessy.boundary.classifier.window import WindowRule, non_empty_range
 from tessy.core.edges import edges
 from tessy.core.records import StyleSpan
 from tessy.tokenization.token_ids import Codec
@@ -28,20 +30,20 @@ TokenClass = Literal[0, 1]
 CAPABILITY: TokenClass = 0
 STYLE: TokenClass = 1
 IGNORED = -100  # the label PyTorch's cross entropy skips
-SHIFT = 1  # tokens between an output and the token it speaks of
+SHIFT = 1  # tokens between an output and the token it classifies
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOffsets:
-    """A text as predictor tokens; L of them.
+    """A text as predictor tokens with their offsets; L tokens.
 
     Attributes:
         ids: The tokens (L).
-        starts: Where each begins (L), in chars: the character that its first byte belongs to.
-        ends: Where each ends (L), in chars: after the character that its last byte belongs to.
-            Tokens that share a character overlap there.
-        units: Which unit each is of (L), counted from the start of the text.
-        blank: Whether each is nothing but white space (L).
+        starts: Start offsets (L), in chars: the character that contains the first byte.
+        ends: End offsets (L), in chars: after the character that contains the last byte. Tokens
+            that share a character overlap there.
+        units: Index of the unit of each token (L), from the start of the text.
+        blank: Whether each token is only white space (L).
     """
 
     ids: tuple[int, ...]
@@ -51,11 +53,11 @@ class TokenOffsets:
     blank: tuple[bool, ...]
 
     def __len__(self) -> int:
-        """Number of tokens."""
+        """Return the number of tokens."""
         return len(self.ids)
 
     def first(self, count: int) -> TokenOffsets:
-        """The first ``count`` tokens."""
+        """Return the first ``count`` tokens."""
         return TokenOffsets(
             self.ids[:count],
             self.starts[:count],
@@ -65,16 +67,16 @@ class TokenOffsets:
         )
 
 
-def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> TokenOffsets:
+def encode_text(codec: Codec, text: str, rule: WindowRule | None = None) -> TokenOffsets:
     """Encode ``text`` from edge to edge.
 
     Args:
-        codec: Of the predictor's tokenizer.
+        codec: Codec of the predictor's tokenizer.
         text: Text that starts at an edge.
-        rule: How much of one piece is read, as in a :class:`WindowRule`.
+        rule: Limits the tokens of one piece (``piece_tokens``).
 
     Raises:
-        InputError: ``text`` holds a lone surrogate.
+        InputError: ``text`` contains a lone surrogate.
     """
     longest = (rule or WindowRule()).piece_tokens
     ids: list[int] = []
@@ -96,10 +98,10 @@ def tokens_of(codec: Codec, text: str, rule: WindowRule | None = None) -> TokenO
 
 
 def token_classes(tokens: TokenOffsets, style: Sequence[StyleSpan]) -> list[TokenClass]:
-    """The class of each token (L).
+    """Return the class of each token (L).
 
     Args:
-        tokens: Of the text the spans are in.
+        tokens: Tokens of the text that the spans refer to (L).
         style: Ascending spans that do not overlap.
     """
     classes: list[TokenClass] = []
@@ -107,24 +109,24 @@ def token_classes(tokens: TokenOffsets, style: Sequence[StyleSpan]) -> list[Toke
     for start, end in zip(tokens.starts, tokens.ends, strict=True):
         while at < len(style) and style[at].end <= start:
             at += 1
-        # The first span not over yet: the token starts in it, or it starts in the token.
+        # The first span that ends after `start`: the token starts in it, or it in the token.
         classes.append(STYLE if at < len(style) and style[at].start < end else CAPABILITY)
     for _, members in groupby(range(len(tokens)), lambda i: tokens.units[i]):
         unit = list(members)
         word = [i for i in unit if not tokens.blank[i]]
         for i in unit if word else ():
-            if tokens.blank[i]:  # of what comes next; at the end of the unit, of what came last
+            if tokens.blank[i]:  # the class of the next word token; at the unit's end, of the last
                 classes[i] = classes[next((k for k in word if k > i), word[-1])]
     return classes
 
 
 def next_token_labels(classes: Sequence[TokenClass]) -> list[int]:
-    """Labels (L): at each token the class of the one after it; the last one is :data:`IGNORED`."""
+    """Return labels (L): the class of the next token; the last label is :data:`IGNORED`."""
     return [*classes[SHIFT:], *[IGNORED] * min(SHIFT, len(classes))]
 
 
-def own_scores(outputs: Sequence[float]) -> list[float | None]:
-    """P(style) of each token (L), from the outputs at the tokens; None where none speaks of it.
+def token_scores(outputs: Sequence[float]) -> list[float | None]:
+    """Return P(style) of each token (L); None for the first, which has no output before it.
 
     Args:
         outputs: P(style) of what follows each token (L).
@@ -133,30 +135,31 @@ def own_scores(outputs: Sequence[float]) -> list[float | None]:
 
 
 def class_of(score: float, threshold: float = STYLE_THRESHOLD) -> TokenClass:
-    """The class that P(style) stands for."""
+    """Return the class for P(style) ``score``."""
     return STYLE if score >= threshold else CAPABILITY
 
 
 def unit_tokens(tokens: TokenOffsets, start: int, end: int) -> range:
-    """Tokens (indices) that begin in ``text[start:end]``; the one around it if none do.
+    """Return the indices of the tokens that begin in ``text[start:end]``.
 
-    A token that begins inside a character belongs to where that character is.
+    If none do, the index of the enclosing token. A token that begins inside a character has the
+    offset of that character.
     """
     first, last = bisect_left(tokens.starts, start), bisect_left(tokens.starts, end)
-    return range(*some_tokens(first, last))
+    return range(*non_empty_range(first, last))
 
 
-def deciding(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
-    """The tokens that say what a unit is: all but white space behind its word.
+def deciding_tokens(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
+    """Return the tokens that decide the class of a unit: all but white space after its word.
 
-    White space before the word does decide: its class is what was known of the unit before any of
-    it was written, and a unit must be judged alike whether it was there already or not.
+    White space before the word counts: it carries the class predicted for the unit before it was
+    written, and a unit must get the same score whether or not it had been written.
 
     Args:
         unit: The unit's tokens.
-        is_blank: Whether a token is nothing but white space.
+        is_blank: Returns whether a token is only white space.
     """
-    if len(unit) == 1:  # as most are: it decides, blank or not
+    if len(unit) == 1:  # the usual case
         return unit
     words = [i for i in unit if not is_blank(i)]
     return range(unit.start, words[-1] + 1) if words else unit
@@ -165,28 +168,28 @@ def deciding(unit: range, is_blank: Callable[[int], bool]) -> Sequence[int]:
 def unit_scores(
     tokens: TokenOffsets, outputs: Sequence[float], bounds: Sequence[int]
 ) -> tuple[UnitScore, ...]:
-    """Scores of units, as a predictor judges them.
+    """Return the scores of units, as a predictor computes them.
 
     Args:
-        tokens: Of the text (L).
+        tokens: Tokens of the text (L).
         outputs: P(style) of what follows each token (L).
         bounds: Ascending offsets (chars); the units lie between neighbours.
 
     Returns:
-        One score a unit; 1 for a unit no output speaks of (the first token of a text).
+        One score per unit; 1 for a unit without an output (the first token of a text).
     """
-    scores = own_scores(outputs)
+    scores = token_scores(outputs)
     found = []
     for start, end in pairwise(bounds):
-        inside = deciding(unit_tokens(tokens, start, end), tokens.blank.__getitem__)
+        inside = deciding_tokens(unit_tokens(tokens, start, end), tokens.blank.__getitem__)
         known = [s for i in inside if i < len(scores) and (s := scores[i]) is not None]
         found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     return tuple(found)
 
 
-def class_scores(classes: Sequence[TokenClass]) -> list[float]:
-    """The outputs (L) of a predictor that is always right: P(style) of what follows each token.
+def oracle_outputs(classes: Sequence[TokenClass]) -> list[float]:
+    """Return the outputs (L) of a perfect predictor: P(style) of what follows each token.
 
-    Nothing is known of what follows the last one; capability stands there.
+    The output at the last token is 0 (capability), since its next token is unknown.
     """
     return [float(label == STYLE) for label in next_token_labels(classes)]

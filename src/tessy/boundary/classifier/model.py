@@ -1,4 +1,4 @@
-"""Loading a token classifier, and its plain forward pass over windows."""
+"""Loading a token classifier, and its forward pass over whole windows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WHAT = "the boundary predictor"
 
 
 class PlainScorer:
-    """Reads each window from its start, all windows of a call in one right-padded batch.
+    """Scores whole windows without a cache, all windows of a call in one right-padded batch.
 
     Attributes:
         model: The classifier.
@@ -48,9 +48,9 @@ class PlainScorer:
 
     @torch.inference_mode()
     def score(self, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
-        """P(style) of what follows each token of each window.
+        """Return P(style) of what follows each token of each window.
 
-        The model is causal, so padding on the right changes nothing and needs no mask.
+        The model is causal, so padding on the right needs no mask.
         """
         longest = max(map(len, windows))
         padded = [[*window, *[0] * (longest - len(window))] for window in windows]
@@ -62,13 +62,13 @@ class PlainScorer:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A checkpoint, ready for use.
+    """A loaded checkpoint.
 
     Attributes:
         scorer: Its model.
-        codec: Of its tokenizer.
-        rule: How its windows move.
-        author: Whose words it was trained to cut; None if it does not say.
+        codec: Codec of its tokenizer.
+        rule: Length of its windows.
+        author: Author whose text it was trained on; None if unknown.
     """
 
     scorer: PlainScorer
@@ -99,7 +99,7 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
     if missing:
         raise ModelError(
             f"the boundary predictor {name!r} has no weights for {', '.join(map(str, missing))}; "
-            "it is no trained token classifier (a base model was named?)"
+            "it is not a trained token classifier (perhaps a base model)"
         )
     _, codec = load_tokenizer(name, vocabulary_size(model), what=_WHAT)
     check_causal(model, name, what=_WHAT)
@@ -109,16 +109,16 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
 
 
 def _load_model(name: str, device: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
-    place = pick_device(device)
+    target = pick_device(device)
     hide_loading_bar()
     with quiet_loading():
         model, loading = AutoModelForTokenClassification.from_pretrained(
             name,
-            dtype=working_dtype(place),
+            dtype=working_dtype(target),
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=False,
         )
-    torch.nn.Module.to(model, place)
+    torch.nn.Module.to(model, target)
     torch.nn.Module.eval(model)
     return model, loading

@@ -1,8 +1,8 @@
 """A trained token classifier as boundary predictor: causal, two labels, label 1 = style.
 
 Labels are those of the released checkpoints (METHOD): the output at a token is the class of the
-token after it, so the classifier says what comes next before it is written. A worker thread takes
-what waits, from all samples, as one batch (:mod:`tessy.boundary.classifier.reader`).
+next token, so the classifier scores what comes next before it is written. A worker thread batches
+the queued requests of all samples (:mod:`tessy.boundary.classifier.reader`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tessy.boundary.base import Calm, OnResult, PendingPrediction, Prediction, PredictionRequest
-from tessy.boundary.classifier.reader import Answer, WindowReader
+from tessy.boundary.base import (
+    DraftingContinues,
+    OnResult,
+    PendingPrediction,
+    Prediction,
+    PredictionRequest,
+)
+from tessy.boundary.classifier.reader import RequestResult, WindowReader
 from tessy.boundary.classifier.scoring import PredictorStats, WindowModel
 from tessy.boundary.classifier.window import WindowRule
 from tessy.config.synthesis import PredictorWindow
@@ -31,60 +37,61 @@ if TYPE_CHECKING:
 
 _CPU_SLACK = 64
 _GPU_SLACK = 512
-# At a thousand samples in flight 256 were too few: views queued up, and what was written meanwhile
-# was lost. A pass is bounded in tokens as well, so short views do not make it long.
+# Large enough that the requests of a thousand samples do not queue up. Short requests stay fast:
+# a pass is bounded in tokens as well.
 MAX_BATCH = 1024
 MAX_WAIT_MS = 1.0
 
 
 def padding_slack(device_type: str) -> int:
-    """Padding tokens worth computing to spare one more forward pass, by kind of device."""
+    """Return the padding tokens worth computing to save one forward pass, by device type."""
     return _CPU_SLACK if device_type == "cpu" else _GPU_SLACK
 
 
 @dataclass(eq=False, slots=True)
 class _QueuedRequest(PendingPrediction):
-    """A view on its way to the worker thread, and who is told the answer in which loop."""
+    """A request in the worker thread's queue, with its callback and the callback's event loop."""
 
-    view: PredictionRequest
+    request: PredictionRequest
     loop: asyncio.AbstractEventLoop
-    told: OnResult
-    calm: Calm | None = None
-    answer: Prediction | None = None  # kept back
-    hurried: bool = False
-    over: bool = False  # told, or not wanted any more
+    on_result: OnResult
+    continues: DraftingContinues | None = None
+    withheld: Prediction | None = None
+    withholding_ended: bool = False
+    finished: bool = False  # delivered, taken or cancelled
 
-    def keeps(self, answer: Prediction) -> bool:
-        """Whether ``answer`` waits here until it is wanted; called by the worker thread."""
+    def withholds(self, prediction: Prediction) -> bool:
+        """Withhold ``prediction`` if drafting continues; called by the worker thread."""
         try:
-            if self.calm is None or not self.calm(answer):
+            if self.continues is None or not self.continues(prediction):
                 return False
-        except Exception:  # whoever is told will come across it, and knows what to do
+        except Exception:  # the callback meets the same error in the event loop and handles it
             return False
-        self.answer = answer
-        return not self.hurried  # asked after it was set: `hurry` looks the other way round
+        self.withheld = prediction
+        # Checked after `withheld` is set; `take_withheld` sets the flag before it reads `withheld`.
+        return not self.withholding_ended
 
-    def hurry(self) -> Prediction | None:
-        """What was kept back; what comes later is told."""
-        self.hurried = True
-        if self.answer is None or self.over:
+    def take_withheld(self) -> Prediction | None:
+        """Return the withheld prediction, if any, and deliver a later one."""
+        self.withholding_ended = True
+        if self.withheld is None or self.finished:
             return None
-        self.over = True
-        return self.answer
+        self.finished = True
+        return self.withheld
 
-    def tell(self, answer: Prediction | BaseException) -> None:
-        """The answer, once; called in the event loop."""
-        if not self.over:
-            self.over = True
-            self.told(answer)
+    def deliver(self, result: Prediction | BaseException) -> None:
+        """Call the callback, unless the request is finished; called in the event loop."""
+        if not self.finished:
+            self.finished = True
+            self.on_result(result)
 
     def cancel(self) -> None:
-        """The answer is not wanted any more."""
-        self.over = True
+        """Drop the result."""
+        self.finished = True
 
 
 class TokenClassifierPredictor:
-    """Judges units by a token classifier; see :class:`tessy.boundary.base.BoundaryPredictor`."""
+    """Scores units by a token classifier; see :class:`tessy.boundary.base.BoundaryPredictor`."""
 
     sees_next = True
     lookahead = 0
@@ -105,13 +112,14 @@ class TokenClassifierPredictor:
 
         Args:
             model: The classifier.
-            codec: Of the classifier's tokenizer.
-            name: What to call it.
-            author: Whose words it was trained to cut; None if nobody knows.
-            rule: How long windows are.
-            max_batch: Views judged in one pass.
-            max_wait_ms: How long a view may wait for company, when others came lately.
-            slack: Padding tokens worth computing to spare one more forward pass.
+            codec: Codec of the classifier's tokenizer.
+            name: Display name.
+            author: Author whose text it was trained on; None if unknown.
+            rule: Length of windows.
+            max_batch: Maximum number of requests in one pass.
+            max_wait_ms: Maximum time a request waits for others to be batched with, after a batch
+                of several.
+            slack: Padding tokens worth computing to save one forward pass.
         """
         self.name = name
         self.author = author
@@ -120,7 +128,7 @@ class TokenClassifierPredictor:
         )
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
-        # Questions, keys to release, and None at the end.
+        # Requests, keys to release, and None to stop.
         self._inbox: SimpleQueue[_QueuedRequest | str | None] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="tessy-predictor", daemon=True)
@@ -138,16 +146,17 @@ class TokenClassifierPredictor:
     ) -> TokenClassifierPredictor:
         """Load a checkpoint: float32 on CPU, bfloat16 on a GPU.
 
-        Keys and values are kept in an eighth of the memory that is free then, at most 4 GiB; on a
-        GPU in a quarter of its free memory. Samples that do not fit in are read again.
+        The key-value cache takes an eighth of the memory that is free after loading, at most 4 GiB;
+        on a GPU a quarter of its free memory. Windows that do not fit are computed again.
 
         Args:
             path: A local folder or a hub id: a transformers token classifier and its tokenizer.
-            window: ``anchored``: each token is read once, in a window of up to 512 that grows;
+            window: ``anchored``: each token is read once, in a growing window of up to 512;
                 ``sliding-200``: the last 200 are read each time, as the released code does.
-            device: As torch names it; a GPU if there is one by default.
-            max_batch: Views judged in one pass.
-            max_wait_ms: How long a view may wait for company, when others came lately.
+            device: A torch device name; a GPU if there is one by default.
+            max_batch: Maximum number of requests in one pass.
+            max_wait_ms: Maximum time a request waits for others to be batched with, after a batch
+                of several.
 
         Raises:
             ModelError: torch is not installed, or the checkpoint is not such a classifier.
@@ -162,7 +171,7 @@ class TokenClassifierPredictor:
                 "lexicon"
             ) from error
         classifier = load_classifier(path, device=device)
-        rule = classifier.rule.slide() if window == "sliding-200" else classifier.rule
+        rule = classifier.rule.as_sliding() if window == "sliding-200" else classifier.rule
         return cls(
             make_window_model(classifier.scorer, rule),
             classifier.codec,
@@ -176,53 +185,56 @@ class TokenClassifierPredictor:
 
     @property
     def stats(self) -> PredictorStats:
-        """What has been done since loading; it goes on counting."""
+        """Counters since loading; updated in place."""
         return self._reader.stats
 
-    def predict(self, view: PredictionRequest) -> asyncio.Future[Prediction]:
-        """Score the units of ``view``; ``next_style`` is None for an empty text only.
+    def predict(self, request: PredictionRequest) -> asyncio.Future[Prediction]:
+        """Score the units of ``request``; ``next_style`` is None for an empty text only.
 
         Raises:
             EngineUnavailable: Out of memory, or the predictor was closed.
             EngineRefused: The classifier failed.
         """
         loop = asyncio.get_running_loop()
-        judged: asyncio.Future[Prediction] = loop.create_future()
+        future: asyncio.Future[Prediction] = loop.create_future()
 
-        def tell(answer: Prediction | BaseException) -> None:
-            if judged.done():
+        def on_result(result: Prediction | BaseException) -> None:
+            if future.done():
                 return
-            if isinstance(answer, Prediction):
-                judged.set_result(answer)
+            if isinstance(result, Prediction):
+                future.set_result(result)
             else:
-                judged.set_exception(answer)
+                future.set_exception(result)
 
-        question = self.ask(view, tell)
-        judged.add_done_callback(lambda _: question.cancel())
-        return judged
+        pending = self.submit(request, on_result)
+        future.add_done_callback(lambda _: pending.cancel())
+        return future
 
-    def ask(
-        self, view: PredictionRequest, told: OnResult, calm: Calm | None = None
+    def submit(
+        self,
+        request: PredictionRequest,
+        on_result: OnResult,
+        continues: DraftingContinues | None = None,
     ) -> PendingPrediction:
-        """Have ``view`` judged; the loop that is running now calls ``told`` with the answer.
+        """Submit ``request``; the running event loop calls ``on_result`` with the outcome.
 
-        An answer that is ``calm`` waits until the question is hurried.
+        A prediction for which ``continues`` returns True is withheld until it is taken.
 
         Raises:
             EngineUnavailable: The predictor was closed.
         """
         if self._closing:
             raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
-        question = _QueuedRequest(view, asyncio.get_running_loop(), told, calm)
-        self._inbox.put(question)
-        return question
+        queued = _QueuedRequest(request, asyncio.get_running_loop(), on_result, continues)
+        self._inbox.put(queued)
+        return queued
 
     def release(self, key: str) -> None:
-        """Forget the reading of the sample ``key``."""
+        """Drop the cached windows of the sample ``key``."""
         self._inbox.put(key)
 
     async def aclose(self) -> None:
-        """End the worker thread; views still waiting fail."""
+        """Stop the worker thread; unfinished requests fail."""
         self._closing = True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -230,75 +242,75 @@ class TokenClassifierPredictor:
     # -- in the worker thread
 
     def _run(self) -> None:
-        company = False  # several views came together, so more may be about to come
+        batched = False  # several requests arrived together, so more are likely to follow
         while not self._closing:
             idle = self._reader.idle
-            came = self._take(wait=idle)
-            if company and idle and came < self._max_batch and not self._closing:
-                # Asleep, not at the inbox: there, every view would wake this thread up.
+            received = self._receive(wait=idle)
+            if batched and idle and received < self._max_batch and not self._closing:
+                # Sleeping avoids a wake-up per request, which waiting on the inbox would cause.
                 time.sleep(self._max_wait)
-                came += self._take()
-            company = came > 1
-            self._turn()
+                received += self._receive()
+            batched = received > 1
+            self._step()
         while not self._inbox.empty():
-            self._take()
+            self._receive()
         closed = EngineUnavailable(f"the boundary predictor {self.name} was closed")
-        _deliver([Answer(question, closed) for question in self._reader.abandon()])
+        _deliver([RequestResult(queued, closed) for queued in self._reader.abandon()])
 
-    def _take(self, *, wait: bool = False) -> int:
-        """Hand over what is in the inbox; how many there were.
+    def _receive(self, *, wait: bool = False) -> int:
+        """Pass the items of the inbox to the reader; return their number.
 
         Args:
-            wait: For the first of them, for as long as it takes.
+            wait: Wait for the first item, without a timeout.
         """
-        came = 0
+        received = 0
         with contextlib.suppress(Empty):
             while True:
                 item = self._inbox.get(wait)
                 wait = False
-                came += 1
+                received += 1
                 if isinstance(item, str):
                     self._reader.release(item)
                 elif item is not None:
-                    self._reader.ask(item, item.view)
-        return came
+                    self._reader.submit(item, item.request)
+        return received
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         try:
-            for answers in self._reader.turn(_is_over):
-                _deliver([told for answer in answers if (told := self._told(answer)) is not None])
-        # Whatever goes wrong must reach those who wait: a dead thread would leave them hanging.
+            for results in self._reader.step(_is_finished):
+                _deliver([shown for one in results if (shown := self._to_deliver(one)) is not None])
+        # Every error must reach the callers: if the thread died, they would wait forever.
         except Exception as error:
-            left = self._reader.abandon()
-            _deliver([self._failed(question, error) for question in left])
+            unfinished = self._reader.abandon()
+            _deliver([self._failed(queued, error) for queued in unfinished])
 
-    def _told(self, answer: Answer) -> Answer | None:
-        """What the event loop is woken up for; None if it need not be."""
-        question, result = answer
+    def _to_deliver(self, done: RequestResult) -> RequestResult | None:
+        """Return the result to deliver in the event loop; None if it is withheld."""
+        queued, result = done
         if not isinstance(result, Prediction):
-            return self._failed(question, result)
-        return None if question.keeps(result) else answer
+            return self._failed(queued, result)
+        return None if queued.withholds(result) else done
 
-    def _failed(self, question: _QueuedRequest, error: Exception) -> Answer:
-        return Answer(question, model_failure(error, f"the boundary predictor {self.name}"))
-
-
-def _is_over(question: _QueuedRequest) -> bool:
-    return question.over
+    def _failed(self, queued: _QueuedRequest, error: Exception) -> RequestResult:
+        return RequestResult(queued, model_failure(error, f"the boundary predictor {self.name}"))
 
 
-def _deliver(answers: Sequence[Answer]) -> None:
-    """Hand the results over, with one call into each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Answer]] = {}
-    for answer in answers:
-        by_loop.setdefault(answer.question.loop, []).append(answer)
+def _is_finished(queued: _QueuedRequest) -> bool:
+    return queued.finished
+
+
+def _deliver(results: Sequence[RequestResult]) -> None:
+    """Deliver results, with one call into each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[RequestResult]] = {}
+    for done in results:
+        by_loop.setdefault(done.handle.loop, []).append(done)
     for loop, group in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, group)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed, so nothing awaits the results
             continue
 
 
-def _resolve(answers: Sequence[Answer]) -> None:
-    for question, result in answers:
-        question.tell(result)
+def _resolve(results: Sequence[RequestResult]) -> None:
+    for queued, result in results:
+        queued.deliver(result)

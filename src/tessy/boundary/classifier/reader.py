@@ -1,11 +1,11 @@
-"""Views of many samples, judged together by a classifier that looks at each new token once.
+"""Batched scoring of requests of many samples; the classifier reads each new token once.
 
-A sample keeps the window it is in, and the one before while a rollback may go back there. What of a
-window has been read is compared with what is wanted, so an unchanged text costs nothing, a longer
-one its new tokens, and a changed one what follows the change.
+A sample keeps its current window, and the one before while a rollback may return to it. Cached ids
+are compared with the ids to read, so an unchanged text costs nothing, a longer one its new tokens,
+and a changed one the tokens after the change.
 
-No threads and no clock here: the predictor calls :meth:`WindowReader.turn` in its
-worker thread.
+There are no threads and no clock here: the predictor calls :meth:`WindowReader.step` in its worker
+thread.
 """
 
 from __future__ import annotations
@@ -18,75 +18,79 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
-from tessy.boundary.classifier.labels import deciding
+from tessy.boundary.classifier.labels import deciding_tokens
 from tessy.boundary.classifier.scoring import PredictorStats, Scores, WindowModel
 from tessy.boundary.classifier.window import TokenizedText, TokenWindow, WindowRule
 from tessy.inference.local.jobs import batches, common_prefix
 from tessy.tokenization.token_ids import Codec
 
-_LONG_EVERY = 3  # turns
+_LONG_EVERY = 3  # steps
 
 
 @dataclass(eq=False, slots=True)
 class CachedWindow:
-    """A window of a sample, as far as it has been read.
+    """A window of a sample, as far as the classifier has read it.
 
-    ``state`` may know fewer tokens than have scores, when their keys and values made room for
-    others.
+    ``cached`` may be smaller than the number of scores, when the keys and values were evicted.
     """
 
     start: int
-    state: Any  # the model's own type
+    state: Any  # of the model's own type
     ids: array[int] = field(default_factory=partial(array, "i"))
     scores: list[float] = field(default_factory=list)
-    known: int = 0  # tokens that `state` knows
-    busy: bool = False
+    cached: int = 0  # tokens whose keys and values `state` holds
+    in_use: bool = False
 
-    def read(self, wanted: array[int], scores: Scores) -> None:
-        """Take in the scores of the next tokens of ``wanted``."""
-        end = self.known + len(scores)
-        self.scores[self.known : end] = scores
-        self.known = end
+    def extend(self, ids: array[int], scores: Scores) -> None:
+        """Store the scores of the next tokens of ``ids``, the tokens of the whole window."""
+        end = self.cached + len(scores)
+        self.scores[self.cached : end] = scores
+        self.cached = end
         if end > len(self.ids):
-            self.ids = wanted[:end]
+            self.ids = ids[:end]
 
 
 @dataclass(eq=False, slots=True)
 class _SampleWindows:
-    reading: TokenizedText
-    tracks: list[CachedWindow] = field(default_factory=list)  # the one used last at the end
+    text: TokenizedText
+    windows: list[CachedWindow] = field(default_factory=list)  # the most recently used one last
     busy: bool = False
 
 
-class Answer(NamedTuple):
-    """What became of a question."""
+class RequestResult(NamedTuple):
+    """The outcome of a request.
 
-    question: Any
+    Attributes:
+        handle: The handle it was submitted with.
+        result: Its prediction, or the error.
+    """
+
+    handle: Any
     result: Prediction | Exception
 
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """A question being worked on, window by window."""
+    """A request in progress; its windows are read one after the other."""
 
-    question: Any
-    view: PredictionRequest
+    handle: Any
+    request: PredictionRequest
     sample: _SampleWindows
-    windows: deque[TokenWindow]
+    remaining: deque[TokenWindow] = field(default_factory=deque)
     scored: list[tuple[TokenWindow, Scores]] = field(default_factory=list)
-    track: CachedWindow | None = None
-    wanted: array[int] = field(default_factory=partial(array, "i"))
+    window: CachedWindow | None = None  # the one being read
+    ids: array[int] = field(default_factory=partial(array, "i"))  # its tokens
 
-    def note(self, track: CachedWindow) -> None:
-        """The next window has been read: its scores stand in ``track``."""
-        self.scored.append((self.windows.popleft(), track.scores))
+    def finish_window(self, window: CachedWindow) -> None:
+        """Move the next remaining window to ``scored``, with the scores of ``window``."""
+        self.scored.append((self.remaining.popleft(), window.scores))
 
 
 class WindowReader:
-    """Judges views; a view's answer comes out of a later :meth:`turn`.
+    """Computes predictions in batches; the result of a request is yielded by a later step.
 
     Attributes:
-        stats: What has been done so far.
+        stats: Counters so far.
     """
 
     def __init__(
@@ -98,14 +102,14 @@ class WindowReader:
         max_batch: int,
         slack: int,
     ) -> None:
-        """Read by ``model``.
+        """Use ``model``.
 
         Args:
             model: The classifier.
-            codec: Of its tokenizer.
-            rule: How long windows are.
-            max_batch: Views judged together.
-            slack: Padding tokens worth computing to spare one more forward pass.
+            codec: Codec of its tokenizer.
+            rule: Length of windows.
+            max_batch: Maximum number of requests in progress.
+            slack: Padding tokens worth computing to save one forward pass.
         """
         self.stats = PredictorStats()
         self._model = model
@@ -114,75 +118,74 @@ class WindowReader:
         self._max_batch = max_batch
         self._slack = slack
         self._samples: dict[str, _SampleWindows] = {}
-        self._waiting: deque[tuple[Any, PredictionRequest] | str] = (
-            deque()
-        )  # a key stands for its release
-        self._parked: list[_Task] = []  # between two windows, without room for the second
+        # Requests, and keys of samples to release.
+        self._waiting: deque[tuple[Any, PredictionRequest] | str] = deque()
+        self._parked: list[_Task] = []  # their next window does not fit into the cache
         self._active: list[_Task] = []
-        self._put_off = 0  # turns for which long windows have let short ones go first
-        # Tracks with keys and values, the one used longest ago first.
-        self._held: OrderedDict[CachedWindow, None] = OrderedDict()
+        self._postponed = 0  # consecutive steps in which long windows were postponed
+        # Windows with keys and values, the least recently used first.
+        self._cached: OrderedDict[CachedWindow, None] = OrderedDict()
 
     @property
     def idle(self) -> bool:
-        """Nothing is waiting or under way."""
+        """True if there are no requests, neither waiting nor in progress."""
         return not (self._waiting or self._parked or self._active)
 
-    def ask(self, question: object, view: PredictionRequest) -> None:
-        """Have ``view`` judged; ``question`` comes back with its answer."""
-        self._waiting.append((question, view))
+    def submit(self, handle: object, request: PredictionRequest) -> None:
+        """Queue ``request``; its result carries ``handle``."""
+        self._waiting.append((handle, request))
 
     def release(self, key: str) -> None:
-        """Forget the sample ``key`` once what was asked about it before is answered."""
+        """Drop the sample ``key`` after its earlier requests."""
         self._waiting.append(key)
 
     def abandon(self) -> list[Any]:
-        """Forget everything; the questions that stay unanswered."""
-        left = [task.question for task in (*self._active, *self._parked)]
-        left += [item[0] for item in self._waiting if not isinstance(item, str)]
+        """Drop everything; return the handles of unfinished requests."""
+        unfinished = [task.handle for task in (*self._active, *self._parked)]
+        unfinished += [item[0] for item in self._waiting if not isinstance(item, str)]
         self._active, self._parked = [], []
         self._waiting.clear()
         for key in list(self._samples):
-            self._forget(key)
-        return left
+            self._drop(key)
+        return unfinished
 
-    def turn(self, cancelled: Callable[[Any], bool]) -> Iterator[list[Answer]]:
-        """Take in what waits, and read on in the windows under way, short ones first.
+    def step(self, cancelled: Callable[[Any], bool]) -> Iterator[list[RequestResult]]:
+        """Admit waiting requests and run forward passes over the windows in progress.
 
-        Long ones, which are read anew because their anchor moved, take a pass of their own. They
-        let short ones go first in two turns of three: of a thousand samples one has such a window
-        in nearly every turn, and all the others would wait for it.
+        Windows of similar length share a pass, the short ones first. Long windows, which are read
+        from the start because their anchor moved, are postponed in two steps of three; otherwise
+        the short ones of all other samples would wait for them in nearly every step.
 
         Args:
-            cancelled: Whether nobody waits for a question any more.
+            cancelled: Returns whether the request of a handle was cancelled.
 
         Yields:
-            Questions as they are answered.
+            Results, as requests finish.
         """
-        answers = self._admit(cancelled)
-        if answers:
-            yield answers
-        step = []
+        results = self._admit(cancelled)
+        if results:
+            yield results
+        inputs = []
         for task in self._active:
-            assert task.track is not None
-            known = task.track.known
-            step.append((task, task.wanted[known : known + self._model.step_tokens].tolist()))
-        groups = list(batches(step, self._slack))
-        self._put_off = (self._put_off + 1) % _LONG_EVERY if len(groups) > 1 else 0
-        for members in groups[:1] if self._put_off else groups:
-            answers = self._pass(members)
-            if answers:
-                yield answers
+            assert task.window is not None
+            cached = task.window.cached
+            inputs.append((task, task.ids[cached : cached + self._model.step_tokens].tolist()))
+        groups = list(batches(inputs, self._slack))
+        self._postponed = (self._postponed + 1) % _LONG_EVERY if len(groups) > 1 else 0
+        for members in groups[:1] if self._postponed else groups:
+            results = self._forward(members)
+            if results:
+                yield results
 
-    # -- who is worked on
+    # -- scheduling
 
-    def _admit(self, cancelled: Callable[[Any], bool]) -> list[Answer]:
-        answers: list[Answer] = []
+    def _admit(self, cancelled: Callable[[Any], bool]) -> list[RequestResult]:
+        results: list[RequestResult] = []
         tasks, self._parked = self._parked, []
         for task in tasks:
-            self._go_on(task, answers)
+            self._advance(task, results)
         later: deque[tuple[Any, PredictionRequest] | str] = deque()
-        blocked: set[str] = set()  # a sample's questions and its release keep their order
+        blocked: set[str] = set()  # the requests of a sample and its release keep their order
         while self._waiting and len(self._active) < self._max_batch:
             item = self._waiting.popleft()
             key = item if isinstance(item, str) else item[1].key
@@ -191,181 +194,196 @@ class WindowReader:
                 blocked.add(key)
                 later.append(item)
             elif isinstance(item, str):
-                self._forget(key)
+                self._drop(key)
             elif cancelled(item[0]):
                 continue
-            elif self._parked:  # no room: those who came first go first
+            elif self._parked:  # the cache is full: parked tasks have priority
                 blocked.add(key)
                 later.append(item)
             else:
-                self._begin(*item, answers)
+                self._start(*item, results)
         self._waiting.extendleft(reversed(later))
-        return answers
+        return results
 
-    def _begin(self, question: object, view: PredictionRequest, answers: list[Answer]) -> None:
-        sample = self._samples.get(view.key)
+    def _start(
+        self, handle: object, request: PredictionRequest, results: list[RequestResult]
+    ) -> None:
+        sample = self._samples.get(request.key)
         if sample is None:
-            sample = self._samples[view.key] = _SampleWindows(
-                TokenizedText(self._codec, self._rule)
-            )
-        task = _Task(question, view, sample, deque())
+            sample = _SampleWindows(TokenizedText(self._codec, self._rule))
+            self._samples[request.key] = sample
+        task = _Task(handle, request, sample)
         sample.busy = True
         try:
-            task.windows.extend(_windows(sample.reading, view))
-        except Exception as error:  # the tokenizer's; this text alone is at fault
-            self._fail(task, error, answers)
+            task.remaining.extend(_windows_of(sample.text, request))
+        except Exception as error:  # raised by the tokenizer for this text alone
+            self._fail(task, error, results)
         else:
-            self._go_on(task, answers)
+            self._advance(task, results)
 
-    def _go_on(self, task: _Task, answers: list[Answer]) -> None:
-        """Turn to the next window that needs the model; without any the task is done."""
+    def _advance(self, task: _Task, results: list[RequestResult]) -> None:
+        """Continue with the next window that needs the model; finish the task without one."""
         try:
-            judgement = self._next(task)
-        except Exception as error:  # running out of memory, say; nobody may be left hanging
-            self._fail(task, error, answers)
+            prediction = self._next_window(task)
+        except Exception as error:  # such as out of memory: the caller must get an outcome
+            self._fail(task, error, results)
             return
-        if judgement is not None:
-            answers.append(Answer(task.question, judgement))
+        if prediction is not None:
+            results.append(RequestResult(task.handle, prediction))
 
-    def _next(self, task: _Task) -> Prediction | None:
-        """The judgement if nothing is left to read; None once the task waits for the model."""
-        while task.windows:
-            window = task.windows[0]
-            wanted = task.sample.reading.ids_in(window)
-            track = self._track(task.sample, window.start)
-            shared = common_prefix(track.ids, wanted)
-            if shared < len(wanted):
-                if not self._prepare(track, wanted, shared):
+    def _next_window(self, task: _Task) -> Prediction | None:
+        """Return the prediction if all windows are read; None once the task needs the model."""
+        while task.remaining:
+            token_window = task.remaining[0]
+            ids = task.sample.text.ids_in(token_window)
+            window = self._cached_window(task.sample, token_window.start)
+            shared = common_prefix(window.ids, ids)
+            if shared < len(ids):
+                if not self._reserve(window, ids, shared):
                     self._parked.append(task)
                     return None
-                task.track, task.wanted = track, wanted
+                task.window, task.ids = window, ids
                 self._active.append(task)
                 return None
-            task.note(track)
-        self.stats.views += 1
-        self._settle(task)
-        return judge(task.view, task.sample.reading, task.scored)
+            task.finish_window(window)
+        self.stats.requests += 1
+        self._finish(task)
+        return prediction_of(task.request, task.sample.text, task.scored)
 
-    def _settle(self, task: _Task) -> None:
-        """Leave the sample to its next question."""
+    def _finish(self, task: _Task) -> None:
+        """Free the sample for its next request."""
         sample = task.sample
         sample.busy = False
-        if sample.tracks:
-            # A rollback reaches a few words back; what a window before holds is soon of no use.
-            last = sample.tracks[-1]
+        if sample.windows:
+            # A rollback reaches a few words back: free windows that end well before that.
+            last = sample.windows[-1]
             reached = last.start + len(last.ids) - self._rule.keep // 2
-            for track in sample.tracks[:-1]:
-                if track.start < last.start and track.start + len(track.ids) < reached:
-                    sample.tracks.remove(track)
-                    self._free(track)
+            for window in sample.windows[:-1]:
+                if window.start < last.start and window.start + len(window.ids) < reached:
+                    sample.windows.remove(window)
+                    self._evict(window)
 
-    def _fail(self, task: _Task, error: Exception, answers: list[Answer]) -> None:
-        """Give up a task, and what its sample kept: it may be half written."""
-        if task.track is not None:
-            task.track.busy = False
+    def _fail(self, task: _Task, error: Exception, results: list[RequestResult]) -> None:
+        """Fail the task and drop its sample, whose state may be inconsistent."""
+        if task.window is not None:
+            task.window.in_use = False
         task.sample.busy = False
-        self._forget(task.view.key)
-        answers.append(Answer(task.question, error))
+        self._drop(task.request.key)
+        results.append(RequestResult(task.handle, error))
 
-    def _forget(self, key: str) -> None:
+    def _drop(self, key: str) -> None:
         sample = self._samples.pop(key, None)
-        for track in sample.tracks if sample is not None else ():
-            self._free(track)
+        for window in sample.windows if sample is not None else ():
+            self._evict(window)
 
     # -- windows
 
-    def _track(self, sample: _SampleWindows, start: int) -> CachedWindow:
-        """The track of the window that starts at the token ``start``, as the one used last."""
-        for track in sample.tracks:
-            if track.start == start:
-                sample.tracks.remove(track)
-                if track in self._held:
-                    self._held.move_to_end(track)
+    def _cached_window(self, sample: _SampleWindows, start: int) -> CachedWindow:
+        """Return the window that starts at token ``start``, marked as the most recently used."""
+        for window in sample.windows:
+            if window.start == start:
+                sample.windows.remove(window)
+                if window in self._cached:
+                    self._cached.move_to_end(window)
                 break
         else:
-            track = CachedWindow(start, self._model.new())
+            window = CachedWindow(start, self._model.new())
             self.stats.openings += 1
-            if len(sample.tracks) == 2:
-                self._free(sample.tracks.pop(0))
-        sample.tracks.append(track)
-        return track
+            if len(sample.windows) == 2:
+                self._evict(sample.windows.pop(0))
+        sample.windows.append(window)
+        return window
 
-    def _prepare(self, track: CachedWindow, wanted: array[int], shared: int) -> bool:
-        """Cut ``track`` back to the ids it shares with ``wanted``, and make room for the rest."""
-        del track.ids[shared:], track.scores[shared:]
-        track.known = self._model.rollback(track.state, min(shared, track.known))
-        track.busy = True
-        self._held[track] = None
-        self._held.move_to_end(track)
-        while not self._model.reserve(track.state, len(wanted) - track.known):
-            victim = next((t for t in self._held if not t.busy), None)
+    def _reserve(self, window: CachedWindow, ids: array[int], shared: int) -> bool:
+        """Truncate ``window`` to the ``shared`` first tokens of ``ids`` and reserve the rest.
+
+        Evicts the least recently used windows where necessary.
+
+        Returns:
+            False if there is not enough memory.
+        """
+        del window.ids[shared:], window.scores[shared:]
+        window.cached = self._model.rollback(window.state, min(shared, window.cached))
+        window.in_use = True
+        self._cached[window] = None
+        self._cached.move_to_end(window)
+        while not self._model.reserve(window.state, len(ids) - window.cached):
+            victim = next((other for other in self._cached if not other.in_use), None)
             if victim is None:
-                track.busy = False
+                window.in_use = False
                 return False
-            self._free(victim)
+            self._evict(victim)
             self.stats.cache_drops += 1
         return True
 
-    def _free(self, track: CachedWindow) -> None:
-        """Give back its keys and values; ids and scores stay."""
-        track.known = self._model.rollback(track.state, 0)
-        self._held.pop(track, None)
+    def _evict(self, window: CachedWindow) -> None:
+        """Free the keys and values of ``window``; its ids and scores stay."""
+        window.cached = self._model.rollback(window.state, 0)
+        self._cached.pop(window, None)
 
-    def _pass(self, members: Sequence[tuple[_Task, list[int]]]) -> list[Answer]:
-        """One forward pass; tasks whose windows are read go on."""
-        answers: list[Answer] = []
-        self.stats.passed([len(new) for _, new in members])
-        gone = {task for task, _ in members}
+    def _forward(self, members: Sequence[tuple[_Task, list[int]]]) -> list[RequestResult]:
+        """Run one forward pass; advance the tasks whose window is complete."""
+        results: list[RequestResult] = []
+        self.stats.count_pass([len(new) for _, new in members])
+        tasks = {task for task, _ in members}
         try:
-            pairs = [(task.track.state, new) for task, new in members if task.track is not None]
-            found = self._model.forward(pairs)
-        except Exception as error:  # modelling code may fail in any way; those who wait must know
-            self._active = [task for task in self._active if task not in gone]
-            for task in gone:
-                self._fail(task, error, answers)
-            return answers
+            pairs = [(task.window.state, new) for task, new in members if task.window is not None]
+            outputs = self._model.forward(pairs)
+        except Exception as error:  # modelling code may raise anything: the callers must get it
+            self._active = [task for task in self._active if task not in tasks]
+            for task in tasks:
+                self._fail(task, error, results)
+            return results
         ready = []
-        for (task, _), scores in zip(members, found, strict=True):
-            track = task.track
-            assert track is not None
-            track.read(task.wanted, scores)
-            if track.known == len(task.wanted):
+        for (task, _), scores in zip(members, outputs, strict=True):
+            window = task.window
+            assert window is not None
+            window.extend(task.ids, scores)
+            if window.cached == len(task.ids):
                 ready.append(task)
         self._active = [task for task in self._active if task not in set(ready)]
         for task in ready:
-            assert task.track is not None
-            task.track.busy = False
-            self._held.move_to_end(task.track)  # its place was that of the beginning
-            task.note(task.track)
-            task.track = None
-            self._go_on(task, answers)
-        return answers
+            assert task.window is not None
+            task.window.in_use = False
+            self._cached.move_to_end(task.window)  # used now, not when its reading began
+            task.finish_window(task.window)
+            task.window = None
+            self._advance(task, results)
+        return results
 
 
-def _windows(reading: TokenizedText, view: PredictionRequest) -> list[TokenWindow]:
-    """Windows that say what ``view`` asks for, once ``reading`` is of its text."""
-    reading.read(view.kept, view.drafted)
-    if not reading:
+def _windows_of(text: TokenizedText, request: PredictionRequest) -> list[TokenWindow]:
+    """Update ``text`` to the text of ``request`` and return the windows that score it."""
+    text.update(request.kept, request.drafted)
+    if not text:
         return []
-    return reading.windows(reading.tokens_of(view.edges[0], view.edges[-1])[0])
+    return text.windows(text.token_range(request.edges[0], request.edges[-1])[0])
 
 
-def judge(
-    view: PredictionRequest, reading: TokenizedText, scored: Sequence[tuple[TokenWindow, Scores]]
+def prediction_of(
+    request: PredictionRequest,
+    text: TokenizedText,
+    scored: Sequence[tuple[TokenWindow, Scores]],
 ) -> Prediction:
-    """Read the scores of ``view`` off the windows that hold it."""
+    """Assemble the prediction for ``request`` from the scores of its windows.
+
+    Args:
+        request: The request.
+        text: Its tokenized text.
+        scored: Windows that cover the units, with the outputs at their tokens.
+    """
 
     def style(token: int) -> float | None:
         for window, scores in scored:
             if window.start < token < window.end:
                 return scores[token - 1 - window.start]
-        return None  # nothing comes before the first token of a text
+        return None  # the first token of a text has no output before it
 
-    found = []
-    for unit in reading.units_of(view.edges, view.own_from):
-        known = [p for p in map(style, deciding(unit, reading.is_blank)) if p is not None]
-        found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
+    units = []
+    for unit in text.unit_ranges(request.edges, request.own_from):
+        known = [p for p in map(style, deciding_tokens(unit, text.is_blank)) if p is not None]
+        units.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
     if not scored:
-        return Prediction(tuple(found))
+        return Prediction(tuple(units))
     last, scores = scored[-1]
-    return Prediction(tuple(found), scores[last.end - last.start - 1])
+    return Prediction(tuple(units), scores[last.end - last.start - 1])

@@ -1,4 +1,4 @@
-"""What the reader of windows asks of a classifier, and what it counts; no torch here."""
+"""The interface between the window reader and a classifier, and its counters; without torch."""
 
 from __future__ import annotations
 
@@ -11,48 +11,56 @@ StateT = TypeVar("StateT")
 
 
 class WindowModel(Protocol[StateT]):
-    """A classifier that reads windows bit by bit; ``StateT`` is what it keeps of one.
+    """A classifier that reads windows incrementally; ``StateT`` is its state of one window.
 
     Attributes:
-        step_tokens: How much of a window it reads in one pass.
+        step_tokens: Maximum tokens of a window in one pass.
     """
 
     step_tokens: int
 
     def new(self) -> StateT:
-        """A window of which nothing has been read."""
+        """Return the state of an empty window."""
         ...
 
     def reserve(self, state: StateT, count: int) -> bool:
-        """Make room for ``count`` more tokens; False if there is none."""
+        """Reserve memory for ``count`` more tokens; return False if there is not enough."""
         ...
 
     def rollback(self, state: StateT, length: int) -> int:
-        """Keep the first ``length`` tokens at most, free the rest; how many it still knows."""
+        """Keep at most the first ``length`` tokens and free the rest.
+
+        Returns:
+            The number of tokens kept, which may be smaller.
+        """
         ...
 
     def forward(self, members: Sequence[tuple[StateT, Sequence[int]]]) -> list[Scores]:
-        """Read new tokens (at least one each, room reserved): P(style) of what follows each."""
+        """Read the new tokens of each window; return P(style) of what follows each token.
+
+        Args:
+            members: States, and their new tokens (at least one each, memory reserved).
+        """
         ...
 
 
 @dataclass(slots=True)
 class PredictorStats:
-    """What a predictor has done since it was loaded.
+    """Counters of a predictor since it was loaded.
 
     Attributes:
-        views: Views judged.
+        requests: Requests answered.
         passes: Forward passes.
-        windows: Windows in all passes together; divided by ``passes``, the mean batch.
-        largest_batch: Most windows in one pass.
-        tokens: Tokens read; those read twice count twice.
-        padding: Padding tokens computed beside them.
-        openings: Windows begun: a sample's first, one for each move of the anchor, and those that
-            a rollback brought back.
-        cache_drops: Windows whose keys and values made room for others.
+        windows: Windows summed over all passes; divided by ``passes``, the mean batch size.
+        largest_batch: Largest number of windows in one pass.
+        tokens: Tokens read; a token read twice counts twice.
+        padding: Padding tokens computed.
+        openings: Windows opened: the first one of each sample, one for each move of the anchor, and
+            those reopened by a rollback.
+        cache_drops: Windows whose keys and values were evicted.
     """
 
-    views: int = 0
+    requests: int = 0
     passes: int = 0
     windows: int = 0
     largest_batch: int = 0
@@ -61,8 +69,8 @@ class PredictorStats:
     openings: int = 0
     cache_drops: int = 0
 
-    def passed(self, lengths: Sequence[int]) -> None:
-        """Count a pass over windows with so many new tokens each."""
+    def count_pass(self, lengths: Sequence[int]) -> None:
+        """Count a pass over windows with ``lengths`` new tokens."""
         self.passes += 1
         self.windows += len(lengths)
         self.largest_batch = max(self.largest_batch, len(lengths))

@@ -1,13 +1,13 @@
-"""What a token classifier reads of a growing text: its tokens, and where its window starts (pure).
+"""The input of a token classifier for a growing text: tokens and windows (pure).
 
-The text is encoded piece by piece, from edge to edge, so that text which stays gets the same ids
-whatever follows. A window starts at a piece (its *anchor*) and grows; when the next piece would
-overfill it, the anchor moves up until few tokens are left before that piece. Ids and anchors are a
-function of the text alone, not of the steps in which it came, so a resumed sample is judged as the
-first time.
+The text is encoded piece by piece, from edge to edge, so that a prefix has the same ids whatever
+follows. A window starts at a piece (its *anchor*) and grows; when the next piece would exceed its
+limit, the anchor moves up until at most ``keep`` tokens are left before that piece. Ids and anchors
+depend on the text alone, not on the steps in which it arrived, so a resumed sample gets the same
+scores.
 
-The released code reads the last 200 tokens instead, whatever they begin with (METHOD): *sliding*
-windows. What they say of a token depends on how much was written when it was judged.
+The released code always reads the last 200 tokens (METHOD): *sliding* windows. Their score of a
+token depends on how much text was written when it was scored.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from typing import NamedTuple
 from tessy.core.edges import EdgeCursor, base_behind, edges
 from tessy.tokenization.token_ids import Codec
 
-SLIDING_TOKENS = 200  # what the released code reads
+SLIDING_TOKENS = 200  # window of the released code
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRule:
-    """How long a window is.
+    """The length of windows.
 
     Attributes:
-        limit: Tokens it never exceeds.
-        keep: Tokens that stay, at most, before the piece that would have overfilled it (more only
-            if the piece just before is longer than that). Half of ``limit`` at most, unless
-            sliding.
+        limit: Maximum length of a window in tokens.
+        keep: Maximum number of tokens kept before the piece that exceeded the limit (more only if
+            the piece before it is longer). At most half of ``limit``, unless sliding.
         sliding: Windows have no anchor: they are the last ``keep`` tokens.
     """
 
@@ -42,89 +41,94 @@ class WindowRule:
 
     @property
     def piece_tokens(self) -> int:
-        """Tokens read of one piece; the rest of a longer one (no word is) is left out."""
+        """Maximum tokens of one piece; a longer one is truncated."""
         return self.limit // 2
 
-    def slide(self) -> WindowRule:
-        """The released code's windows, or what the model can hold of them."""
+    def as_sliding(self) -> WindowRule:
+        """Return the sliding windows of the released code, within the limit of the model."""
         return replace(self, keep=min(SLIDING_TOKENS, self.limit), sliding=True)
 
 
 class TokenWindow(NamedTuple):
-    """Tokens ``[start, end)`` of a reading, to be read by the classifier as they are."""
+    """Tokens ``[start, end)`` of a tokenized text: one input of the classifier."""
 
     start: int
     end: int
 
 
-class _SettledToken(NamedTuple):
-    """Text that begins like ``text[:end]`` has its first ``pieces`` pieces before ``base``."""
+class _StablePrefix(NamedTuple):
+    """A point from which tokenization can resume.
+
+    Any text that starts with the same first ``end`` chars has the same first ``pieces`` pieces,
+    which end at ``base``.
+    """
 
     end: int
     base: EdgeCursor
     pieces: int
 
 
-class _Marks:
-    """Marks of a text, one for every word or two, with their ends ascending."""
+class _StablePrefixes:
+    """Stable prefixes of a text, about one per word, with ascending ends.
+
+    The empty prefix is always among them.
+    """
 
     def __init__(self) -> None:
-        """The mark of the empty text, which stays."""
         self._ends, self._offsets, self._pieces = array("i", [0]), array("i", [0]), array("i", [0])
         self._long = array("b", [False])
 
-    def add(self, mark: _SettledToken) -> None:
-        """Append ``mark``."""
-        self._ends.append(mark.end)
-        self._offsets.append(mark.base.offset)
-        self._long.append(mark.base.long)
-        self._pieces.append(mark.pieces)
+    def add(self, prefix: _StablePrefix) -> None:
+        """Append ``prefix``."""
+        self._ends.append(prefix.end)
+        self._offsets.append(prefix.base.offset)
+        self._long.append(prefix.base.long)
+        self._pieces.append(prefix.pieces)
 
-    def last(self, end: int) -> _SettledToken:
-        """The last one of ``text[:end]``; forgets those behind it."""
+    def rewind(self, end: int) -> _StablePrefix:
+        """Drop the prefixes longer than ``end`` chars and return the longest remaining one."""
         count = bisect_right(self._ends, end)
         if count < len(self._ends):
             del self._ends[count:], self._offsets[count:], self._long[count:], self._pieces[count:]
         base = EdgeCursor(self._offsets[-1], bool(self._long[-1]))
-        return _SettledToken(self._ends[-1], base, self._pieces[-1])
+        return _StablePrefix(self._ends[-1], base, self._pieces[-1])
 
 
 class TokenizedText:
-    """A text as a classifier's tokens; reading a longer text redoes only what changed."""
+    """A text as tokens of a classifier, updated incrementally; empty at first."""
 
     def __init__(self, codec: Codec, rule: WindowRule) -> None:
-        """An empty text."""
         self._codec = codec
         self._rule = rule
-        # Arrays: lists of numbers take nine times as much, and a thousand texts may be in flight.
-        self._ends = array("i")  # chars, of each piece
-        self._bounds = array("i", [0])  # the first token of each piece, and the end
-        self._anchors = array("i")  # for each piece, the piece its window starts at
-        self._marks = _Marks()
+        # Arrays take less memory than lists, and a thousand texts may be in flight.
+        self._ends = array("i")  # end of each piece, in chars
+        self._bounds = array("i", [0])  # first token of each piece, and the number of tokens
+        self._anchors = array("i")  # for each piece, the piece where its window starts
+        self._stable = _StablePrefixes()
         self._kept = self._drafted = ""
         self._ids = array("i")
 
-    def read(self, kept: str, drafted: str = "") -> None:
-        """Make this the reading of ``kept + drafted``.
+    def update(self, kept: str, drafted: str = "") -> None:
+        """Replace the text by ``kept + drafted``; only what changed is encoded again.
 
-        They are not put together: ``kept`` may be long, and is not looked at as long as it is the
-        same object.
+        The two are not concatenated: ``kept`` may be long, and is not compared while it is the same
+        object.
         """
         common = self._common(kept, drafted)
         self._kept, self._drafted = kept, drafted
-        mark = self._marks.last(common)
-        self._truncate(mark.pieces)
-        start = mark.base.offset
+        prefix = self._stable.rewind(common)
+        self._truncate(prefix.pieces)
+        start = prefix.base.offset
         assert start == (self._ends[-1] if self._ends else 0)
         new = self._text_from(start)
-        self._extend(new, edges(new, long=mark.base.long), start)
-        base = base_behind(new, mark.base)
+        self._extend(new, edges(new, long=prefix.base.long), start)
+        base = base_behind(new, prefix.base)
         if base.offset > start:
             end = len(kept) + len(drafted)
-            self._marks.add(_SettledToken(end, base, bisect_right(self._ends, base.offset)))
+            self._stable.add(_StablePrefix(end, base, bisect_right(self._ends, base.offset)))
 
     def _common(self, kept: str, drafted: str) -> int:
-        """How many leading characters of ``kept + drafted`` have been read."""
+        """Return how many leading characters of ``kept + drafted`` are unchanged."""
         before = self._kept
         if kept is before:
             return len(kept) + _common_prefix(self._drafted, drafted)
@@ -133,12 +137,12 @@ class TokenizedText:
         return _common_prefix(before + self._drafted, kept + drafted)
 
     def _text_from(self, start: int) -> str:
-        """The text from ``start`` (chars) on."""
+        """Return the text from offset ``start`` (chars)."""
         beyond = start - len(self._kept)
         return self._drafted[beyond:] if beyond >= 0 else self._kept[start:] + self._drafted
 
     def __len__(self) -> int:
-        """Number of tokens."""
+        """Return the number of tokens."""
         return len(self._ids)
 
     @property
@@ -147,29 +151,34 @@ class TokenizedText:
         return self._ids.tolist()
 
     def ids_in(self, window: TokenWindow) -> array[int]:
-        """The tokens of the text that ``window`` holds."""
+        """Return the tokens in ``window``."""
         return self._ids[window.start : window.end]
 
-    def tokens_of(self, start: int, end: int) -> tuple[int, int]:
-        """The range of tokens that begin in ``text[start:end]``; the one around it if none do."""
-        return some_tokens(self._token_at(start), self._token_at(end))
+    def token_range(self, start: int, end: int) -> tuple[int, int]:
+        """Return the tokens that begin in ``text[start:end]``; the enclosing one if none do."""
+        return non_empty_range(self._token_at(start), self._token_at(end))
 
-    def units_of(self, edges: Sequence[int], own_from: int) -> Iterator[range]:
-        """:meth:`tokens_of` each unit between ``edges``, from ``own_from`` (chars) on."""
+    def unit_ranges(self, edges: Sequence[int], own_from: int) -> Iterator[range]:
+        """Yield the :meth:`token_range` of each unit between ``edges``, clipped to ``own_from``.
+
+        Args:
+            edges: Ascending offsets in chars.
+            own_from: Tokens that begin before this offset (chars) are left out.
+        """
         first = self._token_at(max(edges[0], own_from))
         for end in edges[1:]:
             last = self._token_at(end)
-            yield range(*some_tokens(first, last))
+            yield range(*non_empty_range(first, last))
             first = last if end >= own_from else self._token_at(own_from)
 
     def is_blank(self, token: int) -> bool:
-        """Whether a token is nothing but white space."""
+        """Return whether a token is only white space."""
         return self._codec.token_bytes(self._ids[token]).isspace()
 
     def windows(self, first: int) -> list[TokenWindow]:
-        """Windows that say something about the tokens from ``first`` on and about what follows.
+        """Return the windows that score the tokens from ``first`` on, and what follows them.
 
-        The class of a token is said by the token before it, in the first window that holds both.
+        A token is scored by the output at the token before it, in the first window with both.
         """
         if self._rule.sliding:
             return self._last_tokens(first)
@@ -183,13 +192,13 @@ class TokenizedText:
         return found
 
     def _last_tokens(self, first: int) -> list[TokenWindow]:
-        """The last tokens; where that leaves some from ``first`` on out, earlier ones before."""
+        """Return the window of the last tokens, preceded by earlier ones as far as ``first``."""
         keep = self._rule.keep
         found: list[TokenWindow] = []
         end = len(self._ids)
         while end and not (found and found[0].start < first):
             found.insert(0, TokenWindow(max(0, end - keep), end))
-            # Half of a window is read again, so that no token is judged by what is just before it.
+            # Windows overlap by half, so that every token has at least that much context.
             end = found[0].start and found[0].start + keep // 2
         return found
 
@@ -198,7 +207,7 @@ class TokenizedText:
         del self._ids[self._bounds[-1] :]
 
     def _extend(self, text: str, edges: Sequence[int], start: int) -> None:
-        """Take in the pieces of ``text``, which ``edges`` end; it begins at ``start`` (chars)."""
+        """Append the pieces of ``text``, which end at ``edges``; it starts at ``start`` (chars)."""
         encode, limit, most = self._codec.encode, self._rule.limit, self._rule.piece_tokens
         bounds, anchors, begin = self._bounds, self._anchors, 0
         anchor = anchors[-1] if anchors else 0
@@ -208,7 +217,7 @@ class TokenizedText:
             end = tokens + len(ids)
             if end - opening > limit:
                 anchor = bisect_left(bounds, tokens - self._rule.keep)
-                # One piece before it at least: the class of its first token is said there.
+                # Keep at least one piece before it: its first token is scored there.
                 anchor = min(anchor, len(anchors) - 1)
                 opening = bounds[anchor]
             anchors.append(anchor)
@@ -218,7 +227,7 @@ class TokenizedText:
             tokens, begin = end, edge
 
     def _token_at(self, offset: int) -> int:
-        """The first token that begins at ``offset`` (chars) or after it."""
+        """Return the first token that begins at or after ``offset`` (chars)."""
         piece = bisect_left(self._ends, offset)
         if piece == len(self._ends):
             return len(self._ids)
@@ -234,13 +243,13 @@ class TokenizedText:
         return token
 
 
-def some_tokens(first: int, last: int) -> tuple[int, int]:
-    """Tokens ``[first, last)``; the one around them if there are none."""
+def non_empty_range(first: int, last: int) -> tuple[int, int]:
+    """Return ``[first, last)`` if it is not empty, otherwise the enclosing token."""
     return (first, last) if first < last else (max(0, first - 1), max(1, first))
 
 
 def _common_prefix(first: str, second: str) -> int:
-    """How many leading characters two texts share."""
+    """Return the length of the common prefix of two texts, in chars."""
     if second.startswith(first):
         return len(first)
     low, high = 0, min(len(first), len(second))

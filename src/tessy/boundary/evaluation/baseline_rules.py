@@ -1,7 +1,7 @@
-"""Rules that know places and no classes: the pen changes hands at each mark (pure).
+"""Baseline rules, which predict boundaries but no classes (pure).
 
-They are what a predictor must be better than. Whoever writes goes on to the next mark; the class
-between two marks is the author's.
+A rule marks the units at which the turn is handed over. The current author writes up to the next
+mark, so all units between two marks are in that author's class.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tessy.boundary.evaluation.metrics import PredictedUnits
 from tessy.boundary.evaluation.replay import first_author
 from tessy.core.records import Author, other
 
-Marks = tuple[bool, ...]  # for each unit of a segment: the pen changes hands before it
+Marks = tuple[bool, ...]  # for each unit of a segment: a hand-over precedes it
 
 _SCORES: dict[Author, UnitScore] = {
     "student": UnitScore(1.0, 1.0, 1.0),
@@ -28,31 +28,31 @@ _END = regex.compile(r"[.?!…。？！][\"'”’)\]}*]*\s*\Z|\n\s*\Z")
 
 
 def sentence_marks(segment: EvaluationSegment) -> Marks:
-    """Marks before each unit that begins a sentence or a line.
+    """Mark each unit that begins a sentence or a line.
 
-    A sentence ends with a unit that ends in ``.``, ``?``, ``!`` or ``…`` (quotes and brackets may
-    close after it), abbreviations included: the rule is meant to be naive.
+    A sentence ends with a unit that ends in ``.``, ``?``, ``!`` or ``…`` (optionally followed by
+    closing quotes and brackets), abbreviations included: the rule is naive by design.
     """
     units = [segment.text[start:end] for start, end in pairwise(segment.edges)]
     return (False, *(_END.search(unit) is not None for unit in units[:-1]))
 
 
 def scores_of_draft(draft: EvaluationDraft, marks: Marks) -> tuple[UnitScore, ...]:
-    """Scores by which the draft's author keeps what comes before the next mark, and no more."""
+    """Return scores by which the draft's author keeps exactly the units before the next mark."""
     return _flipped(draft.author, marks[draft.first : draft.last])
 
 
 def scores_of_segment(segment: EvaluationSegment, marks: Marks, cut: Cut) -> tuple[UnitScore, ...]:
-    """Scores by which the author of the first unit begins, and each mark ends a turn."""
+    """Return scores by which the author of the first unit begins, and each mark ends a turn."""
     return _flipped(first_author(segment.truth, cut), marks)
 
 
-def by_marks(sample: EvaluationSample, marks: Sequence[Marks]) -> PredictedUnits:
-    """What a rule says that knows places only.
+def predict_by_marks(sample: EvaluationSample, marks: Sequence[Marks]) -> PredictedUnits:
+    """Convert the marks of a rule to scores of drafts and segments.
 
     Args:
         sample: Segments and drafts.
-        marks: Of each segment.
+        marks: Marks of each segment.
     """
     by_key = {s.key: m for s, m in zip(sample.segments, marks, strict=True)}
     return PredictedUnits(

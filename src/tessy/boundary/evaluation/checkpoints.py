@@ -1,4 +1,4 @@
-"""Figures that only a token classifier has: how it labels tokens."""
+"""Metrics of token classifiers only: of their tokens."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ from collections.abc import Sequence
 from tessy.boundary.classifier.labels import (
     STYLE,
     class_of,
-    class_scores,
-    own_scores,
+    encode_text,
+    oracle_outputs,
     token_classes,
-    tokens_of,
+    token_scores,
     unit_scores,
 )
 from tessy.boundary.classifier.model import Classifier
 from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
-from tessy.boundary.evaluation.metrics import Figures, PredictedUnits, Scores, class_figures
+from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits, Scores, class_metrics
 from tessy.core.records import Annotation
 
 _BATCH_TOKENS = 4096
 _NAMES = {True: "style", False: "capability"}
 
 
-def token_figures(classifier: Classifier, annotations: Sequence[Annotation]) -> Figures:
-    """How the classifier labels the next token: accuracy, and of style precision, recall, F1."""
-    tokens = [tokens_of(classifier.codec, row.text, classifier.rule) for row in annotations]
+def token_metrics(classifier: Classifier, annotations: Sequence[Annotation]) -> Metrics:
+    """Return accuracy of the next-token labels, and precision, recall and F1 of style."""
+    tokens = [encode_text(classifier.codec, row.text, classifier.rule) for row in annotations]
     limit = classifier.rule.limit
-    outputs = _score(classifier, [one.ids[:limit] for one in tokens])
+    outputs = _score(classifier, [row_tokens.ids[:limit] for row_tokens in tokens])
     rows = []
-    for row, read, said in zip(annotations, tokens, outputs, strict=True):
-        classes = token_classes(read, row.style)
-        for truth, p_style in zip(classes, own_scores(said), strict=False):
+    for row, encoded, scores in zip(annotations, tokens, outputs, strict=True):
+        classes = token_classes(encoded, row.style)
+        for truth, p_style in zip(classes, token_scores(scores), strict=False):
             if p_style is not None:
-                told = class_of(p_style) == STYLE
-                rows.append((row.question, _NAMES[truth == STYLE], _NAMES[told]))
-    return class_figures(rows)
+                is_style = class_of(p_style) == STYLE
+                rows.append((row.question, _NAMES[truth == STYLE], _NAMES[is_style]))
+    return class_metrics(rows)
 
 
-def perfect(
+def oracle_units(
     classifier: Classifier,
     annotations: Sequence[Annotation],
     segments: Sequence[EvaluationSegment],
     drafts: Sequence[EvaluationDraft],
 ) -> PredictedUnits:
-    """What a classifier with these tokens would say if it made no mistake: the best there can be.
+    """Return the scores of a perfect classifier with the same tokens: an upper bound.
 
-    It differs from the annotation where one token holds characters of both classes.
+    They differ from the annotation where one token has characters of both classes.
     """
     whole: dict[int, Scores] = {}
     for row, segment in zip(annotations, segments, strict=True):
-        tokens = tokens_of(classifier.codec, row.text, classifier.rule)
-        outputs = class_scores(token_classes(tokens, row.style))
+        tokens = encode_text(classifier.codec, row.text, classifier.rule)
+        outputs = oracle_outputs(token_classes(tokens, row.style))
         whole[id(segment)] = unit_scores(tokens, outputs, segment.edges)
     return PredictedUnits(
         [whole[id(draft.segment)][draft.first : draft.last] for draft in drafts],
@@ -59,7 +59,7 @@ def perfect(
 
 
 def _score(classifier: Classifier, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
-    """P(style) of what follows each token of each window; windows of like length together."""
+    """Return P(style) of what follows each token of each window; batches by length."""
     found: list[Sequence[float]] = [()] * len(windows)
     order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
     batch: list[int] = []

@@ -1,10 +1,11 @@
-"""What predictors are measured on: annotated segments as units, and drafts cut out of them (pure).
+"""The evaluation data of predictors: annotated segments, and drafts drawn from them (pure).
 
-The truth of a unit is what a predictor would score that knows the annotation: its first non-space
-character, the lowest and the highest of them, each 1 in a style span and 0 elsewhere. The rule that
-cuts in synthesis then cuts by the truth as it does by a predictor, whatever its tokens are.
+The ground truth of a unit is the score of a perfect predictor: each non-space character has 1 in a
+style span and 0 elsewhere, and the score consists of the first, the minimum and the maximum. The
+cut rule of synthesis thus applies to the truth as it does to a predictor, independent of
+tokenization.
 
-The first unit of a segment is given: nothing comes before it that a predictor could read.
+The first unit of a segment is not scored: there is no text before it for a predictor to read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tessy.core.records import Annotation, Author, SegmentKey, StyleSpan
 from tessy.core.seeds import derive_seed
 from tessy.tokenization.token_ids import Codec
 
-TokenCount = Callable[[str], int]  # of the text of a unit
+TokenCount = Callable[[str], int]  # from the text of a unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,12 @@ class EvaluationSegment:
     """An annotated segment; U units.
 
     Attributes:
-        key: Which segment.
-        question: What figures are clustered by.
+        key: Key of the segment.
+        question: Digest of the problem, by which metrics are clustered.
         text: The segment.
-        edges: Where units begin and the last one ends (U + 1), in chars.
-        truth: What the annotation says of each unit (U).
-        tokens: How many tokens lie before each edge (U + 1).
+        edges: Start of each unit, and the end of the last one (U + 1), in chars.
+        truth: Ground truth of each unit (U).
+        tokens: Number of tokens before each edge (U + 1).
     """
 
     key: SegmentKey
@@ -46,20 +47,20 @@ class EvaluationSegment:
     tokens: tuple[int, ...]
 
     def __len__(self) -> int:
-        """Number of units."""
+        """Return the number of units."""
         return len(self.truth)
 
-    def view(self) -> PredictionRequest:
-        """Ask about every unit, as if the thinking were this segment."""
+    def request(self) -> PredictionRequest:
+        """Return a request for every unit, as if the thinking were this segment."""
         return PredictionRequest(_name(self.key), self.text, self.edges, final=True)
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationDraft:
-    """What an author wrote from a random place: units ``[first, last)`` of a segment.
+    """A simulated draft: units ``[first, last)`` of a segment.
 
-    The author is the one whose class the first unit is in: at the first unit of the other class
-    the draft should be cut.
+    Its author is the one of the first unit's class; the draft should be cut at the first unit of
+    the other class.
     """
 
     segment: EvaluationSegment
@@ -69,15 +70,15 @@ class EvaluationDraft:
 
     @property
     def truth(self) -> tuple[UnitScore, ...]:
-        """What the annotation says of its units."""
+        """Ground truth of its units."""
         return self.segment.truth[self.first : self.last]
 
-    def view(self, lookahead: int) -> PredictionRequest:
-        """Ask about its units.
+    def request(self, lookahead: int) -> PredictionRequest:
+        """Return a request for its units.
 
         Args:
-            lookahead: Units beyond the draft that are shown as well, for in synthesis the stream
-                goes on until the predictor has decided.
+            lookahead: Additional units after the draft: in synthesis, streaming continues until the
+                predictor has decided.
         """
         last = min(len(self.segment), self.last + lookahead)
         return PredictionRequest(
@@ -90,12 +91,12 @@ class EvaluationDraft:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSample:
-    """What everything is measured on.
+    """The evaluation data.
 
     Attributes:
         segments: Annotated segments.
-        drafts: Drafts cut out of them.
-        cut: The rule by which a unit belongs to a class.
+        drafts: Drafts drawn from them.
+        cut: The rule that assigns a unit to a class.
     """
 
     segments: Sequence[EvaluationSegment]
@@ -103,18 +104,18 @@ class EvaluationSample:
     cut: Cut
 
 
-def token_count(codec: Codec) -> TokenCount:
-    """Counts a unit in the tokens of ``codec``."""
+def token_counter(codec: Codec) -> TokenCount:
+    """Return a function that counts the tokens of a unit by ``codec``."""
     return lambda unit: len(codec.encode(unit))
 
 
-def one_word(_: str) -> int:
-    """Counts every unit as one token, where nobody has tokens."""
+def count_one(_: str) -> int:
+    """Count every unit as one token, for evaluations without a tokenizer."""
     return 1
 
 
-def segment_of(annotation: Annotation, count: TokenCount) -> EvaluationSegment:
-    """An annotation as units.
+def to_segment(annotation: Annotation, count: TokenCount) -> EvaluationSegment:
+    """Convert an annotation to units with ground truth.
 
     Args:
         annotation: The segment and its style.
@@ -128,15 +129,22 @@ def segment_of(annotation: Annotation, count: TokenCount) -> EvaluationSegment:
         question=annotation.question,
         text=text,
         edges=bounds,
-        truth=truth_of(text, bounds, annotation.style),
+        truth=truth_scores(text, bounds, annotation.style),
         tokens=tuple(accumulate(map(count, units), initial=0)),
     )
 
 
-def truth_of(text: str, bounds: Sequence[int], style: Sequence[StyleSpan]) -> tuple[UnitScore, ...]:
-    """What style spans say of the units between ``bounds`` (chars).
+def truth_scores(
+    text: str, bounds: Sequence[int], style: Sequence[StyleSpan]
+) -> tuple[UnitScore, ...]:
+    """Return the ground truth of the units between ``bounds``.
 
-    White space counts only in a unit that is nothing else.
+    White space is ignored, except in a unit of only white space.
+
+    Args:
+        text: The segment.
+        bounds: Ascending offsets in chars.
+        style: The style spans.
     """
     marks = [0.0] * len(text)
     for span in style:
@@ -152,36 +160,36 @@ def truth_of(text: str, bounds: Sequence[int], style: Sequence[StyleSpan]) -> tu
 def draw_drafts(
     segments: Sequence[EvaluationSegment], *, tokens: int, count: int, seed: int, cut: Cut
 ) -> list[EvaluationDraft]:
-    """Drafts from random units: at most ``count``, none twice.
+    """Draw at most ``count`` drafts that start at distinct random units.
 
-    A draft ends with the last unit that lies whole in it, and with its segment. It has one unit at
-    least. Units of both classes start none: neither author would have written them.
+    A draft has at least one unit, consists of whole units, and does not extend beyond its segment.
+    It does not start at a mixed unit, which neither author would have written.
 
     Args:
-        segments: Where to draw from.
-        tokens: Length of a draft in tokens.
-        count: How many to draw.
-        seed: Draws the places.
-        cut: The rule by which a unit belongs to a class.
+        segments: The segments to draw from.
+        tokens: Maximum length of a draft in tokens.
+        count: Maximum number of drafts.
+        seed: Random seed of the starts.
+        cut: The rule that assigns a unit to a class.
     """
-    places = [
+    starts = [
         (segment, first)
         for segment in segments
         for first in range(1, len(segment))
         if kind_of(segment.truth[first], cut) != "mixed"
     ]
-    if len(places) > count:
-        places = [
-            places[i]
-            for i in sorted(Random(derive_seed("drafts", seed)).sample(range(len(places)), count))
+    if len(starts) > count:
+        starts = [
+            starts[i]
+            for i in sorted(Random(derive_seed("drafts", seed)).sample(range(len(starts)), count))
         ]
-    return [_draft(segment, first, tokens, cut) for segment, first in places]
+    return [_draft(segment, first, tokens, cut) for segment, first in starts]
 
 
 def _draft(segment: EvaluationSegment, first: int, tokens: int, cut: Cut) -> EvaluationDraft:
-    whole = bisect_right(segment.tokens, segment.tokens[first] + tokens) - 1
+    end = bisect_right(segment.tokens, segment.tokens[first] + tokens) - 1
     style = kind_of(segment.truth[first], cut) == "style"
-    return EvaluationDraft(segment, first, max(first + 1, whole), "student" if style else "teacher")
+    return EvaluationDraft(segment, first, max(first + 1, end), "student" if style else "teacher")
 
 
 def _name(key: SegmentKey) -> str:

@@ -1,8 +1,8 @@
-"""The entropy rule: a boundary before each word of whose first token a language model is unsure.
+"""The entropy rule: a boundary before each word whose first token has a high entropy.
 
-Entropy is that of the 20 likeliest tokens and of all others as one, in nats, so that a server's
-logprobs and a model in this process give the same. The threshold is the one by which most drafts of
-the validation part end right.
+The entropy is that of the 20 likeliest tokens and of all others as one outcome, in nats, so that a
+server's logprobs and a model in this process give the same value. The threshold is the one with the
+most correctly cut drafts on the validation part.
 """
 
 from __future__ import annotations
@@ -15,43 +15,45 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
-from tessy.boundary.classifier.labels import TokenOffsets, tokens_of, unit_tokens
-from tessy.boundary.evaluation.baseline_rules import Marks, by_marks
+from tessy.boundary.classifier.labels import TokenOffsets, encode_text, unit_tokens
+from tessy.boundary.evaluation.baseline_rules import Marks, predict_by_marks
 from tessy.boundary.evaluation.drafts import EvaluationSample, EvaluationSegment
-from tessy.boundary.evaluation.metrics import Pair, PredictedUnits, cut_figures, cuttings
-from tessy.boundary.evaluation.predictions import each
+from tessy.boundary.evaluation.metrics import PairedScores, PredictedUnits, cut_drafts, cut_metrics
+from tessy.boundary.evaluation.predictions import gather_limited
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, EngineRefused, ModelError
 from tessy.inference.http.client import ServerClient
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import Codec
 
-TOP = 20  # what vLLM tells unless told otherwise
+TOP = 20  # vLLM's default limit of logprobs per token
 STEPS = 20
 _IN_FLIGHT = 32
 _STALL_SECONDS = 300.0
-Levels = tuple[float, ...]  # for each unit of a segment the entropy just before it; first 0
+UnitEntropies = tuple[
+    float, ...
+]  # for each unit of a segment, the entropy (nats) before it; 0 for the first
 
 
 class EntropySource(Protocol):
-    """Says how unsure a model is."""
+    """A language model that computes next-token entropies."""
 
     @property
     def codec(self) -> Codec:
-        """Of the model's tokenizer."""
+        """Codec of the model's tokenizer."""
         ...
 
     async def entropies(self, ids: Sequence[int]) -> list[float]:
-        """Of what follows each of ``ids`` but the last (L - 1), in nats."""
+        """Return the entropy of what follows each of ``ids`` but the last (L - 1), in nats."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
 def entropy_of(logprobs: Iterable[float]) -> float:
-    """Entropy in nats of the likeliest :data:`TOP` outcomes, and of the rest as one."""
+    """Return the entropy in nats of the likeliest :data:`TOP` outcomes and of the rest as one."""
     top = sorted((math.exp(value) for value in logprobs), reverse=True)[:TOP]
     return -sum(p * math.log(p) for p in (*top, 1.0 - math.fsum(top)) if p > 0)
 
@@ -65,7 +67,7 @@ class LocalEntropy:
         self._model = model
 
     async def entropies(self, ids: Sequence[int]) -> list[float]:
-        """Of what follows each of ``ids`` but the last (L - 1), in nats."""
+        """Return the entropy of what follows each of ``ids`` but the last (L - 1), in nats."""
         return await asyncio.to_thread(self._entropies, ids)
 
     def _entropies(self, ids: Sequence[int]) -> list[float]:
@@ -79,23 +81,23 @@ class LocalEntropy:
         return [entropy_of(row) for row in top.tolist()]
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """No-op: there are no connections."""
 
 
 class ServerEntropy:
-    """A vLLM server, which tells the logprobs of a prompt's tokens."""
+    """A vLLM server, which returns prompt logprobs."""
 
     def __init__(self, server: ServerClient, model: str, codec: Codec) -> None:
-        """Ask ``server`` about ``model``, in the tokens of ``codec``."""
+        """Use ``model`` on ``server``, with tokens of ``codec``."""
         self.codec = codec
         self._server = server
         self._model = model
 
     async def entropies(self, ids: Sequence[int]) -> list[float]:
-        """Of what follows each of ``ids`` but the last (L - 1), in nats.
+        """Return the entropy of what follows each of ``ids`` but the last (L - 1), in nats.
 
         Raises:
-            EngineError: The server cannot be reached, or tells no logprobs of prompts.
+            EngineError: The server is unreachable, or returns no prompt logprobs.
         """
         body = {"model": self._model, "prompt": list(ids), "max_tokens": 1, "prompt_logprobs": TOP}
         reply = await self._server.post_for_json(
@@ -108,7 +110,7 @@ class ServerEntropy:
             found = []
         if len(found) != len(ids) - 1:
             raise EngineRefused(
-                f"{self._server.root} told {len(found)} of {len(ids) - 1} prompt logprobs; the "
+                f"{self._server.root} returned {len(found)} of {len(ids) - 1} prompt logprobs; the "
                 "entropy rule needs a vLLM server, or leave entropy.url out to run the model here"
             )
         return [entropy_of(row) for row in found]
@@ -119,15 +121,15 @@ class ServerEntropy:
 
 
 def load_source(config: EntropyConfig) -> EntropySource:
-    """The model that the entropy rule asks.
+    """Load the model of the entropy rule.
 
     Raises:
-        ConfigError: No model is named, or the API key's variable is not set.
+        ConfigError: No model is given, or the API key's variable is not set.
         ModelError: Model or tokenizer cannot be used.
     """
     if config.model is None:
         raise ConfigError(
-            "predictor: `entropy` needs a language model; name one with --entropy.model"
+            "predictor: `entropy` needs a language model; give one with --entropy.model"
         )
     codec = _load_codec(config.tokenizer or config.model)
     if config.url is None:
@@ -144,64 +146,73 @@ def load_source(config: EntropyConfig) -> EntropySource:
     return ServerEntropy(server, config.model, codec)
 
 
-async def judge_by_entropy(
+async def predict_by_entropy(
     source: EntropySource, sample: EvaluationSample, validation: EvaluationSample
 ) -> tuple[PredictedUnits, dict[str, Any]]:
-    """What the rule says of ``sample``, with the threshold chosen on ``validation``.
+    """Predict ``sample`` by the rule, with the threshold chosen on ``validation``.
 
     Returns:
-        What it says, and the threshold in nats with the share of drafts that end right by each.
+        The predicted units, and details for the report: the threshold in nats, and the share of
+        correctly cut drafts by threshold.
 
     Raises:
-        EngineError: The model cannot be asked.
+        EngineError: The server is unreachable, or returns no prompt logprobs.
     """
-    tuned = await _levels(source, validation.segments)
-    swept = [(t, _right(validation, tuned, t)) for t in thresholds(tuned)]
-    best = max(swept, key=lambda item: item[1])[0]
-    levels = tuned if sample is validation else await _levels(source, sample.segments)
-    sweep = [{"threshold": t, "right": right} for t, right in swept]
-    told = {"threshold_nats": best, "chosen_on": "validation", "threshold_sweep": sweep}
-    return by_marks(sample, [marks_at(one, best) for one in levels]), told
+    tuning = await _segment_entropies(source, validation.segments)
+    by_threshold = [(t, _right_share(validation, tuning, t)) for t in thresholds(tuning)]
+    best = max(by_threshold, key=lambda item: item[1])[0]
+    entropies = (
+        tuning if sample is validation else await _segment_entropies(source, sample.segments)
+    )
+    sweep = [{"threshold": t, "right": right} for t, right in by_threshold]
+    details = {"threshold_nats": best, "chosen_on": "validation", "threshold_sweep": sweep}
+    return predict_by_marks(sample, [marks_at(one, best) for one in entropies]), details
 
 
-def thresholds(levels: Sequence[Levels]) -> list[float]:
-    """Levels to try: evenly spread over those that occur before words."""
-    known = sorted(level for one in levels for level in one[1:])
+def thresholds(entropies: Sequence[UnitEntropies]) -> list[float]:
+    """Return the thresholds to try: quantiles of the entropies before words."""
+    known = sorted(level for one in entropies for level in one[1:])
     return sorted({known[len(known) * step // STEPS] for step in range(STEPS)}) if known else [0.0]
 
 
-def marks_at(levels: Levels, threshold: float) -> Marks:
-    """Marks before the words at whose beginning the entropy is above ``threshold`` (nats)."""
-    return tuple(index > 0 and level > threshold for index, level in enumerate(levels))
+def marks_at(entropies: UnitEntropies, threshold: float) -> Marks:
+    """Mark the words before which the entropy is above ``threshold`` (nats)."""
+    return tuple(index > 0 and level > threshold for index, level in enumerate(entropies))
 
 
-def levels_of(
+def unit_entropies(
     segment: EvaluationSegment, tokens: TokenOffsets, entropies: Sequence[float]
-) -> Levels:
-    """The entropy before each unit.
+) -> UnitEntropies:
+    """Return the entropy before each unit (U).
 
     Args:
         segment: U units.
-        tokens: Of its text (L).
-        entropies: Of what follows each token but the last (L - 1), in nats.
+        tokens: Tokens of its text (L).
+        entropies: Entropy of what follows each token but the last (L - 1), in nats.
     """
     firsts = [unit_tokens(tokens, start, end)[0] for start, end in pairwise(segment.edges)]
     return (0.0, *(entropies[min(first, len(entropies)) - 1] for first in firsts[1:]))
 
 
-def _right(sample: EvaluationSample, levels: Sequence[Levels], threshold: float) -> float:
-    judged = by_marks(sample, [marks_at(one, threshold) for one in levels])
-    right = cut_figures(cuttings(sample.drafts, Pair(judged, judged), sample.cut))["right"]
+def _right_share(
+    sample: EvaluationSample, entropies: Sequence[UnitEntropies], threshold: float
+) -> float:
+    predicted = predict_by_marks(sample, [marks_at(one, threshold) for one in entropies])
+    right = cut_metrics(cut_drafts(sample.drafts, PairedScores(predicted, predicted), sample.cut))[
+        "right"
+    ]
     return 0.0 if right is None else right.value
 
 
-async def _levels(source: EntropySource, segments: Sequence[EvaluationSegment]) -> list[Levels]:
-    async def one(segment: EvaluationSegment) -> Levels:
-        tokens = tokens_of(source.codec, segment.text)
+async def _segment_entropies(
+    source: EntropySource, segments: Sequence[EvaluationSegment]
+) -> list[UnitEntropies]:
+    async def one(segment: EvaluationSegment) -> UnitEntropies:
+        tokens = encode_text(source.codec, segment.text)
         entropies = await source.entropies(tokens.ids) if len(tokens) > 1 else []
-        return levels_of(segment, tokens, entropies)
+        return unit_entropies(segment, tokens, entropies)
 
-    return await each(segments, one, in_flight=_IN_FLIGHT)
+    return await gather_limited(segments, one, in_flight=_IN_FLIGHT)
 
 
 def _load_codec(name: str) -> Codec:

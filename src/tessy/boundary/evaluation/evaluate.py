@@ -1,8 +1,8 @@
-"""``tessy evaluate-predictor``: how well predictors cut, on annotations they have not seen.
+"""``tessy evaluate-predictor``: metrics of predictors on held-out annotations.
 
 OUT/
-  evaluation.json    every figure with its 95 % interval and n
-  evaluation.svg     exact, early and late cuts; what the threshold changes
+  evaluation.json    every metric with its 95 % interval and n
+  evaluation.svg     exact, early and late cuts; effect of the threshold
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from rich.console import Console
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.conventions import SplitSettings, conventions_of
-from tessy.boundary.evaluation.baseline_rules import by_marks, sentence_marks
+from tessy.boundary.evaluation.baseline_rules import predict_by_marks, sentence_marks
 from tessy.boundary.evaluation.drafts import (
     EvaluationSample,
     TokenCount,
+    count_one,
     draw_drafts,
-    one_word,
-    segment_of,
-    token_count,
+    to_segment,
+    token_counter,
 )
-from tessy.boundary.evaluation.entropy import EntropySource, judge_by_entropy, load_source
-from tessy.boundary.evaluation.metrics import Figures, PredictedUnits
-from tessy.boundary.evaluation.predictions import judge
-from tessy.boundary.evaluation.report import Entry, Measured, make_report
+from tessy.boundary.evaluation.entropy import EntropySource, load_source, predict_by_entropy
+from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits
+from tessy.boundary.evaluation.predictions import predict_all
+from tessy.boundary.evaluation.report import PredictorPair, PredictorResult, make_report
 from tessy.boundary.evaluation.selection import (
     ENTROPY,
-    entries_of,
-    kind_of_spec,
-    notes_of,
-    select,
-    specs_of,
-    split_of,
+    distinct_predictors,
+    held_out_split,
+    predictor_pairs,
+    report_notes,
+    select_annotations,
+    spec_kind,
 )
 from tessy.boundary.evaluation.table import print_report
 from tessy.boundary.load import load_predictor
@@ -59,15 +59,18 @@ _PACKAGES = ("tessy", "torch", "transformers", "matplotlib")
 
 
 def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None = None) -> int:
-    """Measure, print and write; the exit code.
+    """Evaluate predictors, print the tables and write the report.
+
+    Returns:
+        The exit code.
 
     Raises:
-        InputError: Something needed is not installed, or annotations or predictors are unusable.
+        InputError: A dependency is missing, or annotations or predictors are unusable.
         StorageError: The results cannot be written.
     """
-    entries = entries_of(_named(config))
-    specs = specs_of(entries)
-    checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
+    pairs = predictor_pairs(_predictor_names(config))
+    specs = distinct_predictors(pairs)
+    checkpoints = [spec for spec in specs if spec_kind(spec) == "checkpoint"]
     local_entropy = ENTROPY in specs and config.entropy.url is None
     torch = {"torch": "torch"} if checkpoints or local_entropy else {}
     check_installed("evaluating predictors", {"matplotlib": "analysis"} | torch)
@@ -75,36 +78,36 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
     rows = read_annotations(config.annotations)
     author = author_of(rows)
     known = {spec: conventions_of(spec) for spec in checkpoints}
-    split, source = split_of(known)
-    chosen = select(rows, split, config, source)
-    tuning = _tuning(config, rows, split, source) if ENTROPY in specs else []
+    split, source = held_out_split(known)
+    chosen = select_annotations(rows, split, config, source)
+    tuning = _tuning_rows(config, rows, split, source) if ENTROPY in specs else []
     predictors = {
         spec: load_predictor(spec, None, config.window)
         for spec in specs
-        if kind_of_spec(spec) != "marks"
+        if spec_kind(spec) != "marks"
     }
-    unsure = load_source(config.entropy) if ENTROPY in specs else None
+    entropy_source = load_source(config.entropy) if ENTROPY in specs else None
     with _PredictionProgress(Console(stderr=True)) as progress:
-        # Outside the event loop, so that Ctrl-C ends it at once.
-        side = _token_side(config, chosen, specs, progress)
-        validation = _sample(config, tuning, side.count)
-        asked = _Asked(specs, predictors, unsure, side.sample, validation)
-        judged = asyncio.run(_ask(asked, progress))
-        progress.stage("Working out the figures")
-        report = _report(config, entries, side, judged)
-    report |= _frame(config, split, source)
+        # Outside the event loop, so that Ctrl-C interrupts it immediately.
+        token_side = _evaluate_tokens(config, chosen, specs, progress)
+        validation = _sample(config, tuning, token_side.count)
+        inputs = _PredictionInputs(specs, predictors, entropy_source, token_side.sample, validation)
+        predicted = asyncio.run(_predict_each(inputs, progress))
+        progress.start_stage("Computing metrics")
+        report = _report(config, pairs, token_side, predicted)
+    report |= _provenance(config, split, source)
     report |= {"author": author, "annotations": {"digest": digest_of(rows), "segments": len(rows)}}
-    report["notes"] = notes_of(config.part, split, known, author)
+    report["notes"] = report_notes(config.part, split, known, author)
     _write(config.out, report)
     console = console or Console()
     print_report(console, report)
-    console.print(f"\nAll figures: {config.out / 'evaluation.json'}", soft_wrap=True)
-    console.print(f"The figure:  {config.out / 'evaluation.svg'}", soft_wrap=True)
+    console.print(f"\nAll metrics: {config.out / 'evaluation.json'}", soft_wrap=True)
+    console.print(f"Plot:        {config.out / 'evaluation.svg'}", soft_wrap=True)
     return 0
 
 
 class _PredictionProgress:
-    """One line that says what is going on: redrawn on a terminal, printed once elsewhere."""
+    """A one-line progress display: redrawn on a terminal, one line per stage elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -119,153 +122,170 @@ class _PredictionProgress:
         if self._status:
             self._status.stop()
 
-    def stage(self, text: str) -> None:
-        """Something new begins."""
+    def start_stage(self, text: str) -> None:
+        """Show a new stage."""
         if self._status:
             self._status.update(text)
         else:
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    def step(self, text: str, done: int, total: int) -> None:
-        """What goes on has come this far."""
+    def update(self, text: str, done: int, total: int) -> None:
+        """Update the progress of the current stage."""
         if self._status and (done % 64 == 0 or done == total):
             self._status.update(f"{text}: {done:,} of {total:,}")
 
 
 @dataclass(frozen=True, slots=True)
-class _TokenSide:
-    """What checkpoints were asked as classifiers, before they are asked as predictors."""
+class _TokenEvaluation:
+    """Results of the checkpoints as token classifiers, and the sample in their tokens.
+
+    Attributes:
+        sample: Segments and drafts.
+        count: Counts the tokens of a unit.
+        counted_in: Unit of token counts, for the report.
+        tokens: Metrics of token labels by checkpoint.
+        windows: Agreement of windows by checkpoint.
+        oracle: Scores of a perfect classifier; None without checkpoints.
+    """
 
     sample: EvaluationSample
     count: TokenCount
     counted_in: str
-    tokens: dict[str, Figures]
-    perfect: PredictedUnits | None
+    tokens: dict[str, Metrics]
+    oracle: PredictedUnits | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """Who is asked, and about what."""
+class _PredictionInputs:
+    """The predictors to run, and their data."""
 
     specs: Sequence[str]
     predictors: Mapping[str, BoundaryPredictor]
-    unsure: EntropySource | None
+    entropy_source: EntropySource | None
     sample: EvaluationSample
     validation: EvaluationSample
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What a predictor said, and what else is to be told of it."""
+class _PredictionOutput:
+    """The scores of a predictor, and details for the report."""
 
-    judged: PredictedUnits
-    more: Mapping[str, Any] = field(default_factory=dict)
+    units: PredictedUnits
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def _ask(asked: _Asked, progress: _PredictionProgress) -> dict[str, _Said]:
-    """What each predictor says; they are closed in the end."""
+async def _predict_each(
+    inputs: _PredictionInputs, progress: _PredictionProgress
+) -> dict[str, _PredictionOutput]:
+    """Run all predictors, and close them at the end."""
     async with AsyncExitStack() as stack:
-        for predictor in asked.predictors.values():
+        for predictor in inputs.predictors.values():
             stack.push_async_callback(predictor.aclose)
-        if asked.unsure is not None:
-            stack.push_async_callback(asked.unsure.aclose)
-        return {spec: await _said(spec, asked, progress) for spec in asked.specs}
+        if inputs.entropy_source is not None:
+            stack.push_async_callback(inputs.entropy_source.aclose)
+        return {spec: await _predict_one(spec, inputs, progress) for spec in inputs.specs}
 
 
-async def _said(spec: str, asked: _Asked, progress: _PredictionProgress) -> _Said:
-    text = f"Asking {spec}"
-    progress.stage(text)
-    sample = asked.sample
-    if spec in asked.predictors:
-        return _Said(
-            await judge(
-                asked.predictors[spec],
+async def _predict_one(
+    spec: str, inputs: _PredictionInputs, progress: _PredictionProgress
+) -> _PredictionOutput:
+    text = f"Running {spec}"
+    progress.start_stage(text)
+    sample = inputs.sample
+    if spec in inputs.predictors:
+        return _PredictionOutput(
+            await predict_all(
+                inputs.predictors[spec],
                 sample.segments,
                 sample.drafts,
-                lambda done, total: progress.step(text, done, total),
+                lambda done, total: progress.update(text, done, total),
             )
         )
-    if spec == ENTROPY and asked.unsure is not None:
-        return _Said(*await judge_by_entropy(asked.unsure, sample, asked.validation))
-    return _Said(by_marks(sample, [sentence_marks(segment) for segment in sample.segments]))
+    if spec == ENTROPY and inputs.entropy_source is not None:
+        return _PredictionOutput(
+            *await predict_by_entropy(inputs.entropy_source, sample, inputs.validation)
+        )
+    return _PredictionOutput(
+        predict_by_marks(sample, [sentence_marks(segment) for segment in sample.segments])
+    )
 
 
 def _report(
     config: EvaluatePredictorConfig,
-    entries: Sequence[Entry],
-    side: _TokenSide,
-    said: Mapping[str, _Said],
+    pairs: Sequence[PredictorPair],
+    token_side: _TokenEvaluation,
+    outputs: Mapping[str, _PredictionOutput],
 ) -> dict[str, Any]:
-    measured = [
-        Measured(
+    results = [
+        PredictorResult(
             name=spec,
-            kind=kind_of_spec(spec),
-            judged=one.judged,
-            tokens=side.tokens.get(spec),
-            more=one.more,
+            kind=spec_kind(spec),
+            predicted=output.units,
+            tokens=token_side.tokens.get(spec),
+            details=output.details,
         )
-        for spec, one in said.items()
+        for spec, output in outputs.items()
     ]
-    if side.perfect is not None:
-        measured.append(Measured(LABELS, "marks", side.perfect))
-        entries = [*entries, Entry(LABELS, LABELS, LABELS)]
+    if token_side.oracle is not None:
+        results.append(PredictorResult(LABELS, "marks", token_side.oracle))
+        pairs = [*pairs, PredictorPair(LABELS, LABELS, LABELS)]
     drafts = {
-        "n": len(side.sample.drafts),
+        "n": len(token_side.sample.drafts),
         "tokens": config.draft_tokens,
-        "counted_in": side.counted_in,
+        "counted_in": token_side.counted_in,
     }
-    return {"drafts": drafts, **make_report(side.sample, measured, entries)}
+    return {"drafts": drafts, **make_report(token_side.sample, results, pairs)}
 
 
-def _named(config: EvaluatePredictorConfig) -> list[str]:
-    """What to measure: the entropy rule too if its model is named."""
+def _predictor_names(config: EvaluatePredictorConfig) -> list[str]:
+    """Return the predictors to evaluate: those given, and the entropy rule if it has a model."""
     return [*config.predictor, *([ENTROPY] if config.entropy.model is not None else [])]
 
 
-def _tuning(
+def _tuning_rows(
     config: EvaluatePredictorConfig,
     rows: Sequence[Annotation],
     split: SplitSettings,
     source: str | None,
 ) -> list[Annotation]:
-    """Where the entropy rule's threshold is chosen."""
-    return select(rows, split, config.model_copy(update={"part": "validation"}), source)
+    """Return the annotations on which the threshold of the entropy rule is chosen."""
+    return select_annotations(rows, split, config.model_copy(update={"part": "validation"}), source)
 
 
-def _token_side(
+def _evaluate_tokens(
     config: EvaluatePredictorConfig,
     rows: Sequence[Annotation],
     specs: Sequence[str],
     progress: _PredictionProgress,
-) -> _TokenSide:
-    """Everything for which the token classifiers themselves are needed, one at a time."""
-    checkpoints = [spec for spec in specs if kind_of_spec(spec) == "checkpoint"]
+) -> _TokenEvaluation:
+    """Evaluate checkpoints as token classifiers, one at a time; builds the sample."""
+    checkpoints = [spec for spec in specs if spec_kind(spec) == "checkpoint"]
     if not checkpoints:
-        return _TokenSide(_sample(config, rows, one_word), one_word, "words", {}, None)
+        return _TokenEvaluation(_sample(config, rows, count_one), count_one, "words", {}, None)
     from tessy.boundary.classifier.model import load_classifier  # needs torch
-    from tessy.boundary.evaluation.checkpoints import perfect, token_figures
+    from tessy.boundary.evaluation.checkpoints import oracle_units, token_metrics
 
     sample: EvaluationSample | None = None
-    count: TokenCount = one_word
+    count: TokenCount = count_one
     ceiling: PredictedUnits | None = None
-    tokens: dict[str, Figures] = {}
+    tokens: dict[str, Metrics] = {}
     for spec in checkpoints:
-        progress.stage(f"Labelling the tokens of {spec}")
+        progress.start_stage(f"Labelling the tokens of {spec}")
         classifier = load_classifier(spec)
-        tokens[spec] = token_figures(classifier, rows)
+        tokens[spec] = token_metrics(classifier, rows)
         if sample is None:
-            count = token_count(classifier.codec)
+            count = token_counter(classifier.codec)
             sample = _sample(config, rows, count)
-            ceiling = perfect(classifier, rows, sample.segments, sample.drafts)
+            ceiling = oracle_units(classifier, rows, sample.segments, sample.drafts)
     assert sample is not None
     counted_in = f"tokens of {checkpoints[0]}"
-    return _TokenSide(sample, count, counted_in, tokens, ceiling)
+    return _TokenEvaluation(sample, count, counted_in, tokens, ceiling)
 
 
 def _sample(
     config: EvaluatePredictorConfig, rows: Sequence[Annotation], count: TokenCount
 ) -> EvaluationSample:
-    segments = [segment_of(row, count) for row in rows]
+    segments = [to_segment(row, count) for row in rows]
     drafts = draw_drafts(
         segments,
         tokens=config.draft_tokens,
@@ -279,15 +299,17 @@ def _sample(
 def _check_out(out: Path) -> None:
     home = next(place for place in (out, *out.parents) if os.path.exists(place))
     if not home.is_dir():
-        raise ConfigError(f"out: {home} is a file; name a directory with --out")
+        raise ConfigError(f"out: {home} is a file; give a directory with --out")
     if not os.access(home, os.W_OK | os.X_OK):
-        raise ConfigError(f"out: {home} cannot be written; mend its rights or choose another --out")
+        raise ConfigError(
+            f"out: {home} cannot be written; fix its permissions or choose another --out"
+        )
 
 
-def _frame(
+def _provenance(
     config: EvaluatePredictorConfig, split: SplitSettings, source: str | None
 ) -> dict[str, Any]:
-    """How the figures came about."""
+    """Return the options and versions behind the report."""
     return {
         "schema": SCHEMA,
         "config": config.model_dump(mode="json"),
@@ -312,6 +334,6 @@ def _write(out: Path, report: dict[str, Any]) -> None:
     try:
         make_directory(out)
     except OSError as error:
-        raise StorageError(f"{out} cannot be made: {error}; choose another --out") from error
+        raise StorageError(f"{out} cannot be created: {error}; choose another --out") from error
     jsonl.write_json(out / "evaluation.json", report)
     write_atomically(out / "evaluation.svg", draw(report))

@@ -1,4 +1,4 @@
-"""The figure of an evaluation: exact, early and late cuts, and what the threshold changes."""
+"""The plot of an evaluation: exact, early and late cuts, and the effect of the threshold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from tessy.boundary.evaluation.report import short_name
 from tessy.storage.cards import short_digest
 
-# Okabe and Ito's palette, told apart by colour-blind readers; lines also differ in their dashes.
+# Okabe and Ito's colour-blind safe palette; lines also differ in their dashes.
 _BLUE, _ORANGE, _SKY, _RED, _INK = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#222222"
 _CUTS = (("exact", "exact", _BLUE), ("early", "early", _SKY), ("late", "late or never", _ORANGE))
 _LINES: tuple[tuple[str, str, str, Any], ...] = (
@@ -23,7 +23,7 @@ _LINES: tuple[tuple[str, str, str, Any], ...] = (
     ("capability_by_student", "capability by the student", _INK, ":"),
 )
 _MARKERS = "os^Dv*"
-_LONGEST = 28  # chars of a name on a line
+_MAX_NAME_CHARS = 28  # of a label
 _BELOW: dict[str, Any] = {
     "loc": "upper center",
     "bbox_to_anchor": (0.5, -0.2),
@@ -41,28 +41,28 @@ _STYLE: dict[str, Any] = {
 
 
 def draw(report: Mapping[str, Any]) -> bytes:
-    """An SVG that is the same for the same report.
+    """Return the plot as SVG; deterministic for the same report.
 
-    Its background is white, so that it can be read on light and dark pages.
+    Its background is white, so that it is legible on light and dark pages.
 
     Args:
         report: The content of evaluation.json.
     """
     entries: Sequence[Mapping[str, Any]] = report["cuts"]
-    swept = [entry for entry in entries if entry["sweep"]]
+    graded = [entry for entry in entries if entry["sweep"]]
     with mpl.rc_context():
         mpl.rcdefaults()
-        rc: Any = mpl.rcParams  # its type lists every key by name
+        rc: Any = mpl.rcParams  # typed with literal keys only
         rc.update(_STYLE)
         height = 2.6 + 0.42 * max(len(entries), 4)
         figure = Figure(figsize=(11.0, height), layout="constrained", facecolor="white")
         left, right = figure.subplots(1, 2)
         _bars(left, entries)
-        _sweep(right, swept)
+        _sweep(right, graded)
         drafts = report["drafts"]
         figure.suptitle(
             f"The {report['author']}'s text: {drafts['n']:,} drafts of {drafts['tokens']} "
-            f"{drafts['counted_in'].split()[0]}, {report['data']['questions']:,} questions "
+            f"{drafts['counted_in'].split()[0]}, {report['data']['questions']:,} problems "
             f"({report['part']}), {report['cut']}; annotations "
             f"{short_digest(report['annotations']['digest'])}",
             fontsize=10,
@@ -73,7 +73,7 @@ def draw(report: Mapping[str, Any]) -> bytes:
 
 
 def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
-    axes.set_title("Where drafts are cut in which the class changes")
+    axes.set_title("Cuts of drafts in which the class changes")
     rows = range(len(entries))
     starts = [0.0] * len(entries)
     for key, label, colour in _CUTS:
@@ -83,10 +83,10 @@ def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
     for row, entry in enumerate(entries):
         exact = entry["all"]["exact"]
         if exact is None:
-            axes.text(0.01, row, "no such draft", va="center")
+            axes.text(0.01, row, "no drafts", va="center")
             continue
-        reach = [[exact["value"] - exact["low"]], [exact["high"] - exact["value"]]]
-        axes.errorbar([exact["value"]], [row], xerr=reach, color=_INK, capsize=3, linewidth=1.2)
+        errors = [[exact["value"] - exact["low"]], [exact["high"] - exact["value"]]]
+        axes.errorbar([exact["value"]], [row], xerr=errors, color=_INK, capsize=3, linewidth=1.2)
         axes.text(1.01, row, f"{exact['value']:.0%}  n={exact['n']:,.0f}", va="center")
     axes.set_yticks(list(rows), [_label(entry["name"]) for entry in entries])
     axes.invert_yaxis()
@@ -95,41 +95,44 @@ def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(ncols=3, **_BELOW)
 
 
-def _sweep(axes: Axes, swept: Sequence[Mapping[str, Any]]) -> None:
-    axes.set_title("What the threshold of P(style) changes")
+def _sweep(axes: Axes, graded: Sequence[Mapping[str, Any]]) -> None:
+    axes.set_title("Effect of the threshold of P(style)")
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("threshold of P(style)")
     axes.set_ylabel("share of drafts, or of words")
-    if not swept:
+    if not graded:
         axes.text(0.5, 0.5, "no predictor with a threshold", ha="center")
         return
-    for entry, marker in zip(swept, _MARKERS * len(swept), strict=False):
+    for entry, marker in zip(graded, _MARKERS * len(graded), strict=False):
         thresholds = [row["threshold"] for row in entry["sweep"]]
         for key, _, colour, dashes in _LINES:
             shares = [_value(row[key]) for row in entry["sweep"]]
             axes.plot(thresholds, shares, dashes, color=colour, marker=marker, markersize=4)
         if entry["best_threshold"] is not None:
             axes.axvline(entry["best_threshold"], color="#999999", linewidth=0.8)
-    axes.legend(handles=_keys(swept), ncols=2, **_BELOW)
+    axes.legend(handles=_keys(graded), ncols=2, **_BELOW)
 
 
-def _keys(swept: Sequence[Mapping[str, Any]]) -> list[Line2D]:
-    """What the lines are, and whose; the marker of a single predictor needs no key."""
+def _keys(graded: Sequence[Mapping[str, Any]]) -> list[Line2D]:
+    """Return the legend entries; a single predictor needs no marker entry."""
     lines = [Line2D([], [], color=c, linestyle=d, label=label) for _, label, c, d in _LINES]
-    if len(swept) > 1:
+    if len(graded) > 1:
         lines += [
             Line2D([], [], color=_INK, linestyle="", marker=m, label=_label(entry["name"]))
-            for entry, m in zip(swept, _MARKERS * len(swept), strict=False)
+            for entry, m in zip(graded, _MARKERS * len(graded), strict=False)
         ]
     lines.append(Line2D([], [], color="#999999", linewidth=0.8, label="most drafts right"))
     return lines
 
 
 def _label(name: str) -> str:
-    """A name beside a bar or a marker: long ones would leave no room for the axes."""
+    """Return a name for the legend or axis, shortened to leave room for the plot."""
     parts = short_name(name).split("+")
-    short = (part if len(part) <= _LONGEST else f"…{part[1 - _LONGEST :]}" for part in parts)
+    short = (
+        part if len(part) <= _MAX_NAME_CHARS else f"…{part[1 - _MAX_NAME_CHARS :]}"
+        for part in parts
+    )
     return "\n+ ".join(short)
 
 

@@ -1,7 +1,7 @@
-"""How well a predictor cuts, by its scores of drafts and of whole segments (pure).
+"""Metrics of a predictor's cuts, from its scores of drafts and whole segments (pure).
 
-A *word* is a unit (``core.edges``). It is style or capability if the student or the teacher may
-write it, and mixed if neither may, which only ``discard`` knows.
+A *word* is a unit (``core.edges``). It is style if the student may write it, capability if the
+teacher may, and mixed if neither may (only with ``discard``).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.cut import Cut, Kind, kept, kind_of
+from tessy.boundary.cut import Cut, Kind, count_kept, kind_of
 from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
 from tessy.boundary.evaluation.replay import Replay, replay
 from tessy.core.statistics import Case, Estimate, mean, share
 
 Scores = tuple[UnitScore, ...]
-Figures = dict[str, Estimate | None]
+Metrics = dict[str, Estimate | None]
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedUnits:
-    """What one predictor said.
+    """Scores by one predictor.
 
     Attributes:
         drafts: Scores of each draft's units, in the order of the drafts.
@@ -35,22 +35,28 @@ class PredictedUnits:
 
     @property
     def graded(self) -> bool:
-        """Whether it says more than yes and no, so that a threshold matters."""
+        """Whether some score is not 0 or 1, so that the threshold matters."""
         return any(
             p not in (0.0, 1.0) for scores in self.segments for unit in scores[1:] for p in unit
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Who cuts what: one predictor for both authors, or B_S and B_T."""
+class PairedScores:
+    """The scores for both authors: of one predictor, or of B_S and B_T."""
 
     student: PredictedUnits
     teacher: PredictedUnits
 
 
-class Cutting(NamedTuple):
-    """One draft: how many of its units should stay, and how many would."""
+class DraftCut(NamedTuple):
+    """The cut of one draft.
+
+    Attributes:
+        draft: The draft.
+        truth: Number of units kept by the annotation.
+        predicted: Number of units kept by the predictor.
+    """
 
     draft: EvaluationDraft
     truth: int
@@ -58,88 +64,98 @@ class Cutting(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Units of the draft."""
+        """Number of units of the draft."""
         return self.draft.last - self.draft.first
 
     @property
-    def due(self) -> bool:
-        """The class changes in the draft."""
+    def class_changes(self) -> bool:
+        """Whether the class changes within the draft, so that it should be cut."""
         return self.truth < self.length
 
-    def tokens_off(self) -> int:
-        """Tokens between where it would be cut and where it should be."""
+    def error_tokens(self) -> int:
+        """Return the distance in tokens between the predicted and the true cut."""
         first, tokens = self.draft.first, self.draft.segment.tokens
         return abs(tokens[first + self.predicted] - tokens[first + self.truth])
 
 
-def cuttings(
-    drafts: Sequence[EvaluationDraft], pair: Pair, cut: Cut, threshold: float = STYLE_THRESHOLD
-) -> list[Cutting]:
-    """Cut each draft by the annotation, and by its author's predictor."""
+def cut_drafts(
+    drafts: Sequence[EvaluationDraft],
+    pair: PairedScores,
+    cut: Cut,
+    threshold: float = STYLE_THRESHOLD,
+) -> list[DraftCut]:
+    """Cut each draft by the annotation and by the predictor of its author."""
     scores = {"student": pair.student.drafts, "teacher": pair.teacher.drafts}
     return [
-        Cutting(
+        DraftCut(
             draft,
-            kept(draft.author, draft.truth, cut),
-            kept(draft.author, scores[draft.author][i][: draft.last - draft.first], cut, threshold),
+            count_kept(draft.author, draft.truth, cut),
+            count_kept(
+                draft.author, scores[draft.author][i][: draft.last - draft.first], cut, threshold
+            ),
         )
         for i, draft in enumerate(drafts)
     ]
 
 
-def cut_figures(rows: Sequence[Cutting]) -> Figures:
-    """How drafts are cut.
+def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
+    """Return the metrics of draft cuts.
 
     Returns:
-        ``right``: share of drafts cut where they should be, or left whole as they should be.
-        Of the drafts in which the class changes: ``exact``, ``early`` and ``late`` shares (not cut
-        at all is late, the draft's end counting as the cut), ``error_words`` and ``error_tokens``,
-        the mean distance. Of the others: ``left_whole``, the share that is not cut.
+        ``right``: share of drafts that are cut where they should be, or rightly left whole.
+        Of the drafts in which the class changes: ``exact``, ``early`` and ``late`` shares (a
+        missing cut is late, at the draft's end), ``error_words`` and ``error_tokens``, the mean
+        distances. Of the others: ``left_whole``, the share that is not cut.
     """
-    due = [row for row in rows if row.due]
+    changed = [row for row in rows if row.class_changes]
 
-    def of(some: Sequence[Cutting], says: Callable[[Cutting], bool]) -> Estimate | None:
-        return share(Case(r.draft.segment.question, says(r)) for r in some)
+    def of(some: Sequence[DraftCut], condition: Callable[[DraftCut], bool]) -> Estimate | None:
+        return share(Case(r.draft.segment.question, condition(r)) for r in some)
 
-    def distance(measure: Callable[[Cutting], int]) -> Estimate | None:
-        return mean(Case(r.draft.segment.question, measure(r)) for r in due)
+    def distance(measure: Callable[[DraftCut], int]) -> Estimate | None:
+        return mean(Case(r.draft.segment.question, measure(r)) for r in changed)
 
     return {
         "right": of(rows, lambda r: r.predicted == r.truth),
-        "exact": of(due, lambda r: r.predicted == r.truth),
-        "early": of(due, lambda r: r.predicted < r.truth),
-        "late": of(due, lambda r: r.predicted > r.truth),
+        "exact": of(changed, lambda r: r.predicted == r.truth),
+        "early": of(changed, lambda r: r.predicted < r.truth),
+        "late": of(changed, lambda r: r.predicted > r.truth),
         "error_words": distance(lambda r: abs(r.predicted - r.truth)),
-        "error_tokens": distance(Cutting.tokens_off),
-        "left_whole": of([r for r in rows if not r.due], lambda r: r.predicted == r.truth),
+        "error_tokens": distance(DraftCut.error_tokens),
+        "left_whole": of(
+            [r for r in rows if not r.class_changes], lambda r: r.predicted == r.truth
+        ),
     }
 
 
 def replays(
-    segments: Sequence[EvaluationSegment], pair: Pair, cut: Cut, threshold: float = STYLE_THRESHOLD
+    segments: Sequence[EvaluationSegment],
+    pair: PairedScores,
+    cut: Cut,
+    threshold: float = STYLE_THRESHOLD,
 ) -> list[Replay]:
-    """Synthesis replayed over each segment."""
+    """Replay synthesis on each segment."""
     both = zip(segments, pair.student.segments, pair.teacher.segments, strict=True)
     return [replay(s.truth, student, teacher, cut, threshold) for s, student, teacher in both]
 
 
-def replay_figures(
-    segments: Sequence[EvaluationSegment], played: Sequence[Replay], cut: Cut
-) -> Figures:
-    """What synthesis would make of the segments.
+def replay_metrics(
+    segments: Sequence[EvaluationSegment], replayed: Sequence[Replay], cut: Cut
+) -> Metrics:
+    """Return the metrics of replayed synthesis.
 
     Returns:
-        ``style_by_teacher``: share of style words the teacher would write;
-        ``capability_by_student``: share of capability words the student would write;
+        ``style_by_teacher``: share of style words that the teacher would write;
+        ``capability_by_student``: share of capability words that the student would write;
         ``bounced``: share of hand-overs that are handed straight back;
-        ``hand_overs``: per word.
+        ``hand_overs``: hand-overs per word.
     """
     leaks: dict[Kind, list[Case]] = {"style": [], "capability": [], "mixed": []}
-    for segment, one in zip(segments, played, strict=True):
+    for segment, one in zip(segments, replayed, strict=True):
         for truth, author in list(zip(segment.truth, one.authors, strict=True))[1:]:
             kind = kind_of(truth, cut)
             leaks[kind].append(Case(segment.question, (author == "teacher") == (kind == "style")))
-    both = list(zip(segments, played, strict=True))
+    both = list(zip(segments, replayed, strict=True))
     return {
         "style_by_teacher": share(leaks["style"]),
         "capability_by_student": share(leaks["capability"]),
@@ -148,48 +164,64 @@ def replay_figures(
     }
 
 
-def word_figures(
+def word_metrics(
     segments: Sequence[EvaluationSegment], scores: Sequence[Scores], cut: Cut
-) -> Figures:
-    """How words are classed: ``accuracy``, and of style ``precision``, ``recall`` and ``f1``."""
-    return class_figures(
-        (segment.question, kind_of(truth, cut), kind_of(said, cut))
-        for segment, told in zip(segments, scores, strict=True)
-        for truth, said in list(zip(segment.truth, told, strict=True))[1:]
+) -> Metrics:
+    """Return ``accuracy`` of word classes, and ``precision``, ``recall`` and ``f1`` of style."""
+    return class_metrics(
+        (segment.question, kind_of(truth, cut), kind_of(score, cut))
+        for segment, unit_scores in zip(segments, scores, strict=True)
+        for truth, score in list(zip(segment.truth, unit_scores, strict=True))[1:]
     )
 
 
-def class_figures(rows: Iterable[tuple[str, str, str]]) -> Figures:
-    """Accuracy, and of the class ``style`` precision, recall and F1.
+def class_metrics(rows: Iterable[tuple[str, str, str]]) -> Metrics:
+    """Return accuracy, and precision, recall and F1 of the class ``style``.
 
     Args:
-        rows: Question, true class, said class.
+        rows: Problem, true class and predicted class of each case.
     """
     found = list(rows)
-    style = [(question, truth == "style", said == "style") for question, truth, said in found]
+    style = [
+        (question, truth == "style", predicted == "style") for question, truth, predicted in found
+    ]
     return {
-        "accuracy": share(Case(question, truth == said) for question, truth, said in found),
-        "precision": share(Case(q, truth and said, said) for q, truth, said in style),
-        "recall": share(Case(q, truth and said, truth) for q, truth, said in style),
-        "f1": share(Case(q, 2 * (truth and said), truth + said) for q, truth, said in style),
+        "accuracy": share(
+            Case(question, truth == predicted) for question, truth, predicted in found
+        ),
+        "precision": share(
+            Case(q, truth and predicted, predicted) for q, truth, predicted in style
+        ),
+        "recall": share(Case(q, truth and predicted, truth) for q, truth, predicted in style),
+        "f1": share(
+            Case(q, 2 * (truth and predicted), truth + predicted) for q, truth, predicted in style
+        ),
     }
 
 
 def sweep(
-    segments: Sequence[EvaluationSegment], drafts: Sequence[EvaluationDraft], pair: Pair, cut: Cut
-) -> list[tuple[float, Figures]]:
-    """The figures that depend on the threshold of P(style), at each of :data:`THRESHOLDS`."""
+    segments: Sequence[EvaluationSegment],
+    drafts: Sequence[EvaluationDraft],
+    pair: PairedScores,
+    cut: Cut,
+) -> list[tuple[float, Metrics]]:
+    """Return the metrics that depend on the threshold, at each of :data:`THRESHOLDS`."""
     found = []
     for threshold in THRESHOLDS:
-        played = replays(segments, pair, cut, threshold)
-        figures = cut_figures(cuttings(drafts, pair, cut, threshold))
-        found.append((threshold, figures | replay_figures(segments, played, cut)))
+        replayed = replays(segments, pair, cut, threshold)
+        metrics = cut_metrics(cut_drafts(drafts, pair, cut, threshold))
+        found.append((threshold, metrics | replay_metrics(segments, replayed, cut)))
     return found
 
 
-def best_threshold(swept: Sequence[tuple[float, Figures]]) -> float | None:
-    """Where most drafts end right; on a tie the one nearest to a half. None if there are none."""
-    known = [(t, right.value) for t, figures in swept if (right := figures["right"]) is not None]
+def best_threshold(by_threshold: Sequence[tuple[float, Metrics]]) -> float | None:
+    """Return the threshold with the most correctly cut drafts; None without drafts.
+
+    On a tie, the one nearest to 0.5.
+    """
+    known = [
+        (t, right.value) for t, metrics in by_threshold if (right := metrics["right"]) is not None
+    ]
     if not known:
         return None
     return min(known, key=lambda item: (-item[1], abs(item[0] - STYLE_THRESHOLD)))[0]
@@ -197,26 +229,26 @@ def best_threshold(swept: Sequence[tuple[float, Figures]]) -> float | None:
 
 def disagreement(
     segments: Sequence[EvaluationSegment], first: PredictedUnits, second: PredictedUnits, cut: Cut
-) -> Figures:
-    """How far two predictors are apart on the same text.
+) -> Metrics:
+    """Return how much two predictors disagree on the same text.
 
     Returns:
         ``words``: share of words whose class differs; ``bounced_first_student`` and
-        ``bounced_second_student``: share of hand-overs handed straight back if the one, or the
-        other, is the student's predictor.
+        ``bounced_second_student``: share of hand-overs that are handed straight back if the first,
+        or the second, is the student's predictor.
     """
     both = list(zip(segments, first.segments, second.segments, strict=True))
     words = share(
         Case(segment.question, kind_of(one, cut) != kind_of(two, cut))
-        for segment, ones, twos in both
-        for one, two in list(zip(ones, twos, strict=True))[1:]
+        for segment, first_scores, second_scores in both
+        for one, two in list(zip(first_scores, second_scores, strict=True))[1:]
     )
 
-    def bounced(pair: Pair) -> Estimate | None:
-        return replay_figures(segments, replays(segments, pair, cut), cut)["bounced"]
+    def bounced(pair: PairedScores) -> Estimate | None:
+        return replay_metrics(segments, replays(segments, pair, cut), cut)["bounced"]
 
     return {
         "words": words,
-        "bounced_first_student": bounced(Pair(first, second)),
-        "bounced_second_student": bounced(Pair(second, first)),
+        "bounced_first_student": bounced(PairedScores(first, second)),
+        "bounced_second_student": bounced(PairedScores(second, first)),
     }

@@ -1,4 +1,4 @@
-"""Asking predictors about many drafts and segments at once."""
+"""Running a predictor on many drafts and segments concurrently."""
 
 from __future__ import annotations
 
@@ -10,54 +10,70 @@ from tessy.boundary.base import BoundaryPredictor, PredictionRequest
 from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
 from tessy.boundary.evaluation.metrics import PredictedUnits, Scores
 
-IN_FLIGHT = 256  # views; a classifier makes batches of what waits
+IN_FLIGHT = 256  # concurrent requests; a classifier batches them
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Tell = Callable[[int, int], None]  # views answered, of how many
+OnProgress = Callable[[int, int], None]  # finished requests, total requests
 
 
-async def judge(
+async def predict_all(
     predictor: BoundaryPredictor,
     segments: Sequence[EvaluationSegment],
     drafts: Sequence[EvaluationDraft],
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> PredictedUnits:
-    """What ``predictor`` says of drafts and whole segments, asked as synthesis asks it.
+    """Run ``predictor`` on drafts and whole segments, with the requests of synthesis.
+
+    Args:
+        predictor: The predictor.
+        segments: Segments to score whole.
+        drafts: Drafts to score.
+        on_progress: Called after each request.
 
     Raises:
-        ConfigError: A rule of the user's failed.
-        EngineError: A classifier did.
+        ConfigError: A user-defined rule failed.
+        EngineError: A classifier failed.
     """
-    views = [draft.view(predictor.lookahead) for draft in drafts]
-    views += [segment.view() for segment in segments]
+    requests = [draft.request(predictor.lookahead) for draft in drafts]
+    requests += [segment.request() for segment in segments]
     done = 0
 
-    async def one(view: PredictionRequest) -> Scores:
+    async def one(request: PredictionRequest) -> Scores:
         nonlocal done
         try:
-            scores = (await predictor.predict(view)).units
+            scores = (await predictor.predict(request)).units
         finally:
-            predictor.release(view.key)
+            predictor.release(request.key)
         done += 1
-        tell(done, len(views))
+        on_progress(done, len(requests))
         return scores
 
-    found = await each(views, one, in_flight=IN_FLIGHT)
+    found = await gather_limited(requests, one, in_flight=IN_FLIGHT)
     for draft, scores in zip(drafts, found, strict=False):
-        assert len(scores) >= draft.last - draft.first, "lookahead is how many may be missing"
+        assert len(scores) >= draft.last - draft.first, (
+            "more units undecided than `lookahead` allows"
+        )
     return PredictedUnits(found[: len(drafts)], found[len(drafts) :])
 
 
-async def each(
-    items: Sequence[Item], do: Callable[[Item], Awaitable[Result]], *, in_flight: int
+async def gather_limited(
+    items: Sequence[Item], function: Callable[[Item], Awaitable[Result]], *, in_flight: int
 ) -> list[Result]:
-    """What ``do`` makes of each item, in their order; the first error ends it all."""
+    """Apply ``function`` to the items concurrently; returns the results in order.
+
+    The first error cancels the rest and is raised.
+
+    Args:
+        items: The items.
+        function: Applied to each item.
+        in_flight: Maximum number of concurrent calls.
+    """
     found: dict[int, Result] = {}
     left: Iterator[tuple[int, Item]] = iter(enumerate(items))
 
     async def work() -> None:
         for index, item in left:
-            found[index] = await do(item)
+            found[index] = await function(item)
 
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -1,9 +1,9 @@
-"""Replaying synthesis over a segment that is already written (pure).
+"""Replaying the hand-overs of synthesis on a given segment (pure).
 
-At each unit the author's predictor says whether the author may write it; if not, the pen changes
-hands. If the other's predictor gives it straight back, the turn bounces, and one unit is forced, as
-in :class:`tessy.synthesis.cooperation.Cooperation` (where redrawing comes first: here the text is
-what it is).
+At each unit the author's predictor decides whether the author may write it; if not, the turn is
+handed over. If the other author's predictor rejects the unit as well, the turn bounces and one unit
+is forced, as in :class:`tessy.synthesis.cooperation.Cooperation` (which resamples first; here the
+text is fixed).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.cut import Cut, decider, keeps, kind_of, own_score
+from tessy.boundary.cut import Cut, deciding_score, keeps, kind_of, own_score
 from tessy.core.records import Author, other
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Who would write the units of a segment.
+    """The authors that synthesis would assign to the units of a segment.
 
     Attributes:
-        authors: Of each unit; the first one's is given by the annotation.
-        hand_overs: Times an author's predictor ended its turn.
-        bounced: Hand-overs that were handed straight back: units that had to be forced.
+        authors: Author of each unit; that of the first one is given by the annotation.
+        hand_overs: Number of hand-overs.
+        bounced: Number of hand-overs that were handed straight back, so that a unit was forced.
     """
 
     authors: tuple[Author, ...]
@@ -38,13 +38,13 @@ def replay(
     cut: Cut,
     threshold: float = STYLE_THRESHOLD,
 ) -> Replay:
-    """Let both write a segment.
+    """Replay the hand-overs of both authors on a segment.
 
     Args:
-        truth: What the annotation says of each unit; the first one decides who begins.
-        student: What the student's predictor says of each.
-        teacher: What the teacher's predictor says of each.
-        cut: The rule by which a unit is kept.
+        truth: Ground truth of each unit; the first one determines who begins.
+        student: Scores of the units by the student's predictor.
+        teacher: Scores of the units by the teacher's predictor.
+        cut: The rule that assigns a unit to a class.
         threshold: P(style) at or above which a token is style.
     """
     author = first_author(truth, cut)
@@ -63,11 +63,14 @@ def replay(
 
 
 def first_author(truth: Sequence[UnitScore], cut: Cut) -> Author:
-    """Who wrote the first unit; the student where neither would have."""
+    """Return the author of the first unit; the student if it is mixed."""
     return "teacher" if kind_of(truth[0], cut) == "capability" else "student"
 
 
 def _forced(scores: dict[Author, UnitScore], cut: Cut) -> Author:
-    """Who must write what neither would: the one less against it, the student on a tie."""
-    own = {a: own_score(a, decider(a, scores[a], cut)) for a in scores}
+    """Return the author of a unit that both reject: the one with the higher score of its own class.
+
+    The student on a tie.
+    """
+    own = {a: own_score(a, deciding_score(a, scores[a], cut)) for a in scores}
     return "teacher" if own["teacher"] > own["student"] else "student"

@@ -1,4 +1,4 @@
-"""All figures of an evaluation as one JSON document (pure)."""
+"""The report of an evaluation as one JSON document (pure)."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from typing import Any
 from tessy.boundary.cut import kind_of
 from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import (
-    Cutting,
-    Figures,
-    Pair,
+    DraftCut,
+    Metrics,
+    PairedScores,
     PredictedUnits,
     best_threshold,
-    cut_figures,
-    cuttings,
+    cut_drafts,
+    cut_metrics,
     disagreement,
-    replay_figures,
+    replay_metrics,
     replays,
     sweep,
-    word_figures,
+    word_metrics,
 )
 from tessy.core.statistics import Case, share
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One predictor, or rule.
+class PredictorResult:
+    """The results of one predictor or baseline rule.
 
     Attributes:
-        name: As the user wrote it.
+        name: Name, as given by the user.
         kind: ``checkpoint``, ``lexicon``, ``rule`` or ``marks`` (``sentence``, ``entropy``).
-        judged: What it said.
-        tokens: How it labels tokens; None if it has none.
-        more: What else is to be told of it, as JSON values.
+        predicted: Its scores.
+        tokens: Metrics of token labels; None without tokens.
+        details: Additional JSON values for the report.
     """
 
     name: str
     kind: str
-    judged: PredictedUnits
-    tokens: Figures | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
+    predicted: PredictedUnits
+    tokens: Metrics | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Whose cuts are measured: the student's predictor and the teacher's."""
+class PredictorPair:
+    """The names of the student's predictor and the teacher's, evaluated together."""
 
     name: str
     student: str
@@ -56,30 +56,30 @@ class Entry:
 
 
 def short_name(name: str) -> str:
-    """A name for a table: of a path its last two parts."""
+    """Return a name for tables: the last two parts of a path."""
     return "+".join("/".join(Path(part).parts[-2:]) for part in name.split("+"))
 
 
 def make_report(
-    sample: EvaluationSample, measured: Sequence[Measured], entries: Sequence[Entry]
+    sample: EvaluationSample, results: Sequence[PredictorResult], pairs: Sequence[PredictorPair]
 ) -> dict[str, Any]:
-    """Every figure, as JSON values.
+    """Compute all metrics, as JSON values.
 
     Args:
         sample: Segments and drafts.
-        measured: Every predictor, once.
-        entries: Who cuts what.
+        results: The results of every predictor, once.
+        pairs: The pairs of predictors to evaluate.
     """
-    by_name = {one.name: one for one in measured}
+    by_name = {result.name: result for result in results}
     return {
         "data": _data(sample),
-        "predictors": [_predictor(sample, one) for one in measured],
-        "cuts": [_entry(sample, by_name, entry) for entry in entries],
+        "predictors": [_predictor(sample, result) for result in results],
+        "cuts": [_pair(sample, by_name, pair) for pair in pairs],
         "pairs": [
-            {"first": one.name, "second": two.name}
-            | _plain(disagreement(sample.segments, one.judged, two.judged, sample.cut))
-            for one, two in combinations(measured, 2)
-            if "marks" not in (one.kind, two.kind)
+            {"first": first.name, "second": second.name}
+            | _as_json(disagreement(sample.segments, first.predicted, second.predicted, sample.cut))
+            for first, second in combinations(results, 2)
+            if "marks" not in (first.kind, second.kind)
         ],
     }
 
@@ -95,47 +95,49 @@ def _data(sample: EvaluationSample) -> dict[str, Any]:
         "segments": len(sample.segments),
         "questions": len({segment.question for segment in sample.segments}),
         "words": len(words),
-        **_plain({kind: share(Case(q, k == kind) for q, k in words) for kind in kinds}),
+        **_as_json({kind: share(Case(q, k == kind) for q, k in words) for kind in kinds}),
     }
 
 
-def _predictor(sample: EvaluationSample, one: Measured) -> dict[str, Any]:
-    words = word_figures(sample.segments, one.judged.segments, sample.cut)
+def _predictor(sample: EvaluationSample, result: PredictorResult) -> dict[str, Any]:
+    words = word_metrics(sample.segments, result.predicted.segments, sample.cut)
     return {
-        "name": one.name,
-        "kind": one.kind,
-        # A rule that knows places and no classes is not asked for them.
-        "words": None if one.kind == "marks" else _plain(words),
-        "tokens": None if one.tokens is None else _plain(one.tokens),
-        **one.more,
+        "name": result.name,
+        "kind": result.kind,
+        # Baseline rules predict boundaries but no classes.
+        "words": None if result.kind == "marks" else _as_json(words),
+        "tokens": None if result.tokens is None else _as_json(result.tokens),
+        **result.details,
     }
 
 
-def _entry(
-    sample: EvaluationSample, by_name: Mapping[str, Measured], entry: Entry
+def _pair(
+    sample: EvaluationSample, by_name: Mapping[str, PredictorResult], pair: PredictorPair
 ) -> dict[str, Any]:
-    pair = Pair(by_name[entry.student].judged, by_name[entry.teacher].judged)
-    rows = cuttings(sample.drafts, pair, sample.cut)
-    swept = []
-    if pair.student.graded or pair.teacher.graded:
-        swept = sweep(sample.segments, sample.drafts, pair, sample.cut)
-    played = replays(sample.segments, pair, sample.cut)
+    scores = PairedScores(by_name[pair.student].predicted, by_name[pair.teacher].predicted)
+    cuts = cut_drafts(sample.drafts, scores, sample.cut)
+    by_threshold = []
+    if scores.student.graded or scores.teacher.graded:
+        by_threshold = sweep(sample.segments, sample.drafts, scores, sample.cut)
+    replayed = replays(sample.segments, scores, sample.cut)
     return {
-        "name": entry.name,
-        "student": entry.student,
-        "teacher": entry.teacher,
-        "all": _plain(cut_figures(rows)),
-        "style_to_capability": _plain(cut_figures(_by(rows, "student"))),
-        "capability_to_style": _plain(cut_figures(_by(rows, "teacher"))),
-        "replay": _plain(replay_figures(sample.segments, played, sample.cut)),
-        "sweep": [{"threshold": threshold} | _plain(figures) for threshold, figures in swept],
-        "best_threshold": best_threshold(swept),
+        "name": pair.name,
+        "student": pair.student,
+        "teacher": pair.teacher,
+        "all": _as_json(cut_metrics(cuts)),
+        "style_to_capability": _as_json(cut_metrics(_of_author(cuts, "student"))),
+        "capability_to_style": _as_json(cut_metrics(_of_author(cuts, "teacher"))),
+        "replay": _as_json(replay_metrics(sample.segments, replayed, sample.cut)),
+        "sweep": [
+            {"threshold": threshold} | _as_json(metrics) for threshold, metrics in by_threshold
+        ],
+        "best_threshold": best_threshold(by_threshold),
     }
 
 
-def _by(rows: Sequence[Cutting], author: str) -> list[Cutting]:
-    return [row for row in rows if row.draft.author == author]
+def _of_author(cuts: Sequence[DraftCut], author: str) -> list[DraftCut]:
+    return [row for row in cuts if row.draft.author == author]
 
 
-def _plain(figures: Figures) -> dict[str, Any]:
-    return {name: one and one._asdict() for name, one in figures.items()}
+def _as_json(metrics: Metrics) -> dict[str, Any]:
+    return {name: estimate and estimate._asdict() for name, estimate in metrics.items()}

@@ -1,4 +1,4 @@
-"""What is measured on what: names into predictors and pairs, questions into parts."""
+"""Selection of predictors, pairs and annotations for an evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 from typing import Literal
 
 from tessy.boundary.classifier.conventions import Conventions, SplitSettings
-from tessy.boundary.evaluation.report import Entry
+from tessy.boundary.evaluation.report import PredictorPair
 from tessy.boundary.training.split import part_of
 from tessy.config.predictors import EvaluatePredictorConfig, TrainPredictorConfig
 from tessy.core.errors import ConfigError
@@ -21,8 +21,8 @@ ENTROPY = "entropy"
 MARKS = (SENTENCE, ENTROPY)
 
 
-def kind_of_spec(spec: str) -> Kind:
-    """What kind of predictor ``spec`` names, as :func:`tessy.boundary.load.load_predictor` does."""
+def spec_kind(spec: str) -> Kind:
+    """Return the kind of predictor ``spec`` names (:func:`tessy.boundary.load.load_predictor`)."""
     if spec in MARKS:
         return "marks"
     if spec == "lexicon":
@@ -30,15 +30,15 @@ def kind_of_spec(spec: str) -> Kind:
     return "rule" if ":" in spec and not Path(spec).exists() else "checkpoint"
 
 
-def entries_of(predictors: Sequence[str]) -> list[Entry]:
-    """Who cuts what: each name by itself, or ``B_S+B_T`` for the two of a pair of models.
+def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
+    """Parse predictor options: one name for both authors, or ``B_S+B_T`` for a pair.
 
     Raises:
-        ConfigError: No name, or a pair that is none.
+        ConfigError: There is no name, or an invalid pair.
     """
     if not predictors:
         raise ConfigError(
-            "predictor: nothing to measure; name checkpoints, `lexicon`, `sentence` or "
+            "predictor: nothing to evaluate; give checkpoints, `lexicon`, `sentence` or "
             "module:callable, separated by commas, and B_S+B_T for a pair"
         )
     found = []
@@ -51,26 +51,27 @@ def entries_of(predictors: Sequence[str]) -> list[Entry]:
         ):
             raise ConfigError(
                 f"predictor {name!r}: a pair is the student's predictor, a plus sign and the "
-                f"teacher's; `{SENTENCE}` and `{ENTROPY}` cut for both alike and stand alone"
+                f"teacher's; `{SENTENCE}` and `{ENTROPY}` apply to both authors and cannot be "
+                "paired"
             )
-        found.append(Entry(name, parts[0], parts[-1]))
+        found.append(PredictorPair(name, parts[0], parts[-1]))
     return found
 
 
-def specs_of(entries: Sequence[Entry]) -> list[str]:
-    """Every predictor that is named, once."""
-    return list(dict.fromkeys(spec for one in entries for spec in (one.student, one.teacher)))
+def distinct_predictors(pairs: Sequence[PredictorPair]) -> list[str]:
+    """Return the names of all predictors, without duplicates."""
+    return list(dict.fromkeys(spec for one in pairs for spec in (one.student, one.teacher)))
 
 
-def split_of(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
-    """The split by which questions are held out, and the checkpoint it is from.
+def held_out_split(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
+    """Return the split of problems, and the checkpoint that defines it.
 
     Args:
-        known: What each checkpoint says of itself, in the order they were named.
+        known: Conventions of each checkpoint, in the order given by the user.
 
     Returns:
-        The first checkpoint's split; without one that tells, what `train-predictor` does unless
-        told otherwise, and None.
+        The split of the first checkpoint with conventions, and its name; otherwise the defaults of
+        `train-predictor`, and None.
     """
     for spec, conventions in known.items():
         if conventions is not None:
@@ -80,39 +81,39 @@ def split_of(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, st
     return SplitSettings.model_validate({name: fields[name].default for name in names}), None
 
 
-def select(
+def select_annotations(
     rows: Sequence[Annotation],
     split: SplitSettings,
     config: EvaluatePredictorConfig,
     source: str | None,
 ) -> list[Annotation]:
-    """The annotations to measure on.
+    """Select the annotations to evaluate on.
 
     Args:
-        rows: All of them.
-        split: Which questions are in which part.
-        config: Which part, and how many segments at most.
-        source: The checkpoint the split is from, for messages.
+        rows: All annotations.
+        split: The split of problems.
+        config: Part of the split, and maximum number of segments.
+        source: The checkpoint that defines the split, for messages.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: No annotation is selected.
     """
     part = config.part
     if part == "test" and split.test_share == 0:
         raise ConfigError(
-            f"part: {source!r} was trained with test_share 0, so no question is kept for testing; "
+            f"part: {source!r} was trained with test_share 0, so no problem is held out; "
             "train it with --test-share 0.05, or evaluate with --part validation (which chose its "
-            "best epoch), or --part all if it was trained on other questions"
+            "best epoch), or --part all if it was trained on other problems"
         )
     shares = (split.seed, split.validation_share, split.test_share)
     found = [row for row in rows if part == "all" or part_of(row.question, *shares) == part]
     if not found:
-        questions = len({row.question for row in rows})
+        problems = len({row.question for row in rows})
         raise ConfigError(
-            f"part: none of the {questions:,} questions in {config.annotations} is in the {part} "
+            f"part: none of the {problems:,} problems in {config.annotations} is in the {part} "
             f"part (seed {split.seed}, validation {split.validation_share:g}, test "
             f"{split.test_share:g}, {'the defaults' if source is None else f'from {source}'}); "
-            "annotate responses to more questions, or evaluate with another --part, "
+            "annotate responses to more problems, or evaluate with another --part, "
             "validation or all"
         )
     if config.limit is not None and config.limit < len(found):
@@ -121,32 +122,35 @@ def select(
     return found
 
 
-def notes_of(
+def report_notes(
     part: str, split: SplitSettings, known: Mapping[str, Conventions | None], author: Author
 ) -> list[str]:
-    """What a reader of the figures must know of where they come from.
+    """Return caveats about the provenance of the metrics.
 
     Args:
-        part: Which part was measured.
-        split: The split it is a part of.
-        known: What each checkpoint says of itself.
-        author: Whose text was measured.
+        part: The evaluated part.
+        split: The split of problems.
+        known: Conventions of each checkpoint.
+        author: Author of the evaluated text.
     """
     notes = [
-        "The best threshold was chosen on these very drafts: confirm it on another part, and it "
-        "is not applied anywhere."
+        "The best threshold was chosen on these same drafts; confirm it on another part. It is "
+        "not applied."
     ]
     if part in ("train", "all") and known:
-        notes.append(f"Part {part}: checkpoints may have learned from these segments.")
+        notes.append(f"Part {part}: checkpoints may have been trained on these segments.")
     for spec, conventions in known.items():
         if conventions is None:
-            notes.append(f"{spec} does not say what it was trained on.")
+            notes.append(f"{spec} has no record of its training data.")
             continue
         if conventions.split != split:
-            notes.append(f"{spec} was trained with another split: it may have seen some of this.")
+            notes.append(
+                f"{spec} was trained with another split: some of these segments may be in its "
+                "training data."
+            )
         if conventions.author != author:
             notes.append(
-                f"{spec} is the {conventions.author}'s predictor and is measured on the {author}'s "
-                f"text: measure it on annotations of the {conventions.author}'s responses as well."
+                f"{spec} is the {conventions.author}'s predictor, evaluated on the {author}'s "
+                f"text; evaluate it on annotations of the {conventions.author}'s responses as well."
             )
     return notes

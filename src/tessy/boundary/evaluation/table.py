@@ -1,4 +1,4 @@
-"""An evaluation on a terminal."""
+"""The tables of an evaluation on a terminal."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ _DRAFTS = {
     "style_to_capability": "  student",
     "capability_to_style": "  teacher",
 }
-_CUTS_SAID = (
+_CUTS_NOTE = (
     "In %; below, the drafts of one author. right: drafts cut where the annotation changes class, "
     "or left whole where it does not. exact, early, late: of those in which it changes (never cut "
     "counts as late); left whole: of the others. off: mean distance of a cut, in words."
 )
-_REPLAY_SAID = (
+_REPLAY_NOTE = (
     "In %. Synthesis replayed over the segments: style words that the teacher would write, "
-    "capability words that the student would write, hand-overs that come straight back; hand-overs "
-    "per 100 words."
+    "capability words that the student would write, hand-overs that are handed straight back; "
+    "hand-overs per 100 words."
 )
-_CLASSES_SAID = "In %. Classes of words, and of tokens where a predictor has them; f1 of style."
-_PAIRS_SAID = (
-    "In %. Words in different classes; hand-overs that come straight back if the first is the "
-    "student's predictor, and if the second is."
+_CLASSES_NOTE = "In %. Classes of words, and of tokens where a predictor has them; f1 of style."
+_PAIRS_NOTE = (
+    "In %. Words in different classes; hand-overs that are handed straight back if the first, or "
+    "the second, is the student's predictor."
 )
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
-    """Print what a reader wants first; all else is in evaluation.json."""
+    """Print the main metrics; all others are in evaluation.json."""
     data, drafts = report["data"], report["drafts"]
     digest = short_digest(report["annotations"]["digest"])
     console.print(
         f"The {report['author']}'s text, annotations {digest}: "
-        f"{data['segments']:,} segments of {data['questions']:,} questions ({report['part']}), "
+        f"{data['segments']:,} segments of {data['questions']:,} problems ({report['part']}), "
         f"{data['words']:,} words, {_percent(data['style'])} % style; {drafts['n']:,} drafts of "
         f"{drafts['tokens']} {drafts['counted_in']}; {report['cut']}; 95 % intervals",
         soft_wrap=True,
         highlight=False,
     )
-    _print(console, _cut_table(report), _CUTS_SAID)
-    _print(console, _replay_table(report), _REPLAY_SAID)
-    _print(console, _class_table(report), _CLASSES_SAID)
+    _print(console, _cut_table(report), _CUTS_NOTE)
+    _print(console, _replay_table(report), _REPLAY_NOTE)
+    _print(console, _class_table(report), _CLASSES_NOTE)
     if report["pairs"]:
-        _print(console, _pair_table(report), _PAIRS_SAID)
+        _print(console, _pair_table(report), _PAIRS_NOTE)
     for note in report["notes"]:
         console.print(Text(visible(note), style="dim"))
 
@@ -122,10 +122,10 @@ def _name(name: str) -> Text:
     return Text(visible(short_name(name)))
 
 
-def _print(console: Console, table: Table, said: str) -> None:
+def _print(console: Console, table: Table, note: str) -> None:
     console.print()
     console.print(table)
-    console.print(Text(said, style="dim"))
+    console.print(Text(note, style="dim"))
 
 
 def _percent(estimate: Mapping[str, Any] | None, *, with_interval: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""The causal language model a predictor starts from: checked first, its weights loaded last."""
+"""The causal language model that training starts from: checked first, weights loaded last."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class BaseModelSpec:
 
 
 def read_base(options: TrainPredictorConfig) -> BaseModelSpec:
-    """Config and tokenizer of the base model.
+    """Load config and tokenizer of the base model.
 
     Raises:
-        ModelError: No predictor can be made of it.
+        ModelError: It cannot be the base of a predictor.
     """
     name = model_name(options.base)
     remote = options.trust_remote_code
@@ -58,8 +58,8 @@ def read_base(options: TrainPredictorConfig) -> BaseModelSpec:
         raise _unloadable(name, error) from error
     _check_kind(config, name, trust_remote_code=remote)
     _check_length(config, name, options.max_tokens)
-    known = config.get_text_config().vocab_size
-    tokenizer, codec = load_tokenizer(name, known, what=_WHAT, trust_remote_code=remote)
+    vocabulary_size = config.get_text_config().vocab_size
+    tokenizer, codec = load_tokenizer(name, vocabulary_size, what=_WHAT, trust_remote_code=remote)
     return BaseModelSpec(name, config, tokenizer, codec)
 
 
@@ -68,13 +68,13 @@ def _unloadable(name: str, error: Exception) -> ModelError:
 
 
 def load_weights(base: BaseModelSpec, options: TrainPredictorConfig) -> PreTrainedModel:
-    """The base as a token classifier with new weights for its two classes, in float32, on CPU.
+    """Load the base as a token classifier with new head weights, in float32, on CPU.
 
-    Optimizer steps are smaller than what bfloat16 can add to a weight, so weights stay in float32;
-    on a GPU the passes are in bfloat16 all the same.
+    Weights stay in float32, since optimizer steps are smaller than bfloat16 resolves; on a GPU the
+    forward and backward passes use bfloat16.
 
     Raises:
-        ModelError: Weights are missing, or it is not causal.
+        ModelError: Weights are missing, or the model is not causal.
     """
     base.config.id2label = {int(number): label for number, label in LABELS.items()}
     base.config.label2id = {label: int(number) for number, label in LABELS.items()}
@@ -96,7 +96,7 @@ def load_weights(base: BaseModelSpec, options: TrainPredictorConfig) -> PreTrain
     if missing:
         raise ModelError(
             f"{_WHAT} {base.name!r} has no weights for {len(missing)} parts ({missing[0]}, …); "
-            f"its files are of another model; {_HINT}"
+            f"its files belong to another model; {_HINT}"
         )
     torch.nn.Module.eval(model)
     check_causal(model, base.name, what=_WHAT)
@@ -116,7 +116,7 @@ def _check_kind(config: PreTrainedConfig, name: str, *, trust_remote_code: bool)
     if type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING and not trust_remote_code:
         raise ModelError(
             f"{_WHAT} {name!r} is a {config.model_type} model, which transformers has no token "
-            "classifier of; take another base (Qwen3, Llama, …)"
+            "classifier for; use another base (Qwen3, Llama, …)"
         )
 
 
@@ -124,6 +124,6 @@ def _check_length(config: PreTrainedConfig, name: str, tokens: int) -> None:
     limit = position_limit(config)
     if limit is not None and limit < tokens:
         raise ModelError(
-            f"{_WHAT} {name!r} can hold {limit} tokens, and max_tokens is {tokens}; give "
-            f"--max-tokens {limit}, or take another base"
+            f"{_WHAT} {name!r} can hold {limit} tokens, but max_tokens is {tokens}; give "
+            f"--max-tokens {limit}, or use another base"
         )

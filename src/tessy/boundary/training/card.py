@@ -1,4 +1,4 @@
-"""What stands beside a predictor's weights: training.json, and README.md that says the same."""
+"""The metadata written beside a predictor's weights: training.json and README.md."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tessy.storage.cards import front_matter, listed, short_digest, write_card
 
 @dataclass(frozen=True, slots=True)
 class PredictorCard:
-    """How a predictor was made.
+    """The training metadata of a predictor.
 
     Attributes:
-        conventions: What its config.json says.
-        options: The hyperparameters, by their names on the command line.
-        parts: What each part of the split holds.
-        fit: The training.
-        base_on_hub: The base model is one of a hub, not a local folder.
+        conventions: The conventions in its config.json.
+        options: The hyperparameters, by option name.
+        parts: Counts by part of the split.
+        fit: The result of the training.
+        base_on_hub: Whether the base model is on a hub, not a local folder.
     """
 
     conventions: Conventions
@@ -34,7 +34,7 @@ class PredictorCard:
     base_on_hub: bool
 
     def to_json(self) -> dict[str, Any]:
-        """The content of training.json."""
+        """Return the content of training.json."""
         parts = {
             part: {**asdict(counts), "style_share": round(counts.style_share, 4)}
             for part, counts in self.parts.items()
@@ -64,10 +64,11 @@ def write_predictor_card(card: PredictorCard, folder: Path) -> None:
 
 
 def _readme(card: PredictorCard) -> str:
-    said, fit = card.conventions, card.fit
-    source = said.annotations
+    conventions, fit = card.conventions, card.fit
+    window = conventions.window
+    source = conventions.annotations
     annotator = f" by {source.annotator}" if source.annotator else ""
-    versions = listed(said.versions)
+    versions = listed(conventions.versions)
     options = listed(card.options)
     processes = f", {fit.processes} processes" if fit.processes > 1 else ""
     best = fit.best
@@ -75,32 +76,32 @@ def _readme(card: PredictorCard) -> str:
     warned = f"\n**Warning**: {warning}.\n" if warning else ""
     return f"""\
 {front_matter(_fields(card))}\
-# Boundary predictor of the {said.author}
+# Boundary predictor of the {conventions.author}
 
-A causal token classifier that says which words of a reasoning model's thinking are style. It finds
-where the {said.author}'s words should end when two models write together with `tessy`
+A causal token classifier that predicts which words of a reasoning model's thinking are style. It
+detects where the {conventions.author}'s turn ends when two models write together with `tessy`
 (TESSY, arXiv 2604.14164).
 
-- Classes: 0 capability, 1 style. The output at a token is the class of the token **after** it.
-- Window: up to {said.window.limit} tokens; the last {said.window.keep} stay when it is full.
-- Base: {said.base}
-- Learnt from: {source.segments:,} segments annotated{annotator}
+- Classes: 0 capability, 1 style. The output at a token is the class of the **next** token.
+- Window: up to {window.limit} tokens; the last {window.keep} are kept when it is full.
+- Base: {conventions.base}
+- Trained on: {source.segments:,} segments annotated{annotator}
   (SHA-256 of the rows: {short_digest(source.digest)})
 
 Validation, epoch {fit.chosen}: token accuracy {best.accuracy:.4f}, style F1 {best.f1:.4f}
-(n = {best.tokens:,} tokens, {best.style_tokens:,} of them style). How well it cuts is measured by
-`tessy evaluate-predictor`.
+(n = {best.tokens:,} tokens, {best.style_tokens:,} of them style). `tessy evaluate-predictor`
+measures how accurately it cuts.
 {warned}
 ## Data
 
-Questions are split, so all segments of a question are in one part (seed {said.split.seed}).
+Problems are split, so all segments of a problem are in one part (seed {conventions.split.seed}).
 
 {_parts_table(card.parts)}
 ## Training
 
 {_epochs_table(fit)}
 Epoch {fit.chosen} was kept: the best validation accuracy.
-It took {fit.seconds:,.0f} s on {fit.device}{processes}.
+Training took {fit.seconds:,.0f} s on {fit.device}{processes}.
 
 Options: {options}.
 Versions: {versions}.
@@ -127,7 +128,7 @@ def _parts_table(parts: Mapping[SplitPart, PartCounts]) -> str:
         )
         for part, c in parts.items()
     ]
-    columns = ("part", "questions", "segments", "tokens", "style", "segments cut off")
+    columns = ("part", "problems", "segments", "tokens", "style", "truncated segments")
     return markdown_table(columns, rows)
 
 

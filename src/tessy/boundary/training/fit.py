@@ -1,4 +1,4 @@
-"""The training itself: transformers' Trainer, one line an epoch, the best epoch on disk.
+"""Training by transformers' Trainer: reports each epoch and keeps the best one on disk.
 
 Shapes: B segments, T tokens of the longest of them, C = 2 classes.
 """
@@ -29,59 +29,26 @@ from transformers.trainer_callback import PrinterCallback
 
 from tessy.boundary.classifier.labels import CAPABILITY, IGNORED, STYLE
 from tessy.boundary.training.dataset import TrainingExample
-from tessy.boundary.training.view import TrainingView
+from tessy.boundary.training.progress import TrainingProgress
+from tessy.boundary.training.scores import EpochScores
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 
-PATIENCE_EVALUATIONS = 2  # without a better validation accuracy, then training stops
-_PAD = 0  # any id: the model is causal, so what stands behind a segment changes nothing in it
-
-
-@dataclass(frozen=True, slots=True)
-class EpochScores:
-    """How an epoch went; the scores are on the validation part.
-
-    Attributes:
-        epoch: Which, from 1.
-        train_loss: Mean loss over the epoch's tokens (nats, style weighted).
-        accuracy: Share of tokens whose class is right.
-        precision: Of the tokens said to be style, the share that is.
-        recall: Of the style tokens, the share said to be.
-        f1: Harmonic mean of both.
-        tokens: Tokens they are of.
-        style_tokens: Style tokens among them.
-    """
-
-    epoch: int
-    train_loss: float
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-    tokens: int
-    style_tokens: int
-
-    @property
-    def majority(self) -> float:
-        """The accuracy of always saying the more frequent class."""
-        return max(self.style_tokens, self.tokens - self.style_tokens) / self.tokens
-
-    def warning(self) -> str | None:
-        """What to say of a classifier that has learnt nothing of use; None if it has."""
-        if self.accuracy > self.majority and self.f1:
-            return None
-        usual = "style" if 2 * self.style_tokens > self.tokens else "capability"
-        return (
-            f"this predictor is of no use: its validation accuracy is {self.accuracy:.4f} and its "
-            f"style F1 {self.f1:.4f}, and always saying {usual} has an accuracy of "
-            f"{self.majority:.4f} (n = {self.tokens:,} tokens). Train longer (--epochs, a smaller "
-            "--batch), with another --learning-rate (higher for a small base), or on more segments"
-        )
+PATIENCE_EVALUATIONS = 2  # epochs without a better validation accuracy before training stops
+_PAD = 0  # any id: the model is causal, so padding on the right has no effect
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """The outcome: scores by epoch, the epoch that was kept, wall-clock seconds, where it ran."""
+    """The result of a training.
+
+    Attributes:
+        epochs: Scores by epoch.
+        chosen: The epoch whose weights were kept, from 1.
+        seconds: Wall-clock seconds.
+        device: Name of the device.
+        processes: Number of processes.
+    """
 
     epochs: tuple[EpochScores, ...]
     chosen: int
@@ -91,12 +58,12 @@ class FitResult:
 
     @property
     def best(self) -> EpochScores:
-        """The scores of the epoch that was kept."""
+        """Scores of the epoch whose weights were kept."""
         return self.epochs[self.chosen - 1]
 
 
 class _OneDevice(TrainingArguments):
-    """A process trains on one GPU, however many it sees; several take one process each."""
+    """Training arguments for one GPU per process, however many are visible."""
 
     @property
     def n_gpu(self) -> int:
@@ -123,25 +90,25 @@ def fit(
     *,
     folder: Path,
     processes: int,
-    view: TrainingView,
+    progress: TrainingProgress,
 ) -> FitResult:
     """Train ``model`` in place; the weights of its best epoch are written to ``folder``.
 
     Args:
         model: The token classifier.
-        train: What it learns from.
-        validation: What chooses the epoch.
+        train: Training examples.
+        validation: Examples that select the best epoch.
         options: The hyperparameters.
-        folder: Written to by the first process only.
-        processes: How many train together; they share each batch.
-        view: Shows progress; silent in all processes but the first.
+        folder: Output folder; the first process writes to it.
+        processes: Number of processes; they share each batch.
+        progress: Progress display.
 
     Raises:
-        ConfigError: A batch does not fit the GPU's memory, or the loss is no number any more.
+        ConfigError: A batch does not fit in GPU memory, or the loss is not finite.
         StorageError: The weights cannot be written.
     """
     arguments = _arguments(options, folder, processes)
-    keeper = _Keeper(folder, view)
+    checkpoints = _BestEpochCallback(folder, progress)
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -151,31 +118,34 @@ def fit(
         compute_loss_func=_WeightedLoss(options.style_weight),
         compute_metrics=_metrics,
         preprocess_logits_for_metrics=_classes,
-        callbacks=[keeper],
+        callbacks=[checkpoints],
     )
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
+    with progress:
+        _run(trainer, options)
+    seconds = time.monotonic() - started
+    _leave_process_group(trainer, model)
+    device, best = _device_name(arguments), checkpoints.best.epoch
+    return FitResult(tuple(checkpoints.epochs), best, seconds, device, processes)
+
+
+def _run(trainer: Trainer, options: TrainPredictorConfig) -> None:
     try:
-        with view:
-            trainer.train()
+        trainer.train()
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"the GPU's memory is too small for {options.batch} segments of up to "
             f"{options.max_tokens} tokens at a time ({error}); give a smaller --batch or "
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
-    seconds = time.monotonic() - started
-    _part(trainer, model)
-    return FitResult(
-        tuple(keeper.epochs), keeper.best.epoch, seconds, _device_name(arguments), processes
-    )
 
 
-def _part(trainer: Trainer, model: PreTrainedModel) -> None:
-    """Leave the group of processes, all at the same time.
+def _leave_process_group(trainer: Trainer, model: PreTrainedModel) -> None:
+    """Leave the process group, in all processes at the same time.
 
-    A gloo group that is only freed when the others are gone waits for them for ever, and the
-    trainer's wrapped model holds it.
+    A gloo group that is freed after the others have left blocks forever, and the trainer's wrapped
+    model holds a reference to it.
     """
     trainer.accelerator.free_memory()
     trainer.model_wrapped = model
@@ -202,7 +172,7 @@ def _arguments(options: TrainPredictorConfig, folder: Path, processes: int) -> T
         dataloader_pin_memory=gpu,
         train_sampling_strategy="group_by_length",
         logging_strategy="epoch",
-        logging_nan_inf_filter=False,  # it would hide that training has failed
+        logging_nan_inf_filter=False,  # would hide a diverged training
         eval_strategy="epoch",
         save_strategy="no",
         report_to="none",
@@ -219,7 +189,7 @@ def _device_name(arguments: TrainingArguments) -> str:
 
 
 def collate(rows: Sequence[Mapping[str, list[int]]]) -> dict[str, Tensor]:
-    """``input_ids`` and ``labels``, each (B, T), padded on the right."""
+    """Return ``input_ids`` and ``labels``, each (B, T), padded on the right."""
     width = max(len(row["input_ids"]) for row in rows)
 
     def padded(key: str, value: int) -> Tensor:
@@ -229,7 +199,7 @@ def collate(rows: Sequence[Mapping[str, list[int]]]) -> dict[str, Tensor]:
 
 
 class _WeightedLoss:
-    """Cross entropy, style tokens weighted, over all labels of an optimizer step."""
+    """Cross entropy with a weight for style tokens, averaged over an optimizer step."""
 
     def __init__(self, style_weight: float) -> None:
         weights = {CAPABILITY: 1.0, STYLE: style_weight}
@@ -237,7 +207,7 @@ class _WeightedLoss:
 
     def __call__(
         self,
-        outputs: Any,  # noqa: ANN401  # each architecture has an output type of its own
+        outputs: Any,  # noqa: ANN401  # output types differ by architecture
         labels_bt: Tensor,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
@@ -249,7 +219,7 @@ class _WeightedLoss:
             ignore_index=IGNORED,
             reduction="sum",
         )
-        # All processes divide by what all of them hold, so that every token counts the same.
+        # Divide by the count over all processes, so that every token has the same weight.
         known = (labels_bt != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return total / known
 
@@ -261,61 +231,63 @@ def _classes(logits_btc: Tensor, _labels_bt: Tensor) -> Tensor:
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
     labels_bt = np.asarray(prediction.label_ids)
     known = labels_bt != IGNORED
-    said = np.asarray(prediction.predictions)[known] == STYLE
+    predicted = np.asarray(prediction.predictions)[known] == STYLE
     truth = labels_bt[known] == STYLE
-    hits, said_style, style = (int(mask.sum()) for mask in (said & truth, said, truth))
+    hits, predicted_style, style = (
+        int(mask.sum()) for mask in (predicted & truth, predicted, truth)
+    )
     return {
-        "accuracy": float((said == truth).mean()),
-        "precision": hits / said_style if said_style else 0.0,
+        "accuracy": float((predicted == truth).mean()),
+        "precision": hits / predicted_style if predicted_style else 0.0,
         "recall": hits / style if style else 0.0,
-        "f1": 2 * hits / (said_style + style) if said_style + style else 0.0,
+        "f1": 2 * hits / (predicted_style + style) if predicted_style + style else 0.0,
         "tokens": int(known.sum()),
         "style_tokens": style,
     }
 
 
-class _Keeper(TrainerCallback):
-    """Writes the weights down whenever validation is best so far; stops when it no longer rises."""
+class _BestEpochCallback(TrainerCallback):
+    """Saves the weights of the best epoch by validation accuracy; stops training early."""
 
-    def __init__(self, folder: Path, view: TrainingView) -> None:
+    def __init__(self, folder: Path, progress: TrainingProgress) -> None:
         self._folder = folder
-        self._view = view
+        self._progress = progress
         self._loss = float("nan")
         self.epochs: list[EpochScores] = []
 
     @property
     def best(self) -> EpochScores:
-        """The best epoch so far, the first of equal ones."""
+        """The best epoch so far; the first one on a tie."""
         return max(self.epochs, key=lambda scores: scores.accuracy)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        self._view.step(state.global_step, state.max_steps)
+        self._progress.report_step(state.global_step, state.max_steps)
 
     def on_log(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        **said: object,
+        **values: object,
     ) -> None:
-        self._loss = cast("Mapping[str, float]", said["logs"]).get("loss", self._loss)
+        self._loss = cast("Mapping[str, float]", values["logs"]).get("loss", self._loss)
 
     def on_evaluate(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        **said: object,
+        **values: object,
     ) -> None:
         if not math.isfinite(self._loss):
             raise ConfigError(
-                f"the loss is {self._loss} in epoch {len(self.epochs) + 1}: training has lost its "
-                f"way; give a smaller --learning-rate than {args.learning_rate:g}, or a "
+                f"the loss is {self._loss} in epoch {len(self.epochs) + 1}: training has "
+                f"diverged; give a smaller --learning-rate than {args.learning_rate:g}, or a "
                 "--style-weight nearer to 1"
             )
-        metrics = cast("Mapping[str, float]", said["metrics"])
+        metrics = cast("Mapping[str, float]", values["metrics"])
         scores = EpochScores(
             epoch=len(self.epochs) + 1,
             train_loss=self._loss,
@@ -328,17 +300,17 @@ class _Keeper(TrainerCallback):
         )
         self.epochs.append(scores)
         best = self.best.epoch
-        self._view.epoch(scores, best=best == scores.epoch)
+        self._progress.report_epoch(scores, best=best == scores.epoch)
         if best == scores.epoch and state.is_world_process_zero:
-            self._save(cast("PreTrainedModel", said["model"]))
+            self._save(cast("PreTrainedModel", values["model"]))
         control.should_training_stop |= scores.epoch - best >= PATIENCE_EVALUATIONS
 
     def _save(self, model: PreTrainedModel) -> None:
         try:
             model.save_pretrained(self._folder)
-        # safetensors has an error of its own for a full disk, which is a plain Exception.
+        # For a full disk, safetensors raises its own error, a direct subclass of Exception.
         except Exception as error:
             raise StorageError(
                 f"the weights cannot be written to {self._folder}: {error}; free some space or "
-                "mend the rights, and train again"
+                "fix the permissions, and train again"
             ) from error

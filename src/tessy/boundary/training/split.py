@@ -1,8 +1,8 @@
-"""Which questions a predictor learns from, and which it is measured on (pure).
+"""Split of problems into training, validation and test parts (pure).
 
-All segments of all responses to a question stay together, or a predictor would be measured on
-phrases it has learnt. A question's part depends on its messages and the seed alone, so ids do not
-matter, more questions move none, and the test part stays when the share of validation changes.
+All segments of all responses to a problem are in the same part, so that a predictor is not tested
+on phrases it was trained on. A problem's part depends only on its messages and the seed: ids do not
+matter, additional problems move none, and the test part does not depend on the validation share.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from tessy.core.seeds import SEED_BITS, derive_seed
 
 
 def part_of(question: str, seed: int, validation_share: float, test_share: float) -> SplitPart:
-    """The part of the split a question is in.
+    """Return the part of a problem.
 
     Args:
-        question: Its digest (:func:`tessy.core.records.question_digest`).
-        seed: Draws the split.
-        validation_share: Expected share of the questions in ``validation``.
-        test_share: Expected share of the questions in ``test``.
+        question: Digest of the problem (:func:`tessy.core.records.question_digest`).
+        seed: Seed of the split.
+        validation_share: Expected share of problems in ``validation``.
+        test_share: Expected share of problems in ``test``.
     """
-    place = derive_seed("split", seed, question) / 2**SEED_BITS
-    if place < test_share:
+    position = derive_seed("split", seed, question) / 2**SEED_BITS
+    if position < test_share:
         return "test"
-    return "validation" if place < test_share + validation_share else "train"
+    return "validation" if position < test_share + validation_share else "train"

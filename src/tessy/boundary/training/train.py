@@ -1,8 +1,8 @@
 """``tessy train-predictor``: annotated segments in, a checkpoint out.
 
-Everything that can be wrong is looked at before training begins, and before weights are loaded
-where that is possible. The checkpoint appears in its place when it is whole. Started by `torchrun`
-or `accelerate launch`, it trains on several GPUs; the first process prints and writes.
+Inputs are validated before training begins, and before weights are loaded where possible. The
+checkpoint is moved into place when it is complete. Started by `torchrun` or `accelerate launch`, it
+trains on several GPUs; the first process prints and writes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tessy.storage.atomic import make_directory, publish_folder
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from tessy.boundary.training.base_model import BaseModelSpec
 
-_INPUT_WRONG = 2
+_EXIT_INPUT_ERROR = 2
 _LIBRARIES = ("torch", "accelerate")
 _VERSIONS = ("tessy", "transformers", "tokenizers", "torch", "accelerate")
 _HYPERPARAMETERS = ("epochs", "batch", "learning_rate", "max_tokens", "style_weight", "seed")
@@ -58,7 +58,7 @@ _HYPERPARAMETERS = ("epochs", "batch", "learning_rate", "max_tokens", "style_wei
 
 @dataclass(frozen=True, slots=True)
 class _TrainingData:
-    """The annotations, and what is to be said of them."""
+    """The annotations by part, with their author and provenance."""
 
     author: Author
     parts: dict[SplitPart, list[Annotation]]
@@ -72,7 +72,7 @@ def train_predictor(options: TrainPredictorConfig) -> int:
         The exit code.
 
     Raises:
-        InputError: Something is wrong with the annotations, the base model or the options.
+        InputError: The annotations, the base model or the options are unusable.
         StorageError: The checkpoint cannot be written.
     """
     try:
@@ -80,7 +80,7 @@ def train_predictor(options: TrainPredictorConfig) -> int:
     except InputError:
         if _is_first_process():
             raise
-        return _INPUT_WRONG  # the first process says why
+        return _EXIT_INPUT_ERROR  # the first process reports the error
     return 0
 
 
@@ -93,50 +93,53 @@ def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     from tessy.inference.local.model import quiet_loading
 
     with quiet_loading():
-        _make(options, data, out, first=first)
+        _train_and_write(options, data, out, first=first)
 
 
-def _make(options: TrainPredictorConfig, data: _TrainingData, out: Path, *, first: bool) -> None:
+def _train_and_write(
+    options: TrainPredictorConfig, data: _TrainingData, out: Path, *, first: bool
+) -> None:
     from tessy.boundary.training.base_model import load_weights, read_base
     from tessy.boundary.training.card import PredictorCard, write_predictor_card
     from tessy.boundary.training.fit import fit
-    from tessy.boundary.training.view import TrainingView
+    from tessy.boundary.training.progress import TrainingProgress
 
     base = read_base(options)
-    rule = _window(options.max_tokens)
+    rule = _window_rule(options.max_tokens)
     examples, counts = encode_parts(base.codec, data.parts, rule)
     conventions = _conventions(options, data, base, rule)
     setattr(base.config, KEY, conventions.to_json())
-    view = TrainingView(Console(), shown=first)
-    for line in _opening(options, data, counts, examples):
-        view.say(line)
-    with _in_place_when_whole(out, first=first) as folder:
+    progress = TrainingProgress(Console(), enabled=first)
+    for line in _header_lines(options, data, counts, examples):
+        progress.print_line(line)
+    with _atomic_folder(out, first=first) as folder:
         model = load_weights(base, options)
-        done = fit(
+        result = fit(
             model,
             examples["train"],
             examples["validation"],
             options,
             folder=folder,
             processes=_processes(),
-            view=view,
+            progress=progress,
         )
         if not first:
             return
         given = {name: getattr(options, name) for name in _HYPERPARAMETERS}
-        card = PredictorCard(conventions, given, counts, done, not Path(base.name).is_dir())
+        card = PredictorCard(conventions, given, counts, result, not Path(base.name).is_dir())
         base.tokenizer.save_pretrained(folder)
         write_predictor_card(card, folder)
-        _share(folder)
-    view.say(
-        f"Kept epoch {done.chosen} after {done.seconds:,.0f} s on {done.device}: {options.out}"
+        _apply_umask(folder)
+    progress.print_line(
+        f"Kept epoch {result.chosen} after {result.seconds:,.0f} s on {result.device}: "
+        f"{options.out}"
     )
-    warning = done.best.warning()
+    warning = result.best.warning()
     if warning is not None:
-        view.say(f"Warning: {warning}.")
+        progress.print_line(f"Warning: {warning}.")
 
 
-# Both are set by torchrun and accelerate launch.
+# RANK and WORLD_SIZE are set by torchrun and accelerate launch.
 def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
@@ -167,8 +170,8 @@ def _read(options: TrainPredictorConfig) -> _TrainingData:
     author = author_of(rows)
     parts = by_part(rows, options.seed, options.validation_share, options.test_share)
     paths = AnnotationPaths(options.annotations)
-    made_with = run_config.read(paths.config, paths.kind)["data_config"]
-    annotator = made_with.get("model") or made_with.get("rule")
+    data_config = run_config.read(paths.config, paths.kind)["data_config"]
+    annotator = data_config.get("model") or data_config.get("rule")
     return _TrainingData(
         author,
         parts,
@@ -176,12 +179,12 @@ def _read(options: TrainPredictorConfig) -> _TrainingData:
     )
 
 
-def _window(max_tokens: int) -> WindowRule:
-    """Windows no longer than what is trained on, proportioned as usual."""
-    usual = WindowRule()
-    if max_tokens <= usual.limit:
-        return shortened(usual, max_tokens)
-    return WindowRule(max_tokens, max_tokens * usual.keep // usual.limit)
+def _window_rule(max_tokens: int) -> WindowRule:
+    """Return windows of ``max_tokens`` tokens, with the default proportions."""
+    default = WindowRule()
+    if max_tokens <= default.limit:
+        return shortened(default, max_tokens)
+    return WindowRule(max_tokens, max_tokens * default.keep // default.limit)
 
 
 def _conventions(
@@ -198,47 +201,50 @@ def _conventions(
             test_share=options.test_share,
         ),
         annotations=data.source,
-        # A checkpoint travels; the folders of the machine it was made on do not.
+        # The name only: local paths are meaningless on another machine.
         base=folder.resolve().name if folder.is_dir() else base.name,
         versions={"python": platform.python_version(), **versions},
     )
 
 
-def _opening(
+def _header_lines(
     options: TrainPredictorConfig,
     data: _TrainingData,
     counts: dict[SplitPart, PartCounts],
     examples: dict[SplitPart, list[TrainingExample]],
 ) -> Iterator[str]:
-    """What is about to be trained, on what."""
+    """Yield the lines printed before training: base model, data and number of steps."""
     yield f"Predictor of the {data.author} from {options.base}"
-    for part, held in counts.items():
-        cut = f", {held.cut_segments:,} cut to {options.max_tokens} tokens"
+    for part, count in counts.items():
+        cut = f", {count.cut_segments:,} truncated to {options.max_tokens} tokens"
         yield (
-            f"  {part:<10}  {held.segments:>7,} segments of {held.questions:,} questions, "
-            f"{held.tokens:,} tokens, {percent(held.style_share)} style"
-            f"{cut if held.cut_segments else ''}"
+            f"  {part:<10}  {count.segments:>7,} segments of {count.questions:,} problems, "
+            f"{count.tokens:,} tokens, {percent(count.style_share)} style"
+            f"{cut if count.cut_segments else ''}"
         )
     steps = -(-len(examples["train"]) // options.batch)
     yield f"Up to {options.epochs} epochs of {steps:,} steps"
 
 
 @contextmanager
-def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
-    """A folder beside ``out`` that takes its place at the end; gone if it does not come to that."""
-    # Several machines may share the disk: a process is known by its number on its own only.
-    beginning = f".{out.name}.{socket.gethostname()}."
-    folder = out.with_name(f"{beginning}{os.getpid()}.partial")
+def _atomic_folder(out: Path, *, first: bool) -> Iterator[Path]:
+    """Yield a temporary folder, renamed to ``out`` on success and removed on failure.
+
+    Only the first process creates and renames it.
+    """
+    # Process ids are unique per machine only, and several machines may share the disk.
+    prefix = f".{out.name}.{socket.gethostname()}."
+    folder = out.with_name(f"{prefix}{os.getpid()}.partial")
     if not first:
         yield folder
         return
-    _remove_left_over(out.parent, beginning)
+    _remove_stale(out.parent, prefix)
     try:
         make_directory(folder.parent)
         folder.mkdir()
     except OSError as error:
         raise StorageError(
-            f"{out.parent} cannot be written: {error}; choose another --out or mend the rights"
+            f"{out.parent} cannot be written: {error}; choose another --out or fix the permissions"
         ) from error
     try:
         yield folder
@@ -250,17 +256,17 @@ def _in_place_when_whole(out: Path, *, first: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left_over(parent: Path, beginning: str) -> None:
-    """Remove what trainings to the same place left here that were killed."""
-    for folder in parent.glob(f"{glob.escape(beginning)}*.partial"):
-        process = folder.name.removeprefix(beginning).removesuffix(".partial")
+def _remove_stale(parent: Path, prefix: str) -> None:
+    """Remove the temporary folders of killed trainings with the same output."""
+    for folder in parent.glob(f"{glob.escape(prefix)}*.partial"):
+        process = folder.name.removeprefix(prefix).removesuffix(".partial")
         if process.isdecimal() and not _is_alive(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_alive(process: int) -> bool:
     if process == os.getpid():
-        return False  # the number was another's before
+        return False  # the id was reused
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -270,7 +276,7 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _share(folder: Path) -> None:
-    """Let whom the umask lets read the weights too; safetensors keeps them to the owner."""
+def _apply_umask(folder: Path) -> None:
+    """Apply the umask to the weights, which safetensors creates readable by the owner only."""
     for file in folder.iterdir():
         file.chmod((folder / "training.json").stat().st_mode)

@@ -42,7 +42,7 @@ async def stream_reply(
             if tap.closed:
                 return
             watch.heard = clock()
-            chunk = reader.read(splitter.stream_into(received) if received else splitter.finish())
+            chunk = reader.read(splitter.feed(received) if received else splitter.finish())
             finish = chunk.finish
             if chunk.ids or finish is not None:
                 tap.put(chunk)
