@@ -162,14 +162,16 @@ async def _run(
         Journal(run.paths.journal) as journal,
     ):
         workshop = SampleRunner(
-            room=table.room,
+            context=table.context,
             strategy=tessy,
             run=run,
             journal=journal,
             progress=progress,
             attempts=5,
             checkpoint=stop.check,
-            in_flight=_begun(plan, {a: seat.renderer for a, seat in table.room.seats.items()}),
+            in_flight=_begun(
+                plan, {a: backend.renderer for a, backend in table.context.backends.items()}
+            ),
         )
 
         async with asyncio.TaskGroup() as tasks:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from tessy.config.synthesis import RoleConfig, SynthesisOptions, answering, writers
+from tessy.config.synthesis import RoleConfig, SynthesisOptions
 from tessy.core.errors import EngineError, EngineUnavailable, InputError, SampleFailed
 from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
@@ -33,7 +33,7 @@ from tessy.synthesis.setup import (
     replica_names,
     roles,
 )
-from tessy.synthesis.strategies.tessy import STRATEGIES
+from tessy.synthesis.strategies.registry import all_strategies, answering_model, generating_models
 from tessy.tokenization.renderers import Renderer
 
 EXIT_MEND = 3
@@ -116,13 +116,13 @@ def _heading(found: DoctorReport, title: str) -> None:
 
 async def _examine(config: SynthesisOptions, problem: Problem, found: DoctorReport) -> None:
     for author, role in roles(config).items():
-        if author not in writers(config) and author != "student":
+        if author not in generating_models(config) and author != "student":
             continue
         _heading(found, f"{author.capitalize()}: {role.model}")
         renderer = _format(author, role, found)
         if renderer is None:
             continue
-        if author not in writers(config):
+        if author not in generating_models(config):
             found.good(f"rows are in this format; strategy {config.strategy} needs no server of it")
             continue
         prompt = _prompt_tokens(renderer, problem, found)
@@ -218,17 +218,17 @@ def _context(
         return
     # Where a model writes several texts, each of them has an answer.
     several = config.strategy in ("teacher-score", "teacher-reference")
-    answers = several or author == answering(config)
+    answers = several or author == answering_model(config)
     wanted = config.thinking_tokens + (config.answer_tokens if answers else 0)
     what = "thinking and answer" if answers else "the thinking"
-    room = context - prompt_tokens - MARKER_TOKENS
-    if room < LEAST_TOKENS:
+    left = context - prompt_tokens - MARKER_TOKENS
+    if left < LEAST_TOKENS:
         found.bad(
             f"context of {context:,} tokens: the first question alone takes {prompt_tokens:,}"
         )
-    elif room < wanted:
+    elif left < wanted:
         found.note(
-            f"context of {context:,} tokens leaves {room:,} beside the first question, less than "
+            f"context of {context:,} tokens leaves {left:,} beside the first question, less than "
             f"the {wanted:,} that {what} may take; longer samples will fail (budget)"
         )
     else:
@@ -254,20 +254,20 @@ async def _one_sample(config: SynthesisOptions, problem: Problem, found: DoctorR
 
     parts = load_models(config, load_renderers(config))
     async with open_resources(config, parts, waiting) as table:
-        desk = SampleAttempt(
-            room=table.room,
+        attempt = SampleAttempt(
+            context=table.context,
             problem=problem,
             sample=0,
-            attempt=1,
+            number=1,
             save=lambda pieces, state: None,
             checkpoint=lambda: None,
             watcher=_NullObserver(),
         )
         row: Trajectory | Failure
         try:
-            row = await STRATEGIES[config.strategy](desk)
+            row = await all_strategies()[config.strategy].make(attempt)
         except SampleFailed as failure:
-            row = desk.failure(failure.reason, failure.detail)
+            row = attempt.failure(failure.reason, failure.detail)
             found.note(f"the sample failed: {failure}; a run would record it and go on")
             found.sample_failed = shorten(str(failure), 300, placeholder=" …")
         except EngineError as error:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from pydantic import ValidationError
 
@@ -10,15 +8,13 @@ from tessy.config.synthesis import (
     DoctorConfig,
     RoleConfig,
     SamplingConfig,
-    StrategyName,
     SynthesisOptions,
     SynthesizeConfig,
     ViewConfig,
-    answering,
-    data_config,
-    writers,
 )
 from tessy.core.errors import ConfigError
+from tessy.synthesis.data_config import data_config
+from tessy.synthesis.strategies.registry import answering_model, generating_models, selectable
 
 REQUIRED = {"problems": "q.jsonl", "student": {"model": "s"}, "teacher": {"model": "t"}}
 
@@ -120,7 +116,7 @@ def test_a_missing_lexicon_is_the_users_error(tmp_path):
         data_config(make(lexicon=tmp_path / "nowhere.txt"))
 
 
-BASELINES = [name for name in get_args(StrategyName) if name != "tessy"]
+BASELINES = [name for name in selectable() if name != "tessy"]
 
 
 def test_the_method_itself_goes_without_saying_so_that_older_runs_go_on():
@@ -167,10 +163,10 @@ def test_a_model_that_writes_nothing_does_not_bind_a_run():
         {"strategy": "teacher-score", "score_by": "answer"},
     ):
         config = make(**options)
-        assert writers(config) == ("student",)
+        assert generating_models(config) == ("student",)
         assert data_config(config) == data_config(make(teacher=other, **options))
     only = make(strategy="teacher-only")
-    assert (writers(only), answering(only)) == (("teacher",), "teacher")
+    assert (generating_models(only), answering_model(only)) == (("teacher",), "teacher")
     other["model"] = "s"
     assert data_config(only) == data_config(make(strategy="teacher-only", student=other))
     other["model"] = "another format"
@@ -179,7 +175,7 @@ def test_a_model_that_writes_nothing_does_not_bind_a_run():
 
 @pytest.mark.parametrize("strategy", BASELINES)
 def test_who_answers_is_open_in_the_method_only(strategy):
-    assert answering(make(answer_by="teacher")) == "teacher"
+    assert answering_model(make(answer_by="teacher")) == "teacher"
     with pytest.raises(ValidationError, match=f"answer_by\n.*{strategy} does not; leave it out"):
         make(strategy=strategy, answer_by="teacher")
 

@@ -81,7 +81,7 @@ def test_a_seed_is_a_hash_of_its_named_parts(parts: tuple[Any, ...], seed: int):
 
 
 @pytest.mark.parametrize(
-    ("sample", "attempt", "place", "seed"),
+    ("sample", "number", "place", "seed"),
     [
         (0, 1, ("student", 0, 0, 0), 8399783536891014270),
         (1, 1, ("student", 0, 0, 0), 741358669018725054),
@@ -89,17 +89,17 @@ def test_a_seed_is_a_hash_of_its_named_parts(parts: tuple[Any, ...], seed: int):
         (0, 1, ("teacher", 17, 4, 2), 7673547417400611819),
     ],
 )
-def test_a_draw_depends_on_run_seed_problem_sample_attempt_and_place(sample, attempt, place, seed):
-    desk = make_desk(make_room("answer_by"), attempt=attempt)
-    desk.sample = sample
-    assert desk.seed(*place) == seed
+def test_a_draw_depends_on_run_seed_problem_sample_attempt_and_place(sample, number, place, seed):
+    attempt = make_desk(make_room("answer_by"), number=number)
+    attempt.sample = sample
+    assert attempt.seed(*place) == seed
 
 
 @pytest.mark.parametrize("case", FIRST_AND_LAST)
 async def test_requests_of_every_strategy_have_their_seeds(case):
-    room = make_room(case)
-    await make(case, room)
-    seeds = {author: [r.seed for r in asked(room, author)] for author in room.seats}
+    context = make_room(case)
+    await make(case, context)
+    seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
     assert {a: (s[0], s[-1]) for a, s in seeds.items()} == FIRST_AND_LAST[case]
 
 

@@ -107,7 +107,7 @@ async def test_a_run_learns_of_a_server_that_comes_late_and_uses_it():
         await teacher.probe()
         admission = KvAdmission(teacher.capacities, first_guess_tokens=1)
         pools: dict[Author, ReplicaPool] = {"student": student, "teacher": teacher}
-        table = SynthesisResources(room=cast(SynthesisContext, None), infos={}, pools=pools)
+        table = SynthesisResources(context=cast(SynthesisContext, None), infos={}, pools=pools)
         asked = (Message(role="user", content="?"),)
         jobs = [SampleJob(Problem(id=str(index), messages=asked), 0) for index in range(10)]
         assert {tuple(_homes(job, table, admission).values()) for job in jobs} == {("s0", "s0")}

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tessy.config.predictors import SampleConfig
-from tessy.config.synthesis import BOTH, SynthesizeConfig, data_names
-from tessy.core.records import Annotation, Cost, FailedAnnotation, StudentIds
+from tessy.config.synthesis import SynthesizeConfig
+from tessy.core.records import AUTHORS, Annotation, Cost, FailedAnnotation, StudentIds
+from tessy.synthesis.data_config import data_names
 from tests.support.rows import failure, row
 from tests.support.scripted_strategies import make, make_room
 
@@ -108,6 +109,6 @@ async def test_keys_of_finished_parts_in_the_journal(case, parts):
 def test_keys_of_data_config():
     sampling = {f"sampling.{name}" for name in SAMPLING.split()}
     role = words(f"{MODEL} predictor window draft_tokens") | sampling
-    of_roles = {f"{author}.{name}" for author in BOTH for name in role}
+    of_roles = {f"{author}.{name}" for author in AUTHORS for name in role}
     assert data_names(SynthesizeConfig) == words(f"{RUN} {METHOD}") | of_roles
     assert data_names(SampleConfig) == words(f"author {RUN} {MODEL}") | sampling

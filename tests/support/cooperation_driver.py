@@ -75,13 +75,13 @@ class RandomClasses(ReferenceClasses):
 
 
 def party(codec, author: Author, predictor: BoundaryPredictor, *, request_tokens=64, redraws=True,
-          room=100_000):  # fmt: skip
+          context=100_000):  # fmt: skip
     return RoleSpec(
         codec=codec,
         prompt=PROMPTS[author],
         stop_ids=frozenset({END_THINKING}),
         request_tokens=request_tokens,
-        room_tokens=room,
+        room_tokens=context,
         sees_next=predictor.sees_next,
         redraws=redraws,
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tessy.config.synthesis import BOTH
-from tessy.core.records import Author, Problem, Trajectory
+from tessy.core.records import AUTHORS, Author, Problem, Trajectory
 from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
 from tessy.synthesis.context import RoleBackend, SynthesisContext
-from tessy.synthesis.strategies.tessy import STRATEGIES
+from tessy.synthesis.strategies.registry import all_strategies
 from tests.support.cooperation_driver import ReferenceClasses
 from tests.synthesis.test_sample import PROBLEM, RENDERERS, THINKING, is_style, make_desk
 
@@ -120,33 +119,33 @@ def make_room(
         says["student"] = lambda *_: (together[0], STUDENTS[1])
         says["teacher"] = lambda *_: (together[1], TEACHERS[1])
     names: dict[Author, str] = {"student": student, "teacher": teacher}
-    seats = {}
-    for author in NEEDED.get(case, BOTH):
+    backends = {}
+    for author in NEEDED.get(case, AUTHORS):
         renderer = RENDERERS[names[author]]
         write = writer(names[author], says[author])
         engine = ScriptedEngine(write, prompt_tokens=0, codec=renderer.codec, chunk_tokens=3)
-        seats[author] = RoleBackend(renderer, engine, Sampling(), 16, more.pop("context", 4096))
+        backends[author] = RoleBackend(renderer, engine, Sampling(), 16, more.pop("context", 4096))
     known = ReferenceClasses(together[1], is_style, sees_next=False)
     settings: dict[str, Any] = {
         "strategy": strategy, "answering": "student", "renderer": RENDERERS[student],
         "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
-        "predictors": dict.fromkeys(BOTH, known) if strategy == "tessy" else {},
+        "predictors": dict.fromkeys(AUTHORS, known) if strategy == "tessy" else {},
     }  # fmt: skip
-    return SynthesisContext(seats=seats, **(settings | options | more))
+    return SynthesisContext(backends=backends, **(settings | options | more))
 
 
-def ask(case: str, room: SynthesisContext, **options: Any):
-    desk = make_desk(room, **options)
-    desk.problem = Problem(id="p", messages=PROBLEM.messages, extra={"reference": "-1"})
-    return desk
+def ask(case: str, context: SynthesisContext, **options: Any):
+    attempt = make_desk(context, **options)
+    attempt.problem = Problem(id="p", messages=PROBLEM.messages, extra={"reference": "-1"})
+    return attempt
 
 
-async def make(case: str, room: SynthesisContext, **options: Any) -> Trajectory:
-    return await STRATEGIES[CASES[case][0]](ask(case, room, **options))
+async def make(case: str, context: SynthesisContext, **options: Any) -> Trajectory:
+    return await all_strategies()[CASES[case][0]].make(ask(case, context, **options))
 
 
-def asked(room: SynthesisContext, author: Author) -> list[Any]:
-    engine = room.seats[author].engine
+def asked(context: SynthesisContext, author: Author) -> list[Any]:
+    engine = context.backends[author].engine
     assert isinstance(engine, ScriptedEngine)
     return engine.requests
 

@@ -85,7 +85,7 @@ def test_a_loop_is_noticed_as_it_grows(babble):
 
 def test_a_full_context_is_a_budget_failure():
     machine, engines, predictors = alone(
-        lambda text, seed: CODECS["student"].encode(f" {seed} {len(text)}"), room=300
+        lambda text, seed: CODECS["student"].encode(f" {seed} {len(text)}"), context=300
     )
     with pytest.raises(SampleFailed, match="context is full at 300"):
         run(machine, engines, predictors)

@@ -204,16 +204,16 @@ def slow_room(seed, *, classes=None, **options):
     """Models at odd speeds, that write a fixed text where the predictors know the classes."""
     rng = random.Random(seed)
     known = classes or ReferenceClasses(THINKING, is_style, sees_next=True)
-    room = make_room(predictors=dict.fromkeys(("student", "teacher"), SlowClasses(known, rng)),
+    context = make_room(predictors=dict.fromkeys(("student", "teacher"), SlowClasses(known, rng)),
                      **options)  # fmt: skip
-    for seat in room.seats.values():
-        object.__setattr__(seat, "engine", Slow(seat.engine, rng))
-    return room
+    for backend in context.backends.values():
+        object.__setattr__(backend, "engine", Slow(backend.engine, rng))
+    return context
 
 
-def left_open(room):
+def left_open(context):
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    return tasks, [seat.engine.open for seat in room.seats.values()]
+    return tasks, [backend.engine.open for backend in context.backends.values()]
 
 
 class Wavering(ReferenceClasses):
@@ -231,25 +231,25 @@ class Wavering(ReferenceClasses):
 @pytest.mark.parametrize("seed", range(5))
 async def test_the_desk_asks_early_and_writes_the_same(seed):
     plain = await tessy(make_desk(make_room()))
-    room = slow_room(seed)
-    desk = make_desk(room)
-    row = await tessy(desk)
+    context = slow_room(seed)
+    attempt = make_desk(context)
+    row = await tessy(attempt)
     assert (row.thinking, row.spans, row.student_ids) == (
         plain.thinking,
         plain.spans,
         plain.student_ids,
     )
-    assert left_open(room) == (set(), [0, 0])
-    assert row.cost.requests == {a: s.engine.opened for a, s in room.seats.items()}
+    assert left_open(context) == (set(), [0, 0])
+    assert row.cost.requests == {a: s.engine.opened for a, s in context.backends.items()}
 
 
 async def test_an_early_request_for_a_word_that_goes_on_is_closed_and_counted():
     classes = Wavering(THINKING, is_style, sees_next=True)
     rows = []
-    for room in (slow_room(0), slow_room(0, classes=classes)):
-        rows.append(await tessy(make_desk(room)))
-        assert left_open(room) == (set(), [0, 0])
-        opened = {a: s.engine.opened for a, s in room.seats.items()}
+    for context in (slow_room(0), slow_room(0, classes=classes)):
+        rows.append(await tessy(make_desk(context)))
+        assert left_open(context) == (set(), [0, 0])
+        opened = {a: s.engine.opened for a, s in context.backends.items()}
         assert rows[-1].cost.requests == opened
     steady, wavering = rows
     assert (wavering.thinking, wavering.spans) == (steady.thinking, steady.spans)
@@ -266,10 +266,10 @@ async def test_a_sample_with_early_requests_goes_on_from_any_saved_state_to_the_
     whole = await tessy(make_desk(slow_room(1), save=save))
     assert len(saves) > 10
     for state, done in saves:
-        desk = make_desk(
+        attempt = make_desk(
             slow_room(2), saved=(state, done), meter=UsageMeter.from_json(state["meter"])
         )
-        row = await tessy(desk)
+        row = await tessy(attempt)
         assert (row.thinking, row.spans, row.student_ids, row.answer) == (
             whole.thinking,
             whole.spans,
@@ -285,40 +285,40 @@ class Left(Exception):
 
 @pytest.mark.parametrize("count", range(1, 14))
 async def test_nothing_stays_open_when_a_sample_is_left_between_requests(count):
-    room = slow_room(3)
-    desk = make_desk(room)
+    context = slow_room(3)
+    attempt = make_desk(context)
     left = iter(range(count))
 
     def checkpoint():
         if next(left, None) is None:
             raise Left
 
-    desk.checkpoint = checkpoint
+    attempt.checkpoint = checkpoint
     with pytest.raises(Left):
-        await tessy(desk)
-    assert left_open(room) == (set(), [0, 0])
+        await tessy(attempt)
+    assert left_open(context) == (set(), [0, 0])
 
 
 @pytest.mark.parametrize("turns", range(5, 120, 7))
 async def test_nothing_stays_open_when_a_sample_is_cancelled(turns):
-    room = slow_room(4)
-    task = asyncio.ensure_future(tessy(make_desk(room)))
+    context = slow_room(4)
+    task = asyncio.ensure_future(tessy(make_desk(context)))
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert left_open(room) == (set(), [0, 0])
+    assert left_open(context) == (set(), [0, 0])
 
 
 @pytest.mark.parametrize("number", range(1, 4))
 @pytest.mark.parametrize("author", ["student", "teacher"])
 async def test_a_failed_early_request_fails_as_it_would_have_in_time(author, number):
-    room = slow_room(5)
-    room.seats[author].engine.failing = number
+    context = slow_room(5)
+    context.backends[author].engine.failing = number
     with pytest.raises(EngineUnavailable, match="on purpose"):
-        await tessy(make_desk(room))
-    assert left_open(room) == (set(), [0, 0])
+        await tessy(make_desk(context))
+    assert left_open(context) == (set(), [0, 0])
 
 
 async def test_a_failed_early_request_that_nobody_needs_is_no_failure():
@@ -327,17 +327,17 @@ async def test_a_failed_early_request_that_nobody_needs_is_no_failure():
     await tessy(make_desk(trial))
     unread = [
         number
-        for number in range(1, trial.seats["teacher"].engine.opened + 1)
+        for number in range(1, trial.backends["teacher"].engine.opened + 1)
         if await _survives(classes, number)
     ]
     assert unread
 
 
 async def _survives(classes, number):
-    room = slow_room(6, classes=classes)
-    room.seats["teacher"].engine.failing = number
+    context = slow_room(6, classes=classes)
+    context.backends["teacher"].engine.failing = number
     try:
-        row = await tessy(make_desk(room))
+        row = await tessy(make_desk(context))
     except EngineUnavailable:
         return False
     assert row.thinking == THINKING

@@ -89,24 +89,24 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
     """What is written, and how many requests came early."""
     under_way: set[InChunks] = set()
     engines = {author: InChunks(models[author], chunk, under_way) for author in SIDES}
-    seats = {
+    backends = {
         author: RoleBackend(
             renderer=RENDERERS[author], engine=engines[author],
             sampling=Sampling(temperature=0.0), request_tokens=tokens, context_tokens=4096,
         )
         for author in SIDES
     }  # fmt: skip
-    room = SynthesisContext(
-        seats=seats, strategy="tessy", answering="student", thinking_tokens=THINKING_TOKENS,
+    context = SynthesisContext(
+        backends=backends, strategy="tessy", answering="student", thinking_tokens=THINKING_TOKENS,
         answer_tokens=ANSWER_TOKENS, seed=1, predictors=predictors, cut=cut,
     )  # fmt: skip
     rows = []
     for index, problem in enumerate(PROBLEMS):
-        desk = SampleAttempt(
-            room=room, problem=problem, sample=index, attempt=1, save=lambda pieces, state: None,
+        attempt = SampleAttempt(
+            context=context, problem=problem, sample=index, number=1, save=lambda pieces, state: None,
             checkpoint=lambda: None, watcher=Watcher(), meter=UsageMeter(),
         )  # fmt: skip
-        row = await tessy(desk)
+        row = await tessy(attempt)
         rows.append((row.thinking, row.spans, row.student_ids, row.forced, row.glued, row.answer))
     return rows, sum(engine.early for engine in engines.values())
 

@@ -55,7 +55,7 @@ def make_room(
     student="qwen3", teacher="harmony", *, write=None, context=4096, request_tokens=16, **options
 ):
     known = ReferenceClasses(THINKING, is_style, sees_next=False)
-    seats: dict[Author, RoleBackend] = {}
+    backends: dict[Author, RoleBackend] = {}
     names: tuple[tuple[Author, str], ...] = (("student", student), ("teacher", teacher))
     for author, name in names:
         renderer = RENDERERS[name]
@@ -64,15 +64,15 @@ def make_room(
             prompt_tokens=len(renderer.prompt_ids(PROBLEM.messages)),
             codec=renderer.codec,
         )
-        seats[author] = RoleBackend(
+        backends[author] = RoleBackend(
             renderer=renderer, engine=engine, sampling=Sampling(),
             request_tokens=request_tokens, context_tokens=context,
         )  # fmt: skip
     settings: dict[str, Any] = {
-        "strategy": "tessy", "answering": "student", "predictors": dict.fromkeys(seats, known),
+        "strategy": "tessy", "answering": "student", "predictors": dict.fromkeys(backends, known),
         "thinking_tokens": 1000, "answer_tokens": 200, "seed": 3,
     }  # fmt: skip
-    return SynthesisContext(seats=seats, **(settings | options))
+    return SynthesisContext(backends=backends, **(settings | options))
 
 
 class Watcher:
@@ -86,9 +86,9 @@ class Watcher:
         pass
 
 
-def make_desk(room, *, attempt=1, save=lambda pieces, state: None, saved=None, meter=None):
+def make_desk(context, *, number=1, save=lambda pieces, state: None, saved=None, meter=None):
     return SampleAttempt(
-        room=room, problem=PROBLEM, sample=0, attempt=attempt, save=save,
+        context=context, problem=PROBLEM, sample=0, number=number, save=save,
         checkpoint=lambda: None, watcher=Watcher(), saved=saved, meter=meter or UsageMeter(),
     )  # fmt: skip
 
@@ -96,9 +96,9 @@ def make_desk(room, *, attempt=1, save=lambda pieces, state: None, saved=None, m
 @pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
 async def test_a_sample_is_thought_together_and_answered_by_the_student(student, teacher):
-    room = make_room(student, teacher)
-    desk = make_desk(room)
-    row = await tessy(desk)
+    context = make_room(student, teacher)
+    attempt = make_desk(context)
+    row = await tessy(attempt)
     assert row.thinking == THINKING
     assert row.answer == ANSWER
     assert row.messages[-1].content == f"<think>\n{THINKING}\n</think>\n\n{ANSWER}"
@@ -113,29 +113,31 @@ async def test_a_sample_is_thought_together_and_answered_by_the_student(student,
     kept = row.tokens.student + row.tokens.teacher
     assert kept == len(unpack_ids(ids.thinking))
     assert row.tokens.answer == len(unpack_ids(ids.answer))
-    assert desk.watcher.tokens["student"] >= row.tokens.student + row.tokens.answer
-    assert row.cost.requests["teacher"] == len(room.seats["teacher"].engine.requests)
+    assert attempt.watcher.tokens["student"] >= row.tokens.student + row.tokens.answer
+    assert row.cost.requests["teacher"] == len(context.backends["teacher"].engine.requests)
     assert set(row.cost.seconds) == {"student", "teacher", "predictor", "answer"}
 
 
 async def test_every_request_has_a_seed_of_its_own_that_a_rerun_repeats():
     seeds = []
     for _ in range(2):
-        room = make_room()
-        await tessy(make_desk(room))
-        seeds.append([r.seed for seat in room.seats.values() for r in seat.engine.requests])
+        context = make_room()
+        await tessy(make_desk(context))
+        seeds.append(
+            [r.seed for backend in context.backends.values() for r in backend.engine.requests]
+        )
     assert seeds[0] == seeds[1]
     assert len(set(seeds[0])) == len(seeds[0])
     other = make_room(seed=4)
     await tessy(make_desk(other))
-    assert not set(seeds[0]) & {r.seed for r in other.seats["student"].engine.requests}
+    assert not set(seeds[0]) & {r.seed for r in other.backends["student"].engine.requests}
 
 
 async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it():
-    room = make_room()
-    await tessy(make_desk(room))
+    context = make_room()
+    await tessy(make_desk(context))
     codec = RENDERERS["qwen3"].codec
-    prompt = room.seats["student"].engine.requests[-1].prompt.ids
+    prompt = context.backends["student"].engine.requests[-1].prompt.ids
     assert decode(codec, prompt).endswith("So it is 4. Done.\n</think>\n\n")
 
 
@@ -150,9 +152,11 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
     whole = await tessy(make_desk(make_room(), save=save))
     assert len(saves) > 10
     for state, done in saves:
-        room = make_room()
-        desk = make_desk(room, saved=(state, done), meter=UsageMeter.from_json(state["meter"]))
-        row = await tessy(desk)
+        context = make_room()
+        attempt = make_desk(
+            context, saved=(state, done), meter=UsageMeter.from_json(state["meter"])
+        )
+        row = await tessy(attempt)
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
         assert row.cost.requests == whole.cost.requests
@@ -171,26 +175,26 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
 async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
     renderer = RENDERERS["qwen3"]
     end_id = renderer.codec.control[end] if end else None
-    desk = make_desk(make_room(write=script(renderer, answer, end_id), request_tokens=64))
+    attempt = make_desk(make_room(write=script(renderer, answer, end_id), request_tokens=64))
     with pytest.raises(SampleFailed) as failure:
-        await tessy(desk)
+        await tessy(attempt)
     assert failure.value.reason == reason
-    row = desk.failure(reason, failure.value.detail)
+    row = attempt.failure(reason, failure.value.detail)
     assert row.thinking == THINKING
     assert row.tokens.drafted["teacher"] > 0
 
 
 async def test_a_question_without_room_for_an_answer_fails_before_any_request():
-    room = make_room(context=60)
+    context = make_room(context=60)
     with pytest.raises(SampleFailed) as failure:
-        await tessy(make_desk(room))
+        await tessy(make_desk(context))
     assert failure.value.reason == "prompt_too_long"
-    assert not room.seats["student"].engine.requests
+    assert not context.backends["student"].engine.requests
 
 
 async def test_a_small_context_is_shared_between_thinking_and_answer():
-    room = make_room(context=600)
-    limits = room.limits({"student": 100, "teacher": 50})
+    context = make_room(context=600)
+    limits = context.limits({"student": 100, "teacher": 50})
     assert limits.answer + limits.thinking + 100 < 600
     assert limits.answer == (600 - 100 - 16) // 4
     # The answer gets what the thinking leaves.
@@ -209,17 +213,17 @@ async def test_a_begun_answer_is_kept_until_it_is_taken_up():
     await tessy(make_desk(make_room(), save=save))
     begun = next(save for save in saves if save[0]["answer"] and save[0]["answer"]["ids"])
     again: list[Any] = []
-    desk = make_desk(make_room(), save=lambda new, state: again.append(state), saved=begun)
-    await tessy(desk)
+    attempt = make_desk(make_room(), save=lambda new, state: again.append(state), saved=begun)
+    await tessy(attempt)
     assert again[0]["answer"] == begun[0]["answer"]
 
 
-def make_workshop(room, run, journal, **options):
+def make_workshop(context, run, journal, **options):
     settings: dict[str, Any] = {
         "strategy": tessy, "attempts": 3, "progress": ProgressState(1, now=0.0),
         "checkpoint": lambda: None,
     }  # fmt: skip
-    return SampleRunner(room=room, run=run, journal=journal, **(settings | options))
+    return SampleRunner(context=context, run=run, journal=journal, **(settings | options))
 
 
 def open_run(path):
@@ -228,8 +232,8 @@ def open_run(path):
 
 async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        room = make_room()
-        size = await make_workshop(room, run, journal).make(SampleJob(PROBLEM, 0))
+        context = make_room()
+        size = await make_workshop(context, run, journal).make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").trajectories
@@ -239,25 +243,25 @@ async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_p
 
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path):
-    room = make_room(write=script(RENDERERS["qwen3"], ""))
+    context = make_room(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_workshop(room, run, journal).make(SampleJob(PROBLEM, 0))
+        await make_workshop(context, run, journal).make(SampleJob(PROBLEM, 0))
         assert journal.attempts(("p", 0)) == 0
     (row,) = read_run(tmp_path / "r").failures
     assert (row.reason, row.attempts) == ("empty_answer", 3)
-    requests = room.seats["student"].engine.requests
+    requests = context.backends["student"].engine.requests
     assert len({r.seed for r in requests}) == len(requests)
     assert row.cost.requests["student"] == len(requests)
 
 
 async def test_attempts_count_on_where_an_earlier_process_stopped(tmp_path):
-    room = make_room(write=script(RENDERERS["qwen3"], ""))
+    context = make_room(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         journal.bump_attempt(("p", 0))
         journal.bump_attempt(("p", 0))
-        await make_workshop(room, run, journal).make(SampleJob(PROBLEM, 0))
+        await make_workshop(context, run, journal).make(SampleJob(PROBLEM, 0))
     assert read_run(tmp_path / "r").failures[0].attempts == 3
-    starts = [r for r in room.seats["student"].engine.requests if r.prompt.ids[-1] < 256]
+    starts = [r for r in context.backends["student"].engine.requests if r.prompt.ids[-1] < 256]
     assert starts  # it was tried once, not three times
 
 

@@ -1,4 +1,4 @@
-"""One author alone: the strategy with scripted models, and ``tessy sample`` as a user runs it."""
+"""One author sample: the strategy with scripted models, and ``tessy sample`` as a user runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tessy.synthesis.attempt import UsageMeter
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.single_model import Measure, SingleModelGeneration
-from tessy.synthesis.strategies.tessy import alone
+from tessy.synthesis.strategies.sample import sample
 from tessy.tokenization.token_ids import decode
 from tests.synthesis.test_sample import (
     ANSWER,
@@ -77,23 +77,23 @@ def make_room(
         codec=renderer.codec,
         chunk_tokens=5,
     )
-    seat = RoleBackend(renderer, engine, Sampling(), context_tokens=options.pop("context", 9000))
+    backend = RoleBackend(renderer, engine, Sampling(), context_tokens=options.pop("context", 9000))
     settings: dict[str, Any] = {"thinking_tokens": 600, "answer_tokens": 200, "seed": 3}
     settings |= {"strategy": "sample", "answering": author, "home": author, **options}
-    return SynthesisContext(seats={author: seat}, **settings)
+    return SynthesisContext(backends={author: backend}, **settings)
 
 
-def asked(room: SynthesisContext) -> list[Any]:
-    (seat,) = room.seats.values()
-    assert isinstance(seat.engine, ScriptedEngine)
-    return seat.engine.requests
+def asked(context: SynthesisContext) -> list[Any]:
+    (backend,) = context.backends.values()
+    assert isinstance(backend.engine, ScriptedEngine)
+    return backend.engine.requests
 
 
 @FORMATS
 async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
-    room = make_room(name, author)
-    desk = make_desk(room)
-    row = await alone(desk)
+    context = make_room(name, author)
+    attempt = make_desk(context)
+    row = await sample(attempt)
     assert (row.strategy, row.thinking, row.answer) == ("sample", THINKING, ANSWER)
     assert [(s.start, s.end, s.author) for s in row.spans] == [(0, len(THINKING), author)]
     assert row.ended_by == author
@@ -106,34 +106,34 @@ async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
     assert own[nobody] == row.tokens.drafted[nobody] == row.cost.requests[nobody] == 0
     assert len(codec.encode(THINKING)) <= own[author] < row.tokens.drafted[author]
     assert row.tokens.answer == len(codec.encode(ANSWER))
-    assert desk.watcher.tokens[nobody] == 0
-    assert row.cost.requests[author] == len(asked(room)) > 5
+    assert attempt.watcher.tokens[nobody] == 0
+    assert row.cost.requests[author] == len(asked(context)) > 5
     assert set(row.cost.seconds) == {author, "answer"}
 
 
 async def test_ids_are_the_students_and_only_the_students():
-    row = await alone(make_desk(make_room()))
+    row = await sample(make_desk(make_room()))
     codec = RENDERERS["qwen3"].codec
     assert row.student_ids is not None
     assert decode(codec, unpack_ids(row.student_ids.thinking)) == THINKING
     assert decode(codec, unpack_ids(row.student_ids.answer)) == ANSWER
     assert row.tokens.student == len(unpack_ids(row.student_ids.thinking))
-    assert (await alone(make_desk(make_room(keep_ids=False)))).student_ids is None
-    assert (await alone(make_desk(make_room(author="teacher")))).student_ids is None
+    assert (await sample(make_desk(make_room(keep_ids=False)))).student_ids is None
+    assert (await sample(make_desk(make_room(author="teacher")))).student_ids is None
 
 
 @FORMATS
 async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name, author):
-    room = make_room(name, author)
-    await alone(make_desk(room))
+    context = make_room(name, author)
+    await sample(make_desk(context))
     renderer = RENDERERS[name]
-    read = decode(renderer.codec, asked(room)[-1].prompt.ids)
+    read = decode(renderer.codec, asked(context)[-1].prompt.ids)
     begins = renderer.prompt_text(PROBLEM.messages)
     assert read == f"{begins}{THINKING}{renderer.shape.closing}"
-    assert asked(room)[0].stop_ids == tuple(sorted(renderer.thinking_stop_ids))
-    assert asked(room)[-1].stop_ids == tuple(sorted(renderer.answer_stop_ids))
-    assert {r.max_tokens for r in asked(room)} == {REQUEST_TOKENS}
-    assert len({r.seed for r in asked(room)}) == len(asked(room))
+    assert asked(context)[0].stop_ids == tuple(sorted(renderer.thinking_stop_ids))
+    assert asked(context)[-1].stop_ids == tuple(sorted(renderer.answer_stop_ids))
+    assert {r.max_tokens for r in asked(context)} == {REQUEST_TOKENS}
+    assert len({r.seed for r in asked(context)}) == len(asked(context))
 
 
 @FORMATS
@@ -145,14 +145,14 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, autho
         pieces.extend(new)
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
-    room = make_room(name, author)
-    whole = await alone(make_desk(room, save=save))
-    seeds = [request.seed for request in asked(room)]
+    context = make_room(name, author)
+    whole = await sample(make_desk(context, save=save))
+    seeds = [request.seed for request in asked(context)]
     assert {state["answer"] is None for state, _ in saves} == {True, False}
     for state, done in saves:
         again = make_room(name, author)
-        desk = make_desk(again, saved=(state, done), meter=UsageMeter.from_json(state["meter"]))
-        row = await alone(desk)
+        attempt = make_desk(again, saved=(state, done), meter=UsageMeter.from_json(state["meter"]))
+        row = await sample(attempt)
         unlike: Any = {"seconds": True, "cost": {"seconds"}}
         assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
         assert [request.seed for request in asked(again)] == seeds[len(seeds) - len(asked(again)) :]
@@ -160,8 +160,8 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, autho
 
 async def test_the_journal_gets_every_id_of_the_thinking_once():
     saves: list[tuple[list[bytes], str]] = []
-    desk = make_desk(make_room(), save=lambda new, state: saves.append((new, json.dumps(state))))
-    row = await alone(desk)
+    attempt = make_desk(make_room(), save=lambda new, state: saves.append((new, json.dumps(state))))
+    row = await sample(attempt)
     kept = [id_ for new, _ in saves for piece in new for id_ in json.loads(piece)]
     codec = RENDERERS["qwen3"].codec
     assert decode(codec, kept) == f"\n {THINKING} \n"
@@ -187,12 +187,12 @@ SQUARES = " ".join(str(n * n) for n in range(300))
     ],
 )
 async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason):
-    room = make_room(name, write=writes(name, thinking=thinking, end=end))
-    desk = make_desk(room)
+    context = make_room(name, write=writes(name, thinking=thinking, end=end))
+    attempt = make_desk(context)
     with pytest.raises(SampleFailed) as failure:
-        await alone(desk)
+        await sample(attempt)
     assert failure.value.reason == reason
-    row = desk.failure(reason, failure.value.detail)
+    row = attempt.failure(reason, failure.value.detail)
     assert thinking.startswith(row.thinking)
     assert bool(row.thinking) == (reason != "empty_thinking") == bool(row.spans)
     assert row.strategy == "sample"
@@ -201,8 +201,8 @@ async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason)
 
 @pytest.mark.parametrize("end", ["<|end|>", "<|return|>", "<|call|>", "<|channel|>"])
 async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
-    room = make_room("harmony", "teacher", write=writes("harmony", end=end))
-    row = await alone(make_desk(room))
+    context = make_room("harmony", "teacher", write=writes("harmony", end=end))
+    row = await sample(make_desk(context))
     assert (row.thinking, row.answer) == (THINKING, ANSWER)
 
 
@@ -216,38 +216,38 @@ async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
     ],
 )
 async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
-    desk = make_desk(make_room(write=writes("qwen3", answer=answer, last=end)))
+    attempt = make_desk(make_room(write=writes("qwen3", answer=answer, last=end)))
     with pytest.raises(SampleFailed) as failure:
-        await alone(desk)
+        await sample(attempt)
     assert failure.value.reason == reason
-    assert desk.failure(reason, failure.value.detail).thinking == THINKING
+    assert attempt.failure(reason, failure.value.detail).thinking == THINKING
 
 
 async def test_a_question_without_room_fails_before_any_request():
-    room = make_room(context=60)
+    context = make_room(context=60)
     with pytest.raises(SampleFailed) as failure:
-        await alone(make_desk(room))
+        await sample(make_desk(context))
     assert failure.value.reason == "prompt_too_long"
-    assert not asked(room)
+    assert not asked(context)
 
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path: Path):
     codec = RENDERERS["qwen3"].codec
-    room = make_room(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
+    context = make_room(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_workshop(room, run, journal, strategy=alone).make(SampleJob(PROBLEM, 0))
+        await make_workshop(context, run, journal, strategy=sample).make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
     assert (row.reason, row.attempts, row.thinking) == ("eos_in_thinking", 3, "Okay")
     assert row.cost.requests == {"student": 3, "teacher": 0}
     assert row.tokens.drafted["student"] == 3 * len(codec.encode("Okay"))
-    assert len({request.seed for request in asked(room)}) == 3
+    assert len({request.seed for request in asked(context)}) == 3
 
 
 async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        size = await make_workshop(make_room(), run, journal, strategy=alone).make(
+        size = await make_workshop(make_room(), run, journal, strategy=sample).make(
             SampleJob(PROBLEM, 0)
         )
     (row,) = read_run(tmp_path / "r").trajectories

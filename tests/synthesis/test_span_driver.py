@@ -358,13 +358,13 @@ class Watched:
 
 async def test_an_answer_that_has_ended_is_not_closed():
     """It would take the connection with it."""
-    room = make_room()
-    for seat in room.seats.values():
-        object.__setattr__(seat, "engine", Watched(seat.engine))
-    desk = make_desk(room)
-    row = await tessy(desk)
+    context = make_room()
+    for backend in context.backends.values():
+        object.__setattr__(backend, "engine", Watched(backend.engine))
+    attempt = make_desk(context)
+    row = await tessy(attempt)
     assert row.answer
-    assert room.seats["student"].engine.closed[-1] is False
+    assert context.backends["student"].engine.closed[-1] is False
 
 
 @settings(max_examples=60, deadline=None)

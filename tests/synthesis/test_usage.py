@@ -13,7 +13,7 @@ from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.sample import SampleJob
-from tessy.synthesis.strategies.tessy import STRATEGIES
+from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.usage import spent_before
 from tests.support.scripted_strategies import CASES, TEACHERS, Text, ask, make_room
 from tests.synthesis.test_sample import PROBLEM, make_workshop, open_run
@@ -24,7 +24,7 @@ EVERY = pytest.mark.parametrize("case", CASES)
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
     """Texts here are short; each shall still take several requests."""
-    monkeypatch.setattr("tessy.synthesis.text_writer.REQUEST_TOKENS", 7)
+    monkeypatch.setattr("tessy.synthesis.response_writer.REQUEST_TOKENS", 7)
 
 
 def counted(paths: RunPaths, state: Any = None) -> int:
@@ -40,9 +40,9 @@ async def test_a_sample_in_flight_has_used_what_was_generated(case: str, tmp_pat
     def save(_: list[bytes], state: Any) -> None:
         differ.append(counted(RunPaths(tmp_path), state) - seen.generated)
 
-    desk = ask(case, make_room(case), save=save)
-    desk.watcher = seen
-    row = await STRATEGIES[CASES[case][0]](desk)
+    attempt = ask(case, make_room(case), save=save)
+    attempt.watcher = seen
+    row = await all_strategies()[CASES[case][0]].make(attempt)
     assert len(differ) >= 8
     assert set(differ) == {0}
     assert sum(row.tokens.drafted.values()) + row.tokens.answer == seen.generated
@@ -54,11 +54,11 @@ def long_answer(prompt: str, begun: str, seed: int) -> Text:
 
 @pytest.mark.parametrize("case", ["teacher-only", "teacher-answer", "teacher-reference"])
 async def test_a_failure_has_used_what_was_generated(case: str):
-    desk = ask(case, make_room(case, teacher_says=long_answer, answer_tokens=60))
-    desk.watcher = seen = ProgressState(1, now=0.0)
+    attempt = ask(case, make_room(case, teacher_says=long_answer, answer_tokens=60))
+    attempt.watcher = seen = ProgressState(1, now=0.0)
     with pytest.raises(SampleFailed) as failed:
-        await STRATEGIES[CASES[case][0]](desk)
-    row = desk.failure(failed.value.reason, failed.value.detail)
+        await all_strategies()[CASES[case][0]].make(attempt)
+    row = attempt.failure(failed.value.reason, failed.value.detail)
     assert row.answer
     said = sum(row.tokens.drafted.values()) + row.tokens.answer
     assert seen.generated - 2 <= said <= seen.generated  # white space at an end is no part of a row
@@ -73,10 +73,10 @@ async def test_attempts_that_failed_in_their_answer_count(case: str, tmp_path: P
         tries[0] += not begun
         return "Let me see.", "So it is the same again. " * 40 if tries[0] <= 3 else "-1"
 
-    room = make_room(case, student_says=loops_first, answer_tokens=400)
+    context = make_room(case, student_says=loops_first, answer_tokens=400)
     seen = ProgressState(1, now=0.0)
     problem = PROBLEM.model_copy(update={"extra": {"answer": -1}})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        how = {"strategy": STRATEGIES[strategy], "progress": seen, "attempts": 5}
-        await make_workshop(room, run, journal, **how).make(SampleJob(problem, 0))
+        how = {"strategy": all_strategies()[strategy].make, "progress": seen, "attempts": 5}
+        await make_workshop(context, run, journal, **how).make(SampleJob(problem, 0))
     assert counted(run.paths) == seen.generated

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,7 +18,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from tessy.core.errors import ConfigError
 from tessy.core.records import Author
 
 
@@ -121,33 +118,12 @@ class RunOptions(Config):
     """Seconds a server may be out of reach before the run gives up."""
 
 
-StrategyName = Literal[
-    "tessy",
-    "student-only",
-    "teacher-only",
-    "teacher-think",
-    "teacher-answer",
-    "teacher-score",
-    "teacher-reference",
-]
-BOTH: tuple[Author, ...] = ("student", "teacher")
-# Whose servers a strategy needs, and who writes the answer that is kept.
-_STRATEGIES: Mapping[StrategyName, tuple[tuple[Author, ...], Author]] = {
-    "tessy": (BOTH, "student"),
-    "student-only": (("student",), "student"),
-    "teacher-only": (("teacher",), "teacher"),
-    "teacher-think": (BOTH, "student"),
-    "teacher-answer": (BOTH, "teacher"),
-    "teacher-score": (BOTH, "student"),
-    "teacher-reference": (BOTH, "student"),
-}
-
-
 class SynthesisOptions(RunOptions):
     """What `synthesize`, `plan` and `doctor` have in common."""
 
-    strategy: StrategyName = "tessy"
-    """How samples are made: both models in turns, or a method that this is compared with."""
+    strategy: str = Field(default="tessy", min_length=1)
+    """How samples are made: `tessy` (both models in turns), or a baseline: `student-only`,
+    `teacher-only`, `teacher-think`, `teacher-answer`, `teacher-score`, `teacher-reference`."""
     answer_by: Author | None = None
     """Who writes the answer in strategy `tessy`: `student` (None, the method) or `teacher`."""
     system_prompt: str | None = Field(default=None, pattern=r"\S")
@@ -235,112 +211,3 @@ class ViewConfig(Config):
 
     run: Path
     """The run directory."""
-
-
-# Where, how fast and how often: none of it changes what a finished sample says.
-_NOT_DATA = frozenset(
-    {
-        "problems",
-        "out",
-        "samples_per_problem",
-        "limit",
-        "concurrency",
-        "attempts",
-        "skip_bad_rows",
-        "fresh",
-        "retry_failed",
-        "server_patience_seconds",
-        "budget_hours",
-        "budget_tokens",
-        "url",
-        "api_key_env",
-    }
-)
-
-
-def writers(config: SynthesisOptions) -> tuple[Author, ...]:
-    """The models that have to write: whose servers are needed, or whose weights."""
-    if config.strategy == "teacher-score" and config.score_by == "answer":
-        return ("student",)
-    return _STRATEGIES[config.strategy][0]
-
-
-def answering(config: SynthesisOptions) -> Author:
-    """Who writes the answer that is kept."""
-    return config.answer_by or _STRATEGIES[config.strategy][1]
-
-
-def data_config(config: RunOptions) -> dict[str, Any]:
-    """The options that decide what a sample says: a run goes on only while they stay the same.
-
-    Args:
-        config: Options of a synthesis, or of sampling one model.
-
-    Returns:
-        JSON values by dotted name, e.g. ``{"cut": "discard", "student.sampling.top_k": 20, …}``.
-        The lexicon file stands there as the SHA-256 of its content. Of a synthesis, options that
-        its strategy does not read are left out, and the method itself goes without saying.
-
-    Raises:
-        ConfigError: The lexicon file cannot be read.
-    """
-    flat = dict(_flatten(config.model_dump(mode="json"), ""))
-    if not isinstance(config, SynthesisOptions):
-        return flat
-    if config.strategy == "tessy" and config.lexicon is not None:
-        try:
-            content = config.lexicon.read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                f"lexicon: cannot read {config.lexicon} ({error.strerror}); give a text file "
-                "with one phrase per line, or leave the option out"
-            ) from error
-        flat["lexicon"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return {name: value for name, value in flat.items() if _is_read(config, name, value)}
-
-
-def data_names(*models: type[BaseModel]) -> frozenset[str]:
-    """The names that :func:`data_config` can give to options of ``models``."""
-    return frozenset(name for model in models for name in _data_names(model, ""))
-
-
-def _data_names(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        if name in _NOT_DATA:
-            continue
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _data_names(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
-    """Whether an option other than its default can change what this strategy writes."""
-    head, _, rest = name.partition(".")
-    if name in ("candidates", "score_by"):
-        return config.strategy == "teacher-score"
-    if name in ("strategy", "answer_by", "system_prompt"):
-        usual = {"strategy": ("tessy",), "answer_by": (None, "student"), "system_prompt": (None,)}
-        return value not in usual[name]
-    if config.strategy == "tessy":
-        return True
-    if name in ("cut", "lexicon") or rest in ("predictor", "window", "draft_tokens"):
-        return False
-    # Rows are in the student's format, whoever writes.
-    return head not in BOTH or head in writers(config) or rest in _FORMAT[head]
-
-
-# What is read of a role that writes nothing.
-_FORMAT: Mapping[str, tuple[str, ...]] = {"student": ("model", "tokenizer"), "teacher": ()}
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if name in _NOT_DATA:
-            continue
-        # `fields` is a map of the user's, not a part of the configuration: it stays whole.
-        if isinstance(value, dict) and name != "fields":
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -95,7 +95,7 @@ class SampleAttempt:
         room: What all samples share.
         problem: The question.
         sample: Which sample of the question.
-        attempt: 1 for the first; part of every seed.
+        number: 1 for the first attempt; part of every seed.
         save: Takes new pieces and the state, for the journal. Called before every request.
         checkpoint: Called at every place where the sample may be left in good order; raises to
             leave it there.
@@ -110,10 +110,10 @@ class SampleAttempt:
         longest_tokens: Tokens of the longest of several texts, beside the question.
     """
 
-    room: SynthesisContext
+    context: SynthesisContext
     problem: Problem
     sample: int
-    attempt: int
+    number: int
     save: Callable[[list[bytes], Mapping[str, Any]], None]
     checkpoint: Callable[[], None]
     watcher: TokenObserver
@@ -144,7 +144,7 @@ class SampleAttempt:
 
     def seed(self, *place: str | int) -> int:
         """The seed of one draw of this attempt (DESIGN, point 6)."""
-        return derive_seed(self.room.seed, self.problem.id, self.sample, self.attempt, *place)
+        return derive_seed(self.context.seed, self.problem.id, self.sample, self.number, *place)
 
     # ------------------------------------------------------------------ writing
 
@@ -183,7 +183,7 @@ class SampleAttempt:
         before = machine.drafted[ask.author]
         started = self.clock()
         self.meter.requests[ask.author] += 1
-        span = SpanDriver(machine, self.room.predictors[ask.author], ahead, self.clock)
+        span = SpanDriver(machine, self.context.predictors[ask.author], ahead, self.clock)
         try:
             await span.run(ask)
         finally:
@@ -193,10 +193,10 @@ class SampleAttempt:
         machine.closed()
 
     async def _feed(self, ask: Generate, tap: ChunkSink) -> None:
-        await stream_into(self.room.seats[ask.author].engine, self._request(ask), tap)
+        await stream_into(self.context.backends[ask.author].engine, self._request(ask), tap)
 
     def _answer_to(self, peek: PredictNext) -> Awaitable[Prediction]:
-        return self.room.predictors[peek.author].predict(peek.view)
+        return self.context.predictors[peek.author].predict(peek.view)
 
     def _left_unread(self, ask: Generate, drafted: int) -> None:
         self.meter.requests[ask.author] += 1
@@ -270,8 +270,10 @@ class SampleAttempt:
                 self.watcher.drafted(ask.author, drafted)
 
     def _request(self, ask: Generate) -> Request:
-        seat = self.room.seats[ask.author]
-        return Request(self.key, ask.prompt, seat.sampling, ask.max_tokens, ask.stop_ids, ask.seed)
+        backend = self.context.backends[ask.author]
+        return Request(
+            self.key, ask.prompt, backend.sampling, ask.max_tokens, ask.stop_ids, ask.seed
+        )
 
     def _save(self, pieces: Iterable[bytes]) -> None:
         """Keep ``pieces``, the thinking written since the last time, and where everything stands.
@@ -286,7 +288,7 @@ class SampleAttempt:
         else:  # one that was begun may not be taken up yet
             answer = self.saved[0]["answer"] if self.saved else None
         state = {
-            "attempt": self.attempt,
+            "attempt": self.number,
             "thinking": self.thinker.state(),
             "answer": answer,
             "meter": self.meter.to_json(),
@@ -304,7 +306,7 @@ class SampleAttempt:
         made = await make()
         self.leave()
         state = {
-            "attempt": self.attempt,
+            "attempt": self.number,
             "thinking": None,
             "answer": None,
             "meter": self.meter.to_json(),
@@ -327,7 +329,7 @@ class SampleAttempt:
         if thinker is None:
             return ThinkingResult()
         if isinstance(thinker, SingleModelGeneration):
-            return thinker.thought(self.room.format.codec)
+            return thinker.thought(self.context.format.codec)
         text = thinker.thinking
         return ThinkingResult(
             text.text, text.spans, text.student_ids, text.kept_tokens, thinker.forced, thinker.glued
@@ -336,9 +338,9 @@ class SampleAttempt:
     def draft(self) -> GeneratedResponse:
         """What is being written, as far as it has come."""
         answer: tuple[str, list[int]] = ("", [])
-        by = self.room.answering
+        by = self.context.answering
         if self.answer is not None:
-            answer, by = self.answer.text_in(self.room.format.codec), self.answer.author
+            answer, by = self.answer.text_in(self.context.format.codec), self.answer.author
         return GeneratedResponse(self.thought, *answer, by)
 
     def trajectory(self, ended_by: Author, written: GeneratedResponse | None = None) -> Trajectory:
@@ -348,14 +350,14 @@ class SampleAttempt:
             ended_by: Whose stop id ended the thinking.
             written: Which part it is; None: what has been written last.
         """
-        room = self.room
+        context = self.context
         common = self._common(written)
         written = written or self.draft()
-        content = room.format.assistant(written.thought.text, written.answer)
+        content = context.format.assistant(written.thought.text, written.answer)
         ids = None
         # Where the home model has no seat, all of the text is encoded.
-        native = room.home not in room.seats or room.seats[room.home].native_ids
-        if room.keep_ids and room.home == "student" and native:
+        native = context.home not in context.backends or context.backends[context.home].native_ids
+        if context.keep_ids and context.home == "student" and native:
             ids = StudentIds(
                 thinking=pack_ids(written.thought.ids), answer=pack_ids(written.answer_ids)
             )
@@ -376,7 +378,7 @@ class SampleAttempt:
         return {
             "id": self.problem.id,
             "sample": self.sample,
-            "strategy": self.room.strategy,
+            "strategy": self.context.strategy,
             "messages": self.problem.messages,
             "thinking": thought.text,
             "answer": written.answer,
@@ -389,7 +391,7 @@ class SampleAttempt:
             ),
             "forced": by_author(thought.forced),
             "glued": thought.glued,
-            "attempts": self.attempt,
+            "attempts": self.number,
             "seconds": round(sum(self.meter.seconds.values()), 4),
             "cost": self.meter.cost(),
             "problem": self.problem.extra,

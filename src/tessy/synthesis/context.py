@@ -49,14 +49,14 @@ class TokenLimits:
     Attributes:
         thinking: Longest thinking.
         answer: Longest answer.
-        room: Longest thinking in each model's own tokens that its context holds.
+        available: Longest thinking that each model's context holds, in its own tokens.
         whole: Longest thinking and answer together that the context of who answers holds, in its
             own tokens.
     """
 
     thinking: int
     answer: int
-    room: dict[Author, int]
+    available: dict[Author, int]
     whole: int
 
 
@@ -80,7 +80,7 @@ class SynthesisContext:
         score_by: What ranks them.
     """
 
-    seats: dict[Author, RoleBackend]
+    backends: dict[Author, RoleBackend]
     strategy: str
     answering: Author
     thinking_tokens: int
@@ -97,8 +97,8 @@ class SynthesisContext:
     @property
     def format(self) -> Renderer:
         """The rows' format."""
-        if self.home in self.seats:
-            return self.seats[self.home].renderer
+        if self.home in self.backends:
+            return self.backends[self.home].renderer
         assert self.renderer is not None  # who has no seat has left its format
         return self.renderer
 
@@ -116,25 +116,25 @@ class SynthesisContext:
             SampleFailed: ``prompt_too_long``.
         """
         answering = answering or self.answering
-        room: dict[Author, int] = {}
+        available: dict[Author, int] = {}
         for author in prompts:
-            seat = self.seats[author]
+            backend = self.backends[author]
             wanted = self.thinking_tokens + self.answer_tokens + MARKER_TOKENS
-            if seat.context_tokens is None:
+            if backend.context_tokens is None:
                 # Another tokenizer may need more ids for the same text; no limit is known.
-                room[author] = 8 * wanted
+                available[author] = 8 * wanted
                 continue
-            room[author] = seat.context_tokens - prompts[author] - MARKER_TOKENS
-            if room[author] < LEAST_TOKENS:
+            available[author] = backend.context_tokens - prompts[author] - MARKER_TOKENS
+            if available[author] < LEAST_TOKENS:
                 raise SampleFailed(
                     "prompt_too_long",
                     f"the question takes {prompts[author]} of the {author}'s "
-                    f"{seat.context_tokens} tokens of context",
+                    f"{backend.context_tokens} tokens of context",
                 )
-        own = room[answering]
+        own = available[answering]
         answer = min(self.answer_tokens, max(own - self.thinking_tokens, own // 4))
-        room[answering] = own - answer
+        available[answering] = own - answer
         thinking = self.thinking_tokens
-        if self.home in room:
-            thinking = room[self.home] = min(thinking, room[self.home])
-        return TokenLimits(thinking, answer, room, own)
+        if self.home in available:
+            thinking = available[self.home] = min(thinking, available[self.home])
+        return TokenLimits(thinking, answer, available, own)

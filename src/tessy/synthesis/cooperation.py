@@ -209,11 +209,11 @@ class Cooperation:
         receiver = other(self.author)
         text = self._turn.draft.text[: end - len(self.thinking.text)]
         piece = self.thinking.piece(self.author, text, self._turn.draft.cut(len(text)))
-        room = self._room(receiver, len(piece.student_ids), len(piece.ids(receiver)))
-        if min(room) <= 0:
+        available = self._available(receiver, len(piece.student_ids), len(piece.ids(receiver)))
+        if min(available) <= 0:
             return None
         more = piece.ids(receiver)
-        ask = self._ask(receiver, more, chars=end, place=(0, 0), max_tokens=min(room))
+        ask = self._ask(receiver, more, chars=end, place=(0, 0), max_tokens=min(available))
         sees_next = self._parties[receiver].sees_next
         peek = self._peek(receiver, text) if sees_next else None
         return PrefetchedTurn(end, peek, ask), piece
@@ -329,15 +329,15 @@ class Cooperation:
     def _allowance(self) -> int:
         """Tokens the next request may draft."""
         pending = len(self._turn.draft.ids)
-        tokens, budget, room = self._room(self.author, pending, pending)
+        tokens, budget, available = self._available(self.author, pending, pending)
         if budget <= 0:
             raise SampleFailed("budget", f"the thinking reached {self._budget} tokens")
-        if room <= 0:
+        if available <= 0:
             most = self._parties[self.author].room_tokens
             raise SampleFailed("budget", f"the {self.author}'s context is full at {most} tokens")
-        return min(tokens, budget, room)
+        return min(tokens, budget, available)
 
-    def _room(self, author: Author, student_more: int, own_more: int) -> tuple[int, int, int]:
+    def _available(self, author: Author, student_more: int, own_more: int) -> tuple[int, int, int]:
         """Tokens ``author`` may draft once the text is longer: in a request, of budget, of context.
 
         Args:
@@ -347,8 +347,8 @@ class Cooperation:
         """
         party = self._parties[author]
         budget = self._budget - self.thinking.length("student") - student_more
-        room = party.room_tokens - self.thinking.length(author) - own_more
-        return party.request_tokens, budget, room
+        available = party.room_tokens - self.thinking.length(author) - own_more
+        return party.request_tokens, budget, available
 
     # ------------------------------------------------------------------ the journal
 

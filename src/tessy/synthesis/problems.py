@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from tessy.answers.references import reference_of
 from tessy.config.synthesis import RunOptions, SynthesisOptions
 from tessy.core.errors import InputError
 from tessy.core.records import Message, Problem
 from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems
+from tessy.synthesis.strategies.registry import strategy_of
 
 
 def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
@@ -40,15 +40,7 @@ def misfit(config: RunOptions, problem: Problem) -> UnusableProblem | None:
                 return UnusableProblem(
                     "messages", f"expected no system turn beside --system-prompt: {shown}"
                 )
-    scored = config.strategy == "teacher-score" and config.score_by == "answer"
-    if scored and reference_of(problem.extra) is None:
-        fields = ", ".join(problem.extra) or "none"
-        return UnusableProblem(
-            "reference",
-            "expected a reference or answer to score by, text or a number; other fields of the "
-            f"row: {fields}",
-        )
-    return None
+    return strategy_of(config).check(config, problem)
 
 
 def as_asked(config: RunOptions, problem: Problem) -> Problem:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tessy.config.predictors import SampleConfig
-from tessy.config.synthesis import SynthesizeConfig, data_config, data_names
+from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import InputError, TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Author, Key
@@ -36,6 +36,7 @@ from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
+from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import as_asked, load_questions
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
@@ -49,7 +50,7 @@ from tessy.synthesis.setup import (
     models,
     open_resources,
 )
-from tessy.synthesis.strategies.tessy import STRATEGIES
+from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.usage import BudgetTracker, spent_before, wall_seconds
 
 EXIT_NOTHING_FINISHED = 1
@@ -279,8 +280,8 @@ class _SynthesisRun:
         jobs = sorted(missing, key=lambda job: job.key not in in_flight)
         open_again = self.run.failed if self.config.retry_failed else {}
         workshop = SampleRunner(
-            room=table.room,
-            strategy=STRATEGIES[table.room.strategy],
+            context=table.context,
+            strategy=all_strategies()[table.context.strategy].make,
             run=self.run,
             journal=journal,
             progress=state,
@@ -318,8 +319,8 @@ class _SynthesisRun:
 
     def _admission(self, table: SynthesisResources) -> KvAdmission:
         guess = self.config.thinking_tokens // 2
-        for seat in table.room.seats.values():
-            guess = min(guess, (seat.context_tokens or guess * 2) // 2)
+        for backend in table.context.backends.values():
+            guess = min(guess, (backend.context_tokens or guess * 2) // 2)
         # By server: one that plays both roles has one cache for both.
         capacities = {
             name: tokens
@@ -337,9 +338,9 @@ class _SynthesisRun:
 def _claim(job: SampleJob, table: SynthesisResources) -> Claim:
     """What a sample will take up: asked for once, when its turn comes."""
     prompts: dict[Author, int] = {}
-    for author, seat in table.room.seats.items():
+    for author, backend in table.context.backends.items():
         try:
-            prompts[author] = len(seat.renderer.prompt_ids(job.problem.messages))
+            prompts[author] = len(backend.renderer.prompt_ids(job.problem.messages))
         except InputError:
             prompts[author] = 0  # the sample will fail with this error
     return Claim(job.name, prompts)
@@ -365,15 +366,15 @@ def _describe(table: SynthesisResources) -> None:
         log.info("%s: %s (%s)", author, info.model, info.mode)
         for note in info.notes:
             log.warning("%s: %s", author, note)
-    room = table.room
-    context = room.seats[room.answering].context_tokens
-    wanted = room.thinking_tokens + room.answer_tokens
-    if context is not None and context < wanted:
+    context = table.context
+    tokens = context.backends[context.answering].context_tokens
+    wanted = context.thinking_tokens + context.answer_tokens
+    if tokens is not None and tokens < wanted:
         log.warning(
             "the %s's context of %d tokens is shorter than thinking_tokens + answer_tokens (%d): "
             "longer samples will fail with reason budget",
-            room.answering,
-            context,
+            context.answering,
+            tokens,
             wanted,
         )
 

@@ -14,7 +14,7 @@ from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
 from tessy.synthesis.attempt import SampleAttempt, UsageMeter
 from tessy.synthesis.context import SynthesisContext
-from tessy.synthesis.strategies.tessy import Strategy
+from tessy.synthesis.strategies.base import MakeSample
 
 # Another draw can mend these; a question that is too long or a refusal would only come again.
 RETRIED: frozenset[FailureReason] = frozenset(
@@ -62,8 +62,8 @@ class SampleRunner:
         earlier: Attempts behind keys that failed before and are open again.
     """
 
-    room: SynthesisContext
-    strategy: Strategy
+    context: SynthesisContext
+    strategy: MakeSample
     run: Run
     journal: Journal
     progress: ProgressState
@@ -84,34 +84,34 @@ class SampleRunner:
         """
         earlier = self.earlier.get(job.key, 0)
         saved, meter = self._resume(job.key)
-        attempt = saved[0]["attempt"] if saved else earlier + self.journal.bump_attempt(job.key)
+        number = saved[0]["attempt"] if saved else earlier + self.journal.bump_attempt(job.key)
         name = job.name
         self.progress.started(name)
         try:
             while True:
-                desk = self._desk(job, attempt, saved, meter)
+                attempt = self._attempt(job, number, saved, meter)
                 try:
-                    row = await self.strategy(desk)
+                    row = await self.strategy(attempt)
                 except SampleFailed as failure:
-                    if failure.reason in RETRIED and attempt - earlier < self.attempts:
+                    if failure.reason in RETRIED and number - earlier < self.attempts:
                         self.journal.clear(job.key)
-                        attempt = earlier + self.journal.bump_attempt(job.key)
-                        desk.leave()
-                        saved, meter = None, desk.meter
+                        number = earlier + self.journal.bump_attempt(job.key)
+                        attempt.leave()
+                        saved, meter = None, attempt.meter
                         continue
-                    failed = desk.failure(failure.reason, failure.detail)
+                    failed = attempt.failure(failure.reason, failure.detail)
                     await self.run.append_failure(failed)
                     self.journal.forget(job.key)
                     self.progress.failed(name, failure.reason)
-                    return _size(desk, failed) if failure.reason in LONG else None
+                    return _size(attempt, failed) if failure.reason in LONG else None
                 await self.run.append_trajectory(row)
                 self.journal.forget(job.key)
                 self.progress.finished(name)
-                return _size(desk, row)
+                return _size(attempt, row)
         finally:
-            for seat in self.room.seats.values():
-                seat.engine.release(name)
-            for predictor in self.room.predictors.values():
+            for backend in self.context.backends.values():
+                backend.engine.release(name)
+            for predictor in self.context.predictors.values():
                 predictor.release(name)
 
     def _resume(self, key: Key) -> tuple[tuple[Mapping[str, Any], list[bytes]] | None, UsageMeter]:
@@ -125,10 +125,10 @@ class SampleRunner:
             self.journal.truncate(key, len(pieces))
         return (state, pieces), UsageMeter.from_json(state["meter"])
 
-    def _desk(
+    def _attempt(
         self,
         job: SampleJob,
-        attempt: int,
+        number: int,
         saved: tuple[Mapping[str, Any], list[bytes]] | None,
         meter: UsageMeter,
     ) -> SampleAttempt:
@@ -143,10 +143,10 @@ class SampleRunner:
             self.journal.set_state(job.key, lambda: _COMPACT.encode(whole).encode("ascii"))
 
         return SampleAttempt(
-            room=self.room,
+            context=self.context,
             problem=job.problem,
             sample=job.sample,
-            attempt=attempt,
+            number=number,
             save=save,
             checkpoint=self.checkpoint,
             watcher=self.progress,
@@ -155,6 +155,6 @@ class SampleRunner:
         )
 
 
-def _size(desk: SampleAttempt, row: Trajectory | Failure) -> int:
+def _size(attempt: SampleAttempt, row: Trajectory | Failure) -> int:
     tokens = row.tokens
-    return max(desk.longest_tokens, tokens.student + tokens.teacher + tokens.answer)
+    return max(attempt.longest_tokens, tokens.student + tokens.teacher + tokens.answer)

@@ -14,16 +14,9 @@ from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.load import load_predictor
 from tessy.config.predictors import SampleConfig
-from tessy.config.synthesis import (
-    BOTH,
-    ModelConfig,
-    RoleConfig,
-    SynthesisOptions,
-    answering,
-    writers,
-)
+from tessy.config.synthesis import ModelConfig, RoleConfig, SynthesisOptions
 from tessy.core.errors import ConfigError
-from tessy.core.records import Author, other
+from tessy.core.records import AUTHORS, Author, other
 from tessy.inference.base import Engine, EngineInfo, Sampling
 from tessy.inference.http.address import server_root, shown_url
 from tessy.inference.http.engine import HttpEngine
@@ -35,6 +28,7 @@ from tessy.synthesis.context import (
     RoleBackend,
     SynthesisContext,
 )
+from tessy.synthesis.strategies.registry import answering_model, generating_models
 from tessy.tokenization.renderers import Renderer, load_renderer
 from tessy.tokenization.token_ids import Codec
 
@@ -55,7 +49,7 @@ class SynthesisResources:
         pools: Each role's replicas.
     """
 
-    room: SynthesisContext
+    context: SynthesisContext
     infos: dict[Author, EngineInfo]
     pools: dict[Author, ReplicaPool]
     _listeners: list[OnMove] = field(default_factory=list)
@@ -74,7 +68,7 @@ def load_renderers(config: Options) -> dict[Author, Renderer]:
     return {author: load_role_renderer(model) for author, model in _read(config).items()}
 
 
-FORMAT_NAMES = frozenset(f"{author}.format" for author in BOTH)  # keys of `formats`
+FORMAT_NAMES = frozenset(f"{author}.format" for author in AUTHORS)  # keys of `formats`
 
 
 def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
@@ -122,7 +116,7 @@ def models(config: Options) -> Mapping[Author, ModelConfig]:
     """The models that write, by role: those that have to be reached."""
     if isinstance(config, SampleConfig):
         return {config.author: config}
-    return {author: roles(config)[author] for author in writers(config)}
+    return {author: roles(config)[author] for author in generating_models(config)}
 
 
 def _read(config: Options) -> Mapping[Author, ModelConfig]:
@@ -257,11 +251,11 @@ async def open_resources(
             )
             pools[author] = await stack.enter_async_context(pool)
         infos = {author: await pool.probe() for author, pool in pools.items()}
-        seats = {
-            author: _seat(model, parts.renderers[author], pools[author], infos[author])
+        backends = {
+            author: _backend(model, parts.renderers[author], pools[author], infos[author])
             for author, model in models(config).items()
         }
-        yield SynthesisResources(_room(config, seats, parts), infos, pools, listeners)
+        yield SynthesisResources(_context(config, backends, parts), infos, pools, listeners)
 
 
 def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:
@@ -269,11 +263,11 @@ def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> N
         listener(key, author, name)
 
 
-def _room(
-    config: Options, seats: dict[Author, RoleBackend], parts: LoadedModels
+def _context(
+    config: Options, backends: dict[Author, RoleBackend], parts: LoadedModels
 ) -> SynthesisContext:
-    room = SynthesisContext(
-        seats=seats,
+    context = SynthesisContext(
+        backends=backends,
         strategy="sample",
         answering="student",
         thinking_tokens=config.thinking_tokens,
@@ -283,11 +277,11 @@ def _room(
         predictors=parts.predictors,
     )
     if isinstance(config, SampleConfig):
-        return replace(room, answering=config.author, home=config.author)
+        return replace(context, answering=config.author, home=config.author)
     return replace(
-        room,
+        context,
         strategy=config.strategy,
-        answering=answering(config),
+        answering=answering_model(config),
         renderer=parts.renderers["student"],
         cut=config.cut,
         candidates=config.candidates,
@@ -295,7 +289,9 @@ def _room(
     )
 
 
-def _seat(role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo) -> RoleBackend:
+def _backend(
+    role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo
+) -> RoleBackend:
     known = [tokens for tokens in (role.context_tokens, info.context_tokens) if tokens is not None]
     # Where nothing streams, a span is drafted blindly: the paper's k wastes less than a long one.
     longest = REQUEST_TOKENS if info.streaming else PAPER_DRAFT_TOKENS

@@ -115,9 +115,9 @@ def parts(row: Trajectory, tokens: TokenizedSample, name: str) -> tuple[slice, s
 @pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
 async def test_the_ids_are_what_the_student_read_and_wrote(student, teacher):
-    room = make_room(student, teacher)
-    row = await tessy(make_desk(room))
-    asked = room.seats["student"].engine.requests[-1]
+    context = make_room(student, teacher)
+    row = await tessy(make_desk(context))
+    asked = context.backends["student"].engine.requests[-1]
     codec = RENDERERS[student].codec
     tokens = tokenize(row, StudentFormat.of(RENDERERS[student]))
     assert not tokens.encoded

@@ -51,7 +51,7 @@ def on_a_server(name: str, *, ends_early: bool = False) -> Script:
 
 
 async def make(can: frozenset[str], *, streams: bool = True, ends_early: bool = False):
-    room = make_room(NAMES["student"], NAMES["teacher"])
+    context = make_room(NAMES["student"], NAMES["teacher"])
     async with AsyncExitStack() as stack:
         for author, name in NAMES.items():
             codec = RENDERERS[name].codec
@@ -64,8 +64,10 @@ async def make(can: frozenset[str], *, streams: bool = True, ends_early: bool = 
             engine = HttpEngine(server.url, "tiny", codec, streaming=streams)
             stack.push_async_callback(engine.aclose)
             assert (await engine.probe()).mode == "text"
-            room.seats[author] = replace(room.seats[author], engine=engine, native_ids=False)
-        return await tessy(make_desk(room))
+            context.backends[author] = replace(
+                context.backends[author], engine=engine, native_ids=False
+            )
+        return await tessy(make_desk(context))
 
 
 @SERVERS

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from tessy.config.synthesis import BOTH
 from tessy.core.errors import SampleFailed
-from tessy.core.records import unpack_ids
+from tessy.core.records import AUTHORS, unpack_ids
 from tessy.synthesis.attempt import UsageMeter
-from tessy.synthesis.strategies.tessy import STRATEGIES, tessy
+from tessy.synthesis.strategies.registry import all_strategies
 from tessy.tokenization.token_ids import decode
 from tests.support.scripted_strategies import (
     CASES,
@@ -35,14 +34,14 @@ EVERY = pytest.mark.parametrize("case", CASES)
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
     """Texts here are short; each shall still take several requests."""
-    monkeypatch.setattr("tessy.synthesis.text_writer.REQUEST_TOKENS", 7)
+    monkeypatch.setattr("tessy.synthesis.response_writer.REQUEST_TOKENS", 7)
 
 
 @PAIRS
 @EVERY
 async def test_every_row_is_in_the_students_format_and_says_who_wrote_what(case, student, teacher):
-    room = make_room(case, student, teacher)
-    row = await make(case, room)
+    context = make_room(case, student, teacher)
+    row = await make(case, context)
     thinking, answer = CASES[case][2]
     thinks, answers = authors(case)
     assert (row.strategy, row.thinking, row.answer) == (CASES[case][0], thinking, answer)
@@ -58,19 +57,19 @@ async def test_every_row_is_in_the_students_format_and_says_who_wrote_what(case,
     assert decode(codec, answer_ids) == answer
     kept = {"student": row.tokens.student, "teacher": row.tokens.teacher}
     assert sum(kept.values()) == len(ids)
-    assert {author for author in BOTH if kept[author]} == thinks
+    assert {author for author in AUTHORS if kept[author]} == thinks
     assert row.tokens.answer == len(answer_ids)
-    for author in BOTH:
-        sent = len(asked(room, author)) if author in room.seats else 0
+    for author in AUTHORS:
+        sent = len(asked(context, author)) if author in context.backends else 0
         assert row.cost.requests[author] == sent
-        assert (row.tokens.drafted[author] > 0) <= (author in room.seats)
+        assert (row.tokens.drafted[author] > 0) <= (author in context.backends)
 
 
 @EVERY
 async def test_no_two_requests_draw_with_the_same_seed(case):
-    room = make_room(case)
-    await make(case, room)
-    seeds = [request.seed for author in room.seats for request in asked(room, author)]
+    context = make_room(case)
+    await make(case, context)
+    seeds = [request.seed for author in context.backends for request in asked(context, author)]
     assert len(seeds) > 4
     assert len(set(seeds)) == len(seeds)
 
@@ -78,11 +77,13 @@ async def test_no_two_requests_draw_with_the_same_seed(case):
 @PAIRS
 @pytest.mark.parametrize("case", ["teacher-only", "teacher-answer", "answer_by"])
 async def test_a_teacher_that_answers_reads_the_thinking_in_its_own_format(case, student, teacher):
-    room = make_room(case, student, teacher)
-    await make(case, room)
+    context = make_room(case, student, teacher)
+    await make(case, context)
     renderer = RENDERERS[teacher]
     first = next(
-        r for r in asked(room, "teacher") if r.stop_ids == tuple(sorted(renderer.answer_stop_ids))
+        r
+        for r in asked(context, "teacher")
+        if r.stop_ids == tuple(sorted(renderer.answer_stop_ids))
     )
     begins = renderer.prompt_text(PROBLEM.messages)
     assert decode(renderer.codec, first.prompt.ids) == (
@@ -94,11 +95,11 @@ async def test_a_teacher_that_answers_reads_the_thinking_in_its_own_format(case,
 async def test_a_student_that_answers_reads_the_teachers_thinking_in_its_own_format(
     student, teacher
 ):
-    room = make_room("teacher-think", student, teacher)
-    await make("teacher-think", room)
+    context = make_room("teacher-think", student, teacher)
+    await make("teacher-think", context)
     renderer = RENDERERS[student]
     begins = renderer.prompt_text(PROBLEM.messages)
-    assert decode(renderer.codec, asked(room, "student")[0].prompt.ids) == (
+    assert decode(renderer.codec, asked(context, "student")[0].prompt.ids) == (
         f"{begins}{TEACHERS[0]}{renderer.shape.closing}"
     )
 
@@ -106,21 +107,21 @@ async def test_a_student_that_answers_reads_the_teachers_thinking_in_its_own_for
 async def test_white_space_before_a_teachers_end_marker_is_no_part_of_what_it_answers_to():
     short = "Okay, let's see.\n\nWe get 5 - 3 = 2."
     # The teacher would go on with style, and the student ends it there.
-    room = make_room("answer_by", together=(f"{short}\n\n", f"{short}\n\nDone."))
-    row = await make("answer_by", room)
+    context = make_room("answer_by", together=(f"{short}\n\n", f"{short}\n\nDone."))
+    row = await make("answer_by", context)
     assert (row.thinking, row.ended_by) == (short, "student")
     assert row.spans[-1].author == "teacher"
     renderer = RENDERERS["harmony"]
     stops = tuple(sorted(renderer.answer_stop_ids))
-    first = next(r for r in asked(room, "teacher") if r.stop_ids == stops)
+    first = next(r for r in asked(context, "teacher") if r.stop_ids == stops)
     assert decode(renderer.codec, first.prompt.ids).endswith(f" 2.{renderer.shape.closing}")
 
 
 async def test_the_reference_is_in_the_students_prompt_and_in_a_field_but_not_in_the_messages():
-    room = make_room("teacher-reference")
-    row = await make("teacher-reference", room)
+    context = make_room("teacher-reference")
+    row = await make("teacher-reference", context)
     assert row.reference_answer == TEACHERS[1]
-    read = decode(RENDERERS["qwen3"].codec, asked(room, "student")[0].prompt.ids)
+    read = decode(RENDERERS["qwen3"].codec, asked(context, "student")[0].prompt.ids)
     assert f"<reference>\n{TEACHERS[1]}\n</reference>" in read
     assert PROBLEM.messages[0].content in read
     assert TEACHERS[1] not in json.dumps([turn.content for turn in row.messages])
@@ -132,11 +133,11 @@ async def test_the_reference_is_in_the_students_prompt_and_in_a_field_but_not_in
     ("case", "reason"), [("teacher-reference", "empty_answer"), ("teacher-only", "empty_answer")]
 )
 async def test_a_teacher_that_fails_is_the_rows_text(case, reason):
-    room = make_room(case, teacher_says=lambda *_: (TEACHERS[0], " "))
-    desk = ask(case, room)
+    context = make_room(case, teacher_says=lambda *_: (TEACHERS[0], " "))
+    attempt = ask(case, context)
     with pytest.raises(SampleFailed) as failed:
-        await STRATEGIES[CASES[case][0]](desk)
-    row = desk.failure(failed.value.reason, failed.value.detail)
+        await all_strategies()[CASES[case][0]].make(attempt)
+    row = attempt.failure(failed.value.reason, failed.value.detail)
     assert (row.reason, row.thinking, row.answer_by) == (reason, TEACHERS[0], "teacher")
     assert {span.author for span in row.spans} == {"teacher"}
     assert row.tokens.teacher == len(RENDERERS["qwen3"].codec.encode(TEACHERS[0]))
@@ -150,16 +151,16 @@ async def test_a_teachers_budget_is_in_the_students_tokens(case):
     row = await make(case, make_room(case, thinking_tokens=tokens + 1, **says))
     assert row.tokens.teacher == tokens
     for less in (tokens - 1, tokens // 2):
-        room = make_room(case, thinking_tokens=less, **says)
+        context = make_room(case, thinking_tokens=less, **says)
         with pytest.raises(SampleFailed, match=f"budget: the thinking reached {less} tokens"):
-            await make(case, room)
+            await make(case, context)
 
 
 async def test_a_context_that_is_full_is_a_budget_failure():
     long = " ".join(f"{n} times {n} is {n * n};" for n in range(60))
-    room = make_room("teacher-only", teacher_says=lambda *_: (long, TEACHERS[1]), context=300)
+    context = make_room("teacher-only", teacher_says=lambda *_: (long, TEACHERS[1]), context=300)
     with pytest.raises(SampleFailed, match="budget: no room for the thinking"):
-        await make("teacher-only", room)
+        await make("teacher-only", context)
 
 
 @EVERY
@@ -172,22 +173,18 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(case):
         pieces.extend(new)
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
-    room = make_room(case, **says)
-    whole = await make(case, room, save=save)
-    seeds = {author: [r.seed for r in asked(room, author)] for author in room.seats}
+    context = make_room(case, **says)
+    whole = await make(case, context, save=save)
+    seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
     assert len(saves) >= 8
     for state, done in saves:
-        room = make_room(case, **says)
+        context = make_room(case, **says)
         meter = UsageMeter.from_json(state["meter"])
-        row = await make(case, room, saved=(state, done), meter=meter)
+        row = await make(case, context, saved=(state, done), meter=meter)
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
         # What was finished was not asked for again, and the rest with the same seeds.
         assert row.cost.requests == whole.cost.requests
-        for author in room.seats:
-            again = [request.seed for request in asked(room, author)]
+        for author in context.backends:
+            again = [request.seed for request in asked(context, author)]
             assert seeds[author][len(seeds[author]) - len(again) :] == again
-
-
-def test_tessy_is_one_of_them():
-    assert STRATEGIES["tessy"] is tessy

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from tessy.config.synthesis import BOTH
-from tessy.core.records import Author, Message, Trajectory, unpack_ids
+from tessy.core.records import AUTHORS, Author, Message, Trajectory, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.storage.run_dir import RunPaths, read_config, read_run
 from tessy.tokenization.renderers import load_renderer
@@ -77,7 +76,7 @@ def test_every_strategy_needs_the_models_that_write_and_no_others(
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["strategies"] == {strategy: len(data.trajectories)}
     assert summary["answer_by"][answers] == len(data.trajectories)
-    assert all((summary["requests"][author] > 0) == (author != idle) for author in BOTH)
+    assert all((summary["requests"][author] > 0) == (author != idle) for author in AUTHORS)
     rows = (run / "trajectories.jsonl").read_bytes()
     finish(command)
     assert (run / "trajectories.jsonl").read_bytes() == rows

@@ -10,8 +10,8 @@ from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import read_run
 from tessy.synthesis.sample import SampleJob
+from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.strategies.teacher_score import parse_score
-from tessy.synthesis.strategies.tessy import STRATEGIES
 from tessy.tokenization.token_ids import decode
 from tests.support.scripted_strategies import (
     CANDIDATES,
@@ -31,17 +31,17 @@ from tests.synthesis.test_sample import PROBLEM, RENDERERS, make_workshop, open_
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
     """Texts here are short; each shall still take several requests."""
-    monkeypatch.setattr("tessy.synthesis.text_writer.REQUEST_TOKENS", 7)
+    monkeypatch.setattr("tessy.synthesis.response_writer.REQUEST_TOKENS", 7)
 
 
 async def test_the_teacher_scores_every_candidate_and_the_first_of_the_best_is_kept():
-    room = make_room("teacher-score")
-    row = await make("teacher-score", room)
+    context = make_room("teacher-score")
+    row = await make("teacher-score", context)
     assert row.scores == (3.0, 9.0, 9.0)
     assert row.unscored == {}
     assert row.thinking == CANDIDATES[1][0]
     codec = RENDERERS["harmony"].codec
-    first = decode(codec, asked(room, "teacher")[0].prompt.ids)
+    first = decode(codec, asked(context, "teacher")[0].prompt.ids)
     assert all(text in first for text in (PROBLEM.messages[0].content, *CANDIDATES[0]))
     encode = RENDERERS["qwen3"].codec.encode
     thinking = sum(len(encode(text[0])) for text in CANDIDATES)
@@ -86,9 +86,11 @@ async def test_a_teacher_need_not_think_to_judge(teacher):
 
 async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason(tmp_path):
     says = one_by_one()
-    room = make_room("teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good."))
+    context = make_room(
+        "teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good.")
+    )
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        shop = make_workshop(room, run, journal, strategy=STRATEGIES["teacher-score"])
+        shop = make_workshop(context, run, journal, strategy=all_strategies()["teacher-score"].make)
         await shop.make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
@@ -102,14 +104,14 @@ async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason
 
 
 async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
-    room = make_room("by answer", student_says=failing(*range(8)))
+    context = make_room("by answer", student_says=failing(*range(8)))
     problem = Problem(id="p", messages=PROBLEM.messages, extra={"answer": -1})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        shop = make_workshop(room, run, journal, strategy=STRATEGIES["teacher-score"])
+        shop = make_workshop(context, run, journal, strategy=all_strategies()["teacher-score"].make)
         await shop.make(SampleJob(problem, 0))
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.attempts == 3
-    assert row.cost.requests["student"] == len(asked(room, "student"))
+    assert row.cost.requests["student"] == len(asked(context, "student"))
 
 
 @pytest.mark.parametrize("case", ["teacher-score", "by answer"])
@@ -163,10 +165,10 @@ async def test_a_conversation_is_judged_as_a_whole():
         Message(role="system", content="Be brief."),
         Message(role="user", content="5 - 3 * 2?"),
     )
-    room = make_room("teacher-score")
-    desk = ask("teacher-score", room)
-    desk.problem = Problem(id="p", messages=turns)
-    row = await STRATEGIES["teacher-score"](desk)
+    context = make_room("teacher-score")
+    attempt = ask("teacher-score", context)
+    attempt.problem = Problem(id="p", messages=turns)
+    row = await all_strategies()["teacher-score"].make(attempt)
     assert row.messages[:-1] == turns
-    read = decode(RENDERERS["harmony"].codec, asked(room, "teacher")[0].prompt.ids)
+    read = decode(RENDERERS["harmony"].codec, asked(context, "teacher")[0].prompt.ids)
     assert "[system]\nBe brief.\n\n[user]\n5 - 3 * 2?" in read

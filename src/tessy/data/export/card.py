@@ -13,19 +13,8 @@ from tessy.core.records import AUTHORS, Trajectory
 from tessy.data.export.provenance import made_by, notes, public, role_of, sources
 from tessy.runtime.summary import Summary
 from tessy.storage.cards import fenced, front_matter, listed, short_digest
+from tessy.synthesis.strategies.registry import all_strategies
 
-_METHODS = {
-    "tessy": "teacher and student wrote the thinking in turns, the student its style and the "
-    "teacher what solves the task",
-    "student-only": "the student wrote thinking and answer",
-    "teacher-only": "the teacher wrote thinking and answer",
-    "teacher-think": "the teacher wrote the thinking, the student the answer",
-    "teacher-answer": "the student wrote the thinking, the teacher the answer",
-    "teacher-score": "the student wrote several candidates, of which the best was kept",
-    "teacher-reference": "the student wrote thinking and answer with the teacher's answer in its "
-    "prompt, which is not in the row",
-    "sample": "one model's own responses",
-}
 _SIZES = {
     1_000: "n<1K",
     10_000: "1K<n<10K",
@@ -115,16 +104,17 @@ def _student(data: Mapping[str, Any]) -> str:
 
 
 def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) -> str:
+    known = all_strategies()
     rows = [
         (
             f"`{strategy}`",
             f"{count:,}",
-            _METHODS.get(strategy, ""),
+            known[strategy].how if strategy in known else "",
             str(data.get("author", by) if strategy == "sample" else by),
         )
         for (strategy, by), count in sorted(strategies.items())
     ]
-    columns = ("strategy", "samples", "how the thinking was made", "answer by")
+    columns = ("strategy", "samples", "how a sample was made", "answer by")
     system = data.get("system_prompt")
     said = f"\nA system prompt stands before each question:\n\n{fenced(str(system))}"
     return (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tessy.core.records import AUTHORS, Author
+from tessy.synthesis.strategies.registry import all_strategies
 
 
 class Method(NamedTuple):
@@ -29,56 +30,12 @@ class Method(NamedTuple):
     how: str
 
 
-METHODS: Mapping[str, Method] = {
-    method.strategy: method
-    for method in (
-        Method(
-            "tessy",
-            "both",
-            "student",
-            "The two write the thinking in turns: the teacher what solves the task, the student "
-            "what is manner of speaking. The student writes the answer.",
-        ),
-        Method("student-only", "student", "student", "The student's own response, whole."),
-        Method(
-            "teacher-only",
-            "teacher",
-            "teacher",
-            "The teacher's own response, whole: plain distillation.",
-        ),
-        Method(
-            "teacher-think",
-            "teacher",
-            "student",
-            "The teacher thinks, and the student answers after that thinking.",
-        ),
-        Method(
-            "teacher-answer",
-            "student",
-            "teacher",
-            "The student thinks, and the teacher answers after that thinking.",
-        ),
-        Method(
-            "teacher-score",
-            "student",
-            "student",
-            "Several responses of the student, of which the best is kept (reject sampling).",
-        ),
-        Method(
-            "teacher-reference",
-            "student",
-            "student",
-            "The student reads the teacher's answer as a reference, then thinks and answers in "
-            "its own words; the sample does not show the reference (self-distillation).",
-        ),
-        Method(
-            "sample",
-            "one model",
-            "same model",
-            "One model's own response, in its own format and tokens (`tessy sample`).",
-        ),
-    )
-}
+def _method(name: str) -> Method | None:
+    strategy = all_strategies().get(name)
+    if strategy is None:
+        return None
+    answer_by = strategy.answer_by or "same model"
+    return Method(name, strategy.thinking_by, answer_by, strategy.how)
 
 
 def describe(
@@ -99,7 +56,7 @@ def describe(
         return method._replace(answer_by=_either(set(answer_by)) if answer_by else method.answer_by)
     configured = "sample" if data.get("command") == "sample" else data.get("strategy", "tessy")
     name = strategies.most_common(1)[0][0] if strategies else str(configured)
-    method = METHODS.get(name, Method(name, "–", "–", "A strategy this version does not know."))
+    method = _method(name) or Method(name, "–", "–", "A strategy this version does not know.")
     how = [method.how]
     if name == "sample" and data.get("author") in AUTHORS:
         method = method._replace(thinking_by=data["author"], answer_by=data["author"])
@@ -129,7 +86,7 @@ def _derived(
         how = f"The samples of {' and '.join(names)} that passed the filters."
     else:
         how = f"Made by {by} out of {' and '.join(names)}."
-    known = [METHODS[name] for name in strategies if name in METHODS]
+    known = [method for name in strategies if (method := _method(name)) is not None]
     thinking, answer = ({getattr(m, part) for m in known} for part in ("thinking_by", "answer_by"))
     return Method(" + ".join(strategies) or str(by), _either(thinking), _either(answer), how)
 

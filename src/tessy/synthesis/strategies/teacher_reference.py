@@ -1,4 +1,4 @@
-"""``teacher-reference``: the student answers with the teacher's answer before its eyes.
+"""``teacher-reference``: the student reads the teacher's answer, then writes its own response.
 
 The paper's Teacher-Reference (self-distillation): what the student reads besides the question is
 not in the row. The instruction is our own; the paper does not print one.
@@ -12,7 +12,8 @@ from typing import Any
 
 from tessy.core.records import Message, Trajectory
 from tessy.synthesis.attempt import SampleAttempt
-from tessy.synthesis.text_writer import ResponseWriter
+from tessy.synthesis.response_writer import ResponseWriter
+from tessy.synthesis.strategies.base import Strategy, generated_by
 
 _INSTRUCTION = """{question}
 
@@ -34,25 +35,25 @@ def with_reference(messages: Sequence[Message], answer: str) -> tuple[Message, .
     return (*before, Message(role=last.role, content=content))
 
 
-async def teacher_reference(desk: SampleAttempt) -> Trajectory:
+async def teacher_reference(attempt: SampleAttempt) -> Trajectory:
     """Let the teacher answer, show its answer to the student, and keep what the student writes.
 
     Raises:
         SampleFailed: The sample cannot be finished; the desk can make its failure row.
     """
-    reference = await desk.part(partial(_reference, desk))
-    answer = desk.extras["reference_answer"] = reference["answer"]
-    shown = with_reference(desk.problem.messages, answer)
-    writing = ResponseWriter(desk, shown, ("student",))
+    reference = await attempt.part(partial(_reference, attempt))
+    answer = attempt.extras["reference_answer"] = reference["answer"]
+    shown = with_reference(attempt.problem.messages, answer)
+    writing = ResponseWriter(attempt, shown, ("student",))
     await writing.think("student")
     await writing.answer()
-    return desk.trajectory("student")
+    return attempt.trajectory("student")
 
 
-async def _reference(desk: SampleAttempt) -> Mapping[str, Any]:
+async def _reference(attempt: SampleAttempt) -> Mapping[str, Any]:
     writing = ResponseWriter(
-        desk,
-        desk.problem.messages,
+        attempt,
+        attempt.problem.messages,
         ("teacher",),
         answering="teacher",
         label=("reference",),
@@ -60,3 +61,14 @@ async def _reference(desk: SampleAttempt) -> Mapping[str, Any]:
     )
     await writing.think("teacher")
     return {"answer": await writing.answer()}
+
+
+STRATEGY = Strategy(
+    name="teacher-reference",
+    make=teacher_reference,
+    models=generated_by("student", "teacher"),
+    thinking_by="student",
+    answer_by="student",
+    how="The student reads the teacher's answer as a reference, then thinks and answers in its own "
+    "words; the sample does not show the reference (self-distillation).",
+)

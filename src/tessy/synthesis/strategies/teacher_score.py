@@ -12,11 +12,14 @@ from functools import partial
 from typing import Any
 
 from tessy.answers.references import is_right, reference_of
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import FailureReason, SampleFailed
-from tessy.core.records import Message, Trajectory
+from tessy.core.records import Author, Message, Problem, Trajectory
+from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.attempt import SampleAttempt
+from tessy.synthesis.response_writer import ResponseWriter
 from tessy.synthesis.shared_thinking import GeneratedResponse
-from tessy.synthesis.text_writer import ResponseWriter
+from tessy.synthesis.strategies.base import Strategy
 
 BEST = 10
 
@@ -73,7 +76,7 @@ def parse_score(judgement: str) -> float | None:
     return score if 0 <= score <= BEST else None
 
 
-async def teacher_score(desk: SampleAttempt) -> Trajectory:
+async def teacher_score(attempt: SampleAttempt) -> Trajectory:
     """Make candidates one after another, score each, and keep the first of the best ones.
 
     A candidate that fails, or that gets no score, is out; the others compete.
@@ -86,59 +89,66 @@ async def teacher_score(desk: SampleAttempt) -> Trajectory:
     unscored: dict[int, FailureReason] = {}
     best: tuple[float, GeneratedResponse] | None = None
     verdict: Mapping[str, Any] = {}
-    for number in range(desk.room.candidates):
-        made = await desk.part(partial(_candidate, desk, number))
-        verdict = await desk.part(partial(_verdict, desk, number, made))
+    for number in range(attempt.context.candidates):
+        made = await attempt.part(partial(_candidate, attempt, number))
+        verdict = await attempt.part(partial(_verdict, attempt, number, made))
         score = verdict["score"]
         scores.append(score)
         if score is None:
             unscored[number] = verdict["reason"]
         elif best is None or score > best[0]:
             best = score, GeneratedResponse.from_json(made)
-        desk.extras = {"scores": tuple(scores), "unscored": dict(unscored)}
-        desk.shown = GeneratedResponse.from_json(made)
+        attempt.extras = {"scores": tuple(scores), "unscored": dict(unscored)}
+        attempt.shown = GeneratedResponse.from_json(made)
     if best is None:
         raise SampleFailed(
             verdict["reason"],
             f"none of {len(scores)} candidates has a score; the last one: {verdict['detail']}",
         )
-    return desk.trajectory("student", best[1])
+    return attempt.trajectory("student", best[1])
 
 
-async def _candidate(desk: SampleAttempt, number: int) -> Mapping[str, Any]:
+async def _candidate(attempt: SampleAttempt, number: int) -> Mapping[str, Any]:
     """One response of the student; with reason and detail, as far as it has come, if it failed."""
     try:
         label = ("candidate", number)
         writing = ResponseWriter(
-            desk, desk.problem.messages, ("student",), answering="student", label=label
+            attempt, attempt.problem.messages, ("student",), answering="student", label=label
         )
         await writing.think("student")
         await writing.answer()
     except SampleFailed as failure:
         fault = {"reason": failure.reason, "detail": failure.detail}
-        return desk.draft().to_json() | fault
-    return desk.draft().to_json()
+        return attempt.draft().to_json() | fault
+    return attempt.draft().to_json()
 
 
-async def _verdict(desk: SampleAttempt, number: int, made: Mapping[str, Any]) -> Mapping[str, Any]:
+async def _verdict(
+    attempt: SampleAttempt, number: int, made: Mapping[str, Any]
+) -> Mapping[str, Any]:
     """A candidate's score, or reason and detail of having none."""
     candidate = GeneratedResponse.from_json(made)
     if "reason" in made:
         return {"score": None, "reason": made["reason"], "detail": made["detail"]}
-    if desk.room.score_by == "answer":
-        reference = reference_of(desk.problem.extra)
+    if attempt.context.score_by == "answer":
+        reference = reference_of(attempt.problem.extra)
         assert reference is not None  # a question without one is refused before any work
         return {"score": float(is_right(candidate.answer, reference))}
-    return await _judged(desk, number, candidate)
+    return await _judged(attempt, number, candidate)
 
 
 async def _judged(
-    desk: SampleAttempt, number: int, candidate: GeneratedResponse
+    attempt: SampleAttempt, number: int, candidate: GeneratedResponse
 ) -> Mapping[str, Any]:
-    messages = score_messages(desk.problem.messages, candidate)
+    messages = score_messages(attempt.problem.messages, candidate)
     try:
         writing = ResponseWriter(
-            desk, messages, ("teacher",), answering="teacher", label=("score", number), aside=True
+            attempt,
+            messages,
+            ("teacher",),
+            answering="teacher",
+            label=("score", number),
+            aside=True,
         )
         await writing.think("teacher")
         judgement = await writing.answer()
@@ -154,3 +164,30 @@ async def _judged(
         detail = f"the teacher's judgement ends in no score from 0 to {BEST}: {end!r}"
         return {"score": None, "reason": "no_score", "detail": detail}
     return {"score": score}
+
+
+def _models(options: SynthesisOptions) -> tuple[Author, ...]:
+    return ("student",) if options.score_by == "answer" else ("student", "teacher")
+
+
+def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | None:
+    if options.score_by != "answer" or reference_of(problem.extra) is not None:
+        return None
+    fields = ", ".join(problem.extra) or "none"
+    return UnusableProblem(
+        "reference",
+        "expected a reference or answer to score by, text or a number; other fields of the "
+        f"row: {fields}",
+    )
+
+
+STRATEGY = Strategy(
+    name="teacher-score",
+    make=teacher_score,
+    models=_models,
+    thinking_by="student",
+    answer_by="student",
+    how="Several responses of the student, of which the best is kept (rejection sampling).",
+    options=frozenset({"candidates", "score_by"}),
+    check=_check,
+)

@@ -28,7 +28,7 @@ class ResponseWriter:
 
     def __init__(
         self,
-        desk: SampleAttempt,
+        attempt: SampleAttempt,
         messages: Sequence[Message],
         authors: Sequence[Author],
         *,
@@ -36,29 +36,29 @@ class ResponseWriter:
         label: tuple[str | int, ...] = (),
         aside: bool = False,
     ) -> None:
-        """Nothing written yet.
+        """Render the prompts and work out the limits.
 
         Args:
-            desk: Where it is written; where an earlier process left off in it, it goes on there.
-            messages: What is asked.
-            authors: Who takes part: each reads all of it.
-            answering: Who of them writes the answer; None: the one who does in this room.
-            label: Tells the draws of this text from those of the sample's others.
-            aside: It will be no part of the row; it is measured in its author's tokens.
+            attempt: The attempt that the text belongs to; a saved text is continued.
+            messages: The conversation that the models read.
+            authors: The models that take part; each reads all of the text.
+            answering: The author of the answer; None: as in the context of the run.
+            label: Part of the seeds, so that several texts of a sample draw differently.
+            aside: The text is not part of the row; it is measured in its author's tokens.
 
         Raises:
             SampleFailed: ``refused``: a chat template refuses the messages; ``prompt_too_long``.
         """
-        self._desk = desk
-        self._answering = answering or desk.room.answering
+        self._attempt = attempt
+        self._answering = answering or attempt.context.answering
         self._label = label
         self._aside = aside
-        self.prompts = {author: _prompt(desk, author, messages) for author in authors}
+        self.prompts = {author: _prompt(attempt, author, messages) for author in authors}
         lengths = {author: len(prompt) for author, prompt in self.prompts.items()}
-        self.limits = desk.room.limits(lengths, self._answering)
+        self.limits = attempt.context.limits(lengths, self._answering)
         self._longer = 0  # than the question, in tokens of who answers
-        if tuple(messages) != desk.problem.messages:
-            question = _prompt(desk, self._answering, desk.problem.messages)
+        if tuple(messages) != attempt.problem.messages:
+            question = _prompt(attempt, self._answering, attempt.problem.messages)
             self._longer = lengths[self._answering] - len(question)
 
     async def think(self, author: Author) -> None:
@@ -67,18 +67,18 @@ class ResponseWriter:
         Raises:
             SampleFailed: It cannot be finished, or is empty where a row will have it.
         """
-        desk = self._desk
+        attempt = self._attempt
         solo = self._solo(
             author,
             "thinking",
             self.prompts[author],
             max_tokens=self.limits.thinking,
-            room_tokens=self.limits.room[author],
+            room_tokens=self.limits.available[author],
         )
-        if desk.saved is not None:
-            state, pieces = desk.saved
+        if attempt.saved is not None:
+            state, pieces = attempt.saved
             solo.restore(state["thinking"], [i for piece in pieces for i in json.loads(piece)])
-        await desk.write(solo)
+        await attempt.write(solo)
         if not self._aside and not solo.text()[0]:
             raise SampleFailed("empty_thinking", f"the {author} ended it at once")
 
@@ -88,8 +88,8 @@ class ResponseWriter:
         Raises:
             SampleFailed: It cannot be finished, or is empty.
         """
-        desk, author = self._desk, self._answering
-        renderer = desk.room.seats[author].renderer
+        attempt, author = self._attempt, self._answering
+        renderer = attempt.context.backends[author].renderer
         text, ids = self._thinking_of(author)
         # The last unit and the end marker's white space are encoded as one, as the model knows
         # them.
@@ -101,11 +101,11 @@ class ResponseWriter:
             max_tokens=self.limits.answer,
             room_tokens=self.limits.whole - len(ids),
         )
-        if desk.saved is not None and (state := desk.saved[0]["answer"]) is not None:
+        if attempt.saved is not None and (state := attempt.saved[0]["answer"]) is not None:
             solo.restore(state, state["ids"])
-        await desk.write(solo)
+        await attempt.write(solo)
         longest = self._longer + len(ids) + len(solo.ids)
-        desk.longest_tokens = max(desk.longest_tokens, longest)
+        attempt.longest_tokens = max(attempt.longest_tokens, longest)
         answer = solo.text()[0]
         if not answer:
             raise SampleFailed("empty_answer", f"the {author} ended its turn without an answer")
@@ -114,9 +114,9 @@ class ResponseWriter:
     def _solo(
         self, author: Author, what: Text, prompt: Prompt, *, max_tokens: int, room_tokens: int
     ) -> SingleModelGeneration:
-        desk = self._desk
-        renderer = desk.room.seats[author].renderer
-        own = self._aside or author == desk.room.home
+        attempt = self._attempt
+        renderer = attempt.context.backends[author].renderer
+        own = self._aside or author == attempt.context.home
         place = (author, what) if what == "thinking" else (what,)
         return SingleModelGeneration(
             author,
@@ -126,28 +126,28 @@ class ResponseWriter:
             stop_ids=renderer.thinking_stop_ids if what == "thinking" else renderer.answer_stop_ids,
             max_tokens=max_tokens,
             room_tokens=room_tokens,
-            measured_by=None if own else desk.room.format.codec,
+            measured_by=None if own else attempt.context.format.codec,
             aside=self._aside,
             request_tokens=REQUEST_TOKENS,
-            seed=lambda written: desk.seed(*self._label, *place, written),
+            seed=lambda written: attempt.seed(*self._label, *place, written),
         )
 
     def _thinking_of(self, author: Author) -> tuple[str, list[int]]:
         """The desk's thinking with the ids that ``author`` has of it."""
-        thinker = self._desk.thinker
+        thinker = self._attempt.thinker
         assert thinker is not None  # who answers has a thinking to go on from
         if isinstance(thinker, Cooperation):
             thinking = thinker.thinking
             return thinking.text, list(thinking.ids[author].ids[len(self.prompts[author]) :])
-        return thinker.text_in(_codec(self._desk, author))
+        return thinker.text_in(_codec(self._attempt, author))
 
 
-def _codec(desk: SampleAttempt, author: Author) -> HfCodec:
-    return desk.room.seats[author].renderer.codec
+def _codec(attempt: SampleAttempt, author: Author) -> HfCodec:
+    return attempt.context.backends[author].renderer.codec
 
 
-def _prompt(desk: SampleAttempt, author: Author, messages: Sequence[Message]) -> Prompt:
+def _prompt(attempt: SampleAttempt, author: Author, messages: Sequence[Message]) -> Prompt:
     try:
-        return tuple(desk.room.seats[author].renderer.prompt_ids(messages))
+        return tuple(attempt.context.backends[author].renderer.prompt_ids(messages))
     except InputError as error:
         raise SampleFailed("refused", f"the {author}'s chat template: {error}") from error

@@ -1,0 +1,59 @@
+"""All strategies by name: every module of this package that defines ``STRATEGY``.
+
+A new strategy is a new module; nothing else names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+
+from tessy.config.synthesis import SynthesisOptions
+from tessy.core.errors import ConfigError
+from tessy.core.records import Author
+from tessy.synthesis import strategies
+from tessy.synthesis.strategies.base import Strategy
+
+
+@cache
+def all_strategies() -> Mapping[str, Strategy]:
+    """Return the strategies by name, the paper's method first."""
+    modules = (
+        importlib.import_module(f"{strategies.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(strategies.__path__)
+    )
+    found: list[Strategy] = [m.STRATEGY for m in modules if hasattr(m, "STRATEGY")]
+    found.sort(key=lambda strategy: (strategy.name != "tessy", strategy.name))
+    return {strategy.name: strategy for strategy in found}
+
+
+def selectable() -> tuple[str, ...]:
+    """Return the names that the option ``strategy`` takes."""
+    return tuple(s.name for s in all_strategies().values() if s.answer_by is not None)
+
+
+def strategy_of(options: SynthesisOptions) -> Strategy:
+    """Return the strategy that ``options`` name.
+
+    Raises:
+        ConfigError: There is no such strategy.
+    """
+    if options.strategy not in selectable():
+        raise ConfigError(
+            f"strategy: expected one of {', '.join(selectable())}; got {options.strategy!r}"
+        )
+    return all_strategies()[options.strategy]
+
+
+def generating_models(options: SynthesisOptions) -> tuple[Author, ...]:
+    """Return the models that generate: those that need a server, or weights in this process."""
+    return strategy_of(options).models(options)
+
+
+def answering_model(options: SynthesisOptions) -> Author:
+    """Return the author of the answer that is kept."""
+    author = options.answer_by or strategy_of(options).answer_by
+    assert author is not None  # the option takes no strategy without one
+    return author

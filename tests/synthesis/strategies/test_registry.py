@@ -1,0 +1,90 @@
+"""Strategies are found by their modules; nothing else names them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tessy.config.synthesis import RoleConfig, SynthesisOptions
+from tessy.core.errors import ConfigError
+from tessy.synthesis import strategies
+from tessy.synthesis.data_config import data_config
+from tessy.synthesis.strategies.registry import (
+    all_strategies,
+    answering_model,
+    generating_models,
+    selectable,
+    strategy_of,
+)
+
+ADDED = """
+from tessy.synthesis.strategies.base import Strategy, generated_by
+from tessy.synthesis.strategies.common import think_then_answer
+
+
+async def echo(attempt):
+    return await think_then_answer(attempt, "teacher")
+
+
+STRATEGY = Strategy(
+    name="echo",
+    make=echo,
+    models=generated_by("teacher"),
+    thinking_by="teacher",
+    answer_by="teacher",
+    how="The teacher repeats the problem.",
+)
+"""
+
+
+def options(**changed: object) -> SynthesisOptions:
+    given: dict[str, object] = {
+        "problems": "problems.jsonl",
+        "student": RoleConfig(model="s"),
+        "teacher": RoleConfig(model="t"),
+    }
+    return SynthesisOptions.model_validate(given | changed)
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """A module with one more strategy."""
+    (tmp_path / "echo.py").write_text(ADDED)
+    monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
+    all_strategies.cache_clear()
+    yield
+    all_strategies.cache_clear()
+
+
+def test_the_strategies_of_the_paper_are_there():
+    assert selectable() == (
+        "tessy",
+        "student-only",
+        "teacher-answer",
+        "teacher-only",
+        "teacher-reference",
+        "teacher-score",
+        "teacher-think",
+    )
+    assert set(all_strategies()) - set(selectable()) == {"sample"}
+
+
+def test_help_lists_every_strategy():
+    described = SynthesisOptions.model_fields["strategy"].description
+    assert described is not None
+    assert all(f"`{name}`" in described for name in selectable())
+
+
+@pytest.mark.parametrize("name", ["tesy", "sample", "Tessy"])
+def test_an_unknown_strategy_is_refused_with_the_known_ones(name):
+    with pytest.raises(ConfigError, match=f"strategy: expected one of tessy, .*; got '{name}'"):
+        strategy_of(options(strategy=name))
+
+
+@pytest.mark.usefixtures("added")
+def test_a_strategy_is_added_by_one_module():
+    chosen = options(strategy="echo")
+    assert generating_models(chosen) == ("teacher",)
+    assert answering_model(chosen) == "teacher"
+    found = data_config(chosen)
+    assert found["strategy"] == "echo"
+    assert not found.keys() & {"cut", "lexicon", "student.window", "candidates"}
