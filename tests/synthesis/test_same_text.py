@@ -103,7 +103,8 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
     rows = []
     for index, problem in enumerate(PROBLEMS):
         attempt = SampleAttempt(
-            context=context, problem=problem, sample=index, number=1, save=lambda pieces, state: None,
+            context=context, problem=problem, sample=index, number=1,
+            save=lambda pieces, state: None,
             checkpoint=lambda: None, watcher=Watcher(), meter=UsageMeter(),
         )  # fmt: skip
         row = await tessy(attempt)

@@ -1,17 +1,17 @@
 """Algorithm 1 as a state machine: no I/O, no clock, no randomness of its own.
 
-The driver asks :meth:`Cooperation.next` what to do and tells what came of it:
+The driver calls :meth:`Cooperation.next` and carries out the action:
 
-    Peek  -> ask the author's predictor about the view, call ``predicted_next``
-    Ask   -> stream from the author's model; for each chunk ``receive``, then let the predictor
-             judge ``pending_prediction()`` and call ``judged``; close the stream as soon as ``over`` is true;
-             when it has ended or was closed, and nothing is left to judge, call ``closed``
-    Done  -> the thinking has ended
+- ``PredictNext``: run the author's predictor on the request, call ``predicted_next``.
+- ``Generate``: stream from the author's model. For each chunk call ``receive``, run the predictor
+  on ``pending_prediction()`` and call ``judged``. Close the stream as soon as ``over`` is true.
+  When the stream has ended or was closed and no prediction is pending, call ``closed``.
+- ``Done``: the thinking has ended.
 
-What will be asked after a hand-over that is likely but not settled yet stands in ``early``, for a
-driver that would rather ask too soon than late.
+``early`` is the action after a hand-over that is likely but not certain yet; a driver may start it
+ahead of time.
 
-Source: Huang et al., arXiv 2604.14164, Algorithm 1; where a span ends exactly is DESIGN's own.
+Source: Huang et al., arXiv 2604.14164, Algorithm 1; DESIGN defines where exactly a span ends.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Cooperation:
         return PredictNext(author, view)
 
     def predicted_next(self, judgement: Prediction) -> None:
-        """The answer to a :class:`PredictNext`: the turn goes back at once if nothing here is ours."""
+        """Apply the result of a :class:`PredictNext`; may end the turn at once."""
         self._peek_due = False
         p_style = judgement.next_style
         if p_style is not None and not in_class(self.author, p_style):
@@ -182,9 +182,9 @@ class Cooperation:
 
     @property
     def calm(self) -> DraftingContinues:
-        """Says of an answer to :meth:`pending_prediction` that drafting just goes on; of use in any thread.
+        """True of a prediction if drafting continues after it; thread-safe.
 
-        Such an answer may be given to :meth:`judged` as late as when the next chunk comes.
+        Such a prediction may be passed to :meth:`judged` as late as the next chunk.
         """
         return self._turn.calm
 

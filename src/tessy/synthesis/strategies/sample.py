@@ -1,4 +1,4 @@
-"""``sample``: one model's own response; the strategy of ``tessy sample``, not an option of ``synthesize``."""
+"""``sample``: one model's own response, made by ``tessy sample``."""
 
 from __future__ import annotations
 
