@@ -261,7 +261,7 @@ async def _one_sample(config: SynthesisOptions, problem: Problem, found: DoctorR
             number=1,
             save=lambda pieces, state: None,
             checkpoint=lambda: None,
-            watcher=_NullObserver(),
+            observer=_NullObserver(),
         )
         row: Trajectory | Failure
         try:

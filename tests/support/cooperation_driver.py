@@ -119,7 +119,7 @@ async def step(
     """Do what ``move`` says, as the driver does; ``after_chunk`` while the stream goes on."""
     predictor = predictors[move.author]
     if isinstance(move, PredictNext):
-        machine.predicted_next(await predictor.predict(move.view))
+        machine.predicted_next(await predictor.predict(move.request))
         return
     request = Request("p/0", move.prompt, Sampling(), move.max_tokens, move.stop_ids, move.seed)
     stream = engines[move.author].stream(request)

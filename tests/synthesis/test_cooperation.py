@@ -90,7 +90,7 @@ def test_one_text_with_fixed_classes_is_written_without_leaks(
     run(machine, engines, known)
     assert machine.thinking.text == text
     assert machine.forced == {"student": 0, "teacher": 0}
-    assert machine.glued == 0
+    assert machine.mid_word_handovers == 0
     assert leaked_positions(machine, text) == 0
     check_ids(machine)
 
@@ -225,7 +225,7 @@ def test_a_line_break_before_a_control_id_stays_an_edge():
     )
     run(machine, engines, predictors)
     assert machine.thinking.text == "Okay.\n\nx=1"
-    assert machine.glued == 0
+    assert machine.mid_word_handovers == 0
 
 
 def test_a_receiver_that_goes_on_inside_a_word_is_counted_and_owns_its_letters():
@@ -240,7 +240,7 @@ def test_a_receiver_that_goes_on_inside_a_word_is_counted_and_owns_its_letters()
     )
     run(machine, engines, predictors)
     assert machine.thinking.text == "Okay,yes x=1"
-    assert machine.glued == 1
+    assert machine.mid_word_handovers == 1
     assert [(s.start, s.end, s.author) for s in machine.thinking.spans] == [
         (0, 5, "student"),
         (5, 12, "teacher"),
@@ -263,7 +263,7 @@ def test_a_receiver_that_starts_a_new_paragraph_keeps_it():
         (0, 5, "student"),
         (5, 10, "teacher"),
     ]
-    assert machine.glued == 1
+    assert machine.mid_word_handovers == 1
     assert machine.forced == {"student": 0, "teacher": 0}
 
 
@@ -299,7 +299,7 @@ def test_a_restored_machine_goes_on_as_if_nothing_had_happened(text, sees, stop,
     assert again.thinking.text == whole.thinking.text == text
     assert again.thinking.spans == whole.thinking.spans
     assert again.thinking.student_ids == whole.thinking.student_ids
-    assert (again.forced, again.glued) == (whole.forced, whole.glued)
+    assert (again.forced, again.mid_word_handovers) == (whole.forced, whole.mid_word_handovers)
 
 
 def test_the_other_of_each():

@@ -66,8 +66,8 @@ async def follow(machine, engines, predictors, *, look, limit=2000):
 
     def look_ahead():
         nonlocal prepared
-        if look and machine.early is not None:
-            assert machine.early is machine.early
+        if look and machine.likely_next is not None:
+            assert machine.likely_next is machine.likely_next
             prepared += 1
 
     for _ in range(limit):
@@ -81,7 +81,13 @@ async def follow(machine, engines, predictors, *, look, limit=2000):
 
 def noted(move):
     if isinstance(move, PredictNext):
-        return move.author, move.view.text, move.view.edges, move.view.final, move.view.own_from
+        return (
+            move.author,
+            move.request.text,
+            move.request.edges,
+            move.request.final,
+            move.request.own_from,
+        )
     return move.author, tuple(move.prompt.ids), move.prompt.json, move.max_tokens, move.seed
 
 
@@ -116,7 +122,7 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
             machine.receive(chunk)
             while (view := machine.pending_prediction()) is not None:
                 machine.judged(view, await known.predict(view))
-            early.append(machine.early)
+            early.append(machine.likely_next)
             if machine.over:
                 return early
         raise AssertionError("no hand-over")
@@ -125,12 +131,12 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
     expected = next(e for e in early if e is not None)
     assert settled is None
     assert expected.end == len("Okay, let us see")
-    assert expected.peek.view.text == "Okay, let us see"
+    assert expected.predict_next.request.text == "Okay, let us see"
     machine.closed()
-    judgement = asyncio.run(known.predict(expected.peek.view))
-    assert machine.next() is expected.peek
+    judgement = asyncio.run(known.predict(expected.predict_next.request))
+    assert machine.next() is expected.predict_next
     machine.predicted_next(judgement)
-    assert machine.next() is expected.ask
+    assert machine.next() is expected.generate
 
 
 @settings(max_examples=30, deadline=None)

@@ -105,7 +105,7 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
         attempt = SampleAttempt(
             context=context, problem=problem, sample=index, number=1,
             save=lambda pieces, state: None,
-            checkpoint=lambda: None, watcher=Watcher(), meter=UsageMeter(),
+            checkpoint=lambda: None, observer=Watcher(), meter=UsageMeter(),
         )  # fmt: skip
         row = await tessy(attempt)
         rows.append((row.thinking, row.spans, row.student_ids, row.forced, row.glued, row.answer))

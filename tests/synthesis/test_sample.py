@@ -89,7 +89,7 @@ class Watcher:
 def make_desk(context, *, number=1, save=lambda pieces, state: None, saved=None, meter=None):
     return SampleAttempt(
         context=context, problem=PROBLEM, sample=0, number=number, save=save,
-        checkpoint=lambda: None, watcher=Watcher(), saved=saved, meter=meter or UsageMeter(),
+        checkpoint=lambda: None, observer=Watcher(), saved=saved, meter=meter or UsageMeter(),
     )  # fmt: skip
 
 

@@ -291,8 +291,8 @@ def test_a_text_that_was_left_anywhere_goes_on_to_the_same_text_and_ids(text, le
     again.restore(json.loads(json.dumps(stopped.state())), list(stopped.ids))
     write_on(again, ids, 1000)
     assert whole.done
-    assert again.thought() == whole.thought()
-    thought = whole.thought()
+    assert again.thinking_result() == whole.thinking_result()
+    thought = whole.thinking_result()
     assert thought.text == text.strip()
     assert decode(ByteCodec(PIECES), thought.ids) == text.strip()
     assert [(s.start, s.end) for s in thought.spans] == (

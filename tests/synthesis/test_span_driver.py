@@ -121,7 +121,7 @@ async def drive(
         await stream_into(engines[ask.author], request, tap)
 
     def judge(peek: PredictNext):
-        return predictors[peek.author].predict(peek.view)
+        return predictors[peek.author].predict(peek.request)
 
     async with HandoverPrefetch(send, judge, lambda ask, drafted: None) as ahead:
         for _ in range(limit):
@@ -129,7 +129,7 @@ async def drive(
             if isinstance(move, Done):
                 return move
             if isinstance(move, PredictNext):
-                machine.predicted_next(await ahead.judgement(move))
+                machine.predicted_next(await ahead.prediction_for(move))
                 continue
             span = SpanDriver(machine, predictors[move.author], ahead, lambda: 0.0)
             await span.run(move)

@@ -1,4 +1,4 @@
-"""What the cooperation asks of its driver (pure)."""
+"""Actions that the cooperation returns for its driver to carry out (pure)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tessy.tokenization.token_ids import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class PredictNext:
-    """Ask the predictor of ``author`` what class comes next."""
+    """Run the predictor of ``author`` for the class of what comes next."""
 
     author: Author
-    view: PredictionRequest
+    request: PredictionRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Have a model go on."""
+    """Continue a text with a model."""
 
     author: Author
     prompt: TokenIds
@@ -30,14 +30,14 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The thinking has ended, by ``ended_by``'s stop id."""
+    """The thinking has ended, by a stop id of ``ended_by``."""
 
     ended_by: Author
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why an author kept nothing: its own class's score there, and whether it had drafted."""
+    """The reason why an author kept nothing: the score of its own class, and whether it had drafted."""
 
     score: float
     drafted: bool
@@ -45,14 +45,15 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchedTurn:
-    """What will be asked next if the span ends at ``end``, as now seems likely.
+    """The first actions of the next turn if the span ends at ``end``, as is likely.
 
     Attributes:
-        end: Where, in chars of the thinking.
-        peek: What the next author's predictor will be asked; None if it cannot say.
-        ask: What its model will be asked. :meth:`Cooperation.next` gives these same objects.
+        end: End of the span, in chars of the thinking.
+        predict_next: Prediction for the receiving author; None if its predictor cannot look ahead.
+        generate: First request of the receiving author. :meth:`Cooperation.next` returns these same
+            objects if the hand-over happens at ``end``.
     """
 
     end: int
-    peek: PredictNext | None
-    ask: Generate
+    predict_next: PredictNext | None
+    generate: Generate

@@ -116,7 +116,7 @@ class SampleAttempt:
     number: int
     save: Callable[[list[bytes], Mapping[str, Any]], None]
     checkpoint: Callable[[], None]
-    watcher: TokenObserver
+    observer: TokenObserver
     meter: UsageMeter = field(default_factory=UsageMeter)
     saved: tuple[Mapping[str, Any], list[bytes]] | None = None
     clock: Callable[[], float] = time.monotonic
@@ -131,11 +131,11 @@ class SampleAttempt:
         """Tell parts that are finished from the text that was being written."""
         if self.saved is None:
             return
-        state, pieces = self.saved
-        ends = [end for end, piece in enumerate(pieces, 1) if piece.startswith(b"{")]
-        self._earlier.extend(json.loads(pieces[end - 1]) for end in ends)
+        state, texts = self.saved
+        ends = [end for end, text in enumerate(texts, 1) if text.startswith(b"{")]
+        self._earlier.extend(json.loads(texts[end - 1]) for end in ends)
         begun = state["thinking"] is not None
-        self.saved = (state, pieces[max(ends, default=0) :]) if begun else None
+        self.saved = (state, texts[max(ends, default=0) :]) if begun else None
 
     @property
     def key(self) -> str:
@@ -148,134 +148,145 @@ class SampleAttempt:
 
     # ------------------------------------------------------------------ writing
 
-    async def think(self, machine: Cooperation) -> Done:
+    async def think(self, cooperation: Cooperation) -> Done:
         """Drive the cooperation until the thinking has ended.
 
         Raises:
             SampleFailed: It cannot be finished.
         """
-        self.thinker = machine
-        machine.thinking.take_texts()  # they come from the journal
+        self.thinker = cooperation
+        cooperation.thinking.take_texts()  # they come from the journal
         if self.saved is not None:
             self.saved = self.saved[0], []
-        kept = dict(machine.thinking.kept_tokens)
+        kept = dict(cooperation.thinking.kept_tokens)
         predicted_next = False
-        async with HandoverPrefetch(self._feed, self._answer_to, self._left_unread) as ahead:
+        async with HandoverPrefetch(
+            self._stream_into, self._predict, self._on_discarded
+        ) as prefetch:
             while True:
-                if (
-                    not predicted_next
-                ):  # else what was saved last still holds: the same answer would come
-                    self._save(piece.to_json() for piece in machine.thinking.take_texts())
+                if not predicted_next:  # after a prediction the saved state still holds
+                    self._save(text.to_json() for text in cooperation.thinking.take_texts())
                 self.checkpoint()
-                move = machine.next()
-                if isinstance(move, Done):
-                    return move
-                predicted_next = isinstance(move, PredictNext)
-                if isinstance(move, PredictNext):
-                    machine.predicted_next(await self._timed(ahead.judgement(move)))
+                action = cooperation.next()
+                if isinstance(action, Done):
+                    return action
+                predicted_next = isinstance(action, PredictNext)
+                if isinstance(action, PredictNext):
+                    cooperation.predicted_next(await self._timed(prefetch.prediction_for(action)))
                     continue
-                await self._span(machine, move, ahead)
-                for author, tokens in machine.thinking.kept_tokens.items():
-                    self.watcher.kept(author, tokens - kept[author])
-                kept = dict(machine.thinking.kept_tokens)
+                await self._span(cooperation, action, prefetch)
+                for author, tokens in cooperation.thinking.kept_tokens.items():
+                    self.observer.kept(author, tokens - kept[author])
+                kept = dict(cooperation.thinking.kept_tokens)
 
-    async def _span(self, machine: Cooperation, ask: Generate, ahead: HandoverPrefetch) -> None:
-        before = machine.drafted[ask.author]
+    async def _span(
+        self, cooperation: Cooperation, generate: Generate, prefetch: HandoverPrefetch
+    ) -> None:
+        before = cooperation.drafted[generate.author]
         started = self.clock()
-        self.meter.requests[ask.author] += 1
-        span = SpanDriver(machine, self.context.predictors[ask.author], ahead, self.clock)
+        self.meter.requests[generate.author] += 1
+        span = SpanDriver(
+            cooperation, self.context.predictors[generate.author], prefetch, self.clock
+        )
         try:
-            await span.run(ask)
+            await span.run(generate)
         finally:
-            self._count(ask.author, machine.drafted[ask.author] - before)
-            self.meter.seconds["predictor"] += span.judging_seconds
-            self.meter.seconds[ask.author] += self.clock() - started - span.judging_seconds
-        machine.closed()
+            self._count(generate.author, cooperation.drafted[generate.author] - before)
+            self.meter.seconds["predictor"] += span.predictor_seconds
+            self.meter.seconds[generate.author] += self.clock() - started - span.predictor_seconds
+        cooperation.closed()
 
-    async def _feed(self, ask: Generate, tap: ChunkSink) -> None:
-        await stream_into(self.context.backends[ask.author].engine, self._request(ask), tap)
+    async def _stream_into(self, generate: Generate, sink: ChunkSink) -> None:
+        await stream_into(
+            self.context.backends[generate.author].engine, self._request(generate), sink
+        )
 
-    def _answer_to(self, peek: PredictNext) -> Awaitable[Prediction]:
-        return self.context.predictors[peek.author].predict(peek.view)
+    def _predict(self, predict_next: PredictNext) -> Awaitable[Prediction]:
+        return self.context.predictors[predict_next.author].predict(predict_next.request)
 
-    def _left_unread(self, ask: Generate, drafted: int) -> None:
-        self.meter.requests[ask.author] += 1
-        self._count(ask.author, drafted)
+    def _on_discarded(self, generate: Generate, drafted: int) -> None:
+        self.meter.requests[generate.author] += 1
+        self._count(generate.author, drafted)
 
     def _count(self, author: Author, drafted: int) -> None:
         self.meter.drafted[author] += drafted
-        self.watcher.drafted(author, drafted)
+        self.observer.drafted(author, drafted)
 
-    async def _timed(self, judging: Awaitable[Prediction]) -> Prediction:
+    async def _timed(self, prediction: Awaitable[Prediction]) -> Prediction:
         started = self.clock()
         try:
-            return await judging
+            return await prediction
         finally:
             self.meter.seconds["predictor"] += self.clock() - started
 
-    async def write(self, solo: SingleModelGeneration) -> None:
+    async def write(self, generation: SingleModelGeneration) -> None:
         """Have one author write the thinking, or the answer, alone.
 
         Raises:
             SampleFailed: It cannot be finished.
         """
-        thinking = solo.what == "thinking"
+        thinking = generation.what == "thinking"
         if thinking:
-            self.thinker = solo
+            self.thinker = generation
         else:
-            self.answer = solo
-        saved = len(solo.ids)
+            self.answer = generation
+        saved = len(generation.ids)
         while True:
-            new = solo.ids[saved:] if thinking else []
+            new = generation.ids[saved:] if thinking else []
             saved += len(new)
             self._save([json.dumps(new, separators=(",", ":")).encode()] if new else [])
-            ask = solo.next()
-            if ask is None:
+            generate = generation.next()
+            if generate is None:
                 return  # what is whole needs no more requests, so it is not left in flight
             self.checkpoint()
-            await self._go_on(solo, ask)
+            await self._continue(generation, generate)
 
-    async def _go_on(self, solo: SingleModelGeneration, ask: Generate) -> None:
+    async def _continue(self, generation: SingleModelGeneration, generate: Generate) -> None:
         started = self.clock()
-        written = len(solo.ids)
+        response = len(generation.ids)
         drafted = 0
-        self.meter.requests[ask.author] += 1
+        self.meter.requests[generate.author] += 1
         failed: Exception | None = None
 
         def take(chunk: Chunk) -> None:
             nonlocal drafted, failed
             drafted += len(chunk.ids)
             try:
-                solo.receive(chunk)
+                generation.receive(chunk)
             except Exception as error:
                 failed = error
             # A reply that has ended by itself leaves its connection to the next request.
-            if failed is not None or (solo.done and chunk.finish is None):
-                tap.close()
+            if failed is not None or (generation.done and chunk.finish is None):
+                sink.close()
 
-        tap = ChunkSink(take)
+        sink = ChunkSink(take)
         try:
-            await self._feed(ask, tap)
+            await self._stream_into(generate, sink)
             if failed is not None:
                 raise failed
         finally:
             spent = self.clock() - started
-            self.watcher.kept(solo.author, len(solo.ids) - written)
-            thinking = solo.what == "thinking"
-            part = ask.author if thinking or solo.aside else "answer"
+            self.observer.kept(generation.author, len(generation.ids) - response)
+            thinking = generation.what == "thinking"
+            part = generate.author if thinking or generation.aside else "answer"
             self.meter.seconds[part] += spent
             if thinking:
-                self._count(ask.author, drafted)
+                self._count(generate.author, drafted)
             else:  # counted with the row, or by `leave`
-                self.watcher.drafted(ask.author, drafted)
+                self.observer.drafted(generate.author, drafted)
 
-    def _request(self, ask: Generate) -> Request:
-        backend = self.context.backends[ask.author]
+    def _request(self, generate: Generate) -> Request:
+        backend = self.context.backends[generate.author]
         return Request(
-            self.key, ask.prompt, backend.sampling, ask.max_tokens, ask.stop_ids, ask.seed
+            self.key,
+            generate.prompt,
+            backend.sampling,
+            generate.max_tokens,
+            generate.stop_ids,
+            generate.seed,
         )
 
-    def _save(self, pieces: Iterable[bytes]) -> None:
+    def _save(self, texts: Iterable[bytes]) -> None:
         """Keep ``pieces``, the thinking written since the last time, and where everything stands.
 
         The thinking is kept in pieces because it grows long; an answer is kept whole. The journal
@@ -293,7 +304,7 @@ class SampleAttempt:
             "answer": answer,
             "meter": self.meter.to_json(),
         }
-        self.save(list(pieces), state)
+        self.save(list(texts), state)
 
     async def part(self, make: Callable[[], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
         """One of the parts a sample consists of: as an earlier process kept it, or made now.
@@ -323,16 +334,21 @@ class SampleAttempt:
     # ------------------------------------------------------------------ rows
 
     @property
-    def thought(self) -> ThinkingResult:
+    def thinking_result(self) -> ThinkingResult:
         """The thinking so far."""
         thinker = self.thinker
         if thinker is None:
             return ThinkingResult()
         if isinstance(thinker, SingleModelGeneration):
-            return thinker.thought(self.context.format.codec)
+            return thinker.thinking_result(self.context.format.codec)
         text = thinker.thinking
         return ThinkingResult(
-            text.text, text.spans, text.student_ids, text.kept_tokens, thinker.forced, thinker.glued
+            text.text,
+            text.spans,
+            text.student_ids,
+            text.kept_tokens,
+            thinker.forced,
+            thinker.mid_word_handovers,
         )
 
     def draft(self) -> GeneratedResponse:
@@ -341,9 +357,9 @@ class SampleAttempt:
         by = self.context.answering
         if self.answer is not None:
             answer, by = self.answer.text_in(self.context.format.codec), self.answer.author
-        return GeneratedResponse(self.thought, *answer, by)
+        return GeneratedResponse(self.thinking_result, *answer, by)
 
-    def trajectory(self, ended_by: Author, written: GeneratedResponse | None = None) -> Trajectory:
+    def trajectory(self, ended_by: Author, response: GeneratedResponse | None = None) -> Trajectory:
         """The row of a finished sample.
 
         Args:
@@ -351,15 +367,15 @@ class SampleAttempt:
             written: Which part it is; None: what has been written last.
         """
         context = self.context
-        common = self._common(written)
-        written = written or self.draft()
-        content = context.format.assistant(written.thought.text, written.answer)
+        common = self._common(response)
+        response = response or self.draft()
+        content = context.format.assistant(response.thinking.text, response.answer)
         ids = None
         # Where the home model has no seat, all of the text is encoded.
         native = context.home not in context.backends or context.backends[context.home].native_ids
         if context.keep_ids and context.home == "student" and native:
             ids = StudentIds(
-                thinking=pack_ids(written.thought.ids), answer=pack_ids(written.answer_ids)
+                thinking=pack_ids(response.thinking.ids), answer=pack_ids(response.answer_ids)
             )
         common["messages"] = (*self.problem.messages, Message(role="assistant", content=content))
         return Trajectory(**common, ended_by=ended_by, student_ids=ids)
@@ -370,8 +386,8 @@ class SampleAttempt:
 
     def _common(self, part: GeneratedResponse | None) -> dict[str, Any]:
         """What both kinds of rows say of ``part``; None: of what is being written."""
-        written = part or self.draft()
-        thought = written.thought
+        response = part or self.draft()
+        thinking_result = response.thinking
         drafted = Counter(self.meter.drafted)
         if part is not None:  # it was counted like the others
             drafted[part.answer_by] -= len(part.answer_ids)
@@ -380,17 +396,17 @@ class SampleAttempt:
             "sample": self.sample,
             "strategy": self.context.strategy,
             "messages": self.problem.messages,
-            "thinking": thought.text,
-            "answer": written.answer,
-            "answer_by": written.answer_by,
-            "spans": thought.spans,
+            "thinking": thinking_result.text,
+            "answer": response.answer,
+            "answer_by": response.answer_by,
+            "spans": thinking_result.spans,
             "tokens": TokenCounts(
-                **by_author(thought.kept),
-                answer=len(written.answer_ids),
+                **by_author(thinking_result.kept),
+                answer=len(response.answer_ids),
                 drafted=by_author(drafted),
             ),
-            "forced": by_author(thought.forced),
-            "glued": thought.glued,
+            "forced": by_author(thinking_result.forced),
+            "glued": thinking_result.mid_word_handovers,
             "attempts": self.number,
             "seconds": round(sum(self.meter.seconds.values()), 4),
             "cost": self.meter.cost(),

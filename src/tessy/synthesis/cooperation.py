@@ -39,7 +39,7 @@ class Cooperation:
 
     Attributes:
         thinking: The kept text, its spans and ids.
-        tally: Counts over all turns.
+        stats: Counts over all turns.
     """
 
     def __init__(
@@ -52,61 +52,61 @@ class Cooperation:
         seed: DrawSeed,
         cut: Cut = "discard",
     ) -> None:
-        """Start with the student, whose first unit is never judged.
+        """Start with the student, whose first unit is never classified.
 
         Args:
-            student: What to know of the student.
-            teacher: What to know of the teacher.
+            student: The student.
+            teacher: The teacher.
             key: The sample, for the predictors' caches.
-            thinking_tokens: Budget of the thinking, in the student's tokens.
-            seed: Gives the seed of a request.
+            thinking_tokens: Thinking budget, in student tokens.
+            seed: Returns the seed of a request.
             cut: ``discard`` keeps a unit if all its tokens are in the author's class, ``extend``
                 if the first one is.
         """
-        self._parties: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
+        self._roles: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
         self._key = key
         self._budget = thinking_tokens
         self._seed = seed
         self._cut = cut
         self.thinking = SharedThinking(student, teacher)
-        self.tally = CooperationStats()
+        self.stats = CooperationStats()
         self._ended_by: Author | None = None
         self._controls = 0  # spans in a row ended by a control id that is no stop id
         self._redraws = 0
-        self._empties: dict[Author, Rejection] = {}
+        self._rejections: dict[Author, Rejection] = {}
         self._base = EdgeCursor(0)
         self._repetition = RepetitionMonitor("thinking")
-        self._early: tuple[PrefetchedTurn, AuthoredText] | None = None
+        self._likely_next: tuple[PrefetchedTurn, AuthoredText] | None = None
         self._ready: PrefetchedTurn | None = None  # the hand-over came where it was expected
         # The request brought an id; it brought none for lack of room.
         self._answered = self._full = False
         self._turn = self._new_turn("student", exempt=True)
-        self._peek_due = False
+        self._prediction_due = False
 
     @property
     def author(self) -> Author:
-        """Who has the pen."""
+        """The author of the current turn."""
         return self._turn.author
 
     @property
     def forced(self) -> dict[Author, int]:
-        """Units kept against the predictors because neither author would write on."""
-        return self.tally.forced
+        """Units kept against the predictors because neither author would continue."""
+        return self.stats.forced
 
     @property
     def drafted(self) -> dict[Author, int]:
         """Tokens generated, kept or not, in each model's own tokens."""
-        return self.tally.drafted
+        return self.stats.drafted
 
     @property
-    def glued(self) -> int:
-        """Hand-overs where the receiver went on inside a word."""
-        return self.tally.glued
+    def mid_word_handovers(self) -> int:
+        """Hand-overs where the receiver continued inside a word."""
+        return self.stats.mid_word_handovers
 
     # ------------------------------------------------------------------ what to do
 
     def next(self) -> PredictNext | Generate | Done:
-        """What the driver must do now.
+        """Return the next action.
 
         Raises:
             SampleFailed: ``budget``, ``repetition`` or ``empty_thinking``.
@@ -117,16 +117,16 @@ class Cooperation:
             return Done(self._ended_by)
         self._repetition.check(self.thinking.text, self._turn.draft.text)
         ready = self._ready
-        if self._peek_due:
-            if ready is not None and ready.peek is not None:
-                return ready.peek
-            return self._peek(self.author, "")
+        if self._prediction_due:
+            if ready is not None and ready.predict_next is not None:
+                return ready.predict_next
+            return self._predict_next(self.author, "")
         self._answered = self._full = False
         self._ready = None
         if ready is not None:
-            return ready.ask
+            return ready.generate
         draft = self._turn.draft
-        return self._ask(
+        return self._generate(
             self.author,
             draft.ids,
             chars=len(self.thinking.text) + len(draft.text),
@@ -134,7 +134,7 @@ class Cooperation:
             max_tokens=self._allowance(),
         )
 
-    def _ask(
+    def _generate(
         self,
         author: Author,
         more: Sequence[int],
@@ -147,63 +147,63 @@ class Cooperation:
             author=author,
             prompt=self.thinking.ids[author].plus(more),
             max_tokens=max_tokens,
-            stop_ids=tuple(sorted(self._parties[author].stop_ids)),
+            stop_ids=tuple(sorted(self._roles[author].stop_ids)),
             seed=self._seed(author, chars, *place),
         )
 
-    def _peek(self, author: Author, drafted: str) -> PredictNext:
+    def _predict_next(self, author: Author, drafted: str) -> PredictNext:
         kept = self.thinking.text
-        view = PredictionRequest(self._key, kept, (len(kept) + len(drafted),), drafted=drafted)
-        return PredictNext(author, view)
+        request = PredictionRequest(self._key, kept, (len(kept) + len(drafted),), drafted=drafted)
+        return PredictNext(author, request)
 
-    def predicted_next(self, judgement: Prediction) -> None:
+    def predicted_next(self, prediction: Prediction) -> None:
         """Apply the result of a :class:`PredictNext`; may end the turn at once."""
-        self._peek_due = False
-        p_style = judgement.next_style
+        self._prediction_due = False
+        p_style = prediction.next_style
         if p_style is not None and not in_class(self.author, p_style):
             self._end_turn(Rejection(own_score(self.author, p_style), drafted=False))
 
     # ------------------------------------------------------------------ a draft grows
 
     def receive(self, chunk: Chunk) -> None:
-        """Take what the model has written since the last chunk; what comes too late counts only."""
+        """Add the tokens of ``chunk`` to the draft; tokens after the end of the span are only counted."""
         self._answered = self._answered or bool(chunk.ids)
         self._full = chunk.finish == "length" and not self._answered
         self._turn.receive(chunk)
 
     @property
     def over(self) -> bool:
-        """The span has ended: close the stream."""
+        """Whether the span has ended, so that the stream can be closed."""
         return self._turn.boundary is not None
 
     def pending_prediction(self) -> PredictionRequest | None:
-        """Units to be judged now; None if there is nothing new."""
+        """Return the request for units to classify; None if there are no new ones."""
         return self._turn.pending_prediction()
 
     @property
-    def calm(self) -> DraftingContinues:
+    def continues(self) -> DraftingContinues:
         """True of a prediction if drafting continues after it; thread-safe.
 
         Such a prediction may be passed to :meth:`judged` as late as the next chunk.
         """
-        return self._turn.calm
+        return self._turn.continues
 
-    def judged(self, view: PredictionRequest, judgement: Prediction) -> None:
-        """The predictor's answer to ``view``, which came from :meth:`pending_prediction`."""
-        self._turn.apply_prediction(view, judgement)
+    def judged(self, request: PredictionRequest, prediction: Prediction) -> None:
+        """Apply the prediction for ``request``, which :meth:`pending_prediction` returned."""
+        self._turn.apply_prediction(request, prediction)
 
     @property
-    def early(self) -> PrefetchedTurn | None:
-        """What will be asked next if the span ends where the draft ends; None if it seems not to.
+    def likely_next(self) -> PrefetchedTurn | None:
+        """The next turn if the span ends at the end of the draft; None if that is unlikely.
 
-        The same object for as long as it stands.
+        The same object as long as it is valid.
         """
         end = self._turn.likely_end
         if end is None:
             return None
-        if self._early is None or self._early[0].end != end:
-            self._early = self._prepare(end)
-        return self._early[0] if self._early else None
+        if self._likely_next is None or self._likely_next[0].end != end:
+            self._likely_next = self._prepare(end)
+        return self._likely_next[0] if self._likely_next else None
 
     def _prepare(self, end: int) -> tuple[PrefetchedTurn, AuthoredText] | None:
         receiver = other(self.author)
@@ -213,28 +213,32 @@ class Cooperation:
         if min(available) <= 0:
             return None
         more = piece.ids(receiver)
-        ask = self._ask(receiver, more, chars=end, place=(0, 0), max_tokens=min(available))
-        sees_next = self._parties[receiver].sees_next
-        peek = self._peek(receiver, text) if sees_next else None
-        return PrefetchedTurn(end, peek, ask), piece
+        generate = self._generate(
+            receiver, more, chars=end, place=(0, 0), max_tokens=min(available)
+        )
+        sees_next = self._roles[receiver].sees_next
+        predict_next = self._predict_next(receiver, text) if sees_next else None
+        return PrefetchedTurn(end, predict_next, generate), piece
 
     # ------------------------------------------------------------------ a draft ends
 
     def closed(self) -> None:
-        """The stream has ended or was closed, and every unit that can be judged was.
+        """End the span: the stream has ended or was closed, and no prediction is pending.
 
         Raises:
             SampleFailed: ``eos_in_thinking``: a control id ended two spans in a row; ``budget``:
-                the model had no room for a single token.
+                the context had no space for a single token.
         """
         turn = self._turn
         if turn.boundary is not None:
             end, rejection = turn.boundary
-            early = self._early if self._early and self._early[0].end == end else None
-            self._keep(end, early[1] if early else None)
+            likely_next = (
+                self._likely_next if self._likely_next and self._likely_next[0].end == end else None
+            )
+            self._keep(end, likely_next[1] if likely_next else None)
             self._controls = 0
             self._end_turn(rejection)
-            self._ready = early[0] if early else None
+            self._ready = likely_next[0] if likely_next else None
         elif turn.final == "end":
             self._keep(len(self.thinking.text) + turn.visible)
             self.thinking.trim_end()
@@ -254,15 +258,15 @@ class Cooperation:
         elif turn.judged > len(self.thinking.text):
             end = turn.judged - len(self.thinking.text)
             turn.draft = keep_aligned(self.thinking, self.author, turn.draft, end)
-            self._early = None  # of a text that was not kept so far
+            self._likely_next = None  # of a text that was not kept so far
             self._move_base()
 
     def _keep(self, end: int, piece: AuthoredText | None = None) -> None:
-        """Keep the draft up to ``end`` (chars of the whole text) and drop what lies beyond.
+        """Keep the draft up to ``end`` (chars of the whole text) and drop the rest.
 
         Args:
-            end: Where the kept text will end.
-            piece: The same as it was prepared before.
+            end: End of the kept text.
+            piece: The same text, prepared before.
         """
         length = end - len(self.thinking.text)
         if length <= 0:
@@ -278,82 +282,85 @@ class Cooperation:
 
     def _end_turn(self, rejection: Rejection) -> None:
         if len(self.thinking.text) > self._turn.start:
-            self._empties.clear()
+            self._rejections.clear()
             self._redraws = 0
-            self._give(other(self.author))
+            self._start_turn(other(self.author))
             return
-        self._empties[self.author] = rejection
-        if other(self.author) in self._empties:
+        self._rejections[self.author] = rejection
+        if other(self.author) in self._rejections:
             self._resolve_deadlock()
         else:
-            self._give(other(self.author))
+            self._start_turn(other(self.author))
 
     def _resolve_deadlock(self) -> None:
-        """Neither author would write here: redraw where that can change it, else force one unit."""
+        """Neither author would continue here: redraw where that can help, else force one unit."""
         again = [
             author
-            for author, rejection in self._empties.items()
-            if rejection.drafted and self._parties[author].redraws
+            for author, rejection in self._rejections.items()
+            if rejection.drafted and self._roles[author].redraws
         ]
         if again and self._redraws < MAX_REDRAWS:
             self._redraws += 1
             for author in again:
-                del self._empties[author]
-            self._give(other(self.author) if other(self.author) in again else self.author)
+                del self._rejections[author]
+            self._start_turn(other(self.author) if other(self.author) in again else self.author)
             return
-        student, teacher = self._empties["student"].score, self._empties["teacher"].score
-        self._empties.clear()
-        self._give("teacher" if teacher > student else "student", exempt=True)
+        student, teacher = self._rejections["student"].score, self._rejections["teacher"].score
+        self._rejections.clear()
+        self._start_turn("teacher" if teacher > student else "student", exempt=True)
         self._turn.forcing = True
 
-    def _give(self, author: Author, *, exempt: bool = False) -> None:
-        """Give the pen to ``author``; an exempt turn keeps its first unit pending_prediction."""
+    def _start_turn(self, author: Author, *, exempt: bool = False) -> None:
+        """Start a turn of ``author``; an exempt turn keeps its first unit unclassified."""
         self._turn = self._new_turn(author, exempt=exempt)
-        self._peek_due = not exempt and self._parties[author].sees_next
-        self._early = self._ready = None
+        self._prediction_due = not exempt and self._roles[author].sees_next
+        self._likely_next = self._ready = None
 
     def _new_turn(self, author: Author, *, exempt: bool) -> Turn:
         return Turn(
-            self._parties[author],
+            self._roles[author],
             author,
             self.thinking,
             key=self._key,
             cut=self._cut,
             base=self._base,
-            tally=self.tally,
+            stats=self.stats,
             exempt=exempt,
         )
 
     # ------------------------------------------------------------------ limits
 
     def _allowance(self) -> int:
-        """Tokens the next request may draft."""
+        """Return the maximum tokens of the next request."""
         pending = len(self._turn.draft.ids)
         tokens, budget, available = self._available(self.author, pending, pending)
         if budget <= 0:
             raise SampleFailed("budget", f"the thinking reached {self._budget} tokens")
         if available <= 0:
-            most = self._parties[self.author].room_tokens
+            most = self._roles[self.author].room_tokens
             raise SampleFailed("budget", f"the {self.author}'s context is full at {most} tokens")
         return min(tokens, budget, available)
 
     def _available(self, author: Author, student_more: int, own_more: int) -> tuple[int, int, int]:
-        """Tokens ``author`` may draft once the text is longer: in a request, of budget, of context.
+        """Return the tokens that ``author`` may draft after the text has grown.
 
         Args:
-            author: Who would draft.
-            student_more: By how much it is longer, in the student's tokens.
-            own_more: In the author's.
+            author: The author.
+            student_more: Growth of the text, in student tokens.
+            own_more: Growth of the text, in the author's tokens.
+
+        Returns:
+            The limits of one request, of the budget and of the context.
         """
-        party = self._parties[author]
+        role = self._roles[author]
         budget = self._budget - self.thinking.length("student") - student_more
-        available = party.room_tokens - self.thinking.length(author) - own_more
-        return party.request_tokens, budget, available
+        available = role.room_tokens - self.thinking.length(author) - own_more
+        return role.request_tokens, budget, available
 
     # ------------------------------------------------------------------ the journal
 
     def state(self) -> dict[str, Any]:
-        """Everything but the pieces, as JSON values of its own; taken before a request starts."""
+        """Return everything but the text as JSON values; taken before a request starts."""
         turn = self._turn
         return {
             "author": turn.author,
@@ -363,30 +370,30 @@ class Cooperation:
             "exempt": turn.exempt,
             "forcing": turn.forcing,
             "turn_start": turn.start,
-            "peek_due": self._peek_due,
-            "empties": {a: [r.score, r.drafted] for a, r in self._empties.items()},
+            "peek_due": self._prediction_due,
+            "empties": {a: [r.score, r.drafted] for a, r in self._rejections.items()},
             "redraws": self._redraws,
             "controls": self._controls,
             "forced": dict(self.forced),
             "drafted": dict(self.drafted),
-            "glued": self.glued,
+            "glued": self.mid_word_handovers,
             "base": list(self._base),
             "checked": self._repetition.checked,
             "ended_by": self._ended_by,
         }
 
     def restore(self, state: Mapping[str, Any], pieces: Iterable[AuthoredText]) -> None:
-        """Go on from a saved state; only for a machine that has done nothing yet."""
+        """Restore a saved state; only on a new instance."""
         for piece in pieces:
             self.thinking.replay(piece)
-        self._empties = {a: Rejection(*r) for a, r in state["empties"].items()}
+        self._rejections = {a: Rejection(*r) for a, r in state["empties"].items()}
         self._redraws, self._controls = state["redraws"], state["controls"]
-        self.tally = CooperationStats(dict(state["forced"]), dict(state["drafted"]), state["glued"])
+        self.stats = CooperationStats(dict(state["forced"]), dict(state["drafted"]), state["glued"])
         self._repetition = RepetitionMonitor("thinking", state["checked"])
         self._base = EdgeCursor(*state["base"])
         self._ended_by = state["ended_by"]
         self._turn = self._new_turn(state["author"], exempt=state["exempt"])
         self._turn.resume(state)
-        self._peek_due = state["peek_due"]
+        self._prediction_due = state["peek_due"]
         if self._ended_by is not None:
             self.thinking.trim_end()

@@ -1,7 +1,7 @@
-"""What is asked before it is due: the next author's request, while a last word may still grow.
+"""Requests for a hand-over that is likely but not certain yet.
 
-Nothing here decides anything. A request that turns out to be the next one is gone on with; any
-other is closed unread.
+Prefetching changes no decision: a request that turns out to be the next one is continued, any other
+is closed and its tokens are dropped.
 """
 
 from __future__ import annotations
@@ -15,59 +15,69 @@ from tessy.boundary.base import Prediction
 from tessy.inference.base import Chunk, ChunkSink, join
 from tessy.synthesis.actions import Generate, PredictNext, PrefetchedTurn
 
-Feed = Callable[[Generate, ChunkSink], Coroutine[Any, Any, None]]
-Judge = Callable[[PredictNext], Awaitable[Prediction]]
+StreamInto = Callable[[Generate, ChunkSink], Coroutine[Any, Any, None]]
+Predict = Callable[[PredictNext], Awaitable[Prediction]]
 
 
-class _Begun:
-    """An early request and an early peek, under way."""
+class _InFlight:
+    """A prefetched request and prediction in flight."""
 
-    def __init__(self, early: PrefetchedTurn, feed: Feed, judge: Judge) -> None:
-        self.early = early
+    def __init__(
+        self, prefetched: PrefetchedTurn, stream_into: StreamInto, predict: Predict
+    ) -> None:
+        self.prefetched = prefetched
         self.sent = False
         self.chunks: list[Chunk] = []
-        self.tap = ChunkSink(self.chunks.append)
-        peek = early.peek  # asked first: nothing is under way if that fails
-        self.judging = None if peek is None else asyncio.ensure_future(judge(peek))
-        self.feeding = asyncio.create_task(self._send(feed))
+        self.sink = ChunkSink(self.chunks.append)
+        predict_next = prefetched.predict_next  # asked first: nothing is under way if that fails
+        self.prediction = (
+            None if predict_next is None else asyncio.ensure_future(predict(predict_next))
+        )
+        self.streaming = asyncio.create_task(self._send(stream_into))
 
-    async def _send(self, feed: Feed) -> None:
+    async def _send(self, stream_into: StreamInto) -> None:
         self.sent = True
-        await feed(self.early.ask, self.tap)
+        await stream_into(self.prefetched.generate, self.sink)
 
     @property
-    def brought(self) -> int:
-        """Tokens that have arrived."""
+    def received_tokens(self) -> int:
+        """Tokens received so far."""
         return sum(len(chunk.ids) for chunk in self.chunks)
 
     def close(self) -> list[asyncio.Future[Any]]:
-        """End what is still under way; what that is."""
-        self.tap.close()
-        tasks: list[asyncio.Future[Any]] = [self.feeding]
-        if self.judging is not None:
-            tasks.append(self.judging)
+        """Cancel what is still in flight and return its tasks."""
+        self.sink.close()
+        tasks: list[asyncio.Future[Any]] = [self.streaming]
+        if self.prediction is not None:
+            tasks.append(self.prediction)
         for task in tasks:
             task.cancel()
         return tasks
 
 
 class HandoverPrefetch:
-    """At most one early hand-over of one sample; use it as ``async with Ahead(…) as ahead``."""
+    """At most one prefetched hand-over of one sample; an async context manager."""
 
-    def __init__(self, feed: Feed, judge: Judge, unread: Callable[[Generate, int], None]) -> None:
-        """Nothing is under way.
+    def __init__(
+        self,
+        stream_into: StreamInto,
+        predict: Predict,
+        on_discarded: Callable[[Generate, int], None],
+    ) -> None:
+        """Create a prefetcher with nothing in flight.
 
         Args:
-            feed: Sends a request.
-            judge: Asks a predictor.
-            unread: Told of a request that was closed unread, and of the tokens it had brought.
+            stream_into: Sends a request.
+            predict: Runs a predictor.
+            on_discarded: Called with a request that was closed unused, and the tokens it had
+                received.
         """
-        self._feed, self._judge, self._unread = feed, judge, unread
-        self._begun: _Begun | None = None
+        self._stream_into, self._predict, self._on_discarded = stream_into, predict, on_discarded
+        self._in_flight: _InFlight | None = None
         self._ending: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        """Nothing to open."""
+        """Return the prefetcher."""
         return self
 
     async def __aexit__(
@@ -76,59 +86,63 @@ class HandoverPrefetch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close what is under way."""
+        """Close what is in flight."""
         self.follow(None)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     @property
     def busy(self) -> bool:
-        """Something is under way."""
-        return self._begun is not None
+        """Whether a prefetch is in flight."""
+        return self._in_flight is not None
 
-    def follow(self, early: PrefetchedTurn | None) -> None:
-        """Have ``early`` under way, and nothing else."""
-        begun = self._begun
-        if begun is not None and begun.early is not early:
-            self._begun = None
-            if begun.sent:
-                self._unread(begun.early.ask, begun.brought)
-            for task in begun.close():
+    def follow(self, prefetched: PrefetchedTurn | None) -> None:
+        """Prefetch ``prefetched`` and cancel any other prefetch."""
+        in_flight = self._in_flight
+        if in_flight is not None and in_flight.prefetched is not prefetched:
+            self._in_flight = None
+            if in_flight.sent:
+                self._on_discarded(in_flight.prefetched.generate, in_flight.received_tokens)
+            for task in in_flight.close():
                 self._ending.add(task)
-                task.add_done_callback(self._ended)
-        if early is not None and self._begun is None:
-            self._begun = _Begun(early, self._feed, self._judge)
+                task.add_done_callback(self._on_task_done)
+        if prefetched is not None and self._in_flight is None:
+            self._in_flight = _InFlight(prefetched, self._stream_into, self._predict)
 
-    def _ended(self, task: asyncio.Future[Any]) -> None:
+    def _on_task_done(self, task: asyncio.Future[Any]) -> None:
         self._ending.discard(task)
         if not task.cancelled():
             task.exception()  # whatever became of it, nobody needs it
 
-    def judgement(self, peek: PredictNext) -> Awaitable[Prediction]:
-        """The answer to ``peek``, which may be on its way already."""
-        begun = self._begun
-        if begun is not None and begun.judging is not None and begun.early.peek is peek:
-            return begun.judging
-        return self._judge(peek)
+    def prediction_for(self, predict_next: PredictNext) -> Awaitable[Prediction]:
+        """Return the prediction for ``predict_next``, prefetched or new."""
+        in_flight = self._in_flight
+        if (
+            in_flight is not None
+            and in_flight.prediction is not None
+            and in_flight.prefetched.predict_next is predict_next
+        ):
+            return in_flight.prediction
+        return self._predict(predict_next)
 
-    async def stream_into(self, ask: Generate, tap: ChunkSink) -> None:
-        """Have the chunks of ``ask``, whose request may be under way already, put into ``tap``.
+    async def stream_into(self, generate: Generate, sink: ChunkSink) -> None:
+        """Stream ``generate`` into ``sink``, from the prefetched request if it is the same.
 
-        Returns when it has ended, or soon after ``tap`` was closed.
+        Returns when the request has ended, or soon after ``sink`` was closed.
         """
-        begun = self._begun
-        if begun is None or begun.early.ask is not ask:
+        in_flight = self._in_flight
+        if in_flight is None or in_flight.prefetched.generate is not generate:
             self.follow(None)
-            await self._feed(ask, tap)
+            await self._stream_into(generate, sink)
             return
-        self._begun = None
-        tap.on_close = begun.tap.close
-        begun.tap.put = tap.put
-        if begun.chunks:
-            tap.put(join(begun.chunks))
+        self._in_flight = None
+        sink.on_close = in_flight.sink.close
+        in_flight.sink.put = sink.put
+        if in_flight.chunks:
+            sink.put(join(in_flight.chunks))
         try:
-            await begun.feeding
+            await in_flight.streaming
         finally:
-            tap.on_close = None
-            ending = [task for task in begun.close() if not task.done()]
+            sink.on_close = None
+            ending = [task for task in in_flight.close() if not task.done()]
             if ending:
                 await asyncio.gather(*ending, return_exceptions=True)

@@ -149,7 +149,7 @@ class SampleRunner:
             number=number,
             save=save,
             checkpoint=self.checkpoint,
-            watcher=self.progress,
+            observer=self.progress,
             meter=meter,
             saved=saved,
         )

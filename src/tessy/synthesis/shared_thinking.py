@@ -1,7 +1,7 @@
-"""The shared text while it is written: pieces by author, and each model's ids of it (pure).
+"""The shared text while it is written: text by author, and each model's ids of it (pure).
 
-Own tokens stay as sampled; what the other wrote is encoded once, piece by piece. Pieces only ever
-get appended, so a journal can keep them as they come.
+A model's own tokens stay as sampled; the other model's text is encoded once, part by part. The text
+only grows, so the journal can store the parts as they come.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 @dataclass(frozen=True, slots=True)
 class RoleSpec:
-    """What the machine must know of one author.
+    """Properties of one author that the cooperation needs.
 
     Attributes:
         codec: Its tokenizer.
-        prompt: Ids of the question in its format, up to the open thinking.
+        prompt: Ids of the problem in its chat format, up to the open thinking.
         stop_ids: Its ids that end the thinking.
-        request_tokens: Most tokens one request may draft.
-        room_tokens: Most thinking tokens its context holds beside the prompt (its own tokens).
-        sees_next: Its boundary predictor knows the class of what is not written yet.
+        request_tokens: Maximum tokens of one request.
+        room_tokens: Maximum thinking tokens that fit its context beside the prompt (own tokens).
+        sees_next: Its predictor returns the class of what is not written yet.
         redraws: A second draw at the same place may differ (temperature above 0).
-        ending_ids: The stop ids, and all others that are markup.
+        ending_ids: The stop ids and all control ids.
     """
 
     codec: Codec
@@ -42,13 +42,13 @@ class RoleSpec:
     ending_ids: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Looked at for every token, so put together once."""
+        """Compute ``ending_ids`` once, because it is looked up for every token."""
         object.__setattr__(self, "ending_ids", self.stop_ids | self.codec.control_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class AuthoredText:
-    """Text one author wrote, and both models' ids of it."""
+    """A part of the text by one author, with both models' ids of it."""
 
     author: Author
     text: str
@@ -56,32 +56,32 @@ class AuthoredText:
     teacher_ids: tuple[int, ...]
 
     def ids(self, author: Author) -> tuple[int, ...]:
-        """The ids of one model."""
+        """Return the ids of one model."""
         return self.student_ids if author == "student" else self.teacher_ids
 
     def to_json(self) -> bytes:
-        """For the journal."""
+        """Serialize for the journal."""
         row = [self.author, self.text, self.student_ids, self.teacher_ids]
         return _COMPACT.encode(row).encode("ascii")
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Undo :meth:`to_json`."""
+        """Deserialize from the journal."""
         author, text, student_ids, teacher_ids = json.loads(data)
         return cls(author, text, tuple(student_ids), tuple(teacher_ids))
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingResult:
-    """What has been thought so far, whoever wrote it.
+    """The thinking so far, by whichever strategy.
 
     Attributes:
-        text: The thinking, without white space at its ends once it is whole.
-        spans: Who wrote what; tiles the text.
-        ids: Ids of the text, of the rows' model.
-        kept: How many of them are whose, by author.
+        text: The thinking; without white space at its ends once it is complete.
+        spans: Authors by character range; they tile the text.
+        ids: Ids of the text in the tokens of the rows' model.
+        kept: Number of these ids by author.
         forced: Units kept against the predictors, by author.
-        glued: Hand-overs inside a word.
+        mid_word_handovers: Hand-overs inside a word.
     """
 
     text: str = ""
@@ -89,42 +89,42 @@ class ThinkingResult:
     ids: list[int] = field(default_factory=list)
     kept: Mapping[Author, int] = field(default_factory=dict)
     forced: Mapping[Author, int] = field(default_factory=dict)
-    glued: int = 0
+    mid_word_handovers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedResponse:
-    """Thinking and answer, whole or as far as they have come, in the tokens of the rows' model.
+    """Thinking and answer, complete or partial, in the tokens of the rows' model.
 
     Attributes:
-        thought: The thinking.
+        thinking: The thinking.
         answer: The answer.
         answer_ids: Its ids.
-        answer_by: Who wrote it, or would have.
+        answer_by: Its author.
     """
 
-    thought: ThinkingResult
+    thinking: ThinkingResult
     answer: str
     answer_ids: list[int]
     answer_by: Author
 
     @property
     def tokens(self) -> int:
-        """Tokens in all."""
-        return len(self.thought.ids) + len(self.answer_ids)
+        """Number of tokens of thinking and answer."""
+        return len(self.thinking.ids) + len(self.answer_ids)
 
     def to_json(self) -> dict[str, Any]:
-        """For the journal, where one author wrote all of it."""
-        thought = self.thought
+        """Serialize a response by one author for the journal."""
+        thinking = self.thinking
         return {
             "author": self.answer_by,
-            "thinking": [thought.text, thought.ids],
+            "thinking": [thinking.text, thinking.ids],
             "answer": [self.answer, self.answer_ids],
         }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Undo :meth:`to_json`."""
+        """Deserialize from the journal."""
         author: Author = saved["author"]
         text, ids = saved["thinking"]
         spans = (Span(start=0, end=len(text), author=author),) if text else ()
@@ -137,34 +137,34 @@ class SharedThinking:
 
     Attributes:
         text: The thinking so far.
-        ids: Prompt and thinking ids, by model.
-        pieces: What was appended since they were last taken, in order.
+        ids: Ids of prompt and thinking, by model.
+        pieces: Parts appended since the last :meth:`take_texts`, in order.
+        kept_tokens: Kept tokens by author, in the student's tokens.
     """
 
     def __init__(self, student: RoleSpec, teacher: RoleSpec) -> None:
-        """Nothing written; both prompts are in place."""
-        self._parties: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
+        self._roles: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
         self.text = ""
         self.ids: dict[Author, TokenIds] = {
-            author: TokenIds(party.prompt) for author, party in self._parties.items()
+            author: TokenIds(role.prompt) for author, role in self._roles.items()
         }
         self.pieces: list[AuthoredText] = []
         self._spans: list[tuple[Author, int]] = []  # author, end; in chars
         self.kept_tokens: dict[Author, int] = {"student": 0, "teacher": 0}
 
     def append(self, author: Author, text: str, own_ids: list[int]) -> None:
-        """Keep ``text``, written by ``author`` as ``own_ids``."""
+        """Append ``text``, which ``author`` wrote as ``own_ids``."""
         if text:
             self.replay(self.piece(author, text, own_ids))
 
     def piece(self, author: Author, text: str, own_ids: list[int]) -> AuthoredText:
-        """What :meth:`append` appends; ``text`` is encoded for the other model."""
-        foreign = self._parties[other(author)].codec.encode(text)
+        """Return the part that :meth:`append` appends; ``text`` is encoded for the other model."""
+        foreign = self._roles[other(author)].codec.encode(text)
         student, teacher = (own_ids, foreign) if author == "student" else (foreign, own_ids)
         return AuthoredText(author, text, tuple(student), tuple(teacher))
 
     def replay(self, piece: AuthoredText) -> None:
-        """Append a piece as it is."""
+        """Append a part as it is."""
         self.pieces.append(piece)
         self.text += piece.text
         self.ids["student"].extend(piece.student_ids)
@@ -175,17 +175,17 @@ class SharedThinking:
         self._spans.append((piece.author, len(self.text)))
 
     def take_texts(self) -> list[AuthoredText]:
-        """``pieces``, which are not kept any longer: they hold the text and all ids once more."""
+        """Return the parts appended since the last call, and release them."""
         taken, self.pieces = self.pieces, []
         return taken
 
     def length(self, author: Author) -> int:
-        """Thinking tokens in that model's own tokens."""
-        return len(self.ids[author]) - len(self._parties[author].prompt)
+        """Return the number of thinking tokens in that model's own tokens."""
+        return len(self.ids[author]) - len(self._roles[author].prompt)
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """Who wrote what; tiles the text."""
+        """Authors by character range; they tile the text."""
         starts = [0, *(end for _, end in self._spans)]
         return tuple(
             Span(start=start, end=end, author=author)
@@ -195,19 +195,19 @@ class SharedThinking:
     @property
     def student_ids(self) -> list[int]:
         """The student's ids of the thinking, without the prompt."""
-        return list(self.ids["student"].ids[len(self._parties["student"].prompt) :])
+        return list(self.ids["student"].ids[len(self._roles["student"].prompt) :])
 
     def trim_end(self) -> None:
-        """Drop trailing white space: it belongs to the end marker, not to the thinking."""
+        """Drop trailing white space, which belongs to the end marker and not to the thinking."""
         blank = len(self.text) - len(self.text.rstrip())
         if not blank:
             return
         before = self.length("student")
-        for author, party in self._parties.items():
-            ids = self.ids[author].ids[len(party.prompt) :]
-            kept, taken = split_tail(party.codec, ids, self.text, blank)
-            kept += party.codec.encode(taken[: len(taken) - blank])
-            self.ids[author] = TokenIds([*party.prompt, *kept])
+        for author, role in self._roles.items():
+            ids = self.ids[author].ids[len(role.prompt) :]
+            kept, taken = split_tail(role.codec, ids, self.text, blank)
+            kept += role.codec.encode(taken[: len(taken) - blank])
+            self.ids[author] = TokenIds([*role.prompt, *kept])
         self.text = self.text[: len(self.text) - blank]
         self.kept_tokens[self._spans[-1][0]] -= before - self.length("student")
         while self._spans and self._start_of_last() >= len(self.text):
@@ -220,9 +220,9 @@ class SharedThinking:
 
 
 def keep_aligned(thinking: SharedThinking, author: Author, draft: Draft, end: int) -> Draft:
-    """Keep ``draft.text[:end]`` while the draft goes on; what is left of the draft.
+    """Append ``draft.text[:end]`` while the draft continues; return the rest of the draft.
 
-    Nothing is kept if a token straddles ``end``: the token must stay as it was sampled.
+    Nothing is appended if a token straddles ``end``, because tokens must stay as sampled.
     """
     count = draft.aligned(end)
     if not count or draft.end_of(count) != end:
@@ -232,10 +232,10 @@ def keep_aligned(thinking: SharedThinking, author: Author, draft: Draft, end: in
 
 
 def visible_chars(text: str, *, keep_break: bool) -> int:
-    """How much of a draft that has ended counts: white space at its end is the end marker's.
+    """Return how many characters of a finished draft count; trailing white space is the end marker's.
 
-    With ``keep_break`` the end is no end of the thinking, and white space that ends in a line
-    break stays, so that an edge is there.
+    With ``keep_break`` the text continues, and white space that ends in a line break is kept, so
+    that there is an edge.
     """
     blank = text[len(text.rstrip()) :]
     return len(text) - len(blank) + (blank.rfind("\n") + 1 if keep_break else 0)

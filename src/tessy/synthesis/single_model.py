@@ -183,7 +183,7 @@ class SingleModelGeneration:
         # A server that stops without naming the id has met the model's own end of turn.
         if stop_id is None and self.what == "thinking":
             raise SampleFailed(
-                "eos_in_thinking", f"the {self.author} ended its turn in mid-thought"
+                "eos_in_thinking", f"the {self.author} ended its turn in mid-thinking_result"
             )
         if stop_id is not None and stop_id not in self._stop_ids:
             markup = decode(self._codec, [stop_id])
@@ -208,7 +208,7 @@ class SingleModelGeneration:
         text, ids = self.text()
         return text, ids if codec is self._codec else codec.encode(text)
 
-    def thought(self, codec: Codec | None = None) -> ThinkingResult:
+    def thinking_result(self, codec: Codec | None = None) -> ThinkingResult:
         """The text as a thinking of one span, in the tokens of ``codec``; None: its own."""
         text, ids = self.text_in(codec or self._codec)
         spans = (Span(start=0, end=len(text), author=self.author),) if text else ()

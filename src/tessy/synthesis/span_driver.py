@@ -1,7 +1,7 @@
-"""One request's draft on its way into the machine: chunks as they arrive, judgements as they come.
+"""One request's draft on its way into the cooperation: chunks and predictions as they arrive.
 
-All of it happens in the callbacks of the event loop. The sample's task sleeps until the span has
-ended: waking it for every token and every judgement would cost more than handling them.
+Everything runs in callbacks of the event loop. The sample's task sleeps until the span has ended,
+because waking it for every token costs more than handling the token.
 """
 
 from __future__ import annotations
@@ -23,139 +23,139 @@ from tessy.synthesis.prefetch import HandoverPrefetch
 
 
 class SpanDriver:
-    """Drives the machine through one request.
+    """Drives the cooperation through one request.
 
-    Tokens that arrive while the predictor works wait and come as one chunk: nothing is read twice
-    and nothing overtakes.
+    Tokens that arrive while the predictor runs are buffered and delivered as one chunk, so nothing
+    is read twice and the order is kept.
 
     Attributes:
-        judging_seconds: Time waited for the predictor.
+        predictor_seconds: Time spent waiting for the predictor.
     """
 
     def __init__(
         self,
         machine: Cooperation,
         predictor: BoundaryPredictor,
-        ahead: HandoverPrefetch,
+        prefetch: HandoverPrefetch,
         clock: Callable[[], float],
     ) -> None:
-        """Nothing is sent yet.
+        """Create a driver; :meth:`run` sends the request.
 
         Args:
-            machine: Takes the draft.
-            predictor: The author's.
-            ahead: Keeps what is asked early.
-            clock: Seconds, monotonic.
+            machine: Receives the draft.
+            predictor: The author's predictor.
+            prefetch: Holds prefetched requests.
+            clock: Monotonic clock, in seconds.
         """
-        self.judging_seconds = 0.0
+        self.predictor_seconds = 0.0
         self._machine, self._predictor = machine, predictor
-        self._ahead, self._clock = ahead, clock
-        self._tap = ChunkSink(self._take)
-        self._held: list[Chunk] = []
+        self._prefetch, self._clock = prefetch, clock
+        self._sink = ChunkSink(self._take)
+        self._buffered: list[Chunk] = []
         self._streaming = True  # more may come
-        self._asked: PredictionRequest | None = None
-        self._asking: PendingPrediction | None = None
-        self._since: float | None = None  # somebody waits for the answer
+        self._pending: PredictionRequest | None = None
+        self._submission: PendingPrediction | None = None
+        self._waiting_since: float | None = None  # somebody waits for the answer
         self._error: BaseException | None = None
-        self._settled: asyncio.Future[None] | None = None  # somebody waits for the last judgement
+        self._drained: asyncio.Future[None] | None = None  # somebody waits for the last judgement
 
-    async def run(self, move: Generate) -> None:
-        """Send ``move``; returns when the span has ended and nothing is left to judge.
+    async def run(self, action: Generate) -> None:
+        """Send the request; return when the span has ended and no prediction is pending.
 
         Raises:
-            Exception: What the machine, the engine or the predictor raised.
+            Exception: An error of the cooperation, the engine or the predictor.
         """
         try:
-            await self._ahead.stream_into(move, self._tap)
+            await self._prefetch.stream_into(action, self._sink)
             self._streaming = False
-            if self._asked is not None and self._answered():
-                self._go_on(None)
-            if self._asked is not None:
-                self._settled = asyncio.get_running_loop().create_future()
-                await self._settled
+            if self._pending is not None and self._take_withheld():
+                self._advance(None)
+            if self._pending is not None:
+                self._drained = asyncio.get_running_loop().create_future()
+                await self._drained
             if self._error is not None:
                 raise self._error
         finally:
-            self._tap.close()
-            if self._asked is not None and self._asking is not None:
-                self._asked = None
-                self._asking.cancel()
-                await self._asking.wait_closed()
-            self._asking = None  # it knows this span: neither would be freed at once
+            self._sink.close()
+            if self._pending is not None and self._submission is not None:
+                self._pending = None
+                self._submission.cancel()
+                await self._submission.wait_closed()
+            self._submission = None  # it knows this span: neither would be freed at once
 
     def _take(self, chunk: Chunk) -> None:
-        if self._asked is None or (self._answered() and not self._held):
-            self._go_on(chunk)
+        if self._pending is None or (self._take_withheld() and not self._buffered):
+            self._advance(chunk)
             return
-        self._held.append(chunk)
-        if self._asked is None and self._error is None:
-            self._go_on(None)
+        self._buffered.append(chunk)
+        if self._pending is None and self._error is None:
+            self._advance(None)
 
-    def _go_on(self, chunk: Chunk | None) -> None:
-        """Take ``chunk`` and what waits, until a judgement is needed."""
+    def _advance(self, chunk: Chunk | None) -> None:
+        """Deliver ``chunk`` and buffered tokens until a prediction is needed."""
         machine = self._machine
         try:
             while True:
                 if chunk is not None:
                     self._streaming = self._streaming and chunk.finish is None
                     machine.receive(chunk)
-                    view = machine.pending_prediction()
-                    if view is not None:
-                        self._ask(view)
+                    request = machine.pending_prediction()
+                    if request is not None:
+                        self._submit(request)
                         return
                 if machine.over:
-                    for late in self._held:  # for the count
+                    for late in self._buffered:  # for the count
                         machine.receive(late)
-                    self._tap.close()
+                    self._sink.close()
                     return
                 # Also when tokens wait: one of them may settle what the early request is for.
                 if self._streaming:
-                    self._ahead.follow(machine.early)
-                if not self._held:
+                    self._prefetch.follow(machine.likely_next)
+                if not self._buffered:
                     return
-                chunk = join(self._held)
-                self._held.clear()
+                chunk = join(self._buffered)
+                self._buffered.clear()
         except Exception as error:
             self._fail(error)
 
-    def _ask(self, view: PredictionRequest) -> None:
+    def _submit(self, request: PredictionRequest) -> None:
         # What is under way early may have to be left, and the end of a stream waits for its answer.
-        calm = self._machine.calm if self._streaming and not self._ahead.busy else None
-        self._since = self._clock() if calm is None else None
-        self._asked = view
-        asking = submit(self._predictor, view, self._told, calm)
-        if self._asked is view:  # not answered already, and another one asked
-            self._asking = asking
+        calm = self._machine.continues if self._streaming and not self._prefetch.busy else None
+        self._waiting_since = self._clock() if calm is None else None
+        self._pending = request
+        submission = submit(self._predictor, request, self._on_result, calm)
+        if self._pending is request:  # not answered already, and another one asked
+            self._submission = submission
 
-    def _answered(self) -> bool:
-        """Take the answer if it was kept back; if not, it is waited for from now on."""
-        answer = None if self._asking is None else self._asking.take_withheld()
-        if answer is None and self._since is None:
-            self._since = self._clock()
-        return answer is not None and self._judged(answer)
+    def _take_withheld(self) -> bool:
+        """Apply a withheld prediction if there is one; otherwise measure the wait from now on."""
+        prediction = None if self._submission is None else self._submission.take_withheld()
+        if prediction is None and self._waiting_since is None:
+            self._waiting_since = self._clock()
+        return prediction is not None and self._apply(prediction)
 
-    def _judged(self, answer: Prediction) -> bool:
-        view, self._asked = self._asked, None
-        if view is None:  # too late
+    def _apply(self, prediction: Prediction) -> bool:
+        request, self._pending = self._pending, None
+        if request is None:  # too late
             return False
-        if self._since is not None:
-            self.judging_seconds += self._clock() - self._since
+        if self._waiting_since is not None:
+            self.predictor_seconds += self._clock() - self._waiting_since
         try:
-            self._machine.judged(view, answer)
+            self._machine.judged(request, prediction)
         except Exception as error:
             self._fail(error)
             return False
         return True
 
-    def _told(self, answer: Prediction | BaseException) -> None:
-        if isinstance(answer, BaseException):
-            if self._asked is not None:
-                self._fail(answer)
-        elif self._judged(answer):
-            self._go_on(None)
-        if self._asked is None and self._settled is not None and not self._settled.done():
-            self._settled.set_result(None)
+    def _on_result(self, prediction: Prediction | BaseException) -> None:
+        if isinstance(prediction, BaseException):
+            if self._pending is not None:
+                self._fail(prediction)
+        elif self._apply(prediction):
+            self._advance(None)
+        if self._pending is None and self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
-        self._error, self._asked = error, None  # no answer will come, or none is wanted
-        self._tap.close()
+        self._error, self._pending = error, None  # no answer will come, or none is wanted
+        self._sink.close()

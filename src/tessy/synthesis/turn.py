@@ -1,4 +1,4 @@
-"""One author's turn: its draft, judged as it grows (pure)."""
+"""One author's turn: its draft, classified as it grows (pure)."""
 
 from __future__ import annotations
 
@@ -22,100 +22,101 @@ class CooperationStats:
     """Counts over all turns.
 
     Attributes:
-        forced: Units kept against the predictors because neither author would write on.
+        forced: Units kept against the predictors because neither author would continue.
         drafted: Tokens generated, kept or not, in each model's own tokens.
-        glued: Hand-overs where the receiver went on inside a word.
+        mid_word_handovers: Hand-overs where the receiver continued inside a word.
     """
 
     forced: dict[Author, int] = field(default_factory=lambda: {"student": 0, "teacher": 0})
     drafted: dict[Author, int] = field(default_factory=lambda: {"student": 0, "teacher": 0})
-    glued: int = 0
+    mid_word_handovers: int = 0
 
 
-class _Tip(NamedTuple):
-    """What is known of the draft's end, in case an edge settles there.
+class _DraftEnd(NamedTuple):
+    """Prediction at the end of the draft, for the case that an edge settles there.
 
     Attributes:
         offset: The end, in chars of the whole text.
-        score: Of the last unit if it ends there.
+        score: Score of the last unit if it ends there.
         next_style: P(style) of what follows.
-        calm: Both are the author's to write.
+        continues: Both are in the author's class.
     """
 
     offset: int
     score: UnitScore
     next_style: float | None
-    calm: bool
+    continues: bool
 
 
 class Turn:
-    """What an author has drafted since it got the pen, and how much of it is its own to write.
+    """The draft of an author since the hand-over, and how much of it the author may keep.
 
-    Where the predictor knows what comes next, it also reads the draft's end before an edge is
-    settled there: while the next token is on its way. If the edge settles, nothing is left to ask;
-    if it does not, the answer is dropped. Either way the span ends where it would have ended.
+    If the predictor returns the class of what comes next, it also reads the end of the draft before
+    an edge is settled there, while the next token is generated. If the edge settles, no further
+    prediction is needed; otherwise the result is dropped. The span ends at the same place in both
+    cases.
 
     Attributes:
-        author: Who writes.
-        start: Where the turn began, in chars of the thinking.
-        exempt: Its first unit is not judged.
-        forcing: That unit will count as forced.
-        judged: Units before this offset are the author's to keep.
+        author: The author.
+        start: Start of the turn, in chars of the thinking.
+        exempt: The first unit is kept whatever its class.
+        forcing: The first unit will count as forced.
+        judged: Units before this offset are classified and kept.
         draft: Ids and text that are not kept yet.
-        anchored: It is known where judging starts.
-        final: The model ended the text: by the end of its thinking, or by another control id.
+        anchored: The offset where classification starts is known.
+        final: The model ended the text: at the end of its thinking, or with another control id.
         visible: Characters of a final draft that count.
-        boundary: Where the span ends, and why.
+        boundary: End of the span, and the reason.
     """
 
     def __init__(
         self,
-        party: RoleSpec,
+        role: RoleSpec,
         author: Author,
         thinking: SharedThinking,
         *,
         key: str,
         cut: Cut,
         base: EdgeCursor,
-        tally: CooperationStats,
+        stats: CooperationStats,
         exempt: bool = False,
     ) -> None:
-        """A turn that starts at the end of ``thinking``, with nothing drafted."""
+        """Start a turn at the end of ``thinking``, with an empty draft."""
         self.author: Author = author
         self.start = len(thinking.text)
         self.exempt = exempt
         self.forcing = False
         self.judged = self.start
         self.anchored = False
-        self.draft = Draft(party.codec)
+        self.draft = Draft(role.codec)
         self.final: Literal["end", "control"] | None = None
         self.visible = 0
         self.boundary: tuple[int, Rejection] | None = None
-        self._party, self._thinking, self._tally = party, thinking, tally
+        self._role, self._thinking, self._stats = role, thinking, stats
         self._key, self._cut = key, cut
         self._scan = base  # edges before it are known
         self._scanned = False  # and all that could be found behind it was
         self._edges: list[int] = []  # settled ones behind `judged`
         self._pausing = False  # nothing more comes from this request
         self._grown = False  # since units were last looked for
-        self._viewed: tuple[int, bool] | None = None
-        self._asked_tip: int | None = None
-        self._calm_answer: Prediction | None = None
-        self._tip: _Tip | None = None
+        self._requested: tuple[int, bool] | None = None
+        self._requested_end: int | None = None
+        self._continuing: Prediction | None = None
+        self._draft_end: _DraftEnd | None = None
 
     # ------------------------------------------------------------------ a draft grows
 
     def receive(self, chunk: Chunk) -> None:
-        """Take what the model has written since the last chunk."""
+        """Add the tokens of ``chunk`` to the draft."""
         ids: tuple[int, ...] = chunk.ids
-        self._tally.drafted[self.author] += len(ids)
+        self._stats.drafted[self.author] += len(ids)
         if self.boundary or self.final:
             return  # generated before the close arrived: never looked at
-        party = self._party
+        role = self._role
         stop_id = chunk.stop_id
         ended = chunk.finish == "stop"
-        if not party.ending_ids.isdisjoint(ids):
-            index = next(i for i, at in enumerate(ids) if at in party.ending_ids)
+        if not role.ending_ids.isdisjoint(ids):
+            index = next(i for i, at in enumerate(ids) if at in role.ending_ids)
             ids, stop_id, ended = ids[:index], ids[index], True
         self._pausing = chunk.finish is not None
         self._grown = True
@@ -125,14 +126,14 @@ class Turn:
             self.draft = self.draft.stripped()
         if ended:
             self.draft.flush()
-            self.final = "end" if stop_id in party.stop_ids else "control"
+            self.final = "end" if stop_id in role.stop_ids else "control"
             self.visible = visible_chars(self.draft.text, keep_break=self.final == "control")
         if ended or not self._scanned or not self._grow(before, piece):
             self._look()
-        self._settle_tip()
+        self._settle_draft_end()
 
     def _grow(self, before: str, piece: str) -> bool:
-        """What :meth:`_look` does once ``piece`` follows ``before``; False if it must do it."""
+        """Do the work of :meth:`_look` for ``piece`` after ``before``; return False if it must run."""
         kept = self._thinking.text
         if not kept:
             return False
@@ -147,7 +148,7 @@ class Turn:
         return True
 
     def _look(self) -> None:
-        """Find the edges that what has come settled."""
+        """Find the edges that the new text settled."""
         final = self.final is not None
         drafted = self.draft.text[: self.visible] if final else self.draft.text
         before = self._thinking.text[self._scan.offset :]
@@ -158,12 +159,12 @@ class Turn:
             self._edges += [edge for edge in found if edge > self.judged]
 
     def _anchor(self, found: list[int]) -> bool:
-        """Where judging starts in this turn; False while that cannot be known."""
+        """Find the offset where classification starts; return False if it is not known yet."""
         if self.start == self._scan.offset or self.start in found:
             self.judged = self.start
         elif any(edge > self.start for edge in found):
             # The edge at the hand-over is gone: the receiver went on inside a word.
-            self._tally.glued += 1
+            self._stats.mid_word_handovers += 1
             before = (edge for edge in found if edge < self.start)
             self.judged = max(before, default=self._scan.offset)
         else:
@@ -174,25 +175,29 @@ class Turn:
     # ------------------------------------------------------------------ units are judged
 
     def pending_prediction(self) -> PredictionRequest | None:
-        """Units to be judged now; None if there is nothing new."""
+        """Return the request for units to classify; None if there are no new ones."""
         if self.boundary or not self.anchored or not self._grown:
             return None
         self._grown = False
-        tip = self._open_end()
-        last = tip or (self._edges[-1] if self._edges else None)
+        draft_end = self._open_end()
+        last = draft_end or (self._edges[-1] if self._edges else None)
         final = self.final is not None
-        if last is None or (last, final) == self._viewed:
+        if last is None or (last, final) == self._requested:
             return None
-        self._viewed, self._asked_tip = (last, final), tip
-        edges = (self.judged, *self._edges) if tip is None else (self.judged, *self._edges, tip)
+        self._requested, self._requested_end = (last, final), draft_end
+        edges = (
+            (self.judged, *self._edges)
+            if draft_end is None
+            else (self.judged, *self._edges, draft_end)
+        )
         kept = self._thinking.text
         drafted = self.draft.text[: last - len(kept)]
         return PredictionRequest(self._key, kept, edges, final, self.start, drafted)
 
     def _open_end(self) -> int | None:
-        """The draft's end if an edge may still settle there; None if asking there is no use."""
+        """Return the end of the draft if an edge may still settle there, else None."""
         text = self.draft.text
-        if not text or not self._party.sees_next or self._pausing or self.final:
+        if not text or not self._role.sees_next or self._pausing or self.final:
             return None
         kept = len(self._thinking.text)
         last = self._edges[-1] if self._edges else self.judged
@@ -200,39 +205,43 @@ class Turn:
             return None
         return None if kept + len(text) <= last else kept + len(text)
 
-    def calm(self, judgement: Prediction) -> bool:
+    def continues(self, prediction: Prediction) -> bool:
         """Whether drafting just goes on after this answer to a view; called in any thread."""
-        calm = drafting_continues(self.author, self._cut, judgement)
-        if calm:
-            self._calm_answer = judgement  # looked at once is enough
-        return calm
+        continues = drafting_continues(self.author, self._cut, prediction)
+        if continues:
+            self._continuing = prediction  # looked at once is enough
+        return continues
 
-    def apply_prediction(self, view: PredictionRequest, judgement: Prediction) -> None:
-        """The predictor's answer to ``view``, which came from :meth:`pending_prediction`."""
-        count = len(view.edges) - 1
-        if judgement is self._calm_answer and len(judgement.units) == count:
-            self._go_on(view.edges, judgement)
+    def apply_prediction(self, request: PredictionRequest, prediction: Prediction) -> None:
+        """Apply the prediction for ``request``, which :meth:`pending_prediction` returned."""
+        count = len(request.edges) - 1
+        if prediction is self._continuing and len(prediction.units) == count:
+            self._go_on(request.edges, prediction)
             return
-        if view.final and len(judgement.units) < count:
+        if request.final and len(prediction.units) < count:
             raise TessyError(
-                f"the {self.author}'s predictor decided {len(judgement.units)} of {count} units "
+                f"the {self.author}'s predictor decided {len(prediction.units)} of {count} units "
                 "of a final view; it must decide them all, for nothing will follow"
             )
-        for start, end, score in zip(view.edges, view.edges[1:], judgement.units, strict=False):
-            if end == self._asked_tip:
-                self._tip = _Tip(end, score, judgement.next_style, calm=False)
+        for start, end, score in zip(
+            request.edges, request.edges[1:], prediction.units, strict=False
+        ):
+            if end == self._requested_end:
+                self._draft_end = _DraftEnd(end, score, prediction.next_style, continues=False)
                 if start >= self.start:
                     self._stop_before(start, score.first)  # known before any of it was written
             elif not self._keep_unit(start, end, score):
                 return
-        if self._asked_tip is None and not view.final and len(judgement.units) == count:
-            self._stop_before(self.judged, judgement.next_style)
+        if self._requested_end is None and not request.final and len(prediction.units) == count:
+            self._stop_before(self.judged, prediction.next_style)
 
-    def _go_on(self, edges: Sequence[int], judgement: Prediction) -> None:
-        """Keep all that was judged: the answer is calm."""
+    def _go_on(self, edges: Sequence[int], prediction: Prediction) -> None:
+        """Keep all classified units: the prediction lets drafting continue."""
         judged = edges[-1]
-        if judged == self._asked_tip:
-            self._tip = _Tip(judged, judgement.units[-1], judgement.next_style, calm=True)
+        if judged == self._requested_end:
+            self._draft_end = _DraftEnd(
+                judged, prediction.units[-1], prediction.next_style, continues=True
+            )
             judged = edges[-2]
         if judged > self.judged:
             self.judged = judged
@@ -240,7 +249,7 @@ class Turn:
                 del self._edges[0]
 
     def _keep_unit(self, start: int, end: int, score: UnitScore) -> bool:
-        """Whether the author keeps a unit; if not, the span ends before it."""
+        """Keep a unit and return True, or end the span before it."""
         # White space after the other's word has no class of its own: it is the receiver's.
         blank = start < self.start and self._written(end).isspace()
         if keeps(self.author, score, self._cut) or blank or self._excused(start):
@@ -253,13 +262,13 @@ class Turn:
         return False
 
     def _written(self, end: int) -> str:
-        """What this turn has brought up to ``end``, kept or not."""
+        """Return the text of this turn up to ``end``, kept or not."""
         kept = self._thinking.text
         drafted = self.draft.text[: max(0, end - len(kept))]
         return kept[self.start : end] + drafted
 
     def _stop_before(self, edge: int, p_style: float | None) -> None:
-        """End the span at ``edge`` if what follows is the other's to write."""
+        """End the span at ``edge`` if what follows is in the other author's class."""
         if p_style is None or in_class(self.author, p_style) or self._is_exempt(edge):
             return
         self.boundary = (edge, Rejection(own_score(self.author, p_style), drafted=False))
@@ -268,52 +277,57 @@ class Turn:
         return self.exempt and start <= self.start
 
     def _excused(self, start: int) -> bool:
-        """Whether the unit at ``start`` is kept although it is the other's to write."""
+        """Return whether the unit at ``start`` is kept although it is in the other author's class."""
         if not self._is_exempt(start):
             return False
-        self._tally.forced[self.author] += self.forcing
+        self._stats.forced[self.author] += self.forcing
         self.forcing = False
         return True
 
     # ------------------------------------------------------------------ the open end
 
-    def _settle_tip(self) -> None:
-        """Use what was said of the draft's end, if an edge came to lie there."""
-        tip = self._tip
-        if tip is None:
+    def _settle_draft_end(self) -> None:
+        """Apply the prediction at the end of the draft if an edge settled there."""
+        draft_end = self._draft_end
+        if draft_end is None:
             return
         if not self._edges:
-            after = self.draft.text[tip.offset - len(self._thinking.text) :]
+            after = self.draft.text[draft_end.offset - len(self._thinking.text) :]
             if after not in ("", " "):  # the word went on, or a line break follows
-                self._tip = self._viewed = None
+                self._draft_end = self._requested = None
             return
-        self._tip = None
-        if self._edges[0] != tip.offset:
-            self._viewed = None
+        self._draft_end = None
+        if self._edges[0] != draft_end.offset:
+            self._requested = None
             return
-        if tip.calm:
-            self.judged = tip.offset
+        if draft_end.continues:
+            self.judged = draft_end.offset
             del self._edges[0]
             return
         last = self.final is not None and len(self._edges) == 1
-        if self._keep_unit(self.judged, tip.offset, tip.score) and not last:
-            self._stop_before(tip.offset, tip.next_style)
+        if self._keep_unit(self.judged, draft_end.offset, draft_end.score) and not last:
+            self._stop_before(draft_end.offset, draft_end.next_style)
 
     @property
     def likely_end(self) -> int | None:
-        """Where the span ends if an edge settles at the draft's end; None if it would go on."""
-        tip = self._tip
-        if tip is None or tip.calm or self.boundary or tip.next_style is None:
+        """End of the span if an edge settles at the end of the draft; None if the span would continue."""
+        draft_end = self._draft_end
+        if (
+            draft_end is None
+            or draft_end.continues
+            or self.boundary
+            or draft_end.next_style is None
+        ):
             return None
-        if in_class(self.author, tip.next_style):
+        if in_class(self.author, draft_end.next_style):
             return None
-        own = keeps(self.author, tip.score, self._cut) or self._is_exempt(self.judged)
-        return tip.offset if own and self.judged >= self.start else None
+        own = keeps(self.author, draft_end.score, self._cut) or self._is_exempt(self.judged)
+        return draft_end.offset if own and self.judged >= self.start else None
 
     # ------------------------------------------------------------------ across requests
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on as :meth:`Cooperation.state` has it."""
+        """Restore a state saved by :meth:`Cooperation.state`."""
         self.start, self.judged = state["turn_start"], state["judged"]
         self.anchored, self.forcing = state["anchored"], state["forcing"]
         self.draft.extend(state["draft"])

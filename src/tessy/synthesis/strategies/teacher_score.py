@@ -63,7 +63,7 @@ def score_messages(messages: Sequence[Message], written: GeneratedResponse) -> t
     if len(messages) > 1:
         request = "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in messages)
     content = _INSTRUCTION.format(
-        request=request, thinking=written.thought.text, answer=written.answer
+        request=request, thinking=written.thinking.text, answer=written.answer
     )
     return (Message(role="user", content=content),)
 
