@@ -23,7 +23,7 @@ from tessy.inference.base import EngineInfo
 from tessy.runtime.terminal import print_sample, visible
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import LEAST_TOKENS, MARKER_TOKENS
-from tessy.synthesis.problems import as_asked, load_questions
+from tessy.synthesis.problems import load_run_problems, with_system_prompt
 from tessy.synthesis.setup import (
     load_models,
     load_renderers,
@@ -82,7 +82,7 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         InputError: The options or the questions are unusable.
     """
     found = DoctorReport(console or Console())
-    loaded = load_questions(config, skip_bad_rows=True)
+    loaded = load_run_problems(config, skip_bad_rows=True)
     _heading(found, f"Questions: {config.problems}")
     found.good(f"{len(loaded.problems)} questions")
     report = found.note if config.skip_bad_rows else found.bad
@@ -92,7 +92,7 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         report(f"… and {len(loaded.faults) - 5} more bad rows")
     if loaded.faults and not config.skip_bad_rows:
         found.console.print("  mend them, or set them aside with --skip-bad-rows")
-    asyncio.run(_examine(config, as_asked(config, loaded.problems[0]), found))
+    asyncio.run(_examine(config, with_system_prompt(config, loaded.problems[0]), found))
     _heading(found, "Result")
     if found.mend:
         found.console.print(f"  To mend before a run: {len(found.mend)}; see ✗ above.")

@@ -26,8 +26,8 @@ from tests.support.annotations import questions
 from tests.support.chat_server import FakeChat
 from tests.support.cooperation_driver import CODECS, PROMPTS, Always, alone, run
 from tests.support.counting_engine import Server, ask, collect, pool_of
-from tests.support.scripted_strategies import asked, make, make_room
-from tests.synthesis.test_sample import make_desk
+from tests.support.scripted_strategies import asked, make, make_context
+from tests.synthesis.test_sample import make_attempt
 
 # First and last requests: look-ahead may add some between them.
 FIRST_AND_LAST: dict[str, dict[str, tuple[int, int]]] = {
@@ -90,14 +90,14 @@ def test_a_seed_is_a_hash_of_its_named_parts(parts: tuple[Any, ...], seed: int):
     ],
 )
 def test_a_draw_depends_on_run_seed_problem_sample_attempt_and_place(sample, number, place, seed):
-    attempt = make_desk(make_room("answer_by"), number=number)
+    attempt = make_attempt(make_context("answer_by"), number=number)
     attempt.sample = sample
     assert attempt.seed(*place) == seed
 
 
 @pytest.mark.parametrize("case", FIRST_AND_LAST)
 async def test_requests_of_every_strategy_have_their_seeds(case):
-    context = make_room(case)
+    context = make_context(case)
     await make(case, context)
     seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
     assert {a: (s[0], s[-1]) for a, s in seeds.items()} == FIRST_AND_LAST[case]

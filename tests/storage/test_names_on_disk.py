@@ -13,7 +13,7 @@ from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import AUTHORS, Annotation, Cost, FailedAnnotation, StudentIds
 from tessy.synthesis.data_config import data_names
 from tests.support.rows import failure, row
-from tests.support.scripted_strategies import make, make_room
+from tests.support.scripted_strategies import make, make_context
 
 OUTCOME = (
     "id sample strategy messages thinking answer answer_by spans tokens forced glued attempts "
@@ -71,7 +71,7 @@ async def saved(case: str) -> tuple[list[Any], list[Mapping[str, Any]]]:
         pieces.extend(map(json.loads, new))
         states.append(state)
 
-    await make(case, make_room(case), save=save)
+    await make(case, make_context(case), save=save)
     return pieces, states
 
 

@@ -11,7 +11,7 @@ from tessy.inference.scripted import ScriptedEngine
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.registry import all_strategies
 from tests.support.cooperation_driver import ReferenceClasses
-from tests.synthesis.test_sample import PROBLEM, RENDERERS, THINKING, is_style, make_desk
+from tests.synthesis.test_sample import PROBLEM, RENDERERS, THINKING, is_style, make_attempt
 
 Text = tuple[str, str]  # thinking, answer
 
@@ -99,7 +99,7 @@ def teachers(prompt: str, begun: str, seed: int) -> Text:
     return f"Is {answer!r} right?", f"I have looked at it.\nScore: {score[answer]}"
 
 
-def make_room(
+def make_context(
     case: str,
     student: str = "qwen3",
     teacher: str = "harmony",
@@ -135,7 +135,7 @@ def make_room(
 
 
 def ask(case: str, context: SynthesisContext, **options: Any):
-    attempt = make_desk(context, **options)
+    attempt = make_attempt(context, **options)
     attempt.problem = Problem(id="p", messages=PROBLEM.messages, extra={"reference": "-1"})
     return attempt
 

@@ -31,7 +31,7 @@ from tests.support.cooperation_driver import (
     say,
     step,
 )
-from tests.synthesis.test_sample import THINKING, is_style, make_desk, make_room
+from tests.synthesis.test_sample import THINKING, is_style, make_attempt, make_context
 
 
 def babble(codec, *, words=12, long=150):
@@ -210,7 +210,8 @@ def slow_room(seed, *, classes=None, **options):
     """Models at odd speeds, that write a fixed text where the predictors know the classes."""
     rng = random.Random(seed)
     known = classes or ReferenceClasses(THINKING, is_style, sees_next=True)
-    context = make_room(predictors=dict.fromkeys(("student", "teacher"), SlowClasses(known, rng)),
+    context = make_context(predictors=dict.fromkeys(("student", "teacher"), SlowClasses(known,
+    rng)),
                      **options)  # fmt: skip
     for backend in context.backends.values():
         object.__setattr__(backend, "engine", Slow(backend.engine, rng))
@@ -236,9 +237,9 @@ class Wavering(ReferenceClasses):
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_the_desk_asks_early_and_writes_the_same(seed):
-    plain = await tessy(make_desk(make_room()))
+    plain = await tessy(make_attempt(make_context()))
     context = slow_room(seed)
-    attempt = make_desk(context)
+    attempt = make_attempt(context)
     row = await tessy(attempt)
     assert (row.thinking, row.spans, row.student_ids) == (
         plain.thinking,
@@ -253,7 +254,7 @@ async def test_an_early_request_for_a_word_that_goes_on_is_closed_and_counted():
     classes = Wavering(THINKING, is_style, sees_next=True)
     rows = []
     for context in (slow_room(0), slow_room(0, classes=classes)):
-        rows.append(await tessy(make_desk(context)))
+        rows.append(await tessy(make_attempt(context)))
         assert left_open(context) == (set(), [0, 0])
         opened = {a: s.engine.opened for a, s in context.backends.items()}
         assert rows[-1].cost.requests == opened
@@ -269,10 +270,10 @@ async def test_a_sample_with_early_requests_goes_on_from_any_saved_state_to_the_
         pieces.extend(new)
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
-    whole = await tessy(make_desk(slow_room(1), save=save))
+    whole = await tessy(make_attempt(slow_room(1), save=save))
     assert len(saves) > 10
     for state, done in saves:
-        attempt = make_desk(
+        attempt = make_attempt(
             slow_room(2), saved=(state, done), meter=UsageMeter.from_json(state["meter"])
         )
         row = await tessy(attempt)
@@ -292,7 +293,7 @@ class Left(Exception):
 @pytest.mark.parametrize("count", range(1, 14))
 async def test_nothing_stays_open_when_a_sample_is_left_between_requests(count):
     context = slow_room(3)
-    attempt = make_desk(context)
+    attempt = make_attempt(context)
     left = iter(range(count))
 
     def checkpoint():
@@ -308,7 +309,7 @@ async def test_nothing_stays_open_when_a_sample_is_left_between_requests(count):
 @pytest.mark.parametrize("turns", range(5, 120, 7))
 async def test_nothing_stays_open_when_a_sample_is_cancelled(turns):
     context = slow_room(4)
-    task = asyncio.ensure_future(tessy(make_desk(context)))
+    task = asyncio.ensure_future(tessy(make_attempt(context)))
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
@@ -323,14 +324,14 @@ async def test_a_failed_early_request_fails_as_it_would_have_in_time(author, num
     context = slow_room(5)
     context.backends[author].engine.failing = number
     with pytest.raises(EngineUnavailable, match="on purpose"):
-        await tessy(make_desk(context))
+        await tessy(make_attempt(context))
     assert left_open(context) == (set(), [0, 0])
 
 
 async def test_a_failed_early_request_that_nobody_needs_is_no_failure():
     classes = Wavering(THINKING, is_style, sees_next=True)
     trial = slow_room(6, classes=classes)
-    await tessy(make_desk(trial))
+    await tessy(make_attempt(trial))
     unread = [
         number
         for number in range(1, trial.backends["teacher"].engine.opened + 1)
@@ -343,7 +344,7 @@ async def _survives(classes, number):
     context = slow_room(6, classes=classes)
     context.backends["teacher"].engine.failing = number
     try:
-        row = await tessy(make_desk(context))
+        row = await tessy(make_attempt(context))
     except EngineUnavailable:
         return False
     assert row.thinking == THINKING

@@ -51,7 +51,7 @@ def script(renderer, answer=ANSWER, end=None, thinking=THINKING):
     return write
 
 
-def make_room(
+def make_context(
     student="qwen3", teacher="harmony", *, write=None, context=4096, request_tokens=16, **options
 ):
     known = ReferenceClasses(THINKING, is_style, sees_next=False)
@@ -86,7 +86,7 @@ class Watcher:
         pass
 
 
-def make_desk(context, *, number=1, save=lambda pieces, state: None, saved=None, meter=None):
+def make_attempt(context, *, number=1, save=lambda pieces, state: None, saved=None, meter=None):
     return SampleAttempt(
         context=context, problem=PROBLEM, sample=0, number=number, save=save,
         checkpoint=lambda: None, observer=Watcher(), saved=saved, meter=meter or UsageMeter(),
@@ -96,8 +96,8 @@ def make_desk(context, *, number=1, save=lambda pieces, state: None, saved=None,
 @pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
 async def test_a_sample_is_thought_together_and_answered_by_the_student(student, teacher):
-    context = make_room(student, teacher)
-    attempt = make_desk(context)
+    context = make_context(student, teacher)
+    attempt = make_attempt(context)
     row = await tessy(attempt)
     assert row.thinking == THINKING
     assert row.answer == ANSWER
@@ -121,21 +121,21 @@ async def test_a_sample_is_thought_together_and_answered_by_the_student(student,
 async def test_every_request_has_a_seed_of_its_own_that_a_rerun_repeats():
     seeds = []
     for _ in range(2):
-        context = make_room()
-        await tessy(make_desk(context))
+        context = make_context()
+        await tessy(make_attempt(context))
         seeds.append(
             [r.seed for backend in context.backends.values() for r in backend.engine.requests]
         )
     assert seeds[0] == seeds[1]
     assert len(set(seeds[0])) == len(seeds[0])
-    other = make_room(seed=4)
-    await tessy(make_desk(other))
+    other = make_context(seed=4)
+    await tessy(make_attempt(other))
     assert not set(seeds[0]) & {r.seed for r in other.backends["student"].engine.requests}
 
 
 async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it():
-    context = make_room()
-    await tessy(make_desk(context))
+    context = make_context()
+    await tessy(make_attempt(context))
     codec = RENDERERS["qwen3"].codec
     prompt = context.backends["student"].engine.requests[-1].prompt.ids
     assert decode(codec, prompt).endswith("So it is 4. Done.\n</think>\n\n")
@@ -149,11 +149,11 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
         pieces.extend(new)
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
-    whole = await tessy(make_desk(make_room(), save=save))
+    whole = await tessy(make_attempt(make_context(), save=save))
     assert len(saves) > 10
     for state, done in saves:
-        context = make_room()
-        attempt = make_desk(
+        context = make_context()
+        attempt = make_attempt(
             context, saved=(state, done), meter=UsageMeter.from_json(state["meter"])
         )
         row = await tessy(attempt)
@@ -175,7 +175,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
 async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
     renderer = RENDERERS["qwen3"]
     end_id = renderer.codec.control[end] if end else None
-    attempt = make_desk(make_room(write=script(renderer, answer, end_id), request_tokens=64))
+    attempt = make_attempt(make_context(write=script(renderer, answer, end_id), request_tokens=64))
     with pytest.raises(SampleFailed) as failure:
         await tessy(attempt)
     assert failure.value.reason == reason
@@ -185,20 +185,20 @@ async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
 
 
 async def test_a_question_without_room_for_an_answer_fails_before_any_request():
-    context = make_room(context=60)
+    context = make_context(context=60)
     with pytest.raises(SampleFailed) as failure:
-        await tessy(make_desk(context))
+        await tessy(make_attempt(context))
     assert failure.value.reason == "prompt_too_long"
     assert not context.backends["student"].engine.requests
 
 
 async def test_a_small_context_is_shared_between_thinking_and_answer():
-    context = make_room(context=600)
+    context = make_context(context=600)
     limits = context.limits({"student": 100, "teacher": 50})
     assert limits.answer + limits.thinking + 100 < 600
     assert limits.answer == (600 - 100 - 16) // 4
     # The answer gets what the thinking leaves.
-    roomy = make_room(context=600, thinking_tokens=50, answer_tokens=5000)
+    roomy = make_context(context=600, thinking_tokens=50, answer_tokens=5000)
     assert roomy.limits({"student": 100, "teacher": 50}).answer == 600 - 100 - 16 - 50
 
 
@@ -210,15 +210,15 @@ async def test_a_begun_answer_is_kept_until_it_is_taken_up():
         pieces.extend(new)
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
-    await tessy(make_desk(make_room(), save=save))
+    await tessy(make_attempt(make_context(), save=save))
     begun = next(save for save in saves if save[0]["answer"] and save[0]["answer"]["ids"])
     again: list[Any] = []
-    attempt = make_desk(make_room(), save=lambda new, state: again.append(state), saved=begun)
+    attempt = make_attempt(make_context(), save=lambda new, state: again.append(state), saved=begun)
     await tessy(attempt)
     assert again[0]["answer"] == begun[0]["answer"]
 
 
-def make_workshop(context, run, journal, **options):
+def make_runner(context, run, journal, **options):
     settings: dict[str, Any] = {
         "strategy": tessy, "attempts": 3, "progress": ProgressState(1, now=0.0),
         "checkpoint": lambda: None,
@@ -232,8 +232,8 @@ def open_run(path):
 
 async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        context = make_room()
-        size = await make_workshop(context, run, journal).make(SampleJob(PROBLEM, 0))
+        context = make_context()
+        size = await make_runner(context, run, journal).make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").trajectories
@@ -243,9 +243,9 @@ async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_p
 
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path):
-    context = make_room(write=script(RENDERERS["qwen3"], ""))
+    context = make_context(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_workshop(context, run, journal).make(SampleJob(PROBLEM, 0))
+        await make_runner(context, run, journal).make(SampleJob(PROBLEM, 0))
         assert journal.attempts(("p", 0)) == 0
     (row,) = read_run(tmp_path / "r").failures
     assert (row.reason, row.attempts) == ("empty_answer", 3)
@@ -255,11 +255,11 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
 
 
 async def test_attempts_count_on_where_an_earlier_process_stopped(tmp_path):
-    context = make_room(write=script(RENDERERS["qwen3"], ""))
+    context = make_context(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         journal.bump_attempt(("p", 0))
         journal.bump_attempt(("p", 0))
-        await make_workshop(context, run, journal).make(SampleJob(PROBLEM, 0))
+        await make_runner(context, run, journal).make(SampleJob(PROBLEM, 0))
     assert read_run(tmp_path / "r").failures[0].attempts == 3
     starts = [r for r in context.backends["student"].engine.requests if r.prompt.ids[-1] < 256]
     assert starts  # it was tried once, not three times
@@ -273,13 +273,13 @@ async def test_pieces_younger_than_the_state_are_written_again(tmp_path):
         pieces.extend(new)
         saves.append({**state, "pieces": len(pieces)})
 
-    whole = await tessy(make_desk(make_room(), save=save))
+    whole = await tessy(make_attempt(make_context(), save=save))
     state = json.dumps(saves[len(saves) // 2]).encode()
     left = InFlight(pieces=pieces, state=state)
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         key = ("p", 0)
         journal.bump_attempt(key)
-        workshop = make_workshop(make_room(), run, journal, in_flight={key: left})
+        workshop = make_runner(make_context(), run, journal, in_flight={key: left})
         await workshop.make(SampleJob(PROBLEM, 0))
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.thinking == whole.thinking

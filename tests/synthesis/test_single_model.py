@@ -26,8 +26,8 @@ from tests.synthesis.test_sample import (
     ANSWER,
     PROBLEM,
     RENDERERS,
-    make_desk,
-    make_workshop,
+    make_attempt,
+    make_runner,
     open_run,
 )
 
@@ -67,7 +67,7 @@ def writes(name: str, *, thinking=f"\n {THINKING} \n", end=None, answer=ANSWER, 
     return script
 
 
-def make_room(
+def make_context(
     name: str = "qwen3", author: Author = "student", *, write=None, **options
 ) -> SynthesisContext:
     renderer = RENDERERS[name]
@@ -91,8 +91,8 @@ def asked(context: SynthesisContext) -> list[Any]:
 
 @FORMATS
 async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
-    context = make_room(name, author)
-    attempt = make_desk(context)
+    context = make_context(name, author)
+    attempt = make_attempt(context)
     row = await sample(attempt)
     assert (row.strategy, row.thinking, row.answer) == ("sample", THINKING, ANSWER)
     assert [(s.start, s.end, s.author) for s in row.spans] == [(0, len(THINKING), author)]
@@ -112,20 +112,20 @@ async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
 
 
 async def test_ids_are_the_students_and_only_the_students():
-    row = await sample(make_desk(make_room()))
+    row = await sample(make_attempt(make_context()))
     codec = RENDERERS["qwen3"].codec
     assert row.student_ids is not None
     assert decode(codec, unpack_ids(row.student_ids.thinking)) == THINKING
     assert decode(codec, unpack_ids(row.student_ids.answer)) == ANSWER
     assert row.tokens.student == len(unpack_ids(row.student_ids.thinking))
-    assert (await sample(make_desk(make_room(keep_ids=False)))).student_ids is None
-    assert (await sample(make_desk(make_room(author="teacher")))).student_ids is None
+    assert (await sample(make_attempt(make_context(keep_ids=False)))).student_ids is None
+    assert (await sample(make_attempt(make_context(author="teacher")))).student_ids is None
 
 
 @FORMATS
 async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name, author):
-    context = make_room(name, author)
-    await sample(make_desk(context))
+    context = make_context(name, author)
+    await sample(make_attempt(context))
     renderer = RENDERERS[name]
     read = decode(renderer.codec, asked(context)[-1].prompt.ids)
     begins = renderer.prompt_text(PROBLEM.messages)
@@ -145,13 +145,15 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, autho
         pieces.extend(new)
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
-    context = make_room(name, author)
-    whole = await sample(make_desk(context, save=save))
+    context = make_context(name, author)
+    whole = await sample(make_attempt(context, save=save))
     seeds = [request.seed for request in asked(context)]
     assert {state["answer"] is None for state, _ in saves} == {True, False}
     for state, done in saves:
-        again = make_room(name, author)
-        attempt = make_desk(again, saved=(state, done), meter=UsageMeter.from_json(state["meter"]))
+        again = make_context(name, author)
+        attempt = make_attempt(
+            again, saved=(state, done), meter=UsageMeter.from_json(state["meter"])
+        )
         row = await sample(attempt)
         unlike: Any = {"seconds": True, "cost": {"seconds"}}
         assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
@@ -160,7 +162,9 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, autho
 
 async def test_the_journal_gets_every_id_of_the_thinking_once():
     saves: list[tuple[list[bytes], str]] = []
-    attempt = make_desk(make_room(), save=lambda new, state: saves.append((new, json.dumps(state))))
+    attempt = make_attempt(
+        make_context(), save=lambda new, state: saves.append((new, json.dumps(state)))
+    )
     row = await sample(attempt)
     kept = [id_ for new, _ in saves for piece in new for id_ in json.loads(piece)]
     codec = RENDERERS["qwen3"].codec
@@ -187,8 +191,8 @@ SQUARES = " ".join(str(n * n) for n in range(300))
     ],
 )
 async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason):
-    context = make_room(name, write=writes(name, thinking=thinking, end=end))
-    attempt = make_desk(context)
+    context = make_context(name, write=writes(name, thinking=thinking, end=end))
+    attempt = make_attempt(context)
     with pytest.raises(SampleFailed) as failure:
         await sample(attempt)
     assert failure.value.reason == reason
@@ -201,8 +205,8 @@ async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason)
 
 @pytest.mark.parametrize("end", ["<|end|>", "<|return|>", "<|call|>", "<|channel|>"])
 async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
-    context = make_room("harmony", "teacher", write=writes("harmony", end=end))
-    row = await sample(make_desk(context))
+    context = make_context("harmony", "teacher", write=writes("harmony", end=end))
+    row = await sample(make_attempt(context))
     assert (row.thinking, row.answer) == (THINKING, ANSWER)
 
 
@@ -216,7 +220,7 @@ async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
     ],
 )
 async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
-    attempt = make_desk(make_room(write=writes("qwen3", answer=answer, last=end)))
+    attempt = make_attempt(make_context(write=writes("qwen3", answer=answer, last=end)))
     with pytest.raises(SampleFailed) as failure:
         await sample(attempt)
     assert failure.value.reason == reason
@@ -224,18 +228,18 @@ async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
 
 
 async def test_a_question_without_room_fails_before_any_request():
-    context = make_room(context=60)
+    context = make_context(context=60)
     with pytest.raises(SampleFailed) as failure:
-        await sample(make_desk(context))
+        await sample(make_attempt(context))
     assert failure.value.reason == "prompt_too_long"
     assert not asked(context)
 
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path: Path):
     codec = RENDERERS["qwen3"].codec
-    context = make_room(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
+    context = make_context(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_workshop(context, run, journal, strategy=sample).make(SampleJob(PROBLEM, 0))
+        await make_runner(context, run, journal, strategy=sample).make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
@@ -247,7 +251,7 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
 
 async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        size = await make_workshop(make_room(), run, journal, strategy=sample).make(
+        size = await make_runner(make_context(), run, journal, strategy=sample).make(
             SampleJob(PROBLEM, 0)
         )
     (row,) = read_run(tmp_path / "r").trajectories

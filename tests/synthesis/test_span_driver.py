@@ -31,7 +31,7 @@ from tests.support.cooperation_driver import (
 )
 from tests.support.garbage import no_collector
 from tests.synthesis.test_prefetch import babble, two, written
-from tests.synthesis.test_sample import make_desk, make_room
+from tests.synthesis.test_sample import make_attempt, make_context
 
 TEXT = "Okay, let us see x=1 y=2 now."
 KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
@@ -358,10 +358,10 @@ class Watched:
 
 async def test_an_answer_that_has_ended_is_not_closed():
     """It would take the connection with it."""
-    context = make_room()
+    context = make_context()
     for backend in context.backends.values():
         object.__setattr__(backend, "engine", Watched(backend.engine))
-    attempt = make_desk(context)
+    attempt = make_attempt(context)
     row = await tessy(attempt)
     assert row.answer
     assert context.backends["student"].engine.closed[-1] is False

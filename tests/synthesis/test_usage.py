@@ -15,8 +15,8 @@ from tessy.storage.run_dir import RunPaths
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.usage import spent_before
-from tests.support.scripted_strategies import CASES, TEACHERS, Text, ask, make_room
-from tests.synthesis.test_sample import PROBLEM, make_workshop, open_run
+from tests.support.scripted_strategies import CASES, TEACHERS, Text, ask, make_context
+from tests.synthesis.test_sample import PROBLEM, make_runner, open_run
 
 EVERY = pytest.mark.parametrize("case", CASES)
 
@@ -40,7 +40,7 @@ async def test_a_sample_in_flight_has_used_what_was_generated(case: str, tmp_pat
     def save(_: list[bytes], state: Any) -> None:
         differ.append(counted(RunPaths(tmp_path), state) - seen.generated)
 
-    attempt = ask(case, make_room(case), save=save)
+    attempt = ask(case, make_context(case), save=save)
     attempt.watcher = seen
     row = await all_strategies()[CASES[case][0]].make(attempt)
     assert len(differ) >= 8
@@ -54,7 +54,7 @@ def long_answer(prompt: str, begun: str, seed: int) -> Text:
 
 @pytest.mark.parametrize("case", ["teacher-only", "teacher-answer", "teacher-reference"])
 async def test_a_failure_has_used_what_was_generated(case: str):
-    attempt = ask(case, make_room(case, teacher_says=long_answer, answer_tokens=60))
+    attempt = ask(case, make_context(case, teacher_says=long_answer, answer_tokens=60))
     attempt.watcher = seen = ProgressState(1, now=0.0)
     with pytest.raises(SampleFailed) as failed:
         await all_strategies()[CASES[case][0]].make(attempt)
@@ -73,10 +73,10 @@ async def test_attempts_that_failed_in_their_answer_count(case: str, tmp_path: P
         tries[0] += not begun
         return "Let me see.", "So it is the same again. " * 40 if tries[0] <= 3 else "-1"
 
-    context = make_room(case, student_says=loops_first, answer_tokens=400)
+    context = make_context(case, student_says=loops_first, answer_tokens=400)
     seen = ProgressState(1, now=0.0)
     problem = PROBLEM.model_copy(update={"extra": {"answer": -1}})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         how = {"strategy": all_strategies()[strategy].make, "progress": seen, "attempts": 5}
-        await make_workshop(context, run, journal, **how).make(SampleJob(problem, 0))
+        await make_runner(context, run, journal, **how).make(SampleJob(problem, 0))
     assert counted(run.paths) == seen.generated

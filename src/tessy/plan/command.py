@@ -20,7 +20,7 @@ from tessy.plan.report import print_plan, write_plan
 from tessy.plan.rows import PilotSample, read_made
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import RunPaths
-from tessy.synthesis.problems import as_asked, load_questions
+from tessy.synthesis.problems import load_run_problems, with_system_prompt
 from tessy.synthesis.run import Pilot, synthesize_problems
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import models
@@ -40,7 +40,7 @@ def plan(config: PlanConfig) -> int:
         InputError: Options, questions, models or the run directory are unusable; nothing started.
         EngineError: The servers are gone for good; what was made is kept.
     """
-    return plan_problems(config, load_questions(config))
+    return plan_problems(config, load_run_problems(config))
 
 
 def plan_problems(
@@ -54,7 +54,7 @@ def plan_problems(
         console: Where the plan goes; standard output by default.
     """
     console = console or Console()
-    problems = [as_asked(config, problem) for problem in loaded.problems[: config.limit]]
+    problems = [with_system_prompt(config, problem) for problem in loaded.problems[: config.limit]]
     rounds = config.samples_per_problem
     jobs = [SampleJob(problem, sample) for sample in range(rounds) for problem in problems]
     paths = RunPaths(config.out)

@@ -158,12 +158,12 @@ class _ProblemReader:
             if question.reference:
                 extra[_free_name(extra)] = question.reference
             problem = Problem(id=name, messages=question.messages, extra=extra)
-            misfit = self._check(problem)
-            if misfit is None:
+            unusable = self._check(problem)
+            if unusable is None:
                 self.problems.append(problem)
                 self.lines.append(row.line)
             else:
-                self._fault(row, _BadRow(*misfit))
+                self._fault(row, _BadRow(*unusable))
 
     def _fault(self, row: InputRow, bad: _BadRow) -> None:
         self.faults.append(RowFault(self._path, row.line, bad.field, str(bad)))

@@ -37,7 +37,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The reason why an author kept nothing: the score of its own class, and whether it had drafted."""
+    """Why an author kept nothing: the score of its own class, and whether it had drafted."""
 
     score: float
     drafted: bool

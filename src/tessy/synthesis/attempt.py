@@ -1,4 +1,4 @@
-"""One attempt at one sample: what it may use, what it costs, what is saved of it."""
+"""One attempt at one sample: its models, its cost, and the state that is saved."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ from tessy.synthesis.span_driver import SpanDriver
 
 
 class TokenObserver(Protocol):
-    """Who wants to know how a sample gets on."""
+    """Receives token counts while a sample is made."""
 
     def kept(self, author: Author, tokens: int) -> None:
-        """Tokens became part of the sample."""
+        """Called when tokens become part of the sample."""
         ...
 
     def drafted(self, author: Author, tokens: int) -> None:
-        """Tokens were generated, kept or not."""
+        """Called when tokens were generated, kept or not."""
         ...
 
 
 def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
-    """Both authors' counts, 0 where there are none."""
+    """Return both authors' counts, 0 where there are none."""
     return {"student": counts.get("student", 0), "teacher": counts.get("teacher", 0)}
 
 
 @dataclass
 class UsageMeter:
-    """What a sample has used, over all of its attempts.
+    """Requests, tokens and time of a sample, over all of its attempts.
 
     Attributes:
         requests: Requests sent, by role.
-        drafted: Tokens generated for the thinking, and for what the row does not keep, by role, in
-            its own tokens.
+        drafted: Tokens generated for the thinking and for texts that the row does not keep, by
+            role, in its own tokens.
         seconds: Wall-clock seconds by part.
     """
 
@@ -66,7 +66,7 @@ class UsageMeter:
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def to_json(self) -> dict[str, Mapping[str, float]]:
-        """For the journal."""
+        """Serialize for the journal."""
         return {
             "requests": dict(self.requests),
             "drafted": dict(self.drafted),
@@ -75,12 +75,12 @@ class UsageMeter:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> UsageMeter:
-        """Undo :meth:`to_json`."""
+        """Deserialize from the journal."""
         seconds = defaultdict(float, saved["seconds"])
         return cls(Counter(saved["requests"]), Counter(saved["drafted"]), seconds)
 
     def cost(self) -> Cost:
-        """For the row."""
+        """Return the cost for the row."""
         return Cost(
             requests=by_author(self.requests),
             seconds={part: round(value, 4) for part, value in sorted(self.seconds.items())},
@@ -89,25 +89,24 @@ class UsageMeter:
 
 @dataclass
 class SampleAttempt:
-    """Where one attempt at one sample is written.
+    """One attempt at one sample.
 
     Attributes:
-        room: What all samples share.
-        problem: The question.
-        sample: Which sample of the question.
+        context: Shared by all samples.
+        problem: The problem.
+        sample: Index of the sample of this problem.
         number: 1 for the first attempt; part of every seed.
-        save: Takes new pieces and the state, for the journal. Called before every request.
-        checkpoint: Called at every place where the sample may be left in good order; raises to
-            leave it there.
-        watcher: Told of tokens as they come.
-        meter: What was used so far.
-        saved: State and pieces of an earlier process, to go on from.
-        clock: Seconds, monotonic.
+        save: Stores new texts and the state in the journal; called before every request.
+        checkpoint: Called wherever the sample can be interrupted safely; raises to interrupt it.
+        observer: Receives token counts.
+        meter: Usage so far.
+        saved: State and texts of an earlier process, to resume from.
+        clock: Monotonic clock, in seconds.
         thinker: Writes the thinking.
         answer: Writes the answer.
-        shown: The part that the row of a failure shows in place of what is being written.
-        extras: Further fields of the row.
-        longest_tokens: Tokens of the longest of several texts, beside the question.
+        shown: The part that a failure row shows instead of the current text.
+        extras: Additional fields of the row.
+        longest_tokens: Tokens of the longest of several texts, without the problem.
     """
 
     context: SynthesisContext
@@ -128,7 +127,7 @@ class SampleAttempt:
     _earlier: deque[Mapping[str, Any]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        """Tell parts that are finished from the text that was being written."""
+        """Separate finished parts from the text in progress."""
         if self.saved is None:
             return
         state, texts = self.saved
@@ -139,11 +138,11 @@ class SampleAttempt:
 
     @property
     def key(self) -> str:
-        """The sample's name for engines and predictors."""
+        """Name of the sample for engines and predictors."""
         return f"{self.problem.id}/{self.sample}"
 
     def seed(self, *place: str | int) -> int:
-        """The seed of one draw of this attempt (DESIGN, point 6)."""
+        """Return the seed of one draw of this attempt (DESIGN, point 6)."""
         return derive_seed(self.context.seed, self.problem.id, self.sample, self.number, *place)
 
     # ------------------------------------------------------------------ writing
@@ -152,7 +151,7 @@ class SampleAttempt:
         """Drive the cooperation until the thinking has ended.
 
         Raises:
-            SampleFailed: It cannot be finished.
+            SampleFailed: The sample cannot be finished.
         """
         self.thinker = cooperation
         cooperation.thinking.take_texts()  # they come from the journal
@@ -220,10 +219,10 @@ class SampleAttempt:
             self.meter.seconds["predictor"] += self.clock() - started
 
     async def write(self, generation: SingleModelGeneration) -> None:
-        """Have one author write the thinking, or the answer, alone.
+        """Let one model write the thinking, or the answer, alone.
 
         Raises:
-            SampleFailed: It cannot be finished.
+            SampleFailed: The sample cannot be finished.
         """
         thinking = generation.what == "thinking"
         if thinking:
@@ -287,12 +286,12 @@ class SampleAttempt:
         )
 
     def _save(self, texts: Iterable[bytes]) -> None:
-        """Keep ``pieces``, the thinking written since the last time, and where everything stands.
+        """Save ``texts``, the thinking since the last call, and the state.
 
-        The thinking is kept in pieces because it grows long; an answer is kept whole. The journal
-        may write the state later, so nothing in it may change any more.
+        The thinking is saved in parts because it grows long; an answer is saved whole. The journal
+        may serialize the state later, so it must not change any more.
         """
-        assert self.thinker is not None  # whoever saves has begun to think
+        assert self.thinker is not None  # a sample is saved from its thinking on
         answer: Mapping[str, Any] | None
         if self.answer is not None:
             answer = {"ids": list(self.answer.ids), **self.answer.state()}
@@ -307,10 +306,10 @@ class SampleAttempt:
         self.save(list(texts), state)
 
     async def part(self, make: Callable[[], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
-        """One of the parts a sample consists of: as an earlier process kept it, or made now.
+        """Return one part of a sample that consists of several: the saved one, or a new one.
 
-        A part is kept whole, as one piece, once it is finished; parts are made in the same order
-        every time.
+        A finished part is saved as a whole. The parts of a sample are made in the same order every
+        time.
         """
         if self._earlier:
             return self._earlier.popleft()
@@ -326,7 +325,7 @@ class SampleAttempt:
         return made
 
     def leave(self) -> None:
-        """Be done with what is being written; its answer counts as one that no row keeps."""
+        """Drop the current text; its answer counts as generated and not kept."""
         if self.answer is not None:
             self.meter.drafted[self.answer.author] += len(self.answer.ids)
         self.thinker = self.answer = self.saved = None
@@ -352,7 +351,7 @@ class SampleAttempt:
         )
 
     def draft(self) -> GeneratedResponse:
-        """What is being written, as far as it has come."""
+        """Return the current response, complete or not."""
         answer: tuple[str, list[int]] = ("", [])
         by = self.context.answering
         if self.answer is not None:
@@ -360,11 +359,11 @@ class SampleAttempt:
         return GeneratedResponse(self.thinking_result, *answer, by)
 
     def trajectory(self, ended_by: Author, response: GeneratedResponse | None = None) -> Trajectory:
-        """The row of a finished sample.
+        """Return the row of a finished sample.
 
         Args:
-            ended_by: Whose stop id ended the thinking.
-            written: Which part it is; None: what has been written last.
+            ended_by: Author whose stop id ended the thinking.
+            response: The response to keep; None: the current one.
         """
         context = self.context
         common = self._common(response)
@@ -381,11 +380,11 @@ class SampleAttempt:
         return Trajectory(**common, ended_by=ended_by, student_ids=ids)
 
     def failure(self, reason: FailureReason, detail: str) -> Failure:
-        """The row of a sample that could not be finished, with its text so far."""
+        """Return the row of a sample that could not be finished, with its text so far."""
         return Failure(**self._common(self.shown), reason=reason, detail=detail)
 
     def _common(self, part: GeneratedResponse | None) -> dict[str, Any]:
-        """What both kinds of rows say of ``part``; None: of what is being written."""
+        """Return the fields of both kinds of rows for ``part``; None: for the current response."""
         response = part or self.draft()
         thinking_result = response.thinking
         drafted = Counter(self.meter.drafted)

@@ -1,4 +1,4 @@
-"""What every sample of a run shares: the models at the table and the limits."""
+"""Models and limits that all samples of a run share."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LEAST_TOKENS = 32  # a context with less room than this beside the prompt is of 
 
 @dataclass(frozen=True, slots=True)
 class RoleBackend:
-    """A model at the table.
+    """A model that generates, with its tokenizer and limits.
 
     Attributes:
         renderer: Its chat format and tokenizer.
         engine: Continues token ids.
-        sampling: How it draws.
-        request_tokens: Most tokens of one request: of a stream, or of a fixed draft.
-        context_tokens: Prompt plus output limit in its tokens; None if nobody knows.
-        native_ids: The engine returns the ids as sampled, not a text encoded again.
+        sampling: Sampling parameters.
+        request_tokens: Maximum tokens of one request: of a stream, or of a fixed draft.
+        context_tokens: Maximum prompt plus output, in its tokens; None if unknown.
+        native_ids: The engine returns ids as sampled, not text encoded again.
     """
 
     renderer: Renderer
@@ -44,14 +44,14 @@ class RoleBackend:
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """What one sample may write, in tokens of the rows' model.
+    """Limits of one sample, in tokens of the rows' model.
 
     Attributes:
-        thinking: Longest thinking.
-        answer: Longest answer.
-        available: Longest thinking that each model's context holds, in its own tokens.
-        whole: Longest thinking and answer together that the context of who answers holds, in its
-            own tokens.
+        thinking: Maximum thinking length.
+        answer: Maximum answer length.
+        available: Maximum thinking that each model's context holds, in its own tokens.
+        whole: Maximum thinking and answer together that the context of the answering model holds,
+            in its own tokens.
     """
 
     thinking: int
@@ -62,22 +62,22 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisContext:
-    """Everything samples share.
+    """Everything that the samples of a run share.
 
     Attributes:
-        seats: The models that take part.
-        strategy: Name of how samples are made.
-        answering: Who writes the answer.
-        home: The rows' model: they are in its format and its tokens, and budgets are.
-        renderer: Its format, where it has no seat.
+        backends: The models that generate, by role.
+        strategy: Name of the strategy.
+        answering: Author of the answer.
         thinking_tokens: Thinking budget.
         answer_tokens: Answer budget.
         seed: Seed of the run.
         keep_ids: Write the student's ids into the rows.
-        predictors: Say where words of one author end, where two write in turns.
-        cut: What becomes of a unit with tokens of both classes, where two write in turns.
-        candidates: How many are made of one sample, where the best one is kept.
-        score_by: What ranks them.
+        predictors: Boundary predictors by role, where both models write in turns.
+        cut: Rule for a unit with tokens of both classes, where both models write in turns.
+        home: The rows' model: rows are in its format and tokens, and so are the budgets.
+        renderer: The rows' format, where that model does not generate.
+        candidates: Candidates per sample, where the best one is kept.
+        score_by: What ranks the candidates.
     """
 
     backends: dict[Author, RoleBackend]
@@ -103,14 +103,14 @@ class SynthesisContext:
         return self.renderer
 
     def limits(self, prompts: Mapping[Author, int], answering: Author | None = None) -> TokenLimits:
-        """What a text with prompts of these lengths (own tokens) may grow to.
+        """Return the limits of a text after prompts of these lengths.
 
-        A context that cannot hold both budgets is shared out: the answer gets what the thinking
-        leaves, a quarter at the least and ``answer_tokens`` at the most, and thinking the rest.
+        A context that cannot hold both budgets is divided: the answer gets what the thinking
+        leaves, at least a quarter and at most ``answer_tokens``; the thinking gets the rest.
 
         Args:
-            prompts: Length of the prompt, by those who read the text.
-            answering: Who of them writes the answer; None: the one who does in this room.
+            prompts: Length of the prompt for each model that reads the text, in its own tokens.
+            answering: Author of the answer; None: as in this context.
 
         Raises:
             SampleFailed: ``prompt_too_long``.

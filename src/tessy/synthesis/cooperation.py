@@ -166,7 +166,7 @@ class Cooperation:
     # ------------------------------------------------------------------ a draft grows
 
     def receive(self, chunk: Chunk) -> None:
-        """Add the tokens of ``chunk`` to the draft; tokens after the end of the span are only counted."""
+        """Add the tokens of ``chunk`` to the draft; after the end of the span they only count."""
         self._answered = self._answered or bool(chunk.ids)
         self._full = chunk.finish == "length" and not self._answered
         self._turn.receive(chunk)

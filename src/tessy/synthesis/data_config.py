@@ -42,15 +42,15 @@ _NOT_DATA = frozenset(
 
 
 def data_config(config: RunOptions) -> dict[str, Any]:
-    """The options that decide what a sample says: a run goes on only while they stay the same.
+    """Return the options that decide what a row says.
 
     Args:
         config: Options of a synthesis, or of sampling one model.
 
     Returns:
-        JSON values by dotted name, e.g. ``{"cut": "discard", "student.sampling.top_k": 20, …}``.
-        The lexicon file stands there as the SHA-256 of its content. Of a synthesis, options that
-        its strategy does not read are left out, and the method itself goes without saying.
+        JSON values by dotted name, e.g. ``{"cut": "discard", "student.sampling.top_k": 20, …}``. A
+        lexicon file is represented by the SHA-256 of its content. Options of a synthesis that its
+        strategy does not read are left out, and so is the default strategy.
 
     Raises:
         ConfigError: The lexicon file cannot be read.
@@ -71,7 +71,7 @@ def data_config(config: RunOptions) -> dict[str, Any]:
 
 
 def data_names(*models: type[BaseModel]) -> frozenset[str]:
-    """The names that :func:`data_config` can give to options of ``models``."""
+    """Return the names that :func:`data_config` can give to options of ``models``."""
     return frozenset(name for model in models for name in _data_names(model, ""))
 
 
@@ -98,7 +98,7 @@ def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
         return True
     if name in ("cut", "lexicon") or rest in ("predictor", "window", "draft_tokens"):
         return False
-    # Rows are in the student's format, whoever writes.
+    # Rows are always in the student's format.
     return role not in AUTHORS or role in generating_models(config) or rest in _FORMAT[role]
 
 

@@ -29,7 +29,7 @@ class _InFlight:
         self.sent = False
         self.chunks: list[Chunk] = []
         self.sink = ChunkSink(self.chunks.append)
-        predict_next = prefetched.predict_next  # asked first: nothing is under way if that fails
+        predict_next = prefetched.predict_next  # first: nothing is in flight if it fails
         self.prediction = (
             None if predict_next is None else asyncio.ensure_future(predict(predict_next))
         )
@@ -111,7 +111,7 @@ class HandoverPrefetch:
     def _on_task_done(self, task: asyncio.Future[Any]) -> None:
         self._ending.discard(task)
         if not task.cancelled():
-            task.exception()  # whatever became of it, nobody needs it
+            task.exception()  # mark it as retrieved
 
     def prediction_for(self, predict_next: PredictNext) -> Awaitable[Prediction]:
         """Return the prediction for ``predict_next``, prefetched or new."""

@@ -1,4 +1,4 @@
-"""Questions as a run asks them: fit for its strategy, and with the system prompt before them."""
+"""Problems of a run: checked for its strategy, with the system prompt added."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problem
 from tessy.synthesis.strategies.registry import strategy_of
 
 
-def load_questions(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
-    """Read the questions; those a run of these options cannot use are bad rows.
+def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
+    """Load the problems; those that these options cannot use are bad rows.
 
     Args:
-        config: The run's options.
-        skip_bad_rows: In place of the option of that name.
+        config: Options of the run.
+        skip_bad_rows: Overrides the option of that name.
 
     Raises:
-        InputError: As :func:`tessy.storage.problems.load_problems` does.
+        InputError: As :func:`tessy.storage.problems.load_problems`.
     """
     return load_problems(
         config.problems,
         fields=config.fields,
         skip_bad_rows=config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows,
-        check=partial(misfit, config),
+        check=partial(unusable, config),
     )
 
 
-def misfit(config: RunOptions, problem: Problem) -> UnusableProblem | None:
-    """Why a run of these options cannot use this question; None: it can."""
+def unusable(config: RunOptions, problem: Problem) -> UnusableProblem | None:
+    """Return why a run with these options cannot use the problem, or None."""
     if not isinstance(config, SynthesisOptions):
         return None
     if config.system_prompt is not None:
@@ -43,13 +43,13 @@ def misfit(config: RunOptions, problem: Problem) -> UnusableProblem | None:
     return strategy_of(config).check(config, problem)
 
 
-def as_asked(config: RunOptions, problem: Problem) -> Problem:
-    """The question with the run's system prompt.
+def with_system_prompt(config: RunOptions, problem: Problem) -> Problem:
+    """Return the problem with the system prompt of the run.
 
     Raises:
-        InputError: The run cannot use it.
+        InputError: The run cannot use the problem.
     """
-    fault = misfit(config, problem)
+    fault = unusable(config, problem)
     if fault is not None:
         raise InputError(f"question {problem.id!r}: {fault.field}: {fault.message}")
     if not isinstance(config, SynthesisOptions) or config.system_prompt is None:

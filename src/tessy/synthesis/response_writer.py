@@ -1,4 +1,4 @@
-"""One text at a desk: thinking and an answer to a prompt, each by one author or the other."""
+"""Thinking and answer to a prompt, each by one model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Prompt = tuple[int, ...]
 
 
 class ResponseWriter:
-    """A text, and what its authors read before it.
+    """A response, and the prompts that its authors read.
 
     Attributes:
-        prompts: The question in the tokens and format of each of them.
-        limits: How long it may grow.
+        prompts: The conversation in the tokens and format of each model.
+        limits: Limits of the response.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class ResponseWriter:
         self.prompts = {author: _prompt(attempt, author, messages) for author in authors}
         lengths = {author: len(prompt) for author, prompt in self.prompts.items()}
         self.limits = attempt.context.limits(lengths, self._answering)
-        self._longer = 0  # than the question, in tokens of who answers
+        self._extra_tokens = 0  # than the question, in tokens of who answers
         if tuple(messages) != attempt.problem.messages:
             question = _prompt(attempt, self._answering, attempt.problem.messages)
-            self._longer = lengths[self._answering] - len(question)
+            self._extra_tokens = lengths[self._answering] - len(question)
 
     async def think(self, author: Author) -> None:
-        """Have ``author`` write the thinking.
+        """Let ``author`` write the thinking.
 
         Raises:
-            SampleFailed: It cannot be finished, or is empty where a row will have it.
+            SampleFailed: It cannot be finished, or is empty although the row keeps it.
         """
         attempt = self._attempt
-        solo = self._solo(
+        generation = self._generation(
             author,
             "thinking",
             self.prompts[author],
@@ -77,13 +77,13 @@ class ResponseWriter:
         )
         if attempt.saved is not None:
             state, pieces = attempt.saved
-            solo.restore(state["thinking"], [i for piece in pieces for i in json.loads(piece)])
-        await attempt.write(solo)
-        if not self._aside and not solo.text()[0]:
+            generation.restore(state["thinking"], [i for text in pieces for i in json.loads(text)])
+        await attempt.write(generation)
+        if not self._aside and not generation.text()[0]:
             raise SampleFailed("empty_thinking", f"the {author} ended it at once")
 
     async def answer(self) -> str:
-        """Have the one who answers read the desk's thinking and answer.
+        """Let the answering model read the thinking and write the answer.
 
         Raises:
             SampleFailed: It cannot be finished, or is empty.
@@ -94,7 +94,7 @@ class ResponseWriter:
         # The last unit and the end marker's white space are encoded as one, as the model knows
         # them.
         kept, tail = split_tail(renderer.codec, ids, text, len(text) - last_unit(text))
-        solo = self._solo(
+        generation = self._generation(
             author,
             "answer",
             (*self.prompts[author], *kept, *renderer.close_ids(tail)),
@@ -102,16 +102,16 @@ class ResponseWriter:
             room_tokens=self.limits.whole - len(ids),
         )
         if attempt.saved is not None and (state := attempt.saved[0]["answer"]) is not None:
-            solo.restore(state, state["ids"])
-        await attempt.write(solo)
-        longest = self._longer + len(ids) + len(solo.ids)
+            generation.restore(state, state["ids"])
+        await attempt.write(generation)
+        longest = self._extra_tokens + len(ids) + len(generation.ids)
         attempt.longest_tokens = max(attempt.longest_tokens, longest)
-        answer = solo.text()[0]
+        answer = generation.text()[0]
         if not answer:
             raise SampleFailed("empty_answer", f"the {author} ended its turn without an answer")
         return answer
 
-    def _solo(
+    def _generation(
         self, author: Author, what: Text, prompt: Prompt, *, max_tokens: int, room_tokens: int
     ) -> SingleModelGeneration:
         attempt = self._attempt
@@ -133,9 +133,9 @@ class ResponseWriter:
         )
 
     def _thinking_of(self, author: Author) -> tuple[str, list[int]]:
-        """The desk's thinking with the ids that ``author`` has of it."""
+        """Return the thinking with the ids that ``author`` has of it."""
         thinker = self._attempt.thinker
-        assert thinker is not None  # who answers has a thinking to go on from
+        assert thinker is not None  # an answer follows a thinking
         if isinstance(thinker, Cooperation):
             thinking = thinker.thinking
             return thinking.text, list(thinking.ids[author].ids[len(self.prompts[author]) :])

@@ -1,6 +1,6 @@
-"""``tessy synthesize`` and ``tessy sample``: questions in, a run directory out.
+"""``tessy synthesize`` and ``tessy sample``: from problems to a run directory.
 
-Both can be stopped and go on at any time.
+Both can be interrupted and resumed at any time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
 from tessy.synthesis.data_config import data_config, data_names
-from tessy.synthesis.problems import as_asked, load_questions
+from tessy.synthesis.problems import load_run_problems, with_system_prompt
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
     FORMAT_NAMES,
@@ -64,17 +64,17 @@ log = logging.getLogger(__name__)
 
 
 def synthesize(config: SynthesizeConfig) -> int:
-    """Make every sample the options ask for.
+    """Make every sample that the options ask for.
 
     Returns:
-        The exit code: 0, 130 if Ctrl-C ended the run in good order, 4 if its budget did, or 1 if
-        every sample of the run has failed.
+        The exit code: 0; 130 if Ctrl-C stopped the run gracefully; 4 if its budget did; 1 if every
+        sample of the run failed.
 
     Raises:
-        InputError: Options, questions, models or the run directory are unusable; nothing started.
-        EngineError: The servers are gone for good; what was made is kept.
+        InputError: Options, problems, models or the run directory are unusable; nothing started.
+        EngineError: The servers are gone for good; finished samples are kept.
     """
-    return synthesize_problems(config, load_questions(config))
+    return synthesize_problems(config, load_run_problems(config))
 
 
 def sample(config: SampleConfig) -> int:
@@ -82,18 +82,18 @@ def sample(config: SampleConfig) -> int:
 
     Returns and raises what :func:`synthesize` does.
     """
-    return synthesize_problems(config, load_questions(config))
+    return synthesize_problems(config, load_run_problems(config))
 
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """A few samples of a run, made to learn from.
+    """A few samples of a run, made to estimate the rest.
 
     Attributes:
-        chosen: The samples.
-        watch: Makes what counts their progress; takes what :class:`ProgressState` does.
-        measure: Given an empty gate as the whole run would have it, and what decides there, once
-            all chosen samples have their rows.
+        chosen: Keys of the samples.
+        watch: Creates their progress counters; takes the arguments of :class:`ProgressState`.
+        measure: Called once all chosen samples have rows, with the admission and the empty gate
+            that the whole run would have.
     """
 
     chosen: frozenset[Key]
@@ -107,17 +107,17 @@ def synthesize_problems(
     console: Console | None = None,
     pilot: Pilot | None = None,
 ) -> int:
-    """The same as :func:`synthesize` or :func:`sample` with questions that are loaded already.
+    """Run :func:`synthesize` or :func:`sample` with problems that are already loaded.
 
     Args:
-        config: The run's options; ``problems`` is not read.
-        loaded: The questions.
-        console: Where progress and the closing table go; standard error by default.
+        config: Options of the run; ``problems`` is not read.
+        loaded: The problems.
+        console: Receives progress and the closing table; standard error by default.
         pilot: Make these samples only.
     """
     console = console or SteadyConsole(stderr=True)
     check_servers(config)
-    problems = [as_asked(config, problem) for problem in loaded.problems]
+    problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     loaded = replace(loaded, problems=tuple(problems))
     renderers = load_renderers(config)
     with Run.open(
@@ -128,40 +128,40 @@ def synthesize_problems(
         software=software(),
         fresh=config.fresh,
     ) as run:
-        purse = BudgetTracker(_budget(config))
+        tracker = BudgetTracker(_budget(config))
         with log_file(run.paths.log):
             if loaded.faults:
-                _set_aside(run, loaded)
-            synthesis = _SynthesisRun(config, loaded, run, console, purse, pilot)
+                _write_bad_rows(run, loaded)
+            synthesis = _SynthesisRun(config, loaded, run, console, tracker, pilot)
             left: int | None = None
             try:
                 missing = synthesis.missing()
                 if missing:
-                    synthesis.count_the_past()
-                if (missing or pilot) and not purse.empty:
+                    synthesis.load_spending()
+                if (missing or pilot) and not tracker.empty:
                     left = asyncio.run(synthesis.go(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
-                    _summarise(run, purse.seconds)
+                    _summarise(run, tracker.seconds)
                 raise
-            summary = _summarise(run, purse.seconds)
+            summary = _summarise(run, tracker.seconds)
         console.print(summary_table(summary))
-    return _ended(run, purse, left, summary, console)
+    return _report_end(run, tracker, left, summary, console)
 
 
-def _ended(
-    run: Run, purse: BudgetTracker, left: int | None, summary: Mapping[str, Any], console: Console
+def _report_end(
+    run: Run, tracker: BudgetTracker, left: int | None, summary: Mapping[str, Any], console: Console
 ) -> int:
-    """Say how the run ended; the exit code.
+    """Print how the run ended; return the exit code.
 
     Args:
         run: The run.
-        purse: What it may use.
-        left: Samples left in flight by a stop; None: nothing stopped it in this session.
-        summary: Its rows, added up.
-        console: Where to.
+        tracker: Its budget.
+        left: Samples left in flight by a stop; None if nothing stopped this session.
+        summary: Summary of its rows.
+        console: Receives the message.
     """
-    if left is None and not purse.empty:
+    if left is None and not tracker.empty:
         if run.done or not run.failed:
             return 0
         failures = summary["failures"]
@@ -171,18 +171,18 @@ def _ended(
         message = (
             f"None of {len(run.failed)} samples could be finished ({reasons}); "
             f"{run.paths.failures} has their texts so far, and `tessy doctor` with the same "
-            "options makes one sample and says what to mend\n"
+            "options makes one sample and says what to fix\n"
             f"The last {often}: {shorten(last, 300, placeholder=' …')}"
         )
         console.print(Text(visible(message)), soft_wrap=True)
         return EXIT_NOTHING_FINISHED
     kept = f"; {left} samples in flight are kept" if left else ""
     by, command = "", "The same command"
-    if purse.empty:
-        by, command = f" by {purse.empty}", "The same command with a larger budget"
-    message = f"Stopped in good order{by}{kept}. {command} goes on from here."
+    if tracker.empty:
+        by, command = f" by {tracker.empty}", "The same command with a larger budget"
+    message = f"Stopped gracefully{by}{kept}. {command} resumes it."
     console.print(message, soft_wrap=True)  # one line, also where the output is no terminal
-    return EXIT_BUDGET if purse.empty else EXIT_INTERRUPTED
+    return EXIT_BUDGET if tracker.empty else EXIT_INTERRUPTED
 
 
 def _budget(config: RunConfig) -> Budget:
@@ -192,21 +192,21 @@ def _budget(config: RunConfig) -> Budget:
 
 
 def _data_config(config: RunConfig) -> dict[str, Any]:
-    """What rows depend on; a run of `sample` says so, for `annotate` takes no other."""
+    """Return what rows depend on; `sample` is recorded because `annotate` requires such a run."""
     command = {"command": "sample"} if isinstance(config, SampleConfig) else {}
     return command | data_config(config)
 
 
 @dataclass
 class _SynthesisRun:
-    """One process's part in a run.
+    """The part of a run that this process makes.
 
     Attributes:
-        config: The run's options.
-        loaded: The questions.
+        config: Options of the run.
+        loaded: The problems.
         run: The run directory.
-        console: Where progress goes.
-        purse: What the run may use, and what is used.
+        console: Receives progress.
+        tracker: Budget and usage.
         pilot: The samples to make, if not all.
     """
 
@@ -214,24 +214,28 @@ class _SynthesisRun:
     loaded: LoadedProblems
     run: Run
     console: Console
-    purse: BudgetTracker
+    tracker: BudgetTracker
     pilot: Pilot | None = None
 
     def missing(self) -> list[SampleJob]:
-        """Samples the options ask for that have no row yet."""
+        """Return the requested samples that have no row yet."""
         given_up = self._given_up()
         done = self.run.done
         return [j for j in self._wanted() if j.key not in done and j.key not in given_up]
 
-    def count_the_past(self) -> None:
-        """Have the purse know what earlier processes used, if that matters."""
-        if self.purse.budget.limited:
+    def load_spending(self) -> None:
+        """Load the usage of earlier sessions, if there is a budget."""
+        if self.tracker.budget.limited:
             with Journal(self.run.paths.journal) as journal:
-                self.purse.before = spent_before(self.run.paths, self._in_flight(journal))
-            self.purse.empty = self.purse.exceeded(0)
+                self.tracker.before = spent_before(self.run.paths, self._in_flight(journal))
+            self.tracker.empty = self.tracker.exceeded(0)
 
     async def go(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
-        """Make what is missing; None once it is there, or the samples left in flight by a stop."""
+        """Make the missing samples.
+
+        Returns:
+            None once all are made; otherwise the number of samples that a stop left in flight.
+        """
         wanted = self._wanted()
         failed = sum(job.key in self._given_up() for job in wanted)
         state = (self.pilot.watch if self.pilot else ProgressState)(
@@ -242,25 +246,25 @@ class _SynthesisRun:
             authors=tuple(models(self.config)),
         )
         async with (
-            interruptible(lambda: self.purse.exceeded(state.generated) is not None) as stop,
+            interruptible(lambda: self.tracker.exceeded(state.generated) is not None) as stop,
             Progress(state, self.console),
-            open_resources(self.config, parts, state.waiting, stop.check) as table,
+            open_resources(self.config, parts, state.waiting, stop.check) as resources,
         ):
-            _describe(table)
+            _describe(resources)
             with Journal(self.run.paths.journal) as journal:
-                await self._make(missing, table, journal, state, stop)
+                await self._make(missing, resources, journal, state, stop)
             if stop.asked:
                 return state.in_flight
             if not state.left:
                 return None
-            self.purse.empty = self.purse.exceeded(state.generated)
+            self.tracker.empty = self.tracker.exceeded(state.generated)
             return state.in_flight
 
     def _given_up(self) -> Mapping[Key, FailureSummary]:
         return {} if self.config.retry_failed else self.run.failed
 
     def _wanted(self) -> list[SampleJob]:
-        """Every sample the options ask for: one round over the questions per sample."""
+        """Return every requested sample: one pass over the problems per sample index."""
         problems = self.loaded.problems[: self.config.limit]
         rounds = range(self.config.samples_per_problem)
         wanted = (SampleJob(problem, sample) for sample in rounds for problem in problems)
@@ -269,19 +273,19 @@ class _SynthesisRun:
     async def _make(
         self,
         missing: list[SampleJob],
-        table: SynthesisResources,
+        resources: SynthesisResources,
         journal: Journal,
         state: ProgressState,
         stop: Stop,
     ) -> None:
-        """Make what is missing until it is there, or until somebody asks to stop."""
+        """Make the missing samples until they are done or a stop is requested."""
         in_flight = self._in_flight(journal)
-        # Those that an earlier process left in flight come first.
+        # Samples left in flight by an earlier process come first.
         jobs = sorted(missing, key=lambda job: job.key not in in_flight)
         open_again = self.run.failed if self.config.retry_failed else {}
-        workshop = SampleRunner(
-            context=table.context,
-            strategy=all_strategies()[table.context.strategy].make,
+        runner = SampleRunner(
+            context=resources.context,
+            strategy=all_strategies()[resources.context.strategy].make,
             run=self.run,
             journal=journal,
             progress=state,
@@ -290,20 +294,20 @@ class _SynthesisRun:
             in_flight=in_flight,
             earlier={key: failure.attempts for key, failure in open_again.items()},
         )
-        admission, gate = self._gate(table)
-        table.follow(admission.moved)
-        await run_all(jobs, workshop.make, admission=gate, stop=stop)
+        admission, gate = self._gate(resources)
+        resources.on_move(admission.moved)
+        await run_all(jobs, runner.make, admission=gate, stop=stop)
         await journal.flush()
         if self.pilot and not stop.requested:
-            self.pilot.measure(*self._gate(table))
+            self.pilot.measure(*self._gate(resources))
 
-    def _gate(self, table: SynthesisResources) -> tuple[KvAdmission, KvGate[SampleJob]]:
-        admission = self._admission(table)
-        claim, homes = partial(_claim, table=table), partial(_homes, table=table)
+    def _gate(self, resources: SynthesisResources) -> tuple[KvAdmission, KvGate[SampleJob]]:
+        admission = self._admission(resources)
+        claim, homes = partial(_claim, resources=resources), partial(_homes, resources=resources)
         return admission, KvGate(admission, claim, partial(homes, admission=admission))
 
     def _in_flight(self, journal: Journal) -> dict[Key, InFlight]:
-        """What an earlier process left in the journal and has no row for yet."""
+        """Return the samples in the journal that have no row yet."""
         found = journal.load()
         for key in list(found):
             failure = self.run.failed.get(key)
@@ -317,28 +321,28 @@ class _SynthesisRun:
                 journal.forget(key)  # counted, but nothing else was kept
         return found
 
-    def _admission(self, table: SynthesisResources) -> KvAdmission:
+    def _admission(self, resources: SynthesisResources) -> KvAdmission:
         guess = self.config.thinking_tokens // 2
-        for backend in table.context.backends.values():
+        for backend in resources.context.backends.values():
             guess = min(guess, (backend.context_tokens or guess * 2) // 2)
         # By server: one that plays both roles has one cache for both.
         capacities = {
             name: tokens
-            for pool in table.pools.values()
+            for pool in resources.pools.values()
             for name, tokens in pool.capacities.items()
         }
         concurrency = self.config.concurrency
-        if concurrency is None and any(i.mode == "local" for i in table.infos.values()):
+        if concurrency is None and any(i.mode == "local" for i in resources.infos.values()):
             concurrency = DEFAULT_CONCURRENCY  # a model in this process decodes no more at a time
         admission = KvAdmission(capacities, first_guess_tokens=guess, concurrency=concurrency)
         log.info("%s", admission.explain())
         return admission
 
 
-def _claim(job: SampleJob, table: SynthesisResources) -> Claim:
-    """What a sample will take up: asked for once, when its turn comes."""
+def _claim(job: SampleJob, resources: SynthesisResources) -> Claim:
+    """Return the memory claim of a sample; called when it is next to start."""
     prompts: dict[Author, int] = {}
-    for author, backend in table.context.backends.items():
+    for author, backend in resources.context.backends.items():
         try:
             prompts[author] = len(backend.renderer.prompt_ids(job.problem.messages))
         except InputError:
@@ -346,10 +350,12 @@ def _claim(job: SampleJob, table: SynthesisResources) -> Claim:
     return Claim(job.name, prompts)
 
 
-def _homes(job: SampleJob, table: SynthesisResources, admission: KvAdmission) -> dict[Author, str]:
-    """The replica of each model that a sample that has not begun would be on now."""
+def _homes(
+    job: SampleJob, resources: SynthesisResources, admission: KvAdmission
+) -> dict[Author, str]:
+    """Return the replica of each model that a sample would start on now."""
     homes: dict[Author, str] = {}
-    for author, pool in table.pools.items():
+    for author, pool in resources.pools.items():
         pool.release(job.name)  # it holds nothing yet, so another replica may suit it better now
         homes[author] = pool.assign(job.name)
         admission.learn(homes[author], pool.capacities[homes[author]])
@@ -360,13 +366,13 @@ def _attempt(left: InFlight) -> int:
     return int(json.loads(left.state)["attempt"]) if left.state else 0
 
 
-def _describe(table: SynthesisResources) -> None:
-    """What the servers said of themselves, for the log."""
-    for author, info in table.infos.items():
+def _describe(resources: SynthesisResources) -> None:
+    """Log what the servers reported."""
+    for author, info in resources.infos.items():
         log.info("%s: %s (%s)", author, info.model, info.mode)
         for note in info.notes:
             log.warning("%s: %s", author, note)
-    context = table.context
+    context = resources.context
     tokens = context.backends[context.answering].context_tokens
     wanted = context.thinking_tokens + context.answer_tokens
     if tokens is not None and tokens < wanted:
@@ -379,19 +385,19 @@ def _describe(table: SynthesisResources) -> None:
         )
 
 
-def _set_aside(run: Run, loaded: LoadedProblems) -> None:
-    """Write the unusable rows of the input down, with their reasons."""
+def _write_bad_rows(run: Run, loaded: LoadedProblems) -> None:
+    """Write the unusable rows of the input with their reasons."""
     path = run.paths.directory / "bad_rows.jsonl"
     lines = (
         {"file": f.file, "line": f.line, "field": f.field, "message": f.message}
         for f in loaded.faults
     )
     write_atomically(path, b"".join(map(jsonl.dump_line, lines)))
-    log.warning("%d bad rows were set aside: %s", len(loaded.faults), path)
+    log.warning("skipped %d bad rows: %s", len(loaded.faults), path)
 
 
 def _summarise(run: Run, seconds: float) -> dict[str, Any]:
-    """Add up every row; the wall clock is that of all sessions."""
+    """Summarise all rows; the wall clock covers all sessions."""
     directory = run.paths.directory
     seconds += wall_seconds(run.paths.summary)
     summary = summarise(iter_trajectories(directory), iter_failures(directory), seconds)

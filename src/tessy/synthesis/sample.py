@@ -16,12 +16,12 @@ from tessy.synthesis.attempt import SampleAttempt, UsageMeter
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.strategies.base import MakeSample
 
-# Another draw can mend these; a question that is too long or a refusal would only come again.
+# Another draw can avoid these; a prompt that is too long or refused stays so.
 RETRIED: frozenset[FailureReason] = frozenset(
     {"repetition", "eos_in_thinking", "empty_thinking", "empty_answer", "control_in_answer"}
 )
 
-# These grew until they were stopped; other failures say nothing of how long samples become.
+# These reached a limit; other failures say nothing about the length of samples.
 LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
 
 
@@ -30,7 +30,7 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 @dataclass(frozen=True, slots=True)
 class SampleJob:
-    """One sample to make."""
+    """A sample to make."""
 
     problem: Problem
     sample: int
@@ -48,18 +48,18 @@ class SampleJob:
 
 @dataclass
 class SampleRunner:
-    """What it takes to turn jobs into rows.
+    """Makes samples and writes their rows.
 
     Attributes:
-        room: What all samples share.
-        strategy: How a sample is made.
-        run: Where rows go.
-        journal: Where samples in flight are kept.
-        progress: Told of everything that happens.
-        attempts: Times a sample is tried before it counts as failed.
-        checkpoint: Raises at a safe place to leave a sample in flight there.
-        in_flight: What an earlier process left, by key.
-        earlier: Attempts behind keys that failed before and are open again.
+        context: Shared by all samples.
+        strategy: Makes a sample.
+        run: Receives the rows.
+        journal: Stores samples in flight.
+        progress: Receives events.
+        attempts: Maximum attempts before a sample counts as failed.
+        checkpoint: Raises to interrupt a sample at a safe place.
+        in_flight: Samples that an earlier process left in flight, by key.
+        earlier: Attempts of keys that failed before and are tried again.
     """
 
     context: SynthesisContext
@@ -76,8 +76,8 @@ class SampleRunner:
         """Make the sample and write its row.
 
         Returns:
-            Tokens it holds in the end (thinking and answer, of the longest of its texts): what
-            the next samples may be expected to need. None if it says nothing about them.
+            Tokens of the longest of its texts (thinking and answer), from which the admission
+            estimates the size of the next samples. None if it says nothing about them.
 
         Raises:
             EngineError: The servers are gone or misconfigured; the sample stays in the journal.
@@ -121,7 +121,7 @@ class SampleRunner:
         state = json.loads(left.state)
         pieces = left.pieces[: state["pieces"]]
         if len(pieces) < len(left.pieces):
-            # Pieces younger than the state belong to a request that will be sent again.
+            # Texts newer than the state belong to a request that will be sent again.
             self.journal.truncate(key, len(pieces))
         return (state, pieces), UsageMeter.from_json(state["meter"])
 

@@ -1,4 +1,4 @@
-"""From options to the models at the table: formats, engines, boundary predictors."""
+"""Options to resources: chat formats, engines, boundary predictors."""
 
 from __future__ import annotations
 
@@ -41,38 +41,41 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SynthesisResources:
-    """The room of a run, and what its servers said of themselves.
+    """The context of a run, and its servers.
 
     Attributes:
-        room: What all samples share.
-        infos: What each role's probe found.
-        pools: Each role's replicas.
+        context: Shared by all samples.
+        infos: Probe result of each role.
+        pools: Replicas of each role.
     """
 
     context: SynthesisContext
     infos: dict[Author, EngineInfo]
     pools: dict[Author, ReplicaPool]
-    _listeners: list[OnMove] = field(default_factory=list)
+    _move_listeners: list[OnMove] = field(default_factory=list)
 
-    def follow(self, listener: OnMove) -> None:
-        """Tell ``listener`` of every sample that changes its replica."""
-        self._listeners.append(listener)
+    def on_move(self, listener: OnMove) -> None:
+        """Call ``listener`` whenever a sample moves to another replica."""
+        self._move_listeners.append(listener)
 
 
 def load_renderers(config: Options) -> dict[Author, Renderer]:
-    """The chat formats of the models that take part, and of the one whose format rows are in.
+    """Load the chat formats of the models that take part, and of the rows' model.
 
     Raises:
-        ModelError: A tokenizer or template that cannot be used.
+        ModelError: A tokenizer or template cannot be used.
     """
-    return {author: load_role_renderer(model) for author, model in _read(config).items()}
+    return {
+        author: load_role_renderer(model)
+        for author, model in _models_with_tokenizers(config).items()
+    }
 
 
 FORMAT_NAMES = frozenset(f"{author}.format" for author in AUTHORS)  # keys of `formats`
 
 
 def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
-    """A digest of each role's tokenizer and chat template: what ids and prompts depend on."""
+    """Return a digest of each role's tokenizer and chat template; ids and prompts depend on it."""
     return {
         f"{author}.format": hashlib.sha256(
             f"{renderer.codec.digest}\n{renderer.template.source}".encode()
@@ -82,10 +85,10 @@ def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
 
 
 def check_servers(config: Options) -> None:
-    """Find what is wrong with URLs and keys before anything is loaded.
+    """Check URLs and API keys before anything is loaded.
 
     Raises:
-        ConfigError: A URL that is none, or the variable of an API key is not set.
+        ConfigError: An invalid URL, or the variable of an API key is not set.
     """
     for author, model in models(config).items():
         for url in model.url:
@@ -95,10 +98,10 @@ def check_servers(config: Options) -> None:
 
 
 def load_role_renderer(role: ModelConfig) -> Renderer:
-    """The chat format of one model.
+    """Load the chat format of one model.
 
     Raises:
-        ModelError: A tokenizer or template that cannot be used.
+        ModelError: A tokenizer or template cannot be used.
     """
     return load_renderer(
         role.tokenizer or role.model,
@@ -108,29 +111,29 @@ def load_role_renderer(role: ModelConfig) -> Renderer:
 
 
 def roles(config: SynthesisOptions) -> dict[Author, RoleConfig]:
-    """The two roles by name."""
+    """Return the options of both roles by name."""
     return {"student": config.student, "teacher": config.teacher}
 
 
 def models(config: Options) -> Mapping[Author, ModelConfig]:
-    """The models that write, by role: those that have to be reached."""
+    """Return the options of the models that generate, by role."""
     if isinstance(config, SampleConfig):
         return {config.author: config}
     return {author: roles(config)[author] for author in generating_models(config)}
 
 
-def _read(config: Options) -> Mapping[Author, ModelConfig]:
-    """The models whose tokenizers are needed: the student's in any synthesis."""
+def _models_with_tokenizers(config: Options) -> Mapping[Author, ModelConfig]:
+    """Return the models whose tokenizers are needed; in a synthesis that includes the student."""
     if isinstance(config, SampleConfig):
         return models(config)
     return {"student": config.student, **models(config)}
 
 
 def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engine]:
-    """One engine per server of a role; without servers, the model in this process.
+    """Return one engine per server of a role; without servers, the model in this process.
 
     Raises:
-        ConfigError: The API key's variable is not set, or a URL is unusable.
+        ConfigError: The API key's variable is not set, or a URL is invalid.
         ModelError: The local model cannot be loaded.
     """
     if not role.url:
@@ -143,7 +146,7 @@ def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engin
 
 
 def _draft_tokens(role: ModelConfig) -> int | None:
-    """Tokens of a fixed draft; None where the model streams."""
+    """Return the tokens of a fixed draft; None if the model streams."""
     return role.draft_tokens if isinstance(role, RoleConfig) else None
 
 
@@ -161,18 +164,18 @@ def _api_key(role: ModelConfig, author: Author) -> str | None:
 
 
 def replica_names(role: ModelConfig) -> Sequence[str]:
-    """What to call the replicas of a role in messages."""
+    """Return the names of a role's replicas for messages."""
     return tuple(map(shown_url, role.url)) or (f"{role.model} in this process",)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """What a table is made of; loaded outside the event loop, so that Ctrl-C ends it at once.
+    """Models and predictors, loaded outside the event loop so that Ctrl-C interrupts a long load.
 
     Attributes:
         renderers: Chat formats, by role.
-        replicas: The engines of each role that writes, none of them reached yet.
-        predictors: Each role's boundary predictor, where two write in turns.
+        replicas: Engines of each role that generates, not connected yet.
+        predictors: Boundary predictors by role, where both models write in turns.
     """
 
     renderers: dict[Author, Renderer]
@@ -184,7 +187,7 @@ def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedMod
     """Load models that run in this process, and predictors.
 
     Raises:
-        InputError: Options or models that cannot be used.
+        InputError: Options or models cannot be used.
     """
     predictors: dict[Author, BoundaryPredictor] = {}
     if isinstance(config, SynthesisOptions) and config.strategy == "tessy":
@@ -219,52 +222,53 @@ def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor
 @asynccontextmanager
 async def open_resources(
     config: Options,
-    parts: LoadedModels,
+    loaded: LoadedModels,
     on_wait: OnWait,
     check: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[SynthesisResources, None]:
-    """Reach the servers, and close everything in the end.
+    """Connect to the servers; close everything at the end.
 
     Args:
-        config: The run's options.
-        parts: What was loaded; taken over.
-        on_wait: Told when every server of a role is out of reach, and None when it goes on.
-        check: Called while waiting for servers; may raise to leave.
+        config: Options of the run.
+        loaded: Loaded models; closed at the end.
+        on_wait: Called with a message when no server of a role can be reached, with None
+            afterwards.
+        check: Called while waiting for servers; may raise to stop waiting.
 
     Raises:
-        EngineError: A role has no server that works.
+        EngineError: A role has no usable server.
     """
     async with AsyncExitStack() as stack:
-        for predictor in {id(p): p for p in parts.predictors.values()}.values():
+        for predictor in {id(p): p for p in loaded.predictors.values()}.values():
             stack.push_async_callback(predictor.aclose)
         pools: dict[Author, ReplicaPool] = {}
-        listeners: list[OnMove] = []
+        move_listeners: list[OnMove] = []
         for author, model in models(config).items():
             pool = ReplicaPool(
-                parts.replicas[author],
+                loaded.replicas[author],
                 replica_names(model),
                 role=author,
                 check=check,
                 patience_seconds=config.server_patience_seconds,
                 on_wait=on_wait,
-                on_move=partial(_tell, listeners, author),
+                on_move=partial(_notify, move_listeners, author),
             )
             pools[author] = await stack.enter_async_context(pool)
         infos = {author: await pool.probe() for author, pool in pools.items()}
         backends = {
-            author: _backend(model, parts.renderers[author], pools[author], infos[author])
+            author: _backend(model, loaded.renderers[author], pools[author], infos[author])
             for author, model in models(config).items()
         }
-        yield SynthesisResources(_context(config, backends, parts), infos, pools, listeners)
+        yield SynthesisResources(_context(config, backends, loaded), infos, pools, move_listeners)
 
 
-def _tell(listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:
-    for listener in listeners:
+def _notify(move_listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:
+    for listener in move_listeners:
         listener(key, author, name)
 
 
 def _context(
-    config: Options, backends: dict[Author, RoleBackend], parts: LoadedModels
+    config: Options, backends: dict[Author, RoleBackend], loaded: LoadedModels
 ) -> SynthesisContext:
     context = SynthesisContext(
         backends=backends,
@@ -274,7 +278,7 @@ def _context(
         answer_tokens=config.answer_tokens,
         seed=config.seed,
         keep_ids=not config.no_ids,
-        predictors=parts.predictors,
+        predictors=loaded.predictors,
     )
     if isinstance(config, SampleConfig):
         return replace(context, answering=config.author, home=config.author)
@@ -282,7 +286,7 @@ def _context(
         context,
         strategy=config.strategy,
         answering=answering_model(config),
-        renderer=parts.renderers["student"],
+        renderer=loaded.renderers["student"],
         cut=config.cut,
         candidates=config.candidates,
         score_by=config.score_by,

@@ -232,10 +232,10 @@ def keep_aligned(thinking: SharedThinking, author: Author, draft: Draft, end: in
 
 
 def visible_chars(text: str, *, keep_break: bool) -> int:
-    """Return how many characters of a finished draft count; trailing white space is the end marker's.
+    """Return how many characters of a finished draft count.
 
-    With ``keep_break`` the text continues, and white space that ends in a line break is kept, so
-    that there is an edge.
+    White space at its end belongs to the end marker. With ``keep_break`` the text continues, and
+    white space that ends in a line break is kept, so that there is an edge.
     """
     blank = text[len(text.rstrip()) :]
     return len(text) - len(blank) + (blank.rfind("\n") + 1 if keep_break else 0)

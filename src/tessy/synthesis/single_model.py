@@ -1,7 +1,7 @@
-"""One author writing alone, as a state machine: the final answer, or a thinking of its own.
+"""Generation by one model alone, as a state machine: a final answer, or a thinking of its own.
 
-Long texts are asked for in requests of bounded length, so that a sample that is stopped loses no
-more than one of them; the server's prefix cache makes going on cheap.
+Long texts are generated in requests of bounded length, so that an interrupted sample loses at most
+one of them; the server's prefix cache makes the next request cheap.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ _MARKUP: Mapping[Text, FailureReason] = {
 
 
 class Measure:
-    """How long a growing text is in another model's tokens, each part encoded about once.
+    """Length of a growing text in another model's tokens; each part is encoded about once.
 
-    A few tokens too many where it was looked at inside a long stretch without an edge.
+    Up to a few tokens too many inside a long stretch without an edge.
     """
 
     def __init__(self, codec: Codec) -> None:
-        """Nothing measured yet."""
         self._codec = codec
         self._tokens = 0
         self._base = EdgeCursor(0)
 
     def tokens(self, text: str) -> int:
-        """Tokens of ``text``, which goes on from that of the last call."""
+        """Return the tokens of ``text``, which continues the text of the last call."""
         start = self._base.offset
         found, self._base = settled_edges(text[start:], self._base)
         if found:
@@ -48,13 +47,13 @@ class Measure:
 
 
 class SingleModelGeneration:
-    """A text by one author, until one of its stop ids.
+    """A text by one model, up to one of its stop ids.
 
     Attributes:
-        author: Who writes.
-        what: What is being written.
-        aside: It will be no part of the row.
-        done: It is whole.
+        author: The author.
+        what: Thinking or answer.
+        aside: The text is not part of the row.
+        done: The text is complete.
     """
 
     def __init__(
@@ -72,20 +71,20 @@ class SingleModelGeneration:
         measured_by: Codec | None = None,
         aside: bool = False,
     ) -> None:
-        """Nothing written yet.
+        """Start with an empty text.
 
         Args:
-            author: Who writes.
+            author: The author.
             codec: Its tokenizer.
-            prompt: Everything it has read.
-            what: What is being written.
-            stop_ids: Ids that end the text in good order.
-            max_tokens: Longest text; reaching it is a failure.
-            request_tokens: Most tokens of one request.
-            seed: Seed of a request from the number of tokens written so far.
-            room_tokens: Longest text its context holds, in its tokens; None: ``max_tokens``.
-            measured_by: The tokenizer ``max_tokens`` counts in; None: its own.
-            aside: It will be no part of the row.
+            prompt: Everything the model reads before the text.
+            what: Thinking or answer.
+            stop_ids: Ids that end the text.
+            max_tokens: Maximum length; reaching it is a failure.
+            request_tokens: Maximum tokens of one request.
+            seed: Returns the seed of a request from the number of tokens generated so far.
+            room_tokens: Maximum length that fits the context, in own tokens; None: ``max_tokens``.
+            measured_by: Tokenizer that ``max_tokens`` counts in; None: its own.
+            aside: The text is not part of the row.
         """
         self.author: Author = author
         self.aside = aside
@@ -100,20 +99,20 @@ class SingleModelGeneration:
         self._seed = seed
         self._draft = Draft(codec)
         self._repetition = RepetitionMonitor(what)
-        self._asked_at = 0
+        self._request_start = 0
         self.done = False
 
     @property
     def ids(self) -> list[int]:
-        """Ids written so far, as sampled, without the stop id."""
+        """Ids so far, as sampled, without the stop id."""
         return self._draft.ids
 
     def state(self) -> dict[str, Any]:
-        """Everything but the ids, as JSON values; to be taken before a request starts."""
+        """Return everything but the ids as JSON values; taken before a request starts."""
         return {"done": self.done, "checked": self._repetition.checked}
 
     def restore(self, state: Mapping[str, Any], ids: Iterable[int]) -> None:
-        """Go on from a saved state; only for a machine that has done nothing yet."""
+        """Restore a saved state; only on a new instance."""
         self._draft.extend(ids)
         self.done = state["done"]
         self._repetition.checked = state["checked"]
@@ -121,7 +120,7 @@ class SingleModelGeneration:
             self._draft.flush()
 
     def next(self) -> Generate | None:
-        """The next request; None once the text is whole.
+        """Return the next request; None once the text is complete.
 
         Raises:
             SampleFailed: ``budget`` or ``repetition``.
@@ -140,7 +139,7 @@ class SingleModelGeneration:
             left = min(left, self._max_tokens - written)
         if left <= 0:
             raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
-        self._asked_at = written
+        self._request_start = written
         return Generate(
             author=self.author,
             prompt=self._prompt.plus(self._draft.ids),
@@ -150,7 +149,7 @@ class SingleModelGeneration:
         )
 
     def _length(self) -> int:
-        """Tokens so far, as ``max_tokens`` counts them."""
+        """Return the tokens so far, as ``max_tokens`` counts them."""
         if self._measure is None:
             return len(self._draft.ids)
         return self._measure.tokens(self._draft.text)
@@ -159,11 +158,11 @@ class SingleModelGeneration:
         return SampleFailed("budget", f"the {self.what} reached {self._max_tokens} tokens")
 
     def receive(self, chunk: Chunk) -> None:
-        """Take what the model has written.
+        """Append the tokens of ``chunk``.
 
         Raises:
-            SampleFailed: ``control_in_answer`` or ``eos_in_thinking``: markup that does not end
-                the text; ``budget``: the model had no room for a single token.
+            SampleFailed: ``control_in_answer`` or ``eos_in_thinking``: markup that does not end the
+                text; ``budget``: the context had no space for a single token.
         """
         if self.done:
             return
@@ -176,7 +175,7 @@ class SingleModelGeneration:
         self._draft.extend(chunk.ids)
         if chunk.finish == "stop":
             self._end(chunk.stop_id)
-        elif chunk.finish == "length" and len(self._draft.ids) == self._asked_at:
+        elif chunk.finish == "length" and len(self._draft.ids) == self._request_start:
             raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
 
     def _end(self, stop_id: int | None) -> None:
@@ -192,7 +191,7 @@ class SingleModelGeneration:
         self.done = True
 
     def text(self) -> tuple[str, list[int]]:
-        """The text without white space at its ends, and its ids (exact to the character)."""
+        """Return the text without white space at its ends, and its ids (exact to the character)."""
         text = self._draft.text
         start = len(text) - len(text.lstrip())
         end = len(text.rstrip())
@@ -204,12 +203,12 @@ class SingleModelGeneration:
         return text[start:end], draft.cut(end - start)
 
     def text_in(self, codec: Codec) -> tuple[str, list[int]]:
-        """:meth:`text` with ids of ``codec``: as sampled if that is its own, else encoded."""
+        """Return :meth:`text` with ids of ``codec``: as sampled if it is its own, else encoded."""
         text, ids = self.text()
         return text, ids if codec is self._codec else codec.encode(text)
 
     def thinking_result(self, codec: Codec | None = None) -> ThinkingResult:
-        """The text as a thinking of one span, in the tokens of ``codec``; None: its own."""
+        """Return the text as a thinking of one span, in tokens of ``codec``; None: its own."""
         text, ids = self.text_in(codec or self._codec)
         spans = (Span(start=0, end=len(text), author=self.author),) if text else ()
         return ThinkingResult(text, spans, ids, {self.author: len(ids)})

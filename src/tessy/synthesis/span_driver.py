@@ -55,9 +55,9 @@ class SpanDriver:
         self._streaming = True  # more may come
         self._pending: PredictionRequest | None = None
         self._submission: PendingPrediction | None = None
-        self._waiting_since: float | None = None  # somebody waits for the answer
+        self._waiting_since: float | None = None  # start of the wait for the prediction
         self._error: BaseException | None = None
-        self._drained: asyncio.Future[None] | None = None  # somebody waits for the last judgement
+        self._drained: asyncio.Future[None] | None = None  # set while the last prediction is awaited
 
     async def run(self, action: Generate) -> None:
         """Send the request; return when the span has ended and no prediction is pending.
@@ -124,7 +124,7 @@ class SpanDriver:
         self._waiting_since = self._clock() if calm is None else None
         self._pending = request
         submission = submit(self._predictor, request, self._on_result, calm)
-        if self._pending is request:  # not answered already, and another one asked
+        if self._pending is request:  # no result yet, and no newer request
             self._submission = submission
 
     def _take_withheld(self) -> bool:

@@ -133,7 +133,7 @@ class Turn:
         self._settle_draft_end()
 
     def _grow(self, before: str, piece: str) -> bool:
-        """Do the work of :meth:`_look` for ``piece`` after ``before``; return False if it must run."""
+        """Do the work of :meth:`_look` for ``piece`` after ``before``; False if it must run."""
         kept = self._thinking.text
         if not kept:
             return False
@@ -206,7 +206,7 @@ class Turn:
         return None if kept + len(text) <= last else kept + len(text)
 
     def continues(self, prediction: Prediction) -> bool:
-        """Whether drafting just goes on after this answer to a view; called in any thread."""
+        """True if drafting continues after this prediction; thread-safe."""
         continues = drafting_continues(self.author, self._cut, prediction)
         if continues:
             self._continuing = prediction  # looked at once is enough
@@ -277,7 +277,7 @@ class Turn:
         return self.exempt and start <= self.start
 
     def _excused(self, start: int) -> bool:
-        """Return whether the unit at ``start`` is kept although it is in the other author's class."""
+        """Return whether the unit at ``start`` is kept although it is of the other class."""
         if not self._is_exempt(start):
             return False
         self._stats.forced[self.author] += self.forcing
@@ -310,7 +310,7 @@ class Turn:
 
     @property
     def likely_end(self) -> int | None:
-        """End of the span if an edge settles at the end of the draft; None if the span would continue."""
+        """End of the span if an edge settles at the end of the draft; None if it would continue."""
         draft_end = self._draft_end
         if (
             draft_end is None

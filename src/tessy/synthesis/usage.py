@@ -1,4 +1,4 @@
-"""What a run has used, in this session and in those before it."""
+"""Time and tokens that a run has used, in this session and in earlier ones."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tessy.storage.run_dir import RunPaths
 
 @dataclass(slots=True)
 class BudgetTracker:
-    """What a run may use, and what it has used before this session and in it.
+    """The budget of a run and its usage, over all sessions.
 
     Attributes:
-        budget: What it may use.
-        clock: Seconds, monotonic.
-        started: When the session began, on that clock.
-        before: What earlier sessions used.
-        empty: Which limit ended the run with samples left, and what was spent; None: none did.
+        budget: The limits.
+        clock: Monotonic clock, in seconds.
+        started: Start of the session, on that clock.
+        before: Usage of earlier sessions.
+        empty: The limit that ended the run, and the usage; None if no limit did.
     """
 
     budget: Budget
@@ -36,25 +36,24 @@ class BudgetTracker:
     empty: str | None = None
 
     def __post_init__(self) -> None:
-        """The session begins now."""
         self.started = self.clock()
 
     @property
     def seconds(self) -> float:
-        """Seconds since the session began."""
+        """Seconds since the session started."""
         return self.clock() - self.started
 
     def exceeded(self, tokens: int) -> str | None:
-        """Which limit is reached, if this session had ``tokens`` generated so far; or None."""
+        """Return the limit that is reached once this session has generated ``tokens``, or None."""
         seconds, before = self.seconds, self.before
         return self.budget.exceeded(Spending(before.seconds + seconds, before.tokens + tokens))
 
 
 def spent_before(paths: RunPaths, in_flight: Mapping[Key, InFlight]) -> Spending:
-    """What earlier sessions used: the time of their summaries, the tokens of every row.
+    """Return the usage of earlier sessions: wall-clock time of summaries, tokens of all rows.
 
-    A sample that failed and was tried again later has a row of each, and counts with both. A
-    session that was killed left no summary, so its time is not known.
+    A sample that failed and was tried again has a row of each, and both count. A killed session
+    left no summary, so its time is unknown.
 
     Args:
         paths: The run.
@@ -73,7 +72,7 @@ def spent_before(paths: RunPaths, in_flight: Mapping[Key, InFlight]) -> Spending
 
 
 def wall_seconds(summary: Path) -> float:
-    """Wall-clock seconds of all sessions that left a summary; 0 without one."""
+    """Return the wall-clock seconds of all sessions that left a summary; 0 without one."""
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
         return float(json.loads(summary.read_bytes())["seconds"]["wall"])
     return 0.0

@@ -22,7 +22,7 @@ from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.renderers import load_renderer, make_renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
-from tests.synthesis.test_sample import RENDERERS, make_desk, make_room
+from tests.synthesis.test_sample import RENDERERS, make_attempt, make_context
 
 FOLDERS = {name: FAMILIES / name for name in THINKING} | {"bundled": student_path()}
 # What their templates write in training: the others strip the thinking.
@@ -115,8 +115,8 @@ def parts(row: Trajectory, tokens: TokenizedSample, name: str) -> tuple[slice, s
 @pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
 async def test_the_ids_are_what_the_student_read_and_wrote(student, teacher):
-    context = make_room(student, teacher)
-    row = await tessy(make_desk(context))
+    context = make_context(student, teacher)
+    row = await tessy(make_attempt(context))
     asked = context.backends["student"].engine.requests[-1]
     codec = RENDERERS[student].codec
     tokens = tokenize(row, StudentFormat.of(RENDERERS[student]))

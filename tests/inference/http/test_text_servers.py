@@ -19,8 +19,8 @@ from tests.synthesis.test_sample import (
     PROBLEM,
     RENDERERS,
     THINKING,
-    make_desk,
-    make_room,
+    make_attempt,
+    make_context,
     script,
 )
 
@@ -51,7 +51,7 @@ def on_a_server(name: str, *, ends_early: bool = False) -> Script:
 
 
 async def make(can: frozenset[str], *, streams: bool = True, ends_early: bool = False):
-    context = make_room(NAMES["student"], NAMES["teacher"])
+    context = make_context(NAMES["student"], NAMES["teacher"])
     async with AsyncExitStack() as stack:
         for author, name in NAMES.items():
             codec = RENDERERS[name].codec
@@ -67,7 +67,7 @@ async def make(can: frozenset[str], *, streams: bool = True, ends_early: bool = 
             context.backends[author] = replace(
                 context.backends[author], engine=engine, native_ids=False
             )
-        return await tessy(make_desk(context))
+        return await tessy(make_attempt(context))
 
 
 @SERVERS

@@ -20,7 +20,7 @@ from tests.support.scripted_strategies import (
     authors,
     candidates,
     make,
-    make_room,
+    make_context,
 )
 from tests.synthesis.test_sample import PROBLEM, RENDERERS
 
@@ -40,7 +40,7 @@ def small_requests(monkeypatch: pytest.MonkeyPatch):
 @PAIRS
 @EVERY
 async def test_every_row_is_in_the_students_format_and_says_who_wrote_what(case, student, teacher):
-    context = make_room(case, student, teacher)
+    context = make_context(case, student, teacher)
     row = await make(case, context)
     thinking, answer = CASES[case][2]
     thinks, answers = authors(case)
@@ -67,7 +67,7 @@ async def test_every_row_is_in_the_students_format_and_says_who_wrote_what(case,
 
 @EVERY
 async def test_no_two_requests_draw_with_the_same_seed(case):
-    context = make_room(case)
+    context = make_context(case)
     await make(case, context)
     seeds = [request.seed for author in context.backends for request in asked(context, author)]
     assert len(seeds) > 4
@@ -77,7 +77,7 @@ async def test_no_two_requests_draw_with_the_same_seed(case):
 @PAIRS
 @pytest.mark.parametrize("case", ["teacher-only", "teacher-answer", "answer_by"])
 async def test_a_teacher_that_answers_reads_the_thinking_in_its_own_format(case, student, teacher):
-    context = make_room(case, student, teacher)
+    context = make_context(case, student, teacher)
     await make(case, context)
     renderer = RENDERERS[teacher]
     first = next(
@@ -95,7 +95,7 @@ async def test_a_teacher_that_answers_reads_the_thinking_in_its_own_format(case,
 async def test_a_student_that_answers_reads_the_teachers_thinking_in_its_own_format(
     student, teacher
 ):
-    context = make_room("teacher-think", student, teacher)
+    context = make_context("teacher-think", student, teacher)
     await make("teacher-think", context)
     renderer = RENDERERS[student]
     begins = renderer.prompt_text(PROBLEM.messages)
@@ -107,7 +107,7 @@ async def test_a_student_that_answers_reads_the_teachers_thinking_in_its_own_for
 async def test_white_space_before_a_teachers_end_marker_is_no_part_of_what_it_answers_to():
     short = "Okay, let's see.\n\nWe get 5 - 3 = 2."
     # The teacher would go on with style, and the student ends it there.
-    context = make_room("answer_by", together=(f"{short}\n\n", f"{short}\n\nDone."))
+    context = make_context("answer_by", together=(f"{short}\n\n", f"{short}\n\nDone."))
     row = await make("answer_by", context)
     assert (row.thinking, row.ended_by) == (short, "student")
     assert row.spans[-1].author == "teacher"
@@ -118,7 +118,7 @@ async def test_white_space_before_a_teachers_end_marker_is_no_part_of_what_it_an
 
 
 async def test_the_reference_is_in_the_students_prompt_and_in_a_field_but_not_in_the_messages():
-    context = make_room("teacher-reference")
+    context = make_context("teacher-reference")
     row = await make("teacher-reference", context)
     assert row.reference_answer == TEACHERS[1]
     read = decode(RENDERERS["qwen3"].codec, asked(context, "student")[0].prompt.ids)
@@ -133,7 +133,7 @@ async def test_the_reference_is_in_the_students_prompt_and_in_a_field_but_not_in
     ("case", "reason"), [("teacher-reference", "empty_answer"), ("teacher-only", "empty_answer")]
 )
 async def test_a_teacher_that_fails_is_the_rows_text(case, reason):
-    context = make_room(case, teacher_says=lambda *_: (TEACHERS[0], " "))
+    context = make_context(case, teacher_says=lambda *_: (TEACHERS[0], " "))
     attempt = ask(case, context)
     with pytest.raises(SampleFailed) as failed:
         await all_strategies()[CASES[case][0]].make(attempt)
@@ -148,17 +148,17 @@ async def test_a_teachers_budget_is_in_the_students_tokens(case):
     long = " ".join(f"{n} times {n} is {n * n};" for n in range(60))
     says: dict[str, Any] = {"teacher_says": lambda *_: (long, TEACHERS[1])}
     tokens = len(RENDERERS["qwen3"].codec.encode(long))
-    row = await make(case, make_room(case, thinking_tokens=tokens + 1, **says))
+    row = await make(case, make_context(case, thinking_tokens=tokens + 1, **says))
     assert row.tokens.teacher == tokens
     for less in (tokens - 1, tokens // 2):
-        context = make_room(case, thinking_tokens=less, **says)
+        context = make_context(case, thinking_tokens=less, **says)
         with pytest.raises(SampleFailed, match=f"budget: the thinking reached {less} tokens"):
             await make(case, context)
 
 
 async def test_a_context_that_is_full_is_a_budget_failure():
     long = " ".join(f"{n} times {n} is {n * n};" for n in range(60))
-    context = make_room("teacher-only", teacher_says=lambda *_: (long, TEACHERS[1]), context=300)
+    context = make_context("teacher-only", teacher_says=lambda *_: (long, TEACHERS[1]), context=300)
     with pytest.raises(SampleFailed, match="budget: no room for the thinking"):
         await make("teacher-only", context)
 
@@ -173,12 +173,12 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(case):
         pieces.extend(new)
         saves.append((json.loads(json.dumps(state)), list(pieces)))
 
-    context = make_room(case, **says)
+    context = make_context(case, **says)
     whole = await make(case, context, save=save)
     seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
     assert len(saves) >= 8
     for state, done in saves:
-        context = make_room(case, **says)
+        context = make_context(case, **says)
         meter = UsageMeter.from_json(state["meter"])
         row = await make(case, context, saved=(state, done), meter=meter)
         unlike = {"seconds", "cost"}

@@ -21,11 +21,11 @@ from tests.support.scripted_strategies import (
     candidates,
     failing,
     make,
-    make_room,
+    make_context,
     one_by_one,
     teachers,
 )
-from tests.synthesis.test_sample import PROBLEM, RENDERERS, make_workshop, open_run
+from tests.synthesis.test_sample import PROBLEM, RENDERERS, make_runner, open_run
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def small_requests(monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_the_teacher_scores_every_candidate_and_the_first_of_the_best_is_kept():
-    context = make_room("teacher-score")
+    context = make_context("teacher-score")
     row = await make("teacher-score", context)
     assert row.scores == (3.0, 9.0, 9.0)
     assert row.unscored == {}
@@ -50,12 +50,12 @@ async def test_the_teacher_scores_every_candidate_and_the_first_of_the_best_is_k
 
 
 async def test_a_reference_answer_scores_without_any_teacher():
-    row = await make("by answer", make_room("by answer"))
+    row = await make("by answer", make_context("by answer"))
     assert row.scores == (0.0, 1.0, 1.0, 0.0)
 
 
 async def test_a_candidate_that_fails_is_out_and_the_rest_compete():
-    row = await make("teacher-score", make_room("teacher-score", student_says=failing(1)))
+    row = await make("teacher-score", make_context("teacher-score", student_says=failing(1)))
     assert row.scores == (3.0, None, 9.0)
     assert row.unscored == {1: "empty_answer"}
     assert row.thinking == CANDIDATES[2][0]
@@ -68,7 +68,7 @@ async def test_a_candidate_without_a_score_is_out_and_the_rest_compete(judgement
         thinking, answer = teachers(prompt, begun, seed)
         return thinking, judgement if CANDIDATES[1][1] in prompt else answer
 
-    row = await make("teacher-score", make_room("teacher-score", teacher_says=says))
+    row = await make("teacher-score", make_context("teacher-score", teacher_says=says))
     assert row.scores == (3.0, None, 9.0)
     assert row.unscored == {1: "no_score"}
 
@@ -79,19 +79,19 @@ async def test_a_teacher_need_not_think_to_judge(teacher):
         return "", teachers(prompt, begun, seed)[1]
 
     row = await make(
-        "teacher-score", make_room("teacher-score", "qwen3", teacher, teacher_says=says)
+        "teacher-score", make_context("teacher-score", "qwen3", teacher, teacher_says=says)
     )
     assert row.scores == (3.0, 9.0, 9.0)
 
 
 async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason(tmp_path):
     says = one_by_one()
-    context = make_room(
+    context = make_context(
         "teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good.")
     )
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        shop = make_workshop(context, run, journal, strategy=all_strategies()["teacher-score"].make)
-        await shop.make(SampleJob(PROBLEM, 0))
+        runner = make_runner(context, run, journal, strategy=all_strategies()["teacher-score"].make)
+        await runner.make(SampleJob(PROBLEM, 0))
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
@@ -104,11 +104,11 @@ async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason
 
 
 async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
-    context = make_room("by answer", student_says=failing(*range(8)))
+    context = make_context("by answer", student_says=failing(*range(8)))
     problem = Problem(id="p", messages=PROBLEM.messages, extra={"answer": -1})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        shop = make_workshop(context, run, journal, strategy=all_strategies()["teacher-score"].make)
-        await shop.make(SampleJob(problem, 0))
+        runner = make_runner(context, run, journal, strategy=all_strategies()["teacher-score"].make)
+        await runner.make(SampleJob(problem, 0))
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.attempts == 3
     assert row.cost.requests["student"] == len(asked(context, "student"))
@@ -122,7 +122,7 @@ async def test_what_is_saved_does_not_grow_with_the_candidates_that_are_finished
         sizes.append((sum(map(len, new)), len(json.dumps(state))))
 
     options = {"save": save}
-    await make(case, make_room(case, student_says=candidates, candidates=4), **options)
+    await make(case, make_context(case, student_says=candidates, candidates=4), **options)
     half = len(sizes) // 2
     for kind in (0, 1):
         early, late = (max(size[kind] for size in part) for part in (sizes[:half], sizes[half:]))
@@ -165,7 +165,7 @@ async def test_a_conversation_is_judged_as_a_whole():
         Message(role="system", content="Be brief."),
         Message(role="user", content="5 - 3 * 2?"),
     )
-    context = make_room("teacher-score")
+    context = make_context("teacher-score")
     attempt = ask("teacher-score", context)
     attempt.problem = Problem(id="p", messages=turns)
     row = await all_strategies()["teacher-score"].make(attempt)

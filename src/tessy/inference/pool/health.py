@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tessy.core.errors import EngineError, EngineMisconfigured, EngineUnavailable
 from tessy.inference.base import EngineInfo
-from tessy.inference.pool.replica import Replica, ServerLike, misfit
+from tessy.inference.pool.replica import Replica, ServerLike, unusable
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class HealthMonitor:
         if info is None:
             replica.misconfigured = False
             return
-        problem = misfit(info, self.expected) if self.expected is not None else None
+        problem = unusable(info, self.expected) if self.expected is not None else None
         if problem is not None:
             self._stays_out(replica, problem)
             return

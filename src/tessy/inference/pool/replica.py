@@ -161,7 +161,7 @@ def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
     )
 
 
-def misfit(info: EngineInfo, role: EngineInfo) -> str | None:
+def unusable(info: EngineInfo, role: EngineInfo) -> str | None:
     """Why a replica that came late cannot stand in for the others; None if it can."""
     if info.mode == "text" and role.mode != "text":
         return "it answers in text only, the others in token ids"

@@ -53,10 +53,10 @@ _LINE_CHARS = 60  # no longer line is a score
 
 
 def score_messages(messages: Sequence[Message], written: GeneratedResponse) -> tuple[Message, ...]:
-    """What the teacher is asked about a response.
+    """Return the prompt that asks the teacher for a score of a response.
 
     Args:
-        messages: What was asked; of several turns each is shown under its role.
+        messages: The conversation; of several turns each is shown under its role.
         written: The response.
     """
     request = messages[-1].content
