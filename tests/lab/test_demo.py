@@ -123,7 +123,7 @@ def test_the_demo_can_be_cut_by_the_lexicon(tmp_path: Path):
 def test_a_run_that_was_stopped_goes_on_to_the_same_rows(whole: Path, tmp_path: Path, number):
     run = tmp_path / "run"
     output = interrupt(demo(run), run, 2, number)
-    assert ("The same command goes on from here." in output) == (number == signal.SIGINT)
+    assert ("The same command resumes it." in output) == (number == signal.SIGINT)
     before = (run / "trajectories.jsonl").read_bytes()
     assert 2 <= before.count(b"\n") < COUNT
     with Journal(RunPaths(run).journal) as journal:

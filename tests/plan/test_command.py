@@ -158,7 +158,7 @@ def test_a_pilot_that_is_stopped_goes_on(whole: Path, tmp_path: Path):
     run = tmp_path / "run"
     command = plan(whole.parent / "questions.jsonl", run, "--concurrency", "2", "--pilot", "30")
     output = interrupt(command, run, 2, signal.SIGINT)
-    assert "Stopped in good order" in output
+    assert "Stopped gracefully" in output
     assert not (run / "plan.json").exists()
     finish(command)
     assert said(run)["samples"]["ended"] == 30

@@ -111,7 +111,7 @@ def test_a_run_stops_by_its_tokens_and_goes_on_with_more(whole: Path, tmp_path: 
     budget = every // 2
     output = finish([*command, "--budget-tokens", str(budget)], code=4)
     assert f"of {budget:,} generated tokens are spent" in output
-    assert "with a larger budget goes on from here" in output
+    assert "with a larger budget resumes it" in output
     data = read_run(run)
     assert 0 < len(data.trajectories) < COUNT
     with Journal(RunPaths(run).journal) as journal:
@@ -138,7 +138,7 @@ def test_hours_that_are_spent_stop_a_run_before_any_request(whole: Path, tmp_pat
     run = tmp_path / "run"
     command = synthesize(whole.parent / "questions.jsonl", run)
     output = finish([*command, "--budget-hours", "1e-9"], code=4)
-    assert "Stopped in good order by budget_hours: " in output
+    assert "Stopped gracefully by budget_hours: " in output
     assert not read_run(run).trajectories
     with Journal(RunPaths(run).journal) as journal:
         assert not journal.load()

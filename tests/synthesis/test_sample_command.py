@@ -88,7 +88,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_rows(whole: Path, tmp_path: 
     run = tmp_path / "run"
     command = sample("student", whole.parent / "questions.jsonl", run, "--concurrency", "2")
     output = interrupt(command, run, 2, number)
-    assert ("The same command goes on from here." in output) == (number == signal.SIGINT)
+    assert ("The same command resumes it." in output) == (number == signal.SIGINT)
     before = (run / "trajectories.jsonl").read_bytes()
     assert 2 <= before.count(b"\n") < COUNT
     if number == signal.SIGINT:
