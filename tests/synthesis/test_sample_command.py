@@ -124,6 +124,9 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path: Path, monkeypatch: pyte
     remote = ["--url", "http://127.0.0.1:9", "--api-key-env", "NO_KEY", "--skip-bad-rows"]
     output = finish(sample("teacher", problems, run, *remote), code=2)
     assert "tessy: api_key_env: the environment variable NO_KEY" in output
+    monkeypatch.setenv("NO_KEY", "sek\nret")
+    output = finish(sample("teacher", problems, run, *remote), code=2)
+    assert "the API key cannot be sent in a header: character 4" in output
     assert not run.exists()
 
 

@@ -18,7 +18,7 @@ from tessy.config.synthesis import ModelConfig, RoleConfig, SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import AUTHORS, Author, other
 from tessy.inference.base import Engine, EngineInfo, Sampling
-from tessy.inference.http.address import server_root, shown_url
+from tessy.inference.http.address import read_address, shown_url
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.local.engine import LocalEngine
 from tessy.inference.pool.pool import ReplicaPool
@@ -88,13 +88,12 @@ def check_servers(config: Options) -> None:
     """Check URLs and API keys before anything is loaded.
 
     Raises:
-        ConfigError: An invalid URL, or the variable of an API key is not set.
+        ConfigError: An invalid URL, or an API key that is not set or cannot be sent.
     """
     for author, model in models(config).items():
+        api_key = _api_key(model, author) if model.url else None
         for url in model.url:
-            server_root(url)
-        if model.url:
-            _api_key(model, author)
+            read_address(url, api_key)
 
 
 def load_role_renderer(role: ModelConfig) -> Renderer:

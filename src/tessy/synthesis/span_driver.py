@@ -57,7 +57,9 @@ class SpanDriver:
         self._submission: PendingPrediction | None = None
         self._waiting_since: float | None = None  # start of the wait for the prediction
         self._error: BaseException | None = None
-        self._drained: asyncio.Future[None] | None = None  # set while the last prediction is awaited
+        self._drained: asyncio.Future[None] | None = (
+            None  # set while the last prediction is awaited
+        )
 
     async def run(self, action: Generate) -> None:
         """Send the request; return when the span has ended and no prediction is pending.

@@ -35,11 +35,13 @@ def rule(tmp_path: Path) -> Path:
         ({"model": "m", "url": ("ftp://a",)}, "no server URL"),
         ({"model": "m", "url": ("http://a", "http://a")}, "given twice"),
         ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "api_key_env"),
+        ({"model": "m", "url": ("http://a",), "api_key_env": "BROKEN_KEY"}, "cannot be sent"),
         ({"rule": "no.such.module:f"}, r"rule 'no\.such\.module:f': importing"),
         ({"rule": "style"}, "write module:callable"),
     ],
 )
-def test_inconsistent_options_are_refused(responses, options, message):
+def test_inconsistent_options_are_refused(responses, monkeypatch, options, message):
+    monkeypatch.setenv("BROKEN_KEY", "sek\nret")
     with pytest.raises(ConfigError, match=message):
         run(config(responses, **options))
     assert not (responses.parent / "out").exists()

@@ -40,7 +40,7 @@ from tessy.core.records import Annotation, FailedAnnotation
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool
-from tessy.inference.http.address import server_root, shown_url
+from tessy.inference.http.address import read_address, server_root, shown_url
 from tessy.runtime.admission import Slots
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
@@ -120,6 +120,8 @@ def _check_options(config: AnnotateConfig) -> str | None:
             f"api_key_env: the environment variable {config.api_key_env} is not set; export it, "
             "or leave the option out for a server without keys"
         )
+    for url in config.url:
+        read_address(url, api_key)
     return api_key
 
 

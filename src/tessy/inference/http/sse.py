@@ -29,11 +29,6 @@ class EventSplitter:
                 self._data.clear()
         return events
 
-    @property
-    def idle(self) -> bool:
-        """Nothing of an unfinished event is held."""
-        return not self._rest and not self._data
-
     def finish(self) -> list[bytes]:
         """No more bytes: some servers leave out the last blank line."""
         return self.feed(b"\n\n")
