@@ -58,7 +58,7 @@ class SpanDriver:
         self._waiting_since: float | None = None  # start of the wait for the prediction
         self._error: BaseException | None = None
         self._drained: asyncio.Future[None] | None = (
-            None  # set while the last prediction is awaited
+            None  # set for the last prediction
         )
 
     async def run(self, action: Generate) -> None:
