@@ -114,11 +114,11 @@ def certificate(tmp_path):
 
 _ASK_TWICE = """
 import asyncio, sys
-from tessy.inference.http.client import ModelServer
+from tessy.inference.http.client import ServerClient
 from tests.support.http_replies import send
 
 async def ask():
-    server = ModelServer(sys.argv[1], api_key=None, stall_seconds=20.0)
+    server = ServerClient(sys.argv[1], api_key=None, stall_seconds=20.0)
     for _ in range(2):
         print([chunk.ids for chunk in (await send(server))[0]])
     await server.aclose()
