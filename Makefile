@@ -16,7 +16,7 @@ MADE_OF := pyproject.toml constraints.txt
 export PYTHON TORCH_INDEX # for scripts/vllm-env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo baselines env env-vllm test lint test-vllm clean
+.PHONY: help demo baselines env env-vllm test lint test-vllm test-benchmarks clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -46,7 +46,10 @@ env-vllm: ## The environment for tests against real servers: .venv-vllm
 	scripts/vllm-env
 
 test-vllm: .venv/.for-dev env-vllm ## Tests against real vLLM servers on the CPU
-	$(BIN)/pytest -m vllm tests/vllm
+	$(BIN)/pytest -m 'vllm and not benchmark' tests/vllm
+
+test-benchmarks: .venv/.for-dev env-vllm ## Tests of the benchmarks
+	$(BIN)/pytest -m benchmark tests/benchmarks tests/vllm
 
 clean: ## Remove the environments and caches; runs/ stays
 	rm -rf .venv .venv-vllm .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.compare_trees import HERE, ROWS, main, table
 
 
+@pytest.mark.smoke
 @pytest.mark.timeout(300)  # a process for each client
 def test_one_round_of_this_tree_with_itself(tmp_path, capsys):
     file = tmp_path / "found.json"

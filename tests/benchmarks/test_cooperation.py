@@ -128,6 +128,7 @@ def measured(folder):
     return {"ours": ours, "plain": plain, "lock_step": run(replace(errand, client="lock_step"))}
 
 
+@pytest.mark.smoke
 def test_each_client_keeps_what_it_can(measured):
     ours, plain, stepped = measured["ours"], measured["plain"], measured["lock_step"]
     # On the virtual clock rates are exact, not a matter of how busy the machine is.
@@ -284,6 +285,7 @@ def test_a_file_that_holds_no_results_makes_no_table(text, said, tmp_path, capsy
 
 
 # Two processes start, which takes a while on a busy machine.
+@pytest.mark.smoke
 @pytest.mark.timeout(400)
 def test_growth_over_real_sockets(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(clients, "_TRIES", 1)

@@ -1,9 +1,12 @@
 import json
 import sys
 
+import pytest
+
 from benchmarks import bench_predictor
 
 
+@pytest.mark.smoke
 def test_the_benchmark_of_predictors_says_what_was_read(monkeypatch, tmp_path, capsys):
     file = tmp_path / "rows.json"
     options = ["--samples", "2", "--growth", "24", "--rounds", "1", "--json", str(file)]

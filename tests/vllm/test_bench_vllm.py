@@ -45,6 +45,7 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
     assert found["prefilled_per_kept"] < 20
 
 
+@pytest.mark.benchmark
 def test_texts_of_random_words_end(monkeypatch):
     workload = Workload(thinking_tokens=20, answer_tokens=10)
     monkeypatch.setattr(vllm, "WORKLOAD", workload)

@@ -57,9 +57,7 @@ class SpanDriver:
         self._submission: PendingPrediction | None = None
         self._waiting_since: float | None = None  # start of the wait for the prediction
         self._error: BaseException | None = None
-        self._drained: asyncio.Future[None] | None = (
-            None  # set for the last prediction
-        )
+        self._drained: asyncio.Future[None] | None = None  # set for the last prediction
 
     async def run(self, action: Generate) -> None:
         """Send the request; return when the span has ended and no prediction is pending.
