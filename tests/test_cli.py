@@ -3,19 +3,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import pytest
 
 from tessy import cli
 from tessy.core import errors
+from tests.support import commands
+from tests.support.paths import ROOT
 
 LIBRARIES_OF_MODELS = ("torch", "transformers", "aiohttp", "pyarrow", "numpy")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
 
 
 def imported_by(*arguments: str, among: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -72,34 +75,28 @@ def test_an_unknown_command_shows_the_commands(arguments, said, capsys):
         (KeyboardInterrupt(), 130, "tessy: interrupted\n"),
     ],
 )
-def test_what_the_user_can_mend_is_a_message_and_an_exit_code(
+def test_an_error_that_the_user_can_fix_is_a_message_and_an_exit_code(
     raised, code, said, capsys, monkeypatch
 ):
-    def fail(arguments: object) -> int:
-        raise raised
-
-    monkeypatch.setitem(cli.COMMANDS, "fail", cli.Command("Fails", fail))
+    monkeypatch.setattr(commands, "raised", [raised])
+    monkeypatch.setitem(cli.COMMANDS, "fail", commands.FAIL)
     assert cli.main(["fail"]) == code
     assert capsys.readouterr().err == said
 
 
 def test_a_command_decides_its_own_exit_code_and_gets_the_rest_of_the_line(monkeypatch):
-    seen: list[str] = []
-
-    def count(arguments: Sequence[str]) -> int:
-        seen.extend(arguments)
-        return 130
-
-    monkeypatch.setitem(cli.COMMANDS, "count", cli.Command("Counts", count))
+    monkeypatch.setattr(commands, "seen", [])
+    monkeypatch.setitem(cli.COMMANDS, "count", commands.COUNT)
     assert cli.main(["count", "--a", "b"]) == 130
-    assert seen == ["--a", "b"]
+    assert commands.seen == ["b"]
 
 
 def test_an_unexpected_error_keeps_its_traceback():
     code = (
         "import sys, tessy.cli\n"
-        "def fail(arguments): raise RuntimeError('a bug')\n"
-        "tessy.cli.COMMANDS['fail'] = tessy.cli.Command('Fails', fail)\n"
+        "from tests.support import commands\n"
+        "commands.raised.append(RuntimeError('a bug'))\n"
+        "tessy.cli.COMMANDS['fail'] = commands.FAIL\n"
         "sys.exit(tessy.cli.main(['fail']))"
     )
     done = python(code)
@@ -110,7 +107,7 @@ def test_an_unexpected_error_keeps_its_traceback():
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["synthesize", "--help"]])
-def test_output_that_nobody_reads_ends_the_command_quietly(arguments, unbuffered):
+def test_a_closed_output_ends_the_command_quietly(arguments, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     code = f"import sys, tessy.cli; sys.exit(tessy.cli.main({arguments}))"
@@ -124,10 +121,8 @@ def test_output_that_nobody_reads_ends_the_command_quietly(arguments, unbuffered
 
 
 def test_a_pipe_that_broke_elsewhere_is_an_error_like_any_other(monkeypatch):
-    def fail(arguments: object) -> int:
-        raise BrokenPipeError("a server's socket")
-
-    monkeypatch.setitem(cli.COMMANDS, "fail", cli.Command("Fails", fail))
+    monkeypatch.setattr(commands, "raised", [BrokenPipeError("a server's socket")])
+    monkeypatch.setitem(cli.COMMANDS, "fail", commands.FAIL)
     with pytest.raises(BrokenPipeError, match="socket"):
         cli.main(["fail"])
 
