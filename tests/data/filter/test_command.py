@@ -20,7 +20,7 @@ from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.records import Message, Trajectory
 from tessy.data.filter.command import filter_run
-from tessy.data.filter.rules import RULES
+from tessy.data.filter.registry import all_rules
 from tessy.lab.questions import write_questions
 from tessy.reports.viewer.page import write_report
 from tessy.storage import jsonl
@@ -113,8 +113,8 @@ def test_unfit_rows_are_set_aside_with_their_reasons(tmp_path: Path, source: Pat
 
 def test_every_rule_has_a_name_to_skip_it_by(tmp_path: Path, source: Path) -> None:
     help_of_skip = FilterConfig.model_fields["skip"].description or ""
-    assert [name for name in RULES if f"`{name}`" not in help_of_skip] == []
-    assert set(UNFIT) | {"in_evaluation"} == set(RULES)
+    assert [name for name in all_rules() if f"`{name}`" not in help_of_skip] == []
+    assert set(UNFIT) | {"in_evaluation"} == set(all_rules())
     for name in UNFIT:
         code, said = filtered(source, tmp_path / name, skip=(name,))
         assert code == 0
@@ -215,7 +215,7 @@ def test_bad_options_are_refused_before_any_work(tmp_path: Path, source: Path) -
     with pytest.raises(ConfigError, match="no rule 'nope'; the rules: truncated, looping, empty"):
         filtered(source, out, skip=("looping", "nope"))
     with pytest.raises(ConfigError, match="no rule is left"):
-        filtered(source, out, skip=tuple(RULES))
+        filtered(source, out, skip=tuple(all_rules()))
     with pytest.raises(ConfigError, match="--require-code: the rule it is for"):
         filtered(source, out, skip=("no_code",), require_code=True)
     with pytest.raises(ConfigError, match="--fields: names fields of the files of --against"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import percent
 from tessy.core.records import Trajectory, question_digest
+from tessy.data.filter.rule import RowCheck
 from tessy.data.filter.words import grams, words
 
 if TYPE_CHECKING:
@@ -34,17 +35,17 @@ _READ_AGAIN = 10  # candidates compared exactly, the likeliest ones first
 _SEED = 1
 
 
-class NearDuplicates:
-    """Knows the rows that were kept.
+class NearDuplicates(RowCheck):
+    """Finds rows that nearly repeat an earlier row that passed.
 
-    Rows that were set aside are not remembered, so of several that are alike one is kept.
+    Rejected rows are not remembered, so one of several similar rows passes.
     """
 
     def __init__(self, read: Callable[[int], Trajectory]) -> None:
-        """Nothing kept yet.
+        """Start without rows.
 
         Args:
-            read: Gives a kept row back by the offset it was remembered with.
+            read: Returns a row that passed, by its offset.
 
         Raises:
             ConfigError: The library is not installed.
@@ -84,7 +85,7 @@ class NearDuplicates:
         return None
 
     def remember(self, row: Trajectory, offset: int) -> None:
-        """Keep ``row`` in mind, which can be read again at ``offset``."""
+        """Add a row that passed; it can be read again at ``offset``."""
         said, signature = self._sketch(row)
         if said:
             self._index.insert(len(self._kept), signature)

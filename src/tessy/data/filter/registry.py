@@ -1,0 +1,51 @@
+"""All rules of ``tessy filter``: every module of ``rules`` that defines ``RULE``.
+
+A new rule is a new module; nothing else names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+
+from tessy.config.data import FilterConfig
+from tessy.core.errors import ConfigError
+from tessy.data.filter import rules
+from tessy.data.filter.rule import FilterRule
+
+
+@cache
+def all_rules() -> Mapping[str, FilterRule]:
+    """Return the rules by name, in order."""
+    modules = (
+        importlib.import_module(f"{rules.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(rules.__path__)
+    )
+    found: list[FilterRule] = [m.RULE for m in modules if hasattr(m, "RULE")]
+    found.sort(key=lambda rule: rule.position)
+    return {rule.name: rule for rule in found}
+
+
+def chosen_rules(options: FilterConfig) -> Mapping[str, FilterRule]:
+    """Return the rules to apply.
+
+    Raises:
+        ConfigError: ``skip`` names an unknown rule or leaves none, or another option does not fit
+            the rules.
+    """
+    known = all_rules()
+    unknown = [name for name in options.skip if name not in known]
+    if unknown:
+        raise ConfigError(f"--skip: there is no rule {unknown[0]!r}; the rules: {', '.join(known)}")
+    chosen = {
+        name: rule
+        for name, rule in known.items()
+        if name not in options.skip and rule.applies(options)
+    }
+    if not chosen:
+        raise ConfigError("--skip: no rule is left to apply; skip fewer")
+    for name, rule in known.items():
+        rule.check_options(options, name in chosen)
+    return chosen

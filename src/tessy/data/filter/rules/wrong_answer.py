@@ -1,0 +1,76 @@
+"""``wrong_answer``: the answer does not agree with the row's reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tessy.answers.references import is_right, short_reference
+from tessy.config.data import FilterConfig
+from tessy.core.errors import ConfigError
+from tessy.core.records import Trajectory
+from tessy.data.derived_run import source_rows
+from tessy.data.filter.rule import FilterRule, ReadPassed, RowCheck
+
+_DEFAULT_FIELD = FilterConfig.model_fields["reference"].default
+
+
+class ReferenceCheck(RowCheck):
+    """Compares answers with references; rows without a reference pass."""
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+        self._judged = 0
+
+    def find(self, row: Trajectory) -> str | None:
+        """Return reference and answer if they differ."""
+        reference = short_reference(row.problem.get(self._field))
+        if reference is None:
+            return None
+        self._judged += 1
+        if is_right(row.answer, reference):
+            return None
+        expected, answer = (text.strip()[-80:] for text in (reference, row.answer))
+        return f"the reference is {expected!r}, the answer ends {answer!r}"
+
+    def details(self) -> Mapping[str, int]:
+        """Return the number of rows with a reference."""
+        return {"judged": self._judged}
+
+
+def _prepare(options: FilterConfig) -> Callable[[ReadPassed], RowCheck]:
+    if options.reference != _DEFAULT_FIELD:
+        _check_field(options)
+    return lambda read: ReferenceCheck(options.reference)
+
+
+def _check_field(options: FilterConfig) -> None:
+    """Check that some row has the named field; a misspelled one would compare nothing.
+
+    Raises:
+        ConfigError: No row has it.
+    """
+    fields: set[str] = set()
+    rows = 0
+    for item in source_rows(options.run):
+        if options.reference in item.row.problem:
+            return
+        fields.update(item.row.problem)
+        rows += 1
+    if not rows:
+        return  # refused as an empty run
+    known = ", ".join(sorted(fields)[:20]) or "none beside the problem"
+    raise ConfigError(
+        f"--reference {options.reference}: no row of {options.run} has this field; fields that "
+        f"rows have: {known}"
+    )
+
+
+RULE = FilterRule(
+    name="wrong_answer",
+    position=90,
+    finds="the answer does not agree with the row's reference",
+    prepare=_prepare,
+    note=lambda options, details: (
+        f" ({details['judged']:,} rows have one in {options.reference!r})"
+    ),
+)
