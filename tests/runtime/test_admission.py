@@ -5,8 +5,8 @@ from typing import cast
 from tessy.core.records import Author, Message, Problem
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
+from tessy.synthesis.admission import starting_replicas
 from tessy.synthesis.context import SynthesisContext
-from tessy.synthesis.run import _homes
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import SynthesisResources
 from tests.support.counting_engine import Server, pool_of, until
@@ -110,10 +110,12 @@ async def test_a_run_learns_of_a_server_that_comes_late_and_uses_it():
         table = SynthesisResources(context=cast(SynthesisContext, None), infos={}, pools=pools)
         asked = (Message(role="user", content="?"),)
         jobs = [SampleJob(Problem(id=str(index), messages=asked), 0) for index in range(10)]
-        assert {tuple(_homes(job, table, admission).values()) for job in jobs} == {("s0", "s0")}
+        assert {tuple(starting_replicas(job, table, admission).values()) for job in jobs} == {
+            ("s0", "s0")
+        }
         assert "unknown: s1" in admission.explain()
         servers[1].down = False
         await until(lambda: len(teacher.healthy) == 2)
-        found = {tuple(_homes(job, table, admission).values()) for job in jobs}
+        found = {tuple(starting_replicas(job, table, admission).values()) for job in jobs}
         assert found == {("s0", "s0"), ("s0", "s1")}
         assert "s1 1,000 tokens" in admission.explain()

@@ -18,8 +18,8 @@ from tessy.core.seeds import derive_seed
 from tessy.inference.base import Request, Sampling
 from tessy.inference.scripted import END_THINKING
 from tessy.synthesis.actions import Done, Generate, PredictNext
-from tessy.synthesis.attempt import UsageMeter
 from tessy.synthesis.strategies.tessy import tessy
+from tessy.synthesis.usage import UsageMeter
 from tests.support.cooperation_driver import (
     CODECS,
     RandomClasses,

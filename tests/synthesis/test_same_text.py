@@ -24,9 +24,10 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.synthesis.attempt import SampleAttempt, UsageMeter
+from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.tessy import tessy
+from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.renderers import load_renderer
 from tests.synthesis.test_sample import Watcher
 

@@ -14,10 +14,11 @@ from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run, read_run
-from tessy.synthesis.attempt import SampleAttempt, UsageMeter
+from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.strategies.tessy import tessy
+from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import ReferenceClasses

@@ -16,11 +16,11 @@ from tessy.inference.base import Chunk, Sampling
 from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
 from tessy.storage.run_dir import read_run
-from tessy.synthesis.attempt import UsageMeter
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.single_model import Measure, SingleModelGeneration
 from tessy.synthesis.strategies.sample import sample
+from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.token_ids import decode
 from tests.synthesis.test_sample import (
     ANSWER,

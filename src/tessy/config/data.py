@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -60,15 +59,12 @@ class FilterConfig(Config):
     """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
 
 
-ExportFormat = Literal["messages", "sharegpt", "dialogs", "parquet", "hf", "tokens"]
-
-
 class ExportConfig(Config):
     """Write the samples of a run as training data."""
 
     run: Path
     """The run directory."""
-    to: ExportFormat
+    to: str = Field(min_length=1)
     """`messages`, `sharegpt`, `dialogs` (TESSY-Code-80K), `parquet`, `hf` (a folder), `tokens`."""
     out: Path | None = None
     """The file (.jsonl; .parquet for `parquet` and `tokens`), or a folder for `hf`; None:

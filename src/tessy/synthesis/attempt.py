@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,7 +13,6 @@ from tessy.boundary.base import Prediction
 from tessy.core.errors import FailureReason
 from tessy.core.records import (
     Author,
-    Cost,
     Failure,
     Message,
     Problem,
@@ -31,6 +30,7 @@ from tessy.synthesis.prefetch import HandoverPrefetch
 from tessy.synthesis.shared_thinking import GeneratedResponse, ThinkingResult
 from tessy.synthesis.single_model import SingleModelGeneration
 from tessy.synthesis.span_driver import SpanDriver
+from tessy.synthesis.usage import UsageMeter, by_author
 
 
 class TokenObserver(Protocol):
@@ -43,48 +43,6 @@ class TokenObserver(Protocol):
     def drafted(self, author: Author, tokens: int) -> None:
         """Called when tokens were generated, kept or not."""
         ...
-
-
-def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
-    """Return both authors' counts, 0 where there are none."""
-    return {"student": counts.get("student", 0), "teacher": counts.get("teacher", 0)}
-
-
-@dataclass
-class UsageMeter:
-    """Requests, tokens and time of a sample, over all of its attempts.
-
-    Attributes:
-        requests: Requests sent, by role.
-        drafted: Tokens generated for the thinking and for texts that the row does not keep, by
-            role, in its own tokens.
-        seconds: Wall-clock seconds by part.
-    """
-
-    requests: Counter[str] = field(default_factory=Counter)
-    drafted: Counter[str] = field(default_factory=Counter)
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def to_json(self) -> dict[str, Mapping[str, float]]:
-        """Serialize for the journal."""
-        return {
-            "requests": dict(self.requests),
-            "drafted": dict(self.drafted),
-            "seconds": dict(self.seconds),
-        }
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> UsageMeter:
-        """Deserialize from the journal."""
-        seconds = defaultdict(float, saved["seconds"])
-        return cls(Counter(saved["requests"]), Counter(saved["drafted"]), seconds)
-
-    def cost(self) -> Cost:
-        """Return the cost for the row."""
-        return Cost(
-            requests=by_author(self.requests),
-            seconds={part: round(value, 4) for part, value in sorted(self.seconds.items())},
-        )
 
 
 @dataclass

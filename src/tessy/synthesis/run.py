@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from textwrap import shorten
 from typing import Any
 
@@ -21,10 +20,10 @@ from rich.text import Text
 
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
-from tessy.core.errors import InputError, TessyError
+from tessy.core.errors import TessyError
 from tessy.core.formatting import tally
-from tessy.core.records import Author, Key
-from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
+from tessy.core.records import Key
+from tessy.runtime.admission import KvAdmission, KvGate
 from tessy.runtime.budget import Budget
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
@@ -36,6 +35,7 @@ from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
+from tessy.synthesis.admission import make_gate
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
 from tessy.synthesis.sample import SampleJob, SampleRunner
@@ -294,17 +294,12 @@ class _SynthesisRun:
             in_flight=in_flight,
             earlier={key: failure.attempts for key, failure in open_again.items()},
         )
-        admission, gate = self._gate(resources)
+        admission, gate = make_gate(self.config, resources)
         resources.on_move(admission.moved)
         await run_all(jobs, runner.make, admission=gate, stop=stop)
         await journal.flush()
         if self.pilot and not stop.requested:
-            self.pilot.measure(*self._gate(resources))
-
-    def _gate(self, resources: SynthesisResources) -> tuple[KvAdmission, KvGate[SampleJob]]:
-        admission = self._admission(resources)
-        claim, homes = partial(_claim, resources=resources), partial(_homes, resources=resources)
-        return admission, KvGate(admission, claim, partial(homes, admission=admission))
+            self.pilot.measure(*make_gate(self.config, resources))
 
     def _in_flight(self, journal: Journal) -> dict[Key, InFlight]:
         """Return the samples in the journal that have no row yet."""
@@ -320,46 +315,6 @@ class _SynthesisRun:
             if key not in found and journal.attempts(key):
                 journal.forget(key)  # counted, but nothing else was kept
         return found
-
-    def _admission(self, resources: SynthesisResources) -> KvAdmission:
-        guess = self.config.thinking_tokens // 2
-        for backend in resources.context.backends.values():
-            guess = min(guess, (backend.context_tokens or guess * 2) // 2)
-        # By server: one that plays both roles has one cache for both.
-        capacities = {
-            name: tokens
-            for pool in resources.pools.values()
-            for name, tokens in pool.capacities.items()
-        }
-        concurrency = self.config.concurrency
-        if concurrency is None and any(i.mode == "local" for i in resources.infos.values()):
-            concurrency = DEFAULT_CONCURRENCY  # a model in this process decodes no more at a time
-        admission = KvAdmission(capacities, first_guess_tokens=guess, concurrency=concurrency)
-        log.info("%s", admission.explain())
-        return admission
-
-
-def _claim(job: SampleJob, resources: SynthesisResources) -> Claim:
-    """Return the memory claim of a sample; called when it is next to start."""
-    prompts: dict[Author, int] = {}
-    for author, backend in resources.context.backends.items():
-        try:
-            prompts[author] = len(backend.renderer.prompt_ids(job.problem.messages))
-        except InputError:
-            prompts[author] = 0  # the sample will fail with this error
-    return Claim(job.name, prompts)
-
-
-def _homes(
-    job: SampleJob, resources: SynthesisResources, admission: KvAdmission
-) -> dict[Author, str]:
-    """Return the replica of each model that a sample would start on now."""
-    homes: dict[Author, str] = {}
-    for author, pool in resources.pools.items():
-        pool.release(job.name)  # it holds nothing yet, so another replica may suit it better now
-        homes[author] = pool.assign(job.name)
-        admission.learn(homes[author], pool.capacities[homes[author]])
-    return homes
 
 
 def _attempt(left: InFlight) -> int:

@@ -12,9 +12,10 @@ from tessy.core.records import Failure, Key, Problem, Trajectory
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
-from tessy.synthesis.attempt import SampleAttempt, UsageMeter
+from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.strategies.base import MakeSample
+from tessy.synthesis.usage import UsageMeter
 
 # Another draw can avoid these; a prompt that is too long or refused stays so.
 RETRIED: frozenset[FailureReason] = frozenset(

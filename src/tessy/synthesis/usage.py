@@ -4,17 +4,60 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import Key
+from tessy.core.records import Author, Cost, Key
 from tessy.runtime.budget import Budget, Spending
 from tessy.storage import jsonl
 from tessy.storage.journal import InFlight
 from tessy.storage.run_dir import RunPaths
+
+
+def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
+    """Return both authors' counts, 0 where there are none."""
+    return {"student": counts.get("student", 0), "teacher": counts.get("teacher", 0)}
+
+
+@dataclass
+class UsageMeter:
+    """Requests, tokens and time of a sample, over all of its attempts.
+
+    Attributes:
+        requests: Requests sent, by role.
+        drafted: Tokens generated for the thinking and for texts that the row does not keep, by
+            role, in its own tokens.
+        seconds: Wall-clock seconds by part.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    drafted: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def to_json(self) -> dict[str, Mapping[str, float]]:
+        """Serialize for the journal."""
+        return {
+            "requests": dict(self.requests),
+            "drafted": dict(self.drafted),
+            "seconds": dict(self.seconds),
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> UsageMeter:
+        """Deserialize from the journal."""
+        seconds = defaultdict(float, saved["seconds"])
+        return cls(Counter(saved["requests"]), Counter(saved["drafted"]), seconds)
+
+    def cost(self) -> Cost:
+        """Return the cost for the row."""
+        return Cost(
+            requests=by_author(self.requests),
+            seconds={part: round(value, 4) for part, value in sorted(self.seconds.items())},
+        )
 
 
 @dataclass(slots=True)

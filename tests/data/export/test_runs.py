@@ -156,7 +156,7 @@ def test_a_loss_that_learns_markup_alone_is_refused(copied: Path):
     rows.write_bytes(b"".join(map(jsonl.dump_line, items)))
     out = copied / "export" / "learned.parquet"
     said = export(copied, "tokens", "--loss", "student", "--out", str(out), code=2)
-    assert f"every word of thinking and answers in {copied} is the teacher's" in said
+    assert f"all of the text in {copied} is by the teacher" in said
     assert not list(out.parent.glob("learned*"))
     export(copied, "tokens", "--loss", "teacher")
     rows.write_bytes(b"".join(map(jsonl.dump_line, [items[0], *whole[1:]])))
@@ -180,7 +180,7 @@ def test_runs_of_one_models_own_responses(tmp_path: Path, author: Author):
         assert item.answer in text
     nobody = "teacher" if author == "student" else "student"
     said = export(run, "tokens", "--loss", nobody, code=2)
-    assert f"every word of thinking and answers in {run} is the {author}'s" in said
+    assert f"all of the text in {run} is by the {author}" in said
     export(run, "hf")
     _, text = card(place(run, "hf"))
     command = re.search(r"tessy sample --problems questions\.jsonl .*", text)

@@ -9,8 +9,8 @@ import pytest
 
 from tessy.core.errors import SampleFailed
 from tessy.core.records import AUTHORS, unpack_ids
-from tessy.synthesis.attempt import UsageMeter
 from tessy.synthesis.strategies.registry import all_strategies
+from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.token_ids import decode
 from tests.support.scripted_strategies import (
     CASES,

@@ -5,32 +5,12 @@ An exported ``id`` is ``<question's id>/<sample>``, for a question may have seve
 
 from __future__ import annotations
 
-from typing import Any
-
-from tessy.core.records import Message, Trajectory
-
-_SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt"}
+from tessy.core.records import Trajectory
 
 
 def exported_id(row: Trajectory) -> str:
     """What identifies a sample outside of its run."""
     return f"{row.id}/{row.sample}"
-
-
-def messages(row: Trajectory) -> dict[str, Any]:
-    """TRL, axolotl, XTuner: ``messages`` of ``role`` and ``content``."""
-    return {"id": exported_id(row), "messages": _turns(row.messages)}
-
-
-def sharegpt(row: Trajectory) -> dict[str, Any]:
-    """LLaMA-Factory (``sharegpt``): ``conversations`` of ``from`` and ``value``."""
-    turns = [{"from": _SHAREGPT[turn.role], "value": turn.content} for turn in row.messages]
-    return {"id": exported_id(row), "conversations": turns}
-
-
-def dialogs(row: Trajectory) -> dict[str, Any]:
-    """TESSY-Code-80K, and XTuner: ``id_ddm`` and ``dialogs`` of ``role`` and ``content``."""
-    return {"id_ddm": exported_id(row), "dialogs": _turns(row.messages)}
 
 
 def alternates(row: Trajectory) -> bool:
@@ -44,5 +24,6 @@ def alternates(row: Trajectory) -> bool:
     return roles == ["user", "assistant"] * (len(roles) // 2)
 
 
-def _turns(turns: tuple[Message, ...]) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+def turns(row: Trajectory) -> list[dict[str, str]]:
+    """Return the turns of a row as ``role`` and ``content``."""
+    return [{"role": turn.role, "content": turn.content} for turn in row.messages]

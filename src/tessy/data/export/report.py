@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tessy.config.data import ExportConfig
 from tessy.core.formatting import size
 from tessy.core.records import Trajectory
 from tessy.data.export import chat
-
-_CHAT = (
-    "TRL learns the question too, and trains on what the model's chat template shows: those of "
-    "DeepSeek-R1 and gpt-oss drop thinking that stands in the content. --to tokens learns the "
-    "response alone, thinking included."
-)
 
 
 @dataclass
@@ -68,35 +60,3 @@ def closing(written: ExportResult, out: Path) -> str:
             "these only markup is."
         )
     return text
-
-
-def hint(config: ExportConfig, written: ExportResult, out: Path) -> str:
-    """How a trainer loads it: a line to paste, and what to know of it."""
-    place = json.dumps(str(out.resolve()), ensure_ascii=False)
-    if config.to == "sharegpt":
-        entry = f'{{"file_name": {place}, "formatting": "sharegpt"}}'
-        name = json.dumps(config.run.resolve().name, ensure_ascii=False)
-        left_out = (
-            f"\n{written.uneven:,} samples do not alternate between user and assistant: "
-            "LLaMA-Factory leaves such samples out."
-        )
-        said = f"LLaMA-Factory, in dataset_info.json: {name}: {entry}"
-        return said + (left_out if written.uneven else "")
-    if config.to == "dialogs":
-        return (
-            f"XTuner: DatasetConfig(anno_path={place}) with "
-            'OpenaiTokenizeFunctionConfig(chat_template="…")'
-        )
-    return f"TRL: {_trl(config, place)}, with SFTConfig(max_length=None)\n" + (
-        "labels say what is learned; loss_weights how much, for trainers that read them: to TRL "
-        "every weight above 0 is 1."
-        if config.to == "tokens"
-        else _CHAT
-    )
-
-
-def _trl(config: ExportConfig, place: str) -> str:
-    source = {"hf": place, "messages": f'"json", data_files={place}'}.get(
-        config.to, f'"parquet", data_files={place}'
-    )
-    return f'train_dataset=load_dataset({source}, split="train")'

@@ -1,0 +1,25 @@
+"""``dialogs``: the shape of TESSY-Code-80K, and XTuner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tessy.core.records import Trajectory
+from tessy.data.export.chat import exported_id, turns
+from tessy.data.export.format import ExportFormat, ExportJob, json_lines
+from tessy.data.export.report import ExportResult
+
+
+def convert(row: Trajectory) -> dict[str, Any]:
+    """Return ``id_ddm`` and ``dialogs`` of ``role`` and ``content``."""
+    return {"id_ddm": exported_id(row), "dialogs": turns(row)}
+
+
+def _hint(job: ExportJob, written: ExportResult) -> str:
+    return (
+        f"XTuner: DatasetConfig(anno_path={job.quoted_out}) with "
+        'OpenaiTokenizeFunctionConfig(chat_template="…")'
+    )
+
+
+FORMAT = ExportFormat(name="dialogs", suffix=".jsonl", write=json_lines(convert), hint=_hint)

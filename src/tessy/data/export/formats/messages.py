@@ -1,0 +1,22 @@
+"""``messages``: TRL, axolotl, XTuner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tessy.core.records import Trajectory
+from tessy.data.export.chat import exported_id, turns
+from tessy.data.export.format import CHAT_REMARK, ExportFormat, json_lines, trl_hint
+
+
+def convert(row: Trajectory) -> dict[str, Any]:
+    """Return ``messages`` of ``role`` and ``content``."""
+    return {"id": exported_id(row), "messages": turns(row)}
+
+
+FORMAT = ExportFormat(
+    name="messages",
+    suffix=".jsonl",
+    write=json_lines(convert),
+    hint=lambda job, written: trl_hint(f'"json", data_files={job.quoted_out}', CHAT_REMARK),
+)

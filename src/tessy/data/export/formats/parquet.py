@@ -1,0 +1,34 @@
+"""``parquet``: every field of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tessy.core.records import Trajectory
+from tessy.data.export.destination import ADVICE
+from tessy.data.export.format import CHAT_REMARK, ExportFormat, ExportJob, trl_hint
+from tessy.data.export.report import ExportResult
+from tessy.storage.atomic import new_file
+
+
+def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
+    from tessy.data.export.parquet import (
+        ParquetRows,
+        trajectory_bytes,
+        trajectory_cells,
+        trajectory_schema,
+    )
+
+    written = ExportResult()
+    with new_file(job.out, ADVICE) as path, ParquetRows(path, trajectory_schema()) as table:
+        for row in rows:
+            table.add(trajectory_cells(written.add(row)), trajectory_bytes(row))
+    return written
+
+
+FORMAT = ExportFormat(
+    name="parquet",
+    suffix=".parquet",
+    write=_write,
+    hint=lambda job, written: trl_hint(f'"parquet", data_files={job.quoted_out}', CHAT_REMARK),
+)

@@ -1,0 +1,34 @@
+"""``sharegpt``: LLaMA-Factory."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tessy.core.records import Trajectory
+from tessy.data.export.chat import exported_id
+from tessy.data.export.format import ExportFormat, ExportJob, json_lines
+from tessy.data.export.report import ExportResult
+
+_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
+
+
+def convert(row: Trajectory) -> dict[str, Any]:
+    """Return ``conversations`` of ``from`` and ``value``."""
+    turns = [{"from": _ROLES[turn.role], "value": turn.content} for turn in row.messages]
+    return {"id": exported_id(row), "conversations": turns}
+
+
+def _hint(job: ExportJob, written: ExportResult) -> str:
+    entry = f'{{"file_name": {job.quoted_out}, "formatting": "sharegpt"}}'
+    name = json.dumps(job.options.run.resolve().name, ensure_ascii=False)
+    hint = f"LLaMA-Factory, in dataset_info.json: {name}: {entry}"
+    if written.uneven:
+        hint += (
+            f"\n{written.uneven:,} samples do not alternate between user and assistant: "
+            "LLaMA-Factory leaves such samples out."
+        )
+    return hint
+
+
+FORMAT = ExportFormat(name="sharegpt", suffix=".jsonl", write=json_lines(convert), hint=_hint)

@@ -1,0 +1,61 @@
+"""Export formats are found by their modules; nothing else names them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tessy.config.data import ExportConfig
+from tessy.core.errors import ConfigError
+from tessy.data.export import formats
+from tessy.data.export.command import export
+from tessy.data.export.registry import all_formats, format_of
+from tests.support.rows import fill, row
+
+ADDED = """
+from tessy.data.export.format import ExportFormat, json_lines
+
+FORMAT = ExportFormat(
+    name="answers",
+    suffix=".jsonl",
+    write=json_lines(lambda row: {"answer": row.answer}),
+    hint=lambda job, written: f"{written.rows} answers",
+)
+"""
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """A module with one more format."""
+    (tmp_path / "formats").mkdir()
+    (tmp_path / "formats" / "answers.py").write_text(ADDED)
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path / "formats")])
+    all_formats.cache_clear()
+    yield
+    all_formats.cache_clear()
+
+
+def test_help_lists_every_format():
+    described = ExportConfig.model_fields["to"].description
+    assert described is not None
+    assert set(all_formats()) == {"messages", "sharegpt", "dialogs", "parquet", "hf", "tokens"}
+    assert all(f"`{name}`" in described for name in all_formats())
+
+
+@pytest.mark.parametrize("name", ["message", "PARQUET", "format"])
+def test_an_unknown_format_is_refused_with_the_known_ones(name, tmp_path):
+    with pytest.raises(ConfigError, match=f"to: expected one of dialogs, hf, .*; got '{name}'"):
+        format_of(ExportConfig(run=tmp_path, to=name))
+
+
+@pytest.mark.usefixtures("added")
+def test_a_format_is_added_by_one_module(tmp_path):
+    fill(tmp_path / "run", row(answer="4"), row(sample=1, answer="5"))
+    console = Console(file=io.StringIO(), width=200)
+    assert export(ExportConfig(run=tmp_path / "run", to="answers"), console) == 0
+    written = (tmp_path / "run" / "export" / "answers.jsonl").read_text()
+    assert written == '{"answer": "4"}\n{"answer": "5"}\n'
+    assert isinstance(console.file, io.StringIO)
+    assert "2 answers" in console.file.getvalue()
