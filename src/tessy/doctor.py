@@ -1,4 +1,4 @@
-"""``tessy doctor``: is everything in place for a run, and what to mend if not.
+"""``tessy doctor``: check everything a run needs, and explain what to fix.
 
 Probes every server of both roles, shows the two exact prompts of the first question, makes one
 sample and prints it with the time each part took. Nothing is written.
@@ -36,7 +36,7 @@ from tessy.synthesis.setup import (
 from tessy.synthesis.strategies.registry import all_strategies, answering_model, generating_models
 from tessy.tokenization.renderers import Renderer
 
-EXIT_MEND = 3
+EXIT_PROBLEMS = 3
 _MODES = {
     "generate": "token ids in and out, vLLM's generate endpoint (the cheapest)",
     "sglang": "token ids in and out, SGLang's generate endpoint",
@@ -49,24 +49,24 @@ _MODES = {
 
 @dataclass
 class DoctorReport:
-    """What has to be mended before a run, what could be better, and why the sample failed."""
+    """Problems to fix before a run, advice, and why the sample failed."""
 
     console: Console
-    mend: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
     sample_failed: str | None = None
 
     def good(self, text: str) -> None:
-        """Something is in place."""
+        """Report a check that passed."""
         self._line("✓", "green", text)
 
     def bad(self, text: str) -> None:
-        """Something must be mended."""
-        self.mend.append(text)
+        """Report a problem to fix."""
+        self.problems.append(text)
         self._line("✗", "bold red", text)
 
     def note(self, text: str) -> None:
-        """Something works, but could be better."""
+        """Report advice."""
         self.advice.append(text)
         self._line("!", "yellow", text)
 
@@ -76,7 +76,7 @@ class DoctorReport:
 
 
 def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
-    """Check everything a run needs; 0 if a run would work, 3 if something must be mended.
+    """Check everything a run needs; return 0 if a run would work, 3 if something must be fixed.
 
     Raises:
         InputError: The options or the questions are unusable.
@@ -91,12 +91,12 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     if len(loaded.faults) > 5:
         report(f"… and {len(loaded.faults) - 5} more bad rows")
     if loaded.faults and not config.skip_bad_rows:
-        found.console.print("  mend them, or set them aside with --skip-bad-rows")
+        found.console.print("  fix them, or skip them with --skip-bad-rows")
     asyncio.run(_examine(config, with_system_prompt(config, loaded.problems[0]), found))
     _heading(found, "Result")
-    if found.mend:
-        found.console.print(f"  To mend before a run: {len(found.mend)}; see ✗ above.")
-        return EXIT_MEND
+    if found.problems:
+        found.console.print(f"  To fix before a run: {len(found.problems)}; see ✗ above.")
+        return EXIT_PROBLEMS
     notes = f" Remarks: {len(found.advice)}; see ! above." if found.advice else ""
     said = "Everything a run needs is in place."
     if found.sample_failed is not None:
@@ -131,7 +131,7 @@ async def _examine(config: SynthesisOptions, problem: Problem, found: DoctorRepo
             found.console.print("  prompt of the first question, as the model reads it:")
             shown = Text(visible(renderer.prompt_text(problem.messages)), style="dim")
             found.console.print(Padding(shown, (0, 0, 0, 4)), highlight=False)
-    if not found.mend:
+    if not found.problems:
         await _one_sample(config, problem, found)
 
 
@@ -236,7 +236,7 @@ def _context(
 
 
 class _NullObserver:
-    """Watches a sample that needs no watching."""
+    """Ignores token counts."""
 
     def kept(self, author: Author, tokens: int) -> None:
         """Not counted."""
@@ -268,7 +268,7 @@ async def _one_sample(config: SynthesisOptions, problem: Problem, found: DoctorR
             row = await all_strategies()[config.strategy].make(attempt)
         except SampleFailed as failure:
             row = attempt.failure(failure.reason, failure.detail)
-            found.note(f"the sample failed: {failure}; a run would record it and go on")
+            found.note(f"the sample failed: {failure}; a run would record it and continue")
             found.sample_failed = shorten(str(failure), 300, placeholder=" …")
         except EngineError as error:
             found.bad(str(error))

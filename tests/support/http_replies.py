@@ -77,6 +77,6 @@ async def send(server: ServerClient, body: bytes = b"{}") -> tuple[list[Chunk], 
     """What comes back, and whether it came as a stream."""
     chunks: list[Chunk] = []
     streamed = await server.generate(
-        "/x", body, {}, reader=IdsReader(), tap=ChunkSink(chunks.append)
+        "/x", body, {}, reader=IdsReader(), sink=ChunkSink(chunks.append)
     )
     return chunks, streamed

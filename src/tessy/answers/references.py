@@ -1,7 +1,7 @@
-r"""Whether an answer says what a reference says, for short final answers (pure).
+r"""Agreement of short final answers with references (pure).
 
 For questions whose answer is a number, a choice or a few words: mathematics, quizzes. What an
-answer says is the content of its last ``\boxed{}``; without one, its last number where the
+answer is taken to be the content of its last ``\boxed{}``; without one, its last number where the
 reference is a number, and its last line, or the end of that line behind ``is``, ``are``, ``:`` or
 ``=``, where it is not. Numbers are compared by value, exactly; anything else as text without
 letter case, markup and needless white space. Formulas are not solved: ``x+1`` is not ``1+x``.
@@ -60,7 +60,7 @@ def short_reference(value: object) -> str | None:
 
 
 def is_right(answer: str, reference: str) -> bool:
-    r"""Whether ``answer`` says what ``reference`` says.
+    r"""Return whether ``answer`` agrees with ``reference``.
 
     Args:
         answer: The text a model wrote for the user, of any length.

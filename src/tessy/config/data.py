@@ -1,4 +1,4 @@
-"""What the commands can be told that take runs and make data: mix, filter, export, compare."""
+"""Options of the commands that read runs: mix, filter, export, compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command lines into configurations: the options are the fields, shown with their sentences."""
+"""Command lines to configurations: options are fields, their help is the sentence below."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def parse(
 
 
 def _config_path(arguments: Sequence[str]) -> Path | None:
-    """The file after ``--config``: wanted before tyro can be told the defaults."""
+    """Return the file after ``--config``; its values are the defaults that tyro needs."""
     path = None
     for index, argument in enumerate(arguments):
         if argument == "--config":

@@ -1,4 +1,4 @@
-"""What every command can be told: frozen models, each field with the sentence that --help shows.
+"""Options of commands: frozen models; the sentence under a field is its help text.
 
 :mod:`tessy.config.toml` fills them from a TOML file and the command line.
 """
@@ -22,7 +22,7 @@ from tessy.core.records import Author
 
 
 class Config(BaseModel):
-    """The root of every configuration: immutable, and a key nobody knows is an error."""
+    """Base of all configurations: immutable; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -38,7 +38,7 @@ CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 
 class SamplingConfig(Config):
-    """How a model draws its tokens."""
+    """Sampling parameters of a model."""
 
     temperature: float = Field(default=0.7, ge=0)
     """Divides the logits; 0 always takes the likeliest token (no unit)."""
@@ -62,9 +62,9 @@ class ModelConfig(Config):
     api_key_env: str | None = None
     """Name of the environment variable that holds the server's API key."""
     sampling: SamplingConfig = SamplingConfig()
-    """How it draws its tokens."""
+    """Its sampling parameters."""
     context_tokens: int | None = Field(default=None, ge=1)
-    """Context length of the model in tokens; None: what the server says."""
+    """Context length of the model in tokens; None: as reported by the server."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for sources you trust."""
     reasoning_effort: str = Field(default="high", min_length=1)
@@ -75,39 +75,39 @@ PredictorWindow = Literal["anchored", "sliding-200"]
 
 
 class RoleConfig(ModelConfig):
-    """One of the two models, and what says where its words end."""
+    """One of the two models, with its boundary predictor."""
 
     predictor: str = Field(default="lexicon", min_length=1)
-    """Finds its boundaries: `lexicon`, a checkpoint (folder or hub id), or `module:callable`."""
+    """Boundary predictor: `lexicon`, a checkpoint (folder or hub id), or `module:callable`."""
     window: PredictorWindow = "anchored"
-    """What a checkpoint reads: up to 512 tokens that grow (fast), or always the last 200."""
+    """Window of a checkpoint: up to 512 tokens, growing (fast), or always the last 200."""
     draft_tokens: int | None = Field(default=None, ge=1)
     """Tokens per request (the paper: 20); None: one stream per span, closed at the boundary."""
 
 
 class RunOptions(Config):
-    """What commands have in common that turn questions into samples."""
+    """Options of all commands that make samples from problems."""
 
     problems: Path
-    """The questions: a .jsonl, .json, .parquet or .csv file."""
+    """The problems: a .jsonl, .json, .parquet or .csv file."""
     thinking_tokens: int = Field(default=32_000, ge=1)
-    """Longest thinking, in the student's tokens (what no row keeps: in its author's)."""
+    """Maximum thinking length, in student tokens."""
     answer_tokens: int = Field(default=6_000, ge=1)
-    """Longest answer, in the student's tokens (what no row keeps: in its author's)."""
+    """Maximum answer length, in student tokens."""
     samples_per_problem: int = Field(default=1, ge=1)
-    """Samples made of each question."""
+    """Samples per problem."""
     limit: int | None = Field(default=None, ge=1)
-    """Take only this many questions, from the top of the file; None: all."""
+    """Use only the first problems of the file, this many; None: all."""
     concurrency: int | None = Field(default=None, ge=1)
     """Samples in flight; None: as many as fit into the servers' KV memory."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random in the run."""
     attempts: int = Field(default=5, ge=1)
-    """Times a sample is tried, each with another seed, before it counts as failed."""
+    """Attempts per sample, each with another seed, before it counts as failed."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """Other names in the file, by what they stand for: `prompt=question,id=uid`."""
+    """Field names of the file, by their meaning: `prompt=question,id=uid`."""
     skip_bad_rows: bool = False
-    """Set unusable rows of the questions aside, with the reason, instead of stopping."""
+    """Skip unusable rows of the file, recording the reasons, instead of stopping."""
     fresh: bool = False
     """Start over; what the run directory holds is moved to `<directory>.old-1` (-2, …)."""
     retry_failed: bool = False
@@ -115,36 +115,36 @@ class RunOptions(Config):
     no_ids: bool = False
     """Leave the student's token ids out of the rows."""
     server_patience_seconds: float = Field(default=1800, gt=0)
-    """Seconds a server may be out of reach before the run gives up."""
+    """Seconds that a server may be unreachable before the run gives up."""
 
 
 class SynthesisOptions(RunOptions):
-    """What `synthesize`, `plan` and `doctor` have in common."""
+    """Options of `synthesize`, `plan` and `doctor`."""
 
     strategy: str = Field(default="tessy", min_length=1)
     """How samples are made: `tessy` (both models in turns), or a baseline: `student-only`,
     `teacher-only`, `teacher-think`, `teacher-answer`, `teacher-score`, `teacher-reference`."""
     answer_by: Author | None = None
-    """Who writes the answer in strategy `tessy`: `student` (None, the method) or `teacher`."""
+    """Author of the answer in strategy `tessy`: `student` (None, the method) or `teacher`."""
     system_prompt: str | None = Field(default=None, pattern=r"\S")
-    """A system message put before each question; the models read it, and the row keeps it."""
+    """A system message added before each problem; the models read it, and the row keeps it."""
     candidates: int = Field(default=5, ge=2)
     """Candidates of one sample in strategy `teacher-score`; the best one is kept."""
     score_by: Literal["teacher", "answer"] = "teacher"
-    """What ranks candidates: the teacher, or whether the answer is the question's reference."""
+    """What ranks candidates: the teacher, or agreement with the problem's reference."""
 
     student: RoleConfig
-    """The student: the model that will be trained; it writes the style and the answer."""
+    """The student: the model to be trained; it writes the style and the answer."""
     teacher: RoleConfig
-    """The teacher: the model that is learned from; it writes what solves the task."""
+    """The teacher: the stronger model; it writes what solves the task."""
     cut: Literal["discard", "extend"] = "discard"
-    """What becomes of a word with tokens of both classes: dropped, or kept when it begins well."""
+    """A word with tokens of both classes: dropped, or kept if it begins in the author's class."""
     lexicon: Path | None = None
     """File with further style phrases for the `lexicon` predictor, one per line."""
     budget_hours: float | None = Field(default=None, gt=0)
-    """Stop in good order after this many hours of the run, over all its sessions; None: never."""
+    """Stop gracefully after this many hours of the run, over all its sessions; None: never."""
     budget_tokens: int | None = Field(default=None, ge=1)
-    """Stop in good order once the models generated this many tokens, kept or not; None: never."""
+    """Stop gracefully once the models have generated this many tokens, kept or not; None: never."""
 
     @field_validator("answer_by")
     @classmethod
@@ -162,7 +162,7 @@ class SynthesisOptions(RunOptions):
 class SynthesizeConfig(SynthesisOptions):
     """Make training samples that two models write together, or by a method to compare with.
 
-    The run can be stopped at any time; the same command goes on where it ended.
+    The run can be interrupted at any time; the same command resumes it.
     """
 
     out: Path
@@ -170,25 +170,25 @@ class SynthesizeConfig(SynthesisOptions):
 
 
 class PlanConfig(SynthesisOptions):
-    """Make a pilot and say, with an interval, what the whole file would take on these servers.
+    """Make a pilot and estimate, with intervals, what the whole file would take on these servers.
 
-    The pilot's samples are kept: `synthesize` with the same options goes on with them.
+    The pilot's samples are kept: `synthesize` with the same options continues the run.
     """
 
     out: Path
     """The run directory; made if it does not exist."""
     pilot: int = Field(default=20, ge=5)
-    """Samples of the pilot, of questions drawn at random from the file."""
+    """Samples of the pilot, of problems drawn at random from the file."""
 
 
 class DoctorConfig(SynthesisOptions):
-    """Check servers, models and prompts with one sample, and say what to mend.
+    """Check servers, models and prompts with one sample, and explain what to fix.
 
     Takes every option of `synthesize`, so that a TOML file serves both.
     """
 
     out: Path | None = None
-    """Not written to; here so that a command line of `synthesize` can be checked as it is."""
+    """Not used; accepted so that a command line of `synthesize` can be checked unchanged."""
 
 
 class DemoConfig(Config):
@@ -199,9 +199,9 @@ class DemoConfig(Config):
     count: int = Field(default=40, ge=1)
     """Samples to make."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the questions and of everything drawn."""
+    """Seed of the problems and of all draws."""
     predictor: str = Field(default="bundled", min_length=1)
-    """Finds the boundaries: `bundled` (each model's own), or `lexicon`, or any of `synthesize`."""
+    """Boundary predictor: `bundled` (each model's own), `lexicon`, or any of `synthesize`."""
     fresh: bool = False
     """Start over; what the run directory holds is moved to `<directory>.old-1` (-2, …)."""
 

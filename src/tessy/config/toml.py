@@ -1,4 +1,4 @@
-"""TOML files and overrides into configurations, with errors that name file, line and option."""
+"""TOML files and overrides to configurations, with errors that name file, line and option."""
 
 from __future__ import annotations
 

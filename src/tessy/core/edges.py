@@ -137,7 +137,7 @@ def settled_edges(
 def settled_by(piece: str, base: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
     """Edges that one token more settles, where that is plain to see; else None.
 
-    Most tokens are a word with the space before it, or go on with a word: nothing is searched then.
+    Most tokens are a word with its leading space, or continue a word: no search is needed.
 
     Args:
         piece: The token's text.

@@ -1,4 +1,4 @@
-"""Every error tessy raises on purpose, as one tree.
+"""The errors of tessy, as one tree.
 
     TessyError
     ├── InputError                what the user gave is wrong; nothing was started
@@ -8,8 +8,8 @@
     │   └── RunError              a run directory: locked, or made with other options
     ├── EngineError               a model server (or the in-process model)
     │   ├── EngineUnavailable     for now: refused connection, 429, 5xx, a stall; worth another try
-    │   ├── EngineRefused         this one request: 400, 413, 422; the sample fails, the run goes on
-    │   └── EngineMisconfigured   every request: 401, 403, 404, wrong model; the run stops
+    │   ├── EngineRefused         this one request: 400, 413, 422; the sample fails, the run
+    continues │   └── EngineMisconfigured   every request: 401, 403, 404, wrong model; the run stops
     ├── StorageError              the run directory cannot be written: disk full; the run stops
     └── SampleFailed              one sample cannot be finished; becomes a row in failures.jsonl
 
@@ -55,7 +55,7 @@ class BadRowsError(InputError):
     def __init__(
         self,
         faults: Sequence[RowFault],
-        remedy: str = "mend them or pass --skip-bad-rows to set them aside",
+        remedy: str = "fix them or pass --skip-bad-rows to skip them",
     ) -> None:
         """Keep ``faults`` and show the first twenty of them; ``remedy`` says what to do."""
         self.faults = tuple(faults)

@@ -38,7 +38,7 @@ _ABSENT = object()
 
 
 class SourceRow(NamedTuple):
-    """A row of a run: its line as it stands in the file, with the newline, and what it says."""
+    """A row of a run: its line in the file, with the newline, and its content."""
 
     line: bytes
     row: Trajectory
@@ -99,7 +99,7 @@ class DerivedRun:
     Attributes:
         out: Where it will be.
         directory: Where it is until then.
-        notes: Further entries of summary.json, by name: what only the maker knows.
+        notes: Further entries of summary.json, by name: set by the command.
         summary: The content of summary.json, once the block has ended well.
     """
 
@@ -131,7 +131,7 @@ class DerivedRun:
         """Start a run that takes its rows from ``sources``.
 
         Its data_config holds what those of all sources agree on, and ``derived``: who made it out
-        of what. No other command has that key, so none goes on with the run by mistake.
+        of what. No other command has that key, so none resumes the run by mistake.
 
         Args:
             out: Where the run will be; must not exist or be empty, unless ``fresh``.
@@ -164,7 +164,7 @@ class DerivedRun:
                 return run
         except OSError as error:
             raise RunError(
-                f"{out} cannot be made: {error}; mend it or choose another --out"
+                f"{out} cannot be made: {error}; fix it or choose another --out"
             ) from error
 
     def add(self, row: Trajectory, line: bytes | None = None) -> int:
@@ -262,7 +262,7 @@ class DerivedRun:
 
 
 def _close(file: BinaryIO) -> None:
-    # What matters was flushed by then; a full disk must not hide the error that told of it.
+    # What matters was flushed by then; a full disk must not hide the original error.
     with contextlib.suppress(OSError):
         file.close()
 

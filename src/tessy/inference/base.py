@@ -1,4 +1,4 @@
-"""The one seam between tessy and a model: token ids in, token ids out, as a stream.
+"""The interface to a model: token ids in, token ids out, as a stream.
 
 A span is one request. Closing the stream aborts the request on the server, which keeps what it
 has cached of the prompt.
@@ -17,7 +17,7 @@ from tessy.tokenization.token_ids import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a model draws its tokens; always sent in full, so no server default applies."""
+    """Sampling parameters; always sent in full, so that no server default applies."""
 
     temperature: float = 0.7
     top_p: float = 0.8
@@ -30,7 +30,7 @@ class Request:
     """One continuation.
 
     Attributes:
-        key: Who asks (``"<id>/<sample>"``): keeps a sample on its replica and finds its KV cache.
+        key: The sample, ``"<id>/<sample>"``: selects its replica and its KV cache.
         prompt: Everything the model has read so far.
         sampling: How to draw.
         max_tokens: At most this many tokens are generated.
@@ -47,13 +47,13 @@ class Request:
 
 
 class Chunk(NamedTuple):  # made for every token: a frozen dataclass takes three times as long
-    """What has arrived since the last chunk.
+    """Tokens that arrived since the last chunk.
 
     Attributes:
         ids: New token ids, without the stop id. May be empty in the last chunk only.
         finish: None while more may come. ``"stop"``: a stop id or the model's EOS was drawn.
             ``"length"``: ``max_tokens`` were generated, or the context is full.
-        stop_id: The id that stopped it, when ``finish`` is ``"stop"`` and the engine knows it.
+        stop_id: The id that stopped it, when ``finish`` is ``"stop"`` and the engine reports it.
     """
 
     ids: tuple[int, ...]
@@ -62,7 +62,7 @@ class Chunk(NamedTuple):  # made for every token: a frozen dataclass takes three
 
 
 def join(chunks: Sequence[Chunk]) -> Chunk:
-    """Chunks of one request, at least one, as if they had arrived together."""
+    """Join chunks of one request, at least one, into one."""
     last = chunks[-1]
     if len(chunks) == 1:
         return last
@@ -71,13 +71,13 @@ def join(chunks: Sequence[Chunk]) -> Chunk:
 
 
 class ChunkSink:
-    """Where the chunks of one request go.
+    """Receives the chunks of one request.
 
     Attributes:
         put: Called with each chunk as it arrives, until it is closed; must not block, and raise
             nothing.
-        closed: No more is wanted.
-        on_close: Called once when it is closed; set by whoever fills it.
+        closed: Set by :meth:`close`.
+        on_close: Called once when it is closed; set by the engine.
     """
 
     __slots__ = ("closed", "on_close", "put")
@@ -89,23 +89,22 @@ class ChunkSink:
         self.on_close: Callable[[], None] | None = None
 
     def close(self) -> None:
-        """Want no more: the request is aborted."""
+        """Stop receiving; aborts the request."""
         if not self.closed:
             self.closed = True
-            # Whoever takes the chunks has this tap: neither would be freed at once.
-            self.put = _nowhere
-            told, self.on_close = self.on_close, None
-            if told is not None:
-                told()
+            self.put = _nowhere  # break the reference cycle
+            callback, self.on_close = self.on_close, None
+            if callback is not None:
+                callback()
 
 
 def _nowhere(chunk: Chunk) -> None:
-    """Nobody wants it."""
+    """No-op callback."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a probe found out.
+    """Result of a probe.
 
     Attributes:
         model: Name the server serves it under.
@@ -116,7 +115,7 @@ class EngineInfo:
         prefix_caching: Whether prompts are cached between requests; None if unknown.
         streaming: Whether ids come as they are drawn; if not, a stream is one chunk and spans
             are drafted in fixed lengths.
-        notes: Plain sentences on what is lost or should be mended, for doctor and the log.
+        notes: Limitations and what to fix, for doctor and the log.
     """
 
     model: str
@@ -132,7 +131,7 @@ class Engine(Protocol):
     """A model that continues token ids."""
 
     async def probe(self) -> EngineInfo:
-        """Find out what the server can do now.
+        """Determine what the server supports.
 
         Raises:
             EngineUnavailable: It cannot be reached now.
@@ -153,7 +152,7 @@ class Engine(Protocol):
         ...
 
     def release(self, key: str) -> None:
-        """The sample ``key`` is finished: forget its cache and its replica."""
+        """Release cache and replica of the sample ``key``."""
         ...
 
     async def aclose(self) -> None:
@@ -162,12 +161,12 @@ class Engine(Protocol):
 
 
 class SupportsStreamInto(Protocol):
-    """An engine that hands chunks on as they arrive, without waking up a task for each."""
+    """An engine that delivers chunks by callback, without waking a task for each."""
 
-    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
-        """Continue ``request.prompt`` into ``tap``; the last chunk has ``finish`` set.
+    async def stream_into(self, request: Request, sink: ChunkSink) -> None:
+        """Continue ``request.prompt`` into ``sink``; the last chunk has ``finish`` set.
 
-        Returns after the last chunk, or soon after the tap was closed.
+        Returns after the last chunk, or soon after the sink was closed.
 
         Raises:
             EngineError: As :meth:`Engine.stream`.
@@ -175,27 +174,27 @@ class SupportsStreamInto(Protocol):
         ...
 
 
-async def stream_into(engine: Engine, request: Request, tap: ChunkSink) -> None:
+async def stream_into(engine: Engine, request: Request, sink: ChunkSink) -> None:
     """:meth:`SupportsStreamInto.stream_into` of any engine."""
     own: Callable[[Request, ChunkSink], Awaitable[None]] | None = getattr(
         engine, "stream_into", None
     )
     if own is not None:
-        await own(request, tap)
+        await own(request, sink)
         return
     async with aclosing(engine.stream(request)) as chunks:
-        while not tap.closed:
+        while not sink.closed:
             chunk = None
-            with left_when_closed(tap):
+            with left_when_closed(sink):
                 chunk = await anext(chunks, None)
             if chunk is None:
                 return
-            tap.put(chunk)
+            sink.put(chunk)
 
 
 @contextmanager
-def left_when_closed(tap: ChunkSink) -> Iterator[None]:
-    """Leave the block, where it waits, as soon as ``tap`` is closed; nothing in it may close it."""
+def left_when_closed(sink: ChunkSink) -> Iterator[None]:
+    """Leave the block at its current await once ``sink`` is closed from outside the block."""
     task = asyncio.current_task()
     assert task is not None
     cancelled = task.cancelling()
@@ -206,14 +205,14 @@ def left_when_closed(tap: ChunkSink) -> Iterator[None]:
         interrupted = True
         task.cancel()
 
-    tap.on_close = interrupt
+    sink.on_close = interrupt
     try:
         yield
     except asyncio.CancelledError:
-        if not interrupted or task.cancelling() > cancelled + 1:  # somebody else did it, too
+        if not interrupted or task.cancelling() > cancelled + 1:  # cancelled from outside, too
             raise
     finally:
-        tap.on_close = None
+        sink.on_close = None
         if interrupted:
             task.uncancel()
 
@@ -227,8 +226,8 @@ async def streamed(engine: SupportsStreamInto, request: Request) -> AsyncGenerat
         arrived.append(chunk)
         news.set()
 
-    tap = ChunkSink(put)
-    task = asyncio.create_task(engine.stream_into(request, tap))
+    sink = ChunkSink(put)
+    task = asyncio.create_task(engine.stream_into(request, sink))
     task.add_done_callback(lambda _: news.set())
     try:
         while not task.done() or arrived:
@@ -242,6 +241,6 @@ async def streamed(engine: SupportsStreamInto, request: Request) -> AsyncGenerat
                 yield chunk
         await task
     finally:
-        tap.close()
+        sink.close()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

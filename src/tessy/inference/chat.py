@@ -1,4 +1,4 @@
-"""Models behind a chat endpoint, asked for whole replies: annotators, judges, scorers.
+"""Models behind a chat endpoint: annotators, judges, scorers.
 
 One client per server on the same sessions and faults as the engines, and the replicas of a role
 behind the same retry layer.
@@ -47,7 +47,7 @@ class ChatRequest:
     """One question to a chat model.
 
     Attributes:
-        key: Who asks; decides on the replica.
+        key: Caller; selects the replica.
         messages: The conversation, ending with a user turn.
         sampling: How to draw.
         max_tokens: Longest reply.
@@ -63,7 +63,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What came back.
+    """A reply.
 
     Attributes:
         text: The reply, without thoughts before it.

@@ -1,7 +1,7 @@
 """Engines and a codec that need no model, for tests, docs and trying ideas.
 
 ``ByteCodec`` gives one id a byte and a few control ids. ``ScriptedEngine`` writes what a function
-of the text so far says. ``ReferenceEngine`` writes on in one fixed text from wherever it stands.
+of the text so far. ``ReferenceEngine`` continues one fixed text.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ByteCodec:
 
 
 class ScriptedEngine:
-    """Writes what ``script`` says.
+    """Generates the text that ``script`` returns.
 
     Args:
         script: Called with the UTF-8 text after the prompt (which may end inside a character) and
@@ -123,7 +123,7 @@ def reference_script(
         if not data.startswith(text):
             raise ValueError(f"the text left the reference at {text[-40:]!r}")
         rest = data[len(text) :]
-        if isinstance(codec, ByteCodec):  # may go on inside a character
+        if isinstance(codec, ByteCodec):  # may continue inside a character
             return [*codec.encode_bytes(rest), stop_id]
         return [*codec.encode(rest.decode("utf-8")), stop_id]
 

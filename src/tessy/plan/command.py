@@ -1,7 +1,7 @@
 """``tessy plan``: a pilot, and what the whole file would take.
 
 The pilot's samples are ordinary rows of the run directory: ``synthesize`` with the same options
-keeps them and goes on.
+keeps them and continues.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def _too_few(made: list[PilotSample]) -> str:
     return (
         f"Only {len(made) - reasons.total()} of {len(made)} samples could be finished (failed: "
         f"{failed or 'none'}): an interval needs {MIN_UNITS}. `tessy doctor` with the same options "
-        "says what to mend; a larger --pilot keeps these samples and makes more."
+        "says what to fix; a larger --pilot keeps these samples and makes more."
     )
 
 
 def _closing(scope: Scope, written: Path) -> str:
-    more = " `tessy synthesize` with the same options goes on from here." if scope.samples else ""
+    more = " `tessy synthesize` with the same options continues the run." if scope.samples else ""
     return f"The same figures for programs: {written}.{more}"

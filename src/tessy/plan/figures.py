@@ -1,4 +1,4 @@
-"""Everything a plan says, from what was made (pure)."""
+"""The figures of a plan, computed from the pilot (pure)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PlanInputs:
         made: Samples that have ended.
         scope: What is still to come.
         slots: Samples the run will have in flight.
-        load: How busy the servers were; None if nobody knows.
+        load: Load of the servers; None if unknown.
         wall_seconds: Wall-clock seconds of the run's sessions.
         journal_bytes: Size of the journal, which held the pilot's samples in flight.
         drawn: The samples are a random draw from the file, and all of it.

@@ -70,7 +70,7 @@ class ThroughputMonitor(ProgressState):
         super().failed(key, reason)
 
     def waiting(self, text: str | None) -> None:
-        """The run stands still because of ``text``; None when it goes on."""
+        """Record why the run is waiting; None when it continues."""
         self._pass()
         super().waiting(text)
 

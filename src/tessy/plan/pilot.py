@@ -55,7 +55,7 @@ class Load:
 
 
 class PilotMonitor:
-    """Watches a pilot, and asks the servers how many samples the run will have in flight.
+    """Observes a pilot, and determines how many samples the run will have in flight.
 
     Attributes:
         slots: Samples the run will have in flight; None before the pilot has ended.

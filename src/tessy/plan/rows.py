@@ -24,7 +24,7 @@ class PilotSample:
         kept: Tokens that became training data, by part (``student`` and ``teacher`` of the
             thinking, ``answer``), in the student's tokens; nothing of a failure.
         generated: Tokens of thinking and answer, kept or not, by the model that wrote them.
-        length: Tokens it held in the end; None if that says nothing of others.
+        length: Tokens of the sample; None if that is no estimate for others.
         size: Bytes of its row.
     """
 

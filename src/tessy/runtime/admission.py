@@ -36,7 +36,7 @@ class Admission(Protocol[Job_contra]):
 
         Args:
             job: The job.
-            tokens: How many it wrote, prompt excluded; None if that says nothing about others.
+            tokens: Tokens it generated; None if that is no estimate for other samples.
         """
         ...
 
@@ -118,7 +118,7 @@ class KvAdmission:
         self.concurrency = concurrency
 
     def learn(self, replica: str, capacity: int | None) -> None:
-        """A server told its ``capacity`` in tokens, late or anew; None tells nothing."""
+        """Set the ``capacity`` of a server in tokens; None leaves it unknown."""
         if capacity is not None:
             self._capacities[replica] = capacity
 

@@ -1,4 +1,4 @@
-"""What a command says while it works on a directory, kept there; and with which versions."""
+"""The log file of a directory, and the versions of the software in use."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 RATE_WINDOW = 60.0  # seconds the token rates look back
 PLAIN_INTERVAL = 30.0  # seconds between plain lines
 LIVE_INTERVAL = 0.25  # seconds between frames
-MIN_FINISHED = 3  # below this many the time left is a guess nobody should plan with
+MIN_FINISHED = 3  # minimum for an estimate of the time left
 
 
 class TimeLeft(NamedTuple):
@@ -131,7 +131,7 @@ class ProgressState:
         self.reasons[reason] += 1
 
     def waiting(self, text: str | None) -> None:
-        """The run stands still because of ``text``; None when it goes on."""
+        """Show why the run is waiting; None when it continues."""
         self._waiting = text
 
     def observe(self, now: float) -> None:
@@ -256,7 +256,7 @@ def view(state: ProgressState, now: float) -> RenderableType:
 
 
 class SteadyConsole(Console):
-    """A console whose reader may leave: rich would end the process, a run goes on unseen."""
+    """A console whose output may be closed: rich would exit, but the run continues."""
 
     def on_broken_pipe(self) -> None:
         """Write nothing more."""
@@ -283,7 +283,7 @@ class Progress:
         """Prepare to show ``state``; nothing is drawn yet.
 
         Args:
-            state: Fed by whoever runs the samples, on this event loop.
+            state: Updated by the runner, on this event loop.
             console: Where to draw; a :class:`SteadyConsole` on standard error by default, so that
                 output can be piped.
             clock: The clock ``state`` was started on, in seconds.

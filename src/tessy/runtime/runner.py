@@ -30,10 +30,10 @@ class Draining(Exception):
 
 
 class Stop:
-    """Whether the run shall stop: somebody asked, or what it may use is spent.
+    """Whether the run should stop: on request, or because its budget is used up.
 
     Attributes:
-        asked: Somebody asked.
+        asked: A stop was requested.
     """
 
     def __init__(self, spent: Callable[[], bool] = lambda: False) -> None:
@@ -125,7 +125,7 @@ def _collecting_seldom() -> Generator[None, None, None]:
     """
     before = gc.get_threshold()
     if gc.get_freeze_count() or not 0 < before[0] < _YOUNG_OBJECTS:
-        yield  # another run has seen to it, or whoever called us has
+        yield  # an outer run, or the caller, has frozen it already
         return
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
@@ -165,7 +165,7 @@ async def interruptible(
     def on_signal() -> None:
         nonlocal cut_short
         if not stop.asked:
-            log.warning("stopping where that is safe; interrupt once more to stop at once")
+            log.warning("draining in-flight requests; interrupt again to abort")
             stop.request()
         elif task is not None:
             cut_short = True

@@ -108,7 +108,7 @@ def _legend(marks: bool) -> Text:
 
 
 def row_notes(row: Trajectory | Failure) -> list[tuple[str, str]]:
-    """What a row says of how it was made, beyond the paper's method: names and values."""
+    """Return how a row was made, where it differs from the paper's method: names and values."""
     notes = []
     if row.strategy != "tessy":
         notes.append(("strategy", row.strategy))
@@ -216,7 +216,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
 
 
 def _present(summary: Mapping[str, Any]) -> list[Author]:
-    """Who took part; both where nobody was asked for anything."""
+    """Return the authors that took part; both if there were no requests."""
     return [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
 
 

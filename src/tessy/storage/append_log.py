@@ -1,6 +1,6 @@
-"""Writing that survives a crash: one thread that groups commits, files that only grow.
+"""Durable appends: a thread that groups commits, files that only grow.
 
-Callers hand items over and go on; a thread takes whatever waits as one batch and makes it durable.
+Callers queue items and continue; a thread writes queued items as one durable batch.
 Many callers that wait for durability share one fsync, and the event loop never waits for a disk.
 """
 
@@ -42,7 +42,7 @@ class GroupWriter(Generic[Item]):
         Args:
             write: Makes one batch durable; is called in the thread.
             name: Name of the thread.
-            delay: Seconds a batch waits for company, unless somebody waits for it.
+            delay: Seconds to collect a batch, unless a caller waits for it.
         """
         self._write = write
         self._delay = delay
@@ -56,7 +56,7 @@ class GroupWriter(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Hand over ``item``; does not wait.
+        """Queue ``item``; does not wait.
 
         Raises:
             StorageError: An earlier batch could not be written.
@@ -81,7 +81,7 @@ class GroupWriter(Generic[Item]):
         await asyncio.wrap_future(waiter)
 
     def close(self) -> None:
-        """Write what waits and end the thread; blocks until then. May be called again.
+        """Write queued items and end the thread; blocks until then. May be called again.
 
         Raises:
             StorageError: Something could not be written.
@@ -150,7 +150,7 @@ class AppendFile:
     """A file of lines that only grows; a line is there once ``append`` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Open ``path``, made if it is missing, and mend its end (:func:`repair`)."""
+        """Open ``path``, creating it if missing, and repair its end (:func:`repair`)."""
         self.path = path
         repair(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -202,7 +202,7 @@ class AppendFile:
 
 
 def repair(path: Path) -> None:
-    """Mend the end of a file of JSON lines after a crash.
+    """Repair the end of a file of JSON lines after a crash.
 
     A whole last row without its newline gets one. A last line that is no row is moved to
     ``<path>.torn``; after a power cut there may be several.
@@ -243,7 +243,7 @@ def _line_start(fd: int, end: int) -> int:
 
 
 class FileLock:
-    """A lock the operating system holds for this process and drops when it dies, however."""
+    """A lock that the operating system releases when the process ends."""
 
     def __init__(self, path: Path) -> None:
         """Take the lock of the directory that ``path``, the lock file, lies in.
@@ -269,7 +269,7 @@ class FileLock:
             ) from None
         # Between open and flock another process may have moved the directory away.
         if not path.exists() or os.fstat(self._fd).st_ino != path.stat().st_ino:
-            raise RunError(f"{path.parent} was just set aside by another process; try again")
+            raise RunError(f"{path.parent} was just moved away by another process; try again")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tessy.core.errors import StorageError
 
-ADVICE = "free some space or mend the rights"
+ADVICE = "free some space or fix the permissions"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -96,8 +96,8 @@ class Journal(Closeable):
                 raise
         except sqlite3.Error as error:
             raise RunError(
-                f"{path} cannot be used as the journal of this run: {error}; move it away to go on "
-                "without it: finished rows are kept, samples in flight start over"
+                f"{path} cannot be used as the journal of this run: {error}; move it away to "
+                "continue without it: finished rows are kept, samples in flight start over"
             ) from error
         self._writer = GroupWriter(self._commit, name="journal", delay=delay)
 
@@ -120,8 +120,8 @@ class Journal(Closeable):
                     flights[number][1].pieces.append(content)
         except sqlite3.Error as error:
             raise StorageError(
-                f"{self.path} cannot be read: {error}; move it away to go on without it: finished "
-                "rows are kept, samples in flight start over"
+                f"{self.path} cannot be read: {error}; move it away to continue without it: "
+                "finished rows are kept, samples in flight start over"
             ) from error
         return {
             key: flight

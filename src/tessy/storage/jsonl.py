@@ -188,7 +188,7 @@ def segment_key(path: Path, line: Line) -> SegmentKey:
 def _key(path: Path, line: Line, beginning: re.Pattern[bytes], *numbers: str) -> tuple[Any, ...]:
     match = beginning.match(line.content)
     if match and line.content.rstrip().endswith(b"}"):
-        with contextlib.suppress(ValueError):  # damaged; told below
+        with contextlib.suppress(ValueError):  # damaged; reported below
             return json.loads(match[1]), *map(int, match.groups()[1:])
     value = row(path, line)
     key = (value.get("id"), *(value.get(number) for number in numbers))

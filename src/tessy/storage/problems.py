@@ -1,4 +1,4 @@
-"""Questions from an input file: which words are asked, under which id, and what travels along.
+"""Problems from an input file: messages, id, and all other fields.
 
 The rules of ids, which make a key stand for the same question however the input grows:
 
@@ -50,7 +50,7 @@ class LoadedProblems:
 
     Attributes:
         problems: Its questions, in order.
-        faults: The rows that were set aside.
+        faults: The rows that were skipped.
         lines: Where each question stands: its line, or row where a format has no lines. Empty for
             questions from no file.
     """
@@ -67,7 +67,7 @@ def load_problems(
     skip_bad_rows: bool = False,
     check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
 ) -> LoadedProblems:
-    """Read the questions of ``path`` (:func:`tessy.storage.tables.read_rows` says which formats).
+    """Read the problems of ``path`` (formats: :func:`tessy.storage.tables.read_rows`).
 
     The question is ``prompt`` (text, or a list of turns) or one of ``messages``, ``dialogs`` and
     ``conversations``: turns ``{role, content}`` or ``{from, value}``, where content is text or a
@@ -80,7 +80,7 @@ def load_problems(
         path: The file.
         fields: Names the file uses, by ours: ``{"prompt": "question", "id": "task_id"}``.
         skip_bad_rows: Return faults instead of raising them.
-        check: Says what is wrong with a question that can be read; its row is bad then.
+        check: Returns why a problem that was read cannot be used, or None.
 
     Raises:
         BadRowsError: Rows are unusable; holds every fault of the file.
@@ -110,7 +110,7 @@ class _BadRow(Exception):
 
 
 class _ProblemReader:
-    """Turns rows into problems; knows the ids that are taken."""
+    """Turns rows into problems with unique ids."""
 
     def __init__(
         self,

@@ -137,7 +137,7 @@ def enter(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made_with = {"tessy": importlib.metadata.version("tessy"), **made_with}
     document = read(path, kind) if path.exists() else None
-    # A run that never got to work, because of a misspelt option say, binds nobody.
+    # A run that never started, e.g. because of a misspelled option, sets no options.
     then = document["data_config"] if document is not None else {}
     if document is not None and (begun() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)

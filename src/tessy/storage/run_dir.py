@@ -109,7 +109,7 @@ class KeyedRow(Protocol[KeyT_co]):
 
 
 class FailedRow(KeyedRow[KeyT_co], Protocol):
-    """A row that says why there is no other."""
+    """A row of a sample that failed."""
 
     @property
     def reason(self) -> str:
@@ -167,7 +167,7 @@ class RowDirectory(Closeable, Generic[KeyT]):
         software: Mapping[str, str] | None = None,
         fresh: bool = False,
     ) -> Self:
-        """Start a run in ``directory``, or go on with the one that is there.
+        """Start a run in ``directory``, or resume the one that is there.
 
         Args:
             directory: Made if it is missing.
@@ -207,7 +207,7 @@ class RowDirectory(Closeable, Generic[KeyT]):
                 return cls(paths, document, done, failed, rows, failures, stack.pop_all())
         except OSError as error:
             raise RunError(
-                f"{paths.directory} cannot be used for a run: {error}; mend it or choose another "
+                f"{paths.directory} cannot be used for a run: {error}; fix it or choose another "
                 "--out"
             ) from error
 

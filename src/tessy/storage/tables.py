@@ -190,7 +190,7 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
 def _nanoseconds(kind: pa.DataType) -> bool:
     """Whether values are finer than Python's datetime: then they are read as text.
 
-    With pandas installed pyarrow would hand on pandas' own types, without it refuse.
+    With pandas installed pyarrow would return pandas' types, without it refuse.
     """
     import pyarrow as pa
 

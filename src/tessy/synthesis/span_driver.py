@@ -81,7 +81,7 @@ class SpanDriver:
                 self._pending = None
                 self._submission.cancel()
                 await self._submission.wait_closed()
-            self._submission = None  # it knows this span: neither would be freed at once
+            self._submission = None  # break the reference cycle
 
     def _take(self, chunk: Chunk) -> None:
         if self._pending is None or (self._take_withheld() and not self._buffered):

@@ -80,7 +80,7 @@ class ChatTemplate:
         self._added_ids = frozenset(tokenizer.added_tokens_decoder)
 
     def render(self, turns: Sequence[Turn], *, prompt: bool = True) -> str:
-        """The template's text for ``turns``, up to where the assistant goes on if ``prompt``.
+        """The template's text for ``turns``, up to where the assistant continues if ``prompt``.
 
         Raises:
             InputError: The template refuses the conversation.

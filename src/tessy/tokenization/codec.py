@@ -274,7 +274,7 @@ def surrogate_error(text: str) -> InputError:
     at = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), 0)
     return InputError(
         f"text holds the lone surrogate U+{ord(text[at]):04X} at character {at} "
-        f"({text[max(0, at - 10) : at + 10]!r}), which is no Unicode text; mend the input"
+        f"({text[max(0, at - 10) : at + 10]!r}), which is not valid Unicode; fix the input"
     )
 
 

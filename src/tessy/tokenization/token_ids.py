@@ -53,7 +53,7 @@ class TokenIds:
         self._json = bytearray()
         self._count = 0  # the beginning of _ids that is ours
         self._bytes = 0  # and of _json
-        self._tail: tuple[int, ...] = ()  # not in the buffers, which somebody else goes on filling
+        self._tail: tuple[int, ...] = ()  # not in the buffers, which are shared and still growing
         self.extend(ids)
 
     def extend(self, ids: Iterable[int]) -> None:

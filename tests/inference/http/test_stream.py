@@ -86,7 +86,9 @@ async def test_a_reply_that_is_cut_off_or_garbled_brings_what_came_and_an_error(
     async with serving(reply, 10_000, stay=False) as (server, peers):
         chunks: list[Chunk] = []
         with pytest.raises(EngineUnavailable, match=server.root):
-            await server.generate("/x", b"{}", {}, reader=IdsReader(), tap=ChunkSink(chunks.append))
+            await server.generate(
+                "/x", b"{}", {}, reader=IdsReader(), sink=ChunkSink(chunks.append)
+            )
     assert ids(chunks) in ([7, 8], [])  # an error that is there at once hides what came with it
     assert len(peers) == 1  # what has begun to come is not asked for again here
 
@@ -146,7 +148,7 @@ async def test_https_with_a_certificate_that_is_trusted_or_not(certificate):
 async def send_until_closed(server: ServerClient, body: bytes = b"{}") -> None:
     """Close the tap at the first chunk."""
     tap = ChunkSink(lambda _: tap.close())
-    await server.generate("/x", body, {}, reader=IdsReader(), tap=tap)
+    await server.generate("/x", body, {}, reader=IdsReader(), sink=tap)
 
 
 @asynccontextmanager
@@ -191,7 +193,7 @@ async def test_a_tap_closed_while_more_is_waited_for_closes_the_connection(reply
     async with answering(reply) as (server, ends):
         tap = ChunkSink(lambda _: None)
         sending = asyncio.ensure_future(
-            server.generate("/x", b"{}", {}, reader=IdsReader(), tap=tap)
+            server.generate("/x", b"{}", {}, reader=IdsReader(), sink=tap)
         )
         await asyncio.sleep(0.05)
         tap.close()
@@ -204,7 +206,7 @@ async def test_a_tap_closed_behind_its_reply_leaves_the_next_one_alone():
     async with serving(SHAPES["chunked"], 7) as (server, peers):
         closing: list[Callable[[], None] | None] = []
         first = ChunkSink(lambda _: closing.append(first.on_close))
-        await server.generate("/x", b"{}", {}, reader=IdsReader(), tap=first)
+        await server.generate("/x", b"{}", {}, reader=IdsReader(), sink=first)
         sending = asyncio.ensure_future(send(server))
         await asyncio.sleep(0)
         assert closing[-1] is not None
@@ -269,7 +271,7 @@ async def test_a_tap_closed_while_the_body_is_sent_ends_the_request():
     async with reading(0.02) as (server, got):
         tap = ChunkSink(lambda _: None)
         sending = asyncio.ensure_future(
-            server.generate("/x", LARGE, {}, reader=IdsReader(), tap=tap)
+            server.generate("/x", LARGE, {}, reader=IdsReader(), sink=tap)
         )
         await asyncio.sleep(0.1)
         tap.close()

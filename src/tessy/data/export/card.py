@@ -28,7 +28,7 @@ _MEASURES = {"mean": "mean", "median": "median", "p80": "80th percentile", "max"
 
 @dataclass
 class DataCardFacts:
-    """What the card says of the rows; added up while they are written.
+    """Facts about the rows for the card; summed while they are written.
 
     Attributes:
         summary: Counts, shares and lengths.
@@ -119,8 +119,8 @@ def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) 
     said = f"\nA system prompt stands before each question:\n\n{fenced(str(system))}"
     return (
         "## Method\n\n"
-        "The thinking stands in the student's own format. `spans` says who wrote which characters "
-        "of it, `answer_by` who wrote the answer.\n\n"
+        "The thinking is in the student's own format. `spans` records the author of each range of "
+        "its characters, `answer_by` the author of the answer.\n\n"
         f"{markdown_table(columns, rows)}{said if system else ''}"
     )
 
@@ -214,7 +214,7 @@ def _columns() -> str:
 
 
 def _licence(licence: str | None) -> str:
-    said = licence or "None was stated: whoever publishes this has to choose one"
+    said = licence or "None was stated: choose one before publishing"
     return (
         f"## Licence\n\n{said}. Questions and models have terms of their own, which may bind what "
         "is made with them.\n"

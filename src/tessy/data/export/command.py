@@ -56,7 +56,7 @@ def _some(run: Path, items: Iterable[SourceRow]) -> Iterator[Trajectory]:
     first = next(rows, None)
     if first is None:
         raise InputError(
-            f"{run} has no finished samples, so there is nothing to export; go on with the run, or "
+            f"{run} has no finished samples, so there is nothing to export; resume the run, or "
             "see failures.jsonl for what became of its samples"
         )
     return chain((first,), rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tessy.core.errors import InputError
 from tessy.storage.run_dir import RunPaths
 
-# What a folder of ours holds. Anything else in it is somebody's, and is not replaced.
+# Files of an exported folder. A folder with any other file is not replaced.
 _FOLDER = frozenset({"README.md", "data"})
 FILE_SUFFIXES = (".jsonl", ".parquet")
 ADVICE = (

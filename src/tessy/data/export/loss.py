@@ -23,7 +23,7 @@ def parse_loss(text: str) -> Weights:
         text: ``all``, ``student``, ``teacher``, or ``student=1,teacher=0.5``.
 
     Raises:
-        ConfigError: It is none of these, or nobody's tokens would be learned.
+        ConfigError: It is none of these, or no tokens would be learned.
     """
     weights = _NAMED.get(text.strip()) or _weights(text)
     if not any(weights.values()):

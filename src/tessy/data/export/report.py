@@ -1,4 +1,4 @@
-"""What an export says in the end: what was written, and how a trainer loads it."""
+"""The closing message of an export."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ExportResult:
     uneven: int = 0
 
     def add(self, row: Trajectory) -> Trajectory:
-        """Count a row by what it says of itself; the row."""
+        """Count a row; return it."""
         self.rows += 1
         self.tokens += row.tokens.student + row.tokens.teacher + row.tokens.answer
         self.uneven += not chat.alternates(row)
@@ -40,7 +40,7 @@ class ExportResult:
 
 
 def closing(written: ExportResult, out: Path) -> str:
-    """What was written, how much, and what to know of it."""
+    """Return what was written, how much, and its limitations."""
     learned = "" if written.learned is None else f", {written.learned:,} of them learned"
     files = sorted(out.rglob("*.parquet")) if out.is_dir() else [out]
     held = sum(path.stat().st_size for path in files)

@@ -102,7 +102,7 @@ def tokenize(row: Trajectory, form: StudentFormat) -> TokenizedSample:
 
 
 def writers(row: Trajectory, form: StudentFormat) -> set[Author]:
-    """Who wrote words of the thinking or the answer; markup is nobody's here."""
+    """Return the authors of thinking and answer; markup is not counted."""
     return {span.author for span in row.spans} | {form.owner if form.alone else row.answer_by}
 
 

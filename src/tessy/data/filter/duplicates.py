@@ -105,7 +105,7 @@ def load_library() -> ModuleType:
     """The library.
 
     Raises:
-        ConfigError: It is not installed; says how to mend that.
+        ConfigError: It is not installed.
     """
     try:
         return importlib.import_module("rensa")

@@ -90,12 +90,12 @@ def _read(file: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     try:
         loaded = load_problems(file, fields=fields)
     except BadRowsError as error:
-        remedy = "mend them, or say with --fields which fields of this file hold what"
+        remedy = "fix them, or name the fields of this file with --fields"
         raise BadRowsError(error.faults, remedy) from None
     for problem, line in zip(loaded.problems, loaded.lines, strict=True):
         yield f"{problem.id!r} ({file}:{line})", question_text(problem.messages)
 
 
 def question_text(messages: Sequence[Message]) -> str:
-    """What a user asks: every user turn, one below the other."""
+    """Return the user turns of a conversation, joined by newlines."""
     return "\n\n".join(turn.content for turn in messages if turn.role == "user")

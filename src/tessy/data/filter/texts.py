@@ -1,4 +1,4 @@
-"""What makes a text unfit: a text in, the fault with its values out, or None (pure)."""
+"""Faults of texts (pure): each function returns the fault with its values, or None."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MARKERS = re.compile(
 
 
 def truncated(answer: str) -> str | None:
-    r"""How ``answer`` shows that it ends in mid-way, where that can be told; else None.
+    r"""Return the sign that ``answer`` ends midway, or None.
 
     It can by what is open at the end: a code fence, formulas (``$$``, ``\[``, ``\begin``, a
     brace of ``\boxed``), or a last line that needs something behind it. A last line of at least
@@ -103,7 +103,7 @@ def _open_end(answer: str, parts: Fenced) -> str | None:
 
 
 def empty(answer: str) -> str | None:
-    """How ``answer`` says nothing: no letter, digit or sign of a formula in it; else None."""
+    """Return why ``answer`` has no content (no letter, digit or formula), or None."""
     # Punctuation and markup alone (P*, and the backtick) say nothing; "=", "€" or "∅" may.
     if any(unicodedata.category(char)[0] in "LNS" and char != "`" for char in answer):
         return None

@@ -1,4 +1,4 @@
-"""Where a model server is and what opens it, from the URL and the API key that people write."""
+"""Address and credentials of a model server, parsed from its URL and API key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Address:
     Attributes:
         root: Where paths begin, without ``/v1``, credentials and query: fit to be shown.
         query: Sent with every request, because gateways want an API version there.
-        authorization: Value of the ``Authorization`` header; None where the server wants none.
+        authorization: Value of the ``Authorization`` header; None if there is none.
     """
 
     root: str

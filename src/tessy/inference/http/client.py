@@ -1,6 +1,6 @@
-"""One model server over HTTP: connections, faults, and the reading of replies.
+"""HTTP client of one model server: connections, faults, replies.
 
-Knows nothing of the wire formats but that events are JSON objects in server-sent events.
+Independent of wire formats, except that events are JSON objects in server-sent events.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEALTH_SECONDS = 5.0
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
 _LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a stream, which it sends in pieces
-# Closing resets the connection. Closed in good order, its port would be taken for a minute more,
+# Closing resets the connection. A graceful close would keep its port for a minute,
 # and a hundred samples, which end a thousand streams a second, would run out of ports.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -48,7 +48,7 @@ class ServerClient:
     """
 
     def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
-        """Nothing is connected yet.
+        """Parse the address; connects on first use.
 
         Raises:
             ConfigError: No http(s) URL, a key that cannot be sent, or a proxy that cannot be used.
@@ -59,7 +59,7 @@ class ServerClient:
         self._stall_seconds = stall_seconds
         # Not the session's: aiohttp would send those to a proxy, too.
         self._headers = {
-            "User-Agent": "tessy",  # some gateways serve nobody without a name
+            "User-Agent": "tessy",  # some gateways require one
             "Accept-Encoding": "identity",  # compression would hold events back
         }
         if self._address.authorization is not None:
@@ -92,7 +92,7 @@ class ServerClient:
             self._session = None
 
     async def health(self) -> bool:
-        """Whether the server answers just now; never raises."""
+        """Return whether the server answers; never raises."""
         for path in ("/health", "/v1/models"):
             with contextlib.suppress(EngineError):
                 await self.look_up(path, seconds=_HEALTH_SECONDS)
@@ -144,7 +144,7 @@ class ServerClient:
             path: Path below the root.
             body: JSON.
             headers: Further headers.
-            read_seconds: Longest silence before the reply begins or goes on; the stall limit if
+            read_seconds: Maximum silence before and during the reply; the stall limit if
                 that is more.
 
         Raises:
@@ -173,7 +173,7 @@ class ServerClient:
                 raise  # it was never connected
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 # Most likely an idle connection that the server closed while we were busy: that
-                # says nothing of the server, and the next one is new.
+                # is no fault of the server, and the next connection is new.
                 response = await send()
             if response.status == 200:
                 return response
@@ -213,38 +213,38 @@ class ServerClient:
         headers: Mapping[str, str],
         *,
         reader: WireReader,
-        tap: ChunkSink,
+        sink: ChunkSink,
         read_seconds: float = 0.0,
     ) -> bool:
         """Send ``body`` and hand the chunks of the reply on; whether it came as a stream.
 
-        Closing ``tap`` closes the connection, which ends the generation.
+        Closing ``sink`` closes the connection, which ends the generation.
 
         Args:
             path: Path below the root.
             body: JSON.
             headers: Further headers.
             reader: Reads the events of the reply.
-            tap: Where the chunks go; the last one has ``finish`` set.
+            sink: Where the chunks go; the last one has ``finish`` set.
             read_seconds: Longest silence; the stall limit if that is more.
 
         Raises:
             EngineUnavailable: The reply broke off, stalled, or is not what was asked for.
             EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it, or what the
-                server says in mid-stream.
+                server reports in mid-stream.
         """
         url = self.root + path
         response: aiohttp.ClientResponse | None = None
-        with left_when_closed(tap):
+        with left_when_closed(sink):
             response = await self.post(path, body, headers, read_seconds=read_seconds)
         if response is None:
             return False
         try:
             if response.content_type != "text/event-stream":
-                await read_whole_reply(response, EventReader(reader), tap)
+                await read_whole_reply(response, EventReader(reader), sink)
                 return False
             silence = max(self._stall_seconds, read_seconds)
-            await stream_reply(response, EventReader(reader), tap, silence)
+            await stream_reply(response, EventReader(reader), sink, silence)
         except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         except BadReply as error:

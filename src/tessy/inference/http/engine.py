@@ -40,17 +40,17 @@ class HttpEngine:
         wire: str | None = None,
         stall_seconds: float = 120.0,
     ) -> None:
-        """Nothing is sent yet; needs no running event loop.
+        """Create an engine; needs no running event loop.
 
         Args:
             url: The server, with or without ``/v1``.
             model: Name it serves the model under.
             codec: The model's tokenizer; read by the probe, and for servers that know only text.
             api_key: Sent as a bearer token.
-            streaming: False asks for whole replies: one chunk per request.
-            wire: Speak this wire format and no other: ``generate``, ``sglang``, ``completions``
+            streaming: False requests whole replies: one chunk per request.
+            wire: Use this wire format only: ``generate``, ``sglang``, ``completions``
                 or ``text``. None: the cheapest one that works.
-            stall_seconds: Longest silence of a server before it counts as unavailable.
+            stall_seconds: Maximum silence of a server before it counts as unavailable.
 
         Raises:
             ConfigError: No usable URL, or no such wire format.
@@ -60,12 +60,12 @@ class HttpEngine:
         self._new_probe = partial(
             ServerProbe, self._server, model, codec, wire=wire, streaming=streaming
         )
-        self._new_probe()  # says now if there is no such wire format
+        self._new_probe()  # raises if there is no such wire format
         self._found: ServerCapabilities | None = None
         self._probing = asyncio.Lock()
 
     async def probe(self) -> EngineInfo:
-        """Find out how to speak to the server now and what it can do.
+        """Determine the wire format and the capabilities of the server.
 
         Streams rely on what the last probe found. Calls at the same time share one probe.
 
@@ -79,7 +79,7 @@ class HttpEngine:
         before = self._found
         async with self._probing:
             found = self._found
-            if found is None or found is before:  # nobody has looked while this call waited
+            if found is None or found is before:  # no other call has probed meanwhile
                 found = self._found = await self._new_probe().run()
         return found
 
@@ -91,8 +91,8 @@ class HttpEngine:
         """
         return streamed(self, request)
 
-    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
-        """Continue ``request.prompt`` into ``tap``.
+    async def stream_into(self, request: Request, sink: ChunkSink) -> None:
+        """Continue ``request.prompt`` into ``sink``.
 
         Raises:
             EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a stall, or a reply that
@@ -108,7 +108,7 @@ class HttpEngine:
             found.wire.body(fitted, stream=streaming),
             self._affinity(request.key, found.engines),
             reader=found.wire.reader(fitted),
-            tap=tap,
+            sink=sink,
             read_seconds=0 if streaming else fitted.max_tokens * _UNSTREAMED_SECONDS_PER_TOKEN,
         )
 
@@ -144,7 +144,7 @@ class HttpEngine:
         return await self._server.health()
 
     def release(self, key: str) -> None:
-        """Nothing to forget: the server's cache looks after itself."""
+        """Do nothing: the server manages its cache."""
 
     async def aclose(self) -> None:
         """Close the connections."""

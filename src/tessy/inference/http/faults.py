@@ -26,7 +26,7 @@ _NEVER = {
 
 
 class StatusMisconfigured(EngineMisconfigured):
-    """A status no request can get past; a probe goes on to the next wire format."""
+    """A status that no retry can change; a probe tries the next wire format."""
 
     def __init__(self, message: str, status: int) -> None:
         """Keep the status apart from the sentence."""

@@ -23,7 +23,7 @@ class CacheFacts:
         capacity_tokens: Over all its engines.
         prefix_caching: Whether prompts are cached between requests.
         engines: Engines behind this address (vLLM's data parallelism), each with its own cache.
-        notes: What should be mended.
+        notes: What to fix.
     """
 
     capacity_tokens: int | None = None

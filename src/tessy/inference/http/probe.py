@@ -152,7 +152,7 @@ class ServerProbe:
         try:
             body = wire.body(request, stream=streaming)
             return await self._server.generate(
-                wire.path, body, {}, reader=wire.reader(request), tap=ChunkSink(lambda _: None)
+                wire.path, body, {}, reader=wire.reader(request), sink=ChunkSink(lambda _: None)
             )
         except StatusMisconfigured as fault:
             if fault.status == 401:
@@ -183,7 +183,7 @@ class ServerProbe:
                 return fault  # it may be failing just now
         if self._wanted in (None, "text") and await self._is_chat_only():
             return EngineMisconfigured(
-                f"{self._server.root} offers only the chat endpoint, which cannot go on in "
+                f"{self._server.root} offers only the chat endpoint, which cannot continue in "
                 "mid-thought: it wraps every text in a chat template of its own. Use a server with "
                 "/v1/completions (vLLM, SGLang, llama.cpp)"
             )
@@ -270,7 +270,7 @@ class ServerProbe:
 
 
 def _cached_tokens(reply: object) -> int | None:
-    """Prompt tokens a reply says were read from cache."""
+    """Return the prompt tokens that were read from the cache, as reported by a reply."""
     if not isinstance(reply, dict):
         return None
     meta, usage = reply.get("meta_info"), reply.get("usage")

@@ -1,4 +1,4 @@
-"""Reading a reply as it arrives: aiohttp brings the bytes, a wire's reader makes chunks of them."""
+"""Replies as they arrive: bytes from aiohttp, parsed into chunks by a wire's reader."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _DRAIN_SECONDS = 0.25  # for what follows the last tokens of a stream
 
 
 async def stream_reply(
-    response: aiohttp.ClientResponse, reader: EventReader, tap: ChunkSink, silence: float
+    response: aiohttp.ClientResponse, reader: EventReader, sink: ChunkSink, silence: float
 ) -> None:
-    """Give what arrives to ``tap``, each time all there is, until its last token or its closing.
+    """Stream a reply into ``sink`` until its last token or until the sink is closed.
 
     Args:
         response: Unread; the caller closes it.
         reader: Reads its events.
-        tap: Where the chunks go; closing it closes the connection.
-        silence: Seconds in which something must come.
+        sink: Receives the chunks; closing it closes the connection.
+        silence: Maximum seconds without data.
 
     Raises:
         aiohttp.ClientError: The connection broke.
@@ -35,38 +35,38 @@ async def stream_reply(
     """
     content, splitter, finish = response.content, EventSplitter(), None
     watch, clock = _SilenceTimer(response, silence), asyncio.get_running_loop().time
-    tap.on_close = watch.abort
+    sink.on_close = watch.abort
     try:
-        while finish is None and not tap.closed:
+        while finish is None and not sink.closed:
             received = await content.readany()
-            if tap.closed:
+            if sink.closed:
                 return
             watch.heard = clock()
             chunk = reader.read(splitter.feed(received) if received else splitter.finish())
             finish = chunk.finish
             if chunk.ids or finish is not None:
-                tap.put(chunk)
+                sink.put(chunk)
             elif not received:
                 raise EngineUnavailable("the reply ended without a finish reason")
     except aiohttp.ClientError:
-        if not tap.closed:
+        if not sink.closed:
             raise
     finally:
-        tap.on_close = None
+        sink.on_close = None
         watch.end()
-    if not tap.closed and not content.is_eof():
+    if not sink.closed and not content.is_eof():
         await _drain(content)
 
 
 async def read_whole_reply(
-    response: aiohttp.ClientResponse, reader: EventReader, tap: ChunkSink
+    response: aiohttp.ClientResponse, reader: EventReader, sink: ChunkSink
 ) -> None:
-    """Give a reply that is no stream to ``tap``.
+    """Read a reply that is no stream into ``sink``.
 
     Args:
         response: As in :func:`stream_reply`, and so are the others.
         reader: Reads it.
-        tap: Where it goes.
+        sink: Receives it.
 
     Raises:
         aiohttp.ClientError: The connection broke.
@@ -74,23 +74,23 @@ async def read_whole_reply(
         EngineError: As :func:`stream_reply`.
     """
     body: bytes | None = None
-    with left_when_closed(tap):
+    with left_when_closed(sink):
         body = await response.read()
     if body is None:
         return
     chunk = reader.read([body])
     if chunk.finish is None:
         raise EngineUnavailable("the reply ended without a finish reason")
-    tap.put(chunk)
+    sink.put(chunk)
 
 
 class _SilenceTimer:
-    """Ends a stream that is silent for too long, or when it is told to.
+    """Ends a stream that is silent for too long.
 
     aiohttp's own limit would set a timer again for every packet, a tenth of what a packet costs.
 
     Attributes:
-        heard: When something last came (loop's clock).
+        heard: Time of the last data (loop clock).
     """
 
     def __init__(self, response: aiohttp.ClientResponse, silence: float) -> None:
@@ -103,12 +103,12 @@ class _SilenceTimer:
         self._timer = self._loop.call_later(silence, self._look)
 
     def abort(self) -> None:
-        """Close the connection at once; whoever waits for more is told that it ended."""
+        """Close the connection at once; pending reads fail."""
         if self._connection is not None and self._connection.transport is not None:
             self._connection.transport.abort()
 
     def end(self) -> None:
-        """Watch no more."""
+        """Stop the timer."""
         self._timer.cancel()
 
     def _look(self) -> None:
@@ -120,7 +120,7 @@ class _SilenceTimer:
 
 
 async def _drain(content: aiohttp.StreamReader) -> None:
-    """Wait a little for the end of a reply, so that its connection can be used again."""
+    """Wait briefly for the end of a reply, so that its connection can be reused."""
     with contextlib.suppress(*FAULTS):
         async with asyncio.timeout(_DRAIN_SECONDS):
             while await content.readany():

@@ -1,6 +1,6 @@
 """The thread that owns the in-process model: who is decoded when, and whose cache stays.
 
-Everything here happens in the worker thread except what its docstring says. All streams advance
+Everything here runs in the worker thread unless its docstring says otherwise. All streams advance
 together: each turn of the loop drops what was closed, admits what waits, and takes one step with
 every active stream, a chunk of its prompt or one new token.
 """
@@ -148,7 +148,7 @@ class Batcher:
             self._leave_failed(
                 job,
                 EngineRefused(
-                    f"{key}: the prompt has ids from {min(new)} to {max(new)}, the model knows "
+                    f"{key}: the prompt has ids from {min(new)} to {max(new)}, the model has "
                     f"0 to {self._limits.vocabulary - 1}; is it encoded with its tokenizer?"
                 ),
             )
@@ -284,14 +284,14 @@ class Batcher:
         """Wake the streams that got mail, with one call into each event loop."""
         by_loop: dict[asyncio.AbstractEventLoop, list[LocalJob]] = {}
         for job in self._touched:
-            if not (job.told or job.closed):
-                job.told = True
+            if not (job.notified or job.closed):
+                job.notified = True
                 by_loop.setdefault(job.loop, []).append(job)
         self._touched.clear()
         for loop, jobs in by_loop.items():
             try:
                 loop.call_soon_threadsafe(_wake, jobs)
-            except RuntimeError:  # the loop is closed: nobody reads these streams any more
+            except RuntimeError:  # the loop is closed, and with it these streams
                 for job in jobs:
                     job.closed = True
 

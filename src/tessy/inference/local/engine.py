@@ -120,7 +120,7 @@ class LocalEngine:
             while True:
                 await job.wake.wait()
                 job.wake.clear()
-                job.told = False  # before reading: what comes after wakes again
+                job.notified = False  # before reading, so that later tokens wake it again
                 chunk = _read_mail(job)
                 yield chunk
                 if chunk.finish is not None:

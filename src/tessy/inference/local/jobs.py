@@ -40,7 +40,7 @@ class LocalJob:
     drawn: int = 0
     state: JobState | None = None
     closed: bool = False  # set by the stream
-    told: bool = False  # a wake-up is on its way
+    notified: bool = False  # a wake-up is pending
     mail: deque[int | Chunk | EngineError] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -89,7 +89,7 @@ class KvPool:
         return True
 
     def rollback(self, sequence: PooledSequence, length: int) -> int:
-        """Forget all but the first ``length`` ids of ``sequence``; how many it still knows."""
+        """Drop all but the first ``length`` ids of ``sequence``; return how many remain."""
         length = min(length, len(sequence.ids))
         del sequence.ids[length:]
         self.give(sequence.rows[length:])

@@ -75,7 +75,7 @@ class PooledModel:
     def read(
         self, members: Sequence[tuple[PooledSequence, Sequence[int]]], **options: object
     ) -> Tensor:
-        """Read new ids (at least one each, room reserved); what the model says: ``[B, Q, …]``.
+        """Run the model on new ids (at least one each, space reserved); return ``[B, Q, …]``.
 
         Args:
             members: Sequences and what each is to read.
@@ -197,7 +197,7 @@ def hide_loading_bar() -> None:
 def quiet_loading() -> Iterator[None]:
     """Keep back transformers' reports, of weights that are missing say.
 
-    Errors are raised all the same, and what matters of the rest is checked by whoever loads.
+    Errors are raised all the same, and the loader checks what matters of the rest.
     """
     before = logging.get_verbosity()
     logging.set_verbosity(ERROR)

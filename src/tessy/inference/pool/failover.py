@@ -1,9 +1,8 @@
-"""The replicas of one role, and the one place where requests are tried again.
+"""Replicas of one role; the only place where requests are retried.
 
-A sample stays on its replica, where its prefix is cached. A replica that fails is left and its
-samples move; a task owned by this layer looks when it comes back. What a request is and what
-comes back is for the layer above: :mod:`tessy.inference.pool.pool` for streams of ids,
-:mod:`tessy.inference.chat` for chat replies.
+A sample stays on its replica, where its prefix is cached. The samples of a failing replica move to
+others; a task of this layer checks when it recovers. The kind of request is defined above:
+:mod:`tessy.inference.pool.pool` for streams of ids, :mod:`tessy.inference.chat` for chat replies.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ log = logging.getLogger(__name__)
 FAILURES_TO_LEAVE = 3  # failed requests in a row, of any sample, after which a replica is left
 FAILURES_TO_MOVE = 2  # of one request, after which its sample tries another replica
 MAX_STRIKES = 5  # failures of one request in a row at replicas that served others meanwhile
-MAX_TRIES = 200  # of one request that does not get on, whatever the reason
+MAX_TRIES = 200  # of one request without progress
 
 ServerT = TypeVar("ServerT", bound=ServerLike)
 
 
 def ignore(*_: object) -> None:
-    """Nobody wants to know."""
+    """No-op callback."""
 
 
 @dataclass(slots=True)
 class RetryState:
-    """A request on its way through failures.
+    """Retry state of one request.
 
     Attributes:
-        key: Who asks.
-        tries: Failures since it last got on.
-        strikes: Those of them at replicas that served others in the meantime.
-        here: Those of them in a row at the sample's present replica.
-        since: When the first of them happened (clock); None without failure.
-        marks: What each replica had served at this request's last failure there.
+        key: The sample.
+        tries: Failures since its last progress.
+        strikes: Failures at replicas that served other requests meanwhile.
+        here: Consecutive failures at the current replica.
+        since: Time of the first of them (clock); None without failures.
+        marks: Requests served by each replica at this request's last failure there.
     """
 
     key: str
@@ -64,7 +63,7 @@ class RetryState:
     marks: dict[str, int] = field(default_factory=dict)
 
     def got_on(self) -> None:
-        """Forget failures."""
+        """Reset after progress."""
         self.tries = self.strikes = self.here = 0
         self.since = None
         self.marks.clear()
@@ -94,8 +93,8 @@ class Failover(Generic[ServerT]):
             names: What to call each in messages; also decides who gets which sample.
             role: Who they are in messages (``teacher``).
             patience_seconds: How long nothing may come from any replica before giving up.
-            on_wait: Told, again and again, that no server answers; None when one does again.
-            on_move: Told of a sample's key and the name of the replica it has moved to.
+            on_wait: Called repeatedly with a message while no server answers, with None afterwards.
+            on_move: Called with a sample's key and the name of its new replica.
             check: Called between tries; may raise to leave a request (a run that drains).
             clock: Seconds, monotonic.
             sleep: How to wait.
@@ -249,7 +248,7 @@ class Failover(Generic[ServerT]):
         if course.since is None:
             course.since = self._clock()
         status = fault.status if isinstance(fault, StatusUnavailable) else None
-        # A server that says to come later is busy, neither broken nor choking on this request.
+        # A server that sends Retry-After is busy; neither it nor the request is at fault.
         if fault.retry_after_seconds is None and status != 429:
             replica.failures += 1
             course.here += 1
@@ -289,7 +288,7 @@ class Failover(Generic[ServerT]):
             raise EngineUnavailable(
                 f"{self._role}: nothing came from {', '.join(r.name for r in self._replicas)} for "
                 f"{silent:.0f} s; last: {reason}; start the server again, then the same command "
-                "goes on where this one stopped"
+                "resumes it"
             )
 
     # ------------------------------------------------------------------ homes

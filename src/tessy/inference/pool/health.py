@@ -1,4 +1,4 @@
-"""Which replicas of a role are well: those that fail are left, and checked until they are back."""
+"""Health of the replicas of a role: failing ones are abandoned and checked until they recover."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class HealthMonitor:
             self._rounds = 0
 
     async def next_round(self) -> None:
-        """Wait until all replicas that were left have been looked at once more.
+        """Wait until all abandoned replicas have been checked again.
 
         Raises:
             EngineUnavailable: The watch has ended.

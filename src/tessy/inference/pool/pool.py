@@ -69,7 +69,7 @@ class ReplicaPool(Failover[Engine]):
         """
         return streamed(self, request)
 
-    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
+    async def stream_into(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt`` on the sample's replica, or on another one if that fails.
 
         Raises:
@@ -79,42 +79,42 @@ class ReplicaPool(Failover[Engine]):
                 it fails again and again while others are served.
         """
         course = _Stream(key=request.key, request=request, delivered=[])
-        while len(course.delivered) < request.max_tokens and not tap.closed:
+        while len(course.delivered) < request.max_tokens and not sink.closed:
             replica = self._next_at_once(course)
             if replica is None:
-                with left_when_closed(tap):
+                with left_when_closed(sink):
                     replica = await self._next(course)
-            if replica is None or tap.closed:
+            if replica is None or sink.closed:
                 return
-            fault = await self._try(replica, course, tap)
-            if course.finished or tap.closed:
+            fault = await self._try(replica, course, sink)
+            if course.finished or sink.closed:
                 return  # whatever failed behind it
             if isinstance(fault, EngineRefused):
                 raise SampleFailed("refused", str(fault)) from fault
             if isinstance(fault, EngineMisconfigured):
                 fault = self._misconfigured(replica, fault)
-            with left_when_closed(tap):
+            with left_when_closed(sink):
                 await self._failed(replica, course, fault)
-        if not tap.closed:
-            tap.put(Chunk((), "length"))
+        if not sink.closed:
+            sink.put(Chunk((), "length"))
 
     async def _try(
-        self, replica: Replica[Engine], course: _Stream, tap: ChunkSink
+        self, replica: Replica[Engine], course: _Stream, sink: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
         """One request; why it did not bring everything, if it did not."""
         course.serving = False
-        own = ChunkSink(partial(self._hand_on, replica, course, tap))
-        tap.on_close = own.close
+        own = ChunkSink(partial(self._hand_on, replica, course, sink))
+        sink.on_close = own.close
         try:
             await stream_into(replica.engine, course.rest(), own)
         except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
             return error
         finally:
-            tap.on_close = None
+            sink.on_close = None
         return EngineUnavailable(f"{replica.name}: the stream ended unfinished")
 
     def _hand_on(
-        self, replica: Replica[Engine], course: _Stream, tap: ChunkSink, chunk: Chunk
+        self, replica: Replica[Engine], course: _Stream, sink: ChunkSink, chunk: Chunk
     ) -> None:
         if chunk.finish is not None:
             course.finished = True
@@ -124,4 +124,4 @@ class ReplicaPool(Failover[Engine]):
             course.serving = True
             self._served(replica, course)
         course.delivered += chunk.ids
-        tap.put(chunk)
+        sink.put(chunk)

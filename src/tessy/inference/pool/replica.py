@@ -82,7 +82,7 @@ class Replica(Generic[ServerT_co]):
     async def check(self) -> EngineInfo | None:
         """Whether it can serve again: what it is now, or None if it does not answer.
 
-        Whoever started it again may have changed it, so what is known of it does not count.
+        It may have been restarted with other settings, so earlier results are discarded.
 
         Raises:
             EngineError: It cannot be reached, or not be used like this.

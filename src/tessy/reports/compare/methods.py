@@ -1,4 +1,4 @@
-"""What a run is called, which models made it and how, in words for a reader who knows none of it.
+"""Names, models and methods of runs, in words for people.
 
 Source: the comparisons of arXiv 2604.14164, with our own strategies' names.
 """

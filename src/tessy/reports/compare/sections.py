@@ -93,7 +93,7 @@ def sections(runs: Sequence[Compared]) -> list[Section]:
 
 
 def outcome(runs: Sequence[Compared]) -> Section:
-    """What came out of the questions."""
+    """Outcome: finished, failed, right."""
     columns = (
         Column("questions", "Different questions asked, answered or not."),
         Column("finished", "Samples with a thinking and an answer: the data for training."),
@@ -104,7 +104,7 @@ def outcome(runs: Sequence[Compared]) -> Section:
             f"below: 95 % interval and number of samples. {NONE}: there are no references.",
         ),
     )
-    return Section("What came out", columns, [_outcome(run.figures) for run in runs])
+    return Section("Outcome", columns, [_outcome(run.figures) for run in runs])
 
 
 def _outcome(figures: RunFigures) -> list[Cell]:

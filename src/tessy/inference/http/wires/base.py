@@ -33,8 +33,8 @@ class WireReader(Protocol):
 
         Raises:
             BadReply: Promised parts are missing or malformed.
-            EngineRefused: The server says in mid-stream that it will not serve this.
-            EngineUnavailable: The server says in mid-stream that it failed.
+            EngineRefused: The server refuses the request in mid-stream.
+            EngineUnavailable: The server reports a failure in mid-stream.
         """
         ...
 
@@ -55,7 +55,7 @@ class Wire(Protocol):
     notes: tuple[str, ...]
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """The JSON body that asks for ``request``."""
+        """Return the JSON body of ``request``."""
         ...
 
     def reader(self, request: Request) -> WireReader:

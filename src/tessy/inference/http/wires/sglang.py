@@ -32,7 +32,7 @@ class SglangWire(Wire):
     path = "/generate"
     notes: tuple[str, ...] = (
         "SGLang obeys a request's seed only with --enable-deterministic-inference; without it, "
-        "finished rows are promised unchanged on resume, unfinished ones may go on differently.",
+        "finished rows stay unchanged on resume, unfinished ones may continue differently.",
     )
 
     def __init__(self, *, seeds: bool = True) -> None:
@@ -40,7 +40,7 @@ class SglangWire(Wire):
         self._seeds = seeds
         if not seeds:
             self.notes = (
-                "This SGLang knows no sampling_seed, so the same request may draw other tokens.",
+                "This SGLang has no sampling_seed, so the same request may draw other tokens.",
             )
 
     def body(self, request: Request, *, stream: bool) -> bytes:
@@ -56,7 +56,7 @@ class SglangWire(Wire):
         return json_object(fields, "input_ids", request.prompt)
 
     def reader(self, request: Request) -> SglangReader:
-        """A reader that knows how many ids it has given on."""
+        """Reads cumulative ids; keeps the number already returned."""
         return SglangReader()
 
 

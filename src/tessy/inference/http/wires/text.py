@@ -88,7 +88,7 @@ class TextWire(Wire):
         Args:
             model: Name it is served under.
             codec: The model's tokenizer.
-            plain: Send only what OpenAI's own API knows.
+            plain: Send only fields of OpenAI's API.
         """
         self._model = model
         self._text = ControlText(codec)
