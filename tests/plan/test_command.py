@@ -65,7 +65,7 @@ def test_the_pilot_is_drawn_from_the_file_and_said_with_intervals(planned: Path)
     ):
         assert words in output
     assert f"From {PILOT} samples of {PILOT} questions." in output
-    assert "goes on from here" in output
+    assert "continues the run" in output
     made = read_made(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 4)})
     assert len(made) == PILOT
     assert {one.question for one in made} != {p.id for p in demo_problems(PILOT, 4)}
@@ -129,7 +129,7 @@ def test_a_file_smaller_than_the_pilot_is_made_whole(tmp_path: Path):
     assert "Nothing is left to make." in output
     assert said(tmp_path / "run")["samples"] == {"ended": 6, "questions": 3, "to_come": 0}
     more = finish(plan(questions(tmp_path, 3), tmp_path / "run", "--samples-per-problem", "9"))
-    assert "goes on from here" in more
+    assert "continues the run" in more
     fewer = ("--samples-per-problem", "9", "--pilot", "5")  # than were drawn before
     again = finish(plan(questions(tmp_path, 3), tmp_path / "run", *fewer))
     assert "come from a run that was begun" not in again

@@ -230,7 +230,7 @@ def test_the_lock_of_a_directory_that_was_moved_away_is_refused(
         real(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", moved_away)
-    with pytest.raises(RunError, match=r"one was just set aside by another process; try again"):
+    with pytest.raises(RunError, match=r"one was just moved away by another process; try again"):
         start(directory)
     start(directory).close()
     start(f"{directory}.old-1").close()  # nor is the lock of the other held

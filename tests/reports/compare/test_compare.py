@@ -64,7 +64,7 @@ def test_figures_of_a_run():
     ]  # fmt: skip
     failures = [question(9, reason="budget"), question(8, reason="repetition")]
     found = cells(compared("run", rows, failures))
-    outcome, authors = found["What came out"], found["Who wrote it"]
+    outcome, authors = found["Outcome"], found["Who wrote it"]
     assert outcome["questions"] == ("6", "")
     assert outcome["finished"] == ("4", "")
     assert outcome["failed"] == ("2", "too long 1, repeats itself 1")
@@ -92,7 +92,7 @@ def test_a_mean_has_an_interval_between_questions():
 def test_several_samples_of_a_question_are_one_case_of_it():
     rows = [question(1, number=n, answer="2", problem={"answer": "2"}) for n in range(50)]
     rows += [question(2, answer="7", problem={"answer": "4"})]
-    text, note = cells(compared("run", rows))["What came out"]["right answers"]
+    text, note = cells(compared("run", rows))["Outcome"]["right answers"]
     assert text == "98.0 %"
     low, high = (int(end) for end in note.split(" %")[0].split("–"))
     assert high - low > 8  # two questions tell far less than 51 samples would
@@ -100,10 +100,10 @@ def test_several_samples_of_a_question_are_one_case_of_it():
 
 def test_a_run_without_samples_has_no_figures():
     found = cells(compared("run", []))
-    assert found["What came out"]["right answers"] == (NONE, "")
+    assert found["Outcome"]["right answers"] == (NONE, "")
     assert {text for table in found.values() for text, _ in table.values()} == {"0", NONE}
     failed = cells(compared("run", [], [question(1, reason="budget")]))
-    assert failed["What came out"]["failed"] == ("1", "too long 1")
+    assert failed["Outcome"]["failed"] == ("1", "too long 1")
     assert failed["How long the thinking is"]["mean"] == (NONE, "")
     assert failed["What it took"]["seconds"] == ("1.5", "")
 
@@ -285,7 +285,7 @@ def test_runs_of_every_kind_side_by_side(tmp_path):
     torn.write_bytes(torn.read_bytes() + b'{"id": "d", "sam')
     out = tmp_path / "new" / "page.html"
     text = said(first, second, empty, mixed, kept, alone, out=out)
-    assert "What came out" in text
+    assert "Outcome" in text
     assert "repeats itself 1" in text
     assert str(out) in text.replace("\n", "")
     page = out.read_text("utf-8")
