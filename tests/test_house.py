@@ -1,15 +1,17 @@
-"""The rules of the house that no linter knows."""
+"""Rules of the project that no linter checks."""
 
 from __future__ import annotations
 
 import ast
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "tessy"
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 
@@ -31,6 +33,21 @@ def tracked(*suffixes: str) -> list[Path]:
 
 
 PYTHON = tracked(".py")
+# Files that people read; lists of phrases of the models and their training texts are data.
+DATA_FILES = {"lexicon_en.txt", "corpus.py", "styles.py"}
+PROSE = [
+    path
+    for path in tracked(".py", ".md", ".toml", ".jinja", ".js")
+    if (SOURCE in path.parents or path.parent in (ROOT, ROOT / "examples"))
+    and path.name not in DATA_FILES
+    and "models" not in path.parts
+]
+# Words that have a plainer equivalent; the list is not complete.
+UNCLEAR = re.compile(
+    r"\b(?:nobody|somebody|whoever|mend(?:s|ed|ing)?|in good order|once more|the pen|"
+    r"what came of it|by heart)\b",
+    re.IGNORECASE,
+)
 TEXT = tracked(".py", ".toml", ".md", ".txt", ".html", ".css", ".js", ".jinja", "Makefile", "run")
 
 
@@ -44,6 +61,41 @@ def long_functions(source: str) -> list[str]:
             if lines > MAX_FUNCTION_LINES:
                 found.append(f"{node.name}: {lines}")
     return found
+
+
+def class_names(source: str) -> list[str]:
+    """Names of the classes of a module, without a leading underscore."""
+    return [
+        node.name.removeprefix("_")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+    ]
+
+
+def test_a_class_name_occurs_once_in_the_source():
+    counts = Counter(
+        name
+        for path in PYTHON
+        if SOURCE in path.parents
+        for name in class_names(path.read_text("utf-8"))
+    )
+    assert len(counts) > 100
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_the_rule_for_class_names_can_fail():
+    assert class_names("class A: ...\nclass _A:\n    class B: ...\n") == ["A", "A", "B"]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_language_is_plain(path):
+    found = UNCLEAR.findall(path.read_text("utf-8"))
+    assert found == []
+
+
+def test_the_rule_for_language_can_fail():
+    text = "Nobody asked; whoever mends it goes on in good order once more."
+    assert UNCLEAR.findall(text) == ["Nobody", "whoever", "mends", "in good order", "once more"]
 
 
 def test_the_rules_have_something_to_look_at():

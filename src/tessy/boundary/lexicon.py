@@ -75,7 +75,7 @@ class _PhraseMatcher:
     Attributes:
         ends: End offset of each word, in chars.
         covered: Whether each word lies in a phrase.
-        live: Index of the first word that a phrase could still cover once more text follows.
+        live: Index of the first word that a phrase could still cover when more text follows.
     """
 
     __slots__ = ("_chained", "_gaps", "_words", "covered", "ends", "live")

@@ -1,7 +1,7 @@
-"""One bounded fan-out for every command: lazily started jobs, draining, interruption.
+"""Bounded fan-out for every command: lazily started jobs, draining, interruption.
 
-A run that is asked to stop *drains*: no job starts any more, and each one in flight leaves at its
-next safe point, where its state is in the journal. Nothing waits for a sample of ten minutes.
+A run that is asked to stop *drains*: no further job starts, and each job in flight stops at its
+next safe point, where its state is in the journal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _YOUNG_OBJECTS = 10_000
 
 
 class Draining(Exception):
-    """Raised in a job by :meth:`Stop.check`: it is left in flight, neither done nor failed."""
+    """Raised in a job by :meth:`Stop.check`; the job stays in flight, neither done nor failed."""
 
 
 class Stop:
@@ -37,28 +37,28 @@ class Stop:
     """
 
     def __init__(self, spent: Callable[[], bool] = lambda: False) -> None:
-        """Nobody has asked.
+        """Create a stop that is not requested.
 
         Args:
-            spent: Whether what the run may use is spent; once it is, it stays so.
+            spent: Whether the budget of the run is used up; once true, it stays true.
         """
         self.asked = False
         self._spent = spent
 
     @property
     def requested(self) -> bool:
-        """Whether the run shall drain."""
+        """Whether the run should drain."""
         return self.asked or self._spent()
 
     def request(self) -> None:
-        """Ask the run to drain."""
+        """Request that the run drains."""
         self.asked = True
 
     def check(self) -> None:
-        """Called by jobs at safe points: before a request, between two tries.
+        """Raise at a safe point if the run should stop; called before a request and between retries.
 
         Raises:
-            Draining: The run shall stop.
+            Draining: The run should stop.
         """
         if self.requested:
             raise Draining
@@ -71,18 +71,19 @@ async def run_all(
     admission: Admission[Job],
     stop: Stop,
 ) -> None:
-    """Do ``work`` for every job, as many at a time as ``admission`` lets in.
+    """Call ``work`` for every job, with as many in flight as ``admission`` allows.
 
     Args:
-        jobs: Pulled one by one, when the one before has started.
-        work: Does one job; returns the tokens it wrote, for the admission to learn from. What
-            makes a job fail is its own to record; what it raises ends the run, but
-            :class:`Draining`, after which the job counts as left in flight.
-        admission: When the next job may start; admits a job at the latest when none is in flight.
-        stop: Ends the run early; look at ``stop.requested`` afterwards.
+        jobs: Pulled one by one, each when the previous one has started.
+        work: Does one job; returns the tokens it generated, for the admission. It records failures
+            of its job itself; an exception ends the run, except :class:`Draining`, which leaves the
+            job in flight.
+        admission: Decides when the next job may start; admits a job at the latest when none is in
+            flight.
+        stop: Ends the run early; check ``stop.requested`` afterwards.
 
     Raises:
-        Exception: The first a job raised, after all others were cancelled and have ended.
+        Exception: The first exception of a job, after all others were cancelled and have ended.
     """
     freed = asyncio.Event()
 
@@ -117,11 +118,10 @@ async def run_all(
 
 @contextlib.contextmanager
 def _collecting_seldom() -> Generator[None, None, None]:
-    """Have the garbage collector pass over what is there already, and look less often.
+    """Let the garbage collector ignore existing objects, and run less often.
 
-    The modules of torch and transformers alone are hundreds of thousands of objects. Going through
-    them takes a tenth of the time of a run with a hundred samples in flight, and each time
-    everything stands still for a fifth of a second.
+    torch and transformers alone have hundreds of thousands of objects, and each collection would
+    traverse them all.
     """
     before = gc.get_threshold()
     if gc.get_freeze_count() or not 0 < before[0] < _YOUNG_OBJECTS:
@@ -137,7 +137,7 @@ def _collecting_seldom() -> Generator[None, None, None]:
 
 
 def _first(error: BaseException) -> BaseException:
-    """The first single exception in a group."""
+    """Return the first single exception in a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -147,16 +147,16 @@ def _first(error: BaseException) -> BaseException:
 async def interruptible(
     spent: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[Stop, None]:
-    """Turn the first SIGINT or SIGTERM into a request to stop, the second into an end at once.
+    """Turn the first SIGINT or SIGTERM into a stop request, and the second into KeyboardInterrupt.
 
-    The second one cancels the task that entered, and comes out as KeyboardInterrupt. Outside the
-    main thread signals are left alone. Handlers are put back in the end.
+    The second signal cancels the entering task. Outside the main thread signals are not handled.
+    Previous handlers are restored at the end.
 
     Args:
-        spent: As :class:`Stop` takes it.
+        spent: As for :class:`Stop`.
 
     Raises:
-        KeyboardInterrupt: A second signal came.
+        KeyboardInterrupt: A second signal arrived.
     """
     stop = Stop(spent)
     task = asyncio.current_task()

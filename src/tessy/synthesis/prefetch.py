@@ -19,7 +19,7 @@ StreamInto = Callable[[Generate, ChunkSink], Coroutine[Any, Any, None]]
 Predict = Callable[[PredictNext], Awaitable[Prediction]]
 
 
-class _InFlight:
+class _Prefetch:
     """A prefetched request and prediction in flight."""
 
     def __init__(
@@ -73,7 +73,7 @@ class HandoverPrefetch:
                 received.
         """
         self._stream_into, self._predict, self._on_discarded = stream_into, predict, on_discarded
-        self._in_flight: _InFlight | None = None
+        self._in_flight: _Prefetch | None = None
         self._ending: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -106,7 +106,7 @@ class HandoverPrefetch:
                 self._ending.add(task)
                 task.add_done_callback(self._on_task_done)
         if prefetched is not None and self._in_flight is None:
-            self._in_flight = _InFlight(prefetched, self._stream_into, self._predict)
+            self._in_flight = _Prefetch(prefetched, self._stream_into, self._predict)
 
     def _on_task_done(self, task: asyncio.Future[Any]) -> None:
         self._ending.discard(task)
