@@ -55,7 +55,7 @@ class Stop:
         self.asked = True
 
     def check(self) -> None:
-        """Raise at a safe point if the run should stop; called before a request and between retries.
+        """Raise if the run should stop; called before requests and between retries.
 
         Raises:
             Draining: The run should stop.
