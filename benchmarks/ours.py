@@ -18,7 +18,8 @@ from benchmarks.sites import SIDES, Site
 from benchmarks.virtual import HeldRun, QueuedPredictor
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import MAX_WAIT_MS, TokenClassifierPredictor
-from tessy.config.synthesis import RoleConfig, SynthesizeConfig
+from tessy.config.base import RoleConfig
+from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import Author, Key
 from tessy.inference.base import Chunk, ChunkSink, Engine, Request, stream_into, streamed
 from tessy.runtime.admission import Slots

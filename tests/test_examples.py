@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tessy.config.base import RoleConfig
 from tessy.config.options import parse
-from tessy.config.synthesis import DoctorConfig, RoleConfig, SynthesizeConfig
+from tessy.config.synthesis import DoctorConfig, SynthesizeConfig
 from tessy.config.toml import load_config
 from tessy.core.records import AUTHORS, Message
 from tessy.lab.bundled import (

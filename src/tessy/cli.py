@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from tessy.core.errors import EngineError, InputError, TessyError
 
 if TYPE_CHECKING:  # pydantic takes a moment to import
-    from tessy.config.synthesis import Config
+    from tessy.config.base import Config
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2

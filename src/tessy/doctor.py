@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from tessy.config.synthesis import RoleConfig, SynthesisOptions
+from tessy.config.base import RoleConfig
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import EngineError, EngineUnavailable, InputError, SampleFailed
 from tessy.core.formatting import duration
 from tessy.core.records import Author, Failure, Problem, Trajectory

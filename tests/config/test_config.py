@@ -3,11 +3,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from tessy.config.base import RoleConfig, SamplingConfig
 from tessy.config.synthesis import (
     DemoConfig,
     DoctorConfig,
-    RoleConfig,
-    SamplingConfig,
     SynthesisOptions,
     SynthesizeConfig,
     ViewConfig,

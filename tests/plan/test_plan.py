@@ -15,13 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy.config.synthesis import (
-    DoctorConfig,
-    PlanConfig,
-    RoleConfig,
-    SynthesisOptions,
-    SynthesizeConfig,
-)
+from tessy.config.base import RoleConfig
+from tessy.config.synthesis import DoctorConfig, PlanConfig, SynthesisOptions, SynthesizeConfig
 from tessy.core.records import Message, Problem, TokenCounts
 from tessy.core.statistics import t95
 from tessy.plan.estimate import RemainingWork, Scope, failing_share, to_come, wall

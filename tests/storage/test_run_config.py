@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tessy.config.base import RoleConfig
 from tessy.config.predictors import SampleConfig
-from tessy.config.synthesis import RoleConfig, SynthesizeConfig
+from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import RunError
 from tessy.storage.run_config import HISTORY, History, read
 from tessy.storage.run_dir import read_config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tessy.cli import Command
-from tessy.config.synthesis import Config
+from tessy.config.base import Config
 
 
 class Options(Config):

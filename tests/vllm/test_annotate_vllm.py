@@ -12,8 +12,8 @@ from rich.console import Console
 from tessy.boundary.annotation.annotate import annotate
 from tessy.boundary.annotation.directory import iter_annotations, iter_failed_annotations
 from tessy.boundary.annotation.instruction import SCHEMA, parse, prompt
+from tessy.config.base import SamplingConfig
 from tessy.config.predictors import AnnotateConfig
-from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import EngineMisconfigured, SampleFailed, TessyError
 from tessy.core.records import Message
 from tessy.inference.base import Sampling

@@ -7,7 +7,7 @@ from pathlib import Path
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.callable_rule import RulePredictor
 from tessy.boundary.lexicon import LexiconPredictor
-from tessy.config.synthesis import PredictorWindow
+from tessy.config.base import PredictorWindow
 
 
 def load_predictor(

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from tessy.config.synthesis import CommaList, Config
+from tessy.config.base import CommaList, Config
 
 _SPDX = re.compile("[A-Za-z0-9][A-Za-z0-9.+-]*")
 

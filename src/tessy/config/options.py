@@ -18,7 +18,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from tessy.config.synthesis import Config
+from tessy.config.base import Config
 from tessy.config.toml import load_config, partial_config
 from tessy.core.errors import ConfigError
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tessy.config.synthesis import (
+from tessy.config.base import (
     CommaList,
     Config,
     ModelConfig,

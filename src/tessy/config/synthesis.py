@@ -1,121 +1,15 @@
-"""Options of commands: frozen models; the sentence under a field is its help text.
-
-:mod:`tessy.config.toml` fills them from a TOML file and the command line.
-"""
+"""Options of the commands that make and show runs: synthesize, plan, doctor, demo, view."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from tessy.config.base import Config, RoleConfig, RunOptions
 from tessy.core.records import Author
-
-
-class Config(BaseModel):
-    """Base of all configurations: immutable; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-def _split_commas(value: object) -> object:
-    """``"a,b"`` -> ``("a", "b")``; anything else is left to pydantic."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return tuple(value) if isinstance(value, list) else value
-
-
-CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
-
-
-class SamplingConfig(Config):
-    """Sampling parameters of a model."""
-
-    temperature: float = Field(default=0.7, ge=0)
-    """Divides the logits; 0 always takes the likeliest token (no unit)."""
-    top_p: float = Field(default=0.8, gt=0, le=1)
-    """Draw from the likeliest tokens that together have this probability."""
-    top_k: int = Field(default=20, ge=0)
-    """Draw from at most this many tokens; 0 sets no limit."""
-    min_p: float = Field(default=0.0, ge=0, le=1)
-    """Leave out tokens below this share of the likeliest token's probability."""
-
-
-class ModelConfig(Config):
-    """A model, on servers or in this process."""
-
-    model: str = Field(min_length=1)
-    """The model: the name its server uses, a hub id, or a local folder."""
-    tokenizer: str | None = None
-    """Hub id or folder of the tokenizer, where it is not that of `model`."""
-    url: CommaList = ()
-    """Server URLs, one per replica, separated by commas; none: the model runs in this process."""
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the server's API key."""
-    sampling: SamplingConfig = SamplingConfig()
-    """Its sampling parameters."""
-    context_tokens: int | None = Field(default=None, ge=1)
-    """Context length of the model in tokens; None: as reported by the server."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model; only for sources you trust."""
-    reasoning_effort: str = Field(default="high", min_length=1)
-    """Effort asked for in the prompt, where the model's chat template has such a setting."""
-
-
-PredictorWindow = Literal["anchored", "sliding-200"]
-
-
-class RoleConfig(ModelConfig):
-    """One of the two models, with its boundary predictor."""
-
-    predictor: str = Field(default="lexicon", min_length=1)
-    """Boundary predictor: `lexicon`, a checkpoint (folder or hub id), or `module:callable`."""
-    window: PredictorWindow = "anchored"
-    """Window of a checkpoint: up to 512 tokens, growing (fast), or always the last 200."""
-    draft_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per request (the paper: 20); None: one stream per span, closed at the boundary."""
-
-
-class RunOptions(Config):
-    """Options of all commands that make samples from problems."""
-
-    problems: Path
-    """The problems: a .jsonl, .json, .parquet or .csv file."""
-    thinking_tokens: int = Field(default=32_000, ge=1)
-    """Maximum thinking length, in student tokens."""
-    answer_tokens: int = Field(default=6_000, ge=1)
-    """Maximum answer length, in student tokens."""
-    samples_per_problem: int = Field(default=1, ge=1)
-    """Samples per problem."""
-    limit: int | None = Field(default=None, ge=1)
-    """Use only the first problems of the file, this many; None: all."""
-    concurrency: int | None = Field(default=None, ge=1)
-    """Samples in flight; None: as many as fit into the servers' KV memory."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of everything random in the run."""
-    attempts: int = Field(default=5, ge=1)
-    """Attempts per sample, each with another seed, before it counts as failed."""
-    fields: dict[str, str] = Field(default_factory=dict)
-    """Field names of the file, by their meaning: `prompt=question,id=uid`."""
-    skip_bad_rows: bool = False
-    """Skip unusable rows of the file, recording the reasons, instead of stopping."""
-    fresh: bool = False
-    """Start over; what the run directory holds is moved to `<directory>.old-1` (-2, …)."""
-    retry_failed: bool = False
-    """Try samples again that failed in an earlier run of this directory."""
-    no_ids: bool = False
-    """Leave the student's token ids out of the rows."""
-    server_patience_seconds: float = Field(default=1800, gt=0)
-    """Seconds that a server may be unreachable before the run gives up."""
 
 
 class SynthesisOptions(RunOptions):

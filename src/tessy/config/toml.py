@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from tessy.config.synthesis import Config
+from tessy.config.base import Config
 from tessy.core.errors import ConfigError
 
 C = TypeVar("C", bound=Config)

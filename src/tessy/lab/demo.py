@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tessy.config.synthesis import DemoConfig, RoleConfig, SynthesizeConfig
+from tessy.config.base import RoleConfig
+from tessy.config.synthesis import DemoConfig, SynthesizeConfig
 from tessy.core.records import Author, Trajectory
 from tessy.lab.bundled import (
     ANSWER_TOKENS,

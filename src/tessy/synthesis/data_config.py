@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tessy.config.synthesis import RunOptions, SynthesisOptions
+from tessy.config.base import RunOptions
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import AUTHORS
 from tessy.synthesis.strategies.registry import (

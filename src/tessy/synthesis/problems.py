@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from tessy.config.synthesis import RunOptions, SynthesisOptions
+from tessy.config.base import RunOptions
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import InputError
 from tessy.core.records import Message, Problem
 from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems

@@ -13,8 +13,9 @@ from functools import partial
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.load import load_predictor
+from tessy.config.base import ModelConfig, RoleConfig
 from tessy.config.predictors import SampleConfig
-from tessy.config.synthesis import ModelConfig, RoleConfig, SynthesisOptions
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import AUTHORS, Author, other
 from tessy.inference.base import Engine, EngineInfo, Sampling

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tessy.config.synthesis import RoleConfig, SynthesisOptions
+from tessy.config.base import RoleConfig
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.synthesis import strategies
 from tessy.synthesis.data_config import data_config

@@ -33,8 +33,8 @@ from tessy.boundary.annotation.responses import Responses
 from tessy.boundary.annotation.segments import TextSegment, draw_segments
 from tessy.boundary.annotation.summary import summarise, summary_table
 from tessy.boundary.callables import source_digest
+from tessy.config.base import SamplingConfig
 from tessy.config.predictors import AnnotateConfig
-from tessy.config.synthesis import SamplingConfig
 from tessy.core.errors import ConfigError, SampleFailed, TessyError
 from tessy.core.records import Annotation, FailedAnnotation
 from tessy.core.seeds import derive_seed

@@ -27,7 +27,7 @@ from tessy.boundary.base import (
 from tessy.boundary.classifier.reader import RequestResult, WindowReader
 from tessy.boundary.classifier.scoring import PredictorStats, WindowModel
 from tessy.boundary.classifier.window import WindowRule
-from tessy.config.synthesis import PredictorWindow
+from tessy.config.base import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
 from tessy.core.records import Author
 from tessy.inference.local.jobs import model_failure

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from tessy.config.base import Config
 from tessy.config.predictors import SampleConfig
-from tessy.config.synthesis import Config, SynthesizeConfig
+from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import Author
 from tessy.storage import jsonl
 from tessy.storage.cards import short_digest
