@@ -30,8 +30,8 @@ from tessy.runtime.log import software
 from tessy.runtime.progress import SteadyConsole
 from tessy.runtime.summary import Summary
 from tessy.storage import jsonl, run_config
-from tessy.storage.append_log import FileLock
 from tessy.storage.atomic import aside_name, beside, make_directory, publish_folder
+from tessy.storage.lock import FileLock
 from tessy.storage.run_dir import RunPaths, no_run, read_config
 
 _ABSENT = object()

@@ -22,8 +22,9 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 from tessy.core.errors import RunError
 from tessy.core.records import Failure, Key, Trajectory
 from tessy.storage import jsonl, run_config
-from tessy.storage.append_log import AppendFile, Closeable, FileLock
+from tessy.storage.append_log import AppendFile, Closeable
 from tessy.storage.atomic import make_directory, set_aside
+from tessy.storage.lock import FileLock
 
 
 class RowPaths:
