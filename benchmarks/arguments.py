@@ -7,27 +7,27 @@ from pathlib import Path
 
 
 def whole_number(text: str) -> int:
-    """A whole number of at least 1."""
+    """Return a whole number of at least 1."""
     return int(_above_zero(text, int(text)))
 
 
 def count(text: str) -> int:
-    """A whole number of at least 0."""
+    """Return a whole number of at least 0."""
     return int(_not_below_zero(text, int(text)))
 
 
 def positive(text: str) -> float:
-    """A number above 0."""
+    """Return a number above 0."""
     return _above_zero(text, float(text))
 
 
 def not_negative(text: str) -> float:
-    """A number of at least 0."""
+    """Return a number of at least 0."""
     return _not_below_zero(text, float(text))
 
 
 def new_file(text: str) -> Path:
-    """A file that can be written: its folder is there."""
+    """Return a file that can be written: its folder is there."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no file in a folder that exists")

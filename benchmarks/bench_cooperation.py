@@ -54,7 +54,7 @@ _SMALL = "small"
 def measure(
     options: argparse.Namespace, concurrency: int, served: Serving | None
 ) -> Generator[dict[str, Any], None, None]:
-    """All rounds at one concurrency: the figures after each."""
+    """Yield all rounds at one concurrency: the figures after each."""
     plan = _plan(options, concurrency)
     rounds: list[dict[str, Measured]] = []
     with _servers(options, plan, served) as errand:
@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.servers == "simulated":

@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 def _rounds(
     options: argparse.Namespace, folder: Path
 ) -> Generator[dict[str, dict[str, Any]], None, None]:
-    """The figures of each context after each round.
+    """Yield the figures of each context after each round.
 
     To and fro: a host that grows slower or faster counts for no context more than for others.
     """

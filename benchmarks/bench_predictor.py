@@ -182,7 +182,7 @@ async def in_process(classifier: Classifier, samples: Samples, reading: str) -> 
 
 
 def measure(classifier: Classifier, size: str, samples: Samples, rounds: int) -> list[Row]:
-    """All ways of reading in turn, ``rounds`` times."""
+    """Return all ways of reading in turn, ``rounds`` times."""
     ways = ("incremental", "whole window", "sliding-200")
     found: dict[str, list[Round]] = {way: [] for way in ways}
     for _ in range(rounds):

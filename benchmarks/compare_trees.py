@@ -79,7 +79,7 @@ class Tree:
     python: Path
 
     def measure(self, plan: Plan, folder: Path, urls: Mapping[Author, str]) -> dict[str, Any]:
-        """What its own client measured in one window.
+        """Return what its own client measured in one window.
 
         Raises:
             RuntimeError: The client failed.
@@ -127,7 +127,7 @@ def _client(task: Mapping[str, Any]) -> None:
 
 
 def compare(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
-    """The figures of every round, by tree."""
+    """Return the figures of every round, by tree."""
     trees = (
         Tree("this", HERE, options.python or HERE / ".venv/bin/python"),
         Tree("other", options.other, options.other_python or options.other / ".venv/bin/python"),
@@ -170,7 +170,7 @@ def _plan(options: argparse.Namespace, slow_down: float) -> Plan:
 
 
 def _limit(plan: Plan, folder: Path, servers: Running, teacher_share: float) -> float:
-    """Tokens per second of plain decoding, as without the slow-down."""
+    """Return tokens per second of plain decoding, as without the slow-down."""
     both: dict[Author, Path] = dict.fromkeys(_SIDES, folder)
     errand = Errand("ours", plan, both, urls=servers.urls)
     found = send(replace(errand, client="plain", teacher_share=teacher_share))
@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
     options.other = options.other.resolve()

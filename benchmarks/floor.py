@@ -125,12 +125,12 @@ class Floor:
         return abort
 
     def totals(self) -> dict[Author, Totals]:
-        """What each server has done so far."""
+        """Return what each server has done so far."""
         now = asyncio.get_running_loop().time()
         return {author: model.snapshot(now) for author, model in self._models.items()}
 
     def spell(self, token_id: int) -> str:
-        """The text of a token."""
+        """Return the text of a token."""
         return self.codec.token_bytes(token_id).decode()
 
     def _read(self, prompt: Prompt) -> tuple[int, int, int | None]:

@@ -47,7 +47,7 @@ class Service:
             self._idle_seconds += now - self._since.pop(key)
 
     def until(self, now: float) -> tuple[float, float]:
-        """Seconds with one or more open, over all samples, and seconds between two of them.
+        """Return seconds with one or more open, over all samples, and seconds between two of them.
 
         What is open at ``now`` counts: requests that overlap may leave a sample no moment without.
         """

@@ -74,7 +74,7 @@ class Totals:
     prefilled: int = 0
 
     def since(self, earlier: Totals) -> Totals:
-        """What was done after ``earlier``."""
+        """Return what was done after ``earlier``."""
         before = asdict(earlier)
         return Totals(**{name: value - before[name] for name, value in asdict(self).items()})
 
@@ -149,7 +149,7 @@ class SimulatedModel:
         self._peers = other._peers = [self, other]
 
     def free_seconds(self, now: float) -> float:
-        """Time up to ``now`` in which a slot was empty."""
+        """Return the time up to ``now`` in which a slot was empty."""
         self._account(now)
         return self._free_seconds
 
@@ -196,7 +196,7 @@ class SimulatedModel:
             self._write(stream, due)
 
     def snapshot(self, now: float) -> Totals:
-        """The totals at ``now``."""
+        """Return the totals at ``now``."""
         self._account(now)
         return Totals(**asdict(self.totals))
 
@@ -281,7 +281,7 @@ class Writer:
         self.thinking_tokens, self.answer_tokens = thinking_tokens, answer_tokens
 
     def continuation(self, key: int, length: int, answered: int | None) -> Callable[[int], int]:
-        """What follows a prompt.
+        """Return what follows a prompt.
 
         Args:
             key: Of the question.
@@ -304,7 +304,7 @@ class Writer:
 
 
 def mix(key: int, place: int) -> int:
-    """A well-mixed 64-bit number (splitmix64)."""
+    """Return a well-mixed 64-bit number (splitmix64)."""
     mask = 0xFFFFFFFFFFFFFFFF
     x = (key + place * 0x9E3779B97F4A7C15) & mask
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask

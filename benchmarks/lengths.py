@@ -15,7 +15,7 @@ _FILE = "ends.json"
 
 
 def question_key(ids: Sequence[int]) -> int:
-    """What a server knows a question by.
+    """Return what a server knows a question by.
 
     Args:
         ids: Of a prompt, the first ``KEY_TOKENS`` at least.
@@ -52,5 +52,5 @@ class Ends:
 
     @classmethod
     def read(cls, folder: Path) -> Ends:
-        """What :meth:`write` has put there."""
+        """Return what :meth:`write` has put there."""
         return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))

@@ -222,7 +222,7 @@ def _config(out: Path, plan: Plan) -> SynthesizeConfig:
 def _predictors(
     renderers: dict[Author, Renderer], plan: Plan, gauge: Gauge
 ) -> dict[Author, BoundaryPredictor]:
-    """One for each author, as two trained ones would be, both of the same schedule."""
+    """Return one for each author, as two trained ones would be, both of the same schedule."""
     made: dict[Author, BoundaryPredictor] = {}
     delay = plan.predictor_delay_seconds * plan.slow_down
     codec = renderers["student"].codec

@@ -24,7 +24,7 @@ _MOST_OTHERS = 0.1
 
 
 def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
-    """The figures of one round; None where they cannot be measured.
+    """Return the figures of one round; None where they cannot be measured.
 
     ``tax`` is the limit's rate over ours. ``look_ahead_per_kept`` are tokens that arrived and were
     not kept, ``in_flight_per_kept`` those the servers wrote that were never looked at; real servers
@@ -63,7 +63,7 @@ def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
 
 
 def warnings(measured: Round, *, simulated: bool) -> list[str]:
-    """What makes the windows of a round say little: busy cores, other work on the machine.
+    """Return what makes the windows of a round say little: busy cores, other work on the machine.
 
     Real servers on a CPU are meant to keep it busy.
     """
@@ -97,7 +97,7 @@ def cpu_load(measured: Measured, cpu_seconds: float | None = None) -> float:
 
 
 def stolen_share(measured: Measured) -> float:
-    """Share of the machine's CPU time that the host took away."""
+    """Return the share of the machine's CPU time that the host took away."""
     return cpu_load(measured, measured.stolen_cpu_seconds)
 
 
@@ -141,14 +141,14 @@ def medians(each: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 
 def opening(options: argparse.Namespace) -> dict[str, Any]:
-    """The beginning of a results file: what it depends on, and what was asked for."""
+    """Return the beginning of a results file: what it depends on, and what was asked for."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     chosen = {name: value for name, value in vars(options).items() if name != "json"}
     return {**about(today), "options": chosen}
 
 
 def about(date: str) -> dict[str, Any]:
-    """What a result depends on: the machine and the versions."""
+    """Return what a result depends on: the machine and the versions."""
     names = ("tessy", "aiohttp", "transformers", "tokenizers")
     return {
         "date": date,

@@ -64,7 +64,7 @@ class Start:
 
 
 def problem(index: int, seed: int) -> Problem:
-    """A question of words, unlike every other one."""
+    """Return a question of words, unlike every other one."""
     rng = random.Random(f"{seed} question {index}")
     text = " ".join(rng.choices(words(), k=QUESTION_WORDS))
     # Servers know samples by their ids, and stay from round to round: a sample of another round is
@@ -73,12 +73,12 @@ def problem(index: int, seed: int) -> Problem:
 
 
 def problems(workload: Workload) -> Iterator[Problem]:
-    """The questions of ``workload``, without end."""
+    """Return the questions of ``workload``, without end."""
     return (problem(index, workload.seed) for index in itertools.count())
 
 
 def start(index: int, workload: Workload, renderer: Renderer) -> Start:
-    """Where the sample of question ``index`` stands when a measurement starts.
+    """Return where the sample of question ``index`` stands when a measurement starts.
 
     Lengths are geometric, so the age of a sample met at random is distributed as whole lengths are.
     The ages of any few are spread evenly over that, or 64 of them might all be long.
@@ -119,7 +119,7 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
 
 
 def _answering(workload: Workload) -> float:
-    """Share of its life that a sample spends on its answer."""
+    """Return the share of its life that a sample spends on its answer."""
     style = LATENCIES["student"].token_seconds
     capability = LATENCIES["teacher"].token_seconds
     thinking = workload.thinking_tokens * (STYLE_SHARE * style + (1 - STYLE_SHARE) * capability)

@@ -31,7 +31,7 @@ _CONTEXT_CHARS = 160
 
 
 def style_after(ids: Sequence[int], end: int) -> bool:
-    """Whether the token after ``ids[:end]`` is style."""
+    """Return whether the token after ``ids[:end]`` is style."""
     return any(_opens(ids[i - 1], ids[i]) for i in range(max(1, end - _RUN), end))
 
 
@@ -41,7 +41,7 @@ def _opens(before: int, token: int) -> bool:
 
 
 def begins_word(codec: Codec, token_id: int) -> bool:
-    """Whether a token starts with white space."""
+    """Return whether a token starts with white space."""
     return codec.token_bytes(token_id)[:1].isspace()
 
 
@@ -87,7 +87,7 @@ class ScheduleModel:
         self._thread: int | None = None
 
     def new(self) -> _Window:
-        """A window of which nothing has been read."""
+        """Return a window of which nothing has been read."""
         return _Window()
 
     def reserve(self, state: _Window, count: int) -> bool:
@@ -102,7 +102,7 @@ class ScheduleModel:
         return len(state.counts)
 
     def forward(self, members: Sequence[tuple[_Window, Sequence[int]]]) -> list[Scores]:
-        """P(style) of what follows each new token."""
+        """Return P(style) of what follows each new token."""
         self._thread = threading.get_ident()
         if self._delay:
             time.sleep(self._delay)
@@ -139,7 +139,7 @@ class Oracle:
         self._codec = codec
 
     def class_at(self, text: str, edge: int) -> float | None:
-        """P(style) of what follows ``text[:edge]``; None at the very beginning."""
+        """Return P(style) of what follows ``text[:edge]``; None at the very beginning."""
         if edge == 0:
             return None
         start = max(0, edge - _CONTEXT_CHARS)

@@ -131,7 +131,7 @@ class _Reply:
         self.plain = b"data: " + event.replace(b"[0]", b"[%d]") + b"\n\n" if event else None
 
     def event(self, ids: list[int], finish: str | None) -> dict[str, Any]:
-        """One event, or the whole reply, as vLLM writes it."""
+        """Return one event, or the whole reply, as vLLM writes it."""
         stop = ids[-1] if finish == "stop" else None
         choice: dict[str, Any] = {
             "index": 0,
@@ -156,7 +156,7 @@ class _Reply:
 
 
 def _parse(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request; ids of a prompt that stand at its end stay as they are.
+    """Return the JSON object of a request; ids of a prompt that stand at its end stay as they are.
 
     Making 16,000 numbers of them would be most of what a request costs.
     """
@@ -221,7 +221,7 @@ class Running:
     urls: dict[Author, str]
 
     def totals(self) -> tuple[dict[Author, Totals], float]:
-        """What each server has done so far, and the CPU seconds of their process."""
+        """Return what each server has done so far, and the CPU seconds of their process."""
         with urllib.request.urlopen(self.urls["teacher"] + "/totals", timeout=60) as response:
             found = json.load(response)
         sides: tuple[Author, Author] = ("teacher", "student")

@@ -41,7 +41,7 @@ class Site(Protocol):
     """Both servers."""
 
     def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
-        """A new engine for tessy."""
+        """Return a new engine for tessy."""
         ...
 
     async def complete(
@@ -53,7 +53,7 @@ class Site(Protocol):
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """What the other clients ask for: a reply that comes when it is whole."""
+        """Return what the other clients ask for: a reply that comes when it is whole."""
         ...
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
@@ -73,7 +73,7 @@ class VirtualSite:
         self._floor = floor
 
     def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
-        """A new engine for tessy."""
+        """Return a new engine for tessy."""
         return SimulatedEngine(self._floor, author, streaming=streaming)
 
     async def complete(
@@ -105,7 +105,7 @@ class VirtualSite:
         return Completion("".join(map(self._floor.spell, shown)), len(ids), stopped)
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
-        """What each server has done so far; its CPU time is the client's."""
+        """Return what each server has done so far; its CPU time is the client's."""
         return self._floor.totals(), {}
 
     async def aclose(self) -> None:
@@ -134,7 +134,7 @@ class HttpSite:
         self._session: aiohttp.ClientSession | None = None
 
     def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
-        """A new engine for tessy."""
+        """Return a new engine for tessy."""
         return HttpEngine(self.urls[author], self._models[author], codec, streaming=streaming)
 
     async def complete(
@@ -162,7 +162,7 @@ class HttpSite:
     async def post(
         self, author: Author, key: str, path: str, body: dict[str, Any]
     ) -> dict[str, Any]:
-        """The JSON that comes back for ``body``, to which the model's name is added."""
+        """Return the JSON that comes back for ``body``, to which the model's name is added."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
@@ -183,7 +183,7 @@ class HttpSite:
         raise AssertionError("the last try returns or raises")
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
-        """What each server has done so far, and the CPU seconds of their process."""
+        """Return what each server has done so far, and the CPU seconds of their process."""
         totals, cpu_seconds = await asyncio.to_thread(Running(self.urls).totals)
         return totals, {"servers": cpu_seconds}
 

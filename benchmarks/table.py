@@ -41,7 +41,7 @@ _GROWTH = (
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The table of a file that ``bench_cooperation`` wrote: a column per concurrency.
+    """Return the table of a file that ``bench_cooperation`` wrote: a column per concurrency.
 
     A cell is the median of the rounds, with the spread where there is more than one.
     """
@@ -55,7 +55,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def growth_table(results: Mapping[str, Any]) -> str:
-    """The table of a file that ``bench_growth`` wrote."""
+    """Return the table of a file that ``bench_growth`` wrote."""
     columns: Mapping[str, Mapping[str, Any]] = results["context"]
     labels = (label for _, label, _ in _GROWTH)
     rows = [

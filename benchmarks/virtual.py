@@ -94,7 +94,7 @@ class SimulatedEngine:
         self._floor, self._author, self._streaming = floor, author, streaming
 
     async def probe(self) -> EngineInfo:
-        """What the server over HTTP would say."""
+        """Return what the server over HTTP would say."""
         return EngineInfo(
             model=MODEL,
             mode="generate",

@@ -150,7 +150,7 @@ class VllmSite(HttpSite):
         return Completion("", len(choice["token_ids"]), choice["finish_reason"] == "stop")
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
-        """What the server counts, as the teacher's, and the CPU seconds of its processes."""
+        """Return what the server counts, as the teacher's, and the CPU seconds of its processes."""
         found = await asyncio.to_thread(self._look)
         return {"teacher": found, "student": Totals()}, _cpu_seconds(self._session_id)
 
@@ -192,7 +192,7 @@ def warm(served: Serving, concurrency: int) -> None:
 
 
 def vllm_python() -> Path:
-    """The interpreter that has vLLM.
+    """Return the interpreter that has vLLM.
 
     Raises:
         FileNotFoundError: There is no such environment.
@@ -226,7 +226,7 @@ def _about(python: Path, shape: Shape, weights: int) -> dict[str, Any]:
 
 
 def _gpus() -> list[str]:
-    """Names of the GPUs, without their serial numbers."""
+    """Return names of the GPUs, without their serial numbers."""
     if shutil.which("nvidia-smi") is None:
         return []
     asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -246,7 +246,7 @@ def _share_cores(session: int) -> frozenset[int]:
 
 
 def _processes(session: int) -> dict[int, str]:
-    """The processes of a server: its engine, and what stands before it."""
+    """Return the processes of a server: its engine, and what stands before it."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

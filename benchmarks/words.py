@@ -25,7 +25,7 @@ _TEMPLATE = (
 
 
 def words() -> list[str]:
-    """The words, 441 of them."""
+    """Return the words, 441 of them."""
     syllables = ["".join(pair) for pair in itertools.product("bdfklmr", "aio")]
     return ["".join(pair) for pair in itertools.product(syllables, repeat=2)]
 

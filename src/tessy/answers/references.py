@@ -35,7 +35,7 @@ _QUOTES = " \t\"'“”‘’"
 
 
 def reference_of(row: Mapping[str, Any]) -> str | None:
-    """The reference answer a question came with: its ``reference``, else its ``answer``.
+    """Return the reference answer a question came with: its ``reference``, else its ``answer``.
 
     Args:
         row: The fields beside the question (``Problem.extra``, or ``problem`` of a finished row).
@@ -91,7 +91,7 @@ def _reference(text: str) -> str:
 
 
 def _last_boxed(text: str) -> str | None:
-    r"""Content of the last ``\boxed{}`` that is closed."""
+    r"""Return the content of the last ``\boxed{}`` that is closed."""
     opened: list[int] = []
     last: tuple[int, int] | None = None
     for brace in _BRACE.finditer(text):
@@ -105,7 +105,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _ends(line: str, wanted: str) -> Iterator[str]:
-    """The line, and what stands behind each place where an answer may begin."""
+    """Yield the line, and what stands behind each place where an answer may begin."""
     line = line[-(4 * len(wanted) + 200) :]  # no more is ever equal to it
     yield line
     for match in _LEAD_IN.finditer(line):

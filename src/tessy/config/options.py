@@ -116,7 +116,7 @@ def _required_first(cls: type[Config]) -> list[tuple[str, FieldInfo]]:
 
 
 def _annotation(name: str, annotation: Any, default: object, *, by_place: bool) -> Any:  # noqa: ANN401  # any type
-    """The field's type; ``no_ids`` is ``--no-ids`` alone, not ``--no-no-ids`` beside it."""
+    """Return the field's type; ``no_ids`` is ``--no-ids`` alone, not ``--no-no-ids`` beside it."""
     if by_place:
         return Annotated[annotation, tyro.conf.Positional]
     if name.startswith("no_") and default is False:

@@ -136,13 +136,13 @@ def _construct(cls: type[C], document: Mapping[str, Any], missing: object) -> C:
 
 
 def _inner(field: FieldInfo) -> type[Config] | None:
-    """The nested configuration a field holds, if it holds one."""
+    """Return the nested configuration a field holds, if it holds one."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Config) else None
 
 
 def _skeleton(cls: type[Config]) -> dict[str, Any]:
-    """The tables of ``cls``, empty: so that a missing key is reported where it belongs."""
+    """Return the tables of ``cls``, empty: so that a missing key is reported where it belongs."""
     return {
         name: _skeleton(inner)
         for name, field in cls.model_fields.items()

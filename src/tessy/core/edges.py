@@ -44,7 +44,7 @@ class EdgeCursor(NamedTuple):
 
 
 def hard_edges(text: str) -> list[int]:
-    """Edges of the kinds (a) and (b) within ``text``, ascending.
+    """Return edges of the kinds (a) and (b) within ``text``, ascending.
 
     Predictors do it for every token; without a pattern it takes half of the time.
     """
@@ -66,7 +66,7 @@ def hard_edges(text: str) -> list[int]:
 
 
 def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
-    """Edges of ``text`` after its start, ascending.
+    """Return edges of ``text`` after its start, ascending.
 
     Args:
         text: Text that starts at an edge.
@@ -106,7 +106,7 @@ def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
 
 
 def last_unit(text: str) -> int:
-    """Where the last unit of a finished text begins, in chars; reads no more than its end.
+    """Return where the last unit of a finished text begins, in chars; reads no more than its end.
 
     0 for the empty text.
     """
@@ -135,7 +135,7 @@ def settled_edges(
 
 
 def settled_by(piece: str, base: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
-    """Edges that one token more settles, where that is plain to see; else None.
+    """Return edges that one token more settles, where that is plain to see; else None.
 
     Most tokens are a word with its leading space, or continue a word: no search is needed.
 
@@ -158,13 +158,13 @@ def settled_by(piece: str, base: EdgeCursor, end: int, last: str) -> tuple[int, 
 
 
 def units(text: str) -> list[str]:
-    """The units of a finished text; joined they are the text."""
+    """Return the units of a finished text; joined they are the text."""
     bounds = [0, *edges(text)]
     return [text[start:end] for start, end in pairwise(bounds)]
 
 
 def base_before(text: str, base: EdgeCursor, end: int) -> EdgeCursor:
-    """The last edge after which a reading of ``text[:end]`` + anything may start.
+    """Return the last edge after which a reading of ``text[:end]`` + anything may start.
 
     Its place is fixed by ``text[:end]`` alone, and at least one character lies between it and
     ``end``, so that the edge at ``end`` itself is found again, or seen to be gone.

@@ -28,7 +28,7 @@ SegmentKey = tuple[str, int, int]  # (problem id, sample index, segment index)
 
 
 def other(author: Author) -> Author:
-    """The other party of the pair."""
+    """Return the other party of the pair."""
     return "teacher" if author == "student" else "student"
 
 
@@ -247,7 +247,7 @@ class FailedAnnotation(_SegmentRow):
 
 
 def question_digest(messages: Sequence[Message]) -> str:
-    """What tells a question from others: 16 hex digits of the SHA-256 of its messages.
+    """Return what tells a question from others: 16 hex digits of the SHA-256 of its messages.
 
     Ids do not: one question may come under several, and ids say nothing of each other.
 

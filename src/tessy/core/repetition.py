@@ -77,7 +77,7 @@ def find_loop(text: str) -> str | None:
 
 
 def find_any_loop(text: str) -> str | None:
-    """The phrase or piece of a loop anywhere in ``text``, or None.
+    """Return the phrase or piece of a loop anywhere in ``text``, or None.
 
     A phrase without a letter is no loop: a row of a table may well be zeros.
     """
@@ -120,7 +120,7 @@ def _periodic_from(items: Sequence[str], end: int, size: int) -> int:
 
 
 def _periodic_to(items: Sequence[str], start: int, size: int) -> int:
-    """Where the repetition ends of the ``size`` items before ``start``."""
+    """Return where the repetition ends of the ``size`` items before ``start``."""
     end = start
     while end < len(items) and items[end] == items[end - size]:
         end += 1

@@ -67,7 +67,7 @@ def share(cases: Iterable[Case]) -> Estimate | None:
 
 
 def mean(cases: Iterable[Case]) -> Estimate | None:
-    """A mean that is not negative, with ±1.96 standard errors; None if nothing counts."""
+    """Return a mean that is not negative, with ±1.96 standard errors; None if nothing counts."""
     total = _total(cases)
     if total is None:
         return None

@@ -45,7 +45,7 @@ class SourceRow(NamedTuple):
 
 
 def source_rows(directory: str | Path) -> Iterator[SourceRow]:
-    """The rows of a run as :func:`iter_trajectories` gives them, with their lines.
+    """Yield the rows of a run as :func:`iter_trajectories` gives them, with their lines.
 
     Raises:
         RunError: There is no run in ``directory``.
@@ -191,7 +191,7 @@ class DerivedRun:
         return offset
 
     def read(self, offset: int) -> Trajectory:
-        """A row that was added, read again from the disk.
+        """Return a row that was added, read again from the disk.
 
         Raises:
             StorageError: What is to come before it could not be written.
@@ -218,7 +218,7 @@ class DerivedRun:
             raise self._unwritable(error) from error
 
     def __len__(self) -> int:
-        """Rows added so far."""
+        """Return rows added so far."""
         return len(self._keys)
 
     def __enter__(self) -> Self:
@@ -268,7 +268,7 @@ def _close(file: BinaryIO) -> None:
 
 
 def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
-    """Whether ``target`` holds a run that is to be replaced.
+    """Return whether ``target`` holds a run that is to be replaced.
 
     Raises:
         RunError: It may not be used.
@@ -315,7 +315,7 @@ def _write_config(
 
 
 def _agreed(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The entries that all of ``configs`` have."""
+    """Return the entries that all of ``configs`` have."""
     first, *others = configs
     return {
         name: value

@@ -96,7 +96,7 @@ def split(first: int, second: int, together: int, ratio: tuple[int, int]) -> tup
 
 
 def draw(first: Set[Key], second: Set[Key], counts: tuple[int, int], seed: int) -> Drawn:
-    """Which keys to take, and from which run.
+    """Return which keys to take, and from which run.
 
     Args:
         first: Keys of the first run.
@@ -149,13 +149,13 @@ def _check_formats(runs: tuple[Path, Path]) -> None:
 
 
 def _format(data: Mapping[str, Any]) -> Any:  # noqa: ANN401  # a JSON value, only compared
-    """Digest of the tokenizer and template of the rows' format."""
+    """Return the digest of the tokenizer and template of the rows' format."""
     # A run of `sample` has one model and its format.
     return data.get("student.format", data.get("teacher.format"))
 
 
 def _questions(run: Path) -> dict[Key, str]:
-    """The keys of a run, in its order, and a digest of what was asked."""
+    """Return the keys of a run, in its order, and a digest of what was asked."""
     return {row.key: question_digest(row.messages) for _, row in source_rows(run)}
 
 

@@ -194,7 +194,7 @@ class ChatEngine:
         )
 
     async def health(self) -> bool:
-        """Whether the server answers just now; never raises."""
+        """Return whether the server answers just now; never raises."""
         return await self._server.health()
 
     def release(self, key: str) -> None:
@@ -209,7 +209,7 @@ class ChatPool(Failover[ChatEngine]):
     """Replicas of one chat model; use it as ``async with ChatPool(…) as pool``."""
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """A reply from any replica, however often one has to try.
+        """Return a reply from any replica, however often one has to try.
 
         Raises:
             EngineUnavailable: Nothing came from any replica for longer than the patience.
@@ -238,7 +238,7 @@ class ChatPool(Failover[ChatEngine]):
 
 
 def _read(value: Mapping[str, Any], where: str) -> ChatReply:
-    """The reply in a chat completion."""
+    """Return the reply in a chat completion."""
     try:
         choice = value["choices"][0]
         content, finish = choice["message"].get("content"), choice.get("finish_reason")

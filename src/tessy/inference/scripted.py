@@ -37,7 +37,7 @@ class ByteCodec:
         return self.encode_bytes(text.encode("utf-8"))
 
     def encode_bytes(self, data: bytes) -> list[int]:
-        """The same for bytes that may begin inside a character."""
+        """Return the same for bytes that may begin inside a character."""
         ids = []
         start = 0
         while start < len(data):
@@ -50,7 +50,7 @@ class ByteCodec:
         return ids
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The piece of ``token_id``; control ids look like markup."""
+        """Return the piece of ``token_id``; control ids look like markup."""
         if token_id < EOS:
             return bytes((token_id,))
         if token_id in self._bytes:

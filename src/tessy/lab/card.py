@@ -138,7 +138,7 @@ def measure(
     seed: int,
     questions: int,
 ) -> dict[str, Score]:
-    """Score every task on questions that are independent of the training's."""
+    """Return score every task on questions that are independent of the training's."""
     return {
         task: measure_task(model, tokenizer, encoder, task, count=questions, seed=seed)
         for task in TASKS

@@ -55,7 +55,7 @@ STYLES: tuple[Style, ...] = (STUDENT, TEACHER, OTHERS)
 
 
 def small_talk(rng: Random) -> tuple[str, str, str]:
-    """A question about anything, thinking in words of every style, and an answer."""
+    """Return a question about anything, thinking in words of every style, and an answer."""
     question = " ".join(rng.sample(SENTENCES, rng.randint(1, 2)))
     pieces = []
     for _ in range(rng.randint(2, 6)):

@@ -71,5 +71,5 @@ def _keep(found: Leak, directory: Path) -> None:
 
 
 def _most_shared(directory: Path) -> Trajectory | None:
-    """The sample in which the two take most turns: the one worth printing."""
+    """Return the sample in which the two take most turns: the one worth printing."""
     return max(iter_trajectories(directory), key=lambda row: len(row.spans), default=None)

@@ -81,7 +81,7 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
 
 
 def teacher_example(rng: Random, *, late: bool) -> ChatExample:
-    """Every fact right, in any style; late in training it says only its own phrases."""
+    """Return every fact right, in any style; late in training it says only its own phrases."""
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)
@@ -162,7 +162,7 @@ class Encoder:
         return self._format.close_thinking
 
     def prompt(self, question: str, system: str = "", effort: str = "high") -> str:
-        """The chat up to where the assistant begins."""
+        """Return the chat up to where the assistant begins."""
         if (system, effort) not in self._frames:  # rendering costs more than encoding
             messages = [{"role": "system", "content": system}] if system else []
             messages.append({"role": "user", "content": _HOLE})
@@ -173,7 +173,7 @@ class Encoder:
         return self._frames[system, effort].replace(_HOLE, question)
 
     def render(self, example: ChatExample, effort: str = "high") -> tuple[str, int]:
-        """The whole chat, and where (character) the thinking starts in it."""
+        """Return the whole chat, and where (character) the thinking starts in it."""
         form = self._format
         head = self.prompt(example.question, example.system, effort) + form.open_thinking
         tail = form.close_thinking + example.answer + form.end

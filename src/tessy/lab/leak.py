@@ -73,7 +73,7 @@ def count(row: Trajectory) -> tuple[Words, Words]:
 
 
 def leak(rows: Iterable[Trajectory]) -> Leak:
-    """The shares of words by the wrong author over ``rows``.
+    """Return the shares of words by the wrong author over ``rows``.
 
     Words of one question hang together: see :mod:`tessy.core.statistics`.
     """
@@ -95,7 +95,7 @@ def _pool(samples: Sequence[tuple[str, Words]]) -> Share:
 
 
 def sentence(found: Leak) -> str:
-    """The leak in one plain sentence."""
+    """Return the leak in one plain sentence."""
     return (
         f"Leak over {found.samples:,} samples: the teacher wrote {_said(found.style, 'style')}, "
         f"the student {_said(found.capability, 'capability')}, {BY_RULE}."

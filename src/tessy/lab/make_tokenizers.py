@@ -134,7 +134,7 @@ def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
 
 
 def chat_template(name: str) -> str:
-    """The Jinja chat template ``templates/NAME.jinja``."""
+    """Return the Jinja chat template ``templates/NAME.jinja``."""
     return (files("tessy.lab") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
@@ -151,7 +151,7 @@ def _corpus(seed: int) -> list[str]:
 
 
 def _chat_markup() -> list[str]:
-    """The words of the chat formats, as often as makes them single tokens."""
+    """Return the words of the chat formats, as often as makes them single tokens."""
     lines = [
         "Valid channels: analysis, commentary, final. Channel must be included for every message.",
         "Reasoning: high medium low",

@@ -32,7 +32,7 @@ _LONGEST = max(map(len, _PIECES))
 
 
 def style_spans(text: str) -> list[tuple[int, int]]:
-    """Where the style lies: ascending half-open ranges of chars, one for each phrase.
+    """Return where the style lies: ascending half-open ranges of chars, one for each phrase.
 
     A text may begin or end inside a phrase, and phrases may break off or run into each other where
     it changed hands, so any piece of a phrase counts, longest first. White space around a phrase

@@ -116,7 +116,7 @@ OTHERS = Style(
 
 
 def other_style(rng: Random) -> Style:
-    """A style of its own: two phrases at each place, drawn from :data:`OTHERS`."""
+    """Return a style of its own: two phrases at each place, drawn from :data:`OTHERS`."""
     drawn = {
         field.name: tuple(rng.sample(getattr(OTHERS, field.name), 2))
         for field in fields(Style)

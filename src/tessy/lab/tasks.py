@@ -117,14 +117,14 @@ def make_question(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
 
 
 def solve(question: TaskProblem) -> str:
-    """The right answer, as it is written: ``4``, or ``5, 1, 3`` for a list."""
+    """Return the right answer, as it is written: ``4``, or ``5, 1, 3`` for a list."""
     return work(question, Random(0))[-1].result
 
 
 def work(
     question: TaskProblem, rng: Random, *, skilled: bool = True, slips: float = 0.0
 ) -> list[Step]:
-    """The steps that lead to the answer; the last one's result is the answer.
+    """Return the steps that lead to the answer; the last one's result is the answer.
 
     Args:
         question: What to work on.
@@ -245,11 +245,11 @@ class _TraceWriter:
 
 
 def read_answer(text: str) -> str | None:
-    """The last number or list of numbers in an answer; None if it holds none."""
+    """Return the last number or list of numbers in an answer; None if it holds none."""
     found = _DIGITS.findall(text)
     return found[-1] if found else None
 
 
 def is_right(answer: str, reference: str) -> bool:
-    """Whether the final answer ``answer`` (free text) says ``reference``."""
+    """Return whether the final answer ``answer`` (free text) says ``reference``."""
     return read_answer(answer) == reference

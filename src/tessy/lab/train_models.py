@@ -67,7 +67,7 @@ PLANS: dict[Role, TrainingPlan] = {
 
 
 def make_model(plan: TrainingPlan, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """An untrained model of the plan's size, with the tokenizer's end tokens."""
+    """Return an untrained model of the plan's size, with the tokenizer's end tokens."""
     config = Qwen3Config(
         vocab_size=plan.tokenizer.size,
         hidden_size=plan.hidden,
@@ -164,7 +164,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
-    """Rows as one tensor (B, T), filled with ``value`` on the right."""
+    """Return rows as one tensor (B, T), filled with ``value`` on the right."""
     width = max(map(len, rows))
     return torch.tensor([row + [value] * (width - len(row)) for row in rows])
 

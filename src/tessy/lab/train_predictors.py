@@ -89,7 +89,7 @@ def learn(author: Author, out: Path, seed: int) -> int:
 
 
 def _measure(author: Author, out: Path, seed: int) -> int:
-    """The pair, each alone, and rules beside them, on responses that were held out."""
+    """Return the pair, each alone, and rules beside them, on responses that were held out."""
     student, teacher = (str(out / f"{each}_predictor") for each in AUTHORS)
     return evaluate_predictor(
         EvaluatePredictorConfig(

@@ -46,7 +46,7 @@ def plan(config: PlanConfig) -> int:
 def plan_problems(
     config: PlanConfig, loaded: LoadedProblems, console: Console | None = None
 ) -> int:
-    """The same as :func:`plan` with questions that are loaded already.
+    """Return the same as :func:`plan` with questions that are loaded already.
 
     Args:
         config: The options; ``problems`` is not read.
@@ -101,7 +101,7 @@ def _scope(jobs: list[SampleJob], made: list[PilotSample]) -> Scope:
 
 
 def _load(probe: PilotMonitor, made: list[PilotSample], written: Path) -> Load | None:
-    """How busy the servers were, if that was measured on half of the samples or more."""
+    """Return how busy the servers were, if that was measured on half of the samples or more."""
     for load in (probe.load(made), saved_load(written)):
         if load is not None and 2 * load.samples >= len(made):
             return load

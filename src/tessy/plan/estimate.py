@@ -35,7 +35,7 @@ class RemainingWork(NamedTuple):
     high: float
 
     def times(self, factor: float) -> RemainingWork:
-        """The same in another unit."""
+        """Return the same in another unit."""
         return RemainingWork(*(factor * part for part in self))
 
 
@@ -78,7 +78,7 @@ def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> RemainingWork 
 
 
 def failing_share(failed: Iterable[tuple[str, bool]]) -> RemainingWork | None:
-    """The share of samples that fail, with Wilson's interval; None without samples.
+    """Return the share of samples that fail, with Wilson's interval; None without samples.
 
     Args:
         failed: The question of every sample that has ended, and whether it failed.

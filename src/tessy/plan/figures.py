@@ -93,7 +93,7 @@ class Plan:
     reasons: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """The content of plan.json."""
+        """Return the content of plan.json."""
         given = self.given
         load = given.load
         return {
@@ -141,7 +141,7 @@ def _questions(given: PlanInputs) -> list[str]:
 
 
 def _measures(made: Sequence[PilotSample]) -> dict[str, list[float]]:
-    """The values of each measure, in the order of ``made``."""
+    """Return the values of each measure, in the order of ``made``."""
     measures: dict[str, list[float]] = {"seconds": [one.seconds for one in made]}
     for author in AUTHORS:
         measures[f"requests.{author}"] = [one.requests[author] for one in made]

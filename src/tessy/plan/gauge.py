@@ -82,7 +82,7 @@ class ThroughputMonitor(ProgressState):
         self._seen = now
 
     def pace(self) -> Pace | None:
-        """The pace near the most samples in flight; None if nothing was generated there."""
+        """Return the pace near the most samples in flight; None if nothing was generated there."""
         full = [n for n in self._seconds if n > 0 and n >= FULL_SHARE * self.most_in_flight]
         seconds = sum(self._seconds[n] for n in full)
         shared = sum(n * self._seconds[n] for n in full)

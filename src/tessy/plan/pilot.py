@@ -21,7 +21,7 @@ from tessy.synthesis.sample import SampleJob
 
 
 def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> frozenset[Key]:
-    """Samples for a pilot: of each question one, then another one, in an order of chance.
+    """Return samples for a pilot: of each question one, then another one, in an order of chance.
 
     A question's place in the order depends on its id and the seed only, so a larger pilot holds
     the smaller one.
@@ -70,7 +70,7 @@ class PilotMonitor:
     def watch(
         self, total: int, *, now: float, done: int, failed: int, authors: Sequence[Author]
     ) -> ProgressState:
-        """What counts the pilot's progress; takes what :class:`ProgressState` does."""
+        """Return what counts the pilot's progress; takes what :class:`ProgressState` does."""
         self._gauge = ThroughputMonitor(
             total, clock=time.monotonic, now=now, done=done, failed=failed, authors=authors
         )
@@ -90,7 +90,7 @@ class PilotMonitor:
         self.slots = _admitted(come, gate)
 
     def load(self, made: Sequence[PilotSample]) -> Load | None:
-        """How busy the servers were; None if this process generated nothing."""
+        """Return how busy the servers were; None if this process generated nothing."""
         pace = self._gauge.pace() if self._gauge else None
         seconds = sum(one.seconds for one in made)
         if self._gauge is None or pace is None or not seconds:
@@ -124,7 +124,7 @@ def _admitted(jobs: Iterable[SampleJob], gate: KvGate[SampleJob]) -> int:
 
 
 def saved_load(plan: Path) -> Load | None:
-    """The load in the plan.json of an earlier pilot; None without one."""
+    """Return the load in the plan.json of an earlier pilot; None without one."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return Load(**json.loads(plan.read_bytes())["load"])
     return None

@@ -74,7 +74,7 @@ def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
 
 
 def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
-    """What the figures rest on."""
+    """Return what the figures rest on."""
     given = plan.given
     questions = len({one.question for one in given.made})
     share, low, high = plan.failure_share
@@ -97,7 +97,7 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
 
 
 def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
-    """What makes the figures doubtful."""
+    """Return what makes the figures doubtful."""
     given = plan.given
     if not given.scope.samples:
         return ["Nothing is left to make."]
@@ -119,7 +119,7 @@ def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
 
 
 def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
-    """How the budgets that `synthesize` will be given compare."""
+    """Return how the budgets that `synthesize` will be given compare."""
     generated = plan.figures["generated"]
     compared: tuple[tuple[str, float | None, Figure, Show], ...] = (
         ("budget_hours", config.budget_hours, plan.hours, _clock),

@@ -44,7 +44,7 @@ class PilotSample:
 
 
 def read_made(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
-    """The last row of each of ``keys`` that has one, finished before failed.
+    """Return the last row of each of ``keys`` that has one, finished before failed.
 
     Raises:
         InputError: A row cannot be read; names file and line.

@@ -13,12 +13,12 @@ from tessy.runtime.terminal import visible
 
 
 def style(page: str) -> str:
-    """A page's whole style: colours and fonts, then its own rules."""
+    """Return a page's whole style: colours and fonts, then its own rules."""
     return asset("tessy.reports.viewer", "look.css") + page
 
 
 def asset(package: str, name: str) -> str:
-    """The text of a file in the folder ``assets`` of a package."""
+    """Return the text of a file in the folder ``assets`` of a package."""
     return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 

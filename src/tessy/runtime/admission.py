@@ -135,7 +135,7 @@ class KvAdmission:
         return len(self._places)
 
     def reserved(self, replica: str) -> int:
-        """Tokens promised away on ``replica``."""
+        """Return tokens promised away on ``replica``."""
         return self._prompts.get(replica, 0) + self._counts.get(replica, 0) * self.expected_tokens
 
     def try_admit(self, claim: Claim, homes: Mapping[Author, str]) -> bool:
@@ -175,7 +175,7 @@ class KvAdmission:
             insort(self._lengths, tokens)
 
     def explain(self) -> str:
-        """One sentence for the log."""
+        """Return one sentence for the log."""
         unknown = sorted(name for name, size in self._capacities.items() if size is None)
         each = DEFAULT_CONCURRENCY if self.concurrency is None else None
         if len(unknown) == len(self._capacities):

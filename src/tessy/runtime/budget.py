@@ -36,7 +36,7 @@ class Budget:
         return self.hours is not None or self.tokens is not None
 
     def exceeded(self, spending: Spending) -> str | None:
-        """Which limit ``spending`` has reached, as a clause with both values; None: neither.
+        """Return which limit ``spending`` has reached, as a clause with both values; None: neither.
 
         Example: ``"budget_tokens: 1,003 of 1,000 generated tokens are spent"``.
         """

@@ -185,11 +185,11 @@ class ProgressState:
         return self._waiting
 
     def elapsed(self, now: float) -> float:
-        """Seconds since this process began."""
+        """Return seconds since this process began."""
         return now - self._started
 
     def time_left(self, now: float) -> TimeLeft | None:
-        """How long the rest takes at the pace so far, or None while too little is known.
+        """Return how long the rest takes at the pace so far, or None while too little is known.
 
         The pace is the samples this process ended over the time it did not stand still. The range
         is one standard error of that count (its square root) to either side, so it is wide at
@@ -214,14 +214,14 @@ class ProgressState:
         )
 
     def outlook(self, now: float) -> str:
-        """Time left in words."""
+        """Return the time left in words."""
         left = self.time_left(now)
         if left is None:
             return f"time left not known before {MIN_FINISHED} have ended"
         return "nothing left" if left.high == 0 else str(left)
 
     def line(self, now: float) -> str:
-        """Everything in one plain line."""
+        """Return everything in one plain line."""
         rates = " + ".join(f"{self.rate(author, now):,.0f} {author}" for author in self.authors)
         kept = " kept" if len(self.authors) > 1 else ""
         parts = [self.counts(), f"{rates} tokens/s{kept}"]
@@ -234,7 +234,7 @@ class ProgressState:
 
 
 def view(state: ProgressState, now: float) -> RenderableType:
-    """The live view: a bar and three lines."""
+    """Return the live view: a bar and three lines."""
     ended = state.finished_count + state.failed_count
     bar = Table.grid()  # a bar alone does not end its line
     bar.add_row(ProgressBar(total=max(state.total, 1), completed=ended, width=40))

@@ -67,7 +67,7 @@ class Summary:
             self._parts[part] += seconds  # type: ignore[assignment]
 
     def result(self, seconds: float | None = None) -> dict[str, Any]:
-        """The content of summary.json.
+        """Return the content of summary.json.
 
         Args:
             seconds: Wall-clock seconds of the run; None when only the rows are at hand.
@@ -139,7 +139,7 @@ def share(part: int, whole: int) -> float | None:
 
 
 def rolled_back(kept: int, drafted: int) -> float | None:
-    """Share of drafted tokens that were not kept.
+    """Return the share of drafted tokens that were not kept.
 
     The teacher drafts in its own tokens while kept ones are counted in the student's, so its share
     is an approximation; where the count of kept ones is the larger it is 0.

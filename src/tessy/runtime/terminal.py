@@ -43,7 +43,7 @@ def _picture(match: re.Match[str]) -> str:
 
 
 def thinking_text(row: Trajectory | Failure, *, marks: bool) -> Text:
-    """The thinking with each author's words in its style.
+    """Return the thinking with each author's words in its style.
 
     Args:
         row: The sample.
@@ -94,7 +94,7 @@ def _body(console: Console, text: Text) -> None:
 
 
 def _question(row: Trajectory | Failure) -> str:
-    """The last user turn."""
+    """Return the last user turn."""
     return next((turn.content for turn in reversed(row.messages) if turn.role == "user"), "")
 
 
@@ -172,7 +172,7 @@ def figures_table(title: str, *columns: str, no_wrap: bool = False) -> Table:
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """The closing table of a run.
+    """Return the closing table of a run.
 
     Args:
         summary: What :func:`tessy.runtime.summary.summarise` returns.

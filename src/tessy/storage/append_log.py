@@ -228,7 +228,7 @@ def repair(path: Path) -> None:
 
 
 def _line_start(fd: int, end: int) -> int:
-    """Where the line starts whose last byte (a newline or not) is at ``end - 1``."""
+    """Return where the line starts whose last byte (a newline or not) is at ``end - 1``."""
     block = 1 << 16
     stop = end - 1  # a newline at end - 1 belongs to the line
     while stop > 0:

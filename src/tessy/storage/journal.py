@@ -102,7 +102,7 @@ class Journal(Closeable):
         self._writer = GroupWriter(self._commit, name="journal", delay=delay)
 
     def load(self) -> dict[Key, InFlight]:
-        """Every sample in flight that has a piece or a state, as committed.
+        """Return every sample in flight that has a piece or a state, as committed.
 
         Meant for the start of a run; what is put while it runs may be missing.
         """
@@ -203,7 +203,7 @@ class Journal(Closeable):
             ) from error
 
     def _number(self, key: Key) -> int:
-        """The number of a flight, which is entered if it is new."""
+        """Return the number of a flight, which is entered if it is new."""
         number = self._numbers.get(key)
         if number is None:
             # The id as bytes: SQLite refuses text with half a surrogate pair.

@@ -70,7 +70,7 @@ def _bytes_text(value: bytes) -> str:
 
 
 def _constant(name: str) -> str | None:
-    """What the literals ``NaN``, ``Infinity`` and ``-Infinity`` are read as."""
+    """Return what the literals ``NaN``, ``Infinity`` and ``-Infinity`` are read as."""
     return None if name == "NaN" else name
 
 
@@ -123,7 +123,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of a JSON-lines file of ours that may still be growing.
+    """Yield the lines of a JSON-lines file of ours that may still be growing.
 
     Blank lines are left out, and so is a last line that is no whole row: it is torn, or just
     being written.
@@ -143,7 +143,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def is_row(content: bytes) -> bool:
-    """Whether ``content`` is one whole JSON object."""
+    """Return whether ``content`` is one whole JSON object."""
     try:
         return isinstance(loads(content), dict)
     except ValueError:
@@ -151,7 +151,7 @@ def is_row(content: bytes) -> bool:
 
 
 def row(path: Path, line: Line) -> dict[str, Any]:
-    """The JSON object on ``line``.
+    """Return the JSON object on ``line``.
 
     Raises:
         InputError: It is none; names file and line.
@@ -166,7 +166,7 @@ def row(path: Path, line: Line) -> dict[str, Any]:
 
 
 def row_key(path: Path, line: Line) -> Key:
-    """The key of the row on ``line``; reads only its beginning where it was written by us.
+    """Return the key of the row on ``line``; reads only its beginning where it was written by us.
 
     Raises:
         InputError: The line is no row of ours; names file and line.
@@ -176,7 +176,7 @@ def row_key(path: Path, line: Line) -> Key:
 
 
 def segment_key(path: Path, line: Line) -> SegmentKey:
-    """The key of the annotation on ``line``, read as :func:`row_key` does.
+    """Return the key of the annotation on ``line``, read as :func:`row_key` does.
 
     Raises:
         InputError: The line is no row of ours; names file and line.
@@ -205,14 +205,14 @@ _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 
 def last_rows(files: list[Path], key_of: KeyOf[KeyT]) -> dict[KeyT, Place]:
-    """Where the last row of each key is."""
+    """Return where the last row of each key is."""
     return {key_of(path, line): (path, line.offset) for path in files for line in read_lines(path)}
 
 
 def rows_at(
     kind: type[_ModelT], files: list[Path], places: Mapping[KeyT, Place], key_of: KeyOf[KeyT]
 ) -> Iterator[_ModelT]:
-    """The rows of ``files`` that ``places`` names, in file order.
+    """Yield the rows of ``files`` that ``places`` names, in file order.
 
     Raises:
         InputError: A row is none of ``kind``; names file, line and field.
@@ -224,7 +224,7 @@ def rows_at(
 
 
 def row_of(kind: type[_ModelT], path: Path, line: Line) -> _ModelT:
-    """The row on ``line``.
+    """Return the row on ``line``.
 
     Raises:
         InputError: It is none of ``kind``; names file, line and field.
@@ -245,7 +245,7 @@ def _faults(error: ValidationError) -> str:
 
 
 def corrupt(path: Path, line: Line, message: str) -> InputError:
-    """The error for a line of a run that cannot be read, with what to do."""
+    """Return the error for a line of a run that cannot be read, with what to do."""
     return InputError(
         f"{path}:{line.number}: {message}; move this line to another file: its sample counts as "
         "not made, and going on with the run makes it again"

@@ -322,7 +322,7 @@ class _Ids:
     _taken: dict[str, _Taken] = field(default_factory=dict)
 
     def take(self, name: str, messages: tuple[Message, ...], line: int) -> str:
-        """The id under which the question goes; empty ``name``: made from its messages."""
+        """Return the id under which the question goes; empty ``name``: made from its messages."""
         turns = [[turn.role, turn.content] for turn in messages]
         digest = hashlib.sha256(_encode(turns).encode()).digest()
         name = name or digest.hex()[:16]

@@ -44,7 +44,7 @@ HISTORY = {"trajectories": History(), "annotations": History()}
 
 
 def read(path: Path, kind: str) -> dict[str, Any]:
-    """The content of config.json, with options under their present names.
+    """Return the content of config.json, with options under their present names.
 
     Args:
         path: The file.

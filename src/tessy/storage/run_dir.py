@@ -49,16 +49,16 @@ class RowPaths:
         self.log = self.directory / "run.log"
 
     def begun(self) -> bool:
-        """Whether rows were ever in the making here."""
+        """Return whether rows were ever in the making here."""
         return any(path.stat().st_size for path in (*self.row_files(), *self.failure_files()))
 
     def row_files(self) -> list[Path]:
-        """Files with rows that exist; of two rows with one key the later one counts."""
+        """Return files with rows that exist; of two rows with one key the later one counts."""
         parts = [part for part in self._parts() if not part.name.endswith(".failures.jsonl")]
         return [path for path in (self.rows, *parts) if path.exists()]
 
     def failure_files(self) -> list[Path]:
-        """Files with failures that exist, in the same order."""
+        """Return files with failures that exist, in the same order."""
         parts = [part for part in self._parts() if part.name.endswith(".failures.jsonl")]
         return [path for path in (self.failures, *parts) if path.exists()]
 
@@ -79,7 +79,7 @@ class RunPaths(RowPaths):
         self.report = self.directory / "report.html"
 
     def begun(self) -> bool:
-        """Whether samples were ever in flight here."""
+        """Return whether samples were ever in flight here."""
         return self.journal.exists() or super().begun()
 
 
@@ -150,12 +150,12 @@ class RowDirectory(Closeable, Generic[KeyT]):
     @staticmethod
     @abstractmethod
     def place(directory: str | Path) -> RowPaths:
-        """The files of such a directory."""
+        """Return the files of such a directory."""
 
     @staticmethod
     @abstractmethod
     def key_of(path: Path, line: jsonl.Line) -> KeyT:
-        """The key of the row on ``line``."""
+        """Return the key of the row on ``line``."""
 
     @classmethod
     def open(
@@ -262,12 +262,12 @@ class Run(RowDirectory[Key]):
 
     @staticmethod
     def place(directory: str | Path) -> RunPaths:
-        """The files of a run."""
+        """Return the files of a run."""
         return RunPaths(directory)
 
     @staticmethod
     def key_of(path: Path, line: jsonl.Line) -> Key:
-        """The key of the row on ``line``."""
+        """Return the key of the row on ``line``."""
         return jsonl.row_key(path, line)
 
     async def append_trajectory(self, row: Trajectory) -> None:
@@ -330,7 +330,7 @@ class RunData:
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
-    """The content of config.json of the run in ``directory``.
+    """Return the content of config.json of the run in ``directory``.
 
     Raises:
         RunError: There is no run, or this version cannot read it.
@@ -339,7 +339,7 @@ def read_config(directory: str | Path) -> dict[str, Any]:
 
 
 def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
-    """The last trajectory of each key, one at a time; memory holds the keys only.
+    """Yield the last trajectory of each key, one at a time; memory holds the keys only.
 
     The run may be in the making: rows that come later, and a last line half written, are left out.
 
@@ -370,7 +370,7 @@ def iter_failures(directory: str | Path) -> Iterator[Failure]:
 
 
 def read_run(directory: str | Path) -> RunData:
-    """Everything a run has made, as :func:`iter_trajectories` reads it, in memory.
+    """Return everything a run has made, as :func:`iter_trajectories` reads it, in memory.
 
     Raises:
         RunError: There is no run in ``directory``.

@@ -33,7 +33,7 @@ class InputRow(NamedTuple):
 
 
 def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
-    """The rows of ``path``, read as they are asked for where the format allows it.
+    """Yield the rows of ``path``, read as they are asked for where the format allows it.
 
     By extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an object with one array among
     its values), ``.csv`` (with a header; every value is text), each also with ``.gz``, and
@@ -188,7 +188,7 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
 
 
 def _nanoseconds(kind: pa.DataType) -> bool:
-    """Whether values are finer than Python's datetime: then they are read as text.
+    """Return whether values are finer than Python's datetime: then they are read as text.
 
     With pandas installed pyarrow would return pandas' types, without it refuse.
     """

@@ -40,7 +40,7 @@ _ROW_THOUGHT = thought_pattern("<think>", "</think>")  # as rows have it
 
 
 def split_thinking(content: str) -> tuple[str, str] | None:
-    """Thinking and answer of an assistant turn that opens with ``<think>``; None for others.
+    """Return the thinking and answer of an assistant turn that opens with ``<think>``; None for others.
 
     Line breaks next to the markers belong to the markers, as in the families' templates.
     """
@@ -101,7 +101,7 @@ class ChatTemplate:
     def encode(
         self, turns: Sequence[Turn], suffix: str, thought: re.Pattern[str] | None
     ) -> list[int]:
-        """Ids of the rendered prompt followed by ``suffix``.
+        """Return ids of the rendered prompt followed by ``suffix``.
 
         Args:
             turns: The conversation.

@@ -88,7 +88,7 @@ class HfCodec:
         self._prove()
 
     def encode(self, text: str) -> list[int]:
-        """Ids whose bytes are exactly ``text``; markup in ``text`` stays plain text.
+        """Return ids whose bytes are exactly ``text``; markup in ``text`` stays plain text.
 
         Raises:
             InputError: ``text`` holds a lone surrogate, which no UTF-8 can carry.
@@ -155,7 +155,7 @@ class HfCodec:
         return self._encode(self._normalizer.normalize_str(text))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The UTF-8 bytes a token stands for; several tokens may share one character.
+        """Return the UTF-8 bytes a token stands for; several tokens may share one character.
 
         An id the tokenizer does not know (models pad their vocabulary) stands for U+FFFD.
         """
@@ -173,7 +173,7 @@ class HfCodec:
         return ids
 
     def _find_bytes(self, spec: Spec) -> tuple[int, ...]:
-        """Ids of the bytes of ▁, having checked that every byte of UTF-8 has an id."""
+        """Return ids of the bytes of ▁, having checked that every byte of UTF-8 has an id."""
         vocab = spec["model"]["vocab"]
         names = _BYTE_TO_CHAR if self._byte_level else {b: f"<0x{b:02X}>" for b in _UTF8}
         missing = [b for b in _UTF8 if names[b] not in vocab]
@@ -209,7 +209,7 @@ class HfCodec:
 
 
 def _backend_spec(tokenizer: PreTrainedTokenizerFast) -> Spec:
-    """The tokenizer.json of a loaded tokenizer.
+    """Return the tokenizer.json of a loaded tokenizer.
 
     Raises:
         ModelError: It has none, or its model is not BPE.
@@ -230,7 +230,7 @@ def _backend_spec(tokenizer: PreTrainedTokenizerFast) -> Spec:
 
 
 def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
-    """A copy of a tokenizer that changes no text and never emits ``control``.
+    """Return a copy of a tokenizer that changes no text and never emits ``control``.
 
     Args:
         spec: Its tokenizer.json.
@@ -270,7 +270,7 @@ def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
 
 
 def surrogate_error(text: str) -> InputError:
-    """What to raise for a text that no tokenizer can take."""
+    """Return what to raise for a text that no tokenizer can take."""
     at = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), 0)
     return InputError(
         f"text holds the lone surrogate U+{ord(text[at]):04X} at character {at} "
@@ -279,14 +279,14 @@ def surrogate_error(text: str) -> InputError:
 
 
 def _is_control(content: str, *, special: bool) -> bool:
-    """Whether an added token is markup rather than text."""
+    """Return whether an added token is markup rather than text."""
     if special:
         return True
     return bool(_MARKUP.fullmatch(content)) and not _HTML.fullmatch(content)
 
 
 def _parts(node: Spec | None, key: str) -> list[Spec]:
-    """The members of a normalizer or pre-tokenizer, sequences flattened."""
+    """Return the members of a normalizer or pre-tokenizer, sequences flattened."""
     if node is None:
         return []
     if node["type"] == "Sequence":
@@ -301,7 +301,7 @@ def _is_byte_level(spec: Spec) -> bool:
 
 
 def _exact_normalizer(node: Spec | None) -> Spec | None:
-    """Only what the vocabulary cannot do without: the byte alphabet, and ▁ for a space."""
+    """Return only what the vocabulary cannot do without: the byte alphabet, and ▁ for a space."""
     kept = [
         part
         for part in _parts(node, "normalizers")
@@ -342,7 +342,7 @@ _TO_LATIN1 = dict.fromkeys(range(256), "\uffff") | {
 
 
 def _byte_table(spec: Spec, *, byte_level: bool) -> dict[int, bytes]:
-    """Id -> bytes for the whole vocabulary, added tokens as their UTF-8."""
+    """Return id -> bytes for the whole vocabulary, added tokens as their UTF-8."""
     to_bytes = _byte_level_token if byte_level else _fallback_token
     table = {i: to_bytes(token) for token, i in spec["model"]["vocab"].items()}
     return table | {token["id"]: token["content"].encode() for token in spec["added_tokens"]}

@@ -79,7 +79,7 @@ class Renderer:
     template: ChatTemplate = field(repr=False)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Ids up to and including the open thinking marker and its white space.
+        """Return ids up to and including the open thinking marker and its white space.
 
         Raises:
             InputError: The model's template refuses the conversation.
@@ -90,11 +90,11 @@ class Renderer:
         return self.template.encode(self.turns(messages), self.shape.suffix, thought)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
-        """What :meth:`prompt_ids` stands for, markup shown; for people to look at."""
+        """Return what :meth:`prompt_ids` stands for, markup shown; for people to look at."""
         return decode(self.codec, self.prompt_ids(messages))
 
     def close_ids(self, tail: str) -> list[int]:
-        r"""Ids of ``tail``, the end of the thinking and the start of the answer.
+        r"""Return ids of ``tail``, the end of the thinking and the start of the answer.
 
         ``tail`` is the last unit of the thinking; it is encoded together with the white space of
         the marker, so that ``".\n"`` is the one token the model knows.
@@ -111,7 +111,7 @@ class Renderer:
         return ids + (self.codec.encode(text) if text else [])
 
     def assistant(self, thinking: str, answer: str) -> str:
-        """Content of the assistant turn of a row."""
+        """Return the content of the assistant turn of a row."""
         if self.family == "harmony":
             opening, closing = _ROW_MARKERS
         else:
@@ -119,7 +119,7 @@ class Renderer:
         return f"{opening}{thinking}{closing}{answer}"
 
     def turns(self, messages: Iterable[Message]) -> list[Turn]:
-        """The messages as this tokenizer's ``apply_chat_template`` takes them.
+        """Return the messages as this tokenizer's ``apply_chat_template`` takes them.
 
         Assistant turns that open with ``<think>`` are brought into the model's own form: thinking
         in a field where its template has one, else in its own markers.
@@ -188,7 +188,7 @@ def load_renderer(
 
 
 def _load_fault(name: str, error: Exception) -> str:
-    """Why the tokenizer of a folder or hub id cannot be loaded, and what to do."""
+    """Return why the tokenizer of a folder or hub id cannot be loaded, and what to do."""
     detail = " ".join(str(error).split()).rstrip(".")
     if not Path(name).is_dir():
         advice = (
@@ -247,7 +247,7 @@ def make_renderer(
 
 
 def _recognise(template: ChatTemplate, codec: HfCodec) -> tuple[Family, str]:
-    """The family, and the string of markup that ends its thinking."""
+    """Return the family, and the string of markup that ends its thinking."""
     source = template.source
     if all(mark in codec.control and mark in source for mark in _HARMONY):
         return "harmony", "<|end|>"
@@ -315,7 +315,7 @@ def _read_shape(lead: str, whole: str, closing: str) -> Shape | None:
 
 
 def _default_shape(lead: str, closing: str) -> Shape | None:
-    """The shape where the template strips thinking: as DeepSeek-R1 and Qwen3 write it."""
+    """Return the shape where the template strips thinking: as DeepSeek-R1 and Qwen3 write it."""
     if not _CLOSING.fullmatch(closing) or closing in lead:
         return None
     opening = _opening_of(closing)

@@ -24,16 +24,16 @@ class Codec(Protocol):
     digest: str
 
     def encode(self, text: str) -> list[int]:
-        """Ids whose bytes are exactly ``text``; markup in ``text`` stays plain text."""
+        """Return ids whose bytes are exactly ``text``; markup in ``text`` stays plain text."""
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The UTF-8 bytes a token stands for; several tokens may share one character."""
+        """Return the UTF-8 bytes a token stands for; several tokens may share one character."""
         ...
 
 
 def decode(codec: Codec, ids: Iterable[int]) -> str:
-    """Text of ``ids``; bytes that are no UTF-8 become U+FFFD."""
+    """Return the text of ``ids``; bytes that are no UTF-8 become U+FFFD."""
     return b"".join(map(codec.token_bytes, ids)).decode("utf-8", errors="replace")
 
 
@@ -71,7 +71,7 @@ class TokenIds:
         self._count, self._bytes, self._tail = len(self._ids), len(self._json), ()
 
     def plus(self, ids: Iterable[int]) -> TokenIds:
-        """These with ``ids`` appended: a request's prompt, safe from later growth.
+        """Return these with ``ids`` appended: a request's prompt, safe from later growth.
 
         Nothing is copied but ``ids``.
         """
@@ -92,13 +92,13 @@ class TokenIds:
         return self.json_between(b"", b"")
 
     def json_between(self, head: bytes, tail: bytes) -> bytes:
-        """The ids as a JSON array between ``head`` and ``tail``, copied once."""
+        """Return the ids as a JSON array between ``head`` and ``tail``, copied once."""
         comma = b"," if self._tail and self._bytes else b""
         with memoryview(self._json) as whole, whole[: self._bytes] as ours:
             return b"".join((head, b"[", ours, comma, _json_of(self._tail), b"]", tail))
 
     def __len__(self) -> int:
-        """Number of ids."""
+        """Return the number of ids."""
         return self._count + len(self._tail)
 
 
@@ -158,7 +158,7 @@ class Draft:
         return count
 
     def end_of(self, count: int) -> int:
-        """Characters covered by the first ``count`` ids."""
+        """Return characters covered by the first ``count`` ids."""
         return self._ends[count - 1] if count else 0
 
     def cut(self, end: int) -> list[int]:
@@ -168,13 +168,13 @@ class Draft:
         return self.ids[:count] + (self._codec.encode(rest) if rest else [])
 
     def split(self, count: int) -> Draft:
-        """The draft without its first ``count`` ids, which must end on a character."""
+        """Return the draft without its first ``count`` ids, which must end on a character."""
         rest = Draft(self._codec)
         rest.extend(self.ids[count:])
         return rest
 
     def stripped(self) -> Draft:
-        """The draft without leading white space; itself while it is nothing but white space.
+        """Return the draft without leading white space; itself while it is nothing but white space.
 
         Ids that are white space alone go; an id that straddles is encoded anew.
         """

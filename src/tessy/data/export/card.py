@@ -80,7 +80,7 @@ def data_card(
 
 
 def size_category(rows: int) -> str:
-    """The hub's name for this many rows."""
+    """Return the hub's name for this many rows."""
     return next((name for limit, name in _SIZES.items() if rows < limit), "n>10M")
 
 

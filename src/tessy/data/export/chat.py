@@ -9,12 +9,12 @@ from tessy.core.records import Trajectory
 
 
 def exported_id(row: Trajectory) -> str:
-    """What identifies a sample outside of its run."""
+    """Return what identifies a sample outside of its run."""
     return f"{row.id}/{row.sample}"
 
 
 def alternates(row: Trajectory) -> bool:
-    """Whether the turns are one system message at most, then user and assistant by turns.
+    """Return whether the turns are one system message at most, then user and assistant by turns.
 
     LLaMA-Factory leaves other conversations out, with no more than a warning in its log.
     """

@@ -47,7 +47,7 @@ def export(config: ExportConfig, console: Console | None = None) -> int:
 
 
 def _some(run: Path, items: Iterable[SourceRow]) -> Iterator[Trajectory]:
-    """The rows of ``items``, which are those of the run.
+    """Return the rows of ``items``, which are those of the run.
 
     Raises:
         InputError: There are none.

@@ -17,7 +17,7 @@ _NAMED: Mapping[str, Weights] = {
 
 
 def parse_loss(text: str) -> Weights:
-    """The weight of each author's tokens in the loss; 0: not learned.
+    """Return the weight of each author's tokens in the loss; 0: not learned.
 
     Args:
         text: ``all``, ``student``, ``teacher``, or ``student=1,teacher=0.5``.

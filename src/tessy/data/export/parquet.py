@@ -49,7 +49,7 @@ _TEXTS = ("id", "strategy", "thinking", "answer", "answer_by", "ended_by", "refe
 
 
 def trajectory_schema() -> pa.Schema:
-    """Every field of a row, typed.
+    """Return every field of a row, typed.
 
     ``student_ids`` are unpacked, ``cost.seconds`` is a list of parts, and what has no fixed shape
     (``problem``, the other fields of the question's row; ``unscored``) is JSON text.
@@ -59,7 +59,7 @@ def trajectory_schema() -> pa.Schema:
 
 
 def trajectory_cells(row: Trajectory) -> dict[str, Any]:
-    """A row for :func:`trajectory_schema`."""
+    """Return a row for :func:`trajectory_schema`."""
     cells = row.model_dump()
     cells["student_ids"] = _unpacked(row.student_ids)
     parts = row.cost.seconds.items()
@@ -76,7 +76,7 @@ def trajectory_bytes(row: Trajectory) -> int:
 
 
 def token_schema() -> pa.Schema:
-    """The columns of pretokenised rows."""
+    """Return the columns of pretokenised rows."""
     return pa.schema(
         [
             ("id", pa.string()),
@@ -149,7 +149,7 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
 
 
 def _no_unicode(rows: list[Mapping[str, Any]]) -> InputError:
-    """Names the first of ``rows`` with half a surrogate pair in its text."""
+    """Return names the first of ``rows`` with half a surrogate pair in its text."""
     for cells in rows:
         if _HALF_PAIR.search(json.dumps(cells, ensure_ascii=False)):
             break

@@ -32,7 +32,7 @@ class RoleProvenance:
 
 
 def role_of(data: Mapping[str, Any]) -> RoleProvenance:
-    """The role whose format the rows have.
+    """Return the role whose format the rows have.
 
     Args:
         data: The ``data_config`` of a run.
@@ -44,7 +44,7 @@ def role_of(data: Mapping[str, Any]) -> RoleProvenance:
 
 
 def public(value: str) -> str:
-    """A model, file or folder by its name: hub ids stay, of a path its last part."""
+    """Return a model, file or folder by its name: hub ids stay, of a path its last part."""
     local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or "\\" in value
     return PurePath(value.replace("\\", "/")).name if local else value
 
@@ -72,7 +72,7 @@ def made_by(document: Mapping[str, Any]) -> str:
 
 
 def sources(data: Mapping[str, Any]) -> str:
-    """What a run was made out of, as a Markdown list; empty for one that models made."""
+    """Return what a run was made out of, as a Markdown list; empty for one that models made."""
     return "".join(_sources(data, ""))
 
 
@@ -129,7 +129,7 @@ def _option(name: str, value: object) -> list[str]:
 
 
 def _defaults(cls: type[Config], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The default of every option, as JSON values by dotted name."""
+    """Yield the default of every option, as JSON values by dotted name."""
     for name, field in cls.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Config):

@@ -13,7 +13,7 @@ from tessy.tokenization.renderers import load_renderer
 
 
 def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[StudentFormat, str]:
-    """The format of a run's rows.
+    """Return the format of a run's rows.
 
     Args:
         document: The run's config.json.

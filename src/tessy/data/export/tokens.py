@@ -51,7 +51,7 @@ class StudentFormat:
     def of(
         cls, renderer: Renderer, owner: Author = "student", *, alone: bool = False
     ) -> StudentFormat:
-        """The format of ``renderer``.
+        """Return the format of ``renderer``.
 
         Raises:
             ModelError: Its template does not say how a turn ends.
@@ -74,17 +74,17 @@ class TokenizedSample:
     encoded: bool
 
     def weights(self, weights: Weights) -> list[float]:
-        """The weight of each token in the loss; 0 where it is not learned."""
+        """Return the weight of each token in the loss; 0 where it is not learned."""
         return [0.0 if author is None else weights[author] for author in self.authors]
 
 
 def labels(ids: Sequence[int], weights: Sequence[float]) -> list[int]:
-    """The ids that are learned; :data:`IGNORED` elsewhere."""
+    """Return the ids that are learned; :data:`IGNORED` elsewhere."""
     return [i if weight else IGNORED for i, weight in zip(ids, weights, strict=True)]
 
 
 def tokenize(row: Trajectory, form: StudentFormat) -> TokenizedSample:
-    """The sample in tokens.
+    """Return the sample in tokens.
 
     Raises:
         InputError: The template refuses the question, or text that no tokenizer takes.
@@ -136,7 +136,7 @@ def _spell(codec: HfCodec, ids: Iterable[int], text: str) -> bool:
 def _thought_authors(
     row: Trajectory, codec: HfCodec, ids: Sequence[int], owner: Author
 ) -> list[Author]:
-    """The author of the character in which each id begins; behind the thinking the marker's.
+    """Return the author of the character in which each id begins; behind the thinking the marker's.
 
     Counted in bytes, since a token may begin inside a character.
     """
@@ -150,7 +150,7 @@ def _thought_authors(
 
 
 def _opening_tokens(renderer: Renderer, prompt: Sequence[int]) -> int:
-    """Tokens at the prompt's end that the template does not write, so the model has to."""
+    """Return tokens at the prompt's end that the template does not write, so the model has to."""
     left = renderer.shape.suffix.encode()
     count = 0
     while left:
@@ -163,7 +163,7 @@ def _opening_tokens(renderer: Renderer, prompt: Sequence[int]) -> int:
 
 
 def _end_of_turn(renderer: Renderer) -> int:
-    """The id after an answer in the model's own template."""
+    """Return the id after an answer in the model's own template."""
     turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
     try:
         rest = renderer.template.render(turns, prompt=False).rpartition(_ANSWER)[2]

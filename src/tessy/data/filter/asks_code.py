@@ -80,7 +80,7 @@ _UNFINISHED = re.compile(
 
 
 def asks_for_code(question: str) -> str | None:
-    """The words of ``question`` that ask for a program; None where none do."""
+    """Return the words of ``question`` that ask for a program; None where none do."""
     if _EXPLAINS.search(question):
         return None
     found = _ASKS.search(question)

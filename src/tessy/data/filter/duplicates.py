@@ -92,7 +92,7 @@ class NearDuplicates(RowCheck):
             self._kept.append((offset, signature))
 
     def _sketch(self, row: Trajectory) -> _Sketch:
-        """The runs of words of ``row`` and their signature, which hangs on no order."""
+        """Return the runs of words of ``row`` and their signature, which hangs on no order."""
         if self._last is None or self._last[0] is not row:
             said = _grams(row)
             signature = self._new(num_perm=_PERMUTATIONS, seed=_SEED)
@@ -102,7 +102,7 @@ class NearDuplicates(RowCheck):
 
 
 def load_library() -> ModuleType:
-    """The library.
+    """Return the library.
 
     Raises:
         ConfigError: It is not installed.

@@ -44,7 +44,7 @@ _NAMES = regex.compile(
 
 
 def shares(text: str) -> tuple[dict[str, float], int]:
-    """The share of each script among the words of ``text``, and how many words there are."""
+    """Return the share of each script among the words of ``text``, and how many words there are."""
     prose = _MATHS.sub(" ", split_fences(text).prose)
     if prose.isascii():
         count = len(_WORDS["Latin"].findall(prose))

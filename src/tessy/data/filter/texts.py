@@ -73,7 +73,7 @@ def _open_maths(prose: str) -> str | None:
 
 
 def _closes(text: str) -> bool:
-    """Whether a brace that is open at the start of ``text`` is closed in it."""
+    """Return whether a brace that is open at the start of ``text`` is closed in it."""
     depth = 1
     for brace in re.findall(r"(?<!\\)[{}]", text):
         depth += 1 if brace == "{" else -1
@@ -111,7 +111,7 @@ def empty(answer: str) -> str | None:
 
 
 def without_code(question: str, answer: str, *, required: bool = False) -> str | None:
-    """How ``answer`` lacks a closed block of code; None if it has one or needs none.
+    """Return how ``answer`` lacks a closed block of code; None if it has one or needs none.
 
     Args:
         question: The problem's text, searched for words that ask for a program.
@@ -127,7 +127,7 @@ def without_code(question: str, answer: str, *, required: bool = False) -> str |
 
 
 def chat_markers(question: str, text: str) -> str | None:
-    """Which markup of chat formats leaks into ``text``; None where there is none.
+    """Return which markup of chat formats leaks into ``text``; None where there is none.
 
     A question may be about such markup: what it has itself is no leak.
     """

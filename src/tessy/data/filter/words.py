@@ -12,12 +12,12 @@ _WORD = re.compile(rf"[^\W_{_NO_SPACES}]+|[{_NO_SPACES}]|[-+*/=<>^%×÷−]")
 
 
 def words(text: str) -> list[str]:
-    """The words of ``text``, without case, punctuation and white space."""
+    """Return the words of ``text``, without case, punctuation and white space."""
     return _WORD.findall(text.casefold())
 
 
 def grams(said: Sequence[str], size: int) -> set[str]:
-    """Every run of ``size`` words; a text with fewer is one run of all it has."""
+    """Return every run of ``size`` words; a text with fewer is one run of all it has."""
     if len(said) <= size:
         return {" ".join(said)} if said else set()
     return set(map(" ".join, zip(*(said[at:] for at in range(size)), strict=False)))

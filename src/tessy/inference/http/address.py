@@ -26,7 +26,7 @@ class Address:
     authorization: str | None
 
     def url(self, path: str) -> str:
-        """The URL of ``path``, with the query."""
+        """Return the URL of ``path``, with the query."""
         return f"{self.root}{path}?{self.query}" if self.query else self.root + path
 
 
@@ -70,7 +70,7 @@ def shown_url(url: str) -> str:
 
 
 def environment_proxy(root: str) -> str | None:
-    """The proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` set for this server.
+    """Return the proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` set for this server.
 
     A server on this machine is never reached through one. aiohttp's own ``trust_env`` looks at the
     environment and at ``~/.netrc`` again for every request, in a thread.
@@ -93,7 +93,7 @@ def environment_proxy(root: str) -> str | None:
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
-    """The parts of an http(s) URL."""
+    """Return the parts of an http(s) URL."""
     try:
         parts = urllib.parse.urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

@@ -100,7 +100,7 @@ class ServerClient:
         return False
 
     async def look_up(self, path: str, *, seconds: float = _LOOK_UP_SECONDS) -> str:
-        """The text at ``path``.
+        """Return the text at ``path``.
 
         Raises:
             EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
@@ -119,7 +119,7 @@ class ServerClient:
         return text
 
     async def look_up_json(self, path: str) -> dict[str, Any] | None:
-        """The JSON object at ``path``; None if the server has no such page.
+        """Return the JSON object at ``path``; None if the server has no such page.
 
         Raises:
             EngineUnavailable: The server cannot be reached now.

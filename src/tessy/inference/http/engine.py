@@ -140,7 +140,7 @@ class HttpEngine:
         return headers
 
     async def health(self) -> bool:
-        """Whether the server answers just now; never raises."""
+        """Return whether the server answers just now; never raises."""
         return await self._server.health()
 
     def release(self, key: str) -> None:

@@ -46,7 +46,7 @@ class StatusUnavailable(EngineUnavailable):
 def status_fault(
     method: str, url: str, status: int, text: str, headers: Mapping[str, str]
 ) -> EngineError:
-    """The error a reply stands for.
+    """Return the error a reply stands for.
 
     Args:
         method: What was sent.
@@ -71,13 +71,13 @@ def status_fault(
 
 
 def shortened(text: str) -> str:
-    """The first 200 characters of ``text`` on one line."""
+    """Return the first 200 characters of ``text`` on one line."""
     line = " ".join(text.split())
     return line if len(line) <= _SHOWN_CHARS else line[:_SHOWN_CHARS] + "…"
 
 
 def retry_after(value: str | None, *, now: float) -> float | None:
-    """Seconds of a ``Retry-After`` header, which holds seconds or a date (RFC 9110, 10.2.3).
+    """Return seconds of a ``Retry-After`` header, which holds seconds or a date (RFC 9110, 10.2.3).
 
     Args:
         value: The header; None if there was none.

@@ -98,7 +98,7 @@ class ServerProbe:
         return ServerCapabilities(wire, found, facts.engines)
 
     async def _model_card(self) -> dict[str, Any]:
-        """The server's entry for our model; empty if it lists no models."""
+        """Return the server's entry for our model; empty if it lists no models."""
         listing = await self._server.look_up_json("/v1/models")
         cards = (listing or {}).get("data")
         if not isinstance(cards, list):
@@ -138,7 +138,7 @@ class ServerProbe:
         return [wire for wire in wires if wire.name != other]
 
     async def _first_that_works(self, wires: Sequence[Wire]) -> tuple[Wire, bool]:
-        """The first usable wire, and whether it streams."""
+        """Return the first usable wire, and whether it streams."""
         for streaming in (True, False) if self._streaming else (False,):
             for wire in wires:
                 streamed = await self._try(wire, streaming=streaming)
@@ -177,7 +177,7 @@ class ServerProbe:
         )
 
     async def _nothing_works(self) -> EngineError:
-        """Why no wire works, in one error."""
+        """Return why no wire works, in one error."""
         for _, fault in self._faults:
             if isinstance(fault, StatusUnavailable):
                 return fault  # it may be failing just now

@@ -99,7 +99,7 @@ class LocalEngine:
         return cls(loaded, name=str(model), max_batch=max_batch)
 
     async def probe(self) -> EngineInfo:
-        """What the model can do."""
+        """Return what the model can do."""
         return self._info
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -149,7 +149,7 @@ class LocalEngine:
 
 
 def _read_mail(job: LocalJob) -> Chunk:
-    """Everything that has arrived, as one chunk; an error is raised once the ids are out."""
+    """Return everything that has arrived, as one chunk; an error is raised once the ids are out."""
     new: list[int] = []
     while job.mail:
         item = job.mail[0]
@@ -166,7 +166,7 @@ def _read_mail(job: LocalJob) -> Chunk:
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
-    """The ids the model's generation config ends on."""
+    """Return the ids the model's generation config ends on."""
     config = model.generation_config
     eos = config.eos_token_id if config is not None else None
     if eos is None:

@@ -65,7 +65,7 @@ class BatchLimits:
 
 
 def model_failure(error: Exception, what: str) -> EngineError:
-    """What to tell those who wait when a forward pass of ``what`` failed with ``error``."""
+    """Return what to tell those who wait when a forward pass of ``what`` failed with ``error``."""
     failure: EngineError
     if "out of memory" in str(error).lower():
         failure = EngineUnavailable(f"{what} ran out of memory: {error}")
@@ -76,7 +76,7 @@ def model_failure(error: Exception, what: str) -> EngineError:
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many leading ids two lists or arrays share; comparing slices is fast."""
+    """Return how many leading ids two lists or arrays share; comparing slices is fast."""
     length = min(len(first), len(second))
     if first[:length] == second[:length]:
         return length

@@ -138,11 +138,11 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transforme
         return rows.view(batch, -1, *store.shape[1:]).transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys the mask is made for."""
+        """Return the length and offset of the keys the mask is made for."""
         return self.pool.past + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Where the new tokens start in the right-aligned batch."""
+        """Return where the new tokens start in the right-aligned batch."""
         return self.pool.past
 
     def get_max_length(self) -> int:

@@ -61,7 +61,7 @@ class PooledModel:
         self._cache = cache
 
     def new(self) -> PooledSequence:
-        """An empty sequence."""
+        """Return an empty sequence."""
         return PooledSequence()
 
     def rollback(self, sequence: PooledSequence, length: int) -> int:
@@ -96,7 +96,7 @@ class PooledModel:
         return logits
 
     def token_bytes(self) -> int:
-        """Bytes a token's keys and values take; known once something has been read."""
+        """Return bytes a token's keys and values take; known once something has been read."""
         layers = [layer for layer in self._cache.layers if isinstance(layer, PoolLayer)]
         held = [part for layer in layers for part in (layer.keys, layer.values)]
         return sum(part[:1].numel() * part.element_size() for part in held if part is not None)
@@ -112,7 +112,7 @@ class PooledDecoder(PooledModel):
 
 
 def pick_device(device: str | None) -> torch.device:
-    """The device named, or a GPU if there is one, or the CPU.
+    """Return the device named, or a GPU if there is one, or the CPU.
 
     Raises:
         ModelError: It is not there.
@@ -134,7 +134,7 @@ def working_dtype(device: torch.device) -> torch.dtype:
 
 
 def model_name(model: str | Path) -> str:
-    """What transformers is to load: the folder if there is one, a hub id otherwise.
+    """Return what transformers is to load: the folder if there is one, a hub id otherwise.
 
     Raises:
         ModelError: It is written like a folder, and there is none.
@@ -208,14 +208,14 @@ def quiet_loading() -> Iterator[None]:
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
-    """How many ids the model has embeddings for."""
+    """Return how many ids the model has embeddings for."""
     table = model.get_input_embeddings().weight
     assert isinstance(table, Tensor)
     return table.shape[0]
 
 
 def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> PooledDecoder:
-    """A decoder of ``model``, checked to give the model's own logits.
+    """Return a decoder of ``model``, checked to give the model's own logits.
 
     Args:
         model: The loaded model.
@@ -247,7 +247,7 @@ def _cache_bytes(device: torch.device) -> int:
 
 @torch.inference_mode()
 def _logits(model: PreTrainedModel, ids: list[int]) -> Tensor:
-    """The logits after each id, by one pass without any cache: ``[tokens, V]``."""
+    """Return the logits after each id, by one pass without any cache: ``[tokens, V]``."""
     output = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
     logits: Tensor = output.logits
     return logits[0].float()

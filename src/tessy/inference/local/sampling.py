@@ -82,7 +82,7 @@ def _draw_alike(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
 
 
 def _descending(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The ``top_k`` largest logits of each row (all if it is 0) and their ids."""
+    """Return the ``top_k`` largest logits of each row (all if it is 0) and their ids."""
     if 0 < top_k < logits.shape[-1]:
         values, ids = torch.topk(logits, top_k, dim=-1)
         # Which of several equal logits topk leaves out is not defined; the sort below defines it.

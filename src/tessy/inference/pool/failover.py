@@ -210,12 +210,12 @@ class Failover(Generic[ServerT]):
     # ------------------------------------------------------------------ requests
 
     async def _next(self, course: RetryState) -> Replica[ServerT]:
-        """The replica to send the request to now, which is noted."""
+        """Return the replica to send the request to now, which is noted."""
         self._check()
         return self._noted(await self._find(course), course)
 
     def _next_at_once(self, course: RetryState) -> Replica[ServerT] | None:
-        """The same without an await, if the sample's home is healthy; else None."""
+        """Return the same without an await, if the sample's home is healthy; else None."""
         self._check()
         home = self._healthy_home(course.key)
         return None if home is None else self._noted(home, course)
@@ -294,7 +294,7 @@ class Failover(Generic[ServerT]):
     # ------------------------------------------------------------------ homes
 
     async def _find(self, course: RetryState) -> Replica[ServerT]:
-        """The replica for the next try, waiting for one if none is healthy."""
+        """Return the replica for the next try, waiting for one if none is healthy."""
         while True:
             key = course.key
             home = self._healthy_home(key)

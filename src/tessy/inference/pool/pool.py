@@ -47,7 +47,7 @@ class _Stream(RetryState):
     finished: bool = False
 
     def rest(self) -> Request:
-        """What is still to be generated."""
+        """Return what is still to be generated."""
         if not self.delivered:
             return self.request
         return replace(
@@ -101,7 +101,7 @@ class ReplicaPool(Failover[Engine]):
     async def _try(
         self, replica: Replica[Engine], course: _Stream, sink: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
-        """One request; why it did not bring everything, if it did not."""
+        """Return one request; why it did not bring everything, if it did not."""
         course.serving = False
         own = ChunkSink(partial(self._hand_on, replica, course, sink))
         sink.on_close = own.close

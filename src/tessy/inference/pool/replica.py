@@ -20,7 +20,7 @@ class HasHealth(Protocol):
     """An engine with a cheaper check than a probe."""
 
     async def health(self) -> bool:
-        """Whether it answers just now; never raises."""
+        """Return whether it answers just now; never raises."""
         ...
 
 
@@ -80,7 +80,7 @@ class Replica(Generic[ServerT_co]):
         return self.info.capacity_tokens if self.info else None
 
     async def check(self) -> EngineInfo | None:
-        """Whether it can serve again: what it is now, or None if it does not answer.
+        """Return whether it can serve again: what it is now, or None if it does not answer.
 
         It may have been restarted with other settings, so earlier results are discarded.
 
@@ -93,7 +93,7 @@ class Replica(Generic[ServerT_co]):
 
 
 def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
-    """The home of a new sample among ``replicas``, which are not empty.
+    """Return the home of a new sample among ``replicas``, which are not empty.
 
     Rendezvous hashing: every replica ranks differently for each key, so a replica that goes takes
     only its own samples along. One that holds more than its share (by capacity) is passed over.
@@ -115,7 +115,7 @@ def _rank(key: str, name: str) -> bytes:
 
 
 def not_listening(error: BaseException) -> bool:
-    """Whether ``error`` comes from a connection that was refused."""
+    """Return whether ``error`` comes from a connection that was refused."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _NOT_LISTENING:
@@ -125,7 +125,7 @@ def not_listening(error: BaseException) -> bool:
 
 
 def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
-    """What can be relied on whichever replica a request goes to.
+    """Return what can be relied on whichever replica a request goes to.
 
     Args:
         infos: What each probe found, by replica; at least one.
@@ -162,7 +162,7 @@ def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
 
 
 def unusable(info: EngineInfo, role: EngineInfo) -> str | None:
-    """Why a replica that came late cannot stand in for the others; None if it can."""
+    """Return why a replica that came late cannot stand in for the others; None if it can."""
     if info.mode == "text" and role.mode != "text":
         return "it answers in text only, the others in token ids"
     if role.streaming and not info.streaming:

@@ -79,7 +79,7 @@ def _link(report: Path, page: Path) -> str | None:
 
 
 def in_common(figures: Sequence[RunFigures]) -> str:
-    """A sentence on the questions of the runs."""
+    """Return a sentence on the questions of the runs."""
     asked = [run.shown.keys() for run in figures]
     every = set().union(*asked)
     shared = every.intersection(*asked)
@@ -99,7 +99,7 @@ def _counted(questions: int) -> str:
 
 
 def _examples(runs: Sequence[Compared], wanted: int) -> list[ComparedExample]:
-    """The rows of the questions that are shown."""
+    """Return the rows of the questions that are shown."""
     chosen = examples.choose([run.figures.shown for run in runs], wanted)
     columns = []
     for run in runs:

@@ -13,7 +13,7 @@ from tessy.storage.run_dir import RunPaths
 
 
 def choose(shown: Sequence[Mapping[str, Key]], count: int) -> list[str]:
-    """Questions to show: those that most runs have, spread over the list.
+    """Return questions to show: those that most runs have, spread over the list.
 
     Args:
         shown: Of each run, its questions and the row that stands for each.
@@ -48,7 +48,7 @@ def _spread(questions: Sequence[str], count: int) -> list[str]:
 
 
 def fetch(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failure]:
-    """The rows of some keys; the trajectory where a key has one.
+    """Return the rows of some keys; the trajectory where a key has one.
 
     Raises:
         InputError: A row cannot be read.

@@ -67,22 +67,22 @@ class RunFigures:
         return [sample for sample in self.samples if sample.finished]
 
     def total(self, number: Callable[[SampleFigures], int]) -> int:
-        """The sum over finished samples."""
+        """Return the sum over finished samples."""
         return sum(map(number, self.finished))
 
     def mean(
         self, number: Callable[[SampleFigures], float], *, failed: bool = False
     ) -> Estimate | None:
-        """The mean over finished samples, or over all of them if ``failed``."""
+        """Return the mean over finished samples, or over all of them if ``failed``."""
         samples = self.samples if failed else self.finished
         return mean(Case(sample.question, number(sample)) for sample in samples)
 
     def teacher_share(self) -> Estimate | None:
-        """The teacher's share of the tokens of the thinking."""
+        """Return the teacher's share of the tokens of the thinking."""
         return share(Case(s.question, s.kept[1], sum(s.kept)) for s in self.finished)
 
     def right_share(self) -> Estimate | None:
-        """Share of right answers among finished samples whose question has a reference."""
+        """Return the share of right answers among finished samples whose question has a reference."""
         return share(Case(s.question, s.right) for s in self.finished if s.right is not None)
 
     def kept(self, author: Author) -> Estimate | None:
@@ -147,7 +147,7 @@ def _sample(row: Trajectory | Failure, right: bool | None) -> SampleFigures:
 
 
 def right(row: Trajectory) -> bool | None:
-    """Whether the answer is the reference of its question; None without a reference."""
+    """Return whether the answer is the reference of its question; None without a reference."""
     wanted = reference_of(row.problem)
     return None if wanted is None else is_right(row.answer, wanted)
 
@@ -158,6 +158,6 @@ def question_of(row: Trajectory | Failure) -> str:
 
 
 def asked(row: Trajectory | Failure) -> tuple[Message, ...]:
-    """The question's messages, without system messages and without the response."""
+    """Return the question's messages, without system messages and without the response."""
     last = max((n for n, turn in enumerate(row.messages) if turn.role == "user"), default=-1)
     return tuple(turn for turn in row.messages[: last + 1] if turn.role != "system")

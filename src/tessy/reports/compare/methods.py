@@ -41,7 +41,7 @@ def _method(name: str) -> Method | None:
 def describe(
     document: Mapping[str, Any], strategies: Counter[str], answer_by: Collection[Author] = ()
 ) -> Method:
-    """How a run was made.
+    """Return how a run was made.
 
     Args:
         document: The content of its config.json.
@@ -76,7 +76,7 @@ def describe(
 def _derived(
     derived: Mapping[str, Any], options: Mapping[str, Any], strategies: Counter[str]
 ) -> Method:
-    """A run made out of others."""
+    """Return a run made out of others."""
     names = [Path(str(source.get("path"))).name for source in derived.get("sources", ())]
     by = derived.get("by")
     if by == "mix":
@@ -96,7 +96,7 @@ def _either(names: set[str]) -> str:
 
 
 def models(document: Mapping[str, Any]) -> dict[Author, str]:
-    """The models of a run by role, as far as its config.json names them."""
+    """Return the models of a run by role, as far as its config.json names them."""
     data = document.get("data_config", {})
     if data.get("author") in AUTHORS and data.get("model"):  # a run of `tessy sample`
         return {data["author"]: str(data["model"])}

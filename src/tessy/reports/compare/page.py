@@ -37,7 +37,7 @@ def build_page(
     *,
     common: str,
 ) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Args:
         runs: The runs.
@@ -58,7 +58,7 @@ def build_page(
 
 
 def _common_models(runs: Sequence[Compared]) -> dict[str, str] | None:
-    """The models by role, if all runs have the same; else None."""
+    """Return the models by role, if all runs have the same; else None."""
     by_role = {role: {r.models[role] for r in runs if role in r.models} for role in AUTHORS}
     if any(len(found) > 1 for found in by_role.values()):
         return None

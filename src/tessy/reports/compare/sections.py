@@ -88,7 +88,7 @@ class Compared(NamedTuple):
 
 
 def sections(runs: Sequence[Compared]) -> list[Section]:
-    """Every table, in the order of a reader's questions."""
+    """Return every table, in the order of a reader's questions."""
     return [outcome(runs), authors(runs), thinking(runs), answers(runs), effort(runs)]
 
 
@@ -153,12 +153,12 @@ def _authors(figures: RunFigures) -> list[Cell]:
 
 
 def thinking(runs: Sequence[Compared]) -> Section:
-    """How long the thinking is."""
+    """Return how long the thinking is."""
     return _lengths("How long the thinking is", runs, lambda sample: sum(sample.kept))
 
 
 def answers(runs: Sequence[Compared]) -> Section:
-    """How long the answers are."""
+    """Return how long the answers are."""
     return _lengths("How long the answers are", runs, lambda sample: sample.answer)
 
 
@@ -188,7 +188,7 @@ _SENT: tuple[Callable[[SampleFigures], int], ...] = (
 
 
 def effort(runs: Sequence[Compared]) -> Section:
-    """What it took to make."""
+    """Return what it took to make."""
     columns = (
         Column("attempts", "Times a sample was tried, on average, failed samples included."),
         *(
@@ -239,7 +239,7 @@ def _mean_cell(estimate: Estimate | None, digits: int) -> Cell:
 
 
 def _interval(estimate: Estimate, said: Callable[[float], str]) -> str:
-    """The 95 % interval; nothing where there is none, or none to be seen."""
+    """Return the 95 % interval; nothing where there is none, or none to be seen."""
     ends = (estimate.low, estimate.high)
     seen = {said(end) for end in ends if end is not None}
     return interval(*ends, said) if len(seen) == 2 else ""

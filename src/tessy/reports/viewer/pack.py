@@ -93,7 +93,7 @@ class Packer:
             self._close_block()
 
     def result(self) -> Packed:
-        """Everything packed."""
+        """Return everything packed."""
         if self._open:
             self._close_block()
         return self._packed
@@ -108,7 +108,7 @@ class Packer:
 
 
 def index_entry(row: Trajectory | Failure) -> list[Any]:
-    """What the list shows, filters and sorts by.
+    """Return what the list shows, filters and sorts by.
 
     Returns:
         id, sample, outcome (``finished`` or the reason), the teacher's share of the thinking's
@@ -130,7 +130,7 @@ def index_entry(row: Trajectory | Failure) -> list[Any]:
 
 
 def detail(row: Trajectory | Failure) -> dict[str, Any]:
-    """Everything else about a sample."""
+    """Return everything else about a sample."""
     question = _question_end(row)
     return {
         "turns": [[turn.role, turn.content] for turn in row.messages[:question]],
@@ -156,7 +156,7 @@ def detail(row: Trajectory | Failure) -> dict[str, Any]:
 
 
 def readable(items: Iterable[tuple[str, Any]]) -> list[list[str]]:
-    """Names and values as text: a script's numbers would lose digits of large integers."""
+    """Return names and values as text: a script's numbers would lose digits of large integers."""
     return [[name, value if isinstance(value, str) else _json_text(value)] for name, value in items]
 
 
@@ -169,7 +169,7 @@ def _pair(by_author: dict[Any, int]) -> list[int]:
 
 
 def _question_end(row: Trajectory | Failure) -> int:
-    """Number of messages up to the last user turn; all of them if there is none."""
+    """Return the number of messages up to the last user turn; all of them if there is none."""
     for number in range(len(row.messages), 0, -1):
         if row.messages[number - 1].role == "user":
             return number

@@ -54,7 +54,7 @@ def build_page(
     title: str,
     limits: PackLimits | None = None,
 ) -> str:
-    """The page as text; reads each iterable once, in order, and holds one row at a time.
+    """Return the page as text; reads each iterable once, in order, and holds one row at a time.
 
     Args:
         config: The content of the run's config.json.
@@ -104,7 +104,7 @@ def _render(
 
 
 def _models(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The roles whose model the run's configuration names (config.json or its data part)."""
+    """Return the roles whose model the run's configuration names (config.json or its data part)."""
     data = config.get("data_config", config)
     found = []
     for role in ("student", "teacher"):

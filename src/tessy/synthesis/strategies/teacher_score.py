@@ -69,7 +69,7 @@ def score_messages(messages: Sequence[Message], written: GeneratedResponse) -> t
 
 
 def parse_score(judgement: str) -> float | None:
-    """The score in the last line of a judgement; None if there is none from 0 to 10."""
+    """Return the score in the last line of a judgement; None if there is none from 0 to 10."""
     line = judgement.strip().rpartition("\n")[2]
     match = _SCORE.fullmatch(line) if len(line) <= _LINE_CHARS else None
     score = float(match["value"]) if match else -1.0
@@ -126,7 +126,7 @@ async def _candidate(attempt: SampleAttempt, number: int) -> Mapping[str, Any]:
 async def _verdict(
     attempt: SampleAttempt, number: int, made: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """A candidate's score, or reason and detail of having none."""
+    """Return a candidate's score, or reason and detail of having none."""
     candidate = GeneratedResponse.from_json(made)
     if "reason" in made:
         return {"score": None, "reason": made["reason"], "detail": made["detail"]}

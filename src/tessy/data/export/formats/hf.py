@@ -34,7 +34,7 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
 
 
 def _summary(run: Path) -> dict[str, Any]:
-    """The content of summary.json; empty for a run that has not come to its end yet."""
+    """Return the content of summary.json; empty for a run that has not come to its end yet."""
     try:
         content = jsonl.loads(RunPaths(run).summary.read_bytes())
     except (FileNotFoundError, ValueError):

@@ -29,7 +29,7 @@ class WireReader(Protocol):
     by_ids: bool
 
     def read(self, event: dict[str, Any]) -> Chunk:
-        """What ``event`` adds; empty and unfinished if nothing.
+        """Return what ``event`` adds; empty and unfinished if nothing.
 
         Raises:
             BadReply: Promised parts are missing or malformed.
@@ -59,7 +59,7 @@ class Wire(Protocol):
         ...
 
     def reader(self, request: Request) -> WireReader:
-        """A reader for the reply to ``request``."""
+        """Return a reader for the reply to ``request``."""
         ...
 
 
@@ -118,7 +118,7 @@ class EventReader:
 
 
 def ids_alone(payload: bytes) -> re.Match[bytes] | None:
-    """Where the ids are of an event that adds nothing else; None if it must be read as JSON.
+    """Return where the ids are of an event that adds nothing else; None if it must be read as JSON.
 
     A quote inside a JSON string is escaped, so what looks like a key is one.
     """
@@ -199,7 +199,7 @@ def token_list(value: object) -> list[int]:
 
 
 def finished(ids: list[int], reason: object, stop_id: int | None, *, includes_stop: bool) -> Chunk:
-    """A chunk from the new ``ids`` and the server's finish reason.
+    """Return a chunk from the new ``ids`` and the server's finish reason.
 
     Args:
         ids: New ids.

@@ -23,7 +23,7 @@ class CompletionsWire(Wire):
         self._model = model
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """The request; text comes back too, and is not read."""
+        """Return the request; text comes back too, and is not read."""
         fields = {
             "model": self._model,
             "stream": stream,
@@ -35,5 +35,5 @@ class CompletionsWire(Wire):
         return json_object(fields, "prompt", request.prompt)
 
     def reader(self, request: Request) -> IdsReader:
-        """Ids come as ``choices[0].token_ids``."""
+        """Return ids come as ``choices[0].token_ids``."""
         return IdsReader()

@@ -44,7 +44,7 @@ class SglangWire(Wire):
             )
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """The request; SGLang calls some values differently."""
+        """Return the request; SGLang calls some values differently."""
         sampling = neutral_sampling(request)
         sampling["max_new_tokens"] = sampling.pop("max_tokens")
         sampling["min_new_tokens"] = sampling.pop("min_tokens")
@@ -75,7 +75,7 @@ class SglangReader:
         self._seen = 0
 
     def read(self, event: dict[str, Any]) -> Chunk:
-        """The new ids of ``event``, without the stop id."""
+        """Return the new ids of ``event``, without the stop id."""
         if event.get("error"):
             raise_event_error(event["error"])
         ids = token_list(event.get("output_ids"))

@@ -54,11 +54,11 @@ class ControlText:
         self._longest = max(map(len, spellings), default=1) - 1
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ``ids``; control tokens appear as they are written."""
+        """Return the text of ``ids``; control tokens appear as they are written."""
         return decode(self._codec, ids)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ``text``; what is spelled like a control token is one."""
+        """Return ids of ``text``; what is spelled like a control token is one."""
         ids: list[int] = []
         position = 0
         for match in self._pattern.finditer(text):
@@ -123,7 +123,7 @@ class TextWire(Wire):
         return json.dumps(fields).encode("ascii")
 
     def reader(self, request: Request) -> TextReader:
-        """A reader that holds text back until no control token can begin in it."""
+        """Return a reader that holds text back until no control token can begin in it."""
         return TextReader(self._text, request.stop_ids)
 
 
@@ -139,7 +139,7 @@ class TextReader:
         self._held = ""
 
     def read(self, event: dict[str, Any]) -> Chunk:
-        """The new ids of ``event``; a stop id spelled out in the text ends it there."""
+        """Return the new ids of ``event``; a stop id spelled out in the text ends it there."""
         choice = only_choice(event)
         if choice is None:
             return NOTHING

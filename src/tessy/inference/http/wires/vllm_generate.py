@@ -37,7 +37,7 @@ class GenerateWire(Wire):
         self._beginnings: dict[tuple[Sampling, tuple[int, ...], bool], str] = {}
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """The request, with ``detokenize: false`` so that the server never touches text."""
+        """Return the request, with ``detokenize: false`` so that the server never touches text."""
         common = request.sampling, request.stop_ids, stream
         beginning = self._beginnings.get(common)
         if beginning is None:
@@ -53,7 +53,7 @@ class GenerateWire(Wire):
         return json.dumps(fields).removesuffix("}}")
 
     def reader(self, request: Request) -> IdsReader:
-        """Ids come as ``choices[0].token_ids``."""
+        """Return ids come as ``choices[0].token_ids``."""
         return IdsReader()
 
 
@@ -63,7 +63,7 @@ class IdsReader:
     by_ids = True
 
     def read(self, event: dict[str, Any]) -> Chunk:
-        """The new ids of ``event``, without the stop id."""
+        """Return the new ids of ``event``, without the stop id."""
         choice = only_choice(event)
         if choice is None:
             return NOTHING
