@@ -56,7 +56,13 @@ def two(student, teacher):
 
 def written(machine):
     thinking = machine.thinking
-    return thinking.text, thinking.spans, thinking.student_ids, machine.forced, machine.glued
+    return (
+        thinking.text,
+        thinking.spans,
+        thinking.student_ids,
+        machine.forced,
+        machine.mid_word_handovers,
+    )
 
 
 async def follow(machine, engines, predictors, *, look, limit=2000):

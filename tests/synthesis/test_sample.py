@@ -114,7 +114,7 @@ async def test_a_sample_is_thought_together_and_answered_by_the_student(student,
     kept = row.tokens.student + row.tokens.teacher
     assert kept == len(unpack_ids(ids.thinking))
     assert row.tokens.answer == len(unpack_ids(ids.answer))
-    assert attempt.watcher.tokens["student"] >= row.tokens.student + row.tokens.answer
+    assert attempt.observer.tokens["student"] >= row.tokens.student + row.tokens.answer
     assert row.cost.requests["teacher"] == len(context.backends["teacher"].engine.requests)
     assert set(row.cost.seconds) == {"student", "teacher", "predictor", "answer"}
 

@@ -106,7 +106,7 @@ async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
     assert own[nobody] == row.tokens.drafted[nobody] == row.cost.requests[nobody] == 0
     assert len(codec.encode(THINKING)) <= own[author] < row.tokens.drafted[author]
     assert row.tokens.answer == len(codec.encode(ANSWER))
-    assert attempt.watcher.tokens[nobody] == 0
+    assert attempt.observer.tokens[nobody] == 0
     assert row.cost.requests[author] == len(asked(context)) > 5
     assert set(row.cost.seconds) == {author, "answer"}
 

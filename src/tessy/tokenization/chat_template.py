@@ -40,7 +40,7 @@ _ROW_THOUGHT = thought_pattern("<think>", "</think>")  # as rows have it
 
 
 def split_thinking(content: str) -> tuple[str, str] | None:
-    """Return the thinking and answer of an assistant turn that opens with ``<think>``; None for others.
+    """Return thinking and answer of an assistant turn that opens with ``<think>``, or None.
 
     Line breaks next to the markers belong to the markers, as in the families' templates.
     """

@@ -228,7 +228,7 @@ async def test_the_context_ends_the_stream(engine):
         ({"prompt": []}, "the prompt is empty"),
         ({"count": 0}, "max_tokens is 0"),
         ({"prompt": [1] * (CONTEXT + 1)}, "161 tokens, the context 160"),
-        ({"prompt": [1, VOCABULARY]}, "ids from 1 to 64, the model knows 0 to 63"),
+        ({"prompt": [1, VOCABULARY]}, "ids from 1 to 64, the model has 0 to 63"),
         ({"prompt": [1, -1]}, "ids from -1 to 1"),
     ],
 )

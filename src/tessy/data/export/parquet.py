@@ -149,7 +149,7 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
 
 
 def _no_unicode(rows: list[Mapping[str, Any]]) -> InputError:
-    """Return names the first of ``rows`` with half a surrogate pair in its text."""
+    """Name the first of ``rows`` with half a surrogate pair in its text."""
     for cells in rows:
         if _HALF_PAIR.search(json.dumps(cells, ensure_ascii=False)):
             break

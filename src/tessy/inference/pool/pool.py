@@ -101,7 +101,7 @@ class ReplicaPool(Failover[Engine]):
     async def _try(
         self, replica: Replica[Engine], course: _Stream, sink: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
-        """Return one request; why it did not bring everything, if it did not."""
+        """Send one request; return why it did not bring everything, if it did not."""
         course.serving = False
         own = ChunkSink(partial(self._hand_on, replica, course, sink))
         sink.on_close = own.close

@@ -82,7 +82,7 @@ class RunFigures:
         return share(Case(s.question, s.kept[1], sum(s.kept)) for s in self.finished)
 
     def right_share(self) -> Estimate | None:
-        """Return the share of right answers among finished samples whose question has a reference."""
+        """Return the share of right answers among finished samples with a reference."""
         return share(Case(s.question, s.right) for s in self.finished if s.right is not None)
 
     def kept(self, author: Author) -> Estimate | None:

@@ -35,5 +35,5 @@ class CompletionsWire(Wire):
         return json_object(fields, "prompt", request.prompt)
 
     def reader(self, request: Request) -> IdsReader:
-        """Return ids come as ``choices[0].token_ids``."""
+        """Ids come as ``choices[0].token_ids``."""
         return IdsReader()

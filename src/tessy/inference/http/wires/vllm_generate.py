@@ -53,7 +53,7 @@ class GenerateWire(Wire):
         return json.dumps(fields).removesuffix("}}")
 
     def reader(self, request: Request) -> IdsReader:
-        """Return ids come as ``choices[0].token_ids``."""
+        """Ids come as ``choices[0].token_ids``."""
         return IdsReader()
 
 
