@@ -157,3 +157,16 @@ def cut_points(pattern, piece):
     for match in regex.finditer(pattern, piece):
         bounds |= {match.start(), match.end()}
     return pairwise(sorted(bounds))
+
+
+@pytest.mark.parametrize("length", range(38, 45))
+@pytest.mark.parametrize("end", [" ", "-", "x"])
+@pytest.mark.parametrize("more", ["b", "b c", "/", ""])
+def test_a_base_before_a_stretch_of_about_40_characters_finds_the_edges_of_the_whole(
+    length, end, more
+):
+    text = ("ab-" * 20)[: length - 1] + end
+    base = base_before(text, EdgeCursor(0), len(text))
+    whole = text + more
+    found = [base.offset + edge for edge in edges(whole[base.offset :], long=base.long)]
+    assert found == [edge for edge in edges(whole) if edge > base.offset]

@@ -119,3 +119,13 @@ async def test_a_run_learns_of_a_server_that_comes_late_and_uses_it():
         found = {tuple(starting_replicas(job, table, admission).values()) for job in jobs}
         assert found == {("s0", "s0"), ("s0", "s1")}
         assert "s1 1,000 tokens" in admission.explain()
+
+
+def test_the_expected_length_is_the_80th_percentile_of_twenty():
+    admission = KvAdmission({"s": 10**9}, first_guess_tokens=7)
+    for number in range(20):
+        assert admission.expected_tokens == 7
+        claim = Claim(str(number), {"student": 1})
+        assert admission.try_admit(claim, {"student": "s"})
+        admission.finished(claim.key, 100 * (20 - number))
+    assert admission.expected_tokens == 1600

@@ -193,3 +193,19 @@ def test_a_row_of_another_method_says_how_it_was_made():
     assert "rolled back" not in closing
     assert "rolled back" in table(summarise([sample()], []))
     assert "Strategies" not in table(summarise([sample()], []))
+
+
+ORDERS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F]
+CONTROLS = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
+
+
+@pytest.mark.parametrize("code", [*CONTROLS, *ORDERS], ids=hex)
+def test_no_control_character_reaches_a_terminal(code):
+    assert chr(code) not in visible(f"a{chr(code)}b")
+
+
+@pytest.mark.parametrize("code", [0x1B, 0x202E, 0x2069, 0x061C], ids=hex)
+def test_ids_and_failure_details_are_made_visible_too(code):
+    bad = chr(code)
+    row = failure().model_copy(update={"id": f"b{bad}", "detail": f"16{bad} of 16."})
+    assert bad not in shown(row, terminal=False)

@@ -17,6 +17,7 @@ from tessy.core.errors import InputError, ModelError
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
+from tests.support.tiny_bpe import tokenizer as tiny_tokenizer
 
 NAMES = [*THINKING, "chatml_plain"]
 MARKUP = [
@@ -290,3 +291,13 @@ def test_tokenizers_that_cannot_give_text_back_are_refused():
     )
     lossy.normalizer = normalizers.NFKC()
     assert "unchanged" in refused(lossy)
+
+
+def test_a_tokenizer_with_dropout_is_encoded_without_it():
+    spec = json.loads(tiny_tokenizer().backend_tokenizer.to_str())
+    spec["model"]["dropout"] = 0.9
+    make: Any = PreTrainedTokenizerFast  # untyped
+    noisy = HfCodec(make(tokenizer_object=Tokenizer.from_str(json.dumps(spec)), eos_token="</s>"))
+    text = "Okay, let's see. We need to compute 5 - 3 = 2."
+    expected = HfCodec(tiny_tokenizer()).encode(text)
+    assert all(noisy.encode(text) == expected for _ in range(10))

@@ -28,7 +28,7 @@ SegmentKey = tuple[str, int, int]  # (problem id, sample index, segment index)
 
 
 def other(author: Author) -> Author:
-    """Return the other party of the pair."""
+    """Return the other author."""
     return "teacher" if author == "student" else "student"
 
 

@@ -328,7 +328,7 @@ class SampleAttempt:
         response = response or self.draft()
         content = context.format.assistant(response.thinking.text, response.answer)
         ids = None
-        # Where the home model has no seat, all of the text is encoded.
+        # Where the rows' model does not generate, all of the text is encoded.
         native = context.home not in context.backends or context.backends[context.home].native_ids
         if context.keep_ids and context.home == "student" and native:
             ids = StudentIds(

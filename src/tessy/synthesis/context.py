@@ -99,7 +99,7 @@ class SynthesisContext:
         """The rows' format."""
         if self.home in self.backends:
             return self.backends[self.home].renderer
-        assert self.renderer is not None  # who has no seat has left its format
+        assert self.renderer is not None  # set where the model has no backend
         return self.renderer
 
     def limits(self, prompts: Mapping[Author, int], answering: Author | None = None) -> TokenLimits:

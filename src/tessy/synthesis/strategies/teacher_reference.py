@@ -39,7 +39,7 @@ async def teacher_reference(attempt: SampleAttempt) -> Trajectory:
     """Let the teacher answer, show its answer to the student, and keep what the student writes.
 
     Raises:
-        SampleFailed: The sample cannot be finished; the desk can make its failure row.
+        SampleFailed: The sample cannot be finished.
     """
     reference = await attempt.part(partial(_reference, attempt))
     answer = attempt.extras["reference_answer"] = reference["answer"]

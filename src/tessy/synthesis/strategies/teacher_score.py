@@ -82,8 +82,7 @@ async def teacher_score(attempt: SampleAttempt) -> Trajectory:
     A candidate that fails, or that gets no score, is out; the others compete.
 
     Raises:
-        SampleFailed: No candidate has a score; the reason is the last one's, and the desk can make
-            the failure row.
+        SampleFailed: No candidate has a score; the reason is the last one's.
     """
     scores: list[float | None] = []
     unscored: dict[int, FailureReason] = {}
