@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tessy.core.errors import SampleFailed
-from tessy.inference.scripted import END_THINKING
-from tests.support.cooperation_driver import CODECS, PROMPTS, Always, alone, run, say
+from tessy.inference.scripted import END_THINKING, EOS
+from tests.support.cooperation_driver import (
+    CODECS,
+    PROMPTS,
+    Always,
+    ReferenceClasses,
+    alone,
+    make,
+    run,
+    say,
+)
 
 
 def test_neither_wants_to_write_and_no_redraw_can_help_so_one_unit_is_forced():
@@ -96,3 +105,35 @@ def test_a_model_without_room_for_a_token_is_not_asked_again():
     with pytest.raises(SampleFailed, match="context is full"):
         run(machine, engines, predictors)
     assert len(engines["student"].requests) == 1
+
+
+def test_control_ids_with_a_normal_span_between_them_do_not_fail_the_sample():
+    predictors = {
+        "student": Always(1.0),
+        "teacher": ReferenceClasses("Okay, x so x", lambda unit: unit != " x", sees_next=False),
+    }
+    machine, engines, _ = alone(
+        say(CODECS["student"], ("Okay,", EOS), (" so", EOS)),
+        teacher=say(CODECS["teacher"], " x so x", (" x", END_THINKING)),
+        predictors=predictors,
+    )
+    done = run(machine, engines, predictors)
+    assert done.ended_by == "teacher"
+    assert machine.thinking.text == "Okay, x so x"
+
+
+def test_a_thinking_that_has_ended_is_restored_without_its_last_white_space():
+    predictors = {
+        "student": ReferenceClasses("Okay.\n\nx=1 so", lambda unit: unit != "x=1", sees_next=False),
+        "teacher": Always(0.0),
+    }
+    machine, engines, _ = alone(
+        say(CODECS["student"], "Okay.\n\nx=1 so"),
+        teacher=say(CODECS["teacher"], (END_THINKING,)),
+        predictors=predictors,
+    )
+    run(machine, engines, predictors)
+    restored = make(CODECS, predictors)
+    restored.restore(machine.state(), machine.thinking.take_texts())
+    assert restored.thinking.text == machine.thinking.text == "Okay."
+    assert restored.thinking.student_ids == machine.thinking.student_ids
