@@ -12,7 +12,7 @@
 #   TEACHER=openai/gpt-oss-120b   TEACHER_URL=http://127.0.0.1:8002 \
 #   ANNOTATOR=Qwen/Qwen3-32B      ANNOTATOR_URL=http://127.0.0.1:8003 \
 #   PROBLEMS=questions.jsonl OUT=runs/qwen3-8b-predictors examples/train_predictors.sh
-# Stop it at any time: the same command goes on; only a training or an evaluation starts anew.
+# It can be interrupted at any time and resumed by the same command; only a training or an evaluation starts again.
 set -euo pipefail
 
 OUT=${OUT:-runs/predictors} # everything is written below this folder
