@@ -20,7 +20,7 @@ from benchmarks.samples import Workload, problems, start
 from benchmarks.schedule import Oracle
 from benchmarks.sites import Site
 from tessy.boundary.classifier.predictor import MAX_BATCH
-from tessy.core.edges import EdgeCursor, base_before, edges
+from tessy.core.edges import EdgeCursor, cursor_before, edges
 from tessy.core.records import Author, other
 from tessy.tokenization.renderers import Renderer
 from tessy.tokenization.token_ids import decode
@@ -113,7 +113,7 @@ class LockStep:
         """Keep what is in the author's class; whether the thinking has ended."""
         before = len(sample.text)
         whole = sample.text + draft
-        sample.base = base_before(sample.text, sample.base, before)
+        sample.base = cursor_before(sample.text, sample.base, before)
         offset = sample.base.offset
         found = [offset + e for e in edges(whole[offset:], long=sample.base.long)]
         starts = [before, *(edge for edge in found if before < edge < len(whole))]

@@ -13,7 +13,7 @@ from typing import Literal
 from benchmarks.latency import LATENCIES
 from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
 from benchmarks.words import words
-from tessy.core.edges import EdgeCursor, base_before
+from tessy.core.edges import EdgeCursor, cursor_before
 from tessy.core.records import Author, Message, Problem
 from tessy.storage.journal import InFlight
 from tessy.synthesis.cooperation import Cooperation
@@ -130,7 +130,7 @@ def _answering(workload: Workload) -> float:
 def _base(text: str) -> EdgeCursor:
     """The machine's base at the end of ``text``, whose words have single spaces between them."""
     near = text.rfind(" ", 0, max(0, len(text) - _NEAR_CHARS))
-    return base_before(text, EdgeCursor(max(0, near)), len(text))
+    return cursor_before(text, EdgeCursor(max(0, near)), len(text))
 
 
 def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]) -> InFlight:

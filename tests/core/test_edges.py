@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tessy.core.edges import (
     _FROM_THE_END,
     EdgeCursor,
-    base_before,
+    cursor_before,
     edges,
+    edges_settled_by,
     hard_edges,
     last_unit,
-    settled_by,
     settled_edges,
     units,
 )
@@ -34,12 +34,12 @@ TEXTS = st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=120)
         ("Okay, let's see.", ["Okay,", " let's", " see."]),
         ("see.\n\nWe have", ["see.\n\n", "We", " have"]),
         ("a  b", ["a  b"]),  # two spaces: no edge
-        ("x\n /y", ["x\n /y"]),  # the run ends in a space, not in a newline
+        ("x\n /y", ["x\n /y"]),  # white space ends in a space, not in a newline
         ("x\n/y z", ["x\n/y", " z"]),  # o200k glues a slash to the newline
         ("a\tb", ["a\tb"]),
         ("", []),
         (" a b", [" a", " b"]),
-        ("中文", ["中文"]),  # short: words of Chinese are no units
+        ("中文", ["中文"]),  # short: no edges between Chinese words
         ("。".join(["好的"] * 20)[:45], list("。".join(["好的"] * 20)[:45])),
         ("x" * 41 + "+y", ["x" * 41, "+", "y"]),
         ("x" * 38 + "+y", ["x" * 38 + "+y"]),  # 40 characters are not more than 40
@@ -55,51 +55,51 @@ def test_units_tile_the_text(text):
 
 
 @given(TEXTS, TEXTS)
-def test_settled_edges_stay_whatever_is_written_next(prefix, more):
+def test_settled_edges_do_not_move_when_text_is_appended(prefix, more):
     settled = edges(prefix, final=False)
     whole = edges(prefix + more)
     assert [edge for edge in whole if edge <= max(settled, default=0)] == settled
 
 
 @given(st.lists(PIECES | st.text(max_size=8), max_size=30))
-@example(["Wait,"] * 7 + ["0000A.", "é"])  # an edge before a word that seemed to have ended
-def test_a_growing_text_shows_each_edge_once(parts):
-    text, base = "", EdgeCursor(0)
+@example(["Wait,"] * 7 + ["0000A.", "é"])  # an edge before a word that seemed complete
+def test_a_growing_text_yields_each_edge_once(parts):
+    text, cursor = "", EdgeCursor(0)
     found: list[int] = []
     for part in parts:
         text += part
-        new, base = settled_edges(text[base.offset :], base)
+        new, cursor = settled_edges(text[cursor.offset :], cursor)
         found += new
         settled = edges(text, final=False)
         assert found[: len(settled)] == settled
         assert found == edges(text)[: len(found)]
-    new, _ = settled_edges(text[base.offset :], base, final=True)
+    new, _ = settled_edges(text[cursor.offset :], cursor, final=True)
     assert found + new == edges(text)
 
 
 @given(st.lists(PIECES | st.text(max_size=8), max_size=30))
 @example([" \ta", " b", " \u00a0c"])
 @example(["a", " b", " c", " " + "d" * 37, "e", " f"])  # 40 characters, then 41
-def test_what_is_plain_to_see_is_what_a_search_finds(parts):
-    text, base = "x", EdgeCursor(0)
+def test_edges_settled_by_a_token_agree_with_a_search(parts):
+    text, cursor = "x", EdgeCursor(0)
     for part in parts:
-        found = settled_by(part, base, len(text), text[-1]) if part else ()
+        found = edges_settled_by(part, cursor, len(text), text[-1]) if part else ()
         text += part
-        new, moved = settled_edges(text[base.offset :], base)
+        new, moved = settled_edges(text[cursor.offset :], cursor)
         if found is not None:
             assert list(found) == new
             assert not part or not moved.long
-        base = moved
+        cursor = moved
 
 
-def test_plain_words_are_plain_to_see():
-    text, base = "x", EdgeCursor(0)
+def test_plain_words_need_no_search():
+    text, cursor = "x", EdgeCursor(0)
     plain = 0
     for part in [" so", " x=3", ",", " but", "\n", " then"] * 5:
-        plain += settled_by(part, base, len(text), text[-1]) is not None
+        plain += edges_settled_by(part, cursor, len(text), text[-1]) is not None
         text += part
-        _, base = settled_edges(text[base.offset :], base)
-    assert plain == 20  # of 30: a line's break, and what stands behind it, want a search
+        _, cursor = settled_edges(text[cursor.offset :], cursor)
+    assert plain == 20  # of 30: a line break and the token after it need a search
 
 
 @given(TEXTS)
@@ -111,13 +111,13 @@ def test_no_edge_lies_in_white_space_except_as_defined(text):
 
 
 @given(TEXTS, TEXTS, TEXTS)
-def test_reading_from_a_base_finds_the_same_edges(one, two, three):
+def test_a_search_from_a_cursor_finds_the_same_edges(one, two, three):
     text = one + two
-    base = base_before(text, base_before(text, EdgeCursor(0), len(one)), len(text))
-    assert base.offset < max(len(text), 1)
-    whole = [edge for edge in edges(text + three) if edge > base.offset]
-    local = edges((text + three)[base.offset :], long=base.long)
-    assert [base.offset + edge for edge in local] == whole
+    cursor = cursor_before(text, cursor_before(text, EdgeCursor(0), len(one)), len(text))
+    assert cursor.offset < max(len(text), 1)
+    whole = [edge for edge in edges(text + three) if edge > cursor.offset]
+    local = edges((text + three)[cursor.offset :], long=cursor.long)
+    assert [cursor.offset + edge for edge in local] == whole
 
 
 @given(TEXTS | st.lists(PIECES, min_size=30, max_size=80).map("".join))
@@ -126,7 +126,7 @@ def test_the_last_unit_is_found_from_the_end(text):
 
 
 def test_both_searches_agree_on_what_is_white_space():
-    """Every character, beside a space and behind a line break; see the patterns in edges.py."""
+    """Every character next to a space and after a line break."""
     pattern = regex.compile(r"(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
     text = "".join(f"{chr(c)} {chr(c)}\n" for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     expected = [match.start() for match in pattern.finditer(text)]
@@ -138,7 +138,7 @@ def test_both_searches_agree_on_what_is_white_space():
 @pytest.mark.parametrize("family", PRE_TOKENIZERS)
 @given(text=TEXTS)
 def test_hard_edges_are_split_points_of_every_family(family, text):
-    """DESIGN: an (a) or (b) edge must be a split point of every family's pre-tokenizer."""
+    """Edges of the kinds (a) and (b) are split points of every family's pre-tokenizer."""
     splits = {0, len(text)}
     pieces = [(0, text)]
     for pattern in PRE_TOKENIZERS[family]:
@@ -152,7 +152,7 @@ def test_hard_edges_are_split_points_of_every_family(family, text):
 
 
 def cut_points(pattern, piece):
-    """Bounds of matches and of what lies between them, as a pre-tokenizer isolates them."""
+    """Bounds of matches and of the text between them, as a pre-tokenizer isolates them."""
     bounds = {0, len(piece)}
     for match in regex.finditer(pattern, piece):
         bounds |= {match.start(), match.end()}
@@ -166,7 +166,7 @@ def test_a_base_before_a_stretch_of_about_40_characters_finds_the_edges_of_the_w
     length, end, more
 ):
     text = ("ab-" * 20)[: length - 1] + end
-    base = base_before(text, EdgeCursor(0), len(text))
+    base = cursor_before(text, EdgeCursor(0), len(text))
     whole = text + more
     found = [base.offset + edge for edge in edges(whole[base.offset :], long=base.long)]
     assert found == [edge for edge in edges(whole) if edge > base.offset]

@@ -64,7 +64,7 @@ def test_bytes(count: float, text: str):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (0.04, "0.0 s"),
         (4.23, "4.2 s"),
@@ -73,8 +73,8 @@ def test_bytes(count: float, text: str):
         (3599.6, "1 h 00 min"),
     ],
 )
-def test_duration(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_a_markdown_table():

@@ -11,20 +11,20 @@ PHRASE = "so we try the next one"
 
 
 @pytest.mark.parametrize("cut", range(0, 24, 5))
-def test_a_phrase_said_over_and_over_is_a_loop_wherever_the_text_stops(cut):
+def test_a_repeated_phrase_is_a_loop_wherever_the_text_stops(cut):
     text = f"Okay, let's see. {' '.join([PHRASE] * 12)}"
     found = find_loop(text[: len(text) - cut])
     assert found is not None
     assert sorted(found.split()) == sorted(PHRASE.split())
 
 
-def test_seven_repeats_are_none():
+def test_seven_repeats_are_no_loop():
     before = " ".join(f"word{n}" for n in range(10))
     assert find_loop(f"{before} {' '.join([PHRASE] * 7)} x") is None
     assert find_loop(f"{before} {' '.join([PHRASE] * 8)} x") is not None
 
 
-def test_only_the_last_thousand_characters_count():
+def test_only_the_last_thousand_characters_are_searched():
     phrase = " ".join(f"w{n}" for n in range(10, 40))  # of 119 characters
     assert find_loop(f"{phrase} " * 8 + "x") is not None
     assert find_loop(f"{phrase}0000000 " * 20) is None
@@ -40,7 +40,7 @@ def test_ordinary_text_is_no_loop(text):
     assert find_loop(text) is None
 
 
-def test_a_loop_that_ended_is_none():
+def test_a_loop_before_the_end_is_ignored():
     assert find_loop(" ".join([PHRASE] * 20) + " but here it goes on with other words") is None
 
 
@@ -66,7 +66,7 @@ def test_a_growing_text_is_checked_every_hundred_characters():
     RepetitionMonitor("answer", len(loop)).check(loop)
 
 
-def test_a_draft_of_white_space_is_a_loop_however_little_is_new():
+def test_a_draft_of_white_space_is_a_loop_before_the_next_check():
     monitor = RepetitionMonitor("thinking", 600)
     blank = "\n \t" * 133
     monitor.check("Okay.", blank + " ")

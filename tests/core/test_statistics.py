@@ -15,7 +15,7 @@ def test_wilson_gives_the_textbook_interval():
     assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
-def test_nothing_counts():
+def test_no_weight_gives_no_estimate():
     assert share([]) is None
     assert mean([Case("q", 0, 0)]) is None
 
@@ -29,7 +29,7 @@ def test_independent_cases_get_about_wilsons_interval():
     assert (got.low, got.high) == pytest.approx(wilson(got.value, 4000), abs=1e-3)
 
 
-def test_cases_of_one_question_that_are_all_alike_count_as_one():
+def test_identical_cases_of_one_problem_count_as_one():
     cases = [Case(f"q{i}", i < 14) for i in range(20) for _ in range(50)]
     got = share(cases)
     assert got is not None
@@ -38,13 +38,13 @@ def test_cases_of_one_question_that_are_all_alike_count_as_one():
     assert (got.low, got.high) == pytest.approx(wilson(0.7, 19), abs=1e-9)
 
 
-def test_where_all_agree_only_questions_are_counted_as_independent():
+def test_without_spread_the_effective_size_is_the_number_of_problems():
     got = share([Case(f"q{i % 8}", 1) for i in range(400)])
     assert got is not None
     assert (got.value, got.low, got.high) == (1.0, *wilson(1.0, 8))
 
 
-def test_a_mean_has_the_error_of_its_questions_means():
+def test_a_mean_has_the_standard_error_of_the_problem_means():
     values = [1.0, 2.0, 4.0, 5.0]
     got = mean(Case(f"q{i}", value) for i, value in enumerate(values) for _ in range(10))
     assert got is not None
@@ -57,7 +57,7 @@ def test_a_mean_has_the_error_of_its_questions_means():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 4)), max_size=30))
-def test_an_interval_holds_its_value(rows):
+def test_an_interval_contains_its_value(rows):
     got = share(Case(f"q{q}", min(a, w), w) for q, a, w in rows)
     if got is None:
         assert not any(w for _, _, w in rows)

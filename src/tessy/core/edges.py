@@ -1,4 +1,4 @@
-"""Where one author may stop and another begin (pure).
+"""Edges: the places where authorship may change (pure).
 
 The atom of authorship is the *unit*: the text between two consecutive *edges*. Edges are
 
@@ -8,8 +8,8 @@ The atom of authorship is the *unit*: the text between two consecutive *edges*. 
     (UAX #29) between two non-spaces: Chinese, long LaTeX, minified code.
 
 (a) and (b) are split points of the pre-tokenizers of Qwen, o200k, DeepSeek and Llama-3, so encoding
-from one of them gives the ids the whole text would have given. At (c) every party encodes
-piecewise. All offsets are code points.
+from such an edge yields the ids of encoding the whole text. At (c) texts are encoded piecewise. All
+offsets are code points.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import regex
 
 LONG_STRETCH_CHARS = 40
 
-# What `regex` takes for white space. Python's own str.isspace has U+001C to U+001F, too.
+# White space as defined by `regex`; str.isspace also includes U+001C to U+001F.
 _BLANK = frozenset(
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
     "\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-# Searched with concurrent=False: it takes less time than giving the interpreter's lock away.
+# Searched with concurrent=False: a search is shorter than releasing the GIL.
 _FROM_THE_END = regex.compile(r"(?r)(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
 _WORD = regex.compile(r"(?w)\b(?=\S)(?<=\S)")
 
 
 class EdgeCursor(NamedTuple):
-    """An edge that nothing written later can move, to start looking from.
+    """A settled edge from which a search for further edges starts.
 
     Attributes:
         offset: The edge, in chars.
-        long: It lies in a stretch already known to be long, so (c) holds right after it.
+        long: Whether it lies in a long stretch, so that (c) applies after it.
     """
 
     offset: int
@@ -46,7 +46,7 @@ class EdgeCursor(NamedTuple):
 def hard_edges(text: str) -> list[int]:
     """Return edges of the kinds (a) and (b) within ``text``, ascending.
 
-    Predictors do it for every token; without a pattern it takes half of the time.
+    Called for every token by predictors, hence plain string search instead of a pattern.
     """
     found = []
     last = len(text) - 1
@@ -70,15 +70,15 @@ def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
 
     Args:
         text: Text that starts at an edge.
-        long: The text starts inside a stretch that is already known to be long.
-        final: Nothing will follow. Then ``len(text)`` is the last edge; otherwise only settled
-            edges are given: those that later characters cannot move.
+        long: Whether the text starts inside a long stretch.
+        final: Whether the text is complete. If so, ``len(text)`` is the last edge; otherwise only
+            settled edges are returned: those that later characters cannot move.
     """
     return _edges(text, long=long, final=final)[0]
 
 
 def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
-    """:func:`edges`, and whether the text after the last one is known to be a long stretch."""
+    """Return :func:`edges` and whether the text after the last edge is in a long stretch."""
     found: list[int] = []
     start = 0
     for edge in hard_edges(text):
@@ -95,10 +95,10 @@ def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
                 found += _word_edges(text, start, length)
             found.append(length)
         return found, True
-    # The next (a) or (b) edge can come no earlier than this, whatever is written next.
+    # The earliest offset that the next (a) or (b) edge can have.
     earliest = length - 1 if text.endswith(" ") and not text[-2:-1].isspace() else length
     if earliest - start > LONG_STRETCH_CHARS or long:
-        # A boundary is settled once a further one follows it: UAX #29 looks no further ahead.
+        # A word boundary is settled once another one follows (UAX #29).
         inner = _word_edges(text, start, length)[:-1]
         found += inner
         long = long or bool(inner)
@@ -106,46 +106,46 @@ def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
 
 
 def last_unit(text: str) -> int:
-    """Return where the last unit of a finished text begins, in chars; reads no more than its end.
+    """Return the start of the last unit of a finished text, in chars; 0 if it is empty.
 
-    0 for the empty text.
+    Only the end of the text is searched.
     """
-    base = base_before(text, EdgeCursor(0), len(text))
-    found = [0, *edges(text[base.offset :], long=base.long)]
-    return base.offset + (found[-2] if text else 0)
+    cursor = cursor_before(text, EdgeCursor(0), len(text))
+    found = [0, *edges(text[cursor.offset :], long=cursor.long)]
+    return cursor.offset + (found[-2] if text else 0)
 
 
 def settled_edges(
-    text: str, base: EdgeCursor, *, final: bool = False
+    text: str, cursor: EdgeCursor, *, final: bool = False
 ) -> tuple[list[int], EdgeCursor]:
-    """Edges behind ``base`` in a growing text, and where to look on when more of it is written.
+    """Return the settled edges after ``cursor`` in a growing text.
 
     Args:
-        text: The text from ``base`` on.
-        base: The last edge that is known.
-        final: Nothing will follow: the end is an edge too.
+        text: The text after ``cursor``.
+        cursor: The last known edge.
+        final: Whether the text is complete; its end is then an edge too.
 
     Returns:
-        Settled edges as offsets into the whole text, and the last of them as a base.
+        Settled edges as offsets into the whole text, and a cursor at the last of them.
     """
-    found, long = _edges(text, long=base.long, final=final)
+    found, long = _edges(text, long=cursor.long, final=final)
     if not found:
-        return [], base
-    return [base.offset + edge for edge in found], EdgeCursor(base.offset + found[-1], long)
+        return [], cursor
+    return [cursor.offset + edge for edge in found], EdgeCursor(cursor.offset + found[-1], long)
 
 
-def settled_by(piece: str, base: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
-    """Return edges that one token more settles, where that is plain to see; else None.
+def edges_settled_by(piece: str, cursor: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
+    """Return the edges that one more token settles, if no search is needed; else None.
 
-    Most tokens are a word with its leading space, or continue a word: no search is needed.
+    Covers the usual tokens: a word with a leading space, or the continuation of a word.
 
     Args:
         piece: The token's text.
-        base: The last edge that is known; :func:`settled_edges` found no other before ``end``.
-        end: Where ``piece`` begins, in chars of the whole text; behind ``base``.
-        last: The character before it.
+        cursor: The last known edge; there is no other before ``end``.
+        end: Start of ``piece`` in chars of the whole text, after ``cursor``.
+        last: The character before ``piece``.
     """
-    if base.long or end + len(piece) - base.offset > LONG_STRETCH_CHARS:
+    if cursor.long or end + len(piece) - cursor.offset > LONG_STRETCH_CHARS:
         return None
     if last in _BLANK or "\n" in piece:
         return None
@@ -158,35 +158,35 @@ def settled_by(piece: str, base: EdgeCursor, end: int, last: str) -> tuple[int, 
 
 
 def units(text: str) -> list[str]:
-    """Return the units of a finished text; joined they are the text."""
+    """Split a finished text into its units."""
     bounds = [0, *edges(text)]
     return [text[start:end] for start, end in pairwise(bounds)]
 
 
-def base_before(text: str, base: EdgeCursor, end: int) -> EdgeCursor:
-    """Return the last edge after which a reading of ``text[:end]`` + anything may start.
+def cursor_before(text: str, cursor: EdgeCursor, end: int) -> EdgeCursor:
+    """Return the last edge from which any continuation of ``text[:end]`` can be searched.
 
-    Its place is fixed by ``text[:end]`` alone, and at least one character lies between it and
-    ``end``, so that the edge at ``end`` itself is found again, or seen to be gone.
+    The edge depends on ``text[:end]`` alone. At least one character lies between it and ``end``,
+    so that a search from it decides again whether ``end`` is an edge.
 
     Args:
         text: Text from the start of the thinking.
-        base: An earlier base of the same text.
-        end: Where the text known for good ends, in chars.
+        cursor: An earlier settled edge of the same text.
+        end: End of the text that is final, in chars.
     """
-    return base_behind(text[base.offset : end], base)
+    return advance_cursor(text[cursor.offset : end], cursor)
 
 
-def base_behind(local: str, base: EdgeCursor) -> EdgeCursor:
-    """:func:`base_before` the end of a text of which only ``local``, from ``base`` on, is given."""
-    best = base
+def advance_cursor(local: str, cursor: EdgeCursor) -> EdgeCursor:
+    """Return :func:`cursor_before` the end of a text, given only its part after ``cursor``."""
+    best = cursor
     for match in _FROM_THE_END.finditer(local, concurrent=False):
         if match.start() <= len(local) - 2:
             if match.start() > 0:
-                best = EdgeCursor(base.offset + match.start())
+                best = EdgeCursor(cursor.offset + match.start())
             break
-    stretch = local[best.offset - base.offset :]
-    # One more than needed: an edge one character before `end` may not be visible yet.
+    stretch = local[best.offset - cursor.offset :]
+    # One more character: an edge just before the end may not be visible yet.
     if len(stretch) > LONG_STRETCH_CHARS + 1 or best.long:
         inner = _word_edges(stretch, 0, len(stretch))[:-1]
         if inner:

@@ -1,19 +1,19 @@
-"""The errors of tessy, as one tree.
+"""Exceptions raised by tessy.
 
     TessyError
-    ├── InputError                what the user gave is wrong; nothing was started
+    ├── InputError                invalid input, found before any work
     │   ├── ConfigError           an option or a TOML key
     │   ├── BadRowsError          rows of an input file, each with file, line and field
-    │   ├── ModelError            a tokenizer, template or checkpoint we cannot use
-    │   └── RunError              a run directory: locked, or made with other options
-    ├── EngineError               a model server (or the in-process model)
-    │   ├── EngineUnavailable     for now: refused connection, 429, 5xx, a stall; worth another try
-    │   ├── EngineRefused         this one request: 400, 413, 422; the sample fails, the run
-    continues │   └── EngineMisconfigured   every request: 401, 403, 404, wrong model; the run stops
-    ├── StorageError              the run directory cannot be written: disk full; the run stops
-    └── SampleFailed              one sample cannot be finished; becomes a row in failures.jsonl
+    │   ├── ModelError            an unusable tokenizer, template or checkpoint
+    │   └── RunError              a run directory that is locked or was made with other options
+    ├── EngineError               a failure of a model server or of the in-process model
+    │   ├── EngineUnavailable     temporary: refused connection, 429, 5xx, a stall; retried
+    │   ├── EngineRefused         one request: 400, 413, 422; the sample fails, the run continues
+    │   └── EngineMisconfigured   all requests: 401, 403, 404, wrong model; the run stops
+    ├── StorageError              the run directory cannot be written (disk full); the run stops
+    └── SampleFailed              one sample cannot be finished; recorded in failures.jsonl
 
-A message says what was wrong, the value, and what to do.
+A message states what is wrong, the value, and what to do.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from typing import Literal
 
 
 class TessyError(Exception):
-    """The root: ``except TessyError`` catches everything tessy raises on purpose."""
+    """Base class of all exceptions raised by tessy."""
 
 
 class InputError(TessyError):
-    """What the user gave is wrong; nothing was started and nothing was lost."""
+    """Invalid input: an option, a file, a model or a run directory."""
 
 
 class ConfigError(InputError):
-    """An option, a TOML key or their combination is not usable."""
+    """An invalid option or TOML key, or an invalid combination of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowFault:
-    """One thing wrong with one row of an input file."""
+    """A defect of one row of an input file."""
 
     file: str
-    line: int  # 1-based; the row number for formats without lines
+    line: int  # 1-based; the row number in formats without lines
     field: str
     message: str
 
@@ -50,14 +50,18 @@ class RowFault:
 
 
 class BadRowsError(InputError):
-    """Rows of an input file are unusable; carries every fault found, not only the first."""
+    """Unusable rows of an input file.
+
+    Attributes:
+        faults: Every defect found in the file.
+    """
 
     def __init__(
         self,
         faults: Sequence[RowFault],
         remedy: str = "fix them or pass --skip-bad-rows to skip them",
     ) -> None:
-        """Keep ``faults`` and show the first twenty of them; ``remedy`` says what to do."""
+        """Compose the message from the first twenty ``faults`` and ``remedy``, what to do."""
         self.faults = tuple(faults)
         shown = "\n".join(f"  {fault}" for fault in self.faults[:20])
         more = f"\n  … and {len(self.faults) - 20} more" if len(self.faults) > 20 else ""
@@ -65,74 +69,72 @@ class BadRowsError(InputError):
 
 
 class ModelError(InputError):
-    """A tokenizer, chat template or checkpoint that tessy cannot use as it is."""
+    """An unusable tokenizer, chat template or checkpoint."""
 
 
 class RunError(InputError):
-    """A run directory cannot be used: another process holds it, or it was made differently."""
+    """A run directory that is locked by another process or was made with other options."""
 
 
 class EngineError(TessyError):
-    """Something went wrong between us and a model."""
+    """A failure of a model server or of the in-process model."""
 
 
 class EngineUnavailable(EngineError):
-    """The server cannot serve just now; the same request may work later or elsewhere.
+    """A temporary failure: the same request may succeed later or on another replica.
 
     Attributes:
-        retry_after_seconds: How long the server asked to be left alone; None if it did not say.
+        retry_after_seconds: Delay requested by the server (``Retry-After``); None without one.
     """
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
-        """Keep the server's wish apart from the sentence that explains it."""
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 
 
 class EngineRefused(EngineError):
-    """The server will not serve this request, however often it is asked."""
+    """A permanent failure of one request."""
 
 
 class EngineMisconfigured(EngineError):
-    """No request of this run can work: wrong key, wrong path or wrong model name."""
+    """A permanent failure of all requests: wrong API key, path or model name."""
 
 
 class StorageError(TessyError):
-    """The run directory cannot be written (full disk, lost mount); what is durable stays."""
+    """A failed write to the run directory (disk full, lost mount); durable data is kept."""
 
 
 FailureReason = Literal[
-    "budget",  # thinking or answer reached its token limit, or a model's context is full
-    "repetition",  # the text loops
-    "eos_in_thinking",  # control ids ended two spans in a row
+    "budget",  # token limit of thinking or answer reached, or context full
+    "repetition",  # looping text
+    "eos_in_thinking",  # two consecutive spans ended with a control id
     "empty_thinking",
     "empty_answer",
-    "control_in_answer",  # a control id that does not end the answer
-    "prompt_too_long",  # the question leaves no room for thinking and answer
-    "no_score",  # the teacher's judgement of a candidate ends in no score
+    "control_in_answer",  # a control id before the end of the answer
+    "prompt_too_long",  # the prompt leaves too few tokens for thinking and answer
+    "no_score",  # the teacher's assessment of a candidate contains no score
     "refused",  # the server refused the request
-    "server_error",  # the server kept answering with something unusable
+    "server_error",  # the server repeatedly returned unusable responses
 ]
 
 AnnotationFailureReason = Literal[
-    "not_json",  # the reply is no JSON array of strings
-    "not_found",  # a string it lists is not in the segment, or not after the one before it
+    "not_json",  # the reply is not a JSON array of strings
+    "not_found",  # a listed string is missing from the segment or out of order
     "truncated",  # the reply reached its token limit
     "refused",  # the server refused the request
-    "server_error",  # the server kept answering with something unusable
+    "server_error",  # the server repeatedly returned unusable responses
 ]
 
 
 class SampleFailed(TessyError):
-    """A sample cannot be finished.
+    """A sample that cannot be finished.
 
     Attributes:
         reason: One of :data:`FailureReason`.
-        detail: A sentence with the values that led to it.
+        detail: The cause in one sentence, with values.
     """
 
     def __init__(self, reason: FailureReason, detail: str) -> None:
-        """Keep the reason apart from the sentence that explains it."""
         super().__init__(f"{reason}: {detail}")
         self.reason: FailureReason = reason
         self.detail = detail

@@ -12,11 +12,11 @@ def check_installed(purpose: str, libraries: Mapping[str, str]) -> None:
     """Check that libraries can be found, without importing them.
 
     Args:
-        purpose: What needs them; begins the error message.
+        purpose: The feature that needs them; starts the error message.
         libraries: The extra of tessy that installs each library, by the library's name.
 
     Raises:
-        ConfigError: Some are missing; says which, and how to install them.
+        ConfigError: Libraries are missing; the message names them and how to install them.
     """
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:

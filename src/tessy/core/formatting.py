@@ -1,21 +1,21 @@
-"""Numbers as people read them, and Markdown tables (pure)."""
+"""Human-readable numbers and Markdown tables (pure)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-NONE = "–"  # stands for a figure that does not exist
+NONE = "–"  # placeholder for a missing figure
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Return a share as ``12.3 %``; :data:`NONE` if there is none."""
+    """Return a share as ``12.3 %``; :data:`NONE` if it is None."""
     return NONE if share is None else f"{percentage(share, digits)} %"
 
 
 def percentage(share: float, digits: int = 1) -> str:
-    """Return a share as the bare number ``12.3``, for places that state the unit elsewhere."""
+    """Return a share as ``12.3``, without the percent sign."""
     return f"{100 * share:.{digits}f}"
 
 

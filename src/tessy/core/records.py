@@ -1,7 +1,7 @@
-"""The rows tessy reads and writes: problems, spans, trajectories, annotations, failures.
+"""Row types: problems, spans, trajectories, annotations, failures.
 
-Offsets are half-open character (code point) offsets into the thinking text. The schema version of
-a run is written once, in its config.json.
+Offsets are half-open character (code point) offsets into the thinking text. The schema version
+of a run is stored once, in its config.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 Author = Literal["student", "teacher"]
 AUTHORS: tuple[Author, ...] = get_args(Author)
-Key = tuple[str, int]  # (problem id, sample index): what identifies a row in a run
+Key = tuple[str, int]  # (problem id, sample index), unique in a run
 SegmentKey = tuple[str, int, int]  # (problem id, sample index, segment index)
 
 
@@ -32,7 +32,7 @@ def other(author: Author) -> Author:
     return "teacher" if author == "student" else "student"
 
 
-def _nothing_yet() -> dict[Author, int]:
+def _zero_counts() -> dict[Author, int]:
     return {"student": 0, "teacher": 0}
 
 
@@ -48,12 +48,12 @@ class Message(_RowModel):
 
 
 class Problem(_RowModel):
-    """One question, as read from the input.
+    """A problem read from the input.
 
     Attributes:
-        id: Unique within the input; a repeated question is ``id#2``, ``id#3`` …
+        id: Unique within the input; a repeated problem gets ``id#2``, ``id#3`` …
         messages: The conversation up to and including the last user turn.
-        extra: Every other field of the input row, untouched.
+        extra: All other fields of the input row, unchanged.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Problem(_RowModel):
 
 
 class Span(_RowModel):
-    """Who wrote ``thinking[start:end]``."""
+    """The author of ``thinking[start:end]``."""
 
     start: int = Field(ge=0)
     end: int
@@ -72,56 +72,62 @@ class Span(_RowModel):
     def _not_empty(self) -> Self:
         if self.end <= self.start:
             raise ValueError(
-                f"a span covers at least one character, got [{self.start}, {self.end})"
+                f"a span must cover at least one character, got [{self.start}, {self.end})"
             )
         return self
 
 
 class TokenCounts(_RowModel):
-    """Tokens of a sample.
+    """Token counts of a sample.
 
-    ``student``, ``teacher`` and ``answer`` are kept tokens, counted with the student's tokenizer
-    (rows of ``sample``: with the model's own);
-    ``drafted`` is what each model generated for the thinking, counted in its own tokens, and all
-    it generated for what the row does not keep: candidates that lost, scores, a reference, answers
-    of earlier attempts.
+    Attributes:
+        student: Kept thinking tokens by the student, in student tokens (rows of ``tessy sample``:
+            in the model's own tokens), as are ``teacher`` and ``answer``.
+        teacher: Kept thinking tokens by the teacher.
+        answer: Tokens of the answer.
+        drafted: Tokens each model generated, in its own tokens: for the thinking, and for text
+            the row does not contain (rejected candidates, scores, a reference, answers of earlier
+            attempts).
     """
 
     student: int = 0
     teacher: int = 0
     answer: int = 0
-    drafted: dict[Author, int] = Field(default_factory=_nothing_yet)
+    drafted: dict[Author, int] = Field(default_factory=_zero_counts)
 
 
 class StudentIds(_RowModel):
-    """The student's token ids of thinking and answer, each packed by :func:`pack_ids`."""
+    """Student token ids of thinking and answer, each packed with :func:`pack_ids`."""
 
     thinking: str
     answer: str
 
 
 class Cost(_RowModel):
-    """What a sample used, over all of its attempts.
+    """Resources used by a sample over all of its attempts.
 
     Attributes:
-        requests: Requests sent, by role.
+        requests: Number of requests by role.
         seconds: Wall-clock seconds by part: ``student``, ``teacher``, ``predictor``, ``answer``.
     """
 
-    requests: dict[Author, int] = Field(default_factory=_nothing_yet)
+    requests: dict[Author, int] = Field(default_factory=_zero_counts)
     seconds: dict[str, float] = Field(default_factory=dict)
 
 
 class _Outcome(_RowModel):
-    """What trajectories and failures have in common.
+    """Fields shared by trajectories and failures.
 
     Attributes:
-        strategy: How it was made.
-        answer_by: Who wrote the answer; who wrote the thinking stands in ``spans``.
-        scores: Of ``teacher-score``: each candidate's score, 0 to 10 by the teacher, 0 or 1 by the
-            reference answer; None for one without. The first of the best ones is the row.
-        unscored: Why candidates have none, by their place in ``scores`` (from 0).
-        reference_answer: Of ``teacher-reference``: the teacher's answer that the student was shown.
+        strategy: Name of the strategy.
+        answer_by: Author of the answer; the authors of the thinking are in ``spans``.
+        forced: Units kept although the predictor assigned them to the other author, by author.
+        glued: Hand-overs inside a word.
+        seconds: Wall-clock seconds over all attempts.
+        scores: ``teacher-score`` only: the score of each candidate, 0 to 10 from the teacher, 0 or
+            1 from the reference answer; None without a score. The row is the first of the best.
+        unscored: Reasons for missing scores, by index in ``scores``.
+        reference_answer: ``teacher-reference`` only: the teacher's answer shown to the student.
     """
 
     id: str
@@ -133,10 +139,10 @@ class _Outcome(_RowModel):
     answer_by: Author = "student"
     spans: tuple[Span, ...]
     tokens: TokenCounts
-    forced: dict[Author, int] = Field(default_factory=_nothing_yet)
-    glued: int = 0  # hand-overs where the receiver went on inside a word
+    forced: dict[Author, int] = Field(default_factory=_zero_counts)
+    glued: int = 0
     attempts: int = Field(ge=1)
-    seconds: float = Field(ge=0)  # wall-clock, over all attempts
+    seconds: float = Field(ge=0)
     cost: Cost = Field(default_factory=Cost)
     scores: tuple[float | None, ...] = ()
     unscored: dict[int, FailureReason] = Field(default_factory=dict)
@@ -145,7 +151,7 @@ class _Outcome(_RowModel):
 
     @property
     def key(self) -> Key:
-        """What identifies the row in a run."""
+        """Key of the row in its run."""
         return self.id, self.sample
 
     @model_validator(mode="after")
@@ -166,11 +172,11 @@ class Trajectory(_Outcome):
     """A finished sample: one line of trajectories.jsonl.
 
     Attributes:
-        messages: The question's messages and one assistant turn in the student's format.
-        student_ids: As sampled where the student wrote, its encoding of what the teacher wrote.
-            Absent when the student's server returned no ids, with ``--no-ids``, and in rows of
-            ``sample`` by a teacher.
-        ended_by: Whose stop id ended the thinking.
+        messages: The problem's messages and one assistant turn in the student's format.
+        student_ids: Sampled ids of the student's text, and the student's encoding of the teacher's
+            text. None if the student's server returned no ids, with ``--no-ids``, and in rows of
+            ``tessy sample`` for a teacher.
+        ended_by: Author whose stop id ended the thinking.
     """
 
     student_ids: StudentIds | None = None
@@ -178,31 +184,31 @@ class Trajectory(_Outcome):
 
 
 class Failure(_Outcome):
-    """A sample that could not be finished: one line of failures.jsonl, with its text so far."""
+    """A sample that could not be finished: one line of failures.jsonl, with the partial text."""
 
     reason: FailureReason
     detail: str
 
 
 class StyleSpan(_RowModel):
-    """Style in a segment: ``text[start:end]``, offsets in chars."""
+    """A style span ``text[start:end]`` of a segment, in chars."""
 
     start: int = Field(ge=0)
     end: int
 
 
 class _SegmentRow(_RowModel):
-    """A piece of sampled thinking.
+    """A segment of sampled thinking.
 
     Attributes:
-        id: The question's id.
-        sample: Which response to it.
-        segment: Which segment of the response, in the order they were drawn.
-        question: What tells the question from others (:func:`question_digest`).
-        author: Who wrote it.
-        start: Where it begins in the thinking, in chars.
-        text: Its words.
-        attempts: Times the annotator was asked.
+        id: The problem's id.
+        sample: Index of the response to the problem.
+        segment: Index of the segment in its response, in drawing order.
+        question: Digest of the problem (:func:`question_digest`).
+        author: Author of the response.
+        start: Start of the segment in the thinking, in chars.
+        text: Text of the segment.
+        attempts: Number of annotation requests.
     """
 
     id: str
@@ -216,12 +222,12 @@ class _SegmentRow(_RowModel):
 
     @property
     def key(self) -> SegmentKey:
-        """What identifies the row among annotations."""
+        """Key of the row among annotations."""
         return self.id, self.sample, self.segment
 
 
 class Annotation(_SegmentRow):
-    """A segment with its style: one line of annotations.jsonl; all else is capability."""
+    """An annotated segment: one line of annotations.jsonl. Text outside ``style`` is capability."""
 
     style: tuple[StyleSpan, ...]
 
@@ -247,17 +253,17 @@ class FailedAnnotation(_SegmentRow):
 
 
 def question_digest(messages: Sequence[Message]) -> str:
-    """Return what tells a question from others: 16 hex digits of the SHA-256 of its messages.
+    """Return 16 hex digits of the SHA-256 of a problem's messages.
 
-    Ids do not: one question may come under several, and ids say nothing of each other.
+    Identifies equal problems across ids and files.
 
     Args:
-        messages: The question's messages, with or without the response to them, an assistant's
-            turn in the end. White space at the ends of a message does not count.
+        messages: The problem's messages, optionally followed by the assistant's response, which
+            is ignored. White space at the ends of a message is ignored.
     """
     answered = bool(messages) and messages[-1].role == "assistant"
-    asked = messages[:-1] if answered else messages
-    turns = [(turn.role, turn.content.strip()) for turn in asked]
+    prompt = messages[:-1] if answered else messages
+    turns = [(turn.role, turn.content.strip()) for turn in prompt]
     return hashlib.sha256(json.dumps(turns).encode("ascii")).hexdigest()[:16]
 
 
@@ -270,7 +276,7 @@ def pack_ids(ids: Iterable[int]) -> str:
 
 
 def unpack_ids(packed: str) -> list[int]:
-    """Undo :func:`pack_ids`."""
+    """Unpack ids packed by :func:`pack_ids`."""
     values = array("I")
     values.frombytes(zlib.decompress(base64.b64decode(packed)))
     if sys.byteorder == "big":

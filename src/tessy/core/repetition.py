@@ -1,9 +1,9 @@
-"""Texts that repeat themselves (pure).
+"""Detection of looping text (pure).
 
 A loop is a phrase of 3 to 50 words repeated at least 8 times in a row (the paper's rule), or, for
-text without spaces, at least 400 characters that are one piece of at most 50 repeated.
-:class:`RepetitionMonitor` and :func:`find_loop` look at the end of a text that is being written,
-:func:`find_any_loop` at all of a text that is finished.
+text without spaces, at least 400 characters that repeat a piece of at most 50 characters.
+:class:`RepetitionMonitor` and :func:`find_loop` check the end of a growing text,
+:func:`find_any_loop` checks all of a finished text.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Sequence
 
 from tessy.core.errors import SampleFailed
 
-WINDOW_CHARS = 1000  # a text that is being written is searched no further back
+WINDOW_CHARS = 1000  # a growing text is searched no further back
 REPEATS = 8
 SHORTEST_WORDS, LONGEST_WORDS = 3, 50
 PERIODIC_CHARS = 400
-MAX_BLANK_CHARS = 400  # a draft of nothing but white space longer than this is a loop
+MAX_BLANK_CHARS = 400  # a longer draft of white space only is a loop
 _CHECK_CHARS = 100
 _LONGEST_PIECE_CHARS = PERIODIC_CHARS // REPEATS
-# Every periodic stretch of characters holds one such sample whole.
+# Every periodic stretch contains at least one whole sample of this length.
 _SAMPLE_CHARS = PERIODIC_CHARS // 2
-_GLUED = 2  # the first and the last word of a loop may be joined with what stands around it
-# In every loop of words there is a multiple of this where two words in a row repeat those one
-# phrase before.
-_STEP_WORDS = SHORTEST_WORDS * (REPEATS - 1) - _GLUED - 1
+_EDGE_WORDS = 2  # the first and last word of a loop may be joined with adjacent text
+# In every loop of words, two consecutive words at a multiple of this step equal those one phrase
+# earlier.
+_STEP_WORDS = SHORTEST_WORDS * (REPEATS - 1) - _EDGE_WORDS - 1
 
 
 class RepetitionMonitor:
@@ -35,10 +35,10 @@ class RepetitionMonitor:
     """
 
     def __init__(self, what: str, checked: int = 0) -> None:
-        """Start with a text of which ``checked`` characters were checked.
+        """Initialize the monitor.
 
         Args:
-            what: What the text is, for the error.
+            what: Name of the text in error messages, e.g. ``thinking``.
             checked: Length of the text at the last check.
         """
         self.checked = checked
@@ -62,11 +62,14 @@ class RepetitionMonitor:
 
 
 def find_loop(text: str) -> str | None:
-    """The phrase or piece that the last 1,000 characters of ``text`` end by repeating, or None."""
+    """Return the phrase or piece that loops at the end of ``text``, or None.
+
+    Only the last 1,000 characters are searched.
+    """
     tail = text[-WINDOW_CHARS:]
-    words = tail.split()[:-1]  # the last one may be only half written
+    words = tail.split()[:-1]  # the last word may be incomplete
     for size in range(SHORTEST_WORDS, min(LONGEST_WORDS, len(words) // REPEATS) + 1):
-        # Also where the text stops in the middle of the phrase.
+        # The text may stop in the middle of the phrase.
         if _periodic_from(words, len(words), size) <= len(words) - size * REPEATS:
             return " ".join(words[-size:])
     if len(tail) >= PERIODIC_CHARS:
@@ -79,23 +82,25 @@ def find_loop(text: str) -> str | None:
 def find_any_loop(text: str) -> str | None:
     """Return the phrase or piece of a loop anywhere in ``text``, or None.
 
-    A phrase without a letter is no loop: a row of a table may well be zeros.
+    Phrases without letters are ignored: rows of a table may consist of zeros.
     """
     return _repeated_phrase(text.split()) or _repeated_piece(text)
 
 
 def _repeated_phrase(words: Sequence[str]) -> str | None:
-    followed = dict.fromkeys(range(SHORTEST_WORDS, LONGEST_WORDS + 1), 0)  # to where, by size
+    # End of the text checked so far, by phrase size.
+    checked = dict.fromkeys(range(SHORTEST_WORDS, LONGEST_WORDS + 1), 0)
     for at in range(0, len(words) - 1, _STEP_WORDS):
         word, following = words[at], words[at + 1]
         for size in range(SHORTEST_WORDS, min(LONGEST_WORDS, at) + 1):
             before = at - size
-            if words[before] != word or words[before + 1] != following or at < followed[size]:
+            if words[before] != word or words[before + 1] != following or at < checked[size]:
                 continue
             start = _periodic_from(words, at, size)
-            followed[size] = end = _periodic_to(words, at, size)
+            checked[size] = end = _periodic_to(words, at, size)
             phrase = " ".join(words[start : start + size])
-            if end - start >= REPEATS * size - _GLUED and any(char.isalpha() for char in phrase):
+            long_enough = end - start >= REPEATS * size - _EDGE_WORDS
+            if long_enough and any(char.isalpha() for char in phrase):
                 return phrase
     return None
 
@@ -112,7 +117,7 @@ def _repeated_piece(text: str) -> str | None:
 
 
 def _periodic_from(items: Sequence[str], end: int, size: int) -> int:
-    """Where the stretch begins that ends at ``end`` and repeats with a period of ``size``."""
+    """Return the start of the stretch with period ``size`` that ends at ``end``."""
     start = end - size
     while start > 0 and items[start - 1] == items[start - 1 + size]:
         start -= 1
@@ -120,7 +125,7 @@ def _periodic_from(items: Sequence[str], end: int, size: int) -> int:
 
 
 def _periodic_to(items: Sequence[str], start: int, size: int) -> int:
-    """Return where the repetition ends of the ``size`` items before ``start``."""
+    """Return the end of the repetition of the ``size`` items before ``start``."""
     end = start
     while end < len(items) and items[end] == items[end - size]:
         end += 1

@@ -1,9 +1,8 @@
-"""Metrics with their uncertainty, clustered by question (pure).
+"""Estimates with confidence intervals, clustered by problem (pure).
 
-Segments of one question resemble each other, so the spread is measured between questions: the
-variance of a ratio Σy/Σx is that of its residuals, summed over each question. A share gets Wilson's
-interval with n reduced to what as many independent cases would be worth; a mean gets ±1.96 standard
-errors. All intervals are for 95 %.
+Segments of one problem are correlated, so variance is computed between problems: the variance of
+a ratio Σy/Σx is that of its residuals, summed within each problem. A share gets Wilson's interval
+with the effective sample size; a mean gets ±1.96 standard errors. All intervals have 95 % coverage.
 
 Source: E. B. Wilson, 1927; W. G. Cochran, Sampling Techniques, 1977, 9A and 6.3; L. Kish, Survey
 Sampling, 1965 (design effect); Student's t expanded by the normal's quantile: Abramowitz & Stegun,
@@ -21,12 +20,12 @@ Z95 = 1.959964
 
 
 class Case(NamedTuple):
-    """One row of a ratio.
+    """One observation of a ratio.
 
     Attributes:
-        question: The cluster it is in.
-        amount: What it adds to the numerator.
-        weight: What it adds to the denominator.
+        question: Its cluster.
+        amount: Its contribution to the numerator.
+        weight: Its contribution to the denominator.
     """
 
     question: str
@@ -35,14 +34,14 @@ class Case(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A figure.
+    """An estimate with its 95 % confidence interval.
 
     Attributes:
-        value: The figure.
-        low: Lower end of its 95 % interval; None if one question alone cannot tell.
-        high: Upper end of it.
-        n: The sum of weights: of how many cases (words, drafts, tokens …) it is the figure.
-        questions: How many questions those come from.
+        value: The point estimate.
+        low: Lower end of the interval; None with a single problem.
+        high: Upper end of the interval; None with a single problem.
+        n: Sum of weights: the number of cases (words, drafts, tokens …).
+        questions: Number of problems (clusters).
     """
 
     value: float
@@ -53,12 +52,12 @@ class Estimate(NamedTuple):
 
 
 def share(cases: Iterable[Case]) -> Estimate | None:
-    """A share in [0, 1], or another ratio that is: Wilson's interval; None if nothing counts."""
+    """Estimate a ratio in [0, 1] with Wilson's interval; None if the weights sum to zero."""
     total = _total(cases)
     if total is None:
         return None
     value, n, questions, variance = total
-    # Where all cases agree they show no spread: only the questions are surely independent.
+    # Without any spread, only the problems can be assumed to be independent.
     effective = float(questions)
     if variance and 0 < value < 1:
         effective = min(n, value * (1 - value) / variance)
@@ -67,7 +66,7 @@ def share(cases: Iterable[Case]) -> Estimate | None:
 
 
 def mean(cases: Iterable[Case]) -> Estimate | None:
-    """Return a mean that is not negative, with ±1.96 standard errors; None if nothing counts."""
+    """Estimate a non-negative mean with ±1.96 standard errors; None if the weights sum to zero."""
     total = _total(cases)
     if total is None:
         return None
@@ -79,16 +78,19 @@ def mean(cases: Iterable[Case]) -> Estimate | None:
 
 
 def wilson(value: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share ``value`` of ``n`` independent cases."""
+    """Return Wilson's 95 % interval of a share ``value`` of ``n`` independent cases."""
     z2 = Z95 * Z95
     middle = (value + z2 / (2 * n)) / (1 + z2 / n)
     reach = Z95 / (1 + z2 / n) * math.sqrt(value * (1 - value) / n + z2 / (4 * n * n))
-    # Rounding must not put the value itself outside.
+    # Rounding must not exclude the value itself.
     return max(0.0, min(value, middle - reach)), min(1.0, max(value, middle + reach))
 
 
 def t95(degrees: int) -> float:
-    """The two-sided 95 % quantile of Student's t; within 0.3 % from 4 degrees of freedom on."""
+    """Return the two-sided 95 % quantile of Student's t.
+
+    The error is below 0.3 % for 4 or more degrees of freedom.
+    """
     z = Z95
     terms: tuple[float, ...] = (
         (z**3 + z) / 4,
@@ -99,13 +101,13 @@ def t95(degrees: int) -> float:
 
 
 def quantile(ordered: Sequence[int], q: float) -> int:
-    """The smallest value that at least ``q`` of the sorted, non-empty ``ordered`` do not exceed."""
+    """Return the smallest of the sorted values that a share ``q`` of them do not exceed."""
     rank = math.ceil(q * len(ordered))
     return ordered[max(rank, 1) - 1]
 
 
 def _total(cases: Iterable[Case]) -> tuple[float, float, int, float | None] | None:
-    """Ratio, sum of weights, number of clusters, variance (None for one cluster)."""
+    """Return ratio, sum of weights, number of clusters, and variance (None for one cluster)."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for case in cases:
         if case.weight:

@@ -21,7 +21,7 @@ from typing import Any
 
 from tessy.boundary.base import DraftingContinues, Prediction, PredictionRequest
 from tessy.boundary.cut import Cut, in_class, own_score
-from tessy.core.edges import EdgeCursor, base_before
+from tessy.core.edges import EdgeCursor, cursor_before
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, other
 from tessy.core.repetition import RepetitionMonitor
@@ -278,7 +278,7 @@ class Cooperation:
         self._move_base()
 
     def _move_base(self) -> None:
-        self._base = base_before(self.thinking.text, self._base, len(self.thinking.text))
+        self._base = cursor_before(self.thinking.text, self._base, len(self.thinking.text))
 
     def _end_turn(self, rejection: Rejection) -> None:
         if len(self.thinking.text) > self._turn.start:

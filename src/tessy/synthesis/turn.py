@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.cut import Cut, deciding_score, drafting_continues, in_class, keeps, own_score
-from tessy.core.edges import EdgeCursor, settled_by, settled_edges
+from tessy.core.edges import EdgeCursor, edges_settled_by, settled_edges
 from tessy.core.errors import TessyError
 from tessy.core.records import Author
 from tessy.inference.base import Chunk
@@ -138,7 +138,7 @@ class Turn:
         if not kept:
             return False
         last = before[-1] if before else kept[-1]
-        found = settled_by(piece, self._scan, len(kept) + len(before), last)
+        found = edges_settled_by(piece, self._scan, len(kept) + len(before), last)
         if found is None:
             return False
         for edge in found:

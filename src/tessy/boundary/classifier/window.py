@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tessy.core.edges import EdgeCursor, base_behind, edges
+from tessy.core.edges import EdgeCursor, advance_cursor, edges
 from tessy.tokenization.token_ids import Codec
 
 SLIDING_TOKENS = 200  # window of the released code
@@ -122,7 +122,7 @@ class TokenizedText:
         assert start == (self._ends[-1] if self._ends else 0)
         new = self._text_from(start)
         self._extend(new, edges(new, long=prefix.base.long), start)
-        base = base_behind(new, prefix.base)
+        base = advance_cursor(new, prefix.base)
         if base.offset > start:
             end = len(kept) + len(drafted)
             self._stable.add(_StablePrefix(end, base, bisect_right(self._ends, base.offset)))
