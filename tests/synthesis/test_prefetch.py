@@ -370,3 +370,22 @@ def test_no_early_request_beyond_the_budget():
     with pytest.raises(SampleFailed, match="budget"):
         asyncio.run(go())
     assert not engines["teacher"].requests
+
+
+@pytest.mark.parametrize(("limit", "author"), [("budget", "student"), ("context", "teacher")])
+def test_a_prefetched_request_is_limited_by_budget_and_context_in_own_tokens(limit, author):
+    kept = "Okay, so so so"
+    sizes = {name: len(codec.encode(kept)) for name, codec in CODECS.items()}
+    assert sizes["student"] != sizes["teacher"]
+    known = both(ReferenceClasses(kept + " x=1", lambda u: "=" not in u, sees_next=True))
+    engines = two(kept + " x", (" x=1", END_THINKING))
+    machine = make(CODECS, known, **{limit: 30})
+    prefetched = []
+
+    def look():
+        prefetched.append(machine.likely_next)
+
+    asyncio.run(step(machine, machine.next(), engines, known, after_chunk=look))
+    expected = next(one for one in prefetched if one is not None and one.end == len(kept))
+    assert expected.generate.author == "teacher"
+    assert expected.generate.max_tokens == 30 - sizes[author]

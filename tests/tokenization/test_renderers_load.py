@@ -220,6 +220,26 @@ def test_other_shapes_are_read_off_the_template(template, added, expected, earli
     ) + (earlier.count("HINK]") + 1)
 
 
+def test_a_turn_with_two_closing_markers_does_not_show_the_shape():
+    """The thinking ends at the first marker, so two of them cannot be written after it."""
+    tokenizer = with_template(
+        GLM.replace("'</think>'", "'</think>\\n</think>'"),
+        *["[gMASK]", "<|user|>", "<|assistant|>", "<think>", "</think>"],
+    )
+    assert "</think>\\n</think>" in tokenizer.chat_template
+    text = whole_turn(make_renderer(tokenizer))
+    assert text == "[gMASK]<|user|>\nWhy?<|assistant|><think>\nHmm.\n</think>\n\n"
+
+
+def test_a_harmony_template_that_ends_the_thinking_twice_is_refused():
+    template = (FAMILIES / "harmony/chat_template.jinja").read_text("utf-8")
+    assert "message.thinking + '<|end|>'" in template
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(FAMILIES / "harmony")
+    tokenizer.chat_template = template.replace("thinking + '", "thinking + '<|end|>")
+    with pytest.raises(ModelError, match="no thinking open"):
+        make_renderer(tokenizer)
+
+
 def test_a_template_that_renders_differently_each_time_is_understood():
     """A system message with the date, as gpt-oss has; here with microseconds."""
     template = (FAMILIES / "harmony/chat_template.jinja").read_text("utf-8")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tessy.core.errors import (
     ConfigError,
@@ -23,6 +25,7 @@ from tests.support.model_server import (
     VLLM,
     FakeServer,
     Fault,
+    eventually,
     writes,
 )
 
@@ -177,3 +180,45 @@ async def test_a_server_that_is_failing_just_now_is_not_taken_for_a_lesser_one(c
 def test_an_unknown_wire_is_said():
     with pytest.raises(ConfigError, match="'morse'"):
         HttpEngine("http://h", "tiny", CODEC, wire="morse")
+
+
+@pytest.mark.parametrize(("context", "tokens"), [(2, 1), (128, 64), (1023, 511), (4096, 512)])
+@pytest.mark.parametrize("can", [TEXT_ONLY, VLLM - {"metrics"}])
+async def test_the_prompt_that_tries_the_cache_takes_half_of_a_short_context(
+    connect, can, context, tokens
+):
+    async with FakeServer(writes("a"), can=can, context=context) as server:
+        assert (await connect(server.url).probe()).prefix_caching is True
+        first, second = (seen.body for seen in server.seen[-2:])
+    prompt = first["prompt"] if can is TEXT_ONLY else first["token_ids"]
+    assert len(prompt) == tokens
+    assert first == second
+
+
+class TalkativeChat(FakeServer):
+    """Answers chat requests with a reply that does not end."""
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        if request.path != "/v1/chat/completions":
+            return await super()._generate(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"{")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.aborted += 1
+        return response
+
+
+async def test_a_chat_reply_that_only_shows_the_endpoint_is_closed_unread(connect):
+    loop = asyncio.get_running_loop()
+    unclosed: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: unclosed.append(context))
+    loop.set_debug(True)  # only then does aiohttp report a response that was never closed
+    async with TalkativeChat(writes("a"), can=CHAT_ONLY) as server:
+        engine = connect(server.url)
+        with pytest.raises(EngineMisconfigured, match="only the chat endpoint"):
+            await engine.probe()
+        await eventually(lambda: server.aborted == 1)
+    assert not unclosed
