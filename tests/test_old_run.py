@@ -14,7 +14,8 @@ import pytest
 
 from tessy.core.records import Trajectory, unpack_ids
 from tessy.storage.journal import Journal
-from tessy.storage.run_dir import RunPaths, read_run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import read_run
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import finish

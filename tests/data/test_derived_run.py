@@ -13,7 +13,8 @@ from rich.console import Console
 from tessy.core.errors import InputError, RunError, StorageError
 from tessy.data.derived_run import DerivedRun, reading, source_rows
 from tessy.reports.viewer.page import write_report
-from tessy.storage.run_dir import RunPaths, iter_trajectories, read_config, read_run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_trajectories, read_config, read_run
 from tests.support.rows import DATA, fill, keys, row, start
 
 

@@ -17,7 +17,7 @@ from tessy.config.data import MixConfig
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Key, Message
 from tessy.data.mix import draw, mix, split
-from tessy.storage.run_dir import iter_trajectories, read_config
+from tessy.storage.run_reader import iter_trajectories, read_config
 from tests.support import rows as run_rows
 
 Pair = tuple[int, int]

@@ -20,7 +20,8 @@ from tessy.core.records import AUTHORS
 from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
 from tessy.lab.leak import BY_RULE
 from tessy.storage.journal import Journal
-from tessy.storage.run_dir import RunPaths, read_run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import read_run
 
 TESSY = str(Path(sys.executable).with_name("tessy"))
 WAIT_SECONDS = 100

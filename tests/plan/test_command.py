@@ -12,7 +12,8 @@ import pytest
 
 from tessy.lab.bundled import demo_problems
 from tessy.plan.rows import read_made
-from tessy.storage.run_dir import RunPaths, read_config, read_run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import read_config, read_run
 from tests.lab.test_demo import content, finish, interrupt, synthesize, write_questions
 
 COUNT = 36

@@ -26,7 +26,7 @@ from tessy.plan.pilot import Load, PilotMonitor, draw
 from tessy.plan.report import print_plan
 from tessy.plan.rows import PilotSample
 from tessy.runtime.admission import Claim, KvAdmission, KvGate
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.sample import SampleJob
 from tests.support.rows import failure, fill, row
 

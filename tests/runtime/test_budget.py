@@ -13,7 +13,8 @@ from tessy.lab.bundled import demo_problems
 from tessy.runtime.budget import Budget, Spending
 from tessy.runtime.runner import Draining, Stop
 from tessy.storage.journal import Journal
-from tessy.storage.run_dir import RunPaths, read_run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import read_run
 from tessy.synthesis.usage import BudgetTracker, spent_before
 from tests.lab.test_demo import content, finish, synthesize, write_questions
 from tests.support.rows import failure, fill, row

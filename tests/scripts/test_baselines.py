@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tessy.cli import main
-from tessy.storage.run_dir import read_run
+from tessy.storage.run_reader import read_run
 from tests.support.paths import ROOT
 
 SCRIPT = ROOT / "scripts" / "baselines"

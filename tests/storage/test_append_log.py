@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tessy.core.errors import InputError, RunError, StorageError
-from tessy.storage.append_log import GroupWriter
 from tessy.storage.atomic import set_aside
-from tessy.storage.run_dir import RunPaths, iter_trajectories, read_run
+from tessy.storage.group_writer import GroupWriter
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_trajectories, read_run
 from tests.support.paths import ROOT
 from tests.support.rows import failure, fill, keys, row, start
 

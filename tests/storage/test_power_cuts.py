@@ -16,7 +16,7 @@ from tessy.lab.questions import write_questions
 from tessy.reports.compare.command import compare
 from tessy.reports.viewer.page import write_report
 from tessy.storage.atomic import set_aside
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 from tests.support.annotations import questions
 from tests.support.annotations import write as write_annotations
 from tests.support.evaluate_command import evaluate

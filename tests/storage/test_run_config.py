@@ -13,7 +13,7 @@ from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import RunError
 from tessy.storage.run_config import HISTORY, History, read
-from tessy.storage.run_dir import read_config
+from tessy.storage.run_reader import read_config
 from tessy.synthesis.data_config import data_config, data_names
 from tests.lab.test_demo import finish
 from tests.support.annotate_command import config, fill_responses, write_rules

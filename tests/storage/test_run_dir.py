@@ -10,14 +10,9 @@ import pytest
 
 from tessy.core.errors import RunError, StorageError
 from tessy.core.records import Trajectory
-from tessy.storage.run_dir import (
-    FailureSummary,
-    RunPaths,
-    iter_failures,
-    iter_trajectories,
-    read_config,
-    read_run,
-)
+from tessy.storage.run_dir import FailureSummary
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config, read_run
 from tests.support.paths import ROOT
 from tests.support.rows import CONFIG, DATA, failure, fill, keys, row, start
 

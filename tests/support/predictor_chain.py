@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tessy.core.records import AUTHORS
-from tessy.storage.run_dir import read_run
+from tessy.storage.run_reader import read_run
 from tests.support.paths import EXAMPLES
 
 SCRIPT = EXAMPLES / "train_predictors.sh"

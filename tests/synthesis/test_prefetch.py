@@ -385,7 +385,9 @@ def test_a_prefetched_request_is_limited_by_budget_and_context_in_own_tokens(lim
     def look():
         prefetched.append(machine.likely_next)
 
-    asyncio.run(step(machine, machine.next(), engines, known, after_chunk=look))
+    first = machine.next()
+    assert isinstance(first, Generate)
+    asyncio.run(step(machine, first, engines, known, after_chunk=look))
     expected = next(one for one in prefetched if one is not None and one.end == len(kept))
     assert expected.generate.author == "teacher"
     assert expected.generate.max_tokens == 30 - sizes[author]

@@ -13,7 +13,8 @@ from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
-from tessy.storage.run_dir import Run, read_run
+from tessy.storage.run_dir import Run
+from tessy.storage.run_reader import read_run
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob, SampleRunner

@@ -15,7 +15,7 @@ from tessy.core.records import Author, unpack_ids
 from tessy.inference.base import Chunk, Sampling
 from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
-from tessy.storage.run_dir import read_run
+from tessy.storage.run_reader import read_run
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.single_model import Measure, SingleModelGeneration

@@ -11,7 +11,7 @@ import pytest
 from tessy.core.errors import SampleFailed
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.usage import spent_before

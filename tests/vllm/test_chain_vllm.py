@@ -10,7 +10,7 @@ import pytest
 from tessy.core.records import AUTHORS
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.lab.questions import write_questions
-from tessy.storage.run_dir import read_run
+from tessy.storage.run_reader import read_run
 from tests.support.predictor_chain import QUESTIONS, check_chain, run_script
 from tests.vllm.servers import Servers
 

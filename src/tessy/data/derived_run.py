@@ -32,7 +32,9 @@ from tessy.runtime.summary import Summary
 from tessy.storage import jsonl, run_config
 from tessy.storage.atomic import aside_name, beside, make_directory, publish_folder
 from tessy.storage.lock import FileLock
-from tessy.storage.run_dir import RunPaths, no_run, read_config
+from tessy.storage.run_dir import no_run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import read_config
 
 _ABSENT = object()
 

@@ -22,7 +22,8 @@ from tessy.core.seeds import derive_seed
 from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.runtime.terminal import visible
 from tessy.storage import jsonl
-from tessy.storage.run_dir import RunPaths, read_config
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import read_config
 
 _RATIO = re.compile("([0-9]{1,9}):([0-9]{1,9})")
 

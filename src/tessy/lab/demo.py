@@ -23,7 +23,8 @@ from tessy.reports.viewer.page import write_report
 from tessy.runtime.terminal import print_sample
 from tessy.storage import jsonl
 from tessy.storage.problems import LoadedProblems
-from tessy.storage.run_dir import RunPaths, iter_trajectories
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_trajectories
 from tessy.synthesis.run import synthesize_problems
 
 

@@ -19,7 +19,7 @@ from tessy.plan.pilot import Load, PilotMonitor, draw, saved_load
 from tessy.plan.report import print_plan, write_plan
 from tessy.plan.rows import PilotSample, read_made
 from tessy.storage.problems import LoadedProblems
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
 from tessy.synthesis.run import Pilot, synthesize_problems
 from tessy.synthesis.sample import SampleJob

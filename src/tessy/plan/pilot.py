@@ -16,7 +16,7 @@ from tessy.plan.gauge import ThroughputMonitor
 from tessy.plan.rows import PilotSample, read_made
 from tessy.runtime.admission import SETTLED, Claim, KvAdmission, KvGate
 from tessy.runtime.progress import ProgressState
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.sample import SampleJob
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tessy.core.records import AUTHORS, Author, Key
 from tessy.storage import jsonl
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.sample import LONG
 
 

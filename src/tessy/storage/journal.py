@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from tessy.core.errors import RunError, StorageError
 from tessy.core.records import Key
-from tessy.storage.append_log import Closeable, GroupWriter
+from tessy.storage.group_writer import Closeable, GroupWriter
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS flight (

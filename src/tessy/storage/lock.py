@@ -1,4 +1,4 @@
-"""The lock of a directory: one process at a time."""
+"""The lock of a run directory: at most one process writes to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tessy.core.errors import RunError
 
 
 class FileLock:
-    """A lock that the operating system releases when the process ends."""
+    """A lock the operating system holds for this process and drops when it dies, however."""
 
     def __init__(self, path: Path) -> None:
         """Take the lock of the directory that ``path``, the lock file, lies in.
@@ -38,7 +38,7 @@ class FileLock:
             ) from None
         # Between open and flock another process may have moved the directory away.
         if not path.exists() or os.fstat(self._fd).st_ino != path.stat().st_ino:
-            raise RunError(f"{path.parent} was just moved away by another process; try again")
+            raise RunError(f"{path.parent} was just set aside by another process; try again")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
 

@@ -1,86 +1,22 @@
-"""A run directory: one owner, durable rows, resume; and how its consumers read it.
-
-NAME/
-  run.lock             host and pid of the process that owns it
-  config.json          how it was made; resume compares the data-relevant part
-  trajectories.jsonl   finished samples, one row a line
-  failures.jsonl       a log of samples that could not be finished
-  parts/*.jsonl        the same from many machines (parts/*.failures.jsonl for failures)
-  journal.sqlite       samples in flight
-  summary.json, report.html, run.log
-"""
+"""Run directories as their owner writes them: lock, durable rows, resume."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tessy.core.errors import RunError
-from tessy.core.records import Failure, Key, Trajectory
+from tessy.core.records import Key, Trajectory
 from tessy.storage import jsonl, run_config
-from tessy.storage.append_log import AppendFile, Closeable
+from tessy.storage.append_log import AppendFile
 from tessy.storage.atomic import make_directory, set_aside
+from tessy.storage.group_writer import Closeable
 from tessy.storage.lock import FileLock
-
-
-class RowPaths:
-    """Where the files of a directory of rows lie.
-
-    Attributes:
-        kind: What its rows are, and the name of their file.
-        rows: The file with the rows.
-    """
-
-    kind: ClassVar[str]
-
-    def __init__(self, directory: str | Path) -> None:
-        """Name the files in ``directory``; touches nothing."""
-        self.directory = Path(directory)
-        self.lock = self.directory / "run.lock"
-        self.config = self.directory / "config.json"
-        self.rows = self.directory / f"{self.kind}.jsonl"
-        self.failures = self.directory / "failures.jsonl"
-        self.parts = self.directory / "parts"
-        self.summary = self.directory / "summary.json"
-        self.log = self.directory / "run.log"
-
-    def begun(self) -> bool:
-        """Return whether rows were ever in the making here."""
-        return any(path.stat().st_size for path in (*self.row_files(), *self.failure_files()))
-
-    def row_files(self) -> list[Path]:
-        """Return files with rows that exist; of two rows with one key the later one counts."""
-        parts = [part for part in self._parts() if not part.name.endswith(".failures.jsonl")]
-        return [path for path in (self.rows, *parts) if path.exists()]
-
-    def failure_files(self) -> list[Path]:
-        """Return files with failures that exist, in the same order."""
-        parts = [part for part in self._parts() if part.name.endswith(".failures.jsonl")]
-        return [path for path in (self.failures, *parts) if path.exists()]
-
-    def _parts(self) -> list[Path]:
-        return sorted(self.parts.glob("*.jsonl"))
-
-
-class RunPaths(RowPaths):
-    """Where the files of a run lie."""
-
-    kind = "trajectories"
-
-    def __init__(self, directory: str | Path) -> None:
-        """Name the files of the run in ``directory``; touches nothing."""
-        super().__init__(directory)
-        self.trajectories = self.rows
-        self.journal = self.directory / "journal.sqlite"
-        self.report = self.directory / "report.html"
-
-    def begun(self) -> bool:
-        """Return whether samples were ever in flight here."""
-        return self.journal.exists() or super().begun()
+from tessy.storage.run_paths import RowPaths, RunPaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,72 +248,3 @@ def _failed(
                     attempts=attempts if isinstance(attempts, int) else 1,
                 )
     return failed
-
-
-@dataclass(frozen=True, slots=True)
-class RunData:
-    """A run as its consumers see it.
-
-    Attributes:
-        config: The content of config.json.
-        trajectories: The last one of each key, in file order.
-        failures: The last one of each key that has no trajectory.
-    """
-
-    config: dict[str, Any]
-    trajectories: tuple[Trajectory, ...]
-    failures: tuple[Failure, ...]
-
-
-def read_config(directory: str | Path) -> dict[str, Any]:
-    """Return the content of config.json of the run in ``directory``.
-
-    Raises:
-        RunError: There is no run, or this version cannot read it.
-    """
-    return run_config.read(RunPaths(directory).config, "trajectories")
-
-
-def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
-    """Yield the last trajectory of each key, one at a time; memory holds the keys only.
-
-    The run may be in the making: rows that come later, and a last line half written, are left out.
-
-    Raises:
-        RunError: There is no run in ``directory``.
-        InputError: A line cannot be read; names file and line.
-    """
-    read_config(directory)
-    files = RunPaths(directory).row_files()
-    places = jsonl.last_rows(files, jsonl.row_key)
-    yield from jsonl.rows_at(Trajectory, files, places, jsonl.row_key)
-
-
-def iter_failures(directory: str | Path) -> Iterator[Failure]:
-    """The last failure of each key that has no trajectory, read as :func:`iter_trajectories` does.
-
-    Raises:
-        RunError: There is no run in ``directory``.
-        InputError: A line cannot be read; names file and line.
-    """
-    read_config(directory)
-    paths = RunPaths(directory)
-    # Failures first: a key that succeeds between the two readings shows as a success.
-    failed = jsonl.last_rows(paths.failure_files(), jsonl.row_key)
-    done = jsonl.last_rows(paths.row_files(), jsonl.row_key)
-    places = {key: place for key, place in failed.items() if key not in done}
-    yield from jsonl.rows_at(Failure, paths.failure_files(), places, jsonl.row_key)
-
-
-def read_run(directory: str | Path) -> RunData:
-    """Return everything a run has made, as :func:`iter_trajectories` reads it, in memory.
-
-    Raises:
-        RunError: There is no run in ``directory``.
-        InputError: A line cannot be read; names file and line.
-    """
-    config = read_config(directory)
-    failures = tuple(iter_failures(directory))
-    trajectories = tuple(iter_trajectories(directory))
-    done = {row.key for row in trajectories}  # a row may have come after the failures were read
-    return RunData(config, trajectories, tuple(row for row in failures if row.key not in done))

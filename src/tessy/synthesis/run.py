@@ -34,7 +34,8 @@ from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
-from tessy.storage.run_dir import FailureSummary, Run, iter_failures, iter_trajectories
+from tessy.storage.run_dir import FailureSummary, Run
+from tessy.storage.run_reader import iter_failures, iter_trajectories
 from tessy.synthesis.admission import make_gate
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import load_run_problems, with_system_prompt

@@ -15,7 +15,7 @@ from tessy.core.records import Author, Cost, Key
 from tessy.runtime.budget import Budget, Spending
 from tessy.storage import jsonl
 from tessy.storage.journal import InFlight
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 
 
 def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:

@@ -17,7 +17,7 @@ from tessy.boundary.annotation.directory import (
 )
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Annotation, FailedAnnotation, StyleSpan
-from tessy.storage.run_dir import read_run
+from tessy.storage.run_reader import read_run
 from tests.support.rows import fill, row
 
 

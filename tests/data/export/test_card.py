@@ -13,7 +13,7 @@ from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.data.export.card import DataCardFacts, size_category
 from tessy.data.export.hub import write_shards
 from tessy.data.export.provenance import public
-from tessy.storage.run_dir import iter_trajectories
+from tessy.storage.run_reader import iter_trajectories
 from tests.support.exported_runs import (
     card,
     export,

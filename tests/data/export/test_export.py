@@ -10,7 +10,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from tessy.storage.atomic import new_file, new_folder
-from tessy.storage.run_dir import RunPaths, iter_trajectories, read_run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_trajectories, read_run
 from tests.support.exported_runs import (
     FORMATS,
     PLAIN,

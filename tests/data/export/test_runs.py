@@ -18,7 +18,8 @@ from tessy.core.records import Author, unpack_ids
 from tessy.data.export.tokens import IGNORED
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.storage import jsonl
-from tessy.storage.run_dir import RunPaths, iter_trajectories
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_trajectories
 from tessy.tokenization.renderers import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import finish

@@ -25,7 +25,8 @@ from tessy.lab.questions import write_questions
 from tessy.reports.viewer.page import write_report
 from tessy.storage import jsonl
 from tessy.storage.problems import load_problems
-from tessy.storage.run_dir import RunPaths, iter_trajectories, read_config
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_trajectories, read_config
 from tests.support.rows import fill, keys, row
 
 THINKING = "Okay, let's see. 2 + 2 = 4, and then 4 * 3 = 12. Hmm, that seems right."

@@ -27,7 +27,7 @@ from tessy.reports.compare.figures import RunFigures, count
 from tessy.reports.compare.methods import describe, models, names
 from tessy.reports.compare.sections import Compared, sections
 from tessy.reports.viewer.page import write_report
-from tessy.storage.run_dir import read_config
+from tessy.storage.run_reader import read_config
 from tessy.synthesis.strategies.registry import selectable
 from tests.support import rows as run_rows
 from tests.support.page_samples import PLAIN, sample

@@ -8,7 +8,7 @@ import pytest
 
 from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.journal import Journal
-from tessy.storage.run_dir import read_run
+from tessy.storage.run_reader import read_run
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.strategies.teacher_score import parse_score

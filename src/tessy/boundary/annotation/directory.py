@@ -16,7 +16,8 @@ from pathlib import Path
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.storage import jsonl, run_config
-from tessy.storage.run_dir import RowDirectory, RowPaths
+from tessy.storage.run_dir import RowDirectory
+from tessy.storage.run_paths import RowPaths
 
 # Matches only the key of a row: inside JSON strings, quotation marks are escaped.
 _QUESTION = re.compile(rb'"question"\s*:')

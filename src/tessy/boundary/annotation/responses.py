@@ -9,7 +9,8 @@ from typing import Any
 from tessy.boundary.annotation.segments import Response
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Author, Trajectory, question_digest
-from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
 
 _SHOWN = 20
 

@@ -22,7 +22,7 @@ from tessy.data.export.format import ExportJob
 from tessy.data.export.registry import format_of
 from tessy.data.export.report import closing
 from tessy.runtime.terminal import visible
-from tessy.storage.run_dir import read_config
+from tessy.storage.run_reader import read_config
 
 
 def export(config: ExportConfig, console: Console | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tessy.core.errors import InputError
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 
 # Files of an exported folder. A folder with any other file is not replaced.
 _FOLDER = frozenset({"README.md", "data"})

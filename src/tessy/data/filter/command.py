@@ -21,7 +21,7 @@ from tessy.runtime.progress import SteadyConsole
 from tessy.runtime.summary import share
 from tessy.runtime.terminal import plain_table, visible
 from tessy.storage import jsonl
-from tessy.storage.run_dir import read_config
+from tessy.storage.run_reader import read_config
 
 QUARANTINE = "quarantine.jsonl"
 EXIT_NOTHING_PASSED = 1

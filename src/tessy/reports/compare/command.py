@@ -18,7 +18,8 @@ from tessy.reports.compare.page import ComparedExample, build_page
 from tessy.reports.compare.sections import Compared, sections
 from tessy.reports.compare.table import print_tables
 from tessy.storage.atomic import make_directory, write_atomically
-from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
 
 
 def compare(config: CompareConfig, console: Console | None = None) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tessy.core.records import Failure, Key, Trajectory
 from tessy.storage import jsonl
-from tessy.storage.run_dir import RunPaths
+from tessy.storage.run_paths import RunPaths
 
 
 def choose(shown: Sequence[Mapping[str, Key]], count: int) -> list[str]:

@@ -17,7 +17,8 @@ from tessy.reports import assets
 from tessy.reports.viewer.pack import Packed, Packer, PackLimits, readable, script_json
 from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
-from tessy.storage.run_dir import RunPaths, iter_failures, iter_trajectories, read_config
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
 
 SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # one program, in this order
 

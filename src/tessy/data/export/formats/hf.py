@@ -13,7 +13,8 @@ from tessy.data.export.report import ExportResult
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_folder
 from tessy.storage.cards import write_readme
-from tessy.storage.run_dir import RunPaths, iter_failures
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_failures
 
 
 def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:

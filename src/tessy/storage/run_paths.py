@@ -1,0 +1,72 @@
+"""Paths of the files in a run directory.
+
+NAME/
+  run.lock             host and process id of the owner
+  config.json          options of the run; resume compares the data-relevant part
+  trajectories.jsonl   finished samples, one row per line
+  failures.jsonl       log of samples that could not be finished
+  parts/*.jsonl        rows from several machines (parts/*.failures.jsonl: failures)
+  journal.sqlite       samples in flight
+  summary.json, report.html, run.log
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class RowPaths:
+    """Where the files of a directory of rows lie.
+
+    Attributes:
+        kind: What its rows are, and the name of their file.
+        rows: The file with the rows.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, directory: str | Path) -> None:
+        """Name the files in ``directory``; touches nothing."""
+        self.directory = Path(directory)
+        self.lock = self.directory / "run.lock"
+        self.config = self.directory / "config.json"
+        self.rows = self.directory / f"{self.kind}.jsonl"
+        self.failures = self.directory / "failures.jsonl"
+        self.parts = self.directory / "parts"
+        self.summary = self.directory / "summary.json"
+        self.log = self.directory / "run.log"
+
+    def begun(self) -> bool:
+        """Whether rows were ever in the making here."""
+        return any(path.stat().st_size for path in (*self.row_files(), *self.failure_files()))
+
+    def row_files(self) -> list[Path]:
+        """Files with rows that exist; of two rows with one key the later one counts."""
+        parts = [part for part in self._parts() if not part.name.endswith(".failures.jsonl")]
+        return [path for path in (self.rows, *parts) if path.exists()]
+
+    def failure_files(self) -> list[Path]:
+        """Files with failures that exist, in the same order."""
+        parts = [part for part in self._parts() if part.name.endswith(".failures.jsonl")]
+        return [path for path in (self.failures, *parts) if path.exists()]
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.parts.glob("*.jsonl"))
+
+
+class RunPaths(RowPaths):
+    """Where the files of a run lie."""
+
+    kind = "trajectories"
+
+    def __init__(self, directory: str | Path) -> None:
+        """Name the files of the run in ``directory``; touches nothing."""
+        super().__init__(directory)
+        self.trajectories = self.rows
+        self.journal = self.directory / "journal.sqlite"
+        self.report = self.directory / "report.html"
+
+    def begun(self) -> bool:
+        """Whether samples were ever in flight here."""
+        return self.journal.exists() or super().begun()
