@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tessy.core.errors import InputError, RunError, StorageError
-from tessy.storage.atomic import set_aside
+from tessy.storage.atomic import archive
 from tessy.storage.group_writer import GroupWriter
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_trajectories, read_run
 from tests.support.paths import ROOT
 from tests.support.rows import failure, fill, keys, row, start
 
-HANGS = 30  # seconds until what never ends is a failure
+TIMEOUT = 30  # seconds; a test that hangs fails
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def paths(directory: Path) -> RunPaths:
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
 )
 @given(st.data())
-def test_a_file_cut_anywhere_is_mended(tmp_path_factory, data):
+def test_a_file_truncated_anywhere_is_repaired(tmp_path_factory, data):
     directory = tmp_path_factory.mktemp("r") / "run"
     paths = RunPaths(directory)
     made = [row(f"é{n}", thinking="x" * n * 30_000 or "y") for n in range(4)]
@@ -50,7 +50,7 @@ def test_a_file_cut_anywhere_is_mended(tmp_path_factory, data):
     cut = data.draw(st.one_of(near_an_end, st.integers(0, len(whole))))
     paths.trajectories.write_bytes(whole[:cut])
     complete = sum(end - 1 <= cut for end in ends)
-    assert list(iter_trajectories(directory)) == made[:complete]  # before it is mended, too
+    assert list(iter_trajectories(directory)) == made[:complete]  # also before the repair
     with start(directory) as run:
         assert run.done == {item.key for item in made[:complete]}
     kept = whole[: ends[complete - 1] if complete else 0]
@@ -63,7 +63,7 @@ def test_a_file_cut_anywhere_is_mended(tmp_path_factory, data):
     assert paths.trajectories.read_bytes() == whole
 
 
-def test_blocks_a_power_cut_left_empty_are_mended(directory, paths):
+def test_empty_blocks_after_a_power_cut_are_repaired(directory, paths):
     fill(directory, row(), failure("b"))
     with paths.trajectories.open("ab") as file:
         file.write(b"\0" * 5000 + b'": 7}\n' + b"\0" * 100)
@@ -77,13 +77,13 @@ def test_blocks_a_power_cut_left_empty_are_mended(directory, paths):
 
 @pytest.mark.parametrize("line", [b"[1]", b"7", b'"text"', b"null", b"true", b"{} {}"])
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_a_last_line_that_is_no_object_is_torn(directory, paths, line, end):
+def test_a_last_line_that_is_not_an_object_is_moved(directory, paths, line, end):
     fill(directory, row("a"), failure("b"))
     before = paths.trajectories.read_bytes(), paths.failures.read_bytes()
     for path in (paths.trajectories, paths.failures):
         with path.open("ab") as file:
             file.write(line + end)
-    data = read_run(directory)  # before it is mended
+    data = read_run(directory)  # before the repair
     assert (keys(data.trajectories), keys(data.failures)) == ([("a", 0)], [("b", 0)])
     with start(directory) as run:
         assert (run.done, set(run.failed)) == ({("a", 0)}, {("b", 0)})
@@ -120,7 +120,7 @@ def test_a_corrupt_line_in_the_middle_is_named(directory, paths, line):
             use(directory)
 
 
-def test_a_row_that_is_no_trajectory_is_named_by_readers(directory, paths):
+def test_readers_name_a_row_that_is_not_a_trajectory(directory, paths):
     fill(directory, row("a"))
     with paths.trajectories.open("ab") as file:
         file.write(b'{"id": "b", "sample": 0}\n')
@@ -151,7 +151,7 @@ asyncio.run(main())
 """
 
 
-def test_kill_at_any_moment_loses_repeats_and_alters_nothing(directory, paths):
+def test_a_kill_at_any_moment_neither_loses_nor_repeats_nor_alters_rows(directory, paths):
     promised: set[int] = set()
     for lines in (1, 30, 77, 2, 120):
         child = subprocess.Popen(
@@ -200,49 +200,49 @@ asyncio.run(main())
 """
 
 
-def test_a_full_disk_is_told_and_leaves_whole_rows(directory, paths):
+def test_a_full_disk_raises_and_leaves_whole_rows(directory, paths):
     child = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(directory), str(ROOT)],
         capture_output=True,
         text=True,
         check=True,
     )
-    told = child.stdout.splitlines()
-    assert [line.split()[0] for line in told] == ["append", "append", "close"]
-    assert all("trajectories.jsonl" in line and "free some space" in line for line in told)
+    lines = child.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["append", "append", "close"]
+    assert all("trajectories.jsonl" in line and "free some space" in line for line in lines)
     assert paths.trajectories.read_bytes().endswith(b"}\n")
     assert keys(iter_trajectories(directory)) == [("a", 0)]
     fill(directory, row("b"))
 
 
-@pytest.mark.parametrize("made_again", [False, True])
-def test_the_lock_of_a_directory_that_was_moved_away_is_refused(
-    directory, paths, monkeypatch, made_again
+@pytest.mark.parametrize("recreated", [False, True])
+def test_the_lock_of_a_directory_that_was_move_directory_is_refused(
+    directory, paths, monkeypatch, recreated
 ):
     start(directory).close()
     real = fcntl.flock
 
-    def moved_away(fd: int, how: int) -> None:
-        """Another process is faster: the lock file is open, and not locked yet."""
+    def move_directory(fd: int, how: int) -> None:
+        """Another process moves the directory after open() and before flock()."""
         monkeypatch.setattr(fcntl, "flock", real)
-        set_aside(directory)
-        if made_again:
+        archive(directory)
+        if recreated:
             start(directory).close()
         real(fd, how)
 
-    monkeypatch.setattr(fcntl, "flock", moved_away)
-    with pytest.raises(RunError, match=r"one was just moved away by another process; try again"):
+    monkeypatch.setattr(fcntl, "flock", move_directory)
+    with pytest.raises(RunError, match=r"one was just moved by another process; try again"):
         start(directory)
     start(directory).close()
-    start(f"{directory}.old-1").close()  # nor is the lock of the other held
+    start(f"{directory}.old-1").close()  # its lock is free too
 
 
 async def test_flush_while_a_batch_fails_raises():
-    started, go_on = threading.Event(), threading.Event()
+    started, proceed = threading.Event(), threading.Event()
 
     def fail(items: list[int]) -> None:
         started.set()
-        go_on.wait()
+        proceed.wait()
         raise OSError("no space")
 
     writer = GroupWriter(fail, name="writer")
@@ -250,11 +250,11 @@ async def test_flush_while_a_batch_fails_raises():
     first = asyncio.create_task(writer.flush())
     await asyncio.to_thread(started.wait)
     others = [asyncio.create_task(writer.flush()) for _ in range(3)]
-    await asyncio.sleep(0)  # they wait for the batch after the one that fails
+    await asyncio.sleep(0)  # they wait for the batch after the failing one
     others[0].cancel()
     await asyncio.wait(others[:1])
-    go_on.set()
-    async with asyncio.timeout(HANGS):
+    proceed.set()
+    async with asyncio.timeout(TIMEOUT):
         ended = await asyncio.gather(first, *others, return_exceptions=True)
     assert [type(error) for error in ended] == [
         StorageError,
@@ -269,13 +269,13 @@ async def test_flush_while_a_batch_fails_raises():
         await writer.flush()
 
 
-async def test_a_cancelled_flush_holds_up_no_other():
-    started, go_on = threading.Event(), threading.Event()
+async def test_a_cancelled_flush_does_not_block_others():
+    started, proceed = threading.Event(), threading.Event()
     written: list[int] = []
 
     def write(items: list[int]) -> None:
         started.set()
-        go_on.wait()
+        proceed.wait()
         written.extend(items)
 
     writer = GroupWriter(write, name="writer")
@@ -284,8 +284,8 @@ async def test_a_cancelled_flush_holds_up_no_other():
     await asyncio.to_thread(started.wait)
     flushes[0].cancel()
     await asyncio.wait(flushes[:1])
-    go_on.set()
-    async with asyncio.timeout(HANGS):
+    proceed.set()
+    async with asyncio.timeout(TIMEOUT):
         await flushes[1]
         writer.put(2)
         await writer.flush()

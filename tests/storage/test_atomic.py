@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 
 from tessy.core.errors import StorageError
-from tessy.storage.atomic import aside_name, new_file, new_folder, publish_folder, write_atomically
+from tessy.storage.atomic import (
+    archive_path,
+    new_file,
+    new_folder,
+    publish_folder,
+    write_atomically,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -60,26 +66,26 @@ def test_a_folder_is_replaced_whole(tmp_path: Path):
     assert names(tmp_path / "deep" / "folder") == ["new"]
 
 
-def test_a_published_folder_moves_the_old_one_aside(tmp_path: Path):
+def test_publishing_a_folder_renames_the_old_one(tmp_path: Path):
     path = filled(tmp_path / "run", "old")
     filled(tmp_path / "run.old-1", "older")
-    publish_folder(filled(tmp_path / "partial", "new"), path, old=aside_name(path))
+    publish_folder(filled(tmp_path / "partial", "new"), path, old=archive_path(path))
     assert (path / "a").read_text() == "new"
     assert (tmp_path / "run.old-2" / "a").read_text() == "old"
     assert names(tmp_path) == ["run", "run.old-1", "run.old-2"]
 
 
-def test_a_folder_replaces_no_other_unless_the_old_one_is_moved(tmp_path: Path):
+def test_a_folder_is_replaced_only_if_the_old_one_is_renamed(tmp_path: Path):
     path, new = filled(tmp_path / "path", "old"), filled(tmp_path / "new", "new")
     with pytest.raises(OSError, match="not empty"):
         publish_folder(new, path)
     assert (path / "a").read_text() == "old"
 
 
-def test_the_old_folder_comes_back_if_the_new_one_cannot_be_moved(tmp_path: Path):
+def test_the_old_folder_is_restored_if_the_new_one_cannot_be_renamed(tmp_path: Path):
     outer = filled(tmp_path / "outer", "outer")
     path = filled(outer / "path", "old")
-    with pytest.raises(OSError, match="Invalid argument"):  # no folder fits into itself
+    with pytest.raises(OSError, match="Invalid argument"):  # a folder cannot be moved into itself
         publish_folder(outer, path, old=outer / "moved")
     assert (path / "a").read_text() == "old"
     assert names(outer) == ["a", "path"]

@@ -15,7 +15,7 @@ def test_front_matter_holds_scalars_and_lists():
     assert made == "---\nlicense: mit\ntags:\n- tessy\n- reasoning\nseed: 0\n---\n"
 
 
-def test_nothing_in_a_fence_closes_it():
+def test_text_cannot_close_its_fence():
     assert fenced("a") == "```text\na\n```\n"
     assert fenced("a ```` b") == "`````text\na ```` b\n`````\n"
 

@@ -50,7 +50,7 @@ def test_pieces_states_and_attempts_survive_a_restart(path):
         assert journal.bump_attempt(A) == 3
 
 
-def test_a_key_with_nothing_but_attempts_is_not_in_flight(path):
+def test_a_key_with_attempts_only_is_not_in_flight(path):
     with Journal(path) as journal:
         journal.bump_attempt(A)
     with Journal(path) as journal:
@@ -100,7 +100,7 @@ def test_clear_keeps_the_attempts(path):
         assert journal.attempts(A) == 1
 
 
-async def test_flush_makes_durable_what_was_given_before(path):
+async def test_flush_makes_earlier_calls_durable(path):
     with Journal(path, delay=3600) as journal:
         journal.append(A, b"x")
         assert journal.load() == {}
@@ -109,7 +109,7 @@ async def test_flush_makes_durable_what_was_given_before(path):
         await asyncio.gather(*(journal.flush() for _ in range(50)))
 
 
-async def test_commits_come_by_themselves(path):
+async def test_calls_are_committed_without_flush(path):
     loop = asyncio.get_running_loop()
     with Journal(path, delay=0.01) as journal:
         committed = asyncio.Event()
@@ -139,7 +139,7 @@ def test_a_commit_survives_a_power_cut(path):
     assert values == {"journal_mode": "wal", "synchronous": 2}  # 2: FULL
 
 
-def test_closing_twice_is_fine_and_using_it_afterwards_is_not(path):
+def test_close_is_idempotent_and_later_calls_raise(path):
     journal = Journal(path)
     journal.close()
     journal.close()
@@ -147,7 +147,7 @@ def test_closing_twice_is_fine_and_using_it_afterwards_is_not(path):
         journal.append(A, b"x")
 
 
-def test_ids_may_hold_anything(path):
+def test_ids_may_contain_any_character(path):
     key = ("日本 \ud800'\"\x00", 2)
     with Journal(path) as journal:
         journal.append(key, b"x")
@@ -157,7 +157,7 @@ def test_ids_may_hold_anything(path):
         assert journal.attempts(key) == 1
 
 
-def test_another_file_is_refused_with_what_to_do(path):
+def test_a_file_that_is_not_a_journal_is_refused(path):
     path.write_bytes(b"this is no database, " * 100)
     with pytest.raises(RunError, match="move it away"):
         Journal(path)
@@ -189,7 +189,7 @@ CALLS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
 )
 @given(CALLS)
-def test_it_behaves_like_a_dictionary(tmp_path_factory, calls):
+def test_a_journal_behaves_like_a_dictionary(tmp_path_factory, calls):
     path = tmp_path_factory.mktemp("j") / "journal.sqlite"
     pieces: dict[tuple[str, int], list[bytes]] = {}
     states: dict[tuple[str, int], bytes] = {}
@@ -223,7 +223,7 @@ def test_it_behaves_like_a_dictionary(tmp_path_factory, calls):
             assert journal.attempts(key) == attempts.get(key, 0)
 
 
-# A state says how many pieces came before it; every tenth round a key is finished and begun anew.
+# A state counts the pieces before it; every tenth round a key is finished and restarted.
 WRITER = """
 import asyncio, sys
 from pathlib import Path
@@ -271,7 +271,7 @@ def test_kill_at_any_moment_leaves_a_consistent_journal(path):
         for (name, _), flight in flights.items():
             made = [piece.split(b".")[0].decode() for piece in flight.pieces]
             assert made == [f"{name}:{number}" for number in range(len(made))]
-            # A state never refers to pieces that are not there.
+            # A state never refers to missing pieces.
             assert int(flight.state or b"0") <= len(made)
 
 
@@ -302,7 +302,7 @@ asyncio.run(main())
 """
 
 
-def test_a_full_disk_is_told_to_every_caller(path):
+def test_a_full_disk_raises_in_every_later_call(path):
     child = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True
     )
@@ -320,7 +320,7 @@ def use_broken(path: Path, error: Exception | None = None) -> None:
             raise error
 
 
-def test_a_broken_journal_never_hides_the_error_that_ended_the_block(path):
+def test_a_failed_journal_does_not_hide_the_error_of_its_block(path):
     with pytest.raises(ZeroDivisionError):
         use_broken(path, ZeroDivisionError())
     with pytest.raises(StorageError, match="piece"):

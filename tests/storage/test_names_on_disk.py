@@ -85,7 +85,7 @@ async def test_keys_of_the_journal_of_a_text_written_in_turns():
     assert answers == {words("ids done checked")}
 
 
-async def test_keys_of_the_journal_of_one_author_alone():
+async def test_keys_of_the_journal_of_a_single_model():
     pieces, states = await saved("student-only")
     assert {names(state["thinking"]) for state in states} == {words("done checked")}
     assert {type(token_id) for piece in pieces for token_id in piece} == {int}

@@ -1,4 +1,4 @@
-"""What commands have written survives a power cut, and nothing is replaced by less."""
+"""Files written by commands survive a power cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.lab.questions import write_questions
 from tessy.reports.compare.command import compare
 from tessy.reports.viewer.page import write_report
-from tessy.storage.atomic import set_aside
+from tessy.storage.atomic import archive
 from tessy.storage.run_paths import RunPaths
 from tests.support.annotations import questions
 from tests.support.annotations import write as write_annotations
@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def disk(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """The disk that the run lies on, for as long as it is durable."""
+    """The simulated disk of a run."""
     return Disk(tmp_path, monkeypatch)
 
 
@@ -42,7 +42,7 @@ def sync(path: Path) -> None:
     os.close(fd)
 
 
-def test_content_and_every_name_have_to_be_synced(tmp_path: Path, disk: Disk) -> None:
+def test_content_and_every_directory_entry_must_be_synced(tmp_path: Path, disk: Disk) -> None:
     folder, file = tmp_path / "folder", tmp_path / "folder" / "file"
     folder.mkdir()
     file.write_bytes(b"content")
@@ -133,23 +133,23 @@ async def test_a_new_run_is_durable_from_its_first_row_on(tmp_path: Path, disk: 
         assert disk.lost(directory) == []
 
 
-def test_a_torn_end_is_durable_beside_the_rows(run: Path, disk: Disk) -> None:
+def test_a_moved_incomplete_line_is_durable(run: Path, disk: Disk) -> None:
     paths = RunPaths(run)
     with paths.trajectories.open("ab") as rows, paths.failures.open("ab") as failures:
         rows.write(b'{"id": "torn')
-        failures.write(failure("z").model_dump_json().encode())  # whole, but for its newline
+        failures.write(failure("z").model_dump_json().encode())  # complete except for its newline
     with start(run):
         assert (run / "trajectories.jsonl.torn").exists()
         assert disk.lost(run) == []
 
 
-def test_a_run_set_aside_is_durable_before_its_name_is_taken_again(
+def test_an_archived_run_is_durable_before_its_name_is_reused(
     run: Path, tmp_path: Path, disk: Disk
 ) -> None:
     start(run, fresh=True).close()
     assert disk.overtaken() == []
     assert disk.lost(tmp_path / "run.old-1") == disk.lost(run) == []
-    set_aside(run)
+    archive(run)
     assert disk.lost(tmp_path / "run.old-2") == []
 
 

@@ -104,20 +104,20 @@ def test_the_last_assistant_turn_is_the_reference(tmp_path):
     assert one(tmp_path, {"messages": turns}).extra == {"reference": "Second."}
 
 
-def test_a_reference_of_the_row_is_kept_beside_the_turn(tmp_path):
+def test_a_reference_field_is_kept_next_to_the_turn(tmp_path):
     problem = one(tmp_path, {"messages": QA, "reference": None})
     assert problem.extra == {"reference": None, "reference_turn": "Because."}
 
 
 @pytest.mark.parametrize(
-    ("row", "field", "says"),
+    ("row", "field", "message"),
     [
         ({}, "prompt", "expected prompt or messages, got nothing"),
         ({"question": "q"}, "prompt", "got question"),
         ({"prompt": None}, "prompt", "expected prompt"),
         ({"prompt": " \n"}, "prompt", "empty"),
         ({"prompt": 3}, "prompt", "expected text, got int"),
-        ({"prompt": "a\ud800"}, "prompt", "surrogate pair at 1"),
+        ({"prompt": "a\ud800"}, "prompt", "surrogate at 1"),
         ({"prompt": "q", "messages": QA}, "messages", "prompt and messages"),
         ({"messages": []}, "messages", "user turn"),
         ({"messages": {"role": "user"}}, "messages", "expected a list of turns, got an object"),
@@ -144,10 +144,10 @@ def test_a_reference_of_the_row_is_kept_beside_the_turn(tmp_path):
         ({"prompt": "q", "id": ["a"]}, "id", "a list"),
     ],
 )
-def test_bad_rows(tmp_path, row, field, says):
+def test_bad_rows(tmp_path, row, field, message):
     found = fault(tmp_path, row)
     assert (found.line, found.field) == (1, field)
-    assert says in found.message
+    assert message in found.message
 
 
 def test_field_map(tmp_path):
@@ -158,7 +158,7 @@ def test_field_map(tmp_path):
     assert one(tmp_path, {"chat": QA}, fields={"messages": "chat"}).extra["reference"] == "Because."
 
 
-def test_a_mapped_field_must_be_there(tmp_path):
+def test_a_mapped_field_must_exist(tmp_path):
     assert fault(tmp_path, {"prompt": "q"}, fields={"prompt": "question"}).field == "question"
     assert fault(tmp_path, {"prompt": "q"}, fields={"id": "task_id"}).field == "task_id"
 
@@ -169,7 +169,7 @@ def test_a_wrong_field_map_is_refused(tmp_path, fields):
         load(tmp_path, [{"prompt": "q"}], fields=fields)
 
 
-def test_everything_else_travels_untouched(tmp_path):
+def test_other_fields_are_copied_unchanged(tmp_path):
     extra = {"n": {"deep": [1, None, {"x": 2**70}]}, "text": "half \ud800", "f": 0.1, "b": False}
     assert one(tmp_path, {"prompt": "q", **extra}).extra == extra
 
@@ -196,7 +196,7 @@ def test_ids_come_from_the_row_or_the_messages(tmp_path):
         (["x#2:q", "x#2:q"], ["x#2", "x#2#2"]),
     ],
 )
-def test_a_question_asked_again(tmp_path, asked, ids):
+def test_ids_of_repeated_problems(tmp_path, asked, ids):
     rows = []
     for text in asked:
         name, prompt = text.split(":")
@@ -206,24 +206,24 @@ def test_a_question_asked_again(tmp_path, asked, ids):
 
 
 @pytest.mark.parametrize("last", [{"id": "x", "prompt": "r"}, {"id": "x#2", "prompt": "r"}])
-def test_one_id_with_two_questions_is_a_bad_row(tmp_path, last):
+def test_an_id_of_another_problem_is_a_bad_row(tmp_path, last):
     rows = [{"id": "x", "prompt": "q"}, {"id": "x", "prompt": "q"}, last]
     with pytest.raises(BadRowsError) as caught:
         load(tmp_path, rows)
     (found,) = caught.value.faults
     assert (found.line, found.field) == (3, "id")
-    assert "another one on line" in found.message
+    assert "another problem on line" in found.message
 
 
 @pytest.mark.parametrize("bad", [{"id": ""}, {"id": 1.5}, {"id": "a\nb"}])
-def test_a_row_with_a_bad_id_takes_no_id(tmp_path, bad):
+def test_a_row_with_a_bad_id_reserves_no_id(tmp_path, bad):
     rows = [{"prompt": "q", **bad}, {"prompt": "q"}, {"prompt": "q"}]
     found = load(tmp_path, rows, skip_bad_rows=True)
     assert [problem.id for problem in found.problems] == [HASH_OF_Q, HASH_OF_Q + "#2"]
     assert [(f.line, f.field) for f in found.faults] == [(1, "id")]
 
 
-def test_a_row_without_a_question_takes_no_id(tmp_path):
+def test_a_row_without_a_problem_reserves_no_id(tmp_path):
     rows = [{"id": "x", "prompt": ""}, {"id": "x", "prompt": "q"}]
     found = load(tmp_path, rows, skip_bad_rows=True)
     assert [problem.id for problem in found.problems] == ["x"]
@@ -237,7 +237,7 @@ ROW = st.fixed_dictionaries(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.lists(ROW, max_size=12), st.lists(ROW, max_size=6))
-def test_appended_rows_shift_no_key(tmp_path, rows, more):
+def test_appended_rows_change_no_key(tmp_path, rows, more):
     good = {"id": "good", "prompt": "good"}
     before = load(tmp_path, [good, *rows], skip_bad_rows=True)
     after = load(tmp_path, [good, *rows, *more], skip_bad_rows=True)
@@ -248,7 +248,7 @@ def test_appended_rows_shift_no_key(tmp_path, rows, more):
     assert len(ids) + len({f.line for f in after.faults}) == 1 + len(rows) + len(more)
 
 
-def test_asking_one_question_often_stays_linear(tmp_path):
+def test_repeating_a_problem_takes_linear_time(tmp_path):
     ids = [problem.id for problem in load(tmp_path, [{"id": "x", "prompt": "q"}] * 5_000).problems]
     assert ids[-1] == "x#5000"
     assert len(set(ids)) == 5_000

@@ -33,7 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def history(monkeypatch: pytest.MonkeyPatch):
-    """Sets what has changed since the runs of this test were made."""
+    """Set the changes since the runs of this test were made."""
 
     def change(kind: str = "trajectories", **changes: Any) -> None:
         monkeypatch.setitem(HISTORY, kind, History(**changes))
@@ -41,7 +41,7 @@ def history(monkeypatch: pytest.MonkeyPatch):
     return change
 
 
-def test_a_key_that_an_old_run_lacks_stands_for_the_behaviour_of_its_time(run, history):
+def test_a_missing_key_means_the_behaviour_before_the_option_existed(run, history):
     change_config(run, cut=None, teacher__window=None)
     unread = {"candidates": 5}  # by this strategy
     history(added={"cut": "discard", "teacher.window": "anchored", **unread})
@@ -49,7 +49,7 @@ def test_a_key_that_an_old_run_lacks_stands_for_the_behaviour_of_its_time(run, h
     assert "cut" not in read_config(run)["data_config"]
 
 
-def test_another_value_than_that_of_its_time_is_refused_naming_the_key(run, history):
+def test_a_value_other_than_the_former_behaviour_is_refused(run, history):
     change_config(run, cut=None, teacher__window=None)
     history(added={"cut": "discard", "teacher.window": "anchored"})
     output = synthesize("--cut", "extend", code=2)
@@ -57,19 +57,19 @@ def test_another_value_than_that_of_its_time_is_refused_naming_the_key(run, hist
     assert "teacher.window" not in output
 
 
-def test_a_default_that_changed_later_does_not_change_what_an_old_run_means(run, history):
+def test_a_changed_default_does_not_affect_old_runs(run, history):
     change_config(run, cut=None)
     history(added={"cut": "extend"})
     assert 'cut: "extend", now "discard"' in synthesize(code=2)
     synthesize("--cut", "extend")
 
 
-def test_a_key_that_is_missing_for_no_known_reason_is_refused(run):
+def test_a_missing_key_without_history_is_refused(run):
     change_config(run, cut=None)
     assert 'cut: (not set), now "discard"' in synthesize(code=2)
 
 
-def test_the_value_of_its_time_does_not_replace_one_that_is_there(run, history):
+def test_the_former_behaviour_does_not_replace_a_present_value(run, history):
     history(added={"cut": "extend"})
     synthesize()
 
@@ -80,7 +80,7 @@ def test_a_key_of_a_newer_version_is_refused_naming_it(run):
     assert "was made by a newer tessy" in output
     assert "student.mood, zeal" in output
     assert "(not set)" not in output
-    finish(["tessy", "view", str(run)])  # it can be read all the same
+    finish(["tessy", "view", str(run)])  # reading works
 
 
 def test_a_key_of_another_strategy_is_known(run):
@@ -112,7 +112,7 @@ def test_renamed_keys_are_read_under_their_present_names(run, history):
 
 
 @KINDS
-def test_a_present_option_is_no_former_name(kind):
+def test_a_former_name_is_not_a_present_option(kind):
     assert not HISTORY[kind].renamed.keys() & set(HISTORY[kind].renamed.values())
 
 

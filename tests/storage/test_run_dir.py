@@ -27,7 +27,7 @@ def paths(directory: Path) -> RunPaths:
     return RunPaths(directory)
 
 
-def test_a_new_run_says_how_it_was_made(directory, paths):
+def test_a_new_run_records_its_options(directory, paths):
     with start(directory, software={"vllm": "0.32"}) as run:
         assert (run.done, run.failed) == (set(), {})
         document = json.loads(paths.config.read_text())
@@ -41,7 +41,7 @@ def test_a_new_run_says_how_it_was_made(directory, paths):
     assert len(document["data_digest"]) == 64
 
 
-def test_resume_records_what_changed_and_only_then(directory, paths):
+def test_resume_records_changed_options_only(directory, paths):
     start(directory).close()
     before = paths.config.read_bytes()
     start(directory).close()
@@ -66,7 +66,7 @@ def test_a_differing_data_config_is_refused_naming_each_key(directory, paths):
     assert "student.model" not in message
     assert "--fresh" in message
     assert paths.config.read_bytes() == before
-    start(directory).close()  # the refusal has let go of the lock
+    start(directory).close()  # the lock was released
 
 
 def test_values_compare_as_json(directory):
@@ -74,7 +74,7 @@ def test_values_compare_as_json(directory):
     start(directory, data_config={"path": "x", "cut": ["a", 1]}).close()
 
 
-def test_fresh_sets_the_old_run_aside(directory, paths):
+def test_fresh_moves_the_old_run(directory, paths):
     fill(directory, row())
     for number in (1, 2):
         with start(directory, data_config={"seed": number}, fresh=True) as run:
@@ -84,7 +84,7 @@ def test_fresh_sets_the_old_run_aside(directory, paths):
     assert read_config(directory)["data_config"] == {"seed": 2}
 
 
-def test_a_run_that_never_got_to_work_binds_nobody(directory, paths):
+def test_a_run_without_rows_can_be_restarted_with_other_options(directory, paths):
     start(directory).close()
     start(directory, data_config={"seed": 2}).close()
     document = read_config(directory)
@@ -92,19 +92,20 @@ def test_a_run_that_never_got_to_work_binds_nobody(directory, paths):
     assert document["resumed"] == []
 
 
-def test_a_file_is_no_run(tmp_path):
+def test_a_file_is_not_a_run(tmp_path):
     file = tmp_path / "trajectories.jsonl"
     file.write_text("{}\n", "utf-8")
-    with pytest.raises(RunError, match=r"no run: it has no config\.json; check .* `tessy sample`"):
+    message = r"not a run: it has no config\.json; check .* `tessy sample`"
+    with pytest.raises(RunError, match=message):
         read_config(file)
 
 
-def test_fresh_on_nothing_just_starts(directory):
+def test_fresh_without_a_run_starts_one(directory):
     start(directory, fresh=True).close()
     assert [path.name for path in directory.parent.iterdir()] == ["one"]
 
 
-def test_fresh_through_a_link_moves_what_it_points_to(tmp_path, directory):
+def test_fresh_through_a_link_moves_its_target(tmp_path, directory):
     fill(tmp_path / "far" / "one", row())
     directory.parent.mkdir()
     directory.symlink_to(tmp_path / "far" / "one")
@@ -114,7 +115,7 @@ def test_fresh_through_a_link_moves_what_it_points_to(tmp_path, directory):
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_directory_with_something_else_is_refused(directory, fresh):
+def test_a_directory_with_other_files_is_refused(directory, fresh):
     directory.mkdir(parents=True)
     (directory / "thesis.tex").write_text("mine")
     with pytest.raises(RunError, match=r"thesis\.tex"):
@@ -122,14 +123,14 @@ def test_a_directory_with_something_else_is_refused(directory, fresh):
     assert [path.name for path in directory.iterdir()] == ["thesis.tex"]
 
 
-def test_what_a_start_that_died_leaves_is_no_obstacle(directory, paths):
+def test_files_of_a_killed_start_are_accepted(directory, paths):
     directory.mkdir(parents=True)
     paths.lock.write_text("host gone, pid 1\n")
     (directory / "config.json.tmp").write_text("{")
     start(directory).close()
 
 
-def test_a_file_or_an_unwritable_place_is_refused(tmp_path):
+def test_a_file_or_an_unwritable_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="is a file"):
         start(tmp_path / "file")
@@ -147,14 +148,14 @@ def test_an_unreadable_config_is_refused(directory, paths, content):
         read_run(directory)
 
 
-def test_reading_what_is_no_run(tmp_path):
+def test_reading_a_directory_without_a_run_raises(tmp_path):
     with pytest.raises(RunError, match=r"no config\.json"):
         read_run(tmp_path)
     with pytest.raises(RunError, match=r"no config\.json"):
         list(iter_trajectories(tmp_path / "missing"))
 
 
-HOLDER = """
+OWNER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from tests.support.rows import start
@@ -164,9 +165,9 @@ sys.stdin.read()
 """
 
 
-def test_a_second_process_is_refused_until_the_first_is_dead(directory):
+def test_a_second_process_is_refused_until_the_first_ends(directory):
     child = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(directory), str(ROOT)],
+        [sys.executable, "-c", OWNER, str(directory), str(ROOT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -190,7 +191,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(directory):
         start(directory)
 
 
-def test_rows_come_back_as_they_were(directory, paths):
+def test_rows_are_read_back_unchanged(directory, paths):
     first = row("日本 \u2028", thinking="«é» 🙂", problem={"deep": [{"x": None}], "n": 2**70})
     fill(directory, first, row("a", 1), failure("b"))
     data = read_run(directory)
@@ -202,7 +203,7 @@ def test_rows_come_back_as_they_were(directory, paths):
     assert lines[0].startswith('{"id": "日本 \u2028", "sample": 0, '.encode())
 
 
-def test_nothing_in_a_row_can_break_the_file(directory, paths):
+def test_any_text_in_a_row_keeps_the_file_valid(directory, paths):
     odd = {"half": "x\\\ud800y", "nan": float("nan"), "inf": float("-inf")}
     fill(directory, row(problem=odd), row("b"))
     for line in paths.trajectories.read_bytes().decode("utf-8").split("\n")[:-1]:
@@ -231,7 +232,7 @@ async def test_done_and_failed_follow_the_rows(directory):
     assert keys(read_run(directory).failures) == [("b", 0)]
 
 
-async def test_rows_that_wait_share_an_fsync(directory, monkeypatch):
+async def test_concurrent_rows_share_an_fsync(directory, monkeypatch):
     synced: list[int] = []
     real = os.fsync
 
@@ -246,7 +247,7 @@ async def test_rows_that_wait_share_an_fsync(directory, monkeypatch):
     assert sorted(keys(iter_trajectories(directory))) == [("a", n) for n in range(200)]
 
 
-async def test_a_row_is_durable_before_append_returns_and_the_loop_goes_on(directory, monkeypatch):
+async def test_append_waits_for_durability_without_blocking_the_loop(directory, monkeypatch):
     loop = asyncio.get_running_loop()
     turned = asyncio.Event()
     order: list[str] = []
@@ -269,7 +270,7 @@ async def test_a_row_is_durable_before_append_returns_and_the_loop_goes_on(direc
         monkeypatch.undo()
 
 
-async def test_a_cancelled_append_still_gives_a_whole_row(directory):
+async def test_a_cancelled_append_writes_a_whole_row(directory):
     with start(directory) as run:
         waiting = asyncio.create_task(run.append_trajectory(row()))
         await asyncio.sleep(0)
@@ -279,7 +280,7 @@ async def test_a_cancelled_append_still_gives_a_whole_row(directory):
     assert keys(iter_trajectories(directory)) == [("a", 0)]
 
 
-def test_summary_is_replaced_whole(directory, paths):
+def test_the_summary_is_replaced_atomically(directory, paths):
     with start(directory) as run:
         run.write_summary({"done": 1})
         run.write_summary({"done": 2, "share": float("nan")})
@@ -298,7 +299,7 @@ def save(path: Path, *rows) -> None:
     path.write_text("".join(item.model_dump_json() + "\n" for item in rows), encoding="utf-8")
 
 
-def test_parts_are_read_like_the_main_file(directory, paths):
+def test_files_in_parts_are_read_like_the_main_file(directory, paths):
     fill(directory, row("a"), row("b", answer="old"), failure("c"), failure("d"))
     save(paths.parts / "1.jsonl", row("b", answer="new"), row("e"))
     save(paths.parts / "2.jsonl", row("c"))
@@ -319,14 +320,14 @@ async def test_a_run_can_be_read_while_it_is_written(directory, paths):
         rows = iter_trajectories(directory)
         assert next(rows).key == ("a", 0)
         await run.append_trajectory(row("b"))
-        assert list(rows) == []  # not there when the reading began
+        assert list(rows) == []  # written after the read started
         with paths.trajectories.open("ab") as file:
             file.write(b'{"id": "c", "sample": 0, "strat')
         assert keys(read_run(directory).trajectories) == [("a", 0), ("b", 0)]
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3, 4])
-def test_a_sample_that_succeeds_while_a_run_is_read_is_no_failure_too(
+def test_a_sample_that_succeeds_during_a_read_is_not_a_failure(
     directory, paths, monkeypatch, moment
 ):
     fill(directory, row("a"), failure("b"))
@@ -348,7 +349,7 @@ def test_a_sample_that_succeeds_while_a_run_is_read_is_no_failure_too(
     assert data.failures == ()
 
 
-def test_a_failure_is_read_before_the_rows_that_may_follow_it(directory, paths, monkeypatch):
+def test_failures_are_read_before_rows(directory, paths, monkeypatch):
     fill(directory, row("a"), failure("b"))
     opened: set[Path] = set()
     real = Path.open
@@ -356,7 +357,7 @@ def test_a_failure_is_read_before_the_rows_that_may_follow_it(directory, paths, 
     def watched(path: Path, *args, **options):
         if path in (paths.trajectories, paths.failures) and path not in opened:
             opened.add(path)
-            if len(opened) == 2:  # between the two readings
+            if len(opened) == 2:  # between the two reads
                 with real(paths.trajectories, "ab") as file:
                     file.write(row("b").model_dump_json().encode() + b"\n")
         return real(path, *args, **options)
@@ -366,7 +367,7 @@ def test_a_failure_is_read_before_the_rows_that_may_follow_it(directory, paths, 
     assert len(opened) == 2
 
 
-def test_reading_one_by_one_holds_one_row(directory, monkeypatch):
+def test_iterating_holds_one_row_in_memory(directory, monkeypatch):
     fill(directory, *(row("a", n) for n in range(5)))
     made: list[int] = []
     real = Trajectory.model_validate

@@ -68,7 +68,7 @@ def packed(save: Callable[[Path], None]) -> Callable[[Path], None]:
         ("a.csv.gz", packed(save_csv)),
     ],
 )
-def test_every_format_gives_the_same_problems(tmp_path, name, save):
+def test_all_formats_yield_the_same_problems(tmp_path, name, save):
     save(tmp_path / name)
     first, second = load_problems(tmp_path / name).problems
     assert (first.id, first.extra) == ("a", {"level": "x"})
@@ -79,7 +79,7 @@ def test_every_format_gives_the_same_problems(tmp_path, name, save):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("missing.jsonl", None, "does not exist"),
         ("in.xlsx", b"x", ".parquet"),
@@ -102,23 +102,23 @@ def test_every_format_gives_the_same_problems(tmp_path, name, save):
         ("in.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n' * 99, mtime=0)[:-12], "cannot be read"),
     ],
 )
-def test_an_unusable_file_is_named_with_what_to_do(tmp_path, name, content, says):
+def test_an_unusable_file_is_named_with_what_to_do(tmp_path, name, content, message):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError) as caught:
         load_problems(path)
     assert str(path) in str(caught.value)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_directory_is_no_file(tmp_path):
+def test_a_directory_is_refused(tmp_path):
     (tmp_path / "in.jsonl").mkdir()
     with pytest.raises(InputError, match="is a directory"):
         load_problems(tmp_path / "in.jsonl")
 
 
-def test_csv_faults_name_the_line_a_row_starts_on(tmp_path):
+def test_csv_faults_name_the_first_line_of_a_row(tmp_path):
     path = tmp_path / "in.csv"
     path.write_text('id,prompt\na,"two\nlines"\n\nb\nc,\n')
     with pytest.raises(BadRowsError) as caught:
@@ -126,7 +126,7 @@ def test_csv_faults_name_the_line_a_row_starts_on(tmp_path):
     assert [(f.line, f.field) for f in caught.value.faults] == [(5, "(row)"), (6, "prompt")]
 
 
-def test_csv_cells_may_be_long_and_hold_turns(tmp_path):
+def test_csv_cells_may_be_long_and_contain_turns(tmp_path):
     path = tmp_path / "in.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([["messages"], [json.dumps(TURNS)], ["Hi" + "i" * 200_000]])

@@ -30,9 +30,9 @@ from tessy.runtime.log import software
 from tessy.runtime.progress import SteadyConsole
 from tessy.runtime.summary import Summary
 from tessy.storage import jsonl, run_config
-from tessy.storage.atomic import aside_name, beside, make_directory, publish_folder
+from tessy.storage.atomic import archive_path, beside, make_directory, publish_folder
 from tessy.storage.lock import FileLock
-from tessy.storage.run_dir import no_run
+from tessy.storage.run_dir import not_a_run
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config
 
@@ -59,7 +59,7 @@ def source_rows(directory: str | Path) -> Iterator[SourceRow]:
     for path in files:
         for line in jsonl.read_lines(path):
             if places.get(jsonl.row_key(path, line)) == (path, line.offset):
-                row = jsonl.row_of(Trajectory, path, line)
+                row = jsonl.parse_row(Trajectory, path, line)
                 yield SourceRow(line.content.rstrip(b"\r\n") + b"\n", row)
 
 
@@ -253,7 +253,7 @@ class DerivedRun:
         self.summary = {**self._counted.result(), **self.notes}
         paths = RunPaths(self.directory)
         jsonl.write_json(paths.summary, self.summary)
-        old = aside_name(self.out) if self._replaces else None
+        old = archive_path(self.out) if self._replaces else None
         publish_folder(self.directory, self.out, old=old)
 
     def _unwritable(self, error: OSError) -> StorageError:
@@ -284,13 +284,13 @@ def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
         return False
     paths = RunPaths(target)
     if not paths.config.exists():
-        raise no_run(named, first)
+        raise not_a_run(named, first)
     if not fresh:
         raise RunError(
             f"{named} holds a run already; choose another --out, or pass --fresh to set it aside "
             f"as {named}.old-1 and start over"
         )
-    run_config.refuse_other(paths.config, paths.kind)
+    run_config.check_kind(paths.config, paths.kind)
     return True
 
 
@@ -313,7 +313,9 @@ def _write_config(
     data["derived"] = {"by": by, "sources": made_of}
     paths = RunPaths(directory)
     made_with = {"config": jsonl.plain_object(options), "software": software()}
-    run_config.enter(paths.config, paths.kind, made_with, jsonl.plain_object(data), lambda: False)
+    run_config.open_config(
+        paths.config, paths.kind, made_with, jsonl.plain_object(data), lambda: False
+    )
 
 
 def _agreed(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,33 +16,33 @@ log = logging.getLogger(__name__)
 
 
 class AppendFile:
-    """A file of lines that only grows; a line is there once ``append`` returns."""
+    """An append-only file of lines; a line is durable once :meth:`append` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Open ``path``, creating it if missing, and repair its end (:func:`repair`)."""
+        """Open or create ``path``, and repair its end (:func:`repair`)."""
         self.path = path
         repair(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         sync_path(path.parent)
-        # The delay only bridges the moment between a put and its flush.
+        # The delay covers the moment between put() and flush().
         self._writer = GroupWriter(self._write, name=f"append to {path.name}", delay=0.05)
 
     async def append(self, line: bytes) -> None:
-        r"""Append ``line`` (with its ``\n``); return once it is durable.
+        r"""Append ``line``, including its ``\n``, and wait until it is durable.
 
-        A caller that is cancelled while it waits does not undo the line.
+        The line is written even if the caller is cancelled.
 
         Raises:
-            StorageError: It could not be written; the file ends with the last whole line.
+            StorageError: The line could not be written; the file ends with a whole line.
         """
         self._writer.put(line)
         await self._writer.flush()
 
     def close(self) -> None:
-        """Write what waits and close the file.
+        """Write all pending lines and close the file.
 
         Raises:
-            StorageError: Something could not be written.
+            StorageError: A line could not be written.
         """
         try:
             self._writer.close()
@@ -58,8 +58,8 @@ class AppendFile:
             os.fsync(self._fd)
         except OSError as error:
             raise StorageError(
-                f"{self.path} cannot be written: {error}; free some space and give the same "
-                "command again: rows already made are kept"
+                f"{self.path} cannot be written: {error}; free some space and run the "
+                "command again: finished rows are kept"
             ) from error
 
     def _write_whole(self, line: bytes) -> None:
@@ -73,8 +73,8 @@ class AppendFile:
 def repair(path: Path) -> None:
     """Repair the end of a file of JSON lines after a crash.
 
-    A whole last row without its newline gets one. A last line that is no row is moved to
-    ``<path>.torn``; after a power cut there may be several.
+    A newline is added to a complete last row. Trailing lines that are not JSON objects (several
+    after a power cut) are moved to ``<path>.torn``.
     """
     if not path.exists():
         return
@@ -85,7 +85,7 @@ def repair(path: Path) -> None:
             content = os.pread(file.fileno(), end - start, start)
             if is_row(content) or not content.strip():
                 break
-            log.warning("%s: the last line is torn; moved to %s.torn", path, path.name)
+            log.warning("%s: the last line is incomplete; moved to %s.torn", path, path.name)
             with path.with_name(path.name + ".torn").open("ab") as torn:
                 torn.write(content.rstrip(b"\n") + b"\n")
                 torn.flush()
@@ -99,7 +99,7 @@ def repair(path: Path) -> None:
 
 
 def _line_start(fd: int, end: int) -> int:
-    """Return where the line starts whose last byte (a newline or not) is at ``end - 1``."""
+    """Return the start of the line whose last byte (a newline or not) is at ``end - 1``."""
     block = 1 << 16
     stop = end - 1  # a newline at end - 1 belongs to the line
     while stop > 0:

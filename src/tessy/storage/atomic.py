@@ -1,6 +1,6 @@
-"""Files and folders that appear whole: written beside their place, synced, then renamed.
+"""Atomic replacement of files and folders: write to a temporary path, sync, rename.
 
-Readers see the old content or the new one, never a part, also after a power cut.
+Readers see the old or the new content, never a part of it, even after a power cut.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ADVICE = "free some space or fix the permissions"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` by one that holds ``content``.
+    """Replace the file ``path`` by one with ``content``.
 
-    The temporary file is ``<path>.tmp``; one that a killed process left is overwritten.
+    The temporary file is ``<path>.tmp``; one left by a killed process is overwritten.
 
     Raises:
-        StorageError: It could not be written; the old file is still there.
+        StorageError: The file could not be written; the old one is unchanged.
     """
     with _replacing(path, path.with_name(path.name + ".tmp"), ADVICE) as temporary:
         temporary.write_bytes(content)
@@ -32,16 +32,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path, advice: str = ADVICE) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write; it replaces ``path`` when the block ends normally.
+    """Yield a temporary path to write; it replaces ``path`` when the block ends without error.
 
-    Missing parent folders are made.
+    Missing parent folders are created.
 
     Args:
         path: The file.
-        advice: What to do if it cannot be written; ends the error message.
+        advice: What to do if the file cannot be written; ends the error message.
 
     Raises:
-        StorageError: It could not be written; what was there is untouched.
+        StorageError: The file could not be written; the old one is unchanged.
     """
     with _replacing(path, beside(path, "partial"), advice) as partial:
         make_directory(path.parent)
@@ -50,9 +50,9 @@ def new_file(path: Path, advice: str = ADVICE) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path, advice: str = ADVICE) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` to fill, as :func:`new_file` does for a file.
+    """Yield an empty temporary folder to fill; it replaces ``path`` as in :func:`new_file`.
 
-    A folder that was at ``path`` is deleted once the new one has its place.
+    A former folder at ``path`` is deleted after the replacement.
     """
     partial, old = beside(path, "partial"), beside(path, "old")
     try:
@@ -72,11 +72,11 @@ def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None
 
     Args:
         folder: A folder on the same file system as ``path``.
-        path: Must be missing or an empty folder, unless ``old`` is given.
-        old: What is at ``path`` is renamed to this first, and back if the last rename fails.
+        path: A missing path or an empty folder, unless ``old`` is given.
+        old: New path of the former ``path``, which is restored if the last rename fails.
 
     Raises:
-        OSError: It could not be done; ``path`` is as it was.
+        OSError: A rename or sync failed; ``path`` is unchanged.
     """
     for file in folder.rglob("*"):
         sync_path(file)
@@ -85,6 +85,8 @@ def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None
         path.rename(old)
         sync_path(path.parent)  # before the name is used again
     try:
+        if old is not None:
+            sync_path(path.parent)  # the old folder is durable before its name is reused
         folder.rename(path)
     except BaseException:
         if old is not None:
@@ -93,13 +95,13 @@ def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None
     sync_path(path.parent)
 
 
-def set_aside(directory: Path) -> None:
-    """Rename ``directory`` to its :func:`aside_name`."""
-    directory.rename(aside_name(directory))
+def archive(directory: Path) -> None:
+    """Rename ``directory`` to its :func:`archive_path`."""
+    directory.rename(archive_path(directory))
     sync_path(directory.parent)
 
 
-def aside_name(directory: Path) -> Path:
+def archive_path(directory: Path) -> Path:
     """Return ``<directory>.old-<n>``, with the first free n."""
     number = 1
     while (old := directory.with_name(f"{directory.name}.old-{number}")).exists():
@@ -108,14 +110,14 @@ def aside_name(directory: Path) -> Path:
 
 
 def beside(path: Path, what: str) -> Path:
-    """Return a new name beside ``path``: ``<path>.<what>-<random>``."""
+    """Return an unused sibling of ``path``: ``<path>.<what>-<random>``."""
     return path.with_name(f"{path.name}.{what}-{uuid.uuid4().hex[:8]}")
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory ``path`` and its missing parents; their names are durable on return.
+    """Create the directory ``path`` and its missing parents durably.
 
-    A directory that exists is left as it is.
+    An existing directory is left unchanged.
     """
     missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     path.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make durable what ``path`` names: a file's content, or a directory's names."""
+    """Fsync ``path``: the content of a file or the entries of a directory."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""The parts that model cards and data cards share."""
+"""Parts shared by model cards and data cards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIGEST_CHARS = 16
 
 
 def write_card(folder: Path, name: str, facts: Mapping[str, object], readme: str) -> None:
-    """Write what was measured as the JSON document ``name``, and the card beside it.
+    """Write ``facts`` as the JSON document ``name``, and the card as ``README.md``.
 
     Raises:
         StorageError: A file could not be written.
@@ -24,10 +24,10 @@ def write_card(folder: Path, name: str, facts: Mapping[str, object], readme: str
 
 
 def write_readme(folder: Path, text: str) -> None:
-    """Write ``README.md``; characters that are no Unicode, as in a command line, are escaped.
+    """Write ``README.md``; surrogates, as in undecodable arguments, are escaped.
 
     Raises:
-        StorageError: It could not be written.
+        StorageError: The file could not be written.
     """
     write_atomically(folder / README, text.encode("utf-8", "backslashreplace"))
 
@@ -36,7 +36,7 @@ def front_matter(fields: Mapping[str, str | Sequence[str]]) -> str:
     """Return the YAML block at the top of a card.
 
     Args:
-        fields: Scalars and lists by name, each as it stands in YAML.
+        fields: Scalars and lists by name, in YAML syntax.
     """
     lines = ["---"]
     for name, value in fields.items():
@@ -53,12 +53,12 @@ def listed(values: Mapping[str, object]) -> str:
 
 
 def short_digest(digest: object) -> str:
-    """Return the beginning of a digest, with an ellipsis."""
+    """Return the first 16 characters of a digest with an ellipsis."""
     return f"{str(digest)[:_DIGEST_CHARS]}…"
 
 
 def fenced(text: str) -> str:
-    """Return ``text`` verbatim in a code fence that nothing in it closes."""
+    """Return ``text`` verbatim in a code fence longer than any in the text."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}\n"

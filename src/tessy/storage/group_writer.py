@@ -21,9 +21,9 @@ Item = TypeVar("Item")
 
 
 class GroupWriter(Generic[Item]):
-    """A thread that makes items durable in the order they were put, in batches.
+    """A thread that makes items durable in batches, in the order of :meth:`put`.
 
-    An error of ``write`` ends the thread; from then on every call raises :class:`StorageError`.
+    If ``write`` raises, the thread ends and every later call raises :class:`StorageError`.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class GroupWriter(Generic[Item]):
         """Start the thread.
 
         Args:
-            write: Makes one batch durable; is called in the thread.
+            write: Makes one batch durable; called in the thread.
             name: Name of the thread.
-            delay: Seconds a batch waits for company, unless somebody waits for it.
+            delay: Seconds to collect a batch, cut short by :meth:`flush`.
         """
         self._write = write
         self._delay = delay
@@ -43,12 +43,12 @@ class GroupWriter(Generic[Item]):
         self._changed = threading.Condition()
         self._closing = False
         self._error: Exception | None = None
-        # A daemon, so that a program that ends in an error without close() is not held up.
+        # A daemon: a program that fails before close() can exit.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Hand over ``item``; does not wait.
+        """Enqueue ``item`` without blocking.
 
         Raises:
             StorageError: An earlier batch could not be written.
@@ -60,10 +60,10 @@ class GroupWriter(Generic[Item]):
                 self._changed.notify()
 
     async def flush(self) -> None:
-        """Return once everything put so far is durable.
+        """Wait until all items enqueued so far are durable.
 
         Raises:
-            StorageError: It could not be written.
+            StorageError: An item could not be written.
         """
         waiter: Future[None] = Future()
         with self._changed:
@@ -73,10 +73,10 @@ class GroupWriter(Generic[Item]):
         await asyncio.wrap_future(waiter)
 
     def close(self) -> None:
-        """Write what waits and end the thread; blocks until then. May be called again.
+        """Write all queued items and end the thread; blocks. Idempotent.
 
         Raises:
-            StorageError: Something could not be written.
+            StorageError: An item could not be written.
         """
         with self._changed:
             self._closing = True
@@ -124,15 +124,15 @@ class Closeable(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what waits and release what is held.
+        """Write all pending data and release resources.
 
         Raises:
-            StorageError: Something could not be written.
+            StorageError: Data could not be written.
         """
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with contextlib.suppress(*([StorageError] if kind else [])):  # never hide the first error
+        with contextlib.suppress(*([StorageError] if kind else [])):  # keep the first error
             self.close()

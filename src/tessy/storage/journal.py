@@ -1,8 +1,8 @@
-"""The journal of samples in flight: what a crash must not cost, in one SQLite file.
+"""Journal of samples in flight, in one SQLite file: a crash does not lose their progress.
 
-A sample appends pieces of what it has made and, now and then, sets its state. Both are committed
-in the order they were given, so a state never refers to a piece that is not there; pieces younger
-than the last state may be. At most half a second passes between a call and its commit.
+A sample appends pieces of generated data and occasionally sets its state. Both are committed in
+call order, so a state never refers to a missing piece, while pieces newer than the last state may
+exist. A call is committed within half a second.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CREATE TABLE IF NOT EXISTS piece (
     place INTEGER PRIMARY KEY, flight INTEGER NOT NULL, content BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS piece_flight ON piece (flight);
 """
-_ENTER = "INSERT INTO flight (id, sample) VALUES (?, ?) ON CONFLICT DO NOTHING"
+_INSERT = "INSERT INTO flight (id, sample) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _NUMBER = "SELECT number FROM flight WHERE id = ? AND sample = ?"
 _DROP_PIECES = "DELETE FROM piece WHERE flight = :number"
-# What a call does to the file; its statements are committed together.
+# SQL statements of each call, committed together.
 _APPEND = ("INSERT INTO piece (flight, content) VALUES (:number, :value)",)
 _STATE = ("UPDATE flight SET state = :value WHERE number = :number",)
 _ATTEMPTS = ("UPDATE flight SET attempts = :value WHERE number = :number",)
@@ -50,11 +50,11 @@ class _Operation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """What is known of a sample that was in flight.
+    """Progress of a sample that was in flight.
 
     Attributes:
-        pieces: Everything appended, in order.
-        state: The last state set; None if none was.
+        pieces: All appended pieces, in order.
+        state: The last state; None if none was set.
     """
 
     pieces: list[bytes] = field(default_factory=list)
@@ -64,23 +64,23 @@ class InFlight:
 class Journal(Closeable):
     """Pieces, states and attempt counters of samples in flight.
 
-    No method but ``close`` waits for the disk. Every one raises :class:`StorageError` once the
-    disk has failed. Forget a key only after its row is durable.
+    No method except ``flush`` and ``close`` waits for the disk. After a failed write, every method
+    raises :class:`StorageError`. Call :meth:`forget` only after the row of the key is durable.
     """
 
     def __init__(self, path: Path, *, delay: float = 0.5) -> None:
-        """Open the journal, made if it is missing.
+        """Open or create the journal.
 
         Args:
-            path: The SQLite file; the run's lock keeps other processes away from it.
-            delay: Longest wait in seconds between a call and its commit.
+            path: The SQLite file, protected from other processes by the run's lock.
+            delay: Maximum delay in seconds between a call and its commit.
 
         Raises:
-            RunError: The file is no journal.
+            RunError: The file is not a journal.
         """
         self.path = path
         self._attempts: dict[Key, int] = {}
-        self._numbers: dict[Key, int] = {}  # of flights, known to the thread that commits
+        self._numbers: dict[Key, int] = {}  # flight numbers, used by the writer thread only
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
@@ -102,9 +102,9 @@ class Journal(Closeable):
         self._writer = GroupWriter(self._commit, name="journal", delay=delay)
 
     def load(self) -> dict[Key, InFlight]:
-        """Return every sample in flight that has a piece or a state, as committed.
+        """Return all committed samples in flight that have a piece or a state.
 
-        Meant for the start of a run; what is put while it runs may be missing.
+        Intended for the start of a run: pending calls may be missing.
         """
         flights: dict[int, tuple[Key, InFlight]] = {}
         try:
@@ -130,7 +130,7 @@ class Journal(Closeable):
         }
 
     def append(self, key: Key, piece: bytes) -> None:
-        """Add ``piece`` to what ``key`` has made."""
+        """Append ``piece`` to the pieces of ``key``."""
         self._put(key, _APPEND, piece)
 
     def set_state(self, key: Key, state: bytes | Callable[[], bytes]) -> None:
@@ -138,24 +138,24 @@ class Journal(Closeable):
 
         Args:
             key: The sample.
-            state: The state, or what makes it. That is called when it is committed, in another
-                thread, and not at all if a later state is committed with it, as most are.
+            state: The state, or a function that returns it. The function is called at commit in
+                another thread, and skipped if a later state is part of the same commit.
         """
         self._put(key, _STATE, state)
 
     def bump_attempt(self, key: Key) -> int:
-        """Count one more attempt at ``key`` and return how many there are now."""
+        """Increment the attempts of ``key`` and return the new count."""
         attempts = self.attempts(key) + 1
         self._put(key, _ATTEMPTS, attempts)
         self._attempts[key] = attempts
         return attempts
 
     def attempts(self, key: Key) -> int:
-        """Attempts counted for ``key`` since it was last forgotten, earlier processes included."""
+        """Return the attempts of ``key`` since :meth:`forget`, including earlier processes."""
         return self._attempts.get(key, 0)
 
     def clear(self, key: Key) -> None:
-        """Delete pieces and state of ``key`` for a new attempt; the attempts stay counted."""
+        """Delete pieces and state of ``key`` for a new attempt; keep the attempt count."""
         self._put(key, _CLEAR)
 
     def truncate(self, key: Key, count: int) -> None:
@@ -163,16 +163,16 @@ class Journal(Closeable):
         self._put(key, _TRUNCATE, count)
 
     def forget(self, key: Key) -> None:
-        """Delete everything about ``key``; its row is durable."""
+        """Delete all data of ``key``; its row must be durable."""
         self._attempts.pop(key, None)
         self._put(key, _FORGET)
 
     async def flush(self) -> None:
-        """Return once everything given so far survives a power cut."""
+        """Wait until all calls so far are durable."""
         await self._writer.flush()
 
     def close(self) -> None:
-        """Commit what waits and close the file; blocks until then. May be called again."""
+        """Commit all pending calls and close the file; blocks. Idempotent."""
         try:
             self._writer.close()
         finally:
@@ -182,7 +182,7 @@ class Journal(Closeable):
         self._writer.put(_Operation(statements, key, value))
 
     def _commit(self, operations: list[_Operation]) -> None:
-        states = {op.key: op for op in operations if op.statements is _STATE}  # the last ones
+        states = {op.key: op for op in operations if op.statements is _STATE}  # last of each key
         try:
             with self._transaction():
                 for operation in operations:
@@ -198,18 +198,18 @@ class Journal(Closeable):
                         del self._numbers[key]
         except sqlite3.Error as error:
             raise StorageError(
-                f"{self.path} cannot be written: {error}; free some space and give the same "
+                f"{self.path} cannot be written: {error}; free some space and run the "
                 "command again: finished rows are kept, and samples in flight as of the last commit"
             ) from error
 
     def _number(self, key: Key) -> int:
-        """Return the number of a flight, which is entered if it is new."""
+        """Return the number of a flight, inserting it if it is new."""
         number = self._numbers.get(key)
         if number is None:
-            # The id as bytes: SQLite refuses text with half a surrogate pair.
-            named = key[0].encode("utf-8", "surrogatepass"), key[1]
-            self._db.execute(_ENTER, named)
-            (number,) = self._db.execute(_NUMBER, named).fetchone()
+            # Bytes, because SQLite rejects text with unpaired surrogates.
+            row = key[0].encode("utf-8", "surrogatepass"), key[1]
+            self._db.execute(_INSERT, row)
+            (number,) = self._db.execute(_NUMBER, row).fetchone()
             self._numbers[key] = number
         return number
 
@@ -219,7 +219,7 @@ class Journal(Closeable):
         try:
             yield
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+            with contextlib.suppress(sqlite3.Error):  # already rolled back on a full disk
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")

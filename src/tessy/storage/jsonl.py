@@ -1,7 +1,7 @@
-r"""JSON as tessy reads and writes it: plain values, lines that are always valid, torn tails.
+r"""Strict JSON and JSON lines.
 
-Everything written is strict JSON in UTF-8, whatever a user's row held: no NaN, and half a
-surrogate pair becomes its ``\ud800`` escape, which reads back as the same string.
+All output is strict JSON in UTF-8: NaN is replaced, and an unpaired surrogate becomes its
+``\ud800`` escape, which reads back as the same string.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tessy.core.errors import InputError
 from tessy.core.records import Key, SegmentKey
 from tessy.storage.atomic import write_atomically
 
-# How a row of ours begins: enough to know its key without parsing 100 kB of it.
+# Start of a row written by tessy: yields its key without parsing the whole row.
 _KEY = re.compile(rb'\{"id": ?("(?:[^"\\]|\\.)*"), ?"sample": ?(\d+)[,}]')
 _SEGMENT_KEY = re.compile(_KEY.pattern[:-4] + rb', ?"segment": ?(\d+)[,}]')
 
 
 def plain(value: object) -> object:
-    """``value`` as strict JSON values.
+    """Convert ``value`` to strict JSON values.
 
-    Dates and times become ISO 8601, bytes their UTF-8 text (base64 if they are none), NaN null,
-    infinities ``"Infinity"`` and ``"-Infinity"``, and anything else its ``str``.
+    Dates and times become ISO 8601, bytes UTF-8 text (base64 if invalid), NaN null, infinities
+    ``"Infinity"`` and ``"-Infinity"``, and other objects their ``str``.
     """
     if isinstance(value, Enum):
         return plain(value.value)
@@ -52,7 +52,7 @@ def plain(value: object) -> object:
 
 
 def plain_object(value: Mapping[str, object]) -> dict[str, Any]:
-    """``value`` as a strict JSON object (:func:`plain`)."""
+    """Convert ``value`` to a strict JSON object (:func:`plain`)."""
     return {str(key): plain(item) for key, item in value.items()}
 
 
@@ -70,18 +70,18 @@ def _bytes_text(value: bytes) -> str:
 
 
 def _constant(name: str) -> str | None:
-    """Return what the literals ``NaN``, ``Infinity`` and ``-Infinity`` are read as."""
+    """Convert the literals ``NaN``, ``Infinity`` and ``-Infinity``."""
     return None if name == "NaN" else name
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant)  # made once: a million rows notice
+_DECODER = json.JSONDecoder(parse_constant=_constant)  # shared: construction is slow
 
 
 def loads(text: str | bytes) -> object:
-    """Parse JSON; Python's NaN literals become what :func:`plain` makes of them.
+    """Parse JSON; Python's NaN literals are converted as in :func:`plain`.
 
     Raises:
-        ValueError: It is no JSON, is no UTF-8, or is nested too deeply.
+        ValueError: The text is not JSON, not UTF-8, or nested too deeply.
     """
     try:
         return _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8"))
@@ -90,32 +90,31 @@ def loads(text: str | bytes) -> object:
 
 
 def dumps(value: object, *, indent: int | None = None) -> bytes:
-    """``value`` as strict JSON in UTF-8."""
+    """Serialize ``value`` as strict JSON in UTF-8."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     except (TypeError, ValueError):
         text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    # Only surrogates cannot be encoded, they occur only inside JSON strings, and Python's
-    # backslash escape of them is JSON's.
+    # Only surrogates inside strings cannot be encoded; their Python escape is valid JSON.
     return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace ``path`` atomically by ``value`` as an indented JSON document.
+    """Atomically replace ``path`` by ``value`` as an indented JSON document.
 
     Raises:
-        StorageError: It could not be written; the old file is still there.
+        StorageError: The file could not be written; the old one is unchanged.
     """
     write_atomically(path, dumps(value, indent=2) + b"\n")
 
 
 def dump_line(value: object) -> bytes:
-    """``value`` as one line of a JSON-lines file, with its newline."""
+    """Serialize ``value`` as one line of JSON with a newline."""
     return dumps(value) + b"\n"
 
 
 class Line(NamedTuple):
-    """One line of a file: its number (1-based), where it starts (bytes), and its content."""
+    """A line of a file: 1-based number, offset in bytes, content."""
 
     number: int
     offset: int
@@ -123,10 +122,9 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a JSON-lines file of ours that may still be growing.
+    """Yield the lines of a JSON-lines file that may still be growing.
 
-    Blank lines are left out, and so is a last line that is no whole row: it is torn, or just
-    being written.
+    Blank lines are skipped, as is an incomplete last line.
     """
     previous: Line | None = None
     offset = 0
@@ -143,7 +141,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def is_row(content: bytes) -> bool:
-    """Return whether ``content`` is one whole JSON object."""
+    """Return whether ``content`` is a complete JSON object."""
     try:
         return isinstance(loads(content), dict)
     except ValueError:
@@ -151,35 +149,35 @@ def is_row(content: bytes) -> bool:
 
 
 def row(path: Path, line: Line) -> dict[str, Any]:
-    """Return the JSON object on ``line``.
+    """Parse the JSON object on ``line``.
 
     Raises:
-        InputError: It is none; names file and line.
+        InputError: The line is not a JSON object; names file and line.
     """
     try:
         value = loads(line.content)
     except ValueError as error:
-        raise corrupt(path, line, f"not valid JSON: {error}") from None
+        raise corrupt_line(path, line, f"not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise corrupt(path, line, f"expected an object, got {type(value).__name__}")
+        raise corrupt_line(path, line, f"expected an object, got {type(value).__name__}")
     return value
 
 
 def row_key(path: Path, line: Line) -> Key:
-    """Return the key of the row on ``line``; reads only its beginning where it was written by us.
+    """Return the key of the row on ``line``, parsing only its start if possible.
 
     Raises:
-        InputError: The line is no row of ours; names file and line.
+        InputError: The line is not a row; names file and line.
     """
     name, sample = _key(path, line, _KEY, "sample")
     return name, sample
 
 
 def segment_key(path: Path, line: Line) -> SegmentKey:
-    """Return the key of the annotation on ``line``, read as :func:`row_key` does.
+    """Return the key of the annotation on ``line``; see :func:`row_key`.
 
     Raises:
-        InputError: The line is no row of ours; names file and line.
+        InputError: The line is not an annotation; names file and line.
     """
     name, sample, segment = _key(path, line, _SEGMENT_KEY, "sample", "segment")
     return name, sample, segment
@@ -188,55 +186,55 @@ def segment_key(path: Path, line: Line) -> SegmentKey:
 def _key(path: Path, line: Line, beginning: re.Pattern[bytes], *numbers: str) -> tuple[Any, ...]:
     match = beginning.match(line.content)
     if match and line.content.rstrip().endswith(b"}"):
-        with contextlib.suppress(ValueError):  # damaged; reported below
+        with contextlib.suppress(ValueError):  # malformed; reported below
             return json.loads(match[1]), *map(int, match.groups()[1:])
     value = row(path, line)
     key = (value.get("id"), *(value.get(number) for number in numbers))
     if not isinstance(key[0], str) or not all(isinstance(number, int) for number in key[1:]):
-        wanted = " and ".join(f"a {number} (whole number)" for number in numbers)
-        raise corrupt(path, line, f"a row has an id (text) and {wanted}")
+        expected = " and ".join(f"a {number} (whole number)" for number in numbers)
+        raise corrupt_line(path, line, f"expected an id (text) and {expected}")
     return key
 
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 KeyOf = Callable[[Path, Line], KeyT]
-Place = tuple[Path, int]  # a file and where in it a row starts
+Location = tuple[Path, int]  # a file and the offset of a row
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 
-def last_rows(files: list[Path], key_of: KeyOf[KeyT]) -> dict[KeyT, Place]:
-    """Return where the last row of each key is."""
+def last_rows(files: list[Path], key_of: KeyOf[KeyT]) -> dict[KeyT, Location]:
+    """Return the location of the last row of each key."""
     return {key_of(path, line): (path, line.offset) for path in files for line in read_lines(path)}
 
 
 def rows_at(
-    kind: type[_ModelT], files: list[Path], places: Mapping[KeyT, Place], key_of: KeyOf[KeyT]
+    kind: type[_ModelT], files: list[Path], locations: Mapping[KeyT, Location], key_of: KeyOf[KeyT]
 ) -> Iterator[_ModelT]:
-    """Yield the rows of ``files`` that ``places`` names, in file order.
+    """Yield the rows at ``locations``, in file order.
 
     Raises:
-        InputError: A row is none of ``kind``; names file, line and field.
+        InputError: A row is not a valid ``kind``; names file, line and field.
     """
     for path in files:
         for line in read_lines(path):
-            if places.get(key_of(path, line)) == (path, line.offset):
-                yield row_of(kind, path, line)
+            if locations.get(key_of(path, line)) == (path, line.offset):
+                yield parse_row(kind, path, line)
 
 
-def row_of(kind: type[_ModelT], path: Path, line: Line) -> _ModelT:
-    """Return the row on ``line``.
+def parse_row(kind: type[_ModelT], path: Path, line: Line) -> _ModelT:
+    """Parse and validate the row on ``line``.
 
     Raises:
-        InputError: It is none of ``kind``; names file, line and field.
+        InputError: The row is not a valid ``kind``; names file, line and field.
     """
     try:
         return kind.model_validate(row(path, line))
     except ValidationError as error:
-        raise corrupt(path, line, _faults(error)) from None
+        raise corrupt_line(path, line, _faults(error)) from None
 
 
 def _faults(error: ValidationError) -> str:
-    """``field: what is wrong with it``, one after the other."""
+    """Return ``field: message`` of each fault on one line."""
     named = (
         (".".join(map(str, fault["loc"])) or "row", fault["msg"])
         for fault in error.errors(include_url=False)
@@ -244,9 +242,9 @@ def _faults(error: ValidationError) -> str:
     return "; ".join(f"{field}: {message}" for field, message in named)
 
 
-def corrupt(path: Path, line: Line, message: str) -> InputError:
-    """Return the error for a line of a run that cannot be read, with what to do."""
+def corrupt_line(path: Path, line: Line, message: str) -> InputError:
+    """Return the error for an unreadable line of a run."""
     return InputError(
         f"{path}:{line.number}: {message}; move this line to another file: its sample counts as "
-        "not made, and going on with the run makes it again"
+        "missing, and resuming the run makes it again"
     )

@@ -12,22 +12,22 @@ from tessy.core.errors import RunError
 
 
 class FileLock:
-    """A lock the operating system holds for this process and drops when it dies, however."""
+    """An exclusive lock that the operating system releases when the process ends."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock of the directory that ``path``, the lock file, lies in.
+        """Lock the directory of the lock file ``path``.
 
         Raises:
-            RunError: Another process holds it; names its host and pid.
+            RunError: Another process holds the lock; names its host and process id.
         """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            self._take(path)
+            self._acquire(path)
         except BaseException:
             os.close(self._fd)
             raise
 
-    def _take(self, path: Path) -> None:
+    def _acquire(self, path: Path) -> None:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,7 +38,7 @@ class FileLock:
             ) from None
         # Between open and flock another process may have moved the directory away.
         if not path.exists() or os.fstat(self._fd).st_ino != path.stat().st_ino:
-            raise RunError(f"{path.parent} was just set aside by another process; try again")
+            raise RunError(f"{path.parent} was just moved by another process; try again")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
 

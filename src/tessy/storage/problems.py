@@ -1,12 +1,11 @@
-"""Problems from an input file: messages, id, and all other fields.
+"""Problems from an input file: messages, ids and extra fields.
 
-The rules of ids, which make a key stand for the same question however the input grows:
+Ids are stable when rows are appended to the input, because they depend on earlier rows only:
 
-- a row's ``id`` (text or a whole number), else the first 16 hex digits of the SHA-256 of its
-  messages;
-- an id that was given before is taken again for the same question as ``id#2``, ``id#3`` …, the
-  first that is free; for another question the row is bad;
-- ids depend on earlier rows only, so appending rows changes none.
+- the id is the row's ``id`` (text or a whole number), else the first 16 hex digits of the SHA-256
+  of its messages;
+- a repeated id with the same messages becomes ``id#2``, ``id#3`` … (the first free one); with
+  other messages the row is bad.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tessy.storage.tables import InputRow, read_rows
 
 Field = Literal["id", "prompt", "messages"]
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-_LIKELY = ("question", "problem", "instruction", "query")  # other usual names of a prompt
+_LIKELY = ("question", "problem", "instruction", "query")  # other common names of a prompt
 _CONVERSATIONS = ("messages", "dialogs", "conversations")
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
@@ -38,7 +37,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 class UnusableProblem(NamedTuple):
-    """Why a question is of no use for what it was loaded for: a field of its row, a sentence."""
+    """Why a problem cannot be used: the field of its row, and a message."""
 
     field: str
     message: str
@@ -46,13 +45,13 @@ class UnusableProblem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
-    """What an input file holds.
+    """The content of an input file.
 
     Attributes:
-        problems: Its questions, in order.
-        faults: The rows that were skipped.
-        lines: Where each question stands: its line, or row where a format has no lines. Empty for
-            questions from no file.
+        problems: The problems in file order.
+        faults: Faults of skipped rows.
+        lines: Line of each problem, or row number in formats without lines. Empty for problems
+            that come from no file.
     """
 
     problems: tuple[Problem, ...]
@@ -67,42 +66,42 @@ def load_problems(
     skip_bad_rows: bool = False,
     check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
 ) -> LoadedProblems:
-    """Read the problems of ``path`` (formats: :func:`tessy.storage.tables.read_rows`).
+    """Read the problems of ``path``; for formats see :func:`tessy.storage.tables.read_rows`.
 
-    The question is ``prompt`` (text, or a list of turns) or one of ``messages``, ``dialogs`` and
+    A row has a ``prompt`` (text, or a list of turns) or one of ``messages``, ``dialogs`` and
     ``conversations``: turns ``{role, content}`` or ``{from, value}``, where content is text or a
-    list of text parts (joined by newlines). The last user turn is the question; what follows is
-    cut, and the last assistant turn in it becomes ``extra["reference"]``, or ``reference_turn``
-    where the row has a ``reference`` of its own. Other keys of a turn are left out; every other
-    field of the row is in ``extra``, as it was.
+    list of text parts (joined by newlines). The problem ends with the last user turn. The last
+    assistant turn after it becomes ``extra["reference"]``, or ``reference_turn`` if the row has a
+    ``reference`` field. Other keys of a turn are ignored; all other fields of the row are copied
+    to ``extra`` unchanged.
 
     Args:
         path: The file.
-        fields: Names the file uses, by ours: ``{"prompt": "question", "id": "task_id"}``.
+        fields: Field names of the file by standard name: ``{"prompt": "question", "id": "uid"}``.
         skip_bad_rows: Return faults instead of raising them.
-        check: Returns why a problem that was read cannot be used, or None.
+        check: Returns why a problem cannot be used, which makes its row bad, or None.
 
     Raises:
-        BadRowsError: Rows are unusable; holds every fault of the file.
+        BadRowsError: Rows are unusable; contains every fault of the file.
         InputError: The file cannot be read, is empty, or has no usable row.
-        ConfigError: ``fields`` has a name that is none of ours.
+        ConfigError: ``fields`` contains an unknown standard name.
     """
     reader = _ProblemReader(Path(path), dict(fields or {}), check)
     for row in read_rows(Path(path)):
         if isinstance(row, RowFault):
             reader.faults.append(row)
         else:
-            reader.take(row)
+            reader.add(row)
     if reader.faults and not skip_bad_rows:
         raise BadRowsError(reader.faults)
     if not reader.problems:
         why = f"; the first of {len(reader.faults)}: {reader.faults[0]}" if reader.faults else ""
-        raise InputError(f"{path} has no usable row{why}; give a file with at least one question")
+        raise InputError(f"{path} has no usable row{why}; give a file with at least one problem")
     return LoadedProblems(tuple(reader.problems), tuple(reader.faults), tuple(reader.lines))
 
 
 class _BadRow(Exception):
-    """A field of the row at hand is unusable."""
+    """An unusable field of the current row."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
@@ -110,7 +109,7 @@ class _BadRow(Exception):
 
 
 class _ProblemReader:
-    """Turns rows into problems with unique ids."""
+    """Converts rows to problems with unique ids."""
 
     def __init__(
         self,
@@ -121,43 +120,43 @@ class _ProblemReader:
         unknown = sorted(set(fields) - set(get_args(Field)))
         if unknown:
             raise ConfigError(
-                f"--fields: {unknown[0]!r} is no field of a problem; map some of "
-                f"{', '.join(get_args(Field))} to the names your file uses"
+                f"--fields: {unknown[0]!r} is not a field of a problem; map some of "
+                f"{', '.join(get_args(Field))} to names in your file"
             )
         if "prompt" in fields and "messages" in fields:
             raise ConfigError("--fields: map either prompt or messages, not both")
         self._path = str(path)
         self._fields = fields
         self._check = check
-        self._ids = _Ids()
+        self._ids = _IdRegistry()
         self.problems: list[Problem] = []
         self.lines: list[int] = []
         self.faults: list[RowFault] = []
 
-    def take(self, row: InputRow) -> None:
-        """Add the problem of ``row``, or its faults."""
+    def add(self, row: InputRow) -> None:
+        """Add the problem of ``row`` or its faults."""
         if not isinstance(row.value, dict):
             self._fault(row, _BadRow("(row)", f"expected an object, got {_kind(row.value)}"))
             return
         extra = dict(row.value)
         bad = []
-        name, question = "", None
+        name, text = "", None
         try:
             name = self._id(extra)
         except _BadRow as error:
             bad.append(error)
         try:
-            question = self._question(extra)
+            text = self._problem_text(extra)
             if not bad:
-                name = self._ids.take(name, question.messages, row.line)
+                name = self._ids.assign(name, text.messages, row.line)
         except _BadRow as error:
             bad.append(error)
         for fault in bad:
             self._fault(row, fault)
-        if question is not None and not bad:
-            if question.reference:
-                extra[_free_name(extra)] = question.reference
-            problem = Problem(id=name, messages=question.messages, extra=extra)
+        if text is not None and not bad:
+            if text.reference:
+                extra[_free_name(extra)] = text.reference
+            problem = Problem(id=name, messages=text.messages, extra=extra)
             unusable = self._check(problem)
             if unusable is None:
                 self.problems.append(problem)
@@ -169,7 +168,7 @@ class _ProblemReader:
         self.faults.append(RowFault(self._path, row.line, bad.field, str(bad)))
 
     def _id(self, extra: dict[str, Any]) -> str:
-        """Take the row's id out of ``extra``; empty if it has none."""
+        """Remove and return the row's id; empty if it has none."""
         mapped = self._fields.get("id")
         column = mapped or "id"
         value = extra.pop(column, None)
@@ -178,7 +177,7 @@ class _ProblemReader:
                 raise _BadRow(column, "expected an id (the field map names this field), got none")
             return ""
         if isinstance(value, float) and value.is_integer():
-            value = int(value)  # whole numbers in a column with gaps
+            value = int(value)  # integers in a column with missing values
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str):
@@ -189,32 +188,34 @@ class _ProblemReader:
             raise _BadRow(column, f"expected an id without control characters, got {value!a}")
         return value
 
-    def _question(self, extra: dict[str, Any]) -> _ProblemText:
-        """Take the row's conversation out of ``extra``."""
-        column = self._question_column(extra)
+    def _problem_text(self, extra: dict[str, Any]) -> _ProblemText:
+        """Remove and return the row's conversation."""
+        column = self._messages_column(extra)
         value = extra.pop(column)
         if isinstance(value, str) and column != self._prompt_column:
-            try:  # CSV has no lists
+            try:  # lists in CSV are JSON text
                 value = loads(value)
             except ValueError:
                 raise _BadRow(column, f"expected a list of turns, got {_kind(value)}") from None
         if isinstance(value, str):
-            return _cut([Message(role="user", content=_checked(column, value))], column)
+            return _split_reference([Message(role="user", content=_checked(column, value))], column)
         if not isinstance(value, list):
             what = "text" if column == self._prompt_column else "a list of turns"
             raise _BadRow(column, f"expected {what}, got {_kind(value)}")
-        return _cut([_turn(f"{column}[{n}]", turn) for n, turn in enumerate(value)], column)
+        return _split_reference(
+            [_turn(f"{column}[{n}]", turn) for n, turn in enumerate(value)], column
+        )
 
     @property
     def _prompt_column(self) -> str:
         return self._fields.get("prompt", "prompt")
 
-    def _question_column(self, extra: Mapping[str, Any]) -> str:
+    def _messages_column(self, extra: Mapping[str, Any]) -> str:
         mapped = self._fields.get("prompt") or self._fields.get("messages")
         if mapped:
             if extra.get(mapped) is None:
                 raise _BadRow(
-                    mapped, "expected a question (the field map names this field), got none"
+                    mapped, "expected a problem (the field map names this field), got none"
                 )
             return mapped
         present = [name for name in ("prompt", *_CONVERSATIONS) if extra.get(name) is not None]
@@ -223,18 +224,23 @@ class _ProblemReader:
             likely = next((name for name in _LIKELY if isinstance(extra.get(name), str)), "NAME")
             raise _BadRow(
                 "prompt",
-                f"expected prompt or messages, got {names}; name the field: "
+                f"expected prompt or messages, got {names}; map the field: "
                 f"--fields prompt={likely}",
             )
         if len(present) > 1:
             raise _BadRow(
                 present[1],
-                f"expected one question, got {' and '.join(present)}; name it: --fields prompt=…",
+                f"expected one prompt, got {' and '.join(present)}; select one: --fields prompt=…",
             )
         return present[0]
 
 
-_NOT_IN_IDS = {"Cc", "Cs", "Zl", "Zp"}  # control, half a surrogate pair, line and paragraph breaks
+_NOT_IN_IDS = {
+    "Cc",
+    "Cs",
+    "Zl",
+    "Zp",
+}  # control characters, surrogates, line and paragraph separators
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +249,12 @@ class _ProblemText:
     reference: str = ""
 
 
-def _cut(turns: list[Message], column: str) -> _ProblemText:
+def _split_reference(turns: list[Message], column: str) -> _ProblemText:
     last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=None)
     if last is None:
         raise _BadRow(column, "expected a user turn, got none")
     if not turns[last].content.strip():
-        raise _BadRow(column, "expected a question, got empty text")
+        raise _BadRow(column, "expected a problem, got empty text")
     answers = [turn.content for turn in turns[last + 1 :] if turn.role == "assistant"]
     return _ProblemText(tuple(turns[: last + 1]), answers[-1] if answers else "")
 
@@ -288,7 +294,7 @@ def _checked(place: str, text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise _BadRow(
-            place, f"expected whole characters, got half a surrogate pair at {error.start}"
+            place, f"expected valid Unicode, got an unpaired surrogate at {error.start}"
         ) from None
     return text
 
@@ -311,33 +317,33 @@ def _short(value: object) -> str:
 
 
 @dataclass(slots=True)
-class _Taken:
-    question: bytes  # digest
+class _AssignedId:
+    digest: bytes  # of the messages
     line: int
     repeats: int = 1
 
 
 @dataclass(slots=True)
-class _Ids:
-    _taken: dict[str, _Taken] = field(default_factory=dict)
+class _IdRegistry:
+    _assigned: dict[str, _AssignedId] = field(default_factory=dict)
 
-    def take(self, name: str, messages: tuple[Message, ...], line: int) -> str:
-        """Return the id under which the question goes; empty ``name``: made from its messages."""
+    def assign(self, name: str, messages: tuple[Message, ...], line: int) -> str:
+        """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
         turns = [[turn.role, turn.content] for turn in messages]
         digest = hashlib.sha256(_encode(turns).encode()).digest()
         name = name or digest.hex()[:16]
-        first = self._taken.get(name)
+        first = self._assigned.get(name)
         if first is None:
-            self._taken[name] = _Taken(digest, line)
+            self._assigned[name] = _AssignedId(digest, line)
             return name
-        if first.question != digest:
+        if first.digest != digest:
             raise _BadRow(
                 "id",
-                f"expected one question an id, but {name!r} is another one on line {first.line}",
+                f"expected unique ids, but {name!r} is another problem on line {first.line}",
             )
         free = name
-        while free in self._taken:
+        while free in self._assigned:
             first.repeats += 1
             free = f"{name}#{first.repeats}"
-        self._taken[free] = _Taken(digest, line)
+        self._assigned[free] = _AssignedId(digest, line)
         return free

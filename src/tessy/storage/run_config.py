@@ -1,4 +1,4 @@
-"""config.json of a directory of rows: how it was made, and with which options it is resumed."""
+"""config.json of a directory of rows: its options, and the check that a resume uses the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tessy.core.records import SCHEMA_VERSION
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 
-# Which command makes a directory with such rows, and which reads it.
+# Hints on the commands that make directories of each kind.
 _MADE_BY = {
     "trajectories": "`tessy synthesize` and `tessy sample` make such runs",
     "annotations": "`tessy annotate` makes one from a run of responses",
@@ -26,49 +26,51 @@ _MADE_BY = {
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Changes of the options of one kind of rows, by dotted name (``student.window``).
+    """Changes to the options of one kind of rows, by dotted name (``student.window``).
 
     Attributes:
-        added: Entries of data_config that older directories lack, and the value that stands for
-            a missing one: the behaviour before the option existed. It stays as it is when the
-            option's default changes.
-        renamed: The present name of each former one.
+        added: Options missing from the data_config of older directories, with the value that
+            reproduces the behaviour before the option existed. Independent of the option's
+            present default.
+        renamed: Present names by former names.
     """
 
     added: Mapping[str, object] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
 
 
-# An option that is added to data_config, or renamed, is entered here in the same commit.
+# Every option added to data_config, or renamed, needs an entry here.
 HISTORY = {"trajectories": History(), "annotations": History()}
 
 
 def read(path: Path, kind: str) -> dict[str, Any]:
-    """Return the content of config.json, with options under their present names.
+    """Read config.json, with options under their present names.
 
     Args:
         path: The file.
-        kind: What the directory's rows shall be: ``trajectories`` or ``annotations``.
+        kind: Expected kind of rows: ``trajectories`` or ``annotations``.
 
     Raises:
-        RunError: There is none, it is of a directory of other rows, or this version cannot read it.
+        RunError: The file is missing, belongs to another kind of rows, or has a schema that this
+            version cannot read.
     """
     what = "run" if kind == "trajectories" else f"directory of {kind}"
     try:
         document = jsonl.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
-            f"{path.parent} is no {what}: it has no config.json; check the path: {_MADE_BY[kind]}"
+            f"{path.parent} is not a {what}: it has no config.json; check the path: "
+            f"{_MADE_BY[kind]}"
         ) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}; put back a copy of it") from None
+        raise RunError(f"{path} cannot be read: {error}; restore it from a copy") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
         found = document.get("schema") if isinstance(document, dict) else None
         raise RunError(
             f"{path}: schema version {found!r}, but this tessy reads {SCHEMA_VERSION}; use the "
             "version of tessy that made the run"
         )
-    _check_kind(path, document, kind)
+    _check_rows(path, document, kind)
     document = {"rows": kind, "data_config": {}, "resumed": [], **document}
     _rename(document, HISTORY[kind].renamed)
     return document
@@ -83,7 +85,7 @@ def _rename(document: dict[str, Any], renamed: Mapping[str, str]) -> None:
 
 
 def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
-    """Move a value of nested ``options``, if it is there."""
+    """Move a value of nested ``options`` if it exists."""
     source = options
     for name in old[:-1]:
         source = source.get(name, {})
@@ -95,67 +97,70 @@ def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
     options[new[-1]] = value
 
 
-def refuse_other(path: Path, kind: str) -> None:
-    """Make sure that what is about to be replaced is not something else by mistake.
+def check_kind(path: Path, kind: str) -> None:
+    """Check that a directory about to be replaced has rows of ``kind``.
 
     Raises:
-        RunError: config.json is of a directory of other rows.
+        RunError: Its config.json belongs to another kind of rows.
     """
-    with contextlib.suppress(OSError, ValueError):  # unreadable: it may well be replaced
+    with contextlib.suppress(OSError, ValueError):  # an unreadable file may be replaced
         document = jsonl.loads(path.read_bytes())
         if isinstance(document, dict):
-            _check_kind(path, document, kind)
+            _check_rows(path, document, kind)
 
 
-def _check_kind(path: Path, document: dict[str, Any], kind: str) -> None:
+def _check_rows(path: Path, document: dict[str, Any], kind: str) -> None:
     rows = document.get("rows", "trajectories")
     if rows != kind:
         raise RunError(f"{path.parent} holds {rows}, not {kind}; {_MADE_BY[kind]}")
 
 
-def enter(
+def open_config(
     path: Path,
     kind: str,
-    made_with: dict[str, Any],
+    provenance: dict[str, Any],
     data: dict[str, Any],
     begun: Callable[[], bool],
     known: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """The content of config.json: written for a new directory, compared and kept for an old one.
+    """Write config.json of a new directory, or check that of an existing one.
 
     Args:
         path: The file.
-        kind: What the directory's rows are.
-        made_with: Options and versions, for the record.
-        data: What decides on the content of rows, as flat dotted keys.
-        begun: Whether the directory has rows, or some in the making.
-        known: All names that this version may write into ``data``; None: no name is refused.
+        kind: Kind of the directory's rows.
+        provenance: Options and versions to record.
+        data: Options that decide the content of rows, as flat dotted keys.
+        begun: Returns whether the directory has rows or samples in flight.
+        known: All keys of ``data`` in this version; None accepts any key.
+
+    Returns:
+        The content of config.json.
 
     Raises:
         RunError: The directory was made with other ``data``, or cannot be read.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    made_with = {"tessy": importlib.metadata.version("tessy"), **made_with}
+    provenance = {"tessy": importlib.metadata.version("tessy"), **provenance}
     document = read(path, kind) if path.exists() else None
-    # A run that never started, e.g. because of a misspelled option, sets no options.
+    # A run without any rows, e.g. because of a misspelt option, may be restarted with others.
     then = document["data_config"] if document is not None else {}
     if document is not None and (begun() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)
         _check_same(path.parent, then, data, HISTORY[kind].added)
         last = [document, *document["resumed"]][-1]
-        if all(last.get(name) == value for name, value in made_with.items()):
+        if all(last.get(name) == value for name, value in provenance.items()):
             return document
-        document["resumed"].append({"at": now, **made_with})
+        document["resumed"].append({"at": now, **provenance})
     else:
         canonical = json.dumps(data, sort_keys=True).encode()
         document = {
             "schema": SCHEMA_VERSION,
             "rows": kind,
             "created": now,
-            **made_with,
+            **provenance,
             "data_digest": hashlib.sha256(canonical).hexdigest(),
             "data_config": data,
-            "resumed": [],  # how it went on, where that differs from how it was started
+            "resumed": [],  # sessions with other options or versions than the first
         }
     write_atomically(path, jsonl.dumps(document, indent=2) + b"\n")
     return document
@@ -167,7 +172,7 @@ def _refuse_newer(directory: Path, then: Mapping[str, Any], known: Collection[st
     unknown = sorted(then.keys() - known)
     if unknown:
         raise RunError(
-            f"{directory} was made by a newer tessy: this version does not know the options "
+            f"{directory} was made by a newer tessy: this version lacks the options "
             f"{', '.join(unknown)} of its config.json; resume it with that version, or choose "
             "another --out"
         )
@@ -178,7 +183,7 @@ def _check_same(
 ) -> None:
     derived = then.get("derived")
     if isinstance(derived, dict) and "derived" not in now:
-        # Nearly every other option differs, too: a list of them would hide what is the matter.
+        # Nearly all other options differ too; listing them would hide the cause.
         raise RunError(
             f"{directory} is a {derived.get('by')} of other runs, and no samples can be added to "
             "it; choose another --out"
@@ -195,10 +200,10 @@ def _check_same(
             f"  {name}: {_shown(before, name)}, now {_shown(now, name)}" for name in differing
         )
         raise RunError(
-            f"{directory} was made with other options, and its rows would not fit together:\n"
+            f"{directory} was made with other options:\n"
             f"{shown}\n"
-            "give them as they were, choose another --out, or pass --fresh to set the run aside "
-            f"as {directory}.old-1 and start over"
+            "use the same options, choose another --out, or pass --fresh to move the run to "
+            f"{directory}.old-1 and start over"
         )
 
 

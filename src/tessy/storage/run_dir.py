@@ -13,7 +13,7 @@ from tessy.core.errors import RunError
 from tessy.core.records import Key, Trajectory
 from tessy.storage import jsonl, run_config
 from tessy.storage.append_log import AppendFile
-from tessy.storage.atomic import make_directory, set_aside
+from tessy.storage.atomic import archive, make_directory
 from tessy.storage.group_writer import Closeable
 from tessy.storage.lock import FileLock
 from tessy.storage.run_paths import RowPaths, RunPaths
@@ -21,7 +21,7 @@ from tessy.storage.run_paths import RowPaths, RunPaths
 
 @dataclass(frozen=True, slots=True)
 class FailureSummary:
-    """Why a key failed last, and after how many attempts."""
+    """The last failure of a key."""
 
     reason: str
     detail: str
@@ -33,46 +33,46 @@ KeyT_co = TypeVar("KeyT_co", bound=Hashable, covariant=True)
 
 
 class KeyedRow(Protocol[KeyT_co]):
-    """A row that can be written."""
+    """A row with a key."""
 
     @property
     def key(self) -> KeyT_co:
-        """What identifies it in its directory."""
+        """Key of the row, unique in its directory."""
         ...
 
     def model_dump(self) -> dict[str, Any]:
-        """Its content."""
+        """Return the content of the row."""
         ...
 
 
 class FailedRow(KeyedRow[KeyT_co], Protocol):
-    """A row of a sample that failed."""
+    """A row that records a failure."""
 
     @property
     def reason(self) -> str:
-        """One word for why it failed."""
+        """Identifier of the cause."""
         ...
 
     @property
     def detail(self) -> str:
-        """A sentence with the values that led to it."""
+        """The cause in one sentence, with values."""
         ...
 
     @property
     def attempts(self) -> int:
-        """Times it was tried."""
+        """Number of attempts."""
         ...
 
 
 @dataclass(eq=False)
 class RowDirectory(Closeable, Generic[KeyT]):
-    """A directory of rows held by this process; made by :meth:`open`, used as a context manager.
+    """A directory of rows locked by this process: a context manager returned by :meth:`open`.
 
     Attributes:
-        paths: Its files.
-        document: The content of config.json.
+        paths: Paths of its files.
+        document: Content of config.json.
         done: Keys with a durable row.
-        failed: Keys that failed and have no row.
+        failed: Failures of keys without a row.
     """
 
     paths: RowPaths
@@ -81,12 +81,12 @@ class RowDirectory(Closeable, Generic[KeyT]):
     failed: dict[KeyT, FailureSummary]
     _rows: AppendFile
     _failures: AppendFile
-    _held: ExitStack
+    _resources: ExitStack
 
     @staticmethod
     @abstractmethod
-    def place(directory: str | Path) -> RowPaths:
-        """Return the files of such a directory."""
+    def paths_of(directory: str | Path) -> RowPaths:
+        """Return the paths of the files in ``directory``."""
 
     @staticmethod
     @abstractmethod
@@ -104,38 +104,39 @@ class RowDirectory(Closeable, Generic[KeyT]):
         software: Mapping[str, str] | None = None,
         fresh: bool = False,
     ) -> Self:
-        """Start a run in ``directory``, or resume the one that is there.
+        """Start a run in ``directory``, or resume the run there.
 
         Args:
-            directory: Made if it is missing.
-            config: Everything the command was given, for the record.
-            data_config: What decides on the content of rows, as flat dotted keys.
-            known: All keys that this version may write there; a run with another one is refused.
-            software: Versions worth recording, by name.
-            fresh: Set the run that is there aside as ``<directory>.old-<n>`` and start over.
+            directory: The run directory; created if missing.
+            config: All options of the command, recorded in config.json.
+            data_config: Options that decide the content of rows, as flat dotted keys.
+            known: All keys of ``data_config`` in this version; a run with other keys is rejected.
+            software: Software versions to record, by name.
+            fresh: Move an existing run to ``<directory>.old-<n>`` and start over.
 
         Raises:
-            RunError: Another process holds it; it was made with another ``data_config`` (each
-                differing key is named); it holds something else than a run; it cannot be written.
-            InputError: A row that is there cannot be read.
+            RunError: The directory is locked by another process, was made with another
+                ``data_config`` (names each differing key), contains other files than a run, or
+                cannot be written.
+            InputError: An existing row cannot be read.
         """
-        paths = cls.place(directory)
+        paths = cls.paths_of(directory)
         given = {"config": config, "software": software or {}}
-        made_with = {name: jsonl.plain_object(value) for name, value in given.items()}
+        provenance = {name: jsonl.plain_object(value) for name, value in given.items()}
         try:
             with ExitStack() as stack:
-                _check_ours(paths)
-                home = paths.directory.resolve()  # a link stays, what it points to moves
+                _check_is_run(paths)
+                home = paths.directory.resolve()  # of a symbolic link, the target is moved
                 make_directory(home)
                 if fresh and paths.config.exists():
-                    run_config.refuse_other(paths.config, paths.kind)
+                    run_config.check_kind(paths.config, paths.kind)
                     with FileLock(paths.lock):
-                        set_aside(home)
+                        archive(home)
                     make_directory(home)
                 stack.enter_context(FileLock(paths.lock))
                 data = jsonl.plain_object(data_config)
-                document = run_config.enter(
-                    paths.config, paths.kind, made_with, data, paths.begun, known
+                document = run_config.open_config(
+                    paths.config, paths.kind, provenance, data, paths.begun, known
                 )
                 rows = stack.enter_context(closing(AppendFile(paths.rows)))
                 failures = stack.enter_context(closing(AppendFile(paths.failures)))
@@ -144,51 +145,51 @@ class RowDirectory(Closeable, Generic[KeyT]):
                 return cls(paths, document, done, failed, rows, failures, stack.pop_all())
         except OSError as error:
             raise RunError(
-                f"{paths.directory} cannot be used for a run: {error}; fix it or choose another "
+                f"{paths.directory} cannot be used for a run: {error}; fix this or choose another "
                 "--out"
             ) from error
 
     async def append(self, row: KeyedRow[KeyT]) -> None:
-        """Append a finished row; return once it is durable.
+        """Append a finished row and wait until it is durable.
 
-        A caller that is cancelled, or killed, may leave a row that is durable and an entry in the
-        journal: on resume, forget what the journal has of keys that are done.
+        If the caller is cancelled or killed, the row may be durable while the journal still has an
+        entry for it. On resume, journal entries of finished keys must be deleted.
 
         Raises:
-            StorageError: It could not be written.
-            ValueError: The key is done already.
+            StorageError: The row could not be written.
+            ValueError: The key already has a row.
         """
         if row.key in self.done:
-            raise ValueError(f"{row.key} has a row already")
+            raise ValueError(f"{row.key} already has a row")
         await self._rows.append(jsonl.dump_line(row.model_dump()))
         self.done.add(row.key)
         self.failed.pop(row.key, None)
 
     async def append_failure(self, row: FailedRow[KeyT]) -> None:
-        """Append what could not be finished; return once it is durable.
+        """Append a failure and wait until it is durable.
 
         Raises:
-            StorageError: It could not be written.
+            StorageError: The row could not be written.
         """
         await self._failures.append(jsonl.dump_line(row.model_dump()))
         if row.key not in self.done:
             self.failed[row.key] = FailureSummary(row.reason, row.detail, row.attempts)
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Put ``summary`` in place of summary.json.
+        """Replace summary.json.
 
         Raises:
-            StorageError: It could not be written; the old one is still there.
+            StorageError: The file could not be written; the old one is unchanged.
         """
         jsonl.write_json(self.paths.summary, summary)
 
     def close(self) -> None:
-        """Write what waits and let go of the directory. May be called again.
+        """Write all pending rows and unlock the directory. Idempotent.
 
         Raises:
             StorageError: A row could not be written.
         """
-        self._held.close()
+        self._resources.close()
 
 
 class Run(RowDirectory[Key]):
@@ -197,8 +198,8 @@ class Run(RowDirectory[Key]):
     paths: RunPaths
 
     @staticmethod
-    def place(directory: str | Path) -> RunPaths:
-        """Return the files of a run."""
+    def paths_of(directory: str | Path) -> RunPaths:
+        """Return the paths of the files in a run directory."""
         return RunPaths(directory)
 
     @staticmethod
@@ -207,28 +208,28 @@ class Run(RowDirectory[Key]):
         return jsonl.row_key(path, line)
 
     async def append_trajectory(self, row: Trajectory) -> None:
-        """Append a finished sample, as :meth:`append` does."""
+        """Append a finished sample; see :meth:`append`."""
         await self.append(row)
 
 
-def _check_ours(paths: RowPaths) -> None:
+def _check_is_run(paths: RowPaths) -> None:
     directory = paths.directory
     if not directory.exists() or paths.config.exists():
         return
     if not directory.is_dir():
         raise RunError(f"{directory} is a file; name a directory for the run with --out")
-    # A process that died while it started leaves these.
-    ours = {paths.lock.name, paths.log.name, paths.config.name + ".tmp"}
-    foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
+    # Files left by a process that was killed during its start.
+    own = {paths.lock.name, paths.log.name, paths.config.name + ".tmp"}
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in own)
     if foreign:
-        raise no_run(directory, foreign[0])
+        raise not_a_run(directory, foreign[0])
 
 
-def no_run(directory: Path, entry: str) -> RunError:
-    """Return the error for a directory that holds ``entry`` and no run."""
+def not_a_run(directory: Path, entry: str) -> RunError:
+    """Return the error for a directory that contains ``entry`` but no run."""
     return RunError(
-        f"{directory} holds {entry!r} but no config.json, so it is no run; choose a new or empty "
-        "directory with --out"
+        f"{directory} contains {entry!r} but no config.json, so it is not a run; choose a new or "
+        "empty directory with --out"
     )
 
 

@@ -17,17 +17,16 @@ from typing import ClassVar
 
 
 class RowPaths:
-    """Where the files of a directory of rows lie.
+    """Paths of the files in a directory of rows.
 
     Attributes:
-        kind: What its rows are, and the name of their file.
-        rows: The file with the rows.
+        kind: Kind of its rows, which is the stem of their file.
+        rows: The file of rows.
     """
 
     kind: ClassVar[str]
 
     def __init__(self, directory: str | Path) -> None:
-        """Name the files in ``directory``; touches nothing."""
         self.directory = Path(directory)
         self.lock = self.directory / "run.lock"
         self.config = self.directory / "config.json"
@@ -38,16 +37,16 @@ class RowPaths:
         self.log = self.directory / "run.log"
 
     def begun(self) -> bool:
-        """Whether rows were ever in the making here."""
+        """Return whether any row or failure was written."""
         return any(path.stat().st_size for path in (*self.row_files(), *self.failure_files()))
 
     def row_files(self) -> list[Path]:
-        """Files with rows that exist; of two rows with one key the later one counts."""
+        """Return existing files of rows; of rows with equal keys the last one counts."""
         parts = [part for part in self._parts() if not part.name.endswith(".failures.jsonl")]
         return [path for path in (self.rows, *parts) if path.exists()]
 
     def failure_files(self) -> list[Path]:
-        """Files with failures that exist, in the same order."""
+        """Return existing files of failures, in the same order."""
         parts = [part for part in self._parts() if part.name.endswith(".failures.jsonl")]
         return [path for path in (self.failures, *parts) if path.exists()]
 
@@ -56,17 +55,16 @@ class RowPaths:
 
 
 class RunPaths(RowPaths):
-    """Where the files of a run lie."""
+    """Paths of the files in a run directory."""
 
     kind = "trajectories"
 
     def __init__(self, directory: str | Path) -> None:
-        """Name the files of the run in ``directory``; touches nothing."""
         super().__init__(directory)
         self.trajectories = self.rows
         self.journal = self.directory / "journal.sqlite"
         self.report = self.directory / "report.html"
 
     def begun(self) -> bool:
-        """Whether samples were ever in flight here."""
+        """Return whether any sample was started."""
         return self.journal.exists() or super().begun()

@@ -14,12 +14,12 @@ from tessy.storage.run_paths import RunPaths
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """A run as its consumers see it.
+    """The content of a run.
 
     Attributes:
-        config: The content of config.json.
-        trajectories: The last one of each key, in file order.
-        failures: The last one of each key that has no trajectory.
+        config: Content of config.json.
+        trajectories: The last trajectory of each key, in file order.
+        failures: The last failure of each key without a trajectory.
     """
 
     config: dict[str, Any]
@@ -28,7 +28,7 @@ class RunData:
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
-    """The content of config.json of the run in ``directory``.
+    """Read config.json of the run in ``directory``.
 
     Raises:
         RunError: There is no run, or this version cannot read it.
@@ -37,9 +37,9 @@ def read_config(directory: str | Path) -> dict[str, Any]:
 
 
 def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
-    """The last trajectory of each key, one at a time; memory holds the keys only.
+    """Yield the last trajectory of each key; only keys are held in memory.
 
-    The run may be in the making: rows that come later, and a last line half written, are left out.
+    The run may be in progress: later rows and an incomplete last line are ignored.
 
     Raises:
         RunError: There is no run in ``directory``.
@@ -47,12 +47,12 @@ def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
     """
     read_config(directory)
     files = RunPaths(directory).row_files()
-    places = jsonl.last_rows(files, jsonl.row_key)
-    yield from jsonl.rows_at(Trajectory, files, places, jsonl.row_key)
+    locations = jsonl.last_rows(files, jsonl.row_key)
+    yield from jsonl.rows_at(Trajectory, files, locations, jsonl.row_key)
 
 
 def iter_failures(directory: str | Path) -> Iterator[Failure]:
-    """The last failure of each key that has no trajectory, read as :func:`iter_trajectories` does.
+    """Yield the last failure of each key without a trajectory; see :func:`iter_trajectories`.
 
     Raises:
         RunError: There is no run in ``directory``.
@@ -60,15 +60,15 @@ def iter_failures(directory: str | Path) -> Iterator[Failure]:
     """
     read_config(directory)
     paths = RunPaths(directory)
-    # Failures first: a key that succeeds between the two readings shows as a success.
+    # Failures first: a key that succeeds between the two reads counts as a success.
     failed = jsonl.last_rows(paths.failure_files(), jsonl.row_key)
     done = jsonl.last_rows(paths.row_files(), jsonl.row_key)
-    places = {key: place for key, place in failed.items() if key not in done}
-    yield from jsonl.rows_at(Failure, paths.failure_files(), places, jsonl.row_key)
+    locations = {key: place for key, place in failed.items() if key not in done}
+    yield from jsonl.rows_at(Failure, paths.failure_files(), locations, jsonl.row_key)
 
 
 def read_run(directory: str | Path) -> RunData:
-    """Everything a run has made, as :func:`iter_trajectories` reads it, in memory.
+    """Read all trajectories and failures of a run into memory.
 
     Raises:
         RunError: There is no run in ``directory``.
@@ -77,5 +77,7 @@ def read_run(directory: str | Path) -> RunData:
     config = read_config(directory)
     failures = tuple(iter_failures(directory))
     trajectories = tuple(iter_trajectories(directory))
-    done = {row.key for row in trajectories}  # a row may have come after the failures were read
+    done = {
+        row.key for row in trajectories
+    }  # may include rows written after the failures were read
     return RunData(config, trajectories, tuple(row for row in failures if row.key not in done))

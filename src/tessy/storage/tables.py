@@ -1,7 +1,7 @@
-"""Rows of an input file: JSON lines, JSON, CSV and Parquet, as plain JSON values with their line.
+"""Readers of input files: JSON lines, JSON, CSV and Parquet.
 
-A row that cannot be read is handed on as a fault among the others; a file that cannot be read at
-all is an :class:`InputError`.
+Rows are plain JSON values with their line. An unreadable row is yielded as a
+:class:`~tessy.core.errors.RowFault`; an unreadable file raises :class:`InputError`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from tessy.storage.jsonl import loads, plain
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 
-_BATCH = 1024  # rows of Parquet held at a time
+_BATCH = 1024  # rows of Parquet in memory
 _BOM = b"\xef\xbb\xbf"
 
 
 class InputRow(NamedTuple):
-    """One row and its line: 1-based, the row's number where a format has no lines."""
+    """A row and its 1-based line, or its number in formats without lines."""
 
     line: int
     value: object
 
 
 def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
-    """Yield the rows of ``path``, read as they are asked for where the format allows it.
+    """Yield the rows of ``path``, lazily where the format allows it.
 
-    By extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an object with one array among
-    its values), ``.csv`` (with a header; every value is text), each also with ``.gz``, and
-    ``.parquet``. Blank lines are no rows.
+    The format follows from the extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an
+    object with exactly one array among its values), ``.csv`` (with a header; every value is
+    text), each also with ``.gz``, and ``.parquet``. Blank lines are skipped.
 
     Raises:
-        InputError: The file is missing, of no known kind, or unreadable as a whole.
+        InputError: The file is missing, unreadable, or of an unknown format.
     """
     name = path.name.lower()
     readers = {
@@ -50,21 +50,21 @@ def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
         ".csv": _csv,
         ".parquet": _parquet,
     }
-    packed = name.endswith(".gz")
-    kind = Path(name.removesuffix(".gz")).suffix
-    if kind not in readers or (packed and kind == ".parquet"):
+    compressed = name.endswith(".gz")
+    extension = Path(name.removesuffix(".gz")).suffix
+    if extension not in readers or (compressed and extension == ".parquet"):
         raise InputError(
-            f"{path}: tessy reads .jsonl, .json and .csv (each also with .gz) and .parquet; give "
-            "the file the ending of what it holds, or convert it"
+            f"{path}: tessy reads .jsonl, .json and .csv (each also with .gz) and .parquet; "
+            "rename the file to match its format, or convert it"
         )
     if not path.exists():
-        raise InputError(f"{path} does not exist; check the path (it is read from {Path.cwd()})")
+        raise InputError(f"{path} does not exist; check the path (current directory: {Path.cwd()})")
     if path.is_dir():
-        raise InputError(f"{path} is a directory; name one file")
+        raise InputError(f"{path} is a directory; give a file")
     try:
         file: IO[bytes]
-        with gzip.open(path) if packed else path.open("rb") as file:  # type: ignore[assignment]
-            yield from readers[kind](path, file)
+        with gzip.open(path) if compressed else path.open("rb") as file:  # type: ignore[assignment]
+            yield from readers[extension](path, file)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
@@ -106,8 +106,8 @@ def _json(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
     except ValueError as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise InputError(
-            f"{path}:{line}: expected JSON: {_reason(error)}; if each line is a row of its own, "
-            "name the file .jsonl"
+            f"{path}:{line}: expected JSON: {_reason(error)}; if each line is a separate row, "
+            "rename the file to .jsonl"
         ) from None
     if isinstance(document, dict):
         arrays = [value for value in document.values() if isinstance(value, list)]
@@ -124,7 +124,7 @@ def _json(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
 
 
 def _csv(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
-    csv.field_size_limit(2**31 - 1)  # questions may be longer than 128 kB
+    csv.field_size_limit(2**31 - 1)  # the default is 128 kB
     text = io.StringIO(_text(path, file.read()), newline="")
     reader = csv.reader(text, strict=True)
     header: list[str] = []
@@ -133,7 +133,7 @@ def _csv(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            # Where one row ends and the next begins is lost from here on.
+            # Row boundaries are lost from here on.
             raise InputError(f"{path}:{line}: expected CSV: {error}") from None
         if cells is None:
             return
@@ -141,9 +141,9 @@ def _csv(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
             continue
         if not header:
             header = cells
-            twice = {name for name in header if header.count(name) > 1}
-            if twice:
-                raise InputError(f"{path}:{line}: two columns have the name {min(twice)!r}")
+            repeated = {name for name in header if header.count(name) > 1}
+            if repeated:
+                raise InputError(f"{path}:{line}: two columns have the name {min(repeated)!r}")
         elif len(cells) != len(header):
             message = f"expected {len(header)} cells as in the header, got {len(cells)}"
             yield RowFault(str(path), line, "(row)", message)
@@ -178,7 +178,7 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
         try:
             return list(column.to_pylist())
         except (ValueError, pa.ArrowException):
-            pass  # years that Python's datetime cannot hold
+            pass  # years outside the range of Python's datetime
     try:
         return list(column.cast(pa.string()).to_pylist())
     except (ValueError, pa.ArrowException) as error:
@@ -188,9 +188,9 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
 
 
 def _nanoseconds(kind: pa.DataType) -> bool:
-    """Return whether values are finer than Python's datetime: then they are read as text.
+    """Return whether values have nanoseconds, finer than Python's datetime.
 
-    With pandas installed pyarrow would return pandas' types, without it refuse.
+    They are read as text: pyarrow would return pandas types, or raise without pandas.
     """
     import pyarrow as pa
 

@@ -75,7 +75,7 @@ def test_a_directory_is_resumed(directory):
         AnnotationDirectory.open(directory, config={}, data_config={"seed": 2})
     write(directory, annotation("b"))
     assert [item.key for item in iter_failed_annotations(directory)] == [("c", 0, 0)]
-    with pytest.raises(ValueError, match="has a row already"):
+    with pytest.raises(ValueError, match="already has a row"):
         write(directory, annotation("a"))
 
 
@@ -97,8 +97,8 @@ def test_keys_are_read_in_any_json_spelling(directory):
     assert [item.segment for item in read_annotations(directory)] == [21, 22]
 
 
-def test_other_directories_are_refused(tmp_path):
-    with pytest.raises(RunError, match=r"nowhere is no directory of annotations: it has no conf"):
+def test_what_is_no_directory_of_annotations_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"nowhere is not a directory of annotations: it has no conf"):
         read_annotations(tmp_path / "nowhere")
     fill(tmp_path / "run", row())
     with pytest.raises(RunError, match=r"holds trajectories, not annotations; `tessy annotate`"):
@@ -143,7 +143,7 @@ def test_a_directory_without_annotations_is_refused(directory):
         ({"style": [{"start": 3}]}, r"jsonl:2: style\.0\.end: Field required"),
         ({"style": [{"start": 0, "end": 99}]}, r"jsonl:2: row: .*style spans must be ascending"),
         ({"tokens": 3}, r"jsonl:2: tokens: Extra inputs are not permitted"),
-        ({"segment": "x"}, r"jsonl:2: a row has an id \(text\) and a sample .* and a segment"),
+        ({"segment": "x"}, r"jsonl:2: expected an id \(text\) and a sample .* and a segment"),
     ],
 )
 def test_a_row_of_another_shape_is_refused(directory, change, message):

@@ -110,7 +110,7 @@ def test_a_row_that_cannot_be_read_leaves_the_older_export(run: Path, to: str):
 def test_a_run_without_samples_is_refused(tmp_path: Path, to: str):
     fill(tmp_path / "run", failure("c"))
     assert "no finished samples" in export(tmp_path / "run", to, code=2)
-    assert "is no run" in export(tmp_path / "none", to, code=2)
+    assert "is not a run" in export(tmp_path / "none", to, code=2)
     assert not (tmp_path / "run" / "export").exists()
 
 

@@ -33,8 +33,8 @@ class AnnotationDirectory(RowDirectory[SegmentKey]):
     """A directory of annotations, locked by this process: durable rows, resumable."""
 
     @staticmethod
-    def place(directory: str | Path) -> AnnotationPaths:
-        """Return the paths of the files in ``directory``."""
+    def paths_of(directory: str | Path) -> AnnotationPaths:
+        """The files of such a directory."""
         return AnnotationPaths(directory)
 
     @staticmethod
