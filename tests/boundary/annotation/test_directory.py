@@ -98,7 +98,7 @@ def test_keys_are_read_in_any_json_spelling(directory):
 
 
 def test_what_is_no_directory_of_annotations_is_refused(tmp_path):
-    with pytest.raises(RunError, match=r"nowhere is not a directory of annotations: it has no conf"):
+    with pytest.raises(RunError, match=r"nowhere is not a directory of annotations: it has no"):
         read_annotations(tmp_path / "nowhere")
     fill(tmp_path / "run", row())
     with pytest.raises(RunError, match=r"holds trajectories, not annotations; `tessy annotate`"):
