@@ -26,7 +26,7 @@ def admitted(admission: KvAdmission, student: str, teacher: str | None, count: i
     return sum(admit(admission, index, student, teacher) for index in tries)
 
 
-def test_only_a_server_that_does_not_tell_is_held_to_a_fixed_number_of_samples():
+def test_only_a_server_of_unknown_capacity_has_a_fixed_limit():
     admission = KvAdmission({"s": 10**9, "t": None, "u": 10**9, "v": None}, first_guess_tokens=500)
     assert admitted(admission, "s", "t") == DEFAULT_CONCURRENCY == 32
     assert admitted(admission, "s", "u") == 300
@@ -39,44 +39,44 @@ def test_a_sample_counts_once_on_a_server_in_both_roles():
     assert admitted(KvAdmission({"s": None}, first_guess_tokens=500), "s", "s") == 32
 
 
-def test_a_number_that_was_asked_for_holds_where_nothing_is_known():
+def test_concurrency_limits_servers_of_unknown_capacity():
     admission = KvAdmission({"s": None}, first_guess_tokens=500, concurrency=200)
     assert admitted(admission, "s", None) == 200
 
 
-def test_a_capacity_that_is_told_later_counts_from_then_on():
+def test_a_capacity_reported_later_takes_effect():
     admission = KvAdmission({"s": 10**9, "t": None}, first_guess_tokens=499)
     assert admitted(admission, "s", "t") == 32
-    admission.learn("t", 100_000)
+    admission.set_capacity("t", 100_000)
     assert admitted(admission, "s", "t") == 180 - 32  # 90 % of it, at 500 tokens a sample
-    admission.learn("t", None)
+    admission.set_capacity("t", None)
     assert admitted(admission, "s", "t") == 0
-    admission.learn("t", 200_000)
+    admission.set_capacity("t", 200_000)
     assert admitted(admission, "s", "t") == 180
-    admission.learn("u", 10_000)
+    admission.set_capacity("u", 10_000)
     assert admitted(admission, "s", "u") == 18
 
 
-def test_the_log_says_what_bounds_a_run():
+def test_the_description_names_the_limits():
     def explain(capacities: dict[str, int | None], concurrency: int | None = None) -> str:
         admission = KvAdmission(capacities, first_guess_tokens=1, concurrency=concurrency)
-        told = admission.explain()
-        admission.learn("t", 2048)
-        assert "t 2,048 tokens" in admission.explain()
-        assert "unknown: t" not in admission.explain()
+        told = admission.describe()
+        admission.set_capacity("t", 2048)
+        assert "t 2,048 tokens" in admission.describe()
+        assert "unknown: t" not in admission.describe()
         return told
 
-    assert "32 samples a server" in explain({"s": None, "t": None})
+    assert "32 samples per server" in explain({"s": None, "t": None})
     assert "5 samples at a time" in explain({"s": None, "t": None}, 5)
     assert "--concurrency" in explain({"s": None, "t": None})
     some = explain({"s": 65536, "t": None})
-    assert "s 65,536 tokens; unknown: t (at most 32 samples on each)" in some
+    assert "s 65,536 tokens; unknown: t (at most 32 samples each)" in some
     capped = explain({"s": 65536, "t": None}, 5)
     assert "unknown: t)" in capped
     assert capped.endswith("at most 5 samples at a time")
 
 
-def test_the_gate_counts_a_prompt_once_and_looks_for_a_home_at_every_try():
+def test_the_gate_computes_a_claim_once_and_replicas_at_every_try():
     counted: list[str] = []
 
     def claim(job: list[str]) -> Claim:
@@ -101,7 +101,7 @@ def test_the_gate_counts_a_prompt_once_and_looks_for_a_home_at_every_try():
     assert [admission.reserved(name) for name in "stu"] == [0, 0, 0]
 
 
-async def test_a_run_learns_of_a_server_that_comes_late_and_uses_it():
+async def test_a_run_uses_a_server_that_becomes_available_late():
     servers = [Server(), Server(down=True)]
     async with pool_of(Server()) as student, pool_of(*servers) as teacher:
         await teacher.probe()
@@ -113,12 +113,12 @@ async def test_a_run_learns_of_a_server_that_comes_late_and_uses_it():
         assert {tuple(starting_replicas(job, table, admission).values()) for job in jobs} == {
             ("s0", "s0")
         }
-        assert "unknown: s1" in admission.explain()
+        assert "unknown: s1" in admission.describe()
         servers[1].down = False
         await until(lambda: len(teacher.healthy) == 2)
         found = {tuple(starting_replicas(job, table, admission).values()) for job in jobs}
         assert found == {("s0", "s0"), ("s0", "s1")}
-        assert "s1 1,000 tokens" in admission.explain()
+        assert "s1 1,000 tokens" in admission.describe()
 
 
 def test_the_expected_length_is_the_80th_percentile_of_twenty():

@@ -22,7 +22,7 @@ from tests.support.rows import failure, fill, row
 COUNT = 12
 
 
-def test_a_limit_is_reached_by_its_own_measure_only():
+def test_a_limit_is_reached_by_its_own_unit_only():
     budget = Budget(hours=2, tokens=1000)
     assert budget.exceeded(Spending(7199.9, 999)) is None
     assert budget.exceeded(Spending(7200, 0)) == "budget_hours: 2 of 2 hours are spent"
@@ -30,7 +30,7 @@ def test_a_limit_is_reached_by_its_own_measure_only():
     assert said == "budget_tokens: 1,003 of 1,000 generated tokens are spent"
 
 
-def test_without_limits_nothing_is_too_much():
+def test_without_limits_no_spending_exceeds_the_budget():
     assert not Budget().limited
     assert Budget().exceeded(Spending(1e12, 10**15)) is None
     assert Budget(hours=1).limited
@@ -43,7 +43,7 @@ def test_without_limits_nothing_is_too_much():
     st.tuples(st.floats(0, 1e10), st.integers(0, 10**10)),
     st.tuples(st.floats(0, 1e10), st.integers(0, 10**10)),
 )
-def test_what_is_spent_stays_spent(hours, tokens, first, more):
+def test_a_spent_budget_stays_spent(hours, tokens, first, more):
     budget = Budget(hours, tokens)
     if budget.exceeded(Spending(*first)):
         assert budget.exceeded(Spending(first[0] + more[0], first[1] + more[1]))
@@ -59,18 +59,18 @@ def test_the_time_of_earlier_sessions_counts():
     assert purse.exceeded(0) is not None
 
 
-def test_jobs_leave_where_they_would_leave_for_a_stop():
+def test_a_spent_budget_drains_like_a_stop():
     spent = False
     stop = Stop(lambda: spent)
     stop.check()
     spent = True
     assert stop.requested
-    assert not stop.asked
+    assert not stop.interrupted
     with pytest.raises(Draining):
         stop.check()
 
 
-def test_what_is_on_disk_is_counted_once(tmp_path: Path):
+def test_tokens_on_disk_are_counted_once(tmp_path: Path):
     drafted = {"tokens": {"student": 4, "answer": 1, "drafted": {"student": 9, "teacher": 30}}}
     rows = [row("a").model_copy(update={"tokens": row().tokens.model_validate(drafted["tokens"])})]
     fill(tmp_path, *rows, failure("b", attempts=1), failure("b", attempts=2))
@@ -106,7 +106,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_run_stops_by_its_tokens_and_goes_on_with_more(whole: Path, tmp_path: Path):
+def test_a_run_stops_at_its_token_limit_and_resumes_with_a_higher_one(whole: Path, tmp_path: Path):
     run, every = tmp_path / "run", generated(whole)
     command = synthesize(whole.parent / "questions.jsonl", run, "--concurrency", "3")
     budget = every // 2
@@ -135,7 +135,7 @@ def test_a_run_stops_by_its_tokens_and_goes_on_with_more(whole: Path, tmp_path: 
     finish([*command, "--budget-tokens", "1"])  # nothing is left to make: no budget is needed
 
 
-def test_hours_that_are_spent_stop_a_run_before_any_request(whole: Path, tmp_path: Path):
+def test_spent_hours_stop_a_run_before_any_request(whole: Path, tmp_path: Path):
     run = tmp_path / "run"
     command = synthesize(whole.parent / "questions.jsonl", run)
     output = finish([*command, "--budget-hours", "1e-9"], code=4)
@@ -147,7 +147,7 @@ def test_hours_that_are_spent_stop_a_run_before_any_request(whole: Path, tmp_pat
     assert content(run) == content(whole)
 
 
-def test_a_budget_that_ends_with_the_last_sample_leaves_nothing_to_say(tmp_path: Path):
+def test_a_budget_spent_by_the_last_sample_is_not_reported(tmp_path: Path):
     """The request that spends the rest may be the one that finishes the last sample."""
     problems = write_questions(tmp_path / "q.jsonl", [{"prompt": "7 + 8 * 2"}])
     alone = ("--strategy", "student-only")  # what two generate in turns depends on the moment
@@ -158,7 +158,7 @@ def test_a_budget_that_ends_with_the_last_sample_leaves_nothing_to_say(tmp_path:
 
 
 @pytest.mark.parametrize(("option", "value"), [("--budget-hours", "0"), ("--budget-tokens", "0")])
-def test_a_budget_of_nothing_is_refused(tmp_path: Path, option: str, value: str):
+def test_a_budget_of_zero_is_refused(tmp_path: Path, option: str, value: str):
     command = synthesize(questions(tmp_path), tmp_path / "run")
     output = finish([*command, option, value], code=2)
     assert option.removeprefix("--").replace("-", "_") in output.replace("-", "_")

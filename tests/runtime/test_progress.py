@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tessy.runtime.progress import Progress, ProgressState, SteadyConsole, TimeLeft, view
+from tessy.runtime.progress import Progress, ProgressState, SteadyConsole, TimeLeft, render
 
 STATE = """
 import asyncio, logging, sys
@@ -39,7 +39,7 @@ def busy() -> ProgressState:
     return state
 
 
-def test_the_line_says_everything() -> None:
+def test_the_line_contains_all_figures() -> None:
     state = busy()
     state.observe(130.0)
     assert state.line(130.0) == (
@@ -48,25 +48,25 @@ def test_the_line_says_everything() -> None:
     )
 
 
-def test_a_lone_author_keeps_everything_and_nobody_else_is_named() -> None:
+def test_a_single_author_has_no_kept_share_and_no_other_is_named() -> None:
     state = ProgressState(total=4, now=100.0, authors=("teacher",))
     state.drafted("teacher", 310)
     state.kept("teacher", 300)
     state.observe(130.0)
     assert "; 10 teacher tokens/s; " in state.line(130.0)
     out = io.StringIO()
-    Console(file=out, width=100).print(view(state, 130.0))
+    Console(file=out, width=100).print(render(state, 130.0))
     assert "teacher 10 tokens/s" in out.getvalue()
-    for said in ("student", "rolled back", "kept"):
-        assert said not in state.line(130.0) + out.getvalue()
+    for text in ("student", "rolled back", "kept"):
+        assert text not in state.line(130.0) + out.getvalue()
 
 
-def test_asking_changes_nothing() -> None:
+def test_reading_the_state_does_not_change_it() -> None:
     state = busy()
     assert state.line(130.0) == state.line(130.0)
 
 
-def test_rates_look_back_one_minute() -> None:
+def test_rates_cover_one_minute() -> None:
     state = ProgressState(total=1, now=0.0)
     state.kept("student", 6000)
     state.observe(10.0)
@@ -77,21 +77,21 @@ def test_rates_look_back_one_minute() -> None:
     assert state.rate("student", 190.0) == pytest.approx(2.0)
 
 
-def test_the_time_left_is_not_guessed_from_nothing() -> None:
+def test_the_time_left_is_unknown_at_first() -> None:
     state = ProgressState(total=10, now=0.0)
     for key in "ab":
         state.started(key)
         state.finished(key)
     assert state.time_left(10.0) is None
-    assert "not known" in state.line(10.0)
+    assert "unknown" in state.line(10.0)
 
 
-def test_what_an_earlier_process_did_is_no_evidence_of_pace() -> None:
+def test_samples_of_earlier_processes_do_not_count_for_the_rate() -> None:
     state = ProgressState(total=100, now=0.0, done=90)
     assert state.time_left(5.0) is None
 
 
-def test_standing_still_does_not_slow_the_estimate() -> None:
+def test_waiting_time_does_not_affect_the_estimate() -> None:
     state, without = (ProgressState(total=20, now=0.0) for _ in range(2))
     for key in "abcd":
         state.finished(key)
@@ -105,14 +105,14 @@ def test_standing_still_does_not_slow_the_estimate() -> None:
     assert state.time_left(640.0) == without.time_left(40.0)
 
 
-def test_the_end_has_nothing_left() -> None:
+def test_a_complete_run_has_nothing_left() -> None:
     state = ProgressState(total=1, now=0.0)
     state.finished("a")
     assert state.line(1.0).endswith("nothing left")
 
 
 @given(ended=st.integers(3, 500), rest=st.integers(1, 500), seconds=st.floats(1, 1e6))
-def test_the_range_holds_the_plain_estimate_and_closes_in(
+def test_the_interval_contains_the_estimate_and_narrows(
     ended: int, rest: int, seconds: float
 ) -> None:
     def left(times: int) -> TimeLeft:
@@ -129,7 +129,7 @@ def test_the_range_holds_the_plain_estimate_and_closes_in(
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "text"),
     [
         (3.0, 8.0, "about 10 s left"),
         (14.0, 55.0, "20 s to 60 s left"),
@@ -138,15 +138,15 @@ def test_the_range_holds_the_plain_estimate_and_closes_in(
         (40_000.0, 90_000.0, "11 h to 25 h left"),
     ],
 )
-def test_time_left_in_words(low: float, high: float, said: str) -> None:
-    assert str(TimeLeft(low, high)) == said
+def test_time_left_in_words(low: float, high: float, text: str) -> None:
+    assert str(TimeLeft(low, high)) == text
 
 
-def test_the_view_holds_what_the_line_holds() -> None:
+def test_the_view_contains_all_figures() -> None:
     state = busy()
     state.waiting("teacher is down\x1b[2J")
     out = io.StringIO()
-    Console(file=out, width=100).print(view(state, 130.0))
+    Console(file=out, width=100).print(render(state, 130.0))
     text = out.getvalue()
     for part in ("10 of 40 done", "student 10 tokens/s", "rolled back 10.0 %", "30 s so far"):
         assert part in text
@@ -154,7 +154,7 @@ def test_the_view_holds_what_the_line_holds() -> None:
     assert "\x1b" not in text
 
 
-async def test_elsewhere_than_on_a_terminal_it_prints_lines() -> None:
+async def test_without_a_terminal_plain_lines_are_printed() -> None:
     drawn = asyncio.Event()
     now = 0.0
 
@@ -191,7 +191,7 @@ async def test_an_error_in_the_block_passes_through() -> None:
 
 
 class Gone(io.StringIO):
-    """A terminal that was hung up, or a pipe whose reader left."""
+    """A closed terminal or a broken pipe."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class Gone(io.StringIO):
         raise self.error
 
 
-async def test_a_reader_that_leaves_does_not_stop_the_run() -> None:
+async def test_a_broken_pipe_does_not_stop_the_run() -> None:
     out = Gone(BrokenPipeError("no reader"))
     state = ProgressState(total=1, now=0.0)
     async with Progress(state, SteadyConsole(file=out), clock=lambda: 1.0, interval=0.001):
@@ -212,7 +212,7 @@ async def test_a_reader_that_leaves_does_not_stop_the_run() -> None:
     assert out.writes == 1
 
 
-async def test_a_terminal_that_is_gone_does_not_stop_the_run(
+async def test_a_closed_terminal_does_not_stop_the_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     state = ProgressState(total=1, now=0.0)
@@ -220,7 +220,7 @@ async def test_a_terminal_that_is_gone_does_not_stop_the_run(
         async with Progress(state, SteadyConsole(file=Gone(OSError("hung up"))), clock=lambda: 1.0):
             await asyncio.sleep(0)
             state.finished("a")
-    assert "the progress view stopped: hung up" in caplog.text
+    assert "the progress view failed: hung up" in caplog.text
 
 
 def on_a_terminal(body: str, *, interrupt_at: bytes | None = None) -> tuple[str, int]:
@@ -282,7 +282,7 @@ def test_log_messages_and_prints_appear_above_the_live_view() -> None:
     assert "2 of 40 done" in output[output.index(SHOW) :]
 
 
-def test_ctrl_c_gives_the_terminal_back() -> None:
+def test_ctrl_c_restores_the_terminal() -> None:
     output, status = on_a_terminal(
         """
         async def main():
@@ -301,7 +301,7 @@ def test_ctrl_c_gives_the_terminal_back() -> None:
     assert "interrupted True" in output
 
 
-def test_leaving_without_a_chance_gives_the_terminal_back_too() -> None:
+def test_an_abort_restores_the_terminal() -> None:
     output, status = on_a_terminal(
         """
         async def main():

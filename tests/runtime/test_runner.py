@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tessy.core.errors import EngineMisconfigured
 from tessy.core.records import Author
 from tessy.runtime.admission import (
-    FILL,
-    SETTLED,
+    MAX_FILL,
+    MIN_LENGTHS,
     Claim,
     KvAdmission,
     KvGate,
@@ -27,7 +27,7 @@ from tessy.runtime.runner import Draining, Stop, interruptible, run_all
 
 
 @given(st.integers(0, 30), st.integers(1, 6))
-async def test_every_job_is_done_once_and_never_more_at_a_time_than_admitted(count, slots):
+async def test_every_job_runs_once_within_the_admitted_concurrency(count, slots):
     done: list[int] = []
     busy = most = 0
 
@@ -45,7 +45,7 @@ async def test_every_job_is_done_once_and_never_more_at_a_time_than_admitted(cou
     assert most == min(slots, count)
 
 
-async def test_jobs_are_pulled_when_they_can_start():
+async def test_jobs_are_taken_when_they_can_start():
     pulled: list[int] = []
     go = asyncio.Event()
 
@@ -66,7 +66,7 @@ async def test_jobs_are_pulled_when_they_can_start():
     assert len(pulled) == 100
 
 
-async def test_an_exception_ends_the_others_and_comes_out_by_itself():
+async def test_an_exception_cancels_the_others_and_is_raised_alone():
     ended: list[int] = []
 
     async def work(job: int) -> None:
@@ -85,7 +85,7 @@ async def test_an_exception_ends_the_others_and_comes_out_by_itself():
     assert [slots.try_admit(None) for _ in range(6)] == [True] * 5 + [False]
 
 
-async def test_an_exception_of_the_jobs_themselves_comes_out_too():
+async def test_an_exception_of_the_iterable_is_raised():
     def jobs() -> Iterator[int]:
         yield 1
         raise OSError("disk")
@@ -97,7 +97,7 @@ async def test_an_exception_of_the_jobs_themselves_comes_out_too():
         await run_all(jobs(), work, admission=Slots(4), stop=Stop())
 
 
-async def test_draining_starts_nothing_and_leaves_at_safe_points():
+async def test_draining_starts_no_job_and_ends_at_safe_points():
     stop = Stop()
     steps: list[tuple[int, int]] = []
     finished: list[tuple[int, int | None]] = []
@@ -123,7 +123,7 @@ async def test_draining_starts_nothing_and_leaves_at_safe_points():
     assert (1, None) in finished
 
 
-async def test_a_stop_before_the_start_does_nothing():
+async def test_a_stop_before_the_start_runs_no_job():
     stop = Stop()
     stop.check()
     stop.request()
@@ -132,7 +132,7 @@ async def test_a_stop_before_the_start_does_nothing():
     await run_all([1], None, admission=Slots(1), stop=stop)  # type: ignore[arg-type]  # never called
 
 
-async def test_what_work_returns_reaches_the_admission():
+async def test_the_result_of_work_is_passed_to_the_admission():
     admission = KvAdmission({"s": 10_000}, first_guess_tokens=100)
     gate: KvGate[int] = KvGate(
         admission, lambda job: Claim(f"{job}/0", {"student": 10}), lambda job: {"student": "s"}
@@ -141,7 +141,7 @@ async def test_what_work_returns_reaches_the_admission():
     async def work(job: int) -> int:
         return 7
 
-    await run_all(range(SETTLED), work, admission=gate, stop=Stop())
+    await run_all(range(MIN_LENGTHS), work, admission=gate, stop=Stop())
     assert admission.expected_tokens == 7
     assert admission.in_flight == 0
 
@@ -153,7 +153,7 @@ needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no such sign
 
 @needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_first_signal_asks_and_handlers_are_put_back(number):
+async def test_the_first_signal_requests_a_stop_and_handlers_are_restored(number):
     before = signal.getsignal(number)
     async with interruptible() as stop:
         os.kill(os.getpid(), number)
@@ -163,7 +163,7 @@ async def test_the_first_signal_asks_and_handlers_are_put_back(number):
 
 
 @needs_signals
-def test_the_second_signal_ends_everything_at_once():
+def test_the_second_signal_aborts():
     cleaned: list[str] = []
 
     async def work(job: int) -> None:
@@ -189,7 +189,7 @@ def test_the_second_signal_ends_everything_at_once():
     assert cleaned[-1] == "run"
 
 
-async def test_a_cancellation_that_no_signal_caused_stays_one():
+async def test_a_cancellation_without_signal_is_raised():
     async def main() -> None:
         async with interruptible():
             await asyncio.Event().wait()
@@ -201,7 +201,7 @@ async def test_a_cancellation_that_no_signal_caused_stays_one():
         await task
 
 
-async def test_outside_the_main_thread_signals_are_left_alone():
+async def test_no_handlers_are_installed_outside_the_main_thread():
     before = signal.getsignal(signal.SIGINT)
 
     async def main() -> bool:
@@ -245,13 +245,13 @@ def test_admission_reserves_prompt_and_expected_length_on_both_replicas():
     assert admission.in_flight == 3
 
 
-def test_one_server_in_both_roles_holds_both_prompts():
+def test_a_server_in_both_roles_reserves_both_prompts():
     admission = KvAdmission({"s": 10_000}, first_guess_tokens=500)
     assert admit(admission, "a", 100, 200, "s", "s")
     assert admission.reserved("s") == 1300
 
 
-def test_a_cache_smaller_than_a_sample_takes_one_at_a_time():
+def test_a_cache_smaller_than_a_sample_admits_one_at_a_time():
     admission = KvAdmission({"s": 10, "t": 10_000}, first_guess_tokens=500)
     assert admit(admission, "a", 100, 100, *BOTH)
     assert not admit(admission, "b", 100, 100, *BOTH)
@@ -259,9 +259,9 @@ def test_a_cache_smaller_than_a_sample_takes_one_at_a_time():
     assert admit(admission, "b", 100, 100, *BOTH)
 
 
-def test_the_length_expected_follows_the_run():
+def test_the_expected_length_follows_observed_lengths():
     admission = KvAdmission({"s": 100_000}, first_guess_tokens=500)
-    for index in range(SETTLED):
+    for index in range(MIN_LENGTHS):
         assert admission.expected_tokens == 500
         admit(admission, str(index), 0, 0, "s", None)
         admission.finished(str(index), 10 * (index + 1))
@@ -270,12 +270,12 @@ def test_the_length_expected_follows_the_run():
     assert admission.reserved("s") == 200
 
 
-def test_concurrency_always_caps():
+def test_concurrency_is_an_upper_limit():
     admission = KvAdmission({"s": 10**9}, first_guess_tokens=1, concurrency=2)
     assert [admit(admission, key, 1, 0, "s", None) for key in "abc"] == [True, True, False]
 
 
-def test_a_sample_that_moves_takes_its_reservation_along():
+def test_a_moved_sample_moves_its_reservation():
     admission = KvAdmission({"s": 10_000, "t": 2_000, "u": 2_000}, first_guess_tokens=500)
     admit(admission, "a", 100, 200, "s", "t")
     admission.moved("a", "teacher", "u")
@@ -285,7 +285,7 @@ def test_a_sample_that_moves_takes_its_reservation_along():
     assert [admission.reserved(name) for name in "stu"] == [0, 0, 0]
 
 
-def test_a_sample_is_in_flight_once():
+def test_a_sample_in_flight_is_not_admitted_again():
     admission = KvAdmission({"s": None}, first_guess_tokens=1)
     admit(admission, "a", 1, 1, *BOTH)
     with pytest.raises(ValueError, match="in flight"):
@@ -305,7 +305,7 @@ step = st.one_of(
     st.lists(step, max_size=120),
     st.integers(1, 1000),
 )
-def test_admission_never_overfills_never_stands_still_and_forgets_nothing(sizes, steps, guess):
+def test_admission_never_overfills_nor_deadlocks_nor_leaks(sizes, steps, guess):
     admission = KvAdmission(sizes, first_guess_tokens=guess)
     alive: list[str] = []
     for number, (what, *args) in enumerate(steps):
@@ -316,7 +316,7 @@ def test_admission_never_overfills_never_stands_still_and_forgets_nothing(sizes,
                 alive.append(str(number))
                 for name, size in sizes.items():
                     if size is not None and before[name] > 0 and name in (student, teacher):
-                        assert admission.reserved(name) <= FILL * size
+                        assert admission.reserved(name) <= MAX_FILL * size
             else:
                 assert alive
         elif what == "finish" and alive:
@@ -329,7 +329,7 @@ def test_admission_never_overfills_never_stands_still_and_forgets_nothing(sizes,
     assert [admission.reserved(name) for name in sizes] == [0, 0, 0]
 
 
-async def test_the_garbage_collector_is_as_it_was_after_a_run_that_failed():
+async def test_a_failed_run_restores_the_garbage_collector():
     before = gc.get_threshold(), gc.get_freeze_count()
 
     async def work(job: int) -> None:
@@ -343,7 +343,7 @@ async def test_the_garbage_collector_is_as_it_was_after_a_run_that_failed():
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
-async def test_a_run_leaves_a_garbage_collector_alone_that_somebody_else_has_set():
+async def test_a_run_keeps_garbage_collector_settings_of_its_caller():
     before = gc.get_threshold()
 
     async def work(job: int) -> None:
@@ -357,7 +357,7 @@ async def test_a_run_leaves_a_garbage_collector_alone_that_somebody_else_has_set
         gc.set_threshold(*before)
 
 
-async def test_runs_at_the_same_time_share_one_setting_of_the_garbage_collector():
+async def test_concurrent_runs_share_one_garbage_collector_setting():
     before = gc.get_threshold()
     first, second = asyncio.Event(), asyncio.Event()
 

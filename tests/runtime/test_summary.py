@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 from tessy.core.records import Author, Cost, Failure, Message, Span, TokenCounts, Trajectory
-from tessy.runtime.summary import summarise
+from tessy.runtime.summary import summarize
 
 QUESTION = (Message(role="user", content="What is 2 + 2?"),)
 
@@ -64,7 +64,7 @@ def test_counts_shares_and_costs() -> None:
         finished("a", 30, 70, drafted={"student": 40, "teacher": 100}),
         finished("b", 10, 90, answer=7, ended_by="teacher", attempts=2),
     ]
-    summary = summarise(rows, [failed("c")], seconds=12.34567)
+    summary = summarize(rows, [failed("c")], seconds=12.34567)
     assert summary["samples"] == {"finished": 2, "failed": 1, "attempts": 8}
     assert summary["failures"] == {"budget": 1}
     assert summary["tokens"] == {
@@ -88,7 +88,7 @@ def test_counts_shares_and_costs() -> None:
 
 
 def test_an_empty_run_has_no_shares() -> None:
-    summary = summarise([], [])
+    summary = summarize([], [])
     assert summary["samples"]["finished"] == 0
     assert summary["tokens"]["share"] == {"student": None, "teacher": None}
     assert summary["tokens"]["rolled_back_share"] == {"student": None, "teacher": None}
@@ -97,7 +97,7 @@ def test_an_empty_run_has_no_shares() -> None:
 
 
 def test_a_retried_key_counts_once() -> None:
-    summary = summarise(
+    summary = summarize(
         [finished("a", 1, 1)],
         [failed("a"), failed("b", "budget"), failed("b", "repetition"), failed("b", sample=1)],
     )
@@ -105,14 +105,14 @@ def test_a_retried_key_counts_once() -> None:
     assert summary["failures"] == {"repetition": 1, "budget": 1}
 
 
-def test_rows_are_read_once_as_they_come() -> None:
+def test_rows_are_read_in_one_pass() -> None:
     def stream() -> Iterator[Trajectory]:
         for number in range(5):
             yield finished(str(number), number, 0)
 
-    assert summarise(stream(), iter(()))["lengths"]["thinking"]["max"] == 4
+    assert summarize(stream(), iter(()))["lengths"]["thinking"]["max"] == 4
 
 
-def test_a_teacher_that_drafts_in_longer_tokens_rolls_back_nothing() -> None:
+def test_a_negative_rolled_back_share_is_zero() -> None:
     row = finished("a", 1, 120, drafted={"student": 1, "teacher": 100})
-    assert summarise([row], [])["tokens"]["rolled_back_share"]["teacher"] == 0.0
+    assert summarize([row], [])["tokens"]["rolled_back_share"]["teacher"] == 0.0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy.core.records import Cost, Failure, Message, Span, TokenCounts, Trajectory
-from tessy.runtime.summary import summarise
+from tessy.runtime.summary import summarize
 from tessy.runtime.terminal import print_sample, summary_table, thinking_text, visible
 
 PIECES = (("student", "Okay, "), ("teacher", "2 + 2 = 4."), ("student", " Hmm,"))
@@ -62,9 +62,9 @@ def shown(row: Trajectory | Failure, *, terminal: bool, no_color: bool = False) 
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def test_a_sample_in_plain_text_marks_the_words_of_the_student() -> None:
+def test_plain_text_marks_the_words_of_the_student() -> None:
     assert shown(sample(), terminal=False) == (
-        "Question  sum-1 · sample 2\n"
+        "Problem  sum-1 · sample 2\n"
         "  What is 2 + 2?\n"
         "\n"
         "Thinking  ⟦student⟧  teacher\n"
@@ -78,7 +78,7 @@ def test_a_sample_in_plain_text_marks_the_words_of_the_student() -> None:
     )
 
 
-def test_on_a_terminal_styles_tell_the_authors_apart() -> None:
+def test_authors_have_different_styles_on_a_terminal() -> None:
     text = shown(sample(), terminal=True)
     assert "\x1b[1;4;35mOkay,\x1b[0m" in text
     assert "\x1b[36m2 + 2 = 4.\x1b[0m" in text
@@ -100,12 +100,12 @@ def test_no_color_in_the_environment_is_honoured(monkeypatch: pytest.MonkeyPatch
     assert "\x1b[1;4mOkay,\x1b[0m" in out.getvalue()
 
 
-def test_a_failure_says_why() -> None:
+def test_a_failure_shows_its_reason() -> None:
     text = shown(failure(), terminal=False)
     assert "Failed: budget. 16 of 16." in text
 
 
-def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
+def test_markup_in_text_is_printed_verbatim() -> None:
     row = sample((("student", "[bold]x[/bold] :smile: [/] "), ("teacher", "a[0]")))
     assert "⟦[bold]x[/bold] :smile: [/]⟧ a[0]" in shown(row, terminal=False)
 
@@ -119,21 +119,21 @@ def test_escape_sequences_of_a_model_do_not_reach_the_terminal() -> None:
 
 
 @given(st.text())
-def test_visible_leaves_nothing_that_commands_a_terminal(text: str) -> None:
+def test_visible_removes_all_control_characters(text: str) -> None:
     kept = visible(text)
     assert not any(ord(c) < 0x20 and c not in "\t\n" for c in kept)
     assert not any(0x7F <= ord(c) < 0xA0 for c in kept)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["student", "teacher"]), st.text(min_size=1))))
-def test_the_thinking_is_whole_whatever_the_spans(pieces: list[tuple[str, str]]) -> None:
+def test_the_thinking_is_printed_completely(pieces: list[tuple[str, str]]) -> None:
     row = sample(tuple(pieces))
     assert thinking_text(row, marks=False).plain == "".join(visible(words) for _, words in pieces)
 
 
 def test_the_closing_table() -> None:
     out = io.StringIO()
-    summary = summarise([sample(), sample(number=3)], [failure()], seconds=3725.0)
+    summary = summarize([sample(), sample(number=3)], [failure()], seconds=3725.0)
     console(out, terminal=False).print(summary_table(summary))
     lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
     assert lines == [
@@ -160,7 +160,7 @@ def test_the_closing_table_of_one_author() -> None:
     lost = {**row, "id": "b", "reason": "budget", "detail": "13 of 13."}
     lost = {name: lost[name] for name in lost if name not in ("student_ids", "ended_by")}
     out = io.StringIO()
-    summary = summarise([Trajectory.model_validate(row)], [Failure.model_validate(lost)])
+    summary = summarize([Trajectory.model_validate(row)], [Failure.model_validate(lost)])
     console(out, terminal=False).print(summary_table(summary))
     text = " ".join(out.getvalue().split())
     assert "Teacher 12 tokens of thinking Answers 5 tokens" in text
@@ -170,7 +170,7 @@ def test_the_closing_table_of_one_author() -> None:
 
 def test_the_closing_table_of_an_empty_run() -> None:
     out = io.StringIO()
-    console(out, terminal=False).print(summary_table(summarise([], [])))
+    console(out, terminal=False).print(summary_table(summarize([], [])))
     assert "Student 0 tokens (– of the thinking)" in " ".join(out.getvalue().split())
 
 
@@ -180,32 +180,16 @@ def table(summary: dict[str, Any]) -> str:
     return " ".join(out.getvalue().split())
 
 
-def test_a_row_of_another_method_says_how_it_was_made():
+def test_a_row_of_a_baseline_shows_its_strategy():
     made: dict[str, Any] = {"scores": (3.0, None, 7.5), "unscored": {1: "repetition"}}
     row = sample().model_copy(update={"strategy": "teacher-score", "answer_by": "teacher", **made})
     text = shown(row, terminal=False)
     assert "strategy teacher-score · answer by teacher" in text
     assert "candidates' scores 3, repetition, 7.5" in text.replace("\n", " ")
     assert "strategy" not in shown(sample(), terminal=False)
-    closing = table(summarise([row], []))
+    closing = table(summarize([row], []))
     assert "teacher-score 1" in closing
     assert "5 tokens by the teacher" in closing
     assert "rolled back" not in closing
-    assert "rolled back" in table(summarise([sample()], []))
-    assert "Strategies" not in table(summarise([sample()], []))
-
-
-ORDERS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F]
-CONTROLS = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]
-
-
-@pytest.mark.parametrize("code", [*CONTROLS, *ORDERS], ids=hex)
-def test_no_control_character_reaches_a_terminal(code):
-    assert chr(code) not in visible(f"a{chr(code)}b")
-
-
-@pytest.mark.parametrize("code", [0x1B, 0x202E, 0x2069, 0x061C], ids=hex)
-def test_ids_and_failure_details_are_made_visible_too(code):
-    bad = chr(code)
-    row = failure().model_copy(update={"id": f"b{bad}", "detail": f"16{bad} of 16."})
-    assert bad not in shown(row, terminal=False)
+    assert "rolled back" in table(summarize([sample()], []))
+    assert "Strategies" not in table(summarize([sample()], []))

@@ -14,7 +14,7 @@ from tessy.core.records import Author, Key, Problem
 from tessy.core.seeds import derive_seed
 from tessy.plan.gauge import ThroughputMonitor
 from tessy.plan.rows import PilotSample, read_made
-from tessy.runtime.admission import SETTLED, Claim, KvAdmission, KvGate
+from tessy.runtime.admission import MIN_LENGTHS, Claim, KvAdmission, KvGate
 from tessy.runtime.progress import ProgressState
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.sample import SampleJob
@@ -107,7 +107,7 @@ class PilotMonitor:
 
 def _teach(admission: KvAdmission, lengths: Sequence[int]) -> None:
     """Let ``admission`` know the lengths, often enough to be believed."""
-    times = max(len(lengths), SETTLED) if lengths else 0
+    times = max(len(lengths), MIN_LENGTHS) if lengths else 0
     for number, tokens in enumerate(islice(cycle(lengths), times)):
         key = f"pilot {number}"
         admission.try_admit(Claim(key, {}), {})

@@ -1,7 +1,7 @@
-"""How many samples may be in flight: pure state machines that own no tasks.
+"""Admission control: how many samples may be in flight (pure state machines).
 
-A server whose KV cache is overfilled evicts prefixes that are still needed and prefills many times
-as much, so samples are admitted by the room they will need, not by a guess at their number.
+An overfilled KV cache evicts prefixes that are still in use, which then are prefilled again.
+Samples are therefore admitted by the memory they are expected to need, not by number.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tessy.core.formatting import percent, tally
 from tessy.core.records import Author
 from tessy.core.statistics import quantile
 
-DEFAULT_CONCURRENCY = 32  # samples on a server that does not say how much fits
-FILL = 0.9  # of a cache that may be promised away
-PERCENTILE = 0.8  # of the lengths so far: what a sample is expected to need
-SETTLED = 20  # samples that must have ended before their lengths count: short ones end first
+DEFAULT_CONCURRENCY = 32  # samples per server of unknown capacity
+MAX_FILL = 0.9  # fraction of a KV cache that may be reserved
+PERCENTILE = 0.8  # of observed lengths: the expected length
+MIN_LENGTHS = 20  # observed lengths before they are used: short samples end first
 
 Job = TypeVar("Job")
 Job_contra = TypeVar("Job_contra", contravariant=True)
@@ -28,45 +28,45 @@ class Admission(Protocol[Job_contra]):
     """Decides whether one more job may start."""
 
     def try_admit(self, job: Job_contra, /) -> bool:
-        """Admit ``job`` if there is room now."""
+        """Admit ``job`` if there is capacity now."""
         ...
 
     def finished(self, job: Job_contra, tokens: int | None, /) -> None:
-        """An admitted job ended.
+        """Release an admitted job that ended.
 
         Args:
             job: The job.
-            tokens: Tokens it generated; None if that is no estimate for other samples.
+            tokens: Generated tokens without the prompt; None if not representative.
         """
         ...
 
 
 class Slots:
-    """At most so many jobs at a time, whatever they are."""
+    """Admission with a fixed number of slots."""
 
     def __init__(self, concurrency: int) -> None:
-        """Allow ``concurrency`` jobs, at least 1."""
+        """Create ``concurrency`` slots, at least 1."""
         self._free = max(1, concurrency)
 
     def try_admit(self, job: object, /) -> bool:
-        """Admit one more if a slot is free."""
+        """Admit a job if a slot is free."""
         if self._free == 0:
             return False
         self._free -= 1
         return True
 
     def finished(self, job: object, tokens: int | None, /) -> None:
-        """Free its slot."""
+        """Free a slot."""
         self._free += 1
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a sample will take up, wherever it goes.
+    """Memory claim of a sample, independent of replicas.
 
     Attributes:
-        key: The sample.
-        prompts: Length of the question by the models it needs, in their own tokens.
+        key: Identifies the sample.
+        prompts: Prompt length of each model it needs, in that model's tokens.
     """
 
     key: str
@@ -74,22 +74,22 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class _ReplicaMemory:
-    """A sample on its replicas, by the models it needs (two of them may be on one server)."""
+class _AdmittedSample:
+    """A sample in flight, with the replica of each model (both may share a server)."""
 
     claim: Claim
     homes: Mapping[Author, str]
 
     def prompts(self) -> list[tuple[str, int]]:
-        """Replica and prompt length, one for each model."""
+        """Return replica and prompt length of each model."""
         return [(home, self.claim.prompts[author]) for author, home in self.homes.items()]
 
 
 class KvAdmission:
-    """Admits samples while every replica they use has room for prompt and expected length.
+    """Admission by the KV cache of every replica: prompt plus expected length must fit.
 
-    A replica that holds nothing always takes one sample, however small its cache, so a run cannot
-    come to a stand.
+    An empty replica always admits one sample, however small its cache, so that a run cannot
+    deadlock.
     """
 
     def __init__(
@@ -99,99 +99,100 @@ class KvAdmission:
         first_guess_tokens: int,
         concurrency: int | None = None,
     ) -> None:
-        """Nothing is in flight.
+        """Initialize without samples.
 
         Args:
-            capacities: Tokens of KV cache by replica, of every role; None where unknown.
-            first_guess_tokens: What a sample is expected to write until enough have ended: half
-                the thinking budget.
-            concurrency: Never more samples than this, and as many on a replica of unknown
-                capacity; None: no such limit, and :data:`DEFAULT_CONCURRENCY` on such a replica.
+            capacities: KV cache capacity in tokens of the replicas of all roles; None if unknown.
+            first_guess_tokens: Expected length of a sample until enough samples ended.
+            concurrency: Maximum number of samples, also on replicas of unknown capacity; None: no
+                limit, and :data:`DEFAULT_CONCURRENCY` per replica of unknown capacity.
         """
         self._capacities = dict(capacities)
         self._guess = first_guess_tokens
         self._lengths: list[int] = []  # ascending
-        self._places: dict[str, _ReplicaMemory] = {}
+        self._admitted: dict[str, _AdmittedSample] = {}
         self._prompts = dict.fromkeys(self._capacities, 0)  # tokens, by replica
         self._counts = dict.fromkeys(self._capacities, 0)  # prompts, by replica
         self._samples = dict.fromkeys(self._capacities, 0)  # samples, by replica
         self.concurrency = concurrency
 
-    def learn(self, replica: str, capacity: int | None) -> None:
-        """Set the ``capacity`` of a server in tokens; None leaves it unknown."""
+    def set_capacity(self, replica: str, capacity: int | None) -> None:
+        """Update the capacity of a replica in tokens; None is ignored."""
         if capacity is not None:
             self._capacities[replica] = capacity
 
     @property
     def expected_tokens(self) -> int:
-        """What a sample is expected to write."""
-        if len(self._lengths) < SETTLED:
+        """Expected number of tokens that a sample generates."""
+        if len(self._lengths) < MIN_LENGTHS:
             return self._guess
         return quantile(self._lengths, PERCENTILE)
 
     @property
     def in_flight(self) -> int:
-        """Samples admitted and not finished."""
-        return len(self._places)
+        """Number of samples in flight."""
+        return len(self._admitted)
 
     def reserved(self, replica: str) -> int:
-        """Return tokens promised away on ``replica``."""
+        """Return the tokens reserved on ``replica``."""
         return self._prompts.get(replica, 0) + self._counts.get(replica, 0) * self.expected_tokens
 
     def try_admit(self, claim: Claim, homes: Mapping[Author, str]) -> bool:
-        """Admit a sample if there is room.
+        """Admit a sample if it fits.
 
         Args:
-            claim: What it will take up.
+            claim: Its memory claim.
             homes: The replica of each model it needs.
         """
-        if claim.key in self._places:
-            raise ValueError(f"{claim.key} is in flight already")
+        if claim.key in self._admitted:
+            raise ValueError(f"{claim.key} is already in flight")
         if self.concurrency is not None and self.in_flight >= self.concurrency:
             return False
-        place = _ReplicaMemory(claim, homes)
+        sample = _AdmittedSample(claim, homes)
         needs: dict[str, int] = {}
-        for replica, tokens in place.prompts():
+        for replica, tokens in sample.prompts():
             needs[replica] = needs.get(replica, 0) + tokens + self.expected_tokens
         if not all(self._fits(replica, need) for replica, need in needs.items()):
             return False
-        self._places[claim.key] = place
-        self._book(place, 1)
+        self._admitted[claim.key] = sample
+        self._reserve(sample, 1)
         return True
 
     def moved(self, key: str, author: Author, replica: str) -> None:
-        """A sample's model is on another replica, full or not; a key not in flight is ignored."""
-        place = self._places.get(key)
-        if place is None:
+        """Move a sample to another replica, even if it is full; unknown keys are ignored."""
+        sample = self._admitted.get(key)
+        if sample is None:
             return
-        self._book(place, -1)
-        place = self._places[key] = _ReplicaMemory(place.claim, {**place.homes, author: replica})
-        self._book(place, 1)
+        self._reserve(sample, -1)
+        homes = {**sample.homes, author: replica}
+        sample = self._admitted[key] = _AdmittedSample(sample.claim, homes)
+        self._reserve(sample, 1)
 
     def finished(self, key: str, tokens: int | None) -> None:
-        """A sample ended: free its room, and learn from its length if that is given."""
-        self._book(self._places.pop(key), -1)
+        """Release a sample and record its length unless it is None."""
+        self._reserve(self._admitted.pop(key), -1)
         if tokens is not None:
             insort(self._lengths, tokens)
 
-    def explain(self) -> str:
-        """Return one sentence for the log."""
+    def describe(self) -> str:
+        """Return a description of the limits for the log."""
         unknown = sorted(name for name, size in self._capacities.items() if size is None)
         each = DEFAULT_CONCURRENCY if self.concurrency is None else None
         if len(unknown) == len(self._capacities):
-            limit = f"{each} samples a server" if each else f"{self.concurrency} samples at a time"
+            total = f"{self.concurrency} samples at a time"
+            limit = f"{each} samples per server" if each else total
             return (
-                f"in flight: {limit}; no server tells the size of its KV cache, so set "
-                "--concurrency to what they can hold"
+                f"in flight: {limit}; no server reports the size of its KV cache, so set "
+                "--concurrency to match it"
             )
         known = tally({name: size for name, size in self._capacities.items() if size})
         rest = ""
         if unknown:
-            limit = f" (at most {each} samples on each)" if each else ""
+            limit = f" (at most {each} samples each)" if each else ""
             rest = f"; unknown: {', '.join(unknown)}{limit}"
         cap = "" if self.concurrency is None else f", at most {self.concurrency} samples at a time"
-        caches = f"{percent(FILL, 0)} of the KV caches ({known} tokens{rest})"
-        return f"in flight: what fits into {caches}{cap}"
+        caches = f"{percent(MAX_FILL, 0)} of the KV caches ({known} tokens{rest})"
+        return f"in flight: as many as fit into {caches}{cap}"
 
     def _fits(self, replica: str, need: int) -> bool:
         samples = self._samples.get(replica, 0)
@@ -200,13 +201,13 @@ class KvAdmission:
             return True
         if capacity is None:
             return self.concurrency is not None or samples < DEFAULT_CONCURRENCY
-        return self.reserved(replica) + need <= FILL * capacity
+        return self.reserved(replica) + need <= MAX_FILL * capacity
 
-    def _book(self, place: _ReplicaMemory, sign: int) -> None:
-        for replica, tokens in place.prompts():
+    def _reserve(self, sample: _AdmittedSample, sign: int) -> None:
+        for replica, tokens in sample.prompts():
             self._prompts[replica] = self._prompts.get(replica, 0) + sign * tokens
             self._counts[replica] = self._counts.get(replica, 0) + sign
-        for replica in set(place.homes.values()):
+        for replica in set(sample.homes.values()):
             self._samples[replica] = self._samples.get(replica, 0) + sign
 
 
@@ -219,13 +220,13 @@ class KvGate(Generic[Job]):
         claim: Callable[[Job], Claim],
         homes: Callable[[Job], Mapping[Author, str]],
     ) -> None:
-        """Nothing waits.
+        """Initialize without jobs.
 
         Args:
-            admission: What decides.
-            claim: What a job will take up, wherever; asked once a job.
-            homes: The replica of each model it would be on now; asked at every try, because
-                replicas go and come back while it waits.
+            admission: The admission of samples.
+            claim: Returns the memory claim of a job; called once per job.
+            homes: Returns the replica that a job would use for each model; called at every try,
+                because available replicas change while a job waits.
         """
         self._admission = admission
         self._claim = claim
@@ -234,7 +235,7 @@ class KvGate(Generic[Job]):
         self._keys: dict[int, str] = {}  # by identity of the job: jobs need not be hashable
 
     def try_admit(self, job: Job, /) -> bool:
-        """Admit ``job`` if there is room."""
+        """Admit ``job`` if it fits."""
         if self._waiting is None or self._waiting[0] is not job:
             self._waiting = (job, self._claim(job))
         claim = self._waiting[1]
@@ -245,5 +246,5 @@ class KvGate(Generic[Job]):
         return True
 
     def finished(self, job: Job, tokens: int | None, /) -> None:
-        """Free its room."""
+        """Release ``job``."""
         self._admission.finished(self._keys.pop(id(job)), tokens)

@@ -1,4 +1,4 @@
-"""What a run may use in the end, over all of its sessions (pure)."""
+"""Limits on the time and tokens of a run, over all of its sessions (pure)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class Spending(NamedTuple):
-    """What a run has used.
+    """Resources used by a run.
 
     Attributes:
         seconds: Wall-clock seconds of its sessions.
-        tokens: Tokens its models generated, kept or not, each model's in its own tokens.
+        tokens: Generated tokens, kept or not, each model's in its own tokens.
     """
 
     seconds: float = 0.0
@@ -23,8 +23,8 @@ class Budget:
     """Limits of a run.
 
     Attributes:
-        hours: Wall-clock hours; None: no limit.
-        tokens: Generated tokens, kept or not; None: no limit.
+        hours: Maximum wall-clock hours; None: no limit.
+        tokens: Maximum generated tokens, kept or not; None: no limit.
     """
 
     hours: float | None = None
@@ -32,11 +32,11 @@ class Budget:
 
     @property
     def limited(self) -> bool:
-        """Whether there is a limit at all."""
+        """Whether any limit is set."""
         return self.hours is not None or self.tokens is not None
 
     def exceeded(self, spending: Spending) -> str | None:
-        """Return which limit ``spending`` has reached, as a clause with both values; None: neither.
+        """Return a message on the limit that ``spending`` has reached; None if below all limits.
 
         Example: ``"budget_tokens: 1,003 of 1,000 generated tokens are spent"``.
         """

@@ -1,4 +1,4 @@
-"""The log file of a directory, and the versions of the software in use."""
+"""Log file of a run, and versions of the software that made it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 
 @contextmanager
 def log_file(path: Path) -> Generator[None, None, None]:
-    """Keep what this package logs in ``path``; show warnings."""
+    """Append log records of tessy to ``path``, and print warnings to standard error."""
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    shown = logging.StreamHandler()  # what the user should know now
-    shown.setLevel(logging.WARNING)
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)
     logger = logging.getLogger("tessy")
     level = logger.level
     logger.setLevel(logging.INFO)
-    for handler in (file, shown):
+    for handler in (file, console):
         logger.addHandler(handler)
     try:
         yield
     finally:
         logger.setLevel(level)
-        for handler in (file, shown):
+        for handler in (file, console):
             logger.removeHandler(handler)
             handler.close()
 
 
 def software() -> dict[str, str]:
-    """Versions that may decide on a row's content."""
+    """Return versions of Python and of libraries that affect the content of rows."""
     found = {"python": platform.python_version()}
     for name in ("tessy", "transformers", "tokenizers", "torch"):
         try:

@@ -1,7 +1,7 @@
-"""How a run is doing: a live view on a terminal, one plain line now and then elsewhere.
+"""Progress of a run: a live view on a terminal, periodic plain lines elsewhere.
 
-:class:`ProgressState` is pure: events go in, a line comes out, and time is an argument.
-:class:`Progress` is the thin shell that owns the terminal.
+:class:`ProgressState` is pure: it counts events, and time is an argument. :class:`Progress` draws
+it.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from tessy.runtime.terminal import AUTHOR_COLOURS, visible
 
 _log = logging.getLogger(__name__)
 
-RATE_WINDOW = 60.0  # seconds the token rates look back
+RATE_WINDOW = 60.0  # seconds; window of the token rates
 PLAIN_INTERVAL = 30.0  # seconds between plain lines
 LIVE_INTERVAL = 0.25  # seconds between frames
-MIN_FINISHED = 3  # minimum for an estimate of the time left
+MIN_FINISHED = 3  # samples before the remaining time is estimated
 
 
 class TimeLeft(NamedTuple):
-    """Seconds until the last sample ends, as a range."""
+    """Interval of the seconds until the last sample ends."""
 
     low: float
     high: float
 
     def __str__(self) -> str:
-        """Say the range; one figure when its ends would read alike."""
+        """Format the interval; a single value if its ends round to the same."""
         low, high = _rounded(self.low), _rounded(self.high)
         return f"about {low} left" if low == high else f"{low} to {high} left"
 
 
 def _rounded(seconds: float) -> str:
-    """Coarse on purpose: no more digits than the estimate is good for."""
+    """Format seconds with the precision of the estimate."""
     if seconds < 60:
         return f"{max(10, math.ceil(seconds / 10) * 10)} s"
     if seconds < 5400:
@@ -65,15 +65,15 @@ class _CounterSnapshot(NamedTuple):
 
 
 class ProgressState:
-    """Counters of one run, fed by events.
+    """Counters of one run.
 
     Attributes:
-        total: Samples the run shall have in the end, those of earlier processes included.
-        finished_count: Finished samples, those of earlier processes included.
-        failed_count: Samples given up, those of earlier processes included.
-        reasons: Why samples of this process were given up.
-        authors: Who takes part.
-        most_in_flight: The most samples this process had in flight at a time.
+        total: Samples of the complete run, including earlier processes.
+        finished_count: Finished samples, including earlier processes.
+        failed_count: Failed samples, including earlier processes.
+        reasons: Failures of this process by reason.
+        authors: Authors that generate text.
+        most_in_flight: Maximum number of samples in flight in this process.
     """
 
     def __init__(
@@ -85,9 +85,14 @@ class ProgressState:
         failed: int = 0,
         authors: Sequence[Author] = AUTHORS,
     ) -> None:
-        """Start at ``now`` (seconds on any monotonic clock) with what earlier processes left.
+        """Initialize the counters.
 
-        ``authors`` are those who take part.
+        Args:
+            total: Samples of the complete run.
+            now: Current time in seconds on any monotonic clock.
+            done: Samples finished by earlier processes.
+            failed: Samples failed in earlier processes.
+            authors: Authors that generate text.
         """
         self.total = total
         self.authors = tuple(authors)
@@ -98,82 +103,82 @@ class ProgressState:
         self._in_flight: set[str] = set()
         self._kept: Counter[Author] = Counter()
         self._drafted: Counter[Author] = Counter()
-        self._ended = 0  # by this process, finished or failed
+        self._ended = 0  # in this process, finished or failed
         self._started = now
-        self._marks: deque[_CounterSnapshot] = deque([_CounterSnapshot(now, 0, 0)])
+        self._snapshots: deque[_CounterSnapshot] = deque([_CounterSnapshot(now, 0, 0)])
         self._waiting: str | None = None
         self._waited = 0.0
 
     def started(self, key: str) -> None:
-        """A sample is in flight."""
+        """Record the start of a sample."""
         self._in_flight.add(key)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
     def kept(self, author: Author, tokens: int) -> None:
-        """``tokens`` of ``author`` became part of a sample."""
+        """Record ``tokens`` of ``author`` that became part of a sample."""
         self._kept[author] += tokens
 
     def drafted(self, author: Author, tokens: int) -> None:
-        """``author`` generated ``tokens``, whether they are kept or not."""
+        """Record ``tokens`` that ``author`` generated, kept or not."""
         self._drafted[author] += tokens
 
     def finished(self, key: str) -> None:
-        """A sample is finished."""
+        """Record a finished sample."""
         self._in_flight.discard(key)
         self.finished_count += 1
         self._ended += 1
 
     def failed(self, key: str, reason: str) -> None:
-        """A sample was given up."""
+        """Record a failed sample."""
         self._in_flight.discard(key)
         self.failed_count += 1
         self._ended += 1
         self.reasons[reason] += 1
 
     def waiting(self, text: str | None) -> None:
-        """Show why the run is waiting; None when it continues."""
+        """Record that the run waits for ``text``; None when it continues."""
         self._waiting = text
 
     def observe(self, now: float) -> None:
-        """Note where the counters stand at ``now``; rates are differences between such notes."""
+        """Take a snapshot of the counters at ``now``, from which rates are computed."""
         if self._waiting:
-            self._waited += max(0.0, now - self._marks[-1].now)
-        self._marks.append(_CounterSnapshot(now, self._kept["student"], self._kept["teacher"]))
-        while len(self._marks) > 2 and self._marks[1].now <= now - RATE_WINDOW:
-            self._marks.popleft()
+            self._waited += max(0.0, now - self._snapshots[-1].now)
+        self._snapshots.append(_CounterSnapshot(now, self._kept["student"], self._kept["teacher"]))
+        while len(self._snapshots) > 2 and self._snapshots[1].now <= now - RATE_WINDOW:
+            self._snapshots.popleft()
 
     def rate(self, author: Author, now: float) -> float:
-        """Kept tokens a second of ``author`` over the last :data:`RATE_WINDOW` seconds."""
-        first = self._marks[0]
+        """Return kept tokens per second of ``author`` over :data:`RATE_WINDOW`."""
+        first = self._snapshots[0]
         seconds = now - first.now
         before = first.student if author == "student" else first.teacher
         return (self._kept[author] - before) / seconds if seconds > 0 else 0.0
 
     @property
     def generated(self) -> int:
-        """Tokens this process had generated, kept or not, each model's in its own."""
+        """Tokens generated in this process, kept or not, each model's in its own tokens."""
         return self._drafted.total()
 
     @property
     def ended(self) -> int:
-        """Samples this process finished or gave up."""
+        """Samples finished or failed in this process."""
         return self._ended
 
     @property
     def left(self) -> int:
-        """Samples that have no row yet."""
+        """Samples without a row."""
         return self.total - self.finished_count - self.failed_count
 
     @property
     def in_flight(self) -> int:
-        """Samples being written."""
+        """Samples in flight."""
         return len(self._in_flight)
 
     @property
     def rolled_back(self) -> float | None:
-        """Share of drafted tokens not kept, in [0, 1]; None before the first draft.
+        """Share of drafted tokens not kept, in [0, 1].
 
-        None too for a lone author, who keeps everything.
+        None before the first draft, and with a single author.
         """
         if len(self.authors) < 2:
             return None
@@ -181,19 +186,18 @@ class ProgressState:
 
     @property
     def waiting_for(self) -> str | None:
-        """Why the run stands still, or None."""
+        """What the run waits for, or None."""
         return self._waiting
 
     def elapsed(self, now: float) -> float:
-        """Return seconds since this process began."""
+        """Return the seconds since this process started."""
         return now - self._started
 
     def time_left(self, now: float) -> TimeLeft | None:
-        """Return how long the rest takes at the pace so far, or None while too little is known.
+        """Estimate the remaining time; None before :data:`MIN_FINISHED` samples ended.
 
-        The pace is the samples this process ended over the time it did not stand still. The range
-        is one standard error of that count (its square root) to either side, so it is wide at
-        first and closes in.
+        The rate is the number of samples ended in this process per second, without waiting time.
+        The interval is ± one standard error of that number (its square root).
         """
         rest = self.left
         if rest <= 0:
@@ -205,7 +209,7 @@ class ProgressState:
         return TimeLeft(rest * per_sample / (1 + spread), rest * per_sample / (1 - spread))
 
     def counts(self) -> str:
-        """``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
+        """Return the counters: ``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
         reasons = tally(dict(self.reasons.most_common()))
         failed = f"{self.failed_count:,} failed" + (f" ({reasons})" if reasons else "")
         return (
@@ -214,14 +218,14 @@ class ProgressState:
         )
 
     def outlook(self, now: float) -> str:
-        """Return the time left in words."""
+        """Return the remaining time in words."""
         left = self.time_left(now)
         if left is None:
-            return f"time left not known before {MIN_FINISHED} have ended"
+            return f"time left unknown until {MIN_FINISHED} have ended"
         return "nothing left" if left.high == 0 else str(left)
 
     def line(self, now: float) -> str:
-        """Return everything in one plain line."""
+        """Return all figures on one plain line."""
         rates = " + ".join(f"{self.rate(author, now):,.0f} {author}" for author in self.authors)
         kept = " kept" if len(self.authors) > 1 else ""
         parts = [self.counts(), f"{rates} tokens/s{kept}"]
@@ -233,15 +237,15 @@ class ProgressState:
         return "; ".join(parts)
 
 
-def view(state: ProgressState, now: float) -> RenderableType:
+def render(state: ProgressState, now: float) -> RenderableType:
     """Return the live view: a bar and three lines."""
     ended = state.finished_count + state.failed_count
-    bar = Table.grid()  # a bar alone does not end its line
+    bar = Table.grid()  # a bare bar has no line break
     bar.add_row(ProgressBar(total=max(state.total, 1), completed=ended, width=40))
     rates = Text("kept  " if len(state.authors) > 1 else "")
     for author in state.authors:
-        said = f"{author} {state.rate(author, now):,.0f} tokens/s"
-        rates.append(said, style=AUTHOR_COLOURS[author]).append("  ")
+        rate = f"{author} {state.rate(author, now):,.0f} tokens/s"
+        rates.append(rate, style=AUTHOR_COLOURS[author]).append("  ")
     if state.rolled_back is not None:
         rates.append(f"rolled back {percent(state.rolled_back)}")
     rows: list[RenderableType] = [
@@ -256,20 +260,19 @@ def view(state: ProgressState, now: float) -> RenderableType:
 
 
 class SteadyConsole(Console):
-    """A console whose output may be closed: rich would exit, but the run continues."""
+    """A console that survives a broken pipe, on which rich would end the process."""
 
     def on_broken_pipe(self) -> None:
-        """Write nothing more."""
+        """Suppress all further output."""
         self.quiet = True
 
 
 class Progress:
     """Shows a :class:`ProgressState` while the ``async with`` block runs.
 
-    On a terminal a live view is redrawn four times a second, and what loggers and ``print`` write
-    meanwhile appears above it. Elsewhere a plain line is printed every 30 s. Leaving the block,
-    also by Ctrl-C or an error, gives the terminal back and prints a last line;
-    :meth:`close` does the first of these at once and may be called from anywhere.
+    On a terminal a live view is redrawn four times a second, with output of loggers and ``print``
+    above it. Elsewhere a plain line is printed every 30 s. When the block ends, also by Ctrl-C or
+    an error, the terminal is restored and a last line is printed.
     """
 
     def __init__(
@@ -280,14 +283,13 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         interval: float | None = None,
     ) -> None:
-        """Prepare to show ``state``; nothing is drawn yet.
+        """Initialize without drawing.
 
         Args:
-            state: Updated by the runner, on this event loop.
-            console: Where to draw; a :class:`SteadyConsole` on standard error by default, so that
-                output can be piped.
-            clock: The clock ``state`` was started on, in seconds.
-            interval: Seconds between frames or lines; by default 0.25 live and 30 plain.
+            state: The counters, updated on this event loop.
+            console: Where to draw; default: a :class:`SteadyConsole` on standard error.
+            clock: The clock of ``state``, in seconds.
+            interval: Seconds between frames or lines; default: 0.25 live, 30 plain.
         """
         self.state = state
         self._console = console or SteadyConsole(stderr=True)
@@ -297,9 +299,9 @@ class Progress:
         self._live = (
             Live(
                 console=self._console,
-                auto_refresh=False,  # the event loop draws: no thread reads the counters
+                auto_refresh=False,  # drawn by the event loop, so that no thread reads the counters
                 transient=True,
-                # A stream that is piped away must not come out on the terminal.
+                # Redirecting a piped stream would print its content on the terminal.
                 redirect_stdout=sys.stdout.isatty(),
                 redirect_stderr=sys.stderr.isatty(),
             )
@@ -307,15 +309,15 @@ class Progress:
             else None
         )
         self._task: asyncio.Task[None] | None = None
-        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
+        self._redirected: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
     async def __aenter__(self) -> Self:
-        """Take the terminal and start drawing."""
+        """Start drawing."""
         if self._live:
             stdout, stderr = sys.stdout, sys.stderr
-            atexit.register(self.close)  # a second Ctrl-C may leave no other chance
+            atexit.register(self.close)  # a second Ctrl-C may skip __aexit__
             self._live.start()
-            self._move_handlers(stdout, stderr)
+            self._redirect_handlers(stdout, stderr)
         self._task = asyncio.create_task(self._draw_forever(), name="progress")
         return self
 
@@ -325,23 +327,23 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop drawing, give the terminal back and print a last line."""
+        """Stop drawing, restore the terminal and print a last line."""
         task, self._task = self._task, None
         try:
             if task:
                 task.cancel()
                 await asyncio.wait([task])
                 if not task.cancelled() and (broken := task.exception()):
-                    _log.warning("the progress view stopped: %s", broken)
+                    _log.warning("the progress view failed: %s", broken)
         finally:
             self.close()
-        with contextlib.suppress(OSError):  # the terminal may be gone; the run is not
+        with contextlib.suppress(OSError):  # a closed terminal must not end the run
             self._print_line()
 
     def close(self) -> None:
-        """Give the terminal back at once: cursor, streams and log handlers as they were."""
-        while self._moved:
-            handler, stream = self._moved.pop()
+        """Restore cursor, streams and log handlers of the terminal. Idempotent."""
+        while self._redirected:
+            handler, stream = self._redirected.pop()
             handler.setStream(stream)
         if self._live:
             with contextlib.suppress(OSError):
@@ -357,7 +359,7 @@ class Progress:
         now = self._clock()
         self.state.observe(now)
         if self._live:
-            self._live.update(view(self.state, now), refresh=True)
+            self._live.update(render(self.state, now), refresh=True)
         elif self.state.elapsed(now) > 0:
             self._print_line()
 
@@ -365,16 +367,16 @@ class Progress:
         line = Text(self.state.line(self._clock()))
         self._console.print(line, soft_wrap=True, highlight=False)
 
-    def _move_handlers(self, stdout: TextIO, stderr: TextIO) -> None:
-        """Let handlers that write to the terminal write through the live view instead.
+    def _redirect_handlers(self, stdout: TextIO, stderr: TextIO) -> None:
+        """Redirect log handlers of the terminal to the live view.
 
-        They hold the stream of the time they were made, which the view's redirection of
-        ``sys.stdout`` and ``sys.stderr`` does not reach.
+        They hold the original streams, which the view's replacement of ``sys.stdout`` and
+        ``sys.stderr`` does not affect.
         """
         for logger in (logging.getLogger(), logging.getLogger("tessy")):
             for handler in logger.handlers:
                 if not isinstance(handler, logging.StreamHandler):
                     continue
                 if handler.stream is stdout or handler.stream is stderr:
-                    self._moved.append((handler, handler.stream))
+                    self._redirected.append((handler, handler.stream))
                     handler.setStream(sys.stdout if handler.stream is stdout else sys.stderr)

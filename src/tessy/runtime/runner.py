@@ -1,7 +1,7 @@
-"""Bounded fan-out for every command: lazily started jobs, draining, interruption.
+"""Bounded concurrency for all commands: lazily started jobs, draining, interruption.
 
-A run that is asked to stop *drains*: no further job starts, and each job in flight stops at its
-next safe point, where its state is in the journal.
+A run that should stop *drains*: no job starts, and each job in flight ends at its next safe point,
+where its state is in the journal. A drain does not wait until samples are finished.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# How many are made between two looks of the garbage collector; Python looks every 2,000 or sooner.
+# Allocations between two garbage collections; Python's default is 2,000 or fewer.
 _YOUNG_OBJECTS = 10_000
 
 
 class Draining(Exception):
-    """Raised in a job by :meth:`Stop.check`; the job stays in flight, neither done nor failed."""
+    """Raised by :meth:`Stop.check` to end a job that stays in flight, neither done nor failed."""
 
 
 class Stop:
-    """Whether the run should stop: on request, or because its budget is used up.
+    """A request to stop the run: an interruption, or a spent budget.
 
     Attributes:
-        asked: A stop was requested.
+        interrupted: Whether :meth:`request` was called.
     """
 
     def __init__(self, spent: Callable[[], bool] = lambda: False) -> None:
-        """Create a stop that is not requested.
+        """Initialize without a request.
 
         Args:
-            spent: Whether the budget of the run is used up; once true, it stays true.
+            spent: Returns whether the budget of the run is spent; must not revert to False.
         """
-        self.asked = False
+        self.interrupted = False
         self._spent = spent
 
     @property
     def requested(self) -> bool:
         """Whether the run should drain."""
-        return self.asked or self._spent()
+        return self.interrupted or self._spent()
 
     def request(self) -> None:
         """Request that the run drains."""
-        self.asked = True
+        self.interrupted = True
 
     def check(self) -> None:
-        """Raise if the run should stop; called before requests and between retries.
+        """End the job if the run should stop; called at safe points, e.g. before a request.
 
         Raises:
             Draining: The run should stop.
@@ -71,19 +71,18 @@ async def run_all(
     admission: Admission[Job],
     stop: Stop,
 ) -> None:
-    """Call ``work`` for every job, with as many in flight as ``admission`` allows.
+    """Run ``work`` for every job, with the concurrency that ``admission`` allows.
 
     Args:
-        jobs: Pulled one by one, each when the previous one has started.
-        work: Does one job; returns the tokens it generated, for the admission. It records failures
-            of its job itself; an exception ends the run, except :class:`Draining`, which leaves the
-            job in flight.
-        admission: Decides when the next job may start; admits a job at the latest when none is in
-            flight.
+        jobs: Consumed lazily: the next job is taken when the previous one has started.
+        work: Runs one job and returns the number of tokens it generated, for ``admission``. It
+            must record failures of the job itself. :class:`Draining` leaves the job in flight; any
+            other exception ends the run.
+        admission: Decides when the next job starts; must admit a job if none is in flight.
         stop: Ends the run early; check ``stop.requested`` afterwards.
 
     Raises:
-        Exception: The first exception of a job, after all others were cancelled and have ended.
+        Exception: The first exception of a job, after all other jobs were cancelled.
     """
     freed = asyncio.Event()
 
@@ -93,23 +92,23 @@ async def run_all(
         return None
 
     def ended(job: Job, task: asyncio.Task[int | None]) -> None:
-        # A callback, because a task that is cancelled before its first step never runs a line.
+        # A callback, because a task cancelled before its first step runs no code.
         failed = task.cancelled() or task.exception() is not None
         admission.finished(job, None if failed else task.result())
         freed.set()
 
     try:
-        with _collecting_seldom():
+        with _infrequent_gc():
             async with asyncio.TaskGroup() as tasks:
                 for job in jobs:
-                    # Every job in flight ends soon after a stop, so waiting for one is enough.
+                    # After a stop all jobs end soon, so waiting for one of them suffices.
                     while not stop.requested and not admission.try_admit(job):
                         freed.clear()
                         await freed.wait()
                     if stop.requested:
                         break
                     tasks.create_task(do(job)).add_done_callback(partial(ended, job))
-                    # A thousand starts in a row would hold up those that run.
+                    # Yield to running jobs between starts.
                     await asyncio.sleep(0)
     except BaseExceptionGroup as group:
         first = _first(group)
@@ -117,15 +116,14 @@ async def run_all(
 
 
 @contextlib.contextmanager
-def _collecting_seldom() -> Generator[None, None, None]:
-    """Let the garbage collector ignore existing objects, and run less often.
+def _infrequent_gc() -> Generator[None, None, None]:
+    """Exempt existing objects from garbage collection and collect less often.
 
-    torch and transformers alone have hundreds of thousands of objects, and each collection would
-    traverse them all.
+    A full collection traverses all objects of imported libraries and blocks the event loop.
     """
     before = gc.get_threshold()
     if gc.get_freeze_count() or not 0 < before[0] < _YOUNG_OBJECTS:
-        yield  # an outer run, or the caller, has frozen it already
+        yield  # already set by another run or by the caller
         return
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
@@ -137,7 +135,7 @@ def _collecting_seldom() -> Generator[None, None, None]:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Return the first single exception in a group."""
+    """Return the first leaf exception of a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -147,28 +145,28 @@ def _first(error: BaseException) -> BaseException:
 async def interruptible(
     spent: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[Stop, None]:
-    """Turn the first SIGINT or SIGTERM into a stop request, and the second into KeyboardInterrupt.
+    """Request a stop on the first SIGINT or SIGTERM, and abort on the second.
 
-    The second signal cancels the entering task. Outside the main thread signals are not handled.
-    Previous handlers are restored at the end.
+    The second signal cancels the current task, which raises KeyboardInterrupt. Outside the main
+    thread no handlers are installed. Former handlers are restored on exit.
 
     Args:
-        spent: As for :class:`Stop`.
+        spent: See :class:`Stop`.
 
     Raises:
-        KeyboardInterrupt: A second signal arrived.
+        KeyboardInterrupt: A second signal was received.
     """
     stop = Stop(spent)
     task = asyncio.current_task()
-    cut_short = False
+    aborted = False
 
     def on_signal() -> None:
-        nonlocal cut_short
-        if not stop.asked:
-            log.warning("draining in-flight requests; interrupt again to abort")
+        nonlocal aborted
+        if not stop.interrupted:
+            log.warning("stopping at the next safe point; interrupt again to abort")
             stop.request()
         elif task is not None:
-            cut_short = True
+            aborted = True
             task.cancel()
 
     with contextlib.ExitStack() as handlers:
@@ -177,7 +175,7 @@ async def interruptible(
         try:
             yield stop
         except asyncio.CancelledError:
-            if not cut_short or task is None:
+            if not aborted or task is None:
                 raise
             task.uncancel()
             raise KeyboardInterrupt from None
@@ -192,6 +190,6 @@ def _handle(
         loop.add_signal_handler(number, on_signal)
     except (NotImplementedError, RuntimeError, ValueError):
         return  # not the main thread, or a platform without such handlers
-    # Callbacks run last first: the loop's handler goes, then the former one is put back.
+    # Callbacks run in reverse order: remove the loop's handler, then restore the former one.
     handlers.callback(signal.signal, number, before)
     handlers.callback(loop.remove_signal_handler, number)

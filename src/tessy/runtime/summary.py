@@ -1,7 +1,4 @@
-"""What a run amounts to, from its rows alone: the content of summary.json.
-
-One pass over the rows; only lengths (two integers a sample) and keys are kept.
-"""
+"""Summary of a run, computed from its rows in one pass: the content of summary.json."""
 
 from __future__ import annotations
 
@@ -14,14 +11,13 @@ from tessy.core.statistics import quantile
 
 
 class Summary:
-    """Adds rows up, one at a time, in any order.
+    """Accumulates rows in any order.
 
-    A key that failed and was finished later (``--retry-failed``) counts as finished; one that
-    failed several times counts once, with its last reason.
+    A key that failed and was finished later (``--retry-failed``) counts as finished. A key with
+    several failures counts once, with its last reason.
     """
 
     def __init__(self) -> None:
-        """Nothing added yet."""
         self._finished: set[tuple[str, int]] = set()
         self._reasons: dict[tuple[str, int], str] = {}
         self._kept: Counter[str] = Counter()
@@ -32,51 +28,50 @@ class Summary:
         self._strategies: Counter[str] = Counter()
         self._requests: Counter[str] = Counter()
         self._parts: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
+        self._drafted_in_failures: Counter[str] = Counter()
         self._thinking: list[int] = []
         self._answers: list[int] = []
         self._attempts = 0
-        self._glued = 0
+        self._mid_word_handovers = 0
 
     def add(self, row: Trajectory) -> None:
-        """Count a finished sample."""
+        """Add a finished sample."""
         self._finished.add(row.key)
         tokens = row.tokens
         self._kept.update(student=tokens.student, teacher=tokens.teacher, answer=tokens.answer)
         self._drafted.update(tokens.drafted)
         self._forced.update(row.forced)
-        self._glued += row.glued
+        self._mid_word_handovers += row.glued
         self._ended_by[row.ended_by] += 1
         self._answer_by[row.answer_by] += 1
         self._strategies[row.strategy] += 1
         self._thinking.append(tokens.student + tokens.teacher)
         self._answers.append(tokens.answer)
-        self._spend(row)
+        self._add_cost(row)
 
     def add_failure(self, row: Failure) -> None:
-        """Count a sample that could not be finished: its reason and what it used."""
+        """Add a failed sample: its reason and its cost."""
         self._reasons[row.key] = row.reason
-        self._lost.update(row.tokens.drafted)
-        self._spend(row)
+        self._drafted_in_failures.update(row.tokens.drafted)
+        self._add_cost(row)
 
-    def _spend(self, row: Trajectory | Failure) -> None:
+    def _add_cost(self, row: Trajectory | Failure) -> None:
         self._attempts += row.attempts
         self._requests.update(row.cost.requests)
         for part, seconds in row.cost.seconds.items():
-            # Counter adds floats as well as it adds integers; its stubs know only the latter.
+            # Counter supports floats, but its type stubs do not.
             self._parts[part] += seconds  # type: ignore[assignment]
 
     def result(self, seconds: float | None = None) -> dict[str, Any]:
         """Return the content of summary.json.
 
         Args:
-            seconds: Wall-clock seconds of the run; None when only the rows are at hand.
+            seconds: Wall-clock seconds of the run; None if unknown.
 
         Returns:
-            JSON-ready counts. Shares lie in [0, 1] and are None where nothing was counted.
-            ``tokens`` and ``lengths`` are of finished samples; ``requests``, ``attempts`` and
-            ``seconds.parts`` (summed over samples, so more than the wall clock) are of all rows;
-            ``tokens.drafted_in_failures`` is what samples without a result have cost.
+            JSON values. Shares are in [0, 1], or None if the whole is 0. ``tokens`` and ``lengths``
+            cover finished samples. ``requests``, ``attempts`` and ``seconds.parts`` (summed over
+            concurrent samples) cover all rows. ``tokens.drafted_in_failures`` covers failures.
         """
         failed = Counter(
             reason for key, reason in self._reasons.items() if key not in self._finished
@@ -91,7 +86,7 @@ class Summary:
             "failures": dict(failed.most_common()),
             "tokens": self._token_counts(),
             "forced": _by_author(self._forced),
-            "glued": self._glued,
+            "glued": self._mid_word_handovers,
             "ended_by": _by_author(self._ended_by),
             "answer_by": _by_author(self._answer_by),
             "lengths": {
@@ -115,16 +110,16 @@ class Summary:
             "rolled_back_share": {
                 author: rolled_back(self._kept[author], self._drafted[author]) for author in AUTHORS
             },
-            "drafted_in_failures": _by_author(self._lost),
+            "drafted_in_failures": _by_author(self._drafted_in_failures),
         }
 
 
-def summarise(
+def summarize(
     trajectories: Iterable[Trajectory],
     failures: Iterable[Failure],
     seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Add up the rows of a run; see :meth:`Summary.result`."""
+    """Summarize the rows of a run; see :meth:`Summary.result`."""
     summary = Summary()
     for trajectory in trajectories:
         summary.add(trajectory)
@@ -134,15 +129,15 @@ def summarise(
 
 
 def share(part: int, whole: int) -> float | None:
-    """``part / whole`` to four digits; None when there is nothing to share."""
+    """Return ``part / whole``, rounded to four digits; None if ``whole`` is 0."""
     return round(part / whole, 4) if whole else None
 
 
 def rolled_back(kept: int, drafted: int) -> float | None:
-    """Return the share of drafted tokens that were not kept.
+    """Return the share of drafted tokens that were not kept; None without drafts.
 
-    The teacher drafts in its own tokens while kept ones are counted in the student's, so its share
-    is an approximation; where the count of kept ones is the larger it is 0.
+    Approximate for the teacher: drafted tokens are its own, kept tokens are the student's. A
+    negative share is reported as 0.
     """
     return round(max(0.0, 1 - kept / drafted), 4) if drafted else None
 
@@ -152,7 +147,7 @@ def _by_author(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _distribution(values: Iterable[int]) -> dict[str, float | int | None]:
-    """Mean, median, 80th percentile and maximum, in tokens; None without values."""
+    """Return mean, median, 80th percentile and maximum, in tokens; None without values."""
     ordered = sorted(values)
     if not ordered:
         return {"mean": None, "median": None, "p80": None, "max": None}

@@ -1,7 +1,7 @@
-"""A sample and the closing table of a run, on a terminal.
+"""Terminal output: a sample, and the final table of a run.
 
-Text written by a model is never trusted with the terminal: control characters, escape sequences
-included, and characters that turn the reading direction are shown instead of obeyed.
+Model output is untrusted: control characters, escape sequences and bidirectional controls are
+printed as visible symbols.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from rich.text import Text
 from tessy.core.formatting import duration, percent, tally
 from tessy.core.records import AUTHORS, Author, Failure, Trajectory
 
-# The teacher's words are plain and the student's bold and underlined, so that the two differ in
-# one colour, in any colour scheme, and to any eye.
+# The student's text is also bold and underlined, so that authors differ without colours.
 AUTHOR_COLOURS: Mapping[Author, str] = {"student": "magenta", "teacher": "cyan"}
 AUTHOR_STYLES: Mapping[Author, str] = {
     **AUTHOR_COLOURS,
     "student": f"bold underline {AUTHOR_COLOURS['student']}",
 }
-MARKS = ("⟦", "⟧")  # around the student's words where no style can be shown
+MARKS = ("⟦", "⟧")  # around the student's text where styles are unavailable
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
-    """``text`` with characters that command a terminal replaced by pictures or escapes."""
-    return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
+    """Replace control characters in ``text`` by symbols or escapes."""
+    return _UNSAFE.sub(_symbol, text.replace("\r\n", "\n"))
 
 
-def _picture(match: re.Match[str]) -> str:
+def _symbol(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
         return chr(0x2400 + code)
@@ -43,11 +42,11 @@ def _picture(match: re.Match[str]) -> str:
 
 
 def thinking_text(row: Trajectory | Failure, *, marks: bool) -> Text:
-    """Return the thinking with each author's words in its style.
+    """Return the thinking with a style per author.
 
     Args:
         row: The sample.
-        marks: Also put the student's words between :data:`MARKS`.
+        marks: Also enclose the student's text in :data:`MARKS`.
     """
     text = Text(overflow="fold")
     opening, closing = MARKS if marks else ("", "")
@@ -56,7 +55,7 @@ def thinking_text(row: Trajectory | Failure, *, marks: bool) -> Text:
         if span.author == "teacher":
             text.append(words, style=AUTHOR_STYLES["teacher"])
             continue
-        # White space at the ends of a span stays outside of underline and marks.
+        # Do not underline or mark white space at the ends of a span.
         body = words.strip()
         head = words[: len(words) - len(words.lstrip())]
         tail = words[len(head) + len(body) :]
@@ -68,13 +67,13 @@ def thinking_text(row: Trajectory | Failure, *, marks: bool) -> Text:
 
 
 def print_sample(console: Console, row: Trajectory | Failure) -> None:
-    """Print question, thinking by author with its legend, answer and counts.
+    """Print problem, thinking by author with a legend, answer and counts.
 
-    Where the console shows no styles (a file, a pipe) the student's words are put between marks.
+    If the console is not a terminal, the student's text is enclosed in marks.
     """
     marks = not console.is_terminal
-    _heading(console, f"Question  {visible(row.id)} · sample {row.sample}")
-    _body(console, Text(visible(_question(row)), overflow="fold"))
+    _heading(console, f"Problem  {visible(row.id)} · sample {row.sample}")
+    _body(console, Text(visible(_problem_text(row)), overflow="fold"))
     _heading(console, "Thinking", _legend(marks))
     _body(console, thinking_text(row, marks=marks))
     _heading(console, "Answer")
@@ -93,7 +92,7 @@ def _body(console: Console, text: Text) -> None:
     console.print(Padding(text or Text("(empty)", style="dim"), (0, 0, 1, 2)))
 
 
-def _question(row: Trajectory | Failure) -> str:
+def _problem_text(row: Trajectory | Failure) -> str:
     """Return the last user turn."""
     return next((turn.content for turn in reversed(row.messages) if turn.role == "user"), "")
 
@@ -108,18 +107,18 @@ def _legend(marks: bool) -> Text:
 
 
 def row_notes(row: Trajectory | Failure) -> list[tuple[str, str]]:
-    """Return how a row was made, where it differs from the paper's method: names and values."""
+    """Return names and values of what differs from the paper's method in a row."""
     notes = []
     if row.strategy != "tessy":
         notes.append(("strategy", row.strategy))
     if row.answer_by != "student":
         notes.append(("answer by", row.answer_by))
     if row.scores:
-        said = [
+        scores = [
             row.unscored.get(number, "none") if score is None else f"{score:g}"
             for number, score in enumerate(row.scores)
         ]
-        notes.append(("candidates' scores", ", ".join(said)))
+        notes.append(("candidates' scores", ", ".join(scores)))
     return notes
 
 
@@ -141,12 +140,12 @@ def _counts(row: Trajectory | Failure) -> str:
 
 
 def plain_table(title: str) -> Table:
-    """Return a table without lines, to add columns to."""
+    """Return an empty table without rules."""
     return Table(title=title, title_justify="left", box=None, pad_edge=False)
 
 
 def facts_table(title: str, facts: Iterable[tuple[str, Text]]) -> Table:
-    """Return a table of labels and what is to be said of each."""
+    """Return a table of labels and values."""
     table = plain_table(title)
     table.show_header = False
     table.add_column(style="bold", no_wrap=True)
@@ -157,12 +156,12 @@ def facts_table(title: str, facts: Iterable[tuple[str, Text]]) -> Table:
 
 
 def figures_table(title: str, *columns: str, no_wrap: bool = False) -> Table:
-    """Return a table of figures, to add rows to.
+    """Return a table for rows of figures.
 
     Args:
-        title: Stands above it.
+        title: The title above the table.
         columns: Headings of the figures, after a first column of names.
-        no_wrap: Keep each name on one line.
+        no_wrap: Do not wrap names.
     """
     table = plain_table(title)
     table.add_column("", overflow="fold", no_wrap=no_wrap)
@@ -172,17 +171,17 @@ def figures_table(title: str, *columns: str, no_wrap: bool = False) -> Table:
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Return the closing table of a run.
+    """Return the final table of a run.
 
     Args:
-        summary: What :func:`tessy.runtime.summary.summarise` returns.
+        summary: The result of :func:`tessy.runtime.summary.summarize`.
     """
     return facts_table("Run", _lines(summary))
 
 
 def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     samples, tokens = summary["samples"], summary["tokens"]
-    drafted, gone = tokens["drafted"], tokens["rolled_back_share"]
+    drafted, rolled_back = tokens["drafted"], tokens["rolled_back_share"]
     finished = f"{samples['finished']:,} finished, {samples['failed']:,} failed"
     lines = [("Samples", Text(f"{finished} ({samples['attempts']:,} attempts)"))]
     strategies = summary["strategies"]
@@ -193,30 +192,30 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     authors = _present(summary)
     in_turns = "tessy" in strategies or not strategies
     for author in authors:
-        said = f"{tokens[author]:,} tokens of thinking"
+        text = f"{tokens[author]:,} tokens of thinking"
         if len(authors) > 1:
-            said = f"{tokens[author]:,} tokens ({percent(tokens['share'][author])} of the thinking)"
-            said += f", {drafted[author]:,} drafted"
+            text = f"{tokens[author]:,} tokens ({percent(tokens['share'][author])} of the thinking)"
+            text += f", {drafted[author]:,} drafted"
             if in_turns:
-                said += f", {percent(gone[author])} rolled back"
-                said += f", {summary['forced'][author]:,} units forced"
-        lines.append((author.capitalize(), Text(said, style=AUTHOR_COLOURS[author])))
+                text += f", {percent(rolled_back[author])} rolled back"
+                text += f", {summary['forced'][author]:,} units forced"
+        lines.append((author.capitalize(), Text(text, style=AUTHOR_COLOURS[author])))
     by = [author for author in AUTHORS if summary["answer_by"][author]]
-    said = f" by the {' and the '.join(by)}" if "teacher" in by else ""
-    lines.append(("Answers", Text(f"{tokens['answer']:,} tokens{said}")))
+    authors_text = f" by the {' and the '.join(by)}" if "teacher" in by else ""
+    lines.append(("Answers", Text(f"{tokens['answer']:,} tokens{authors_text}")))
     lines += [
         (f"{part.capitalize()} length", Text(_length(lengths)))
         for part, lengths in summary["lengths"].items()
     ]
-    lost = tokens["drafted_in_failures"]
-    if any(lost.values()):
-        lines.append(("Lost in failures", Text(_each(lost, authors, "drafted tokens"))))
+    wasted = tokens["drafted_in_failures"]
+    if any(wasted.values()):
+        lines.append(("Lost in failures", Text(_each(wasted, authors, "drafted tokens"))))
     lines.append(("Requests", Text(_each(summary["requests"], authors, ""))))
     return lines + _times(summary["seconds"])
 
 
 def _present(summary: Mapping[str, Any]) -> list[Author]:
-    """Return the authors that took part; both if there were no requests."""
+    """Return the authors with requests; both if there are none."""
     return [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
 
 
@@ -226,8 +225,8 @@ def _times(seconds: Mapping[str, Any]) -> list[tuple[str, Text]]:
         lines.append(("Wall clock", Text(duration(seconds["wall"]))))
     parts = seconds["parts"]
     if parts:
-        said = ", ".join(f"{part} {duration(value)}" for part, value in parts.items())
-        lines.append(("Time by part", Text(f"{said} (summed over samples)")))
+        times = ", ".join(f"{part} {duration(value)}" for part, value in parts.items())
+        lines.append(("Time by part", Text(f"{times} (summed over samples)")))
     return lines
 
 

@@ -40,7 +40,7 @@ def _admission(options: Options, resources: SynthesisResources) -> KvAdmission:
     if concurrency is None and any(i.mode == "local" for i in resources.infos.values()):
         concurrency = DEFAULT_CONCURRENCY  # the batch size of a model in this process
     admission = KvAdmission(capacities, first_guess_tokens=guess, concurrency=concurrency)
-    log.info("%s", admission.explain())
+    log.info("%s", admission.describe())
     return admission
 
 
@@ -63,5 +63,5 @@ def starting_replicas(
     for author, pool in resources.pools.items():
         pool.release(job.name)  # it holds nothing yet, so another replica may suit it better now
         homes[author] = pool.assign(job.name)
-        admission.learn(homes[author], pool.capacities[homes[author]])
+        admission.set_capacity(homes[author], pool.capacities[homes[author]])
     return homes

@@ -28,7 +28,7 @@ from tessy.runtime.budget import Budget
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
 from tessy.runtime.runner import Stop, interruptible, run_all
-from tessy.runtime.summary import summarise
+from tessy.runtime.summary import summarize
 from tessy.runtime.terminal import summary_table, visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
@@ -254,7 +254,7 @@ class _SynthesisRun:
             _describe(resources)
             with Journal(self.run.paths.journal) as journal:
                 await self._make(missing, resources, journal, state, stop)
-            if stop.asked:
+            if stop.interrupted:
                 return state.in_flight
             if not state.left:
                 return None
@@ -356,6 +356,6 @@ def _summarise(run: Run, seconds: float) -> dict[str, Any]:
     """Summarise all rows; the wall clock covers all sessions."""
     directory = run.paths.directory
     seconds += wall_seconds(run.paths.summary)
-    summary = summarise(iter_trajectories(directory), iter_failures(directory), seconds)
+    summary = summarize(iter_trajectories(directory), iter_failures(directory), seconds)
     run.write_summary(summary)
     return summary
