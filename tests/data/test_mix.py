@@ -225,7 +225,7 @@ def test_runs_without_samples_and_one_run_twice_are_refused(runs, tmp_path):
     empty = make(tmp_path / "empty", "", "")
     assert "0, too few" in refusal((first, empty), tmp_path / "mixed")
     assert "given twice" in refusal((first, first), tmp_path / "mixed")
-    assert "no run" in refusal((first, tmp_path / "nothing"), tmp_path / "mixed")
+    assert "not a run" in refusal((first, tmp_path / "nothing"), tmp_path / "mixed")
 
 
 def test_a_run_that_is_there_stays_unless_fresh(runs, tmp_path):

@@ -153,7 +153,7 @@ def test_questions_of_an_evaluation_set_are_set_aside(tmp_path: Path) -> None:
     options: dict[str, Any] = {"against": (tmp_path / "eval.jsonl",)}
     with pytest.raises(InputError, match="expected prompt or messages, got question") as caught:
         filtered(tmp_path / "run", tmp_path / "out", **options)
-    assert "name the field: --fields prompt=question" in str(caught.value)
+    assert "map the field: --fields prompt=question" in str(caught.value)
     assert "--skip-bad-rows" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     options["fields"] = {"prompt": "question"}

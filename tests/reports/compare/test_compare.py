@@ -337,7 +337,7 @@ def test_the_page_is_the_same_each_time(tmp_path):
 def test_what_cannot_be_compared_is_refused(tmp_path):
     first, out = tmp_path / "first", tmp_path / "page.html"
     run_rows.fill(first, run_rows.row("a"))
-    with pytest.raises(RunError, match="no run"):
+    with pytest.raises(RunError, match="not a run"):
         said(first, tmp_path / "nothing", out=out)
     with pytest.raises(ConfigError, match="one run"):
         said(first, tmp_path / "first" / ".." / "first", out=out)
