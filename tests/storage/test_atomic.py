@@ -1,3 +1,7 @@
+import contextlib
+import errno
+import os
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -89,3 +93,38 @@ def test_the_old_folder_is_restored_if_the_new_one_cannot_be_renamed(tmp_path: P
         publish_folder(outer, path, old=outer / "moved")
     assert (path / "a").read_text() == "old"
     assert names(outer) == ["a", "path"]
+
+
+@pytest.mark.parametrize("failing", range(1, 12))
+def test_a_sync_that_fails_loses_neither_the_old_folder_nor_the_new_one(
+    tmp_path, monkeypatch, failing
+):
+    path = filled(tmp_path / "out", "old")
+    calls = count(1)
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        if next(calls) == failing:
+            raise OSError(errno.EIO, "the disk is failing")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with contextlib.suppress(StorageError), new_folder(path) as folder:
+        filled(folder / "more", "new")
+    assert {file.read_text() for file in path.rglob("*") if file.is_file()} in ({"old"}, {"new"})
+
+
+def test_an_old_folder_that_cannot_be_moved_back_is_kept(tmp_path, monkeypatch):
+    path = filled(tmp_path / "out", "old")
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if target == path:
+            raise OSError(errno.EIO, "the disk is failing")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(StorageError), new_folder(path) as folder:
+        filled(folder / "more", "new")
+    kept = [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
+    assert kept == ["old"]

@@ -60,11 +60,11 @@ def new_folder(path: Path, advice: str = ADVICE) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         publish_folder(partial, path, old=old if path.exists() else None)
+        shutil.rmtree(old, ignore_errors=True)  # only now: it may be the one copy that is left
     except OSError as error:
         raise _unwritable(path, error, advice) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None:
@@ -76,14 +76,14 @@ def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None
         old: New path of the former ``path``, which is restored if the last rename fails.
 
     Raises:
-        OSError: A rename or sync failed; ``path`` is unchanged.
+        OSError: A rename or sync failed. ``path`` is unchanged, unless the last sync failed: then it
+            is the new folder. If ``old`` cannot be moved back it stays where it is.
     """
     for file in folder.rglob("*"):
         sync_path(file)
     sync_path(folder)
     if old is not None:
         path.rename(old)
-        sync_path(path.parent)  # before the name is used again
     try:
         if old is not None:
             sync_path(path.parent)  # the old folder is durable before its name is reused
