@@ -76,8 +76,8 @@ def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None
         old: New path of the former ``path``, which is restored if the last rename fails.
 
     Raises:
-        OSError: A rename or sync failed. ``path`` is unchanged, unless the last sync failed: then it
-            is the new folder. If ``old`` cannot be moved back it stays where it is.
+        OSError: A rename or sync failed. ``path`` is unchanged, or the new folder if only the last
+            sync failed. If ``old`` cannot be moved back it stays where it is.
     """
     for file in folder.rglob("*"):
         sync_path(file)
