@@ -39,7 +39,7 @@ lint: .venv/.for-dev ## ruff, mypy and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint ## lint, then every test that needs no model server
+test: lint ## lint, then all tests without model servers; of the benchmarks, smoke rounds
 	$(BIN)/pytest --numprocesses 2
 
 env-vllm: ## The environment for tests against real servers: .venv-vllm
@@ -48,7 +48,7 @@ env-vllm: ## The environment for tests against real servers: .venv-vllm
 test-vllm: .venv/.for-dev env-vllm ## Tests against real vLLM servers on the CPU
 	$(BIN)/pytest -m 'vllm and not benchmark' tests/vllm
 
-test-benchmarks: .venv/.for-dev env-vllm ## Tests of the benchmarks
+test-benchmarks: .venv/.for-dev env-vllm ## All tests of the benchmarks (makes .venv-vllm too)
 	$(BIN)/pytest -m benchmark tests/benchmarks tests/vllm
 
 clean: ## Remove the environments and caches; runs/ stays

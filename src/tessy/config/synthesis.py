@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from tessy.config.base import Config, RoleConfig, RunOptions
 from tessy.core.records import Author
@@ -39,18 +38,6 @@ class SynthesisOptions(RunOptions):
     """Stop gracefully after this many hours of the run, over all its sessions; None: never."""
     budget_tokens: int | None = Field(default=None, ge=1)
     """Stop gracefully once the models have generated this many tokens, kept or not; None: never."""
-
-    @field_validator("answer_by")
-    @classmethod
-    def _open_in_tessy_only(cls, author: Author | None, info: ValidationInfo) -> Author | None:
-        strategy = info.data.get("strategy")
-        if author is not None and strategy not in (None, "tessy"):
-            raise PydanticCustomError(
-                "answer_by",
-                "only strategy tessy leaves open who answers, {strategy} does not; leave it out",
-                {"strategy": strategy},
-            )
-        return author
 
 
 class SynthesizeConfig(SynthesisOptions):

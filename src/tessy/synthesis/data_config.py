@@ -91,10 +91,10 @@ def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
     """Return whether an option other than its default can change what this strategy writes."""
     strategy = strategy_of(config)
     role, _, rest = name.partition(".")
-    if any(name in other.options for other in all_strategies().values()):
-        return name in strategy.options
     if name in _DEFAULTS:
         return value not in _DEFAULTS[name]
+    if any(name in other.options for other in all_strategies().values()):
+        return name in strategy.options
     if strategy.in_turns:
         return True
     if name in ("cut", "lexicon") or rest in ("predictor", "window", "draft_tokens"):

@@ -20,8 +20,11 @@ def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) 
         skip_bad_rows: Overrides the option of that name.
 
     Raises:
+        ConfigError: As :func:`~tessy.synthesis.strategies.registry.strategy_of`.
         InputError: As :func:`tessy.storage.problems.load_problems`.
     """
+    if isinstance(config, SynthesisOptions):
+        strategy_of(config)  # a wrong name is reported before the file is read
     return load_problems(
         config.problems,
         fields=config.fields,

@@ -35,9 +35,14 @@ def test_the_root_of_a_url():
 
 
 def test_credentials_are_never_shown():
-    url = "http://me:secret@h:1/v1?a=b"
-    assert shown_url(url) == HttpEngine(url, "m", CODEC).url == "http://h:1/v1?a=b"
-    assert ChatEngine(url, "m").url == "http://h:1/v1?a=b"
+    url = "http://me:secret@h:1/v1?key=hidden#x"
+    shown = shown_url(url)
+    assert shown == HttpEngine(url, "m", CODEC).url == ChatEngine(url, "m").url
+    assert shown.startswith("http://h:1/v1?…")
+    assert not any(secret in shown for secret in ("me", "secret", "hidden", "key"))
+    # Servers that differ in their query alone stay apart; the same one has one name.
+    assert shown_url("http://h:1/v1?key=other") != shown == shown_url("http://h:1/v1?key=hidden")
+    assert shown_url("http://h:1/v1") == "http://h:1/v1"
     with pytest.raises(ConfigError) as caught:
         server_root("me:secret@h:1/v1")
     assert "secret" not in str(caught.value)
@@ -177,11 +182,13 @@ async def test_a_proxy_of_the_environment_is_used_for_gets_and_streams(environme
 def test_which_servers_are_reached_through_a_proxy(environment):
     environment("http_proxy", "proxy.test:3128")
     environment("HTTPS_PROXY", "http://secure.test:1")
-    environment("no_proxy", "inside.test")
+    environment("no_proxy", "inside.test, gpu.test:8000")
     assert environment_proxy("http://model.test:1") == "http://proxy.test:3128"
     assert environment_proxy("https://model.test") == "http://secure.test:1"
     for near in ("127.0.0.1:8000", "localhost:8000", "[::1]:1", "a.inside.test", "inside.test:7"):
         assert environment_proxy(f"http://{near}") is None
+    assert environment_proxy("http://gpu.test:8000/v1") is None
+    assert environment_proxy("http://gpu.test:8001/v1") == "http://proxy.test:3128"
 
 
 def test_a_proxy_that_is_no_http_proxy_is_said(environment):

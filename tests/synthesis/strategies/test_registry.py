@@ -77,8 +77,9 @@ def test_help_lists_every_strategy():
 
 @pytest.mark.parametrize("name", ["tesy", "sample", "Tessy"])
 def test_an_unknown_strategy_is_refused_with_the_known_ones(name):
-    with pytest.raises(ConfigError, match=f"strategy: expected one of tessy, .*; got '{name}'"):
-        strategy_of(options(strategy=name))
+    for others in ({}, {"answer_by": "student"}):
+        with pytest.raises(ConfigError, match=f"strategy: expected one of tessy, .*; got '{name}'"):
+            strategy_of(options(strategy=name, **others))
 
 
 @pytest.mark.usefixtures("added")

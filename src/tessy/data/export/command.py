@@ -19,7 +19,7 @@ from tessy.core.records import Trajectory
 from tessy.data.derived_run import SourceRow, reading
 from tessy.data.export.destination import check_place
 from tessy.data.export.format import ExportJob
-from tessy.data.export.registry import format_of
+from tessy.data.export.registry import file_suffixes, format_of
 from tessy.data.export.report import closing
 from tessy.runtime.terminal import visible
 from tessy.storage.run_reader import read_config
@@ -34,10 +34,10 @@ def export(config: ExportConfig, console: Console | None = None) -> int:
         StorageError: It could not be written; what was there is untouched.
     """
     console = console or Console()
-    document = read_config(config.run)
     chosen = format_of(config)
+    document = read_config(config.run)
     out = config.out or config.run / "export" / f"{config.to}{chosen.suffix}"
-    check_place(out, config.run, chosen.suffix)
+    check_place(out, config.run, chosen.suffix, file_suffixes())
     job = ExportJob(config, document, out)
     with reading(config.run, "Exporting") as items:
         written = chosen.write(job, _some(config.run, items))

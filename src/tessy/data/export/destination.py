@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from tessy.core.errors import InputError
@@ -9,19 +10,19 @@ from tessy.storage.run_paths import RunPaths
 
 # Files of an exported folder. A folder with any other file is not replaced.
 _FOLDER = frozenset({"README.md", "data"})
-FILE_SUFFIXES = (".jsonl", ".parquet")
 ADVICE = (
     "free some space or choose another --out, and give the same command again: the run is untouched"
 )
 
 
-def check_place(out: Path, run: Path, suffix: str) -> None:
+def check_place(out: Path, run: Path, suffix: str, file_suffixes: Collection[str]) -> None:
     """Refuse a place that would cost the user something, or whose name promises another format.
 
     Args:
         out: Where the export shall be.
         run: The run directory.
         suffix: How the name of the format's files ends; empty: the export is a folder.
+        file_suffixes: Suffixes that no folder may have, because they promise a file.
 
     Raises:
         InputError: It lies among the run's own files, holds something else, or is of another kind.
@@ -39,7 +40,7 @@ def check_place(out: Path, run: Path, suffix: str) -> None:
             name = f"{out.stem}{suffix}"
             raise InputError(f"--out {out}: this format is a {suffix} file; name it {name}")
         return
-    if out.suffix.lower() in FILE_SUFFIXES:
+    if out.suffix.lower() in file_suffixes:
         raise InputError(f"--out {out}: this format is a folder, not a file; name it {out.stem}")
     if not target.exists():
         return

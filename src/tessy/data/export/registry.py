@@ -27,6 +27,11 @@ def all_formats() -> Mapping[str, ExportFormat]:
     return {one.name: one for one in sorted(found, key=lambda one: one.name)}
 
 
+def file_suffixes() -> frozenset[str]:
+    """Return the suffixes of the formats that are a file, e.g. ``.jsonl``."""
+    return frozenset(one.suffix for one in all_formats().values() if one.suffix)
+
+
 def format_of(options: ExportConfig) -> ExportFormat:
     """Return the format that ``options`` name.
 
@@ -36,11 +41,12 @@ def format_of(options: ExportConfig) -> ExportFormat:
     known = all_formats()
     if options.to not in known:
         raise ConfigError(f"to: expected one of {', '.join(known)}; got {options.to!r}")
-    for name, one in known.items():
-        for option in sorted(one.options):
-            default = ExportConfig.model_fields[option].default
-            if name != options.to and getattr(options, option) != default:
-                raise ConfigError(
-                    f"--{option} is for --to {name} only; leave it out for {options.to}"
-                )
-    return known[options.to]
+    chosen = known[options.to]
+    for option in sorted(frozenset().union(*(one.options for one in known.values()))):
+        default = ExportConfig.model_fields[option].default
+        if option not in chosen.options and getattr(options, option) != default:
+            takers = ", ".join(name for name, one in known.items() if option in one.options)
+            raise ConfigError(
+                f"--{option} is for --to {takers} only; leave it out for {options.to}"
+            )
+    return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import ipaddress
 import urllib.parse
 import urllib.request
@@ -64,16 +65,22 @@ def server_root(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """``url`` without user and password, for messages."""
+    """Return ``url`` for messages: without user and password, and with a digest of its query.
+
+    A query may hold a key; the digest tells two servers apart that differ in nothing else.
+    """
     parts = _split(url)
-    return url if "@" not in parts.netloc else parts._replace(netloc=_host_and_port(parts)).geturl()
+    query = f"…{hashlib.sha256(parts.query.encode()).hexdigest()[:4]}" if parts.query else ""
+    return parts._replace(netloc=_host_and_port(parts), query=query, fragment="").geturl()
 
 
 def environment_proxy(root: str) -> str | None:
     """Return the proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` set for this server.
 
-    A server on this machine is never reached through one. aiohttp's own ``trust_env`` looks at the
-    environment and at ``~/.netrc`` again for every request, in a thread.
+    A server on this machine is never reached through one. ``no_proxy`` lists hosts and domains,
+    with or without a port; address ranges (``10.0.0.0/8``) are not supported, as in urllib.
+    aiohttp's own ``trust_env`` reads the environment and ``~/.netrc`` for every request, in a
+    thread.
 
     Raises:
         ConfigError: The proxy does not speak HTTP.
@@ -81,7 +88,8 @@ def environment_proxy(root: str) -> str | None:
     parts = urllib.parse.urlsplit(root)
     host = parts.hostname or ""
     proxy = urllib.request.getproxies().get(parts.scheme)
-    if not proxy or _is_loopback(host) or urllib.request.proxy_bypass(host):
+    # With its port, because an entry of no_proxy may name one.
+    if not proxy or _is_loopback(host) or urllib.request.proxy_bypass(_host_and_port(parts)):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")):

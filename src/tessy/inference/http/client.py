@@ -12,7 +12,7 @@ import json
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -26,7 +26,7 @@ from tessy.core.errors import (
 from tessy.inference.base import ChunkSink, left_when_closed
 from tessy.inference.http.address import environment_proxy, read_address
 from tessy.inference.http.faults import StatusMisconfigured, shortened, status_fault
-from tessy.inference.http.reply import FAULTS, read_whole_reply, stream_reply
+from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, stream_reply
 from tessy.inference.http.wires.base import BadReply, EventReader, WireReader
 
 _CONNECT_SECONDS = 15.0
@@ -151,20 +151,19 @@ class ServerClient:
             EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
         """
         url = self.root + path
-        timeout = aiohttp.ClientTimeout(
-            total=None,
-            connect=_CONNECT_SECONDS,
-            sock_read=max(self._stall_seconds, read_seconds),
-        )
+        silence = max(self._stall_seconds, read_seconds)
+        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=silence)
 
-        def send() -> Awaitable[aiohttp.ClientResponse]:
-            return self._client().post(
-                self._address.url(path),
-                data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
-                headers={"Content-Type": "application/json", **self._headers, **headers},
-                timeout=timeout,
-                allow_redirects=False,  # some would make a GET of it
-            )
+        async def send() -> aiohttp.ClientResponse:
+            # aiohttp has no limit for a server that connects and then does not read the body.
+            async with deadline(_CONNECT_SECONDS + silence):
+                return await self._client().post(
+                    self._address.url(path),
+                    data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
+                    headers={"Content-Type": "application/json", **self._headers, **headers},
+                    timeout=timeout,
+                    allow_redirects=False,  # some would make a GET of it
+                )
 
         try:
             try:
@@ -271,8 +270,10 @@ def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 def _connection_fault(method: str, url: str, error: Exception) -> EngineError:
     name = type(error).__name__
-    if isinstance(error, TimeoutError):  # aiohttp's may show the query
-        return EngineUnavailable(f"{method} {url}: no answer in time ({name})")
+    if isinstance(error, TimeoutError):
+        hidden = isinstance(error, aiohttp.ClientError)  # its text may hold the query
+        cause = name if hidden or not str(error) else f"{name}: {error}"
+        return EngineUnavailable(f"{method} {url}: no answer in time ({cause})")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return EngineUnavailable(f"{method} {url}: the proxy answered {error.status}")
     if isinstance(error, aiohttp.ClientResponseError):

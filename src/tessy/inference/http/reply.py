@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
 
 import aiohttp
 
@@ -84,6 +85,26 @@ async def read_whole_reply(
     sink.put(chunk)
 
 
+@contextlib.asynccontextmanager
+async def deadline(seconds: float) -> AsyncGenerator[None, None]:
+    """Limit the time of a block, as :func:`asyncio.timeout` does.
+
+    Data that arrived while this process was stopped (Ctrl-Z, a debugger) is received first.
+
+    Raises:
+        TimeoutError: The block took longer.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        # `asyncio.timeout(seconds)` would cancel before a task that has received data can run;
+        # a limit that is moved to the present cancels after it.
+        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time()))
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
 class _SilenceTimer:
     """Ends a stream that is silent for too long.
 
@@ -115,6 +136,12 @@ class _SilenceTimer:
         rest = self.heard + self._silence - self._loop.time()
         if rest > 0:
             self._timer = self._loop.call_later(rest, self._look)
+        else:  # data that arrived while this process was stopped is read first
+            self._timer = self._loop.call_later(0, self._fail_unless_heard, self.heard)
+
+    def _fail_unless_heard(self, heard: float) -> None:
+        if self.heard != heard:
+            self._look()
         else:
             self._content.set_exception(TimeoutError(f"nothing came for {self._silence:g} s"))
 

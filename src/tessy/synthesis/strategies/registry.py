@@ -38,13 +38,19 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
     """Return the strategy that ``options`` name.
 
     Raises:
-        ConfigError: There is no such strategy.
+        ConfigError: There is no such strategy, or the author of its answer cannot be chosen.
     """
     if options.strategy not in selectable():
         raise ConfigError(
             f"strategy: expected one of {', '.join(selectable())}; got {options.strategy!r}"
         )
-    return all_strategies()[options.strategy]
+    strategy = all_strategies()[options.strategy]
+    if options.answer_by is not None and "answer_by" not in strategy.options:
+        raise ConfigError(
+            f"answer_by: in strategy {strategy.name} the {strategy.answer_by} always writes the "
+            "answer; leave this option out"
+        )
+    return strategy
 
 
 def generating_models(options: SynthesisOptions) -> tuple[Author, ...]:
