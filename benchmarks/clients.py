@@ -22,7 +22,8 @@ from benchmarks.results import stolen_share
 from benchmarks.sites import HttpSite, Site, VirtualSite
 from benchmarks.virtual import VirtualLoop
 from tessy.core.records import Author
-from tessy.tokenization.renderers import Renderer, load_renderer
+from tessy.tokenization.families import load_renderer
+from tessy.tokenization.renderer import Renderer
 
 Client = Literal["ours", "plain", "lock_step"]
 

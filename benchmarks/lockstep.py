@@ -22,7 +22,7 @@ from benchmarks.sites import Site
 from tessy.boundary.classifier.predictor import MAX_BATCH
 from tessy.core.edges import EdgeCursor, cursor_before, edges
 from tessy.core.records import Author, other
-from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import decode
 
 STEP_TOKENS: dict[Author, int] = {"student": 5, "teacher": 10}

@@ -29,7 +29,7 @@ from tessy.storage.journal import InFlight, Journal
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import LoadedModels, SynthesisResources, open_resources
 from tessy.synthesis.strategies.tessy import tessy
-from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.renderer import Renderer
 
 Predictor = Literal["queue", "oracle"]
 

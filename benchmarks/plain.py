@@ -11,7 +11,7 @@ from benchmarks.gauge import Gauge, Measured, measure
 from benchmarks.samples import Workload, problems, start
 from benchmarks.sites import Site
 from tessy.core.records import Author, Problem
-from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.renderer import Renderer
 
 EQUAL: Mapping[Author, float] = {"teacher": 1.0, "student": 1.0}
 TURN_TOKENS = 1_400  # both models' turns together: long, so that requests cost next to nothing

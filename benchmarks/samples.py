@@ -18,7 +18,7 @@ from tessy.core.records import Author, Message, Problem
 from tessy.storage.journal import InFlight
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec
-from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.renderer import Renderer
 
 QUESTION_WORDS = 60
 _STYLE_RUN = 5

@@ -28,7 +28,7 @@ from benchmarks.latency import OnToken, Totals
 from benchmarks.processes import deaf_to_interrupts
 from benchmarks.words import make_model_folder
 from tessy.core.records import Author
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 
 CONTEXT_TOKENS = 262_144  # geometric lengths have a long tail
 CAPACITY_TOKENS = 10**9

@@ -31,7 +31,7 @@ from benchmarks.sites import SAMPLING, SIDES, Completion, HttpSite
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import END_THINKING, END_TURN, make_model_folder, words
 from tessy.core.records import Author
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 
 TURN_TOKENS = 400  # of plain decoding, both roles together
 CONTEXT_TOKENS = 16_384

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.words import make_model_folder, words
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 
 if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM

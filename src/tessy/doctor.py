@@ -35,7 +35,7 @@ from tessy.synthesis.setup import (
     roles,
 )
 from tessy.synthesis.strategies.registry import all_strategies, answering_model, generating_models
-from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.renderer import Renderer
 
 EXIT_PROBLEMS = 3
 _MODES = {

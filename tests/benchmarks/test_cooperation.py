@@ -26,7 +26,7 @@ from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.core.edges import edges
 from tessy.core.records import Author
 from tessy.synthesis.shared_thinking import AuthoredText
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 
 WORKLOAD = Workload(thinking_tokens=300, answer_tokens=30)
 PLAN = Plan(concurrency=3, warm_up_seconds=0.5, seconds=3.0, virtual=True, workload=WORKLOAD)

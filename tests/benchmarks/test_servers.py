@@ -17,7 +17,7 @@ from tessy.core.records import Message
 from tessy.inference.base import Request, Sampling
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.http.wires.vllm_generate import GenerateWire
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import TokenIds, decode
 from tests.support.model_server import eventually
 

@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import vllm
 from tessy.synthesis.shared_thinking import AuthoredText
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 
 SMALL = Shape(layers=2, hidden=64, intermediate=96, heads=2, kv_heads=1, vocabulary=2_000)
 WORKLOAD = Workload(thinking_tokens=100, answer_tokens=10)

@@ -15,7 +15,7 @@ from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailabl
 from tessy.core.records import Message
 from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
-from tessy.inference.pool.failover import FAILURES_TO_MOVE
+from tessy.inference.pool.retry import FAILURES_TO_MOVE
 from tests.support.chat_server import FakeChat, Fault, completion
 from tests.support.model_server import eventually
 

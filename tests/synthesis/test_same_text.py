@@ -28,7 +28,7 @@ from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.synthesis.usage import UsageMeter
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tests.synthesis.test_sample import Watcher
 
 SIDES: tuple[Author, Author] = ("student", "teacher")

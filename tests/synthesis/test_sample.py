@@ -20,7 +20,7 @@ from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.synthesis.usage import UsageMeter
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import ReferenceClasses
 from tests.support.paths import TESTS

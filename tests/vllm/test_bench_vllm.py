@@ -17,7 +17,7 @@ from benchmarks.vllm import VllmSite
 from benchmarks.word_models import Shape
 
 from benchmarks import bench_cooperation, vllm
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.vllm.conftest import vllm_python
 

@@ -15,7 +15,7 @@ from tessy.inference.http.engine import HttpEngine
 from tessy.inference.http.wires import vllm_generate as wire_generate
 from tessy.inference.http.wires.base import neutral_sampling
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import TokenIds, decode
 from tests.support.model_server import eventually
 from tests.vllm.servers import BLOCK_TOKENS, CONTEXT_TOKENS, Servers, VllmServer

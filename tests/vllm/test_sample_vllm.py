@@ -11,7 +11,7 @@ import pytest
 from tessy.core.records import Author, unpack_ids
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.storage.run_reader import read_run
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.vllm.servers import Servers
 from tests.vllm.test_synthesize_vllm import (

@@ -23,7 +23,7 @@ from tessy.inference.base import EngineInfo, Sampling
 from tessy.inference.http.address import shown_url
 from tessy.inference.http.client import ServerClient, UnusableReply
 from tessy.inference.http.wires.base import fit_seed
-from tessy.inference.pool.failover import Failover, RetryState
+from tessy.inference.pool.retry import Failover, RetryState
 from tessy.storage import jsonl
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from tessy.boundary.cut import Cut
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author
 from tessy.inference.base import Engine, Sampling
-from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.renderer import Renderer
 
 # A stopped sample loses at most one request: under a second where a stream writes more than 64
 # tokens a second. One request more per 64 tokens of a long text costs 2 to 4 % of that text's time.

@@ -30,7 +30,8 @@ from tessy.synthesis.context import (
     SynthesisContext,
 )
 from tessy.synthesis.strategies.registry import answering_model, generating_models
-from tessy.tokenization.renderers import Renderer, load_renderer
+from tessy.tokenization.families import load_renderer
+from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import Codec
 
 Options = SynthesisOptions | SampleConfig

@@ -20,7 +20,7 @@ from tessy.lab.bundled import student_path, teacher_path
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_trajectories
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import finish
 from tests.support.exported_runs import (

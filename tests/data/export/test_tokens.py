@@ -19,7 +19,7 @@ from tessy.data.export.loss import parse_loss
 from tessy.data.export.tokens import IGNORED, StudentFormat, TokenizedSample, labels, tokenize
 from tessy.lab.bundled import student_path
 from tessy.synthesis.strategies.tessy import tessy
-from tessy.tokenization.renderers import load_renderer, make_renderer
+from tessy.tokenization.families import load_renderer, make_renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
 from tests.synthesis.test_sample import RENDERERS, make_attempt, make_context

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-
 from tessy.core.chunks import Chunk
+
 from tessy.core.errors import EngineUnavailable
 from tessy.inference.base import ChunkSink
 from tessy.inference.http.client import ServerClient

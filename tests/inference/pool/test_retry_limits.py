@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tessy.core.errors import EngineUnavailable, SampleFailed
-from tessy.inference.pool.failover import FAILURES_TO_LEAVE, MAX_STRIKES, MAX_TRIES
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.inference.pool.pool import ReplicaPool
+from tessy.inference.pool.retry import FAILURES_TO_LEAVE, MAX_STRIKES, MAX_TRIES
 from tests.support.counting_engine import (
     WHOLE,
     Server,

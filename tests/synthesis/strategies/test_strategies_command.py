@@ -16,7 +16,7 @@ from tessy.core.records import AUTHORS, Author, Message, Trajectory, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config, read_run
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_questions
 from tests.support.model_server import FakeServer, eventually

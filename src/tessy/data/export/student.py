@@ -9,7 +9,7 @@ from tessy.core.errors import ModelError, RunError
 from tessy.data.export.provenance import RoleProvenance, role_of
 from tessy.data.export.tokens import StudentFormat
 from tessy.synthesis.setup import formats
-from tessy.tokenization.renderers import load_renderer
+from tessy.tokenization.families import load_renderer
 
 
 def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[StudentFormat, str]:

@@ -24,7 +24,7 @@ from tessy.core.errors import InputError, ModelError
 from tessy.core.records import Author, Trajectory, unpack_ids
 from tessy.data.export.loss import Weights
 from tessy.tokenization.codec import HfCodec
-from tessy.tokenization.renderers import Renderer
+from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import split_tail
 
 IGNORED = -100  # the label that no loss counts

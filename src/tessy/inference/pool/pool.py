@@ -26,8 +26,8 @@ from tessy.inference.base import (
     stream_into,
     streamed,
 )
-from tessy.inference.pool.failover import Failover, RetryState
 from tessy.inference.pool.replica import Replica
+from tessy.inference.pool.retry import Failover, RetryState
 
 
 @dataclass(slots=True, kw_only=True)

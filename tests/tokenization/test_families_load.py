@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tessy.core.errors import InputError, ModelError
 from tessy.core.records import Message
-from tessy.tokenization.renderers import Renderer, load_renderer, make_renderer
+from tessy.tokenization.families import load_renderer, make_renderer
+from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES
 

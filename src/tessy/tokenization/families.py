@@ -1,142 +1,30 @@
-"""Messages -> the exact token ids a model family expects, and where its thinking ends.
+"""Model families: which markers and stop ids a model has, learned from its chat template.
 
-Everything is read off the tokenizer's own chat template: a probe conversation is rendered with and
-without an answer, and the text between its known words is how this model opens its thinking,
-closes it and ends its turn. Families differ in names only, but for harmony (gpt-oss), which keeps
-thinking and answer in two messages.
-
-Rows are in the student's format: thinking inside its markers in the content of the assistant turn.
-A harmony student's rows have ``<think>`` there too, since its template refuses its own channels in
-the content; :meth:`Renderer.turns` turns a row's messages into the ``thinking`` and ``content``
-fields that template takes, so ``apply_chat_template(renderer.turns(row.messages))`` is the
-training text.
+Everything is read off the template itself: a probe conversation is rendered with and without an
+answer, and the text between its known words is how this model opens its thinking, closes it and
+ends its turn. Families differ in names only, but for harmony (gpt-oss), which keeps thinking and
+answer in two messages.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from tessy.core.errors import InputError, ModelError
-from tessy.core.records import Message
-from tessy.tokenization.chat_template import ChatTemplate, Turn, split_thinking, thought_pattern
+from tessy.tokenization.chat_template import ChatTemplate, Turn
 from tessy.tokenization.codec import HfCodec
-from tessy.tokenization.token_ids import decode
+from tessy.tokenization.renderer import THINKING_FIELDS, Family, Renderer, Shape
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from transformers import PreTrainedTokenizerFast
 
-Family = Literal["qwen3", "deepseek_r1", "harmony", "generic"]
-
 _HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 _HARMONY_STOPS = ("<|end|>", "<|return|>", "<|call|>", "<|channel|>")
-_ROW_MARKERS = ("<think>\n", "\n</think>\n\n")
 _CLOSING = re.compile(r"([<\[◁])/([\w:]*(?:think|thought|reason)[\w:]*)([>\]▷])", re.IGNORECASE)
-# The two names templates have for thinking; each reads the one it knows.
-_THINKING_FIELDS = ("reasoning_content", "thinking")
 # Words of the probe conversation; no template holds or changes them.
 _QUESTION, _THOUGHTS, _ANSWER = "tessyquestion", "tessythoughts", "tessyanswer"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    r"""How a model writes a turn.
-
-    Attributes:
-        suffix: What the template's generation prompt lacks until the thinking is open.
-        opening: Start marker of the thinking with its white space (``"<think>\n"``).
-        closing: End of the thinking and start of the answer (``"\n</think>\n\n"``).
-        fields: Whether the template takes thinking in a field of its own.
-    """
-
-    suffix: str
-    opening: str
-    closing: str
-    fields: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Renderer:
-    """One model's format.
-
-    Attributes:
-        family: What the template was recognised as.
-        codec: Text <-> ids of its tokenizer.
-        thinking_stop_ids: Ids that end the thinking.
-        answer_stop_ids: Ids that end the answer.
-        shape: Its markers.
-        template: Its chat template.
-    """
-
-    family: Family
-    codec: HfCodec
-    thinking_stop_ids: frozenset[int]
-    answer_stop_ids: frozenset[int]
-    shape: Shape
-    template: ChatTemplate = field(repr=False)
-
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Return ids up to and including the open thinking marker and its white space.
-
-        Raises:
-            InputError: The model's template refuses the conversation.
-        """
-        thought = None
-        if not self.shape.fields:
-            thought = thought_pattern(self.shape.opening.strip(), self.shape.closing.strip())
-        return self.template.encode(self.turns(messages), self.shape.suffix, thought)
-
-    def prompt_text(self, messages: Sequence[Message]) -> str:
-        """Return what :meth:`prompt_ids` stands for, markup shown; for people to look at."""
-        return decode(self.codec, self.prompt_ids(messages))
-
-    def close_ids(self, tail: str) -> list[int]:
-        r"""Return ids of ``tail``, the end of the thinking and the start of the answer.
-
-        ``tail`` is the last unit of the thinking; it is encoded together with the white space of
-        the marker, so that ``".\n"`` is the one token the model knows.
-        """
-        ids: list[int] = []
-        text = tail
-        position = 0
-        for mark in self.template.markup.finditer(self.shape.closing):
-            text += self.shape.closing[position : mark.start()]
-            ids += self.codec.encode(text) if text else []
-            ids.append(self.codec.control[mark[0]])
-            text, position = "", mark.end()
-        text = self.shape.closing[position:]
-        return ids + (self.codec.encode(text) if text else [])
-
-    def assistant(self, thinking: str, answer: str) -> str:
-        """Return the content of the assistant turn of a row."""
-        if self.family == "harmony":
-            opening, closing = _ROW_MARKERS
-        else:
-            opening, closing = self.shape.opening, self.shape.closing
-        return f"{opening}{thinking}{closing}{answer}"
-
-    def turns(self, messages: Iterable[Message]) -> list[Turn]:
-        """Return the messages as this tokenizer's ``apply_chat_template`` takes them.
-
-        Assistant turns that open with ``<think>`` are brought into the model's own form: thinking
-        in a field where its template has one, else in its own markers.
-        """
-        return [self._turn(message) for message in messages]
-
-    def _turn(self, message: Message) -> Turn:
-        turn = {"role": message.role, "content": message.content}
-        parts = split_thinking(message.content) if message.role == "assistant" else None
-        if parts is None:
-            return turn
-        thinking, answer = parts
-        if self.shape.fields:
-            return turn | {"content": answer} | dict.fromkeys(_THINKING_FIELDS, thinking)
-        if (self.shape.opening, self.shape.closing) == _ROW_MARKERS:
-            return turn
-        return turn | {"content": self.assistant(thinking, answer)}
 
 
 def load_renderer(
@@ -274,7 +162,7 @@ def _recognise(template: ChatTemplate, codec: HfCodec) -> tuple[Family, str]:
 def _probe(template: ChatTemplate, closing: str, name: str) -> tuple[Shape, set[str]]:
     """Render probe conversations; returns the shape and the markup that ends a turn."""
     question: Turn = {"role": "user", "content": _QUESTION}
-    said = dict.fromkeys(_THINKING_FIELDS, _THOUGHTS)
+    said = dict.fromkeys(THINKING_FIELDS, _THOUGHTS)
     answer: Turn = {"role": "assistant", "content": _ANSWER} | said
     lead = _after_question(template.render([question]), name)
     whole = _after_question(template.render([question, answer], prompt=False), name)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from tessy.core.records import Message
-from tessy.tokenization.renderers import Renderer, load_renderer
+from tessy.tokenization.families import load_renderer
+from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
 
