@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,17 +15,20 @@ from benchmarks.gauge import Gauge, Measured, measure
 from benchmarks.samples import Workload, in_flight, problems, start
 from benchmarks.schedule import Oracle, ScheduleModel
 from benchmarks.sites import SIDES, Site
-from benchmarks.virtual import HeldRun, QueuedPredictor
+from benchmarks.virtual import HeldSink, QueuedPredictor
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config.base import RoleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import Author, Key
-from tessy.inference.base import Chunk, ChunkSink, Engine, Request, stream_into, streamed
+from tessy.inference.base import Chunk, ChunkSink, Engine, Request
 from tessy.runtime.admission import Slots
+from tessy.runtime.jobs import JobList, run_jobs
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import Stop, run_all
+from tessy.runtime.runner import Stop
 from tessy.storage.journal import InFlight, Journal
+from tessy.storage.run_dir import Run
+from tessy.storage.run_reader import TRAJECTORIES
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import LoadedModels, SynthesisResources, open_resources
 from tessy.synthesis.strategies.tessy import tessy
@@ -85,18 +88,14 @@ class CountingEngine:
     def __init__(self, inner: Engine, gauge: Gauge, plan: Plan) -> None:
         """Count what ``inner`` delivers."""
         self._inner, self._gauge, self._plan = inner, gauge, plan
-        self.probe, self.aclose = inner.probe, inner.aclose
+        self.probe, self.score, self.aclose = inner.probe, inner.score, inner.aclose
 
     def release(self, key: str) -> None:
         """Hand on."""
         self._gauge.service.forget(key, asyncio.get_running_loop().time())
         self._inner.release(key)
 
-    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Hand on, counting."""
-        return streamed(self, request)
-
-    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
+    async def stream(self, request: Request, tap: ChunkSink) -> None:
         """Hand on, counting."""
         loop, gauge, service = asyncio.get_running_loop(), self._gauge, self._gauge.service
         service.begin(request.key, loop.time())
@@ -104,7 +103,7 @@ class CountingEngine:
             if self._plan.count_arrivals:
                 await self._feed(request, tap)
             else:
-                await stream_into(self._inner, request, tap)
+                await self._inner.stream(request, tap)
         finally:
             service.end(request.key, loop.time())
             if not gauge.full.is_set():
@@ -123,7 +122,7 @@ class CountingEngine:
         own = ChunkSink(put)
         tap.on_close = own.close
         try:
-            await stream_into(self._inner, request, own)
+            await self._inner.stream(request, own)
         finally:
             tap.on_close = None
 
@@ -159,13 +158,12 @@ async def _run(
     progress = GaugedProgress(gauge)
     stop = Stop()
     with (
-        HeldRun.open(config.out, config={}, data_config={}) as run,
+        Run.open(config.out, TRAJECTORIES, config={}, data_config={}) as run,
         Journal(run.paths.journal) as journal,
     ):
         workshop = SampleRunner(
             context=table.context,
             strategy=tessy,
-            run=run,
             journal=journal,
             progress=progress,
             attempts=5,
@@ -178,7 +176,14 @@ async def _run(
         async with asyncio.TaskGroup() as tasks:
             slots = Slots(plan.concurrency)
             working = tasks.create_task(
-                run_all(_jobs(plan), workshop.make, admission=slots, stop=stop)
+                run_jobs(
+                    JobList(_jobs(plan)),
+                    workshop.make,
+                    sink=HeldSink(run),
+                    admission=slots,
+                    stop=stop,
+                    written=workshop.written,
+                )
             )
             await gauge.full.wait()  # a thousand samples take a while to be taken up
             measured = await measure(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.latency import LATENCIES
@@ -17,7 +16,9 @@ from tessy.core.edges import EdgeCursor, cursor_before
 from tessy.core.records import Author, Message, Problem
 from tessy.storage.journal import InFlight
 from tessy.synthesis.cooperation import Cooperation
+from tessy.synthesis.resume import GenerationState, SampleState, dump_piece
 from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec
+from tessy.synthesis.token_counts import UsageMeter
 from tessy.tokenization.renderer import Renderer
 
 QUESTION_WORDS = 60
@@ -148,28 +149,23 @@ def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]
     fresh = Cooperation(party, party, key="", thinking_tokens=1, seed=lambda *_: 0)
     text = begun.text
     ended: Literal["student"] | None = None if begun.answered is None else "student"
-    machine = fresh.state() | {
-        "author": begun.author,
-        "exempt": False,
-        "turn_start": len(text),
-        "judged": len(text),
-        "peek_due": True,
-        "base": list(_base(text)),
-        "checked": len(text),
-        "ended_by": ended,
-    }
+    thinking = replace(
+        fresh.state(),
+        author=begun.author,
+        exempt=False,
+        turn_start=len(text),
+        judged=len(text),
+        prediction_due=True,
+        base=_base(text),
+        checked=len(text),
+        ended_by=ended,
+    )
     pieces = []
     for author, part, ids in begun.spans:
         theirs = ids if teacher is renderer else tuple(teacher.codec.encode(part))
-        pieces.append(AuthoredText(author, part, ids, theirs).to_json())
+        pieces.append(dump_piece(AuthoredText(author, part, ids, theirs)))
     answer = None
     if begun.answered is not None:
-        answer = {"ids": begun.answered, "done": False, "checked": 0}
-    state = {
-        "attempt": 1,
-        "thinking": machine,
-        "answer": answer,
-        "meter": {"requests": {}, "drafted": {}, "seconds": {}},
-        "pieces": len(pieces),
-    }
-    return InFlight(pieces, json.dumps(state).encode())
+        answer = GenerationState(tuple(begun.answered), done=False, checked=0)
+    state = SampleState(1, UsageMeter(), thinking=thinking, answer=answer)
+    return InFlight(pieces, state.dump(len(pieces)))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import selectors
 from collections import deque
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from benchmarks.floor import Floor
 from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
 from tessy.boundary.base import BoundaryPredictor, Prediction, PredictionRequest
 from tessy.boundary.classifier.predictor import MAX_BATCH, MAX_WAIT_MS
-from tessy.core.records import Author, Failure, Trajectory
-from tessy.inference.base import Chunk, EngineInfo, Request
+from tessy.core.errors import EngineRefused
+from tessy.core.records import Author, Failure, Key, Trajectory
+from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, ScoredToken
 from tessy.storage.run_dir import Run
 
 if TYPE_CHECKING:
@@ -72,18 +73,21 @@ def held() -> contextlib.AbstractContextManager[None]:
     return loop.held() if isinstance(loop, VirtualLoop) else contextlib.nullcontext()
 
 
-class HeldRun(Run):
-    """A run directory whose disk takes no virtual time."""
+class HeldSink:
+    """Writes rows into a run while the virtual time stands still."""
 
-    async def append_trajectory(self, row: Trajectory) -> None:
-        """Append while the time stands still."""
-        with held():
-            await super().append_trajectory(row)
+    def __init__(self, run: Run[Key]) -> None:
+        self._run = run
 
-    async def append_failure(self, row: Failure) -> None:  # type: ignore[override]
-        """Append while the time stands still."""
+    async def append(self, row: Trajectory) -> None:
+        """Append a finished row."""
         with held():
-            await super().append_failure(row)
+            await self._run.append(row)
+
+    async def append_failure(self, row: Failure) -> None:
+        """Append a failure."""
+        with held():
+            await self._run.append_failure(row)
 
 
 class SimulatedEngine:
@@ -104,7 +108,7 @@ class SimulatedEngine:
             streaming=self._streaming,
         )
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt``; a chunk holds all that was written since the last one."""
         written: list[int] = []
         ended: list[str] = []
@@ -124,24 +128,32 @@ class SimulatedEngine:
             ignore_eos=False,
             on_token=on_token,
         )
+        sink.on_close = arrived.set
         try:
             while True:
                 await arrived.wait()
                 arrived.clear()
+                if sink.closed:
+                    return
                 if not (self._streaming or ended):
                     continue
                 ids = tuple(written)
                 written.clear()
                 if not ended:
-                    yield Chunk(ids)
+                    sink.put(Chunk(ids))
                 elif ended[0] == "stop":
-                    yield Chunk(ids[:-1], "stop", ids[-1])
+                    sink.put(Chunk(ids[:-1], "stop", ids[-1]))
                     return
                 else:
-                    yield Chunk(ids, "length")
+                    sink.put(Chunk(ids, "length"))
                     return
         finally:
+            sink.on_close = None
             abort()
+
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        """Not simulated."""
+        raise EngineRefused(f"{key}: simulated servers do not score texts")
 
     def release(self, key: str) -> None:
         """Nothing is kept."""

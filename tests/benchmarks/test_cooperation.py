@@ -25,7 +25,7 @@ from tessy.boundary.base import PredictionRequest
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.core.edges import edges
 from tessy.core.records import Author
-from tessy.synthesis.shared_thinking import AuthoredText
+from tessy.synthesis.resume import CooperationState, load_state
 from tessy.tokenization.families import load_renderer
 
 WORKLOAD = Workload(thinking_tokens=300, answer_tokens=30)
@@ -83,10 +83,13 @@ def test_samples_start_where_the_schedule_says(renderer):
         said = ["student" if style_after(ids, end) else "teacher" for end in range(1, len(ids))]
         assert authors[1:] == said
         flight = in_flight(begun, problem(index, 0), {"student": renderer, "teacher": renderer})
-        assert "".join(AuthoredText.from_json(piece).text for piece in flight.pieces) == begun.text
-        state = json.loads(flight.state or b"")
-        assert state["pieces"] == len(flight.pieces)
-        assert (state["answer"] is None) == (begun.answered is None)
+        saved = load_state(flight)
+        assert saved is not None
+        state, pieces = saved
+        assert isinstance(state.thinking, CooperationState)
+        assert "".join(text.text for text in state.thinking.texts) == begun.text
+        assert pieces == len(flight.pieces)
+        assert (state.answer is None) == (begun.answered is None)
 
 
 def test_time_jumps():

@@ -19,6 +19,7 @@ from tessy.inference.http.engine import HttpEngine
 from tessy.inference.http.wires.vllm_generate import GenerateWire
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import TokenIds, decode
+from tests.support.engine_streams import iterate
 from tests.support.model_server import eventually
 
 Seen = list[tuple[float, int, str | None]]
@@ -192,7 +193,7 @@ async def test_the_wires_carry_the_same_text(served, renderer, wire):
         request = Request(
             "k/0", TokenIds(ids), Sampling(), 12, tuple(renderer.thinking_stop_ids), 1
         )
-        got = [token async for chunk in engine.stream(request) for token in chunk.ids]
+        got = [token async for chunk in iterate(engine, request) for token in chunk.ids]
     finally:
         await engine.aclose()
     if wire == "text":  # the place in the text is counted otherwise
@@ -208,7 +209,7 @@ async def test_leaving_a_stream_aborts_it(renderer):
     ids, _ = prompts(renderer)
     engine = HttpEngine(str(server.make_url("")), MODEL, renderer.codec, wire="generate")
     try:
-        chunks = engine.stream(Request("k/0", TokenIds(ids), Sampling(), 10**6, (), 1))
+        chunks = iterate(engine, Request("k/0", TokenIds(ids), Sampling(), 10**6, (), 1))
         async for _ in chunks:
             break
         assert floor.totals()["student"].aborted == 0

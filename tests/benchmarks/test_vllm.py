@@ -28,7 +28,7 @@ from benchmarks.words import make_model_folder, words
 from transformers import AutoModelForCausalLM
 
 from benchmarks import vllm
-from tessy.synthesis.shared_thinking import AuthoredText
+from tessy.synthesis.resume import CooperationState, load_state
 from tessy.tokenization.families import load_renderer
 
 SMALL = Shape(layers=2, hidden=64, intermediate=96, heads=2, kv_heads=1, vocabulary=2_000)
@@ -75,8 +75,11 @@ def test_samples_start_at_different_lengths(renderers):
     assert mean(lengths) == pytest.approx(WORKLOAD.thinking_tokens, rel=0.2)
     assert len(set(lengths)) > 50
     flight = in_flight(begun[0], problem(0, 0), renderers)
-    pieces = [AuthoredText.from_json(piece) for piece in flight.pieces]
-    teacher = [i for piece in pieces for i in piece.teacher_ids]
+    saved = load_state(flight)
+    assert saved is not None
+    thinking = saved[0].thinking
+    assert isinstance(thinking, CooperationState)
+    teacher = [i for text in thinking.texts for i in text.teacher_ids]
     assert teacher == renderers["teacher"].codec.encode(begun[0].text)
 
 

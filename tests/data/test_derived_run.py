@@ -104,7 +104,7 @@ def test_rows_stay_the_same_to_the_byte(
     with derive(home / "out", home / "source") as run:
         for line, item in source_rows(home / "source"):
             run.add(item, line)
-    before, after = (RunPaths(home / name).trajectories for name in ("source", "out"))
+    before, after = (RunPaths(home / name).rows for name in ("source", "out"))
     assert before.read_bytes() == after.read_bytes()
     assert list(iter_trajectories(home / "out")) == rows
 
@@ -112,7 +112,7 @@ def test_rows_stay_the_same_to_the_byte(
 def test_of_two_rows_with_one_key_the_later_counts(tmp_path: Path, source: Path) -> None:
     parts = source / "parts"
     parts.mkdir()
-    later = json.loads(RunPaths(source).trajectories.read_bytes().splitlines()[0])
+    later = json.loads(RunPaths(source).rows.read_bytes().splitlines()[0])
     later["answer"] = "5"
     (parts / "m1.jsonl").write_text(json.dumps(later))  # and no newline at the end
     found = list(source_rows(source))
@@ -122,7 +122,7 @@ def test_of_two_rows_with_one_key_the_later_counts(tmp_path: Path, source: Path)
 
 
 def test_a_line_that_is_no_row_is_named(source: Path) -> None:
-    with RunPaths(source).trajectories.open("a") as file:
+    with RunPaths(source).rows.open("a") as file:
         file.write('{"id": "d", "sample": 0, "spans": 7}\n')
     with pytest.raises(InputError, match=r"trajectories\.jsonl:4: strategy: Field required"):
         list(source_rows(source))

@@ -197,7 +197,7 @@ def made_for(directory: Path, name: str, **formats: str) -> Path:
     """A run of one sample whose rows are in these chat formats."""
     data = {**run_rows.DATA, **{f"{role}.format": digest for role, digest in formats.items()}}
     with run_rows.start(directory, data_config=data) as run:
-        asyncio.run(run.append_trajectory(run_rows.row(name)))
+        asyncio.run(run.append(run_rows.row(name)))
     return directory
 
 

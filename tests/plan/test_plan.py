@@ -21,13 +21,14 @@ from tessy.core.records import Message, Problem, TokenCounts
 from tessy.core.statistics import t95
 from tessy.plan.estimate import RemainingWork, Scope, failing_share, to_come, wall
 from tessy.plan.figures import PlanInputs, make_plan
-from tessy.plan.gauge import FULL_SHARE, ThroughputMonitor
-from tessy.plan.pilot import Load, PilotMonitor, draw
+from tessy.plan.pilot import Load, draw
 from tessy.plan.report import print_plan
 from tessy.plan.rows import PilotSample
-from tessy.runtime.admission import Claim, KvAdmission, KvGate
+from tessy.runtime.admission import Claim, KvAdmission, KvGate, count_admitted
+from tessy.runtime.throughput import FULL_SHARE, ThroughputMonitor
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.sample import SampleJob
+from tessy.synthesis.token_counts import lengths_of_rows
 from tests.support.rows import failure, fill, row
 
 FILES = 200
@@ -261,13 +262,14 @@ def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> i
         for n, tokens in enumerate(lengths)
     ]
     fill(directory, *written, failure("q9999", reason="refused"))
-    admission = KvAdmission({"s": 10_000}, first_guess_tokens=4000, **options)
+    lengths_so_far = lengths_of_rows(RunPaths(directory))
+    admission = KvAdmission(
+        {"s": 10_000}, first_guess_tokens=4000, lengths=lengths_so_far, **options
+    )
     gate: KvGate[SampleJob] = KvGate(
         admission, lambda job: Claim(job.name, {"student": 50}), lambda job: {"student": "s"}
     )
-    probe = PilotMonitor(RunPaths(directory), jobs)
-    probe.measure(admission, gate)
-    return probe.slots
+    return count_admitted(jobs[len(lengths) :], gate)
 
 
 def test_the_run_will_have_in_flight_what_fits_by_the_pilots_lengths(tmp_path: Path):
@@ -286,7 +288,7 @@ def made(number: int, reason: str | None = None, seconds=100.0) -> PilotSample:
         requests={"student": 10, "teacher": 20},
         kept={"student": 0, "teacher": 0, "answer": 0} if reason
         else {"student": 100, "teacher": 300, "answer": 50},
-        generated={"student": 200, "teacher": 400}, length=450, size=1000,
+        generated={"student": 200, "teacher": 400}, size=1000,
     )  # fmt: skip
 
 

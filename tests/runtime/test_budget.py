@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.lab.bundled import demo_problems
-from tessy.runtime.budget import Budget, Spending
+from tessy.runtime.budget import Budget, BudgetTracker, Spending
 from tessy.runtime.runner import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_run
-from tessy.synthesis.usage import BudgetTracker, spent_before
+from tessy.synthesis.run import spent_before
 from tests.lab.test_demo import content, finish, synthesize, write_questions
 from tests.support.rows import failure, fill, row
 
@@ -75,11 +75,11 @@ def test_tokens_on_disk_are_counted_once(tmp_path: Path):
     rows = [row("a").model_copy(update={"tokens": row().tokens.model_validate(drafted["tokens"])})]
     fill(tmp_path, *rows, failure("b", attempts=1), failure("b", attempts=2))
     paths = RunPaths(tmp_path)
-    assert spent_before(paths, {}) == Spending(0.0, 9 + 30 + 1 + 1 + 1)
+    assert spent_before(paths, []) == Spending(0.0, 9 + 30 + 1 + 1 + 1)
     paths.summary.write_text('{"seconds": {"wall": 7.5}}')
-    assert spent_before(paths, {}).seconds == 7.5
+    assert spent_before(paths, []).seconds == 7.5
     paths.summary.write_text('{"seconds": ')
-    assert spent_before(paths, {}).seconds == 0
+    assert spent_before(paths, []).seconds == 0
 
 
 # ------------------------------------------------------------------ with the bundled models
@@ -120,7 +120,7 @@ def test_a_run_stops_at_its_token_limit_and_resumes_with_a_higher_one(whole: Pat
     assert left
     summary = json.loads((run / "summary.json").read_bytes())
     assert summary["samples"]["finished"] == len(data.trajectories)
-    spent = spent_before(RunPaths(run), left).tokens
+    spent = spent_before(RunPaths(run), left.values()).tokens
     assert budget <= spent < budget + 3 * 2 * 64  # a request of each sample in flight at the most
 
     before = (run / "trajectories.jsonl").read_bytes()

@@ -42,30 +42,30 @@ def test_a_file_truncated_anywhere_is_repaired(tmp_path_factory, data):
     paths = RunPaths(directory)
     made = [row(f"é{n}", thinking="x" * n * 30_000 or "y") for n in range(4)]
     fill(directory, *made)
-    whole = paths.trajectories.read_bytes()
+    whole = paths.rows.read_bytes()
     ends = [n + 1 for n, byte in enumerate(whole) if byte == 10]
     near_an_end = st.sampled_from(ends).flatmap(
         lambda end: st.integers(max(0, end - 3), min(len(whole), end + 3))
     )
     cut = data.draw(st.one_of(near_an_end, st.integers(0, len(whole))))
-    paths.trajectories.write_bytes(whole[:cut])
+    paths.rows.write_bytes(whole[:cut])
     complete = sum(end - 1 <= cut for end in ends)
     assert list(iter_trajectories(directory)) == made[:complete]  # also before the repair
     with start(directory) as run:
         assert run.done == {item.key for item in made[:complete]}
     kept = whole[: ends[complete - 1] if complete else 0]
-    assert paths.trajectories.read_bytes() == kept
+    assert paths.rows.read_bytes() == kept
     torn = directory / "trajectories.jsonl.torn"
     assert (torn.read_bytes() if torn.exists() else b"") == (
         whole[len(kept) : cut] + b"\n" if cut > len(kept) else b""
     )
     fill(directory, *made[complete:])
-    assert paths.trajectories.read_bytes() == whole
+    assert paths.rows.read_bytes() == whole
 
 
 def test_empty_blocks_after_a_power_cut_are_repaired(directory, paths):
     fill(directory, row(), failure("b"))
-    with paths.trajectories.open("ab") as file:
+    with paths.rows.open("ab") as file:
         file.write(b"\0" * 5000 + b'": 7}\n' + b"\0" * 100)
     with paths.failures.open("ab") as file:
         file.write(b'{"id": "c", "samp')
@@ -79,25 +79,25 @@ def test_empty_blocks_after_a_power_cut_are_repaired(directory, paths):
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_last_line_that_is_not_an_object_is_moved(directory, paths, line, end):
     fill(directory, row("a"), failure("b"))
-    before = paths.trajectories.read_bytes(), paths.failures.read_bytes()
-    for path in (paths.trajectories, paths.failures):
+    before = paths.rows.read_bytes(), paths.failures.read_bytes()
+    for path in (paths.rows, paths.failures):
         with path.open("ab") as file:
             file.write(line + end)
     data = read_run(directory)  # before the repair
     assert (keys(data.trajectories), keys(data.failures)) == ([("a", 0)], [("b", 0)])
     with start(directory) as run:
         assert (run.done, set(run.failed)) == ({("a", 0)}, {("b", 0)})
-    assert (paths.trajectories.read_bytes(), paths.failures.read_bytes()) == before
+    assert (paths.rows.read_bytes(), paths.failures.read_bytes()) == before
     assert (directory / "trajectories.jsonl.torn").read_bytes() == line + b"\n"
 
 
 def test_a_last_line_that_is_an_object_is_kept(directory, paths):
     fill(directory, row("a"))
-    whole = paths.trajectories.read_bytes()
-    paths.trajectories.write_bytes(whole.removesuffix(b"\n"))
+    whole = paths.rows.read_bytes()
+    paths.rows.write_bytes(whole.removesuffix(b"\n"))
     with start(directory) as run:
         assert run.done == {("a", 0)}
-    assert paths.trajectories.read_bytes() == whole
+    assert paths.rows.read_bytes() == whole
     assert not (directory / "trajectories.jsonl.torn").exists()
 
 
@@ -113,8 +113,8 @@ def test_a_last_line_that_is_an_object_is_kept(directory, paths):
 )
 def test_a_corrupt_line_in_the_middle_is_named(directory, paths, line):
     fill(directory, row("a"), row("b"))
-    first, second, _ = paths.trajectories.read_bytes().split(b"\n")
-    paths.trajectories.write_bytes(b"\n".join([first, line, second, b""]))
+    first, second, _ = paths.rows.read_bytes().split(b"\n")
+    paths.rows.write_bytes(b"\n".join([first, line, second, b""]))
     for use in (start, read_run):
         with pytest.raises(InputError, match=r"trajectories\.jsonl:2: "):
             use(directory)
@@ -122,7 +122,7 @@ def test_a_corrupt_line_in_the_middle_is_named(directory, paths, line):
 
 def test_readers_name_a_row_that_is_not_a_trajectory(directory, paths):
     fill(directory, row("a"))
-    with paths.trajectories.open("ab") as file:
+    with paths.rows.open("ab") as file:
         file.write(b'{"id": "b", "sample": 0}\n')
     rows = iter_trajectories(directory)
     assert next(rows).key == ("a", 0)
@@ -142,7 +142,7 @@ async def main():
                 return
             if number % 5 == 0:
                 await run.append_failure(failure("k", number))
-            await run.append_trajectory(row("k", number, thinking=f"{number} " * 2000))
+            await run.append(row("k", number, thinking=f"{number} " * 2000))
             print(number, flush=True)
         for begin in range(0, 100_000, 8):
             await asyncio.gather(*(sample(number) for number in range(begin, begin + 8)))
@@ -171,7 +171,7 @@ def test_a_kill_at_any_moment_neither_loses_nor_repeats_nor_alters_rows(director
         for item in rows:
             assert item == row("k", item.sample, thinking=f"{item.sample} " * 2000)
     start(directory).close()
-    lines = paths.trajectories.read_text("utf-8").splitlines()
+    lines = paths.rows.read_text("utf-8").splitlines()
     numbers = [json.loads(line)["sample"] for line in lines]
     assert len(numbers) == len(set(numbers)) >= len(promised)
 
@@ -184,11 +184,11 @@ from tests.support.rows import row, start
 
 async def main():
     run = start(sys.argv[1])
-    await run.append_trajectory(row("a"))
+    await run.append(row("a"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
     for name in "bc":
         try:
-            await run.append_trajectory(row(name, thinking="x" * 9000))
+            await run.append(row(name, thinking="x" * 9000))
         except StorageError as error:
             print("append", error)
     try:
@@ -210,7 +210,7 @@ def test_a_full_disk_raises_and_leaves_whole_rows(directory, paths):
     lines = child.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["append", "append", "close"]
     assert all("trajectories.jsonl" in line and "free some space" in line for line in lines)
-    assert paths.trajectories.read_bytes().endswith(b"}\n")
+    assert paths.rows.read_bytes().endswith(b"}\n")
     assert keys(iter_trajectories(directory)) == [("a", 0)]
     fill(directory, row("b"))
 

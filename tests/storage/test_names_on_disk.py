@@ -13,6 +13,7 @@ from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import AUTHORS, Annotation, Cost, FailedAnnotation, StudentIds
 from tessy.synthesis.data_config import data_names
 from tests.support.rows import failure, row
+from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import make, make_context
 
 OUTCOME = (
@@ -20,10 +21,10 @@ OUTCOME = (
     "seconds cost scores unscored reference_answer problem"
 )
 SEGMENT = "id sample segment question author start text attempts"
-STATE = "attempt thinking answer meter"
+STATE = "version attempt thinking answer meter pieces"
 TURN = (
     "author draft anchored judged exempt forcing turn_start peek_due empties redraws controls "
-    "forced drafted glued base checked ended_by"
+    "forced glued base checked ended_by"
 )
 SAMPLING = "temperature top_p top_k min_p"
 MODEL = "model tokenizer context_tokens trust_remote_code reasoning_effort"
@@ -64,15 +65,10 @@ def test_keys_of_annotations():
 
 async def saved(case: str) -> tuple[list[Any], list[Mapping[str, Any]]]:
     """Pieces and states that a sample leaves in the journal."""
-    pieces: list[Any] = []
-    states: list[Mapping[str, Any]] = []
-
-    def save(new: list[bytes], state: Mapping[str, Any]) -> None:
-        pieces.extend(map(json.loads, new))
-        states.append(state)
-
-    await make(case, make_context(case), save=save)
-    return pieces, states
+    sample = SavedSample()
+    await make(case, make_context(case), save=sample.save)
+    states = [json.loads(entry.state or b"") for entry in sample.in_flight]
+    return [json.loads(piece) for piece in sample.in_flight[-1].pieces], states
 
 
 async def test_keys_of_the_journal_of_a_text_written_in_turns():

@@ -128,14 +128,14 @@ async def test_a_new_run_is_durable_from_its_first_row_on(tmp_path: Path, disk: 
     directory = tmp_path / "runs" / "of-today" / "one"
     with start(directory) as opened:
         assert disk.lost(directory) == []
-        await opened.append_trajectory(row())
+        await opened.append(row())
         await opened.append_failure(failure("b"))
         assert disk.lost(directory) == []
 
 
 def test_a_moved_incomplete_line_is_durable(run: Path, disk: Disk) -> None:
     paths = RunPaths(run)
-    with paths.trajectories.open("ab") as rows, paths.failures.open("ab") as failures:
+    with paths.rows.open("ab") as rows, paths.failures.open("ab") as failures:
         rows.write(b'{"id": "torn')
         failures.write(failure("z").model_dump_json().encode())  # complete except for its newline
     with start(run):

@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
+from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.config.base import RoleConfig
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import RunError
-from tessy.storage.run_config import HISTORY, History, read
-from tessy.storage.run_reader import read_config
+from tessy.storage.row_kinds import History, RowKind
+from tessy.storage.run_config import read
+from tessy.storage.run_reader import TRAJECTORIES, read_config
 from tessy.synthesis.data_config import data_config, data_names
 from tests.lab.test_demo import finish
 from tests.support.annotate_command import config, fill_responses, write_rules
 from tests.support.annotate_command import run as run_annotate
 from tests.support.old_run import change_config, copy_to, synthesize
 
-KINDS = pytest.mark.parametrize("kind", ["trajectories", "annotations"])
+KINDS = pytest.mark.parametrize("kind", [TRAJECTORIES, ANNOTATIONS], ids=lambda kind: kind.name)
 
 
 @pytest.fixture
@@ -32,13 +34,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def history(monkeypatch: pytest.MonkeyPatch):
+def history():
     """Set the changes since the runs of this test were made."""
 
-    def change(kind: str = "trajectories", **changes: Any) -> None:
-        monkeypatch.setitem(HISTORY, kind, History(**changes))
+    before = [(kind, kind.history) for kind in (TRAJECTORIES, ANNOTATIONS)]
 
-    return change
+    def change(kind: RowKind[Any, Any, Any] = TRAJECTORIES, **changes: Any) -> None:
+        object.__setattr__(kind, "history", History(**changes))
+
+    yield change
+    for kind, unchanged in before:
+        object.__setattr__(kind, "history", unchanged)
 
 
 def test_a_missing_key_means_the_behaviour_before_the_option_existed(run, history):
@@ -101,7 +107,7 @@ def test_renamed_keys_are_read_under_their_present_names(run, history):
     path.write_text(json.dumps(document), "utf-8")
     assert "newer" in synthesize(code=2)
     history(renamed={"cutting": "cut", "learner.view": "student.window"})
-    found = read(path, "trajectories")
+    found = read(path, TRAJECTORIES)
     assert found["data_config"]["cut"] == found["config"]["cut"] == "discard"
     assert found["data_config"]["student.window"] == "anchored"
     assert found["config"]["student"]["window"] == "anchored"
@@ -113,7 +119,7 @@ def test_renamed_keys_are_read_under_their_present_names(run, history):
 
 @KINDS
 def test_a_former_name_is_not_a_present_option(kind):
-    assert not HISTORY[kind].renamed.keys() & set(HISTORY[kind].renamed.values())
+    assert not kind.history.renamed.keys() & set(kind.history.renamed.values())
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,7 @@ def test_annotations_of_a_newer_version_are_refused(tmp_path, history):
     assert run_annotate(asked)[0] == 0
     assert run_annotate(asked)[0] == 0
     change_config(responses.parent / "out", segment_words=None)
-    history("annotations", added={"segment_words": 30})
+    history(ANNOTATIONS, added={"segment_words": 30})
     assert run_annotate(asked)[0] == 0
     change_config(responses.parent / "out", zeal=3)
     with pytest.raises(RunError, match=r"newer tessy: .* zeal of"):

@@ -198,7 +198,7 @@ def test_rows_are_read_back_unchanged(directory, paths):
     assert data.trajectories == (first, row("a", 1))
     assert data.failures == (failure("b"),)
     assert data.config == read_config(directory)
-    lines = paths.trajectories.read_bytes().split(b"\n")
+    lines = paths.rows.read_bytes().split(b"\n")
     assert len(lines) == 3
     assert lines[0].startswith('{"id": "日本 \u2028", "sample": 0, '.encode())
 
@@ -206,7 +206,7 @@ def test_rows_are_read_back_unchanged(directory, paths):
 def test_any_text_in_a_row_keeps_the_file_valid(directory, paths):
     odd = {"half": "x\\\ud800y", "nan": float("nan"), "inf": float("-inf")}
     fill(directory, row(problem=odd), row("b"))
-    for line in paths.trajectories.read_bytes().decode("utf-8").split("\n")[:-1]:
+    for line in paths.rows.read_bytes().decode("utf-8").split("\n")[:-1]:
         json.loads(line, parse_constant=pytest.fail)
     first, second = read_run(directory).trajectories
     assert first.problem == {"half": "x\\\ud800y", "nan": None, "inf": "-Infinity"}
@@ -219,14 +219,14 @@ async def test_done_and_failed_follow_the_rows(directory):
         await run.append_failure(failure("a", reason="repetition", attempts=2))
         await run.append_failure(failure("b"))
         assert run.failed[("a", 0)] == FailureSummary("repetition", "no room", 2)
-        await run.append_trajectory(row("a"))
+        await run.append(row("a"))
         await run.append_failure(failure("a"))
-        await run.append_trajectory(row("c"))
+        await run.append(row("c"))
         known = (run.done, run.failed)
         assert run.done == {("a", 0), ("c", 0)}
         assert set(run.failed) == {("b", 0)}
         with pytest.raises(ValueError, match="already"):
-            await run.append_trajectory(row("a"))
+            await run.append(row("a"))
     with start(directory) as run:
         assert (run.done, run.failed) == known
     assert keys(read_run(directory).failures) == [("b", 0)]
@@ -242,7 +242,7 @@ async def test_concurrent_rows_share_an_fsync(directory, monkeypatch):
 
     with start(directory) as run:
         monkeypatch.setattr(os, "fsync", counted)
-        await asyncio.gather(*(run.append_trajectory(row("a", n)) for n in range(200)))
+        await asyncio.gather(*(run.append(row("a", n)) for n in range(200)))
         assert 1 <= len(synced) < 20
     assert sorted(keys(iter_trajectories(directory))) == [("a", n) for n in range(200)]
 
@@ -259,7 +259,7 @@ async def test_append_waits_for_durability_without_blocking_the_loop(directory, 
 
     with start(directory) as run:
         monkeypatch.setattr(os, "fsync", slow)
-        waiting = asyncio.create_task(run.append_trajectory(row()))
+        waiting = asyncio.create_task(run.append(row()))
         waiting.add_done_callback(lambda _: order.append("returned"))
         await asyncio.sleep(0)
         assert run.done == set()
@@ -272,7 +272,7 @@ async def test_append_waits_for_durability_without_blocking_the_loop(directory, 
 
 async def test_a_cancelled_append_writes_a_whole_row(directory):
     with start(directory) as run:
-        waiting = asyncio.create_task(run.append_trajectory(row()))
+        waiting = asyncio.create_task(run.append(row()))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -316,12 +316,12 @@ def test_files_in_parts_are_read_like_the_main_file(directory, paths):
 
 async def test_a_run_can_be_read_while_it_is_written(directory, paths):
     with start(directory) as run:
-        await run.append_trajectory(row("a"))
+        await run.append(row("a"))
         rows = iter_trajectories(directory)
         assert next(rows).key == ("a", 0)
-        await run.append_trajectory(row("b"))
+        await run.append(row("b"))
         assert list(rows) == []  # written after the read started
-        with paths.trajectories.open("ab") as file:
+        with paths.rows.open("ab") as file:
             file.write(b'{"id": "c", "sample": 0, "strat')
         assert keys(read_run(directory).trajectories) == [("a", 0), ("b", 0)]
 
@@ -335,7 +335,7 @@ def test_a_sample_that_succeeds_during_a_read_is_not_a_failure(
     real = Path.open
 
     def watched(path: Path, *args, **options):
-        if path in (paths.trajectories, paths.failures):
+        if path in (paths.rows, paths.failures):
             opened.append(path)
             if len(opened) == moment:
                 with real(path.with_name("trajectories.jsonl"), "ab") as file:
@@ -355,10 +355,10 @@ def test_failures_are_read_before_rows(directory, paths, monkeypatch):
     real = Path.open
 
     def watched(path: Path, *args, **options):
-        if path in (paths.trajectories, paths.failures) and path not in opened:
+        if path in (paths.rows, paths.failures) and path not in opened:
             opened.add(path)
             if len(opened) == 2:  # between the two reads
-                with real(paths.trajectories, "ab") as file:
+                with real(paths.rows, "ab") as file:
                     file.write(row("b").model_dump_json().encode() + b"\n")
         return real(path, *args, **options)
 

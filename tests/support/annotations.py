@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from tessy.boundary.annotation.directory import AnnotationDirectory
+from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.core.edges import units
 from tessy.core.records import Annotation, Author, Message, StyleSpan, question_digest
+from tessy.storage.run_dir import Run
 
 STYLE_WORDS = {"Okay,", "so", "let's", "see.", "wait,", "But", "hmm.", "Alternatively,"}
 TEXTS = (
@@ -64,7 +65,7 @@ def write(directory: Path, rows: Sequence[Annotation]) -> Path:
     """Write a directory as `tessy annotate` does."""
 
     async def append() -> None:
-        with AnnotationDirectory.open(directory, config={}, data_config={}) as opened:
+        with Run.open(directory, ANNOTATIONS, config={}, data_config={}) as opened:
             for row in rows:
                 await opened.append(row)
 

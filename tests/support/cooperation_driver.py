@@ -15,6 +15,7 @@ from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.shared_thinking import RoleSpec
+from tests.support.engine_streams import iterate
 
 PROMPTS: dict[Author, tuple[int, ...]] = {"student": (1, 2, 3), "teacher": (4,)}
 
@@ -122,11 +123,11 @@ async def step(
         machine.predicted_next(await predictor.predict(move.request))
         return
     request = Request("p/0", move.prompt, Sampling(), move.max_tokens, move.stop_ids, move.seed)
-    stream = engines[move.author].stream(request)
+    stream = iterate(engines[move.author], request)
     async for chunk in stream:
         machine.receive(chunk)
         while (view := machine.pending_prediction()) is not None:
-            machine.judged(view, await predictor.predict(view))
+            machine.apply_prediction(view, await predictor.predict(view))
         if machine.over:
             break
         after_chunk()

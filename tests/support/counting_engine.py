@@ -2,14 +2,15 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from tessy.core.errors import EngineUnavailable
-from tessy.inference.base import Chunk, EngineInfo, Request, Sampling
+from tessy.inference.base import Chunk, EngineInfo, Request, Sampling, ScoredToken
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.tokenization.token_ids import TokenIds
+from tests.support.engine_streams import GeneratorEngine, iterate
 
 STOP = 99
 
@@ -37,7 +38,7 @@ def refused() -> EngineUnavailable:
 
 
 @dataclass
-class Server:
+class Server(GeneratorEngine):
     """Counts on from the last id of the prompt up to 9, then stops; fails as it is told to.
 
     Attributes:
@@ -67,7 +68,7 @@ class Server:
             raise self.broken
         return self.info
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def chunks(self, request: Request) -> AsyncGenerator[Chunk, None]:
         self.seen.append(request)
         self.open += 1
         try:
@@ -91,6 +92,9 @@ class Server:
             yield Chunk((), "stop", STOP)
         finally:
             self.open -= 1
+
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        raise NotImplementedError
 
     def release(self, key: str) -> None:
         self.released.append(key)
@@ -122,7 +126,7 @@ def ask(key: str = "a/0", *, start: int = 0, max_tokens: int = 50) -> Request:
 
 async def collect(pool: ReplicaPool, request: Request) -> tuple[list[int], Chunk]:
     ids: list[int] = []
-    async with aclosing(pool.stream(request)) as chunks:
+    async with aclosing(iterate(pool, request)) as chunks:
         async for chunk in chunks:
             ids += chunk.ids
             last = chunk

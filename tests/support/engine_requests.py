@@ -8,6 +8,7 @@ from tessy.inference.base import Chunk, Request, Sampling
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 from tessy.tokenization.token_ids import TokenIds
+from tests.support.engine_streams import iterate
 from tests.support.model_server import SGLANG, STOCK_VLLM, TEXT_ONLY, VLLM
 
 CODEC = ByteCodec()
@@ -30,12 +31,12 @@ def ask(
 
 
 async def collect(engine: HttpEngine, request: Request) -> list[Chunk]:
-    return [chunk async for chunk in engine.stream(request)]
+    return [chunk async for chunk in iterate(engine, request)]
 
 
 async def gather(engine: HttpEngine, request: Request, into: list[Chunk]) -> None:
     """Like ``collect``, but what came before a fault is kept."""
-    async for chunk in engine.stream(request):
+    async for chunk in iterate(engine, request):
         into.append(chunk)  # noqa: PERF401 - extend would wait for the end
 
 

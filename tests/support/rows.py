@@ -7,13 +7,14 @@ from typing import Any
 
 from tessy.core.records import Failure, Key, Message, Span, TokenCounts, Trajectory
 from tessy.storage.run_dir import Run
+from tessy.storage.run_reader import TRAJECTORIES
 
 CONFIG = {"student": {"model": "s"}, "concurrency": 4}
 DATA = {"seed": 1, "student.model": "s", "cut": "discard"}
 
 
-def start(directory: str | Path, **options: Any) -> Run:
-    return Run.open(directory, **{"config": CONFIG, "data_config": DATA, **options})
+def start(directory: str | Path, **options: Any) -> Run[Key]:
+    return Run.open(directory, TRAJECTORIES, **{"config": CONFIG, "data_config": DATA, **options})
 
 
 def row(
@@ -48,7 +49,7 @@ def fill(directory: Path, *rows: Trajectory | Failure) -> None:
         with start(directory) as run:
             for item in rows:
                 if isinstance(item, Trajectory):
-                    await run.append_trajectory(item)
+                    await run.append(item)
                 else:
                     await run.append_failure(item)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,6 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import other
 from tessy.core.seeds import derive_seed
 from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec, reference_script
-from tessy.synthesis.shared_thinking import AuthoredText
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import (
     CODECS,
@@ -89,8 +88,8 @@ def test_one_text_with_fixed_classes_is_written_without_leaks(
     machine = make(CODECS, known, cut=cut, request_tokens=request_tokens)
     run(machine, engines, known)
     assert machine.thinking.text == text
-    assert machine.forced == {"student": 0, "teacher": 0}
-    assert machine.mid_word_handovers == 0
+    assert machine.stats.forced == {"student": 0, "teacher": 0}
+    assert machine.stats.mid_word_handovers == 0
     assert leaked_positions(machine, text) == 0
     check_ids(machine)
 
@@ -145,7 +144,7 @@ def test_models_and_predictors_that_disagree_end_and_every_leak_was_forced(
             decider = score.first if cut == "extend" else decider
             leaks[span.author] += start > 0 and not in_class(span.author, decider)
             start += len(unit)
-    assert leaks == machine.forced
+    assert leaks == machine.stats.forced
 
 
 def test_the_student_opens_even_if_its_predictor_says_otherwise():
@@ -225,7 +224,7 @@ def test_a_line_break_before_a_control_id_stays_an_edge():
     )
     run(machine, engines, predictors)
     assert machine.thinking.text == "Okay.\n\nx=1"
-    assert machine.mid_word_handovers == 0
+    assert machine.stats.mid_word_handovers == 0
 
 
 def test_a_receiver_that_goes_on_inside_a_word_is_counted_and_owns_its_letters():
@@ -240,7 +239,7 @@ def test_a_receiver_that_goes_on_inside_a_word_is_counted_and_owns_its_letters()
     )
     run(machine, engines, predictors)
     assert machine.thinking.text == "Okay,yes x=1"
-    assert machine.mid_word_handovers == 1
+    assert machine.stats.mid_word_handovers == 1
     assert [(s.start, s.end, s.author) for s in machine.thinking.spans] == [
         (0, 5, "student"),
         (5, 12, "teacher"),
@@ -263,8 +262,8 @@ def test_a_receiver_that_starts_a_new_paragraph_keeps_it():
         (0, 5, "student"),
         (5, 10, "teacher"),
     ]
-    assert machine.mid_word_handovers == 1
-    assert machine.forced == {"student": 0, "teacher": 0}
+    assert machine.stats.mid_word_handovers == 1
+    assert machine.stats.forced == {"student": 0, "teacher": 0}
 
 
 def test_text_cut_inside_a_character_stays_whole():
@@ -287,19 +286,17 @@ def test_a_restored_machine_goes_on_as_if_nothing_had_happened(text, sees, stop,
     saved = []
 
     def save(machine):
-        pieces = [piece.to_json() for piece in machine.thinking.pieces]
-        saved.append((json.dumps(machine.state()), pieces))
+        saved.append(replace(machine.state(), texts=tuple(machine.thinking.pieces)))
 
     whole = make(CODECS, known, request_tokens=request_tokens)
     run(whole, engines, known, each=save)
-    state, pieces = saved[min(stop, len(saved) - 1)]
     again = make(CODECS, known, request_tokens=request_tokens)
-    again.restore(json.loads(state), [AuthoredText.from_json(piece) for piece in pieces])
+    again.restore(saved[min(stop, len(saved) - 1)])
     run(again, engines, known)
     assert again.thinking.text == whole.thinking.text == text
     assert again.thinking.spans == whole.thinking.spans
     assert again.thinking.student_ids == whole.thinking.student_ids
-    assert (again.forced, again.mid_word_handovers) == (whole.forced, whole.mid_word_handovers)
+    assert again.stats == whole.stats
 
 
 def test_the_other_of_each():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tessy.core.errors import SampleFailed
@@ -28,8 +30,8 @@ def test_neither_wants_to_write_and_no_redraw_can_help_so_one_unit_is_forced():
         predictors=predictors,
     )
     run(machine, engines, predictors)
-    assert machine.forced["student"] >= 1
-    assert machine.forced["teacher"] == 0
+    assert machine.stats.forced["student"] >= 1
+    assert machine.stats.forced["teacher"] == 0
     assert len(engines["teacher"].requests) == 0  # it was never asked to draft
 
 
@@ -52,7 +54,7 @@ def test_drafts_are_redrawn_at_most_twice_with_fresh_seeds(redraws, expected):
     first = [r for r in engines["teacher"].requests if len(r.prompt) == len(PROMPTS["teacher"]) + 1]
     assert len(first) == expected
     assert len({r.seed for r in first}) == expected
-    assert machine.forced["student"] > 0 == machine.forced["teacher"]
+    assert machine.stats.forced["student"] > 0 == machine.stats.forced["teacher"]
 
 
 def test_a_tie_is_forced_from_the_student():
@@ -66,7 +68,7 @@ def test_a_tie_is_forced_from_the_student():
     )
     with pytest.raises(SampleFailed, match="budget"):
         run(machine, engines, predictors)
-    assert machine.forced["student"] > 0 == machine.forced["teacher"]
+    assert machine.stats.forced["student"] > 0 == machine.stats.forced["teacher"]
 
 
 def test_an_empty_thinking_is_a_failure():
@@ -134,6 +136,6 @@ def test_a_thinking_that_has_ended_is_restored_without_its_last_white_space():
     )
     run(machine, engines, predictors)
     restored = make(CODECS, predictors)
-    restored.restore(machine.state(), machine.thinking.take_texts())
+    restored.restore(replace(machine.state(), texts=tuple(machine.thinking.take_texts())))
     assert restored.thinking.text == machine.thinking.text == "Okay."
     assert restored.thinking.student_ids == machine.thinking.student_ids

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,7 +18,6 @@ from tessy.inference.base import Request, Sampling
 from tessy.inference.scripted import END_THINKING
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.strategies.tessy import tessy
-from tessy.synthesis.usage import UsageMeter
 from tests.support.cooperation_driver import (
     CODECS,
     RandomClasses,
@@ -31,6 +29,8 @@ from tests.support.cooperation_driver import (
     say,
     step,
 )
+from tests.support.engine_streams import GeneratorEngine, iterate
+from tests.support.saved_samples import SavedSample
 from tests.synthesis.test_sample import THINKING, is_style, make_attempt, make_context
 
 
@@ -60,8 +60,8 @@ def written(machine):
         thinking.text,
         thinking.spans,
         thinking.student_ids,
-        machine.forced,
-        machine.mid_word_handovers,
+        machine.stats.forced,
+        machine.stats.mid_word_handovers,
     )
 
 
@@ -124,10 +124,10 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
         assert isinstance(ask, Generate)
         request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
         early = []
-        async for chunk in engines["student"].stream(request):
+        async for chunk in iterate(engines["student"], request):
             machine.receive(chunk)
             while (view := machine.pending_prediction()) is not None:
-                machine.judged(view, await known.predict(view))
+                machine.apply_prediction(view, await known.predict(view))
             early.append(machine.likely_next)
             if machine.over:
                 return early
@@ -174,7 +174,7 @@ def test_chunks_of_any_size_give_the_same_text(seed, chunk, agree, cut, request_
 # ------------------------------------------------------------------ the driver
 
 
-class Slow:
+class Slow(GeneratorEngine):
     """An engine whose chunks take a few turns of the event loop; counts what is left open."""
 
     def __init__(self, inner, rng):
@@ -182,12 +182,12 @@ class Slow:
         self.failing = 0  # the request with this number breaks
         self.release, self.aclose = inner.release, inner.aclose
 
-    async def stream(self, request):
+    async def chunks(self, request):
         self.open += 1
         self.opened += 1
         number = self.opened
         try:
-            async with aclosing(self.inner.stream(request)) as chunks:
+            async with aclosing(iterate(self.inner, request)) as chunks:
                 async for chunk in chunks:
                     for _ in range(self.rng.randrange(12)):
                         await asyncio.sleep(0)
@@ -270,19 +270,11 @@ async def test_an_early_request_for_a_word_that_goes_on_is_closed_and_counted():
 
 
 async def test_a_sample_with_early_requests_goes_on_from_any_saved_state_to_the_same_row():
-    saves, pieces = [], []
-
-    def save(new, state):
-        pieces.extend(new)
-        saves.append((json.loads(json.dumps(state)), list(pieces)))
-
-    whole = await tessy(make_attempt(slow_room(1), save=save))
-    assert len(saves) > 10
-    for state, done in saves:
-        attempt = make_attempt(
-            slow_room(2), saved=(state, done), meter=UsageMeter.from_json(state["meter"])
-        )
-        row = await tessy(attempt)
+    saved = SavedSample()
+    whole = await tessy(make_attempt(slow_room(1), save=saved.save))
+    assert len(saved.loaded) > 10
+    for state in saved.loaded:
+        row = await tessy(make_attempt(slow_room(2), saved=state))
         assert (row.thinking, row.spans, row.student_ids, row.answer) == (
             whole.thinking,
             whole.spans,

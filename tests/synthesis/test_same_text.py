@@ -27,8 +27,8 @@ from tessy.lab.bundled import (
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.tessy import tessy
-from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.families import load_renderer
+from tests.support.engine_streams import GeneratorEngine, iterate
 from tests.synthesis.test_sample import Watcher
 
 SIDES: tuple[Author, Author] = ("student", "teacher")
@@ -36,15 +36,16 @@ PROBLEMS = demo_problems(4, seed=5)
 RENDERERS = {author: load_renderer(model_path(author)) for author in SIDES}
 
 
-class InChunks:
+class InChunks(GeneratorEngine):
     """Hands a stream's ids on in chunks of ``size``; all at once, with its end, if that is None."""
 
     def __init__(self, inner, size, under_way):
         self.inner, self.size, self.under_way = inner, size, under_way
         self.early = 0  # requests that came while another one of the sample was under way
-        self.probe, self.release, self.aclose = inner.probe, inner.release, inner.aclose
+        self.probe, self.score = inner.probe, inner.score
+        self.release, self.aclose = inner.release, inner.aclose
 
-    async def stream(self, request):
+    async def chunks(self, request):
         self.early += bool(self.under_way)
         self.under_way.add(self)
         try:
@@ -56,7 +57,7 @@ class InChunks:
 
     async def _cut(self, request):
         waiting: list[int] = []
-        async with aclosing(self.inner.stream(request)) as chunks:
+        async with aclosing(iterate(self.inner, request)) as chunks:
             async for chunk in chunks:
                 waiting += chunk.ids
                 size = self.size or len(waiting) + 1
@@ -106,7 +107,7 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
         attempt = SampleAttempt(
             context=context, problem=problem, sample=index, number=1,
             save=lambda pieces, state: None,
-            checkpoint=lambda: None, observer=Watcher(), meter=UsageMeter(),
+            checkpoint=lambda: None, observer=Watcher(),
         )  # fmt: skip
         row = await tessy(attempt)
         rows.append((row.thinking, row.spans, row.student_ids, row.forced, row.glued, row.answer))

@@ -1,8 +1,7 @@
-"""The desk and the workshop with real formats and scripted models."""
+"""Attempts and runners of samples with real chat formats and scripted models."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -11,19 +10,22 @@ from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
+from tessy.runtime.admission import Slots
+from tessy.runtime.jobs import JobList, Outcome, run_jobs
 from tessy.runtime.progress import ProgressState
+from tessy.runtime.runner import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
-from tessy.storage.run_reader import read_run
+from tessy.storage.run_reader import TRAJECTORIES, read_run
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.strategies.tessy import tessy
-from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import ReferenceClasses
 from tests.support.paths import TESTS
+from tests.support.saved_samples import SavedSample
 
 FAMILIES = TESTS / "families"
 THINKING = "Okay, let's see.\n\nWe get 5 - 3 = 2. Hmm, then 2 * 2 = 4.\n\nSo it is 4. Done."
@@ -88,10 +90,10 @@ class Watcher:
         pass
 
 
-def make_attempt(context, *, number=1, save=lambda pieces, state: None, saved=None, meter=None):
+def make_attempt(context, *, number=1, save=lambda pieces, state: None, saved=None):
     return SampleAttempt(
         context=context, problem=PROBLEM, sample=0, number=number, save=save,
-        checkpoint=lambda: None, observer=Watcher(), saved=saved, meter=meter or UsageMeter(),
+        checkpoint=lambda: None, observer=Watcher(), saved=saved,
     )  # fmt: skip
 
 
@@ -144,21 +146,11 @@ async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it()
 
 
 async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
-    saves = []
-    pieces = []
-
-    def save(new, state):
-        pieces.extend(new)
-        saves.append((json.loads(json.dumps(state)), list(pieces)))
-
-    whole = await tessy(make_attempt(make_context(), save=save))
-    assert len(saves) > 10
-    for state, done in saves:
-        context = make_context()
-        attempt = make_attempt(
-            context, saved=(state, done), meter=UsageMeter.from_json(state["meter"])
-        )
-        row = await tessy(attempt)
+    saved = SavedSample()
+    whole = await tessy(make_attempt(make_context(), save=saved.save))
+    assert len(saved.loaded) > 10
+    for state in saved.loaded:
+        row = await tessy(make_attempt(make_context(), saved=state))
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
         assert row.cost.requests == whole.cost.requests
@@ -205,49 +197,58 @@ async def test_a_small_context_is_shared_between_thinking_and_answer():
 
 
 async def test_a_begun_answer_is_kept_until_it_is_taken_up():
-    saves: list[Any] = []
-    pieces: list[bytes] = []
-
-    def save(new, state):
-        pieces.extend(new)
-        saves.append((json.loads(json.dumps(state)), list(pieces)))
-
-    await tessy(make_attempt(make_context(), save=save))
-    begun = next(save for save in saves if save[0]["answer"] and save[0]["answer"]["ids"])
-    again: list[Any] = []
-    attempt = make_attempt(make_context(), save=lambda new, state: again.append(state), saved=begun)
-    await tessy(attempt)
-    assert again[0]["answer"] == begun[0]["answer"]
+    saved, again = SavedSample(), SavedSample()
+    await tessy(make_attempt(make_context(), save=saved.save))
+    begun = next(state for state in saved.loaded if state.answer and state.answer.ids)
+    await tessy(make_attempt(make_context(), save=again.save, saved=begun))
+    assert again.states[0].answer == begun.answer
 
 
-def make_runner(context, run, journal, **options):
+def make_runner(context, journal, **options):
     settings: dict[str, Any] = {
         "strategy": tessy, "attempts": 3, "progress": ProgressState(1, now=0.0),
         "checkpoint": lambda: None,
     }  # fmt: skip
-    return SampleRunner(context=context, run=run, journal=journal, **(settings | options))
+    return SampleRunner(context=context, journal=journal, **(settings | options))
+
+
+async def write_row(context, run, journal, problem=PROBLEM, **options) -> Outcome | None:
+    """Make one sample as a run does; its outcome, or None if it was left in flight."""
+    runner = make_runner(context, journal, **options)
+    outcomes: list[Outcome] = []
+
+    def written(job: SampleJob, outcome: Outcome) -> None:
+        runner.written(job, outcome)
+        outcomes.append(outcome)
+
+    await run_jobs(
+        JobList([SampleJob(problem, 0)]), runner.make,
+        sink=run, admission=Slots(1), stop=Stop(), written=written,
+    )  # fmt: skip
+    return outcomes[0] if outcomes else None
 
 
 def open_run(path):
-    return Run.open(path, config={}, data_config={})
+    return Run.open(path, TRAJECTORIES, config={}, data_config={})
 
 
-async def test_the_workshop_writes_rows_and_forgets_what_it_kept_in_flight(tmp_path):
+async def test_a_finished_sample_has_a_row_and_nothing_in_the_journal(tmp_path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         context = make_context()
-        size = await make_runner(context, run, journal).make(SampleJob(PROBLEM, 0))
+        outcome = await write_row(context, run, journal)
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").trajectories
     assert isinstance(row, Trajectory)
-    assert size == row.tokens.student + row.tokens.teacher + row.tokens.answer
+    assert outcome is not None
+    assert outcome.tokens == row.tokens.student + row.tokens.teacher + row.tokens.answer
     assert row.attempts == 1
 
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path):
     context = make_context(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_runner(context, run, journal).make(SampleJob(PROBLEM, 0))
+        await write_row(context, run, journal)
         assert journal.attempts(("p", 0)) == 0
     (row,) = read_run(tmp_path / "r").failures
     assert (row.reason, row.attempts) == ("empty_answer", 3)
@@ -261,28 +262,21 @@ async def test_attempts_count_on_where_an_earlier_process_stopped(tmp_path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         journal.bump_attempt(("p", 0))
         journal.bump_attempt(("p", 0))
-        await make_runner(context, run, journal).make(SampleJob(PROBLEM, 0))
+        await write_row(context, run, journal)
     assert read_run(tmp_path / "r").failures[0].attempts == 3
     starts = [r for r in context.backends["student"].engine.requests if r.prompt.ids[-1] < 256]
     assert starts  # it was tried once, not three times
 
 
 async def test_pieces_younger_than_the_state_are_written_again(tmp_path):
-    saves = []
-    pieces = []
-
-    def save(new, state):
-        pieces.extend(new)
-        saves.append({**state, "pieces": len(pieces)})
-
-    whole = await tessy(make_attempt(make_context(), save=save))
-    state = json.dumps(saves[len(saves) // 2]).encode()
-    left = InFlight(pieces=pieces, state=state)
+    saved = SavedSample()
+    whole = await tessy(make_attempt(make_context(), save=saved.save))
+    middle = saved.in_flight[len(saved.in_flight) // 2]
+    left = InFlight(pieces=saved.in_flight[-1].pieces, state=middle.state)
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         key = ("p", 0)
         journal.bump_attempt(key)
-        workshop = make_runner(make_context(), run, journal, in_flight={key: left})
-        await workshop.make(SampleJob(PROBLEM, 0))
+        await write_row(make_context(), run, journal, in_flight={key: left})
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.thinking == whole.thinking
     assert row.spans == whole.spans

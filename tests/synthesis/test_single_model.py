@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,17 @@ from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
 from tessy.storage.run_reader import read_run
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
-from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.single_model import Measure, SingleModelGeneration
 from tessy.synthesis.strategies.sample import sample
-from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.token_ids import decode
+from tests.support.saved_samples import SavedSample
 from tests.synthesis.test_sample import (
     ANSWER,
     PROBLEM,
     RENDERERS,
     make_attempt,
-    make_runner,
     open_run,
+    write_row,
 )
 
 WORDS = " ".join(f"Step {n}: {n} + {n} = {2 * n}. Gut, 好的." for n in range(9))
@@ -138,40 +136,28 @@ async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name
 
 @FORMATS
 async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, author):
-    saves: list[Any] = []
-    pieces: list[bytes] = []
-
-    def save(new, state):
-        pieces.extend(new)
-        saves.append((json.loads(json.dumps(state)), list(pieces)))
-
+    saved = SavedSample()
     context = make_context(name, author)
-    whole = await sample(make_attempt(context, save=save))
+    whole = await sample(make_attempt(context, save=saved.save))
     seeds = [request.seed for request in asked(context)]
-    assert {state["answer"] is None for state, _ in saves} == {True, False}
-    for state, done in saves:
+    assert {state.answer is None for state in saved.loaded} == {True, False}
+    for state in saved.loaded:
         again = make_context(name, author)
-        attempt = make_attempt(
-            again, saved=(state, done), meter=UsageMeter.from_json(state["meter"])
-        )
-        row = await sample(attempt)
+        row = await sample(make_attempt(again, saved=state))
         unlike: Any = {"seconds": True, "cost": {"seconds"}}
         assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
         assert [request.seed for request in asked(again)] == seeds[len(seeds) - len(asked(again)) :]
 
 
 async def test_the_journal_gets_every_id_of_the_thinking_once():
-    saves: list[tuple[list[bytes], str]] = []
-    attempt = make_attempt(
-        make_context(), save=lambda new, state: saves.append((new, json.dumps(state)))
-    )
-    row = await sample(attempt)
-    kept = [id_ for new, _ in saves for piece in new for id_ in json.loads(piece)]
+    saved = SavedSample()
+    row = await sample(make_attempt(make_context(), save=saved.save))
+    kept = [id_ for piece in saved.pieces if isinstance(piece, tuple) for id_ in piece]
     codec = RENDERERS["qwen3"].codec
     assert decode(codec, kept) == f"\n {THINKING} \n"
     assert len(kept) > row.tokens.student > 4 * REQUEST_TOKENS
     # However long the thinking grows, what is written again before each request does not.
-    assert max(len(state) for _, state in saves) < 600
+    assert max(len(entry.state or b"") for entry in saved.in_flight) < 600
 
 
 LOOP = "word by word " * 300
@@ -239,7 +225,7 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
     codec = RENDERERS["qwen3"].codec
     context = make_context(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await make_runner(context, run, journal, strategy=sample).make(SampleJob(PROBLEM, 0))
+        await write_row(context, run, journal, strategy=sample)
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
@@ -251,11 +237,10 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
 
 async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        size = await make_runner(make_context(), run, journal, strategy=sample).make(
-            SampleJob(PROBLEM, 0)
-        )
+        outcome = await write_row(make_context(), run, journal, strategy=sample)
     (row,) = read_run(tmp_path / "r").trajectories
-    assert size == row.tokens.student + row.tokens.answer
+    assert outcome is not None
+    assert outcome.tokens == row.tokens.student + row.tokens.answer
 
 
 # ---------------------------------------------------------------- the machine
@@ -292,7 +277,7 @@ def test_a_text_that_was_left_anywhere_goes_on_to_the_same_text_and_ids(text, le
     stopped = solo(request)
     write_on(stopped, ids, left)
     again = solo(request)
-    again.restore(json.loads(json.dumps(stopped.state())), list(stopped.ids))
+    again.restore(stopped.state())
     write_on(again, ids, 1000)
     assert whole.done
     assert again.thinking_result() == whole.thinking_result()
@@ -315,7 +300,7 @@ def test_a_loop_is_found_at_the_same_place_after_a_stop(left: int):
 
     stopped, again = solo(), solo()
     write_on(stopped, ids, left)
-    again.restore(json.loads(json.dumps(stopped.state())), list(stopped.ids))
+    again.restore(stopped.state())
     assert until_it_fails(again) == until_it_fails(solo())
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tessy.boundary.base import BoundaryPredictor, PendingPrediction
+from tessy.boundary.base import BoundaryPredictor
 from tessy.core.errors import EngineUnavailable
-from tessy.inference.base import Chunk, ChunkSink, Request, Sampling, stream_into
+from tessy.inference.base import Chunk, ChunkSink, Request, Sampling
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.prefetch import HandoverPrefetch
@@ -29,6 +29,7 @@ from tests.support.cooperation_driver import (
     make,
     run,
 )
+from tests.support.engine_streams import GeneratorEngine, iterate
 from tests.support.garbage import no_collector
 from tests.synthesis.test_prefetch import babble, two, written
 from tests.synthesis.test_sample import make_attempt, make_context
@@ -37,54 +38,28 @@ TEXT = "Okay, let us see x=1 y=2 now."
 KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
 
 
-class Asked(PendingPrediction):
-    """Holds on to whom it tells, as a real one does."""
-
-    def __init__(self, answer, told, calm):
-        self.answer, self.told, self.calm = answer, told, calm
-        self.hurried = self.calmed = self.over = False
-
-    def tell(self):
-        self.calmed = self.calm is not None and self.calm(self.answer)
-        if not self.calmed:
-            self.deliver()
-        elif self.hurried:  # an answer is there, and still on its way to the loop
-            asyncio.get_running_loop().call_soon(self.deliver)
-
-    def deliver(self):
-        if not self.over:
-            self.over = True
-            self.told(self.answer)
-
-    def take_withheld(self):
-        self.hurried = True
-        if self.over or not self.calmed:
-            return None
-        self.over = True
-        return self.answer
-
-    def cancel(self):
-        self.over = True
-
-
-class Asking:
-    """A predictor that is asked, not awaited, and keeps calm answers back: as the classifier."""
+class Deferred:
+    """A predictor whose results come when ``answer`` calls what it receives."""
 
     def __init__(self, inner, answer):
-        """Answer by ``answer(tell)``, which calls ``tell`` now or some time later."""
         self.inner, self.answer = inner, answer
-        self.name, self.sees_next, self.lookahead = "asking", inner.sees_next, inner.lookahead
-        self.predict, self.release, self.aclose = inner.predict, inner.release, inner.aclose
+        self.name, self.sees_next, self.lookahead = "deferred", inner.sees_next, inner.lookahead
+        self.release, self.aclose = inner.release, inner.aclose
 
-    def submit(self, view, told, calm=None):
-        judging = self.inner.predict(view)
+    def predict(self, request):
+        predicting = self.inner.predict(request)
         try:
-            judging.send(None)
-        except StopIteration as answered:
-            answer = answered.value
-        asked = Asked(answer, told, calm)
-        self.answer(asked.tell)
-        return asked
+            predicting.send(None)
+        except StopIteration as ended:
+            result = ended.value
+        future = asyncio.get_running_loop().create_future()
+
+        def deliver():
+            if not future.done():
+                future.set_result(result)
+
+        self.answer(deliver)
+        return future
 
 
 class Pushing:
@@ -93,10 +68,10 @@ class Pushing:
     def __init__(self, inner, rng):
         self.inner, self.rng, self.open = inner, rng, 0
 
-    async def stream_into(self, request, tap):
+    async def stream(self, request, tap):
         self.open += 1
         try:
-            async with aclosing(self.inner.stream(request)) as chunks:
+            async with aclosing(iterate(self.inner, request)) as chunks:
                 held = [chunk async for chunk in chunks]
             while held and not tap.closed:
                 for _ in range(self.rng.choice([0, 0, 1, 7])):
@@ -118,7 +93,7 @@ async def drive(
 
     async def send(ask: Generate, tap: ChunkSink) -> None:
         request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
-        await stream_into(engines[ask.author], request, tap)
+        await engines[ask.author].stream(request, tap)
 
     def judge(peek: PredictNext):
         return predictors[peek.author].predict(peek.request)
@@ -180,7 +155,9 @@ def test_any_order_of_chunks_and_judgements_gives_the_same_text(
         def answer(tell):
             later(tell, 0 if answers == "at once" else rng.choice([0, 0, 1, 2, 9]))
 
-        asked = inner if answers == "awaited" else {a: Asking(p, answer) for a, p in inner.items()}
+        asked = (
+            inner if answers == "awaited" else {a: Deferred(p, answer) for a, p in inner.items()}
+        )
         pushing = {author: Pushing(e, rng) for author, e in engines().items()}
         machine = new()
         await drive(machine, pushing, asked)
@@ -196,7 +173,7 @@ async def test_what_a_span_held_is_freed_without_the_garbage_collector():
         asyncio.get_running_loop().call_soon(tell)
 
     classes = RandomClasses(5, sees_next=True)
-    predictors = {author: Asking(classes, later) for author in CODECS}
+    predictors = {author: Deferred(classes, later) for author in CODECS}
     machine = make(CODECS, both(classes), redraws=False)
     with no_collector(SpanDriver, Turn, ChunkSink) as new:
         engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
@@ -249,14 +226,14 @@ async def test_an_answer_that_is_none_fails_the_span():
     assert not others()
 
 
-class Steady:
+class Steady(GeneratorEngine):
     """Lets the predictor answer between two tokens."""
 
     def __init__(self, inner):
         self.inner = inner
 
-    async def stream(self, request):
-        async with aclosing(self.inner.stream(request)) as chunks:
+    async def chunks(self, request):
+        async with aclosing(iterate(self.inner, request)) as chunks:
             async for chunk in chunks:
                 yield chunk
                 for _ in range(5):
@@ -268,7 +245,7 @@ class Endless:
 
     open = 0
 
-    async def stream_into(self, request, tap):
+    async def stream(self, request, tap):
         self.open += 1
         ended = asyncio.Event()
         tap.on_close = ended.set
@@ -296,7 +273,7 @@ async def test_tokens_that_come_too_late_count_as_drafted():
     packets = [CODECS["student"].encode(part) for part in ("Okay, let us ", "see x", "=1")]
 
     class Burst:
-        async def stream_into(self, request, tap):
+        async def stream(self, request, tap):
             for ids in packets:
                 tap.put(Chunk(tuple(ids)))
             ended = loop.create_future()
@@ -304,17 +281,18 @@ async def test_tokens_that_come_too_late_count_as_drafted():
             await ended
 
     never = ReferenceClasses(TEXT, lambda unit: False, sees_next=True)
-    slow: Any = Asking(never, loop.call_soon)
+    slow: Any = Deferred(never, loop.call_soon)
     machine = make(CODECS, both(KNOWN))
     ask = machine.next()
     assert isinstance(ask, Generate)
     burst: Any = Burst()
     async with HandoverPrefetch(
-        lambda _, tap: burst.stream_into(ask, tap), slow.predict, lambda *_: None
+        lambda _, tap: burst.stream(ask, tap), slow.predict, lambda *_: None
     ) as ahead:
-        await SpanDriver(machine, slow, ahead, lambda: 0.0).run(ask)
+        span = SpanDriver(machine, slow, ahead, lambda: 0.0)
+        await span.run(ask)
     assert machine.over
-    assert machine.drafted["student"] == sum(map(len, packets))
+    assert span.drafted == sum(map(len, packets))
 
 
 @pytest.mark.parametrize("texts", [("Okay, let", " us see"), ("Okay,", " let"), ("Okay", ", let")])
@@ -323,22 +301,23 @@ async def test_a_stream_that_ends_without_saying_so_leaves_nobody_waiting(texts)
     first, second = (tuple(CODECS["student"].encode(text)) for text in texts)
 
     class Short:
-        async def stream_into(self, request, tap):
+        async def stream(self, request, tap):
             tap.put(Chunk(first))
             tap.put(Chunk(second))
 
     loop = asyncio.get_running_loop()
-    slow: Any = Asking(KNOWN, lambda tell: loop.call_later(0.01, tell))
+    slow: Any = Deferred(KNOWN, lambda tell: loop.call_later(0.01, tell))
     machine = make(CODECS, both(KNOWN))
     ask = machine.next()
     assert isinstance(ask, Generate)
     short: Any = Short()
     async with HandoverPrefetch(
-        lambda _, tap: short.stream_into(ask, tap), slow.predict, lambda *_: None
+        lambda _, tap: short.stream(ask, tap), slow.predict, lambda *_: None
     ) as ahead:
         async with asyncio.timeout(5):
-            await SpanDriver(machine, slow, ahead, lambda: 0.0).run(ask)
-    assert machine.drafted["student"] == len(first) + len(second)
+            span = SpanDriver(machine, slow, ahead, lambda: 0.0)
+            await span.run(ask)
+    assert span.drafted == len(first) + len(second)
 
 
 class Watched:
@@ -347,8 +326,8 @@ class Watched:
     def __init__(self, inner):
         self.inner, self.closed = inner, []
 
-    async def stream_into(self, request, tap):
-        async with aclosing(self.inner.stream(request)) as chunks:
+    async def stream(self, request, tap):
+        async with aclosing(iterate(self.inner, request)) as chunks:
             async for chunk in chunks:
                 tap.put(chunk)
                 if tap.closed:
@@ -376,7 +355,7 @@ def test_nothing_stays_open_when_it_is_cancelled_anywhere(seed, turns, sees_next
         rng = random.Random(seed)
         loop = asyncio.get_running_loop()
         asked = {
-            a: Asking(p, rng.choice([loop.call_soon, lambda tell: tell()]))
+            a: Deferred(p, rng.choice([loop.call_soon, lambda tell: tell()]))
             for a, p in inner.items()
         }
         pushing = {a: Pushing(engine(babble(c), c, a), rng) for a, c in CODECS.items()}

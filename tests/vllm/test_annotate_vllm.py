@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tessy.boundary.annotation.annotate import annotate
-from tessy.boundary.annotation.directory import iter_annotations, iter_failed_annotations
+from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.boundary.annotation.instruction import SCHEMA, parse, prompt
 from tessy.config.base import SamplingConfig
 from tessy.config.predictors import AnnotateConfig
@@ -18,6 +18,7 @@ from tessy.core.errors import EngineMisconfigured, SampleFailed, TessyError
 from tessy.core.records import Message
 from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
+from tessy.storage.run_reader import iter_failed_rows, iter_rows
 from tests.support.rows import fill, row
 from tests.vllm.servers import CONTEXT_TOKENS, Servers, VllmServer
 
@@ -82,8 +83,8 @@ def test_every_segment_gets_a_row(servers: Servers, tmp_path: Path):
         refusal = None
     except TessyError as error:  # so tiny a model may well list nothing that is there
         refusal = str(error)
-    accepted = list(iter_annotations(asked.out))
-    failed = list(iter_failed_annotations(asked.out))
+    accepted = list(iter_rows(asked.out, ANNOTATIONS))
+    failed = list(iter_failed_rows(asked.out, ANNOTATIONS))
     assert len(accepted) + len(failed) == 8
     assert (refusal is None) == bool(accepted)
     assert {item.reason for item in failed} <= {"not_found", "truncated"}

@@ -17,6 +17,7 @@ from tessy.inference.http.wires.base import neutral_sampling
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import TokenIds, decode
+from tests.support.engine_streams import iterate
 from tests.support.model_server import eventually
 from tests.vllm.servers import BLOCK_TOKENS, CONTEXT_TOKENS, Servers, VllmServer
 
@@ -69,14 +70,14 @@ def request(
 
 async def collect(engine: HttpEngine, asked: Request) -> tuple[list[int], Chunk]:
     """All ids, and the last chunk without its ids: how many arrive with it is chance."""
-    chunks = [chunk async for chunk in engine.stream(asked)]
+    chunks = [chunk async for chunk in iterate(engine, asked)]
     return [token_id for chunk in chunks for token_id in chunk.ids], chunks[-1]._replace(ids=())
 
 
 async def begin(engine: HttpEngine, asked: Request, count: int) -> list[int]:
     """The first ``count`` ids or some more, then the stream is closed."""
     ids: list[int] = []
-    async with aclosing(engine.stream(asked)) as chunks:
+    async with aclosing(iterate(engine, asked)) as chunks:
         async for chunk in chunks:
             ids += chunk.ids
             if len(ids) >= count:
@@ -223,7 +224,7 @@ async def replica(servers: Servers):
 
 @pytest.mark.usefixtures("endless")
 async def test_a_crash_in_mid_stream_is_worth_another_try(servers: Servers, replica: HttpEngine):
-    stream = replica.stream(request(TEACHER_PROMPT, WILD, max_tokens=3000))
+    stream = iterate(replica, request(TEACHER_PROMPT, WILD, max_tokens=3000))
     assert (await anext(stream)).ids
     servers.teacher_b.kill()
     with pytest.raises(EngineUnavailable, match=servers.teacher_b.url):

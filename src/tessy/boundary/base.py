@@ -6,13 +6,10 @@ A predictor reads the shared text, never an author's token ids: it has its own t
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
-
-from tessy.core.errors import EngineUnavailable
 
 STYLE_THRESHOLD = 0.5  # P(style) at or above this is style
 
@@ -77,47 +74,6 @@ class Prediction:
     next_style: float | None = None
 
 
-OnResult = Callable[[Prediction | BaseException], None]
-"""Receives the prediction, or the error; called in the event loop."""
-
-DraftingContinues = Callable[[Prediction], bool]
-"""True if drafting continues; thread-safe."""
-
-
-class PendingPrediction:
-    """A handle of a submitted request. The methods of this base class are no-ops."""
-
-    __slots__ = ()
-
-    def take_withheld(self) -> Prediction | None:
-        """Return the withheld prediction, if any, and deliver a later one without withholding.
-
-        A prediction returned here is not passed to the callback.
-        """
-        return None
-
-    def cancel(self) -> None:
-        """Cancel the request; a prediction that still arrives is dropped."""
-
-    async def wait_closed(self) -> None:
-        """Wait until a cancelled request has ended."""
-
-
-class _FuturePrediction(PendingPrediction):
-    """A pending prediction of a predictor that only implements ``predict``."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, future: asyncio.Future[Prediction]) -> None:
-        self._future = future
-
-    def cancel(self) -> None:
-        self._future.cancel()
-
-    async def wait_closed(self) -> None:
-        await asyncio.gather(self._future, return_exceptions=True)
-
-
 class BoundaryPredictor(Protocol):
     """Scores how likely each unit is style.
 
@@ -134,7 +90,14 @@ class BoundaryPredictor(Protocol):
     lookahead: int
 
     def predict(self, request: PredictionRequest) -> Awaitable[Prediction]:
-        """Score the units of ``request``; must not block the event loop."""
+        """Score the units of ``request``; must not block the event loop.
+
+        Cancelling the result drops the request.
+
+        Raises:
+            EngineUnavailable: It cannot answer now, e.g. for lack of memory.
+            EngineRefused: It failed on this request.
+        """
         ...
 
     def release(self, key: str) -> None:
@@ -144,43 +107,3 @@ class BoundaryPredictor(Protocol):
     async def aclose(self) -> None:
         """Stop worker threads."""
         ...
-
-
-_Submit = Callable[[PredictionRequest, OnResult, DraftingContinues | None], PendingPrediction]
-
-
-def submit(
-    predictor: BoundaryPredictor,
-    request: PredictionRequest,
-    on_result: OnResult,
-    continues: DraftingContinues | None = None,
-) -> PendingPrediction:
-    """Submit ``request``; the event loop calls ``on_result`` with the outcome.
-
-    A predictor may define its own method ``submit(request, on_result, continues)``, which avoids
-    creating a future. ``on_result`` may be called for a cancelled request too, but not for a
-    prediction returned by :meth:`PendingPrediction.take_withheld`.
-
-    Args:
-        predictor: The predictor.
-        request: What to score.
-        on_result: Receives the prediction, or the error.
-        continues: Returns True for a prediction that lets drafting continue; called in any thread.
-            Such a prediction may be withheld until it is taken, so that the event loop is not
-            woken.
-    """
-    own: _Submit | None = getattr(predictor, "submit", None)
-    if own is not None:
-        return own(request, on_result, continues)
-    future = asyncio.ensure_future(predictor.predict(request))
-
-    def deliver(done: asyncio.Future[Prediction]) -> None:
-        if done.cancelled():  # perhaps by the predictor itself, while the caller waits
-            on_result(
-                EngineUnavailable(f"the boundary predictor {predictor.name} cancelled a request")
-            )
-        else:
-            on_result(done.exception() or done.result())
-
-    future.add_done_callback(deliver)
-    return _FuturePrediction(future)

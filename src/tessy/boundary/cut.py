@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from tessy.boundary.base import STYLE_THRESHOLD, Prediction, UnitScore
+from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
 from tessy.core.records import Author
 
 Cut = Literal["discard", "extend"]
@@ -36,14 +36,6 @@ def deciding_score(author: Author, score: UnitScore, cut: Cut) -> float:
 def keeps(author: Author, score: UnitScore, cut: Cut, threshold: float = STYLE_THRESHOLD) -> bool:
     """Return whether ``author`` may write the unit."""
     return in_class(author, deciding_score(author, score, cut), threshold)
-
-
-def drafting_continues(author: Author, cut: Cut, prediction: Prediction) -> bool:
-    """Return whether all scored units, and what follows them, are in the author's class."""
-    p_style = prediction.next_style
-    if p_style is None or not in_class(author, p_style):
-        return False
-    return count_kept(author, prediction.units, cut) == len(prediction.units)
 
 
 def count_kept(

@@ -34,7 +34,7 @@ from tessy.storage.atomic import archive_path, beside, make_directory, publish_f
 from tessy.storage.lock import FileLock
 from tessy.storage.run_dir import not_a_run
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import read_config
+from tessy.storage.run_reader import TRAJECTORIES, read_config
 
 _ABSENT = object()
 
@@ -113,7 +113,7 @@ class DerivedRun:
         self.directory = directory
         self.notes: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
-        self._rows = RunPaths(directory).trajectories.name
+        self._rows = RunPaths(directory).rows.name
         self._replaces = replaces
         self._held = held or ExitStack()
         self._files: dict[str, BinaryIO] = {}
@@ -290,7 +290,7 @@ def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
             f"{named} holds a run already; choose another --out, or pass --fresh to set it aside "
             f"as {named}.old-1 and start over"
         )
-    run_config.check_kind(paths.config, paths.kind)
+    run_config.check_kind(paths.config, TRAJECTORIES)
     return True
 
 
@@ -314,7 +314,7 @@ def _write_config(
     paths = RunPaths(directory)
     made_with = {"config": jsonl.plain_object(options), "software": software()}
     run_config.open_config(
-        paths.config, paths.kind, made_with, jsonl.plain_object(data), lambda: False
+        paths.config, TRAJECTORIES, made_with, jsonl.plain_object(data), lambda: False
     )
 
 

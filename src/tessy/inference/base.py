@@ -1,18 +1,20 @@
 """The interface to a model: token ids in, token ids out, as a stream.
 
-A span is one request. Closing the stream aborts the request on the server, which keeps what it
-has cached of the prompt.
+A span is one request. Closing its sink aborts the request on the server, which keeps what it has
+cached of the prompt.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from tessy.tokenization.token_ids import TokenIds
+
+TOP_LOGPROBS = 20  # vLLM's default limit of log-probabilities per token
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,21 @@ def join(chunks: Sequence[Chunk]) -> Chunk:
         return last
     ids = tuple(token_id for chunk in chunks for token_id in chunk.ids)
     return Chunk(ids, last.finish, last.stop_id)
+
+
+class ScoredToken(NamedTuple):
+    """A token of a given text, as the model predicts it from the text before.
+
+    Attributes:
+        logprob: Its natural log-probability.
+        rank: 1 if it is the likeliest token, 2 for the second one, …
+        top: Log-probabilities of the likeliest tokens, descending: :data:`TOP_LOGPROBS`, or fewer
+            in a smaller vocabulary.
+    """
+
+    logprob: float
+    rank: int
+    top: tuple[float, ...]
 
 
 class ChunkSink:
@@ -139,14 +156,31 @@ class Engine(Protocol):
         """
         ...
 
-    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Continue ``request.prompt``; the last chunk has ``finish`` set.
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
+        """Continue ``request.prompt`` into ``sink``; the last chunk has ``finish`` set.
 
-        Closing the generator (``contextlib.aclosing``) aborts the request.
+        Chunks are delivered by callback, because waking a task for every token costs more than
+        handling it. Returns after the last chunk, or soon after the sink was closed, which aborts
+        the request on the server.
 
         Raises:
             EngineUnavailable: No answer, or the stream broke or stalled; worth another try.
             EngineRefused: The server will not serve this request.
+            EngineMisconfigured: The server will not serve any request like it.
+        """
+        ...
+
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        """Return what the model thinks of each of ``ids`` (L) but the first (L - 1).
+
+        Args:
+            key: The text, ``"<id>/<sample>"``; as in :class:`Request`.
+            ids: A text in the model's own tokens.
+
+        Raises:
+            EngineUnavailable: No answer; worth another try.
+            EngineRefused: The server does not return log-probabilities of a prompt, or not of
+                this one.
             EngineMisconfigured: The server will not serve any request like it.
         """
         ...
@@ -158,38 +192,6 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Close connections and threads; streams must have ended before."""
         ...
-
-
-class SupportsStreamInto(Protocol):
-    """An engine that delivers chunks by callback, without waking a task for each."""
-
-    async def stream_into(self, request: Request, sink: ChunkSink) -> None:
-        """Continue ``request.prompt`` into ``sink``; the last chunk has ``finish`` set.
-
-        Returns after the last chunk, or soon after the sink was closed.
-
-        Raises:
-            EngineError: As :meth:`Engine.stream`.
-        """
-        ...
-
-
-async def stream_into(engine: Engine, request: Request, sink: ChunkSink) -> None:
-    """:meth:`SupportsStreamInto.stream_into` of any engine."""
-    own: Callable[[Request, ChunkSink], Awaitable[None]] | None = getattr(
-        engine, "stream_into", None
-    )
-    if own is not None:
-        await own(request, sink)
-        return
-    async with aclosing(engine.stream(request)) as chunks:
-        while not sink.closed:
-            chunk = None
-            with left_when_closed(sink):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                return
-            sink.put(chunk)
 
 
 @contextmanager
@@ -215,32 +217,3 @@ def left_when_closed(sink: ChunkSink) -> Iterator[None]:
         sink.on_close = None
         if interrupted:
             task.uncancel()
-
-
-async def streamed(engine: SupportsStreamInto, request: Request) -> AsyncGenerator[Chunk, None]:
-    """:meth:`Engine.stream` of an engine that feeds; each chunk is all that had arrived."""
-    arrived: list[Chunk] = []
-    news = asyncio.Event()
-
-    def put(chunk: Chunk) -> None:
-        arrived.append(chunk)
-        news.set()
-
-    sink = ChunkSink(put)
-    task = asyncio.create_task(engine.stream_into(request, sink))
-    task.add_done_callback(lambda _: news.set())
-    try:
-        while not task.done() or arrived:
-            await news.wait()
-            news.clear()
-            if arrived:
-                chunk = join(arrived)
-                arrived.clear()
-                if chunk.finish is not None:
-                    await task
-                yield chunk
-        await task
-    finally:
-        sink.close()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

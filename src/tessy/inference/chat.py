@@ -15,8 +15,6 @@ from typing import Any
 from tessy.core.errors import (
     EngineMisconfigured,
     EngineRefused,
-    EngineUnavailable,
-    SampleFailed,
 )
 from tessy.core.records import Message
 from tessy.inference.base import EngineInfo, Sampling
@@ -217,22 +215,10 @@ class ChatPool(Failover[ChatEngine]):
             SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
                 it fails again and again while others are served.
         """
-        course = RetryState(request.key)
         try:
-            while True:
-                replica = await self._next(course)
-                try:
-                    reply = await replica.engine.reply(request)
-                except EngineUnavailable as error:
-                    fault = error
-                except EngineMisconfigured as error:
-                    fault = self._misconfigured(replica, error)
-                except EngineRefused as error:
-                    raise SampleFailed("refused", str(error)) from error
-                else:
-                    self._served(replica, course)
-                    return reply
-                await self._failed(replica, course, fault)
+            return await self._retried(
+                RetryState(request.key), lambda engine: engine.reply(request)
+            )
         finally:
             self.release(request.key)  # no cache is kept for it, so it needs no home
 

@@ -6,10 +6,11 @@ of the text so far. ``ReferenceEngine`` continues one fixed text.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
+import asyncio
+import math
+from collections.abc import Callable, Sequence
 
-from tessy.inference.base import Chunk, EngineInfo, Request
+from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, ScoredToken
 from tessy.tokenization.token_ids import Codec
 
 EOS = 256
@@ -88,8 +89,8 @@ class ScriptedEngine:
         """Always fine."""
         return EngineInfo(model="scripted", mode="scripted")
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Write on."""
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
+        """Deliver what the script returns; other tasks run between two chunks."""
         self.requests.append(request)
         written = request.prompt.ids[self._prompt_tokens :]
         text = b"".join(map(self._codec.token_bytes, written))
@@ -102,9 +103,23 @@ class ScriptedEngine:
         if len(wanted) >= request.max_tokens:
             wanted, ended = wanted[: request.max_tokens], None
         for start in range(0, len(wanted), self._chunk_tokens):
-            yield Chunk(tuple(wanted[start : start + self._chunk_tokens]))
-        with suppress(GeneratorExit):
-            yield Chunk((), "stop" if ended is not None else "length", ended)
+            if sink.closed:
+                return
+            sink.put(Chunk(tuple(wanted[start : start + self._chunk_tokens])))
+            await asyncio.sleep(0)
+        if not sink.closed:
+            sink.put(Chunk((), "stop" if ended is not None else "length", ended))
+
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        """Return 0.9 as the probability of a token that the script writes, 0.1 for any other."""
+        scores = []
+        for index in range(1, len(ids)):
+            text = b"".join(map(self._codec.token_bytes, ids[self._prompt_tokens : index]))
+            wanted = self._script(text, 0)
+            likely = bool(wanted) and wanted[0] == ids[index]
+            logprob = math.log(0.9 if likely else 0.1)
+            scores.append(ScoredToken(logprob, 1 if likely else 2, (math.log(0.9),)))
+        return scores
 
     def release(self, key: str) -> None:
         """Nothing is kept."""

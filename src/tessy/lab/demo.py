@@ -25,7 +25,7 @@ from tessy.storage import jsonl
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_trajectories
-from tessy.synthesis.run import synthesize_problems
+from tessy.synthesis.run import run_samples
 
 
 def demo(config: DemoConfig, console: Console | None = None) -> int:
@@ -46,7 +46,7 @@ def demo(config: DemoConfig, console: Console | None = None) -> int:
         seed=config.seed,
         fresh=config.fresh,
     )
-    code = synthesize_problems(synthesis, loaded)
+    code = run_samples(synthesis, loaded).exit_code
     shown = _most_shared(config.out)
     if shown is not None:
         print_sample(console, shown)

@@ -15,16 +15,16 @@ from tessy.config.synthesis import PlanConfig, SynthesisOptions, SynthesizeConfi
 from tessy.core.formatting import tally
 from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import PlanInputs, make_plan
-from tessy.plan.pilot import Load, PilotMonitor, draw, saved_load
+from tessy.plan.pilot import Load, draw, measured_load, saved_load
 from tessy.plan.report import print_plan, write_plan
 from tessy.plan.rows import PilotSample, read_made
+from tessy.runtime.summary import wall_seconds
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
-from tessy.synthesis.run import Pilot, synthesize_problems
+from tessy.synthesis.run import SessionResult, run_samples
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import models
-from tessy.synthesis.usage import wall_seconds
 
 EXIT_TOO_FEW = 1
 
@@ -58,18 +58,17 @@ def plan_problems(
     rounds = config.samples_per_problem
     jobs = [SampleJob(problem, sample) for sample in range(rounds) for problem in problems]
     paths = RunPaths(config.out)
-    probe = PilotMonitor(paths, jobs)
     chosen = draw(problems, rounds, config.pilot, config.seed)
-    pilot = Pilot(chosen, probe.watch, probe.measure)
-    if code := synthesize_problems(_synthesis(config), loaded, pilot=pilot):
-        return code
+    session = run_samples(_synthesis(config), loaded, chosen=chosen)
+    if session.exit_code:
+        return session.exit_code
     made = read_made(paths, {job.key for job in jobs})
     written = config.out / "plan.json"
     given = PlanInputs(
         made=made,
         scope=_scope(jobs, made),
-        slots=probe.slots or 1,
-        load=_load(probe, made, written),
+        slots=session.slots or 1,
+        load=_load(session, made, written),
         wall_seconds=wall_seconds(paths.summary),
         journal_bytes=paths.journal.stat().st_size,
         drawn={one.key for one in made} == draw(problems, rounds, len(made), config.seed),
@@ -100,9 +99,10 @@ def _scope(jobs: list[SampleJob], made: list[PilotSample]) -> Scope:
     return Scope(len(come), len(set(come)), len({job.problem.id for job in jobs} - seen))
 
 
-def _load(probe: PilotMonitor, made: list[PilotSample], written: Path) -> Load | None:
+def _load(session: SessionResult, made: list[PilotSample], written: Path) -> Load | None:
     """Return how busy the servers were, if that was measured on half of the samples or more."""
-    for load in (probe.load(made), saved_load(written)):
+    measured = measured_load(session.progress, made) if session.progress else None
+    for load in (measured, saved_load(written)):
         if load is not None and 2 * load.samples >= len(made):
             return load
     return None

@@ -9,7 +9,6 @@ from typing import Any
 from tessy.core.records import AUTHORS, Author, Key
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
-from tessy.synthesis.sample import LONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,6 @@ class PilotSample:
         kept: Tokens that became training data, by part (``student`` and ``teacher`` of the
             thinking, ``answer``), in the student's tokens; nothing of a failure.
         generated: Tokens of thinking and answer, kept or not, by the model that wrote them.
-        length: Tokens of the sample; None if that is no estimate for others.
         size: Bytes of its row.
     """
 
@@ -34,7 +32,6 @@ class PilotSample:
     requests: Mapping[Author, int]
     kept: Mapping[str, int]
     generated: Mapping[Author, int]
-    length: int | None
     size: int
 
     @property
@@ -77,6 +74,5 @@ def _made(key: Key, row: Mapping[str, Any], size: int) -> PilotSample:
         requests=row["cost"]["requests"],
         kept=dict.fromkeys(parts, 0) if reason else parts,
         generated=generated,
-        length=sum(parts.values()) if reason is None or reason in LONG else None,
         size=size,
     )

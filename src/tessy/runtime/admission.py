@@ -7,7 +7,7 @@ Samples are therefore admitted by the memory they are expected to need, not by n
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -98,18 +98,21 @@ class KvAdmission:
         *,
         first_guess_tokens: int,
         concurrency: int | None = None,
+        lengths: Sequence[int] = (),
     ) -> None:
-        """Initialize without samples.
+        """Initialize without samples in flight.
 
         Args:
             capacities: KV cache capacity in tokens of the replicas of all roles; None if unknown.
             first_guess_tokens: Expected length of a sample until enough samples ended.
             concurrency: Maximum number of samples, also on replicas of unknown capacity; None: no
                 limit, and :data:`DEFAULT_CONCURRENCY` per replica of unknown capacity.
+            lengths: Lengths observed before, in tokens; if there are any, they are used at once.
         """
         self._capacities = dict(capacities)
         self._guess = first_guess_tokens
-        self._lengths: list[int] = []  # ascending
+        self._lengths = sorted(lengths)
+        self._min_lengths = 1 if lengths else MIN_LENGTHS
         self._admitted: dict[str, _AdmittedSample] = {}
         self._prompts = dict.fromkeys(self._capacities, 0)  # tokens, by replica
         self._counts = dict.fromkeys(self._capacities, 0)  # prompts, by replica
@@ -124,7 +127,7 @@ class KvAdmission:
     @property
     def expected_tokens(self) -> int:
         """Expected number of tokens that a sample generates."""
-        if len(self._lengths) < MIN_LENGTHS:
+        if len(self._lengths) < self._min_lengths:
             return self._guess
         return quantile(self._lengths, PERCENTILE)
 
@@ -248,3 +251,13 @@ class KvGate(Generic[Job]):
     def finished(self, job: Job, tokens: int | None, /) -> None:
         """Release ``job``."""
         self._admission.finished(self._keys.pop(id(job)), tokens)
+
+
+def count_admitted(jobs: Iterable[Job], admission: Admission[Job]) -> int:
+    """Return how many of ``jobs`` would be in flight at a time; ``admission`` is used up."""
+    count = 0
+    for job in jobs:
+        if not admission.try_admit(job):
+            break
+        count += 1
+    return count

@@ -1,8 +1,10 @@
-"""Limits on the time and tokens of a run, over all of its sessions (pure)."""
+"""Limits on the time and tokens of a run, over all of its sessions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -48,3 +50,35 @@ class Budget:
                 f"budget_tokens: {spending.tokens:,} of {self.tokens:,} generated tokens are spent"
             )
         return None
+
+
+@dataclass(slots=True)
+class BudgetTracker:
+    """The budget of a run and its usage, over all sessions.
+
+    Attributes:
+        budget: The limits.
+        clock: Monotonic clock, in seconds.
+        started: Start of the session, on that clock.
+        before: Usage of earlier sessions.
+        empty: The limit that ended the run, and the usage; None if no limit did.
+    """
+
+    budget: Budget
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+    before: Spending = field(default_factory=Spending)
+    empty: str | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the session started."""
+        return self.clock() - self.started
+
+    def exceeded(self, tokens: int) -> str | None:
+        """Return the limit that is reached once this session has generated ``tokens``, or None."""
+        seconds, before = self.seconds, self.before
+        return self.budget.exceeded(Spending(before.seconds + seconds, before.tokens + tokens))

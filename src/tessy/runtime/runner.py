@@ -11,7 +11,7 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from functools import partial
 from typing import TypeVar
 
@@ -65,7 +65,7 @@ class Stop:
 
 
 async def run_all(
-    jobs: Iterable[Job],
+    jobs: AsyncIterable[Job],
     work: Callable[[Job], Awaitable[int | None]],
     *,
     admission: Admission[Job],
@@ -74,7 +74,8 @@ async def run_all(
     """Run ``work`` for every job, with the concurrency that ``admission`` allows.
 
     Args:
-        jobs: Consumed lazily: the next job is taken when the previous one has started.
+        jobs: Consumed lazily: the next job is taken when the previous one has started. A source
+            that waits for jobs must end when ``stop`` is requested.
         work: Runs one job and returns the number of tokens it generated, for ``admission``. It
             must record failures of the job itself. :class:`Draining` leaves the job in flight; any
             other exception ends the run.
@@ -100,7 +101,7 @@ async def run_all(
     try:
         with _infrequent_gc():
             async with asyncio.TaskGroup() as tasks:
-                for job in jobs:
+                async for job in jobs:
                     # After a stop all jobs end soon, so waiting for one of them suffices.
                     while not stop.requested and not admission.try_admit(job):
                         freed.clear()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tessy.core.records import AUTHORS, Failure, Trajectory
@@ -126,6 +129,13 @@ def summarize(
     for failure in failures:
         summary.add_failure(failure)
     return summary.result(seconds)
+
+
+def wall_seconds(summary: Path) -> float:
+    """Return the wall-clock seconds of all sessions that left a summary; 0 without one."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
+        return float(json.loads(summary.read_bytes())["seconds"]["wall"])
+    return 0.0
 
 
 def share(part: int, whole: int) -> float | None:

@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +15,28 @@ from tessy.core.errors import RunError
 from tessy.core.records import SCHEMA_VERSION
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
+from tessy.storage.row_kinds import RowKind
 
-# Hints on the commands that make directories of each kind.
-_MADE_BY = {
-    "trajectories": "`tessy synthesize` and `tessy sample` make such runs",
-    "annotations": "`tessy annotate` makes one from a run of responses",
-}
+AnyRowKind = RowKind[Any, Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """Changes to the options of one kind of rows, by dotted name (``student.window``).
-
-    Attributes:
-        added: Options missing from the data_config of older directories, with the value that
-            reproduces the behaviour before the option existed. Independent of the option's
-            present default.
-        renamed: Present names by former names.
-    """
-
-    added: Mapping[str, object] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)
-
-
-# Every option added to data_config, or renamed, needs an entry here.
-HISTORY = {"trajectories": History(), "annotations": History()}
-
-
-def read(path: Path, kind: str) -> dict[str, Any]:
+def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
     """Read config.json, with options under their present names.
 
     Args:
         path: The file.
-        kind: Expected kind of rows: ``trajectories`` or ``annotations``.
+        kind: Expected kind of rows.
 
     Raises:
         RunError: The file is missing, belongs to another kind of rows, or has a schema that this
             version cannot read.
     """
-    what = "run" if kind == "trajectories" else f"directory of {kind}"
     try:
         document = jsonl.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
-            f"{path.parent} is not a {what}: it has no config.json; check the path: "
-            f"{_MADE_BY[kind]}"
+            f"{path.parent} is not a {kind.directory}: it has no config.json; check the path: "
+            f"{kind.made_by}"
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}; restore it from a copy") from None
@@ -71,8 +47,8 @@ def read(path: Path, kind: str) -> dict[str, Any]:
             "version of tessy that made the run"
         )
     _check_rows(path, document, kind)
-    document = {"rows": kind, "data_config": {}, "resumed": [], **document}
-    _rename(document, HISTORY[kind].renamed)
+    document = {"rows": kind.name, "data_config": {}, "resumed": [], **document}
+    _rename(document, kind.history.renamed)
     return document
 
 
@@ -97,7 +73,7 @@ def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
     options[new[-1]] = value
 
 
-def check_kind(path: Path, kind: str) -> None:
+def check_kind(path: Path, kind: AnyRowKind) -> None:
     """Check that a directory about to be replaced has rows of ``kind``.
 
     Raises:
@@ -109,15 +85,15 @@ def check_kind(path: Path, kind: str) -> None:
             _check_rows(path, document, kind)
 
 
-def _check_rows(path: Path, document: dict[str, Any], kind: str) -> None:
+def _check_rows(path: Path, document: dict[str, Any], kind: AnyRowKind) -> None:
     rows = document.get("rows", "trajectories")
-    if rows != kind:
-        raise RunError(f"{path.parent} holds {rows}, not {kind}; {_MADE_BY[kind]}")
+    if rows != kind.name:
+        raise RunError(f"{path.parent} holds {rows}, not {kind.name}; {kind.made_by}")
 
 
 def open_config(
     path: Path,
-    kind: str,
+    kind: AnyRowKind,
     provenance: dict[str, Any],
     data: dict[str, Any],
     begun: Callable[[], bool],
@@ -146,7 +122,7 @@ def open_config(
     then = document["data_config"] if document is not None else {}
     if document is not None and (begun() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)
-        _check_same(path.parent, then, data, HISTORY[kind].added)
+        _check_same(path.parent, then, data, kind.history.added)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in provenance.items()):
             return document
@@ -155,7 +131,7 @@ def open_config(
         canonical = json.dumps(data, sort_keys=True).encode()
         document = {
             "schema": SCHEMA_VERSION,
-            "rows": kind,
+            "rows": kind.name,
             "created": now,
             **provenance,
             "data_digest": hashlib.sha256(canonical).hexdigest(),

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection, Hashable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tessy.core.errors import RunError
-from tessy.core.records import Key, Trajectory
 from tessy.storage import jsonl, run_config
 from tessy.storage.append_log import AppendFile
 from tessy.storage.atomic import archive, make_directory
 from tessy.storage.group_writer import Closeable
 from tessy.storage.lock import FileLock
-from tessy.storage.run_paths import RowPaths, RunPaths
+from tessy.storage.row_kinds import KeyT, RowKind
+from tessy.storage.run_paths import RunPaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,6 @@ class FailureSummary:
     attempts: int
 
 
-KeyT = TypeVar("KeyT", bound=Hashable)
 KeyT_co = TypeVar("KeyT_co", bound=Hashable, covariant=True)
 
 
@@ -65,8 +63,8 @@ class FailedRow(KeyedRow[KeyT_co], Protocol):
 
 
 @dataclass(eq=False)
-class RowDirectory(Closeable, Generic[KeyT]):
-    """A directory of rows locked by this process: a context manager returned by :meth:`open`.
+class Run(Closeable, Generic[KeyT]):
+    """A run directory locked by this process: a context manager returned by :meth:`open`.
 
     Attributes:
         paths: Paths of its files.
@@ -75,7 +73,7 @@ class RowDirectory(Closeable, Generic[KeyT]):
         failed: Failures of keys without a row.
     """
 
-    paths: RowPaths
+    paths: RunPaths
     document: dict[str, Any]
     done: set[KeyT]
     failed: dict[KeyT, FailureSummary]
@@ -83,31 +81,23 @@ class RowDirectory(Closeable, Generic[KeyT]):
     _failures: AppendFile
     _resources: ExitStack
 
-    @staticmethod
-    @abstractmethod
-    def paths_of(directory: str | Path) -> RowPaths:
-        """Return the paths of the files in ``directory``."""
-
-    @staticmethod
-    @abstractmethod
-    def key_of(path: Path, line: jsonl.Line) -> KeyT:
-        """Return the key of the row on ``line``."""
-
     @classmethod
     def open(
         cls,
         directory: str | Path,
+        kind: RowKind[KeyT, Any, Any],
         *,
         config: Mapping[str, object],
         data_config: Mapping[str, object],
         known: Collection[str] | None = None,
         software: Mapping[str, str] | None = None,
         fresh: bool = False,
-    ) -> Self:
+    ) -> Run[KeyT]:
         """Start a run in ``directory``, or resume the run there.
 
         Args:
             directory: The run directory; created if missing.
+            kind: Kind of its rows.
             config: All options of the command, recorded in config.json.
             data_config: Options that decide the content of rows, as flat dotted keys.
             known: All keys of ``data_config`` in this version; a run with other keys is rejected.
@@ -120,7 +110,7 @@ class RowDirectory(Closeable, Generic[KeyT]):
                 cannot be written.
             InputError: An existing row cannot be read.
         """
-        paths = cls.paths_of(directory)
+        paths = RunPaths(directory, kind.name)
         given = {"config": config, "software": software or {}}
         provenance = {name: jsonl.plain_object(value) for name, value in given.items()}
         try:
@@ -129,19 +119,19 @@ class RowDirectory(Closeable, Generic[KeyT]):
                 home = paths.directory.resolve()  # of a symbolic link, the target is moved
                 make_directory(home)
                 if fresh and paths.config.exists():
-                    run_config.check_kind(paths.config, paths.kind)
+                    run_config.check_kind(paths.config, kind)
                     with FileLock(paths.lock):
                         archive(home)
                     make_directory(home)
                 stack.enter_context(FileLock(paths.lock))
                 data = jsonl.plain_object(data_config)
                 document = run_config.open_config(
-                    paths.config, paths.kind, provenance, data, paths.begun, known
+                    paths.config, kind, provenance, data, paths.begun, known
                 )
                 rows = stack.enter_context(closing(AppendFile(paths.rows)))
                 failures = stack.enter_context(closing(AppendFile(paths.failures)))
-                done = set(jsonl.last_rows(paths.row_files(), cls.key_of))
-                failed = _failed(paths.failure_files(), done, cls.key_of)
+                done = set(jsonl.last_rows(paths.row_files(), kind.key_of))
+                failed = _failed(paths.failure_files(), done, kind.key_of)
                 return cls(paths, document, done, failed, rows, failures, stack.pop_all())
         except OSError as error:
             raise RunError(
@@ -192,27 +182,7 @@ class RowDirectory(Closeable, Generic[KeyT]):
         self._resources.close()
 
 
-class Run(RowDirectory[Key]):
-    """A run: trajectories and failures by problem id and sample index."""
-
-    paths: RunPaths
-
-    @staticmethod
-    def paths_of(directory: str | Path) -> RunPaths:
-        """Return the paths of the files in a run directory."""
-        return RunPaths(directory)
-
-    @staticmethod
-    def key_of(path: Path, line: jsonl.Line) -> Key:
-        """Return the key of the row on ``line``."""
-        return jsonl.row_key(path, line)
-
-    async def append_trajectory(self, row: Trajectory) -> None:
-        """Append a finished sample; see :meth:`append`."""
-        await self.append(row)
-
-
-def _check_is_run(paths: RowPaths) -> None:
+def _check_is_run(paths: RunPaths) -> None:
     directory = paths.directory
     if not directory.exists() or paths.config.exists():
         return

@@ -3,7 +3,7 @@
 NAME/
   run.lock             host and process id of the owner
   config.json          options of the run; resume compares the data-relevant part
-  trajectories.jsonl   finished samples, one row per line
+  trajectories.jsonl   finished samples, one row per line (named by the kind of rows)
   failures.jsonl       log of samples that could not be finished
   parts/*.jsonl        rows from several machines (parts/*.failures.jsonl: failures)
   journal.sqlite       samples in flight
@@ -13,32 +13,33 @@ NAME/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 
-class RowPaths:
-    """Paths of the files in a directory of rows.
+class RunPaths:
+    """Paths of the files in a run directory.
 
     Attributes:
-        kind: Kind of its rows, which is the stem of their file.
         rows: The file of rows.
+        journal: Samples in flight; only runs of trajectories have one.
     """
 
-    kind: ClassVar[str]
-
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, rows: str = "trajectories") -> None:
+        """Name the files in ``directory``; ``rows`` is the name of the kind of its rows."""
         self.directory = Path(directory)
         self.lock = self.directory / "run.lock"
         self.config = self.directory / "config.json"
-        self.rows = self.directory / f"{self.kind}.jsonl"
+        self.rows = self.directory / f"{rows}.jsonl"
         self.failures = self.directory / "failures.jsonl"
         self.parts = self.directory / "parts"
+        self.journal = self.directory / "journal.sqlite"
         self.summary = self.directory / "summary.json"
+        self.report = self.directory / "report.html"
         self.log = self.directory / "run.log"
 
     def begun(self) -> bool:
-        """Return whether any row or failure was written."""
-        return any(path.stat().st_size for path in (*self.row_files(), *self.failure_files()))
+        """Return whether any row or failure was written, or a sample was started."""
+        written = (*self.row_files(), *self.failure_files())
+        return self.journal.exists() or any(path.stat().st_size for path in written)
 
     def row_files(self) -> list[Path]:
         """Return existing files of rows; of rows with equal keys the last one counts."""
@@ -52,19 +53,3 @@ class RowPaths:
 
     def _parts(self) -> list[Path]:
         return sorted(self.parts.glob("*.jsonl"))
-
-
-class RunPaths(RowPaths):
-    """Paths of the files in a run directory."""
-
-    kind = "trajectories"
-
-    def __init__(self, directory: str | Path) -> None:
-        super().__init__(directory)
-        self.trajectories = self.rows
-        self.journal = self.directory / "journal.sqlite"
-        self.report = self.directory / "report.html"
-
-    def begun(self) -> bool:
-        """Return whether any sample was started."""
-        return self.journal.exists() or super().begun()

@@ -9,6 +9,7 @@ from typing import Any
 
 from tessy.core.records import Failure, Trajectory
 from tessy.storage import jsonl, run_config
+from tessy.storage.row_kinds import FailureT, KeyT, RowKind, RowT
 from tessy.storage.run_paths import RunPaths
 
 
@@ -27,44 +28,67 @@ class RunData:
     failures: tuple[Failure, ...]
 
 
-def read_config(directory: str | Path) -> dict[str, Any]:
+TRAJECTORIES = RowKind(
+    name="trajectories",
+    row=Trajectory,
+    failure=Failure,
+    key_of=jsonl.row_key,
+    directory="run",
+    made_by="`tessy synthesize` and `tessy sample` make such runs",
+)
+
+
+def read_config(
+    directory: str | Path, kind: run_config.AnyRowKind = TRAJECTORIES
+) -> dict[str, Any]:
     """Read config.json of the run in ``directory``.
 
     Raises:
-        RunError: There is no run, or this version cannot read it.
+        RunError: There is no run of this kind of rows, or this version cannot read it.
     """
-    return run_config.read(RunPaths(directory).config, "trajectories")
+    return run_config.read(RunPaths(directory, kind.name).config, kind)
 
 
-def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
-    """Yield the last trajectory of each key; only keys are held in memory.
+def iter_rows(directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]) -> Iterator[RowT]:
+    """Yield the last row of each key; only keys are held in memory.
 
     The run may be in progress: later rows and an incomplete last line are ignored.
 
     Raises:
-        RunError: There is no run in ``directory``.
+        RunError: There is no run of this kind of rows in ``directory``.
         InputError: A line cannot be read; names file and line.
     """
-    read_config(directory)
-    files = RunPaths(directory).row_files()
-    locations = jsonl.last_rows(files, jsonl.row_key)
-    yield from jsonl.rows_at(Trajectory, files, locations, jsonl.row_key)
+    read_config(directory, kind)
+    files = RunPaths(directory, kind.name).row_files()
+    yield from jsonl.rows_at(kind.row, files, jsonl.last_rows(files, kind.key_of), kind.key_of)
+
+
+def iter_failed_rows(
+    directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]
+) -> Iterator[FailureT]:
+    """Yield the last failure of each key without a row; see :func:`iter_rows`.
+
+    Raises:
+        RunError: There is no run of this kind of rows in ``directory``.
+        InputError: A line cannot be read; names file and line.
+    """
+    read_config(directory, kind)
+    paths = RunPaths(directory, kind.name)
+    # Failures first: a key that succeeds between the two reads counts as a success.
+    failed = jsonl.last_rows(paths.failure_files(), kind.key_of)
+    done = jsonl.last_rows(paths.row_files(), kind.key_of)
+    locations = {key: place for key, place in failed.items() if key not in done}
+    yield from jsonl.rows_at(kind.failure, paths.failure_files(), locations, kind.key_of)
+
+
+def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
+    """Yield the last trajectory of each key; see :func:`iter_rows`."""
+    return iter_rows(directory, TRAJECTORIES)
 
 
 def iter_failures(directory: str | Path) -> Iterator[Failure]:
-    """Yield the last failure of each key without a trajectory; see :func:`iter_trajectories`.
-
-    Raises:
-        RunError: There is no run in ``directory``.
-        InputError: A line cannot be read; names file and line.
-    """
-    read_config(directory)
-    paths = RunPaths(directory)
-    # Failures first: a key that succeeds between the two reads counts as a success.
-    failed = jsonl.last_rows(paths.failure_files(), jsonl.row_key)
-    done = jsonl.last_rows(paths.row_files(), jsonl.row_key)
-    locations = {key: place for key, place in failed.items() if key not in done}
-    yield from jsonl.rows_at(Failure, paths.failure_files(), locations, jsonl.row_key)
+    """Yield the last failure of each key without a trajectory; see :func:`iter_failed_rows`."""
+    return iter_failed_rows(directory, TRAJECTORIES)
 
 
 def read_run(directory: str | Path) -> RunData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 
 from tessy.core.errors import InputError
@@ -15,10 +16,16 @@ log = logging.getLogger(__name__)
 
 
 def make_gate(
-    options: Options, resources: SynthesisResources
+    options: Options, resources: SynthesisResources, lengths: Sequence[int] = ()
 ) -> tuple[KvAdmission, KvGate[SampleJob]]:
-    """Return the admission of a run and the gate that applies it to samples."""
-    admission = _admission(options, resources)
+    """Return the admission of a run and the gate that applies it to samples.
+
+    Args:
+        options: Options of the run.
+        resources: Its models.
+        lengths: Lengths of its samples so far, in tokens.
+    """
+    admission = _admission(options, resources, lengths)
     claim, homes = (
         partial(_claim, resources=resources),
         partial(starting_replicas, resources=resources),
@@ -26,7 +33,9 @@ def make_gate(
     return admission, KvGate(admission, claim, partial(homes, admission=admission))
 
 
-def _admission(options: Options, resources: SynthesisResources) -> KvAdmission:
+def _admission(
+    options: Options, resources: SynthesisResources, lengths: Sequence[int]
+) -> KvAdmission:
     guess = options.thinking_tokens // 2
     for backend in resources.context.backends.values():
         guess = min(guess, (backend.context_tokens or guess * 2) // 2)
@@ -39,7 +48,9 @@ def _admission(options: Options, resources: SynthesisResources) -> KvAdmission:
     concurrency = options.concurrency
     if concurrency is None and any(i.mode == "local" for i in resources.infos.values()):
         concurrency = DEFAULT_CONCURRENCY  # the batch size of a model in this process
-    admission = KvAdmission(capacities, first_guess_tokens=guess, concurrency=concurrency)
+    admission = KvAdmission(
+        capacities, first_guess_tokens=guess, concurrency=concurrency, lengths=lengths
+    )
     log.info("%s", admission.describe())
     return admission
 
@@ -49,7 +60,8 @@ def _claim(job: SampleJob, resources: SynthesisResources) -> Claim:
     prompts: dict[Author, int] = {}
     for author, backend in resources.context.backends.items():
         try:
-            prompts[author] = len(backend.renderer.prompt_ids(job.problem.messages))
+            job.prompts[author] = tuple(backend.renderer.prompt_ids(job.problem.messages))
+            prompts[author] = len(job.prompts[author])
         except InputError:
             prompts[author] = 0  # the sample will fail with this error
     return Claim(job.name, prompts)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Protocol
 
 from tessy.boundary.base import Prediction
@@ -17,20 +16,26 @@ from tessy.core.records import (
     Message,
     Problem,
     StudentIds,
-    TokenCounts,
     Trajectory,
     pack_ids,
 )
 from tessy.core.seeds import derive_seed
-from tessy.inference.base import Chunk, ChunkSink, Request, stream_into
+from tessy.inference.base import Chunk, ChunkSink, Request
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.prefetch import HandoverPrefetch
+from tessy.synthesis.resume import (
+    CooperationState,
+    FinishedPart,
+    GenerationState,
+    Piece,
+    SampleState,
+)
 from tessy.synthesis.shared_thinking import GeneratedResponse, ThinkingResult
 from tessy.synthesis.single_model import SingleModelGeneration
 from tessy.synthesis.span_driver import SpanDriver
-from tessy.synthesis.usage import UsageMeter, by_author
+from tessy.synthesis.token_counts import UsageMeter, by_author
 
 
 class TokenObserver(Protocol):
@@ -54,14 +59,16 @@ class SampleAttempt:
         problem: The problem.
         sample: Index of the sample of this problem.
         number: 1 for the first attempt; part of every seed.
-        save: Stores new texts and the state in the journal; called before every request.
+        save: Stores new pieces and the state in the journal; called before every request.
         checkpoint: Called wherever the sample can be interrupted safely; raises to interrupt it.
         observer: Receives token counts.
         meter: Usage so far.
-        saved: State and texts of an earlier process, to resume from.
+        saved: State that an earlier process left; split up when the attempt is created.
+        prompts: The problem in the tokens and format of each model, as far as it was rendered.
         clock: Monotonic clock, in seconds.
         thinker: Writes the thinking.
         answer: Writes the answer.
+        saved_answer: An answer that an earlier process left in progress.
         shown: The part that a failure row shows instead of the current text.
         extras: Additional fields of the row.
         longest_tokens: Tokens of the longest of several texts, without the problem.
@@ -71,28 +78,28 @@ class SampleAttempt:
     problem: Problem
     sample: int
     number: int
-    save: Callable[[list[bytes], Mapping[str, Any]], None]
+    save: Callable[[Sequence[Piece], SampleState], None]
     checkpoint: Callable[[], None]
     observer: TokenObserver
     meter: UsageMeter = field(default_factory=UsageMeter)
-    saved: tuple[Mapping[str, Any], list[bytes]] | None = None
+    saved: InitVar[SampleState | None] = None
+    prompts: dict[Author, tuple[int, ...]] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     thinker: Cooperation | SingleModelGeneration | None = None
     answer: SingleModelGeneration | None = None
     shown: GeneratedResponse | None = None
     extras: dict[str, Any] = field(default_factory=dict)
     longest_tokens: int = 0
-    _earlier: deque[Mapping[str, Any]] = field(default_factory=deque)
+    saved_answer: GenerationState | None = field(default=None, init=False)
+    _saved_thinking: CooperationState | GenerationState | None = field(default=None, init=False)
+    _saved_parts: deque[FinishedPart] = field(default_factory=deque, init=False)
 
-    def __post_init__(self) -> None:
-        """Separate finished parts from the text in progress."""
-        if self.saved is None:
-            return
-        state, texts = self.saved
-        ends = [end for end, text in enumerate(texts, 1) if text.startswith(b"{")]
-        self._earlier.extend(json.loads(texts[end - 1]) for end in ends)
-        begun = state["thinking"] is not None
-        self.saved = (state, texts[max(ends, default=0) :]) if begun else None
+    def __post_init__(self, saved: SampleState | None) -> None:
+        """Resume from ``saved``."""
+        if saved is not None:
+            self.meter = saved.usage
+            self._saved_parts.extend(saved.parts)
+            self._saved_thinking, self.saved_answer = saved.thinking, saved.answer
 
     @property
     def key(self) -> str:
@@ -103,6 +110,11 @@ class SampleAttempt:
         """Return the seed of one draw of this attempt (DESIGN, point 6)."""
         return derive_seed(self.context.seed, self.problem.id, self.sample, self.number, *place)
 
+    def take_saved_thinking(self) -> CooperationState | GenerationState | None:
+        """Return the thinking that an earlier process left in progress, once."""
+        saved, self._saved_thinking = self._saved_thinking, None
+        return saved
+
     # ------------------------------------------------------------------ writing
 
     async def think(self, cooperation: Cooperation) -> Done:
@@ -112,17 +124,12 @@ class SampleAttempt:
             SampleFailed: The sample cannot be finished.
         """
         self.thinker = cooperation
-        cooperation.thinking.take_texts()  # they come from the journal
-        if self.saved is not None:
-            self.saved = self.saved[0], []
         kept = dict(cooperation.thinking.kept_tokens)
         predicted_next = False
-        async with HandoverPrefetch(
-            self._stream_into, self._predict, self._on_discarded
-        ) as prefetch:
+        async with HandoverPrefetch(self._stream, self._predict, self._on_discarded) as prefetch:
             while True:
                 if not predicted_next:  # after a prediction the saved state still holds
-                    self._save(text.to_json() for text in cooperation.thinking.take_texts())
+                    self._save(cooperation.thinking.take_texts())
                 self.checkpoint()
                 action = cooperation.next()
                 if isinstance(action, Done):
@@ -139,7 +146,6 @@ class SampleAttempt:
     async def _span(
         self, cooperation: Cooperation, generate: Generate, prefetch: HandoverPrefetch
     ) -> None:
-        before = cooperation.drafted[generate.author]
         started = self.clock()
         self.meter.requests[generate.author] += 1
         span = SpanDriver(
@@ -148,15 +154,13 @@ class SampleAttempt:
         try:
             await span.run(generate)
         finally:
-            self._count(generate.author, cooperation.drafted[generate.author] - before)
+            self._count(generate.author, span.drafted)
             self.meter.seconds["predictor"] += span.predictor_seconds
             self.meter.seconds[generate.author] += self.clock() - started - span.predictor_seconds
         cooperation.closed()
 
-    async def _stream_into(self, generate: Generate, sink: ChunkSink) -> None:
-        await stream_into(
-            self.context.backends[generate.author].engine, self._request(generate), sink
-        )
+    async def _stream(self, generate: Generate, sink: ChunkSink) -> None:
+        await self.context.backends[generate.author].engine.stream(self._request(generate), sink)
 
     def _predict(self, predict_next: PredictNext) -> Awaitable[Prediction]:
         return self.context.predictors[predict_next.author].predict(predict_next.request)
@@ -191,7 +195,7 @@ class SampleAttempt:
         while True:
             new = generation.ids[saved:] if thinking else []
             saved += len(new)
-            self._save([json.dumps(new, separators=(",", ":")).encode()] if new else [])
+            self._save([tuple(new)] if new else [])
             generate = generation.next()
             if generate is None:
                 return  # what is whole needs no more requests, so it is not left in flight
@@ -218,7 +222,7 @@ class SampleAttempt:
 
         sink = ChunkSink(take)
         try:
-            await self._stream_into(generate, sink)
+            await self._stream(generate, sink)
             if failed is not None:
                 raise failed
         finally:
@@ -243,50 +247,40 @@ class SampleAttempt:
             generate.seed,
         )
 
-    def _save(self, texts: Iterable[bytes]) -> None:
-        """Save ``texts``, the thinking since the last call, and the state.
+    def _save(self, pieces: Sequence[Piece]) -> None:
+        """Save ``pieces``, the thinking since the last call, and the state.
 
-        The thinking is saved in parts because it grows long; an answer is saved whole. The journal
-        may serialize the state later, so it must not change any more.
+        The thinking is saved in pieces because it grows long; an answer is saved whole.
         """
         assert self.thinker is not None  # a sample is saved from its thinking on
-        answer: Mapping[str, Any] | None
-        if self.answer is not None:
-            answer = {"ids": list(self.answer.ids), **self.answer.state()}
-        else:  # one that was begun may not be taken up yet
-            answer = self.saved[0]["answer"] if self.saved else None
-        state = {
-            "attempt": self.number,
-            "thinking": self.thinker.state(),
-            "answer": answer,
-            "meter": self.meter.to_json(),
-        }
-        self.save(list(texts), state)
+        answer = self.saved_answer if self.answer is None else self.answer.state()
+        self.save(pieces, self._state(self.thinker.state(), answer))
 
-    async def part(self, make: Callable[[], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+    def _state(
+        self,
+        thinking: CooperationState | GenerationState | None = None,
+        answer: GenerationState | None = None,
+    ) -> SampleState:
+        return SampleState(self.number, self.meter.copy(), thinking=thinking, answer=answer)
+
+    async def part(self, make: Callable[[], Awaitable[FinishedPart]]) -> FinishedPart:
         """Return one part of a sample that consists of several: the saved one, or a new one.
 
         A finished part is saved as a whole. The parts of a sample are made in the same order every
         time.
         """
-        if self._earlier:
-            return self._earlier.popleft()
+        if self._saved_parts:
+            return self._saved_parts.popleft()
         made = await make()
         self.leave()
-        state = {
-            "attempt": self.number,
-            "thinking": None,
-            "answer": None,
-            "meter": self.meter.to_json(),
-        }
-        self.save([json.dumps(made, separators=(",", ":")).encode()], state)
+        self.save([made], self._state())
         return made
 
     def leave(self) -> None:
         """Drop the current text; its answer counts as generated and not kept."""
         if self.answer is not None:
             self.meter.drafted[self.answer.author] += len(self.answer.ids)
-        self.thinker = self.answer = self.saved = None
+        self.thinker = self.answer = self.saved_answer = self._saved_thinking = None
 
     # ------------------------------------------------------------------ rows
 
@@ -304,8 +298,8 @@ class SampleAttempt:
             text.spans,
             text.student_ids,
             text.kept_tokens,
-            thinker.forced,
-            thinker.mid_word_handovers,
+            thinker.stats.forced,
+            thinker.stats.mid_word_handovers,
         )
 
     def draft(self) -> GeneratedResponse:
@@ -345,9 +339,6 @@ class SampleAttempt:
         """Return the fields of both kinds of rows for ``part``; None: for the current response."""
         response = part or self.draft()
         thinking_result = response.thinking
-        drafted = Counter(self.meter.drafted)
-        if part is not None:  # it was counted like the others
-            drafted[part.answer_by] -= len(part.answer_ids)
         return {
             "id": self.problem.id,
             "sample": self.sample,
@@ -357,11 +348,7 @@ class SampleAttempt:
             "answer": response.answer,
             "answer_by": response.answer_by,
             "spans": thinking_result.spans,
-            "tokens": TokenCounts(
-                **by_author(thinking_result.kept),
-                answer=len(response.answer_ids),
-                drafted=by_author(drafted),
-            ),
+            "tokens": self.meter.token_counts(response, counted=part is not None),
             "forced": by_author(thinking_result.forced),
             "glued": thinking_result.mid_word_handovers,
             "attempts": self.number,

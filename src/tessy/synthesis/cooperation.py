@@ -4,22 +4,21 @@ The driver calls :meth:`Cooperation.next` and carries out the action:
 
 - ``PredictNext``: run the author's predictor on the request, call ``predicted_next``.
 - ``Generate``: stream from the author's model. For each chunk call ``receive``, run the predictor
-  on ``pending_prediction()`` and call ``judged``. Close the stream as soon as ``over`` is true.
-  When the stream has ended or was closed and no prediction is pending, call ``closed``.
+  on ``pending_prediction()`` and call ``apply_prediction``. Close the stream as soon as ``over`` is
+  true. When the stream has ended or was closed and no prediction is pending, call ``closed``.
 - ``Done``: the thinking has ended.
 
-``early`` is the action after a hand-over that is likely but not certain yet; a driver may start it
-ahead of time.
+``likely_next`` is the next turn if a hand-over that is likely takes place; a driver may prefetch
+it.
 
 Source: Huang et al., arXiv 2604.14164, Algorithm 1; DESIGN defines where exactly a span ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from tessy.boundary.base import DraftingContinues, Prediction, PredictionRequest
+from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.cut import Cut, in_class, own_score
 from tessy.core.edges import EdgeCursor, cursor_before
 from tessy.core.errors import SampleFailed
@@ -27,6 +26,7 @@ from tessy.core.records import Author, other
 from tessy.core.repetition import RepetitionMonitor
 from tessy.inference.base import Chunk
 from tessy.synthesis.actions import Done, Generate, PredictNext, PrefetchedTurn, Rejection
+from tessy.synthesis.resume import CooperationState
 from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec, SharedThinking, keep_aligned
 from tessy.synthesis.turn import CooperationStats, Turn
 
@@ -87,21 +87,6 @@ class Cooperation:
     def author(self) -> Author:
         """The author of the current turn."""
         return self._turn.author
-
-    @property
-    def forced(self) -> dict[Author, int]:
-        """Units kept against the predictors because neither author would continue."""
-        return self.stats.forced
-
-    @property
-    def drafted(self) -> dict[Author, int]:
-        """Tokens generated, kept or not, in each model's own tokens."""
-        return self.stats.drafted
-
-    @property
-    def mid_word_handovers(self) -> int:
-        """Hand-overs where the receiver continued inside a word."""
-        return self.stats.mid_word_handovers
 
     # ------------------------------------------------------------------ what to do
 
@@ -180,15 +165,7 @@ class Cooperation:
         """Return the request for units to classify; None if there are no new ones."""
         return self._turn.pending_prediction()
 
-    @property
-    def continues(self) -> DraftingContinues:
-        """True of a prediction if drafting continues after it; thread-safe.
-
-        Such a prediction may be passed to :meth:`judged` as late as the next chunk.
-        """
-        return self._turn.continues
-
-    def judged(self, request: PredictionRequest, prediction: Prediction) -> None:
+    def apply_prediction(self, request: PredictionRequest, prediction: Prediction) -> None:
         """Apply the prediction for ``request``, which :meth:`pending_prediction` returned."""
         self._turn.apply_prediction(request, prediction)
 
@@ -359,41 +336,42 @@ class Cooperation:
 
     # ------------------------------------------------------------------ the journal
 
-    def state(self) -> dict[str, Any]:
-        """Return everything but the text as JSON values; taken before a request starts."""
+    def state(self) -> CooperationState:
+        """Return everything but the texts; taken before a request starts."""
         turn = self._turn
-        return {
-            "author": turn.author,
-            "draft": list(turn.draft.ids),
-            "anchored": turn.anchored,
-            "judged": turn.judged,
-            "exempt": turn.exempt,
-            "forcing": turn.forcing,
-            "turn_start": turn.start,
-            "peek_due": self._prediction_due,
-            "empties": {a: [r.score, r.drafted] for a, r in self._rejections.items()},
-            "redraws": self._redraws,
-            "controls": self._controls,
-            "forced": dict(self.forced),
-            "drafted": dict(self.drafted),
-            "glued": self.mid_word_handovers,
-            "base": list(self._base),
-            "checked": self._repetition.checked,
-            "ended_by": self._ended_by,
-        }
+        return CooperationState(
+            texts=(),
+            author=turn.author,
+            draft=tuple(turn.draft.ids),
+            anchored=turn.anchored,
+            judged=turn.judged,
+            exempt=turn.exempt,
+            forcing=turn.forcing,
+            turn_start=turn.start,
+            prediction_due=self._prediction_due,
+            rejections=dict(self._rejections),
+            redraws=self._redraws,
+            controls=self._controls,
+            forced=dict(self.stats.forced),
+            mid_word_handovers=self.stats.mid_word_handovers,
+            base=self._base,
+            checked=self._repetition.checked,
+            ended_by=self._ended_by,
+        )
 
-    def restore(self, state: Mapping[str, Any], pieces: Iterable[AuthoredText]) -> None:
-        """Restore a saved state; only on a new instance."""
-        for piece in pieces:
-            self.thinking.replay(piece)
-        self._rejections = {a: Rejection(*r) for a, r in state["empties"].items()}
-        self._redraws, self._controls = state["redraws"], state["controls"]
-        self.stats = CooperationStats(dict(state["forced"]), dict(state["drafted"]), state["glued"])
-        self._repetition = RepetitionMonitor("thinking", state["checked"])
-        self._base = EdgeCursor(*state["base"])
-        self._ended_by = state["ended_by"]
-        self._turn = self._new_turn(state["author"], exempt=state["exempt"])
+    def restore(self, state: CooperationState) -> None:
+        """Restore a saved state with its texts; only on a new instance."""
+        for text in state.texts:
+            self.thinking.replay(text)
+        self.thinking.take_texts()  # they are saved already
+        self._rejections = dict(state.rejections)
+        self._redraws, self._controls = state.redraws, state.controls
+        self.stats = CooperationStats(dict(state.forced), state.mid_word_handovers)
+        self._repetition = RepetitionMonitor("thinking", state.checked)
+        self._base = state.base
+        self._ended_by = state.ended_by
+        self._turn = self._new_turn(state.author, exempt=state.exempt)
         self._turn.resume(state)
-        self._prediction_due = state["peek_due"]
+        self._prediction_due = state.prediction_due
         if self._ended_by is not None:
             self.thinking.trim_end()

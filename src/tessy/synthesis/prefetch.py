@@ -15,29 +15,27 @@ from tessy.boundary.base import Prediction
 from tessy.inference.base import Chunk, ChunkSink, join
 from tessy.synthesis.actions import Generate, PredictNext, PrefetchedTurn
 
-StreamInto = Callable[[Generate, ChunkSink], Coroutine[Any, Any, None]]
+Stream = Callable[[Generate, ChunkSink], Coroutine[Any, Any, None]]
 Predict = Callable[[PredictNext], Awaitable[Prediction]]
 
 
 class _Prefetch:
     """A prefetched request and prediction in flight."""
 
-    def __init__(
-        self, prefetched: PrefetchedTurn, stream_into: StreamInto, predict: Predict
-    ) -> None:
+    def __init__(self, prefetched: PrefetchedTurn, stream: Stream, predict: Predict) -> None:
         self.prefetched = prefetched
         self.sent = False
         self.chunks: list[Chunk] = []
         self.sink = ChunkSink(self.chunks.append)
         predict_next = prefetched.predict_next  # first: nothing is in flight if it fails
-        self.prediction = (
+        self.prediction: asyncio.Future[Any] | None = (
             None if predict_next is None else asyncio.ensure_future(predict(predict_next))
         )
-        self.streaming = asyncio.create_task(self._send(stream_into))
+        self.streaming: asyncio.Future[Any] | None = asyncio.create_task(self._send(stream))
 
-    async def _send(self, stream_into: StreamInto) -> None:
+    async def _send(self, stream: Stream) -> None:
         self.sent = True
-        await stream_into(self.prefetched.generate, self.sink)
+        await stream(self.prefetched.generate, self.sink)
 
     @property
     def received_tokens(self) -> int:
@@ -47,9 +45,9 @@ class _Prefetch:
     def close(self) -> list[asyncio.Future[Any]]:
         """Cancel what is still in flight and return its tasks."""
         self.sink.close()
-        tasks: list[asyncio.Future[Any]] = [self.streaming]
-        if self.prediction is not None:
-            tasks.append(self.prediction)
+        tasks = [task for task in (self.streaming, self.prediction) if task is not None]
+        # Break the reference cycle: a cancelled task holds its exception, which holds this object.
+        self.streaming = self.prediction = None
         for task in tasks:
             task.cancel()
         return tasks
@@ -60,19 +58,19 @@ class HandoverPrefetch:
 
     def __init__(
         self,
-        stream_into: StreamInto,
+        stream: Stream,
         predict: Predict,
         on_discarded: Callable[[Generate, int], None],
     ) -> None:
         """Create a prefetcher with nothing in flight.
 
         Args:
-            stream_into: Sends a request.
+            stream: Sends a request.
             predict: Runs a predictor.
             on_discarded: Called with a request that was closed unused, and the tokens it had
                 received.
         """
-        self._stream_into, self._predict, self._on_discarded = stream_into, predict, on_discarded
+        self._stream, self._predict, self._on_discarded = stream, predict, on_discarded
         self._in_flight: _Prefetch | None = None
         self._ending: set[asyncio.Future[Any]] = set()
 
@@ -90,11 +88,6 @@ class HandoverPrefetch:
         self.follow(None)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a prefetch is in flight."""
-        return self._in_flight is not None
-
     def follow(self, prefetched: PrefetchedTurn | None) -> None:
         """Prefetch ``prefetched`` and cancel any other prefetch."""
         in_flight = self._in_flight
@@ -106,7 +99,7 @@ class HandoverPrefetch:
                 self._ending.add(task)
                 task.add_done_callback(self._on_task_done)
         if prefetched is not None and self._in_flight is None:
-            self._in_flight = _Prefetch(prefetched, self._stream_into, self._predict)
+            self._in_flight = _Prefetch(prefetched, self._stream, self._predict)
 
     def _on_task_done(self, task: asyncio.Future[Any]) -> None:
         self._ending.discard(task)
@@ -124,7 +117,7 @@ class HandoverPrefetch:
             return in_flight.prediction
         return self._predict(predict_next)
 
-    async def stream_into(self, generate: Generate, sink: ChunkSink) -> None:
+    async def stream(self, generate: Generate, sink: ChunkSink) -> None:
         """Stream ``generate`` into ``sink``, from the prefetched request if it is the same.
 
         Returns when the request has ended, or soon after ``sink`` was closed.
@@ -132,7 +125,7 @@ class HandoverPrefetch:
         in_flight = self._in_flight
         if in_flight is None or in_flight.prefetched.generate is not generate:
             self.follow(None)
-            await self._stream_into(generate, sink)
+            await self._stream(generate, sink)
             return
         self._in_flight = None
         sink.on_close = in_flight.sink.close
@@ -140,7 +133,8 @@ class HandoverPrefetch:
         if in_flight.chunks:
             sink.put(join(in_flight.chunks))
         try:
-            await in_flight.streaming
+            if in_flight.streaming is not None:
+                await in_flight.streaming
         finally:
             sink.on_close = None
             ending = [task for task in in_flight.close() if not task.done()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from tessy.core.edges import last_unit
@@ -11,6 +10,7 @@ from tessy.core.records import Author, Message
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import REQUEST_TOKENS
 from tessy.synthesis.cooperation import Cooperation
+from tessy.synthesis.resume import GenerationState
 from tessy.synthesis.single_model import SingleModelGeneration, Text
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import split_tail
@@ -75,9 +75,10 @@ class ResponseWriter:
             max_tokens=self.limits.thinking,
             room_tokens=self.limits.available[author],
         )
-        if attempt.saved is not None:
-            state, pieces = attempt.saved
-            generation.restore(state["thinking"], [i for text in pieces for i in json.loads(text)])
+        saved = attempt.take_saved_thinking()
+        if saved is not None:
+            assert isinstance(saved, GenerationState)  # the strategy of a run never changes
+            generation.restore(saved)
         await attempt.write(generation)
         if not self._aside and not generation.text()[0]:
             raise SampleFailed("empty_thinking", f"the {author} ended it at once")
@@ -101,8 +102,8 @@ class ResponseWriter:
             max_tokens=self.limits.answer,
             room_tokens=self.limits.whole - len(ids),
         )
-        if attempt.saved is not None and (state := attempt.saved[0]["answer"]) is not None:
-            generation.restore(state, state["ids"])
+        if attempt.saved_answer is not None:
+            generation.restore(attempt.saved_answer)
         await attempt.write(generation)
         longest = self._extra_tokens + len(ids) + len(generation.ids)
         attempt.longest_tokens = max(attempt.longest_tokens, longest)
@@ -147,7 +148,13 @@ def _codec(attempt: SampleAttempt, author: Author) -> HfCodec:
 
 
 def _prompt(attempt: SampleAttempt, author: Author, messages: Sequence[Message]) -> Prompt:
+    own = messages is attempt.problem.messages
+    if own and author in attempt.prompts:
+        return attempt.prompts[author]
     try:
-        return tuple(attempt.context.backends[author].renderer.prompt_ids(messages))
+        prompt = tuple(attempt.context.backends[author].renderer.prompt_ids(messages))
     except InputError as error:
         raise SampleFailed("refused", f"the {author}'s chat template: {error}") from error
+    if own:
+        attempt.prompts[author] = prompt
+    return prompt

@@ -6,12 +6,11 @@ Both can be interrupted and resumed at any time.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from textwrap import shorten
 from typing import Any
 
@@ -23,22 +22,26 @@ from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Key
-from tessy.runtime.admission import KvAdmission, KvGate
-from tessy.runtime.budget import Budget
+from tessy.runtime.admission import count_admitted
+from tessy.runtime.budget import Budget, BudgetTracker, Spending
+from tessy.runtime.jobs import JobList, run_jobs
 from tessy.runtime.log import log_file, software
-from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
-from tessy.runtime.runner import Stop, interruptible, run_all
-from tessy.runtime.summary import summarize
+from tessy.runtime.progress import Progress, SteadyConsole
+from tessy.runtime.runner import Stop, interruptible
+from tessy.runtime.summary import summarize, wall_seconds
 from tessy.runtime.terminal import summary_table, visible
+from tessy.runtime.throughput import ThroughputMonitor
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run
-from tessy.storage.run_reader import iter_failures, iter_trajectories
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories
 from tessy.synthesis.admission import make_gate
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
+from tessy.synthesis.resume import load_state
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
     FORMAT_NAMES,
@@ -52,7 +55,7 @@ from tessy.synthesis.setup import (
     open_resources,
 )
 from tessy.synthesis.strategies.registry import all_strategies
-from tessy.synthesis.usage import BudgetTracker, spent_before, wall_seconds
+from tessy.synthesis.token_counts import lengths_of_rows, tokens_of_rows
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4
@@ -75,7 +78,7 @@ def synthesize(config: SynthesizeConfig) -> int:
         InputError: Options, problems, models or the run directory are unusable; nothing started.
         EngineError: The servers are gone for good; finished samples are kept.
     """
-    return synthesize_problems(config, load_run_problems(config))
+    return run_samples(config, load_run_problems(config)).exit_code
 
 
 def sample(config: SampleConfig) -> int:
@@ -83,38 +86,38 @@ def sample(config: SampleConfig) -> int:
 
     Returns and raises what :func:`synthesize` does.
     """
-    return synthesize_problems(config, load_run_problems(config))
+    return run_samples(config, load_run_problems(config)).exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class Pilot:
-    """A few samples of a run, made to estimate the rest.
+@dataclass(slots=True)
+class SessionResult:
+    """How one session of a run ended.
 
     Attributes:
-        chosen: Keys of the samples.
-        watch: Creates their progress counters; takes the arguments of :class:`ProgressState`.
-        measure: Called once all chosen samples have rows, with the admission and the empty gate
-            that the whole run would have.
+        exit_code: As :func:`synthesize` returns it.
+        progress: Counters of the session; None if no sample was missing.
+        slots: Samples of the whole file that would be in flight at a time; only if certain samples
+            were chosen and all of them have rows.
     """
 
-    chosen: frozenset[Key]
-    watch: Callable[..., ProgressState]
-    measure: Callable[[KvAdmission, KvGate[SampleJob]], None]
+    exit_code: int = 0
+    progress: ThroughputMonitor | None = None
+    slots: int | None = None
 
 
-def synthesize_problems(
+def run_samples(
     config: RunConfig,
     loaded: LoadedProblems,
     console: Console | None = None,
-    pilot: Pilot | None = None,
-) -> int:
+    chosen: Collection[Key] | None = None,
+) -> SessionResult:
     """Run :func:`synthesize` or :func:`sample` with problems that are already loaded.
 
     Args:
         config: Options of the run; ``problems`` is not read.
         loaded: The problems.
         console: Receives progress and the closing table; standard error by default.
-        pilot: Make these samples only.
+        chosen: Make only samples with these keys; None: all.
     """
     console = console or SteadyConsole(stderr=True)
     check_servers(config)
@@ -123,6 +126,7 @@ def synthesize_problems(
     renderers = load_renderers(config)
     with Run.open(
         config.out,
+        TRAJECTORIES,
         config=config.model_dump(mode="json"),
         data_config=_data_config(config) | formats(renderers),
         known=_DATA_NAMES,
@@ -133,13 +137,13 @@ def synthesize_problems(
         with log_file(run.paths.log):
             if loaded.faults:
                 _write_bad_rows(run, loaded)
-            synthesis = _SynthesisRun(config, loaded, run, console, tracker, pilot)
+            synthesis = _SynthesisRun(config, loaded, run, console, tracker, chosen)
             left: int | None = None
             try:
                 missing = synthesis.missing()
                 if missing:
                     synthesis.load_spending()
-                if (missing or pilot) and not tracker.empty:
+                if (missing or chosen is not None) and not tracker.empty:
                     left = asyncio.run(synthesis.go(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
@@ -147,11 +151,16 @@ def synthesize_problems(
                 raise
             summary = _summarise(run, tracker.seconds)
         console.print(summary_table(summary))
-    return _report_end(run, tracker, left, summary, console)
+    synthesis.result.exit_code = _report_end(run, tracker, left, summary, console)
+    return synthesis.result
 
 
 def _report_end(
-    run: Run, tracker: BudgetTracker, left: int | None, summary: Mapping[str, Any], console: Console
+    run: Run[Key],
+    tracker: BudgetTracker,
+    left: int | None,
+    summary: Mapping[str, Any],
+    console: Console,
 ) -> int:
     """Print how the run ended; return the exit code.
 
@@ -208,15 +217,17 @@ class _SynthesisRun:
         run: The run directory.
         console: Receives progress.
         tracker: Budget and usage.
-        pilot: The samples to make, if not all.
+        chosen: Keys of the samples to make; None: all.
+        result: How the session ended.
     """
 
     config: RunConfig
     loaded: LoadedProblems
-    run: Run
+    run: Run[Key]
     console: Console
     tracker: BudgetTracker
-    pilot: Pilot | None = None
+    chosen: Collection[Key] | None = None
+    result: SessionResult = field(default_factory=SessionResult)
 
     def missing(self) -> list[SampleJob]:
         """Return the requested samples that have no row yet."""
@@ -228,7 +239,9 @@ class _SynthesisRun:
         """Load the usage of earlier sessions, if there is a budget."""
         if self.tracker.budget.limited:
             with Journal(self.run.paths.journal) as journal:
-                self.tracker.before = spent_before(self.run.paths, self._in_flight(journal))
+                self.tracker.before = spent_before(
+                    self.run.paths, self._in_flight(journal).values()
+                )
             self.tracker.empty = self.tracker.exceeded(0)
 
     async def go(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
@@ -239,8 +252,9 @@ class _SynthesisRun:
         """
         wanted = self._wanted()
         failed = sum(job.key in self._given_up() for job in wanted)
-        state = (self.pilot.watch if self.pilot else ProgressState)(
+        state = self.result.progress = ThroughputMonitor(
             len(wanted),
+            clock=time.monotonic,
             now=time.monotonic(),
             done=len(wanted) - len(missing) - failed,
             failed=failed,
@@ -265,18 +279,21 @@ class _SynthesisRun:
         return {} if self.config.retry_failed else self.run.failed
 
     def _wanted(self) -> list[SampleJob]:
+        """Return the requested samples, or those of them that were chosen."""
+        return [job for job in self._all() if self.chosen is None or job.key in self.chosen]
+
+    def _all(self) -> Iterator[SampleJob]:
         """Return every requested sample: one pass over the problems per sample index."""
         problems = self.loaded.problems[: self.config.limit]
         rounds = range(self.config.samples_per_problem)
-        wanted = (SampleJob(problem, sample) for sample in rounds for problem in problems)
-        return [job for job in wanted if self.pilot is None or job.key in self.pilot.chosen]
+        return (SampleJob(problem, sample) for sample in rounds for problem in problems)
 
     async def _make(
         self,
         missing: list[SampleJob],
         resources: SynthesisResources,
         journal: Journal,
-        state: ProgressState,
+        state: ThroughputMonitor,
         stop: Stop,
     ) -> None:
         """Make the missing samples until they are done or a stop is requested."""
@@ -287,7 +304,6 @@ class _SynthesisRun:
         runner = SampleRunner(
             context=resources.context,
             strategy=all_strategies()[resources.context.strategy].make,
-            run=self.run,
             journal=journal,
             progress=state,
             attempts=self.config.attempts,
@@ -297,10 +313,22 @@ class _SynthesisRun:
         )
         admission, gate = make_gate(self.config, resources)
         resources.on_move(admission.moved)
-        await run_all(jobs, runner.make, admission=gate, stop=stop)
+        await run_jobs(
+            JobList(jobs),
+            runner.make,
+            sink=self.run,
+            admission=gate,
+            stop=stop,
+            written=runner.written,
+        )
         await journal.flush()
-        if self.pilot and not stop.requested:
-            self.pilot.measure(*make_gate(self.config, resources))
+        if self.chosen is not None and not stop.requested:
+            ended = self.run.done | self.run.failed.keys()
+            remaining = (job for job in self._all() if job.key not in ended)
+            lengths = lengths_of_rows(self.run.paths)
+            self.result.slots = count_admitted(
+                remaining, make_gate(self.config, resources, lengths)[1]
+            )
 
     def _in_flight(self, journal: Journal) -> dict[Key, InFlight]:
         """Return the samples in the journal that have no row yet."""
@@ -308,7 +336,9 @@ class _SynthesisRun:
         for key in list(found):
             failure = self.run.failed.get(key)
             # A crash between a row and its journal entry leaves the entry behind.
-            ended = failure is not None and _attempt(found[key]) <= failure.attempts
+            saved = load_state(found[key])
+            attempt = saved[0].attempt if saved else 0
+            ended = failure is not None and attempt <= failure.attempts
             if key in self.run.done or ended:
                 del found[key]
                 journal.forget(key)
@@ -318,8 +348,21 @@ class _SynthesisRun:
         return found
 
 
-def _attempt(left: InFlight) -> int:
-    return int(json.loads(left.state)["attempt"]) if left.state else 0
+def spent_before(paths: RunPaths, in_flight: Iterable[InFlight]) -> Spending:
+    """Return what earlier sessions of a run have used.
+
+    A killed session left no summary, so its time is unknown.
+
+    Args:
+        paths: The run.
+        in_flight: Samples in its journal that have no row yet.
+
+    Raises:
+        InputError: A row cannot be read; names file and line.
+    """
+    states = (saved[0] for saved in map(load_state, in_flight) if saved)
+    tokens = tokens_of_rows(paths) + sum(state.generated_tokens for state in states)
+    return Spending(wall_seconds(paths.summary), tokens)
 
 
 def _describe(resources: SynthesisResources) -> None:
@@ -341,7 +384,7 @@ def _describe(resources: SynthesisResources) -> None:
         )
 
 
-def _write_bad_rows(run: Run, loaded: LoadedProblems) -> None:
+def _write_bad_rows(run: Run[Key], loaded: LoadedProblems) -> None:
     """Write the unusable rows of the input with their reasons."""
     path = run.paths.directory / "bad_rows.jsonl"
     lines = (
@@ -352,7 +395,7 @@ def _write_bad_rows(run: Run, loaded: LoadedProblems) -> None:
     log.warning("skipped %d bad rows: %s", len(loaded.faults), path)
 
 
-def _summarise(run: Run, seconds: float) -> dict[str, Any]:
+def _summarise(run: Run[Key], seconds: float) -> dict[str, Any]:
     """Summarise all rows; the wall clock covers all sessions."""
     directory = run.paths.directory
     seconds += wall_seconds(run.paths.summary)

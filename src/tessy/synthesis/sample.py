@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from tessy.core.errors import FailureReason, SampleFailed
-from tessy.core.records import Failure, Key, Problem, Trajectory
+from tessy.core.records import Author, Failure, Key, Problem, Trajectory
+from tessy.runtime.jobs import Outcome
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
-from tessy.storage.run_dir import Run
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import SynthesisContext
+from tessy.synthesis.resume import Piece, SampleState, dump_piece, load_state
 from tessy.synthesis.strategies.base import MakeSample
-from tessy.synthesis.usage import UsageMeter
+from tessy.synthesis.token_counts import LONG, UsageMeter
 
 # Another draw can avoid these; a prompt that is too long or refused stays so.
 RETRIED: frozenset[FailureReason] = frozenset(
     {"repetition", "eos_in_thinking", "empty_thinking", "empty_answer", "control_in_answer"}
 )
 
-# These reached a limit; other failures say nothing about the length of samples.
-LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
-
-
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
-
 
 @dataclass(frozen=True, slots=True)
 class SampleJob:
-    """A sample to make."""
+    """A sample to make.
+
+    Attributes:
+        problem: The problem.
+        sample: Index of the sample of this problem.
+        prompts: The problem in the tokens and format of each model, as far as it was rendered.
+    """
 
     problem: Problem
     sample: int
+    prompts: dict[Author, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> Key:
@@ -49,12 +50,11 @@ class SampleJob:
 
 @dataclass
 class SampleRunner:
-    """Makes samples and writes their rows.
+    """Makes samples.
 
     Attributes:
         context: Shared by all samples.
         strategy: Makes a sample.
-        run: Receives the rows.
         journal: Stores samples in flight.
         progress: Receives events.
         attempts: Maximum attempts before a sample counts as failed.
@@ -65,7 +65,6 @@ class SampleRunner:
 
     context: SynthesisContext
     strategy: MakeSample
-    run: Run
     journal: Journal
     progress: ProgressState
     attempts: int
@@ -73,24 +72,33 @@ class SampleRunner:
     in_flight: dict[Key, InFlight] = field(default_factory=dict)
     earlier: Mapping[Key, int] = field(default_factory=dict)
 
-    async def make(self, job: SampleJob) -> int | None:
-        """Make the sample and write its row.
+    def written(self, job: SampleJob, outcome: Outcome) -> None:
+        """Forget the progress of a sample whose row is durable."""
+        self.journal.forget(job.key)
+        if outcome.failure is None:
+            self.progress.finished(job.name)
+        else:
+            self.progress.failed(job.name, outcome.failure.reason)
+
+    async def make(self, job: SampleJob) -> Outcome:
+        """Make the sample.
 
         Returns:
-            Tokens of the longest of its texts (thinking and answer), from which the admission
-            estimates the size of the next samples. None if it says nothing about them.
+            Its row, and the tokens of the longest of its texts (thinking and answer), from which
+            the admission estimates the size of the next samples.
 
         Raises:
             EngineError: The servers are gone or misconfigured; the sample stays in the journal.
         """
         earlier = self.earlier.get(job.key, 0)
-        saved, meter = self._resume(job.key)
-        number = saved[0]["attempt"] if saved else earlier + self.journal.bump_attempt(job.key)
+        saved, pieces = self._resume(job.key)
+        meter = UsageMeter()
+        number = saved.attempt if saved else earlier + self.journal.bump_attempt(job.key)
         name = job.name
         self.progress.started(name)
         try:
             while True:
-                attempt = self._attempt(job, number, saved, meter)
+                attempt = self._attempt(job, number, saved, meter, pieces)
                 try:
                     row = await self.strategy(attempt)
                 except SampleFailed as failure:
@@ -98,55 +106,49 @@ class SampleRunner:
                         self.journal.clear(job.key)
                         number = earlier + self.journal.bump_attempt(job.key)
                         attempt.leave()
-                        saved, meter = None, attempt.meter
+                        saved, pieces, meter = None, 0, attempt.meter
                         continue
                     failed = attempt.failure(failure.reason, failure.detail)
-                    await self.run.append_failure(failed)
-                    self.journal.forget(job.key)
-                    self.progress.failed(name, failure.reason)
-                    return _size(attempt, failed) if failure.reason in LONG else None
-                await self.run.append_trajectory(row)
-                self.journal.forget(job.key)
-                self.progress.finished(name)
-                return _size(attempt, row)
+                    size = _size(attempt, failed) if failure.reason in LONG else None
+                    return Outcome(failure=failed, tokens=size)
+                return Outcome(row=row, tokens=_size(attempt, row))
         finally:
             for backend in self.context.backends.values():
                 backend.engine.release(name)
             for predictor in self.context.predictors.values():
                 predictor.release(name)
 
-    def _resume(self, key: Key) -> tuple[tuple[Mapping[str, Any], list[bytes]] | None, UsageMeter]:
+    def _resume(self, key: Key) -> tuple[SampleState | None, int]:
+        """Return the state that an earlier process left, and the number of its pieces."""
         left = self.in_flight.pop(key, None)
-        if left is None or left.state is None:
-            return None, UsageMeter()
-        state = json.loads(left.state)
-        pieces = left.pieces[: state["pieces"]]
-        if len(pieces) < len(left.pieces):
-            # Texts newer than the state belong to a request that will be sent again.
-            self.journal.truncate(key, len(pieces))
-        return (state, pieces), UsageMeter.from_json(state["meter"])
+        saved = load_state(left)
+        if left is None or saved is None:
+            return None, 0
+        state, pieces = saved
+        if pieces < len(left.pieces):
+            self.journal.truncate(key, pieces)
+        return state, pieces
 
     def _attempt(
         self,
         job: SampleJob,
         number: int,
-        saved: tuple[Mapping[str, Any], list[bytes]] | None,
+        saved: SampleState | None,
         meter: UsageMeter,
+        count: int,
     ) -> SampleAttempt:
-        count = len(saved[1]) if saved else 0
-
-        def save(pieces: list[bytes], state: Mapping[str, Any]) -> None:
+        def save(pieces: Sequence[Piece], state: SampleState) -> None:
             nonlocal count
             for piece in pieces:
-                self.journal.append(job.key, piece)
+                self.journal.append(job.key, dump_piece(piece))
             count += len(pieces)
-            whole = {**state, "pieces": count}
-            self.journal.set_state(job.key, lambda: _COMPACT.encode(whole).encode("ascii"))
+            self.journal.set_state(job.key, partial(state.dump, count))
 
         return SampleAttempt(
             context=self.context,
             problem=job.problem,
             sample=job.sample,
+            prompts=job.prompts,
             number=number,
             save=save,
             checkpoint=self.checkpoint,

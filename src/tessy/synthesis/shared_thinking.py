@@ -6,15 +6,12 @@ only grows, so the journal can store the parts as they come.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tessy.core.records import Author, Span, other
 from tessy.tokenization.token_ids import Codec, Draft, TokenIds, split_tail
-
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +55,6 @@ class AuthoredText:
     def ids(self, author: Author) -> tuple[int, ...]:
         """Return the ids of one model."""
         return self.student_ids if author == "student" else self.teacher_ids
-
-    def to_json(self) -> bytes:
-        """Serialize for the journal."""
-        row = [self.author, self.text, self.student_ids, self.teacher_ids]
-        return _COMPACT.encode(row).encode("ascii")
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Deserialize from the journal."""
-        author, text, student_ids, teacher_ids = json.loads(data)
-        return cls(author, text, tuple(student_ids), tuple(teacher_ids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ one of them; the server's prefix cache makes the next request cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from tessy.core.edges import EdgeCursor, settled_edges
 from tessy.core.errors import FailureReason, SampleFailed
@@ -15,6 +15,7 @@ from tessy.core.records import Author, Span
 from tessy.core.repetition import RepetitionMonitor
 from tessy.inference.base import Chunk
 from tessy.synthesis.actions import Generate
+from tessy.synthesis.resume import GenerationState
 from tessy.synthesis.shared_thinking import ThinkingResult
 from tessy.tokenization.token_ids import Codec, Draft, TokenIds, decode
 
@@ -107,15 +108,15 @@ class SingleModelGeneration:
         """Ids so far, as sampled, without the stop id."""
         return self._draft.ids
 
-    def state(self) -> dict[str, Any]:
-        """Return everything but the ids as JSON values; taken before a request starts."""
-        return {"done": self.done, "checked": self._repetition.checked}
+    def state(self) -> GenerationState:
+        """Return the state; taken before a request starts."""
+        return GenerationState(tuple(self.ids), self.done, self._repetition.checked)
 
-    def restore(self, state: Mapping[str, Any], ids: Iterable[int]) -> None:
+    def restore(self, state: GenerationState) -> None:
         """Restore a saved state; only on a new instance."""
-        self._draft.extend(ids)
-        self.done = state["done"]
-        self._repetition.checked = state["checked"]
+        self._draft.extend(state.ids)
+        self.done = state.done
+        self._repetition.checked = state.checked
         if self.done:
             self._draft.flush()
 

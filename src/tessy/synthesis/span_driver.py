@@ -9,13 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tessy.boundary.base import (
-    BoundaryPredictor,
-    PendingPrediction,
-    Prediction,
-    PredictionRequest,
-    submit,
-)
+from tessy.boundary.base import BoundaryPredictor, Prediction, PredictionRequest
+from tessy.core.errors import EngineUnavailable
 from tessy.inference.base import Chunk, ChunkSink, join
 from tessy.synthesis.actions import Generate
 from tessy.synthesis.cooperation import Cooperation
@@ -29,7 +24,8 @@ class SpanDriver:
     is read twice and the order is kept.
 
     Attributes:
-        predictor_seconds: Time spent waiting for the predictor.
+        drafted: Tokens received, kept or not.
+        predictor_seconds: Time in which tokens, or the end of the stream, waited for the predictor.
     """
 
     def __init__(
@@ -47,17 +43,17 @@ class SpanDriver:
             prefetch: Holds prefetched requests.
             clock: Monotonic clock, in seconds.
         """
+        self.drafted = 0
         self.predictor_seconds = 0.0
         self._machine, self._predictor = machine, predictor
         self._prefetch, self._clock = prefetch, clock
         self._sink = ChunkSink(self._take)
         self._buffered: list[Chunk] = []
         self._streaming = True  # more may come
-        self._pending: PredictionRequest | None = None
-        self._submission: PendingPrediction | None = None
-        self._waiting_since: float | None = None  # start of the wait for the prediction
+        self._pending: tuple[PredictionRequest, asyncio.Future[Prediction]] | None = None
+        self._waiting_since: float | None = None
         self._error: BaseException | None = None
-        self._drained: asyncio.Future[None] | None = None  # set for the last prediction
+        self._drained: asyncio.Future[None] | None = None  # set after the last prediction
 
     async def run(self, action: Generate) -> None:
         """Send the request; return when the span has ended and no prediction is pending.
@@ -66,30 +62,28 @@ class SpanDriver:
             Exception: An error of the cooperation, the engine or the predictor.
         """
         try:
-            await self._prefetch.stream_into(action, self._sink)
+            await self._prefetch.stream(action, self._sink)
             self._streaming = False
-            if self._pending is not None and self._take_withheld():
-                self._advance(None)
             if self._pending is not None:
+                self._begin_wait()
                 self._drained = asyncio.get_running_loop().create_future()
                 await self._drained
             if self._error is not None:
                 raise self._error
         finally:
             self._sink.close()
-            if self._pending is not None and self._submission is not None:
-                self._pending = None
-                self._submission.cancel()
-                await self._submission.wait_closed()
-            self._submission = None  # break the reference cycle
+            if self._pending is not None:
+                (_, prediction), self._pending = self._pending, None
+                prediction.cancel()
+                await asyncio.gather(prediction, return_exceptions=True)
 
     def _take(self, chunk: Chunk) -> None:
-        if self._pending is None or (self._take_withheld() and not self._buffered):
+        self.drafted += len(chunk.ids)
+        if self._pending is None:
             self._advance(chunk)
-            return
-        self._buffered.append(chunk)
-        if self._pending is None and self._error is None:
-            self._advance(None)
+        else:
+            self._begin_wait()
+            self._buffered.append(chunk)
 
     def _advance(self, chunk: Chunk | None) -> None:
         """Deliver ``chunk`` and buffered tokens until a prediction is needed."""
@@ -104,11 +98,9 @@ class SpanDriver:
                         self._submit(request)
                         return
                 if machine.over:
-                    for late in self._buffered:  # for the count
-                        machine.receive(late)
                     self._sink.close()
                     return
-                # Also when tokens wait: one of them may settle what the early request is for.
+                # Also when tokens wait: one of them may settle the end that is prefetched for.
                 if self._streaming:
                     self._prefetch.follow(machine.likely_next)
                 if not self._buffered:
@@ -119,43 +111,39 @@ class SpanDriver:
             self._fail(error)
 
     def _submit(self, request: PredictionRequest) -> None:
-        # What is under way early may have to be left, and the end of a stream waits for its answer.
-        calm = self._machine.continues if self._streaming and not self._prefetch.busy else None
-        self._waiting_since = self._clock() if calm is None else None
-        self._pending = request
-        submission = submit(self._predictor, request, self._on_result, calm)
-        if self._pending is request:  # no result yet, and no newer request
-            self._submission = submission
+        prediction = asyncio.ensure_future(self._predictor.predict(request))
+        self._pending = request, prediction
+        prediction.add_done_callback(self._on_prediction)
 
-    def _take_withheld(self) -> bool:
-        """Apply a withheld prediction if there is one; otherwise measure the wait from now on."""
-        prediction = None if self._submission is None else self._submission.take_withheld()
-        if prediction is None and self._waiting_since is None:
-            self._waiting_since = self._clock()
-        return prediction is not None and self._apply(prediction)
-
-    def _apply(self, prediction: Prediction) -> bool:
-        request, self._pending = self._pending, None
-        if request is None:  # too late
-            return False
+    def _on_prediction(self, prediction: asyncio.Future[Prediction]) -> None:
+        if self._pending is None:  # cancelled
+            return
+        (request, _), self._pending = self._pending, None
         if self._waiting_since is not None:
             self.predictor_seconds += self._clock() - self._waiting_since
-        try:
-            self._machine.judged(request, prediction)
-        except Exception as error:
-            self._fail(error)
-            return False
-        return True
-
-    def _on_result(self, prediction: Prediction | BaseException) -> None:
-        if isinstance(prediction, BaseException):
-            if self._pending is not None:
-                self._fail(prediction)
-        elif self._apply(prediction):
-            self._advance(None)
+            self._waiting_since = None
+        fault: BaseException | None
+        if prediction.cancelled():
+            name = self._predictor.name
+            fault = EngineUnavailable(f"the boundary predictor {name} cancelled a request")
+        else:
+            fault = prediction.exception()
+        if fault is not None:
+            self._fail(fault)
+        else:
+            try:
+                self._machine.apply_prediction(request, prediction.result())
+            except Exception as error:
+                self._fail(error)
+            else:
+                self._advance(None)
         if self._pending is None and self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
+    def _begin_wait(self) -> None:
+        if self._waiting_since is None:
+            self._waiting_since = self._clock()
+
     def _fail(self, error: BaseException) -> None:
-        self._error, self._pending = error, None  # no answer will come, or none is wanted
+        self._error = error
         self._sink.close()

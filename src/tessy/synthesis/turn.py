@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
-from tessy.boundary.cut import Cut, deciding_score, drafting_continues, in_class, keeps, own_score
+from tessy.boundary.cut import Cut, deciding_score, in_class, keeps, own_score
 from tessy.core.edges import EdgeCursor, edges_settled_by, settled_edges
 from tessy.core.errors import TessyError
 from tessy.core.records import Author
 from tessy.inference.base import Chunk
 from tessy.synthesis.actions import Rejection
+from tessy.synthesis.resume import CooperationState
 from tessy.synthesis.shared_thinking import RoleSpec, SharedThinking, visible_chars
 from tessy.tokenization.token_ids import Draft
 
@@ -23,12 +23,10 @@ class CooperationStats:
 
     Attributes:
         forced: Units kept against the predictors because neither author would continue.
-        drafted: Tokens generated, kept or not, in each model's own tokens.
         mid_word_handovers: Hand-overs where the receiver continued inside a word.
     """
 
     forced: dict[Author, int] = field(default_factory=lambda: {"student": 0, "teacher": 0})
-    drafted: dict[Author, int] = field(default_factory=lambda: {"student": 0, "teacher": 0})
     mid_word_handovers: int = 0
 
 
@@ -39,13 +37,11 @@ class _DraftEnd(NamedTuple):
         offset: The end, in chars of the whole text.
         score: Score of the last unit if it ends there.
         next_style: P(style) of what follows.
-        continues: Both are in the author's class.
     """
 
     offset: int
     score: UnitScore
     next_style: float | None
-    continues: bool
 
 
 class Turn:
@@ -101,7 +97,6 @@ class Turn:
         self._grown = False  # since units were last looked for
         self._requested: tuple[int, bool] | None = None
         self._requested_end: int | None = None
-        self._continuing: Prediction | None = None
         self._draft_end: _DraftEnd | None = None
 
     # ------------------------------------------------------------------ a draft grows
@@ -109,7 +104,6 @@ class Turn:
     def receive(self, chunk: Chunk) -> None:
         """Add the tokens of ``chunk`` to the draft."""
         ids: tuple[int, ...] = chunk.ids
-        self._stats.drafted[self.author] += len(ids)
         if self.boundary or self.final:
             return  # generated before the close arrived: never looked at
         role = self._role
@@ -205,19 +199,9 @@ class Turn:
             return None
         return None if kept + len(text) <= last else kept + len(text)
 
-    def continues(self, prediction: Prediction) -> bool:
-        """True if drafting continues after this prediction; thread-safe."""
-        continues = drafting_continues(self.author, self._cut, prediction)
-        if continues:
-            self._continuing = prediction  # looked at once is enough
-        return continues
-
     def apply_prediction(self, request: PredictionRequest, prediction: Prediction) -> None:
         """Apply the prediction for ``request``, which :meth:`pending_prediction` returned."""
         count = len(request.edges) - 1
-        if prediction is self._continuing and len(prediction.units) == count:
-            self._go_on(request.edges, prediction)
-            return
         if request.final and len(prediction.units) < count:
             raise TessyError(
                 f"the {self.author}'s predictor decided {len(prediction.units)} of {count} units "
@@ -227,26 +211,13 @@ class Turn:
             request.edges, request.edges[1:], prediction.units, strict=False
         ):
             if end == self._requested_end:
-                self._draft_end = _DraftEnd(end, score, prediction.next_style, continues=False)
+                self._draft_end = _DraftEnd(end, score, prediction.next_style)
                 if start >= self.start:
                     self._stop_before(start, score.first)  # known before any of it was written
             elif not self._keep_unit(start, end, score):
                 return
         if self._requested_end is None and not request.final and len(prediction.units) == count:
             self._stop_before(self.judged, prediction.next_style)
-
-    def _go_on(self, edges: Sequence[int], prediction: Prediction) -> None:
-        """Keep all classified units: the prediction lets drafting continue."""
-        judged = edges[-1]
-        if judged == self._requested_end:
-            self._draft_end = _DraftEnd(
-                judged, prediction.units[-1], prediction.next_style, continues=True
-            )
-            judged = edges[-2]
-        if judged > self.judged:
-            self.judged = judged
-            while self._edges and self._edges[0] <= judged:
-                del self._edges[0]
 
     def _keep_unit(self, start: int, end: int, score: UnitScore) -> bool:
         """Keep a unit and return True, or end the span before it."""
@@ -300,10 +271,6 @@ class Turn:
         if self._edges[0] != draft_end.offset:
             self._requested = None
             return
-        if draft_end.continues:
-            self.judged = draft_end.offset
-            del self._edges[0]
-            return
         last = self.final is not None and len(self._edges) == 1
         if self._keep_unit(self.judged, draft_end.offset, draft_end.score) and not last:
             self._stop_before(draft_end.offset, draft_end.next_style)
@@ -312,12 +279,7 @@ class Turn:
     def likely_end(self) -> int | None:
         """End of the span if an edge settles at the end of the draft; None if it would continue."""
         draft_end = self._draft_end
-        if (
-            draft_end is None
-            or draft_end.continues
-            or self.boundary
-            or draft_end.next_style is None
-        ):
+        if draft_end is None or self.boundary or draft_end.next_style is None:
             return None
         if in_class(self.author, draft_end.next_style):
             return None
@@ -326,8 +288,8 @@ class Turn:
 
     # ------------------------------------------------------------------ across requests
 
-    def resume(self, state: Mapping[str, Any]) -> None:
+    def resume(self, state: CooperationState) -> None:
         """Restore a state saved by :meth:`Cooperation.state`."""
-        self.start, self.judged = state["turn_start"], state["judged"]
-        self.anchored, self.forcing = state["anchored"], state["forcing"]
-        self.draft.extend(state["draft"])
+        self.start, self.judged = state.turn_start, state.judged
+        self.anchored, self.forcing = state.anchored, state.forcing
+        self.draft.extend(state.draft)

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from tessy.boundary.annotation.directory import iter_failed_annotations, read_annotations
+from tessy.boundary.annotation.directory import ANNOTATIONS, read_annotations
 from tessy.core.errors import (
     EngineMisconfigured,
     EngineUnavailable,
     RunError,
     TessyError,
 )
+from tessy.storage.run_reader import iter_failed_rows
 from tests.support.annotate_command import (
     config,
     fill_responses,
@@ -148,7 +149,7 @@ def test_a_failed_segment_is_a_row_with_the_reply(responses, reply, finish, reas
             code, output = run(config(responses, server))
             assert code == 0
             assert f"{reason} " in output
-    failures = list(iter_failed_annotations(responses.parent / "out"))
+    failures = list(iter_failed_rows(responses.parent / "out", ANNOTATIONS))
     assert failures
     assert {item.reason for item in failures} == {reason}
     assert all(item.detail for item in failures)
@@ -162,7 +163,7 @@ def test_a_run_without_accepted_segments_fails_with_the_path_of_the_failures(res
     asked = config(responses, rule=f"{rule}:liar")
     with pytest.raises(TessyError, match=r"none of \d+ segments was accepted.*failures\.jsonl"):
         run(asked)
-    failures = list(iter_failed_annotations(asked.out))
+    failures = list(iter_failed_rows(asked.out, ANNOTATIONS))
     assert {(item.reason, item.attempts) for item in failures} == {("not_found", 1)}
     assert summary(asked.out)["segments"]["acceptance_rate"] == 0.0
     with pytest.raises(TessyError, match="none of"):
@@ -176,7 +177,7 @@ def test_failed_segments_are_retried_on_request_only(responses):
     with FakeChat(script) as server:
         run(config(responses, server))
         count = len(server.seen)
-        lost = {item.key for item in iter_failed_annotations(responses.parent / "out")}
+        lost = {item.key for item in iter_failed_rows(responses.parent / "out", ANNOTATIONS)}
         assert lost
         server.script = marks
         assert run(config(responses, server))[0] == 0
@@ -185,7 +186,7 @@ def test_failed_segments_are_retried_on_request_only(responses):
     assert len(server.seen) == count + len(lost)
     found = {item.key: item for item in read_annotations(responses.parent / "out")}
     assert {found[key].attempts for key in lost} == {3}
-    assert list(iter_failed_annotations(responses.parent / "out")) == []
+    assert list(iter_failed_rows(responses.parent / "out", ANNOTATIONS)) == []
 
 
 # ---------------------------------------------------------------- servers in trouble

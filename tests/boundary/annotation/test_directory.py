@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from tessy.boundary.annotation.directory import (
-    AnnotationDirectory,
-    iter_annotations,
-    iter_failed_annotations,
+    ANNOTATIONS,
     read_annotations,
 )
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Annotation, FailedAnnotation, StyleSpan
-from tessy.storage.run_reader import read_run
+from tessy.storage.run_dir import Run
+from tessy.storage.run_reader import iter_failed_rows, iter_rows, read_run
 from tests.support.rows import fill, row
 
 
@@ -40,7 +39,7 @@ def failed(name: str = "q", sample: int = 0, segment: int = 0) -> FailedAnnotati
 
 def write(directory: Path, *rows: Annotation | FailedAnnotation) -> None:
     async def append() -> None:
-        with AnnotationDirectory.open(directory, config={}, data_config={"seed": 1}) as held:
+        with Run.open(directory, ANNOTATIONS, config={}, data_config={"seed": 1}) as held:
             for item in rows:
                 if isinstance(item, Annotation):
                     await held.append(item)
@@ -63,18 +62,18 @@ def test_rows_come_back_sorted_by_key(directory):
 
 def test_a_directory_is_resumed(directory):
     write(directory, annotation("a"), failed("b"), failed("c"))
-    with AnnotationDirectory.open(directory, config={}, data_config={"seed": 1}) as held:
+    with Run.open(directory, ANNOTATIONS, config={}, data_config={"seed": 1}) as held:
         assert held.done == {("a", 0, 0)}
         assert {key: why.reason for key, why in held.failed.items()} == {
             ("b", 0, 0): "not_json",
             ("c", 0, 0): "not_json",
         }
         with pytest.raises(RunError, match="in use by another process"):
-            AnnotationDirectory.open(directory, config={}, data_config={"seed": 1})
+            Run.open(directory, ANNOTATIONS, config={}, data_config={"seed": 1})
     with pytest.raises(RunError, match="seed: 1, now 2"):
-        AnnotationDirectory.open(directory, config={}, data_config={"seed": 2})
+        Run.open(directory, ANNOTATIONS, config={}, data_config={"seed": 2})
     write(directory, annotation("b"))
-    assert [item.key for item in iter_failed_annotations(directory)] == [("c", 0, 0)]
+    assert [item.key for item in iter_failed_rows(directory, ANNOTATIONS)] == [("c", 0, 0)]
     with pytest.raises(ValueError, match="already has a row"):
         write(directory, annotation("a"))
 
@@ -110,7 +109,7 @@ def test_what_is_no_directory_of_annotations_is_refused(tmp_path):
 def test_fresh_does_not_move_a_run_of_responses(tmp_path):
     fill(tmp_path / "run", row())
     with pytest.raises(RunError, match="holds trajectories, not annotations"):
-        AnnotationDirectory.open(tmp_path / "run", config={}, data_config={}, fresh=True)
+        Run.open(tmp_path / "run", ANNOTATIONS, config={}, data_config={}, fresh=True)
     assert len(read_run(tmp_path / "run").trajectories) == 1
 
 
@@ -168,4 +167,4 @@ def test_rows_without_a_problem_digest_are_refused(directory, name):
     with pytest.raises(InputError, match=message):
         write(directory, annotation("d"))
     with pytest.raises(InputError, match=message):
-        [*iter_annotations(directory), *iter_failed_annotations(directory)]
+        [*iter_rows(directory, ANNOTATIONS), *iter_failed_rows(directory, ANNOTATIONS)]

@@ -158,46 +158,16 @@ async def test_a_cancelled_prediction_does_not_block_others(predictor):
     assert (await predictor.predict(request_for(CORPUS[1]))).units
 
 
-async def test_a_prediction_is_withheld_while_drafting_continues(predictor):
-    delivered: list[Any] = []
-    other = asyncio.Event()
-    handle = predictor.submit(request_for(CORPUS[0], key="a"), delivered.append, lambda _: True)
-    predictor.submit(request_for(CORPUS[0], key="b"), lambda _: other.set(), lambda _: False)
-    await other.wait()  # which was submitted later
-    await asyncio.sleep(0)
-    assert close(handle.take_withheld(), await predictor.predict(request_for(CORPUS[0])))
-    assert handle.take_withheld() is None
-    await asyncio.sleep(0.05)
-    assert not delivered
-
-
-async def test_a_prediction_is_delivered_once_withholding_has_ended(predictor, monkeypatch):
+async def test_a_request_that_was_cancelled_before_its_pass_is_not_computed(predictor, monkeypatch):
     entered, gate = hold(predictor, monkeypatch)
-    delivered: asyncio.Queue[Any] = asyncio.Queue()
-    handle = predictor.submit(request_for(CORPUS[0]), delivered.put_nowait, lambda _: True)
+    first = predictor.predict(request_for("Okay, so", key="first"))
     await asyncio.to_thread(entered.wait)
-    assert handle.take_withheld() is None
+    dropped = predictor.predict(request_for("Okay, so", key="dropped"))
+    dropped.cancel()
     gate.set()
-    assert (await delivered.get()).units
-    assert handle.take_withheld() is None
-    await asyncio.sleep(0.05)
-    assert delivered.empty()
-
-
-async def test_a_withheld_prediction_of_a_cancelled_request_is_dropped(predictor):
-    delivered: list[Any] = []
-    handle = predictor.submit(request_for(CORPUS[0]), delivered.append, lambda _: True)
-    await predictor.predict(request_for(CORPUS[1]))  # comes after it
-    handle.cancel()
-    assert handle.take_withheld() is None
-    assert not delivered
-
-
-async def test_an_error_is_never_withheld(predictor, monkeypatch):
-    monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))
-    delivered: asyncio.Queue[Any] = asyncio.Queue()
-    predictor.submit(request_for(CORPUS[0]), delivered.put_nowait, lambda _: True)
-    assert isinstance(await delivered.get(), EngineRefused)
+    await first
+    assert (await predictor.predict(request_for("Okay, so", key="last"))).units
+    assert predictor.stats.windows == 2
 
 
 async def test_a_prediction_is_delivered_if_the_continues_callback_fails(predictor):

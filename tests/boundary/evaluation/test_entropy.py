@@ -1,29 +1,27 @@
 import asyncio
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tessy.boundary.classifier.labels import encode_text
 from tessy.boundary.evaluation.drafts import EvaluationSample, count_one, draw_drafts, to_segment
 from tessy.boundary.evaluation.entropy import (
-    LocalEntropy,
-    ServerEntropy,
+    EntropyModel,
     entropy_of,
-    load_source,
+    load_entropy_model,
     marks_at,
     predict_by_entropy,
     thresholds,
     unit_entropies,
 )
 from tessy.config.predictors import EntropyConfig
-from tessy.core.errors import ConfigError, EngineRefused, ModelError
-from tessy.inference.http.client import ServerClient
+from tessy.core.errors import ConfigError, ModelError
+from tessy.inference.base import ScoredToken
+from tessy.inference.scripted import ScriptedEngine
 from tests.support.annotations import TEXTS, annotation
 from tests.support.tiny_bpe import codec, tokenizer
 from tests.support.tiny_classifier import SIZES, build
@@ -39,27 +37,26 @@ def sample() -> EvaluationSample:
     return EvaluationSample(segments, drafts, "discard")
 
 
-class KnowsChanges:
-    """Unsure exactly where the annotation changes class."""
+SURE = ScoredToken(0.0, 1, (math.log(0.99),))
+UNSURE = ScoredToken(0.0, 1, (math.log(0.5), math.log(0.4)))
 
-    codec = codec()
+
+class UnsureAtChanges(ScriptedEngine):
+    """A model that is unsure exactly where the annotation changes class."""
 
     def __init__(self) -> None:
-        self.closed = False
+        super().__init__(lambda text, seed: [], prompt_tokens=0, codec=codec())
 
-    async def entropies(self, ids):
-        text = b"".join(map(self.codec.token_bytes, ids)).decode()
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        text = b"".join(map(codec().token_bytes, ids)).decode()
         segment = to_segment(annotation(text), count_one)
-        tokens = encode_text(self.codec, text)
-        found = [0.1] * (len(ids) - 1)
+        tokens = encode_text(codec(), text)
+        found = [SURE] * (len(ids) - 1)
         pairs = zip(segment.edges[1:], segment.truth, segment.truth[1:], strict=False)
         for edge, before, now in pairs:
             if before != now:
-                found[tokens.starts.index(edge) - 1] = 2.0
+                found[tokens.starts.index(edge) - 1] = UNSURE
         return found
-
-    async def aclose(self) -> None:
-        self.closed = True
 
 
 def test_entropy_counts_the_rest_as_one_outcome():
@@ -72,8 +69,10 @@ def test_entropy_counts_the_rest_as_one_outcome():
 
 async def test_a_model_unsure_at_every_change_cuts_exactly():
     one = sample()
-    predicted, details = await predict_by_entropy(KnowsChanges(), one, one)
-    assert details["threshold_nats"] == 0.1
+    predicted, details = await predict_by_entropy(
+        EntropyModel(UnsureAtChanges(), codec()), one, one
+    )
+    assert details["threshold_nats"] == entropy_of(SURE.top)
     assert max(row["right"] for row in details["threshold_sweep"]) == 1
     for segment, scores in zip(one.segments, predicted.segments, strict=True):
         assert scores == segment.truth
@@ -89,60 +88,24 @@ def test_unit_entropies_are_those_before_the_first_token():
     assert thresholds([(9.0, 1.0, 2.0), (9.0, 3.0)]) == [1.0, 2.0, 3.0]
 
 
-async def test_a_server_and_this_process_give_the_same_entropies(tmp_path):
-    model = causal()
-    ids = codec().encode(TEXTS[0])
-
-    async def reply(request: web.Request) -> web.Response:
-        body = await request.json()
-        with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([body["prompt"]])).logits[0, :-1]
-        top = torch.log_softmax(logits, -1).topk(body["prompt_logprobs"], -1)
-        rows = [
-            {str(i): {"logprob": p} for i, p in zip(ids, values, strict=True)}
-            for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        ]
-        return web.json_response({"choices": [{"prompt_logprobs": [None, *rows]}]})
-
-    app = web.Application()
-    app.router.add_post("/v1/completions", reply)
-    async with TestServer(app) as running:
-        url = str(running.make_url("/"))
-        server = ServerClient(url, api_key=None, stall_seconds=30)
-        source = ServerEntropy(server, "tiny", codec())
-        details = await source.entropies(ids)
-        await source.aclose()
-    here = await LocalEntropy(model, codec()).entropies(ids)
-    assert len(here) == len(ids) - 1
-    assert details == pytest.approx(here, abs=1e-4)
-
-
-async def test_a_server_without_prompt_logprobs_is_refused():
-    async def reply(request: web.Request) -> web.Response:
-        return web.json_response({"choices": [{"text": "x"}]})
-
-    app = web.Application()
-    app.router.add_post("/v1/completions", reply)
-    async with TestServer(app) as running:
-        url = str(running.make_url("/"))
-        server = ServerClient(url, api_key=None, stall_seconds=30)
-        source = ServerEntropy(server, "tiny", codec())
-        with pytest.raises(EngineRefused, match="needs a vLLM server"):
-            await predict_by_entropy(source, sample(), sample())
-        await source.aclose()
-
-
 def test_a_model_is_loaded_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     causal().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"--entropy\.tokenizer"):
-        load_source(EntropyConfig(model=str(tmp_path)))
+        load_entropy_model(EntropyConfig(model=str(tmp_path)))
     tokenizer().save_pretrained(tmp_path)
-    source = load_source(EntropyConfig(model=str(tmp_path)))
-    assert len(asyncio.run(source.entropies(codec().encode("so 3")))) > 0
+    model = load_entropy_model(EntropyConfig(model=str(tmp_path)))
+
+    async def score() -> list[ScoredToken]:
+        try:
+            return await model.engine.score("q/0", codec().encode("so 3"))
+        finally:
+            await model.engine.aclose()
+
+    assert all(0 < entropy_of(token.top) < math.log(21) for token in asyncio.run(score()))
     with pytest.raises(ConfigError, match=r"--entropy\.model"):
-        load_source(EntropyConfig())
+        load_entropy_model(EntropyConfig())
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
-        load_source(
+        load_entropy_model(
             EntropyConfig(model=str(tmp_path), url="http://127.0.0.1:1", api_key_env="NO_SUCH_KEY")
         )

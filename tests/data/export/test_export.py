@@ -88,7 +88,7 @@ def test_the_same_run_gives_the_same_bytes_in_place_of_older_ones(run: Path, to:
     fill(run, row("z"))
     export(run, to)
     assert contents(place(run, to)) != first
-    rows = RunPaths(run).trajectories
+    rows = RunPaths(run).rows
     rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:3]))
     export(run, to)
     assert contents(place(run, to)) == first
@@ -99,7 +99,7 @@ def test_the_same_run_gives_the_same_bytes_in_place_of_older_ones(run: Path, to:
 def test_a_row_that_cannot_be_read_leaves_the_older_export(run: Path, to: str):
     export(run, to)
     first = contents(place(run, to))
-    rows = RunPaths(run).trajectories
+    rows = RunPaths(run).rows
     rows.write_bytes(rows.read_bytes() + b'{"id": "x", "sample": 0, "thinking": 1}\n')
     assert f"{rows}:4: " in export(run, to, code=2)
     assert contents(place(run, to)) == first

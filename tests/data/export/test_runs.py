@@ -111,7 +111,7 @@ def change(run: Path, **data: Any) -> None:
 
 
 def test_rows_without_ids_are_tokenized_again_and_counted(copied: Path):
-    rows = RunPaths(copied).trajectories
+    rows = RunPaths(copied).rows
     items = [item.model_dump() | {"student_ids": None} for item in iter_trajectories(copied)]
     export(copied, "tokens")
     before = pq.read_table(place(copied, "tokens")).to_pylist()
@@ -144,7 +144,7 @@ def test_a_loss_that_is_no_loss_is_refused(made: Path):
 
 
 def test_a_loss_that_learns_markup_alone_is_refused(copied: Path):
-    rows = RunPaths(copied).trajectories
+    rows = RunPaths(copied).rows
     whole = [item.model_dump() for item in iter_trajectories(copied)]
     items = [
         item

@@ -88,8 +88,8 @@ def test_unfit_rows_are_set_aside_with_their_reasons(tmp_path: Path, source: Pat
     assert keys(iter_trajectories(tmp_path / "out")) == keys(GOOD)
     entries = quarantine(tmp_path / "out")
     assert [rules_of(entry) for entry in entries] == [[name] for name in UNFIT]
-    lines = RunPaths(source).trajectories.read_bytes().splitlines()
-    kept = RunPaths(tmp_path / "out").trajectories.read_bytes().splitlines()
+    lines = RunPaths(source).rows.read_bytes().splitlines()
+    kept = RunPaths(tmp_path / "out").rows.read_bytes().splitlines()
     assert kept == lines[: len(GOOD)]
     assert [entry["row"] for entry in entries] == [json.loads(line) for line in lines[len(GOOD) :]]
     assert all(reason["detail"] for entry in entries for reason in entry["reasons"])
@@ -259,8 +259,8 @@ def test_no_byte_of_a_row_is_lost_or_changed(
     rows = [asked(str(n), thinking=said, answer=answer) for n, (said, answer) in enumerate(parts)]
     fill(home / "run", *rows)
     filtered(home / "run", home / "out")
-    lines = RunPaths(home / "run").trajectories.read_bytes().splitlines(keepends=True)
-    kept = RunPaths(home / "out").trajectories.read_bytes().splitlines(keepends=True)
+    lines = RunPaths(home / "run").rows.read_bytes().splitlines(keepends=True)
+    kept = RunPaths(home / "out").rows.read_bytes().splitlines(keepends=True)
     aside = [
         line.partition(b', "row": ')[2].removesuffix(b"}\n") + b"\n"
         for line in (home / "out" / "quarantine.jsonl").read_bytes().splitlines(keepends=True)
@@ -290,7 +290,7 @@ def test_rows_of_bundled_models_pass(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     good = jsonl.dump_line(asked("x").model_dump())
     fill(tmp_path / "run", asked("first"))
-    with RunPaths(tmp_path / "run").trajectories.open("ab") as file:
+    with RunPaths(tmp_path / "run").rows.open("ab") as file:
         for number in range(30_000):
             file.write(good.replace(b'"id": "x"', b'"id": "%d"' % number))
     command = [sys.executable, "-c", "import sys; from tessy.cli import main; sys.exit(main())"]

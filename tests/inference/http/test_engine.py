@@ -22,6 +22,7 @@ from tests.support.engine_requests import (
     collect,
     text_of,
 )
+from tests.support.engine_streams import iterate
 from tests.support.model_server import (
     PLAIN_OPENAI,
     SGLANG,
@@ -94,7 +95,7 @@ async def test_what_has_arrived_comes_as_one_chunk(connect):
     async with FakeServer(writes("x" * 200)) as server:
         engine = connect(server.url)
         chunks = []
-        async for chunk in engine.stream(ask(max_tokens=1000)):
+        async for chunk in iterate(engine, ask(max_tokens=1000)):
             chunks.append(chunk)
             await eventually(lambda: server.busy == 0)
     assert text_of(chunks) == "x" * 200
@@ -227,7 +228,7 @@ async def test_closing_a_stream_ends_the_generation(connect, wire):
     async with FakeServer(script, can=WIRES[wire], token_seconds=0.005) as server:
         engine = connect(server.url)
         await engine.probe()
-        async with aclosing(engine.stream(ask(max_tokens=1000))) as chunks:
+        async with aclosing(iterate(engine, ask(max_tokens=1000))) as chunks:
             async for chunk in chunks:
                 assert chunk.ids
                 break

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from tessy.core.chunks import Chunk
 
 from tessy.core.errors import EngineUnavailable
-from tessy.inference.base import ChunkSink
+from tessy.inference.base import Chunk, ChunkSink
 from tessy.inference.http.client import ServerClient
 from tessy.inference.http.reply import deadline
 from tessy.inference.http.wires.vllm_generate import IdsReader
@@ -95,7 +94,11 @@ async def test_a_silent_stream_is_given_up_and_the_message_says_how_long():
 async def test_a_server_that_does_not_read_the_request_is_given_up(monkeypatch):
     monkeypatch.setattr("tessy.inference.http.client._CONNECT_SECONDS", 0.3)
     over = threading.Event()
-    with server_in_a_thread(lambda connection: over.wait(30)) as root:
+
+    def serve(connection: socket.socket) -> None:
+        over.wait(30)
+
+    with server_in_a_thread(serve) as root:
         server = ServerClient(root, api_key=None, stall_seconds=0.3)
         try:
             with pytest.raises(EngineUnavailable, match="no answer in time"):

@@ -14,6 +14,7 @@ from tessy.core.errors import EngineRefused, EngineUnavailable, ModelError
 from tessy.inference.base import Chunk, Request, Sampling
 from tessy.inference.local.engine import LocalEngine
 from tessy.tokenization.token_ids import TokenIds
+from tests.support.engine_streams import iterate
 from tests.support.tiny_causal import CONTEXT, GREEDY, VOCABULARY, WARM, model_of, plain_ids
 
 
@@ -39,7 +40,7 @@ async def collect(engine: LocalEngine, asked: Request) -> tuple[list[int], Chunk
     """All ids of a stream, and its last chunk."""
     ids: list[int] = []
     last = Chunk(())
-    async with aclosing(engine.stream(asked)) as stream:
+    async with aclosing(iterate(engine, asked)) as stream:
         async for chunk in stream:
             ids += chunk.ids
             last = chunk
@@ -240,7 +241,7 @@ async def test_a_request_that_cannot_be_served_is_refused(engine, bad, message):
 
 async def test_closing_a_stream_stops_the_decoding(engine):
     worker = engine._worker
-    stream = engine.stream(request(count=150))
+    stream = iterate(engine, request(count=150))
     first = await anext(stream)
     await stream.aclose()
     await until(lambda: not worker._active)

@@ -30,7 +30,7 @@ async def test_a_tap_that_is_closed_between_two_tries_ends_the_wait(down):
     arrived: list[Chunk] = []
     async with ReplicaPool([server], ["s0"], sleep=sleep) as pool:
         tap = ChunkSink(arrived.append)
-        feeding = asyncio.create_task(pool.stream_into(ask(), tap))
+        feeding = asyncio.create_task(pool.stream(ask(), tap))
         await until(lambda: len(arrived) == 2 and not server.open)
         for _ in range(5):
             await asyncio.sleep(0)
@@ -45,7 +45,7 @@ async def test_a_tap_that_is_closed_between_two_tries_ends_the_wait(down):
 class Late(Server):
     """Refuses a request once it is not wanted any more."""
 
-    async def stream_into(self, request: Request, tap: ChunkSink) -> None:
+    async def stream(self, request: Request, tap: ChunkSink) -> None:
         self.open += 1
         ended = asyncio.Event()
         tap.on_close = ended.set
@@ -57,7 +57,7 @@ async def test_what_fails_behind_a_closed_tap_is_no_failure():
     server = Late()
     async with pool_of(server) as pool:
         tap = ChunkSink(lambda chunk: None)
-        feeding = asyncio.create_task(pool.stream_into(ask(), tap))
+        feeding = asyncio.create_task(pool.stream(ask(), tap))
         await until(lambda: server.open == 1)
         tap.close()
         await feeding
@@ -67,7 +67,7 @@ async def test_a_cancelled_caller_stays_cancelled_though_the_tap_is_closed_as_we
     server = Server()
     async with pool_of(server) as pool:
         tap = ChunkSink(lambda chunk: None)
-        feeding = asyncio.create_task(pool.stream_into(ask(), tap))
+        feeding = asyncio.create_task(pool.stream(ask(), tap))
         await until(lambda: server.open == 1)
         feeding.cancel()
         tap.close()

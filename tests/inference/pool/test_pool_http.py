@@ -10,6 +10,7 @@ from tessy.inference.http.engine import HttpEngine
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.inference.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
 from tests.support.engine_requests import ask
+from tests.support.engine_streams import iterate
 from tests.support.model_server import STOCK_VLLM, FakeServer, Fault, eventually
 
 CODEC = ByteCodec()
@@ -41,7 +42,7 @@ async def pool_over(stack: AsyncExitStack, *servers: FakeServer) -> ReplicaPool:
 
 async def written(pool: ReplicaPool, key: str) -> str:
     ids: list[int] = []
-    async with aclosing(pool.stream(ask(key=key, max_tokens=500))) as chunks:
+    async with aclosing(iterate(pool, ask(key=key, max_tokens=500))) as chunks:
         async for chunk in chunks:
             ids += chunk.ids
     assert chunk.finish == "stop"

@@ -33,6 +33,7 @@ from tests.support.counting_engine import (
     refused,
     until,
 )
+from tests.support.engine_streams import iterate
 
 # ---------------------------------------------------------------- homes
 
@@ -64,7 +65,7 @@ async def test_assign_fixes_the_home_before_the_first_request():
 async def test_closing_the_stream_closes_it_on_the_server():
     server = Server()
     async with pool_of(server) as pool:
-        async with aclosing(pool.stream(ask())) as chunks:
+        async with aclosing(iterate(pool, ask())) as chunks:
             await anext(chunks)
             assert server.open == 1
         assert server.open == 0
@@ -131,12 +132,12 @@ async def test_all_tokens_delivered_and_then_a_break_is_a_full_length():
 
 async def test_a_stream_that_ends_without_a_finish_is_a_failure():
     class Silent(Server):
-        async def stream(self, request):
+        async def chunks(self, request):
             if not self.seen:
                 self.seen.append(request)
                 yield Chunk((1,))
                 return
-            async for chunk in super().stream(request):
+            async for chunk in super().chunks(request):
                 yield chunk
 
     async with pool_of(Silent()) as pool:
@@ -145,7 +146,7 @@ async def test_a_stream_that_ends_without_a_finish_is_a_failure():
 
 async def test_what_closing_says_after_a_stop_does_not_matter():
     class Sour(Server):
-        async def stream(self, request):
+        async def chunks(self, request):
             try:
                 yield Chunk((1,))
                 yield Chunk((), "stop", STOP)
@@ -156,7 +157,7 @@ async def test_what_closing_says_after_a_stop_does_not_matter():
     server = Sour()
     async with pool_of(server) as pool:
         assert await collect(pool, ask()) == ([1], Chunk((), "stop", STOP))
-        async with aclosing(pool.stream(ask())) as chunks:
+        async with aclosing(iterate(pool, ask())) as chunks:
             await anext(chunks)
     assert len(server.seen) == 2
 
@@ -219,7 +220,7 @@ async def test_patience_ends():
     server = Server(faults=[(2, refused())])
     async with (
         pool_of(server, time=time, patience_seconds=100) as pool,
-        aclosing(pool.stream(ask())) as chunks,
+        aclosing(iterate(pool, ask())) as chunks,
     ):
         assert [(await anext(chunks)).ids, (await anext(chunks)).ids] == [(1,), (2,)]
         server.down = True

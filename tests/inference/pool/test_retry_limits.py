@@ -44,11 +44,11 @@ class FailsOne(Server):
         self._after = list(after)
         self.failed = 0
 
-    async def stream(self, request):
+    async def chunks(self, request):
         if request.key == "bad/0":
             self.failed += 1
             self.faults = [(self._after.pop(0) if self._after else 0, BROKE)]
-        async for chunk in super().stream(request):
+        async for chunk in super().chunks(request):
             yield chunk
 
 

@@ -10,8 +10,8 @@ import pytest
 from tessy.core.errors import SampleFailed
 from tessy.core.records import AUTHORS, unpack_ids
 from tessy.synthesis.strategies.registry import all_strategies
-from tessy.synthesis.usage import UsageMeter
 from tessy.tokenization.token_ids import decode
+from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import (
     CASES,
     TEACHERS,
@@ -166,21 +166,14 @@ async def test_a_context_that_is_full_is_a_budget_failure():
 @EVERY
 async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(case):
     says: dict[str, Any] = {"student_says": candidates} if CASES[case][0] == "teacher-score" else {}
-    saves: list[Any] = []
-    pieces: list[bytes] = []
-
-    def save(new, state):
-        pieces.extend(new)
-        saves.append((json.loads(json.dumps(state)), list(pieces)))
-
+    saved = SavedSample()
     context = make_context(case, **says)
-    whole = await make(case, context, save=save)
+    whole = await make(case, context, save=saved.save)
     seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
-    assert len(saves) >= 8
-    for state, done in saves:
+    assert len(saved.loaded) >= 8
+    for state in saved.loaded:
         context = make_context(case, **says)
-        meter = UsageMeter.from_json(state["meter"])
-        row = await make(case, context, saved=(state, done), meter=meter)
+        row = await make(case, context, saved=state)
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
         # What was finished was not asked for again, and the rest with the same seeds.

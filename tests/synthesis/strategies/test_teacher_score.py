@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.journal import Journal
 from tessy.storage.run_reader import read_run
-from tessy.synthesis.sample import SampleJob
+from tessy.synthesis.resume import dump_piece
 from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.strategies.teacher_score import parse_score
 from tessy.tokenization.token_ids import decode
+from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import (
     CANDIDATES,
     Text,
@@ -25,7 +24,7 @@ from tests.support.scripted_strategies import (
     one_by_one,
     teachers,
 )
-from tests.synthesis.test_sample import PROBLEM, RENDERERS, make_runner, open_run
+from tests.synthesis.test_sample import PROBLEM, RENDERERS, open_run, write_row
 
 
 @pytest.fixture(autouse=True)
@@ -90,8 +89,7 @@ async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason
         "teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good.")
     )
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        runner = make_runner(context, run, journal, strategy=all_strategies()["teacher-score"].make)
-        await runner.make(SampleJob(PROBLEM, 0))
+        await write_row(context, run, journal, strategy=all_strategies()["teacher-score"].make)
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
@@ -107,8 +105,8 @@ async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
     context = make_context("by answer", student_says=failing(*range(8)))
     problem = Problem(id="p", messages=PROBLEM.messages, extra={"answer": -1})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        runner = make_runner(context, run, journal, strategy=all_strategies()["teacher-score"].make)
-        await runner.make(SampleJob(problem, 0))
+        strategy = all_strategies()["teacher-score"].make
+        await write_row(context, run, journal, problem, strategy=strategy)
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.attempts == 3
     assert row.cost.requests["student"] == len(asked(context, "student"))
@@ -118,8 +116,11 @@ async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
 async def test_what_is_saved_does_not_grow_with_the_candidates_that_are_finished(case):
     sizes: list[tuple[int, int]] = []
 
-    def save(new, state):
-        sizes.append((sum(map(len, new)), len(json.dumps(state))))
+    saved = SavedSample()
+
+    def save(pieces, state):
+        saved.save(pieces, state)
+        sizes.append((sum(len(dump_piece(piece)) for piece in pieces), len(state.dump(0))))
 
     options = {"save": save}
     await make(case, make_context(case, student_says=candidates, candidates=4), **options)

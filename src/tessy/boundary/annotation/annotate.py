@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +23,7 @@ from tessy.boundary.annotation.annotators import (
     ModelAnnotator,
     RuleAnnotator,
 )
-from tessy.boundary.annotation.directory import (
-    AnnotationDirectory,
-    iter_annotations,
-    iter_failed_annotations,
-)
+from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.boundary.annotation.instruction import SCHEMA, ReplyFault, digest
 from tessy.boundary.annotation.responses import Responses
 from tessy.boundary.annotation.segments import TextSegment, draw_segments
@@ -36,15 +32,18 @@ from tessy.boundary.callables import source_digest
 from tessy.config.base import SamplingConfig
 from tessy.config.predictors import AnnotateConfig
 from tessy.core.errors import ConfigError, SampleFailed, TessyError
-from tessy.core.records import Annotation, FailedAnnotation
+from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool
 from tessy.inference.http.address import read_address, server_root, shown_url
 from tessy.runtime.admission import Slots
+from tessy.runtime.jobs import JobList, Outcome, run_jobs
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
-from tessy.runtime.runner import Stop, interruptible, run_all
+from tessy.runtime.runner import Stop, interruptible
+from tessy.storage.run_dir import Run
+from tessy.storage.run_reader import iter_failed_rows, iter_rows
 
 EXIT_INTERRUPTED = 130
 # All keys that `_data_config` can give.
@@ -83,8 +82,9 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
         total=config.segments,
         seed=config.seed,
     )
-    with AnnotationDirectory.open(
+    with Run.open(
         config.out,
+        ANNOTATIONS,
         config=config.model_dump(mode="json"),
         data_config=_data_config(config, responses),
         known=_DATA_NAMES,
@@ -150,7 +150,7 @@ class _AnnotationRun:
     """An annotation run in this process."""
 
     config: AnnotateConfig
-    directory: AnnotationDirectory
+    directory: Run[SegmentKey]
     responses: Responses
     segments: list[TextSegment]
     console: Console
@@ -200,10 +200,18 @@ class _AnnotationRun:
             Progress(state, self.console),
             self._annotator(state.waiting, stop) as annotator,
         ):
-            segments = _SegmentAnnotator(annotator, self.directory, state, self.config.seed)
+            earlier = {key: failure.attempts for key, failure in self.directory.failed.items()}
+            segments = _SegmentAnnotator(annotator, state, earlier, self.config.seed)
             # Bounds the queue; each server has its own limit.
             slots = Slots(self.config.concurrency * max(1, len(self.config.url)))
-            await run_all(missing, segments.annotate, admission=slots, stop=stop)
+            await run_jobs(
+                JobList(missing),
+                segments.annotate,
+                sink=self.directory,
+                admission=slots,
+                stop=stop,
+                written=segments.written,
+            )
             return stop.requested
 
     @asynccontextmanager
@@ -245,8 +253,8 @@ class _AnnotationRun:
         with suppress(OSError, ValueError, KeyError, TypeError):  # missing or invalid
             seconds += json.loads(paths.summary.read_bytes())["seconds"]["wall"]
         summary = summarise(
-            iter_annotations(paths.directory),
-            iter_failed_annotations(paths.directory),
+            iter_rows(paths.directory, ANNOTATIONS),
+            iter_failed_rows(paths.directory, ANNOTATIONS),
             responses={"used": self.responses.count, "failed": self.responses.failed()},
             seconds=seconds,
         )
@@ -265,19 +273,31 @@ class _AnnotationProgress(ProgressState):
 
 @dataclass
 class _SegmentAnnotator:
-    """Annotates segments and writes their rows."""
+    """Annotates segments.
+
+    Attributes:
+        annotator: The model or rule.
+        state: Receives events.
+        earlier: Attempts of segments that failed before.
+        seed: Seed of the run.
+    """
 
     annotator: Annotator
-    directory: AnnotationDirectory
     state: ProgressState
+    earlier: Mapping[SegmentKey, int]
     seed: int
 
-    async def annotate(self, segment: TextSegment) -> None:
-        """Annotate ``segment``, retrying rejected replies, and write its row."""
-        name = f"{segment.id}/{segment.sample}/{segment.segment}"
-        earlier = self.directory.failed.get(segment.key)
-        attempt = earlier.attempts if earlier else 0
-        self.state.started(name)
+    def written(self, segment: TextSegment, outcome: Outcome) -> None:
+        """Record that the row of ``segment`` is durable."""
+        if outcome.failure is None:
+            self.state.finished(segment.name)
+        else:
+            self.state.failed(segment.name, outcome.failure.reason)
+
+    async def annotate(self, segment: TextSegment) -> Outcome:
+        """Annotate ``segment``, retrying rejected replies; return its row."""
+        attempt = self.earlier.get(segment.key, 0)
+        self.state.started(segment.name)
         fault, reply = ReplyFault("not_json", ""), ""
         for _ in range(self.annotator.tries):
             attempt += 1
@@ -285,9 +305,7 @@ class _SegmentAnnotator:
             reply = answer.reply
             if not isinstance(answer.style, ReplyFault):
                 row = Annotation(**_columns(segment), attempts=attempt, style=answer.style)
-                await self.directory.append(row)
-                self.state.finished(name)
-                return
+                return Outcome(row=row)
             fault = answer.style
             if fault.reason in ("refused", "server_error"):
                 break  # the client has already retried
@@ -298,8 +316,7 @@ class _SegmentAnnotator:
             detail=fault.detail,
             reply=reply,
         )
-        await self.directory.append_failure(failure)
-        self.state.failed(name, fault.reason)
+        return Outcome(failure=failure)
 
     async def _attempt(
         self, segment: TextSegment, attempt: int, problem: str | None

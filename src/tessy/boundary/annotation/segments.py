@@ -74,6 +74,11 @@ class TextSegment:
         """Key of the segment among annotations."""
         return self.id, self.sample, self.segment
 
+    @property
+    def name(self) -> str:
+        """Name for progress and messages."""
+        return f"{self.id}/{self.sample}/{self.segment}"
+
 
 def words(text: str) -> list[Bounds]:
     """Return the bounds of the words of ``text``: runs of non-spaces, as ``[start, end)`` in chars.

@@ -12,18 +12,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tessy.boundary.base import (
-    DraftingContinues,
-    OnResult,
-    PendingPrediction,
-    Prediction,
-    PredictionRequest,
-)
+from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.classifier.reader import RequestResult, WindowReader
 from tessy.boundary.classifier.scoring import PredictorStats, WindowModel
 from tessy.boundary.classifier.window import WindowRule
@@ -48,46 +41,11 @@ def padding_slack(device_type: str) -> int:
     return _CPU_SLACK if device_type == "cpu" else _GPU_SLACK
 
 
-@dataclass(eq=False, slots=True)
-class _QueuedRequest(PendingPrediction):
-    """A request in the worker thread's queue, with its callback and the callback's event loop."""
+class _QueuedRequest(NamedTuple):
+    """A request in the worker thread's queue, and where its result goes."""
 
     request: PredictionRequest
-    loop: asyncio.AbstractEventLoop
-    on_result: OnResult
-    continues: DraftingContinues | None = None
-    withheld: Prediction | None = None
-    withholding_ended: bool = False
-    finished: bool = False  # delivered, taken or cancelled
-
-    def withholds(self, prediction: Prediction) -> bool:
-        """Withhold ``prediction`` if drafting continues; called by the worker thread."""
-        try:
-            if self.continues is None or not self.continues(prediction):
-                return False
-        except Exception:  # the callback meets the same error in the event loop and handles it
-            return False
-        self.withheld = prediction
-        # Checked after `withheld` is set; `take_withheld` sets the flag before it reads `withheld`.
-        return not self.withholding_ended
-
-    def take_withheld(self) -> Prediction | None:
-        """Return the withheld prediction, if any, and deliver a later one."""
-        self.withholding_ended = True
-        if self.withheld is None or self.finished:
-            return None
-        self.finished = True
-        return self.withheld
-
-    def deliver(self, result: Prediction | BaseException) -> None:
-        """Call the callback, unless the request is finished; called in the event loop."""
-        if not self.finished:
-            self.finished = True
-            self.on_result(result)
-
-    def cancel(self) -> None:
-        """Drop the result."""
-        self.finished = True
+    future: asyncio.Future[Prediction]
 
 
 class TokenClassifierPredictor:
@@ -195,39 +153,11 @@ class TokenClassifierPredictor:
             EngineUnavailable: Out of memory, or the predictor was closed.
             EngineRefused: The classifier failed.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Prediction] = loop.create_future()
-
-        def on_result(result: Prediction | BaseException) -> None:
-            if future.done():
-                return
-            if isinstance(result, Prediction):
-                future.set_result(result)
-            else:
-                future.set_exception(result)
-
-        pending = self.submit(request, on_result)
-        future.add_done_callback(lambda _: pending.cancel())
-        return future
-
-    def submit(
-        self,
-        request: PredictionRequest,
-        on_result: OnResult,
-        continues: DraftingContinues | None = None,
-    ) -> PendingPrediction:
-        """Submit ``request``; the running event loop calls ``on_result`` with the outcome.
-
-        A prediction for which ``continues`` returns True is withheld until it is taken.
-
-        Raises:
-            EngineUnavailable: The predictor was closed.
-        """
         if self._closing:
             raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
-        queued = _QueuedRequest(request, asyncio.get_running_loop(), on_result, continues)
+        queued = _QueuedRequest(request, asyncio.get_running_loop().create_future())
         self._inbox.put(queued)
-        return queued
+        return queued.future
 
     def release(self, key: str) -> None:
         """Drop the cached windows of the sample ``key``."""
@@ -278,32 +208,31 @@ class TokenClassifierPredictor:
     def _step(self) -> None:
         try:
             for results in self._reader.step(_is_finished):
-                _deliver([shown for one in results if (shown := self._to_deliver(one)) is not None])
+                _deliver([self._checked(one) for one in results])
         # Every error must reach the callers: if the thread died, they would wait forever.
         except Exception as error:
             unfinished = self._reader.abandon()
             _deliver([self._failed(queued, error) for queued in unfinished])
 
-    def _to_deliver(self, done: RequestResult) -> RequestResult | None:
-        """Return the result to deliver in the event loop; None if it is withheld."""
-        queued, result = done
-        if not isinstance(result, Prediction):
-            return self._failed(queued, result)
-        return None if queued.withholds(result) else done
+    def _checked(self, done: RequestResult) -> RequestResult:
+        """Return ``done`` with an error of the model as one of tessy's."""
+        if isinstance(done.result, Prediction):
+            return done
+        return self._failed(done.handle, done.result)
 
     def _failed(self, queued: _QueuedRequest, error: Exception) -> RequestResult:
         return RequestResult(queued, model_failure(error, f"the boundary predictor {self.name}"))
 
 
 def _is_finished(queued: _QueuedRequest) -> bool:
-    return queued.finished
+    return queued.future.done()
 
 
 def _deliver(results: Sequence[RequestResult]) -> None:
     """Deliver results, with one call into each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[RequestResult]] = {}
     for done in results:
-        by_loop.setdefault(done.handle.loop, []).append(done)
+        by_loop.setdefault(done.handle.future.get_loop(), []).append(done)
     for loop, group in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, group)
@@ -313,4 +242,9 @@ def _deliver(results: Sequence[RequestResult]) -> None:
 
 def _resolve(results: Sequence[RequestResult]) -> None:
     for queued, result in results:
-        queued.deliver(result)
+        if queued.future.done():  # cancelled meanwhile
+            continue
+        if isinstance(result, Prediction):
+            queued.future.set_result(result)
+        else:
+            queued.future.set_exception(result)

@@ -7,13 +7,11 @@ most correctly cut drafts on the validation part.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
 import os
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from tessy.boundary.classifier.labels import TokenOffsets, encode_text, unit_tokens
 from tessy.boundary.evaluation.baseline_rules import Marks, predict_by_marks
@@ -21,12 +19,13 @@ from tessy.boundary.evaluation.drafts import EvaluationSample, EvaluationSegment
 from tessy.boundary.evaluation.metrics import PairedScores, PredictedUnits, cut_drafts, cut_metrics
 from tessy.boundary.evaluation.predictions import gather_limited
 from tessy.config.predictors import EntropyConfig
-from tessy.core.errors import ConfigError, EngineRefused, ModelError
-from tessy.inference.http.client import ServerClient
+from tessy.core.errors import ConfigError, ModelError
+from tessy.inference.base import TOP_LOGPROBS, Engine
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.local.engine import LocalEngine
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import Codec
 
-TOP = 20  # vLLM's default limit of logprobs per token
 STEPS = 20
 _IN_FLIGHT = 32
 _STALL_SECONDS = 300.0
@@ -35,92 +34,25 @@ UnitEntropies = tuple[
 ]  # for each unit of a segment, the entropy (nats) before it; 0 for the first
 
 
-class EntropySource(Protocol):
-    """A language model that computes next-token entropies."""
+class EntropyModel(NamedTuple):
+    """The language model of the entropy rule.
 
-    @property
-    def codec(self) -> Codec:
-        """Codec of the model's tokenizer."""
-        ...
+    Attributes:
+        engine: Scores token ids.
+        codec: Codec of its tokenizer.
+    """
 
-    async def entropies(self, ids: Sequence[int]) -> list[float]:
-        """Return the entropy of what follows each of ``ids`` but the last (L - 1), in nats."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close connections."""
-        ...
+    engine: Engine
+    codec: Codec
 
 
 def entropy_of(logprobs: Iterable[float]) -> float:
-    """Return the entropy in nats of the likeliest :data:`TOP` outcomes and of the rest as one."""
-    top = sorted((math.exp(value) for value in logprobs), reverse=True)[:TOP]
+    """Return the entropy in nats of the likeliest outcomes, with all others as one outcome."""
+    top = sorted((math.exp(value) for value in logprobs), reverse=True)[:TOP_LOGPROBS]
     return -sum(p * math.log(p) for p in (*top, 1.0 - math.fsum(top)) if p > 0)
 
 
-class LocalEntropy:
-    """A causal language model in this process."""
-
-    def __init__(self, model: Any, codec: Codec) -> None:  # noqa: ANN401  # torch is optional
-        """Use ``model``, a transformers model in evaluation mode."""
-        self.codec = codec
-        self._model = model
-
-    async def entropies(self, ids: Sequence[int]) -> list[float]:
-        """Return the entropy of what follows each of ``ids`` but the last (L - 1), in nats."""
-        return await asyncio.to_thread(self._entropies, ids)
-
-    def _entropies(self, ids: Sequence[int]) -> list[float]:
-        import torch
-
-        with torch.inference_mode():
-            tokens = torch.tensor([list(ids)], device=self._model.device)
-            logits = self._model(input_ids=tokens, use_cache=False).logits[0, :-1]  # (L - 1, V)
-            logprobs = torch.log_softmax(logits.float(), -1)
-            top = logprobs.topk(min(TOP, logprobs.shape[-1]), -1).values
-        return [entropy_of(row) for row in top.tolist()]
-
-    async def aclose(self) -> None:
-        """No-op: there are no connections."""
-
-
-class ServerEntropy:
-    """A vLLM server, which returns prompt logprobs."""
-
-    def __init__(self, server: ServerClient, model: str, codec: Codec) -> None:
-        """Use ``model`` on ``server``, with tokens of ``codec``."""
-        self.codec = codec
-        self._server = server
-        self._model = model
-
-    async def entropies(self, ids: Sequence[int]) -> list[float]:
-        """Return the entropy of what follows each of ``ids`` but the last (L - 1), in nats.
-
-        Raises:
-            EngineError: The server is unreachable, or returns no prompt logprobs.
-        """
-        body = {"model": self._model, "prompt": list(ids), "max_tokens": 1, "prompt_logprobs": TOP}
-        reply = await self._server.post_for_json(
-            "/v1/completions", json.dumps(body).encode(), {}, read_seconds=_STALL_SECONDS
-        )
-        try:
-            rows = reply["choices"][0]["prompt_logprobs"]
-            found = [[float(one["logprob"]) for one in row.values()] for row in rows[1:]]
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-            found = []
-        if len(found) != len(ids) - 1:
-            raise EngineRefused(
-                f"{self._server.root} returned {len(found)} of {len(ids) - 1} prompt logprobs; the "
-                "entropy rule needs a vLLM server, or leave entropy.url out to run the model here"
-            )
-        return [entropy_of(row) for row in found]
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._server.aclose()
-
-
-def load_source(config: EntropyConfig) -> EntropySource:
+def load_entropy_model(config: EntropyConfig) -> EntropyModel:
     """Load the model of the entropy rule.
 
     Raises:
@@ -133,21 +65,21 @@ def load_source(config: EntropyConfig) -> EntropySource:
         )
     codec = _load_codec(config.tokenizer or config.model)
     if config.url is None:
-        from tessy.inference.local.model import load_model  # needs torch
-
-        return LocalEntropy(load_model(config.model), codec)
+        return EntropyModel(LocalEngine.load(config.model), codec)
     api_key = os.environ.get(config.api_key_env) if config.api_key_env else None
     if config.api_key_env and not api_key:
         raise ConfigError(
             f"entropy.api_key_env: the environment variable {config.api_key_env} is not set; "
             "export it, or leave the option out for a server without keys"
         )
-    server = ServerClient(config.url, api_key=api_key, stall_seconds=_STALL_SECONDS)
-    return ServerEntropy(server, config.model, codec)
+    engine = HttpEngine(
+        config.url, config.model, codec, api_key=api_key, stall_seconds=_STALL_SECONDS
+    )
+    return EntropyModel(engine, codec)
 
 
 async def predict_by_entropy(
-    source: EntropySource, sample: EvaluationSample, validation: EvaluationSample
+    model: EntropyModel, sample: EvaluationSample, validation: EvaluationSample
 ) -> tuple[PredictedUnits, dict[str, Any]]:
     """Predict ``sample`` by the rule, with the threshold chosen on ``validation``.
 
@@ -158,12 +90,10 @@ async def predict_by_entropy(
     Raises:
         EngineError: The server is unreachable, or returns no prompt logprobs.
     """
-    tuning = await _segment_entropies(source, validation.segments)
+    tuning = await _segment_entropies(model, validation.segments)
     by_threshold = [(t, _right_share(validation, tuning, t)) for t in thresholds(tuning)]
     best = max(by_threshold, key=lambda item: item[1])[0]
-    entropies = (
-        tuning if sample is validation else await _segment_entropies(source, sample.segments)
-    )
+    entropies = tuning if sample is validation else await _segment_entropies(model, sample.segments)
     sweep = [{"threshold": t, "right": right} for t, right in by_threshold]
     details = {"threshold_nats": best, "chosen_on": "validation", "threshold_sweep": sweep}
     return predict_by_marks(sample, [marks_at(one, best) for one in entropies]), details
@@ -205,12 +135,12 @@ def _right_share(
 
 
 async def _segment_entropies(
-    source: EntropySource, segments: Sequence[EvaluationSegment]
+    model: EntropyModel, segments: Sequence[EvaluationSegment]
 ) -> list[UnitEntropies]:
     async def one(segment: EvaluationSegment) -> UnitEntropies:
-        tokens = encode_text(source.codec, segment.text)
-        entropies = await source.entropies(tokens.ids) if len(tokens) > 1 else []
-        return unit_entropies(segment, tokens, entropies)
+        tokens = encode_text(model.codec, segment.text)
+        scores = await model.engine.score(segment.request().key, tokens.ids)
+        return unit_entropies(segment, tokens, [entropy_of(score.top) for score in scores])
 
     return await gather_limited(segments, one, in_flight=_IN_FLIGHT)
 

@@ -30,7 +30,7 @@ from tessy.boundary.evaluation.drafts import (
     to_segment,
     token_counter,
 )
-from tessy.boundary.evaluation.entropy import EntropySource, load_source, predict_by_entropy
+from tessy.boundary.evaluation.entropy import EntropyModel, load_entropy_model, predict_by_entropy
 from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits
 from tessy.boundary.evaluation.predictions import predict_all
 from tessy.boundary.evaluation.report import PredictorPair, PredictorResult, make_report
@@ -86,12 +86,12 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
         for spec in specs
         if spec_kind(spec) != "marks"
     }
-    entropy_source = load_source(config.entropy) if ENTROPY in specs else None
+    entropy_model = load_entropy_model(config.entropy) if ENTROPY in specs else None
     with _PredictionProgress(Console(stderr=True)) as progress:
         # Outside the event loop, so that Ctrl-C interrupts it immediately.
         token_side = _evaluate_tokens(config, chosen, specs, progress)
         validation = _sample(config, tuning, token_side.count)
-        inputs = _PredictionInputs(specs, predictors, entropy_source, token_side.sample, validation)
+        inputs = _PredictionInputs(specs, predictors, entropy_model, token_side.sample, validation)
         predicted = asyncio.run(_predict_each(inputs, progress))
         progress.start_stage("Computing metrics")
         report = _report(config, pairs, token_side, predicted)
@@ -161,7 +161,7 @@ class _PredictionInputs:
 
     specs: Sequence[str]
     predictors: Mapping[str, BoundaryPredictor]
-    entropy_source: EntropySource | None
+    entropy_model: EntropyModel | None
     sample: EvaluationSample
     validation: EvaluationSample
 
@@ -181,8 +181,8 @@ async def _predict_each(
     async with AsyncExitStack() as stack:
         for predictor in inputs.predictors.values():
             stack.push_async_callback(predictor.aclose)
-        if inputs.entropy_source is not None:
-            stack.push_async_callback(inputs.entropy_source.aclose)
+        if inputs.entropy_model is not None:
+            stack.push_async_callback(inputs.entropy_model.engine.aclose)
         return {spec: await _predict_one(spec, inputs, progress) for spec in inputs.specs}
 
 
@@ -201,9 +201,9 @@ async def _predict_one(
                 lambda done, total: progress.update(text, done, total),
             )
         )
-    if spec == ENTROPY and inputs.entropy_source is not None:
+    if spec == ENTROPY and inputs.entropy_model is not None:
         return _PredictionOutput(
-            *await predict_by_entropy(inputs.entropy_source, sample, inputs.validation)
+            *await predict_by_entropy(inputs.entropy_model, sample, inputs.validation)
         )
     return _PredictionOutput(
         predict_by_marks(sample, [sentence_marks(segment) for segment in sample.segments])

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tessy.boundary.annotation.directory import AnnotationPaths, read_annotations
+from tessy.boundary.annotation.directory import ANNOTATIONS, read_annotations
 from tessy.boundary.classifier.conventions import (
     KEY,
     AnnotationSource,
@@ -44,8 +44,8 @@ from tessy.core.errors import ConfigError, InputError, StorageError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import percent
 from tessy.core.records import Annotation, Author
-from tessy.storage import run_config
 from tessy.storage.atomic import make_directory, publish_folder
+from tessy.storage.run_reader import read_config
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
     from tessy.boundary.training.base_model import BaseModelSpec
@@ -169,8 +169,7 @@ def _read(options: TrainPredictorConfig) -> _TrainingData:
     rows = read_annotations(options.annotations)
     author = author_of(rows)
     parts = by_part(rows, options.seed, options.validation_share, options.test_share)
-    paths = AnnotationPaths(options.annotations)
-    data_config = run_config.read(paths.config, paths.kind)["data_config"]
+    data_config = read_config(options.annotations, ANNOTATIONS)["data_config"]
     annotator = data_config.get("model") or data_config.get("rule")
     return _TrainingData(
         author,

@@ -11,15 +11,16 @@ import asyncio
 import hashlib
 import urllib.parse
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from tessy.core.errors import EngineRefused
-from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, streamed
+from tessy.inference.base import ChunkSink, EngineInfo, Request, ScoredToken
 from tessy.inference.http.address import shown_url
 from tessy.inference.http.client import ServerClient
 from tessy.inference.http.probe import ServerCapabilities, ServerProbe
+from tessy.inference.http.prompt_logprobs import score_prompt
 from tessy.tokenization.token_ids import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
@@ -56,6 +57,7 @@ class HttpEngine:
             ConfigError: No usable URL, or no such wire format.
         """
         self.url = shown_url(url)
+        self._model = model
         self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
         self._new_probe = partial(
             ServerProbe, self._server, model, codec, wire=wire, streaming=streaming
@@ -83,15 +85,7 @@ class HttpEngine:
                 found = self._found = await self._new_probe().run()
         return found
 
-    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Continue ``request.prompt``; each chunk holds all that had arrived.
-
-        Raises:
-            EngineError: As :meth:`feed`.
-        """
-        return streamed(self, request)
-
-    async def stream_into(self, request: Request, sink: ChunkSink) -> None:
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt`` into ``sink``.
 
         Raises:
@@ -111,6 +105,15 @@ class HttpEngine:
             sink=sink,
             read_seconds=0 if streaming else fitted.max_tokens * _UNSTREAMED_SECONDS_PER_TOKEN,
         )
+
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        """Return what the model thinks of each of ``ids`` but the first, from a vLLM server.
+
+        Raises:
+            EngineError: As :meth:`stream`.
+            EngineRefused: The server returned no log-probabilities of the prompt.
+        """
+        return await score_prompt(self._server, self._model, key, ids)
 
     @staticmethod
     def _fit(request: Request, info: EngineInfo) -> Request:

@@ -119,6 +119,7 @@ class _SilenceTimer:
         self._content, self._connection = response.content, response.connection
         if self._connection is not None and self._connection.protocol is not None:
             self._connection.protocol.read_timeout = None
+            self._connection.protocol.start_timeout()  # stops the timer that runs already
         self._silence = silence
         self.heard = self._loop.time()
         self._timer = self._loop.call_later(silence, self._look)

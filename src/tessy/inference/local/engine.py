@@ -11,14 +11,14 @@ of a batch may tip a close draw, as on any server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessy.core.errors import EngineError, EngineRefused, ModelError
-from tessy.inference.base import Chunk, EngineInfo, Request
+from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, ScoredToken
 from tessy.inference.local.batcher import Batcher
-from tessy.inference.local.jobs import BatchLimits, LocalJob
+from tessy.inference.local.jobs import BatchLimits, LocalJob, model_failure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,6 +51,7 @@ class LocalEngine:
         from tessy.inference.local.sampling import Draw, draw
 
         decoder = make_decoder(model, cache_tokens)
+        self._model = model
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._info = EngineInfo(
             model=name,
@@ -102,8 +103,8 @@ class LocalEngine:
         """Return what the model can do."""
         return self._info
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Continue ``request.prompt``; closing the generator stops before the next step.
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
+        """Continue ``request.prompt`` into ``sink``; closing it stops before the next step.
 
         Raises:
             EngineRefused: The request cannot be served, or the model failed on it.
@@ -112,21 +113,44 @@ class LocalEngine:
         ids = list(request.prompt.ids)
         self._check(request, ids)
         if len(ids) == self._context:
-            yield Chunk((), "length")
+            sink.put(Chunk((), "length"))
             return
         job = LocalJob(request, asyncio.get_running_loop(), ids)
         self._worker.submit(job)
+        sink.on_close = job.wake.set
         try:
             while True:
                 await job.wake.wait()
+                if sink.closed:
+                    return
                 job.wake.clear()
                 job.notified = False  # before reading, so that later tokens wake it again
                 chunk = _read_mail(job)
-                yield chunk
+                sink.put(chunk)
                 if chunk.finish is not None:
                     return
         finally:
+            sink.on_close = None
             job.closed = True
+
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        """Return what the model thinks of each of ``ids`` but the first.
+
+        Raises:
+            EngineRefused: It is longer than the model's context, or the model failed on it.
+            EngineUnavailable: Out of memory.
+        """
+        from tessy.inference.local.scoring import score_ids
+
+        if self._context is not None and len(ids) > self._context:
+            raise EngineRefused(
+                f"{key}: a text of {len(ids)} tokens is longer than the context of {self._context} "
+                f"({self._info.model}, in this process)"
+            )
+        try:
+            return await asyncio.to_thread(score_ids, self._model, ids)
+        except Exception as error:
+            raise model_failure(error, self._info.model) from error
 
     def release(self, key: str) -> None:
         """Forget the keys and values of the sample ``key``."""

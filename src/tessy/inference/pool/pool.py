@@ -6,7 +6,7 @@ passes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,9 +22,8 @@ from tessy.inference.base import (
     ChunkSink,
     Engine,
     Request,
+    ScoredToken,
     left_when_closed,
-    stream_into,
-    streamed,
 )
 from tessy.inference.pool.replica import Replica
 from tessy.inference.pool.retry import Failover, RetryState
@@ -61,15 +60,7 @@ class _Stream(RetryState):
 class ReplicaPool(Failover[Engine]):
     """Replicas of one role behind the engine protocol; use it as ``async with Pool(…) as pool``."""
 
-    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Continue ``request.prompt``; each chunk holds all that had arrived.
-
-        Raises:
-            EngineError: As :meth:`stream_into`, and SampleFailed.
-        """
-        return streamed(self, request)
-
-    async def stream_into(self, request: Request, sink: ChunkSink) -> None:
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt`` on the sample's replica, or on another one if that fails.
 
         Raises:
@@ -98,6 +89,14 @@ class ReplicaPool(Failover[Engine]):
         if not sink.closed:
             sink.put(Chunk((), "length"))
 
+    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+        """Return what the model thinks of each of ``ids`` but the first, from any replica.
+
+        Raises:
+            EngineError, SampleFailed: As :meth:`stream`.
+        """
+        return await self._retried(RetryState(key), lambda engine: engine.score(key, ids))
+
     async def _try(
         self, replica: Replica[Engine], course: _Stream, sink: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
@@ -106,7 +105,7 @@ class ReplicaPool(Failover[Engine]):
         own = ChunkSink(partial(self._hand_on, replica, course, sink))
         sink.on_close = own.close
         try:
-            await stream_into(replica.engine, course.rest(), own)
+            await replica.engine.stream(course.rest(), own)
         except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
             return error
         finally:

@@ -20,6 +20,7 @@ from typing import Generic, Self, TypeVar
 from tessy.core.errors import (
     ConfigError,
     EngineMisconfigured,
+    EngineRefused,
     EngineUnavailable,
     SampleFailed,
 )
@@ -36,6 +37,7 @@ MAX_STRIKES = 5  # failures of one request in a row at replicas that served othe
 MAX_TRIES = 200  # of one request without progress
 
 ServerT = TypeVar("ServerT", bound=ServerLike)
+ResultT = TypeVar("ResultT")
 
 
 def ignore(*_: object) -> None:
@@ -208,6 +210,36 @@ class Failover(Generic[ServerT]):
             home.engine.release(key)
 
     # ------------------------------------------------------------------ requests
+
+    async def _retried(
+        self, course: RetryState, send: Callable[[ServerT], Awaitable[ResultT]]
+    ) -> ResultT:
+        """Return the result of a request that comes as a whole, from any replica.
+
+        Args:
+            course: A new state.
+            send: Sends the request to one server.
+
+        Raises:
+            EngineUnavailable: Nothing came from any replica for longer than the patience.
+            EngineMisconfigured: No request can work, on no replica.
+            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
+                it fails again and again while others are served.
+        """
+        while True:
+            replica = await self._next(course)
+            try:
+                result = await send(replica.engine)
+            except EngineUnavailable as error:
+                fault = error
+            except EngineMisconfigured as error:
+                fault = self._misconfigured(replica, error)
+            except EngineRefused as error:
+                raise SampleFailed("refused", str(error)) from error
+            else:
+                self._served(replica, course)
+                return result
+            await self._failed(replica, course, fault)
 
     async def _next(self, course: RetryState) -> Replica[ServerT]:
         """Return the replica to send the request to now, which is noted."""

@@ -9,7 +9,8 @@ from tessy.core.records import Author, Trajectory
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.response_writer import ResponseWriter
-from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec
+from tessy.synthesis.resume import CooperationState
+from tessy.synthesis.shared_thinking import RoleSpec
 from tessy.synthesis.strategies.base import Strategy, generated_by
 
 
@@ -28,9 +29,10 @@ async def tessy(attempt: SampleAttempt) -> Trajectory:
         seed=attempt.seed,
         cut=attempt.context.cut,
     )
-    if attempt.saved is not None:
-        state, texts = attempt.saved
-        cooperation.restore(state["thinking"], map(AuthoredText.from_json, texts))
+    saved = attempt.take_saved_thinking()
+    if saved is not None:
+        assert isinstance(saved, CooperationState)  # the strategy of a run never changes
+        cooperation.restore(saved)
     done = await attempt.think(cooperation)
     await writer.answer()
     return attempt.trajectory(done.ended_by)

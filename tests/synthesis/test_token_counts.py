@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,11 +11,12 @@ from tessy.core.errors import SampleFailed
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_paths import RunPaths
-from tessy.synthesis.sample import SampleJob
+from tessy.synthesis.resume import Piece, SampleState
+from tessy.synthesis.run import spent_before
 from tessy.synthesis.strategies.registry import all_strategies
-from tessy.synthesis.usage import spent_before
+from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import CASES, TEACHERS, Text, ask, make_context
-from tests.synthesis.test_sample import PROBLEM, make_runner, open_run
+from tests.synthesis.test_sample import PROBLEM, open_run, write_row
 
 EVERY = pytest.mark.parametrize("case", CASES)
 
@@ -27,9 +27,8 @@ def small_requests(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tessy.synthesis.response_writer.REQUEST_TOKENS", 7)
 
 
-def counted(paths: RunPaths, state: Any = None) -> int:
-    flight = InFlight(state=json.dumps(state).encode()) if state else InFlight()
-    return spent_before(paths, {("p", 0): flight}).tokens
+def counted(paths: RunPaths, in_flight: InFlight | None = None) -> int:
+    return spent_before(paths, [in_flight or InFlight()]).tokens
 
 
 @EVERY
@@ -37,8 +36,11 @@ async def test_a_sample_in_flight_has_used_what_was_generated(case: str, tmp_pat
     seen = ProgressState(1, now=0.0)
     differ: list[int] = []
 
-    def save(_: list[bytes], state: Any) -> None:
-        differ.append(counted(RunPaths(tmp_path), state) - seen.generated)
+    saved = SavedSample()
+
+    def save(pieces: Sequence[Piece], state: SampleState) -> None:
+        saved.save(pieces, state)
+        differ.append(counted(RunPaths(tmp_path), saved.in_flight[-1]) - seen.generated)
 
     attempt = ask(case, make_context(case), save=save)
     attempt.observer = seen
@@ -78,5 +80,5 @@ async def test_attempts_that_failed_in_their_answer_count(case: str, tmp_path: P
     problem = PROBLEM.model_copy(update={"extra": {"answer": -1}})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         how = {"strategy": all_strategies()[strategy].make, "progress": seen, "attempts": 5}
-        await make_runner(context, run, journal, **how).make(SampleJob(problem, 0))
+        await write_row(context, run, journal, problem, **how)
     assert counted(run.paths) == seen.generated

@@ -1,0 +1,231 @@
+"""Resume of a sample: what the journal keeps of it between two requests.
+
+This module is the only writer and the only reader of these states. Texts are stored as *pieces*
+while they grow: parts of a shared thinking, ids of a thinking by one model, or a finished part of a
+sample that consists of several texts. A *state* holds everything else and the number of pieces it
+belongs to; later pieces belong to a request that will be sent again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tessy.core.edges import EdgeCursor
+from tessy.core.errors import RunError
+from tessy.core.records import Author
+from tessy.storage.journal import InFlight
+from tessy.synthesis.actions import Rejection
+from tessy.synthesis.shared_thinking import AuthoredText
+from tessy.synthesis.token_counts import UsageMeter
+
+VERSION = 1  # of states; one without a version has this one
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
+FinishedPart = Mapping[str, Any]
+"""A finished text of a sample that consists of several, as its strategy describes it."""
+
+Piece = AuthoredText | tuple[int, ...] | FinishedPart
+"""A part of a shared thinking, ids of a thinking by one model, or a finished part."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationState:
+    """A text by one model.
+
+    Attributes:
+        ids: Its ids, as sampled.
+        done: The text is complete.
+        checked: Characters that were checked for repetition.
+    """
+
+    ids: tuple[int, ...]
+    done: bool
+    checked: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the ids, which a thinking stores as pieces."""
+        return {"done": self.done, "checked": self.checked}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any], ids: Sequence[int]) -> GenerationState:
+        """Inverse of :meth:`to_json`."""
+        return cls(tuple(ids), saved["done"], saved["checked"])
+
+
+@dataclass(frozen=True, slots=True)
+class CooperationState:
+    """A thinking that two models write in turns.
+
+    Attributes:
+        texts: The kept text, in parts.
+        author: Author of the current turn.
+        draft: Ids of the turn that are not kept yet.
+        anchored: The offset where classification starts is known.
+        judged: Units before this offset (chars) are classified and kept.
+        exempt: The first unit of the turn is kept whatever its class.
+        forcing: The first unit of the turn will count as forced.
+        turn_start: Start of the turn (chars).
+        prediction_due: The class of what comes next is predicted before the next request.
+        rejections: Authors that kept nothing here, and why.
+        redraws: Redraws at this place.
+        controls: Spans in a row that a control id ended.
+        forced: Forced units, by author.
+        mid_word_handovers: Hand-overs inside a word.
+        base: An edge from which edges of the text can be found.
+        checked: Characters that were checked for repetition.
+        ended_by: Author that ended the thinking; None while it continues.
+    """
+
+    texts: tuple[AuthoredText, ...]
+    author: Author
+    draft: tuple[int, ...]
+    anchored: bool
+    judged: int
+    exempt: bool
+    forcing: bool
+    turn_start: int
+    prediction_due: bool
+    rejections: Mapping[Author, Rejection]
+    redraws: int
+    controls: int
+    forced: Mapping[Author, int]
+    mid_word_handovers: int
+    base: EdgeCursor
+    checked: int
+    ended_by: Author | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the texts, which are stored as pieces."""
+        return {
+            "author": self.author,
+            "draft": self.draft,
+            "anchored": self.anchored,
+            "judged": self.judged,
+            "exempt": self.exempt,
+            "forcing": self.forcing,
+            "turn_start": self.turn_start,
+            "peek_due": self.prediction_due,
+            "empties": {a: [r.score, r.drafted] for a, r in self.rejections.items()},
+            "redraws": self.redraws,
+            "controls": self.controls,
+            "forced": self.forced,
+            "glued": self.mid_word_handovers,
+            "base": list(self.base),
+            "checked": self.checked,
+            "ended_by": self.ended_by,
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any], texts: Sequence[AuthoredText]) -> CooperationState:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            texts=tuple(texts),
+            author=saved["author"],
+            draft=tuple(saved["draft"]),
+            anchored=saved["anchored"],
+            judged=saved["judged"],
+            exempt=saved["exempt"],
+            forcing=saved["forcing"],
+            turn_start=saved["turn_start"],
+            prediction_due=saved["peek_due"],
+            rejections={a: Rejection(*r) for a, r in saved["empties"].items()},
+            redraws=saved["redraws"],
+            controls=saved["controls"],
+            forced=saved["forced"],
+            mid_word_handovers=saved["glued"],
+            base=EdgeCursor(*saved["base"]),
+            checked=saved["checked"],
+            ended_by=saved["ended_by"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleState:
+    """A sample between two requests.
+
+    Attributes:
+        attempt: Number of the attempt, from 1.
+        usage: What it has used so far.
+        parts: Its finished parts, in order.
+        thinking: The thinking in progress, or the one that its answer follows; None between parts.
+        answer: The answer in progress; None before it.
+    """
+
+    attempt: int
+    usage: UsageMeter
+    parts: tuple[FinishedPart, ...] = ()
+    thinking: CooperationState | GenerationState | None = None
+    answer: GenerationState | None = None
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens generated so far, kept or not, each model's in its own tokens."""
+        answer = len(self.answer.ids) if self.answer is not None else 0
+        return sum(self.usage.drafted.values()) + answer
+
+    def dump(self, pieces: int) -> bytes:
+        """Serialize the state that belongs to the first ``pieces`` pieces of the sample.
+
+        The journal calls this in another thread, so nothing in a state may change afterwards.
+        """
+        answer = self.answer
+        return _COMPACT.encode(
+            {
+                "version": VERSION,
+                "attempt": self.attempt,
+                "thinking": self.thinking and self.thinking.to_json(),
+                "answer": answer and {"ids": answer.ids, **answer.to_json()},
+                "meter": self.usage.to_json(),
+                "pieces": pieces,
+            }
+        ).encode("ascii")
+
+
+def dump_piece(piece: Piece) -> bytes:
+    """Serialize a piece."""
+    row: object = piece
+    if isinstance(piece, AuthoredText):
+        row = (piece.author, piece.text, piece.student_ids, piece.teacher_ids)
+    return _COMPACT.encode(row).encode("ascii")
+
+
+def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
+    """Return the state of a sample in flight and the number of its pieces; None if it has none.
+
+    Raises:
+        RunError: A newer version of tessy saved it.
+    """
+    if in_flight is None or in_flight.state is None:
+        return None
+    saved = json.loads(in_flight.state)
+    if saved.get("version", VERSION) != VERSION:
+        raise RunError(
+            f"a sample in flight was saved with version {saved['version']} of its state; this "
+            f"tessy reads version {VERSION}: continue the run with the tessy that started it"
+        )
+    parts: list[FinishedPart] = []
+    texts: list[AuthoredText] = []
+    ids: list[int] = []
+    for piece in map(json.loads, in_flight.pieces[: saved["pieces"]]):
+        if isinstance(piece, dict):  # what stands before a finished part belongs to it
+            parts.append(piece)
+            texts, ids = [], []
+        elif isinstance(piece[0], str):
+            author, text, student_ids, teacher_ids = piece
+            texts.append(AuthoredText(author, text, tuple(student_ids), tuple(teacher_ids)))
+        else:
+            ids += piece
+    thinking: CooperationState | GenerationState | None = None
+    if saved["thinking"] is not None:
+        of_two = "turn_start" in saved["thinking"]
+        thinking = (
+            CooperationState.from_json(saved["thinking"], texts)
+            if of_two
+            else GenerationState.from_json(saved["thinking"], ids)
+        )
+    answer = saved["answer"] and GenerationState.from_json(saved["answer"], saved["answer"]["ids"])
+    usage = UsageMeter.from_json(saved["meter"])
+    return SampleState(saved["attempt"], usage, tuple(parts), thinking, answer), saved["pieces"]

@@ -1,0 +1,156 @@
+"""Log-probabilities and ranks of a given text, from every kind of engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import torch
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from tessy.core.errors import EngineRefused, EngineUnavailable, SampleFailed
+from tessy.inference.base import TOP_LOGPROBS, ScoredToken
+from tessy.inference.http.engine import HttpEngine
+from tessy.inference.local.engine import LocalEngine
+from tessy.inference.pool.pool import ReplicaPool
+from tessy.inference.scripted import ByteCodec, ScriptedEngine
+from tests.support.tiny_classifier import SIZES, build
+
+IDS = [5, 9, 9, 3, 40, 41, 2]
+Reply = Callable[[dict[str, Any]], web.Response]
+
+
+def causal() -> Any:
+    return build(Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=16, max_position_embeddings=64))
+
+
+def vllm(model: Any) -> Reply:
+    """Return the reply of a vLLM server with this model."""
+
+    def reply(body: dict[str, Any]) -> web.Response:
+        ids = body["prompt"]
+        with torch.inference_mode():
+            logprobs = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, :-1], -1)
+        rows: list[dict[str, Any] | None] = [None]
+        for values, token_id in zip(logprobs.tolist(), ids[1:], strict=True):
+            ranked = sorted(range(len(values)), key=lambda i: -values[i])
+            shown = dict.fromkeys([token_id, *ranked[: body["prompt_logprobs"]]])
+            rows.append(
+                {
+                    str(i): {"logprob": values[i], "rank": ranked.index(i) + 1, "decoded_token": ""}
+                    for i in shown
+                }
+            )
+        return web.json_response({"choices": [{"text": "x", "prompt_logprobs": rows}]})
+
+    return reply
+
+
+@asynccontextmanager
+async def server(reply: Reply) -> AsyncIterator[HttpEngine]:
+    async def handle(request: web.Request) -> web.Response:
+        return reply(await request.json())
+
+    app = web.Application()
+    app.router.add_post("/v1/completions", handle)
+    async with TestServer(app) as running:
+        engine = HttpEngine(str(running.make_url("/")), "tiny", ByteCodec())
+        try:
+            yield engine
+        finally:
+            await engine.aclose()
+
+
+def assert_close(found: list[ScoredToken], expected: list[ScoredToken]) -> None:
+    assert [token.rank for token in found] == [token.rank for token in expected]
+    for token, other in zip(found, expected, strict=True):
+        assert token.logprob == pytest.approx(other.logprob, abs=1e-4)
+        assert token.top == pytest.approx(other.top, abs=1e-4)
+
+
+async def test_a_server_and_this_process_give_the_same_scores():
+    model = causal()
+    local = LocalEngine(model, name="tiny")
+    try:
+        here = await local.score("p/0", IDS)
+    finally:
+        await local.aclose()
+    async with server(vllm(model)) as engine:
+        there = await engine.score("p/0", IDS)
+    assert_close(there, here)
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([IDS])).logits[0, 2]
+    assert here[2].logprob == pytest.approx(torch.log_softmax(logits, -1)[IDS[3]].item(), abs=1e-4)
+    assert here[2].rank == 1 + (logits > logits[IDS[3]]).sum().item()
+    assert here[2].top[0] == pytest.approx(torch.log_softmax(logits, -1).max().item(), abs=1e-4)
+    assert len(here[2].top) == TOP_LOGPROBS
+    assert list(here[2].top) == sorted(here[2].top, reverse=True)
+
+
+async def test_a_text_of_one_token_has_no_scores():
+    local = LocalEngine(causal(), name="tiny")
+    try:
+        assert await local.score("p/0", IDS[:1]) == []
+    finally:
+        await local.aclose()
+    async with server(lambda body: web.Response(status=500)) as engine:
+        assert await engine.score("p/0", IDS[:1]) == []
+
+
+async def test_a_text_beyond_the_context_is_refused():
+    local = LocalEngine(causal(), name="tiny")
+    try:
+        assert len(await local.score("p/0", [1] * 64)) == 63
+        with pytest.raises(EngineRefused, match="65 tokens is longer than the context of 64"):
+            await local.score("p/0", [1] * 65)
+    finally:
+        await local.aclose()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"text": "x"}, {"prompt_logprobs": [None]}, {"prompt_logprobs": [None, *[{}] * 6]}],
+)
+async def test_a_server_without_prompt_logprobs_is_refused(choice):
+    async with server(lambda body: web.json_response({"choices": [choice]})) as engine:
+        with pytest.raises(EngineRefused, match="7 prompt tokens of p/0: this needs a vLLM server"):
+            await engine.score("p/0", IDS)
+
+
+async def test_a_scripted_engine_expects_what_its_script_writes():
+    codec = ByteCodec()
+    engine = ScriptedEngine(lambda text, seed: [b"abc"[len(text)]], prompt_tokens=1, codec=codec)
+    first, second = await engine.score("p/0", [7, *b"ax"])
+    assert (first.rank, first.logprob) == (1, math.log(0.9))
+    assert (second.rank, second.logprob) == (2, math.log(0.1))
+
+
+class Failing(ScriptedEngine):
+    """Fails the first requests."""
+
+    def __init__(self, *faults: Exception) -> None:
+        super().__init__(lambda text, seed: [65], prompt_tokens=0, codec=ByteCodec())
+        self.faults = list(faults)
+
+    async def score(self, key, ids):
+        if self.faults:
+            raise self.faults.pop(0)
+        return await super().score(key, ids)
+
+
+async def test_a_pool_scores_again_after_a_failure():
+    engine = Failing(EngineUnavailable("503"), EngineUnavailable("503"))
+
+    async def sleep(seconds: float) -> None:
+        pass
+
+    async with ReplicaPool([engine], ["s0"], sleep=sleep) as pool:
+        assert [token.rank for token in await pool.score("p/0", [65, 65])] == [1]
+        engine.faults = [EngineRefused("no prompt logprobs")]
+        with pytest.raises(SampleFailed, match="no prompt logprobs"):
+            await pool.score("p/0", [65, 65])
