@@ -1,6 +1,6 @@
 """``tessy doctor``: check everything a run needs, and explain what to fix.
 
-Probes every server of both roles, shows the two exact prompts of the first question, makes one
+Probes every server of both roles, shows the two exact prompts of the first problem, makes one
 sample and prints it with the time each part took. Nothing is written.
 """
 
@@ -18,7 +18,7 @@ from rich.text import Text
 from tessy.config.base import RoleConfig
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import EngineError, EngineUnavailable, InputError, SampleFailed
-from tessy.core.formatting import duration
+from tessy.core.formatting import counted, duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.inference.base import EngineInfo
 from tessy.runtime.terminal import print_sample, visible
@@ -80,32 +80,34 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     """Check everything a run needs; return 0 if a run would work, 3 if something must be fixed.
 
     Raises:
-        InputError: The options or the questions are unusable.
+        InputError: The options or the problems are unusable.
     """
     found = DoctorReport(console or Console())
     loaded = load_run_problems(config, skip_bad_rows=True)
-    _heading(found, f"Questions: {config.problems}")
-    found.good(f"{len(loaded.problems)} questions")
+    _heading(found, f"Problems: {config.problems}")
+    found.good(f"{counted(len(loaded.problems), 'problem')} read")
     report = found.note if config.skip_bad_rows else found.bad
     for fault in loaded.faults[:5]:
         report(f"bad row: {fault}")
     if len(loaded.faults) > 5:
-        report(f"… and {len(loaded.faults) - 5} more bad rows")
+        report(f"… and {counted(len(loaded.faults) - 5, 'more bad row')}")
     if loaded.faults and not config.skip_bad_rows:
-        found.console.print("  fix them, or skip them with --skip-bad-rows")
+        found.console.print("  Fix them, or skip them with --skip-bad-rows.")
     asyncio.run(_examine(config, with_system_prompt(config, loaded.problems[0]), found))
     _heading(found, "Result")
     if found.problems:
-        found.console.print(f"  To fix before a run: {len(found.problems)}; see ✗ above.")
+        found.console.print(
+            f"  {counted(len(found.problems), 'problem')} to fix first: see ✗ above."
+        )
         return EXIT_PROBLEMS
-    notes = f" Remarks: {len(found.advice)}; see ! above." if found.advice else ""
-    said = "Everything a run needs is in place."
+    notes = f" {counted(len(found.advice), 'remark')}: see ! above." if found.advice else ""
+    result = "Everything a run needs is in place."
     if found.sample_failed is not None:
-        said = (
-            f"The servers and prompts are in order, but the sample failed: {found.sample_failed}; "
+        result = (
+            f"The servers and prompts work, but the sample failed: {found.sample_failed}; "
             "a run may lose many samples in this way."
         )
-    found.console.print(Text(visible(f"  {said}{notes}")), soft_wrap=True)
+    found.console.print(Text(visible(f"  {result}{notes}")), soft_wrap=True)
     return 0
 
 
@@ -129,7 +131,7 @@ async def _examine(config: SynthesisOptions, problem: Problem, found: DoctorRepo
         prompt = _prompt_tokens(renderer, problem, found)
         await _servers(author, role, renderer, prompt, config, found)
         if prompt:
-            found.console.print("  prompt of the first question, as the model reads it:")
+            found.console.print("  prompt of the first problem, as the model reads it:")
             shown = Text(visible(renderer.prompt_text(problem.messages)), style="dim")
             found.console.print(Padding(shown, (0, 0, 0, 4)), highlight=False)
     if not found.problems:
@@ -154,7 +156,7 @@ def _prompt_tokens(renderer: Renderer, problem: Problem, found: DoctorReport) ->
     try:
         return len(renderer.prompt_ids(problem.messages))
     except InputError as error:
-        found.bad(f"the first question cannot be rendered: {error}")
+        found.bad(f"the first problem cannot be rendered: {error}")
         return 0
 
 
@@ -192,13 +194,16 @@ def _report(info: EngineInfo, name: str, seconds: float, found: DoctorReport) ->
     (found.note if info.mode == "text" else found.good)(line)
     if info.mode != "local":
         if info.prefix_caching is None:
-            found.note("prefix caching: the server does not say; without it every span is slow")
+            found.note("prefix caching: not reported by the server; without it every span is slow")
         elif info.prefix_caching:
             found.good("prefix caching is on")
         else:
-            found.bad("prefix caching is off: every request would read its whole text again")
+            found.bad("prefix caching is off: every request would compute its whole prompt again")
         if info.capacity_tokens is None:
-            found.note("KV memory: the server does not say; 32 samples in flight unless you set it")
+            found.note(
+                "KV memory: not reported by the server; 32 samples in flight unless --concurrency "
+                "is set"
+            )
         else:
             found.good(f"KV memory for {info.capacity_tokens:,} tokens")
     for note in info.notes:
@@ -215,7 +220,7 @@ def _context(
 ) -> None:
     context = role.context_tokens or info.context_tokens
     if context is None:
-        found.note(f"context length: the server does not say; set {author}.context_tokens")
+        found.note(f"context length: not reported by the server; set {author}.context_tokens")
         return
     # Where a model writes several texts, each of them has an answer.
     several = config.strategy in ("teacher-score", "teacher-reference")
@@ -224,12 +229,10 @@ def _context(
     what = "thinking and answer" if answers else "the thinking"
     left = context - prompt_tokens - MARKER_TOKENS
     if left < LEAST_TOKENS:
-        found.bad(
-            f"context of {context:,} tokens: the first question alone takes {prompt_tokens:,}"
-        )
+        found.bad(f"context of {context:,} tokens: the first problem alone takes {prompt_tokens:,}")
     elif left < wanted:
         found.note(
-            f"context of {context:,} tokens leaves {left:,} beside the first question, less than "
+            f"context of {context:,} tokens leaves {left:,} beside the first problem, less than "
             f"the {wanted:,} that {what} may take; longer samples will fail (budget)"
         )
     else:
@@ -277,7 +280,7 @@ async def _one_sample(config: SynthesisOptions, problem: Problem, found: DoctorR
     print_sample(found.console, row)
     requests = {str(author): count for author, count in row.cost.requests.items()}
     for part, seconds in row.cost.seconds.items():
-        sent = f", {requests[part]} requests" if part in requests else ""
+        sent = f", {counted(requests[part], 'request')}" if part in requests else ""
         found.console.print(f"  {part:<10} {seconds:8.2f} s{sent}", highlight=False)
     total = sum(row.cost.seconds.values())
-    found.console.print(f"  {'in all':<10} {total:8.2f} s", highlight=False)
+    found.console.print(f"  {'total':<10} {total:8.2f} s", highlight=False)

@@ -1,6 +1,6 @@
 r"""Agreement of short final answers with references (pure).
 
-For questions whose answer is a number, a choice or a few words: mathematics, quizzes. What an
+For problems whose answer is a number, a choice or a few words: mathematics, quizzes. What an
 answer is taken to be the content of its last ``\boxed{}``; without one, its last number where the
 reference is a number, and its last line, or the end of that line behind ``is``, ``are``, ``:`` or
 ``=``, where it is not. Numbers are compared by value, exactly; anything else as text without
@@ -35,10 +35,10 @@ _QUOTES = " \t\"'“”‘’"
 
 
 def reference_of(row: Mapping[str, Any]) -> str | None:
-    """Return the reference answer a question came with: its ``reference``, else its ``answer``.
+    """Return the reference answer a problem came with: its ``reference``, else its ``answer``.
 
     Args:
-        row: The fields beside the question (``Problem.extra``, or ``problem`` of a finished row).
+        row: The fields beside the problem (``Problem.extra``, or ``problem`` of a finished row).
 
     Returns:
         What :func:`short_reference` takes; None if neither field holds such.

@@ -31,13 +31,13 @@ class SamplingConfig(Config):
     """Sampling parameters of a model."""
 
     temperature: float = Field(default=0.7, ge=0)
-    """Divides the logits; 0 always takes the likeliest token (no unit)."""
+    """Sampling temperature; 0 is greedy."""
     top_p: float = Field(default=0.8, gt=0, le=1)
-    """Draw from the likeliest tokens that together have this probability."""
+    """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
     top_k: int = Field(default=20, ge=0)
-    """Draw from at most this many tokens; 0 sets no limit."""
+    """Draw from this many likeliest tokens; 0: no limit."""
     min_p: float = Field(default=0.0, ge=0, le=1)
-    """Leave out tokens below this share of the likeliest token's probability."""
+    """Minimum probability of a token, as a share of that of the likeliest one."""
 
 
 class ModelConfig(Config):
@@ -46,11 +46,11 @@ class ModelConfig(Config):
     model: str = Field(min_length=1)
     """The model: the name its server uses, a hub id, or a local folder."""
     tokenizer: str | None = None
-    """Hub id or folder of the tokenizer, where it is not that of `model`."""
+    """Hub id or folder of the tokenizer; None: that of `model`."""
     url: CommaList = ()
-    """Server URLs, one per replica, separated by commas; none: the model runs in this process."""
+    """Server URLs, one per replica, separated by commas; None: the model runs in this process."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the server's API key."""
+    """Environment variable that holds the server's API key."""
     sampling: SamplingConfig = SamplingConfig()
     """Its sampling parameters."""
     context_tokens: int | None = Field(default=None, ge=1)
@@ -58,7 +58,7 @@ class ModelConfig(Config):
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for sources you trust."""
     reasoning_effort: str = Field(default="high", min_length=1)
-    """Effort asked for in the prompt, where the model's chat template has such a setting."""
+    """Reasoning effort (low, medium, high), for chat templates that have this setting."""
 
 
 PredictorWindow = Literal["anchored", "sliding-200"]
@@ -72,7 +72,7 @@ class RoleConfig(ModelConfig):
     window: PredictorWindow = "anchored"
     """Window of a checkpoint: up to 512 tokens, growing (fast), or always the last 200."""
     draft_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per request (the paper: 20); None: one stream per span, closed at the boundary."""
+    """Tokens per request (20 in the paper); None: one stream per span, closed at the boundary."""
 
 
 class RunOptions(Config):
@@ -85,24 +85,24 @@ class RunOptions(Config):
     answer_tokens: int = Field(default=6_000, ge=1)
     """Maximum answer length, in student tokens."""
     samples_per_problem: int = Field(default=1, ge=1)
-    """Samples per problem."""
+    """Samples made of each problem."""
     limit: int | None = Field(default=None, ge=1)
-    """Use only the first problems of the file, this many; None: all."""
+    """Use only this many problems, from the start of the file; None: all."""
     concurrency: int | None = Field(default=None, ge=1)
     """Samples in flight; None: as many as fit into the servers' KV memory."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random in the run."""
     attempts: int = Field(default=5, ge=1)
-    """Attempts per sample, each with another seed, before it counts as failed."""
+    """Attempts per sample, each with another seed, until it counts as failed."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """Field names of the file, by their meaning: `prompt=question,id=uid`."""
+    """Map field names of the file to tessy's: `prompt=problem,id=uid`."""
     skip_bad_rows: bool = False
-    """Skip unusable rows of the file, recording the reasons, instead of stopping."""
+    """Skip unusable rows of the file and record the reasons, instead of stopping."""
     fresh: bool = False
-    """Start over; what the run directory holds is moved to `<directory>.old-1` (-2, …)."""
+    """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
     retry_failed: bool = False
-    """Try samples again that failed in an earlier run of this directory."""
+    """Retry samples of this run that failed in an earlier session."""
     no_ids: bool = False
     """Leave the student's token ids out of the rows."""
     server_patience_seconds: float = Field(default=1800, gt=0)
-    """Seconds that a server may be unreachable before the run gives up."""
+    """Seconds without a reply from any server of a role before the run gives up."""

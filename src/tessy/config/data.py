@@ -14,7 +14,7 @@ _SPDX = re.compile("[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 class MixConfig(Config):
-    """Join samples of two runs in a ratio, each key (question and sample) once.
+    """Join samples of two runs in a ratio, each key (problem and sample) once.
 
     Teacher-Mix is the mix of a `teacher-only` and a `student-only` run.
     """
@@ -48,11 +48,11 @@ class FilterConfig(Config):
     `chat_markers`, `language`, `near_duplicate`, `in_evaluation`, `wrong_answer`."""
     require_code: bool = False
     """Apply `no_code` to every sample; otherwise it is applied where the English text of the
-    question asks for a program."""
+    problem asks for a program."""
     against: tuple[Path, ...] = ()
-    """Files of evaluation questions that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
+    """Files of evaluation problems that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """Other names in those files, by what they stand for: `prompt=question,id=uid`."""
+    """Map field names of those files to tessy's: `prompt=problem,id=uid`."""
     reference: str = Field(default="reference", min_length=1)
     """Field of the input row that holds the right answer, a short one; rows without one pass."""
     fresh: bool = False
@@ -95,4 +95,4 @@ class CompareConfig(Config):
     out: Path = Path("compare.html")
     """The page; replaced if it is there."""
     examples: int = Field(default=5, ge=0)
-    """Questions shown with the text of every run."""
+    """Problems shown with the text of every run."""

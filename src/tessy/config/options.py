@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import tyro
 from pydantic.fields import FieldInfo
@@ -24,6 +24,7 @@ from tessy.core.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
 
+_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 _CONFIG_HELP = "TOML file with any of these options; what is given here wins over it."
 
 
@@ -83,21 +84,16 @@ def _registry(
         if not (isinstance(info.type, type) and issubclass(info.type, Config)):
             return None
         fields = [
-            StructFieldSpec(
-                name=name,
-                type=_annotation(
-                    name,
-                    field.annotation,
-                    getattr(info.default, name),
-                    by_place=info.type is root and name in positional,
-                ),
-                default=getattr(info.default, name),
-                helptext=field.description,
+            _field(
+                name,
+                field,
+                getattr(info.default, name),
+                by_place=info.type is root and name in positional,
             )
             for name, field in _required_first(info.type)
         ]
         if info.type is root:
-            path: Any = Path | None
+            path: Any = Annotated[Path | None, _shown(Path | None, "")]
             fields.insert(0, StructFieldSpec("config", path, toml_path, _CONFIG_HELP))
         return StructConstructorSpec(instantiate=dict, fields=tuple(fields))
 
@@ -115,13 +111,34 @@ def _required_first(cls: type[Config]) -> list[tuple[str, FieldInfo]]:
     return sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
 
 
-def _annotation(name: str, annotation: Any, default: object, *, by_place: bool) -> Any:  # noqa: ANN401  # any type
-    """Return the field's type; ``no_ids`` is ``--no-ids`` alone, not ``--no-no-ids`` beside it."""
+def _field(name: str, field: FieldInfo, default: object, *, by_place: bool) -> StructFieldSpec:
+    """Return how the command line reads a field and shows it in the help.
+
+    ``no_ids`` is ``--no-ids`` alone, without ``--no-no-ids`` beside it. The words after "None:" in
+    the sentence under a field are shown as its default.
+    """
+    kind: Any = field.annotation
+    sentence = " ".join((field.description or "").split())  # it may span several lines
+    description, _, absent = sentence.partition("; None: ")
     if by_place:
-        return Annotated[annotation, tyro.conf.Positional]
-    if name.startswith("no_") and default is False:
-        return Annotated[annotation, tyro.conf.FlagCreatePairsOff]
-    return annotation
+        kind = Annotated[kind, tyro.conf.Positional]
+    elif name.startswith("no_") and default is False:
+        kind = Annotated[kind, tyro.conf.FlagCreatePairsOff]
+    elif default in (None, (), {}):
+        sentence = f"{description.rstrip('.')}."
+        kind = Annotated[kind, _shown(kind, absent.rstrip("."))]
+    return StructFieldSpec(name=name, type=kind, default=default, helptext=sentence)
+
+
+def _shown(kind: Any, absent: str) -> Any:  # noqa: ANN401  # any type; tyro's marker
+    """Return how an option without a value is shown: ``--limit INT``, ``(default: all)``."""
+    inner = [part for part in get_args(kind) if part is not type(None)]
+    metavar = None
+    if type(None) in get_args(kind) and len(inner) == 1:
+        choices = get_args(inner[0])
+        metavar = f"{{{','.join(choices)}}}" if choices else _METAVARS[inner[0]]
+    hint = f"(default: {absent})" if absent else "(optional)"
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -18,22 +18,23 @@ class SynthesisOptions(RunOptions):
     """How samples are made: `tessy` (both models in turns), or a baseline: `student-only`,
     `teacher-only`, `teacher-think`, `teacher-answer`, `teacher-score`, `teacher-reference`."""
     answer_by: Author | None = None
-    """Author of the answer in strategy `tessy`: `student` (None, the method) or `teacher`."""
+    """Author of the answer in strategy `tessy`; None: student."""
     system_prompt: str | None = Field(default=None, pattern=r"\S")
-    """A system message added before each problem; the models read it, and the row keeps it."""
+    """A system message added before each problem; rows include it."""
     candidates: int = Field(default=5, ge=2)
     """Candidates of one sample in strategy `teacher-score`; the best one is kept."""
     score_by: Literal["teacher", "answer"] = "teacher"
-    """What ranks candidates: the teacher, or agreement with the problem's reference."""
+    """What ranks candidates: the teacher's score, or agreement with the reference answer."""
 
     student: RoleConfig
-    """The student: the model to be trained; it writes the style and the answer."""
+    """The student: the model to be trained. It writes the style and the answer."""
     teacher: RoleConfig
-    """The teacher: the stronger model; it writes what solves the task."""
+    """The teacher: the stronger model. It writes what solves the task."""
     cut: Literal["discard", "extend"] = "discard"
-    """A word with tokens of both classes: dropped, or kept if it begins in the author's class."""
+    """What happens to a word with tokens of both classes: `discard` drops it, `extend` keeps it if
+    its first token is in the author's class."""
     lexicon: Path | None = None
-    """File with further style phrases for the `lexicon` predictor, one per line."""
+    """File with additional style phrases for the `lexicon` predictor, one per line."""
     budget_hours: float | None = Field(default=None, gt=0)
     """Stop gracefully after this many hours of the run, over all its sessions; None: never."""
     budget_tokens: int | None = Field(default=None, ge=1)
@@ -84,7 +85,7 @@ class DemoConfig(Config):
     predictor: str = Field(default="bundled", min_length=1)
     """Boundary predictor: `bundled` (each model's own), `lexicon`, or any of `synthesize`."""
     fresh: bool = False
-    """Start over; what the run directory holds is moved to `<directory>.old-1` (-2, …)."""
+    """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 
 
 class ViewConfig(Config):

@@ -33,6 +33,11 @@ def interval(
     return "" if low is None or high is None else f"{show(low)}{between}{show(high)}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 unit``, ``1,024 units``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def tally(counts: Mapping[str, int]) -> str:
     """Return counts by name on one line: ``budget 1,024, repetition 2``."""
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -1,6 +1,6 @@
 """``tessy mix``: samples of two runs in a ratio, each key once (the paper's Teacher-Mix).
 
-Both runs asked the same questions, or some of them, so a key they share can come from either; the
+Both runs asked the same problems, or some of them, so a key they share can come from either; the
 seed draws from which. Nothing is made anew: rows stay as they are, to the byte.
 """
 
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tessy.config.data import MixConfig
 from tessy.core.errors import ConfigError, RunError
+from tessy.core.formatting import counted
 from tessy.core.records import Key, Trajectory, question_digest
 from tessy.core.seeds import derive_seed
 from tessy.data.derived_run import DerivedRun, source_rows
@@ -167,8 +168,8 @@ def _check_questions(
     for (name, _), digest in second.items():
         if asked.get(name, digest) != digest:
             raise RunError(
-                f"{runs[0]} and {runs[1]} hold different questions (or system messages) under the "
-                f"id {name!r}; mix runs that were made of one file of questions"
+                f"{runs[0]} and {runs[1]} hold different problems (or system messages) under the "
+                f"id {name!r}; mix runs that were made of one file of problems"
             )
 
 
@@ -187,8 +188,9 @@ def _copy(run: DerivedRun, runs: tuple[Path, Path], drawn: Drawn) -> None:
 
 
 def _sentence(config: MixConfig, counts: tuple[int, int], left_out: int) -> str:
-    keys = "key has" if left_out == 1 else "keys have"
-    rest = f"{left_out:,} {keys} no place in this ratio" if left_out else "nothing was left out"
+    rest = "no sample was left out"
+    if left_out:
+        rest = f"{counted(left_out, 'sample')} left out to keep the ratio"
     wanted = _ratio(config.ratio)
     exact = counts[0] * wanted[1] == counts[1] * wanted[0]
     ratio = config.ratio if exact else f"{config.ratio} as nearly as whole samples allow"

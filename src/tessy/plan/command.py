@@ -37,7 +37,7 @@ def plan(config: PlanConfig) -> int:
         ended with.
 
     Raises:
-        InputError: Options, questions, models or the run directory are unusable; nothing started.
+        InputError: Options, problems, models or the run directory are unusable; nothing started.
         EngineError: The servers are gone for good; what was made is kept.
     """
     return plan_problems(config, load_run_problems(config))
@@ -46,11 +46,11 @@ def plan(config: PlanConfig) -> int:
 def plan_problems(
     config: PlanConfig, loaded: LoadedProblems, console: Console | None = None
 ) -> int:
-    """Return the same as :func:`plan` with questions that are loaded already.
+    """Return the same as :func:`plan` with problems that are loaded already.
 
     Args:
         config: The options; ``problems`` is not read.
-        loaded: The questions.
+        loaded: The problems.
         console: Where the plan goes; standard output by default.
     """
     console = console or Console()

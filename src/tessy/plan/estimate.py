@@ -1,13 +1,13 @@
 """From a few samples to a whole file, with an interval (pure).
 
-A file is a fixed number of questions, and the pilot a random draw of them. What is still to come is
+A file is a fixed number of problems, and the pilot a random draw of them. What is still to come is
 the mean of the pilot times the number of samples to come; its 95 % interval has to cover the chance
 of the draw and the chance in what comes:
 
     R · (mean ± t · s · √(1/n + 1/m))
 
 with R samples to come, s the standard deviation between n units that are there, and m units to
-come. Units are questions, whose samples resemble each other; samples, once every question has one.
+come. Units are problems, whose samples resemble each other; samples, once every problem has one.
 
 Source: the prediction interval of Student's t, e.g. Hahn & Meeker, Statistical Intervals, 1991,
 4.7.
@@ -44,8 +44,8 @@ class Scope(NamedTuple):
 
     Attributes:
         samples: Samples to come.
-        questions: Questions with samples to come.
-        unseen: Questions that have no sample yet.
+        questions: Problems with samples to come.
+        unseen: Problems that have no sample yet.
     """
 
     samples: int
@@ -57,7 +57,7 @@ def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> RemainingWork 
     """Estimate the sum of a measure over the samples to come; None if too few are there.
 
     Args:
-        values: The question and the measure (not negative) of every sample that has ended.
+        values: The problem and the measure (not negative) of every sample that has ended.
         scope: What is still to come.
     """
     by_question: dict[str, list[float]] = defaultdict(list)
@@ -81,7 +81,7 @@ def failing_share(failed: Iterable[tuple[str, bool]]) -> RemainingWork | None:
     """Return the share of samples that fail, with Wilson's interval; None without samples.
 
     Args:
-        failed: The question of every sample that has ended, and whether it failed.
+        failed: The problem of every sample that has ended, and whether it failed.
     """
     found = share(Case(question, float(bad)) for question, bad in failed)
     if found is None or found.low is None or found.high is None:

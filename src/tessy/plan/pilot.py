@@ -16,14 +16,14 @@ from tessy.runtime.throughput import ThroughputMonitor
 
 
 def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> frozenset[Key]:
-    """Return samples for a pilot: of each question one, then another one, in an order of chance.
+    """Return samples for a pilot: of each problem one, then another one, in an order of chance.
 
-    A question's place in the order depends on its id and the seed only, so a larger pilot holds
+    A problem's place in the order depends on its id and the seed only, so a larger pilot holds
     the smaller one.
 
     Args:
         problems: The whole file.
-        rounds: Samples per question that the run will make.
+        rounds: Samples per problem that the run will make.
         count: Samples wanted; all are taken if there are fewer.
         seed: The run's.
     """

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tessy.config.synthesis import PlanConfig
 from tessy.core.formatting import (
+    counted,
     duration,
     interval,
     percent,
@@ -81,7 +82,7 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
     ends = interval(low, high, percentage, " – ")
     models = ", ".join(f"{author} {visible(name)}" for author, name in names.items())
     lines = [
-        f"From {len(given.made):,} samples of {questions:,} questions. Failed: "
+        f"From {len(given.made):,} samples of {counted(questions, 'problem')}. Failed: "
         f"{tally(plan.reasons) or 'none'} ({percent(share)}, 95 % interval {ends} %).",
         "Kept tokens are the training data's, in the student's tokens; generated ones are kept or "
         f"not, in each model's own (answers in the student's): multiply by your prices ({models}). "

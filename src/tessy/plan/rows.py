@@ -36,7 +36,7 @@ class PilotSample:
 
     @property
     def question(self) -> str:
-        """The question's id."""
+        """The problem's id."""
         return self.key[0]
 
 

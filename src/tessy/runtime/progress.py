@@ -221,7 +221,7 @@ class ProgressState:
         """Return the remaining time in words."""
         left = self.time_left(now)
         if left is None:
-            return f"time left unknown until {MIN_FINISHED} have ended"
+            return "estimating time left…"
         return "nothing left" if left.high == 0 else str(left)
 
     def line(self, now: float) -> str:

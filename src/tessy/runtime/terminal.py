@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tessy.core.formatting import duration, percent, tally
+from tessy.core.formatting import counted, duration, percent, tally
 from tessy.core.records import AUTHORS, Author, Failure, Trajectory
 
 # The student's text is also bold and underlined, so that authors differ without colours.
@@ -132,8 +132,8 @@ def _counts(row: Trajectory | Failure) -> str:
         *(f"{name} {value}" for name, value in row_notes(row)),
         f"{thinking:,} thinking tokens: student {student}, teacher {teacher}",
         f"{tokens.answer:,} answer tokens",
-        f"{len(row.spans):,} spans",
-        f"{row.attempts} attempt{'' if row.attempts == 1 else 's'}",
+        counted(len(row.spans), "span"),
+        counted(row.attempts, "attempt"),
         duration(row.seconds),
     ]
     return " · ".join(parts)
@@ -195,10 +195,12 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         text = f"{tokens[author]:,} tokens of thinking"
         if len(authors) > 1:
             text = f"{tokens[author]:,} tokens ({percent(tokens['share'][author])} of the thinking)"
-            text += f", {drafted[author]:,} drafted"
+            text += f", of {drafted[author]:,} drafted"
+            if author == "teacher":
+                text += " in its own tokens"
             if in_turns:
                 text += f", {percent(rolled_back[author])} rolled back"
-                text += f", {summary['forced'][author]:,} units forced"
+                text += f", {counted(summary['forced'][author], 'unit')} forced"
         lines.append((author.capitalize(), Text(text, style=AUTHOR_COLOURS[author])))
     by = [author for author in AUTHORS if summary["answer_by"][author]]
     authors_text = f" by the {' and the '.join(by)}" if "teacher" in by else ""
@@ -239,5 +241,5 @@ def _length(lengths: Mapping[str, float | None]) -> str:
         return "none"
     return (
         f"mean {lengths['mean']:,.0f}, median {lengths['median']:,}, "
-        f"80 % up to {lengths['p80']:,}, longest {lengths['max']:,} tokens"
+        f"p80 {lengths['p80']:,}, longest {lengths['max']:,} tokens"
     )

@@ -77,7 +77,7 @@ def load_problems(
 
     Args:
         path: The file.
-        fields: Field names of the file by standard name: ``{"prompt": "question", "id": "uid"}``.
+        fields: Field names of the file by standard name: ``{"prompt": "problem", "id": "uid"}``.
         skip_bad_rows: Return faults instead of raising them.
         check: Returns why a problem cannot be used, which makes its row bad, or None.
 

@@ -128,7 +128,7 @@ class SynthesisContext:
             if available[author] < LEAST_TOKENS:
                 raise SampleFailed(
                     "prompt_too_long",
-                    f"the question takes {prompts[author]} of the {author}'s "
+                    f"the problem takes {prompts[author]} of the {author}'s "
                     f"{backend.context_tokens} tokens of context",
                 )
         own = available[answering]

@@ -55,7 +55,7 @@ def with_system_prompt(config: RunOptions, problem: Problem) -> Problem:
     """
     fault = unusable(config, problem)
     if fault is not None:
-        raise InputError(f"question {problem.id!r}: {fault.field}: {fault.message}")
+        raise InputError(f"problem {problem.id!r}: {fault.field}: {fault.message}")
     if not isinstance(config, SynthesisOptions) or config.system_prompt is None:
         return problem
     system = Message(role="system", content=config.system_prompt)

@@ -56,7 +56,7 @@ class ResponseWriter:
         self.prompts = {author: _prompt(attempt, author, messages) for author in authors}
         lengths = {author: len(prompt) for author, prompt in self.prompts.items()}
         self.limits = attempt.context.limits(lengths, self._answering)
-        self._extra_tokens = 0  # than the question, in tokens of who answers
+        self._extra_tokens = 0  # than the problem, in tokens of who answers
         if tuple(messages) != attempt.problem.messages:
             question = _prompt(attempt, self._answering, attempt.problem.messages)
             self._extra_tokens = lengths[self._answering] - len(question)

@@ -1,6 +1,6 @@
 """A tokenizer's own chat template, applied so that users' text stays text.
 
-Text that looks like markup (``<|im_end|>`` in a question) must not become markup. Each such string
+Text that looks like markup (``<|im_end|>`` in a problem) must not become markup. Each such string
 in a message is replaced by one private-use character before the template sees it; in the rendering,
 the stretch of text around it, from one real token of markup to the next, is encoded by the codec,
 which knows no markup. Everything else is encoded as the tokenizer itself does it, so a

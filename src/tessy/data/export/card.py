@@ -116,7 +116,7 @@ def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) 
     ]
     columns = ("strategy", "samples", "how a sample was made", "answer by")
     system = data.get("system_prompt")
-    said = f"\nA system prompt stands before each question:\n\n{fenced(str(system))}"
+    said = f"\nA system prompt stands before each problem:\n\n{fenced(str(system))}"
     return (
         "## Method\n\n"
         "The thinking is in the student's own format. `spans` records the author of each range of "
@@ -198,9 +198,9 @@ def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) ->
 def _columns() -> str:
     return (
         "## Columns\n\n"
-        "- `id`, `sample`: the question, and which sample of it; `problem`: the other fields of "
-        "the question's row, as JSON text\n"
-        "- `messages`: question and response, ready for a chat template\n"
+        "- `id`, `sample`: the problem, and which sample of it; `problem`: the other fields of "
+        "the problem's row, as JSON text\n"
+        "- `messages`: problem and response, ready for a chat template\n"
         "- `thinking`, `answer`: the response in two\n"
         "- `spans`: who wrote `thinking[start:end]` (half-open, in Unicode code points); "
         "`answer_by`; `ended_by`: who ended the thinking\n"
@@ -216,6 +216,6 @@ def _columns() -> str:
 def _licence(licence: str | None) -> str:
     said = licence or "None was stated: choose one before publishing"
     return (
-        f"## Licence\n\n{said}. Questions and models have terms of their own, which may bind what "
+        f"## Licence\n\n{said}. Problems and models have terms of their own, which may bind what "
         "is made with them.\n"
     )

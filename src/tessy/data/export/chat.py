@@ -1,6 +1,6 @@
 """Rows as chat trainers read them: one JSON object a line (pure).
 
-An exported ``id`` is ``<question's id>/<sample>``, for a question may have several samples.
+An exported ``id`` is ``<problem's id>/<sample>``, for a problem may have several samples.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def trajectory_schema() -> pa.Schema:
     """Return every field of a row, typed.
 
     ``student_ids`` are unpacked, ``cost.seconds`` is a list of parts, and what has no fixed shape
-    (``problem``, the other fields of the question's row; ``unscored``) is JSON text.
+    (``problem``, the other fields of the problem's row; ``unscored``) is JSON text.
     """
     names = Trajectory.model_fields
     return pa.schema([(name, _TYPES.get(name, pa.string())) for name in names])

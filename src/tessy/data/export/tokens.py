@@ -87,7 +87,7 @@ def tokenize(row: Trajectory, form: StudentFormat) -> TokenizedSample:
     """Return the sample in tokens.
 
     Raises:
-        InputError: The template refuses the question, or text that no tokenizer takes.
+        InputError: The template refuses the problem, or text that no tokenizer takes.
     """
     renderer, owner = form.renderer, form.owner
     prompt = renderer.prompt_ids(row.messages[:-1])

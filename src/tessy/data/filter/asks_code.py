@@ -2,7 +2,7 @@
 
 It does if it has one of: a function that is begun and not finished; words such as "your code",
 "write a Python program", "implement the function"; a contest's description of input and output.
-It does not where it asks to explain code. A question of mathematics may speak of functions,
+It does not where it asks to explain code. A problem of mathematics may speak of functions,
 programs of television or codes of doors: a language, a verb of writing or an identifier must stand
 beside them.
 """
@@ -22,7 +22,7 @@ _WRITE = (
     r"(?:write|implement|complete|finish|develop|create|provide|give|generate|design|code|build|"
     r"submit|output)"
 )
-# A question that only speaks of code begins so, and has no word of writing.
+# A problem that only speaks of code begins so, and has no word of writing.
 _WONDERS = (
     r"(?:(?:so|and|but|in|hi|hello)\W+)?(?:why|is|are|was|were|does|do|did|what|which|when|where|"
     r"who|how|compare|consider)\b"

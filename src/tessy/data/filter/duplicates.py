@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SIMILARITY = 0.8  # Jaccard: shared 5-grams of all that either text has
 GRAM_WORDS = 5
-SHORT_WORDS = 30  # shorter texts, "The answer is 4.", repeat by chance: only at one question
+SHORT_WORDS = 30  # shorter texts, "The answer is 4.", repeat by chance: only at one problem
 
 _Sketch = tuple[set[str], "RMinHash"]
 
@@ -63,7 +63,7 @@ class NearDuplicates(RowCheck):
         """Which kept row the text of ``row`` nearly repeats, and how much; None if it repeats none.
 
         The text is thinking and answer. Under 30 words it is compared with that of other samples
-        of the same question only.
+        of the same problem only.
         """
         own, signature = self._sketch(row)
         if not own:

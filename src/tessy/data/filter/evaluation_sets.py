@@ -1,8 +1,8 @@
-"""Questions of evaluation sets, and whether another question resembles one of them.
+"""Problems of evaluation sets, and whether another problem resembles one of them.
 
-An index from runs of 5 words to the questions they stand in; nothing is estimated. Runs that
-stand in more than 10 questions are a set's usual phrases ("Read the inputs from stdin …") and say
-nothing. Memory holds the runs of all evaluation questions, about 20 kB for one of 100 words.
+An index from runs of 5 words to the problems they stand in; nothing is estimated. Runs that
+stand in more than 10 problems are a set's usual phrases ("Read the inputs from stdin …") and say
+nothing. Memory holds the runs of all evaluation problems, about 20 kB for one of 100 words.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tessy.data.filter.words import grams, words
 from tessy.storage.problems import load_problems
 
 GRAM_WORDS = 5
-# Of GSM8K's 1,319 test questions 4 share as much with another one, of HumanEval's 164 there are 6:
-# all variants of one question. What merely has the same subject stays below 0.4.
+# Of GSM8K's 1,319 test problems 4 share as much with another one, of HumanEval's 164 there are 6:
+# all variants of one problem. What merely has the same subject stays below 0.4.
 SHARE = 0.5
-FEWEST_GRAMS = 8  # of the shorter question; one with fewer is only found where it is the same
+FEWEST_GRAMS = 8  # of the shorter problem; one with fewer is only found where it is the same
 _USUAL = 10
 
 
 class EvaluationQuestions:
-    """Finds the evaluation question that another question resembles."""
+    """Finds the evaluation problem that another problem resembles."""
 
     def __init__(self, questions: Iterable[tuple[str, str]]) -> None:
-        """Read name and text of each question; the same text counts once."""
+        """Read name and text of each problem; the same text counts once."""
         self._names: list[str] = []
         self._whole: dict[str, int] = {}
         self._found_in: defaultdict[str, list[int]] = defaultdict(list)
@@ -49,7 +49,7 @@ class EvaluationQuestions:
 
     @classmethod
     def load(cls, files: Sequence[Path], fields: Mapping[str, str]) -> EvaluationQuestions:
-        """The questions of ``files``, read as :func:`tessy.storage.problems.load_problems` does.
+        """The problems of ``files``, read as :func:`tessy.storage.problems.load_problems` does.
 
         Raises:
             InputError: A file cannot be read, or has an unusable row.
@@ -57,14 +57,14 @@ class EvaluationQuestions:
         return cls(question for file in files for question in _read(file, fields))
 
     def __len__(self) -> int:
-        """Different questions."""
+        """Different problems."""
         return len(self._names)
 
     def find(self, question: str) -> str | None:
-        """Which evaluation question ``question`` resembles, and how much; None if there is none.
+        """Which evaluation problem ``question`` resembles, and how much; None if there is none.
 
-        Two questions resemble each other if at least half of the runs of 5 words of the shorter
-        one, usual ones left out, stand in the other. So a question is found in a longer prompt,
+        Two problems resemble each other if at least half of the runs of 5 words of the shorter
+        one, usual ones left out, stand in the other. So a problem is found in a longer prompt,
         and with a few words or numbers changed.
         """
         said = words(question)

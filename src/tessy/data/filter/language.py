@@ -1,4 +1,4 @@
-"""Whether a text switches to another script than its question's (pure; no model).
+"""Whether a text switches to another script than its problem's (pure; no model).
 
 What is counted are words: one for each run of letters, and one for each character of a script
 without spaces. Code and formulas are left out. Languages of one script, such as English and German,
@@ -14,7 +14,7 @@ import regex
 from tessy.core.formatting import percent
 from tessy.data.filter.fences import split_fences
 
-FOREIGN_SHARE = 0.05  # a script the question does not have
+FOREIGN_SHARE = 0.05  # a script the problem does not have
 FOREIGN_WORDS = 10
 
 _SCRIPTS = {
@@ -32,7 +32,7 @@ _MATHS = regex.compile(
     r"`[^`\n]*`|\$\$(?s:.)*?\$\$|\$[^$\n]*\$|\\\[(?s:.)*?\\\]|\\\((?s:.)*?\\\)|\\[a-zA-Z]+|"
     r"https?://\S+"
 )
-# Names of languages: such a question may ask for another language than its own; "lowercase English
+# Names of languages: such a problem may ask for another language than its own; "lowercase English
 # letters" does not.
 _NAMES = regex.compile(
     r"\b(?:english|chinese|mandarin|japanese|korean|russian|ukrainian|bulgarian|arabic|hebrew|"
@@ -55,11 +55,11 @@ def shares(text: str) -> tuple[dict[str, float], int]:
 
 
 def language_switch(question: str, text: str) -> str | None:
-    """Which script ``text`` has switched to, with the shares; None if it keeps to its question's.
+    """Which script ``text`` has switched to, with the shares; None if it keeps to its problem's.
 
-    A script that the question does not have is a switch from 5 % of the words and 10 words on.
-    Latin letters belong to any text of formulas and programs: they, and a script that the question
-    has to a share q, are a switch from halfway between q and all the words on. A question that
+    A script that the problem does not have is a switch from 5 % of the words and 10 words on.
+    Latin letters belong to any text of formulas and programs: they, and a script that the problem
+    has to a share q, are a switch from halfway between q and all the words on. A problem that
     names a language, or asks for a translation, is not judged.
     """
     if text.isascii() and question.isascii():
@@ -79,5 +79,5 @@ def language_switch(question: str, text: str) -> str | None:
             switched = share >= limit and count >= FOREIGN_WORDS
         if switched:
             found, of = percent(share, 0), percent(before, 0)
-            return f"{found} of {total:,} words are {name}, of the question's {of}"
+            return f"{found} of {total:,} words are {name}, of the problem's {of}"
     return None

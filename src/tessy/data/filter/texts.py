@@ -123,13 +123,13 @@ def without_code(question: str, answer: str, *, required: bool = False) -> str |
     if required:
         return "no closed code block"
     asked = asks_for_code(question)
-    return None if asked is None else f"no closed code block, but the question has {asked!r}"
+    return None if asked is None else f"no closed code block, but the problem has {asked!r}"
 
 
 def chat_markers(question: str, text: str) -> str | None:
     """Return which markup of chat formats leaks into ``text``; None where there is none.
 
-    A question may be about such markup: what it has itself is no leak.
+    A problem may be about such markup: what it has itself is no leak.
     """
     for match in _MARKERS.finditer(text):
         if match[0] not in question:

@@ -75,7 +75,7 @@ class HealthMonitor:
         if not replica.healthy:
             return
         replica.healthy, replica.doubtful = False, True
-        log.warning("%s: leaving %s: %s", self._role, replica.name, reason)
+        log.warning("%s: %s failed; retrying: %s", self._role, replica.name, reason)
         if self._dark_since is None and not any(r.healthy for r in self._replicas):
             self._dark_since = self._clock()
         self._trouble.set()
@@ -159,7 +159,7 @@ class HealthMonitor:
     ) -> None:
         """Note why, and log it once."""
         if reason != replica.trouble:
-            log.warning("%s: %s stays out: %s", self._role, replica.name, reason, exc_info=bug)
+            log.warning("%s: %s still fails: %s", self._role, replica.name, reason, exc_info=bug)
         replica.trouble, replica.misconfigured = reason, misconfigured
 
     def _tell(self) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError, StorageError
+from tessy.core.formatting import counted
 from tessy.reports.compare import examples
 from tessy.reports.compare.figures import RunFigures, count
 from tessy.reports.compare.methods import describe, models, names
@@ -80,27 +81,23 @@ def _link(report: Path, page: Path) -> str | None:
 
 
 def in_common(figures: Sequence[RunFigures]) -> str:
-    """Return a sentence on the questions of the runs."""
+    """Return a sentence on the problems of the runs."""
     asked = [run.shown.keys() for run in figures]
     every = set().union(*asked)
     shared = every.intersection(*asked)
     if len(asked) == 1:
-        return f"1 run over {_counted(len(every))}."
+        return f"1 run over {counted(len(every), 'problem')}."
     if shared == every:
-        return f"{len(asked)} runs over the same {_counted(len(every))}."
+        return f"{len(asked)} runs over the same {counted(len(every), 'problem')}."
     return (
-        f"{len(asked)} runs over {_counted(len(every))}, of which {len(shared):,} "
+        f"{len(asked)} runs over {counted(len(every), 'problem')}, of which {len(shared):,} "
         f"{'is' if len(shared) == 1 else 'are'} in all of them: part of what differs may be due "
-        "to the questions."
+        "to the problems."
     )
 
 
-def _counted(questions: int) -> str:
-    return f"{questions:,} question{'' if questions == 1 else 's'}"
-
-
 def _examples(runs: Sequence[Compared], wanted: int) -> list[ComparedExample]:
-    """Return the rows of the questions that are shown."""
+    """Return the rows of the problems that are shown."""
     chosen = examples.choose([run.figures.shown for run in runs], wanted)
     columns = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""Which questions are shown with every run's text, and the rows of them."""
+"""Which problems are shown with every run's text, and the rows of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tessy.storage.run_paths import RunPaths
 
 
 def choose(shown: Sequence[Mapping[str, Key]], count: int) -> list[str]:
-    """Return questions to show: those that most runs have, spread over the list.
+    """Return problems to show: those that most runs have, spread over the list.
 
     Args:
-        shown: Of each run, its questions and the row that stands for each.
+        shown: Of each run, its problems and the row that stands for each.
         count: How many.
 
     Returns:
-        Digests of questions, in the order of their ids; fewer where there are no more.
+        Digests of problems, in the order of their ids; fewer where there are no more.
     """
     runs = Counter(question for run in shown for question in run)
     ids = {question: key[0] for run in reversed(shown) for question, key in run.items()}

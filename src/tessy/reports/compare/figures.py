@@ -1,6 +1,6 @@
 """What one run amounts to, from one pass over its rows (pure).
 
-Of each row a few numbers are kept, and which question it is of; its texts are read again for the
+Of each row a few numbers are kept, and which problem it is of; its texts are read again for the
 examples alone.
 """
 
@@ -20,7 +20,7 @@ class SampleFigures(NamedTuple):
     """The numbers of one row.
 
     Attributes:
-        question: What tells its question from others.
+        question: What tells its problem from others.
         finished: Whether it is a trajectory.
         kept: Tokens of the thinking by author: student, teacher.
         answer: Tokens of the answer.
@@ -51,7 +51,7 @@ class RunFigures:
         failures: How many, by reason, the most frequent first.
         strategies: Finished samples by the strategy that made them.
         answer_by: Finished samples by who wrote the answer.
-        shown: Of each question the row that stands for the run: its first finished sample, or
+        shown: Of each problem the row that stands for the run: its first finished sample, or
             a failure.
     """
 
@@ -147,17 +147,17 @@ def _sample(row: Trajectory | Failure, right: bool | None) -> SampleFigures:
 
 
 def right(row: Trajectory) -> bool | None:
-    """Return whether the answer is the reference of its question; None without a reference."""
+    """Return whether the answer is the reference of its problem; None without a reference."""
     wanted = reference_of(row.problem)
     return None if wanted is None else is_right(row.answer, wanted)
 
 
 def question_of(row: Trajectory | Failure) -> str:
-    """What tells the question of a row from others: without system messages, which runs may add."""
+    """What tells the problem of a row from others: without system messages, which runs may add."""
     return question_digest(asked(row))
 
 
 def asked(row: Trajectory | Failure) -> tuple[Message, ...]:
-    """Return the question's messages, without system messages and without the response."""
+    """Return the problem's messages, without system messages and without the response."""
     last = max((n for n, turn in enumerate(row.messages) if turn.role == "user"), default=-1)
     return tuple(turn for turn in row.messages[: last + 1] if turn.role != "system")

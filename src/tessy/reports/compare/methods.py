@@ -81,7 +81,7 @@ def _derived(
     by = derived.get("by")
     if by == "mix":
         ratio = options.get("ratio")
-        how = f"Samples of {' and '.join(names)}, {ratio}, each question's from one of the two."
+        how = f"Samples of {' and '.join(names)}, {ratio}, each problem's from one of the two."
     elif by == "filter":
         how = f"The samples of {' and '.join(names)} that passed the filters."
     else:

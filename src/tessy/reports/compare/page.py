@@ -21,7 +21,7 @@ FOLD_LINES = 24
 
 
 class ComparedExample(NamedTuple):
-    """One question and what each run made of it.
+    """One problem and what each run made of it.
 
     Attributes:
         rows: A row for each run, in their order; None where it did not ask.
@@ -42,8 +42,8 @@ def build_page(
     Args:
         runs: The runs.
         tables: What :func:`~tessy.reports.compare.sections.sections` makes of them.
-        examples: Questions to show.
-        common: A sentence on which questions the runs have in common.
+        examples: Problems to show.
+        common: A sentence on which problems the runs have in common.
     """
     style = assets.style(assets.asset("tessy.reports.compare", "page.css"))
     return assets.render(

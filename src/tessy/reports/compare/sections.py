@@ -23,7 +23,7 @@ REASONS = {
     "empty_thinking": "no thinking",
     "empty_answer": "no answer",
     "control_in_answer": "markup in the answer",
-    "prompt_too_long": "question too long",
+    "prompt_too_long": "problem too long",
     "no_score": "not scored",
     "refused": "refused by the server",
     "server_error": "server error",
@@ -88,20 +88,20 @@ class Compared(NamedTuple):
 
 
 def sections(runs: Sequence[Compared]) -> list[Section]:
-    """Return every table, in the order of a reader's questions."""
+    """Return every table, in reading order."""
     return [outcome(runs), authors(runs), thinking(runs), answers(runs), effort(runs)]
 
 
 def outcome(runs: Sequence[Compared]) -> Section:
     """Outcome: finished, failed, right."""
     columns = (
-        Column("questions", "Different questions asked, answered or not."),
-        Column("finished", "Samples with a thinking and an answer: the data for training."),
-        Column("failed", "Samples that could not be finished, after several attempts, and why."),
+        Column("problems", "Distinct problems with a sample, finished or failed."),
+        Column("finished", "Samples with thinking and answer: the training data."),
+        Column("failed", "Samples that could not be finished in any attempt, by reason."),
         Column(
             "right answers",
-            "Share of finished samples whose answer is the reference that came with the question; "
-            f"below: 95 % interval and number of samples. {NONE}: there are no references.",
+            "Share of finished samples whose answer agrees with the problem's reference; below: 95 % "
+            f"interval and number of samples. {NONE}: no references.",
         ),
     )
     return Section("Outcome", columns, [_outcome(run.figures) for run in runs])
@@ -123,18 +123,18 @@ def authors(runs: Sequence[Compared]) -> Section:
     columns = (
         Column(
             "teacher's share",
-            "Of the tokens of the thinking; the bar shows the student's part, then the teacher's. "
-            "Below: 95 % interval.",
+            "Share of thinking tokens; the bar shows the student's share, then the teacher's. Below: "
+            "95 % interval.",
         ),
-        Column("student", "Tokens of the thinking that the student wrote, in all samples."),
-        Column("teacher", "The same for the teacher, in tokens of the student."),
+        Column("student", "Thinking tokens by the student, in all samples."),
+        Column("teacher", "Thinking tokens by the teacher, counted with the student's tokenizer."),
         Column("answers", "Tokens of all answers."),
         Column(
             "answer by",
-            "Who wrote the answers; if both: how many the student and how many the teacher.",
+            "Author of the answers; if both: the number of answers by student and teacher.",
         ),
     )
-    return Section("Who wrote it", columns, [_authors(run.figures) for run in runs])
+    return Section("Authors", columns, [_authors(run.figures) for run in runs])
 
 
 def _authors(figures: RunFigures) -> list[Cell]:
@@ -153,13 +153,13 @@ def _authors(figures: RunFigures) -> list[Cell]:
 
 
 def thinking(runs: Sequence[Compared]) -> Section:
-    """Return how long the thinking is."""
-    return _lengths("How long the thinking is", runs, lambda sample: sum(sample.kept))
+    """Return the lengths of the thinking."""
+    return _lengths("Thinking length", runs, lambda sample: sum(sample.kept))
 
 
 def answers(runs: Sequence[Compared]) -> Section:
-    """Return how long the answers are."""
-    return _lengths("How long the answers are", runs, lambda sample: sample.answer)
+    """Return the lengths of the answers."""
+    return _lengths("Answer length", runs, lambda sample: sample.answer)
 
 
 def _lengths(
@@ -167,9 +167,9 @@ def _lengths(
 ) -> Section:
     columns = (
         Column("mean", "Mean length in tokens; below: 95 % interval."),
-        Column("median", "Half of the samples are no longer than this."),
-        Column("p80", "80th percentile: four in five samples are no longer than this."),
-        Column("longest", "The longest of all."),
+        Column("median", "Median length."),
+        Column("p80", "80th percentile."),
+        Column("longest", "Maximum length."),
     )
     return Section(title, columns, [_length(run.figures, number) for run in runs])
 
@@ -188,29 +188,33 @@ _SENT: tuple[Callable[[SampleFigures], int], ...] = (
 
 
 def effort(runs: Sequence[Compared]) -> Section:
-    """Return what it took to make."""
+    """Return the cost of the samples."""
     columns = (
-        Column("attempts", "Times a sample was tried, on average, failed samples included."),
+        Column("attempts", "Mean attempts per sample, failed samples included."),
         *(
             Column(
                 f"requests to {author}",
-                f"Requests a sample sent to the {author}, on average, failed samples included.",
+                f"Mean requests per sample to the {author}, failed samples included.",
             )
             for author in AUTHORS
         ),
         Column(
             "student's drafts kept",
-            "Of the tokens of thinking that the student generated, how many stand in the sample. "
-            "The rest was thrown away: rolled-back words, other candidates, references.",
+            "Share of the thinking tokens generated by the student that the sample keeps. The rest "
+            "was dropped: text after a boundary, other candidates, references.",
         ),
-        Column("teacher's drafts kept", "The same for the teacher, roughly: its tokens differ."),
+        Column(
+            "teacher's drafts kept",
+            "The same for the teacher; approximate, because kept tokens are counted with the "
+            "student's tokenizer and generated ones with the teacher's.",
+        ),
         Column(
             "seconds",
-            "Wall-clock seconds a sample took, failed included. Many are made at a time, so a run "
-            "takes far less than their sum, and what else the machine did counts too.",
+            "Mean wall-clock seconds per sample, failed samples included. Samples run concurrently, "
+            "so a run takes far less than their sum.",
         ),
     )
-    return Section("What it took", columns, [_effort(run.figures) for run in runs])
+    return Section("Cost", columns, [_effort(run.figures) for run in runs])
 
 
 def _effort(figures: RunFigures) -> list[Cell]:

@@ -1,6 +1,6 @@
 """``teacher-reference``: the student reads the teacher's answer, then writes its own response.
 
-The paper's Teacher-Reference (self-distillation): what the student reads besides the question is
+The paper's Teacher-Reference (self-distillation): what the student reads besides the problem is
 not in the row. The instruction is our own; the paper does not print one.
 """
 
@@ -29,7 +29,7 @@ thinking nor your answer may mention the reference: write as if you had not seen
 
 
 def with_reference(messages: Sequence[Message], answer: str) -> tuple[Message, ...]:
-    """The question as the student reads it: its last turn with the teacher's answer below."""
+    """The problem as the student reads it: its last turn with the teacher's answer below."""
     *before, last = messages
     content = _INSTRUCTION.format(question=last.content, answer=answer)
     return (*before, Message(role=last.role, content=content))

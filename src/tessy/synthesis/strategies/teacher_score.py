@@ -131,7 +131,7 @@ async def _verdict(
         return {"score": None, "reason": made["reason"], "detail": made["detail"]}
     if attempt.context.score_by == "answer":
         reference = reference_of(attempt.problem.extra)
-        assert reference is not None  # a question without one is refused before any work
+        assert reference is not None  # a problem without one is refused before any work
         return {"score": float(is_right(candidate.answer, reference))}
     return await _judged(attempt, number, candidate)
 

@@ -7,7 +7,7 @@ function figure(label, value, note, ...more) {
 
 function lengthNote(lengths) {
   if (lengths.mean === null) return "";
-  return `median ${number.format(lengths.median)}, 80 % up to ${number.format(lengths.p80)}, longest ${number.format(lengths.max)}`;
+  return `median ${number.format(lengths.median)}, p80 ${number.format(lengths.p80)}, longest ${number.format(lengths.max)}`;
 }
 
 const mean = (lengths) => (lengths.mean === null ? "–" : number.format(Math.round(lengths.mean)));
@@ -28,11 +28,13 @@ function totals() {
   const shared = !together ? [] : [
     figure("Thinking by the teacher", percent(counts.share.teacher),
       each({ student: number.format(counts.student), teacher: number.format(counts.teacher) }), bar(counts.share.teacher)),
-    figure("Drafted but not kept", rolledBack(thinking, all), each(perAuthor)),
+    figure("Drafted but not kept", rolledBack(thinking, all),
+      `${each(perAuthor)}: tokens that were generated and dropped, most of them after a boundary`),
   ];
   const disagreed = !together ? [] : [
-    figure("Forced units", number.format(forced.student + forced.teacher), forcedSaid),
-    figure("Hand-overs in a word", number.format(glued), ""),
+    figure("Forced units", number.format(forced.student + forced.teacher),
+      `${forcedSaid}: words that neither author would write, kept so that the text continues`),
+    figure("Hand-overs in a word", number.format(glued), "the next author continued inside a word"),
   ];
   control("figures").append(el("dl", { class: "figures" },
     figure("Samples finished", number.format(samples.finished), ""),

@@ -138,9 +138,9 @@ function countsPart(row, sample) {
   const count = (pair) => pair.map((value) => number.format(value));
   const spans = [0, 1].map((author) => sample.pieces.filter((piece) => piece[0] === author).length);
   const lines = [
-    ["kept tokens", ...count(sample.tokens)],
+    ["kept tokens (student's tokenizer)", ...count(sample.tokens)],
     ["share", ...sample.tokens.map((part) => percent(shareOf(part, whole)))],
-    ["drafted tokens", ...count(sample.drafted)],
+    ["drafted tokens (own tokenizer)", ...count(sample.drafted)],
     ["spans", ...count(spans)],
     ["forced units", ...count(sample.forced)],
     ["requests", ...count(sample.requests)],
