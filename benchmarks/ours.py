@@ -23,9 +23,9 @@ from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import Author, Key
 from tessy.inference.base import Chunk, ChunkSink, Engine, Request
 from tessy.runtime.admission import Slots
-from tessy.runtime.jobs import JobList, run_jobs
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import Stop
+from tessy.runtime.runner import JobList, run_jobs
+from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import TRAJECTORIES

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tessy.lab.bundled import demo_problems
 from tessy.runtime.budget import Budget, BudgetTracker, Spending
-from tessy.runtime.runner import Draining, Stop
+from tessy.runtime.stop import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_run

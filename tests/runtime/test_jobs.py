@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from tessy.core.errors import RunError
 from tessy.runtime.admission import Slots
-from tessy.runtime.jobs import JobList, Outcome, Revoke, run_jobs
-from tessy.runtime.runner import Stop
+from tessy.runtime.runner import JobList, Outcome, Revoke, run_jobs
+from tessy.runtime.stop import Stop
 from tessy.storage import jsonl
 from tessy.storage.row_kinds import RowKind
 from tessy.storage.run_dir import Run

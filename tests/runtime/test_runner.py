@@ -21,7 +21,8 @@ from tessy.runtime.admission import (
     KvGate,
     Slots,
 )
-from tessy.runtime.runner import Draining, Stop, interruptible, run_all
+from tessy.runtime.runner import run_all
+from tessy.runtime.stop import Draining, Stop, interruptible
 
 # ---------------------------------------------------------------- the fan-out
 

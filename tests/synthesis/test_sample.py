@@ -11,9 +11,9 @@ from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.admission import Slots
-from tessy.runtime.jobs import JobList, Outcome, run_jobs
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import Stop
+from tessy.runtime.runner import JobList, Outcome, run_jobs
+from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import TRAJECTORIES, read_run

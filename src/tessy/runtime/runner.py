@@ -1,7 +1,7 @@
-"""Bounded concurrency for all commands: lazily started jobs, draining, interruption.
+"""Bounded concurrency for all commands: from a source of jobs to a durable row for each.
 
-A run that should stop *drains*: no job starts, and each job in flight ends at its next safe point,
-where its state is in the journal. A drain does not wait until samples are finished.
+Neither the kind of rows nor what makes them is known here. Jobs start lazily, and a source may take
+a job back while it is in work, as a cluster does when another process has taken it over.
 """
 
 from __future__ import annotations
@@ -9,63 +9,153 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
-import signal
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+)
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tessy.runtime.admission import Admission
-
-log = logging.getLogger(__name__)
+from tessy.runtime.stop import Draining, Stop
+from tessy.storage.run_dir import FailedRow, KeyedRow
 
 Job = TypeVar("Job")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Allocations between two garbage collections; Python's default is 2,000 or fewer.
 _YOUNG_OBJECTS = 10_000
 
+Revoke = Callable[[Hashable], None]
+"""Called with the key of a job that must not get a row any more; other keys are ignored."""
 
-class Draining(Exception):
-    """Raised by :meth:`Stop.check` to end a job that stays in flight, neither done nor failed."""
 
-
-class Stop:
-    """A request to stop the run: an interruption, or a spent budget.
-
-    Attributes:
-        interrupted: Whether :meth:`request` was called.
-    """
-
-    def __init__(self, spent: Callable[[], bool] = lambda: False) -> None:
-        """Initialize without a request.
-
-        Args:
-            spent: Returns whether the budget of the run is spent; must not revert to False.
-        """
-        self.interrupted = False
-        self._spent = spent
+class KeyedJob(Protocol):
+    """A job that results in one row."""
 
     @property
-    def requested(self) -> bool:
-        """Whether the run should drain."""
-        return self.interrupted or self._spent()
+    def key(self) -> Hashable:
+        """Key of its row."""
+        ...
 
-    def request(self) -> None:
-        """Request that the run drains."""
-        self.interrupted = True
 
-    def check(self) -> None:
-        """End the job if the run should stop; called at safe points, e.g. before a request.
+JobT = TypeVar("JobT", bound=KeyedJob)
+JobT_co = TypeVar("JobT_co", bound=KeyedJob, covariant=True)
 
-        Raises:
-            Draining: The run should stop.
+
+class JobSource(Protocol[JobT_co]):
+    """Where jobs come from."""
+
+    def jobs(self, revoke: Revoke) -> AsyncGenerator[JobT_co, None]:
+        """Yield jobs, the next one when it can start.
+
+        Args:
+            revoke: The source calls it to take a job back.
         """
-        if self.requested:
-            raise Draining
+        ...
+
+
+class JobList(Generic[JobT]):
+    """A source of given jobs, which takes none back."""
+
+    def __init__(self, jobs: Iterable[JobT]) -> None:
+        self._jobs = jobs
+
+    async def jobs(self, revoke: Revoke) -> AsyncGenerator[JobT, None]:
+        """Yield them in order."""
+        for job in self._jobs:
+            yield job
+
+
+class RowSink(Protocol):
+    """Where rows go: a :class:`~tessy.storage.run_dir.Run`."""
+
+    async def append(self, row: Any) -> None:  # noqa: ANN401  # of the sink's kind
+        """Write a finished row; returns when it is durable."""
+        ...
+
+    async def append_failure(self, row: Any) -> None:  # noqa: ANN401  # of the sink's kind
+        """Write a failure; returns when it is durable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: exactly one of ``row`` and ``failure`` is set.
+
+    Attributes:
+        row: The finished row.
+        failure: The row of a job that could not be finished.
+        tokens: Generated tokens, for admission; None if not representative.
+    """
+
+    row: KeyedRow[Any] | None = None
+    failure: FailedRow[Any] | None = None
+    tokens: int | None = None
+
+
+async def run_jobs(
+    source: JobSource[JobT],
+    work: Callable[[JobT], Awaitable[Outcome]],
+    *,
+    sink: RowSink,
+    admission: Admission[JobT],
+    stop: Stop,
+    written: Callable[[JobT, Outcome], None] = lambda job, outcome: None,
+) -> None:
+    """Run ``work`` for every job of ``source``, and write the rows into ``sink``.
+
+    A job that is taken back is cancelled and gets no row, unless its row is being written already.
+
+    Args:
+        source: The jobs.
+        work: Makes the row of a job; exceptions are those of :func:`run_all`.
+        sink: Receives the rows.
+        admission: Decides when the next job starts.
+        stop: Ends the run early.
+        written: Called when the row of a job is durable.
+
+    Raises:
+        StorageError: A row could not be written.
+        Exception: As :func:`run_all`.
+    """
+    working: dict[Hashable, asyncio.Task[Any]] = {}
+    revoked: set[Hashable] = set()
+
+    def revoke(key: Hashable) -> None:
+        task = working.get(key)
+        if task is not None and key not in revoked:
+            revoked.add(key)
+            task.cancel()
+
+    async def make(job: JobT) -> int | None:
+        task = asyncio.current_task()
+        assert task is not None  # run_all starts one for each job
+        working[job.key] = task
+        try:
+            outcome = await work(job)
+        except asyncio.CancelledError:
+            if job.key not in revoked or task.uncancel() > 0:  # cancelled from outside, too
+                raise
+            return None
+        finally:
+            del working[job.key]
+            revoked.discard(job.key)
+        if outcome.row is not None:
+            await sink.append(outcome.row)
+        else:
+            await sink.append_failure(outcome.failure)
+        written(job, outcome)
+        return outcome.tokens
+
+    await run_all(source.jobs(revoke), make, admission=admission, stop=stop)
 
 
 async def run_all(
-    jobs: AsyncIterable[Job],
+    jobs: AsyncGenerator[Job, None],
     work: Callable[[Job], Awaitable[int | None]],
     *,
     admission: Admission[Job],
@@ -100,7 +190,7 @@ async def run_all(
 
     try:
         with _infrequent_gc():
-            async with asyncio.TaskGroup() as tasks:
+            async with contextlib.aclosing(jobs), asyncio.TaskGroup() as tasks:
                 async for job in jobs:
                     # After a stop all jobs end soon, so waiting for one of them suffices.
                     while not stop.requested and not admission.try_admit(job):
@@ -140,57 +230,3 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-@contextlib.asynccontextmanager
-async def interruptible(
-    spent: Callable[[], bool] = lambda: False,
-) -> AsyncGenerator[Stop, None]:
-    """Request a stop on the first SIGINT or SIGTERM, and abort on the second.
-
-    The second signal cancels the current task, which raises KeyboardInterrupt. Outside the main
-    thread no handlers are installed. Former handlers are restored on exit.
-
-    Args:
-        spent: See :class:`Stop`.
-
-    Raises:
-        KeyboardInterrupt: A second signal was received.
-    """
-    stop = Stop(spent)
-    task = asyncio.current_task()
-    aborted = False
-
-    def on_signal() -> None:
-        nonlocal aborted
-        if not stop.interrupted:
-            log.warning("stopping at the next safe point; interrupt again to abort")
-            stop.request()
-        elif task is not None:
-            aborted = True
-            task.cancel()
-
-    with contextlib.ExitStack() as handlers:
-        for number in _SIGNALS:
-            _handle(number, on_signal, handlers)
-        try:
-            yield stop
-        except asyncio.CancelledError:
-            if not aborted or task is None:
-                raise
-            task.uncancel()
-            raise KeyboardInterrupt from None
-
-
-def _handle(
-    number: signal.Signals, on_signal: Callable[[], None], handlers: contextlib.ExitStack
-) -> None:
-    loop = asyncio.get_running_loop()
-    before = signal.getsignal(number)
-    try:
-        loop.add_signal_handler(number, on_signal)
-    except (NotImplementedError, RuntimeError, ValueError):
-        return  # not the main thread, or a platform without such handlers
-    # Callbacks run in reverse order: remove the loop's handler, then restore the former one.
-    handlers.callback(signal.signal, number, before)
-    handlers.callback(loop.remove_signal_handler, number)

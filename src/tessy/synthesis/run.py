@@ -24,10 +24,10 @@ from tessy.core.formatting import tally
 from tessy.core.records import Key
 from tessy.runtime.admission import count_admitted
 from tessy.runtime.budget import Budget, BudgetTracker, Spending
-from tessy.runtime.jobs import JobList, run_jobs
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, SteadyConsole
-from tessy.runtime.runner import Stop, interruptible
+from tessy.runtime.runner import JobList, run_jobs
+from tessy.runtime.stop import Stop, interruptible
 from tessy.runtime.summary import summarize, wall_seconds
 from tessy.runtime.terminal import summary_table, visible
 from tessy.runtime.throughput import ThroughputMonitor

@@ -8,8 +8,8 @@ from functools import partial
 
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, Failure, Key, Problem, Trajectory
-from tessy.runtime.jobs import Outcome
 from tessy.runtime.progress import ProgressState
+from tessy.runtime.runner import Outcome
 from tessy.storage.journal import InFlight, Journal
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import SynthesisContext

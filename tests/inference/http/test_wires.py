@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tessy.inference.base import Chunk, Request, Sampling
 from tessy.inference.http.metrics import CacheFacts, vllm_facts
-from tessy.inference.http.sse import EventSplitter
+from tessy.inference.http.reply import EventSplitter
 from tessy.inference.http.wires.base import BadReply, EventReader, neutral_sampling
 from tessy.inference.http.wires.text import ControlText
 from tessy.inference.http.wires.vllm_generate import GenerateWire, IdsReader

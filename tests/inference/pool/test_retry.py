@@ -20,7 +20,7 @@ from tessy.inference.http.faults import StatusUnavailable
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.inference.pool.retry import MAX_STRIKES, MAX_TRIES
-from tessy.runtime.runner import Draining, Stop
+from tessy.runtime.stop import Draining, Stop
 from tests.support.counting_engine import (
     STOP,
     WHOLE,

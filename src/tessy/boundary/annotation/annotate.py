@@ -38,10 +38,10 @@ from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool
 from tessy.inference.http.address import read_address, server_root, shown_url
 from tessy.runtime.admission import Slots
-from tessy.runtime.jobs import JobList, Outcome, run_jobs
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
-from tessy.runtime.runner import Stop, interruptible
+from tessy.runtime.runner import JobList, Outcome, run_jobs
+from tessy.runtime.stop import Stop, interruptible
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import iter_failed_rows, iter_rows
 

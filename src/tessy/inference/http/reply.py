@@ -10,12 +10,41 @@ import aiohttp
 
 from tessy.core.errors import EngineUnavailable
 from tessy.inference.base import ChunkSink, left_when_closed
-from tessy.inference.http.sse import EventSplitter
 from tessy.inference.http.wires.base import EventReader
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 
 _DRAIN_SECONDS = 0.25  # for what follows the last tokens of a stream
+
+
+class EventSplitter:
+    """Splits a stream of server-sent events into the payloads of complete events.
+
+    Comments (keep-alives) and fields other than ``data`` are skipped; several ``data`` lines of
+    one event are joined by newlines, as the standard says (WHATWG HTML, 9.2.6).
+    """
+
+    __slots__ = ("_data", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """Return the payloads of the events that ``received`` completes, in order."""
+        *lines, self._rest = (self._rest + received).split(b"\n")
+        events = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].strip())
+            elif self._data and line in (b"", b"\r"):
+                events.append(b"\n".join(self._data))
+                self._data.clear()
+        return events
+
+    def finish(self) -> list[bytes]:
+        """End the stream; returns the last event if its blank line is missing."""
+        return self.feed(b"\n\n")
 
 
 async def stream_reply(

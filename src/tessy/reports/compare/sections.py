@@ -100,8 +100,8 @@ def outcome(runs: Sequence[Compared]) -> Section:
         Column("failed", "Samples that could not be finished in any attempt, by reason."),
         Column(
             "right answers",
-            "Share of finished samples whose answer agrees with the problem's reference; below: 95 % "
-            f"interval and number of samples. {NONE}: no references.",
+            "Share of finished samples whose answer agrees with the problem's reference; below: "
+            f"95 % interval and number of samples. {NONE}: no references.",
         ),
     )
     return Section("Outcome", columns, [_outcome(run.figures) for run in runs])
@@ -123,8 +123,8 @@ def authors(runs: Sequence[Compared]) -> Section:
     columns = (
         Column(
             "teacher's share",
-            "Share of thinking tokens; the bar shows the student's share, then the teacher's. Below: "
-            "95 % interval.",
+            "Share of thinking tokens; the bar shows the student's share, then the teacher's. "
+            "Below: 95 % interval.",
         ),
         Column("student", "Thinking tokens by the student, in all samples."),
         Column("teacher", "Thinking tokens by the teacher, counted with the student's tokenizer."),
@@ -210,8 +210,8 @@ def effort(runs: Sequence[Compared]) -> Section:
         ),
         Column(
             "seconds",
-            "Mean wall-clock seconds per sample, failed samples included. Samples run concurrently, "
-            "so a run takes far less than their sum.",
+            "Mean wall-clock seconds per sample, failed samples included. Samples run "
+            "concurrently, so a run takes far less than their sum.",
         ),
     )
     return Section("Cost", columns, [_effort(run.figures) for run in runs])
