@@ -104,7 +104,12 @@ def test_the_help_shows_every_option_with_its_sentence_and_default(toml, capsys)
         if name not in ("student", "teacher", "fields"):  # tables; a sentence with a long word
             option = f"--{name.replace('_', '-')}"
             assert option in shown
-            assert " ".join(str(field.description).split()) in shown, name
+            sentence, _, absent = " ".join(str(field.description).split()).partition("; None: ")
+            assert sentence.rstrip(".") in shown, name
+            if absent and name != "limit":
+                assert f"(default: {absent.rstrip('.')})" in shown, name
+    assert "{None}" not in shown
+    assert "--concurrency INT Samples in flight." in shown
     assert "--student.sampling.min-p" in shown
     assert "--teacher.no-trust-remote-code" in shown
     assert "(default: 5)" in shown  # the TOML's limit, not the built-in None

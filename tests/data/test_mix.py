@@ -109,7 +109,7 @@ def test_rows_come_as_they_are_in_the_order_of_the_runs(runs, tmp_path):
     out = tmp_path / "mixed"
     text = said(runs, out, ratio="1:2", seed=3)
     assert (
-        text == f"{out}: 6 samples, 2 of {first} and 4 of {second} (1:2); nothing was left out.\n"
+        text == f"{out}: 6 samples, 2 of {first} and 4 of {second} (1:2); no sample was left out.\n"
     )
     rows = list(iter_trajectories(out))
     assert [row.id for row in rows] == list("cabdef")
@@ -140,7 +140,7 @@ def test_what_is_left_out_is_said(runs, tmp_path):
     small = make(tmp_path / "small", "a", "of the small")
     text = said((small, second), tmp_path / "other", ratio="2:1")
     assert "2 samples, 1 of" in text
-    assert "4 keys have no place in this ratio" in text
+    assert "4 samples left out to keep the ratio" in text
 
 
 @settings(max_examples=20, deadline=None)

@@ -65,7 +65,7 @@ def test_the_pilot_is_drawn_from_the_file_and_said_with_intervals(planned: Path)
         "Generated, student",
     ):
         assert words in output
-    assert f"From {PILOT} samples of {PILOT} questions." in output
+    assert f"From {PILOT} samples of {PILOT} problems." in output
     assert "continues the run" in output
     made = read_made(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 4)})
     assert len(made) == PILOT

@@ -15,7 +15,7 @@ from tessy.runtime.stop import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_run
-from tessy.synthesis.run import spent_before
+from tessy.synthesis.resume import spent_before
 from tests.lab.test_demo import content, finish, synthesize, write_questions
 from tests.support.rows import failure, fill, row
 

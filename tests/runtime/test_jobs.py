@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tessy.core.errors import RunError
 from tessy.runtime.admission import Slots
-from tessy.runtime.runner import JobList, Outcome, Revoke, run_jobs
+from tessy.runtime.runner import JobList, JobResult, Revoke, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage import jsonl
 from tessy.storage.row_kinds import RowKind
@@ -69,11 +69,11 @@ def start(directory: Path) -> Run[int]:
     return Run.open(directory, SQUARES, config={}, data_config={"power": 2})
 
 
-async def square(job: Job) -> Outcome:
+async def square(job: Job) -> JobResult:
     await asyncio.sleep(0)
     if job.key % 2:
-        return Outcome(failure=FailedSquare(number=job.key))
-    return Outcome(row=Square(number=job.key, square=job.key**2), tokens=1)
+        return JobResult(failure=FailedSquare(number=job.key))
+    return JobResult(row=Square(number=job.key, square=job.key**2), tokens=1)
 
 
 async def test_another_kind_of_rows_is_run_and_resumed(tmp_path: Path):
@@ -85,7 +85,7 @@ async def test_another_kind_of_rows_is_run_and_resumed(tmp_path: Path):
             sink=run,
             admission=Slots(2),
             stop=Stop(),
-            written=lambda job, outcome: written.append(job.key),
+            written=lambda job, result: written.append(job.key),
         )
     assert sorted(written) == [0, 1, 2, 3, 4]
     assert {row.number: row.square for row in iter_rows(tmp_path / "run", SQUARES)} == {
@@ -115,7 +115,7 @@ class Leased:
         self._numbers, self._key = numbers, key
         self.started = asyncio.Event()
 
-    async def jobs(self, revoke: Revoke) -> AsyncIterator[Job]:
+    async def jobs(self, revoke: Revoke) -> AsyncGenerator[Job, None]:
         for job in jobs(self._numbers):
             yield job
         await self.started.wait()
@@ -128,7 +128,7 @@ async def test_a_key_that_is_taken_back_gets_no_row(tmp_path: Path):
     source = Leased(range(0, 10, 2), key=4)
     ended: list[str] = []
 
-    async def work(job: Job) -> Outcome:
+    async def work(job: Job) -> JobResult:
         if job.key == 4:
             source.started.set()
             try:
@@ -151,7 +151,7 @@ async def test_a_key_is_free_again_after_it_was_taken_back(tmp_path: Path):
     started = asyncio.Event()
 
     class Returned:
-        async def jobs(self, revoke: Revoke) -> AsyncIterator[Job]:
+        async def jobs(self, revoke: Revoke) -> AsyncGenerator[Job, None]:
             yield Job(2)
             await started.wait()
             revoke(2)
@@ -159,7 +159,7 @@ async def test_a_key_is_free_again_after_it_was_taken_back(tmp_path: Path):
                 await asyncio.sleep(0)
             yield Job(2)
 
-    async def work(job: Job) -> Outcome:
+    async def work(job: Job) -> JobResult:
         if not started.is_set():
             started.set()
             await asyncio.Event().wait()
@@ -171,7 +171,7 @@ async def test_a_key_is_free_again_after_it_was_taken_back(tmp_path: Path):
 
 
 async def test_cancelling_the_run_is_no_revocation(tmp_path: Path):
-    async def work(job: Job) -> Outcome:
+    async def work(job: Job) -> JobResult:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -83,7 +83,7 @@ def test_the_time_left_is_unknown_at_first() -> None:
         state.started(key)
         state.finished(key)
     assert state.time_left(10.0) is None
-    assert "unknown" in state.line(10.0)
+    assert "estimating time left" in state.line(10.0)
 
 
 def test_samples_of_earlier_processes_do_not_count_for_the_rate() -> None:

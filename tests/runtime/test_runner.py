@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ from tessy.runtime.stop import Draining, Stop, interruptible
 # ---------------------------------------------------------------- the fan-out
 
 
-async def each(jobs: Iterable[int]) -> AsyncIterator[int]:
+async def each(jobs: Iterable[int]) -> AsyncGenerator[int, None]:
     for job in jobs:
         yield job
 

@@ -12,7 +12,7 @@ from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import JobList, Outcome, run_jobs
+from tessy.runtime.runner import JobList, JobResult, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
@@ -212,20 +212,20 @@ def make_runner(context, journal, **options):
     return SampleRunner(context=context, journal=journal, **(settings | options))
 
 
-async def write_row(context, run, journal, problem=PROBLEM, **options) -> Outcome | None:
-    """Make one sample as a run does; its outcome, or None if it was left in flight."""
+async def write_row(context, run, journal, problem=PROBLEM, **options) -> JobResult | None:
+    """Make one sample as a run does; its result, or None if it was left in flight."""
     runner = make_runner(context, journal, **options)
-    outcomes: list[Outcome] = []
+    results: list[JobResult] = []
 
-    def written(job: SampleJob, outcome: Outcome) -> None:
-        runner.written(job, outcome)
-        outcomes.append(outcome)
+    def written(job: SampleJob, result: JobResult) -> None:
+        runner.written(job, result)
+        results.append(result)
 
     await run_jobs(
         JobList([SampleJob(problem, 0)]), runner.make,
         sink=run, admission=Slots(1), stop=Stop(), written=written,
     )  # fmt: skip
-    return outcomes[0] if outcomes else None
+    return results[0] if results else None
 
 
 def open_run(path):
@@ -235,13 +235,13 @@ def open_run(path):
 async def test_a_finished_sample_has_a_row_and_nothing_in_the_journal(tmp_path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         context = make_context()
-        outcome = await write_row(context, run, journal)
+        result = await write_row(context, run, journal)
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").trajectories
     assert isinstance(row, Trajectory)
-    assert outcome is not None
-    assert outcome.tokens == row.tokens.student + row.tokens.teacher + row.tokens.answer
+    assert result is not None
+    assert result.tokens == row.tokens.student + row.tokens.teacher + row.tokens.answer
     assert row.attempts == 1
 
 

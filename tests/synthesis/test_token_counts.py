@@ -11,8 +11,7 @@ from tessy.core.errors import SampleFailed
 from tessy.runtime.progress import ProgressState
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_paths import RunPaths
-from tessy.synthesis.resume import Piece, SampleState
-from tessy.synthesis.run import spent_before
+from tessy.synthesis.resume import Piece, SampleState, spent_before
 from tessy.synthesis.strategies.registry import all_strategies
 from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import CASES, TEACHERS, Text, ask, make_context

@@ -120,5 +120,5 @@ def test_a_replica_that_goes_down_leaves_its_samples_to_the_other(
     output = end(process)
     assert process.returncode == 0, output
     log = (run / "run.log").read_text(encoding="utf-8")
-    assert f"teacher: leaving {servers.teacher_b.url}" in log
+    assert f"teacher: {servers.teacher_b.url} failed" in log
     check(run, "teacher", 40)

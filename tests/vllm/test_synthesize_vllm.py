@@ -218,7 +218,7 @@ def test_servers_that_go_down_in_mid_run(servers: Servers, questions, tmp_path):
     output = end(process)
     assert process.returncode == 0, output
     log = (run / "run.log").read_text(encoding="utf-8")
-    assert f"teacher: leaving {servers.teacher_b.url}" in log
+    assert f"teacher: {servers.teacher_b.url} failed" in log
     assert f"student: {servers.student.url} answers again" in log
     data = read_run(run)
     check_rows(data)

@@ -127,18 +127,23 @@ def _field(name: str, field: FieldInfo, default: object, *, by_place: bool) -> S
     elif default in (None, (), {}):
         sentence = f"{description.rstrip('.')}."
         kind = Annotated[kind, _shown(kind, absent.rstrip("."))]
+    elif type(None) in get_args(kind):  # with a value from the TOML file
+        kind = Annotated[kind, tyro.conf.arg(metavar=_metavar(kind))]
     return StructFieldSpec(name=name, type=kind, default=default, helptext=sentence)
 
 
 def _shown(kind: Any, absent: str) -> Any:  # noqa: ANN401  # any type; tyro's marker
     """Return how an option without a value is shown: ``--limit INT``, ``(default: all)``."""
-    inner = [part for part in get_args(kind) if part is not type(None)]
-    metavar = None
-    if type(None) in get_args(kind) and len(inner) == 1:
-        choices = get_args(inner[0])
-        metavar = f"{{{','.join(choices)}}}" if choices else _METAVARS[inner[0]]
     hint = f"(default: {absent})" if absent else "(optional)"
+    metavar = _metavar(kind) if type(None) in get_args(kind) else None
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+def _metavar(kind: Any) -> str:  # noqa: ANN401  # any type
+    """Return how the values of ``X | None`` are shown: ``INT``, ``{student,teacher}``."""
+    (inner,) = (part for part in get_args(kind) if part is not type(None))
+    choices = get_args(inner)
+    return f"{{{','.join(choices)}}}" if choices else _METAVARS[inner]
 
 
 def _pairs(text: str) -> dict[str, str]:

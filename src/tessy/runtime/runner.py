@@ -83,7 +83,7 @@ class RowSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobResult:
     """What became of a job: exactly one of ``row`` and ``failure`` is set.
 
     Attributes:
@@ -99,12 +99,12 @@ class Outcome:
 
 async def run_jobs(
     source: JobSource[JobT],
-    work: Callable[[JobT], Awaitable[Outcome]],
+    work: Callable[[JobT], Awaitable[JobResult]],
     *,
     sink: RowSink,
     admission: Admission[JobT],
     stop: Stop,
-    written: Callable[[JobT, Outcome], None] = lambda job, outcome: None,
+    written: Callable[[JobT, JobResult], None] = lambda job, result: None,
 ) -> None:
     """Run ``work`` for every job of ``source``, and write the rows into ``sink``.
 
@@ -136,7 +136,7 @@ async def run_jobs(
         assert task is not None  # run_all starts one for each job
         working[job.key] = task
         try:
-            outcome = await work(job)
+            result = await work(job)
         except asyncio.CancelledError:
             if job.key not in revoked or task.uncancel() > 0:  # cancelled from outside, too
                 raise
@@ -144,12 +144,12 @@ async def run_jobs(
         finally:
             del working[job.key]
             revoked.discard(job.key)
-        if outcome.row is not None:
-            await sink.append(outcome.row)
+        if result.row is not None:
+            await sink.append(result.row)
         else:
-            await sink.append_failure(outcome.failure)
-        written(job, outcome)
-        return outcome.tokens
+            await sink.append_failure(result.failure)
+        written(job, result)
+        return result.tokens
 
     await run_all(source.jobs(revoke), make, admission=admission, stop=stop)
 

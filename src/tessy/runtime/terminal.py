@@ -195,13 +195,16 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         text = f"{tokens[author]:,} tokens of thinking"
         if len(authors) > 1:
             text = f"{tokens[author]:,} tokens ({percent(tokens['share'][author])} of the thinking)"
-            text += f", of {drafted[author]:,} drafted"
-            if author == "teacher":
-                text += " in its own tokens"
+            text += f", {drafted[author]:,} drafted"
+            text += " (own tokens)" if author == "teacher" else ""
             if in_turns:
                 text += f", {percent(rolled_back[author])} rolled back"
-                text += f", {counted(summary['forced'][author], 'unit')} forced"
         lines.append((author.capitalize(), Text(text, style=AUTHOR_COLOURS[author])))
+    if len(authors) > 1 and any(summary["forced"].values()):
+        counts = _each(summary["forced"], authors, "")
+        lines.append(
+            ("Forced units", Text(f"{counts} (kept although neither author would continue)"))
+        )
     by = [author for author in AUTHORS if summary["answer_by"][author]]
     authors_text = f" by the {' and the '.join(by)}" if "teacher" in by else ""
     lines.append(("Answers", Text(f"{tokens['answer']:,} tokens{authors_text}")))

@@ -9,17 +9,20 @@ belongs to; later pieces belong to a request that will be sent again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tessy.core.edges import EdgeCursor
 from tessy.core.errors import RunError
 from tessy.core.records import Author
+from tessy.runtime.budget import Spending
+from tessy.runtime.summary import wall_seconds
 from tessy.storage.journal import InFlight
+from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.actions import Rejection
 from tessy.synthesis.shared_thinking import AuthoredText
-from tessy.synthesis.token_counts import UsageMeter
+from tessy.synthesis.token_counts import UsageMeter, tokens_of_rows
 
 VERSION = 1  # of states; one without a version has this one
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
@@ -229,3 +232,20 @@ def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
     answer = saved["answer"] and GenerationState.from_json(saved["answer"], saved["answer"]["ids"])
     usage = UsageMeter.from_json(saved["meter"])
     return SampleState(saved["attempt"], usage, tuple(parts), thinking, answer), saved["pieces"]
+
+
+def spent_before(paths: RunPaths, in_flight: Iterable[InFlight]) -> Spending:
+    """Return what earlier sessions of a run have used.
+
+    A killed session left no summary, so its time is unknown.
+
+    Args:
+        paths: The run.
+        in_flight: Samples in its journal that have no row yet.
+
+    Raises:
+        InputError: A row cannot be read; names file and line.
+    """
+    states = (saved[0] for saved in map(load_state, in_flight) if saved)
+    tokens = tokens_of_rows(paths) + sum(state.generated_tokens for state in states)
+    return Spending(wall_seconds(paths.summary), tokens)

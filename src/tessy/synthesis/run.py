@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from textwrap import shorten
@@ -23,7 +23,7 @@ from tessy.core.errors import TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Key
 from tessy.runtime.admission import count_admitted
-from tessy.runtime.budget import Budget, BudgetTracker, Spending
+from tessy.runtime.budget import Budget, BudgetTracker
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, SteadyConsole
 from tessy.runtime.runner import JobList, run_jobs
@@ -36,12 +36,11 @@ from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run
-from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories
 from tessy.synthesis.admission import make_gate
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
-from tessy.synthesis.resume import load_state
+from tessy.synthesis.resume import load_state, spent_before
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
     FORMAT_NAMES,
@@ -55,7 +54,7 @@ from tessy.synthesis.setup import (
     open_resources,
 )
 from tessy.synthesis.strategies.registry import all_strategies
-from tessy.synthesis.token_counts import lengths_of_rows, tokens_of_rows
+from tessy.synthesis.token_counts import lengths_of_rows
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4
@@ -346,23 +345,6 @@ class _SynthesisRun:
             if key not in found and journal.attempts(key):
                 journal.forget(key)  # counted, but nothing else was kept
         return found
-
-
-def spent_before(paths: RunPaths, in_flight: Iterable[InFlight]) -> Spending:
-    """Return what earlier sessions of a run have used.
-
-    A killed session left no summary, so its time is unknown.
-
-    Args:
-        paths: The run.
-        in_flight: Samples in its journal that have no row yet.
-
-    Raises:
-        InputError: A row cannot be read; names file and line.
-    """
-    states = (saved[0] for saved in map(load_state, in_flight) if saved)
-    tokens = tokens_of_rows(paths) + sum(state.generated_tokens for state in states)
-    return Spending(wall_seconds(paths.summary), tokens)
 
 
 def _describe(resources: SynthesisResources) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, Failure, Key, Problem, Trajectory
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import Outcome
+from tessy.runtime.runner import JobResult
 from tessy.storage.journal import InFlight, Journal
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import SynthesisContext
@@ -72,15 +72,15 @@ class SampleRunner:
     in_flight: dict[Key, InFlight] = field(default_factory=dict)
     earlier: Mapping[Key, int] = field(default_factory=dict)
 
-    def written(self, job: SampleJob, outcome: Outcome) -> None:
+    def written(self, job: SampleJob, result: JobResult) -> None:
         """Forget the progress of a sample whose row is durable."""
         self.journal.forget(job.key)
-        if outcome.failure is None:
+        if result.failure is None:
             self.progress.finished(job.name)
         else:
-            self.progress.failed(job.name, outcome.failure.reason)
+            self.progress.failed(job.name, result.failure.reason)
 
-    async def make(self, job: SampleJob) -> Outcome:
+    async def make(self, job: SampleJob) -> JobResult:
         """Make the sample.
 
         Returns:
@@ -110,8 +110,8 @@ class SampleRunner:
                         continue
                     failed = attempt.failure(failure.reason, failure.detail)
                     size = _size(attempt, failed) if failure.reason in LONG else None
-                    return Outcome(failure=failed, tokens=size)
-                return Outcome(row=row, tokens=_size(attempt, row))
+                    return JobResult(failure=failed, tokens=size)
+                return JobResult(row=row, tokens=_size(attempt, row))
         finally:
             for backend in self.context.backends.values():
                 backend.engine.release(name)

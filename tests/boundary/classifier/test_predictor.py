@@ -170,14 +170,6 @@ async def test_a_request_that_was_cancelled_before_its_pass_is_not_computed(pred
     assert predictor.stats.windows == 2
 
 
-async def test_a_prediction_is_delivered_if_the_continues_callback_fails(predictor):
-    delivered: asyncio.Queue[Any] = asyncio.Queue()
-    predictor.submit(
-        request_for(CORPUS[0]), delivered.put_nowait, _raise(ValueError("no such unit"))
-    )
-    assert (await delivered.get()).units
-
-
 async def test_a_failing_classifier_fails_its_requests(predictor, monkeypatch):
     forward = predictor._reader._model.forward
     monkeypatch.setattr(predictor._reader._model, "forward", _raise(ValueError("no such kernel")))

@@ -31,7 +31,7 @@ async def test_a_bug_in_one_check_is_told_and_the_others_go_on(caplog):
         buggy.mended, buggy.down = True, False
         await until(lambda: len(pool.healthy) == 2)
     (told,) = [record for record in caplog.records if record.exc_info]
-    assert "s0 stays out: its check failed" in told.getMessage()
+    assert "s0 still fails: its check failed" in told.getMessage()
 
 
 async def test_a_bug_in_the_only_check_ends_with_the_patience():

@@ -322,7 +322,7 @@ async def test_a_misconfigured_replica_is_left_to_those_that_are_well(caplog):
         servers[home].broken = EngineMisconfigured("401")
         assert await collect(pool, ask()) == WHOLE
         assert moves == [("a/0", other)]
-        assert f"leaving {home}: 401" in caplog.text
+        assert f"{home} failed; retrying: 401" in caplog.text
         probes = servers[home].probes
         await until(lambda: servers[home].probes == probes + 5)
         assert pool.healthy == (other,)

@@ -64,17 +64,17 @@ def test_figures_of_a_run():
     ]  # fmt: skip
     failures = [question(9, reason="budget"), question(8, reason="repetition")]
     found = cells(compared("run", rows, failures))
-    outcome, authors = found["Outcome"], found["Who wrote it"]
-    assert outcome["questions"] == ("6", "")
+    outcome, authors = found["Outcome"], found["Authors"]
+    assert outcome["problems"] == ("6", "")
     assert outcome["finished"] == ("4", "")
     assert outcome["failed"] == ("2", "too long 1, repeats itself 1")
     assert outcome["right answers"] == ("75.0 %", "26–96 %, n = 4")
     assert authors["teacher's share"][0] == "75.0 %"
     assert (authors["student"][0], authors["teacher"][0]) == ("40", "120")
     assert (authors["answers"][0], authors["answer by"]) == ("20", ("student", ""))
-    assert found["How long the thinking is"]["mean"] == ("40", "")  # all alike: no interval to see
-    assert found["How long the answers are"]["longest"] == ("5", "")
-    effort = found["What it took"]
+    assert found["Thinking length"]["mean"] == ("40", "")  # all alike: no interval to see
+    assert found["Answer length"]["longest"] == ("5", "")
+    effort = found["Cost"]
     assert effort["student's drafts kept"][0] == "50.0 %"
     assert effort["teacher's drafts kept"][0] == "75.0 %"
     assert effort["attempts"] == ("1.00", "")
@@ -83,10 +83,10 @@ def test_figures_of_a_run():
 
 def test_a_mean_has_an_interval_between_questions():
     rows = [question(n, counts=(0, 10 * (n + 1))) for n in range(9)]
-    found = cells(compared("run", rows))["How long the thinking is"]
+    found = cells(compared("run", rows))["Thinking length"]
     assert found["mean"] == ("50", "32–68")
     assert [found[name][0] for name in ("median", "p80", "longest")] == ["50", "80", "90"]
-    assert cells(compared("run", rows[:1]))["How long the thinking is"]["mean"] == ("10", "")
+    assert cells(compared("run", rows[:1]))["Thinking length"]["mean"] == ("10", "")
 
 
 def test_several_samples_of_a_question_are_one_case_of_it():
@@ -104,24 +104,24 @@ def test_a_run_without_samples_has_no_figures():
     assert {text for table in found.values() for text, _ in table.values()} == {"0", NONE}
     failed = cells(compared("run", [], [question(1, reason="budget")]))
     assert failed["Outcome"]["failed"] == ("1", "too long 1")
-    assert failed["How long the thinking is"]["mean"] == (NONE, "")
-    assert failed["What it took"]["seconds"] == ("1.5", "")
+    assert failed["Thinking length"]["mean"] == (NONE, "")
+    assert failed["Cost"]["seconds"] == ("1.5", "")
 
 
 def test_a_share_that_is_so_by_construction_has_no_interval():
     rows = [question(n, counts=(0, 10)) for n in range(9)]
-    assert cells(compared("run", rows))["Who wrote it"]["teacher's share"] == ("100.0 %", "")
+    assert cells(compared("run", rows))["Authors"]["teacher's share"] == ("100.0 %", "")
 
 
 def test_answers_of_both_are_counted_apart():
     rows = [question(n).model_copy(update={"answer_by": "teacher"}) for n in range(3)]
     rows += [question(7)]
-    assert cells(compared("run", rows))["Who wrote it"]["answer by"] == ("both", "1 + 3")
+    assert cells(compared("run", rows))["Authors"]["answer by"] == ("both", "1 + 3")
 
 
 def test_kept_never_exceeds_all():
     rows = [question(1, counts=(30, 40), drafted=(20, 40))]
-    effort = cells(compared("run", rows))["What it took"]
+    effort = cells(compared("run", rows))["Cost"]
     kept = [effort[f"{author}'s drafts kept"][0] for author in ("student", "teacher")]
     assert kept == ["100.0 %", "100.0 %"]
 
@@ -131,7 +131,7 @@ def test_requests_are_told_by_model_each_with_its_interval():
         question(n).model_copy(update={"cost": Cost(requests={"student": n, "teacher": 2})})
         for n in range(9)
     ]
-    effort = cells(compared("run", rows))["What it took"]
+    effort = cells(compared("run", rows))["Cost"]
     assert effort["requests to student"] == ("4.0", "2.2–5.8")
     assert effort["requests to teacher"] == ("2.0", "")
 
@@ -255,9 +255,9 @@ def test_a_finished_row_is_fetched_before_a_failure(tmp_path):
 
 def test_what_runs_have_in_common():
     one, two = count([question(1), question(2)], []), count([question(2), question(3)], [])
-    assert in_common([one]) == "1 run over 2 questions."
-    assert in_common([one, one]) == "2 runs over the same 2 questions."
-    assert in_common([one, two]).startswith("2 runs over 3 questions, of which 1 is in all of them")
+    assert in_common([one]) == "1 run over 2 problems."
+    assert in_common([one, one]) == "2 runs over the same 2 problems."
+    assert in_common([one, two]).startswith("2 runs over 3 problems, of which 1 is in all of them")
 
 
 def said(*runs: Path, out: Path, width: int = 120, **options: Any) -> str:

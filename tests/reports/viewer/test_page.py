@@ -83,7 +83,7 @@ def test_totals_stand_on_top(page: Page) -> None:
     assert "Samples finished 4" in figures
     assert "Failed 2 1 budget used up, 1 repeats itself" in figures
     assert "Thinking by the teacher 58.8 % student 165, teacher 235" in figures
-    assert "Thinking tokens, mean 100 median 100, 80 % up to 100, longest 100" in figures
+    assert "Thinking tokens, mean 100 median 100, p80 100, longest 100" in figures
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from tessy.inference.http.address import read_address, server_root, shown_url
 from tessy.runtime.admission import Slots
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
-from tessy.runtime.runner import JobList, Outcome, run_jobs
+from tessy.runtime.runner import JobList, JobResult, run_jobs
 from tessy.runtime.stop import Stop, interruptible
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import iter_failed_rows, iter_rows
@@ -287,14 +287,14 @@ class _SegmentAnnotator:
     earlier: Mapping[SegmentKey, int]
     seed: int
 
-    def written(self, segment: TextSegment, outcome: Outcome) -> None:
+    def written(self, segment: TextSegment, result: JobResult) -> None:
         """Record that the row of ``segment`` is durable."""
-        if outcome.failure is None:
+        if result.failure is None:
             self.state.finished(segment.name)
         else:
-            self.state.failed(segment.name, outcome.failure.reason)
+            self.state.failed(segment.name, result.failure.reason)
 
-    async def annotate(self, segment: TextSegment) -> Outcome:
+    async def annotate(self, segment: TextSegment) -> JobResult:
         """Annotate ``segment``, retrying rejected replies; return its row."""
         attempt = self.earlier.get(segment.key, 0)
         self.state.started(segment.name)
@@ -305,7 +305,7 @@ class _SegmentAnnotator:
             reply = answer.reply
             if not isinstance(answer.style, ReplyFault):
                 row = Annotation(**_columns(segment), attempts=attempt, style=answer.style)
-                return Outcome(row=row)
+                return JobResult(row=row)
             fault = answer.style
             if fault.reason in ("refused", "server_error"):
                 break  # the client has already retried
@@ -316,7 +316,7 @@ class _SegmentAnnotator:
             detail=fault.detail,
             reply=reply,
         )
-        return Outcome(failure=failure)
+        return JobResult(failure=failure)
 
     async def _attempt(
         self, segment: TextSegment, attempt: int, problem: str | None

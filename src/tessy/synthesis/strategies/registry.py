@@ -60,6 +60,7 @@ def generating_models(options: SynthesisOptions) -> tuple[Author, ...]:
 
 def answering_model(options: SynthesisOptions) -> Author:
     """Return the author of the answer that is kept."""
-    author = options.answer_by or strategy_of(options).answer_by
+    strategy = strategy_of(options)
+    author = options.answer_by or strategy.answer_by
     assert author is not None  # the option takes no strategy without one
     return author
