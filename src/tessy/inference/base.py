@@ -48,7 +48,8 @@ class Request:
     seed: int
 
 
-class Chunk(NamedTuple):  # made for every token: a frozen dataclass takes three times as long
+# A NamedTuple: one is created per token, and a frozen dataclass is slower to construct.
+class Chunk(NamedTuple):
     """Tokens that arrived since the last chunk.
 
     Attributes:
@@ -100,7 +101,7 @@ class ChunkSink:
     __slots__ = ("closed", "on_close", "put")
 
     def __init__(self, put: Callable[[Chunk], None]) -> None:
-        """Give chunks to ``put``."""
+        """Deliver chunks to ``put``."""
         self.put = put
         self.closed = False
         self.on_close: Callable[[], None] | None = None
@@ -171,7 +172,7 @@ class Engine(Protocol):
         ...
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Return what the model thinks of each of ``ids`` (L) but the first (L - 1).
+        """Score each of ``ids`` (L) but the first (L - 1), as predicted from the ids before it.
 
         Args:
             key: The text, ``"<id>/<sample>"``; as in :class:`Request`.

@@ -27,12 +27,12 @@ from tessy.storage import jsonl
 log = logging.getLogger(__name__)
 
 _PATH = "/v1/chat/completions"
-_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
-_SEED_BITS = 31  # every server takes as many
+_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
+_SEED_BITS = 31  # accepted by every server
 _HELLO = (Message(role="user", content="Say hello."),)
 
-# Fields beyond OpenAI's first ones that some servers refuse, in the order in which they are given
-# up: servers without thinking templates, without such filters, without guided output.
+# Fields beyond OpenAI's original ones that some servers refuse, in the order in which they are
+# dropped: servers without thinking templates, without such filters, without guided output.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "chat_template_kwargs": ("chat_template_kwargs",),
     "top_k and min_p": ("top_k", "min_p"),
@@ -42,7 +42,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One question to a chat model.
+    """A request to a chat model.
 
     Attributes:
         key: Caller; selects the replica.
@@ -86,7 +86,7 @@ class ChatEngine:
         stall_seconds: float = 120.0,
         seconds_per_token: float = _SECONDS_PER_TOKEN,
     ) -> None:
-        """Nothing is sent yet; needs no running event loop.
+        """Create a client; needs no running event loop.
 
         Args:
             url: The server, with or without ``/v1``.
@@ -110,7 +110,7 @@ class ChatEngine:
         self._probing = asyncio.Lock()
 
     async def probe(self) -> EngineInfo:
-        """Find out which fields the server takes, with one short request or a few.
+        """Determine which fields the server accepts, with a few short requests.
 
         Raises:
             EngineUnavailable: It cannot be reached now.
@@ -134,7 +134,7 @@ class ChatEngine:
                     f"{refusal}"
                 )
             without.append(names[len(without)])
-        # The last one was refused for sure; those given up before it perhaps without need.
+        # The last dropped field was refused; the earlier ones may be accepted.
         for name in without[:-1]:
             rest = [other for other in without if other != name]
             if await self._refusal(rest) is None:
@@ -150,7 +150,7 @@ class ChatEngine:
         return None
 
     async def reply(self, request: ChatRequest) -> ChatReply:
-        """Ask once.
+        """Send one request, without retries.
 
         Raises:
             EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a hang, or a reply that is
@@ -196,7 +196,7 @@ class ChatEngine:
         return await self._server.health()
 
     def release(self, key: str) -> None:
-        """Nothing to forget."""
+        """No-op: no cache is kept per sample."""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -207,7 +207,7 @@ class ChatPool(Failover[ChatEngine]):
     """Replicas of one chat model; use it as ``async with ChatPool(…) as pool``."""
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Return a reply from any replica, however often one has to try.
+        """Return a reply from any replica, retrying failures.
 
         Raises:
             EngineUnavailable: Nothing came from any replica for longer than the patience.
@@ -237,14 +237,14 @@ def _read(value: Mapping[str, Any], where: str) -> ChatReply:
 
 
 def _valid(text: str) -> str:
-    r"""``text`` without halves of surrogate pairs, which ``\ud800`` in JSON brings in."""
+    r"""Replace unpaired surrogates, which ``\ud800`` in JSON decodes to."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _without_thoughts(text: str) -> str:
-    """What follows the thoughts a reply begins with; templates may have written their start."""
+    """Drop thinking at the start; its opening marker may come from the template."""
     thoughts, end, rest = text.partition("</think>")
     head = thoughts.lstrip()
-    # In a JSON reply the marker is just a part of some string.
+    # In a JSON reply the marker is part of a string.
     begun = head.startswith("<think>") or ("<think>" not in head and head[:1] not in ("[", "{"))
     return rest.lstrip() if end and begun else text

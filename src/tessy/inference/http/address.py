@@ -14,7 +14,7 @@ from tessy.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's URL taken apart.
+    """Parts of a server's URL.
 
     Attributes:
         root: Where paths begin, without ``/v1``, credentials and query: fit to be shown.
@@ -32,7 +32,7 @@ class Address:
 
 
 def read_address(url: str, api_key: str | None = None) -> Address:
-    """Take ``url`` apart.
+    """Parse ``url``.
 
     Args:
         url: The server, with or without ``/v1``; it may hold ``user:password@``.
@@ -56,7 +56,7 @@ def read_address(url: str, api_key: str | None = None) -> Address:
 
 
 def server_root(url: str) -> str:
-    """``url`` without a trailing ``/v1``: the place ``/health`` and ``/metrics`` live.
+    """Return ``url`` without a trailing ``/v1``: the root of ``/health`` and ``/metrics``.
 
     Raises:
         ConfigError: Not an http(s) URL.

@@ -1,4 +1,4 @@
-"""HTTP client of one model server: connections, faults, replies.
+"""HTTP client of one model server: connections, errors, replies.
 
 Independent of wire formats, except that events are JSON objects in server-sent events.
 """
@@ -34,14 +34,14 @@ _LOOK_UP_SECONDS = 30.0  # for the small GET requests
 _HEALTH_SECONDS = 5.0
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
-_LARGE_BODY_BYTES = 2**20  # above it aiohttp wants a stream, which it sends in pieces
+_LARGE_BODY_BYTES = 2**20  # above this size aiohttp expects a file object, which it sends in parts
 # Closing resets the connection. A graceful close would keep its port for a minute,
 # and a hundred samples, which end a thousand streams a second, would run out of ports.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ServerClient:
-    """One server: its connections, and requests with their faults named.
+    """Connections to one server; failures are raised as errors of tessy.
 
     Attributes:
         root: Where paths begin, without ``/v1`` and credentials.
@@ -57,10 +57,10 @@ class ServerClient:
         self.root = self._address.root
         self._proxy = environment_proxy(self.root)
         self._stall_seconds = stall_seconds
-        # Not the session's: aiohttp would send those to a proxy, too.
+        # Not headers of the session: aiohttp sends those to a proxy as well.
         self._headers = {
             "User-Agent": "tessy",  # some gateways require one
-            "Accept-Encoding": "identity",  # compression would hold events back
+            "Accept-Encoding": "identity",  # compression would delay events
         }
         if self._address.authorization is not None:
             self._headers["Authorization"] = self._address.authorization
@@ -138,7 +138,7 @@ class ServerClient:
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
     ) -> aiohttp.ClientResponse:
-        """Send ``body``; the reply has status 200 and is unread. The caller closes it.
+        """Send ``body`` and return the unread reply, which has status 200. The caller closes it.
 
         Args:
             path: Path below the root.
@@ -162,7 +162,7 @@ class ServerClient:
                     data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
                     headers={"Content-Type": "application/json", **self._headers, **headers},
                     timeout=timeout,
-                    allow_redirects=False,  # some would make a GET of it
+                    allow_redirects=False,  # some redirects turn a POST into a GET
                 )
 
         try:
@@ -171,8 +171,8 @@ class ServerClient:
             except aiohttp.ClientConnectorError:
                 raise  # it was never connected
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # Most likely an idle connection that the server closed while we were busy: that
-                # is no fault of the server, and the next connection is new.
+                # Most likely an idle connection that the server closed: not a failure, and the
+                # next connection is new.
                 response = await send()
             if response.status == 200:
                 return response
@@ -185,7 +185,7 @@ class ServerClient:
     async def post_for_json(
         self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float
     ) -> dict[str, Any]:
-        """Send ``body`` as :meth:`post` does; the JSON object that comes back.
+        """Send ``body`` as :meth:`post` does and return the JSON object of the reply.
 
         Raises:
             EngineError: As :meth:`post`; EngineUnavailable too if the reply breaks off, stalls or
@@ -215,7 +215,7 @@ class ServerClient:
         sink: ChunkSink,
         read_seconds: float = 0.0,
     ) -> bool:
-        """Send ``body`` and hand the chunks of the reply on; whether it came as a stream.
+        """Send ``body`` and deliver the chunks of the reply; return whether it was a stream.
 
         Closing ``sink`` closes the connection, which ends the generation.
 
@@ -258,7 +258,7 @@ class ServerClient:
 
 
 class UnusableReply(EngineUnavailable):
-    """A reply that is not what the wire format promises; another try may bring a better one."""
+    """A reply that does not follow the wire format; worth another try."""
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:

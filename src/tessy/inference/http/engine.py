@@ -23,7 +23,7 @@ from tessy.inference.http.probe import ServerCapabilities, ServerProbe
 from tessy.inference.http.prompt_logprobs import score_prompt
 from tessy.tokenization.token_ids import Codec
 
-_UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # silence of a reply that comes only when it is whole
+_UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
 _LONGEST_SESSION_CHARS = 200
 
 
@@ -107,7 +107,7 @@ class HttpEngine:
         )
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Return what the model thinks of each of ``ids`` but the first, from a vLLM server.
+        """Score each of ``ids`` but the first, by a vLLM server.
 
         Raises:
             EngineError: As :meth:`stream`.
@@ -117,7 +117,7 @@ class HttpEngine:
 
     @staticmethod
     def _fit(request: Request, info: EngineInfo) -> Request:
-        """``request`` within the context: some servers refuse what others cut."""
+        """Limit ``request`` to the context: some servers reject longer requests."""
         if info.context_tokens is None:
             return request
         room = info.context_tokens - len(request.prompt)
@@ -130,7 +130,7 @@ class HttpEngine:
 
     @staticmethod
     def _affinity(key: str, engines: int) -> dict[str, str]:
-        """Headers that keep a sample where its prefix is cached.
+        """Return headers that route a sample to the server where its prefix is cached.
 
         Routers hash ``X-Session-ID``; vLLM's own data parallelism obeys only a rank.
         """

@@ -1,4 +1,4 @@
-"""HTTP statuses as errors of ours: which are worth another try, which never will be."""
+"""HTTP statuses as errors of tessy: which are worth another try, and which are not."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class StatusMisconfigured(EngineMisconfigured):
     """A status that no retry can change; a probe tries the next wire format."""
 
     def __init__(self, message: str, status: int) -> None:
-        """Keep the status apart from the sentence."""
+        """Keep the status apart from the message."""
         super().__init__(message)
         self.status = status
 
 
 class StatusUnavailable(EngineUnavailable):
-    """A status that may pass."""
+    """A temporary status."""
 
     def __init__(self, message: str, status: int, retry_after_seconds: float | None) -> None:
-        """Keep the status and the server's wish apart from the sentence."""
+        """Keep the status and ``Retry-After`` apart from the message."""
         super().__init__(message, retry_after_seconds=retry_after_seconds)
         self.status = status
 
@@ -46,7 +46,7 @@ class StatusUnavailable(EngineUnavailable):
 def status_fault(
     method: str, url: str, status: int, text: str, headers: Mapping[str, str]
 ) -> EngineError:
-    """Return the error a reply stands for.
+    """Return the error for the status of a reply.
 
     Args:
         method: What was sent.

@@ -1,4 +1,4 @@
-"""What servers say of their KV cache, in vLLM's metrics and SGLang's server info (pure)."""
+"""KV cache figures in vLLM's metrics and SGLang's server info (pure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding out, once, what a model server can do and how to speak to it."""
+"""Probe of a model server: its capabilities and its wire format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CACHE_PROBE_TOKENS = 512  # several blocks of any server's cache
 
 @dataclass(frozen=True, slots=True)
 class ServerCapabilities:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
         wire: How to speak to the server.
@@ -52,7 +52,7 @@ class ServerProbe:
     def __init__(
         self, server: ServerClient, model: str, codec: Codec, *, wire: str | None, streaming: bool
     ) -> None:
-        """Nothing is asked yet.
+        """Prepare a probe.
 
         Raises:
             ConfigError: No wire is called ``wire``.
@@ -68,7 +68,7 @@ class ServerProbe:
         self._faults: list[tuple[Wire, EngineError]] = []  # of the wires that did not work
 
     async def run(self) -> ServerCapabilities:
-        """Ask the server.
+        """Probe the server.
 
         Raises:
             EngineUnavailable: It cannot be reached now.
@@ -147,7 +147,7 @@ class ServerProbe:
         raise await self._nothing_works()
 
     async def _try(self, wire: Wire, *, streaming: bool) -> bool | None:
-        """Ask for one token. Whether the reply was a stream; None if this wire does not work."""
+        """Request one token; return whether it was streamed, None if the wire does not work."""
         request = self._request(self._codec.encode("Hello") or [0], max_tokens=1)
         try:
             body = wire.body(request, stream=streaming)
@@ -180,7 +180,7 @@ class ServerProbe:
         """Return why no wire works, in one error."""
         for _, fault in self._faults:
             if isinstance(fault, StatusUnavailable):
-                return fault  # it may be failing just now
+                return fault  # it may be a temporary failure
         if self._wanted in (None, "text") and await self._is_chat_only():
             return EngineMisconfigured(
                 f"{self._server.root} offers only the chat endpoint, which cannot continue in "
@@ -203,12 +203,12 @@ class ServerProbe:
         except EngineMisconfigured:
             return False
         except EngineError:
-            return True  # it is there, and did not like an empty conversation
+            return True  # the endpoint exists, and rejects an empty conversation
         response.close()
         return True
 
     def _statuses(self, path: str) -> set[int]:
-        """Statuses at ``path`` that no request can get past."""
+        """Return the statuses at ``path`` that every request fails with."""
         return {
             fault.status
             for wire, fault in self._faults
@@ -216,7 +216,7 @@ class ServerProbe:
         }
 
     def _refuse_old_vllm(self, wire: Wire, card: dict[str, Any]) -> None:
-        """Refuse a vLLM that has to be served by text, because it returns no token ids."""
+        """Refuse a vLLM that returns no token ids."""
         if wire.mode == "text" and self._wanted is None and card.get("owned_by") == "vllm":
             raise EngineMisconfigured(
                 f"{self._server.root} is a vLLM that returns no token ids; update it to vLLM "
@@ -224,7 +224,7 @@ class ServerProbe:
             )
 
     def _note_choice(self, wire: Wire, card: dict[str, Any]) -> None:
-        """Say what a cheaper wire would need."""
+        """Note what a cheaper wire format requires."""
         if wire.mode == "generate" or self._wanted is not None:
             return
         if 403 in self._statuses(GenerateWire.path):
@@ -251,7 +251,7 @@ class ServerProbe:
         return facts
 
     async def _caches_prefixes(self, wire: Wire, context: int | None) -> bool | None:
-        """Whether a prompt sent twice is read from cache; None if the server does not say."""
+        """Return whether a repeated prompt is read from cache; None if it is not reported."""
         filler = self._codec.encode("The quick brown fox jumps over the lazy dog. ") or [0]
         size = min(_CACHE_PROBE_TOKENS, (context or 1024) // 2)
         prompt = (filler * (size // len(filler) + 1))[:size]

@@ -17,7 +17,7 @@ _SECONDS_PER_TOKEN = 0.05  # the reply comes only when the whole prompt was read
 async def score_prompt(
     server: ServerClient, model: str, key: str, ids: Sequence[int]
 ) -> list[ScoredToken]:
-    """Return what ``model`` thinks of each of ``ids`` (L) but the first (L - 1).
+    """Score each of ``ids`` (L) but the first (L - 1) by ``model``.
 
     Raises:
         EngineError: As :meth:`~tessy.inference.http.client.ServerClient.post_for_json`.

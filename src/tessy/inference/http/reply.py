@@ -1,4 +1,4 @@
-"""Replies as they arrive: bytes from aiohttp, parsed into chunks by a wire's reader."""
+"""Replies as they arrive: bytes from aiohttp, parsed into chunks by the reader of a wire format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tessy.inference.http.wires.base import EventReader
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 
-_DRAIN_SECONDS = 0.25  # for what follows the last tokens of a stream
+_DRAIN_SECONDS = 0.25  # for the rest of a stream after its last tokens
 
 
 class EventSplitter:
@@ -91,7 +91,7 @@ async def stream_reply(
 async def read_whole_reply(
     response: aiohttp.ClientResponse, reader: EventReader, sink: ChunkSink
 ) -> None:
-    """Read a reply that is no stream into ``sink``.
+    """Read a reply that is not a stream into ``sink``.
 
     Args:
         response: As in :func:`stream_reply`, and so are the others.

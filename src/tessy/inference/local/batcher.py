@@ -1,4 +1,4 @@
-"""The thread that owns the in-process model: who is decoded when, and whose cache stays.
+"""The worker thread of the in-process model: batches of streams, and their caches.
 
 Everything here runs in the worker thread unless its docstring says otherwise. All streams advance
 together: each turn of the loop drops what was closed, admits what waits, and takes one step with
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Batcher:
-    """Owns the decoder. ``submit``, ``release`` and ``close`` may be called from any thread."""
+    """Owns the decoder. ``submit``, ``release`` and ``close`` are thread-safe."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Batcher:
         while self._collect():
             try:
                 self._turn()
-            # Whatever goes wrong must reach the streams: a dead thread would leave them hanging.
+            # Every error must reach the streams: if the thread died, they would wait forever.
             except Exception as error:
                 self._fail_active(error)
             self._post()
@@ -100,7 +100,7 @@ class Batcher:
         self._post()
 
     def _collect(self) -> bool:
-        """Wait for work and take it in; False when closing."""
+        """Wait for jobs and queue them; return False when closing."""
         with self._condition:
             while not (self._closing or self._inbox or self._active or self._waiting):
                 self._condition.wait()
@@ -130,7 +130,7 @@ class Batcher:
     # -- sequences
 
     def _admit(self, job: LocalJob) -> None:
-        """Give ``job`` its sample's sequence, cut back to what the prompt begins with."""
+        """Assign the sample's sequence to ``job``, rolled back to the shared prefix."""
         key = job.request.key
         state = self._states.get(key)
         if state is None:
@@ -141,7 +141,7 @@ class Batcher:
         job.state = state
         self._active.append(job)
         known = common_prefix(state.sequence.ids, job.ids)
-        # The last id is always read: its logits are what comes next.
+        # The last id is always read, because its logits are needed.
         known = self._decoder.rollback(state.sequence, min(known, len(job.ids) - 1))
         new = job.ids[known:]
         if not 0 <= min(new) <= max(new) < self._limits.vocabulary:
@@ -159,7 +159,7 @@ class Batcher:
         return job.ids[known : known + PREFILL_TOKENS]
 
     def _leave(self, job: LocalJob) -> None:
-        """``job`` is no longer active; its sequence stays for the sample's next request."""
+        """Deactivate ``job``; its sequence stays for the next request of the sample."""
         self._active.remove(job)
         state, job.state = job.state, None
         assert state is not None
@@ -179,7 +179,7 @@ class Batcher:
     def _make_room(
         self, step: list[tuple[LocalJob, list[int]]]
     ) -> list[tuple[LocalJob, list[int]]]:
-        """Reserve room for every member; without enough, the last ones wait and read again."""
+        """Reserve memory for every member; without enough, the last ones wait."""
         kept: list[tuple[LocalJob, list[int]]] = []
         while step:
             job, new = step.pop(0)
@@ -200,7 +200,7 @@ class Batcher:
         return kept
 
     def _evict_idle(self) -> bool:
-        """Drop the idle sequence that was not used for longest."""
+        """Drop the least recently used idle sequence."""
         idle = [(state.used, key) for key, state in self._states.items() if not state.busy]
         if not idle:
             return False
@@ -208,7 +208,7 @@ class Batcher:
         return True
 
     def _preempt(self, job: LocalJob) -> None:
-        """Let ``job`` wait for memory; what it has drawn stays, what it has cached does not."""
+        """Let ``job`` wait for memory; its tokens stay, its cache is dropped."""
         state = job.state
         assert state is not None
         self._leave(job)
@@ -224,7 +224,7 @@ class Batcher:
     # -- tokens
 
     def _advance(self, members: Sequence[tuple[LocalJob, list[int]]]) -> None:
-        """One forward pass; draw for those whose prompt is read to its end."""
+        """Run a forward pass; draw a token for jobs whose prompt is read completely."""
         pairs = [(job.state.sequence, new) for job, new in members if job.state is not None]
         logits = self._decoder.forward(pairs)
         ready = []
@@ -259,7 +259,7 @@ class Batcher:
             self._send(job, Chunk((), "length"))
 
     def _fail_active(self, error: Exception) -> None:
-        """A step failed: its streams end, and what it may have half written is forgotten."""
+        """End all active streams after a failed step, and drop their caches."""
         failure = model_failure(error, "the in-process model")
         if isinstance(failure, EngineUnavailable):
             while self._evict_idle():
@@ -281,7 +281,7 @@ class Batcher:
         self._touched.append(job)
 
     def _post(self) -> None:
-        """Wake the streams that got mail, with one call into each event loop."""
+        """Wake streams with new tokens, with one call into each event loop."""
         by_loop: dict[asyncio.AbstractEventLoop, list[LocalJob]] = {}
         for job in self._touched:
             if not (job.notified or job.closed):
@@ -291,7 +291,7 @@ class Batcher:
         for loop, jobs in by_loop.items():
             try:
                 loop.call_soon_threadsafe(_wake, jobs)
-            except RuntimeError:  # the loop is closed, and with it these streams
+            except RuntimeError:  # the loop is closed, and so are these streams
                 for job in jobs:
                     job.closed = True
 

@@ -1,4 +1,4 @@
-"""A model in this process, behind the same seam as a server; no server, no network.
+"""A model in this process, with the same interface as a server.
 
 The model lives in a worker thread (:mod:`.batcher`); importing this module loads
 neither torch nor transformers. Each sample's keys and values stay between its requests, so a
@@ -38,7 +38,7 @@ class LocalEngine:
         max_batch: int = 32,
         cache_tokens: int | None = None,
     ) -> None:
-        """Serve a loaded model; :meth:`load` is the usual way.
+        """Use a loaded model; :meth:`load` is the usual way.
 
         Args:
             model: On its device, in evaluation mode.
@@ -134,7 +134,7 @@ class LocalEngine:
             job.closed = True
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Return what the model thinks of each of ``ids`` but the first.
+        """Score each of ``ids`` but the first.
 
         Raises:
             EngineRefused: It is longer than the model's context, or the model failed on it.
@@ -173,7 +173,7 @@ class LocalEngine:
 
 
 def _read_mail(job: LocalJob) -> Chunk:
-    """Return everything that has arrived, as one chunk; an error is raised once the ids are out."""
+    """Return all new tokens as one chunk; an error is raised after the tokens before it."""
     new: list[int] = []
     while job.mail:
         item = job.mail[0]
@@ -190,7 +190,7 @@ def _read_mail(job: LocalJob) -> Chunk:
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
-    """Return the ids the model's generation config ends on."""
+    """Return the end-of-sequence ids of the model's generation config."""
     config = model.generation_config
     eos = config.eos_token_id if config is not None else None
     if eos is None:

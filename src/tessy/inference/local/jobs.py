@@ -1,4 +1,4 @@
-"""What the in-process engine's worker works on, and the pure rules it goes by."""
+"""Jobs of the in-process engine, and pure rules for batching them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JobState:
 
 @dataclass(eq=False, slots=True)
 class LocalJob:
-    """A request on its way, and the mailbox its stream reads.
+    """A request in flight, and the mailbox that its stream reads.
 
     ``mail`` holds new ids in order, then the last chunk or the error; the worker appends, the
     stream takes from the left, and ``wake`` is set in the stream's event loop after an append.
@@ -47,7 +47,7 @@ class LocalJob:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What bounds the worker.
+    """Limits of the worker.
 
     Attributes:
         max_batch: Streams decoded together; more wait their turn.
@@ -65,7 +65,7 @@ class BatchLimits:
 
 
 def model_failure(error: Exception, what: str) -> EngineError:
-    """Return what to tell those who wait when a forward pass of ``what`` failed with ``error``."""
+    """Return the error for callers after a forward pass of ``what`` failed with ``error``."""
     failure: EngineError
     if "out of memory" in str(error).lower():
         failure = EngineUnavailable(f"{what} ran out of memory: {error}")
@@ -93,7 +93,7 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 def batches(
     step: Sequence[tuple[MemberT, list[int]]], slack: int
 ) -> Iterable[list[tuple[MemberT, list[int]]]]:
-    """Split a step into forward passes: members of like length share one.
+    """Split a step into forward passes: members of similar length share one.
 
     A member joins while the padding stays under ``slack`` tokens or a quarter of the pass.
     """

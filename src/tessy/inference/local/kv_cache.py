@@ -1,4 +1,4 @@
-"""Keys and values of many sequences in one store, a row per token, so that rolling back is exact.
+"""Keys and values of many sequences in one store with a row per token, so that rollback is exact.
 
 A sequence owns rows anywhere in the store. For a forward pass the rows of all its members are
 gathered right-aligned, as in a left-padded batch: the one batch layout every decoder architecture
@@ -29,7 +29,7 @@ from transformers.cache_utils import (
 Rows = npt.NDArray[np.int64]
 
 _FIRST_ROWS = 4096
-_ROWS_AT_ONCE = 32  # rows a growing sequence takes at a time
+_ROWS_AT_ONCE = 32  # rows allocated at a time for a growing sequence
 _PADDING = 0  # the row that stands for "no token"; always zeros, so that masked values are finite
 
 
@@ -42,10 +42,10 @@ class PooledSequence:
 
 
 class KvPool:
-    """Which rows are free, and what the forward pass under way reads and writes."""
+    """The free rows, and the rows that the current forward pass reads and writes."""
 
     def __init__(self, capacity: int) -> None:
-        """A pool that never holds more than ``capacity`` tokens."""
+        """Create a pool of at most ``capacity`` tokens."""
         self.capacity = capacity
         self.size = 1  # rows that exist, the padding row included
         self._free: list[int] = []
@@ -55,14 +55,14 @@ class KvPool:
         self.padded = False  # some rows have fewer than Q new tokens
 
     def take(self, count: int) -> Rows | None:
-        """``count`` free rows, or None if the pool would have to grow beyond its capacity."""
+        """Return ``count`` free rows; None if the pool would exceed its capacity."""
         missing = count - len(self._free)
         if missing > 0:
             limit = self.capacity + 1
             size = min(limit, max(self.size + missing, 2 * self.size, _FIRST_ROWS))
             if size - self.size < missing:
                 return None
-            # Low rows end up last, to be taken first.
+            # Low rows are last, so that they are taken first.
             self._free = [*range(size - 1, self.size - 1, -1), *self._free]
             self.size = size
         if count == 0:
@@ -76,7 +76,7 @@ class KvPool:
         self._free += rows[::-1].tolist()
 
     def reserve(self, sequence: PooledSequence, count: int) -> bool:
-        """Give ``sequence`` rows for ``count`` more ids; False if there are too few."""
+        """Allocate rows for ``count`` more ids of ``sequence``; return False without enough."""
         missing = len(sequence.ids) + count - len(sequence.rows)
         if missing <= 0:
             return True
@@ -98,19 +98,19 @@ class KvPool:
 
 
 class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers' own hook
-    """One layer's part of the store, in the shape transformers asks for it.
+    """The store of one layer, as a transformers cache layer.
 
     The base class's ``keys`` and ``values`` are ``[rows, H, D]`` here.
     """
 
     def __init__(self, pool: KvPool, *, sliding: bool) -> None:
-        """An empty layer; its tensors are made when the first keys show their shape."""
+        """Create an empty layer; its tensors are allocated with the first keys."""
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in transformers
         self.pool = pool
         self.is_sliding = sliding
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: :meth:`update` makes and grows the tensors."""
+        """No-op: :meth:`update` allocates the tensors."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
@@ -138,7 +138,7 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transforme
         return rows.view(batch, -1, *store.shape[1:]).transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return the length and offset of the keys the mask is made for."""
+        """Return length and offset of the keys for the mask."""
         return self.pool.past + query_length, 0
 
     def get_seq_length(self) -> int:
@@ -146,12 +146,12 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transforme
         return self.pool.past
 
     def get_max_length(self) -> int:
-        """No fixed length."""
+        """Return -1: no fixed length."""
         return -1
 
 
 def pool_cache(config: PreTrainedConfig, pool: KvPool) -> Cache | None:
-    """A cache on ``pool``; None if the model has layers other than plain or sliding attention."""
+    """Return a cache on ``pool``; None if a layer is neither full nor sliding attention."""
     layers: list[Any] = []
     for layer in DynamicCache(config=config).layers:
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
@@ -162,7 +162,7 @@ def pool_cache(config: PreTrainedConfig, pool: KvPool) -> Cache | None:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the model is called with.
+    """Inputs of the model.
 
     Attributes:
         ids: ``[B, Q]``, new ids, right-aligned.
@@ -178,7 +178,7 @@ class Inputs:
 def arrange(
     pool: KvPool, members: Sequence[tuple[PooledSequence, Sequence[int]]], device: torch.device
 ) -> Inputs:
-    """Lay out a forward pass over ``members``: sequences, whose rows already cover their new ids.
+    """Arrange a forward pass over ``members``, sequences whose rows already cover their new ids.
 
     Sets what the pool reads and writes during the pass.
     """

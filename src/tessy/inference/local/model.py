@@ -21,11 +21,11 @@ from transformers.utils import logging
 from tessy.core.errors import ModelError
 from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
 
-# What loading raises for files that are missing, damaged or of another kind.
+# Errors of loading files that are missing, damaged or of another kind.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
 
 _CPU_CACHE_BYTES = 4 * 2**30
-_GPU_CACHE_SHARE = 0.6  # of what is free after loading; the rest is for activations
+_GPU_CACHE_SHARE = 0.6  # of the memory free after loading; the rest is for activations
 _PROBE_TOKENS = 12
 _PROBE_CAPACITY = 8 * _PROBE_TOKENS
 _CANNOT_CONTINUE = (
@@ -44,7 +44,7 @@ class PooledModel:
     """
 
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
-        """Keep ``capacity`` tokens at most.
+        """Create a model with a cache of at most ``capacity`` tokens.
 
         Raises:
             ModelError: The model has layers other than attention.
@@ -65,11 +65,11 @@ class PooledModel:
         return PooledSequence()
 
     def rollback(self, sequence: PooledSequence, length: int) -> int:
-        """Forget all but the first ``length`` ids."""
+        """Drop all but the first ``length`` ids."""
         return self._pool.rollback(sequence, length)
 
     def reserve(self, sequence: PooledSequence, count: int) -> bool:
-        """Make room for ``count`` more ids."""
+        """Allocate memory for ``count`` more ids."""
         return self._pool.reserve(sequence, count)
 
     def read(
@@ -96,7 +96,7 @@ class PooledModel:
         return logits
 
     def token_bytes(self) -> int:
-        """Return bytes a token's keys and values take; known once something has been read."""
+        """Return the bytes of a token's keys and values; known after the first pass."""
         layers = [layer for layer in self._cache.layers if isinstance(layer, PoolLayer)]
         held = [part for layer in layers for part in (layer.keys, layer.values)]
         return sum(part[:1].numel() * part.element_size() for part in held if part is not None)
@@ -129,12 +129,12 @@ def pick_device(device: str | None) -> torch.device:
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
-    """Exact where it is affordable: float32 on CPU, bfloat16 elsewhere."""
+    """Return float32 on CPU, bfloat16 elsewhere."""
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def model_name(model: str | Path) -> str:
-    """Return what transformers is to load: the folder if there is one, a hub id otherwise.
+    """Return the name for transformers to load: the folder if it exists, else a hub id.
 
     Raises:
         ModelError: It is written like a folder, and there is none.
@@ -148,7 +148,7 @@ def model_name(model: str | Path) -> str:
 
 
 def why_unloadable(name: str, error: Exception) -> str:
-    """What went wrong when ``name`` was loaded; a misspelt folder is looked for on the hub."""
+    """Return why ``name`` could not be loaded; a misspelt folder is looked up on the hub."""
     if Path(name).exists():
         return str(error)
     return f"there is no folder {name!r} here, and it cannot be had from a hub ({error})"
@@ -189,7 +189,7 @@ def load_model(
 
 
 def hide_loading_bar() -> None:
-    """Keep transformers' bar for reading weights out of our own live view."""
+    """Disable transformers' progress bar, which would break the live view."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no types here
 
 
@@ -208,14 +208,14 @@ def quiet_loading() -> Iterator[None]:
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
-    """Return how many ids the model has embeddings for."""
+    """Return the number of embeddings of the model."""
     table = model.get_input_embeddings().weight
     assert isinstance(table, Tensor)
     return table.shape[0]
 
 
 def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> PooledDecoder:
-    """Return a decoder of ``model``, checked to give the model's own logits.
+    """Return a decoder of ``model``, checked to reproduce the model's logits.
 
     Args:
         model: The loaded model.
@@ -229,10 +229,10 @@ def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> Poo
     trial = PooledDecoder(model, _PROBE_CAPACITY)
     try:
         difference = _difference(trial, probe, _logits(model, probe))
-    # Third-party modelling code that is called in a way it does not know can fail in any way.
+    # Third-party modelling code may raise anything here.
     except Exception as error:
         raise ModelError(f"{_CANNOT_CONTINUE}: it fails with {error!r}") from error
-    if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # NaN is no success
+    if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # NaN counts as a failure
         raise ModelError(f"{_CANNOT_CONTINUE}: its logits change by {difference:.2g}")
     affordable = _cache_bytes(model.device) // max(1, trial.token_bytes())
     return PooledDecoder(model, cache_tokens or max(1, affordable))
@@ -254,7 +254,7 @@ def _logits(model: PreTrainedModel, ids: list[int]) -> Tensor:
 
 
 def _difference(decoder: PooledDecoder, probe: list[int], expected: Tensor) -> float:
-    """Largest relative error of a prefill of two lengths, a rollback and a step of both."""
+    """Return the largest relative error of a prefill of two lengths, a rollback and a step."""
     short, long = decoder.new(), decoder.new()
     half = len(probe) // 2
     errors = []

@@ -1,4 +1,4 @@
-"""Drawing tokens so that a draw depends on its request alone, never on who shares the batch.
+"""Sampling of tokens that depends on the request alone, not on the rest of the batch.
 
 Filters act in the usual order: temperature, top-k, top-p, min-p. What is left is drawn by inverse
 CDF over the probabilities in descending order, with a uniform number that is a pure function of the
@@ -32,7 +32,7 @@ class Draw(NamedTuple):
 
 
 def uniform(seed: int, index: int) -> float:
-    """A number in [0, 1) that is a pure function of ``seed`` and ``index``; 53 random bits."""
+    """Return a number in [0, 1) with 53 random bits, a pure function of ``seed`` and ``index``."""
     digest = hashlib.blake2b(f"{seed}/{index}".encode("ascii"), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
@@ -62,7 +62,7 @@ def draw(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
 
 
 def _draw_alike(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
-    """Draw rows that share their sampling values."""
+    """Draw for rows with the same sampling values."""
     sampling = draws[0].sampling
     if sampling.temperature <= 0:
         best, ids = logits.max(-1)

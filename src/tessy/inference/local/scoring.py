@@ -11,7 +11,7 @@ from tessy.inference.base import TOP_LOGPROBS, ScoredToken
 
 
 def score_ids(model: PreTrainedModel, ids: Sequence[int]) -> list[ScoredToken]:
-    """Return what ``model`` thinks of each of ``ids`` (L) but the first (L - 1), in one pass.
+    """Score each of ``ids`` (L) but the first (L - 1) by ``model``, in one pass.
 
     Tokens with the same logit share the lowest of their ranks.
     """

@@ -1,4 +1,4 @@
-"""Health of the replicas of a role: failing ones are abandoned and checked until they recover."""
+"""Health of the replicas of a role: failed ones are checked until they recover."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0
-CHECK_SECONDS = 30.0  # a replica that takes longer to say that it is well is not
+CHECK_SECONDS = 30.0  # a replica that takes longer counts as unhealthy
 
 
 def backoff(tries: int, draw: float) -> float:
-    """Seconds to wait after the ``tries``-th failure in a row; ``draw`` in [0, 1) spreads them."""
+    """Return the seconds to wait after ``tries`` consecutive failures; ``draw`` is jitter."""
     longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(tries - 1, 10))
     return longest * (0.5 + 0.5 * draw)
 
@@ -40,15 +40,15 @@ class HealthMonitor:
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
     ) -> None:
-        """Nothing runs yet; the arguments are the pool's."""
+        """Create a monitor; its arguments are those of the pool."""
         self.expected: EngineInfo | None = None
         self._replicas = replicas
         self._role = role
         self._on_wait = on_wait
         self._clock, self._sleep, self._draw = clock, sleep, draw
-        self._dark_since: float | None = None  # since when no replica is healthy
+        self._dark_since: float | None = None  # time since no replica is healthy
         self._told = False
-        self._rounds = 0  # of checks since a replica that was left served again
+        self._rounds = 0  # rounds of checks since a failed replica served again
         self._trouble = asyncio.Event()
         self._round_over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -58,7 +58,7 @@ class HealthMonitor:
         self._task = asyncio.create_task(self._run(), name=f"{self._role}-health")
 
     async def stop(self) -> None:
-        """End the task; raises what it died of, if it did."""
+        """Stop the task; raises the error that ended it, if any."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -70,7 +70,7 @@ class HealthMonitor:
     def leave(
         self, replica: Replica[ServerLike], reason: str, *, misconfigured: bool = False
     ) -> None:
-        """Send ``replica`` no requests until it is well again."""
+        """Send no requests to ``replica`` until it recovers."""
         replica.trouble, replica.misconfigured = reason, misconfigured
         if not replica.healthy:
             return
@@ -81,7 +81,7 @@ class HealthMonitor:
         self._trouble.set()
 
     def served(self, replica: Replica[ServerLike]) -> None:
-        """Something came from ``replica``."""
+        """Record a reply of ``replica``."""
         replica.served += 1
         replica.failures = 0
         if replica.doubtful and replica.healthy:
@@ -89,14 +89,14 @@ class HealthMonitor:
             self._rounds = 0
 
     async def next_round(self) -> None:
-        """Wait until all abandoned replicas have been checked again.
+        """Wait until all failed replicas have been checked again.
 
         Raises:
             EngineUnavailable: The watch has ended.
         """
         if self._task is None:
             raise RuntimeError("a pool serves only inside `async with Pool(…)`")
-        if not self._task.done():  # no round ends any more after that
+        if not self._task.done():  # a task that has ended runs no more rounds
             await self._round_over.wait()
         if self._task is None or self._task.done():
             raise EngineUnavailable(f"{self._role}: closed while waiting for a server")
@@ -157,7 +157,7 @@ class HealthMonitor:
         misconfigured: bool = False,
         bug: Exception | None = None,
     ) -> None:
-        """Note why, and log it once."""
+        """Record the reason, and log it once."""
         if reason != replica.trouble:
             log.warning("%s: %s still fails: %s", self._role, replica.name, reason, exc_info=bug)
         replica.trouble, replica.misconfigured = reason, misconfigured

@@ -31,7 +31,7 @@ from tessy.inference.pool.retry import Failover, RetryState
 
 @dataclass(slots=True, kw_only=True)
 class _Stream(RetryState):
-    """A stream on its way through failures.
+    """State of a stream across failures.
 
     Attributes:
         request: As the caller made it.
@@ -46,7 +46,7 @@ class _Stream(RetryState):
     finished: bool = False
 
     def rest(self) -> Request:
-        """Return what is still to be generated."""
+        """Return the request for the remaining tokens."""
         if not self.delivered:
             return self.request
         return replace(
@@ -79,7 +79,7 @@ class ReplicaPool(Failover[Engine]):
                 return
             fault = await self._try(replica, course, sink)
             if course.finished or sink.closed:
-                return  # whatever failed behind it
+                return  # failures after the end do not matter
             if isinstance(fault, EngineRefused):
                 raise SampleFailed("refused", str(fault)) from fault
             if isinstance(fault, EngineMisconfigured):
@@ -90,7 +90,7 @@ class ReplicaPool(Failover[Engine]):
             sink.put(Chunk((), "length"))
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Return what the model thinks of each of ``ids`` but the first, from any replica.
+        """Score each of ``ids`` but the first, on any replica.
 
         Raises:
             EngineError, SampleFailed: As :meth:`stream`.
@@ -100,7 +100,7 @@ class ReplicaPool(Failover[Engine]):
     async def _try(
         self, replica: Replica[Engine], course: _Stream, sink: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
-        """Send one request; return why it did not bring everything, if it did not."""
+        """Send one request; return the error if it did not finish."""
         course.serving = False
         own = ChunkSink(partial(self._hand_on, replica, course, sink))
         sink.on_close = own.close

@@ -1,4 +1,4 @@
-"""One of several servers of a role: what is known of it, and which samples it should get."""
+"""One of several servers of a role: its state, and the choice of a server for a sample."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from tessy.inference.base import EngineInfo
 
-_SLACK = 1.25  # a replica may hold this much more than its share before a sample goes elsewhere
+_SLACK = 1.25  # maximum load of a replica, as a multiple of its share
 _NOT_LISTENING = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 @runtime_checkable
 class HasHealth(Protocol):
-    """An engine with a cheaper check than a probe."""
+    """An engine with a check that is cheaper than a probe."""
 
     async def health(self) -> bool:
         """Return whether it answers just now; never raises."""
@@ -25,14 +25,14 @@ class HasHealth(Protocol):
 
 
 class ServerLike(Protocol):
-    """What any client of a server has, whatever it is asked for."""
+    """The interface that all clients of servers share."""
 
     async def probe(self) -> EngineInfo:
-        """Find out what the server can do now."""
+        """Determine what the server supports."""
         ...
 
     def release(self, key: str) -> None:
-        """The sample ``key`` is finished."""
+        """Release the finished sample ``key``."""
         ...
 
     async def aclose(self) -> None:
@@ -80,7 +80,7 @@ class Replica(Generic[ServerT_co]):
         return self.info.capacity_tokens if self.info else None
 
     async def check(self) -> EngineInfo | None:
-        """Return whether it can serve again: what it is now, or None if it does not answer.
+        """Check whether it can serve again; return its probe, None if only its health is known.
 
         It may have been restarted with other settings, so earlier results are discarded.
 
@@ -93,7 +93,7 @@ class Replica(Generic[ServerT_co]):
 
 
 def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
-    """Return the home of a new sample among ``replicas``, which are not empty.
+    """Return the replica for a new sample, from at least one.
 
     Rendezvous hashing: every replica ranks differently for each key, so a replica that goes takes
     only its own samples along. One that holds more than its share (by capacity) is passed over.
@@ -125,7 +125,7 @@ def not_listening(error: BaseException) -> bool:
 
 
 def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
-    """Return what can be relied on whichever replica a request goes to.
+    """Return the capabilities that all replicas share.
 
     Args:
         infos: What each probe found, by replica; at least one.
@@ -162,7 +162,7 @@ def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
 
 
 def unusable(info: EngineInfo, role: EngineInfo) -> str | None:
-    """Return why a replica that came late cannot stand in for the others; None if it can."""
+    """Return why a recovered replica cannot replace the others; None if it can."""
     if info.mode == "text" and role.mode != "text":
         return "it answers in text only, the others in token ids"
     if role.streaming and not info.streaming:

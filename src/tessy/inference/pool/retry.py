@@ -31,10 +31,10 @@ from tessy.inference.pool.replica import Replica, ServerLike, choose, merged, no
 
 log = logging.getLogger(__name__)
 
-FAILURES_TO_LEAVE = 3  # failed requests in a row, of any sample, after which a replica is left
-FAILURES_TO_MOVE = 2  # of one request, after which its sample tries another replica
-MAX_STRIKES = 5  # failures of one request in a row at replicas that served others meanwhile
-MAX_TRIES = 200  # of one request without progress
+FAILURES_TO_LEAVE = 3  # consecutive failures, of any sample, until a replica counts as failed
+FAILURES_TO_MOVE = 2  # failures of one request after which its sample moves to another replica
+MAX_STRIKES = 5  # consecutive failures of one request on replicas that served others meanwhile
+MAX_TRIES = 200  # tries of one request without progress
 
 ServerT = TypeVar("ServerT", bound=ServerLike)
 ResultT = TypeVar("ResultT")
@@ -88,22 +88,22 @@ class Failover(Generic[ServerT]):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """Take the replicas over: the pool closes them.
+        """Create a pool, which closes its replicas.
 
         Args:
             replicas: At least one engine.
-            names: What to call each in messages; also decides who gets which sample.
-            role: Who they are in messages (``teacher``).
-            patience_seconds: How long nothing may come from any replica before giving up.
+            names: Name of each in messages; also decides which samples it gets.
+            role: Name of the role in messages (``teacher``).
+            patience_seconds: Maximum seconds without a reply from any replica.
             on_wait: Called repeatedly with a message while no server answers, with None afterwards.
             on_move: Called with a sample's key and the name of its new replica.
             check: Called between tries; may raise to leave a request (a run that drains).
             clock: Seconds, monotonic.
-            sleep: How to wait.
+            sleep: Waits for some seconds.
             draw: Random numbers in [0, 1), to spread retries.
 
         Raises:
-            ConfigError: A name stands there twice.
+            ConfigError: A name occurs twice.
         """
         if len(set(names)) < len(names):
             raise ConfigError(f"{role}: a server is named twice in {', '.join(names)}")
@@ -145,7 +145,7 @@ class Failover(Generic[ServerT]):
                     raise ending
 
     async def probe(self) -> EngineInfo:
-        """Probe every replica; what holds for all of them.
+        """Probe every replica; return what all of them support.
 
         A replica that cannot be reached is left out with a note if another one answers.
 
@@ -193,7 +193,7 @@ class Failover(Generic[ServerT]):
         return tuple(replica.name for replica in self._replicas if replica.healthy)
 
     def assign(self, key: str) -> str:
-        """Choose the home of the sample ``key`` now, or say which it is; the replica's name."""
+        """Choose the replica of the sample ``key`` unless it has one; return its name."""
         home = (
             self._healthy_home(key)
             or self._settle(key, avoid=None)
@@ -203,7 +203,7 @@ class Failover(Generic[ServerT]):
         return home.name
 
     def release(self, key: str) -> None:
-        """The sample ``key`` is finished: forget its home and its cache there."""
+        """Release the finished sample ``key`` and its cache."""
         home = self._homes.pop(key, None)
         if home is not None:
             home.samples -= 1
@@ -242,12 +242,12 @@ class Failover(Generic[ServerT]):
             await self._failed(replica, course, fault)
 
     async def _next(self, course: RetryState) -> Replica[ServerT]:
-        """Return the replica to send the request to now, which is noted."""
+        """Return the replica for the next try, and count the request."""
         self._check()
         return self._noted(await self._find(course), course)
 
     def _next_at_once(self, course: RetryState) -> Replica[ServerT] | None:
-        """Return the same without an await, if the sample's home is healthy; else None."""
+        """Return the same without waiting, if the sample's replica is healthy; else None."""
         self._check()
         home = self._healthy_home(course.key)
         return None if home is None else self._noted(home, course)
@@ -266,7 +266,7 @@ class Failover(Generic[ServerT]):
     def _misconfigured(
         self, replica: Replica[ServerT], error: EngineMisconfigured
     ) -> EngineUnavailable:
-        """Leave ``replica`` to the others; raises ``error`` if none of them can be used either."""
+        """Exclude ``replica``; raises ``error`` if no other replica is usable."""
         if all(other.misconfigured for other in self._replicas if other is not replica):
             raise error
         self._watch.leave(replica, str(error), misconfigured=True)
@@ -275,17 +275,17 @@ class Failover(Generic[ServerT]):
     async def _failed(
         self, replica: Replica[ServerT], course: RetryState, fault: EngineUnavailable
     ) -> None:
-        """Note the failure; wait, or move the sample; or give up."""
+        """Record the failure; wait, move the sample, or give up."""
         course.tries += 1
         if course.since is None:
             course.since = self._clock()
         status = fault.status if isinstance(fault, StatusUnavailable) else None
-        # A server that sends Retry-After is busy; neither it nor the request is at fault.
+        # A server that sends Retry-After is busy: neither it nor the request has failed.
         if fault.retry_after_seconds is None and status != 429:
             replica.failures += 1
             course.here += 1
             if replica.served > course.marks.setdefault(replica.name, replica.served):
-                # 503 is said by full queues, and by gateways before servers that are gone.
+                # 503 comes from full queues, and from gateways of servers that are gone.
                 course.strikes += status != 503
                 course.marks[replica.name] = replica.served
             if not_listening(fault) or replica.failures >= FAILURES_TO_LEAVE:
@@ -306,7 +306,7 @@ class Failover(Generic[ServerT]):
             self._check()
 
     def _give_up(self, course: RetryState, reason: str) -> None:
-        """Raise if trying on makes no sense."""
+        """Raise if further tries are pointless."""
         since = self._clock() if course.since is None else course.since
         served_since = self._last_served > since
         if course.strikes >= MAX_STRIKES or (course.tries >= MAX_TRIES and served_since):
@@ -350,7 +350,7 @@ class Failover(Generic[ServerT]):
         return home if home is not None and home.healthy else None
 
     def _settle(self, key: str, *, avoid: Replica[ServerT] | None) -> Replica[ServerT] | None:
-        """Give ``key`` a healthy home other than ``avoid``; None if there is none."""
+        """Assign ``key`` to a healthy replica other than ``avoid``; None if there is none."""
         able = [r for r in self._replicas if r.healthy and r is not avoid]
         return self._home(key, able) if able else None
 

@@ -1,4 +1,4 @@
-"""What every wire format shares: a body to send, and a reader of the events that come back."""
+"""The interface of wire formats: a request body, and a reader of the reply's events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Mode = Literal["generate", "sglang", "completions", "text"]
 
 
 class BadReply(EngineError):
-    """A reply that is not what the wire format promises; the caller adds who sent it."""
+    """A reply that does not follow the wire format; the caller adds the server."""
 
 
 class WireReader(Protocol):
@@ -29,7 +29,7 @@ class WireReader(Protocol):
     by_ids: bool
 
     def read(self, event: dict[str, Any]) -> Chunk:
-        """Return what ``event`` adds; empty and unfinished if nothing.
+        """Return the chunk that ``event`` adds; empty and unfinished if none.
 
         Raises:
             BadReply: Promised parts are missing or malformed.
@@ -40,7 +40,7 @@ class WireReader(Protocol):
 
 
 class Wire(Protocol):
-    """One way of sending a prompt and getting ids back.
+    """A way of sending a prompt and receiving ids.
 
     Attributes:
         name: What ``HttpEngine(wire=...)`` calls it.
@@ -70,7 +70,7 @@ _UNFINISHED = re.compile(rb'"finish_reason": ?null')
 
 
 def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
-    """``fields`` as a JSON object with one more member, ``name``, an array of ``ids``.
+    """Serialize ``fields`` as a JSON object with another member ``name``, the array ``ids``.
 
     A long prompt is never serialised again.
     """
@@ -79,17 +79,17 @@ def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
 
 
 class EventReader:
-    """Makes chunks of the events of one reply."""
+    """Converts the events of one reply to chunks."""
 
     __slots__ = ("_by_ids", "_reader")
 
     def __init__(self, reader: WireReader) -> None:
-        """Read by ``reader``."""
+        """Parse events with ``reader``."""
         self._reader = reader
         self._by_ids = reader.by_ids
 
     def read(self, events: Sequence[bytes]) -> Chunk:
-        """All of ``events`` (JSON objects) as one chunk; what follows a finish is not looked at.
+        """Return ``events`` (JSON objects) as one chunk; those after a finish are ignored.
 
         Raises:
             BadReply: They are not what the wire format promises.
@@ -109,7 +109,7 @@ class EventReader:
         if found is not None:
             return Chunk(tuple(map(int, found[1].split(b","))))
         try:
-            event = json.loads(payload.decode())  # given bytes, it would guess their encoding
+            event = json.loads(payload.decode())  # bytes would make it detect their encoding
         except (ValueError, RecursionError) as error:
             raise BadReply(f"malformed JSON: {payload[:200]!r}") from error
         if not isinstance(event, dict):
@@ -118,7 +118,7 @@ class EventReader:
 
 
 def ids_alone(payload: bytes) -> re.Match[bytes] | None:
-    """Return where the ids are of an event that adds nothing else; None if it must be read as JSON.
+    """Return the place of the ids in an event that adds nothing else; None if it needs parsing.
 
     A quote inside a JSON string is escaped, so what looks like a key is one.
     """
@@ -131,7 +131,7 @@ def ids_alone(payload: bytes) -> re.Match[bytes] | None:
 
 
 def neutral_sampling(request: Request) -> dict[str, Any]:
-    """Sampling values as OpenAI-like servers name them, with every default neutralised.
+    """Return sampling values as OpenAI-like servers name them, with all defaults neutralised.
 
     Servers fill what is missing from the model's generation_config.json, so nothing is left out.
     ``top_k`` -1 is "no limit" on every server; 0 is not.
@@ -153,12 +153,12 @@ def neutral_sampling(request: Request) -> dict[str, Any]:
 
 
 def fit_seed(seed: int, bits: int) -> int:
-    """``seed`` as a non-negative integer of at most ``bits`` bits."""
+    """Return ``seed`` as a non-negative integer of at most ``bits`` bits."""
     return seed & ((1 << bits) - 1)
 
 
 def only_choice(event: dict[str, Any]) -> dict[str, Any] | None:
-    """The one choice of an OpenAI-like event; None for an event that carries none on purpose.
+    """Return the choice of an OpenAI-like event; None for an event without choices, such as usage.
 
     Raises:
         BadReply: No ``choices`` at all, or not a list of objects.
@@ -177,7 +177,7 @@ def only_choice(event: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def raise_event_error(error: object) -> NoReturn:
-    """Raise what ``error``, some JSON inside a reply, stands for."""
+    """Raise the error for ``error``, a JSON value inside a reply."""
     code = error.get("code") if isinstance(error, dict) else None
     message = f"the server reported an error in its reply: {json.dumps(error)[:200]}"
     if code in (400, 413, 422):

@@ -11,7 +11,7 @@ from tessy.inference.http.wires.vllm_generate import IdsReader
 
 
 class CompletionsWire(Wire):
-    """Ids in; ids out by ``return_token_ids``."""
+    """Token ids both ways, with ``return_token_ids``."""
 
     name = "completions"
     mode: Mode = "completions"
@@ -19,11 +19,11 @@ class CompletionsWire(Wire):
     notes = ()
 
     def __init__(self, model: str) -> None:
-        """Speak to the server's ``model``."""
+        """Use the server's ``model``."""
         self._model = model
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """Return the request; text comes back too, and is not read."""
+        """Return the request; the text in the reply is ignored."""
         fields = {
             "model": self._model,
             "stream": stream,
@@ -35,5 +35,5 @@ class CompletionsWire(Wire):
         return json_object(fields, "prompt", request.prompt)
 
     def reader(self, request: Request) -> IdsReader:
-        """Ids come as ``choices[0].token_ids``."""
+        """Return a reader of ``choices[0].token_ids``."""
         return IdsReader()

@@ -25,7 +25,7 @@ from tessy.inference.http.wires.base import (
 
 
 class SglangWire(Wire):
-    """Token ids both ways; one model a server, so no model name is sent."""
+    """Token ids both ways; no model name is sent, because a server has one model."""
 
     name = "sglang"
     mode: Mode = "sglang"
@@ -36,7 +36,7 @@ class SglangWire(Wire):
     )
 
     def __init__(self, *, seeds: bool = True) -> None:
-        """Speak SGLang; ``seeds`` False for versions that refuse ``sampling_seed``."""
+        """Use SGLang; ``seeds`` is False for versions that refuse ``sampling_seed``."""
         self._seeds = seeds
         if not seeds:
             self.notes = (
@@ -44,7 +44,7 @@ class SglangWire(Wire):
             )
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """Return the request; SGLang calls some values differently."""
+        """Return the request, with SGLang's names."""
         sampling = neutral_sampling(request)
         sampling["max_new_tokens"] = sampling.pop("max_tokens")
         sampling["min_new_tokens"] = sampling.pop("min_tokens")
@@ -56,7 +56,7 @@ class SglangWire(Wire):
         return json_object(fields, "input_ids", request.prompt)
 
     def reader(self, request: Request) -> SglangReader:
-        """Reads cumulative ids; keeps the number already returned."""
+        """Return a reader of cumulative ids."""
         return SglangReader()
 
 

@@ -1,4 +1,4 @@
-"""``/v1/completions`` with text, for servers that take no token ids or give none back.
+"""``/v1/completions`` with text, for servers without token ids in requests or replies.
 
 The prompt's ids become text with its control tokens spelled out, and the reply's text becomes ids
 again. That costs the server a tokenisation of the whole prompt per request, and loses what the
@@ -40,7 +40,7 @@ _LOST_IN_PLAIN = (
 
 
 class ControlText:
-    """Text <-> ids with control tokens spelled out in the text, over a plain codec."""
+    """A codec of text in which control tokens are spelled out."""
 
     def __init__(self, codec: Codec) -> None:
         """Collect the spellings of ``codec``'s control tokens."""
@@ -58,7 +58,7 @@ class ControlText:
         return decode(self._codec, ids)
 
     def encode(self, text: str) -> list[int]:
-        """Return ids of ``text``; what is spelled like a control token is one."""
+        """Return ids of ``text``; the spelling of a control token becomes that token."""
         ids: list[int] = []
         position = 0
         for match in self._pattern.finditer(text):
@@ -68,7 +68,7 @@ class ControlText:
         return ids + self._codec.encode(text[position:])
 
     def settled(self, text: str) -> int:
-        """Characters of ``text`` that no later text can turn into part of a control token."""
+        """Return how many characters of ``text`` cannot be part of an incomplete control token."""
         for start in range(max(0, len(text) - self._longest), len(text)):
             if text[start:] in self._prefixes:
                 return start
@@ -76,7 +76,7 @@ class ControlText:
 
 
 class TextWire(Wire):
-    """Text both ways, with special tokens kept in it."""
+    """Text both ways, with special tokens included."""
 
     name = "text"
     mode: Mode = "text"
@@ -96,7 +96,7 @@ class TextWire(Wire):
         self.notes = _LOST + _LOST_IN_PLAIN if plain else _LOST
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """The request, without stops: the reader finds them in the text and ends the stream there.
+        """Return the request, without stops: the reader finds them in the text and ends the stream.
 
         Many servers do not say whether a stop or the model's end of text ended a reply, and
         cut the stop out of the text; one they were not asked for stands there to be read.
@@ -123,7 +123,7 @@ class TextWire(Wire):
         return json.dumps(fields).encode("ascii")
 
     def reader(self, request: Request) -> TextReader:
-        """Return a reader that holds text back until no control token can begin in it."""
+        """Return a reader that buffers text which may begin a control token."""
         return TextReader(self._text, request.stop_ids)
 
 

@@ -23,7 +23,7 @@ from tessy.inference.http.wires.base import (
 
 
 class GenerateWire(Wire):
-    """Token ids both ways; the sampling values travel as vLLM's own ``SamplingParams``."""
+    """Token ids both ways; sampling values are vLLM's ``SamplingParams``."""
 
     name = "generate"
     mode: Mode = "generate"
@@ -31,13 +31,13 @@ class GenerateWire(Wire):
     notes = ()
 
     def __init__(self, model: str) -> None:
-        """Speak to the server's ``model``."""
+        """Use the server's ``model``."""
         self._model = model
-        # What all requests of a run have in common costs more to put into JSON than the rest.
+        # Serializing the fields shared by all requests costs more than the rest.
         self._beginnings: dict[tuple[Sampling, tuple[int, ...], bool], str] = {}
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """Return the request, with ``detokenize: false`` so that the server never touches text."""
+        """Return the request, with ``detokenize: false`` so that the server skips text."""
         common = request.sampling, request.stop_ids, stream
         beginning = self._beginnings.get(common)
         if beginning is None:
@@ -53,7 +53,7 @@ class GenerateWire(Wire):
         return json.dumps(fields).removesuffix("}}")
 
     def reader(self, request: Request) -> IdsReader:
-        """Ids come as ``choices[0].token_ids``."""
+        """Return a reader of ``choices[0].token_ids``."""
         return IdsReader()
 
 
