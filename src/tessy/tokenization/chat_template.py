@@ -1,4 +1,4 @@
-"""A tokenizer's own chat template, applied so that users' text stays text.
+"""The chat template of a tokenizer, applied so that markup in users' text stays text.
 
 Text that looks like markup (``<|im_end|>`` in a problem) must not become markup. Each such string
 in a message is replaced by one private-use character before the template sees it; in the rendering,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # transformers takes seconds to import
 
 Turn = dict[str, str]  # a message as templates take it: role, content and perhaps thinking
 
-# Private-use characters, tried from here on until enough are found that no message uses.
+# First of the private-use characters, of which those are used that no message contains.
 _FIRST_STAND_IN = 0xF0000
 
 
@@ -59,7 +59,7 @@ class ChatTemplate:
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, codec: HfCodec, options: Mapping[str, Any]
     ) -> None:
-        """Take the template of ``tokenizer``; ``options`` are handed to it at each rendering.
+        """Take the template of ``tokenizer``; ``options`` are passed to each rendering.
 
         Raises:
             ModelError: The tokenizer has no chat template.
@@ -80,7 +80,7 @@ class ChatTemplate:
         self._added_ids = frozenset(tokenizer.added_tokens_decoder)
 
     def render(self, turns: Sequence[Turn], *, prompt: bool = True) -> str:
-        """The template's text for ``turns``, up to where the assistant continues if ``prompt``.
+        """Render ``turns``, up to where the assistant continues if ``prompt``.
 
         Raises:
             InputError: The template refuses the conversation.
@@ -121,7 +121,7 @@ class ChatTemplate:
                 return_offsets_mapping=bool(stand_ins),
                 verbose=False,
             )
-        except TypeError:  # what tokenizers raises for text that is no UTF-8
+        except TypeError:  # raised by tokenizers for text that is not UTF-8
             raise surrogate_error(text) from None
         ids: list[int] = encoding["input_ids"]
         if not stand_ins:
@@ -131,7 +131,7 @@ class ChatTemplate:
     def _hide(
         self, turns: Sequence[Turn], thought: re.Pattern[str] | None
     ) -> tuple[list[Turn], dict[str, str]]:
-        """Put stand-in characters for markup in the messages; also return what they stand for."""
+        """Replace markup in the messages by placeholder characters; also return their meaning."""
         everything = "".join(value for turn in turns for value in turn.values())
         found = dict.fromkeys(self.markup.findall(everything))
         if not found:
@@ -163,7 +163,7 @@ class ChatTemplate:
         offsets: Sequence[tuple[int, int]],
         stand_ins: Mapping[str, str],
     ) -> list[int]:
-        """Encode anew each stretch between two added tokens that holds a stand-in."""
+        """Encode again each stretch between two added tokens that contains a placeholder."""
         result: list[int] = []
         table = str.maketrans(dict(stand_ins))
         start, run = 0, list[int]()

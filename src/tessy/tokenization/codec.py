@@ -30,12 +30,12 @@ if TYPE_CHECKING:  # transformers takes seconds to import
 Spec = dict[str, Any]  # a tokenizer.json
 
 _MARKUP = re.compile(r"<[^<>\s][^<>]*>|\[/?[A-Z][A-Z_]*\]|◁/?\w+▷", re.DOTALL)
-# Gemma lists these as added tokens, and means them as text.
+# Gemma lists these as added tokens, although they are text.
 _HTML = re.compile(
     r"</?(?:a|b|blockquote|br|caption|code|em|h[1-6]|i|img|li|ol|p|pre|s|strong|sub|sup|table"
     r"|tbody|td|tfoot|th|thead|tr|u|ul)>"
 )
-# A word known already costs a tenth, and gives no lock away.
+# A cached word costs a tenth, and does not release the GIL.
 _WORD_CHARS = 24
 _KNOWN_WORDS = 2**14
 _META = "▁"  # U+2581, SentencePiece's space
@@ -62,7 +62,7 @@ class HfCodec:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Build the byte table and the plain copy, and prove both on a hard text.
+        """Build the byte table and the plain copy, and check both on a difficult text.
 
         Raises:
             ModelError: The tokenizer cannot give text back unchanged.
@@ -116,7 +116,7 @@ class HfCodec:
         takes the last of several line breaks off, but not where nothing follows.
         """
         cutter = self._backend.pre_tokenizer
-        if cutter is None or self._backend.normalizer is not None:  # it would see other text
+        if cutter is None or self._backend.normalizer is not None:  # it would read other text
             return False
 
         def cuts(text: str) -> list[int]:
@@ -133,7 +133,7 @@ class HfCodec:
     def _spell(self, text: str) -> list[int]:
         if self._byte_level or _META not in text:
             return self._encode(text)
-        # The copy writes spaces as ▁, so a ▁ of the text itself goes in as its bytes.
+        # The copy writes spaces as ▁, so a ▁ of the text itself is encoded as its bytes.
         first, *rest = text.split(_META)
         ids = self._encode(first)
         for piece in rest:
@@ -142,7 +142,7 @@ class HfCodec:
         return ids
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a piece of a prompt, markup staying plain text, in the model's Unicode form.
+        """Return ids of a part of a prompt in the model's Unicode form; markup stays plain text.
 
         For what people wrote: other than in :meth:`encode`, the tokenizer's normalizer applies.
         No space is put in front, since the piece comes from the middle of a prompt.
@@ -168,7 +168,7 @@ class HfCodec:
     def _encode(self, text: str) -> list[int]:
         try:
             ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        except TypeError:  # what tokenizers raises for text that is no UTF-8
+        except TypeError:  # raised by tokenizers for text that is not UTF-8
             raise surrogate_error(text) from None
         return ids
 
@@ -196,7 +196,7 @@ class HfCodec:
         return digest.hexdigest()
 
     def _prove(self) -> None:
-        """Encode a text that trips tokenizers up and look whether it comes back."""
+        """Check that a text that is difficult for tokenizers is reproduced exactly."""
         for text in (_HARD_SAMPLE, " a", "a", "  \n", *self.control):
             ids = self.encode(text)
             back = b"".join(map(self.token_bytes, ids))
@@ -255,7 +255,7 @@ def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
             if control.keys().isdisjoint((left, right, left + right))
         ]
     vocab = vocab | {token["content"]: token["id"] for token in kept}
-    # With a token for each byte nothing is unknown; dropout would make the ids random.
+    # With a token for each byte no text is unknown; dropout would make ids random.
     model = spec["model"] | {"vocab": vocab, "merges": merges, "unk_token": None, "dropout": None}
     changed = {
         "added_tokens": kept,
@@ -270,7 +270,7 @@ def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
 
 
 def surrogate_error(text: str) -> InputError:
-    """Return what to raise for a text that no tokenizer can take."""
+    """Return the error for a text that no tokenizer accepts."""
     at = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), 0)
     return InputError(
         f"text holds the lone surrogate U+{ord(text[at]):04X} at character {at} "
@@ -301,7 +301,7 @@ def _is_byte_level(spec: Spec) -> bool:
 
 
 def _exact_normalizer(node: Spec | None) -> Spec | None:
-    """Return only what the vocabulary cannot do without: the byte alphabet, and ▁ for a space."""
+    """Return the parts that the vocabulary requires: the byte alphabet, and ▁ for a space."""
     kept = [
         part
         for part in _parts(node, "normalizers")
@@ -315,7 +315,7 @@ def _exact_normalizer(node: Spec | None) -> Spec | None:
 
 
 def _without_prefix(node: Spec | None) -> Spec | None:
-    """No space in front of the text."""
+    """Remove the option that adds a space before the text."""
     parts = []
     for part in _parts(node, "pretokenizers"):
         if part["type"] == "Metaspace":
@@ -327,7 +327,7 @@ def _without_prefix(node: Spec | None) -> Spec | None:
 
 
 def _byte_alphabet() -> dict[int, str]:
-    """GPT-2's alphabet: printable Latin-1 stands for itself, other bytes for U+0100 onwards."""
+    """Return GPT-2's alphabet: printable Latin-1 is itself, other bytes are U+0100 and above."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [b for b in range(0x100) if b not in set(shown)]
     return {b: chr(b) for b in shown} | {b: chr(0x100 + i) for i, b in enumerate(hidden)}
@@ -351,7 +351,7 @@ def _byte_table(spec: Spec, *, byte_level: bool) -> dict[int, bytes]:
 def _byte_level_token(token: str) -> bytes:
     try:
         return token.translate(_TO_LATIN1).encode("latin-1")
-    except UnicodeEncodeError:  # not written in the alphabet, so text as it stands
+    except UnicodeEncodeError:  # not in the alphabet, so plain text
         return token.encode()
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # transformers takes seconds to import
 _HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 _HARMONY_STOPS = ("<|end|>", "<|return|>", "<|call|>", "<|channel|>")
 _CLOSING = re.compile(r"([<\[◁])/([\w:]*(?:think|thought|reason)[\w:]*)([>\]▷])", re.IGNORECASE)
-# Words of the probe conversation; no template holds or changes them.
+# Words of the probe conversation, which no template contains or changes.
 _QUESTION, _THOUGHTS, _ANSWER = "tessyquestion", "tessythoughts", "tessyanswer"
 
 
@@ -59,7 +59,7 @@ def load_renderer(
             tokenizer = kind.from_pretrained(
                 name, revision=revision or "main", trust_remote_code=trust_remote_code
             )
-        except Exception as error:  # hub, file and parser errors have no common base
+        except Exception as error:  # errors of hub, files and parsers have no common base class
             raise ModelError(_load_fault(name, error)) from error
         return cast("PreTrainedTokenizerFast", tokenizer)  # HfCodec refuses any other kind
 
@@ -67,9 +67,9 @@ def load_renderer(
     try:
         return make_renderer(tokenizer, reasoning_effort=reasoning_effort)
     except ModelError:
-        # Some checkpoints name a class that is not theirs (LlamaTokenizerFast over a byte-level
-        # vocabulary: the Llama distillations of DeepSeek-R1), and that class loses every space.
-        # Their tokenizer.json is right.
+        # Some checkpoints name the wrong class (LlamaTokenizerFast for a byte-level vocabulary:
+        # the Llama distillations of DeepSeek-R1), which loses every space. Their
+        # tokenizer.json is correct.
         if type(tokenizer) is PreTrainedTokenizerFast:
             raise
         return make_renderer(load(PreTrainedTokenizerFast), reasoning_effort=reasoning_effort)
@@ -83,7 +83,7 @@ def _load_fault(name: str, error: Exception) -> str:
             "check the name, the network and, for a gated model, HF_TOKEN, or give a local folder"
         )
     elif not (Path(name) / "tokenizer.json").exists():
-        detail = "no tokenizer.json in this folder"  # instead of what was tried in its place
+        detail = "no tokenizer.json in this folder"  # instead of the fallback's error
         advice = (
             "copy the tokenizer's files there from the model it was trained from, or name that "
             "model as the role's tokenizer"
@@ -102,7 +102,7 @@ def make_renderer(
         ModelError: It has no chat template, cannot think, or cannot give text back unchanged.
     """
     codec = HfCodec(tokenizer)
-    # Templates take what they know of these; which switch turns thinking on differs by family.
+    # Templates ignore unknown names; the switch for thinking differs by family.
     options = {"enable_thinking": True, "thinking": True, "reasoning_effort": reasoning_effort}
     template = ChatTemplate(tokenizer, codec, options)
     family, closing = _recognise(template, codec)
@@ -167,7 +167,7 @@ def _probe(template: ChatTemplate, closing: str, name: str) -> tuple[Shape, set[
     lead = _after_question(template.render([question]), name)
     whole = _after_question(template.render([question, answer], prompt=False), name)
     history = template.render([question, answer, question])
-    # The last turn may end otherwise than those before it (harmony).
+    # The last turn may end differently from earlier ones (harmony).
     ends = {
         mark[0]
         for text in (whole, history)
@@ -190,7 +190,7 @@ def _after_question(text: str, name: str) -> str:
 
 
 def _read_shape(lead: str, whole: str, closing: str) -> Shape | None:
-    """The shape as the template writes a finished turn; None if it does not show the thinking."""
+    """Return the shape of a finished turn in the template; None if the thinking is not shown."""
     before, _, rest = whole.partition(_THOUGHTS)
     between, found, _ = rest.partition(_ANSWER)
     if not found or between.count(closing) != 1 or not before.startswith(lead):
@@ -217,5 +217,5 @@ def _default_shape(lead: str, closing: str) -> Shape | None:
 
 
 def _opening_of(closing: str) -> str:
-    """``</think>`` -> ``<think>``."""
+    """Return the opening marker of ``closing``: ``<think>`` for ``</think>``."""
     return closing.replace("/", "", 1)

@@ -21,13 +21,13 @@ from tessy.tokenization.token_ids import decode
 Family = Literal["qwen3", "deepseek_r1", "harmony", "generic"]
 
 _ROW_MARKERS = ("<think>\n", "\n</think>\n\n")
-# The two names templates have for thinking; each reads the one it knows.
+# The names that templates use for thinking; each template reads one of them.
 THINKING_FIELDS = ("reasoning_content", "thinking")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    r"""How a model writes a turn.
+    r"""The markers of a turn.
 
     Attributes:
         suffix: What the template's generation prompt lacks until the thinking is open.
@@ -44,7 +44,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """One model's format.
+    """The chat format of a model.
 
     Attributes:
         family: What the template was recognised as.
@@ -74,14 +74,14 @@ class Renderer:
         return self.template.encode(self.turns(messages), self.shape.suffix, thought)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
-        """Return what :meth:`prompt_ids` stands for, markup shown; for people to look at."""
+        """Return the text of :meth:`prompt_ids` with markup, for display."""
         return decode(self.codec, self.prompt_ids(messages))
 
     def close_ids(self, tail: str) -> list[int]:
         r"""Return ids of ``tail``, the end of the thinking and the start of the answer.
 
         ``tail`` is the last unit of the thinking; it is encoded together with the white space of
-        the marker, so that ``".\n"`` is the one token the model knows.
+        the marker, so that ``".\n"`` is one token if the model has it.
         """
         ids: list[int] = []
         text = tail

@@ -28,17 +28,17 @@ class Codec(Protocol):
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the UTF-8 bytes a token stands for; several tokens may share one character."""
+        """Return the UTF-8 bytes of a token; several tokens may share one character."""
         ...
 
 
 def decode(codec: Codec, ids: Iterable[int]) -> str:
-    """Return the text of ``ids``; bytes that are no UTF-8 become U+FFFD."""
+    """Return the text of ``ids``; invalid UTF-8 becomes U+FFFD."""
     return b"".join(map(codec.token_bytes, ids)).decode("utf-8", errors="replace")
 
 
 class TokenIds:
-    """Token ids that only grow, with their JSON kept beside them.
+    """An append-only list of token ids, with its JSON.
 
     Copies share what they have in common: buffers that are only ever appended to, of which each
     owns a beginning, and a few ids of its own behind it.
@@ -48,12 +48,12 @@ class TokenIds:
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         """Start with ``ids``."""
-        # An array: a list of numbers takes nine times as much. Perhaps shared, like _json.
+        # An array, because a list takes nine times the memory. May be shared, like _json.
         self._ids = array("i")
         self._json = bytearray()
-        self._count = 0  # the beginning of _ids that is ours
-        self._bytes = 0  # and of _json
-        self._tail: tuple[int, ...] = ()  # not in the buffers, which are shared and still growing
+        self._count = 0  # length of the part of _ids that belongs to this list
+        self._bytes = 0  # and of the part of _json
+        self._tail: tuple[int, ...] = ()  # apart from the buffers, which are shared and still grow
         self.extend(ids)
 
     def extend(self, ids: Iterable[int]) -> None:
@@ -61,7 +61,7 @@ class TokenIds:
         new = [*self._tail, *ids]
         if not new:
             return
-        if self._count < len(self._ids):  # another one has gone on from here
+        if self._count < len(self._ids):  # another list has appended to the shared buffer
             self._ids = self._ids[: self._count]
             self._json = self._json[: self._bytes]
         if self._json:
@@ -83,7 +83,7 @@ class TokenIds:
 
     @property
     def ids(self) -> Sequence[int]:
-        """The ids, as a list of their own."""
+        """A copy of the ids as a list."""
         return [*self._ids[: self._count], *self._tail]
 
     @property
@@ -107,7 +107,7 @@ def _json_of(ids: Iterable[int]) -> bytes:
 
 
 class Draft:
-    """Ids as a model generates them, and the text they stand for so far.
+    """Generated ids and their text.
 
     A token may end inside a character, so text is held back until it is whole; bytes that can
     never become UTF-8 turn into U+FFFD. ``cut`` answers which ids stay when the text is cut.
@@ -116,16 +116,16 @@ class Draft:
     __slots__ = ("_clean", "_codec", "_decoder", "_ends", "ids", "text")
 
     def __init__(self, codec: Codec) -> None:
-        """An empty draft in ``codec``'s tokens."""
+        """Create an empty draft in tokens of ``codec``."""
         self._codec = codec
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._ends: list[int] = []  # characters of `text` whole after each id
-        self._clean: list[bool] = []  # no bytes of an unfinished character after each id
+        self._ends: list[int] = []  # complete characters of `text` after each id
+        self._clean: list[bool] = []  # whether each id ends on a character
         self.ids: list[int] = []
         self.text = ""
 
     def extend(self, ids: Iterable[int]) -> str:
-        """Append generated ``ids``; by what the text grows."""
+        """Append generated ``ids``; return the text they add."""
         added = ""
         length = len(self.text)
         clean = not self._clean or self._clean[-1]
@@ -135,7 +135,7 @@ class Draft:
                 if not clean:
                     raise UnicodeError
                 piece = spelt.decode()
-            except UnicodeError:  # the decoder knows, and is slow
+            except UnicodeError:  # the exact but slow check
                 piece = self._decoder.decode(spelt)
                 clean = not self._decoder.getstate()[0]
             added += piece
@@ -147,11 +147,11 @@ class Draft:
         return added
 
     def flush(self) -> None:
-        """No more ids: an unfinished character becomes U+FFFD."""
+        """End the draft; an incomplete character becomes U+FFFD."""
         self.text += self._decoder.decode(b"", final=True)
 
     def aligned(self, end: int) -> int:
-        """How many leading ids lie wholly inside ``text[:end]`` (chars) and end on a character."""
+        """Return how many leading ids lie inside ``text[:end]`` (chars) and end on a character."""
         count = len(self.ids)
         while count and (self._ends[count - 1] > end or not self._clean[count - 1]):
             count -= 1
@@ -162,7 +162,7 @@ class Draft:
         return self._ends[count - 1] if count else 0
 
     def cut(self, end: int) -> list[int]:
-        """Ids for ``text[:end]``: as generated up to the straddling id, the rest encoded anew."""
+        """Return ids of ``text[:end]``: as generated up to a straddling id, the rest encoded."""
         count = self.aligned(end)
         rest = self.text[self.end_of(count) : end]
         return self.ids[:count] + (self._codec.encode(rest) if rest else [])
@@ -174,7 +174,7 @@ class Draft:
         return rest
 
     def stripped(self) -> Draft:
-        """Return the draft without leading white space; itself while it is nothing but white space.
+        """Return the draft without leading white space; itself while it has nothing else.
 
         Ids that are white space alone go; an id that straddles is encoded anew.
         """
@@ -186,7 +186,7 @@ class Draft:
         while after < len(self.ids) and not (self._ends[after] > blank and self._clean[after]):
             after += 1
         if after == len(self.ids):
-            return self  # the first character after the white space is not whole yet
+            return self  # the first character after the white space is incomplete
         fresh = Draft(self._codec)
         if self.end_of(first) == blank:
             fresh.extend(self.ids[first:])
@@ -197,7 +197,7 @@ class Draft:
 
 
 def split_tail(codec: Codec, ids: Sequence[int], text: str, chars: int) -> tuple[list[int], str]:
-    """Take the last ``chars`` characters of ``text`` back from its ids.
+    """Split the last ``chars`` characters of ``text`` off its ids.
 
     Args:
         codec: The tokenizer of ``ids``.
@@ -213,7 +213,7 @@ def split_tail(codec: Codec, ids: Sequence[int], text: str, chars: int) -> tuple
     keep = len(ids)
     while keep:
         taken = tail.decode("utf-8", errors="replace")
-        # What begins inside a character may look like a U+FFFD that the text really has.
+        # Ids that begin inside a character may look like a U+FFFD of the text.
         inside = tail and tail[0] & 0xC0 == 0x80
         if not inside and len(taken) >= chars and text.endswith(taken):
             break
