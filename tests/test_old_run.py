@@ -158,4 +158,4 @@ def test_plan_counts_its_rows(run: Path):
     output = finish(["tessy", "plan", *options, "--pilot", "5"])
     document = json.loads((run / "plan.json").read_bytes())
     assert document["samples"]["ended"] >= 5
-    assert "of the samples come from a run that was begun" in output
+    assert "of an earlier run are included" in output

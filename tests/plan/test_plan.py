@@ -1,4 +1,4 @@
-"""What a plan says, against files whose truth is known."""
+"""Estimates of a plan, compared with simulated files."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def problems(count: int) -> list[Problem]:
 
 
 @pytest.mark.parametrize("cls", [DoctorConfig, PlanConfig])
-def test_one_toml_file_serves_every_command(cls: type[SynthesisOptions]):
+def test_one_toml_file_works_for_every_command(cls: type[SynthesisOptions]):
     assert set(SynthesizeConfig.model_fields) <= set(cls.model_fields)
 
 
 # ------------------------------------------------------------------ the draw
 
 
-def test_a_pilot_is_drawn_from_the_whole_file_and_grows():
+def test_a_pilot_is_drawn_from_the_whole_file_and_contains_smaller_ones():
     file = problems(1000)
     small, large = draw(file, 2, 20, 0), draw(file, 2, 60, 0)
     assert len(small) == 20
@@ -57,11 +57,11 @@ def test_a_pilot_is_drawn_from_the_whole_file_and_grows():
     assert {sample for _, sample in large} == {0}
     places = sorted(int(name[1:]) for name, _ in large)
     assert places[0] < 200
-    assert places[-1] > 800  # not the top of the file
+    assert places[-1] > 800  # not only the top of the file
     assert draw(file, 2, 20, 1) != small
 
 
-def test_a_pilot_larger_than_the_file_takes_further_samples_and_then_all():
+def test_a_pilot_larger_than_the_file_takes_further_samples():
     assert draw(problems(3), 2, 5, 0) > {("q0", 0), ("q1", 0), ("q2", 0)}
     assert draw(problems(3), 2, 50, 0) == {(f"q{n}", s) for n in range(3) for s in range(2)}
 
@@ -75,12 +75,12 @@ def test_a_pilot_larger_than_the_file_takes_further_samples_and_then_all():
         (2000, 1, 20, 0.5),
         (2000, 1, 60, 1.0),
         (500, 4, 20, 0.5),
-        (30, 1, 20, 0.5),  # what comes is as few as what is there
-        (8, 20, 40, 0.5),  # every question is known
+        (30, 1, 20, 0.5),  # as few remaining as drawn problems
+        (8, 20, 40, 0.5),  # every problem has a sample
     ],
 )
-def test_intervals_cover_the_truth_of_simulated_files(count, rounds, pilot, sigma):
-    """Lengths are lognormal: half of the spread between questions, half within them."""
+def test_intervals_cover_the_totals_of_simulated_files(count, rounds, pilot, sigma):
+    """Lengths are lognormal, with half of the variance between problems and half within."""
     covered, errors = 0, []
     file = problems(count)
     for number in range(FILES):
@@ -102,7 +102,7 @@ def test_intervals_cover_the_truth_of_simulated_files(count, rounds, pilot, sigm
         errors.append(found.value / truth - 1)
     assert covered / FILES >= LEAST_COVERED
     if count > pilot:
-        assert covered < FILES  # an interval that is never wrong says nothing
+        assert covered < FILES  # an interval that always covers is too wide
     assert abs(sum(errors) / FILES) < 0.05
 
 
@@ -113,8 +113,8 @@ SEEN = [(f"q{n}", float(value + extra)) for n, value in enumerate([10, 14, 9, 20
 @pytest.mark.parametrize(
     ("unseen", "units", "more"),
     [
-        (4, [10, 14, 9, 20, 12, 7], 10),  # the unit is a problem
-        (0, [value for _, value in SEEN], 23),  # the unit is a sample
+        (4, [10, 14, 9, 20, 12, 7], 10),  # unit: problem
+        (0, [value for _, value in SEEN], 23),  # unit: sample
     ],
 )
 def test_units_are_problems_until_every_problem_has_a_sample(unseen, units, more):
@@ -141,7 +141,9 @@ def schedule(durations: list[float], slots: int) -> float:
 @pytest.mark.parametrize(
     ("count", "slots", "tolerance"), [(600, 16, 0.05), (600, 40, 0.05), (40, 64, 0.3)]
 )
-def test_the_wall_clock_covers_what_a_schedule_takes(count: int, slots: int, tolerance: float):
+def test_the_wall_clock_interval_covers_a_simulated_schedule(
+    count: int, slots: int, tolerance: float
+):
     covered, off = 0, []
     for number in range(FILES):
         rng = Random(f"{count} {slots} {number}")
@@ -159,7 +161,7 @@ def test_the_wall_clock_covers_what_a_schedule_takes(count: int, slots: int, tol
     assert abs(sum(off) / FILES) < tolerance
 
 
-def test_the_wall_clock_is_between_busy_slots_and_one_sample_more():
+def test_the_wall_clock_is_between_full_slots_and_one_sample_more():
     assert wall(RemainingWork(400, 320, 480), 8, 15) == (57.5, 40, 75)
 
 
@@ -176,7 +178,7 @@ def test_an_estimate_is_ordered_and_never_negative(values, samples, unseen):
         assert 0 <= found.low <= found.value <= found.high
 
 
-def test_the_share_of_failures_knows_its_uncertainty():
+def test_the_share_of_failures_has_an_interval():
     none = failing_share((f"q{n}", False) for n in range(20))
     assert none is not None
     assert (none.value, none.low) == (0, 0)
@@ -185,68 +187,68 @@ def test_the_share_of_failures_knows_its_uncertainty():
     assert some is not None
     assert some.low < some.value == 0.25 < some.high
     assert failing_share([]) is None
-    alike = failing_share([("a", True)] * 50)
-    assert alike is not None
-    assert alike.low < 0.5  # one question tells little, however often it is asked
+    one_problem = failing_share([("a", True)] * 50)
+    assert one_problem is not None
+    assert one_problem.low < 0.5  # many samples of one problem count little
 
 
-# ------------------------------------------------------------------ the gauge
+# ------------------------------------------------------------------ throughput
 
 
-def watched(lengths: list[int], slots: int, speed) -> ThroughputMonitor:
-    """A gauge after a run in which ``speed(n)`` tokens a second come for one of n samples."""
+def monitored(lengths: list[int], slots: int, speed) -> ThroughputMonitor:
+    """Return the monitor of a run where each of n samples gets ``speed(n)`` tokens per second."""
     now = 0.0
-    gauge = ThroughputMonitor(len(lengths), clock=lambda: now, now=0.0)
+    monitor = ThroughputMonitor(len(lengths), clock=lambda: now, now=0.0)
     queue = [(f"s{n}", length) for n, length in enumerate(lengths)]
-    left: dict[str, float] = {}
-    while queue or left:
-        while queue and len(left) < slots:
+    remaining: dict[str, float] = {}
+    while queue or remaining:
+        while queue and len(remaining) < slots:
             name, length = queue.pop(0)
-            gauge.started(name)
-            left[name] = length
-        each = min(10.0, *left.values())
-        now += each / speed(len(left))
-        for name in list(left):
-            gauge.drafted("teacher", round(each))
-            left[name] -= each
-            if left[name] <= 0:
-                del left[name]
-                gauge.finished(name)
-    return gauge
+            monitor.started(name)
+            remaining[name] = length
+        each = min(10.0, *remaining.values())
+        now += each / speed(len(remaining))
+        for name in list(remaining):
+            monitor.drafted("teacher", round(each))
+            remaining[name] -= each
+            if remaining[name] <= 0:
+                del remaining[name]
+                monitor.finished(name)
+    return monitor
 
 
-def test_the_pace_is_that_of_the_fullest_time():
+def test_the_pace_is_measured_near_the_most_samples_in_flight():
     rng = Random(3)
     lengths = [10 * rng.randint(2, 40) for _ in range(40)]
-    gauge = watched(lengths, 16, lambda n: 100 / n)  # a server that gains nothing from company
-    pace = gauge.pace()
+    monitor = monitored(lengths, 16, lambda n: 100 / n)  # concurrency brings no speedup
+    pace = monitor.pace()
     assert pace is not None
-    assert gauge.most_in_flight == 16
+    assert monitor.most_in_flight == 16
     assert FULL_SHARE * 16 <= pace.in_flight <= 16
-    # Over the whole pilot a sample was faster, for the last ones were alone.
+    # Over the whole pilot samples were faster, because the last ones ran alone.
     assert pace.tokens_per_second == pytest.approx(100 / pace.in_flight, rel=0.02)
 
 
-def test_three_quarters_of_the_most_in_flight_are_full_swing():
-    pace = watched([10, 20, 20, 30], 4, lambda n: 1).pace()
+def test_the_pace_includes_times_with_three_quarters_of_the_most_in_flight():
+    pace = monitored([10, 20, 20, 30], 4, lambda n: 1).pace()
     assert pace is not None
-    assert pace.in_flight == pytest.approx((4 + 3) / 2)  # for as long each; then one, alone
+    assert pace.in_flight == pytest.approx((4 + 3) / 2)  # equally long, then one alone
 
 
-def test_a_stand_still_is_nobodys_pace():
+def test_waiting_is_excluded_from_the_pace():
     now = 0.0
-    gauge = ThroughputMonitor(1, clock=lambda: now, now=0.0)
-    assert gauge.pace() is None
-    gauge.started("a")
+    monitor = ThroughputMonitor(1, clock=lambda: now, now=0.0)
+    assert monitor.pace() is None
+    monitor.started("a")
     now = 2.0
-    gauge.drafted("student", 20)
-    gauge.waiting("no server")
+    monitor.drafted("student", 20)
+    monitor.waiting("no server")
     now = 500.0
-    gauge.waiting(None)
+    monitor.waiting(None)
     now = 502.0
-    gauge.drafted("student", 20)
-    gauge.failed("a", "budget")
-    pace = gauge.pace()
+    monitor.drafted("student", 20)
+    monitor.failed("a", "budget")
+    pace = monitor.pace()
     assert pace is not None
     assert pace.tokens_per_second == pytest.approx(10)
 
@@ -255,7 +257,7 @@ def test_a_stand_still_is_nobodys_pace():
 
 
 def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> int | None:
-    """Samples in flight of a run of ``count`` on a server with room for 9,000 tokens."""
+    """Return the samples in flight of a run of ``count`` on a server with 9,000 free tokens."""
     jobs = [SampleJob(problem, 0) for problem in problems(count)]
     written = [
         row(f"q{n}").model_copy(update={"tokens": TokenCounts(student=tokens)})
@@ -272,14 +274,14 @@ def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> i
     return count_admitted(jobs[len(lengths) :], gate)
 
 
-def test_the_run_will_have_in_flight_what_fits_by_the_pilots_lengths(tmp_path: Path):
+def test_the_samples_in_flight_follow_from_the_lengths_of_the_pilot(tmp_path: Path):
     assert probed(tmp_path / "a", 500, [200, 250, 250, 250, 900]) == 9000 // 300
     assert probed(tmp_path / "b", 500, [250] * 5, concurrency=7) == 7
-    assert probed(tmp_path / "c", 20, [250] * 5) == 15  # no more are to come
+    assert probed(tmp_path / "c", 20, [250] * 5) == 15  # only 15 remain
     assert probed(tmp_path / "d", 500, []) == 9000 // 4050
 
 
-# ------------------------------------------------------------------ all together
+# ------------------------------------------------------------------ plans
 
 
 def made(number: int, reason: str | None = None, seconds=100.0) -> PilotSample:
@@ -301,12 +303,12 @@ def given_of(rows: list[PilotSample], **more) -> PlanInputs:
     return PlanInputs(**(known | more))
 
 
-def test_every_figure_of_a_plan():
+def test_the_figures_of_a_plan():
     plan = make_plan(given_of([made(n, "budget" if n < 2 else None) for n in range(20)]))
     assert plan is not None
     figures = plan.figures
     assert figures["generated.teacher"].so_far == 8000
-    assert figures["generated.teacher"].to_come == (32_000, 32_000, 32_000)  # all alike
+    assert figures["generated.teacher"].to_come == (32_000, 32_000, 32_000)  # all samples are equal
     assert figures["generated"].whole == 60_000
     assert figures["kept.answer"].so_far == 18 * 50
     assert figures["kept.answer"].to_come.value == pytest.approx(80 * 45)
@@ -314,7 +316,7 @@ def test_every_figure_of_a_plan():
     assert figures["bytes"].whole == 100_000
     assert figures["failures"].to_come.value == pytest.approx(8)
     assert plan.reasons == {"budget": 2}
-    # 80 samples of 100 s, 1.5 times as long in company, ten at a time; half a sample at the end
+    # 80 samples of 100 s, with a slowdown of 1.5, 10 in flight; half a sample at the end
     assert plan.hours.to_come.value == pytest.approx((1200 + 75) / 3600)
     assert plan.hours.to_come.high == pytest.approx((1200 + 150) / 3600)
     assert plan.hours.so_far == pytest.approx(400 / 3600)
@@ -328,24 +330,24 @@ def test_more_in_flight_than_in_the_pilot_is_a_lower_bound():
     assert plan.hours.to_come.value == pytest.approx((300 + 75) / 3600)
     assert plan.at_most == pytest.approx(
         (12_000 / 9.5 + 75) / 3600
-    )  # what the pilot's fullest time gives
+    )  # with the samples in flight of the pilot
     assert plan.journal == 4 * 5000
     few = make_plan(given_of([made(n) for n in range(20)], slots=40, scope=Scope(5, 5, 5)))
     assert few is not None
-    assert few.at_most is None  # five to come are never forty in flight
+    assert few.at_most is None  # five remaining samples never fill 40 slots
 
 
-def test_without_a_measured_load_the_sessions_tell_how_many_were_in_flight():
+def test_without_a_measured_load_the_average_of_the_sessions_is_used():
     plan = make_plan(given_of([made(n) for n in range(20)], load=None, slots=5))
     assert plan is not None
     assert plan.hours.to_come.value == pytest.approx((80 * 100 / 5 + 50) / 3600)
-    assert plan.at_most is None  # 2000 s of samples in 400 s: five
+    assert plan.at_most is None  # 2000 s of samples in 400 s: 5 in flight
     more = make_plan(given_of([made(n) for n in range(20)], load=None, slots=20))
     assert more is not None
     assert more.at_most == pytest.approx((80 * 100 / 5 + 50) / 3600)
 
 
-def test_too_few_samples_make_no_plan_and_a_whole_file_needs_none():
+def test_a_plan_needs_five_finished_samples_unless_none_remain():
     assert make_plan(given_of([made(n) for n in range(4)])) is None
     assert make_plan(given_of([made(n) for n in range(5)])) is not None
     few = [made(n, "budget" if n > 3 else None) for n in range(20)]
@@ -356,7 +358,7 @@ def test_too_few_samples_make_no_plan_and_a_whole_file_needs_none():
     assert plan.figures["generated"].whole == 600
 
 
-def test_what_a_large_file_takes_is_said_whole_on_a_narrow_terminal():
+def test_large_figures_are_not_truncated_on_a_narrow_terminal():
     rows = [made(n, seconds=600.0 + 60 * n) for n in range(20)]
     plan = make_plan(given_of(rows, scope=Scope(10**6, 10**6, 10**6)))
     assert plan is not None
@@ -365,9 +367,9 @@ def test_what_a_large_file_takes_is_said_whole_on_a_narrow_terminal():
     console = Console(width=80, file=StringIO())
     print_plan(plan, config, {"student": "m", "teacher": "m"}, console)
     assert isinstance(console.file, StringIO)
-    said = console.file.getvalue()
-    assert "…" not in said
-    (line,) = [line for line in said.splitlines() if line.startswith("Kept tokens, teacher")]
+    output = console.file.getvalue()
+    assert "…" not in output
+    (line,) = [line for line in output.splitlines() if line.startswith("Kept tokens, teacher")]
     assert line.split("  ")[-1].strip() == "300.0 M"
     for figure in ("6,000", "400.0 M – 400.0 M", "100.0 M"):
-        assert figure in said
+        assert figure in output

@@ -1,14 +1,13 @@
-"""New runs made out of finished ones: what ``tessy mix`` and ``tessy filter`` write.
+"""Runs derived from finished runs: the output of ``tessy mix`` and ``tessy filter``.
 
     with DerivedRun.create(out, by="mix", sources=[first, second], options={"seed": 0}) as run:
         for line, row in source_rows(first):
             run.add(row, line)
         run.notes["mix"] = {"first": 1200}
 
-The new directory is a run to every reader. It is built beside ``out``, as
-``<out>.partial-<random>``, and moved into place when the block ends well; however else it ends,
-nothing of it is left and what ``out`` held before is untouched. (A process that is killed leaves
-the partial directory behind; it can be deleted.)
+The new directory is a complete run. It is built beside ``out`` as ``<out>.partial-<random>`` and
+moved into place when the block succeeds. On an exception it is removed, and the previous content of
+``out`` stays unchanged. (A killed process leaves the partial directory behind; it can be deleted.)
 """
 
 from __future__ import annotations
@@ -40,18 +39,18 @@ _ABSENT = object()
 
 
 class SourceRow(NamedTuple):
-    """A row of a run: its line in the file, with the newline, and its content."""
+    """A row of a run: its line in the file, including the newline, and the parsed row."""
 
     line: bytes
     row: Trajectory
 
 
 def source_rows(directory: str | Path) -> Iterator[SourceRow]:
-    """Yield the rows of a run as :func:`iter_trajectories` gives them, with their lines.
+    """Yield the rows of a run in the order of :func:`iter_trajectories`, with their lines.
 
     Raises:
-        RunError: There is no run in ``directory``.
-        InputError: A line cannot be read; names file, line and field.
+        RunError: ``directory`` is not a run.
+        InputError: A line is invalid; names file, line and field.
     """
     read_config(directory)
     files = RunPaths(directory).row_files()
@@ -64,18 +63,18 @@ def source_rows(directory: str | Path) -> Iterator[SourceRow]:
 
 
 @contextlib.contextmanager
-def reading(
-    directory: str | Path, what: str, console: Console | None = None
+def rows_with_progress(
+    directory: str | Path, label: str, console: Console | None = None
 ) -> Iterator[Iterator[SourceRow]]:
-    """:func:`source_rows`; on a terminal, a bar shows how far they have been read.
+    """Return :func:`source_rows`; on a terminal, show a progress bar.
 
     Args:
         directory: The run.
-        what: Stands before the bar: ``Filtering``.
-        console: Where the bar goes; standard error by default.
+        label: Label of the bar, such as ``Filtering``.
+        console: Console of the bar; standard error by default.
 
     Raises:
-        RunError: There is no run in ``directory``.
+        RunError: ``directory`` is not a run.
     """
     console = console or SteadyConsole(stderr=True)
     rows = source_rows(directory)
@@ -83,26 +82,26 @@ def reading(
         yield rows
         return
     size = sum(path.stat().st_size for path in RunPaths(directory).row_files())
-    columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=size)
 
-        def advancing() -> Iterator[SourceRow]:
+        def advance() -> Iterator[SourceRow]:
             for item in rows:
                 yield item
                 bar.advance(task, len(item.line))
 
-        yield advancing()
+        yield advance()
 
 
 class DerivedRun:
-    """A run in the making that is made out of others.
+    """A derived run that is being written.
 
     Attributes:
-        out: Where it will be.
-        directory: Where it is until then.
-        notes: Further entries of summary.json, by name: set by the command.
-        summary: The content of summary.json, once the block has ended well.
+        out: Final directory.
+        directory: Temporary directory.
+        notes: Additional entries of summary.json, by name; set by the command.
+        summary: Content of summary.json; set when the block succeeds.
     """
 
     def __init__(
@@ -130,27 +129,29 @@ class DerivedRun:
         options: Mapping[str, object],
         fresh: bool = False,
     ) -> Self:
-        """Start a run that takes its rows from ``sources``.
+        """Start a run from the rows of ``sources``.
 
-        Its data_config holds what those of all sources agree on, and ``derived``: who made it out
-        of what. No other command has that key, so none resumes the run by mistake.
+        Its data_config contains the entries that all sources share, and ``derived``: the command
+        and the sources. No other command writes that key, so none resumes the run by mistake.
 
         Args:
-            out: Where the run will be; must not exist or be empty, unless ``fresh``.
-            by: The command that makes it.
+            out: Directory of the run; must not exist or must be empty, unless ``fresh``.
+            by: Name of the command.
             sources: Run directories.
-            options: What the command was given, for the record.
-            fresh: Set a run that is at ``out`` aside as ``<out>.old-<n>`` once this one is whole.
+            options: Options of the command, for the record.
+            fresh: Move a run at ``out`` to ``<out>.old-<n>`` when the new one is complete.
 
         Raises:
-            RunError: A source is no run, or is ``out`` itself or in it; ``out`` is not empty, holds
-                something else than a run, or is in use; the directory cannot be made.
+            RunError: A source is not a run, or is ``out`` or inside it; ``out`` is not empty, is
+                not a run, or is in use; the directory cannot be created.
         """
         documents = [read_config(source) for source in sources]
-        target = Path(out).resolve()  # a link stays, what it points to is replaced
+        target = Path(out).resolve()  # replaces the target of a link, not the link
         for source in sources:
             if Path(source).resolve().is_relative_to(target):
-                raise RunError(f"--out {out} holds the source {source}; choose another directory")
+                raise RunError(
+                    f"--out {out} contains the source {source}; choose another directory"
+                )
         try:
             with ExitStack() as stack:
                 replaces = _check_target(Path(out), target, fresh=fresh)
@@ -162,11 +163,11 @@ class DerivedRun:
                 partial.mkdir()
                 _write_config(partial, by, sources, documents, options)
                 run = cls(target, partial, replaces=replaces, held=stack.pop_all())
-                run._file(run._rows)  # a run may turn out to have no row
+                run._file(run._rows)  # exists even if no row is added
                 return run
         except OSError as error:
             raise RunError(
-                f"{out} cannot be made: {error}; fix it or choose another --out"
+                f"{out} cannot be created: {error}; fix it or choose another --out"
             ) from error
 
     def add(self, row: Trajectory, line: bytes | None = None) -> int:
@@ -174,18 +175,17 @@ class DerivedRun:
 
         Args:
             row: The row.
-            line: The row as its source has it (:class:`SourceRow`), so that it stays the same to
-                the byte; None: it is written anew.
+            line: Line of the row in its source, copied byte for byte; None: serialize the row.
 
         Returns:
-            Where it begins, in bytes: what :meth:`read` takes.
+            Byte offset of the row, for :meth:`read`.
 
         Raises:
-            StorageError: It could not be written.
-            ValueError: There is a row with this key already.
+            StorageError: The row could not be written.
+            ValueError: The run already has a row with this key.
         """
         if row.key in self._keys:
-            raise ValueError(f"{row.key} has a row already")
+            raise ValueError(f"the run already has a row with the key {row.key}")
         self._keys.add(row.key)
         self._counted.add(row)
         offset = self._file(self._rows).tell()
@@ -193,10 +193,10 @@ class DerivedRun:
         return offset
 
     def read(self, offset: int) -> Trajectory:
-        """Return a row that was added, read again from the disk.
+        """Return an added row, read from disk.
 
         Raises:
-            StorageError: What is to come before it could not be written.
+            StorageError: Buffered rows could not be written.
         """
         try:
             self._file(self._rows).flush()
@@ -207,12 +207,10 @@ class DerivedRun:
             raise self._unwritable(error) from error
 
     def write(self, name: str, line: bytes) -> None:
-        """Append ``line`` to the file ``name`` of the run, made if it is missing.
-
-        It is durable when the run is.
+        """Append ``line`` to the file ``name`` of the run, which is created if missing.
 
         Raises:
-            StorageError: It could not be written.
+            StorageError: The line could not be written.
         """
         try:
             self._file(name).write(line)
@@ -220,7 +218,7 @@ class DerivedRun:
             raise self._unwritable(error) from error
 
     def __len__(self) -> int:
-        """Return rows added so far."""
+        """Return the number of rows added so far."""
         return len(self._keys)
 
     def __enter__(self) -> Self:
@@ -247,7 +245,7 @@ class DerivedRun:
         return self._files[name]
 
     def _finish(self) -> None:
-        """Make everything durable, then put it in place."""
+        """Flush all files, then move the run into place."""
         for file in self._files.values():
             file.flush()
         self.summary = {**self._counted.result(), **self.notes}
@@ -258,22 +256,22 @@ class DerivedRun:
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self.out} cannot be made: {error}; free some space or choose another --out, and "
-            "give the same command again: the sources are untouched"
+            f"{self.out} cannot be written: {error}; free some space or choose another --out, "
+            "then run the command again; the sources are unchanged"
         )
 
 
 def _close(file: BinaryIO) -> None:
-    # What matters was flushed by then; a full disk must not hide the original error.
+    # All rows are flushed at this point; a full disk must not hide the original error.
     with contextlib.suppress(OSError):
         file.close()
 
 
 def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
-    """Return whether ``target`` holds a run that is to be replaced.
+    """Return whether ``target`` contains a run to replace.
 
     Raises:
-        RunError: It may not be used.
+        RunError: ``target`` cannot be used.
     """
     if not target.exists():
         return False
@@ -287,8 +285,8 @@ def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
         raise not_a_run(named, first)
     if not fresh:
         raise RunError(
-            f"{named} holds a run already; choose another --out, or pass --fresh to set it aside "
-            f"as {named}.old-1 and start over"
+            f"{named} already contains a run; choose another --out, or pass --fresh to move it "
+            f"to {named}.old-1 and start over"
         )
     run_config.check_kind(paths.config, TRAJECTORIES)
     return True
@@ -301,7 +299,7 @@ def _write_config(
     documents: Sequence[Mapping[str, Any]],
     options: Mapping[str, object],
 ) -> None:
-    made_of = [
+    origins = [
         {
             "path": str(source),
             "data_digest": document.get("data_digest"),
@@ -309,17 +307,17 @@ def _write_config(
         }
         for source, document in zip(sources, documents, strict=True)
     ]
-    data = _agreed([document["data_config"] for document in documents])
-    data["derived"] = {"by": by, "sources": made_of}
+    data = _shared_entries([document["data_config"] for document in documents])
+    data["derived"] = {"by": by, "sources": origins}
     paths = RunPaths(directory)
-    made_with = {"config": jsonl.plain_object(options), "software": software()}
+    document = {"config": jsonl.plain_object(options), "software": software()}
     run_config.open_config(
-        paths.config, TRAJECTORIES, made_with, jsonl.plain_object(data), lambda: False
+        paths.config, TRAJECTORIES, document, jsonl.plain_object(data), lambda: False
     )
 
 
-def _agreed(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the entries that all of ``configs`` have."""
+def _shared_entries(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the entries that are equal in all of ``configs``."""
     first, *others = configs
     return {
         name: value

@@ -1,7 +1,7 @@
-"""``tessy plan``: a pilot, and what the whole file would take.
+"""``tessy plan``: run a pilot and estimate the cost of the whole file.
 
-The pilot's samples are ordinary rows of the run directory: ``synthesize`` with the same options
-keeps them and continues.
+The pilot's samples are ordinary rows of the run directory; ``synthesize`` with the same options
+continues the run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tessy.config.synthesis import PlanConfig, SynthesisOptions, SynthesizeConfig
-from tessy.core.formatting import tally
+from tessy.core.formatting import counted, tally
 from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import PlanInputs, make_plan
 from tessy.plan.pilot import Load, draw, measured_load, saved_load
@@ -30,15 +30,14 @@ EXIT_TOO_FEW = 1
 
 
 def plan(config: PlanConfig) -> int:
-    """Make the pilot, as far as it is missing, and say what the whole file would take.
+    """Run the missing part of the pilot and print an estimate for the whole file.
 
     Returns:
-        The exit code: 0; 1 if too few samples could be finished for an interval; or what the pilot
-        ended with.
+        The exit code: 0; 1 if too few samples finished for an interval; or that of the pilot.
 
     Raises:
         InputError: Options, problems, models or the run directory are unusable; nothing started.
-        EngineError: The servers are gone for good; what was made is kept.
+        EngineError: The servers failed permanently; finished samples are kept.
     """
     return plan_problems(config, load_run_problems(config))
 
@@ -46,12 +45,12 @@ def plan(config: PlanConfig) -> int:
 def plan_problems(
     config: PlanConfig, loaded: LoadedProblems, console: Console | None = None
 ) -> int:
-    """Return the same as :func:`plan` with problems that are loaded already.
+    """Do the same as :func:`plan` with problems that are already loaded.
 
     Args:
-        config: The options; ``problems`` is not read.
+        config: The options; ``problems`` is ignored.
         loaded: The problems.
-        console: Where the plan goes; standard output by default.
+        console: Receives the plan; standard output by default.
     """
     console = console or Console()
     problems = [with_system_prompt(config, problem) for problem in loaded.problems[: config.limit]]
@@ -85,7 +84,7 @@ def plan_problems(
 
 
 def _synthesis(config: PlanConfig) -> SynthesizeConfig:
-    """The run that the plan is of; a budget is the whole run's, and compared, not spent here."""
+    """Return the options of the planned run, without budgets, which the plan only compares."""
     options = {name: getattr(config, name) for name in SynthesisOptions.model_fields}
     return SynthesizeConfig(
         **{**options, "out": config.out, "budget_hours": None, "budget_tokens": None}
@@ -100,7 +99,7 @@ def _scope(jobs: list[SampleJob], made: list[PilotSample]) -> Scope:
 
 
 def _load(session: SessionResult, made: list[PilotSample], written: Path) -> Load | None:
-    """Return how busy the servers were, if that was measured on half of the samples or more."""
+    """Return the load of the servers, if it was measured on at least half of the samples."""
     measured = measured_load(session.progress, made) if session.progress else None
     for load in (measured, saved_load(written)):
         if load is not None and 2 * load.samples >= len(made):
@@ -112,12 +111,12 @@ def _too_few(made: list[PilotSample]) -> str:
     reasons = Counter(one.reason for one in made if one.reason is not None)
     failed = tally(dict(reasons.most_common()))
     return (
-        f"Only {len(made) - reasons.total()} of {len(made)} samples could be finished (failed: "
-        f"{failed or 'none'}): an interval needs {MIN_UNITS}. `tessy doctor` with the same options "
-        "says what to fix; a larger --pilot keeps these samples and makes more."
+        f"Only {len(made) - reasons.total()} of {counted(len(made), 'sample')} finished (failed: "
+        f"{failed or 'none'}), but an interval needs {MIN_UNITS}. Run `tessy doctor` with the same "
+        "options to find the cause, or pass a larger --pilot, which keeps these samples."
     )
 
 
 def _closing(scope: Scope, written: Path) -> str:
     more = " `tessy synthesize` with the same options continues the run." if scope.samples else ""
-    return f"The same figures for programs: {written}.{more}"
+    return f"The figures as JSON: {written}.{more}"

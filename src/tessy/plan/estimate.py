@@ -1,13 +1,14 @@
-"""From a few samples to a whole file, with an interval (pure).
+"""Estimates for a whole file from a few samples, with prediction intervals (pure).
 
-A file is a fixed number of problems, and the pilot a random draw of them. What is still to come is
-the mean of the pilot times the number of samples to come; its 95 % interval has to cover the chance
-of the draw and the chance in what comes:
+A file has a fixed number of problems, and the pilot is a random draw of them. The estimate for the
+remaining samples is the pilot's mean times their number. The 95 % interval covers the randomness of
+the draw and of the remaining samples:
 
     R · (mean ± t · s · √(1/n + 1/m))
 
-with R samples to come, s the standard deviation between n units that are there, and m units to
-come. Units are problems, whose samples resemble each other; samples, once every problem has one.
+with R remaining samples, s the standard deviation between the n units drawn, and m remaining units.
+A unit is a problem, because samples of a problem are correlated; once every problem has a sample, a
+unit is a sample.
 
 Source: the prediction interval of Student's t, e.g. Hahn & Meeker, Statistical Intervals, 1991,
 4.7.
@@ -24,28 +25,28 @@ from typing import NamedTuple
 from tessy.core.statistics import Case, share, t95
 
 CONFIDENCE = 0.95
-MIN_UNITS = 5  # fewer say nothing of their spread
+MIN_UNITS = 5  # fewer do not suffice for a standard deviation
 
 
 class RemainingWork(NamedTuple):
-    """What the rest of the file will take: a figure and its 95 % interval."""
+    """Estimate for the remaining samples, with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
     def times(self, factor: float) -> RemainingWork:
-        """Return the same in another unit."""
+        """Return the estimate and interval multiplied by ``factor``."""
         return RemainingWork(*(factor * part for part in self))
 
 
 class Scope(NamedTuple):
-    """What is there, and what is still to come.
+    """Size of the remaining work.
 
     Attributes:
-        samples: Samples to come.
-        questions: Problems with samples to come.
-        unseen: Problems that have no sample yet.
+        samples: Number of remaining samples.
+        questions: Number of problems with remaining samples.
+        unseen: Number of problems without a sample.
     """
 
     samples: int
@@ -54,11 +55,11 @@ class Scope(NamedTuple):
 
 
 def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> RemainingWork | None:
-    """Estimate the sum of a measure over the samples to come; None if too few are there.
+    """Estimate the sum of a measure over the remaining samples; None with too few units.
 
     Args:
-        values: The problem and the measure (not negative) of every sample that has ended.
-        scope: What is still to come.
+        values: Problem and non-negative measure of every ended sample.
+        scope: The remaining work.
     """
     by_question: dict[str, list[float]] = defaultdict(list)
     for question, value in values:
@@ -78,10 +79,10 @@ def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> RemainingWork 
 
 
 def failing_share(failed: Iterable[tuple[str, bool]]) -> RemainingWork | None:
-    """Return the share of samples that fail, with Wilson's interval; None without samples.
+    """Return the share of failed samples, with Wilson's interval; None without samples.
 
     Args:
-        failed: The problem of every sample that has ended, and whether it failed.
+        failed: Problem of every ended sample, and whether it failed.
     """
     found = share(Case(question, float(bad)) for question, bad in failed)
     if found is None or found.low is None or found.high is None:
@@ -90,16 +91,16 @@ def failing_share(failed: Iterable[tuple[str, bool]]) -> RemainingWork | None:
 
 
 def wall(work: RemainingWork, slots: float, longest: float) -> RemainingWork:
-    """Wall-clock seconds of ``work`` with ``slots`` samples in flight.
+    """Return the wall-clock seconds of ``work`` with ``slots`` samples in flight.
 
-    All slots are busy until the last sample starts, so the time is at least ``work / slots`` and at
-    most one sample more (Graham's bound for list scheduling). The interval spans both, and the
-    figure is halfway.
+    All slots are busy until the last sample starts, so the time is between ``work / slots`` and one
+    sample more (Graham's bound for list scheduling). The interval covers both; the estimate is in
+    the middle.
 
     Args:
-        work: Seconds summed over the samples to come.
-        slots: Samples in flight; no more than there are to come.
-        longest: Seconds of the longest sample that has ended.
+        work: Seconds summed over the remaining samples.
+        slots: Samples in flight; at most the number of remaining samples.
+        longest: Seconds of the longest ended sample.
     """
     busy = work.times(1 / slots)
     return RemainingWork(busy.value + longest / 2, busy.low, busy.high + longest)

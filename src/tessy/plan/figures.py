@@ -20,7 +20,7 @@ from tessy.plan.estimate import (
 from tessy.plan.pilot import Load
 from tessy.plan.rows import PilotSample
 
-MUCH_MORE = 1.1  # times as many in flight as in the pilot: worth a warning
+MUCH_MORE = 1.1  # ratio of samples in flight, run to pilot, that causes a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Figure:
     """One line of a plan.
 
     Attributes:
-        so_far: What is there.
-        to_come: What the rest will take.
+        so_far: Value of the ended samples.
+        to_come: Estimate for the remaining samples.
     """
 
     so_far: float
@@ -37,11 +37,11 @@ class Figure:
 
     @property
     def whole(self) -> float:
-        """The whole file."""
+        """Value or estimate for the whole file."""
         return self.so_far + self.to_come.value
 
     def to_json(self) -> dict[str, float]:
-        """For plan.json."""
+        """Return the entry of plan.json."""
         come = self.to_come
         named = {"so_far": self.so_far, "to_come": come.value, "low": come.low, "high": come.high}
         return {name: round(value, 4) for name, value in (named | {"whole": self.whole}).items()}
@@ -49,16 +49,16 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
-    """What a plan is made of.
+    """Inputs of a plan.
 
     Attributes:
-        made: Samples that have ended.
-        scope: What is still to come.
-        slots: Samples the run will have in flight.
+        made: Ended samples.
+        scope: Remaining work.
+        slots: Samples that the run will have in flight.
         load: Load of the servers; None if unknown.
         wall_seconds: Wall-clock seconds of the run's sessions.
-        journal_bytes: Size of the journal, which held the pilot's samples in flight.
-        drawn: The samples are a random draw from the file, and all of it.
+        journal_bytes: Size of the journal after the pilot.
+        drawn: Whether the samples are exactly a random draw from the file.
     """
 
     made: Sequence[PilotSample]
@@ -72,16 +72,17 @@ class PlanInputs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the whole file takes.
+    """Estimates for the whole file.
 
     Attributes:
-        given: What the plan is made of.
-        hours: Wall-clock hours, if servers are as fast with more samples in flight.
-        at_most: Hours to come if they gain nothing from more in flight; None if not more are.
-        figures: Everything else, by name: ``requests.student``, ``kept.answer`` …
-        failure_share: Share of samples that fail, in [0, 1].
-        journal: Bytes the journal will need meanwhile.
-        reasons: Why samples failed, with counts.
+        given: Inputs.
+        hours: Wall-clock hours, if more samples in flight do not slow each other down.
+        at_most: Remaining hours if more samples in flight bring no speedup; None if the run has no
+            more in flight than the pilot.
+        figures: Other figures by name: ``requests.student``, ``kept.answer`` …
+        failure_share: Share of failed samples, in [0, 1].
+        journal: Maximum bytes of the journal during the run.
+        reasons: Number of failures by reason.
     """
 
     given: PlanInputs
@@ -114,7 +115,7 @@ class Plan:
 
 
 def make_plan(given: PlanInputs) -> Plan | None:
-    """Work everything out; None if too few samples could be finished for an interval."""
+    """Compute a plan; None if too few samples finished for an interval."""
     finished = sum(one.reason is None for one in given.made)
     if given.scope.samples and finished < MIN_UNITS:
         return None
@@ -155,7 +156,7 @@ def _measures(made: Sequence[PilotSample]) -> dict[str, list[float]]:
 
 
 def _hours(given: PlanInputs, work: RemainingWork) -> tuple[Figure, float | None]:
-    """Wall-clock hours, and those to come if more samples in flight gain nothing."""
+    """Return wall-clock hours, and remaining ones if more samples in flight bring no speedup."""
     samples, load = given.scope.samples, given.load
     so_far = given.wall_seconds / 3600
     if not samples:
@@ -172,6 +173,6 @@ def _hours(given: PlanInputs, work: RemainingWork) -> tuple[Figure, float | None
 
 
 def _average_in_flight(given: PlanInputs) -> float:
-    """Over all sessions, with their starts and ends."""
+    """Return the average over all sessions, including their starts and ends."""
     seconds = sum(one.seconds for one in given.made)
     return seconds / given.wall_seconds if given.wall_seconds else 0.0

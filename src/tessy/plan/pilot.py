@@ -1,4 +1,4 @@
-"""The pilot: which samples it makes, and what shows while they are made."""
+"""The pilot: the draw of its samples, and the measured load of the servers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tessy.runtime.throughput import ThroughputMonitor
 
 
 def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> frozenset[Key]:
-    """Return samples for a pilot: of each problem one, then another one, in an order of chance.
+    """Return the samples of a pilot: one per problem in random order, then a second one, and so on.
 
-    A problem's place in the order depends on its id and the seed only, so a larger pilot holds
-    the smaller one.
+    The order depends only on the problems' ids and the seed, so a larger pilot contains a smaller
+    one.
 
     Args:
-        problems: The whole file.
-        rounds: Samples per problem that the run will make.
-        count: Samples wanted; all are taken if there are fewer.
-        seed: The run's.
+        problems: All problems of the file.
+        rounds: Samples per problem of the run.
+        count: Size of the pilot; reduced to the number of samples if that is smaller.
+        seed: Seed of the run.
     """
     shuffled = sorted(problems, key=lambda problem: derive_seed(seed, "pilot", problem.id))
     every = ((problem.id, sample) for sample in range(rounds) for problem in shuffled)
@@ -34,13 +34,13 @@ def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> fro
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy the servers were while samples were made.
+    """Load of the servers during a session.
 
     Attributes:
-        most: The most samples in flight at a time.
-        usual: Samples in flight near that, on average.
-        slowdown: How many times as long as in its row a sample takes with ``usual`` in flight.
-        samples: Samples that this was measured on.
+        most: Maximum number of samples in flight.
+        usual: Average number of samples in flight while near the maximum.
+        slowdown: Duration of a sample with ``usual`` samples in flight, relative to its row.
+        samples: Number of samples in the measurement.
     """
 
     most: int
@@ -50,11 +50,11 @@ class Load:
 
 
 def measured_load(progress: ThroughputMonitor, made: Sequence[PilotSample]) -> Load | None:
-    """Return how busy the servers were in a session; None if it generated nothing.
+    """Return the load of the servers in a session; None if it generated nothing.
 
     Args:
         progress: Counters of the session.
-        made: All samples that have ended.
+        made: All ended samples.
     """
     pace = progress.pace()
     seconds = sum(one.seconds for one in made)
@@ -64,7 +64,7 @@ def measured_load(progress: ThroughputMonitor, made: Sequence[PilotSample]) -> L
     return Load(
         most=progress.most_in_flight,
         usual=pace.in_flight,
-        # A sample does not get faster in company; where it seems so, that is chance.
+        # A sample is never faster with others in flight; a lower value is noise.
         slowdown=max(1.0, alone / pace.tokens_per_second),
         samples=progress.ended,
     )

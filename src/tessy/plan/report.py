@@ -1,4 +1,4 @@
-"""A plan in words and on disk."""
+"""Output of a plan to the terminal and to plan.json."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Show = Callable[[float], str]
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Put the plan in place of ``path``.
+    """Write the plan to ``path``.
 
     Raises:
-        StorageError: It could not be written.
+        StorageError: The file could not be written.
     """
     jsonl.write_json(path, plan.to_json())
 
@@ -39,13 +39,13 @@ def write_plan(plan: Plan, path: Path) -> None:
 def print_plan(
     plan: Plan, config: PlanConfig, names: Mapping[Author, str], console: Console
 ) -> None:
-    """Print every figure, and what the figures rest on.
+    """Print all figures with their assumptions and warnings.
 
     Args:
         plan: The plan.
-        config: The options it was made with.
-        names: What to call each model that takes part.
-        console: Where to.
+        config: Options of the plan.
+        names: Names of the models in use, by role.
+        console: Receives the output.
     """
     given = plan.given
     table = figures_table("Plan", "so far", "to come", "95 % interval", "whole file")
@@ -75,52 +75,53 @@ def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
 
 
 def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
-    """Return what the figures rest on."""
+    """Return the basis and the assumptions of the figures."""
     given = plan.given
     questions = len({one.question for one in given.made})
     share, low, high = plan.failure_share
     ends = interval(low, high, percentage, " – ")
     models = ", ".join(f"{author} {visible(name)}" for author, name in names.items())
     lines = [
-        f"From {len(given.made):,} samples of {counted(questions, 'problem')}. Failed: "
+        f"From {counted(len(given.made), 'sample')} of {counted(questions, 'problem')}. Failed: "
         f"{tally(plan.reasons) or 'none'} ({percent(share)}, 95 % interval {ends} %).",
-        "Kept tokens are the training data's, in the student's tokens; generated ones are kept or "
-        f"not, in each model's own (answers in the student's): multiply by your prices ({models}). "
-        "Prompts are not counted.",
+        "Kept tokens are in the training data, counted with the student's tokenizer. Generated "
+        "tokens include those not kept, counted with each model's own tokenizer (answers with the "
+        f"student's); multiply them by your prices ({models}). Prompts are not counted.",
     ]
     if given.scope.samples:
         lines.append(
-            f"Assumed: {given.slots:,} samples in flight, on servers that stay as fast as in the "
-            "pilot; intervals say what the draw of samples leaves open, not what servers may do. "
+            f"Assumptions: {counted(given.slots, 'sample')} in flight, and servers as fast as in "
+            "the pilot. Intervals cover the random draw of samples, not changes of the servers. "
             f"The journal of samples in flight takes up to {size(plan.journal)} more."
         )
     return lines
 
 
 def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
-    """Return what makes the figures doubtful."""
+    """Return the reasons to doubt the figures."""
     given = plan.given
     if not given.scope.samples:
-        return ["Nothing is left to make."]
+        return ["All samples have ended; none remain."]
     lines = []
     if plan.at_most is not None:
         larger = min(2 * given.slots, len(given.made) + given.scope.samples)
-        seen = f"{given.load.usual:.0f} at its fullest" if given.load else "fewer on average"
+        seen = f"{given.load.usual:.0f} at its peak" if given.load else "fewer on average"
         lines.append(
-            f"Take the time as a lower bound: the run will have {given.slots:,} samples in flight, "
-            f"the pilot had {seen}. If the servers gain nothing from more, "
-            f"{_clock(plan.at_most)} are to come; --pilot {larger} would tell."
+            f"The time is a lower bound: the run will have {counted(given.slots, 'sample')} in "
+            f"flight, but the pilot had {seen}. If more samples in flight bring no speedup, "
+            f"{_clock(plan.at_most)} remain. To measure it, pass --pilot {larger}."
         )
     if not given.drawn and (more := len(given.made) - config.pilot) > 0:
         lines.append(
-            f"{more:,} of the samples come from a run that was begun: they are from the top of the "
-            "file, and where it was stopped the short ones ended first; the rest may be longer."
+            f"{counted(more, 'sample')} of an earlier run {'is' if more == 1 else 'are'} included. "
+            "They are from the top of the file, and in an interrupted run short samples end first, "
+            "so the remaining samples may be longer."
         )
     return lines
 
 
 def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
-    """Return how the budgets that `synthesize` will be given compare."""
+    """Return the comparison with the budgets of the run."""
     generated = plan.figures["generated"]
     compared: tuple[tuple[str, float | None, Figure, Show], ...] = (
         ("budget_hours", config.budget_hours, plan.hours, _clock),
@@ -134,7 +135,7 @@ def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
         verdict = "is enough" if limit >= high else "may not be enough"
         verdict = "is not enough" if limit < low else verdict
         lines.append(
-            f"{name} ({show(limit)}) {verdict} for the whole file, which takes {show(low)} to "
+            f"{name} ({show(limit)}) {verdict} for the whole file, which needs {show(low)} to "
             f"{show(high)}."
         )
     return lines

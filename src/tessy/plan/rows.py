@@ -1,4 +1,4 @@
-"""What a run's rows took, one record a sample."""
+"""Cost of the samples of a run, read from its rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tessy.storage.run_paths import RunPaths
 
 @dataclass(frozen=True, slots=True)
 class PilotSample:
-    """A sample that has ended.
+    """An ended sample.
 
     Attributes:
-        key: Its key.
-        reason: Why it failed; None if it is finished.
-        seconds: Wall-clock seconds it took, over all attempts.
+        key: Key of the sample.
+        reason: Reason of a failure; None if the sample is finished.
+        seconds: Wall-clock seconds over all attempts.
         requests: Requests sent, by role.
-        kept: Tokens that became training data, by part (``student`` and ``teacher`` of the
-            thinking, ``answer``), in the student's tokens; nothing of a failure.
-        generated: Tokens of thinking and answer, kept or not, by the model that wrote them.
-        size: Bytes of its row.
+        kept: Tokens in the training data, by part (``student`` and ``teacher`` of the thinking,
+            ``answer``), in the student's tokens; 0 for a failure.
+        generated: Tokens of thinking and answer, kept or not, by author.
+        size: Bytes of the row.
     """
 
     key: Key
@@ -36,15 +36,15 @@ class PilotSample:
 
     @property
     def question(self) -> str:
-        """The problem's id."""
+        """Id of the problem."""
         return self.key[0]
 
 
 def read_made(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
-    """Return the last row of each of ``keys`` that has one, finished before failed.
+    """Return the last row of each key in ``keys``; a finished row has precedence over a failure.
 
     Raises:
-        InputError: A row cannot be read; names file and line.
+        InputError: A row is invalid; names file and line.
     """
     found: dict[Key, PilotSample] = {}
     for made in _read(paths):

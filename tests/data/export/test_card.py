@@ -1,4 +1,4 @@
-"""The exported folder: its shards, and what its card says and does not say."""
+"""The exported folder: its shards and its data card."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_run(tmp_path_factory.mktemp("made"))
 
 
-def test_shards_end_at_their_size(run: Path, tmp_path: Path):
+def test_shards_end_at_the_size_limit(run: Path, tmp_path: Path):
     rows = list(iter_trajectories(run))
     many = [rows[0].model_copy(update={"sample": n}) for n in range(2500)]
     facts = DataCardFacts()
     write_shards(many, tmp_path / "data", facts, shard_bytes=100)
-    # A row group is written at once, so a shard holds one at least.
+    # A row group is written at once, so a shard contains at least one.
     names = [f"train-0000{n}-of-00003.parquet" for n in range(3)]
     assert sorted(p.name for p in (tmp_path / "data").iterdir()) == names
     read = [pq.read_table(tmp_path / "data" / name).num_rows for name in names]
@@ -46,14 +46,15 @@ def test_shards_end_at_their_size(run: Path, tmp_path: Path):
     assert facts.summary.result()["samples"]["finished"] == 2500
 
 
-def test_the_card_says_what_the_run_says(run: Path):
+def test_the_card_describes_the_run(run: Path):
     export(run, "hf", "--licence", "CC-BY-4.0")
     data, text = card(place(run, "hf"))
     assert data["license"] == "cc-by-4.0"
     assert data["size_categories"] == ["n<1K"]
     assert data["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-    assert "3 samples of reasoning to fine-tune `s` on" in text
+    assert "3 reasoning samples for fine-tuning `s`, generated with" in text
     assert "| `tessy` | 3 |" in text
+    assert "Not included: 1 failed sample." in text
     assert "| repetition | 1 |" in text
     assert "| thinking by the student | 12 | 100.0 % |" in text
     assert "## Licence\n\nCC-BY-4.0." in text
@@ -67,11 +68,11 @@ def test_the_card_names_every_column(run: Path):
     assert set(re.findall(r"`([a-z_]+)[`\[]", columns)) >= set(pq.read_schema(shard).names)
 
 
-def test_without_a_licence_the_card_says_so(run: Path):
+def test_the_card_states_a_missing_licence(run: Path):
     export(run, "hf")
     data, text = card(place(run, "hf"))
     assert data["license"] == "unknown"
-    assert "None was stated" in text
+    assert "No licence was given" in text
 
 
 def test_the_card_of_a_derived_run_names_its_sources(run: Path, tmp_path: Path):
@@ -82,14 +83,14 @@ def test_the_card_of_a_derived_run_names_its_sources(run: Path, tmp_path: Path):
         mixed.notes["mix"] = {"ratio": "1:1", "taken": {"first": 3}, "from": str(run)}
     export(tmp_path / "mix", "hf")
     _, text = card(place(tmp_path / "mix", "hf"))
-    assert "made by `tessy mix` of these:\n\n- `run` (" in text
-    assert "ratio 1:1; taken: first 3; from run." in text
+    assert "`tessy mix` created this run from:\n\n- `run` (" in text
+    assert "Its summary: ratio 1:1; taken: first 3; from run." in text
     assert "differ between the sources" in text
     assert "## Failures" not in text
     assert str(tmp_path) not in text
 
 
-def test_the_card_of_made_samples_shows_names_in_place_of_paths(made: Path):
+def test_the_card_shows_names_instead_of_paths(made: Path):
     export(made, "hf")
     data, text = card(place(made, "hf"))
     assert data["pretty_name"] == "demo"
@@ -98,22 +99,22 @@ def test_the_card_of_made_samples_shows_names_in_place_of_paths(made: Path):
     assert command
     assert "--thinking-tokens 600" in command[0]
     assert "--teacher.model teacher" in command[0]
-    assert "temperature" not in command[0]  # at its default
+    assert "temperature" not in command[0]  # has its default
     assert not re.search(r"(?<![\w>.])/\w", re.sub(r"https://\S+", "", text))
 
 
-def test_a_system_prompt_stands_in_the_card_as_it_is(run: Path):
+def test_the_card_quotes_the_system_prompt_unchanged(run: Path):
     config = json.loads((run / "config.json").read_text())
-    said = "Antworte kurz, 好的:\n```\n# Title\n````"
-    config["data_config"]["system_prompt"] = said
+    prompt = "Antworte kurz, 好的:\n```\n# Title\n````"
+    config["data_config"]["system_prompt"] = prompt
     (run / "config.json").write_text(json.dumps(config))
     export(run, "hf")
     _, text = card(place(run, "hf"))
-    assert f"`````text\n{said}\n`````\n" in text
-    assert text.count("\n`````") == 4  # the command's, too
+    assert f"`````text\n{prompt}\n`````\n" in text
+    assert text.count("\n`````") == 4  # also around the command
 
 
-def test_names_are_shown_and_paths_are_not():
+def test_public_shortens_paths_and_keeps_ids():
     for value, shown in {
         "Qwen/Qwen3-8B": "Qwen/Qwen3-8B",
         "/models/of/mine/qwen": "qwen",
@@ -124,6 +125,9 @@ def test_names_are_shown_and_paths_are_not():
         "mine:predictor": "mine:predictor",
     }.items():
         assert public(value) == shown
+
+
+def test_size_categories():
     assert size_category(999) == "n<1K"
     assert size_category(1000) == "1K<n<10K"
     assert size_category(20_000_000) == "n>10M"

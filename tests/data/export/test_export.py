@@ -1,4 +1,4 @@
-"""``tessy export`` as a user runs it: files, their places, refusals."""
+"""``tessy export`` on the command line: files, destinations and refused options."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def run(tmp_path: Path) -> Path:
     return small_run(tmp_path / "run")
 
 
-def test_chat_rows_have_the_trainers_shapes(run: Path):
+def test_chat_formats_match_the_trainers(run: Path):
     for to in ("messages", "sharegpt", "dialogs"):
-        said = export(run, to)
-        assert f"{place(run, to)}: 3 samples, 15 tokens, " in said
+        output = export(run, to)
+        assert f"{place(run, to)}: 3 samples, 15 tokens, " in output
     first, _, system = lines(place(run, "messages"))
     answer = "<think>\nOkay. 2 + 2\n</think>\n\n4"
     turns = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": answer}]
@@ -40,13 +40,13 @@ def test_chat_rows_have_the_trainers_shapes(run: Path):
     assert system["messages"] == [{"role": "system", "content": "Be brief."}, *turns]
     assert [r["id"] for r in lines(place(run, "messages"))] == ["a/0", "a/1", "b/0"]
     first, _, system = lines(place(run, "sharegpt"))
-    said_by = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": answer}]
-    assert first == {"id": "a/0", "conversations": said_by}
-    assert system["conversations"] == [{"from": "system", "value": "Be brief."}, *said_by]
+    conversation = [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": answer}]
+    assert first == {"id": "a/0", "conversations": conversation}
+    assert system["conversations"] == [{"from": "system", "value": "Be brief."}, *conversation]
     assert lines(place(run, "dialogs"))[0] == {"id_ddm": "a/0", "dialogs": turns}
 
 
-def test_hints_can_be_pasted(run: Path):
+def test_hints_are_valid_settings_of_the_trainers(run: Path):
     entry = re.search(r"dataset_info\.json: (.*)", export(run, "sharegpt"))
     assert entry
     assert json.loads(f"{{{entry[1]}}}") == {
@@ -57,15 +57,15 @@ def test_hints_can_be_pasted(run: Path):
     assert "OpenaiTokenizeFunctionConfig" in export(run, "dialogs")
 
 
-def test_samples_that_llamafactory_leaves_out_are_counted(tmp_path: Path):
+def test_samples_that_llamafactory_skips_are_counted(tmp_path: Path):
     twice = row("b")
-    question = twice.messages[0]
-    odd = twice.model_copy(update={"messages": (question, *twice.messages)})
+    problem = twice.messages[0]
+    odd = twice.model_copy(update={"messages": (problem, *twice.messages)})
     fill(tmp_path / "run", row("a"), odd)
-    assert "1 samples do not alternate" in export(tmp_path / "run", "sharegpt")
+    assert "LLaMA-Factory will skip 1 sample, because" in export(tmp_path / "run", "sharegpt")
 
 
-def test_parquet_has_every_field_typed(run: Path):
+def test_parquet_contains_all_fields_with_types(run: Path):
     export(run, "parquet")
     table = pq.read_table(place(run, "parquet"))
     read = table.to_pylist()
@@ -82,7 +82,7 @@ def test_parquet_has_every_field_typed(run: Path):
 
 
 @pytest.mark.parametrize("to", PLAIN)
-def test_the_same_run_gives_the_same_bytes_in_place_of_older_ones(run: Path, to: str):
+def test_export_is_deterministic_and_replaces_an_earlier_export(run: Path, to: str):
     export(run, to)
     first = contents(place(run, to))
     fill(run, row("z"))
@@ -96,7 +96,7 @@ def test_the_same_run_gives_the_same_bytes_in_place_of_older_ones(run: Path, to:
 
 
 @pytest.mark.parametrize("to", PLAIN)
-def test_a_row_that_cannot_be_read_leaves_the_older_export(run: Path, to: str):
+def test_an_invalid_row_keeps_the_earlier_export(run: Path, to: str):
     export(run, to)
     first = contents(place(run, to))
     rows = RunPaths(run).rows
@@ -114,7 +114,7 @@ def test_a_run_without_samples_is_refused(tmp_path: Path, to: str):
     assert not (tmp_path / "run" / "export").exists()
 
 
-def test_a_place_that_would_cost_something_is_refused(run: Path, tmp_path: Path):
+def test_unsafe_destinations_are_refused(run: Path, tmp_path: Path):
     other = tmp_path / "mine"
     other.mkdir()
     (other / "thesis.tex").write_text("…")
@@ -123,7 +123,7 @@ def test_a_place_that_would_cost_something_is_refused(run: Path, tmp_path: Path)
         ("messages", run / "parts" / "x.jsonl", "the run's own files"),
         ("hf", run, "the run's own files"),
         ("hf", tmp_path, "the run's own files"),
-        ("hf", other, "holds 'thesis.tex'"),
+        ("hf", other, "contains 'thesis.tex'"),
         ("hf", other / "thesis.tex", "is a file"),
         ("parquet", other, "is a folder"),
         ("tokens", other / "tok.jsonl", "name it tok.parquet"),
@@ -139,15 +139,19 @@ def test_a_place_that_would_cost_something_is_refused(run: Path, tmp_path: Path)
     assert len(lines(other / "deep" / "er.jsonl")) == 3
 
 
-def test_options_that_would_have_no_effect_are_refused(run: Path):
-    assert "--loss is for --to tokens" in export(run, "messages", "--loss", "student", code=2)
-    assert "--tokenizer is for --to tokens" in export(run, "hf", "--tokenizer", "x", code=2)
-    assert "--licence is for --to hf" in export(run, "parquet", "--licence", "mit", code=2)
-    said = export(run, "hf", "--licence", "mit\nx: y", code=2)
-    assert "--licence: expected an SPDX identifier such as cc-by-4.0 or mit, got" in said
+def test_options_of_other_formats_are_refused(run: Path):
+    assert "--loss applies only to --to tokens" in export(
+        run, "messages", "--loss", "student", code=2
+    )
+    assert "--tokenizer applies only to --to tokens" in export(
+        run, "hf", "--tokenizer", "x", code=2
+    )
+    assert "--licence applies only to --to hf" in export(run, "parquet", "--licence", "mit", code=2)
+    output = export(run, "hf", "--licence", "mit\nx: y", code=2)
+    assert "--licence: expected an SPDX identifier such as cc-by-4.0 or mit, got" in output
 
 
-def test_a_stop_leaves_the_older_file_and_folder(tmp_path: Path):
+def test_an_interrupt_keeps_the_earlier_file_and_folder(tmp_path: Path):
     file, folder = tmp_path / "file", tmp_path / "folder"
     file.write_text("old")
     folder.mkdir()
@@ -166,8 +170,8 @@ def test_a_stop_leaves_the_older_file_and_folder(tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_a_row_that_is_no_unicode_is_named(tmp_path: Path):
+def test_a_row_with_invalid_unicode_is_named(tmp_path: Path):
     fill(tmp_path / "run", row("a"), row("b", answer="\ud800"))
-    assert "sample 'b'/0 holds half a surrogate pair" in export(tmp_path / "run", "parquet", code=2)
+    assert "sample 'b'/0 contains a lone surrogate" in export(tmp_path / "run", "parquet", code=2)
     export(tmp_path / "run", "messages")
     assert len(lines(place(tmp_path / "run", "messages"))) == 2

@@ -1,4 +1,4 @@
-"""Export formats are found by their modules; nothing else names them."""
+"""Discovery of export formats by module."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FORMAT = ExportFormat(
     name="answers",
     suffix=".jsonl",
     write=json_lines(lambda row: {"answer": row.answer}),
-    hint=lambda job, written: f"{written.rows} answers",
+    hint=lambda job, result: f"{result.rows} answers",
 )
 """
 
 
 @pytest.fixture
 def added(tmp_path, monkeypatch):
-    """A module with one more format."""
+    """Add a module with another format."""
     (tmp_path / "formats").mkdir()
     (tmp_path / "formats" / "answers.py").write_text(ADDED)
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path / "formats")])
@@ -38,20 +38,20 @@ def added(tmp_path, monkeypatch):
 
 
 def test_help_lists_every_format():
-    described = ExportConfig.model_fields["to"].description
-    assert described is not None
+    description = ExportConfig.model_fields["to"].description
+    assert description is not None
     assert set(all_formats()) == {"messages", "sharegpt", "dialogs", "parquet", "hf", "tokens"}
-    assert all(f"`{name}`" in described for name in all_formats())
+    assert all(f"`{name}`" in description for name in all_formats())
 
 
 @pytest.mark.parametrize("name", ["message", "PARQUET", "format"])
-def test_an_unknown_format_is_refused_with_the_known_ones(name, tmp_path):
+def test_an_unknown_format_is_refused_and_known_ones_are_listed(name, tmp_path):
     with pytest.raises(ConfigError, match=f"to: expected one of dialogs, hf, .*; got '{name}'"):
         format_of(ExportConfig(run=tmp_path, to=name))
 
 
 @pytest.mark.usefixtures("added")
-def test_a_format_is_added_by_one_module(tmp_path):
+def test_a_format_needs_only_a_module(tmp_path):
     fill(tmp_path / "run", row(answer="4"), row(sample=1, answer="5"))
     console = Console(file=io.StringIO(), width=200)
     assert export(ExportConfig(run=tmp_path / "run", to="answers"), console) == 0

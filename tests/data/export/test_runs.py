@@ -1,4 +1,4 @@
-"""Pretokenised rows of real runs, and every format in the loaders of ``datasets``."""
+"""Tokenized rows of runs of the bundled models, and every format loaded with ``datasets``."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_run(tmp_path_factory.mktemp("made"))
 
 
-def test_tokens_of_made_samples(made: Path):
-    said = export(made, "tokens")
-    assert "tokenized again" not in said
+def test_tokens_equal_the_sampled_tokens(made: Path):
+    output = export(made, "tokens")
+    assert "tokenized again" not in output
     table = pq.read_table(place(made, "tokens"))
     rows = {item.key: item for item in iter_trajectories(made)}
     codec = load_renderer(student_path()).codec
@@ -56,35 +56,35 @@ def test_tokens_of_made_samples(made: Path):
         assert [label for label in found["labels"] if label != IGNORED] == kept
         assert set(found["loss_weights"]) == {0.0, 1.0}
         assert item.student_ids is not None
-        # But for the last unit, which is written together with the end marker.
+        # The last unit is encoded together with the closing marker.
         sampled = unpack_ids(item.student_ids.thinking)[:-3]
         assert kept[2 : 2 + len(sampled)] == sampled
         learned += len(kept)
     total = sum(map(len, table["input_ids"].to_pylist()))
-    assert f"3 samples, {total:,} tokens, {learned:,} of them learned" in said
-    noted = json.loads(pq.read_metadata(place(made, "tokens")).metadata[b"tessy"])
-    assert noted["weights"] == {"student": 1.0, "teacher": 1.0}
-    assert noted["learned_tokens"] == learned
-    assert noted["tokenizer_digest"] == codec.digest
-    assert str(made.parent) not in json.dumps(noted)
+    assert f"3 samples, {total:,} tokens ({learned:,} with labels), " in output
+    metadata = json.loads(pq.read_metadata(place(made, "tokens")).metadata[b"tessy"])
+    assert metadata["weights"] == {"student": 1.0, "teacher": 1.0}
+    assert metadata["learned_tokens"] == learned
+    assert metadata["tokenizer_digest"] == codec.digest
+    assert str(made.parent) not in json.dumps(metadata)
 
 
-def test_losses_by_author_add_up(made: Path, tmp_path: Path):
-    def learned(loss: str) -> list[list[float]]:
+def test_loss_weights_of_the_authors_add_up(made: Path, tmp_path: Path):
+    def loss_weights(loss: str) -> list[list[float]]:
         out = tmp_path / "x.parquet"
         export(made, "tokens", "--loss", loss, "--out", str(out))
         return list(pq.read_table(out)["loss_weights"].to_pylist())
 
-    both, student, teacher = learned("all"), learned("student"), learned("teacher")
-    weighted = learned("student=1,teacher=0.5")
-    for whole, own, others, half in zip(both, student, teacher, weighted, strict=True):
-        assert [a + b for a, b in zip(own, others, strict=True)] == whole
+    both, student, teacher = map(loss_weights, ("all", "student", "teacher"))
+    weighted = loss_weights("student=1,teacher=0.5")
+    for full, own, others, half in zip(both, student, teacher, weighted, strict=True):
+        assert [a + b for a, b in zip(own, others, strict=True)] == full
         assert [a + b / 2 for a, b in zip(own, others, strict=True)] == half
         assert sum(own)
         assert sum(others)
 
 
-def test_the_same_run_gives_the_same_tokens(made: Path):
+def test_token_export_is_deterministic(made: Path):
     export(made, "tokens")
     first = contents(place(made, "tokens"))
     export(made, "tokens")
@@ -93,12 +93,12 @@ def test_the_same_run_gives_the_same_tokens(made: Path):
 
 @pytest.fixture
 def copied(made: Path, tmp_path: Path) -> Path:
-    """The run of the bundled models, to be changed."""
+    """A copy of the run that a test may change."""
     shutil.copytree(made, tmp_path / "copy")
     return tmp_path / "copy"
 
 
-def change(run: Path, **data: Any) -> None:
+def change_config(run: Path, **data: Any) -> None:
     path = RunPaths(run).config
     document = json.loads(path.read_bytes())
     for name, value in data.items():
@@ -116,61 +116,62 @@ def test_rows_without_ids_are_tokenized_again_and_counted(copied: Path):
     export(copied, "tokens")
     before = pq.read_table(place(copied, "tokens")).to_pylist()
     rows.write_bytes(b"".join(map(jsonl.dump_line, items)))
-    assert "3 of the samples had no ids" in export(copied, "tokens")
+    assert "3 samples without matching token ids" in export(copied, "tokens")
     codec = load_renderer(student_path()).codec
     for old, new in zip(before, pq.read_table(place(copied, "tokens")).to_pylist(), strict=True):
         assert decode(codec, old["input_ids"]) == decode(codec, new["input_ids"])
 
 
-def test_another_tokenizer_is_refused_and_a_moved_one_is_taken(copied: Path, tmp_path: Path):
-    assert "is not the one the run was made with" in export(
+def test_another_tokenizer_is_refused_and_a_moved_one_is_accepted(copied: Path, tmp_path: Path):
+    assert "differs from the run's in its vocabulary or chat template" in export(
         copied, "tokens", "--tokenizer", str(teacher_path()), code=2
     )
-    change(copied, student__model=str(tmp_path / "gone"))
+    change_config(copied, student__model=str(tmp_path / "gone"))
     assert "there is no folder" in export(copied, "tokens", code=2)
     export(copied, "tokens", "--tokenizer", str(student_path()))
-    change(copied, student__model=None)
-    assert "give it with --tokenizer" in export(copied, "tokens", code=2)
+    change_config(copied, student__model=None)
+    assert "pass it with --tokenizer" in export(copied, "tokens", code=2)
     export(copied, "tokens", "--tokenizer", str(student_path()))
-    change(copied, student__model=str(student_path()), student__trust_remote_code=True)
+    change_config(copied, student__model=str(student_path()), student__trust_remote_code=True)
     assert "trust_remote_code" in export(copied, "tokens", code=2)
-    change(copied, student__format=None)
-    assert "does not say which tokenizer" in export(copied, "tokens", code=2)
+    change_config(copied, student__format=None)
+    assert "has no digest of the tokenizer" in export(copied, "tokens", code=2)
 
 
-def test_a_loss_that_is_no_loss_is_refused(made: Path):
-    assert "--loss 'half' is not understood" in export(made, "tokens", "--loss", "half", code=2)
-    assert "--loss '' is not understood" in export(made, "tokens", "--loss", "", code=2)
+def test_an_invalid_loss_is_refused(made: Path):
+    for loss in ("half", ""):
+        output = export(made, "tokens", "--loss", loss, code=2)
+        assert f"non-negative weights such as student=1,teacher=0.5; got {loss!r}" in output
 
 
-def test_a_loss_that_learns_markup_alone_is_refused(copied: Path):
+def test_a_loss_with_labels_only_for_markup_is_refused(copied: Path):
     rows = RunPaths(copied).rows
-    whole = [item.model_dump() for item in iter_trajectories(copied)]
+    original = [item.model_dump() for item in iter_trajectories(copied)]
     items = [
         item
         | {
             "spans": [{"start": 0, "end": len(item["thinking"]), "author": "teacher"}],
             "answer_by": "teacher",
         }
-        for item in whole
+        for item in original
     ]
     rows.write_bytes(b"".join(map(jsonl.dump_line, items)))
     out = copied / "export" / "learned.parquet"
-    said = export(copied, "tokens", "--loss", "student", "--out", str(out), code=2)
-    assert f"all of the text in {copied} is by the teacher" in said
+    output = export(copied, "tokens", "--loss", "student", "--out", str(out), code=2)
+    assert f"all text in {copied} is by the teacher" in output
     assert not list(out.parent.glob("learned*"))
     export(copied, "tokens", "--loss", "teacher")
-    rows.write_bytes(b"".join(map(jsonl.dump_line, [items[0], *whole[1:]])))
-    said = export(copied, "tokens", "--loss", "student")
-    assert "In 1 of the samples no word is by the author that is learned" in said
+    rows.write_bytes(b"".join(map(jsonl.dump_line, [items[0], *original[1:]])))
+    output = export(copied, "tokens", "--loss", "student")
+    assert "1 sample without text by an author with a loss weight" in output
 
 
 @pytest.mark.parametrize("author", ["student", "teacher"])
-def test_runs_of_one_models_own_responses(tmp_path: Path, author: Author):
+def test_token_export_of_runs_of_one_model(tmp_path: Path, author: Author):
     run = tmp_path / "run"
     finish(sample(author, questions(tmp_path, 3), run))
-    said = export(run, "tokens", "--loss", author)
-    assert ("tokenized again" in said) == (author == "teacher")  # whose ids are never kept
+    output = export(run, "tokens", "--loss", author)
+    assert ("tokenized again" in output) == (author == "teacher")  # whose ids are not stored
     codec = load_renderer(student_path() if author == "student" else teacher_path()).codec
     rows = {item.key: item for item in iter_trajectories(run)}
     for found in pq.read_table(place(run, "tokens")).to_pylist():
@@ -179,9 +180,9 @@ def test_runs_of_one_models_own_responses(tmp_path: Path, author: Author):
         text = decode(codec, kept)
         assert item.thinking in text
         assert item.answer in text
-    nobody = "teacher" if author == "student" else "student"
-    said = export(run, "tokens", "--loss", nobody, code=2)
-    assert f"all of the text in {run} is by the {author}" in said
+    other = "teacher" if author == "student" else "student"
+    output = export(run, "tokens", "--loss", other, code=2)
+    assert f"all text in {run} is by the {author}" in output
     export(run, "hf")
     _, text = card(place(run, "hf"))
     command = re.search(r"tessy sample --problems questions\.jsonl .*", text)
@@ -193,9 +194,9 @@ def test_runs_of_one_models_own_responses(tmp_path: Path, author: Author):
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """``datasets.load_dataset`` of a train split, with a cache of its own."""
-    if os.environ.get("CI") != "true":  # there it is installed, or the test fails
-        pytest.importorskip("datasets", reason="needs datasets, of the dev extra")
+    """``datasets.load_dataset`` of the train split, with its own cache."""
+    if os.environ.get("CI") != "true":  # in CI a missing library is a failure
+        pytest.importorskip("datasets", reason="needs datasets (extra: dev)")
     datasets: Any = importlib.import_module("datasets")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     datasets.disable_progress_bars()
@@ -214,8 +215,8 @@ def test_datasets_reads_every_format(made: Path, load: Any):
         export(made, to)
     assert list(load("json", data_files=str(place(made, "messages")))["messages"]) == turns
     assert list(load("json", data_files=str(place(made, "dialogs")))["dialogs"]) == turns
-    said = load("json", data_files=str(place(made, "sharegpt")))["conversations"]
-    assert [[turn["value"] for turn in talk] for talk in said] == [
+    sharegpt = load("json", data_files=str(place(made, "sharegpt")))["conversations"]
+    assert [[turn["value"] for turn in talk] for talk in sharegpt] == [
         [turn["content"] for turn in talk] for talk in turns
     ]
     for data in (load("parquet", data_files=str(place(made, "parquet"))),

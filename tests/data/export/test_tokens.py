@@ -1,4 +1,4 @@
-"""Pretokenised rows: what the student would have read and written, and who wrote each token."""
+"""Tokenized rows: the student's tokens and their authors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.families.patterns import FAMILIES, THINKING
 from tests.synthesis.test_sample import RENDERERS, make_attempt, make_context
 
 FOLDERS = {name: FAMILIES / name for name in THINKING} | {"bundled": student_path()}
-# What their templates write in training: the others strip the thinking.
+# Templates that keep the thinking in training data.
 SHOWN = ["qwen3", "qwen3_thinking", "harmony", "chatml_think", "bundled"]
 ENDS = {
     "qwen3": "<|im_end|>",
@@ -37,14 +37,14 @@ ENDS = {
     "metaspace": "</s>",
     "bundled": "<|im_end|>",
 }
-QUESTION = (Message(role="system", content="Be brief."), Message(role="user", content="2 + 2?"))
+PROBLEM = (Message(role="system", content="Be brief."), Message(role="user", content="2 + 2?"))
 each_family = pytest.mark.parametrize("name", FOLDERS)
 
 WORDS = [
     "Okay,", "wait", " 5 - 3", "=", "2.", " ", "\n", "\n\n", "Hence", "汉字共有三种", "e\u0301",
     "</think>", "<|im_end|>", " x+y", "👩\u200d👩\u200d👧", "\t//", "…", ")", "don't", "  ",
 ]  # fmt: skip
-# Without U+FFFD, see test_a_replacement_character_of_the_text_survives.
+# Without U+FFFD; see test_a_replacement_character_in_the_text_is_kept.
 TEXTS = (
     (st.text(max_size=30) | st.lists(st.sampled_from(WORDS), max_size=14).map("".join))
     .map(lambda text: text.replace("\ufffd", "").strip())
@@ -65,24 +65,24 @@ def make_row(
     ids: Sequence[int] | None,
     *,
     answer_by: Author = "student",
-    question: tuple[Message, ...] = QUESTION,
+    problem: tuple[Message, ...] = PROBLEM,
 ) -> Trajectory:
     renderer = form(name).renderer
-    if name == "metaspace":  # its template takes no system message
-        question = question[-1:]
+    if name == "metaspace":  # its template accepts no system message
+        problem = problem[-1:]
     packed = None
     if ids is not None:
         packed = StudentIds(thinking=pack_ids(ids), answer=pack_ids(renderer.codec.encode(answer)))
     content = renderer.assistant(thinking, answer)
     return Trajectory(
         id="a", sample=0, strategy="tessy", thinking=thinking, answer=answer, spans=tuple(spans),
-        messages=(*question, Message(role="assistant", content=content)), answer_by=answer_by,
+        messages=(*problem, Message(role="assistant", content=content)), answer_by=answer_by,
         tokens=TokenCounts(), attempts=1, seconds=1.0, ended_by="student", student_ids=packed,
     )  # fmt: skip
 
 
 def tile(text: str, cuts: Sequence[int], first: Author) -> list[Span]:
-    """Spans of ``text`` that end at ``cuts``, the two authors by turns."""
+    """Return spans of ``text`` that end at ``cuts``, with alternating authors."""
     bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(text)}), len(text)]
     authors: list[Author] = ["student", "teacher"] if first == "student" else ["teacher", "student"]
     return [
@@ -96,7 +96,7 @@ AUTHORS: Any = st.sampled_from(["student", "teacher"])
 
 @st.composite
 def written(draw, name: str, texts: Any = TEXTS) -> Trajectory:
-    """A row as synthesis makes them: spans end at edges, ids are encoded or drawn span by span."""
+    """Draw a row as the synthesis writes it: spans end at edges and are encoded one by one."""
     thinking = draw(texts)
     spans = tile(thinking, draw(st.lists(st.sampled_from(edges(thinking)))), draw(AUTHORS))
     codec = form(name).renderer.codec
@@ -105,7 +105,7 @@ def written(draw, name: str, texts: Any = TEXTS) -> Trajectory:
 
 
 def parts(row: Trajectory, tokens: TokenizedSample, name: str) -> tuple[slice, slice]:
-    """Where the thinking with its marker stands, and where the answer."""
+    """Return the slices of the thinking with its marker, and of the answer."""
     renderer = form(name).renderer
     prompt = len(renderer.prompt_ids(row.messages[:-1]))
     answer = len(renderer.codec.encode(row.answer))
@@ -114,22 +114,22 @@ def parts(row: Trajectory, tokens: TokenizedSample, name: str) -> tuple[slice, s
 
 @pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
-async def test_the_ids_are_what_the_student_read_and_wrote(student, teacher):
+async def test_ids_start_with_the_prompt_of_the_answer(student, teacher):
     context = make_context(student, teacher)
     row = await tessy(make_attempt(context))
-    asked = context.backends["student"].engine.requests[-1]
+    request = context.backends["student"].engine.requests[-1]
     codec = RENDERERS[student].codec
     tokens = tokenize(row, StudentFormat.of(RENDERERS[student]))
     assert not tokens.encoded
-    assert decode(codec, tokens.ids).startswith(decode(codec, asked.prompt.ids))
-    assert tokens.ids[: len(asked.prompt)] == list(asked.prompt.ids)
+    assert decode(codec, tokens.ids).startswith(decode(codec, request.prompt.ids))
+    assert tokens.ids[: len(request.prompt)] == list(request.prompt.ids)
     assert tokens.ids[-1] in RENDERERS[student].answer_stop_ids
 
 
 @each_family
 @settings(max_examples=40)
 @given(data=st.data())
-def test_the_text_is_the_prompt_the_thinking_its_end_the_answer_and_the_end(name, data):
+def test_ids_decode_to_prompt_thinking_answer_and_markup(name, data):
     row = data.draw(written(name))
     tokens = tokenize(row, form(name))
     renderer = form(name).renderer
@@ -147,8 +147,8 @@ def test_the_text_is_the_prompt_the_thinking_its_end_the_answer_and_the_end(name
 @pytest.mark.parametrize("name", SHOWN)
 @settings(max_examples=40)
 @given(data=st.data())
-def test_the_text_is_that_of_the_models_own_chat_template(name, data):
-    # Templates look for the end of the thinking in its text, and would find a quoted one.
+def test_ids_decode_to_the_output_of_the_chat_template(name, data):
+    # Templates search the text for the end of the thinking and would find a quoted marker.
     plain = TEXTS.filter(lambda text: "think>" not in text)
     row = data.draw(written(name, plain))
     renderer = form(name).renderer
@@ -162,25 +162,25 @@ def test_the_text_is_that_of_the_models_own_chat_template(name, data):
 @each_family
 @settings(max_examples=40)
 @given(data=st.data())
-def test_the_tokens_of_an_author_are_its_spans(name, data):
+def test_the_tokens_of_an_author_decode_to_its_spans(name, data):
     row = data.draw(written(name))
     tokens = tokenize(row, form(name))
     codec, closing = form(name).renderer.codec, form(name).renderer.shape.closing
     thought, answer = parts(row, tokens, name)
     found: dict[str, bytes] = {"student": b"", "teacher": b""}
-    left = len(row.thinking.encode())
+    remaining = len(row.thinking.encode())
     for i, who in zip(tokens.ids[thought], tokens.authors[thought], strict=True):
         piece = codec.token_bytes(i)
-        if left > 0:
+        if remaining > 0:
             assert who is not None
             found[who] += piece
-            if len(piece) > left:  # the last one may hold white space of the marker
-                over = piece[left:].decode()
+            if len(piece) > remaining:  # the last one may contain white space of the marker
+                over = piece[remaining:].decode()
                 assert closing.startswith(over)
                 found[who] = found[who].removesuffix(over.encode())
         else:
-            assert who == "student"  # the marker's
-        left -= len(piece)
+            assert who == "student"  # the marker
+        remaining -= len(piece)
     for author, text in found.items():
         spans = [row.thinking[s.start : s.end] for s in row.spans if s.author == author]
         assert text.decode() == "".join(spans)
@@ -192,7 +192,7 @@ def test_the_tokens_of_an_author_are_its_spans(name, data):
 @settings(max_examples=40)
 @given(data=st.data())
 @example(data=None)
-def test_a_token_that_straddles_belongs_to_the_author_of_its_first_character(name, data):
+def test_a_token_of_two_authors_belongs_to_the_author_of_its_first_character(name, data):
     first: Author = "student"
     if data is None:
         thinking, cuts = "Okay, sot 好的👩\u200d👩 wait", [1, 2, 6, 11, 12, 13]
@@ -200,16 +200,16 @@ def test_a_token_that_straddles_belongs_to_the_author_of_its_first_character(nam
         thinking = data.draw(TEXTS)
         cuts = data.draw(st.lists(st.integers(0, len(thinking)), max_size=8))
         first = data.draw(AUTHORS)
-    ids = form(name).renderer.codec.encode(thinking)  # knows nothing of spans
+    ids = form(name).renderer.codec.encode(thinking)  # not split at the spans
     row = make_row(name, tile(thinking, cuts, first), thinking, "4", ids)
     tokens = tokenize(row, form(name))
     thought, _ = parts(row, tokens, name)
     pieces = [form(name).renderer.codec.token_bytes(i) for i in tokens.ids[thought]]
-    whole = b"".join(pieces)
-    assert whole.decode() == thinking + form(name).renderer.shape.closing
+    text = b"".join(pieces)
+    assert text.decode() == thinking + form(name).renderer.shape.closing
     for start, author in zip([0, *accumulate(map(len, pieces))], tokens.authors[thought],
                              strict=False):  # fmt: skip
-        char = len(whole[:start].decode(errors="ignore"))  # the character that this byte is of
+        char = len(text[:start].decode(errors="ignore"))  # the character of this byte
         expected = [span.author for span in row.spans if span.start <= char < span.end]
         assert [author] == (expected or ["student"])
 
@@ -220,7 +220,7 @@ def test_a_token_that_straddles_belongs_to_the_author_of_its_first_character(nam
         ["all", "student", "teacher", "student=1,teacher=0.5", "teacher=2, student=0"]
     ),
 )
-def test_weights_are_the_authors_and_labels_are_ids_where_they_count(data, loss):
+def test_weights_follow_the_authors_and_labels_the_weights(data, loss):
     row = data.draw(written("qwen3"))
     tokens = tokenize(row, form("qwen3"))
     by_author = parse_loss(loss)
@@ -230,12 +230,12 @@ def test_weights_are_the_authors_and_labels_are_ids_where_they_count(data, loss)
     for i, weight, label in zip(tokens.ids, weights, labels(tokens.ids, weights), strict=True):
         assert label == (i if weight else IGNORED)
     prompt = len(form("qwen3").renderer.prompt_ids(row.messages[:-1]))
-    # The model has to write <think> and its line break, so these are learned as the student's.
+    # The model generates <think> and its line break, so they count as the student's.
     assert weights[:prompt] == [0.0] * (prompt - 2) + [by_author["student"]] * 2
 
 
 @each_family
-def test_an_opening_that_the_template_leaves_to_the_model_is_learned(name):
+def test_an_opening_marker_not_in_the_template_is_the_students(name):
     row = make_row(name, tile("Hm.", [], "teacher"), "Hm.", "4", None)
     tokens = tokenize(row, form(name))
     renderer = form(name).renderer
@@ -249,10 +249,10 @@ def test_an_opening_that_the_template_leaves_to_the_model_is_learned(name):
 @each_family
 @settings(max_examples=40)
 @given(data=st.data())
-def test_without_ids_the_text_is_encoded_as_it_was_at_synthesis(name, data):
+def test_without_ids_the_text_is_encoded_as_in_the_synthesis(name, data):
     row = data.draw(written(name))
-    # Where a vocabulary has no split point at the last unit (an edge in a long stretch), a token
-    # may straddle it in what was sampled, and cannot in what is encoded piece by piece.
+    # If a vocabulary has no split point at the last unit, a sampled token may cross the edge, but
+    # an encoded one cannot.
     encode, last = form(name).renderer.codec.encode, last_unit(row.thinking)
     piece = row.thinking[(start := row.spans[-1].start) :]
     assume(encode(piece) == encode(piece[: last - start]) + encode(piece[last - start :]))
@@ -263,7 +263,7 @@ def test_without_ids_the_text_is_encoded_as_it_was_at_synthesis(name, data):
 
 
 @pytest.mark.parametrize("part", ["thinking", "answer"])
-def test_ids_that_spell_another_text_are_not_used(part):
+def test_ids_of_another_text_are_ignored(part):
     codec = form("qwen3").renderer.codec
     right = make_row("qwen3", tile("So 4. Done.", [6], "student"), "So 4. Done.", "4", None)
     packed = {"thinking": codec.encode("So 4. Done."), "answer": codec.encode("4")}
@@ -277,8 +277,8 @@ def test_ids_that_spell_another_text_are_not_used(part):
 @each_family
 @settings(max_examples=40)
 @given(before=st.text("ab .\n", max_size=3), after=st.text("ab .\ufffd", max_size=3))
-def test_a_replacement_character_of_the_text_survives(name, before, after):
-    """Its bytes, spread over several ids, look like those of a broken character."""
+def test_a_replacement_character_in_the_text_is_kept(name, before, after):
+    """Its bytes, spread over several ids, look like an incomplete character."""
     thinking = f"a{before}\ufffd{after}b"
     codec = form(name).renderer.codec
     row = make_row(name, tile(thinking, [], "student"), thinking, "4", codec.encode(thinking))
@@ -288,8 +288,8 @@ def test_a_replacement_character_of_the_text_survives(name, before, after):
     assert decode(codec, tokens.ids[thought]) == thinking + closing
 
 
-def test_sampled_ids_stay_as_they_were_sampled():
-    """A student may spell a word otherwise than its tokenizer would."""
+def test_sampled_ids_are_kept():
+    """A student may sample other tokens than its tokenizer would return."""
     codec = form("qwen3").renderer.codec
     thinking = "The answer is right there. Done."
     first, *rest = units(thinking)
@@ -303,14 +303,14 @@ def test_sampled_ids_stay_as_they_were_sampled():
     assert not tokens.encoded
 
 
-def test_in_a_run_of_one_model_everything_is_its_own():
+def test_in_a_run_of_one_model_all_tokens_are_its_own():
     alone = StudentFormat.of(form("qwen3").renderer, "teacher", alone=True)
     tokens = tokenize(make_row("qwen3", tile("Hm.", [], "teacher"), "Hm.", "4", None), alone)
     assert {author for author in tokens.authors if author} == {"teacher"}
 
 
 def endless(**options: Any) -> Any:
-    """A tokenizer whose template ends no turn."""
+    """Return a tokenizer whose chat template does not end turns."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(FAMILIES / "chatml_plain", **options)
     tokenizer.add_tokens(["<think>", "</think>"], special_tokens=True)
     tokenizer.chat_template = (
@@ -320,11 +320,11 @@ def endless(**options: Any) -> Any:
     return tokenizer
 
 
-def test_a_template_that_ends_no_turn_is_told_from_one_that_leaves_no_choice():
+def test_a_template_without_end_of_turn_needs_a_unique_stop_token():
     one = make_renderer(endless(eos_token="<|im_end|>", pad_token="<|im_end|>"))
     assert StudentFormat.of(one).end_id == one.codec.control["<|im_end|>"]
     two = make_renderer(endless(eos_token="<|im_end|>", pad_token="<|endoftext|>"))
-    with pytest.raises(ModelError, match="ends no turn"):
+    with pytest.raises(ModelError, match="does not end turns"):
         StudentFormat.of(two)
 
 
@@ -334,6 +334,6 @@ def test_a_template_that_ends_no_turn_is_told_from_one_that_leaves_no_choice():
              "student=-1,teacher=1", "student=nan,teacher=1", "a=1,teacher=1",
              "student=0,teacher=0"],
 )  # fmt: skip
-def test_a_loss_that_cannot_be_meant_is_refused(loss):
+def test_invalid_weights_are_refused(loss):
     with pytest.raises(ConfigError, match="--loss"):
         parse_loss(loss)

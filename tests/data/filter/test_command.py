@@ -1,3 +1,5 @@
+"""``tessy filter`` on the command line: passed and quarantined rows, and refused options."""
+
 from __future__ import annotations
 
 import io
@@ -32,35 +34,41 @@ from tests.support.rows import fill, keys, row
 THINKING = "Okay, let's see. 2 + 2 = 4, and then 4 * 3 = 12. Hmm, that seems right."
 
 
-def asked(name: str, question: str = "", sample: int = 0, **more: Any) -> Trajectory:
+def problem_row(name: str, prompt: str = "", sample: int = 0, **more: Any) -> Trajectory:
     item = row(name, sample, **{"thinking": f"{THINKING} {name}", "answer": "It is 12.", **more})
-    turn = Message(role="user", content=question or f"What is (2 + 2) * 3? ({name})")
+    turn = Message(role="user", content=prompt or f"What is (2 + 2) * 3? ({name})")
     return item.model_copy(update={"messages": (turn, *item.messages[1:])})
 
 
 GOOD = [
-    asked("plain"),
-    asked("latex", answer="So $x = \\frac{1}{2}$, that is $\\boxed{\\frac{1}{2}}$"),
-    asked("chinese", "二加二乘三等于多少？", thinking="好的，二加二等于四，四乘三等于十二。"),
-    asked("code", "Write a Python program for it.", answer="Here:\n```python\nprint(12)\n```"),
-    asked("right", problem={"reference": "12", "task": "calc"}),
-    asked("worked", problem={"reference": "2 + 2 = 4\n4 * 3 = <<4*3=12>>12\n#### 12"}),
-    asked("essay", problem={"reference": "A long text. " * 40}),
+    problem_row("plain"),
+    problem_row("latex", answer="So $x = \\frac{1}{2}$, that is $\\boxed{\\frac{1}{2}}$"),
+    problem_row("chinese", "二加二乘三等于多少？", thinking="好的，二加二等于四，四乘三等于十二。"),
+    problem_row(
+        "code", "Write a Python program for it.", answer="Here:\n```python\nprint(12)\n```"
+    ),
+    problem_row("right", problem={"reference": "12", "task": "calc"}),
+    problem_row("worked", problem={"reference": "2 + 2 = 4\n4 * 3 = <<4*3=12>>12\n#### 12"}),
+    problem_row("essay", problem={"reference": "A long text. " * 40}),
 ]
 UNFIT = {
-    "truncated": asked("cut", answer="Here it is:\n```python\nprint("),
-    "looping": asked("loop", thinking=f"{THINKING} " + "But wait, let me check. " * 9 + THINKING),
-    "empty_answer": asked("empty", answer=" \n"),
-    "no_code": asked("uncoded", "Write a Python program that adds.", answer="It adds."),
-    "chat_markers": asked("leak", answer="It is 12.<|im_end|>"),
-    "language": asked("switch", thinking=f"{THINKING} 好的，我们再检查一下这个结果是否正确。"),
-    "near_duplicate": asked("plain", sample=1),
-    "wrong_answer": asked("wrong", problem={"reference": "13"}),
+    "truncated": problem_row("cut", answer="Here it is:\n```python\nprint("),
+    "looping": problem_row(
+        "loop", thinking=f"{THINKING} " + "But wait, let me check. " * 9 + THINKING
+    ),
+    "empty_answer": problem_row("empty", answer=" \n"),
+    "no_code": problem_row("uncoded", "Write a Python program that adds.", answer="It adds."),
+    "chat_markers": problem_row("leak", answer="It is 12.<|im_end|>"),
+    "language": problem_row(
+        "switch", thinking=f"{THINKING} 好的，我们再检查一下这个结果是否正确。"
+    ),
+    "near_duplicate": problem_row("plain", sample=1),
+    "wrong_answer": problem_row("wrong", problem={"reference": "13"}),
 }
 
 
-def filtered(run: Path, out: Path, **options: Any) -> tuple[int, str]:
-    """The exit code, and what is said."""
+def run_filter(run: Path, out: Path, **options: Any) -> tuple[int, str]:
+    """Return the exit code and the output."""
     console = Console(file=io.StringIO(), width=100)
     code = filter_run(FilterConfig(run=run, out=out, **options), console)
     assert isinstance(console.file, io.StringIO)
@@ -81,9 +89,9 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_unfit_rows_are_set_aside_with_their_reasons(tmp_path: Path, source: Path) -> None:
+def test_unfit_rows_are_quarantined_with_their_reasons(tmp_path: Path, source: Path) -> None:
     before = {path: path.read_bytes() for path in source.iterdir()}
-    code, said = filtered(source, tmp_path / "out")
+    code, output = run_filter(source, tmp_path / "out")
     assert code == 0
     assert keys(iter_trajectories(tmp_path / "out")) == keys(GOOD)
     entries = quarantine(tmp_path / "out")
@@ -104,30 +112,30 @@ def test_unfit_rows_are_set_aside_with_their_reasons(tmp_path: Path, source: Pat
     assert summary["filter"]["rules"]["wrong_answer"] == {"rows": 1, "share": 0.0667, "judged": 3}
     assert summary["filter"]["rules"]["looping"] == {"rows": 1, "share": 0.0667}
     for name in UNFIT:
-        assert any(line.split()[:4] == [name, "1", "6.7", "%"] for line in said.splitlines())
-    assert "in_evaluation" not in said
+        assert any(line.split()[:4] == [name, "1", "6.7", "%"] for line in output.splitlines())
+    assert "in_evaluation" not in output
     assert write_report(tmp_path / "out").exists()
     config = read_config(tmp_path / "out")
     assert config["config"]["run"] == str(source)
     assert config["data_config"]["derived"]["by"] == "filter"
 
 
-def test_every_rule_has_a_name_to_skip_it_by(tmp_path: Path, source: Path) -> None:
+def test_every_rule_is_in_the_help_and_can_be_skipped(tmp_path: Path, source: Path) -> None:
     help_of_skip = FilterConfig.model_fields["skip"].description or ""
     assert [name for name in all_rules() if f"`{name}`" not in help_of_skip] == []
     assert set(UNFIT) | {"in_evaluation"} == set(all_rules())
     for name in UNFIT:
-        code, said = filtered(source, tmp_path / name, skip=(name,))
+        code, output = run_filter(source, tmp_path / name, skip=(name,))
         assert code == 0
         assert name not in [rule for e in quarantine(tmp_path / name) for rule in rules_of(e)]
         assert UNFIT[name].key in keys(iter_trajectories(tmp_path / name))
-        assert f"\n{name} " not in said
+        assert f"\n{name} " not in output
 
 
-def test_all_reasons_of_a_row_are_told(tmp_path: Path) -> None:
-    bad = asked("bad", answer="<think>:", problem={"reference": 13})
-    fill(tmp_path / "run", asked("good"), bad)
-    filtered(tmp_path / "run", tmp_path / "out")
+def test_all_reasons_of_a_row_are_listed(tmp_path: Path) -> None:
+    bad = problem_row("bad", answer="<think>:", problem={"reference": 13})
+    fill(tmp_path / "run", problem_row("good"), bad)
+    run_filter(tmp_path / "run", tmp_path / "out")
     assert rules_of(quarantine(tmp_path / "out")[0]) == [
         "truncated",
         "chat_markers",
@@ -135,10 +143,10 @@ def test_all_reasons_of_a_row_are_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_duplicate_of_a_rejected_row_may_stay(tmp_path: Path) -> None:
-    leak = asked("a", answer="It is 12.</think>")
-    fill(tmp_path / "run", leak, asked("a", sample=1), asked("a", sample=2))
-    filtered(tmp_path / "run", tmp_path / "out")
+def test_a_duplicate_of_a_rejected_row_passes(tmp_path: Path) -> None:
+    leak = problem_row("a", answer="It is 12.</think>")
+    fill(tmp_path / "run", leak, problem_row("a", sample=1), problem_row("a", sample=2))
+    run_filter(tmp_path / "run", tmp_path / "out")
     assert keys(iter_trajectories(tmp_path / "out")) == [("a", 1)]
     assert [rules_of(e) for e in quarantine(tmp_path / "out")] == [
         ["chat_markers"],
@@ -146,94 +154,102 @@ def test_a_duplicate_of_a_rejected_row_may_stay(tmp_path: Path) -> None:
     ]
 
 
-def test_questions_of_an_evaluation_set_are_set_aside(tmp_path: Path) -> None:
-    question = "Jana has 27 puppies. Two thirds of them are Pomeranians. How many are not?"
-    (tmp_path / "eval.jsonl").write_text(json.dumps({"question": question}))
-    fill(tmp_path / "run", asked("good"), asked("bad", f"Think step by step.\n{question} Answer."))
+def test_problems_of_an_evaluation_set_are_quarantined(tmp_path: Path) -> None:
+    problem = "Jana has 27 puppies. Two thirds of them are Pomeranians. How many are not?"
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"question": problem}))
+    fill(
+        tmp_path / "run",
+        problem_row("good"),
+        problem_row("bad", f"Think step by step.\n{problem} Answer."),
+    )
     options: dict[str, Any] = {"against": (tmp_path / "eval.jsonl",)}
     with pytest.raises(InputError, match="expected prompt or messages, got question") as caught:
-        filtered(tmp_path / "run", tmp_path / "out", **options)
+        run_filter(tmp_path / "run", tmp_path / "out", **options)
     assert "map the field: --fields prompt=question" in str(caught.value)
     assert "--skip-bad-rows" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     options["fields"] = {"prompt": "question"}
-    code, said = filtered(tmp_path / "run", tmp_path / "out", **options)
+    code, output = run_filter(tmp_path / "run", tmp_path / "out", **options)
     assert code == 0
-    assert "in_evaluation" in said
+    assert "in_evaluation" in output
     entry = quarantine(tmp_path / "out")[0]
     assert entry["row"]["id"] == "bad"
     assert f"({tmp_path / 'eval.jsonl'}:1)" in entry["reasons"][0]["detail"]
 
 
-def test_a_terminal_shows_how_far_it_is(tmp_path: Path, source: Path) -> None:
+def test_a_terminal_shows_progress(tmp_path: Path, source: Path) -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     assert filter_run(FilterConfig(run=source, out=tmp_path / "out"), console) == 0
     assert isinstance(console.file, io.StringIO)
     assert "Filtering" in console.file.getvalue()
 
 
-def test_another_field_may_hold_the_reference(tmp_path: Path) -> None:
-    wrong = asked("wrong", problem={"reference": 12, "solution": 13})
-    fill(tmp_path / "run", asked("good"), wrong)
-    _, said = filtered(tmp_path / "run", tmp_path / "out", reference="solution")
+def test_the_field_of_the_reference_can_be_chosen(tmp_path: Path) -> None:
+    wrong = problem_row("wrong", problem={"reference": 12, "solution": 13})
+    fill(tmp_path / "run", problem_row("good"), wrong)
+    _, output = run_filter(tmp_path / "run", tmp_path / "out", reference="solution")
     assert rules_of(quarantine(tmp_path / "out")[0]) == ["wrong_answer"]
-    assert "(1 rows have one in 'solution')" in " ".join(said.split())
+    assert "(1 reference in the field 'solution')" in " ".join(output.split())
 
 
-def test_a_reference_field_that_no_row_has_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_reference_field_is_refused(tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
-    fill(run, asked("good"), asked("other", problem={"answer": 12, "task": "sum"}))
-    with pytest.raises(ConfigError, match=r"--reference anser: .* rows have: answer, task$"):
-        filtered(run, out, reference="anser")
+    fill(run, problem_row("good"), problem_row("other", problem={"answer": 12, "task": "sum"}))
+    with pytest.raises(
+        ConfigError, match=r"--reference anser: .* fields of its rows: answer, task$"
+    ):
+        run_filter(run, out, reference="anser")
     assert not out.exists()
-    assert filtered(run, out, reference="anser", skip=("wrong_answer",))[0] == 0
+    assert run_filter(run, out, reference="anser", skip=("wrong_answer",))[0] == 0
 
 
 @pytest.mark.parametrize("reference", [None, True, "", ["12"], {"a": 1}, "x" * 201])
-def test_what_is_no_short_reference_is_not_judged(tmp_path: Path, reference: object) -> None:
-    fill(tmp_path / "run", asked("a", problem={"reference": reference}))
-    assert filtered(tmp_path / "run", tmp_path / "out")[0] == 0
+def test_unusable_references_are_ignored(tmp_path: Path, reference: object) -> None:
+    fill(tmp_path / "run", problem_row("a", problem={"reference": reference}))
+    assert run_filter(tmp_path / "run", tmp_path / "out")[0] == 0
 
 
-def test_code_can_be_required_of_every_row(tmp_path: Path) -> None:
+def test_code_can_be_required_for_every_row(tmp_path: Path) -> None:
     fill(tmp_path / "run", *GOOD)
-    assert filtered(tmp_path / "run", tmp_path / "out", require_code=True)[0] == 0
+    assert run_filter(tmp_path / "run", tmp_path / "out", require_code=True)[0] == 0
     assert [row.id for row in iter_trajectories(tmp_path / "out")] == ["code"]
     assert {tuple(rules_of(entry)) for entry in quarantine(tmp_path / "out")} == {("no_code",)}
 
 
-def test_where_nothing_passes_the_quarantine_is_kept(tmp_path: Path) -> None:
+def test_the_quarantine_is_kept_if_no_row_passes(tmp_path: Path) -> None:
     fill(tmp_path / "run", UNFIT["truncated"])
-    code, said = filtered(tmp_path / "run", tmp_path / "out")
+    code, output = run_filter(tmp_path / "run", tmp_path / "out")
     assert code == 1
-    assert "No sample passed" in said
+    assert "No sample passed" in output
     assert len(quarantine(tmp_path / "out")) == 1
     assert list(iter_trajectories(tmp_path / "out")) == []
 
 
-def test_bad_options_are_refused_before_any_work(tmp_path: Path, source: Path) -> None:
+def test_invalid_options_are_refused_before_any_output(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="no rule 'nope'; the rules: truncated, looping, empty"):
-        filtered(source, out, skip=("looping", "nope"))
-    with pytest.raises(ConfigError, match="no rule is left"):
-        filtered(source, out, skip=tuple(all_rules()))
-    with pytest.raises(ConfigError, match="--require-code: the rule it is for"):
-        filtered(source, out, skip=("no_code",), require_code=True)
-    with pytest.raises(ConfigError, match="--fields: names fields of the files of --against"):
-        filtered(source, out, fields={"prompt": "question"})
+    with pytest.raises(
+        ConfigError, match="unknown rule 'nope'; expected some of truncated, looping"
+    ):
+        run_filter(source, out, skip=("looping", "nope"))
+    with pytest.raises(ConfigError, match="all rules are skipped"):
+        run_filter(source, out, skip=tuple(all_rules()))
+    with pytest.raises(ConfigError, match="--require-code: has no effect"):
+        run_filter(source, out, skip=("no_code",), require_code=True)
+    with pytest.raises(ConfigError, match="--fields: has no effect without --against"):
+        run_filter(source, out, fields={"prompt": "question"})
     with pytest.raises(InputError, match="does not exist"):
-        filtered(source, out, against=(tmp_path / "missing.jsonl",))
+        run_filter(source, out, against=(tmp_path / "missing.jsonl",))
     with pytest.raises(RunError, match=r"no config\.json"):
-        filtered(tmp_path / "missing", out)
-    with pytest.raises(RunError, match="holds the source"):
-        filtered(source, source, fresh=True)
+        run_filter(tmp_path / "missing", out)
+    with pytest.raises(RunError, match="contains the source"):
+        run_filter(source, source, fresh=True)
     fill(tmp_path / "empty")
-    with pytest.raises(RunError, match="no finished sample"):
-        filtered(tmp_path / "empty", out, reference="solution")
+    with pytest.raises(RunError, match="no finished samples"):
+        run_filter(tmp_path / "empty", out, reference="solution")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
 
 
-def test_the_same_run_gives_the_same_files(tmp_path: Path, source: Path) -> None:
+def test_filter_is_deterministic(tmp_path: Path, source: Path) -> None:
     written = []
     for seed in ("1", "2"):
         command = [sys.executable, "-c", "import sys; from tessy.cli import main; sys.exit(main())"]
@@ -252,44 +268,46 @@ texts = st.text(st.characters(codec="utf-8"), max_size=60)
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(texts.filter(bool), texts), min_size=1, max_size=6))
-def test_no_byte_of_a_row_is_lost_or_changed(
+def test_rows_are_copied_byte_for_byte(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[str, str]]
 ) -> None:
     home = tmp_path_factory.mktemp("run")
-    rows = [asked(str(n), thinking=said, answer=answer) for n, (said, answer) in enumerate(parts)]
+    rows = [
+        problem_row(str(n), thinking=text, answer=answer) for n, (text, answer) in enumerate(parts)
+    ]
     fill(home / "run", *rows)
-    filtered(home / "run", home / "out")
+    run_filter(home / "run", home / "out")
     lines = RunPaths(home / "run").rows.read_bytes().splitlines(keepends=True)
     kept = RunPaths(home / "out").rows.read_bytes().splitlines(keepends=True)
-    aside = [
+    quarantined = [
         line.partition(b', "row": ')[2].removesuffix(b"}\n") + b"\n"
         for line in (home / "out" / "quarantine.jsonl").read_bytes().splitlines(keepends=True)
     ]
-    assert sorted(kept + aside) == sorted(lines)
+    assert sorted(kept + quarantined) == sorted(lines)
     assert [line for line in lines if line in kept] == kept
 
 
 def test_rows_of_bundled_models_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "--out", str(tmp_path / "run"), "--count", "8"]) == 0
-    questions = tmp_path / "eval.jsonl"
-    write_questions(questions, 50, seed=9)
+    problems = tmp_path / "eval.jsonl"
+    write_questions(problems, 50, seed=9)
     capsys.readouterr()
     arguments = ["filter", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
-    assert cli.main([*arguments, "--against", str(questions)]) == 0
+    assert cli.main([*arguments, "--against", str(problems)]) == 0
     right = [
         item.key
         for item in iter_trajectories(tmp_path / "run")
         if item.problem["reference"] in item.answer
     ]
     assert keys(iter_trajectories(tmp_path / "out")) == right
-    said = capsys.readouterr().err
-    assert "8 rows have one in 'reference'" in " ".join(said.split())
-    assert len(load_problems(questions).problems) == 50
+    output = capsys.readouterr().err
+    assert "8 references in the field 'reference'" in " ".join(output.split())
+    assert len(load_problems(problems).problems) == 50
 
 
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    good = jsonl.dump_line(asked("x").model_dump())
-    fill(tmp_path / "run", asked("first"))
+def test_an_interrupt_removes_the_new_run(tmp_path: Path) -> None:
+    good = jsonl.dump_line(problem_row("x").model_dump())
+    fill(tmp_path / "run", problem_row("first"))
     with RunPaths(tmp_path / "run").rows.open("ab") as file:
         for number in range(30_000):
             file.write(good.replace(b'"id": "x"', b'"id": "%d"' % number))
@@ -300,7 +318,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
+    _, output = process.communicate()
     assert process.returncode == 130
-    assert said == "tessy: interrupted\n"
+    assert output == "tessy: interrupted\n"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

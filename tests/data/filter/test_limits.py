@@ -1,4 +1,4 @@
-"""The rules of ``tessy filter`` exactly at their limits."""
+"""Rules of ``tessy filter`` at their limits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 from tessy.core.repetition import find_any_loop
 from tessy.data.filter import texts
 from tessy.data.filter.duplicates import SHORT_WORDS, SIMILARITY
-from tessy.data.filter.evaluation_sets import FEWEST_GRAMS, EvaluationQuestions
+from tessy.data.filter.evaluation_sets import FEWEST_GRAMS, EvaluationProblems
 from tessy.data.filter.language import FOREIGN_SHARE, FOREIGN_WORDS, language_switch, shares
 from tessy.data.filter.words import grams, words
-from tests.data.filter.test_similar import Kept, asked
+from tests.data.filter.test_similar import KeptRows, problem_row
 from tests.support.rows import row
 
 ENGLISH = "How many rocks are left?"
@@ -21,65 +21,65 @@ def numbered(count: int, name: str = "word") -> list[str]:
 
 
 @pytest.mark.parametrize("answer", [r"So x = 3 \].", r"So x = 3 \).", r"\[ x \] and y \]."])
-def test_a_formula_closed_once_too_often_is_not_truncated(answer: str) -> None:
+def test_an_extra_closing_bracket_is_not_truncated(answer: str) -> None:
     assert texts.truncated(answer) is None
 
 
 def mixed(foreign: int, total: int) -> str:
-    """``total`` words, of which ``foreign`` are Chinese."""
+    """Return ``total`` words, of which ``foreign`` are Chinese."""
     text = " ".join(["word"] * (total - foreign) + ["石"] * foreign)
     assert shares(text)[1] == total
     return text
 
 
 @pytest.mark.parametrize("total", [10, 50, 77, 154, 199])
-def test_ten_words_of_another_script_are_a_switch_and_nine_are_none(total: int) -> None:
+def test_ten_words_of_another_script_are_a_switch_and_nine_are_not(total: int) -> None:
     assert FOREIGN_WORDS == 10
     assert language_switch(ENGLISH, mixed(10, total)) is not None
     assert language_switch(ENGLISH, mixed(9, total)) is None
 
 
-def test_a_twentieth_of_the_words_is_a_switch_and_less_is_none() -> None:
+def test_five_percent_of_the_words_are_a_switch_and_fewer_are_not() -> None:
     assert FOREIGN_SHARE == 0.05
     assert language_switch(ENGLISH, mixed(50, 1000)) is not None
     assert language_switch(ENGLISH, mixed(49, 1000)) is None
 
 
 @pytest.mark.parametrize(("latin", "switched"), [(9, False), (10, True)])
-def test_ten_latin_words_are_a_switch_from_a_question_without_any(latin, switched) -> None:
-    said = " ".join(["石"] * 5 + ["word"] * latin)
-    assert (language_switch("还剩下多少块石头？", said) is not None) == switched
+def test_ten_latin_words_are_a_switch_from_a_problem_without_any(latin, switched) -> None:
+    text = " ".join(["石"] * 5 + ["word"] * latin)
+    assert (language_switch("还剩下多少块石头？", text) is not None) == switched
 
 
 @pytest.mark.parametrize(("latin", "switched"), [(74, False), (75, True), (76, True)])
-def test_a_script_of_the_question_is_a_switch_from_halfway_on(latin, switched) -> None:
-    question = "word 石 头 块"
-    assert shares(question)[0]["Latin"] == 0.25  # halfway to all the words: 62.5 %
-    said = " ".join(["石"] * 45 + ["word"] * latin)
-    assert (language_switch(question, said) is not None) == switched
+def test_a_script_of_the_problem_is_a_switch_from_halfway_on(latin, switched) -> None:
+    problem = "word 石 头 块"
+    assert shares(problem)[0]["Latin"] == 0.25  # halfway to 100 %: 62.5 %
+    text = " ".join(["石"] * 45 + ["word"] * latin)
+    assert (language_switch(problem, text) is not None) == switched
 
 
 @pytest.mark.parametrize(("length", "found"), [(44, False), (45, True), (46, True)])
-def test_texts_that_share_four_fifths_of_their_runs_are_duplicates(length, found) -> None:
-    # Five words changed at the end change the last five runs.
+def test_texts_that_share_80_percent_of_their_grams_are_duplicates(length, found) -> None:
+    # Five other words at the end change the last five 5-grams.
     same = numbered(length - 1)
     first, second = ([*same, *numbered(5, other)] for other in ("x", "y"))
     one, two = (grams(text, 5) for text in (first, second))
     assert (len(one & two) / len(one | two) >= SIMILARITY) == found
     if length == 45:
         assert len(one & two) / len(one | two) == SIMILARITY
-    kept = Kept()
+    kept = KeptRows()
     kept.keep(row("a", thinking=" ".join(first), answer=""))
     assert (kept.known.find(row("b", thinking=" ".join(second), answer="")) is not None) == found
 
 
 @pytest.mark.parametrize(("length", "found"), [(29, False), (30, True)])
-def test_texts_of_thirty_words_are_compared_across_questions(length: int, found: bool) -> None:
+def test_texts_of_thirty_words_are_compared_across_problems(length: int, found: bool) -> None:
     assert SHORT_WORDS == 30
     thinking = " ".join(numbered(length - 1))  # the answer, 4, is the last word
-    first, second = (asked(question, thinking=thinking) for question in ("2 + 2?", "1 + 3?"))
+    first, second = (problem_row(problem, thinking=thinking) for problem in ("2 + 2?", "1 + 3?"))
     assert len(words(f"{first.thinking}\n{first.answer}")) == length
-    kept = Kept()
+    kept = KeptRows()
     kept.keep(first)
     assert (kept.known.find(second) is not None) == found
 
@@ -104,10 +104,10 @@ def test_twelve_words_without_a_full_stop_are_truncated_after_three_lines(
 
 
 @pytest.mark.parametrize("before", range(20))
-def test_the_outer_words_of_a_loop_may_be_glued_to_others(before: int) -> None:
+def test_the_outer_words_of_a_loop_may_be_joined_to_others(before: int) -> None:
     def text(times: int) -> str:
-        glued = "x" + " ".join(numbered(3) * times) + "x"
-        return " ".join([*numbered(before, "before"), glued, *numbered(5, "after")])
+        joined = "x" + " ".join(numbered(3) * times) + "x"
+        return " ".join([*numbered(before, "before"), joined, *numbered(5, "after")])
 
     assert find_any_loop(text(8)) is not None
     assert find_any_loop(text(7)) is None
@@ -123,26 +123,28 @@ def test_a_piece_of_fifty_characters_repeated_is_a_loop(piece, times, found) -> 
 
 
 @pytest.mark.parametrize(("count", "found"), [(10, True), (11, False)])
-def test_what_more_than_ten_evaluation_questions_say_is_usual(count: int, found: bool) -> None:
+def test_grams_of_more_than_ten_evaluation_problems_are_ignored(count: int, found: bool) -> None:
     shared = numbered(20)
-    known = EvaluationQuestions(
+    known = EvaluationProblems(
         (f"q{n}", " ".join([*shared, *numbered(5, f"own{n}x")])) for n in range(count)
     )
     assert (known.find(" ".join(["Hello", "there", *shared])) is not None) == found
 
 
 @pytest.mark.parametrize(("length", "found"), [(11, False), (12, True)])
-def test_an_evaluation_question_of_eight_runs_is_found_in_others(length: int, found: bool) -> None:
-    question = numbered(length)
-    known = EvaluationQuestions([("q", " ".join(question))])
-    assert (len(grams(question, 5)) >= FEWEST_GRAMS) == found
-    longer = " ".join([*numbered(9, "before"), *question])
+def test_an_evaluation_problem_of_eight_grams_is_found_in_others(length: int, found: bool) -> None:
+    problem = numbered(length)
+    known = EvaluationProblems([("q", " ".join(problem))])
+    assert (len(grams(problem, 5)) >= FEWEST_GRAMS) == found
+    longer = " ".join([*numbered(9, "before"), *problem])
     assert (known.find(longer) is not None) == found
 
 
 @pytest.mark.parametrize(("same", "found"), [(11, False), (12, True)])
-def test_half_of_the_runs_make_an_evaluation_question_found(same: int, found: bool) -> None:
-    known = EvaluationQuestions([("q", " ".join(numbered(20)))])  # 16 runs, of which 12 words are 8
+def test_half_of_the_grams_identify_an_evaluation_problem(same: int, found: bool) -> None:
+    known = EvaluationProblems(
+        [("q", " ".join(numbered(20)))]
+    )  # 16 grams, 8 of them in the first 12 words
     other = " ".join([*numbered(same), *numbered(30, "other")])
-    assert (known.find(other) == "50 % of the 5-word runs are shared with q") == found
+    assert (known.find(other) == "50 % of the word 5-grams are shared with q") == found
     assert (known.find(other) is not None) == found

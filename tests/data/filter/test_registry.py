@@ -1,4 +1,4 @@
-"""Filter rules are found by their modules; nothing else names them."""
+"""Discovery of filter rules by module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RULE = text_rule("odd", 15, "the sample has an odd index", lambda row: "odd" * (
 
 @pytest.fixture
 def added(tmp_path, monkeypatch):
-    """A module with one more rule."""
+    """Add a module with another rule."""
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "odd.py").write_text(ADDED)
     monkeypatch.setattr(rules, "__path__", [*rules.__path__, str(tmp_path / "rules")])
@@ -31,7 +31,7 @@ def added(tmp_path, monkeypatch):
     all_rules.cache_clear()
 
 
-def test_rules_have_an_order_of_their_own():
+def test_rules_are_ordered_by_position():
     assert tuple(all_rules()) == (
         "truncated",
         "looping",
@@ -46,26 +46,26 @@ def test_rules_have_an_order_of_their_own():
 
 
 @pytest.mark.usefixtures("added")
-def test_a_rule_is_added_by_one_module(tmp_path):
+def test_a_rule_needs_only_a_module(tmp_path):
     fill(tmp_path / "run", *(row(sample=sample) for sample in range(4)))
     config = FilterConfig(run=tmp_path / "run", out=tmp_path / "out", skip=("near_duplicate",))
     assert list(all_rules())[1] == "odd"
     assert filter_run(config) == 0
     quarantine = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in quarantine]
-    assert [one["row"]["sample"] for one in found] == [1, 3]
-    assert {reason["rule"] for one in found for reason in one["reasons"]} == {"odd"}
+    assert [entry["row"]["sample"] for entry in found] == [1, 3]
+    assert {reason["rule"] for entry in found for reason in entry["reasons"]} == {"odd"}
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"skip": "loopin"}, "no rule 'loopin'; the rules: truncated, looping"),
+        ({"skip": "loopin"}, "unknown rule 'loopin'; expected some of truncated, looping"),
         ({"skip": "no_code", "require_code": True}, "--require-code"),
         ({"fields": {"prompt": "q"}}, "--fields"),
-        ({"skip": ",".join(all_rules())}, "no rule is left"),
+        ({"skip": ",".join(all_rules())}, "all rules are skipped"),
     ],
 )
-def test_options_that_do_not_fit_the_rules_are_refused(options, message):
+def test_options_without_effect_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         chosen_rules(FilterConfig.model_validate({"run": "r", "out": "o", **options}))

@@ -1,3 +1,5 @@
+"""Checks of single texts: truncation, empty answers, code, markers, loops and scripts."""
+
 from __future__ import annotations
 
 import gzip
@@ -18,7 +20,7 @@ from tests.support.paths import SHARED
 
 DATA = SHARED / "data"
 
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the shared data")
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
@@ -36,7 +38,7 @@ PROSE = (
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         ("Use a heap.\n```python\nimport heapq\nprint(", "code block of 2 lines"),
         ("~~~\nx\n```", "code block"),
@@ -57,10 +59,10 @@ PROSE = (
         ),
     ],
 )
-def test_an_answer_that_ends_in_mid_way(answer: str, said: str) -> None:
+def test_a_truncated_answer_is_found(answer: str, message: str) -> None:
     detail = texts.truncated(answer)
     assert detail is not None
-    assert said in detail
+    assert message in detail
 
 
 @pytest.mark.parametrize(
@@ -95,29 +97,29 @@ def test_an_answer_that_ends_in_mid_way(answer: str, said: str) -> None:
         "The countries:\n- France,\n- Italy,",
     ],
 )
-def test_an_answer_that_is_whole(answer: str) -> None:
+def test_a_complete_answer_passes(answer: str) -> None:
     assert texts.truncated(answer) is None
 
 
 @given(st.integers(min_value=1, max_value=len(CODE) - 4).filter(lambda n: n > CODE.index("```")))
-def test_code_that_is_cut_anywhere_is_truncated(length: int) -> None:
+def test_code_cut_at_any_character_is_truncated(length: int) -> None:
     cut = CODE[:length]
-    whole = "```" not in cut or cut.count("```") == 2
-    assert whole or texts.truncated(cut) is not None
+    complete = "```" not in cut or cut.count("```") == 2
+    assert complete or texts.truncated(cut) is not None
 
 
 @pytest.mark.parametrize("answer", ["", " \n\t", "...", "```\n```", "**", "—", "` `"])
-def test_an_empty_answer(answer: str) -> None:
+def test_an_answer_without_content_is_empty(answer: str) -> None:
     assert texts.empty(answer) is not None
 
 
 @pytest.mark.parametrize("answer", ["4", "A", "是", "$\\emptyset$", "∅", "=", "a.", "```\nx\n```"])
-def test_an_answer_that_says_something(answer: str) -> None:
+def test_an_answer_with_content_is_not_empty(answer: str) -> None:
     assert texts.empty(answer) is None
 
 
 @pytest.mark.parametrize(
-    ("question", "text", "said"),
+    ("problem", "text", "marker"),
     [
         ("2 + 2?", "Okay.</think>\n4", "</think>"),
         ("2 + 2?", "Okay <|im_end|>\n<|im_start|>user", "<|im_end|> at character 5"),
@@ -131,14 +133,14 @@ def test_an_answer_that_says_something(answer: str) -> None:
         ("What does <|im_end|> do?", "It ends. <|im_end|> And <think>", "<think>"),
     ],
 )
-def test_markup_that_leaks(question: str, text: str, said: str) -> None:
-    detail = texts.chat_markers(question, text)
+def test_a_chat_marker_is_found(problem: str, text: str, marker: str) -> None:
+    detail = texts.chat_markers(problem, text)
     assert detail is not None
-    assert said in detail
+    assert marker in detail
 
 
 @pytest.mark.parametrize(
-    ("question", "text"),
+    ("problem", "text"),
     [
         ("What does <|im_end|> do?", "The marker <|im_end|> ends a turn."),
         ("2 + 2?", "Let me think. if a <b> and |x| < 3 then <x|y|z>, `a <| b |> c`"),
@@ -147,8 +149,8 @@ def test_markup_that_leaks(question: str, text: str, said: str) -> None:
         ("generics", "std::vector<start> x; <s>struck</s>"),
     ],
 )
-def test_what_only_looks_like_markup(question: str, text: str) -> None:
-    assert texts.chat_markers(question, text) is None
+def test_text_similar_to_markers_passes(problem: str, text: str) -> None:
+    assert texts.chat_markers(problem, text) is None
 
 
 REAL = (
@@ -172,7 +174,7 @@ REAL = (
 )
 @pytest.mark.parametrize("before", ["", REAL, REAL * 3 + "我们看看这个数组。"])
 @pytest.mark.parametrize("after", ["", "\nNow to something else. " + REAL])
-def test_a_loop_is_found_anywhere(before: str, loop: str, after: str) -> None:
+def test_a_loop_is_found_at_any_place(before: str, loop: str, after: str) -> None:
     assert find_any_loop(before + loop + after) is not None
 
 
@@ -190,7 +192,7 @@ def test_a_loop_is_found_anywhere(before: str, loop: str, after: str) -> None:
         "-" * 100,
     ],
 )
-def test_what_only_repeats_a_little_is_no_loop(text: str) -> None:
+def test_short_repetitions_are_no_loop(text: str) -> None:
     assert find_any_loop(text) is None
 
 
@@ -200,7 +202,7 @@ def test_what_only_repeats_a_little_is_no_loop(text: str) -> None:
     st.text(alphabet="ab c\n", max_size=300),
     st.text(alphabet="ab c\n", max_size=300),
 )
-def test_what_ends_in_a_loop_of_words_has_one(
+def test_a_loop_at_the_end_is_also_found_in_the_complete_text(
     phrase: list[str], times: int, before: str, after: str
 ) -> None:
     loop = " ".join(phrase) + " "
@@ -215,7 +217,7 @@ def test_what_ends_in_a_loop_of_words_has_one(
     st.integers(min_value=0, max_value=120),
     st.integers(min_value=0, max_value=120),
 )
-def test_a_phrase_said_eight_times_is_a_loop_wherever_it_stands(
+def test_eight_repetitions_of_a_phrase_are_a_loop_at_any_place(
     size: int, before: int, after: int
 ) -> None:
     def around(times: int) -> str:
@@ -230,7 +232,7 @@ def test_a_phrase_said_eight_times_is_a_loop_wherever_it_stands(
 
 
 @needs_data
-def test_whether_code_is_asked_for_on_real_questions() -> None:
+def test_requests_for_code_in_real_problems() -> None:
     contests = [row["prompt"] for row in rows_of("ojbench_prompts_5.jsonl")]
     functions = [row["prompt"] for row in rows_of("HumanEval.jsonl.gz")]
     sums = [row["question"] for row in rows_of("gsm8k_test.jsonl")]
@@ -239,7 +241,7 @@ def test_whether_code_is_asked_for_on_real_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    "question",
+    "problem",
     [
         "Write a Python function to find the n-th Fibonacci number.",
         "Implement quicksort in C++.",
@@ -260,17 +262,17 @@ def test_whether_code_is_asked_for_on_real_questions() -> None:
         "I need a Java method that reverses a string.",
     ],
 )
-def test_questions_that_ask_for_code(question: str) -> None:
-    asked = asks_for_code(question)
-    assert asked is not None
-    assert texts.without_code(question, "One sorts. def f(x): return x") is not None
-    assert texts.without_code(question, "```python\n\n```") is not None
-    assert asked in (texts.without_code(question, "```python\nprint(1)") or "")
-    assert texts.without_code(question, "So:\n```python\nprint(1)\n```\nDone.") is None
+def test_a_problem_that_asks_for_code_needs_a_code_block(problem: str) -> None:
+    request = asks_for_code(problem)
+    assert request is not None
+    assert texts.without_code(problem, "One sorts. def f(x): return x") is not None
+    assert texts.without_code(problem, "```python\n\n```") is not None
+    assert request in (texts.without_code(problem, "```python\nprint(1)") or "")
+    assert texts.without_code(problem, "So:\n```python\nprint(1)\n```\nDone.") is None
 
 
 @pytest.mark.parametrize(
-    "question",
+    "problem",
     [
         "Write a function f(x) = mx + b that represents the cost of a taxi ride.",
         "Write the function $f(x) = x^2 - 4x$ in vertex form.",
@@ -296,14 +298,14 @@ def test_questions_that_ask_for_code(question: str) -> None:
         "How long does Tom need to build a wall with Julia?",
     ],
 )
-def test_questions_that_do_not(question: str) -> None:
-    assert asks_for_code(question) is None
-    assert texts.without_code(question, "It is 4.") is None
-    assert texts.without_code(question, "It is 4.", required=True) is not None
-    assert texts.without_code(question, "```\n4\n```", required=True) is None
+def test_a_problem_that_does_not_ask_for_code_needs_no_code_block(problem: str) -> None:
+    assert asks_for_code(problem) is None
+    assert texts.without_code(problem, "It is 4.") is None
+    assert texts.without_code(problem, "It is 4.", required=True) is not None
+    assert texts.without_code(problem, "```\n4\n```", required=True) is None
 
 
-def test_fences_are_taken_apart() -> None:
+def test_split_fences_returns_blocks_and_prose() -> None:
     parts = split_fences("a\n```py\nb\n```\nc\n~~~\nd\n```\n~~~\n`inline`\n```\ne")
     assert parts.blocks == ("b\n", "d\n```\n")
     assert parts.open == "e"
@@ -318,7 +320,7 @@ WITH_TERMS = "我们用 DP 和 BFS 来解决：设 $dp[i]$ 为前 $i$ 项的最�
 
 
 @pytest.mark.parametrize(
-    ("question", "text", "script"),
+    ("problem", "text", "script"),
     [
         (ENGLISH, REAL + CHINESE_THINKING, "Chinese"),
         (ENGLISH, REAL * 4 + CHINESE_THINKING, "Chinese"),
@@ -333,14 +335,14 @@ WITH_TERMS = "我们用 DP 和 BFS 来解决：设 $dp[i]$ 为前 $i$ 项的最�
         (CHINESE, RUSSIAN, "Cyrillic"),
     ],
 )
-def test_a_switch_of_script(question: str, text: str, script: str) -> None:
-    detail = language_switch(question, text)
+def test_a_switch_of_script_is_found(problem: str, text: str, script: str) -> None:
+    detail = language_switch(problem, text)
     assert detail is not None
     assert script in detail
 
 
 @pytest.mark.parametrize(
-    ("question", "text"),
+    ("problem", "text"),
     [
         (ENGLISH, REAL),
         (ENGLISH, REAL + " (石头)"),
@@ -357,13 +359,13 @@ def test_a_switch_of_script(question: str, text: str, script: str) -> None:
         (ENGLISH, ""),
     ],
 )
-def test_what_is_no_switch(question: str, text: str) -> None:
-    assert language_switch(question, text) is None
+def test_a_text_in_the_expected_script_passes(problem: str, text: str) -> None:
+    assert language_switch(problem, text) is None
 
 
-def test_english_letters_are_no_language_that_is_asked_for() -> None:
-    question = "Given a string of lowercase English letters, find its longest palindrome."
-    assert language_switch(question, CHINESE_THINKING) is not None
+def test_english_letters_do_not_name_a_language() -> None:
+    problem = "Given a string of lowercase English letters, find its longest palindrome."
+    assert language_switch(problem, CHINESE_THINKING) is not None
 
 
 def test_words_are_counted_by_script() -> None:
@@ -382,7 +384,7 @@ def test_real_answers_pass() -> None:
         language_switch,
     ]
     pairs = [(row["question"], row["answer"]) for row in rows_of("gsm8k_test.jsonl")]
-    pairs += [(question, answer.split("####")[0]) for question, answer in pairs]
+    pairs += [(problem, answer.split("####")[0]) for problem, answer in pairs]
     pairs += [
         (row["prompt"], f"So:\n\n```python\n{row['prompt']}{row['canonical_solution']}```\n")
         for row in rows_of("HumanEval.jsonl.gz")

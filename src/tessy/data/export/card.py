@@ -1,4 +1,4 @@
-"""The data card of an exported folder, out of config.json, rows and summary of its run (pure)."""
+"""Data card of an exported folder, from config.json, rows and summary of its run (pure)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tessy.core.formatting import markdown_table, percent
+from tessy.core.formatting import counted, markdown_table, percent
 from tessy.core.records import AUTHORS, Trajectory
-from tessy.data.export.provenance import made_by, notes, public, role_of, sources
+from tessy.data.export.provenance import command_line, notes, public, role_of, sources
 from tessy.runtime.summary import Summary
 from tessy.storage.cards import fenced, front_matter, listed, short_digest
 from tessy.synthesis.strategies.registry import all_strategies
@@ -28,18 +28,18 @@ _MEASURES = {"mean": "mean", "median": "median", "p80": "80th percentile", "max"
 
 @dataclass
 class DataCardFacts:
-    """Facts about the rows for the card; summed while they are written.
+    """Facts about the rows, collected while they are written.
 
     Attributes:
         summary: Counts, shares and lengths.
-        strategies: Samples by strategy and who wrote the answer.
+        strategies: Number of samples by strategy and author of the answer.
     """
 
     summary: Summary = field(default_factory=Summary)
     strategies: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, row: Trajectory) -> None:
-        """Count a sample."""
+        """Add a sample."""
         self.summary.add(row)
         self.strategies[row.strategy, row.answer_by] += 1
 
@@ -48,31 +48,31 @@ def data_card(
     name: str,
     document: Mapping[str, Any],
     facts: DataCardFacts,
-    noted: Mapping[str, Any],
+    summary: Mapping[str, Any],
     *,
     licence: str | None,
 ) -> str:
-    """README.md of the folder.
+    """Return the content of README.md.
 
     Args:
-        name: The run's name.
-        document: The run's config.json.
-        facts: Of its rows and failures.
-        noted: The run's summary.json.
-        licence: The data's licence, if it was stated.
+        name: Name of the run.
+        document: Content of config.json.
+        facts: Facts about rows and failures.
+        summary: Content of summary.json.
+        licence: Licence of the data, if given.
     """
     data, counts = document["data_config"], facts.summary.result()
     finished = counts["samples"]["finished"]
     parts = [
         front_matter(_fields(name, finished, licence)),
-        f"# {name}\n\n{finished:,} samples of reasoning to fine-tune "
-        f"{_student(data)} on, made with `tessy` {document.get('tessy')} "
+        f"# {name}\n\n{counted(finished, 'reasoning sample')} for fine-tuning "
+        f"{_student(data)}, generated with `tessy` {document.get('tessy')} "
         "(TESSY, [arXiv 2604.14164](https://arxiv.org/abs/2604.14164)).\n",
         _method(data, facts.strategies),
         _models(data),
         _counts(counts),
         _failures(data, counts),
-        _origin(name, document, noted),
+        _origin(name, document, summary),
         _columns(),
         _licence(licence),
     ]
@@ -80,7 +80,7 @@ def data_card(
 
 
 def size_category(rows: int) -> str:
-    """Return the hub's name for this many rows."""
+    """Return the Hugging Face size category of a number of rows."""
     return next((name for limit, name in _SIZES.items() if rows < limit), "n>10M")
 
 
@@ -114,14 +114,14 @@ def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) 
         )
         for (strategy, by), count in sorted(strategies.items())
     ]
-    columns = ("strategy", "samples", "how a sample was made", "answer by")
+    columns = ("strategy", "samples", "method", "answer by")
     system = data.get("system_prompt")
-    said = f"\nA system prompt stands before each problem:\n\n{fenced(str(system))}"
+    prompt = f"\nEach problem has this system prompt:\n\n{fenced(str(system))}"
     return (
         "## Method\n\n"
-        "The thinking is in the student's own format. `spans` records the author of each range of "
-        "its characters, `answer_by` the author of the answer.\n\n"
-        f"{markdown_table(columns, rows)}{said if system else ''}"
+        "The thinking has the student's chat format. `spans` lists the author of each range of "
+        "characters, `answer_by` the author of the answer.\n\n"
+        f"{markdown_table(columns, rows)}{prompt if system else ''}"
     )
 
 
@@ -166,31 +166,29 @@ def _failures(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
         return ""
     rows = [(reason, f"{count:,}") for reason, count in counts["failures"].items()]
     table = f"\n{markdown_table(('reason', 'samples'), rows)}" if rows else ""
-    return (
-        f"## Failures\n\n{counts['samples']['failed']:,} further samples could not be finished and "
-        f"are not here.\n{table}"
-    )
+    failed = counted(counts["samples"]["failed"], "failed sample")
+    return f"## Failures\n\nNot included: {failed}.\n{table}"
 
 
-def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) -> str:
+def _origin(name: str, document: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     data = document["data_config"]
     derived = data.get("derived")
-    told = ""
+    origin = ""
     if derived:
-        told = f"The run was made by `tessy {derived['by']}` of these:\n\n{sources(data)}\n"
-        if derived["by"] in noted:
-            told += f"What it noted: {notes(noted[derived['by']])}.\n\n"
-        told += "The options its sources agree on:\n\n"
+        origin = f"`tessy {derived['by']}` created this run from:\n\n{sources(data)}\n"
+        if derived["by"] in summary:
+            origin += f"Its summary: {notes(summary[derived['by']])}.\n\n"
+        origin += "Options that all sources share:\n\n"
     versions = listed(document.get("software", {}))
     others = (
-        "Options not shown differ between the sources or are at their defaults."
+        "Options not shown differ between the sources or have their defaults."
         if derived
-        else "Options not shown are at their defaults."
+        else "Options not shown have their defaults."
     )
     digest = short_digest(document.get("data_digest"))
     return (
-        f"## How it was made\n\n{told}{fenced(made_by(document))}\n"
-        f"{others} Digest of the options: {digest}; begun "
+        f"## Reproduction\n\n{origin}{fenced(command_line(document))}\n"
+        f"{others} Digest of the options: {digest}; started "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
     )
 
@@ -198,24 +196,26 @@ def _origin(name: str, document: Mapping[str, Any], noted: Mapping[str, Any]) ->
 def _columns() -> str:
     return (
         "## Columns\n\n"
-        "- `id`, `sample`: the problem, and which sample of it; `problem`: the other fields of "
-        "the problem's row, as JSON text\n"
-        "- `messages`: problem and response, ready for a chat template\n"
-        "- `thinking`, `answer`: the response in two\n"
-        "- `spans`: who wrote `thinking[start:end]` (half-open, in Unicode code points); "
-        "`answer_by`; `ended_by`: who ended the thinking\n"
-        "- `student_ids`: the student's token ids of thinking and answer, as sampled where it "
-        "wrote; null where the server gave none\n"
-        "- `scores`, `unscored`: of `teacher-score`, each candidate's score, or why it has none; "
-        "`reference_answer`: of `teacher-reference`, the answer the student was shown\n"
-        "- `strategy`, `tokens`, `forced`, `glued`, `attempts`, `seconds`, `cost`: how it was made "
-        "and what it took\n"
+        "- `id`, `sample`: id of the problem and index of the sample; `problem`: other fields of "
+        "the input row, as JSON text\n"
+        "- `messages`: problem and response, as input of a chat template\n"
+        "- `thinking`, `answer`: the two parts of the response\n"
+        "- `spans`: authors of `thinking[start:end]` (half-open, in Unicode code points); "
+        "`answer_by`: author of the answer; `ended_by`: author that ended the thinking\n"
+        "- `student_ids`: the student's token ids of thinking and answer, as sampled where the "
+        "student is the author; null if the server returned none\n"
+        "- `scores`, `unscored` (`teacher-score`): the candidates' scores, or the reasons for "
+        "missing ones; `reference_answer` (`teacher-reference`): the answer shown to the student\n"
+        "- `tokens`: token counts, in the student's tokens; `tokens.drafted`: tokens generated, in "
+        "each model's own tokens\n"
+        "- `forced`: words kept although the predictor assigned them to the other author; `glued`: "
+        "hand-overs inside a word\n"
+        "- `strategy`, `attempts`, `seconds`, `cost`: the method and its cost\n"
     )
 
 
 def _licence(licence: str | None) -> str:
-    said = licence or "None was stated: choose one before publishing"
+    text = licence or "No licence was given: choose one before publishing"
     return (
-        f"## Licence\n\n{said}. Problems and models have terms of their own, which may bind what "
-        "is made with them.\n"
+        f"## Licence\n\n{text}. The terms of the problems and models may also apply to this data.\n"
     )

@@ -1,6 +1,6 @@
-"""Rows as chat trainers read them: one JSON object a line (pure).
+"""Rows in the formats of chat trainers, one JSON object per line (pure).
 
-An exported ``id`` is ``<problem's id>/<sample>``, for a problem may have several samples.
+An exported ``id`` is ``<problem id>/<sample>``, because a problem may have several samples.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from tessy.core.records import Trajectory
 
 
 def exported_id(row: Trajectory) -> str:
-    """Return what identifies a sample outside of its run."""
+    """Return the id of a sample outside its run."""
     return f"{row.id}/{row.sample}"
 
 
 def alternates(row: Trajectory) -> bool:
-    """Return whether the turns are one system message at most, then user and assistant by turns.
+    """Return whether user and assistant alternate, after at most one system message.
 
-    LLaMA-Factory leaves other conversations out, with no more than a warning in its log.
+    LLaMA-Factory skips other conversations, with only a warning in its log.
     """
     roles = [turn.role for turn in row.messages]
     if roles[0] == "system":

@@ -1,4 +1,4 @@
-"""Where an export may go."""
+"""Checks of the destination of an export."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from pathlib import Path
 from tessy.core.errors import InputError
 from tessy.storage.run_paths import RunPaths
 
-# Files of an exported folder. A folder with any other file is not replaced.
+# Entries of an exported folder. A folder with any other entry is not replaced.
 _FOLDER = frozenset({"README.md", "data"})
-ADVICE = (
-    "free some space or choose another --out, and give the same command again: the run is untouched"
-)
+ADVICE = "free some space or choose another --out, then run the command again; the run is unchanged"
 
 
-def check_place(out: Path, run: Path, suffix: str, file_suffixes: Collection[str]) -> None:
-    """Refuse a place that would cost the user something, or whose name promises another format.
+def check_destination(out: Path, run: Path, suffix: str, file_suffixes: Collection[str]) -> None:
+    """Refuse a destination that would overwrite other files or whose suffix is misleading.
 
     Args:
-        out: Where the export shall be.
+        out: Destination of the export.
         run: The run directory.
-        suffix: How the name of the format's files ends; empty: the export is a folder.
-        file_suffixes: Suffixes that no folder may have, because they promise a file.
+        suffix: File suffix of the format; empty if the export is a folder.
+        file_suffixes: Suffixes of all file formats, which a folder may not have.
 
     Raises:
-        InputError: It lies among the run's own files, holds something else, or is of another kind.
+        InputError: ``out`` lies among the files of the run, has other content, or is a folder
+            instead of a file or vice versa.
     """
     target, home = out.resolve(), run.resolve()
     if home.is_relative_to(target) or target.parent in (home, RunPaths(home).parts):
         raise InputError(
-            f"--out {out} is a place of the run's own files; choose one outside {run}, or in "
+            f"--out {out} lies among the run's own files; choose a path outside {run}, or in "
             f"{run / 'export'}"
         )
     if suffix:
@@ -49,5 +48,6 @@ def check_place(out: Path, run: Path, suffix: str, file_suffixes: Collection[str
     foreign = sorted({path.name for path in target.iterdir()} - _FOLDER)
     if foreign:
         raise InputError(
-            f"--out {out} holds {foreign[0]!r}, which no export wrote; choose a new or empty folder"
+            f"--out {out} contains {foreign[0]!r}, which is not part of an export; choose a new or "
+            "empty folder"
         )

@@ -1,4 +1,4 @@
-"""What an export format is."""
+"""Interface of the export formats."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tessy.storage.atomic import new_file
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """What is exported, and where.
+    """Source and destination of an export.
 
     Attributes:
         options: Options of the command.
-        document: config.json of the run.
-        out: The file or folder to write.
+        document: Content of the run's config.json.
+        out: File or folder to write.
     """
 
     options: ExportConfig
@@ -38,15 +38,14 @@ class ExportJob:
 
 @dataclass(frozen=True, slots=True)
 class ExportFormat:
-    """A format; each module of the package ``formats`` calls its format ``FORMAT``.
+    """A format; each module of the package ``formats`` defines one as ``FORMAT``.
 
     Attributes:
         name: Name on the command line.
-        suffix: Suffix of the file; empty for a folder.
-        write: Writes the rows. Raises InputError if they cannot be written in this format, and
-            StorageError.
-        hint: Returns how a trainer loads the result.
-        options: Options that only this format takes.
+        suffix: File suffix; empty for a folder.
+        write: Writes the rows. Raises InputError if they cannot be represented, and StorageError.
+        hint: Returns how to load the result in a trainer.
+        options: Options that apply only to some formats, including this one.
     """
 
     name: str
@@ -59,26 +58,26 @@ class ExportFormat:
 def json_lines(
     convert: Callable[[Trajectory], dict[str, Any]],
 ) -> Callable[[ExportJob, Iterable[Trajectory]], ExportResult]:
-    """Return a writer of one JSON object per row."""
+    """Return a function that writes one JSON object per row."""
 
     def write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-        written = ExportResult()
+        result = ExportResult()
         with new_file(job.out, ADVICE) as path, path.open("wb") as file:
             for row in rows:
-                file.write(jsonl.dump_line(convert(written.add(row))))
-        return written
+                file.write(jsonl.dump_line(convert(result.add(row))))
+        return result
 
     return write
 
 
 def trl_hint(source: str, remark: str) -> str:
-    """Return how TRL loads ``source``, the arguments of ``load_dataset``."""
+    """Return how to load data in TRL; ``source`` is the arguments of ``load_dataset``."""
     dataset = f'train_dataset=load_dataset({source}, split="train")'
     return f"TRL: {dataset}, with SFTConfig(max_length=None)\n{remark}"
 
 
 CHAT_REMARK = (
-    "TRL learns the prompt too, and trains on what the model's chat template shows: those of "
-    "DeepSeek-R1 and gpt-oss drop thinking in the content. --to tokens learns the response alone, "
-    "thinking included."
+    "TRL also trains on the prompt, and applies the model's chat template: those of DeepSeek-R1 "
+    "and gpt-oss remove thinking from the content. --to tokens trains on the response only, "
+    "including thinking."
 )

@@ -1,4 +1,4 @@
-"""A folder that ``datasets.load_dataset`` reads and a hub shows: Parquet shards and a data card."""
+"""Parquet shards for ``datasets.load_dataset`` and the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def write_shards(
     """Write ``train-00000-of-0000N.parquet`` … in ``folder``.
 
     Args:
-        rows: Read once, in order; a row group of them is in memory.
-        folder: Made if it is missing.
-        facts: Counts every row.
-        shard_bytes: A shard ends once it is this long.
+        rows: Rows, read once in order; one row group is in memory.
+        folder: Destination, created if missing.
+        facts: Receives every row.
+        shard_bytes: A shard ends when it reaches this size.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[Path] = []

@@ -1,4 +1,4 @@
-"""Whose tokens are learned, and how much they count (pure)."""
+"""Loss weights by author (pure)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _NAMED: Mapping[str, Weights] = {
 
 
 def parse_loss(text: str) -> Weights:
-    """Return the weight of each author's tokens in the loss; 0: not learned.
+    """Return the loss weight of each author's tokens; 0 excludes them.
 
     Args:
         text: ``all``, ``student``, ``teacher``, or ``student=1,teacher=0.5``.
 
     Raises:
-        ConfigError: It is none of these, or no tokens would be learned.
+        ConfigError: ``text`` is invalid, or all weights are 0.
     """
     weights = _NAMED.get(text.strip()) or _weights(text)
     if not any(weights.values()):
-        raise ConfigError(f"--loss {text}: nothing would be learned; give one author a weight")
+        raise ConfigError(f"--loss {text}: all weights are 0; at least one must be positive")
     return weights
 
 
@@ -44,8 +44,8 @@ def _weights(text: str) -> Weights:
         if len(found) == len(AUTHORS):
             return found
     raise ConfigError(
-        f"--loss {text!r} is not understood; give all, student, teacher, or the weight of each, "
-        "0 or more, such as student=1,teacher=0.5"
+        f"--loss: expected all, student, teacher, or non-negative weights such as "
+        f"student=1,teacher=0.5; got {text!r}"
     )
 
 

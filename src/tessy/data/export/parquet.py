@@ -1,4 +1,4 @@
-"""Rows as Parquet: written a row group at a time, so memory holds no more than that."""
+"""Parquet files of rows, with one row group in memory at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tessy.core.errors import InputError
 from tessy.core.records import StudentIds, Trajectory, unpack_ids
 from tessy.storage import jsonl
 
-# A row group ends at the first of these; readers take a row group at once.
+# A row group ends at either limit; readers load a row group at once.
 _GROUP_ROWS = 1000
 _GROUP_BYTES = 16 * 2**20
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _BOTH = pa.struct([("student", pa.int64()), ("teacher", pa.int64())])
 _IDS = pa.list_(pa.int32())
@@ -49,17 +49,17 @@ _TEXTS = ("id", "strategy", "thinking", "answer", "answer_by", "ended_by", "refe
 
 
 def trajectory_schema() -> pa.Schema:
-    """Return every field of a row, typed.
+    """Return the schema of a row.
 
-    ``student_ids`` are unpacked, ``cost.seconds`` is a list of parts, and what has no fixed shape
-    (``problem``, the other fields of the problem's row; ``unscored``) is JSON text.
+    ``student_ids`` are unpacked, ``cost.seconds`` is a list of parts, and fields without a fixed
+    structure (``problem``: other fields of the input row; ``unscored``) are JSON text.
     """
     names = Trajectory.model_fields
     return pa.schema([(name, _TYPES.get(name, pa.string())) for name in names])
 
 
 def trajectory_cells(row: Trajectory) -> dict[str, Any]:
-    """Return a row for :func:`trajectory_schema`."""
+    """Return the values of a row, by column of :func:`trajectory_schema`."""
     cells = row.model_dump()
     cells["student_ids"] = _unpacked(row.student_ids)
     parts = row.cost.seconds.items()
@@ -70,13 +70,13 @@ def trajectory_cells(row: Trajectory) -> dict[str, Any]:
 
 
 def trajectory_bytes(row: Trajectory) -> int:
-    """About what a row takes in memory."""
+    """Return the approximate size of a row in memory."""
     ids = row.tokens.student + row.tokens.teacher + row.tokens.answer
     return 4 * ids + len(row.thinking) + sum(len(turn.content) for turn in row.messages)
 
 
 def token_schema() -> pa.Schema:
-    """Return the columns of pretokenised rows."""
+    """Return the schema of pretokenized rows."""
     return pa.schema(
         [
             ("id", pa.string()),
@@ -95,10 +95,10 @@ def _unpacked(ids: StudentIds | None) -> dict[str, list[int]] | None:
 
 
 class ParquetRows(AbstractContextManager["ParquetRows"]):
-    """A Parquet file in the making; whole once the block has ended."""
+    """Writer of a Parquet file, which is complete when the block ends."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        """Start the file ``path``."""
+        """Open ``path`` for writing."""
         self._file = path.open("wb")
         self._schema = schema
         self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
@@ -109,11 +109,11 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
         """Add a row.
 
         Args:
-            cells: Its values by column.
-            size: About how many bytes it takes in memory.
+            cells: Values by column.
+            size: Approximate size in memory, in bytes.
 
         Raises:
-            InputError: It holds text that is no Unicode; names the row.
+            InputError: A text of a row is not valid Unicode; names the row.
         """
         self._rows.append(cells)
         self._bytes += size
@@ -122,11 +122,11 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
 
     @property
     def size(self) -> int:
-        """Bytes written so far; the open row group is not among them."""
+        """Bytes written so far, without the current row group."""
         return self._file.tell()
 
     def describe(self, metadata: Mapping[str, Any]) -> None:
-        """Keep ``metadata`` in the file, as JSON under the key ``tessy``."""
+        """Store ``metadata`` in the file, as JSON with the key ``tessy``."""
         self._writer.add_key_value_metadata({"tessy": jsonl.dumps(metadata).decode()})
 
     def _flush(self) -> None:
@@ -135,7 +135,7 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
         try:
             table = pa.Table.from_pylist(self._rows, schema=self._schema)
         except UnicodeEncodeError:
-            raise _no_unicode(self._rows) from None
+            raise _invalid_unicode(self._rows) from None
         self._writer.write_table(table)
         self._rows, self._bytes = [], 0
 
@@ -148,12 +148,12 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
                 self._writer.close()
 
 
-def _no_unicode(rows: list[Mapping[str, Any]]) -> InputError:
-    """Name the first of ``rows`` with half a surrogate pair in its text."""
+def _invalid_unicode(rows: list[Mapping[str, Any]]) -> InputError:
+    """Return the error for the first of ``rows`` with a lone surrogate."""
     for cells in rows:
-        if _HALF_PAIR.search(json.dumps(cells, ensure_ascii=False)):
+        if _SURROGATE.search(json.dumps(cells, ensure_ascii=False)):
             break
     return InputError(
-        f"sample {cells['id']!r}/{cells['sample']} holds half a surrogate pair, which Parquet "
-        "cannot keep; take it out of the run, or export to messages"
+        f"sample {cells['id']!r}/{cells['sample']} contains a lone surrogate, which Parquet cannot "
+        "store; remove the row from the run, or export with --to messages"
     )

@@ -1,4 +1,4 @@
-"""How a run was made, fit for the public: names in place of paths, and no addresses (pure)."""
+"""Provenance of a run for publication, with names instead of paths and URLs (pure)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tessy.storage.cards import short_digest
 
 @dataclass(frozen=True, slots=True)
 class RoleProvenance:
-    """Where a run's config.json names the model its rows are written for.
+    """Role whose chat format the rows of a run have.
 
     Attributes:
-        author: The student, or whose responses ``tessy sample`` drew.
-        prefix: Its options stand under this.
-        alone: It wrote everything.
+        author: The student, or the author of a run of ``tessy sample``.
+        prefix: Prefix of its options in config.json.
+        alone: Whether it wrote everything.
     """
 
     author: Author
@@ -32,10 +32,10 @@ class RoleProvenance:
 
 
 def role_of(data: Mapping[str, Any]) -> RoleProvenance:
-    """Return the role whose format the rows have.
+    """Return the role whose chat format the rows have.
 
     Args:
-        data: The ``data_config`` of a run.
+        data: ``data_config`` of the run.
     """
     if data.get("command") == "sample":
         author: Author = "teacher" if data.get("author") == "teacher" else "student"
@@ -44,26 +44,26 @@ def role_of(data: Mapping[str, Any]) -> RoleProvenance:
 
 
 def public(value: str) -> str:
-    """Return a model, file or folder by its name: hub ids stay, of a path its last part."""
+    """Return the last part of a path; Hugging Face ids stay unchanged."""
     local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or "\\" in value
     return PurePath(value.replace("\\", "/")).name if local else value
 
 
-def made_by(document: Mapping[str, Any]) -> str:
-    """The command line that makes such a run, with the options that decide what a sample says.
+def command_line(document: Mapping[str, Any]) -> str:
+    """Return the command that reproduces a run, with the options that affect its samples.
 
-    Options at their defaults are left out, and so are servers. Of a run made out of others: what
-    its sources agree on.
+    Excludes options with default values, and servers. For a derived run, includes the options that
+    its sources share.
 
     Args:
-        document: The run's config.json.
+        document: Content of the run's config.json.
     """
     data = document["data_config"]
     sampled = data.get("command") == "sample"
     command = ["tessy", "sample" if sampled else "synthesize"]
-    questions = document.get("config", {}).get("problems")
-    if isinstance(questions, str):
-        command += ["--problems", public(questions)]
+    problems = document.get("config", {}).get("problems")
+    if isinstance(problems, str):
+        command += ["--problems", public(problems)]
     defaults = dict(_defaults(SampleConfig if sampled else SynthesizeConfig))
     for name, value in data.items():
         if name in defaults and value is not None and value != defaults[name]:
@@ -72,7 +72,7 @@ def made_by(document: Mapping[str, Any]) -> str:
 
 
 def sources(data: Mapping[str, Any]) -> str:
-    """Return what a run was made out of, as a Markdown list; empty for one that models made."""
+    """Return the sources of a derived run as a Markdown list; empty for other runs."""
     return "".join(_sources(data, ""))
 
 
@@ -82,14 +82,14 @@ def _sources(data: Mapping[str, Any], indent: str) -> Iterator[str]:
         return
     for source in derived["sources"]:
         deeper = source.get("derived")
-        by = f", itself made by `tessy {deeper['by']}` of:" if deeper else ""
+        by = f", created by `tessy {deeper['by']}` from:" if deeper else ""
         digest = short_digest(source.get("data_digest"))
-        yield f"{indent}- `{_run_name(source['path'])}` (options' digest {digest}){by}\n"
+        yield f"{indent}- `{_run_name(source['path'])}` (digest of the options: {digest}){by}\n"
         yield from _sources(source, indent + "  ")
 
 
 def notes(value: object) -> str:
-    """What a command noted about a run it made, in a line: ``ratio 1:1; taken: first 3, …``."""
+    """Return the notes of a derived run on one line: ``ratio 1:1; taken: first 3, …``."""
     if not isinstance(value, Mapping):
         return _plain(value)
     return "; ".join(
@@ -129,11 +129,11 @@ def _option(name: str, value: object) -> list[str]:
 
 
 def _defaults(cls: type[Config], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the default of every option, as JSON values by dotted name."""
+    """Yield the dotted name and default of every option, as JSON values."""
     for name, field in cls.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Config):
-            yield from _defaults(kind, f"{prefix}{name}.")
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Config):
+            yield from _defaults(annotation, f"{prefix}{name}.")
         elif field.is_required():
             yield f"{prefix}{name}", None
         else:

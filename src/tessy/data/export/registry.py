@@ -1,6 +1,6 @@
 """All export formats: every module of ``formats`` that defines ``FORMAT``.
 
-A new format is a new module; nothing else names it.
+To add a format, add a module; no other code names it.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ def all_formats() -> Mapping[str, ExportFormat]:
         for module in pkgutil.iter_modules(formats.__path__)
     )
     found: list[ExportFormat] = [m.FORMAT for m in modules if hasattr(m, "FORMAT")]
-    return {one.name: one for one in sorted(found, key=lambda one: one.name)}
+    return {item.name: item for item in sorted(found, key=lambda item: item.name)}
 
 
 def file_suffixes() -> frozenset[str]:
-    """Return the suffixes of the formats that are a file, e.g. ``.jsonl``."""
-    return frozenset(one.suffix for one in all_formats().values() if one.suffix)
+    """Return the suffixes of all file formats, e.g. ``.jsonl``."""
+    return frozenset(item.suffix for item in all_formats().values() if item.suffix)
 
 
 def format_of(options: ExportConfig) -> ExportFormat:
-    """Return the format that ``options`` name.
+    """Return the format in ``options``.
 
     Raises:
-        ConfigError: There is no such format, or an option is given that it does not take.
+        ConfigError: The format is unknown, or an option does not apply to it.
     """
     known = all_formats()
     if options.to not in known:
         raise ConfigError(f"to: expected one of {', '.join(known)}; got {options.to!r}")
     chosen = known[options.to]
-    for option in sorted(frozenset().union(*(one.options for one in known.values()))):
+    for option in sorted(frozenset().union(*(item.options for item in known.values()))):
         default = ExportConfig.model_fields[option].default
         if option not in chosen.options and getattr(options, option) != default:
-            takers = ", ".join(name for name, one in known.items() if option in one.options)
+            supported = ", ".join(name for name, item in known.items() if option in item.options)
             raise ConfigError(
-                f"--{option} is for --to {takers} only; leave it out for {options.to}"
+                f"--{option} applies only to --to {supported}; remove it for {options.to}"
             )
     return chosen

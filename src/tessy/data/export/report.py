@@ -1,27 +1,27 @@
-"""The closing message of an export."""
+"""Result of an export, and the message about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tessy.core.formatting import size
+from tessy.core.formatting import counted, size
 from tessy.core.records import Trajectory
 from tessy.data.export import chat
 
 
 @dataclass
 class ExportResult:
-    """What was written.
+    """Counts of an export.
 
     Attributes:
-        rows: Samples.
-        tokens: Their tokens: of thinking and answer as the run counted them, or, pretokenised,
-            of whole conversations.
-        learned: Tokens with a label, where there are labels.
-        encoded: Rows that had to be tokenized again.
-        bare: Rows of which nothing but markup is learned.
-        uneven: Rows whose turns do not alternate.
+        rows: Number of samples.
+        tokens: Tokens of thinking and answer as counted by the run, or of whole conversations in
+            the format ``tokens``.
+        learned: Tokens with a label; None for formats without labels.
+        encoded: Rows that were tokenized again.
+        bare: Rows where only markup has labels.
+        uneven: Rows whose roles do not alternate.
     """
 
     rows: int = 0
@@ -32,31 +32,32 @@ class ExportResult:
     uneven: int = 0
 
     def add(self, row: Trajectory) -> Trajectory:
-        """Count a row; return it."""
+        """Count a row and return it."""
         self.rows += 1
         self.tokens += row.tokens.student + row.tokens.teacher + row.tokens.answer
         self.uneven += not chat.alternates(row)
         return row
 
 
-def closing(written: ExportResult, out: Path) -> str:
-    """Return what was written, how much, and its limitations."""
-    learned = "" if written.learned is None else f", {written.learned:,} of them learned"
+def describe_result(result: ExportResult, out: Path) -> str:
+    """Return a message about the size of an export and its limitations."""
+    learned = "" if result.learned is None else f" ({result.learned:,} with labels)"
     files = sorted(out.rglob("*.parquet")) if out.is_dir() else [out]
-    held = sum(path.stat().st_size for path in files)
-    shards = f" in {len(files)} file(s)" if out.is_dir() else ""
+    total = sum(path.stat().st_size for path in files)
+    shards = f" in {counted(len(files), 'file')}" if out.is_dir() else ""
     text = (
-        f"{out}: {written.rows:,} samples, {written.tokens:,} tokens{learned}, "
-        f"{size(held)}{shards}."
+        f"{out}: {counted(result.rows, 'sample')}, {counted(result.tokens, 'token')}{learned}, "
+        f"{size(total)}{shards}."
     )
-    if written.encoded:
+    if result.encoded:
         text += (
-            f"\n{written.encoded:,} of the samples had no ids that spell their text (`--no-ids`, a "
-            "server without ids, an older run): these were tokenized again."
+            f"\n{counted(result.encoded, 'sample')} without matching token ids (`--no-ids`, a "
+            f"server without ids, an older run) {'was' if result.encoded == 1 else 'were'} "
+            "tokenized again."
         )
-    if written.bare:
+    if result.bare:
         text += (
-            f"\nIn {written.bare:,} of the samples no word is by the author that is learned: of "
-            "these only markup is."
+            f"\n{counted(result.bare, 'sample')} without text by an author with a loss weight: "
+            "only markup has labels there."
         )
     return text

@@ -1,4 +1,4 @@
-"""The tokenizer of the model that rows of a run are written for, checked against the run."""
+"""Chat format and tokenizer of the model that a run is for, checked against the run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tessy.tokenization.families import load_renderer
 
 
 def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[StudentFormat, str]:
-    """Return the format of a run's rows.
+    """Return the format of the rows of a run.
 
     Args:
-        document: The run's config.json.
-        tokenizer: Where it is, if not where the run had it.
+        document: Content of the run's config.json.
+        tokenizer: Folder or id of the tokenizer, if it differs from the run's.
 
     Returns:
-        The format, and the digest of tokenizer and chat template that the run recorded.
+        The format, and the digest of tokenizer and chat template in config.json.
 
     Raises:
-        RunError: The run does not say which tokenizer its rows have.
-        ModelError: The tokenizer is not at hand, is another one, or needs code of its own.
+        RunError: config.json does not name the tokenizer.
+        ModelError: The tokenizer is unavailable, does not match the run, or requires remote code.
     """
     data = document["data_config"]
     role = role_of(data)
@@ -32,32 +32,31 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Stu
     name = tokenizer or data.get(f"{role.prefix}tokenizer") or data.get(f"{role.prefix}model")
     if isinstance(recorded, str) and not isinstance(name, str):
         raise RunError(
-            f"the run's config.json does not name the tokenizer of the {role.author}, since the "
-            "runs it was made of differ in the name; give it with --tokenizer"
+            f"the run's config.json does not name the tokenizer of the {role.author}, because the "
+            "names differ between its source runs; pass it with --tokenizer"
         )
     if not isinstance(recorded, str) or not isinstance(name, str):
         raise RunError(
-            f"the run's config.json does not say which tokenizer the {role.author} has: it was "
-            "made of runs with different ones, or by no command of this version; export to "
-            "messages, and let your trainer tokenize"
+            f"the run's config.json has no digest of the tokenizer of the {role.author}: the "
+            "tokenizers of its source runs differ, or another version created it; export with "
+            "--to messages instead"
         )
     if data.get(f"{role.prefix}trust_remote_code"):
         raise ModelError(
-            f"the tokenizer {name!r} was loaded with trust_remote_code, and export runs no code on "
-            "the word of a file; export to messages, and let your trainer tokenize"
+            f"the tokenizer {name!r} requires trust_remote_code, which export does not support; "
+            "export with --to messages instead"
         )
     renderer = load_renderer(name, reasoning_effort=_effort(document, role))
     if formats({role.author: renderer})[f"{role.author}.format"] != recorded:
         raise ModelError(
-            f"the tokenizer {name!r} is not the one the run was made with (its vocabulary or its "
-            "chat template differs), so the ids would mean other text; name the right one with "
-            "--tokenizer"
+            f"the tokenizer {name!r} differs from the run's in its vocabulary or chat template, so "
+            "token ids would not match; pass the right one with --tokenizer"
         )
     return StudentFormat.of(renderer, role.author, alone=role.alone), recorded
 
 
 def _effort(document: Mapping[str, Any], role: RoleProvenance) -> str:
-    """The effort in the role's prompts; a model that wrote nothing has it among all options."""
+    """Return the reasoning effort of the role, which data_config omits if it wrote nothing."""
     options = document.get("config", {})
     options = options if role.alone else options.get(role.author, {})
     own = options.get("reasoning_effort", "high") if isinstance(options, Mapping) else "high"

@@ -1,10 +1,9 @@
-"""Whether the English text of a problem asks for a program (pure): a heuristic, no model.
+"""Detection of English problems that ask for a program (pure): a heuristic without a model.
 
-It does if it has one of: a function that is begun and not finished; words such as "your code",
+A problem asks for a program if it has one of: an unfinished function; words such as "your code",
 "write a Python program", "implement the function"; a contest's description of input and output.
-It does not where it asks to explain code. A problem of mathematics may speak of functions,
-programs of television or codes of doors: a language, a verb of writing or an identifier must stand
-beside them.
+It does not if it asks to explain code. Mathematical functions, television programs and door codes
+do not count: a programming language, a verb of writing or an identifier must accompany the word.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _WRITE = (
     r"(?:write|implement|complete|finish|develop|create|provide|give|generate|design|code|build|"
     r"submit|output)"
 )
-# A problem that only speaks of code begins so, and has no word of writing.
-_WONDERS = (
+# A problem about code starts with one of these words and has no verb of writing.
+_ABOUT_CODE = (
     r"(?:(?:so|and|but|in|hi|hello)\W+)?(?:why|is|are|was|were|does|do|did|what|which|when|where|"
     r"who|how|compare|consider)\b"
     r"(?![^.?!\n]*\b(?:write|implement|complete|create|provide|give|generate|solve|fix|need)\b)"
@@ -32,7 +31,7 @@ _ASKS = re.compile(
     "|".join(
         [
             # "a Python function", "C++ code", "the Java class"; not "Why is this Python code slow?"
-            rf"(?:^|[.?!]\s)(?!\s*{_WONDERS})[^.?!\n]{{0,300}}?"
+            rf"(?:^|[.?!]\s)(?!\s*{_ABOUT_CODE})[^.?!\n]{{0,300}}?"
             rf"(?P<named>{_EDGE}{_LANGUAGE}{_END}[ -](?:\w+[ -]){{0,2}}(?:programs?|functions?|"
             r"code|scripts?|solutions?|implementations?|class|query|method)\b)",
             # "solve it in Python", "using C++"; not "build a wall with Julia"
@@ -45,11 +44,11 @@ _ASKS = re.compile(
             r"sql\s+query|regular\s+expression|regex|subroutine)",
             rf"\b{_WRITE}\s+(?:the\s+|a\s+|an\s+)?(?:following\s+|recursive\s+)?"
             r"(?:functions?|methods?|class)\s+"
-            # a name in backticks or such as no formula has, or what only programs do
+            # a name in backticks, a name unusual in formulas, or an action of programs
             r"(?:(?:called|named)\s+)?(?:`|\w+_\w+|\w+\s*\((?:\w+\s*:|\w+,\s*\w{3,}|[a-z]\w{2,}\))|"
             r"(?:that|which|to)\s+(?:takes?|accepts?|returns?|prints?|reverses?|sorts?|parses?)\b)",
             r"\b(?:write|implement|code)\s+(?:\w+\s+){1,3}?(?:programs?|scripts?)\b",
-            # contests
+            # contest problems
             r"\b(?:from|to)\s+(?:stdin|stdout|standard\s+(?:input|output))\b",
             r"\bfirst\s+line\s+(?:of\s+[^.\n]{0,60})?(?:contains?|consists?|has|is\s+given)\b"
             r"(?s:.){0,6000}\b(?:output|print)",
@@ -79,14 +78,14 @@ _UNFINISHED = re.compile(
 )
 
 
-def asks_for_code(question: str) -> str | None:
-    """Return the words of ``question`` that ask for a program; None where none do."""
-    if _EXPLAINS.search(question):
+def asks_for_code(problem: str) -> str | None:
+    """Return the words of ``problem`` that ask for a program, or None."""
+    if _EXPLAINS.search(problem):
         return None
-    found = _ASKS.search(question)
+    found = _ASKS.search(problem)
     if found is not None:
         return " ".join((found["named"] or found[0]).split())[:80]
-    parts = split_fences(question)
+    parts = split_fences(problem)
     for code in (*parts.blocks, parts.open or "", parts.prose):
         begun = _BEGUN.search(code)
         if begun is not None and _UNFINISHED.search(code):

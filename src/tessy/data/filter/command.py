@@ -1,4 +1,4 @@
-"""``tessy filter``: a new run of the rows that pass, and a quarantine of the others."""
+"""``tessy filter``: a new run of the rows that pass all rules, and a quarantine of the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from tessy.config.data import FilterConfig
 from tessy.core.errors import RunError
 from tessy.core.formatting import percent
-from tessy.data.derived_run import DerivedRun, SourceRow, reading
+from tessy.data.derived_run import DerivedRun, SourceRow, rows_with_progress
 from tessy.data.filter.registry import all_rules, chosen_rules
 from tessy.data.filter.rule import RowCheck
 from tessy.runtime.progress import SteadyConsole
@@ -30,7 +30,7 @@ EXIT_NOTHING_PASSED = 1
 def filter_run(config: FilterConfig, console: Console | None = None) -> int:
     """Write the rows that pass as a new run, and the others to its quarantine.jsonl.
 
-    Rows keep their order and their bytes; one row is in memory at a time.
+    Rows are copied byte for byte, in order; one row is in memory at a time.
 
     Args:
         config: The run and the rules.
@@ -41,7 +41,7 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
 
     Raises:
         InputError: An option, a file or the run cannot be used; nothing was written.
-        StorageError: The new run could not be written; nothing of it remains.
+        StorageError: The new run could not be written and was removed.
     """
     console = console or SteadyConsole(stderr=True)
     rules = chosen_rules(config)
@@ -54,17 +54,17 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
         checks = {name: start(run.read) for name, start in prepared.items()}
         pipeline = FilterPipeline(run, checks)
         run.write(QUARANTINE, b"")  # exists even if no row is rejected
-        with reading(config.run, "Filtering", console) as rows:
+        with rows_with_progress(config.run, "Filtering", console) as rows:
             for item in rows:
-                pipeline.take(item)
+                pipeline.process(item)
         if not pipeline.rows:
-            raise RunError(f"{config.run} has no finished sample, so there is nothing to filter")
+            raise RunError(f"{config.run} has no finished samples to filter")
         run.notes["filter"] = summary = pipeline.summary()
     console.print(_table(summary, config))
     if not summary["rows"]["passed"]:
         console.print(
-            f"No sample passed; {config.out / QUARANTINE} has them all, with the reasons. "
-            "--skip skips rules.",
+            f"No sample passed. {config.out / QUARANTINE} contains all samples with the reasons. "
+            "To skip rules, pass --skip.",
             soft_wrap=True,
         )
         return EXIT_NOTHING_PASSED
@@ -73,13 +73,13 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
 
 @dataclass
 class FilterPipeline:
-    """Applies the rules to one row after the other.
+    """Applies the rules to rows, one at a time.
 
     Attributes:
         run: Receives the rows that pass, and the quarantine.
         checks: The rules, in order.
         rows: Rows checked.
-        found: Rows that each rule rejected.
+        found: Number of rows rejected by each rule.
     """
 
     run: DerivedRun
@@ -87,7 +87,7 @@ class FilterPipeline:
     rows: int = 0
     found: Counter[str] = field(default_factory=Counter)
 
-    def take(self, item: SourceRow) -> None:
+    def process(self, item: SourceRow) -> None:
         """Write ``item`` to the new run or to the quarantine."""
         self.rows += 1
         details = {name: check.find(item.row) for name, check in self.checks.items()}
@@ -125,7 +125,7 @@ def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:
     table.add_column("rule", no_wrap=True)
     table.add_column("rows", justify="right")
     table.add_column("share", justify="right")
-    table.add_column("what it finds", overflow="fold")
+    table.add_column("finds", overflow="fold")
     for name, found in summary["rules"].items():
         rule = known[name]
         finds = rule.finds + rule.note(config, found)

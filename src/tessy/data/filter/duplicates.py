@@ -1,9 +1,9 @@
-"""Near-duplicates among the rows that a run keeps.
+"""Detection of near-duplicates among the rows that pass.
 
-MinHash signatures (rensa) find earlier rows that may be nearly the same; the exact share of word
-5-grams of the two texts decides, so no report is an accident of hashes. Memory holds a signature,
-its places in the index and an offset, about 3.5 kB a kept row whatever its length; texts are read
-again from the disk. Of pairs that share 80 % of their 5-grams, fewer than 1 in 2,000 is not found.
+MinHash signatures (rensa) select earlier rows that may be similar; the exact share of common word
+5-grams decides, so hash collisions cause no reports. A row takes about 3.5 kB of memory for its
+signature, index entries and offset, independent of its length; texts are read from disk. Fewer than
+1 in 2,000 pairs that share 80 % of their 5-grams is missed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from tessy.data.filter.rule import RowCheck
 from tessy.data.filter.words import grams, words
 
 if TYPE_CHECKING:
-    from rensa import RMinHash  # type: ignore[import-untyped]  # ships none
+    from rensa import RMinHash  # type: ignore[import-untyped]  # ships no types
 
-SIMILARITY = 0.8  # Jaccard: shared 5-grams of all that either text has
+SIMILARITY = 0.8  # Jaccard similarity of the sets of 5-grams
 GRAM_WORDS = 5
-SHORT_WORDS = 30  # shorter texts, "The answer is 4.", repeat by chance: only at one problem
+# Shorter texts, such as "The answer is 4.", are compared only between samples of one problem.
+SHORT_WORDS = 30
 
 _Sketch = tuple[set[str], "RMinHash"]
 
 _PERMUTATIONS = 100
 _BANDS = 20
 _MARGIN = 0.15  # nearly four standard deviations of the estimate at SIMILARITY
-_READ_AGAIN = 10  # candidates compared exactly, the likeliest ones first
+_MAX_EXACT = 10  # candidates compared exactly, most similar first
 _SEED = 1
 
 
@@ -42,10 +43,10 @@ class NearDuplicates(RowCheck):
     """
 
     def __init__(self, read: Callable[[int], Trajectory]) -> None:
-        """Start without rows.
+        """Load the library.
 
         Args:
-            read: Returns a row that passed, by its offset.
+            read: Returns a row that passed, given its offset.
 
         Raises:
             ConfigError: The library is not installed.
@@ -60,10 +61,10 @@ class NearDuplicates(RowCheck):
         self._last: tuple[Trajectory, _Sketch] | None = None
 
     def find(self, row: Trajectory) -> str | None:
-        """Which kept row the text of ``row`` nearly repeats, and how much; None if it repeats none.
+        """Return the earlier row that ``row`` nearly repeats, and their similarity; None if none.
 
-        The text is thinking and answer. Under 30 words it is compared with that of other samples
-        of the same problem only.
+        Compares thinking and answer. A text of fewer than 30 words is compared only with other
+        samples of the same problem.
         """
         own, signature = self._sketch(row)
         if not own:
@@ -72,37 +73,37 @@ class NearDuplicates(RowCheck):
             at: signature.jaccard(self._kept[at][1]) for at in self._index.query(signature)
         }
         likely = [at for at, estimate in estimates.items() if estimate >= SIMILARITY - _MARGIN]
-        for at in sorted(likely, key=lambda at: (-estimates[at], at))[:_READ_AGAIN]:
+        for at in sorted(likely, key=lambda at: (-estimates[at], at))[:_MAX_EXACT]:
             earlier = self._read(self._kept[at][0])
             theirs = _grams(earlier)
             shared = len(own & theirs)
             similarity = shared / (len(own) + len(theirs) - shared)
             if similarity >= SIMILARITY:
                 return (
-                    f"{percent(similarity, 0)} of the {GRAM_WORDS}-word runs are those of sample "
-                    f"{earlier.sample} of {earlier.id!r}"
+                    f"{percent(similarity, 0)} of the word {GRAM_WORDS}-grams are shared with "
+                    f"sample {earlier.sample} of {earlier.id!r}"
                 )
         return None
 
     def remember(self, row: Trajectory, offset: int) -> None:
-        """Add a row that passed; it can be read again at ``offset``."""
-        said, signature = self._sketch(row)
-        if said:
+        """Add a row that passed, with its offset."""
+        own, signature = self._sketch(row)
+        if own:
             self._index.insert(len(self._kept), signature)
             self._kept.append((offset, signature))
 
     def _sketch(self, row: Trajectory) -> _Sketch:
-        """Return the runs of words of ``row`` and their signature, which hangs on no order."""
+        """Return the word n-grams of ``row`` and their signature, which ignores their order."""
         if self._last is None or self._last[0] is not row:
-            said = _grams(row)
+            own = _grams(row)
             signature = self._new(num_perm=_PERMUTATIONS, seed=_SEED)
-            signature.update(list(said))
-            self._last = row, (said, signature)
+            signature.update(list(own))
+            self._last = row, (own, signature)
         return self._last[1]
 
 
 def load_library() -> ModuleType:
-    """Return the library.
+    """Import rensa.
 
     Raises:
         ConfigError: It is not installed.
@@ -112,14 +113,14 @@ def load_library() -> ModuleType:
     except ImportError:
         raise ConfigError(
             "finding near-duplicates needs the library rensa, which is not installed: "
-            "pip install 'tessy[data]', or leave the rule out with --skip near_duplicate"
+            "pip install 'tessy[data]', or skip the rule with --skip near_duplicate"
         ) from None
 
 
 def _grams(row: Trajectory) -> set[str]:
-    said = words(f"{row.thinking}\n{row.answer}")
-    found = grams(said, GRAM_WORDS)
-    if len(said) >= SHORT_WORDS:
+    text = words(f"{row.thinking}\n{row.answer}")
+    found = grams(text, GRAM_WORDS)
+    if len(text) >= SHORT_WORDS:
         return found
-    question = question_digest(row.messages)
-    return {f"{question} {gram}" for gram in found}
+    problem = question_digest(row.messages)
+    return {f"{problem} {gram}" for gram in found}

@@ -1,8 +1,8 @@
-"""Fenced code in a text: what stands in it, what stands around it, and whether it is closed (pure).
+"""Parser of fenced code blocks (pure).
 
-A fence is three or more backticks or tildes at the beginning of a line, indented or not. It closes
-at the next line that ends with as many, even behind code: answers are written so, and what takes
-code out of answers reads them so.
+A fence is three or more backticks or tildes at the start of a line, optionally indented. It closes
+at the next line that ends with the same fence, even after code on that line: models write this, and
+tools that extract code accept it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _OPENING = re.compile(r"\s*(`{3,}|~{3,})([^`]*)$")
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """A text taken apart.
+    """A text split into code blocks and prose.
 
     Attributes:
         blocks: The content of each closed block.
-        open: The content of a last block that is not closed; None if all are.
-        prose: The lines outside of blocks.
+        open: The content of an unclosed last block; None if all are closed.
+        prose: The lines outside blocks.
     """
 
     blocks: tuple[str, ...]
@@ -29,7 +29,7 @@ class Fenced:
 
 
 def split_fences(text: str) -> Fenced:
-    """Take ``text`` apart at its fences."""
+    """Split ``text`` at its fences."""
     blocks: list[str] = []
     prose: list[str] = []
     fence = ""

@@ -1,8 +1,8 @@
-"""Whether a text switches to another script than its problem's (pure; no model).
+"""Detection of texts that switch to a script other than the problem's (pure; no model).
 
-What is counted are words: one for each run of letters, and one for each character of a script
-without spaces. Code and formulas are left out. Languages of one script, such as English and German,
-are not told apart.
+Words are counted by script: a sequence of letters is a word, and so is each character of a script
+without spaces. Code and formulas are ignored. Languages with the same script, such as English and
+German, are not distinguished.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import regex
 from tessy.core.formatting import percent
 from tessy.data.filter.fences import split_fences
 
-FOREIGN_SHARE = 0.05  # a script the problem does not have
+FOREIGN_SHARE = 0.05  # of words in a script that the problem does not have
 FOREIGN_WORDS = 10
 
 _SCRIPTS = {
@@ -32,8 +32,8 @@ _MATHS = regex.compile(
     r"`[^`\n]*`|\$\$(?s:.)*?\$\$|\$[^$\n]*\$|\\\[(?s:.)*?\\\]|\\\((?s:.)*?\\\)|\\[a-zA-Z]+|"
     r"https?://\S+"
 )
-# Names of languages: such a problem may ask for another language than its own; "lowercase English
-# letters" does not.
+# A problem with the name of a language may ask for another language; "lowercase English letters"
+# does not.
 _NAMES = regex.compile(
     r"\b(?:english|chinese|mandarin|japanese|korean|russian|ukrainian|bulgarian|arabic|hebrew|"
     r"persian|hindi|urdu|thai)\b(?!\s+(?:alphabet|letter|word|character|upper|lower))|\btranslat\w+|"
@@ -44,7 +44,7 @@ _NAMES = regex.compile(
 
 
 def shares(text: str) -> tuple[dict[str, float], int]:
-    """Return the share of each script among the words of ``text``, and how many words there are."""
+    """Return the share of each script among the words of ``text``, and the number of words."""
     prose = _MATHS.sub(" ", split_fences(text).prose)
     if prose.isascii():
         count = len(_WORDS["Latin"].findall(prose))
@@ -54,23 +54,23 @@ def shares(text: str) -> tuple[dict[str, float], int]:
     return {name: count / total for name, count in counts.items() if count}, total
 
 
-def language_switch(question: str, text: str) -> str | None:
-    """Which script ``text`` has switched to, with the shares; None if it keeps to its problem's.
+def language_switch(problem: str, text: str) -> str | None:
+    """Return the script that ``text`` switches to, with the shares; None if it does not switch.
 
-    A script that the problem does not have is a switch from 5 % of the words and 10 words on.
-    Latin letters belong to any text of formulas and programs: they, and a script that the problem
-    has to a share q, are a switch from halfway between q and all the words on. A problem that
-    names a language, or asks for a translation, is not judged.
+    A script that the problem does not use is a switch at 10 words or more that are at least 5 % of
+    the words. Latin letters occur in any text with formulas or code: for Latin, and for any script
+    with a share q of the problem, the limit is halfway between q and 100 %. A problem that names a
+    language or asks for a translation is not checked.
     """
-    if text.isascii() and question.isascii():
+    if text.isascii() and problem.isascii():
         return None
-    asked, known = shares(question)
-    if not known or _NAMES.search(question):
+    expected, known = shares(problem)
+    if not known or _NAMES.search(problem):
         return None
-    said, total = shares(text)
-    for name, share in sorted(said.items(), key=lambda item: -item[1]):
-        before = asked.get(name, 0.0)
-        count = round(share * total)  # share * total alone may fall below the whole number
+    actual, total = shares(text)
+    for name, share in sorted(actual.items(), key=lambda item: -item[1]):
+        before = expected.get(name, 0.0)
+        count = round(share * total)  # the product may be slightly below the integer
         if before or name == "Latin":
             limit = before + (1 - before) / 2
             switched = before < 0.5 and share >= limit and count >= FOREIGN_WORDS
@@ -78,6 +78,8 @@ def language_switch(question: str, text: str) -> str | None:
             limit = FOREIGN_SHARE
             switched = share >= limit and count >= FOREIGN_WORDS
         if switched:
-            found, of = percent(share, 0), percent(before, 0)
-            return f"{found} of {total:,} words are {name}, of the problem's {of}"
+            return (
+                f"{percent(share, 0)} of {total:,} words are {name}; in the problem, "
+                f"{percent(before, 0)} are"
+            )
     return None

@@ -1,6 +1,6 @@
 """All rules of ``tessy filter``: every module of ``rules`` that defines ``RULE``.
 
-A new rule is a new module; nothing else names it.
+To add a rule, add a module; no other code names it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tessy.data.filter.rule import FilterRule
 
 @cache
 def all_rules() -> Mapping[str, FilterRule]:
-    """Return the rules by name, in order."""
+    """Return the rules by name, in order of position."""
     modules = (
         importlib.import_module(f"{rules.__name__}.{module.name}")
         for module in pkgutil.iter_modules(rules.__path__)
@@ -32,20 +32,22 @@ def chosen_rules(options: FilterConfig) -> Mapping[str, FilterRule]:
     """Return the rules to apply.
 
     Raises:
-        ConfigError: ``skip`` names an unknown rule or leaves none, or another option does not fit
-            the rules.
+        ConfigError: ``skip`` names an unknown rule or leaves none, or another option conflicts
+            with the rules.
     """
     known = all_rules()
     unknown = [name for name in options.skip if name not in known]
     if unknown:
-        raise ConfigError(f"--skip: there is no rule {unknown[0]!r}; the rules: {', '.join(known)}")
+        raise ConfigError(
+            f"--skip: unknown rule {unknown[0]!r}; expected some of {', '.join(known)}"
+        )
     chosen = {
         name: rule
         for name, rule in known.items()
         if name not in options.skip and rule.applies(options)
     }
     if not chosen:
-        raise ConfigError("--skip: no rule is left to apply; skip fewer")
+        raise ConfigError("--skip: all rules are skipped; skip fewer")
     for name, rule in known.items():
         rule.check_options(options, name in chosen)
     return chosen

@@ -1,4 +1,4 @@
-"""What a rule of ``tessy filter`` is."""
+"""Interface of the rules of ``tessy filter``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tessy.config.data import FilterConfig
 from tessy.core.records import Trajectory
 
-ReadPassed = Callable[[int], Trajectory]  # a row that passed, by its offset in the new run
+ReadPassed = Callable[[int], Trajectory]  # returns a row that passed, given its offset
 
 
 class RowCheck(ABC):
@@ -17,24 +17,24 @@ class RowCheck(ABC):
 
     @abstractmethod
     def find(self, row: Trajectory) -> str | None:
-        """Return why ``row`` is rejected, or None."""
+        """Return the reason to reject ``row``, or None."""
 
     def remember(self, row: Trajectory, offset: int) -> None:  # noqa: B027  # most rules need none
-        """Called for each row that passed all rules, with its offset in the new run."""
+        """Record a row that passed all rules, with its offset in the new run."""
 
     def details(self) -> Mapping[str, int]:
-        """Return further counts for summary.json."""
+        """Return additional counts for summary.json."""
         return {}
 
 
 class TextCheck(RowCheck):
-    """A rule that looks at one row alone."""
+    """A rule that checks each row on its own."""
 
     def __init__(self, find: Callable[[Trajectory], str | None]) -> None:
         self._find = find
 
     def find(self, row: Trajectory) -> str | None:
-        """Return why ``row`` is rejected, or None."""
+        """Return the reason to reject ``row``, or None."""
         return self._find(row)
 
 
@@ -52,17 +52,17 @@ def _no_note(options: FilterConfig, details: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FilterRule:
-    """A rule; each module of the package ``rules`` calls its rule ``RULE``.
+    """A rule; each module of the package ``rules`` defines one as ``RULE``.
 
     Attributes:
         name: Name on the command line, in quarantine.jsonl and in summary.json.
-        position: Place among the rules; reasons are listed in this order.
-        finds: What it finds, for the closing table.
-        prepare: Loads what the rule needs before anything is written, and returns the function
-            that starts a check. Raises InputError.
-        applies: Whether the options switch the rule on.
+        position: Sort key of the rules; reasons are listed in this order.
+        finds: Description of rejected rows, for the final table.
+        prepare: Loads the rule's data before anything is written, and returns a factory of the
+            check. Raises InputError.
+        applies: Returns whether the options enable the rule.
         check_options: Called with the options and whether the rule applies; raises ConfigError.
-        note: Addition to ``finds`` from the options and the check's details.
+        note: Returns text to append to ``finds``, from the options and the check's details.
     """
 
     name: str
@@ -77,10 +77,10 @@ class FilterRule:
 def text_rule(
     name: str, position: int, finds: str, find: Callable[[Trajectory], str | None]
 ) -> FilterRule:
-    """Return a rule without options that looks at one row alone."""
+    """Return a rule without options that checks each row on its own."""
     return FilterRule(name, position, finds, lambda options: lambda read: TextCheck(find))
 
 
 def parts(row: Trajectory) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Return thinking and answer with their names."""
+    """Return the names and texts of thinking and answer."""
     return ("thinking", row.thinking), ("answer", row.answer)

@@ -1,10 +1,11 @@
-"""Faults of texts (pure): each function returns the fault with its values, or None."""
+"""Checks of texts (pure): each function returns a description of the fault, or None."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
+from tessy.core.formatting import counted
 from tessy.data.filter.asks_code import asks_for_code
 from tessy.data.filter.fences import Fenced, split_fences
 
@@ -12,17 +13,17 @@ _PAIRS = ((r"\[", r"\]"), (r"\(", r"\)"))
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{(\w+\*?)\}")
 _LAST_DISPLAY = re.compile(r"(?:^[ \t]*\$\$|\$\$[ \t]*$)(?!.*\$\$)", re.MULTILINE | re.DOTALL)
 _BOXED = re.compile(r"\\boxed\s*\{")
-# No text ends in one of these: something must follow. An operator counts behind a space ("C++"),
-# a word as it stands here ("The answer is A").
+# A text that ends in one of these is incomplete. Operators must follow a space (not "C++"); words
+# match by case (not "The answer is A").
 _OPEN_END = re.compile(
     r"(?:(?<=\s)[-+*/=<&–—]|\S\s+\S+\s+\S*,|[:(\[{，、；：（【「]|(?<!\\)\\|"
-    # not "an", "or", "was": German and French sentences end so
+    # not "an", "or", "was": German and French sentences can end in these
     r"(?:\S+\s+){3}(?:the|of|and|but|to|with|by|for|from|into|than|that|which|whose|because|"
     r"since|if|when|while|is|are|were|be|been|has|have|would|could|should|must))$"
 )
-_END_CHARS = 300  # what is looked at of a last line, which may be a book without a break
+_END_CHARS = 300  # of the last line, which may be very long
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]*_`$]*$")
-_PROSE_WORDS = 12  # a line of fewer may be a heading, a result or an item of a list
+_PROSE_WORDS = 12  # a shorter line may be a heading, a result or a list item
 _PROSE_LINES = 3
 
 _MARKERS = re.compile(
@@ -35,27 +36,27 @@ _MARKERS = re.compile(
 
 
 def truncated(answer: str) -> str | None:
-    r"""Return the sign that ``answer`` ends midway, or None.
+    r"""Return the evidence that ``answer`` is cut off, or None.
 
-    It can by what is open at the end: a code fence, formulas (``$$``, ``\[``, ``\begin``, a
-    brace of ``\boxed``), or a last line that needs something behind it. A last line of at least
-    12 words without a full stop, and no result, tells too where three other such lines have theirs.
+    Evidence is an unclosed code fence or formula (``$$``, ``\[``, ``\begin``, the brace of
+    ``\boxed``), or a last line that cannot end a text. A last line of at least 12 words without a
+    full stop, unless it is a result, is evidence if all other such lines, three or more, have one.
     """
     parts = split_fences(answer)
     if parts.open is not None:
-        return f"a code block of {len(parts.open.splitlines())} lines is not closed"
+        return f"a code block of {counted(len(parts.open.splitlines()), 'line')} is not closed"
     return _open_maths(parts.prose) or _open_end(answer, parts)
 
 
 def _open_maths(prose: str) -> str | None:
     prose = re.sub(r"`[^`\n]*`", "", prose)
     for opening, closing in _PAIRS:
-        # A line break of a formula, "\\[2pt]", opens nothing.
+        # "\\[2pt]" is a line break in a formula, not an opening bracket.
         opened = len(re.findall(rf"(?<!\\){re.escape(opening)}", prose))
         closed = len(re.findall(rf"(?<!\\){re.escape(closing)}", prose))
         if opened > closed:
             return f"{opened} {opening} and {closed} {closing}"
-    # "$$5" may be money: a formula's last mark stands at an end of its line.
+    # "$$5" may be money: the last mark of a formula is at the start or end of its line.
     if prose.count("$$") % 2 and _LAST_DISPLAY.search(prose):
         return f"{prose.count('$$')} $$, so the last formula is not closed"
     open_now: list[str] = []
@@ -73,7 +74,7 @@ def _open_maths(prose: str) -> str | None:
 
 
 def _closes(text: str) -> bool:
-    """Return whether a brace that is open at the start of ``text`` is closed in it."""
+    """Return whether a brace opened before ``text`` is closed in it."""
     depth = 1
     for brace in re.findall(r"(?<!\\)[{}]", text):
         depth += 1 if brace == "{" else -1
@@ -86,8 +87,8 @@ def _open_end(answer: str, parts: Fenced) -> str | None:
     text = answer.rstrip()
     last = text.rpartition("\n")[2].strip()
     if not last or not parts.prose.rstrip().endswith(last):
-        return None  # empty, or code is the last thing in it
-    # A word of code, "`[`", stands for itself.
+        return None  # empty, or ends in code
+    # Code in backticks, such as "`[`", may end a text.
     bare = re.sub(r"`[^`]+`", "code", last[-_END_CHARS:]).rstrip("*_` ")
     if (end := _OPEN_END.search(bare)) and len(bare) > 1:
         word = end[0].split()[-1]
@@ -95,44 +96,41 @@ def _open_end(answer: str, parts: Fenced) -> str | None:
     lines = [line.strip() for line in parts.prose.splitlines()]
     long = [line for line in lines if len(line.split()) >= _PROSE_WORDS]
     if not long or long[-1] != last or "=" in last or not bare[-1:].isalpha():
-        return None  # short, or a result
+        return None  # short or a result
     ended = sum(bool(_SENTENCE_END.search(line)) for line in long[:-1])
     if ended == len(long) - 1 >= _PROSE_LINES and not _SENTENCE_END.search(last):
-        return f"the last line has no full stop, {ended} others have: {last[-80:]!r}"
+        return f"the last line has no full stop, unlike {ended} others: {last[-80:]!r}"
     return None
 
 
 def empty(answer: str) -> str | None:
-    """Return why ``answer`` has no content (no letter, digit or formula), or None."""
-    # Punctuation and markup alone (P*, and the backtick) say nothing; "=", "€" or "∅" may.
+    """Return the fault if ``answer`` has no content (no letter, digit or symbol), or None."""
+    # Punctuation (P*) and backticks are no content; symbols such as "=", "€" or "∅" may be.
     if any(unicodedata.category(char)[0] in "LNS" and char != "`" for char in answer):
         return None
-    return f"the answer has {len(answer)} characters, none of them a letter, digit or sign"
+    return f"no letter, digit or symbol among {counted(len(answer), 'character')}"
 
 
-def without_code(question: str, answer: str, *, required: bool = False) -> str | None:
-    """Return how ``answer`` lacks a closed block of code; None if it has one or needs none.
+def without_code(problem: str, answer: str, *, required: bool = False) -> str | None:
+    """Return the fault if ``answer`` lacks a closed code block; None if it has or needs none.
 
     Args:
-        question: The problem's text, searched for words that ask for a program.
+        problem: Text of the problem, searched for words that ask for a program.
         answer: The answer.
-        required: Every answer needs code, whatever the problem's text.
+        required: Every answer needs code, regardless of the problem.
     """
     if any(block.strip() for block in split_fences(answer).blocks):
         return None
     if required:
         return "no closed code block"
-    asked = asks_for_code(question)
-    return None if asked is None else f"no closed code block, but the problem has {asked!r}"
+    request = asks_for_code(problem)
+    return None if request is None else f"no closed code block, but the problem has {request!r}"
 
 
-def chat_markers(question: str, text: str) -> str | None:
-    """Return which markup of chat formats leaks into ``text``; None where there is none.
-
-    A problem may be about such markup: what it has itself is no leak.
-    """
+def chat_markers(problem: str, text: str) -> str | None:
+    """Return the first chat format marker in ``text`` that is not in ``problem``, or None."""
     for match in _MARKERS.finditer(text):
-        if match[0] not in question:
+        if match[0] not in problem:
             around = " ".join(text[max(0, match.start() - 30) : match.end() + 30].split())
             return f"{match[0]} at character {match.start():,}: {around!r}"
     return None

@@ -1,23 +1,23 @@
-"""Words and runs of words, to compare texts by (pure)."""
+"""Words and word n-grams, for comparing texts (pure)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# Scripts without spaces (Han, Kana, Thai) count by the character. Signs of arithmetic are words:
-# without them "3 + 4" and "3 * 4" would be the same text; other punctuation is not.
+# In scripts without spaces (Han, Kana, Thai) each character is a word. Arithmetic operators are
+# words, to distinguish "3 + 4" from "3 * 4"; other punctuation is ignored.
 _NO_SPACES = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _WORD = re.compile(rf"[^\W_{_NO_SPACES}]+|[{_NO_SPACES}]|[-+*/=<>^%×÷−]")
 
 
 def words(text: str) -> list[str]:
-    """Return the words of ``text``, without case, punctuation and white space."""
+    """Return the words of ``text``, case-folded, without punctuation."""
     return _WORD.findall(text.casefold())
 
 
-def grams(said: Sequence[str], size: int) -> set[str]:
-    """Return every run of ``size`` words; a text with fewer is one run of all it has."""
-    if len(said) <= size:
-        return {" ".join(said)} if said else set()
-    return set(map(" ".join, zip(*(said[at:] for at in range(size)), strict=False)))
+def grams(text: Sequence[str], size: int) -> set[str]:
+    """Return the n-grams of ``size`` words; a shorter text is a single n-gram."""
+    if len(text) <= size:
+        return {" ".join(text)} if text else set()
+    return set(map(" ".join, zip(*(text[at:] for at in range(size)), strict=False)))

@@ -1,4 +1,4 @@
-"""``dialogs``: the shape of TESSY-Code-80K, and XTuner."""
+"""``dialogs``: the format of TESSY-Code-80K; for XTuner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def convert(row: Trajectory) -> dict[str, Any]:
     return {"id_ddm": exported_id(row), "dialogs": turns(row)}
 
 
-def _hint(job: ExportJob, written: ExportResult) -> str:
+def _hint(job: ExportJob, result: ExportResult) -> str:
     return (
         f"XTuner: DatasetConfig(anno_path={job.quoted_out}) with "
         'OpenaiTokenizeFunctionConfig(chat_template="…")'

@@ -1,4 +1,4 @@
-"""``hf``: a folder for ``datasets``, with a data card."""
+"""``hf``: a folder of Parquet shards with a data card, for ``datasets``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
     from tessy.data.export.card import DataCardFacts, data_card
     from tessy.data.export.hub import write_shards
 
-    written, facts = ExportResult(), DataCardFacts()
+    result, facts = ExportResult(), DataCardFacts()
     with new_folder(job.out, ADVICE) as folder:
-        write_shards(map(written.add, rows), folder / "data", facts)
+        write_shards(map(result.add, rows), folder / "data", facts)
         for failure in iter_failures(job.options.run):
             facts.summary.add_failure(failure)
         name = job.options.run.resolve().name
@@ -31,11 +31,11 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
             name, job.document, facts, _summary(job.options.run), licence=job.options.licence
         )
         write_readme(folder, card)
-    return written
+    return result
 
 
 def _summary(run: Path) -> dict[str, Any]:
-    """Return the content of summary.json; empty for a run that has not come to its end yet."""
+    """Return the content of summary.json; empty if the run has not ended."""
     try:
         content = jsonl.loads(RunPaths(run).summary.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -47,6 +47,6 @@ FORMAT = ExportFormat(
     name="hf",
     suffix="",
     write=_write,
-    hint=lambda job, written: trl_hint(job.quoted_out, CHAT_REMARK),
+    hint=lambda job, result: trl_hint(job.quoted_out, CHAT_REMARK),
     options=frozenset({"licence"}),
 )

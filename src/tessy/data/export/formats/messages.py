@@ -1,4 +1,4 @@
-"""``messages``: TRL, axolotl, XTuner."""
+"""``messages``: for TRL, axolotl and XTuner."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ FORMAT = ExportFormat(
     name="messages",
     suffix=".jsonl",
     write=json_lines(convert),
-    hint=lambda job, written: trl_hint(f'"json", data_files={job.quoted_out}', CHAT_REMARK),
+    hint=lambda job, result: trl_hint(f'"json", data_files={job.quoted_out}', CHAT_REMARK),
 )

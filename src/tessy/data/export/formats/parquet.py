@@ -1,4 +1,4 @@
-"""``parquet``: every field of a row."""
+"""``parquet``: all fields of a row."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
         trajectory_schema,
     )
 
-    written = ExportResult()
+    result = ExportResult()
     with new_file(job.out, ADVICE) as path, ParquetRows(path, trajectory_schema()) as table:
         for row in rows:
-            table.add(trajectory_cells(written.add(row)), trajectory_bytes(row))
-    return written
+            table.add(trajectory_cells(result.add(row)), trajectory_bytes(row))
+    return result
 
 
 FORMAT = ExportFormat(
     name="parquet",
     suffix=".parquet",
     write=_write,
-    hint=lambda job, written: trl_hint(f'"parquet", data_files={job.quoted_out}', CHAT_REMARK),
+    hint=lambda job, result: trl_hint(f'"parquet", data_files={job.quoted_out}', CHAT_REMARK),
 )

@@ -1,10 +1,11 @@
-"""``sharegpt``: LLaMA-Factory."""
+"""``sharegpt``: for LLaMA-Factory."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from tessy.core.formatting import counted
 from tessy.core.records import Trajectory
 from tessy.data.export.chat import exported_id
 from tessy.data.export.format import ExportFormat, ExportJob, json_lines
@@ -19,14 +20,14 @@ def convert(row: Trajectory) -> dict[str, Any]:
     return {"id": exported_id(row), "conversations": turns}
 
 
-def _hint(job: ExportJob, written: ExportResult) -> str:
+def _hint(job: ExportJob, result: ExportResult) -> str:
     entry = f'{{"file_name": {job.quoted_out}, "formatting": "sharegpt"}}'
     name = json.dumps(job.options.run.resolve().name, ensure_ascii=False)
     hint = f"LLaMA-Factory, in dataset_info.json: {name}: {entry}"
-    if written.uneven:
+    if result.uneven:
         hint += (
-            f"\n{written.uneven:,} samples do not alternate between user and assistant: "
-            "LLaMA-Factory leaves such samples out."
+            f"\nLLaMA-Factory will skip {counted(result.uneven, 'sample')}, because the roles user "
+            "and assistant do not alternate."
         )
     return hint
 

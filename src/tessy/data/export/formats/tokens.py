@@ -1,4 +1,4 @@
-"""``tokens``: Parquet of token ids with labels and loss weights by author."""
+"""``tokens``: Parquet of token ids, with labels and loss weights by author."""
 
 from __future__ import annotations
 
@@ -21,31 +21,30 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
     options = job.options
     weights = parse_loss(options.loss)
     form, digest = load_format(job.document, options.tokenizer)
-    written = ExportResult(learned=0)
-    wrote: set[Author] = set()
+    result = ExportResult(learned=0)
+    seen: set[Author] = set()
     with new_file(job.out, ADVICE) as path, ParquetRows(path, token_schema()) as table:
         for row in rows:
             try:
                 tokens = tokenize(row, form)
             except InputError as error:
                 raise InputError(f"sample {row.id!r}/{row.sample}: {error}") from error
-            counts = tokens.weights(weights)
-            learned = labels(tokens.ids, counts)
-            written.rows += 1
-            written.tokens += len(learned)
-            written.learned = (written.learned or 0) + sum(map(bool, counts))
-            written.encoded += tokens.encoded
-            by = writers(row, form)
-            wrote |= by
-            written.bare += not any(weights[author] for author in by)
+            loss_weights = tokens.weights(weights)
+            learned = labels(tokens.ids, loss_weights)
+            result.rows += 1
+            result.tokens += len(learned)
+            result.learned = (result.learned or 0) + sum(map(bool, loss_weights))
+            result.encoded += tokens.encoded
+            authors = writers(row, form)
+            seen |= authors
+            result.bare += not any(weights[author] for author in authors)
             cells = {"id": row.id, "sample": row.sample, "input_ids": tokens.ids}
-            size = 12 * len(learned)  # three numbers of four bytes a token
-            table.add({**cells, "labels": learned, "loss_weights": counts}, size)
-        if written.bare == written.rows:
+            size = 12 * len(learned)  # three columns of four bytes per token
+            table.add({**cells, "labels": learned, "loss_weights": loss_weights}, size)
+        if result.bare == result.rows:
             raise InputError(
-                f"--loss {options.loss}: all of the text in {options.run} is by the "
-                f"{wrote.pop()}, so only markup would be learned; give --loss all, or export "
-                "another run"
+                f"--loss {options.loss}: all text in {options.run} is by the {seen.pop()}, so "
+                "only markup would have labels; pass --loss all, or export another run"
             )
         table.describe(
             {
@@ -56,17 +55,17 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
                 "loss": options.loss,
                 "weights": weights,
                 "straddling_token": "belongs to the author of its first character",
-                "rows": written.rows,
-                "tokens": written.tokens,
-                "learned_tokens": written.learned,
-                "rows_tokenized_again": written.encoded,
+                "rows": result.rows,
+                "tokens": result.tokens,
+                "learned_tokens": result.learned,
+                "rows_tokenized_again": result.encoded,
             }
         )
-    return written
+    return result
 
 
 _REMARK = (
-    "labels say which tokens are learned; loss_weights how much, for trainers that read them: TRL "
+    "labels are -100 for tokens without loss. loss_weights are for trainers that support them; TRL "
     "treats every weight above 0 as 1."
 )
 
@@ -74,6 +73,6 @@ FORMAT = ExportFormat(
     name="tokens",
     suffix=".parquet",
     write=_write,
-    hint=lambda job, written: trl_hint(f'"parquet", data_files={job.quoted_out}', _REMARK),
+    hint=lambda job, result: trl_hint(f'"parquet", data_files={job.quoted_out}', _REMARK),
     options=frozenset({"loss", "tokenizer"}),
 )

@@ -1,4 +1,4 @@
-"""``near_duplicate``: nearly the text of an earlier row that passed."""
+"""``near_duplicate``: the text is nearly that of an earlier row that passed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def _prepare(options: FilterConfig) -> Callable[[ReadPassed], RowCheck]:
 RULE = FilterRule(
     name="near_duplicate",
     position=70,
-    finds="nearly the text of an earlier row that passed",
+    finds="the text is nearly that of an earlier row that passed",
     prepare=_prepare,
 )

@@ -1,9 +1,9 @@
-"""``truncated``: the answer ends midway."""
+"""``truncated``: the answer is cut off."""
 
 from __future__ import annotations
 
 from tessy.data.filter import texts
 from tessy.data.filter.rule import text_rule
 
-# A finished thinking has its end marker, so only the answer is checked.
-RULE = text_rule("truncated", 10, "the answer ends midway", lambda row: texts.truncated(row.answer))
+# Finished thinking always has its end marker, so only the answer can be cut off.
+RULE = text_rule("truncated", 10, "the answer is cut off", lambda row: texts.truncated(row.answer))

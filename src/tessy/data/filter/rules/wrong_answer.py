@@ -1,4 +1,4 @@
-"""``wrong_answer``: the answer does not agree with the row's reference."""
+"""``wrong_answer``: the answer does not match the row's reference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tessy.answers.references import is_right, short_reference
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
+from tessy.core.formatting import counted
 from tessy.core.records import Trajectory
 from tessy.data.derived_run import source_rows
 from tessy.data.filter.rule import FilterRule, ReadPassed, RowCheck
@@ -22,7 +23,7 @@ class ReferenceCheck(RowCheck):
         self._judged = 0
 
     def find(self, row: Trajectory) -> str | None:
-        """Return reference and answer if they differ."""
+        """Return the reference and the end of the answer if they differ."""
         reference = short_reference(row.problem.get(self._field))
         if reference is None:
             return None
@@ -44,10 +45,10 @@ def _prepare(options: FilterConfig) -> Callable[[ReadPassed], RowCheck]:
 
 
 def _check_field(options: FilterConfig) -> None:
-    """Check that some row has the named field; a misspelled one would compare nothing.
+    """Check that a row has the field, because a misspelled field would compare nothing.
 
     Raises:
-        ConfigError: No row has it.
+        ConfigError: No row has the field.
     """
     fields: set[str] = set()
     rows = 0
@@ -57,20 +58,20 @@ def _check_field(options: FilterConfig) -> None:
         fields.update(item.row.problem)
         rows += 1
     if not rows:
-        return  # refused as an empty run
-    known = ", ".join(sorted(fields)[:20]) or "none beside the problem"
+        return  # the command reports the empty run
+    known = ", ".join(sorted(fields)[:20]) or "none"
     raise ConfigError(
-        f"--reference {options.reference}: no row of {options.run} has this field; fields that "
-        f"rows have: {known}"
+        f"--reference {options.reference}: no row of {options.run} has this field; the fields of "
+        f"its rows: {known}"
     )
 
 
 RULE = FilterRule(
     name="wrong_answer",
     position=90,
-    finds="the answer does not agree with the row's reference",
+    finds="the answer does not match the row's reference",
     prepare=_prepare,
     note=lambda options, details: (
-        f" ({details['judged']:,} rows have one in {options.reference!r})"
+        f" ({counted(details['judged'], 'reference')} in the field {options.reference!r})"
     ),
 )
