@@ -3,7 +3,8 @@
 Clients of both trees take turns on the same simulated servers, each in a process of its own, with
 the code and the environment of its tree. Plain decoding by this tree is the limit for both. Each
 tree has a window on servers that are slowed down until two cores are not the limit, as in
-:mod:`benchmarks.bench_cooperation`, and one on servers at full speed, where the client is.
+:mod:`benchmarks.bench_cooperation`, and one on servers at full speed, where the client is the
+limit: with at most 100 samples in flight, because more take minutes to start and change nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tessy.core.records import Author
 
 HERE = Path(__file__).parents[1]
 _SIDES: tuple[Author, Author] = ("teacher", "student")
+_FULL_SPEED_SAMPLES = 100
 # What a tree without this module runs instead of it: names are those of the first version.
 _FIRST_CLIENT = """
 import dataclasses, json, pathlib, sys
@@ -133,7 +135,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
         Tree("other", options.other, options.other_python or options.other / ".venv/bin/python"),
     )
     slowed = _plan(options, options.slow_down or slow_down_for(options.samples))
-    quick = _plan(options, 1.0)
+    quick = replace(_plan(options, 1.0), concurrency=min(options.samples, _FULL_SPEED_SAMPLES))
     rounds = []
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
