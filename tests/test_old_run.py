@@ -108,7 +108,7 @@ def test_view_shows_every_sample(run: Path):
 
 def test_compare_counts_its_samples(run: Path):
     output = finish(["tessy", "compare", str(run), "--out", "compare.html"])
-    assert "1 run over 4 questions." in output
+    assert "1 run over 4 problems." in output
     page = Path("compare.html").read_text("utf-8")
     assert "models/student" in page
     for row in read_run(run).trajectories:

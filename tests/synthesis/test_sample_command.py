@@ -47,7 +47,7 @@ def sample(author: Author, problems: Path, run: Path, *more: str) -> list[str]:
 def test_it_makes_a_run_of_the_models_own_responses(tmp_path: Path, author: Author):
     run = tmp_path / "run"
     output = finish(sample(author, questions(tmp_path, 6), run, "--samples-per-problem", "2"))
-    assert f"Every sample: {run / 'report.html'}" in output
+    assert f"Report of all samples: {run / 'report.html'}" in output
     assert (run / "report.html").exists()
     nobody = "teacher" if author == "student" else "student"
     assert f"{author} tokens/s" in output

@@ -1,4 +1,4 @@
-"""What the HTML pages share: colours, fonts, the template engine and the security policy."""
+"""Shared parts of the HTML pages: style, template engine and content security policy."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from tessy.core.formatting import counted
 from tessy.runtime.terminal import visible
 
 
 def style(page: str) -> str:
-    """Return a page's whole style: colours and fonts, then its own rules."""
+    """Return the style of a page: shared colours and fonts, followed by its own rules."""
     return asset("tessy.reports.viewer", "look.css") + page
 
 
 def asset(package: str, name: str) -> str:
-    """Return the text of a file in the folder ``assets`` of a package."""
+    """Return the text of a file in the ``assets`` folder of a package."""
     return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def render(package: str, *, style: str, script: str | None = None, **values: object) -> str:
     """Render ``page.html.jinja`` of a package.
 
-    Text is escaped, and characters that have no place in a page or would change how others are
-    read are shown as pictures or escapes; :class:`~markupsafe.Markup` goes in as it is.
+    Text is escaped, and control characters are shown as symbols or escapes;
+    :class:`~markupsafe.Markup` is inserted unchanged.
 
     Args:
-        package: The package with the template.
+        package: Package of the template.
         style: The only style that the page may use.
-        script: The only script that it may run; None: it runs none.
-        values: Further variables of the template.
+        script: The only script that the page may run, or None.
+        values: Other variables of the template.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.finalize = _shown
+    environment.finalize = _displayable
+    environment.filters["counted"] = counted
     return environment.from_string(asset(package, "page.html.jinja")).render(
         policy=_policy(style, script), style=Markup(style), script=Markup(script or ""), **values
     )
 
 
-def _shown(value: object) -> object:
+def _displayable(value: object) -> object:
     if type(value) is not str:
         return value
     return visible(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _policy(style: str, script: str | None) -> str:
-    """A content security policy that allows exactly this style and script, and no network."""
+    """Return a content security policy that allows only this style and script, and no network."""
     scripts = "" if script is None else f"script-src {_source(script)}; "
     return (
         f"default-src 'none'; img-src data:; style-src {_source(style)}; {scripts}"

@@ -1,4 +1,4 @@
-"""The page of ``tessy compare``: what stands in it, and in a real browser."""
+"""The page of ``tessy compare``, also in a browser."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, expect
 
 from tessy.core.records import Failure, Trajectory
-from tessy.reports.compare.command import in_common
-from tessy.reports.compare.figures import count
+from tessy.reports.compare.command import describe_problems
+from tessy.reports.compare.figures import collect_figures
 from tessy.reports.compare.methods import describe, models
 from tessy.reports.compare.page import FOLD_CHARS, ComparedExample, build_page
-from tessy.reports.compare.sections import Compared, sections
+from tessy.reports.compare.sections import ComparedRun, sections
 from tests.support.browser import Watched, a_browser
 from tests.support.page_samples import HOSTILE, sample
 
@@ -29,28 +29,28 @@ DOCUMENT = {"data_config": {"student.model": "s", "teacher.model": "t"}}
 def page_of(
     runs: dict[str, Rows], document: dict[str, Any] | None = None, examples: int = 3
 ) -> str:
-    """A page that shows the first rows of each run as examples."""
+    """Return a page with the first rows of each run as examples."""
     compared = []
     for name, rows in runs.items():
-        figures = count(
+        figures = collect_figures(
             [row for row in rows if isinstance(row, Trajectory)],
             [row for row in rows if isinstance(row, Failure)],
         )
-        said = document or DOCUMENT
-        method = describe(said, figures.strategies)
+        config = document or DOCUMENT
+        method = describe(config, figures.strategies)
         compared.append(
-            Compared(name, Path(name), method, models(said), figures, "run/report.html")
+            ComparedRun(name, Path(name), method, models(config), figures, "run/report.html")
         )
     shown = [
         ComparedExample([rows[n] if n < len(rows) else None for rows in runs.values()])
         for n in range(min(examples, max(map(len, runs.values()))))
     ]
-    common = in_common([run.figures for run in compared])
-    return build_page(compared, sections(compared), shown, common=common)
+    overview = describe_problems([run.figures for run in compared])
+    return build_page(compared, sections(compared), shown, overview=overview)
 
 
 class _Page(HTMLParser):
-    """Elements and words of a page as a browser sees them."""
+    """Elements and text of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ PLAIN_TAGS = set(_Page(page_of({"run": [sample("a"), sample("b", reason="budget"
 
 @settings(max_examples=50, deadline=None)
 @given(name=TEXTS, question=TEXTS, words=TEXTS, answer=TEXTS, model=TEXTS)
-def test_no_text_becomes_markup(name, question, words, answer, model):
+def test_text_is_escaped(name, question, words, answer, model):
     row = sample(
         name, (("student", words),), question=question, answer=answer, problem={"answer": answer}
     )
@@ -86,30 +86,30 @@ def test_no_text_becomes_markup(name, question, words, answer, model):
     assert not [key for key, _ in page.attributes if key.startswith("on") or key == "style"]
 
 
-def test_half_a_surrogate_pair_does_not_hinder():
-    page = page_of({"\udc80": [sample("\ud800", question="half: \udfff")]})
-    assert "half: \\udfff" in page.encode("utf-8").decode("utf-8")
+def test_a_lone_surrogate_is_shown():
+    page = page_of({"\udc80": [sample("\ud800", question="lone: \udfff")]})
+    assert "lone: \\udfff" in page.encode("utf-8").decode("utf-8")
 
 
-def test_the_page_may_use_its_style_and_nothing_else():
+def test_the_security_policy_allows_only_the_style():
     page = page_of({"run": [sample("a")]})
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
     assert policy.startswith("default-src &#39;none&#39;; img-src data:; style-src &#39;sha256-")
     assert "script-src" not in policy
 
 
-def test_models_stand_on_top_once_or_beside_each_run():
+def test_common_models_are_shown_once_and_others_for_each_run():
     same = page_of({"one": [sample("a")], "two": [sample("a")]})
     assert same.count("<bdi>t</bdi>") == 1
     rows = [sample("a")]
-    figures = count(rows, [])
+    figures = collect_figures(rows, [])
     runs = [
-        Compared(
+        ComparedRun(
             name, Path(name), describe(DOCUMENT, figures.strategies), {"teacher": name}, figures
         )
         for name in ("one", "two")
     ]
-    differing = build_page(runs, sections(runs), [], common="")
+    differing = build_page(runs, sections(runs), [], overview="")
     assert differing.count("<bdi>one</bdi>") == 1 + 1 + len(sections(runs))
 
 
@@ -147,7 +147,7 @@ def opened(watched: Watched, tmp_path: Path) -> Watched:
     return watched
 
 
-def test_the_words_carry_their_authors(opened):
+def test_words_are_marked_with_their_authors(opened):
     words = opened.page.locator("article").first.locator(".thinking").first.locator("span")
     found = words.evaluate_all("spans => spans.map(s => [s.className, s.textContent])")
     assert found == [["word student", "Okay, "], ["word teacher", "2 + 2 = 4."]]
@@ -155,19 +155,19 @@ def test_the_words_carry_their_authors(opened):
     assert [words.nth(n).evaluate(line) for n in range(2)] == ["underline", "none"]
 
 
-def test_right_wrong_and_failed_are_said(opened):
+def test_correct_wrong_and_failed_samples_have_badges(opened):
     badges = opened.page.locator(".card .badge").all_inner_texts()
-    assert badges == ["right", "wrong", "failed: repeats itself"]
+    assert badges == ["correct", "wrong", "failed: repetition"]
     failed = opened.page.locator(".card", has_text="failed")
     expect(failed.locator(".why")).to_have_text("no room was left")
-    expect(failed).to_contain_text("Thinking so far")
+    expect(failed).to_contain_text("Partial thinking")
 
 
-def test_a_long_text_is_folded_and_unfolds_alone(opened):
+def test_long_texts_are_collapsed_one_by_one(opened):
     texts = opened.page.locator(".thinking.folded")
     height = "e => e.clientHeight"
     before = [texts.nth(n).evaluate(height) for n in range(2)]
-    opened.page.locator("label", has_text="Show all of it").first.click()
+    opened.page.locator("label", has_text="Show all").first.click()
     after = [texts.nth(n).evaluate(height) for n in range(2)]
     assert after[0] > before[0]
     assert after[1] == before[1]
@@ -180,28 +180,28 @@ def test_the_page_fits_its_window(opened):
     assert content <= window
 
 
-def test_a_shade_tells_that_a_table_scrolls(opened):
+def test_a_shadow_shows_that_a_table_scrolls(opened):
     table = opened.page.locator(".wide").nth(2)
     table.scroll_into_view_if_needed()
     scrolls = table.evaluate("e => e.scrollWidth > e.clientWidth")
     assert scrolls == (opened.page.evaluate("innerWidth") == 400)
     box = table.bounding_box()
-    # Above the words of the head, at the right edge.
+    # Above the text of the heading, at the right edge.
     strip = {"x": box["x"] + box["width"] - 12, "y": box["y"] + 2, "width": 8, "height": 2}
     before = opened.page.screenshot(clip=strip)
     table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
     assert (opened.page.screenshot(clip=strip) != before) == scrolls
 
 
-def test_what_the_page_cannot_tell_is_said():
+def test_the_page_explains_its_limits():
     page = page_of({"run": [sample("a")]})
     assert "is not measured on this page" in page
-    assert "No interval stands below counts" in page
+    assert "have no interval, because" in page
     assert "The examples at the end show the style." in page
     assert "The examples at the end" not in page_of({"run": [sample("a")]}, examples=0)
 
 
-def test_hostile_text_does_nothing(watched, tmp_path):
+def test_hostile_text_is_shown_as_text(watched, tmp_path):
     everything = "\n".join(HOSTILE)
     row = sample(
         everything, tuple(("student", text) for text in HOSTILE), question=everything,
@@ -212,4 +212,4 @@ def test_hostile_text_does_nothing(watched, tmp_path):
     path.write_text(page, "utf-8", newline="\n")
     watched.open(path)
     assert watched.page.evaluate("window.pwned") is None
-    assert "<script>window.pwned = 1; alert(1)</script>" in watched.page.inner_text(".question")
+    assert "<script>window.pwned = 1; alert(1)</script>" in watched.page.inner_text(".problem")

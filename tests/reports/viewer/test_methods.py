@@ -1,4 +1,4 @@
-"""The page in a real browser, of runs made by other methods than the paper's."""
+"""The page in a browser, for runs of other strategies than the paper's."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def watched() -> Iterator[Watched]:
         page.close()
 
 
-def test_a_sample_of_another_method_says_how_it_was_made(watched: Watched, tmp_path: Path) -> None:
+def test_samples_of_other_strategies_show_their_method(watched: Watched, tmp_path: Path) -> None:
     scored: dict[str, Any] = {
         "strategy": "teacher-score",
         "scores": (3.0, None),
@@ -42,7 +42,7 @@ def test_a_sample_of_another_method_says_how_it_was_made(watched: Watched, tmp_p
     )
     expect(page.locator("#sample")).not_to_contain_text("shown to the student")
     watched.open(path, "#sample=b/0")
-    expect(page.locator("#sample")).to_contain_text("The teacher's answer, shown to the student")
+    expect(page.locator("#sample")).to_contain_text("Teacher's answer shown to the student")
     expect(page.locator("#sample")).to_contain_text("<b>It is 4.</b>")
     watched.open(path, "#sample=c/0")
     expect(facts).to_contain_text(" of answer by the teacher · ")

@@ -1,4 +1,4 @@
-"""What stands in a page, without looking at it; tests/reports/viewer/test_page.py looks."""
+"""Content of the page of a run. For the page in a browser see test_page.py."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ from tests.support.page_samples import HOSTILE, sample
 
 
 class _Scripts(HTMLParser):
-    """The script elements as a browser sees them."""
+    """Script elements of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Scripts(HTMLParser):
 
 
 def content(page: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The head and the details of all samples, in the order of the index."""
+    """Return the head and the details of all samples, in the order of the index."""
     texts = {attributes.get("id"): text for attributes, text in _Scripts(page).found}
     head = json.loads(texts["head"])
     blocks = [
@@ -68,7 +68,7 @@ TEXTS = st.text() | st.sampled_from(HOSTILE)
     title=TEXTS,
     pieces=st.lists(st.tuples(st.sampled_from(["student", "teacher"]), TEXTS.filter(bool))),
 )
-def test_any_text_comes_out_as_it_went_in(
+def test_any_text_is_stored_unchanged(
     name: str, question: str, answer: str, title: str, pieces: list[tuple[str, str]]
 ) -> None:
     row = sample(name, tuple(pieces), question=question, answer=answer)
@@ -79,10 +79,10 @@ def test_any_text_comes_out_as_it_went_in(
     assert detail["turns"][-1] == ["user", question]
     assert detail["answer"] == answer
     assert detail["pieces"] == [[int(author == "teacher"), words] for author, words in pieces]
-    assert len(_Scripts(page).found) == 3  # head, one block, the program
+    assert len(_Scripts(page).found) == 3  # head, one block, the script
 
 
-def test_half_a_surrogate_pair_and_large_numbers_survive() -> None:
+def test_lone_surrogates_and_large_numbers_are_stored_unchanged() -> None:
     row = sample("a", problem={"half": "\ud800", "uid": 2**63 + 1, "nan": float("nan")})
     page = build_page({"x": "\udfff"}, [row], [], "title\udc80")
     page.encode("utf-8")
@@ -92,13 +92,13 @@ def test_half_a_surrogate_pair_and_large_numbers_survive() -> None:
 
 
 @given(st.text(st.characters()))
-def test_json_for_a_script_reads_back_and_cannot_end_it(text: str) -> None:
+def test_script_json_can_be_parsed_and_cannot_end_the_script(text: str) -> None:
     written = script_json({"text": text})
     assert json.loads(written) == {"text": text}
     assert not set(written) & set("<>&\u2028\u2029")
 
 
-def test_a_full_page_says_how_much_it_leaves_out() -> None:
+def test_a_full_page_counts_the_samples_it_leaves_out() -> None:
     finished = (sample(f"p{n}") for n in range(7))
     failed = [sample(f"f{n}", reason="budget") for n in range(3)]
     head, details = content(build_page({}, finished, failed, "t", PackLimits(rows=2)))
@@ -112,7 +112,7 @@ def test_a_full_page_says_how_much_it_leaves_out() -> None:
     }
 
 
-def test_finished_samples_leave_room_for_failures() -> None:
+def test_finished_samples_leave_space_for_failures() -> None:
     def texts() -> Iterator[Trajectory]:
         draw = random.Random(0)
         for n in range(400):
@@ -127,7 +127,7 @@ def test_finished_samples_leave_room_for_failures() -> None:
     assert len(head["index"]) + head["leftOut"]["finished"] == 401
 
 
-def test_rows_are_not_held_once_they_are_packed() -> None:
+def test_rows_are_streamed() -> None:
     alive: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
     most = 0
 
@@ -144,7 +144,7 @@ def test_rows_are_not_held_once_they_are_packed() -> None:
     assert most <= 2
 
 
-def test_of_a_key_the_last_failure_shows_and_none_once_it_is_finished(tmp_path: Path) -> None:
+def test_only_the_last_failure_of_an_unfinished_key_is_shown(tmp_path: Path) -> None:
     run_rows.fill(
         tmp_path,
         run_rows.failure("a"),
@@ -174,6 +174,6 @@ def test_write_report_reads_a_run_directory(tmp_path: Path) -> None:
     assert sorted(directory.glob("report*")) == [path]
 
 
-def test_write_report_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         write_report(tmp_path)

@@ -1,4 +1,4 @@
-"""The page in a real browser."""
+"""The page of a run in a browser."""
 
 import re
 from collections.abc import Iterator
@@ -78,23 +78,23 @@ def found(page: Page, text: str) -> None:
     expect(page.locator("#found")).to_have_text(text)
 
 
-def test_totals_stand_on_top(page: Page) -> None:
+def test_totals_are_shown(page: Page) -> None:
     figures = " ".join(page.locator("#figures").inner_text().replace("\xa0", " ").split())
-    assert "Samples finished 4" in figures
-    assert "Failed 2 1 budget used up, 1 repeats itself" in figures
-    assert "Thinking by the teacher 58.8 % student 165, teacher 235" in figures
+    assert "Finished samples 4" in figures
+    assert "Failed samples 2 1 budget exceeded, 1 repetition" in figures
+    assert "Teacher's share of thinking 58.8 % student 165, teacher 235" in figures
     assert "Thinking tokens, mean 100 median 100, p80 100, longest 100" in figures
 
 
 @pytest.mark.parametrize(
     ("query", "hits"),
     [
-        ("TRAINS meet", ["trains "]),  # question, in any case
+        ("TRAINS meet", ["trains "]),  # problem, ignoring case
         ("robe", ["robe ", "robe sample 1"]),  # id
-        ("bolts are", ["robe sample 1"]),  # thinking, over a line end
-        ("wait, the", ["robe sample 1"]),  # thinking, from one author to the other
+        ("bolts are", ["robe sample 1"]),  # thinking, across a line break
+        ("wait, the", ["robe sample 1"]),  # thinking, across authors
         ("three of", ["robe sample 1"]),  # answer
-        ("b.*s", []),  # plain text, not a pattern
+        ("b.*s", []),  # not a regular expression
         ("(", []),
     ],
 )
@@ -106,7 +106,7 @@ def test_search(page: Page, query: str, hits: list[str]) -> None:
     found(page, "6 of 6 samples")
 
 
-def test_matches_are_marked_and_n_goes_through_them(page: Page) -> None:
+def test_matches_are_marked_and_n_selects_the_next_one(page: Page) -> None:
     page.fill("#search", "wait, the bolts")
     found(page, "1 of 6 samples")
     page.keyboard.press("Enter")
@@ -122,8 +122,8 @@ def test_filter_by_outcome(page: Page) -> None:
         "all (6)",
         "finished (4)",
         "failed (2)",
-        "– budget used up (1)",
-        "– repeats itself (1)",
+        "– budget exceeded (1)",
+        "– repetition (1)",
     ]
     page.select_option("#outcome", "repetition")
     assert listed(page) == ["dogs "]
@@ -145,13 +145,13 @@ def test_filter_by_share(page: Page) -> None:
 
 
 def test_sort(page: Page) -> None:
-    page.select_option("#sort", label="most by the teacher")
+    page.select_option("#sort", label="highest teacher share")
     assert listed(page) == ["trains ", "robe ", "dogs ", "ducks ", "robe sample 1", "cats "]
     page.select_option("#sort", label="id")
     assert listed(page)[:3] == ["cats ", "dogs ", "ducks "]
 
 
-def test_the_words_carry_their_authors(page: Page) -> None:
+def test_words_are_marked_with_their_authors(page: Page) -> None:
     page.locator(".row", has_text="sample 1").click()
     expect(page.locator("#sample h2")).to_have_text("robe sample 1")
     words = page.locator("#thinking > span").evaluate_all(
@@ -177,14 +177,14 @@ def test_the_legend_fades_an_author(page: Page) -> None:
     expect(page.locator(".thinking .student")).to_have_css("opacity", "1")
 
 
-def test_a_failure_says_why(page: Page) -> None:
+def test_a_failure_shows_its_reason(page: Page) -> None:
     page.locator(".row", has_text="cats").click()
     expect(page.locator("#sample .why")).to_have_text("no room was left")
-    expect(page.locator("#sample .badge")).to_have_text("budget used up")
+    expect(page.locator("#sample .badge")).to_have_text("budget exceeded")
     assert page.locator("#sample .part", has_text="Thinking").locator(".empty").count() == 1
 
 
-def test_keys_and_addresses(page: Page) -> None:
+def test_keys_select_samples_and_change_the_address(page: Page) -> None:
     for key, heading in [
         ("j", "robe sample 0"),
         ("j", "robe sample 1"),
@@ -199,11 +199,11 @@ def test_keys_and_addresses(page: Page) -> None:
     expect(page.locator(".row[aria-selected=true] .row-id")).to_have_text("robe")
     assert page.evaluate("location.hash") == "#sample=robe/0"
     page.keyboard.press("/")
-    page.keyboard.type("jk")  # typed, not obeyed
+    page.keyboard.type("jk")  # text, not shortcuts
     assert page.input_value("#search") == "jk"
 
 
-def test_an_address_opens_its_sample(watched: Watched, tmp_path: Path) -> None:
+def test_a_link_opens_its_sample(watched: Watched, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     name = "a/1 #2 %41 “é” \U0001f600"
     path.write_text(build_page({}, [sample("x"), sample(name, number=3)], [], "t"), "utf-8")
@@ -218,8 +218,8 @@ def test_an_address_opens_its_sample(watched: Watched, tmp_path: Path) -> None:
     watched.faults = [fault for fault in watched.faults if fault != "request: about:blank"]
 
 
-@pytest.mark.parametrize("address", ["#sample=nobody/0", "#sample=%E0%A4%A/0", "#other"])
-def test_an_address_of_nothing_does_no_harm(watched: Watched, report: Path, address: str) -> None:
+@pytest.mark.parametrize("address", ["#sample=missing/0", "#sample=%E0%A4%A/0", "#other"])
+def test_an_invalid_link_is_ignored(watched: Watched, report: Path, address: str) -> None:
     page = watched.open(report, address)
     expect(page.locator("#sample h2")).to_have_text("ducks sample 0")
 
@@ -241,7 +241,7 @@ def test_hostile_text_is_shown_as_text(watched: Watched, tmp_path: Path) -> None
     expect(page.locator("#sample h2 bdi")).to_have_count(1)
     words = page.locator("#thinking > span").evaluate_all("all => all.map(s => s.textContent)")
     assert words == list(HOSTILE)
-    for place in ("#sample h2 bdi", ".answer", ".part .question >> nth=1", ".row-id >> nth=0"):
+    for place in ("#sample h2 bdi", ".answer", ".part .problem >> nth=1", ".row-id >> nth=0"):
         assert page.locator(place).text_content() == everything
     assert page.locator("#sample .fields dd").first.text_content() == everything
     page.click("#show-config")
@@ -253,7 +253,9 @@ def test_hostile_text_is_shown_as_text(watched: Watched, tmp_path: Path) -> None
     assert page.locator("img").count() == 0
 
 
-def test_the_page_may_run_nothing_but_its_own_script(report: Path, browser: Browser) -> None:
+def test_the_security_policy_blocks_other_scripts_and_requests(
+    report: Path, browser: Browser
+) -> None:
     watched = Watched(browser)
     page = watched.open(report)
     page.evaluate(
@@ -271,7 +273,7 @@ def test_the_page_may_run_nothing_but_its_own_script(report: Path, browser: Brow
     watched.close()
 
 
-def test_ten_thousand_samples_stay_usable(watched: Watched, tmp_path: Path) -> None:
+def test_a_page_with_ten_thousand_samples_is_usable(watched: Watched, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     many = (sample(f"p{n}", answer=f"number {n}.") for n in range(10_003))
     path.write_text(build_page({}, many, [], "many"), "utf-8", newline="\n")
@@ -287,7 +289,7 @@ def test_ten_thousand_samples_stay_usable(watched: Watched, tmp_path: Path) -> N
     expect(page.locator("#sample h2")).to_have_text("p7654 sample 0")
 
 
-def test_an_empty_run_has_a_page(watched: Watched, tmp_path: Path) -> None:
+def test_the_page_of_an_empty_run(watched: Watched, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(build_page({}, [], [], "empty"), "utf-8", newline="\n")
     page = watched.open(path)
@@ -300,7 +302,7 @@ def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
-def test_on_a_phone_list_and_sample_take_turns(phone: Watched, report: Path) -> None:
+def test_a_small_screen_shows_either_list_or_sample(phone: Watched, report: Path) -> None:
     page = phone.open(report)
     expect(page.locator(".row").first).to_be_visible()
     expect(page.locator("#sample")).to_be_hidden()
@@ -342,14 +344,14 @@ PLACES = (
     ".row-facts",
     "#sample .badge",
     ".why",
-    ".question",
+    ".problem",
     ".figure .note",
     "h1",
 )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(
+def test_text_has_enough_contrast(
     watched: Watched, report: Path, scheme: Literal["light", "dark"]
 ) -> None:
     watched.page.emulate_media(color_scheme=scheme)
@@ -359,7 +361,7 @@ def test_text_stands_out_from_its_ground(
     assert {place: value for place, value in contrast.items() if value < 4.5} == {}
 
 
-def test_a_run_of_one_author_is_not_told_apart_by_author(watched: Watched, tmp_path: Path) -> None:
+def test_a_run_of_one_author_has_no_shares(watched: Watched, tmp_path: Path) -> None:
     by_teacher: Any = {"counts": (0, 9), "drafted": (0, 9)}
     rows = [sample(name, (("teacher", "We have 4."),), **by_teacher) for name in "ab"]
     failed = [sample("c", (), counts=(0, 0), drafted=(0, 5), reason="repetition")]
@@ -371,8 +373,8 @@ def test_a_run_of_one_author_is_not_told_apart_by_author(watched: Watched, tmp_p
     expect(page.locator("#thinking .word.teacher")).to_have_text("We have 4.")
     text = page.inner_text("body")
     assert "thinking ended by the" in text
-    for said in ("student wrote", "Teacher wrote", "most by", "not kept", "Forced", "Hand-overs"):
-        assert said not in text
+    for words in ("teacher share", "Teacher's share", "not kept", "Forced", "hand-overs"):
+        assert words not in text
     assert page.locator(".legend button, .ribbon, .bar").count() == 0
     page.select_option("#sort", label="longest answer")
     page.select_option("#outcome", label="failed (1)")

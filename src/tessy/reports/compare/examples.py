@@ -1,4 +1,4 @@
-"""Which problems are shown with every run's text, and the rows of them."""
+"""Selection of example problems, and their rows."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ from tessy.storage.run_paths import RunPaths
 
 
 def choose(shown: Sequence[Mapping[str, Key]], count: int) -> list[str]:
-    """Return problems to show: those that most runs have, spread over the list.
+    """Choose problems that most runs have, spread evenly.
 
     Args:
-        shown: Of each run, its problems and the row that stands for each.
-        count: How many.
+        shown: For each run, the key of the row to show, by digest of the problem.
+        count: Maximum number of problems.
 
     Returns:
-        Digests of problems, in the order of their ids; fewer where there are no more.
+        Digests of problems, in the order of their ids.
     """
-    runs = Counter(question for run in shown for question in run)
-    ids = {question: key[0] for run in reversed(shown) for question, key in run.items()}
-    # Files are in the order of completion, which differs from one making of a run to the next.
-    order = sorted(runs, key=lambda question: (_natural(ids[question]), question))
+    runs = Counter(problem for run in shown for problem in run)
+    ids = {problem: key[0] for run in reversed(shown) for problem, key in run.items()}
+    # Rows are in the order of completion, which is not reproducible.
+    order = sorted(runs, key=lambda problem: (_natural(ids[problem]), problem))
     chosen: set[str] = set()
     for level in sorted(set(runs.values()), reverse=True):
-        chosen.update(_spread([q for q in order if runs[q] == level], count - len(chosen)))
-    return [question for question in order if question in chosen]
+        chosen.update(_spread([p for p in order if runs[p] == level], count - len(chosen)))
+    return [problem for problem in order if problem in chosen]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts ``q2`` before ``q10``."""
+    """Return a sort key with numbers by value: ``q2`` before ``q10``."""
     parts = re.split(r"([0-9]+)", name)
     return [
         (int(part), "") if n % 2 and len(part) < 20 else (-1, part) for n, part in enumerate(parts)
     ]
 
 
-def _spread(questions: Sequence[str], count: int) -> list[str]:
-    """``count`` of ``questions``, at even distances; all if there are no more."""
-    if len(questions) <= count:
-        return list(questions)
-    return [questions[(2 * n + 1) * len(questions) // (2 * count)] for n in range(count)]
+def _spread(problems: Sequence[str], count: int) -> list[str]:
+    """Return at most ``count`` of ``problems``, at even distances."""
+    if len(problems) <= count:
+        return list(problems)
+    return [problems[(2 * n + 1) * len(problems) // (2 * count)] for n in range(count)]
 
 
 def fetch(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failure]:
-    """Return the rows of some keys; the trajectory where a key has one.
+    """Return the rows of ``keys``; a trajectory has precedence over a failure.
 
     Raises:
-        InputError: A row cannot be read.
+        InputError: A row is invalid.
     """
     paths = RunPaths(run)
     found: dict[Key, Trajectory | Failure] = {}
-    kinds: list[tuple[type[Failure] | type[Trajectory], list[Path]]] = [
+    sources: list[tuple[type[Failure] | type[Trajectory], list[Path]]] = [
         (Failure, paths.failure_files()),
         (Trajectory, paths.row_files()),
     ]
-    for kind, files in kinds:
+    for row_type, files in sources:
         places = jsonl.last_rows(files, jsonl.row_key)
-        wanted = {key: places[key] for key in keys if key in places}
-        if wanted:
-            rows = jsonl.rows_at(kind, files, wanted, jsonl.row_key)
+        selected = {key: places[key] for key in keys if key in places}
+        if selected:
+            rows = jsonl.rows_at(row_type, files, selected, jsonl.row_key)
             found.update((row.key, row) for row in rows)
     return found

@@ -1,6 +1,6 @@
-"""Names, models and methods of runs, in words for people.
+"""Names, models and descriptions of runs.
 
-Source: the comparisons of arXiv 2604.14164, with our own strategies' names.
+Source: the comparisons of arXiv 2604.14164, with the names of our strategies.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tessy.synthesis.strategies.registry import all_strategies
 
 
 class Method(NamedTuple):
-    """How samples are made.
+    """Method of a run.
 
     Attributes:
-        strategy: Its name.
-        thinking_by: Who writes the thinking.
-        answer_by: Who writes the answer.
-        how: A sentence or two.
+        strategy: Name of the strategy.
+        thinking_by: Author of the thinking.
+        answer_by: Author of the answer.
+        how: Description in one or two sentences.
     """
 
     strategy: str
@@ -41,22 +41,22 @@ def _method(name: str) -> Method | None:
 def describe(
     document: Mapping[str, Any], strategies: Counter[str], answer_by: Collection[Author] = ()
 ) -> Method:
-    """Return how a run was made.
+    """Return the method of a run.
 
     Args:
-        document: The content of its config.json.
-        strategies: Its finished samples by strategy; they win over what the document says.
-        answer_by: Who wrote their answers; for a run made out of others.
+        document: Content of the run's config.json.
+        strategies: Number of finished samples by strategy, which has precedence over ``document``.
+        answer_by: Authors of the answers, for a derived run.
     """
     data = document.get("data_config", {})
     if derived := data.get("derived"):
         method = _derived(derived, document.get("config", {}), strategies)
         if prompt := data.get("system_prompt"):
-            method = method._replace(how=f"{method.how} With a system message: “{prompt}”")
+            method = method._replace(how=f"{method.how} System prompt: “{prompt}”")
         return method._replace(answer_by=_either(set(answer_by)) if answer_by else method.answer_by)
     configured = "sample" if data.get("command") == "sample" else data.get("strategy", "tessy")
     name = strategies.most_common(1)[0][0] if strategies else str(configured)
-    method = _method(name) or Method(name, "–", "–", "A strategy this version does not know.")
+    method = _method(name) or Method(name, "–", "–", "Unknown strategy.")
     how = [method.how]
     if name == "sample" and data.get("author") in AUTHORS:
         method = method._replace(thinking_by=data["author"], answer_by=data["author"])
@@ -64,28 +64,27 @@ def describe(
         method = method._replace(answer_by="teacher")
         how = [how[0].replace("The student writes the answer", "The teacher writes the answer")]
     if name == "teacher-score":
-        judged = "one with the right answer is best"
-        if data.get("score_by") != "answer":
-            judged = "the teacher scores each"
-        how.append(f"Here {data.get('candidates', 'several')}: {judged}.")
+        by = (
+            "by correctness of the answer" if data.get("score_by") == "answer" else "by the teacher"
+        )
+        how.append(f"Candidates: {data.get('candidates', 'several')}, scored {by}.")
     if prompt := data.get("system_prompt"):
-        how.append(f"With a system message: “{prompt}”")
+        how.append(f"System prompt: “{prompt}”")
     return method._replace(how=" ".join(how))
 
 
 def _derived(
     derived: Mapping[str, Any], options: Mapping[str, Any], strategies: Counter[str]
 ) -> Method:
-    """Return a run made out of others."""
+    """Return the method of a derived run."""
     names = [Path(str(source.get("path"))).name for source in derived.get("sources", ())]
     by = derived.get("by")
     if by == "mix":
-        ratio = options.get("ratio")
-        how = f"Samples of {' and '.join(names)}, {ratio}, each problem's from one of the two."
+        how = f"Samples of {' and '.join(names)} in the ratio {options.get('ratio')}."
     elif by == "filter":
-        how = f"The samples of {' and '.join(names)} that passed the filters."
+        how = f"Samples of {' and '.join(names)} that passed all filter rules."
     else:
-        how = f"Made by {by} out of {' and '.join(names)}."
+        how = f"Created by `tessy {by}` from {' and '.join(names)}."
     known = [method for name in strategies if (method := _method(name)) is not None]
     thinking, answer = ({getattr(m, part) for m in known} for part in ("thinking_by", "answer_by"))
     return Method(" + ".join(strategies) or str(by), _either(thinking), _either(answer), how)
@@ -96,15 +95,15 @@ def _either(names: set[str]) -> str:
 
 
 def models(document: Mapping[str, Any]) -> dict[Author, str]:
-    """Return the models of a run by role, as far as its config.json names them."""
+    """Return the models in the config.json of a run, by role."""
     data = document.get("data_config", {})
     if data.get("author") in AUTHORS and data.get("model"):  # a run of `tessy sample`
         return {data["author"]: str(data["model"])}
     return {a: str(data[f"{a}.model"]) for a in AUTHORS if data.get(f"{a}.model")}
 
 
-def names(directories: Sequence[Path]) -> list[str]:
-    """A name for each of different directories: its last part, and as many as tell it apart."""
+def short_names(directories: Sequence[Path]) -> list[str]:
+    """Return the shortest suffix of each path that is unique among ``directories``."""
     parts = [path.resolve().parts for path in directories]
     found = []
     for own in parts:

@@ -1,7 +1,7 @@
-"""A comparison as one self-contained HTML page: no script, no network, nothing but the file.
+"""Self-contained HTML page of a comparison, without scripts and network access.
 
-The page may use exactly the style it was built with (its hash stands in the content security
-policy). Text of models and users is escaped by the template, and shown instead of obeyed.
+The content security policy allows only the style of the page, by its hash. The template escapes
+text of models and users.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ from typing import Any, NamedTuple
 from tessy.answers.references import reference_of
 from tessy.core.records import AUTHORS, Failure, Trajectory
 from tessy.reports import assets
-from tessy.reports.compare.figures import asked, right
-from tessy.reports.compare.sections import REASONS, Compared, Section
+from tessy.reports.compare.figures import is_correct, problem_messages
+from tessy.reports.compare.sections import REASONS, ComparedRun, Section
 
-# Texts beyond this are folded to about as much as can be seen of them at once.
+# Longer texts are collapsed.
 FOLD_CHARS = 1_200
 FOLD_LINES = 24
 
 
 class ComparedExample(NamedTuple):
-    """One problem and what each run made of it.
+    """One problem with a sample of each run.
 
     Attributes:
-        rows: A row for each run, in their order; None where it did not ask.
+        rows: Row of each run; None if the run does not have the problem.
     """
 
     rows: Sequence[Trajectory | Failure | None]
 
 
 def build_page(
-    runs: Sequence[Compared],
+    runs: Sequence[ComparedRun],
     tables: Sequence[Section],
     examples: Sequence[ComparedExample],
     *,
-    common: str,
+    overview: str,
 ) -> str:
-    """Return the page as text.
+    """Return the HTML of the page.
 
     Args:
         runs: The runs.
-        tables: What :func:`~tessy.reports.compare.sections.sections` makes of them.
-        examples: Problems to show.
-        common: A sentence on which problems the runs have in common.
+        tables: Result of :func:`~tessy.reports.compare.sections.sections`.
+        examples: Example problems.
+        overview: Sentence about the runs and their problems.
     """
     style = assets.style(assets.asset("tessy.reports.compare", "page.css"))
     return assets.render(
         "tessy.reports.compare",
         style=style,
-        common=common,
+        overview=overview,
         runs=runs,
         models=_common_models(runs),
         tables=tables,
@@ -57,19 +57,19 @@ def build_page(
     )
 
 
-def _common_models(runs: Sequence[Compared]) -> dict[str, str] | None:
-    """Return the models by role, if all runs have the same; else None."""
+def _common_models(runs: Sequence[ComparedRun]) -> dict[str, str] | None:
+    """Return the models by role; None if the runs have different ones."""
     by_role = {role: {r.models[role] for r in runs if role in r.models} for role in AUTHORS}
     if any(len(found) > 1 for found in by_role.values()):
         return None
     return {role: found.pop() for role, found in by_role.items() if found}
 
 
-def _example(example: ComparedExample, runs: Sequence[Compared]) -> dict[str, Any]:
+def _example(example: ComparedExample, runs: Sequence[ComparedRun]) -> dict[str, Any]:
     first = next(row for row in example.rows if row is not None)
     return {
         "id": first.id,
-        "turns": [(turn.role, turn.content) for turn in asked(first)],
+        "turns": [(turn.role, turn.content) for turn in problem_messages(first)],
         "reference": reference_of(first.problem),
         "cards": [
             _card(run.name, row)
@@ -85,7 +85,7 @@ def _card(name: str, row: Trajectory | Failure) -> dict[str, Any]:
         "run": name,
         "failed": REASONS.get(row.reason, row.reason) if isinstance(row, Failure) else None,
         "detail": row.detail if isinstance(row, Failure) else "",
-        "right": right(row) if isinstance(row, Trajectory) else None,
+        "correct": is_correct(row) if isinstance(row, Trajectory) else None,
         "scores": ["none" if score is None else f"{score:g}" for score in row.scores],
         "shown": row.reference_answer,
         "pieces": [(span.author, row.thinking[span.start : span.end]) for span in row.spans],

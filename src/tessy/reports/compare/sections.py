@@ -1,6 +1,6 @@
-"""The tables of a comparison, one row a run, as text for a terminal and a page alike (pure).
+"""Tables of a comparison with one row per run, for terminal and page (pure).
 
-A new kind of measure is one more function that makes a :class:`Section`.
+To add a table, add a function that returns a :class:`Section`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tessy.core.statistics import Estimate
 from tessy.reports.compare.figures import RunFigures, SampleFigures
 from tessy.reports.compare.methods import Method
 
-# What stands in failures.jsonl, for people. Others are shown as they are.
+# Display names of failure reasons; other reasons are shown unchanged.
 REASONS = {
-    "budget": "too long",
-    "repetition": "repeats itself",
-    "eos_in_thinking": "ended in mid-thought",
+    "budget": "budget exceeded",
+    "repetition": "repetition",
+    "eos_in_thinking": "ended in the thinking",
     "empty_thinking": "no thinking",
     "empty_answer": "no answer",
     "control_in_answer": "markup in the answer",
-    "prompt_too_long": "problem too long",
+    "prompt_too_long": "prompt too long",
     "no_score": "not scored",
     "refused": "refused by the server",
     "server_error": "server error",
@@ -31,13 +31,13 @@ REASONS = {
 
 
 class Cell(NamedTuple):
-    """What stands in one place of a table.
+    """Cell of a table.
 
     Attributes:
-        text: The figure, or words.
-        note: Smaller, below it: an interval or what the figure is of.
-        share: The teacher's share in [0, 1], where a bar is to show it.
-        bad: Whether it is about failures.
+        text: Figure or word.
+        note: Note below ``text``, such as an interval.
+        share: Teacher's share in [0, 1], shown as a bar; None: no bar.
+        bad: Whether the note is about failures.
     """
 
     text: str
@@ -47,19 +47,19 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column: its head, and a sentence on what it holds."""
+    """Column of a table, with its heading and explanation."""
 
     name: str
     meaning: str
 
 
 class Section(NamedTuple):
-    """One table.
+    """Table of a comparison.
 
     Attributes:
-        title: What it is about.
-        columns: Its columns, without the first one, the name of the run.
-        rows: The cells of each run, in the order of the columns.
+        title: Heading.
+        columns: Columns after the first one, which contains the names of the runs.
+        rows: Cells of each run, in the order of the columns.
     """
 
     title: str
@@ -67,16 +67,16 @@ class Section(NamedTuple):
     rows: list[list[Cell]]
 
 
-class Compared(NamedTuple):
-    """One run.
+class ComparedRun(NamedTuple):
+    """Run in a comparison.
 
     Attributes:
-        name: What it is called here.
-        directory: Where it is.
-        method: How it was made.
-        models: Its models by role.
-        figures: Its rows, added up.
-        report: Its own page, as a link from this one; None: there is none.
+        name: Short name.
+        directory: Run directory.
+        method: Method of the run.
+        models: Models by role.
+        figures: Figures of its rows.
+        report: Link to the page of the run, or None.
     """
 
     name: str
@@ -87,20 +87,20 @@ class Compared(NamedTuple):
     report: str | None = None
 
 
-def sections(runs: Sequence[Compared]) -> list[Section]:
+def sections(runs: Sequence[ComparedRun]) -> list[Section]:
     """Return every table, in reading order."""
     return [outcome(runs), authors(runs), thinking(runs), answers(runs), effort(runs)]
 
 
-def outcome(runs: Sequence[Compared]) -> Section:
-    """Outcome: finished, failed, right."""
+def outcome(runs: Sequence[ComparedRun]) -> Section:
+    """Return the table of finished, failed and correct samples."""
     columns = (
         Column("problems", "Distinct problems with a sample, finished or failed."),
         Column("finished", "Samples with thinking and answer: the training data."),
         Column("failed", "Samples that could not be finished in any attempt, by reason."),
         Column(
-            "right answers",
-            "Share of finished samples whose answer agrees with the problem's reference; below: "
+            "correct answers",
+            "Share of finished samples whose answer matches the problem's reference; below: "
             f"95 % interval and number of samples. {NONE}: no references.",
         ),
     )
@@ -109,17 +109,17 @@ def outcome(runs: Sequence[Compared]) -> Section:
 
 def _outcome(figures: RunFigures) -> list[Cell]:
     reasons = [f"{REASONS.get(name, name)} {n:,}" for name, n in figures.failures.items()]
-    right = figures.right_share()
+    correct = figures.correct_share()
     return [
         Cell(f"{len(figures.shown):,}"),
         Cell(f"{len(figures.finished):,}"),
         Cell(f"{figures.failures.total():,}", ", ".join(reasons), bad=bool(reasons)),
-        _percent_cell(right, f"n = {right.n:,.0f}" if right else ""),
+        _percent_cell(correct, f"n = {correct.n:,.0f}" if correct else ""),
     ]
 
 
-def authors(runs: Sequence[Compared]) -> Section:
-    """Who wrote the thinking and the answer."""
+def authors(runs: Sequence[ComparedRun]) -> Section:
+    """Return the table of authors of thinking and answers."""
     columns = (
         Column(
             "teacher's share",
@@ -138,32 +138,32 @@ def authors(runs: Sequence[Compared]) -> Section:
 
 
 def _authors(figures: RunFigures) -> list[Cell]:
-    taught = figures.teacher_share()
-    if taught and taught.value in (0, 1):  # by construction, so there is nothing uncertain in it
-        taught = taught._replace(low=None, high=None)
+    share = figures.teacher_share()
+    if share and share.value in (0, 1):  # fixed by the strategy, so an interval would mislead
+        share = share._replace(low=None, high=None)
     by = figures.answer_by
-    counted = " + ".join(f"{by[author]:,}" for author in AUTHORS) if len(by) > 1 else ""
+    both = " + ".join(f"{by[author]:,}" for author in AUTHORS) if len(by) > 1 else ""
     return [
-        _percent_cell(taught)._replace(share=taught and taught.value),
+        _percent_cell(share)._replace(share=share and share.value),
         Cell(f"{figures.total(lambda sample: sample.kept[0]):,}"),
         Cell(f"{figures.total(lambda sample: sample.kept[1]):,}"),
         Cell(f"{figures.total(lambda sample: sample.answer):,}"),
-        Cell("both", counted) if counted else Cell(next(iter(by), NONE)),
+        Cell("both", both) if both else Cell(next(iter(by), NONE)),
     ]
 
 
-def thinking(runs: Sequence[Compared]) -> Section:
-    """Return the lengths of the thinking."""
+def thinking(runs: Sequence[ComparedRun]) -> Section:
+    """Return the table of thinking lengths."""
     return _lengths("Thinking length", runs, lambda sample: sum(sample.kept))
 
 
-def answers(runs: Sequence[Compared]) -> Section:
-    """Return the lengths of the answers."""
+def answers(runs: Sequence[ComparedRun]) -> Section:
+    """Return the table of answer lengths."""
     return _lengths("Answer length", runs, lambda sample: sample.answer)
 
 
 def _lengths(
-    title: str, runs: Sequence[Compared], number: Callable[[SampleFigures], int]
+    title: str, runs: Sequence[ComparedRun], number: Callable[[SampleFigures], int]
 ) -> Section:
     columns = (
         Column("mean", "Mean length in tokens; below: 95 % interval."),
@@ -180,15 +180,15 @@ def _length(figures: RunFigures, number: Callable[[SampleFigures], int]) -> list
     return [_mean_cell(figures.mean(number), 0), *rest]
 
 
-# Requests of a sample, by author.
+# Requests of a sample, by role.
 _SENT: tuple[Callable[[SampleFigures], int], ...] = (
     lambda sample: sample.requests[0],
     lambda sample: sample.requests[1],
 )
 
 
-def effort(runs: Sequence[Compared]) -> Section:
-    """Return the cost of the samples."""
+def effort(runs: Sequence[ComparedRun]) -> Section:
+    """Return the table of costs."""
     columns = (
         Column("attempts", "Mean attempts per sample, failed samples included."),
         *(
@@ -242,8 +242,8 @@ def _mean_cell(estimate: Estimate | None, digits: int) -> Cell:
     )
 
 
-def _interval(estimate: Estimate, said: Callable[[float], str]) -> str:
-    """Return the 95 % interval; nothing where there is none, or none to be seen."""
+def _interval(estimate: Estimate, show: Callable[[float], str]) -> str:
+    """Return the 95 % interval; empty if there is none or its ends look equal."""
     ends = (estimate.low, estimate.high)
-    seen = {said(end) for end in ends if end is not None}
-    return interval(*ends, said) if len(seen) == 2 else ""
+    texts = {show(end) for end in ends if end is not None}
+    return interval(*ends, show) if len(texts) == 2 else ""

@@ -1,4 +1,4 @@
-"""Commands that end with the page of a run."""
+"""Commands that write the page of a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tessy.synthesis import run
 def synthesize(config: SynthesizeConfig) -> int:
     """Run ``tessy synthesize``, then write its page; return the exit code."""
     code = run.synthesize(config)
-    print(f"Every sample, with its words by author: {write_report(config.out)}")
+    print(f"Report of all samples: {write_report(config.out)}")
     return code
 
 
 def sample(config: SampleConfig) -> int:
     """Run ``tessy sample``, then write its page; return the exit code."""
     code = run.sample(config)
-    print(f"Every sample: {write_report(config.out)}")
+    print(f"Report of all samples: {write_report(config.out)}")
     return code
 
 

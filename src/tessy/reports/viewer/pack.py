@@ -1,8 +1,8 @@
-"""Rows, packed for a page: a small index of all samples and their texts in compressed blocks.
+"""Packing of rows for a page: a small index of all samples, and their texts in compressed blocks.
 
-The index is read when the page opens; a block is unpacked when one of its samples is looked at or
-searched. Text of a sample is sent as ``[author, words]`` pieces, never as offsets: rows count code
-points, scripts count UTF-16 units.
+The page loads the index when it opens, and unpacks a block when one of its samples is shown or
+searched. Thinking is stored as ``[author, text]`` pieces instead of offsets, because rows count
+code points but JavaScript counts UTF-16 units.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from typing import Any
 from tessy.core.records import Failure, Trajectory
 from tessy.runtime.terminal import row_notes
 
-BLOCK_CHARS = 300_000  # JSON characters a block holds before it is closed
+BLOCK_CHARS = 300_000  # JSON characters after which a block is closed
 EXCERPT_CHARS = 160
 
-# JSON inside of HTML: the first may end a script element or a line of it, half a surrogate pair
-# cannot be written as UTF-8 at all.
+# For JSON in HTML: characters that can end a script element or a line, and lone surrogates, which
+# cannot be encoded as UTF-8.
 _ESCAPED = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 def script_json(value: object) -> str:
-    """``value`` as JSON that can stand in an HTML script element whatever its strings hold."""
+    """Return ``value`` as JSON that is safe inside an HTML script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """How much one page holds; what lies beyond is counted in the totals and said to be left out.
+    """Limits of a page. Further samples count in the totals and are reported as left out.
 
     Attributes:
-        rows: Finished samples; failures have the same number to themselves.
-        text_bytes: Compressed text in the page, of which finished samples take at most three
-            quarters, so that failures can still be looked at.
+        rows: Maximum number of finished samples, and of failed samples.
+        text_bytes: Maximum size of compressed texts. Finished samples may use three quarters, to
+            leave space for failures.
     """
 
     rows: int = 10_000
@@ -48,13 +48,13 @@ class PackLimits:
 
 @dataclass(slots=True)
 class Packed:
-    """What a page holds.
+    """Content of a page.
 
     Attributes:
-        index: One list a sample, as :func:`index_entry` makes it.
-        blocks: Base64 of zlib streams of JSON arrays, each of the details of its samples.
-        block_chars: JSON characters of each block.
-        left_out: Finished samples and failures that are not in the page.
+        index: Result of :func:`index_entry` for each sample, followed by block and position.
+        blocks: Base64 of zlib streams of JSON arrays with the details of samples.
+        block_chars: Number of JSON characters in each block.
+        left_out: Number of finished and failed samples that are not in the page.
     """
 
     index: list[list[Any]] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Packed:
 
 
 class Packer:
-    """Packs rows one by one, in the order the page lists them by default."""
+    """Packs rows one by one, in the default order of the list."""
 
     def __init__(self, limits: PackLimits) -> None:
         """Start an empty page."""
@@ -77,14 +77,15 @@ class Packer:
 
     def add(self, row: Trajectory | Failure) -> None:
         """Pack ``row``, or count it as left out if the page is full."""
-        kind = "failed" if isinstance(row, Failure) else "finished"
-        room = self._limits.text_bytes * (1.0 if kind == "failed" else 0.75)
+        outcome = "failed" if isinstance(row, Failure) else "finished"
+        max_bytes = self._limits.text_bytes * (1.0 if outcome == "failed" else 0.75)
         left_out = self._packed.left_out
-        # Once one is left out all later ones are: the page holds the first N, not a selection.
-        if left_out[kind] or self._rows[kind] >= self._limits.rows or self._bytes >= room:
-            left_out[kind] += 1
+        # The page contains the first N samples, so after the first one left out, all are.
+        full = self._rows[outcome] >= self._limits.rows or self._bytes >= max_bytes
+        if left_out[outcome] or full:
+            left_out[outcome] += 1
             return
-        self._rows[kind] += 1
+        self._rows[outcome] += 1
         self._packed.index.append([*index_entry(row), len(self._packed.blocks), len(self._open)])
         text = json.dumps(detail(row), separators=(",", ":"))
         self._open.append(text)
@@ -93,7 +94,7 @@ class Packer:
             self._close_block()
 
     def result(self) -> Packed:
-        """Return everything packed."""
+        """Return the packed content."""
         if self._open:
             self._close_block()
         return self._packed
@@ -108,11 +109,12 @@ class Packer:
 
 
 def index_entry(row: Trajectory | Failure) -> list[Any]:
-    """Return what the list shows, filters and sorts by.
+    """Return the values that the list shows, filters and sorts by.
 
     Returns:
-        id, sample, outcome (``finished`` or the reason), the teacher's share of the thinking's
-        tokens in [0, 1] or None, thinking tokens, answer tokens, seconds, attempts, excerpt.
+        id, sample, outcome (``finished`` or the reason of the failure), teacher's share of the
+        thinking tokens in [0, 1] or None, thinking tokens, answer tokens, seconds, attempts,
+        excerpt.
     """
     tokens = row.tokens
     thinking = tokens.student + tokens.teacher
@@ -130,10 +132,10 @@ def index_entry(row: Trajectory | Failure) -> list[Any]:
 
 
 def detail(row: Trajectory | Failure) -> dict[str, Any]:
-    """Return everything else about a sample."""
-    question = _question_end(row)
+    """Return the other values of a sample."""
+    end = _problem_end(row)
     return {
-        "turns": [[turn.role, turn.content] for turn in row.messages[:question]],
+        "turns": [[turn.role, turn.content] for turn in row.messages[:end]],
         "pieces": [
             [0 if span.author == "student" else 1, row.thinking[span.start : span.end]]
             for span in row.spans
@@ -156,7 +158,7 @@ def detail(row: Trajectory | Failure) -> dict[str, Any]:
 
 
 def readable(items: Iterable[tuple[str, Any]]) -> list[list[str]]:
-    """Return names and values as text: a script's numbers would lose digits of large integers."""
+    """Return names and values as text, because JavaScript numbers lose digits of large integers."""
     return [[name, value if isinstance(value, str) else _json_text(value)] for name, value in items]
 
 
@@ -168,8 +170,8 @@ def _pair(by_author: dict[Any, int]) -> list[int]:
     return [by_author.get("student", 0), by_author.get("teacher", 0)]
 
 
-def _question_end(row: Trajectory | Failure) -> int:
-    """Return the number of messages up to the last user turn; all of them if there is none."""
+def _problem_end(row: Trajectory | Failure) -> int:
+    """Return the number of messages up to the last user turn, or of all if there is none."""
     for number in range(len(row.messages), 0, -1):
         if row.messages[number - 1].role == "user":
             return number
@@ -177,6 +179,6 @@ def _question_end(row: Trajectory | Failure) -> int:
 
 
 def _excerpt(row: Trajectory | Failure) -> str:
-    end = _question_end(row)
+    end = _problem_end(row)
     text = row.messages[end - 1].content[: 4 * EXCERPT_CHARS] if end else ""
     return " ".join(text.split())[:EXCERPT_CHARS]

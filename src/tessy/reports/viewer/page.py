@@ -1,7 +1,7 @@
-"""A run as one self-contained HTML page: no network, no server, nothing but the file.
+"""Self-contained HTML page of a run, without network access and server.
 
-The page may run exactly the script and use exactly the style it was built with (their hashes stand
-in its content security policy). Text of models and users reaches the document as data only.
+The content security policy allows only the script and style of the page, by their hashes. Text of
+models and users is inserted as data only.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from tessy.storage.atomic import write_atomically
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
 
-SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # one program, in this order
+SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # concatenated in this order
 
 
 def write_report(run_directory: Path) -> Path:
-    """Build ``report.html`` from the rows of a run, replacing an older one at once.
+    """Write ``report.html`` of a run, atomically replacing an older one.
 
     Args:
-        run_directory: A run directory, finished or still being written.
+        run_directory: A run directory, finished or in progress.
 
     Returns:
-        Where the page is.
+        Path of the page.
 
     Raises:
-        RunError: There is no run in ``run_directory``.
-        InputError: A row cannot be read; names file and line.
+        RunError: ``run_directory`` is not a run.
+        InputError: A row is invalid; names file and line.
         StorageError: The page could not be written.
     """
     page = build_page(
@@ -55,15 +55,14 @@ def build_page(
     title: str,
     limits: PackLimits | None = None,
 ) -> str:
-    """Return the page as text; reads each iterable once, in order, and holds one row at a time.
+    """Return the HTML of the page. Rows are streamed, with one in memory at a time.
 
     Args:
-        config: The content of the run's config.json.
+        config: Content of the run's config.json.
         trajectories: Finished samples.
-        failures: One of each key that was never finished, as :func:`iter_failures`
-            gives them.
-        title: What to call the run.
-        limits: How much the page holds.
+        failures: One failure of each key that was never finished; see :func:`iter_failures`.
+        title: Name of the run.
+        limits: Limits of the page.
     """
     summary = Summary()
     packer = Packer(limits or PackLimits())
@@ -98,20 +97,20 @@ def _render(
         script=script,
         title=title,
         models=_models(config),
-        # Escaped by script_json, and base64: neither can end its script element.
+        # JSON escaped by script_json and base64 cannot end a script element.
         head=Markup(script_json(head)),
         blocks=[Markup(block) for block in packed.blocks],
     )
 
 
 def _models(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the roles whose model the run's configuration names (config.json or its data part)."""
+    """Return roles and models in config.json or its ``data_config``."""
     data = config.get("data_config", config)
     found = []
     for role in ("student", "teacher"):
         part = data.get(role)
         model = data.get(f"{role}.model") or (isinstance(part, Mapping) and part.get("model"))
-        if data.get("author") == role:  # a run of one author names its model alone
+        if data.get("author") == role:  # a run of `tessy sample`
             model = data.get("model")
         if model:
             found.append((role, str(model)))

@@ -1,11 +1,11 @@
-// The list: filters, order, and only as many elements as fit on the screen.
+// The list: filters, order, and elements for the visible rows only.
 
-const ROW_HEIGHT = 72; // px; page.css gives a row the same height
+const ROW_HEIGHT = 72; // px, as in page.css
 const SORTS = [
-  ["order of the run", (a, b) => a.position - b.position],
+  ["run order", (a, b) => a.position - b.position],
   ["id", (a, b) => a.id.localeCompare(b.id, "en", { numeric: true }) || a.sample - b.sample],
-  ["most by the teacher", descending("share")],
-  ["most by the student", ascending("share")],
+  ["highest teacher share", descending("share")],
+  ["highest student share", ascending("share")],
   ["longest thinking", descending("thinkingTokens")],
   ["shortest thinking", ascending("thinkingTokens")],
   ["longest answer", descending("answerTokens")],
@@ -38,9 +38,9 @@ function fillControls() {
   for (const [outcome, count] of counts)
     if (outcome !== "finished") choices.push([outcome, `– ${outcomeName(outcome)} (${number.format(count)})`]);
   control("outcome").append(...choices.map(([value, text]) => el("option", { value, text })));
-  const sorts = SORTS.map(([text], value) => [text, value]).filter(([text]) => together || !text.startsWith("most by"));
+  const sorts = SORTS.map(([text], value) => [text, value]).filter(([text]) => twoAuthors || !text.endsWith("share"));
   control("sort").append(...sorts.map(([text, value]) => el("option", { value, text })));
-  if (!together)
+  if (!twoAuthors)
     for (const part of control("clear").parentElement.children) if (part !== control("clear")) part.hidden = true;
 }
 
@@ -49,18 +49,18 @@ function bound(id, otherwise) {
   return Number.isNaN(value) ? otherwise : value / 100;
 }
 
-function chosen(row) {
+function matchesFilters(row) {
   const outcome = control("outcome").value;
   if (outcome === "failed" ? row.outcome === "finished" : outcome && row.outcome !== outcome) return false;
   const low = bound("share-from", 0);
   const high = bound("share-to", 1);
-  if (low <= 0 && high >= 1) return true; // samples without any thinking have no share
+  if (low <= 0 && high >= 1) return true; // includes samples without thinking, which have no share
   return row.share !== null && low <= row.share && row.share <= high;
 }
 
-function refilter() {
+function applyFilters() {
   const order = SORTS[Number(control("sort").value)][1];
-  list.rows = (list.hits ?? rows).filter(chosen).sort(order);
+  list.rows = (list.hits ?? rows).filter(matchesFilters).sort(order);
   control("clear").hidden = !filtered();
   spacer.style.height = `${list.rows.length * ROW_HEIGHT}px`;
   draw(true);
@@ -70,35 +70,35 @@ function filtered() {
   return Boolean(list.query || control("outcome").value || bound("share-from", 0) > 0 || bound("share-to", 1) < 1);
 }
 
-function say(searched) {
+function showCount(searched) {
   const progress = searched < 1 ? `, ${Math.floor(100 * searched)} % searched` : "";
-  const count = `${number.format(list.rows.length)} of ${number.format(rows.length)} samples`;
+  const count = `${number.format(list.rows.length)} of ${counted(rows.length, "sample")}`;
   control("found").textContent = `${count}${progress}`;
 }
 
-async function research() {
+async function runSearch() {
   searching.abort();
-  const mine = (searching = new AbortController());
+  const current = (searching = new AbortController());
   list.query = control("search").value.trim();
   list.hits = null;
   if (list.query) {
     list.hits = [];
-    await search(list.query, mine.signal, (hits, searched) => {
+    await search(list.query, current.signal, (hits, searched) => {
       list.hits = hits;
-      refilter();
-      say(searched);
+      applyFilters();
+      showCount(searched);
     });
-    if (mine.signal.aborted) return;
+    if (current.signal.aborted) return;
   } else {
-    refilter();
-    say(1);
+    applyFilters();
+    showCount(1);
   }
   markMatches();
 }
 
 function rowElement(row, place) {
   const failed = row.outcome !== "finished";
-  const facts = [together && `teacher ${percent(row.share)}`, tokens(row.thinkingTokens)].filter(Boolean);
+  const facts = [twoAuthors && `teacher ${percent(row.share)}`, counted(row.thinkingTokens, "token")].filter(Boolean);
   const option = el("div", {
     class: "row", role: "option", id: `row-${row.position}`,
     "aria-selected": String(row === list.selected),
@@ -108,8 +108,8 @@ function rowElement(row, place) {
       el("bdi", { class: "row-id", text: row.id }),
       el("span", { class: "row-sample", text: row.sample ? `sample ${row.sample}` : "" }),
       failed ? badge(row.outcome) : null),
-    el("div", { class: "row-text", dir: "auto", text: row.excerpt || "no question" }),
-    el("div", { class: "row-facts" }, together ? bar(row.share) : "", el("span", { text: facts.join(" · ") })));
+    el("div", { class: "row-text", dir: "auto", text: row.excerpt || "no problem text" }),
+    el("div", { class: "row-facts" }, twoAuthors ? bar(row.share) : "", el("span", { text: facts.join(" · ") })));
   option.style.top = `${place * ROW_HEIGHT}px`;
   option.addEventListener("click", () => { location.hash = linkTo(row); });
   return option;
@@ -117,11 +117,11 @@ function rowElement(row, place) {
 
 const drawn = { first: -1, last: -1 };
 
-function draw(anew) {
+function draw(force) {
   const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_HEIGHT) - 6);
   const fitting = Math.ceil(scroller.clientHeight / ROW_HEIGHT) + 12;
   const last = Math.min(list.rows.length, first + fitting);
-  if (!anew && first === drawn.first && last === drawn.last) return;
+  if (!force && first === drawn.first && last === drawn.last) return;
   Object.assign(drawn, { first, last });
   spacer.replaceChildren(...list.rows.slice(first, last).map((row, place) => rowElement(row, first + place)));
   const active = list.selected && list.rows.includes(list.selected);
@@ -138,7 +138,7 @@ function reveal(row) {
   else if (scroller.scrollTop < bottom) scroller.scrollTop = bottom;
 }
 
-// The sample `step` places on; the first one if none is selected or the selected one is not listed.
+// The sample `step` rows away; the first one if the selected sample is not listed.
 function neighbour(step) {
   const place = list.rows.indexOf(list.selected);
   if (place < 0) return list.rows[0] ?? null;

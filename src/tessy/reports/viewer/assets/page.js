@@ -1,8 +1,12 @@
-// The page as a whole: totals, what is selected, keys.
+// The page: totals, selection and keys.
 
 function figure(label, value, note, ...more) {
   return el("div", { class: "figure" }, el("dt", { text: label }), el("dd", null,
     el("span", { class: "value", text: value }), ...more, note ? el("span", { class: "note", text: note }) : null));
+}
+
+function meaning(label, text) {
+  return el("div", { class: "meaning" }, el("dt", { text: label }), el("dd", { text }));
 }
 
 function lengthNote(lengths) {
@@ -12,7 +16,7 @@ function lengthNote(lengths) {
 
 const mean = (lengths) => (lengths.mean === null ? "–" : number.format(Math.round(lengths.mean)));
 
-function rolledBack(kept, drafted) {
+function dropped(kept, drafted) {
   return percent(drafted ? Math.max(0, 1 - kept / drafted) : null);
 }
 
@@ -21,24 +25,27 @@ function totals() {
   const thinking = counts.student + counts.teacher;
   const reasons = Object.entries(failures).map(([reason, count]) => `${number.format(count)} ${outcomeName(reason)}`);
   const each = (values) => AUTHORS.map((author) => `${author}\u00a0${values[author]}`).join(", ");
-  const all = drafted.student + drafted.teacher;
+  const allDrafted = drafted.student + drafted.teacher;
   const perAuthor = Object.fromEntries(AUTHORS.map((author) =>
-    [author, rolledBack(counts[author], drafted[author])]));
-  const forcedSaid = each({ student: number.format(forced.student), teacher: number.format(forced.teacher) });
-  const shared = !together ? [] : [
-    figure("Thinking by the teacher", percent(counts.share.teacher),
+    [author, dropped(counts[author], drafted[author])]));
+  const forcedByAuthor = each({ student: number.format(forced.student), teacher: number.format(forced.teacher) });
+  const shared = !twoAuthors ? [] : [
+    figure("Teacher's share of thinking", percent(counts.share.teacher),
       each({ student: number.format(counts.student), teacher: number.format(counts.teacher) }), bar(counts.share.teacher)),
-    figure("Drafted but not kept", rolledBack(thinking, all),
-      `${each(perAuthor)}: tokens that were generated and dropped, most of them after a boundary`),
+    figure("Drafted but not kept", dropped(thinking, allDrafted),
+      each(perAuthor)),
   ];
-  const disagreed = !together ? [] : [
+  const disagreed = !twoAuthors ? [] : [
     figure("Forced units", number.format(forced.student + forced.teacher),
-      `${forcedSaid}: words that neither author would write, kept so that the text continues`),
-    figure("Hand-overs in a word", number.format(glued), "the next author continued inside a word"),
+      forcedByAuthor),
+    figure("Mid-word hand-overs", number.format(glued), ""),
+    meaning("Drafted but not kept", MEANINGS.dropped),
+    meaning("Forced units", MEANINGS.forced),
+    meaning("Mid-word hand-overs", MEANINGS.midWord),
   ];
   control("figures").append(el("dl", { class: "figures" },
-    figure("Samples finished", number.format(samples.finished), ""),
-    figure("Failed", number.format(samples.failed), reasons.join(", ")),
+    figure("Finished samples", number.format(samples.finished), ""),
+    figure("Failed samples", number.format(samples.failed), reasons.join(", ")),
     ...shared,
     figure("Thinking tokens, mean", mean(lengths.thinking), lengthNote(lengths.thinking)),
     figure("Answer tokens, mean", mean(lengths.answer), lengthNote(lengths.answer)),
@@ -57,10 +64,10 @@ function configuration() {
 function notice() {
   const { finished, failed } = head.leftOut;
   if (!finished && !failed) return;
-  const left = [finished && counted(finished, "finished sample"), failed && counted(failed, "failed sample")];
+  const omitted = [finished && counted(finished, "finished sample"), failed && counted(failed, "failed sample")];
   control("notice").textContent =
-    `Left out, to keep this page usable: ${left.filter(Boolean).join(" and ")}. The page holds the first ` +
-    `${number.format(rows.length)}, which search and filters see; totals are of all, and the run's files hold all.`;
+    `Not in this page, to keep it usable: ${omitted.filter(Boolean).join(" and ")}. Search and filters cover the ` +
+    `first ${counted(rows.length, "sample")}; totals cover the whole run, and its files contain all samples.`;
   control("notice").hidden = false;
 }
 
@@ -71,43 +78,43 @@ async function show(row) {
   document.body.classList.toggle("reading", row !== null);
   draw(true);
   if (row === null) {
-    const text = rows.length ? "Choose a sample." : "This run has no samples yet.";
+    const text = rows.length ? "Select a sample." : "This run has no samples yet.";
     pane.replaceChildren(el("p", { class: "empty big", text }));
     return;
   }
   reveal(row);
   draw(true);
   const sample = await details(row);
-  if (list.selected !== row) return; // another one was chosen meanwhile
+  if (list.selected !== row) return; // another sample was selected in the meantime
   pane.replaceChildren(...sampleView(row, sample, turnButtons()));
   pane.scrollTop = 0;
   markMatches();
 }
 
-// Where there is room for one pane only, these do what the list and the keys do elsewhere.
+// Buttons for small screens, which show one pane at a time.
 function turnButtons() {
   const button = (text, act) => {
-    const made = el("button", { type: "button", text });
-    made.addEventListener("click", act);
-    return made;
+    const element = el("button", { type: "button", text });
+    element.addEventListener("click", act);
+    return element;
   };
   return el("div", { class: "turns" }, button("‹ Samples", () => { location.hash = ""; }),
     button("Previous", () => move(-1)), button("Next", () => move(1)));
 }
 
-// Matches are marked without touching the document, so text stays the pieces it was built from.
+// Matches are marked with the CSS Custom Highlight API, which does not change the document.
 const matches = { ranges: [], current: -1 };
 
 function markMatches() {
   if (!CSS.highlights) return;
   CSS.highlights.clear();
-  const wanted = list.query && pattern(list.query, "giu");
-  matches.ranges = wanted ? [...pane.querySelectorAll(".prose")].flatMap((box) => rangesIn(box, wanted)) : [];
+  const regex = list.query && pattern(list.query, "giu");
+  matches.ranges = regex ? [...pane.querySelectorAll(".prose")].flatMap((box) => rangesIn(box, regex)) : [];
   matches.current = -1;
   if (matches.ranges.length) CSS.highlights.set("match", new Highlight(...matches.ranges));
 }
 
-function rangesIn(box, wanted) {
+function rangesIn(box, regex) {
   const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
   const nodes = [];
   let text = "";
@@ -119,7 +126,7 @@ function rangesIn(box, wanted) {
     const [start, node] = nodes[nodes.findLastIndex(([from]) => from <= offset)];
     return [node, offset - start];
   };
-  return [...text.matchAll(wanted)].slice(0, 1000).map((match) => {
+  return [...text.matchAll(regex)].slice(0, 1000).map((match) => {
     const range = new Range();
     range.setStart(...locate(match.index));
     const [node, offset] = locate(match.index + match[0].length - 1);
@@ -140,7 +147,7 @@ function nextMatch(step) {
 
 function move(step) {
   const row = neighbour(step);
-  // A step is no entry of the history: Back leads to where reading began.
+  // Replace the history entry, so that Back skips the samples in between.
   if (row && row !== list.selected) location.replace(linkTo(row));
 }
 
@@ -155,7 +162,7 @@ const KEYS = {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || control("config").open) return;
   if (event.key === "Escape") {
-    // A search field is emptied by the browser first.
+    // The browser clears a search field first.
     if (event.target.closest("#controls")) event.target.value || event.target.blur();
     else if (matchMedia("(max-width: 899px)").matches && list.selected) location.hash = "";
     return;
@@ -172,16 +179,16 @@ function onKey(event) {
   act();
 }
 
-// Enter in a filter: go to the first sample it lists, with the keys free for reading.
+// Enter in a filter: select the first listed sample and leave the field.
 async function enter() {
   document.activeElement.blur();
-  if (control("search").value.trim() !== list.query) await research();
+  if (control("search").value.trim() !== list.query) await runSearch();
   if (list.rows.length && !list.rows.includes(list.selected)) move(1);
 }
 
 function clear() {
   control("controls").reset();
-  research();
+  runSearch();
 }
 
 function start() {
@@ -192,17 +199,17 @@ function start() {
   let pause = 0;
   control("search").addEventListener("input", () => {
     clearTimeout(pause);
-    pause = setTimeout(research, 150);
+    pause = setTimeout(runSearch, 150);
   });
   control("controls").addEventListener("submit", (event) => { event.preventDefault(); });
   for (const id of ["outcome", "sort", "share-from", "share-to"])
-    control(id).addEventListener("input", () => { scroller.scrollTop = 0; refilter(); say(1); });
+    control(id).addEventListener("input", () => { scroller.scrollTop = 0; applyFilters(); showCount(1); });
   control("clear").addEventListener("click", clear);
   scroller.addEventListener("scroll", () => draw(false), { passive: true });
   new ResizeObserver(() => draw(true)).observe(scroller);
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", () => show(rowOfLink(location.hash)));
-  research();
+  runSearch();
   const linked = rowOfLink(location.hash);
   const wide = matchMedia("(min-width: 900px)").matches;
   show(linked ?? (wide ? rows[0] ?? null : null));

@@ -1,25 +1,31 @@
-// One sample: question, thinking by author, answer, counts. Text of models and users reaches the
-// document through text nodes only.
+// One sample: problem, thinking by author, answer, counts. Text of models and users is inserted as
+// text nodes only.
 
 const AUTHORS = ["student", "teacher"];
-const { drafted, drafted_in_failures: lost } = head.summary.tokens;
-const thinkers = AUTHORS.filter((author) => drafted[author] || lost[author]);
-const together = thinkers.length !== 1; // in a run of one author there is nothing to tell apart
+const { drafted, drafted_in_failures: draftedInFailures } = head.summary.tokens;
+const activeAuthors = AUTHORS.filter((author) => drafted[author] || draftedInFailures[author]);
+const twoAuthors = activeAuthors.length !== 1; // a run of one author needs no shares
 const number = new Intl.NumberFormat("en");
 const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)}\u00a0%`);
-const tokens = (count) => `${number.format(count)} tokens`;
 const counted = (count, noun) => `${number.format(count)} ${noun}${count === 1 ? "" : "s"}`;
 const REASONS = {
   finished: "finished",
-  budget: "budget used up",
-  repetition: "repeats itself",
-  eos_in_thinking: "ended in mid-thought",
+  budget: "budget exceeded",
+  repetition: "repetition",
+  eos_in_thinking: "ended in the thinking",
   empty_thinking: "no thinking",
   empty_answer: "no answer",
   control_in_answer: "markup in the answer",
-  prompt_too_long: "question too long",
+  prompt_too_long: "prompt too long",
+  no_score: "not scored",
   refused: "refused by the server",
   server_error: "server error",
+};
+const MEANINGS = {
+  dropped: "share of the thinking tokens generated but not kept, such as text after a hand-over; drafted tokens are " +
+    "counted with each model's own tokenizer, kept tokens with the student's",
+  forced: "words that the predictor assigned to the other author, kept because neither author would continue",
+  midWord: "hand-overs where the next author continues inside a word",
 };
 const outcomeName = (outcome) => REASONS[outcome] ?? outcome;
 
@@ -32,7 +38,7 @@ function el(tag, options, ...children) {
   return element;
 }
 
-const shareOf = (part, whole) => (whole ? part / whole : null);
+const shareOf = (part, total) => (total ? part / total : null);
 
 function bar(teacherShare) {
   const box = el("span", { class: "bar", "aria-hidden": "true" });
@@ -53,24 +59,24 @@ function prose(text, kind) {
     : el("p", { class: "empty", text: "empty" });
 }
 
-function questionPart(sample) {
+function problemPart(sample) {
   const turns = sample.turns.map(([role, content], position) => {
     const last = position === sample.turns.length - 1;
-    const body = prose(content, "question");
+    const body = prose(content, "problem");
     return last && role === "user"
       ? body
       : el("details", { class: "turn" }, el("summary", { text: `${role} turn` }), body);
   });
-  return section("Question", null, ...turns);
+  return section("Problem", null, ...turns);
 }
 
 function legend(row, sample) {
-  if (!together)
-    return el("span", { class: "legend" }, el("span", { class: `word ${thinkers[0]}`, text: thinkers[0] }));
-  const whole = sample.tokens[0] + sample.tokens[1];
-  const box = el("span", { class: "legend", role: "group", "aria-label": "Whose words to show" });
+  if (!twoAuthors)
+    return el("span", { class: "legend" }, el("span", { class: `word ${activeAuthors[0]}`, text: activeAuthors[0] }));
+  const total = sample.tokens[0] + sample.tokens[1];
+  const box = el("span", { class: "legend", role: "group", "aria-label": "Authors to show" });
   AUTHORS.forEach((author, position) => {
-    const share = percent(shareOf(sample.tokens[position], whole));
+    const share = percent(shareOf(sample.tokens[position], total));
     const button = el("button", { type: "button", "aria-pressed": "true", "data-author": author });
     button.append(el("span", { class: `word ${author}`, text: author }), ` ${share}`);
     button.title = `Show or fade the words of the ${author}`;
@@ -84,7 +90,7 @@ function legend(row, sample) {
   return box;
 }
 
-// Where in the text who writes: one rectangle for each piece of the student, as wide as its text.
+// Overview of the authors: one rectangle per piece of the student, as wide as its text.
 function ribbon(sample, target) {
   const SVG = "http://www.w3.org/2000/svg";
   const total = thinkingOf(sample).length;
@@ -107,8 +113,8 @@ function ribbon(sample, target) {
   }
   picture.addEventListener("click", (event) => {
     const edge = picture.getBoundingClientRect();
-    const wanted = ((event.clientX - edge.left) / edge.width) * total;
-    const piece = target.children[Math.max(0, starts.findLastIndex((from) => from <= wanted))];
+    const position = ((event.clientX - edge.left) / edge.width) * total;
+    const piece = target.children[Math.max(0, starts.findLastIndex((from) => from <= position))];
     piece.scrollIntoView({ block: "center" });
     piece.classList.add("flash");
     setTimeout(() => piece.classList.remove("flash"), 1200);
@@ -121,7 +127,7 @@ function thinkingPart(row, sample) {
   const text = el("div", { class: "prose thinking", id: "thinking", dir: "auto" });
   for (const [author, words] of sample.pieces)
     text.append(el("span", { class: `word ${AUTHORS[author]}`, text: words }));
-  return section("Thinking", legend(row, sample), together ? ribbon(sample, text) : "", text);
+  return section("Thinking", legend(row, sample), twoAuthors ? ribbon(sample, text) : "", text);
 }
 
 function table(label, columns, lines) {
@@ -134,23 +140,24 @@ function table(label, columns, lines) {
 }
 
 function countsPart(row, sample) {
-  const whole = sample.tokens[0] + sample.tokens[1];
+  const total = sample.tokens[0] + sample.tokens[1];
   const count = (pair) => pair.map((value) => number.format(value));
   const spans = [0, 1].map((author) => sample.pieces.filter((piece) => piece[0] === author).length);
   const lines = [
     ["kept tokens (student's tokenizer)", ...count(sample.tokens)],
-    ["share", ...sample.tokens.map((part) => percent(shareOf(part, whole)))],
-    ["drafted tokens (own tokenizer)", ...count(sample.drafted)],
+    ["share", ...sample.tokens.map((part) => percent(shareOf(part, total)))],
+    ["drafted tokens (each model's own)", ...count(sample.drafted)],
     ["spans", ...count(spans)],
     ["forced units", ...count(sample.forced)],
     ["requests", ...count(sample.requests)],
   ];
-  const tables = together ? [table("Authors", AUTHORS, lines)] : [];
+  const tables = twoAuthors ? [table("Authors", AUTHORS, lines)] : [];
   if (sample.parts.length) {
     const lines = sample.parts.map(([part, seconds]) => [part, seconds.toFixed(2)]);
     tables.push(table("Time", ["seconds"], [...lines, ["wall clock", row.seconds.toFixed(1)]]));
   }
-  return section("Counts", null, el("div", { class: "tables" }, ...tables));
+  const meaning = twoAuthors ? el("p", { class: "note", text: `Forced units: ${MEANINGS.forced}.` }) : "";
+  return section("Counts", null, el("div", { class: "tables" }, ...tables), meaning);
 }
 
 function fieldList(fields) {
@@ -161,10 +168,10 @@ function fieldList(fields) {
 }
 
 function facts(row, sample) {
-  const said = [
+  const texts = [
     sample.strategy,
-    `${tokens(row.thinkingTokens)} of thinking`,
-    `${number.format(row.answerTokens)} of answer` +
+    `${counted(row.thinkingTokens, "token")} of thinking`,
+    `${counted(row.answerTokens, "token")} of answer` +
       (sample.answerBy === "teacher" ? " by the teacher" : ""),
     sample.scores && `candidates' scores: ${sample.scores}`,
     sample.endedBy && `thinking ended by the ${sample.endedBy}`,
@@ -172,29 +179,29 @@ function facts(row, sample) {
     `${number.format(row.seconds)} s`,
     sample.glued ? `${counted(sample.glued, "hand-over")} inside a word` : null,
   ];
-  return el("p", { class: "facts", text: said.filter(Boolean).join(" · ") });
+  return el("p", { class: "facts", text: texts.filter(Boolean).join(" · ") });
 }
 
 function badge(outcome) {
-  const kind = outcome === "finished" ? "good" : "bad";
-  return el("span", { class: `badge ${kind}`, text: outcomeName(outcome) });
+  const look = outcome === "finished" ? "good" : "bad";
+  return el("span", { class: `badge ${look}`, text: outcomeName(outcome) });
 }
 
 function sampleView(row, sample, buttons) {
   const title = el("h2", { tabindex: "-1" }, el("bdi", { text: row.id }),
     el("span", { class: "dim", text: ` sample ${row.sample}` }));
   const link = el("a", { class: "permalink", href: linkTo(row), text: "link" });
-  link.title = "Address of this sample in this page";
+  link.title = "Link to this sample";
   const heading = el("div", { class: "heading" }, buttons, title, badge(row.outcome), link);
   const why = sample.detail ? el("p", { class: "why", dir: "auto", text: sample.detail }) : null;
   const parts = [
-    heading, facts(row, sample), why, questionPart(sample),
+    heading, facts(row, sample), why, problemPart(sample),
     sample.reference
-      ? section("The teacher's answer, shown to the student", null, prose(sample.reference, "answer"))
+      ? section("Teacher's answer shown to the student", null, prose(sample.reference, "answer"))
       : null,
     thinkingPart(row, sample),
     section("Answer", null, prose(sample.answer, "answer")), countsPart(row, sample),
-    sample.problem.length ? section("Problem", null, fieldList(sample.problem)) : null,
+    sample.problem.length ? section("Other fields of the problem", null, fieldList(sample.problem)) : null,
   ];
   return parts.filter((part) => part !== null);
 }
@@ -207,6 +214,6 @@ function rowOfLink(hash) {
   try {
     return byKey.get(`${decodeURIComponent(found[1])}/${found[2]}`) ?? null;
   } catch {
-    return null; // not an address this page has made
+    return null; // not a link of this page
   }
 }

@@ -1,8 +1,8 @@
-// What the page holds: the index at once, the texts of samples block by block.
+// Data of the page: the index, and the texts of samples, unpacked block by block.
 
 const head = JSON.parse(document.getElementById("head").textContent);
 
-// The order of a row of the index; pack.index_entry writes it.
+// Order of the values as in pack.index_entry.
 const rows = head.index.map((entry, position) => ({
   id: entry[0],
   sample: entry[1],
@@ -21,7 +21,7 @@ const rows = head.index.map((entry, position) => ({
 const byKey = new Map(rows.map((row) => [row.key, row]));
 
 const blocks = new Map(); // block number -> promise of its samples, most recently used last
-const UNPACKED_CHARS = 64e6; // what stays unpacked; older blocks are unpacked again when needed
+const UNPACKED_CHARS = 64e6; // cache size; older blocks are unpacked again when needed
 let unpackedChars = 0;
 
 function block(number) {
@@ -55,7 +55,7 @@ async function details(row) {
 
 const thinkingOf = (sample) => sample.pieces.map((piece) => piece[1]).join("");
 
-// A pattern finds the words of a query in any case and over any white space between them.
+// Return a pattern for the words of a query, ignoring case and the amount of white space.
 function pattern(query, flags) {
   const words = query.trim().split(/\s+/u).filter(Boolean);
   if (!words.length) return null;
@@ -63,18 +63,18 @@ function pattern(query, flags) {
   return new RegExp(escaped.join("\\s+"), flags);
 }
 
-function contains(row, sample, wanted) {
+function contains(row, sample, regex) {
   return (
-    wanted.test(row.id) ||
-    sample.turns.some((turn) => wanted.test(turn[1])) ||
-    wanted.test(thinkingOf(sample)) ||
-    wanted.test(sample.answer)
+    regex.test(row.id) ||
+    sample.turns.some((turn) => regex.test(turn[1])) ||
+    regex.test(thinkingOf(sample)) ||
+    regex.test(sample.answer)
   );
 }
 
-// Calls found(rows so far, share of blocks searched) as it goes; stops when `signal` is aborted.
+// Call found(rows so far, share of blocks searched) repeatedly; stop when `signal` is aborted.
 async function search(query, signal, found) {
-  const wanted = pattern(query, "iu");
+  const regex = pattern(query, "iu");
   const hits = [];
   const count = head.blockChars.length;
   let shown = performance.now();
@@ -82,7 +82,7 @@ async function search(query, signal, found) {
     const samples = await block(number);
     if (signal.aborted) return;
     for (; next < rows.length && rows[next].block === number; next++) {
-      if (contains(rows[next], samples[rows[next].place], wanted)) hits.push(rows[next]);
+      if (contains(rows[next], samples[rows[next].place], regex)) hits.push(rows[next]);
     }
     if (performance.now() - shown > 200) {
       found(hits, (number + 1) / count);
