@@ -13,7 +13,8 @@ from benchmarks.compare_trees import HERE, ROWS, main, table
 @pytest.mark.timeout(300)  # a process for each client
 def test_one_round_of_this_tree_with_itself(tmp_path, capsys):
     file = tmp_path / "found.json"
-    window = ["--samples", "3", "--rounds", "1", "--warm-up", "0.5", "--seconds", "2"]
+    window = ["--samples", "3", "--rounds", "1", "--slow-down", "1"]
+    window += ["--warm-up", "0.5", "--seconds", "2"]
     environments = ["--python", sys.executable, "--other-python", sys.executable]
     main(["--other", str(HERE), *window, *environments, "--json", str(file)])
     (found,) = json.loads(file.read_text())["rounds"]

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.vllm
 Reply = Coroutine[Any, Any, Completion]
 
 
+@pytest.mark.benchmark
 def test_every_figure_is_measured(tmp_path, monkeypatch):
     monkeypatch.setenv("TESSY_VLLM_PYTHON", str(vllm_python()))
     file = tmp_path / "found.json"
