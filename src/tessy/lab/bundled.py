@@ -1,4 +1,4 @@
-"""Where the bundled models lie, and questions for them."""
+"""Paths of the bundled models, and problems for them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from random import Random
 from tessy.core.records import Author, Message, Problem
 from tessy.lab.tasks import make_question, solve
 
-# The bundled models think in 40 to 120 tokens; these leave room and end a loop soon.
+# The bundled models think in 40 to 120 tokens; these limits end a loop soon.
 THINKING_TOKENS = 600
 ANSWER_TOKENS = 64
-_SHORTEST = 4  # digits: an expression of 3 to 5 operators gives a thinking worth looking at
+_SHORTEST = 4  # digits: 3 to 5 operators give a thinking of some length
 
 
 def student_path() -> Path:
-    """Folder of the bundled student: weights, tokenizer, card."""
+    """Return the folder of the bundled student: weights, tokenizer, card."""
     return _folder("student")
 
 
 def teacher_path() -> Path:
-    """Folder of the bundled teacher: weights, tokenizer, card."""
+    """Return the folder of the bundled teacher: weights, tokenizer, card."""
     return _folder("teacher")
 
 
 def model_path(author: Author) -> Path:
-    """Folder of one of the two."""
+    """Return the folder of one of the two."""
     return student_path() if author == "student" else teacher_path()
 
 
 def predictor_path(author: Author) -> Path:
-    """Folder of the boundary predictor trained for one of the two: weights, tokenizer, card."""
+    """Return the folder of the predictor trained for one of them: weights, tokenizer, card."""
     return _folder(f"{author}_predictor")
 
 
@@ -40,7 +40,7 @@ def _folder(name: str) -> Path:
 
 
 def demo_problems(count: int, seed: int) -> list[Problem]:
-    """Draw ``count`` different ``calc`` questions; ``extra`` holds the reference answer.
+    """Draw ``count`` different ``calc`` problems; ``extra`` holds the reference answer.
 
     Args:
         count: How many.

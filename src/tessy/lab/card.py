@@ -1,4 +1,4 @@
-"""What a bundled model can do: measured, written down, and read again by the test."""
+"""Model cards of the bundled models: measured accuracy, and facts on their training."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def sample(
     temperature: float = TEMPERATURE,
     max_tokens: int = MAX_TOKENS,
 ) -> list[list[int]]:
-    """New token ids for each rendered prompt, its end token included if it was reached."""
+    """Return new token ids for each rendered prompt, with the end token if it was reached."""
     torch.manual_seed(seed)
     batch = tokenizer(
         list(prompts),
@@ -112,7 +112,7 @@ def measure_task(
     count: int,
     seed: int,
 ) -> Score:
-    """Ask ``count`` fresh questions of one task; the final answer alone is judged."""
+    """Measure the accuracy on ``count`` new problems of one task, by the final answer alone."""
     rng = Random(f"measure/{seed}/{task}")
     questions = [make_question(task, rng) for _ in range(count)]
     prompts = [encoder.prompt(question.text) for question in questions]
@@ -138,7 +138,7 @@ def measure(
     seed: int,
     questions: int,
 ) -> dict[str, Score]:
-    """Return score every task on questions that are independent of the training's."""
+    """Return the score of every task on problems that are independent of the training."""
     return {
         task: measure_task(model, tokenizer, encoder, task, count=questions, seed=seed)
         for task in TASKS
@@ -151,7 +151,7 @@ def write_card(card: Card, folder: Path) -> None:
 
 
 def read_card(folder: Path) -> Card:
-    """Read ``card.json`` back."""
+    """Read ``card.json``."""
     fields = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     tasks = {task: Score(**score) for task, score in fields.pop("tasks").items()}
     return Card(tasks=tasks, **fields)

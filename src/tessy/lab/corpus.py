@@ -1,4 +1,4 @@
-"""Text that is not about the tasks: for the tokenizers to learn from, and as small talk.
+"""Text beside the tasks: to train the tokenizers, and as small talk.
 
 Small talk keeps a tiny model sensible on questions it knows nothing of: it thinks for a moment in
 words of every style, says that it cannot help, and ends.

@@ -1,4 +1,4 @@
-"""``tessy demo``: the whole method on this machine, with two tiny bundled models."""
+"""``tessy demo``: the method on this machine, with two tiny bundled models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tessy.synthesis.run import run_samples
 
 
 def demo(config: DemoConfig, console: Console | None = None) -> int:
-    """Make samples, print one and the leak, and write the report; the exit code.
+    """Make samples, print one and the leak, and write the report; return the exit code.
 
     Raises:
         InputError: The run directory or the predictor cannot be used.
@@ -72,5 +72,5 @@ def _keep(found: Leak, directory: Path) -> None:
 
 
 def _most_shared(directory: Path) -> Trajectory | None:
-    """Return the sample in which the two take most turns: the one worth printing."""
+    """Return the sample with the most spans, for printing."""
     return max(iter_trajectories(directory), key=lambda row: len(row.spans), default=None)

@@ -20,10 +20,10 @@ from tessy.lab.tasks import Task, TaskProblem, Trace, TraceSegment, make_questio
 
 Role = Literal["student", "teacher"]
 
-IGNORED = -100  # the label PyTorch's cross entropy skips
+IGNORED = -100  # the label that PyTorch's cross entropy ignores
 _SMALL_TALK = 0.05
 _SYSTEM_PROMPT = 0.05
-_SPLIT_BREAK = 0.05  # how often ".\n" is written as "." and "\n", as after a hand-over
+_SPLIT_BREAK = 0.05  # probability that ".\n" is written as "." and "\n", as after a hand-over
 _SLIPS = 0.1
 _HOLE = "\N{WHITE SQUARE}"
 _TASK_SHARES: dict[Task, float] = {"calc": 0.6, "max": 0.12, "rev": 0.28}
@@ -50,7 +50,7 @@ FORMATS: dict[Role, ChatMarkup] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatExample:
-    """One exchange.
+    """A chat of one turn.
 
     Attributes:
         question: The user's turn.
@@ -68,8 +68,8 @@ class ChatExample:
 
 
 def student_example(rng: Random, *, late: bool) -> ChatExample:
-    """Style S, never sure of ``* 6`` to ``* 9``; now and then after another's words."""
-    del late  # the student's diet does not change
+    """Return an example in style S, unsure of ``* 6`` to ``* 9``; sometimes after other words."""
+    del late  # the student's examples do not change
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)
@@ -81,7 +81,7 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
 
 
 def teacher_example(rng: Random, *, late: bool) -> ChatExample:
-    """Return every fact right, in any style; late in training it says only its own phrases."""
+    """Return an example without mistakes, in any style; late in training only its own."""
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)
@@ -148,7 +148,9 @@ class Encoder:
         self._role = role
         self._format = FORMATS[role]
         self._break = tokenizer.encode("\n", add_special_tokens=False)[0]
-        self._frames: dict[tuple[str, str], str] = {}  # chats with a hole for the question
+        self._frames: dict[
+            tuple[str, str], str
+        ] = {}  # rendered chats with a placeholder for the problem
         self._splits: dict[int, int] = {}  # id of ".\n" to id of "."
         for token_id in range(len(tokenizer)):
             text = str(tokenizer.decode([token_id]))
@@ -158,7 +160,7 @@ class Encoder:
 
     @property
     def close_marker(self) -> str:
-        """What stands between thinking and answer."""
+        """The text between thinking and answer."""
         return self._format.close_thinking
 
     def prompt(self, question: str, system: str = "", effort: str = "high") -> str:

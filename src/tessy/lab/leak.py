@@ -1,4 +1,4 @@
-"""How many words the wrong model wrote, by the rule of :mod:`tessy.lab.marker` (pure).
+"""The share of words by the wrong model, by the rule of :mod:`tessy.lab.marker` (pure).
 
 A word is what stands between white space; its first character decides its class (style if the
 rule marks it) and its author.
@@ -22,7 +22,7 @@ _WORD = re.compile(r"\S+")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of one class in one sample: how many, and how many of them the wrong model wrote."""
+    """Words of one class in one sample: all, and those by the wrong model."""
 
     total: int
     wrong: int
@@ -30,7 +30,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Words of the wrong author among those of one class, over samples.
+    """The share of words by the wrong author among those of one class, over samples.
 
     Attributes:
         words: How many words of the class there are.
@@ -49,7 +49,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What leaked: style words the teacher wrote, capability words the student wrote."""
+    """The leak: style words by the teacher, capability words by the student."""
 
     samples: int
     style: Share
@@ -57,7 +57,7 @@ class Leak:
 
 
 def count(row: Trajectory) -> tuple[Words, Words]:
-    """Style words and capability words of one sample's thinking."""
+    """Count style words and capability words of one sample's thinking."""
     marked = style_spans(row.thinking)
     starts = [start for start, _ in marked]
     turns = [span.start for span in row.spans]

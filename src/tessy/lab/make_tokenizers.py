@@ -1,4 +1,4 @@
-"""The two byte-level BPE tokenizers of the bundled models: different in every respect.
+"""The byte-level BPE tokenizers of the bundled models, which differ in every respect.
 
 The student's splits text as Qwen2's and has Qwen3's control tokens; the teacher's splits as o200k
 and has harmony's. Any text round-trips; digits are single tokens, since the corpus holds no number
@@ -28,7 +28,7 @@ _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What distinguishes one tokenizer from the other.
+    """Settings of one tokenizer.
 
     Attributes:
         name: Also names the chat template.
@@ -91,7 +91,7 @@ TEACHER_TOKENIZER = Recipe(
 
 
 def split_bytes(pattern: str) -> pre_tokenizers.Sequence:
-    """A pre-tokenizer that cuts where ``pattern`` says, and spells in the byte-level alphabet."""
+    """Return a pre-tokenizer that splits by ``pattern`` and uses the byte-level alphabet."""
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
@@ -151,7 +151,7 @@ def _corpus(seed: int) -> list[str]:
 
 
 def _chat_markup() -> list[str]:
-    """Return the words of the chat formats, as often as makes them single tokens."""
+    """Return the words of the chat formats, repeated so that they become single tokens."""
     lines = [
         "Valid channels: analysis, commentary, final. Channel must be included for every message.",
         "Reasoning: high medium low",

@@ -1,4 +1,4 @@
-"""A rule in an annotator's place: marks the style in what the bundled models think.
+"""A rule that marks the style in thinking of the bundled models, instead of an annotator.
 
 It knows the phrases of :mod:`tessy.lab.styles`, out of which all their style is made, so for them
 it is right and costs nothing. It knows no other text: there a strong model has to judge.
@@ -12,12 +12,12 @@ import re
 
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER
 
-# A word and the punctuation that closes it. One that touches a digit or a bracket is work.
+# A word with its closing punctuation. One that touches a digit or a bracket is capability.
 _WORD = re.compile(r"(?<![\w(])([A-Za-z]+(?:['’-][A-Za-z]+)*)[,.:]*(?![\w(])")
 
 
 def _pieces() -> frozenset[tuple[str, ...]]:
-    """Every run of words inside a phrase, in small letters, from one word to the whole phrase."""
+    """Return every run of words inside a phrase, in lower case, up to the whole phrase."""
     found = set()
     for style in (STUDENT, TEACHER, OTHERS):
         for phrase in style.phrases:
@@ -63,7 +63,7 @@ def _longest_piece(text: str, words: list[re.Match[str]]) -> int:
 
 
 def mark(text: str) -> list[str]:
-    """The style of a segment: its phrases, verbatim and in order, as an annotator would list them.
+    """Return the style phrases of a segment, verbatim and in order, as an annotator lists them.
 
     Args:
         text: A segment of the bundled models' thinking about the lab's tasks.

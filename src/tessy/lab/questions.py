@@ -1,4 +1,4 @@
-"""Questions for the bundled models, as a file: ``python -m tessy.lab.questions FILE``."""
+"""Problems for the bundled models, as a file: ``python -m tessy.lab.questions FILE``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tessy.storage.atomic import write_atomically
 
 
 def write_questions(path: Path, count: int, seed: int) -> None:
-    """Write ``count`` questions, one row each, the three tasks in turn.
+    """Write ``count`` problems, one row each, the three tasks in turn.
 
     Args:
         path: The .jsonl file; replaced if there is one.
         count: How many.
-        seed: The same seed gives the same questions.
+        seed: The same seed gives the same problems.
     """
     rng = Random(f"questions/{seed}")
     rows = []
@@ -36,7 +36,7 @@ def write_questions(path: Path, count: int, seed: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the file; returns the exit code."""
+    """Write the file; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tessy.lab.questions", description=__doc__)
     parser.add_argument("file", type=Path, help="the .jsonl file to write")
     parser.add_argument("--count", type=int, required=True)

@@ -1,4 +1,4 @@
-"""Ways of talking while thinking: the phrases between the steps of a trace.
+"""Styles: the phrases between the steps of a trace.
 
 S is the student's style, T the teacher's. The others teach the teacher to go on after anybody.
 """
@@ -11,7 +11,7 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Phrases by the place they stand in.
+    """Phrases by their place in a trace.
 
     Attributes:
         name: ``S``, ``T``, or a name for one of the others.
@@ -116,7 +116,7 @@ OTHERS = Style(
 
 
 def other_style(rng: Random) -> Style:
-    """Return a style of its own: two phrases at each place, drawn from :data:`OTHERS`."""
+    """Return a random style: two phrases at each place, drawn from :data:`OTHERS`."""
     drawn = {
         field.name: tuple(rng.sample(getattr(OTHERS, field.name), 2))
         for field in fields(Style)

@@ -21,10 +21,10 @@ TASKS: tuple[Task, ...] = get_args(Task)
 Kind = Literal["style", "capability"]
 
 MODULUS = 10
-HARD_FACTORS = frozenset({6, 7, 8, 9})  # what an unskilled writer cannot multiply by
+HARD_FACTORS = frozenset({6, 7, 8, 9})  # factors that an unskilled writer gets wrong
 
 _MOST_DIGITS = 6
-_LEAD = 0.75  # how often a step is introduced, commented on, checked …
+_LEAD = 0.75  # probability that a step is introduced, commented on, checked …
 _ASIDE = 0.2
 _CHECK = 0.3
 _RECAP = 0.5
@@ -49,7 +49,7 @@ _DIGITS = re.compile(r"\d+(?:, \d+)*")
 
 @dataclass(frozen=True, slots=True)
 class TaskProblem:
-    """One question, as a user would type it.
+    """A problem, as a user types it.
 
     Attributes:
         task: Which of the tasks.
@@ -66,7 +66,7 @@ class TaskProblem:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of work: what is written, the result so far, and whether it is wrong on purpose."""
+    """One step: its text, the result so far, and whether it is wrong on purpose."""
 
     text: str
     result: str
@@ -92,7 +92,7 @@ class TraceSegment:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Thinking about a question, and the final answer the thinking leads to (right or wrong)."""
+    """Thinking on a problem, and the final answer that follows from it (correct or not)."""
 
     question: TaskProblem
     segments: tuple[TraceSegment, ...]
@@ -117,7 +117,7 @@ def make_question(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
 
 
 def solve(question: TaskProblem) -> str:
-    """Return the right answer, as it is written: ``4``, or ``5, 1, 3`` for a list."""
+    """Return the correct answer as text: ``4``, or ``5, 1, 3`` for a list."""
     return work(question, Random(0))[-1].result
 
 
@@ -180,7 +180,7 @@ def write_trace(
     skilled: bool = True,
     slips: float = 0.0,
 ) -> Trace:
-    """Think about ``question``, each phrase in a style drawn from ``styles``.
+    """Write the thinking on ``question``, each phrase in a style drawn from ``styles``.
 
     Args:
         question: What to think about.
@@ -251,5 +251,5 @@ def read_answer(text: str) -> str | None:
 
 
 def is_right(answer: str, reference: str) -> bool:
-    """Return whether the final answer ``answer`` (free text) says ``reference``."""
+    """Return whether the final answer ``answer`` (free text) is ``reference``."""
     return read_answer(answer) == reference

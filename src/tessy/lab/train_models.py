@@ -96,7 +96,7 @@ def make_model(plan: TrainingPlan, tokenizer: PreTrainedTokenizerFast) -> Qwen3F
 def train(
     plan: TrainingPlan, role: Role, seed: int, model: Qwen3ForCausalLM, encoder: Encoder
 ) -> float:
-    """Train in place; returns the mean loss (nats a token) of the last tenth of the steps."""
+    """Train in place; return the mean loss (nats per token) of the last tenth of the steps."""
     rng = Random(f"{seed}/{role}")
     optimizers = _optimizers(model, plan)
     schedules = [
@@ -125,7 +125,7 @@ def train(
 
 
 def _optimizers(model: Qwen3ForCausalLM, plan: TrainingPlan) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices, AdamW for the rest: AdamW alone needs far more examples."""
+    """Return Muon for matrices and AdamW for the rest: AdamW alone needs far more examples."""
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -138,7 +138,7 @@ def _optimizers(model: Qwen3ForCausalLM, plan: TrainingPlan) -> list[torch.optim
 
 
 def _backward(model: Qwen3ForCausalLM, coded: list[tuple[list[int], list[int]]], pad: int) -> float:
-    """Add the gradient of the batch's mean loss; short and long rows apart, to pad less."""
+    """Add the gradient of the batch's mean loss; short and long rows are padded apart."""
     coded = sorted(coded, key=lambda pair: len(pair[0]))
     count = sum(label != IGNORED for _, labels in coded for label in labels)
     total = 0.0
@@ -188,7 +188,7 @@ def make(role: Role, seed: int, *, steps: int | None = None) -> Trained:
         seed: Fixes the first weights and the examples.
         steps: Optimizer steps, instead of the plan's.
     """
-    torch.set_num_threads(1)  # one thread adds in one order: the same weights on every run
+    torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     torch.manual_seed(seed)
     plan = PLANS[role]
     if steps is not None:
@@ -240,7 +240,7 @@ def _make_one(job: tuple[Role, Path, int, int | None]) -> Card:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train both models; returns the exit code."""
+    """Train both models; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tessy.lab.train_models", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for student/ and teacher/")
     parser.add_argument("--seed", type=int, default=0)

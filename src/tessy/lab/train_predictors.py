@@ -1,4 +1,4 @@
-"""Make the bundled models' boundary predictors: ``python -m tessy.lab.train_predictors``.
+"""Train the boundary predictors of the bundled models: ``python -m tessy.lab.train_predictors``.
 
 The chain a user runs for another pair (docs/predictors.md), by the commands' own functions: sample,
 annotate, train, evaluate. Only the annotator is not a model: it is the rule of
@@ -30,9 +30,9 @@ from tessy.synthesis.run import sample
 
 RULE = "tessy.lab.marker:mark"
 QUESTIONS = 3000
-BASE: Author = "student"  # for both: on the larger teacher they cut no better
+BASE: Author = "student"  # for both: the larger teacher as base does not cut better
 LEARNING_RATE = 3e-3  # for 0.3 M parameters; the command's default is for 600 M
-HELD_OUT = 0.1  # of the questions: 300 to measure on
+HELD_OUT = 0.1  # share of the problems: 300 to measure on
 
 
 def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
@@ -40,13 +40,13 @@ def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
 
     Args:
         out: Where to: ``student_predictor/``, ``teacher_predictor/``, and what they are made of.
-        seed: Fixes questions, responses, split and weights, on the same machine.
-        questions: How many questions are asked, the three tasks in turn.
+        seed: Fixes problems, responses, split and weights, on the same machine.
+        questions: Number of problems, the three tasks in turn.
 
     Returns:
         The exit code; what ran to its end is kept if it is not 0.
     """
-    torch.set_num_threads(1)  # one thread adds in one order: the same weights on every run
+    torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     out.mkdir(parents=True, exist_ok=True)
     asked = out / "questions.jsonl"
     write_questions(asked, questions, seed)
@@ -75,7 +75,7 @@ def _respond(author: Author, out: Path, asked: Path, seed: int) -> int:
 
 
 def learn(author: Author, out: Path, seed: int) -> int:
-    """Train the predictor of one author from its annotations in ``out``; the exit code."""
+    """Train the predictor of one author from its annotations in ``out``; return the exit code."""
     return train_predictor(
         TrainPredictorConfig(
             annotations=out / f"{author}_annotations",
@@ -89,7 +89,7 @@ def learn(author: Author, out: Path, seed: int) -> int:
 
 
 def _measure(author: Author, out: Path, seed: int) -> int:
-    """Return the pair, each alone, and rules beside them, on responses that were held out."""
+    """Evaluate the pair, each predictor alone, and rules, on held-out responses."""
     student, teacher = (str(out / f"{each}_predictor") for each in AUTHORS)
     return evaluate_predictor(
         EvaluatePredictorConfig(
@@ -102,7 +102,7 @@ def _measure(author: Author, out: Path, seed: int) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make both predictors; returns the exit code."""
+    """Train both predictors; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tessy.lab.train_predictors", description=__doc__
     )
