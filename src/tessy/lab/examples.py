@@ -148,9 +148,8 @@ class Encoder:
         self._role = role
         self._format = FORMATS[role]
         self._break = tokenizer.encode("\n", add_special_tokens=False)[0]
-        self._frames: dict[
-            tuple[str, str], str
-        ] = {}  # rendered chats with a placeholder for the problem
+        # Rendered chats with a placeholder for the problem.
+        self._frames: dict[tuple[str, str], str] = {}
         self._splits: dict[int, int] = {}  # id of ".\n" to id of "."
         for token_id in range(len(tokenizer)):
             text = str(tokenizer.decode([token_id]))
