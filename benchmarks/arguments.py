@@ -1,4 +1,4 @@
-"""What the command lines of benchmarks take: said to be wrong before anything is measured."""
+"""Types of command-line arguments, checked before anything is measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def not_negative(text: str) -> float:
 
 
 def new_file(text: str) -> Path:
-    """Return a file that can be written: its folder is there."""
+    """Return a path whose folder exists."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no file in a folder that exists")

@@ -19,27 +19,27 @@ from typing import Any
 from benchmarks import results
 from benchmarks.arguments import new_file, not_negative, positive, whole_number
 from benchmarks.clients import (
-    Errand,
-    floor_options,
+    ClientTask,
+    pair_options,
     send,
     send_undisturbed,
     slow_down_for,
     warm_up_for,
     with_seed,
 )
-from benchmarks.gauge import Measured
-from benchmarks.ours import Plan
-from benchmarks.plain import TURN_TOKENS
+from benchmarks.cooperation_client import Plan
+from benchmarks.measurement import Measured
+from benchmarks.plain_client import TURN_TOKENS
 from benchmarks.processes import command
-from benchmarks.samples import Workload
+from benchmarks.server_access import SIDES
 from benchmarks.simulated_server import running
-from benchmarks.sites import SIDES
 from benchmarks.table import table
 from benchmarks.vllm import TURN_TOKENS as VLLM_TURN_TOKENS
 from benchmarks.vllm import WORKLOAD as VLLM_WORKLOAD
 from benchmarks.vllm import Serving, serving, vllm_python, warm
 from benchmarks.word_models import SHAPES
 from benchmarks.words import make_model_folder
+from benchmarks.workload import Workload
 from tessy.core.records import Author
 
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
@@ -57,10 +57,10 @@ def measure(
     """Yield all rounds at one concurrency: the figures after each."""
     plan = _plan(options, concurrency)
     rounds: list[dict[str, Measured]] = []
-    with _servers(options, plan, served) as errand:
+    with _servers(options, plan, served) as task:
         for number in range(options.rounds or ROUNDS[options.servers]):
             seeded = with_seed(plan, number, real=served is not None)
-            measured = _round(errand, seeded)
+            measured = _round(task, seeded)
             rounds.append(measured)
             for warning in results.warnings(measured, simulated=options.servers == "simulated"):
                 print(warning, file=sys.stderr, flush=True)
@@ -69,17 +69,17 @@ def measure(
             yield results.summary(rounds, virtual=plan.virtual)
 
 
-def _round(errand: Errand, plan: Plan) -> dict[str, Measured]:
-    """Ours first, since the limit is that of the shares it kept."""
-    seeded = replace(errand, plan=plan)
+def _round(task: ClientTask, plan: Plan) -> dict[str, Measured]:
+    """Measure a round: ours first, because the limit depends on the shares that it kept."""
+    seeded = replace(task, plan=plan)
     # A real server on the CPU is bound by it, simulated ones are slowed down until they are not.
-    go = send if errand.session is None else send_undisturbed
+    go = send if task.session is None else send_undisturbed
     ours = go(seeded)
     plain = go(replace(seeded, client="plain", teacher_share=ours.teacher_share))
-    windows = LOCK_STEP_WINDOWS["simulated" if errand.session is None else "vllm"]
+    windows = LOCK_STEP_WINDOWS["simulated" if task.session is None else "vllm"]
     long = replace(plan, seconds=windows * plan.seconds)
     stepping = replace(seeded, client="lock_step", plan=long)
-    if errand.session is None:
+    if task.session is None:
         # Its policy takes so little computing that the virtual clock gets through it at once.
         stepping = replace(stepping, urls=None, plan=replace(long, virtual=True, slow_down=1.0))
     return {"ours": ours, "plain": plain, "lock_step": go(stepping)}
@@ -109,11 +109,11 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
 @contextlib.contextmanager
 def _servers(
     options: argparse.Namespace, plan: Plan, served: Serving | None
-) -> Generator[Errand, None, None]:
-    """An errand for the servers asked for; simulated ones run while the context lasts."""
+) -> Generator[ClientTask, None, None]:
+    """Return a task for the requested servers; simulated ones run during the context."""
     if served is not None:
         warm(served, plan.concurrency)
-        yield Errand(
+        yield ClientTask(
             "ours",
             plan,
             served.folders,
@@ -127,10 +127,10 @@ def _servers(
         folder = make_model_folder(Path(scratch) / "model")
         both: dict[Author, Path] = {"student": folder, "teacher": folder}
         if plan.virtual:
-            yield Errand("ours", plan, both, turn_tokens=TURN_TOKENS)
+            yield ClientTask("ours", plan, both, turn_tokens=TURN_TOKENS)
             return
-        with running(folder, floor_options(plan)) as servers:
-            yield Errand("ours", plan, both, urls=servers.urls, turn_tokens=TURN_TOKENS)
+        with running(folder, pair_options(plan)) as servers:
+            yield ClientTask("ours", plan, both, urls=servers.urls, turn_tokens=TURN_TOKENS)
 
 
 def _parser() -> argparse.ArgumentParser:

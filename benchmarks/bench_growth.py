@@ -15,20 +15,20 @@ from typing import Any
 from benchmarks import results
 from benchmarks.arguments import count, new_file, positive, whole_number
 from benchmarks.clients import (
-    Errand,
-    floor_options,
+    ClientTask,
+    pair_options,
     send,
     send_undisturbed,
     slow_down_for,
     warm_up_for,
 )
-from benchmarks.gauge import Measured
-from benchmarks.ours import Plan
+from benchmarks.cooperation_client import Plan
+from benchmarks.measurement import Measured
 from benchmarks.processes import command
-from benchmarks.samples import Workload
 from benchmarks.simulated_server import running
 from benchmarks.table import growth_table
 from benchmarks.words import make_model_folder
+from benchmarks.workload import Workload
 from tessy.core.records import Author
 
 # The more packets come in a second, the less each costs: several are found at one waking up, and
@@ -41,7 +41,7 @@ SLOW_DOWN = 1.5
 def draft_cost(
     options: argparse.Namespace, folder: Path, context_tokens: int
 ) -> dict[str, float | None]:
-    """CPU of a draft with ``context_tokens`` tokens of thinking before it."""
+    """Measure the CPU time of a draft after ``context_tokens`` tokens of thinking."""
     workload = Workload(thinking_tokens=0, context_tokens=context_tokens)
     plan = Plan(
         concurrency=options.samples,
@@ -64,7 +64,7 @@ def draft_cost(
 
 
 def memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Peak memory of the client with many samples at random progress, and with one."""
+    """Measure the peak memory of a client with many samples at random progress, and with one."""
     found = {}
     for samples in (1, options.memory_samples):
         slow_down = slow_down_for(samples)
@@ -78,10 +78,10 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     return found
 
 
-def _measure(folder: Path, plan: Plan, go: Callable[[Errand], Measured]) -> Measured:
-    with running(folder, floor_options(plan)) as servers:
+def _measure(folder: Path, plan: Plan, go: Callable[[ClientTask], Measured]) -> Measured:
+    with running(folder, pair_options(plan)) as servers:
         both: dict[Author, Path] = {"student": folder, "teacher": folder}
-        return go(Errand("ours", plan, both, urls=servers.urls))
+        return go(ClientTask("ours", plan, both, urls=servers.urls))
 
 
 def _parser() -> argparse.ArgumentParser:

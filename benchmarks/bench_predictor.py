@@ -1,4 +1,4 @@
-"""Boundary predictors: each token read once, against the whole window each time.
+"""Boundary predictors: each token read once, compared with the whole window each time.
 
     python -m benchmarks.bench_predictor [--samples 1 16 64] [--json FILE]
 
@@ -67,7 +67,7 @@ Judge = Callable[[PredictionRequest], Awaitable[Prediction]]
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What is judged: the first view of each sample is not timed.
+    """The predicted texts; the first request of each sample is not timed.
 
     Attributes:
         views: Of each sample, in order.
@@ -80,7 +80,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One way of reading, measured once.
+    """One measurement of one way of reading.
 
     Attributes:
         seconds: Wall time.
@@ -117,7 +117,7 @@ class Row:
 
 
 def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> Samples:
-    """Texts at a random place between two moves of the anchor, that grow by ``growth`` tokens."""
+    """Return texts between two moves of the anchor, which grow by ``growth`` tokens."""
     views, new_tokens = [], 0
     for number in range(count):
         draw = random.Random(number)
@@ -146,12 +146,12 @@ def _view(text: str, key: str) -> PredictionRequest:
 
 
 async def begin(samples: Samples, ask: Judge) -> None:
-    """Judge what is not timed."""
+    """Run the requests that are not timed."""
     await asyncio.gather(*(ask(views[0]) for views in samples.views))
 
 
 async def time_views(samples: Samples, ask: Judge) -> tuple[float, float]:
-    """Wall and CPU seconds of the other views."""
+    """Measure wall and CPU seconds of the other requests."""
 
     async def follow(views: Sequence[PredictionRequest]) -> None:
         for view in views:
@@ -163,7 +163,7 @@ async def time_views(samples: Samples, ask: Judge) -> tuple[float, float]:
 
 
 async def in_process(classifier: Classifier, samples: Samples, reading: str) -> Round:
-    """Judge ``samples`` in this process."""
+    """Predict ``samples`` in this process."""
     rule = classifier.rule.as_sliding() if reading == "sliding-200" else classifier.rule
     model = make_window_model(classifier.scorer, rule)
     if reading == "whole window":
@@ -182,7 +182,7 @@ async def in_process(classifier: Classifier, samples: Samples, reading: str) -> 
 
 
 def measure(classifier: Classifier, size: str, samples: Samples, rounds: int) -> list[Row]:
-    """Return all ways of reading in turn, ``rounds`` times."""
+    """Measure all ways of reading in turn, ``rounds`` times."""
     ways = ("incremental", "whole window", "sliding-200")
     found: dict[str, list[Round]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -208,7 +208,7 @@ def measure(classifier: Classifier, size: str, samples: Samples, rounds: int) ->
 
 
 def make_checkpoint(folder: Path, changes: dict[str, int]) -> Path:
-    """A token classifier with random weights, of the bundled models' shape but for ``changes``."""
+    """Make a random token classifier in the bundled models' shape with ``changes``."""
     config = AutoConfig.from_pretrained(student_path())
     layers = changes.get("num_hidden_layers", config.num_hidden_layers)
     config.update({**changes, "num_labels": 2, "layer_types": ["full_attention"] * layers})
@@ -220,7 +220,7 @@ def make_checkpoint(folder: Path, changes: dict[str, int]) -> Path:
 
 
 def print_heading() -> None:
-    """The head of a Markdown table."""
+    """Print the head of a Markdown table."""
     print("| classifier | samples | reading | new tokens/s | read per new token ", end="")
     print(
         "| CPU ms per new token | incremental is faster by (range) |\n|---|---|---|---|---|---|---|"
@@ -228,7 +228,7 @@ def print_heading() -> None:
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """The rows as Markdown."""
+    """Print the rows as Markdown."""
     for row in rows:
         middle, low, high = row.speed_ratio
         faster = "" if row.reading == "incremental" else f"{middle:.1f} ({low:.1f}–{high:.1f})"

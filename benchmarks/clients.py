@@ -1,4 +1,4 @@
-"""One client in a process of its own: its CPU time and memory are nobody else's."""
+"""Clients in processes of their own, so that CPU time and memory are measured for each alone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.floor import Floor, FloorOptions
-from benchmarks.gauge import Measured
+from benchmarks.cooperation_client import Plan, run_cooperation
 from benchmarks.latency import LATENCIES
-from benchmarks.lockstep import run_lock_step
-from benchmarks.ours import Plan, run_ours
-from benchmarks.plain import EQUAL, TURN_TOKENS, run_plain
-from benchmarks.processes import deaf_to_interrupts
+from benchmarks.lock_step_client import run_lock_step
+from benchmarks.measurement import Measured
+from benchmarks.plain_client import EQUAL, TURN_TOKENS, run_plain
+from benchmarks.processes import ignoring_interrupts
 from benchmarks.results import stolen_share
-from benchmarks.sites import HttpSite, Site, VirtualSite
-from benchmarks.virtual import VirtualLoop
+from benchmarks.server_access import HttpServers, Servers, VirtualServers
+from benchmarks.simulated_pair import PairOptions, SimulatedPair
+from benchmarks.virtual_clock import VirtualLoop
 from tessy.core.records import Author
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.renderer import Renderer
@@ -35,8 +35,8 @@ _WARM_UP_MODEL_SECONDS = 0.8  # five of the teacher's spans where servers are no
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What a client's process is to do.
+class ClientTask:
+    """The task of a client's process.
 
     Attributes:
         client: Which one.
@@ -46,7 +46,7 @@ class Errand:
         session: The servers are one real one, which runs in this process session.
         cores: CPU cores of the client's process; None: any.
         teacher_share: For ``plain``: share of the tokens that is the teacher's.
-        turn_tokens: For ``plain``: see :func:`benchmarks.plain.run_plain`.
+        turn_tokens: For ``plain``: see :func:`benchmarks.plain_client.run_plain`.
     """
 
     client: Client
@@ -59,20 +59,20 @@ class Errand:
     turn_tokens: int = TURN_TOKENS
 
 
-def send(errand: Errand) -> Measured:
-    """Run ``errand`` in a process of its own, and say so: a window takes minutes."""
-    plan = errand.plan
+def send(task: ClientTask) -> Measured:
+    """Run ``task`` in a process of its own, with a message, because a window takes minutes."""
+    plan = task.plan
     seconds = plan.warm_up_seconds + plan.seconds
     clock = f"{seconds:.0f} virtual seconds" if plan.virtual else f"{seconds:.0f} s"
     client = {"ours": "tessy", "plain": "plain decoding", "lock_step": "lock-step client"}[
-        errand.client
+        task.client
     ]
     print(f"{client}, {plan.concurrency} samples: {clock}", file=sys.stderr, flush=True)
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_run_on_its_cores, args=(errand, sending))
+    process = context.Process(target=_run_on_its_cores, args=(task, sending))
     try:
-        with deaf_to_interrupts():
+        with ignoring_interrupts():
             process.start()
         sending.close()
         measured: Measured = receiving.recv()
@@ -86,8 +86,8 @@ def send(errand: Errand) -> Measured:
     return measured
 
 
-def send_undisturbed(errand: Errand) -> Measured:
-    """:func:`send`, again if the host took CPU time away: the least disturbed window of a few.
+def send_undisturbed(task: ClientTask) -> Measured:
+    """Repeat :func:`send` if the host took CPU time away; return the least disturbed window.
 
     What is measured must be bound by the CPU itself: then a host that takes a tenth of it away
     makes everything a third slower. The choice looks at nothing else. Each try has draws of its
@@ -95,8 +95,8 @@ def send_undisturbed(errand: Errand) -> Measured:
     """
     tries: list[Measured] = []
     for number in range(_TRIES):
-        seed = errand.plan.draw_seed + 1000 * number
-        tries.append(send(replace(errand, plan=replace(errand.plan, draw_seed=seed))))
+        seed = task.plan.draw_seed + 1000 * number
+        tries.append(send(replace(task, plan=replace(task.plan, draw_seed=seed))))
         stolen = stolen_share(tries[-1])
         if stolen <= _MOST_STOLEN:
             break
@@ -104,61 +104,61 @@ def send_undisturbed(errand: Errand) -> Measured:
     return min(tries, key=stolen_share)
 
 
-def _run_on_its_cores(errand: Errand, sending: Connection) -> None:
-    if errand.cores is not None:
-        os.sched_setaffinity(0, errand.cores)
-    sending.send(run(errand))
+def _run_on_its_cores(task: ClientTask, sending: Connection) -> None:
+    if task.cores is not None:
+        os.sched_setaffinity(0, task.cores)
+    sending.send(run(task))
 
 
-def run(errand: Errand) -> Measured:
-    """Run ``errand`` here."""
-    loaded = {folder: load_renderer(folder) for folder in set(errand.folders.values())}
-    renderers = {author: loaded[folder] for author, folder in errand.folders.items()}
-    virtual = errand.urls is None
+def run(task: ClientTask) -> Measured:
+    """Run ``task`` here."""
+    loaded = {folder: load_renderer(folder) for folder in set(task.folders.values())}
+    renderers = {author: loaded[folder] for author, folder in task.folders.items()}
+    virtual = task.urls is None
     with asyncio.Runner(loop_factory=VirtualLoop if virtual else None) as runner:
-        measured = runner.run(_go(errand, renderers))
-    return replace(measured, slow_down=errand.plan.slow_down)
+        measured = runner.run(_go(task, renderers))
+    return replace(measured, slow_down=task.plan.slow_down)
 
 
-async def _go(errand: Errand, renderers: dict[Author, Renderer]) -> Measured:
-    plan = errand.plan
-    site = _site(errand, renderers)
+async def _go(task: ClientTask, renderers: dict[Author, Renderer]) -> Measured:
+    plan = task.plan
+    site = _site(task, renderers)
     try:
-        if errand.client == "ours":
-            return await run_ours(site, renderers, plan)
-        if errand.client == "lock_step":
+        if task.client == "ours":
+            return await run_cooperation(site, renderers, plan)
+        if task.client == "lock_step":
             return await run_lock_step(site, renderers, plan)
         return await run_plain(
             site,
             renderers,
             concurrency=plan.concurrency,
-            teacher_share=errand.teacher_share,
+            teacher_share=task.teacher_share,
             workload=plan.workload,
             warm_up_seconds=plan.warm_up_seconds,
             seconds=plan.seconds,
-            turn_tokens=errand.turn_tokens,
-            token_seconds=_TOKEN_SECONDS if errand.session is None else EQUAL,
-            in_context=errand.session is not None,
+            turn_tokens=task.turn_tokens,
+            token_seconds=_TOKEN_SECONDS if task.session is None else EQUAL,
+            in_context=task.session is not None,
         )
     finally:
         await site.aclose()
 
 
-def _site(errand: Errand, renderers: dict[Author, Renderer]) -> Site:
-    if errand.urls is None:
-        return VirtualSite(Floor(renderers["student"].codec, floor_options(errand.plan)))
-    if errand.session is not None:
-        from benchmarks.vllm import VllmSite
+def _site(task: ClientTask, renderers: dict[Author, Renderer]) -> Servers:
+    if task.urls is None:
+        return VirtualServers(SimulatedPair(renderers["student"].codec, pair_options(task.plan)))
+    if task.session is not None:
+        from benchmarks.vllm import VllmServers
 
         student = renderers["student"]
         stop_ids = sorted(student.thinking_stop_ids | student.answer_stop_ids)
-        return VllmSite(errand.urls, errand.session, stop_ids)
-    return HttpSite(errand.urls)
+        return VllmServers(task.urls, task.session, stop_ids)
+    return HttpServers(task.urls)
 
 
-def floor_options(plan: Plan) -> FloorOptions:
-    """Simulated servers for ``plan``: a slot for every sample."""
-    return FloorOptions(
+def pair_options(plan: Plan) -> PairOptions:
+    """Return options of simulated servers for ``plan``: a slot for every sample."""
+    return PairOptions(
         slots=plan.concurrency,
         slow_down=plan.slow_down,
         thinking_tokens=plan.workload.thinking_tokens,
@@ -167,17 +167,17 @@ def floor_options(plan: Plan) -> FloorOptions:
 
 
 def slow_down_for(samples: int) -> float:
-    """By how much to slow simulated servers down so that two cores are not the limit."""
+    """Return the slow-down of simulated servers at which two cores are not the limit."""
     return max(1.0, samples / _SAMPLES_AT_FULL_SPEED)
 
 
 def warm_up_for(slow_down: float, least_seconds: float) -> float:
-    """Seconds in which simulated servers so slow write five spans; ``least_seconds`` at least."""
+    """Return the seconds for five spans on servers so slow, and at least ``least_seconds``."""
     return max(least_seconds, _WARM_UP_MODEL_SECONDS * slow_down)
 
 
 def with_seed(plan: Plan, seed: int, *, real: bool) -> Plan:
-    """``plan`` with other questions and starting points, or only other draws.
+    """``plan`` with other problems and starting points, or only other draws.
 
     ``real`` servers have read the starting points before; what is written then is always new.
     """

@@ -23,19 +23,19 @@ from typing import Any
 from benchmarks import results
 from benchmarks.arguments import new_file, positive, whole_number
 from benchmarks.clients import (
-    Errand,
-    floor_options,
+    ClientTask,
+    pair_options,
     run,
     send,
     slow_down_for,
     warm_up_for,
     with_seed,
 )
-from benchmarks.ours import Plan
-from benchmarks.processes import command, deaf_to_interrupts
-from benchmarks.samples import Workload
+from benchmarks.cooperation_client import Plan
+from benchmarks.processes import command, ignoring_interrupts
 from benchmarks.simulated_server import Running, running
 from benchmarks.words import make_model_folder
+from benchmarks.workload import Workload
 from tessy.core.records import Author
 
 HERE = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ class Tree:
     python: Path
 
     def measure(self, plan: Plan, folder: Path, urls: Mapping[Author, str]) -> dict[str, Any]:
-        """Return what its own client measured in one window.
+        """Return the measurement of its own client in one window.
 
         Raises:
             RuntimeError: The client failed.
@@ -101,7 +101,7 @@ class Tree:
         }
         own = self.root / "benchmarks" / Path(__file__).name
         start = ["-m", "benchmarks.compare_trees", "--client"] if own.exists() else None
-        with deaf_to_interrupts():
+        with ignoring_interrupts():
             process = subprocess.Popen(
                 [str(self.python), *(start or ["-c", _FIRST_CLIENT]), json.dumps(task)],
                 cwd=self.root,
@@ -125,7 +125,7 @@ def _client(task: Mapping[str, Any]) -> None:
     """Measure as :meth:`Tree.measure` asks; in the tree that is measured."""
     plan = Plan(**{**task["plan"], "workload": Workload(**task["workload"])})
     folders: dict[Author, Path] = dict.fromkeys(_SIDES, Path(task["folder"]))
-    print(json.dumps(asdict(run(Errand("ours", plan, folders, urls=task["urls"])))))
+    print(json.dumps(asdict(run(ClientTask("ours", plan, folders, urls=task["urls"])))))
 
 
 def compare(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
@@ -140,8 +140,8 @@ def compare(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
         with (
-            running(folder, floor_options(slowed)) as slow_servers,
-            running(folder, floor_options(quick)) as quick_servers,
+            running(folder, pair_options(slowed)) as slow_servers,
+            running(folder, pair_options(quick)) as quick_servers,
         ):
             for number in range(options.rounds):
                 order = trees if number % 2 == 0 else trees[::-1]
@@ -174,8 +174,8 @@ def _plan(options: argparse.Namespace, slow_down: float) -> Plan:
 def _limit(plan: Plan, folder: Path, servers: Running, teacher_share: float) -> float:
     """Return tokens per second of plain decoding, as without the slow-down."""
     both: dict[Author, Path] = dict.fromkeys(_SIDES, folder)
-    errand = Errand("ours", plan, both, urls=servers.urls)
-    found = send(replace(errand, client="plain", teacher_share=teacher_share))
+    task = ClientTask("ours", plan, both, urls=servers.urls)
+    found = send(replace(task, client="plain", teacher_share=teacher_share))
     return found.generated / found.seconds * found.slow_down
 
 

@@ -1,4 +1,4 @@
-"""When simulated model servers write which token: a scheduler that owns no tasks and no clock.
+"""The schedule of tokens of simulated servers, without tasks and without a clock.
 
 Times are seconds on the caller's clock. One heap of due tokens serves all streams of a server, so
 that thousands of them cost microseconds a token.
@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from benchmarks.lengths import answer_length
+from benchmarks.text_lengths import answer_length
 from tessy.core.records import Author
 
 FACTOR_TOKENS = 64  # a request's latency factor is drawn anew after so many tokens
@@ -23,7 +23,7 @@ OnToken = Callable[[int, str | None], None]  # token id, finish reason
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long a server takes, before it is slowed down.
+    """Latencies of a server before the slow-down.
 
     Attributes:
         first_seconds: From a request's start to the end of its prefill.
@@ -51,7 +51,7 @@ LATENCIES: dict[Author, Latency] = {
 
 @dataclass(slots=True)
 class Totals:
-    """What a server has done so far; differences of two of these describe a window.
+    """Totals of a server; the difference of two describes a window.
 
     Attributes:
         requests: Requests begun.
@@ -74,7 +74,7 @@ class Totals:
     prefilled: int = 0
 
     def since(self, earlier: Totals) -> Totals:
-        """Return what was done after ``earlier``."""
+        """Return the difference to ``earlier``."""
         before = asdict(earlier)
         return Totals(**{name: value - before[name] for name, value in asdict(self).items()})
 
@@ -105,7 +105,7 @@ class Stream:
 
 @dataclass(slots=True)
 class Leaving:
-    """When samples were last served: shared by the servers they go back and forth between.
+    """Times at which samples were last served, shared by both servers.
 
     Attributes:
         free_seconds: By sample, each server's free time when the sample's last request ended.
@@ -117,12 +117,12 @@ class Leaving:
 
 
 class SimulatedModel:
-    """One server: slots, a tokenizer that does one text at a time, and streams."""
+    """A server with slots, a sequential tokenizer, and streams."""
 
     def __init__(
         self, latency: Latency, *, slots: int, slow_down: float, seed: int, leaving: Leaving
     ) -> None:
-        """Nothing is asked yet.
+        """Create servers without requests.
 
         Args:
             latency: How long things take.
@@ -145,7 +145,7 @@ class SimulatedModel:
         self.totals = Totals()
 
     def beside(self, other: SimulatedModel) -> None:
-        """Samples go back and forth between this server and ``other``."""
+        """Share the samples with ``other``."""
         self._peers = other._peers = [self, other]
 
     def free_seconds(self, now: float) -> float:
@@ -154,7 +154,7 @@ class SimulatedModel:
         return self._free_seconds
 
     def submit(self, now: float, stream: Stream, *, text_tokens: int = 0) -> None:
-        """Take a request.
+        """Queue a request.
 
         Args:
             now: The time.
@@ -178,19 +178,19 @@ class SimulatedModel:
             self._line.append((stream, ready))
 
     def cancel(self, now: float, stream: Stream) -> None:
-        """The client left; nothing to do if the stream has ended."""
+        """Abort a stream; no-op if it has ended."""
         if stream.live:
             self.totals.aborted += 1
             self._end(now, stream)
 
     def due(self) -> float | None:
-        """When the next token is due."""
+        """Return the time of the next token."""
         while self._heap and not self._heap[0][2].live:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def advance(self, now: float) -> None:
-        """Write every token that is due by ``now``."""
+        """Deliver every token that is due by ``now``."""
         while (due := self.due()) is not None and due <= now:
             stream = heapq.heappop(self._heap)[2]
             self._write(stream, due)
@@ -259,7 +259,7 @@ class SimulatedModel:
 
 
 class Writer:
-    """What a simulated model writes: a function of the question and the place in the text.
+    """The text of a simulated model: a function of the problem and the place in the text.
 
     Attributes:
         thinking_tokens: Mean length of the thinking, which is geometric; 0: it never ends.
@@ -275,7 +275,7 @@ class Writer:
         thinking_tokens: int,
         answer_tokens: int,
     ) -> None:
-        """Write with these ids."""
+        """Use these ids."""
         self._words = list(word_ids)
         self._end_thinking, self._end_turn = end_thinking, end_turn
         self.thinking_tokens, self.answer_tokens = thinking_tokens, answer_tokens

@@ -1,4 +1,4 @@
-"""How a benchmark and the processes it starts end: all of them, with what was measured on disk."""
+"""Signals of a benchmark: all its processes end, and measurements are written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 
 def command(main: Callable[[], None]) -> None:
-    """Run ``main`` as a command: Ctrl-C and SIGTERM end it in good order, with code 130 or 143."""
+    """Run ``main`` as a command: Ctrl-C and SIGTERM end it gracefully, with status 130 or 143."""
     signal.signal(signal.SIGTERM, _end)
     try:
         main()
@@ -22,7 +22,7 @@ def command(main: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def deaf_to_interrupts() -> Generator[None, None, None]:
-    """Processes started meanwhile do not hear Ctrl-C: whoever started them ends them."""
+    """Processes started in this context ignore Ctrl-C; their parent ends them."""
     resource_tracker.ensure_running()  # else starting the first process would let signals through
     heard: list[int] = []  # by another thread: the mask is this one's, and of what it starts
     handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))

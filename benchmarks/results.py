@@ -1,4 +1,4 @@
-"""From what was measured to the figures of a table (pure)."""
+"""Figures of a table, computed from measurements (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.gauge import Measured
+from benchmarks.measurement import Measured
 
 Round = Mapping[str, Measured]  # by client
 
@@ -85,13 +85,13 @@ def tell(what: str, figures: Mapping[str, float | None]) -> None:
 
 
 def write(document: Mapping[str, Any], path: Path | None) -> None:
-    """Put ``document`` into the file asked for, if any."""
+    """Write ``document`` into the file of the options, if any."""
     if path is not None:
         path.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def cpu_load(measured: Measured, cpu_seconds: float | None = None) -> float:
-    """Share of the machine that ``cpu_seconds`` are; by default those of all that is measured."""
+    """Return ``cpu_seconds`` as a share of the machine; by default of all measured processes."""
     spent = _cpu_seconds(measured) if cpu_seconds is None else cpu_seconds
     return spent / ((os.cpu_count() or 1) * measured.seconds)
 
@@ -102,13 +102,13 @@ def stolen_share(measured: Measured) -> float:
 
 
 def _cpu_seconds(measured: Measured) -> float:
-    """CPU time of client, predictors and servers."""
+    """Return the CPU time of client, predictors and servers."""
     servers = sum(measured.server_cpu_seconds.values())
     return measured.cpu_seconds + measured.predictor_seconds + servers
 
 
 def _others(measured: Measured) -> float:
-    """CPU time of what else ran on the machine; a window with much of it says little."""
+    """Return the CPU time of everything else on the machine."""
     return max(0.0, measured.machine_cpu_seconds - _cpu_seconds(measured))
 
 
@@ -122,14 +122,14 @@ def _steps_tax(ours: Measured, plain: Measured) -> float:
 
 
 def summary(rounds: Sequence[Round], *, virtual: bool) -> dict[str, Any]:
-    """Medians over rounds, their spreads, and everything that was measured."""
+    """Return medians over rounds, their spreads, and all measurements."""
     each = [figures(measured, virtual=virtual) for measured in rounds]
     measured = [{client: asdict(found) for client, found in one.items()} for one in rounds]
     return {**medians(each), "slow_down": rounds[0]["ours"].slow_down, "rounds": measured}
 
 
 def medians(each: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
-    """The median of each figure over rounds, and under ``spread`` its smallest and largest."""
+    """Return the median of each figure over rounds, and its range under ``spread``."""
     found: dict[str, Any] = {}
     spread: dict[str, list[float]] = {}
     for name in each[0]:
@@ -141,14 +141,14 @@ def medians(each: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
 
 
 def opening(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the beginning of a results file: what it depends on, and what was asked for."""
+    """Return the head of a results file: machine, versions and options."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     chosen = {name: value for name, value in vars(options).items() if name != "json"}
     return {**about(today), "options": chosen}
 
 
 def about(date: str) -> dict[str, Any]:
-    """Return what a result depends on: the machine and the versions."""
+    """Return the machine and the versions."""
     names = ("tessy", "aiohttp", "transformers", "tokenizers")
     return {
         "date": date,

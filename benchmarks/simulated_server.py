@@ -1,4 +1,4 @@
-"""Two model servers that only take their time: ``python -m benchmarks.simulated_server``.
+"""Two simulated model servers with latencies: ``python -m benchmarks.simulated_server``.
 
 They speak what tessy and the clients beside it need of vLLM's HTTP interface: ``/v1/models``,
 ``/metrics``, ``/v1/completions`` (text or ids, streamed or not, ``return_token_ids``) and
@@ -23,9 +23,9 @@ from typing import Any
 
 from aiohttp import web
 
-from benchmarks.floor import Floor, FloorOptions, Prompt
 from benchmarks.latency import OnToken, Totals
-from benchmarks.processes import deaf_to_interrupts
+from benchmarks.processes import ignoring_interrupts
+from benchmarks.simulated_pair import PairOptions, Prompt, SimulatedPair
 from benchmarks.words import make_model_folder
 from tessy.core.records import Author
 from tessy.tokenization.families import load_renderer
@@ -37,11 +37,11 @@ _TICK_SECONDS = 0.001
 
 
 class SimulatedServer:
-    """One of the two servers."""
+    """An HTTP server for one of the two models."""
 
-    def __init__(self, floor: Floor, author: Author) -> None:
-        """Serve ``author``'s side of ``floor``."""
-        self._floor, self._author = floor, author
+    def __init__(self, servers: SimulatedPair, author: Author) -> None:
+        """Serve ``author``'s side of ``servers``."""
+        self._floor, self._author = servers, author
         self.app = web.Application(client_max_size=2**26)
         self.app.router.add_get("/v1/models", self._models)
         self.app.router.add_get("/health", self._models)
@@ -116,10 +116,10 @@ class SimulatedServer:
 
 
 class _Reply:
-    """What a request asks for, and the events that answer it."""
+    """A request and the events of its reply."""
 
-    def __init__(self, floor: Floor, path: str, body: dict[str, Any]) -> None:
-        self._floor = floor
+    def __init__(self, servers: SimulatedPair, path: str, body: dict[str, Any]) -> None:
+        self._floor = servers
         self._text = path == "/v1/completions"
         values = body if self._text else body["sampling_params"]
         self.prompt: Prompt = body["prompt" if self._text else "token_ids"]
@@ -171,7 +171,7 @@ def _parse(body: bytes) -> dict[str, Any]:
 async def _whole(
     reply: _Reply, begin: Callable[[OnToken], Callable[[], None]]
 ) -> web.StreamResponse:
-    """Answer a request that does not stream."""
+    """Reply to a request that does not stream."""
     ids: list[int] = []
     ended = asyncio.get_running_loop().create_future()
 
@@ -187,15 +187,15 @@ async def _whole(
         abort()
 
 
-async def serve(floor: Floor) -> None:
-    """Serve both until cancelled; prints where."""
+async def serve(servers: SimulatedPair) -> None:
+    """Serve both until cancelled; print the URLs."""
     runners = []
     urls: dict[str, str] = {}
     sides: tuple[Author, Author] = ("teacher", "student")
     try:
         for author in sides:
             runner = web.AppRunner(
-                SimulatedServer(floor, author).app, handler_cancellation=True, access_log=None
+                SimulatedServer(servers, author).app, handler_cancellation=True, access_log=None
             )
             await runner.setup()
             runners.append(runner)
@@ -221,7 +221,7 @@ class Running:
     urls: dict[Author, str]
 
     def totals(self) -> tuple[dict[Author, Totals], float]:
-        """Return what each server has done so far, and the CPU seconds of their process."""
+        """Return the totals of each server, and the CPU seconds of their process."""
         with urllib.request.urlopen(self.urls["teacher"] + "/totals", timeout=60) as response:
             found = json.load(response)
         sides: tuple[Author, Author] = ("teacher", "student")
@@ -229,7 +229,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, options: FloorOptions) -> Generator[Running, None, None]:
+def running(folder: Path, options: PairOptions) -> Generator[Running, None, None]:
     """Start both servers in one process, which ends with the context.
 
     Args:
@@ -240,7 +240,7 @@ def running(folder: Path, options: FloorOptions) -> Generator[Running, None, Non
     for name, value in asdict(options).items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     with contextlib.ExitStack() as ending:
-        with deaf_to_interrupts():
+        with ignoring_interrupts():
             place = Path(__file__).parents[1]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=place)
             ending.enter_context(process)
@@ -265,7 +265,7 @@ def main() -> None:
         make_model_folder(folder)
     codec = load_renderer(folder).codec
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(Floor(codec, FloorOptions(**options))))
+        asyncio.run(serve(SimulatedPair(codec, PairOptions(**options))))
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ from typing import Any
 from tests.vllm.servers import VllmServer
 
 from benchmarks.latency import Totals
-from benchmarks.lengths import Ends
-from benchmarks.samples import Workload, problems, start
+from benchmarks.server_access import SAMPLING, SIDES, Completion, HttpServers
 from benchmarks.simulated_server import MODEL
-from benchmarks.sites import SAMPLING, SIDES, Completion, HttpSite
+from benchmarks.text_lengths import Ends
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import END_THINKING, END_TURN, make_model_folder, words
+from benchmarks.workload import Workload, problems, start
 from tessy.core.records import Author
 from tessy.tokenization.families import load_renderer
 
@@ -78,7 +78,7 @@ class Serving:
 
     @property
     def urls(self) -> dict[Author, str]:
-        """Where each role is."""
+        """URLs by role."""
         return dict.fromkeys(SIDES, self.url)
 
 
@@ -115,8 +115,8 @@ def serving(shape: Shape) -> Generator[Serving, None, None]:
             server.kill()
 
 
-class VllmSite(HttpSite):
-    """A real vLLM server in both roles; of slots in use nothing is known."""
+class VllmServers(HttpServers):
+    """A real vLLM server in both roles; its slots are unknown."""
 
     def __init__(self, urls: dict[Author, str], session: int, stop_ids: Sequence[int] = ()) -> None:
         """Use the server at ``urls``, which runs in this process session.
@@ -138,7 +138,7 @@ class VllmSite(HttpSite):
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Wait for the whole reply; to ids come ids, which nobody looks at."""
+        """Return the whole reply; ids for ids."""
         if isinstance(prompt, str):
             return await super().complete(
                 author, key, prompt, max_tokens=max_tokens, ignore_eos=ignore_eos
@@ -150,7 +150,7 @@ class VllmSite(HttpSite):
         return Completion("", len(choice["token_ids"]), choice["finish_reason"] == "stop")
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
-        """Return what the server counts, as the teacher's, and the CPU seconds of its processes."""
+        """Return the server's counters, as the teacher's, and the CPU seconds of its processes."""
         found = await asyncio.to_thread(self._look)
         return {"teacher": found, "student": Totals()}, _cpu_seconds(self._session_id)
 
@@ -170,7 +170,7 @@ class VllmSite(HttpSite):
 
 
 def warm(served: Serving, concurrency: int) -> None:
-    """Have the server read, in both roles, the texts that all clients start from."""
+    """Fill the server's cache, in both roles, with the texts that all clients start from."""
     renderers = {author: load_renderer(folder) for author, folder in served.folders.items()}
     prompts = []
     for index, asked in zip(range(concurrency), problems(WORKLOAD), strict=False):
@@ -180,7 +180,7 @@ def warm(served: Serving, concurrency: int) -> None:
             prompts.append((author, asked.id, ids))
 
     async def read() -> None:
-        site = VllmSite(served.urls, served.session)
+        site = VllmServers(served.urls, served.session)
         try:
             async with asyncio.TaskGroup() as group:
                 for author, key, ids in prompts:
@@ -234,7 +234,7 @@ def _gpus() -> list[str]:
 
 
 def _share_cores(session: int) -> frozenset[int]:
-    """Give the engine a core and the API process the rest, which is returned."""
+    """Pin the engine to a core and the API process to the rest, which is returned."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1:
         return frozenset(cores)
@@ -246,7 +246,7 @@ def _share_cores(session: int) -> frozenset[int]:
 
 
 def _processes(session: int) -> dict[int, str]:
-    """Return the processes of a server: its engine, and what stands before it."""
+    """Return the processes of a server: its engine and its API process."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -258,7 +258,7 @@ def _processes(session: int) -> dict[int, str]:
 
 
 def _cpu_seconds(session: int) -> dict[str, float]:
-    """CPU seconds of a server's processes so far."""
+    """Return the CPU seconds of a server's processes."""
     spent: defaultdict[str, float] = defaultdict(float)
     for process, part in _processes(session).items():
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Ends for the texts of a real vLLM whose model never ends one: ``--logits-processors``.
+"""A logits processor that ends texts of a model that never does: ``--logits-processors``.
 
 vLLM imports this module in an environment without tessy. Thinking ends after any token with the
 same probability, answers have lognormal lengths, as with the simulated servers.
@@ -16,7 +16,7 @@ from vllm.v1.sample.logits_processor import (  # type: ignore[import-not-found] 
     MoveDirectionality,
 )
 
-from benchmarks.lengths import BREAK_TOKENS, Ends, answer_length, question_key
+from benchmarks.text_lengths import BREAK_TOKENS, Ends, answer_length, question_key
 
 if TYPE_CHECKING:
     import torch
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
-    """Forces the id that ends a text once it is due; a request that ignores ends has none."""
+    """Forces the id that ends a text when it is due, unless the request ignores ends."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
-        """Read what the benchmark wrote beside the model."""
+        """Read the benchmark's settings from the model's folder."""
         self._ends = Ends.read(Path(vllm_config.model_config.model))
         self._next: dict[int, Callable[[], int | None]] = {}  # by place in the batch
 
     def is_argmax_invariant(self) -> bool:
-        """It is not: an end that is due comes whatever is most likely."""
+        """Return False: an end that is due is forced."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Keep up with who is at which place in the batch."""
+        """Track the requests in the batch."""
         if batch_update is None:
             return
         for index in batch_update.removed:
@@ -68,7 +68,7 @@ class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
         return logits
 
     def _clock(self, seed: int | None, prompt: list[int], written: int) -> Callable[[], int | None]:
-        """Asked once a token: the id that has to come there, if one has to."""
+        """Return the id that is forced here, if any; called for every token."""
         ends = self._ends
         if ends.end_thinking not in prompt:
             rng = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Models with random weights that write the words of :mod:`benchmarks.words` and nothing else.
+"""Models with random weights that write only the words of :mod:`benchmarks.words`.
 
 Their texts are random words that never end, so that the schedule alone decides about hand-overs,
 and each word is one token for both models.

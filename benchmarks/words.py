@@ -1,4 +1,4 @@
-"""The language of the simulated models: words of four letters, each one token with its space.
+"""The vocabulary of simulated models: words of four letters, one token each with its space.
 
 A word is one token wherever it stands, so text survives decoding and encoding, and a client that
 sends text counts the same tokens as one that sends ids.

@@ -9,16 +9,22 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 
 import pytest
-from benchmarks.clients import Errand, run
-from benchmarks.gauge import Measured
-from benchmarks.ours import Plan
-from benchmarks.plain import place_of_turn
-from benchmarks.samples import Workload, in_flight, problem, start
-from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE, Oracle, ScheduleModel, style_after
+from benchmarks.clients import ClientTask, run
+from benchmarks.cooperation_client import Plan
+from benchmarks.measurement import Measured
+from benchmarks.plain_client import place_of_turn
+from benchmarks.scheduled_predictor import (
+    CAPABILITY_TOKENS,
+    STYLE_SHARE,
+    Oracle,
+    ScheduleModel,
+    style_after,
+)
 from benchmarks.table import main as table_of_file
 from benchmarks.table import table
-from benchmarks.virtual import QueuedPredictor, VirtualLoop, held
+from benchmarks.virtual_clock import QueuedPredictor, VirtualLoop, held
 from benchmarks.words import make_model_folder, words
+from benchmarks.workload import Workload, in_flight, problem, start
 
 from benchmarks import bench_cooperation, bench_growth, clients, results
 from tessy.boundary.base import PredictionRequest
@@ -125,7 +131,7 @@ def test_a_queued_predictor_takes_its_time_per_batch(renderer):
 
 @pytest.fixture(scope="module")
 def measured(folder):
-    errand = Errand("ours", PLAN, {"student": folder, "teacher": folder})
+    errand = ClientTask("ours", PLAN, {"student": folder, "teacher": folder})
     ours = run(errand)
     plain = run(replace(errand, client="plain", teacher_share=ours.teacher_share))
     return {"ours": ours, "plain": plain, "lock_step": run(replace(errand, client="lock_step"))}
@@ -144,13 +150,13 @@ def test_each_client_keeps_what_it_can(measured):
 
 
 def test_a_run_is_repeatable(folder, measured):
-    again = run(Errand("ours", PLAN, {"student": folder, "teacher": folder}))
+    again = run(ClientTask("ours", PLAN, {"student": folder, "teacher": folder}))
     assert (again.kept, again.requests) == (measured["ours"].kept, measured["ours"].requests)
 
 
 def test_fixed_drafts_are_what_they_say(folder, measured):
     plan = replace(PLAN, draft_tokens={"teacher": 10, "student": 5})
-    fixed = run(Errand("ours", plan, {"student": folder, "teacher": folder}))
+    fixed = run(ClientTask("ours", plan, {"student": folder, "teacher": folder}))
     ours = measured["ours"]
     assert fixed.kept < ours.kept
     assert fixed.requests / fixed.kept > 1.5 * ours.requests / ours.kept
@@ -159,7 +165,7 @@ def test_fixed_drafts_are_what_they_say(folder, measured):
 
 def test_an_oracle_wastes_less(folder, measured):
     plan = replace(PLAN, predictor="oracle")
-    oracle = run(Errand("ours", plan, {"student": folder, "teacher": folder}))
+    oracle = run(ClientTask("ours", plan, {"student": folder, "teacher": folder}))
     assert oracle.kept > measured["ours"].kept
     assert (
         oracle.generated - oracle.received <= measured["ours"].generated - measured["ours"].received
@@ -200,13 +206,13 @@ def test_a_window_that_the_host_disturbed_is_measured_again(measured, monkeypatc
     stolen = [9.0, 1.0, 5.0]
     plans: list[Plan] = []
 
-    def send(errand: Errand) -> Measured:
+    def send(errand: ClientTask) -> Measured:
         plans.append(errand.plan)
         found: Measured = measured["ours"]
         return replace(found, stolen_cpu_seconds=stolen[len(plans) - 1])
 
     monkeypatch.setattr(clients, "send", send)
-    errand = Errand("ours", PLAN, {})
+    errand = ClientTask("ours", PLAN, {})
     assert clients.send_undisturbed(errand).stolen_cpu_seconds == 1.0
     assert len({plan.draw_seed for plan in plans}) == len(plans) == 3
     assert capsys.readouterr().err.count("the host took") == 3

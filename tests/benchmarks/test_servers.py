@@ -7,10 +7,10 @@ import json
 
 import pytest
 from aiohttp.test_utils import TestServer
-from benchmarks.floor import Floor, FloorOptions
 from benchmarks.latency import Latency, Leaving, SimulatedModel, Stream
+from benchmarks.server_access import HttpServers
+from benchmarks.simulated_pair import PairOptions, SimulatedPair
 from benchmarks.simulated_server import MODEL, SimulatedServer, _parse
-from benchmarks.sites import HttpSite
 from benchmarks.words import CHARS_PER_WORD, END_THINKING, make_model_folder, words
 
 from tessy.core.records import Message
@@ -146,11 +146,11 @@ async def replies(floor, prompt, *, limit=40):
     return ids, await ended
 
 
-FAST = FloorOptions(slots=4, slow_down=0.001, thinking_tokens=30, answer_tokens=5)
+FAST = PairOptions(slots=4, slow_down=0.001, thinking_tokens=30, answer_tokens=5)
 
 
 async def test_what_is_written_depends_on_the_place_alone(renderer):
-    floor = Floor(renderer.codec, FloorOptions(slots=4, slow_down=0.001, thinking_tokens=0))
+    floor = SimulatedPair(renderer.codec, PairOptions(slots=4, slow_down=0.001, thinking_tokens=0))
     ids, _ = prompts(renderer)
     whole, finish = await replies(floor, ids)
     assert finish == "length"
@@ -160,7 +160,7 @@ async def test_what_is_written_depends_on_the_place_alone(renderer):
 
 
 async def test_thinking_and_answers_end(renderer):
-    floor = Floor(renderer.codec, FAST)
+    floor = SimulatedPair(renderer.codec, FAST)
     ids, _ = prompts(renderer)
     thinking, finish = await replies(floor, ids, limit=1000)
     assert (finish, thinking[-1]) == ("stop", renderer.codec.control[END_THINKING])
@@ -175,7 +175,7 @@ async def test_thinking_and_answers_end(renderer):
 
 @pytest.fixture
 async def served(renderer):
-    floor = Floor(renderer.codec, FAST)
+    floor = SimulatedPair(renderer.codec, FAST)
     server = TestServer(SimulatedServer(floor, "student").app)
     await server.start_server()
     yield floor, str(server.make_url("")).rstrip("/")
@@ -203,7 +203,7 @@ async def test_the_wires_carry_the_same_text(served, renderer, wire):
 
 
 async def test_leaving_a_stream_aborts_it(renderer):
-    floor = Floor(renderer.codec, FloorOptions(slots=1, thinking_tokens=0))
+    floor = SimulatedPair(renderer.codec, PairOptions(slots=1, thinking_tokens=0))
     server = TestServer(SimulatedServer(floor, "student").app)
     await server.start_server()
     ids, _ = prompts(renderer)
@@ -223,7 +223,7 @@ async def test_leaving_a_stream_aborts_it(renderer):
 
 async def test_the_other_clients_get_whole_replies(served, renderer):
     _, url = served
-    site = HttpSite({"student": url, "teacher": url})
+    site = HttpServers({"student": url, "teacher": url})
     try:
         ids, text = prompts(renderer)
         for prompt in (ids, text):
@@ -240,7 +240,7 @@ async def test_the_other_clients_get_whole_replies(served, renderer):
 @pytest.mark.parametrize("before", [1, 39, 40, 9_000])
 @pytest.mark.parametrize("answered", [None, 0, 1, 5, 4_014, 4_015, 4_016])
 def test_ids_are_read_alike_as_numbers_and_as_json(renderer, before, answered):
-    floor = Floor(renderer.codec, FloorOptions(slots=1))
+    floor = SimulatedPair(renderer.codec, PairOptions(slots=1))
     ids = renderer.codec.encode(" ".join(words()[:9]) * 1_000)[:before]
     if answered is not None:
         end = renderer.codec.control[END_THINKING]

@@ -14,17 +14,17 @@ import pytest
 import torch
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from benchmarks.clients import Errand, run
-from benchmarks.floor import Floor, FloorOptions
-from benchmarks.gauge import Service
-from benchmarks.ours import Plan
-from benchmarks.plain import run_plain
-from benchmarks.samples import Workload, in_flight, problem, start
-from benchmarks.sites import SIDES, HttpSite, VirtualSite
-from benchmarks.virtual import VirtualLoop
-from benchmarks.vllm import VllmSite
+from benchmarks.clients import ClientTask, run
+from benchmarks.cooperation_client import Plan
+from benchmarks.measurement import Service
+from benchmarks.plain_client import run_plain
+from benchmarks.server_access import SIDES, HttpServers, VirtualServers
+from benchmarks.simulated_pair import PairOptions, SimulatedPair
+from benchmarks.virtual_clock import VirtualLoop
+from benchmarks.vllm import VllmServers
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import make_model_folder, words
+from benchmarks.workload import Workload, in_flight, problem, start
 from transformers import AutoModelForCausalLM
 
 from benchmarks import vllm
@@ -86,18 +86,18 @@ def test_samples_start_at_different_lengths(renderers):
 def test_all_clients_work_from_given_contexts(folders):
     workload = Workload(thinking_tokens=0, context_tokens=50)
     plan = Plan(concurrency=3, warm_up_seconds=0.5, seconds=2.0, virtual=True, workload=workload)
-    errand = Errand("ours", plan, folders, teacher_share=0.8, turn_tokens=100)
+    errand = ClientTask("ours", plan, folders, teacher_share=0.8, turn_tokens=100)
     limit, ours, stepping = (
         run(replace(errand, client=name)) for name in ("plain", "ours", "lock_step")
     )
     assert limit.generated > ours.kept > stepping.kept > 0
 
 
-class Listening(VirtualSite):
+class Listening(VirtualServers):
     """Writes down what plain decoding asks for: the prompt's length, and tokens."""
 
     def __init__(self, renderers):
-        super().__init__(Floor(renderers["student"].codec, FloorOptions(slots=400)))
+        super().__init__(SimulatedPair(renderers["student"].codec, PairOptions(slots=400)))
         self.asked = []
 
     async def complete(self, author, key, prompt, *, max_tokens, ignore_eos=False):
@@ -180,7 +180,7 @@ async def served(metrics: str) -> tuple[TestServer, list[dict[str, object]]]:
 async def test_a_real_server_says_what_it_did():
     server, asked = await served(METRICS)
     url = str(server.make_url("")).rstrip("/")
-    site = VllmSite(dict.fromkeys(SIDES, url), os.getsid(0))
+    site = VllmServers(dict.fromkeys(SIDES, url), os.getsid(0))
     try:
         reply = await site.complete("student", "k", [1, 2, 3], max_tokens=2, ignore_eos=True)
         assert (reply.tokens, reply.ended) == (2, False)
@@ -200,7 +200,7 @@ async def test_a_real_server_says_what_it_did():
 
 async def test_a_server_that_does_not_count_is_refused():
     server, _ = await served("vllm:generation_tokens_total 7\n")
-    site = VllmSite(dict.fromkeys(SIDES, str(server.make_url("")).rstrip("/")), os.getsid(0))
+    site = VllmServers(dict.fromkeys(SIDES, str(server.make_url("")).rstrip("/")), os.getsid(0))
     try:
         with pytest.raises(ValueError, match="prefix_cache_hits_total"):
             await site.totals()
@@ -253,7 +253,7 @@ async def test_a_request_on_a_connection_that_was_closed_meanwhile_is_made_again
     answered: list[int] = []
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    site = HttpSite({"teacher": url, "student": url})
+    site = HttpServers({"teacher": url, "student": url})
     try:
         for _ in range(2):
             assert await site.post("teacher", "a", "/x", {}) == {}

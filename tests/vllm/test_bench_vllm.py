@@ -10,11 +10,11 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from benchmarks.lengths import answer_length
-from benchmarks.samples import Workload, problems
-from benchmarks.sites import Completion
-from benchmarks.vllm import VllmSite
+from benchmarks.server_access import Completion
+from benchmarks.text_lengths import answer_length
+from benchmarks.vllm import VllmServers
 from benchmarks.word_models import Shape
+from benchmarks.workload import Workload, problems
 
 from benchmarks import bench_cooperation, vllm
 from tessy.tokenization.families import load_renderer
@@ -61,7 +61,7 @@ def test_texts_of_random_words_end(monkeypatch):
         ]
 
         async def ask() -> list[Completion]:
-            site = VllmSite(served.urls, served.session, stop_ids)
+            site = VllmServers(served.urls, served.session, stop_ids)
 
             def complete(ids: Sequence[int], after: str, *, ignore_eos: bool = False) -> Reply:
                 text = decode(renderer.codec, ids) + after

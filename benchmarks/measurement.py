@@ -1,4 +1,4 @@
-"""What is measured of a client in a steady window."""
+"""Measurement of a client in a steady window."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.latency import Totals
-from benchmarks.sites import Site
+from benchmarks.server_access import Servers
 
 
 def _nothing() -> float:
@@ -19,30 +19,30 @@ def _nothing() -> float:
 
 
 class Service:
-    """When samples have a request open, as the client sees it."""
+    """Times in which samples have a request open, from the client's view."""
 
     def __init__(self) -> None:
-        """Nothing is open."""
+        """No-op: nothing is open."""
         self._busy_seconds = self._idle_seconds = 0.0
         self._open: Counter[str] = Counter()
         self._since: dict[str, float] = {}  # a sample was last taken up, or left alone
 
     def begin(self, key: str, now: float) -> None:
-        """A request of the sample ``key`` is sent."""
+        """Record that a request of the sample ``key`` was sent."""
         if not self._open[key]:
             self._idle_seconds += now - self._since.get(key, now)
             self._since[key] = now
         self._open[key] += 1
 
     def end(self, key: str, now: float) -> None:
-        """A request has ended or was left."""
+        """Record that a request has ended or was aborted."""
         self._open[key] -= 1
         if not self._open[key]:
             self._busy_seconds += now - self._since[key]
             self._since[key] = now
 
     def forget(self, key: str, now: float) -> None:
-        """The sample ``key`` has ended, unless a request is open: it waits for nothing any more."""
+        """Record the end of the sample ``key``, unless a request is open."""
         if not self._open[key] and key in self._since:
             self._idle_seconds += now - self._since.pop(key)
 
@@ -61,8 +61,8 @@ class Service:
 
 
 @dataclass
-class Gauge:
-    """Counters a client keeps while it works.
+class ClientCounters:
+    """Counters of a running client.
 
     Attributes:
         kept: Tokens that became part of a sample, by author; answers are the student's.
@@ -87,7 +87,7 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One client in one window.
+    """The measurement of one client in one window.
 
     Attributes:
         seconds: Length of the window on its clock, slowed down.
@@ -148,8 +148,10 @@ class _Mark:
     idle_seconds: float
 
 
-async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: float) -> Measured:
-    """Wait for a steady state, then look at the counters for ``seconds``."""
+async def measure(
+    gauge: ClientCounters, site: Servers, *, warm_up_seconds: float, seconds: float
+) -> Measured:
+    """Wait for a steady state, then measure for ``seconds``."""
     await asyncio.sleep(warm_up_seconds)
     before = await _mark(gauge, site)
     await asyncio.sleep(seconds)
@@ -181,7 +183,7 @@ async def measure(gauge: Gauge, site: Site, *, warm_up_seconds: float, seconds: 
     )
 
 
-async def _mark(gauge: Gauge, site: Site) -> _Mark:
+async def _mark(gauge: ClientCounters, site: Servers) -> _Mark:
     totals, server_cpu_seconds = await site.totals()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     machine, stolen = _machine_cpu_seconds()
@@ -209,7 +211,7 @@ async def _mark(gauge: Gauge, site: Site) -> _Mark:
 
 
 def _machine_cpu_seconds() -> tuple[float, float]:
-    """CPU seconds spent here, and taken away by the host, since the start; 0 where nobody says."""
+    """Return CPU seconds of this machine, and those the host took away; 0 if unknown."""
     path = Path("/proc/stat")
     if not path.exists():
         return 0.0, 0.0
@@ -220,7 +222,7 @@ def _machine_cpu_seconds() -> tuple[float, float]:
 
 
 def _peak_rss_mib() -> float:
-    """Largest memory of this process so far.
+    """Return the peak memory of this process so far.
 
     Of a new program Linux's ``ru_maxrss`` is also what the process had that started it.
     """

@@ -1,4 +1,4 @@
-"""The servers as clients see them: over HTTP, or in this process on a virtual clock."""
+"""Access of clients to the servers: over HTTP, or in this process on a virtual clock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from benchmarks.floor import Floor
 from benchmarks.latency import Totals
+from benchmarks.simulated_pair import SimulatedPair
 from benchmarks.simulated_server import MODEL, Running
-from benchmarks.virtual import SimulatedEngine
+from benchmarks.virtual_clock import SimulatedEngine
 from tessy.core.records import Author
 from tessy.inference.base import Engine
 from tessy.inference.http.engine import HttpEngine
@@ -37,8 +37,8 @@ class Completion:
     ended: bool
 
 
-class Site(Protocol):
-    """Both servers."""
+class Servers(Protocol):
+    """Both servers, as clients use them."""
 
     def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
         """Return a new engine for tessy."""
@@ -53,11 +53,11 @@ class Site(Protocol):
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Return what the other clients ask for: a reply that comes when it is whole."""
+        """Return a whole reply, as the other clients request it."""
         ...
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
-        """What each server has done so far, and the CPU seconds of their processes by name."""
+        """Return the totals of each server, and the CPU seconds of their processes by name."""
         ...
 
     async def aclose(self) -> None:
@@ -65,11 +65,11 @@ class Site(Protocol):
         ...
 
 
-class VirtualSite:
+class VirtualServers:
     """Simulated servers in this process."""
 
-    def __init__(self, floor: Floor) -> None:
-        """Use ``floor``."""
+    def __init__(self, floor: SimulatedPair) -> None:
+        """Use the servers ``floor``."""
         self._floor = floor
 
     def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
@@ -85,7 +85,7 @@ class VirtualSite:
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Wait for the whole reply."""
+        """Return the whole reply."""
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         ids: list[int] = []
 
@@ -105,15 +105,15 @@ class VirtualSite:
         return Completion("".join(map(self._floor.spell, shown)), len(ids), stopped)
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
-        """Return what each server has done so far; its CPU time is the client's."""
+        """Return the totals of each server; its CPU time counts as the client's."""
         return self._floor.totals(), {}
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """No-op: nothing is open."""
 
 
-class HttpSite:
-    """Servers over HTTP, spoken to as vLLM is."""
+class HttpServers:
+    """Servers over HTTP, with vLLM's endpoints."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class HttpSite:
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Wait for the whole reply."""
+        """Return the whole reply."""
         body = {
             "prompt": prompt if isinstance(prompt, str) else list(prompt),
             "max_tokens": max_tokens,
@@ -162,7 +162,7 @@ class HttpSite:
     async def post(
         self, author: Author, key: str, path: str, body: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return the JSON that comes back for ``body``, to which the model's name is added."""
+        """Return the JSON reply to ``body`` with the model's name added."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
@@ -183,7 +183,7 @@ class HttpSite:
         raise AssertionError("the last try returns or raises")
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
-        """Return what each server has done so far, and the CPU seconds of their process."""
+        """Return the totals of each server, and the CPU seconds of their process."""
         totals, cpu_seconds = await asyncio.to_thread(Running(self.urls).totals)
         return totals, {"servers": cpu_seconds}
 

@@ -1,4 +1,4 @@
-"""Questions, and samples that an earlier process seems to have left in the middle."""
+"""Problems, and samples in flight as an earlier process would have left them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.latency import LATENCIES
-from benchmarks.schedule import CAPABILITY_TOKENS, STYLE_SHARE
+from benchmarks.scheduled_predictor import CAPABILITY_TOKENS, STYLE_SHARE
 from benchmarks.words import words
 from tessy.core.edges import EdgeCursor, cursor_before
 from tessy.core.records import Author, Message, Problem
@@ -29,7 +29,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples leave no gaps between 0 and 1
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What samples are like.
+    """The workload.
 
     Attributes:
         thinking_tokens: Mean length of the thinking, which is geometric.
@@ -46,7 +46,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A sample in the middle.
+    """A sample at some progress.
 
     Attributes:
         spans: Thinking so far: author, text, ids.
@@ -65,7 +65,7 @@ class Start:
 
 
 def problem(index: int, seed: int) -> Problem:
-    """Return a question of words, unlike every other one."""
+    """Return a unique problem of random words."""
     rng = random.Random(f"{seed} question {index}")
     text = " ".join(rng.choices(words(), k=QUESTION_WORDS))
     # Servers know samples by their ids, and stay from round to round: a sample of another round is
@@ -74,12 +74,12 @@ def problem(index: int, seed: int) -> Problem:
 
 
 def problems(workload: Workload) -> Iterator[Problem]:
-    """Return the questions of ``workload``, without end."""
+    """Yield the problems of ``workload``, without end."""
     return (problem(index, workload.seed) for index in itertools.count())
 
 
 def start(index: int, workload: Workload, renderer: Renderer) -> Start:
-    """Return where the sample of question ``index`` stands when a measurement starts.
+    """Return where the sample of problem ``index`` is when a measurement starts.
 
     Lengths are geometric, so the age of a sample met at random is distributed as whole lengths are.
     The ages of any few are spread evenly over that, or 64 of them might all be long.
@@ -120,7 +120,7 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
 
 
 def _answering(workload: Workload) -> float:
-    """Return the share of its life that a sample spends on its answer."""
+    """Return the share of its time that a sample spends on its answer."""
     style = LATENCIES["student"].token_seconds
     capability = LATENCIES["teacher"].token_seconds
     thinking = workload.thinking_tokens * (STYLE_SHARE * style + (1 - STYLE_SHARE) * capability)
@@ -129,13 +129,13 @@ def _answering(workload: Workload) -> float:
 
 
 def _base(text: str) -> EdgeCursor:
-    """The machine's base at the end of ``text``, whose words have single spaces between them."""
+    """Return the cooperation's base at the end of ``text``, whose words have single spaces."""
     near = text.rfind(" ", 0, max(0, len(text) - _NEAR_CHARS))
     return cursor_before(text, EdgeCursor(max(0, near)), len(text))
 
 
 def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]) -> InFlight:
-    """``begun`` as the journal of an earlier process would hold it."""
+    """Return ``begun`` as in the journal of an earlier process."""
     renderer, teacher = renderers["student"], renderers["teacher"]
     party = RoleSpec(
         codec=renderer.codec,

@@ -1,4 +1,4 @@
-"""The two simulated servers side by side, driven by an event loop's clock."""
+"""Two simulated servers, driven by the clock of an event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.latency import (
     Totals,
     Writer,
 )
-from benchmarks.lengths import BREAK_TOKENS, KEY_TOKENS, question_key
+from benchmarks.text_lengths import BREAK_TOKENS, KEY_TOKENS, question_key
 from benchmarks.words import END_THINKING, END_TURN, words
 from tessy.core.records import Author
 from tessy.tokenization.codec import HfCodec
@@ -27,8 +27,8 @@ _KEY_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class FloorOptions:
-    """What two simulated servers are like.
+class PairOptions:
+    """Options of two simulated servers.
 
     Attributes:
         slots: Requests each serves at a time.
@@ -47,11 +47,11 @@ class FloorOptions:
     tick_seconds: float = 0.0
 
 
-class Floor:
-    """Both servers, their text and their clockwork."""
+class SimulatedPair:
+    """Two simulated servers with their texts."""
 
-    def __init__(self, codec: HfCodec, options: FloorOptions) -> None:
-        """Nothing is asked yet.
+    def __init__(self, codec: HfCodec, options: PairOptions) -> None:
+        """Create servers without requests.
 
         Args:
             codec: Of the tokenizer of :mod:`benchmarks.words`.
@@ -92,7 +92,7 @@ class Floor:
         ignore_eos: bool,
         on_token: OnToken,
     ) -> Callable[[], None]:
-        """Begin a request; the returned call aborts it.
+        """Start a request; the returned call aborts it.
 
         Args:
             author: Whose server is asked.
@@ -125,7 +125,7 @@ class Floor:
         return abort
 
     def totals(self) -> dict[Author, Totals]:
-        """Return what each server has done so far."""
+        """Return the totals of each server so far."""
         now = asyncio.get_running_loop().time()
         return {author: model.snapshot(now) for author, model in self._models.items()}
 
@@ -134,7 +134,7 @@ class Floor:
         return self.codec.token_bytes(token_id).decode()
 
     def _read(self, prompt: Prompt) -> tuple[int, int, int | None]:
-        """Key of the question, length in tokens, and tokens of the answer if it has begun."""
+        """Return the key of the problem, the length in tokens, and the tokens of a begun answer."""
         if isinstance(prompt, bytes):
             return self._read_json(prompt)
         if isinstance(prompt, str):
@@ -149,7 +149,7 @@ class Floor:
         return key, len(prompt), max(0, after - BREAK_TOKENS)
 
     def _read_json(self, prompt: bytes) -> tuple[int, int, int | None]:
-        """:meth:`_read` of ids that nobody makes numbers of, since most of them do not matter."""
+        """Return :meth:`_read` of ids as JSON, without parsing the irrelevant ones."""
         first = [int(number) for number in prompt.split(b",", KEY_TOKENS)[:KEY_TOKENS]]
         key, length = question_key(first), prompt.count(b",") + 1
         _, ended, answer = prompt.rpartition(b",%d," % self._end_thinking)
@@ -159,7 +159,7 @@ class Floor:
         return key, length, max(0, after - BREAK_TOKENS) if after < self._tail_tokens else None
 
     def _wind(self, author: Author) -> None:
-        """Wake up when the next token is due."""
+        """Schedule the next token."""
         due = self._models[author].due()
         timer = self._timers.get(author)
         if timer is not None:

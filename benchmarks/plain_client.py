@@ -1,4 +1,4 @@
-"""The limit: the same servers simply decode, each model its share of the tokens."""
+"""The limit: plain decoding by the same servers, each model its share of the tokens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import itertools
 import random
 from collections.abc import Mapping
 
-from benchmarks.gauge import Gauge, Measured, measure
-from benchmarks.samples import Workload, problems, start
-from benchmarks.sites import Site
+from benchmarks.measurement import ClientCounters, Measured, measure
+from benchmarks.server_access import Servers
+from benchmarks.workload import Workload, problems, start
 from tessy.core.records import Author, Problem
 from tessy.tokenization.renderer import Renderer
 
@@ -18,7 +18,7 @@ TURN_TOKENS = 1_400  # both models' turns together: long, so that requests cost 
 
 
 async def run_plain(
-    site: Site,
+    site: Servers,
     renderers: dict[Author, Renderer],
     *,
     concurrency: int,
@@ -47,7 +47,7 @@ async def run_plain(
             by what a turn adds, so that contexts are as long as those of samples. Else a text goes
             on from its question: simulated servers write as fast in any context.
     """
-    gauge = Gauge()
+    gauge = ClientCounters()
     sent = itertools.count()
     turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
     turns["student"] = turn_tokens - turns["teacher"]
@@ -95,7 +95,7 @@ async def run_plain(
 def place_of_turn(
     part: float, turns: Mapping[Author, int], token_seconds: Mapping[Author, float]
 ) -> int:
-    """Tokens of ``turns``, one after the other, that are written after a ``part`` of their time."""
+    """Return the tokens of ``turns`` that are written after a ``part`` of their time."""
     left = part * sum(tokens * token_seconds[author] for author, tokens in turns.items())
     place = 0
     for author, tokens in turns.items():

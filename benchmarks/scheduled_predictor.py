@@ -1,4 +1,4 @@
-"""Which tokens are style: a fixed function of the kept text, in place of a trained classifier.
+"""A predictor by a schedule: style is a fixed function of the kept text.
 
 A token *opens* a style span where a hash of it and the token before says so (one in
 ``CAPABILITY_TOKENS``); what follows an opening is style for ``_RUN`` tokens. Openings inside a span
@@ -47,7 +47,7 @@ def begins_word(codec: Codec, token_id: int) -> bool:
 
 @dataclass(slots=True)
 class _Window:
-    """What has been read of a window.
+    """A window as far as it was read.
 
     Attributes:
         words: Their first tokens.
@@ -60,14 +60,14 @@ class _Window:
     counts: list[int] = field(default_factory=list)
 
     def add(self, word: int) -> None:
-        """The next word begins with the token ``word``."""
+        """Append a word that begins with the token ``word``."""
         here = len(self.words)
         opens = here and _opens(self.words[-1], word)
         self.opened.append(here if opens else self.opened[-1] if here else -_RUN)
         self.words.append(word)
 
     def style_after(self, end: int) -> bool:
-        """:func:`style_after`, which is asked for every token: without a search."""
+        """Return :func:`style_after` without a search, because it is called for every token."""
         return end > 0 and self.opened[end - 1] >= end - _RUN
 
 
@@ -81,17 +81,17 @@ class ScheduleModel:
     step_tokens = 1 << 16
 
     def __init__(self, codec: Codec, delay_seconds: float) -> None:
-        """Take ``delay_seconds`` for each pass, as a device would."""
+        """Sleep for ``delay_seconds`` in each pass."""
         self._begins = cache(partial(begins_word, codec))
         self._delay = delay_seconds
         self._thread: int | None = None
 
     def new(self) -> _Window:
-        """Return a window of which nothing has been read."""
+        """Return an empty window."""
         return _Window()
 
     def reserve(self, state: _Window, count: int) -> bool:
-        """There is always room."""
+        """Return True: memory is not limited."""
         return True
 
     def rollback(self, state: _Window, length: int) -> int:
@@ -110,7 +110,7 @@ class ScheduleModel:
 
     @property
     def thread_seconds(self) -> float:
-        """CPU seconds of the predictor's thread so far, which must be alive."""
+        """Return the CPU seconds of the predictor's living thread."""
         if self._thread is None:
             return 0.0
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
@@ -135,7 +135,7 @@ class Oracle:
     lookahead = 0
 
     def __init__(self, codec: Codec) -> None:
-        """Read text with ``codec``."""
+        """Tokenize with ``codec``."""
         self._codec = codec
 
     def class_at(self, text: str, edge: int) -> float | None:
@@ -150,7 +150,7 @@ class Oracle:
         return float(style_after(read, len(read)))
 
     async def predict(self, view: PredictionRequest) -> Prediction:
-        """Classes of the units by their first tokens, and of what follows."""
+        """Score the units by their first tokens, and what follows."""
         scores = []
         for start, _ in pairwise(view.edges):
             p = self.class_at(view.text, max(start, view.own_from))
@@ -159,7 +159,7 @@ class Oracle:
         return Prediction(tuple(scores), self.class_at(view.text, len(view.text)))
 
     def release(self, key: str) -> None:
-        """Nothing is kept."""
+        """No-op: nothing is cached."""
 
     async def aclose(self) -> None:
-        """Nothing runs."""
+        """No-op: no thread runs."""

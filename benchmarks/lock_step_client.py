@@ -1,4 +1,4 @@
-"""The usual way to drive two models: all samples of a batch step together.
+"""The usual client of two models: all samples of a batch advance in steps.
 
 Written from METHOD's description of the released client's defaults: 5 tokens a step from the
 student and 10 from the teacher, the whole text as every prompt, a classifier that reads the last
@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.gauge import Gauge, Measured, measure
-from benchmarks.ours import Plan
-from benchmarks.samples import Workload, problems, start
-from benchmarks.schedule import Oracle
-from benchmarks.sites import Site
+from benchmarks.cooperation_client import Plan
+from benchmarks.measurement import ClientCounters, Measured, measure
+from benchmarks.scheduled_predictor import Oracle
+from benchmarks.server_access import Servers
+from benchmarks.workload import Workload, problems, start
 from tessy.boundary.classifier.predictor import MAX_BATCH
 from tessy.core.edges import EdgeCursor, cursor_before, edges
 from tessy.core.records import Author, other
@@ -52,9 +52,9 @@ class LockStep:
     """A batch of samples and its steps."""
 
     def __init__(
-        self, site: Site, renderers: dict[Author, Renderer], plan: Plan, gauge: Gauge
+        self, site: Servers, renderers: dict[Author, Renderer], plan: Plan, gauge: ClientCounters
     ) -> None:
-        """Fill the batch with samples at random progress."""
+        """Create a batch of samples at random progress."""
         self._site, self._renderers, self._plan, self._gauge = site, renderers, plan, gauge
         self._classes = Oracle(renderers["student"].codec)
         self._sent = self._read = 0
@@ -75,7 +75,7 @@ class LockStep:
             yield _Sample(problem.id, prompts)
 
     async def step(self) -> None:
-        """Draft for all, classify all, and write the answers of those that ended."""
+        """Draft and classify for all samples, and write the answers of those that ended."""
         drafts = await asyncio.gather(*map(self._draft, self._batch))
         await self._classify()
         ended = [
@@ -90,7 +90,7 @@ class LockStep:
         ]
 
     async def _draft(self, sample: _Sample) -> tuple[str, int, bool]:
-        """New text, its tokens, and whether the model ended there."""
+        """Return new text, its tokens, and whether the model ended there."""
         self._sent += 1
         reply = await self._site.complete(
             sample.author,
@@ -103,14 +103,14 @@ class LockStep:
         return text, reply.tokens - reply.ended, reply.ended
 
     async def _classify(self) -> None:
-        """What the two classifiers take, side by side, for their parts of the batch."""
+        """Wait for as long as both classifiers take for their parts of the batch."""
         self._read += len(self._batch) * WINDOW_TOKENS
         counts = Counter(sample.author for sample in self._batch)
         batches = max(math.ceil(count / MAX_BATCH) for count in counts.values())
         await asyncio.sleep(batches * self._plan.predictor_delay_seconds * self._plan.slow_down)
 
     def _keep(self, sample: _Sample, draft: str, tokens: int, ended: bool) -> bool:
-        """Keep what is in the author's class; whether the thinking has ended."""
+        """Keep the text in the author's class; return whether the thinking has ended."""
         before = len(sample.text)
         whole = sample.text + draft
         sample.base = cursor_before(sample.text, sample.base, before)
@@ -143,9 +143,9 @@ class LockStep:
         self._gauge.kept["student"] += reply.tokens
 
 
-async def run_lock_step(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
+async def run_lock_step(site: Servers, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
     """Step a batch of ``plan.concurrency`` samples and measure a window."""
-    gauge = Gauge()
+    gauge = ClientCounters()
     batch = LockStep(site, renderers, plan, gauge)
 
     async def go_on() -> None:

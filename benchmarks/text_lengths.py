@@ -1,4 +1,4 @@
-"""How long texts of random words are (pure; without tessy, for vLLM reads it, too)."""
+"""Lengths of texts of random words (pure; without tessy, because vLLM imports it, too)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FILE = "ends.json"
 
 
 def question_key(ids: Sequence[int]) -> int:
-    """Return what a server knows a question by.
+    """Return what a server identifies a problem by.
 
     Args:
         ids: Of a prompt, the first ``KEY_TOKENS`` at least.
@@ -24,7 +24,7 @@ def question_key(ids: Sequence[int]) -> int:
 
 
 def answer_length(key: int, mean: int) -> int:
-    """Tokens of the answer to question ``key``: lognormal, at most four times the ``mean``."""
+    """Return the length of an answer: lognormal, at most four times ``mean``."""
     sigma = 0.6
     drawn = random.Random(key).lognormvariate(-sigma * sigma / 2, sigma)
     return max(1, round(mean * min(4.0, drawn)))
@@ -32,7 +32,7 @@ def answer_length(key: int, mean: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """How a model that writes words for ever is made to end.
+    """Ends for a model that writes words without end.
 
     Attributes:
         end_thinking: Id that ends the thinking.
@@ -47,10 +47,10 @@ class Ends:
     answer_tokens: int
 
     def write(self, folder: Path) -> None:
-        """Put it beside the model in ``folder``."""
+        """Write the settings into the model's ``folder``."""
         (folder / _FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Ends:
-        """Return what :meth:`write` has put there."""
+        """Read the settings of :meth:`write`."""
         return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""tessy's own cooperation, driven through its public parts, in a steady window."""
+"""The cooperation as a client, driven through its public parts, in a steady window."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.gauge import Gauge, Measured, measure
-from benchmarks.samples import Workload, in_flight, problems, start
-from benchmarks.schedule import Oracle, ScheduleModel
-from benchmarks.sites import SIDES, Site
-from benchmarks.virtual import HeldSink, QueuedPredictor
+from benchmarks.measurement import ClientCounters, Measured, measure
+from benchmarks.scheduled_predictor import Oracle, ScheduleModel
+from benchmarks.server_access import SIDES, Servers
+from benchmarks.virtual_clock import HeldSink, QueuedPredictor
+from benchmarks.workload import Workload, in_flight, problems, start
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config.base import RoleConfig
@@ -39,7 +39,7 @@ Predictor = Literal["queue", "oracle"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One measurement of one client.
+    """Settings of a measurement.
 
     Attributes:
         concurrency: Samples in flight.
@@ -69,41 +69,41 @@ class Plan:
     count_arrivals: bool = True
 
 
-class GaugedProgress(ProgressState):
-    """Feeds a gauge with what a run tells its progress."""
+class CountingProgress(ProgressState):
+    """Progress counters that count for a measurement."""
 
-    def __init__(self, gauge: Gauge) -> None:
-        """Feed ``gauge``."""
+    def __init__(self, gauge: ClientCounters) -> None:
+        """Count into ``gauge``."""
         super().__init__(0, now=time.monotonic())
         self._gauge = gauge
 
     def kept(self, author: Author, tokens: int) -> None:
-        """Tokens became part of a sample."""
+        """Count kept tokens."""
         self._gauge.kept[author] += tokens
 
 
 class CountingEngine:
-    """An engine that feeds a gauge with what arrives; see :class:`tessy.inference.base.Engine`."""
+    """An engine that counts the tokens of another one."""
 
-    def __init__(self, inner: Engine, gauge: Gauge, plan: Plan) -> None:
-        """Count what ``inner`` delivers."""
+    def __init__(self, inner: Engine, gauge: ClientCounters, plan: Plan) -> None:
+        """Count the tokens of ``inner``."""
         self._inner, self._gauge, self._plan = inner, gauge, plan
         self.probe, self.score, self.aclose = inner.probe, inner.score, inner.aclose
 
     def release(self, key: str) -> None:
-        """Hand on."""
+        """Delegate."""
         self._gauge.service.forget(key, asyncio.get_running_loop().time())
         self._inner.release(key)
 
-    async def stream(self, request: Request, tap: ChunkSink) -> None:
-        """Hand on, counting."""
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
+        """Delegate and count."""
         loop, gauge, service = asyncio.get_running_loop(), self._gauge, self._gauge.service
         service.begin(request.key, loop.time())
         try:
             if self._plan.count_arrivals:
-                await self._feed(request, tap)
+                await self._feed(request, sink)
             else:
-                await self._inner.stream(request, tap)
+                await self._inner.stream(request, sink)
         finally:
             service.end(request.key, loop.time())
             if not gauge.full.is_set():
@@ -111,29 +111,29 @@ class CountingEngine:
                 if len(gauge.begun) >= self._plan.concurrency:
                     gauge.full.set()
 
-    async def _feed(self, request: Request, tap: ChunkSink) -> None:
-        """Count what arrives, too; an id that stops a reply is one of it."""
+    async def _feed(self, request: Request, sink: ChunkSink) -> None:
+        """Count arriving tokens as well, stop ids included."""
         gauge = self._gauge
 
         def put(chunk: Chunk) -> None:  # short: what it takes counts as the client's
             gauge.received += len(chunk.ids) + (chunk.finish == "stop")
-            tap.put(chunk)
+            sink.put(chunk)
 
         own = ChunkSink(put)
-        tap.on_close = own.close
+        sink.on_close = own.close
         try:
             await self._inner.stream(request, own)
         finally:
-            tap.on_close = None
+            sink.on_close = None
 
 
-async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
+async def run_cooperation(site: Servers, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
     """Keep ``plan.concurrency`` samples in flight and measure a window.
 
     Raises:
         RuntimeError: Samples failed.
     """
-    gauge = Gauge()
+    gauge = ClientCounters()
     predictors = _predictors(renderers, plan, gauge)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as folder:
         config = _config(Path(folder) / "run", plan)
@@ -153,9 +153,13 @@ async def run_ours(site: Site, renderers: dict[Author, Renderer], plan: Plan) ->
 
 
 async def _run(
-    table: SynthesisResources, gauge: Gauge, site: Site, config: SynthesizeConfig, plan: Plan
+    table: SynthesisResources,
+    gauge: ClientCounters,
+    site: Servers,
+    config: SynthesizeConfig,
+    plan: Plan,
 ) -> Measured:
-    progress = GaugedProgress(gauge)
+    progress = CountingProgress(gauge)
     stop = Stop()
     with (
         Run.open(config.out, TRAJECTORIES, config={}, data_config={}) as run,
@@ -225,9 +229,9 @@ def _config(out: Path, plan: Plan) -> SynthesizeConfig:
 
 
 def _predictors(
-    renderers: dict[Author, Renderer], plan: Plan, gauge: Gauge
+    renderers: dict[Author, Renderer], plan: Plan, gauge: ClientCounters
 ) -> dict[Author, BoundaryPredictor]:
-    """Return one for each author, as two trained ones would be, both of the same schedule."""
+    """Return a scheduled predictor for each author, as two trained ones would be."""
     made: dict[Author, BoundaryPredictor] = {}
     delay = plan.predictor_delay_seconds * plan.slow_down
     codec = renderers["student"].codec

@@ -1,4 +1,4 @@
-"""A clock that jumps: policies of a thousand samples measured on few cores, without sockets."""
+"""A virtual clock: policies for a thousand samples measured on few cores, without sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.floor import Floor
+from benchmarks.simulated_pair import SimulatedPair
 from benchmarks.simulated_server import CAPACITY_TOKENS, CONTEXT_TOKENS, MODEL
 from tessy.boundary.base import BoundaryPredictor, Prediction, PredictionRequest
 from tessy.boundary.classifier.predictor import MAX_BATCH, MAX_WAIT_MS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Does not wait for timers: tells the loop that the time has come."""
+    """A selector that advances the time instead of waiting for timers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer as soon as nothing else is to do."""
+    """An event loop whose time jumps to the next timer when it is idle."""
 
     def __init__(self) -> None:
         """Start at time 0."""
@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @contextlib.contextmanager
     def held(self) -> Generator[None, None, None]:
-        """Time stands still: something outside the loop is waited for."""
+        """Stop the time while waiting for something outside the loop."""
         self._jumping.holds += 1
         try:
             yield
@@ -68,7 +68,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def held() -> contextlib.AbstractContextManager[None]:
-    """Hold the running loop's time if it is virtual."""
+    """Stop the time of the running loop if it is virtual."""
     loop = asyncio.get_running_loop()
     return loop.held() if isinstance(loop, VirtualLoop) else contextlib.nullcontext()
 
@@ -93,12 +93,12 @@ class HeldSink:
 class SimulatedEngine:
     """A simulated server in this process, as an :class:`~tessy.inference.base.Engine`."""
 
-    def __init__(self, floor: Floor, author: Author, *, streaming: bool = True) -> None:
-        """Be ``author``'s server on ``floor``; one that does not stream gives whole replies."""
+    def __init__(self, floor: SimulatedPair, author: Author, *, streaming: bool = True) -> None:
+        """Serve ``author`` by ``floor``; without streaming a reply is one chunk."""
         self._floor, self._author, self._streaming = floor, author, streaming
 
     async def probe(self) -> EngineInfo:
-        """Return what the server over HTTP would say."""
+        """Return the probe of the server over HTTP."""
         return EngineInfo(
             model=MODEL,
             mode="generate",
@@ -109,7 +109,7 @@ class SimulatedEngine:
         )
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
-        """Continue ``request.prompt``; a chunk holds all that was written since the last one."""
+        """Continue ``request.prompt``; a chunk holds all tokens since the last one."""
         written: list[int] = []
         ended: list[str] = []
         arrived = asyncio.Event()
@@ -152,19 +152,19 @@ class SimulatedEngine:
             abort()
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Not simulated."""
+        """Refuse: scores are not simulated."""
         raise EngineRefused(f"{key}: simulated servers do not score texts")
 
     def release(self, key: str) -> None:
-        """Nothing is kept."""
+        """No-op: nothing is cached."""
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """No-op: nothing is open."""
 
 
 @dataclass
 class QueuedPredictor:
-    """A predictor behind a queue like the token classifier's, on the event loop's clock.
+    """A predictor with the queue of a token classifier, on the event loop's clock.
 
     Attributes:
         inner: Answers at once.
@@ -182,12 +182,12 @@ class QueuedPredictor:
     _company: bool = False
 
     def __post_init__(self) -> None:
-        """Be of the inner predictor's kind."""
+        """Copy the kind of the inner predictor."""
         self.name = self.inner.name
         self.sees_next, self.lookahead = self.inner.sees_next, self.inner.lookahead
 
     async def predict(self, view: PredictionRequest) -> Prediction:
-        """Score the units of ``view`` when its batch is done."""
+        """Return the prediction when its batch is done."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox.append(turn)
         if not self._busy:
@@ -196,11 +196,11 @@ class QueuedPredictor:
         return await self.inner.predict(view)
 
     def release(self, key: str) -> None:
-        """Hand on."""
+        """Delegate."""
         self.inner.release(key)
 
     async def aclose(self) -> None:
-        """Hand on."""
+        """Delegate."""
         await self.inner.aclose()
 
     def _next(self) -> None:
