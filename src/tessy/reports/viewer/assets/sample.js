@@ -22,7 +22,7 @@ const REASONS = {
   server_error: "server error",
 };
 const MEANINGS = {
-  dropped: "share of the thinking tokens generated but not kept, such as text after a hand-over; drafted tokens are " +
+  dropped: "share of generated thinking tokens that are not kept, such as text after a hand-over; drafted tokens are " +
     "counted with each model's own tokenizer, kept tokens with the student's",
   forced: "words that the predictor assigned to the other author, kept because neither author would continue",
   midWord: "hand-overs where the next author continues inside a word",
