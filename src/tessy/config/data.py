@@ -30,13 +30,13 @@ class MixConfig(Config):
     seed: int = Field(default=0, ge=0)
     """Seed of the draw: which sample comes from which run."""
     fresh: bool = False
-    """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
+    """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 
 
 class FilterConfig(Config):
-    """Set unfit samples of a run aside, each with its reasons; the run itself stays as it is.
+    """Quarantine unfit samples of a run, each with its reasons; the run itself is unchanged.
 
-    The new run holds what passed, and quarantine.jsonl what did not.
+    The new run holds the samples that pass, quarantine.jsonl the others.
     """
 
     run: Path
@@ -52,11 +52,11 @@ class FilterConfig(Config):
     against: tuple[Path, ...] = ()
     """Files of evaluation problems that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """Map field names of those files to tessy's: `prompt=problem,id=uid`."""
+    """Map field names of those files to tessy's: `prompt=question,id=uid`."""
     reference: str = Field(default="reference", min_length=1)
-    """Field of the input row that holds the right answer, a short one; rows without one pass."""
+    """Field of the input row with a short reference answer; rows without one pass."""
     fresh: bool = False
-    """Start over; what the directory holds is moved to `<directory>.old-1` (-2, …)."""
+    """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 
 
 class ExportConfig(Config):
@@ -70,9 +70,9 @@ class ExportConfig(Config):
     """The file (.jsonl; .parquet for `parquet` and `tokens`), or a folder for `hf`; None:
     `export/<format>…` in the run directory."""
     loss: str = "all"
-    """Who is learned, for `tokens`: `all`, `student`, `teacher`, or `student=1,teacher=0.5`."""
+    """Authors in the loss, for `tokens`: `all`, `student`, `teacher`, or `student=1,teacher=0.5`."""
     tokenizer: str | None = Field(default=None, min_length=1)
-    """For `tokens`: folder or hub id of the student's tokenizer, where it is not as in the run."""
+    """For `tokens`: folder or hub id of the student's tokenizer; None: as in the run."""
     licence: str | None = None
     """Licence of the data, for the data card: an SPDX identifier, such as `cc-by-4.0`."""
 
@@ -93,6 +93,6 @@ class CompareConfig(Config):
     runs: tuple[Path, ...] = ()
     """Run directories, at least one."""
     out: Path = Path("compare.html")
-    """The page; replaced if it is there."""
+    """The page; an existing file is replaced."""
     examples: int = Field(default=5, ge=0)
     """Problems shown with the text of every run."""

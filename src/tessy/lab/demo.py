@@ -54,7 +54,7 @@ def demo(config: DemoConfig, console: Console | None = None) -> int:
         _keep(found, config.out)
         console.print(f"\n{sentence(found)}", soft_wrap=True, highlight=False)
     report = write_report(config.out)
-    console.print(f"\nEvery sample, and who wrote which words: {report}", soft_wrap=True)
+    console.print(f"\nReport of all samples: {report}", soft_wrap=True)
     return code
 
 
