@@ -95,7 +95,7 @@ class RunOptions(Config):
     attempts: int = Field(default=5, ge=1)
     """Attempts per sample, each with another seed, until it counts as failed."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """Map field names of the file to tessy's: `prompt=problem,id=uid`."""
+    """Map field names of the file to tessy's: `prompt=question,id=uid`."""
     skip_bad_rows: bool = False
     """Skip unusable rows of the file and record the reasons, instead of stopping."""
     fresh: bool = False

@@ -70,7 +70,7 @@ class ExportConfig(Config):
     """The file (.jsonl; .parquet for `parquet` and `tokens`), or a folder for `hf`; None:
     `export/<format>…` in the run directory."""
     loss: str = "all"
-    """Authors in the loss, for `tokens`: `all`, `student`, `teacher`, or `student=1,teacher=0.5`."""
+    """Authors in the loss, for `tokens`: `all`, `student`, `teacher`, `student=1,teacher=0.5`."""
     tokenizer: str | None = Field(default=None, min_length=1)
     """For `tokens`: folder or hub id of the student's tokenizer; None: as in the run."""
     licence: str | None = None
