@@ -5,13 +5,12 @@ To add a format, add a module; no other code names it.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
 from tessy.config.data import ExportConfig
 from tessy.core.errors import ConfigError
+from tessy.core.registry import find_in_modules
 from tessy.data.export import formats
 from tessy.data.export.format import ExportFormat
 
@@ -19,11 +18,7 @@ from tessy.data.export.format import ExportFormat
 @cache
 def all_formats() -> Mapping[str, ExportFormat]:
     """Return the formats by name."""
-    modules = (
-        importlib.import_module(f"{formats.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(formats.__path__)
-    )
-    found: list[ExportFormat] = [m.FORMAT for m in modules if hasattr(m, "FORMAT")]
+    found: list[ExportFormat] = find_in_modules(formats, "FORMAT")
     return {item.name: item for item in sorted(found, key=lambda item: item.name)}
 
 

@@ -5,13 +5,12 @@ To add a rule, add a module; no other code names it.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
+from tessy.core.registry import find_in_modules
 from tessy.data.filter import rules
 from tessy.data.filter.rule import FilterRule
 
@@ -19,11 +18,7 @@ from tessy.data.filter.rule import FilterRule
 @cache
 def all_rules() -> Mapping[str, FilterRule]:
     """Return the rules by name, in order of position."""
-    modules = (
-        importlib.import_module(f"{rules.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(rules.__path__)
-    )
-    found: list[FilterRule] = [m.RULE for m in modules if hasattr(m, "RULE")]
+    found: list[FilterRule] = find_in_modules(rules, "RULE")
     found.sort(key=lambda rule: rule.position)
     return {rule.name: rule for rule in found}
 

@@ -5,14 +5,13 @@ A new strategy is a new module; nothing else names it.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import Author
+from tessy.core.registry import find_in_modules
 from tessy.synthesis import strategies
 from tessy.synthesis.strategies.base import Strategy
 
@@ -20,11 +19,7 @@ from tessy.synthesis.strategies.base import Strategy
 @cache
 def all_strategies() -> Mapping[str, Strategy]:
     """Return the strategies by name, the paper's method first."""
-    modules = (
-        importlib.import_module(f"{strategies.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(strategies.__path__)
-    )
-    found: list[Strategy] = [m.STRATEGY for m in modules if hasattr(m, "STRATEGY")]
+    found: list[Strategy] = find_in_modules(strategies, "STRATEGY")
     found.sort(key=lambda strategy: (strategy.name != "tessy", strategy.name))
     return {strategy.name: strategy for strategy in found}
 

@@ -1,0 +1,20 @@
+"""Registries: objects that the modules of a package define under a common name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import Any
+
+
+def find_in_modules(package: ModuleType, name: str) -> list[Any]:
+    """Return the value of ``name`` in every module of ``package`` that defines it.
+
+    Modules are imported in alphabetical order.
+    """
+    modules = (
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    )
+    return [getattr(module, name) for module in modules if hasattr(module, name)]
