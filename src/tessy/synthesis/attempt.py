@@ -68,7 +68,6 @@ class SampleAttempt:
         clock: Monotonic clock, in seconds.
         thinker: Writes the thinking.
         answer: Writes the answer.
-        saved_answer: An answer that an earlier process left in progress.
         shown: The part that a failure row shows instead of the current text.
         extras: Additional fields of the row.
         longest_tokens: Tokens of the longest of several texts, without the problem.
@@ -90,7 +89,7 @@ class SampleAttempt:
     shown: GeneratedResponse | None = None
     extras: dict[str, Any] = field(default_factory=dict)
     longest_tokens: int = 0
-    saved_answer: GenerationState | None = field(default=None, init=False)
+    _saved_answer: GenerationState | None = field(default=None, init=False)
     _saved_thinking: CooperationState | GenerationState | None = field(default=None, init=False)
     _saved_parts: deque[FinishedPart] = field(default_factory=deque, init=False)
 
@@ -99,7 +98,7 @@ class SampleAttempt:
         if saved is not None:
             self.meter = saved.usage
             self._saved_parts.extend(saved.parts)
-            self._saved_thinking, self.saved_answer = saved.thinking, saved.answer
+            self._saved_thinking, self._saved_answer = saved.thinking, saved.answer
 
     @property
     def key(self) -> str:
@@ -110,20 +109,16 @@ class SampleAttempt:
         """Return the seed of one draw of this attempt (DESIGN, point 6)."""
         return derive_seed(self.context.seed, self.problem.id, self.sample, self.number, *place)
 
-    def take_saved_thinking(self) -> CooperationState | GenerationState | None:
-        """Return the thinking that an earlier process left in progress, once."""
-        saved, self._saved_thinking = self._saved_thinking, None
-        return saved
-
     # ------------------------------------------------------------------ writing
 
     async def think(self, cooperation: Cooperation) -> Done:
-        """Drive the cooperation until the thinking has ended.
+        """Drive the cooperation until the thinking has ended; a saved one is continued.
 
         Raises:
             SampleFailed: The sample cannot be finished.
         """
         self.thinker = cooperation
+        self._restore_cooperation(cooperation)
         kept = dict(cooperation.thinking.kept_tokens)
         predicted_next = False
         async with HandoverPrefetch(self._stream, self._predict, self._on_discarded) as prefetch:
@@ -142,6 +137,23 @@ class SampleAttempt:
                 for author, tokens in cooperation.thinking.kept_tokens.items():
                     self.observer.kept(author, tokens - kept[author])
                 kept = dict(cooperation.thinking.kept_tokens)
+
+    # Functions of their own, so that no variable holds the saved texts for the rest of the sample.
+
+    def _restore_cooperation(self, cooperation: Cooperation) -> None:
+        saved, self._saved_thinking = self._saved_thinking, None
+        if saved is not None:
+            assert isinstance(saved, CooperationState)  # the strategy of a run never changes
+            cooperation.restore(saved)
+
+    def _restore_generation(self, generation: SingleModelGeneration) -> None:
+        if generation.what == "thinking":
+            saved, self._saved_thinking = self._saved_thinking, None
+        else:
+            saved, self._saved_answer = self._saved_answer, None
+        if saved is not None:
+            assert isinstance(saved, GenerationState)  # the strategy of a run never changes
+            generation.restore(saved)
 
     async def _span(
         self, cooperation: Cooperation, generate: Generate, prefetch: HandoverPrefetch
@@ -181,7 +193,7 @@ class SampleAttempt:
             self.meter.seconds["predictor"] += self.clock() - started
 
     async def write(self, generation: SingleModelGeneration) -> None:
-        """Let one model write the thinking, or the answer, alone.
+        """Let one model write the thinking, or the answer, alone; a saved text is continued.
 
         Raises:
             SampleFailed: The sample cannot be finished.
@@ -191,6 +203,7 @@ class SampleAttempt:
             self.thinker = generation
         else:
             self.answer = generation
+        self._restore_generation(generation)
         saved = len(generation.ids)
         while True:
             new = generation.ids[saved:] if thinking else []
@@ -253,7 +266,7 @@ class SampleAttempt:
         The thinking is saved in pieces because it grows long; an answer is saved whole.
         """
         assert self.thinker is not None  # a sample is saved from its thinking on
-        answer = self.saved_answer if self.answer is None else self.answer.state()
+        answer = self._saved_answer if self.answer is None else self.answer.state()
         self.save(pieces, self._state(self.thinker.state(), answer))
 
     def _state(
@@ -280,7 +293,7 @@ class SampleAttempt:
         """Drop the current text; its answer counts as generated and not kept."""
         if self.answer is not None:
             self.meter.drafted[self.answer.author] += len(self.answer.ids)
-        self.thinker = self.answer = self.saved_answer = self._saved_thinking = None
+        self.thinker = self.answer = self._saved_answer = self._saved_thinking = None
 
     # ------------------------------------------------------------------ rows
 

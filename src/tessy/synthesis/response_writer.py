@@ -10,7 +10,6 @@ from tessy.core.records import Author, Message
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import REQUEST_TOKENS
 from tessy.synthesis.cooperation import Cooperation
-from tessy.synthesis.resume import GenerationState
 from tessy.synthesis.single_model import SingleModelGeneration, Text
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import split_tail
@@ -75,10 +74,6 @@ class ResponseWriter:
             max_tokens=self.limits.thinking,
             room_tokens=self.limits.available[author],
         )
-        saved = attempt.take_saved_thinking()
-        if saved is not None:
-            assert isinstance(saved, GenerationState)  # the strategy of a run never changes
-            generation.restore(saved)
         await attempt.write(generation)
         if not self._aside and not generation.text()[0]:
             raise SampleFailed("empty_thinking", f"the {author} ended it at once")
@@ -102,8 +97,6 @@ class ResponseWriter:
             max_tokens=self.limits.answer,
             room_tokens=self.limits.whole - len(ids),
         )
-        if attempt.saved_answer is not None:
-            generation.restore(attempt.saved_answer)
         await attempt.write(generation)
         longest = self._extra_tokens + len(ids) + len(generation.ids)
         attempt.longest_tokens = max(attempt.longest_tokens, longest)

@@ -99,6 +99,7 @@ class SampleRunner:
         try:
             while True:
                 attempt = self._attempt(job, number, saved, meter, pieces)
+                saved = None  # its texts are as large as those of the sample
                 try:
                     row = await self.strategy(attempt)
                 except SampleFailed as failure:
@@ -106,7 +107,7 @@ class SampleRunner:
                         self.journal.clear(job.key)
                         number = earlier + self.journal.bump_attempt(job.key)
                         attempt.leave()
-                        saved, pieces, meter = None, 0, attempt.meter
+                        pieces, meter = 0, attempt.meter
                         continue
                     failed = attempt.failure(failure.reason, failure.detail)
                     size = _size(attempt, failed) if failure.reason in LONG else None

@@ -9,7 +9,6 @@ from tessy.core.records import Author, Trajectory
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.response_writer import ResponseWriter
-from tessy.synthesis.resume import CooperationState
 from tessy.synthesis.shared_thinking import RoleSpec
 from tessy.synthesis.strategies.base import Strategy, generated_by
 
@@ -29,10 +28,6 @@ async def tessy(attempt: SampleAttempt) -> Trajectory:
         seed=attempt.seed,
         cut=attempt.context.cut,
     )
-    saved = attempt.take_saved_thinking()
-    if saved is not None:
-        assert isinstance(saved, CooperationState)  # the strategy of a run never changes
-        cooperation.restore(saved)
     done = await attempt.think(cooperation)
     await writer.answer()
     return attempt.trajectory(done.ended_by)
