@@ -1,6 +1,6 @@
 """The usual client of two models: all samples of a batch advance in steps.
 
-Written from METHOD's description of the released client's defaults: 5 tokens a step from the
+Written from the defaults of the client released with arXiv 2604.14164: 5 tokens a step from the
 student and 10 from the teacher, the whole text as every prompt, a classifier that reads the last
 200 tokens of each sample, answers inside the step. Kinder than that client in two ways: a
 sample that ends makes room for the next one at once, and the classifier costs what ours does.

@@ -78,7 +78,7 @@ def check_ids(machine):
 def test_one_text_with_fixed_classes_is_written_without_leaks(
     text, sees_next, lookahead, cut, request_tokens, chunk
 ):
-    """DESIGN: with both engines emitting one reference text, leaks = 0 and forced = 0."""
+    """With both engines emitting one reference text, leaks = 0 and forced = 0."""
     lookahead = 0 if sees_next else lookahead
     known = both(ReferenceClasses(text, style, sees_next=sees_next, lookahead=lookahead))
     engines = {
@@ -115,7 +115,7 @@ def leaked_positions(machine, text):
 def test_models_and_predictors_that_disagree_end_and_every_leak_was_forced(
     seed, student_sees, teacher_sees, cut, request_tokens
 ):
-    """DESIGN: the run ends, and leaked units are the forced ones."""
+    """The run ends, and leaked units are the forced ones."""
     predictors = {
         "student": RandomClasses(seed, sees_next=student_sees),
         "teacher": RandomClasses(seed + 1, sees_next=teacher_sees),

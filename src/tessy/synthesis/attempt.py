@@ -106,7 +106,7 @@ class SampleAttempt:
         return f"{self.problem.id}/{self.sample}"
 
     def seed(self, *place: str | int) -> int:
-        """Return the seed of one draw of this attempt (DESIGN, point 6)."""
+        """Return the seed of one draw of this attempt, the same after a resume."""
         return derive_seed(self.context.seed, self.problem.id, self.sample, self.number, *place)
 
     # ------------------------------------------------------------------ writing

@@ -11,7 +11,7 @@ The driver calls :meth:`Cooperation.next` and carries out the action:
 ``likely_next`` is the next turn if a hand-over that is likely takes place; a driver may prefetch
 it.
 
-Source: Huang et al., arXiv 2604.14164, Algorithm 1; DESIGN defines where exactly a span ends.
+Source: Huang et al., arXiv 2604.14164, Algorithm 1. Spans end at edges (:mod:`tessy.core.edges`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Labels of predictor tokens follow the conventions of METHOD, byte by byte."""
+"""Labels of predictor tokens follow the conventions of the released checkpoints, byte by byte."""
 
 from itertools import pairwise
 

@@ -1,6 +1,6 @@
 """Conversion between style spans and labels of predictor tokens (pure).
 
-The conventions are those of the released checkpoints (METHOD): class 1 is style, 0 capability; a
+The conventions are those of the released checkpoints: class 1 is style, 0 capability; a
 token is style if it starts inside a style span, or a span starts inside it; labels are shifted left
 by one, so the output at a token is the class of the next token.
 

@@ -1,6 +1,6 @@
 """A trained token classifier as boundary predictor: causal, two labels, label 1 = style.
 
-Labels are those of the released checkpoints (METHOD): the output at a token is the class of the
+Labels are those of the released checkpoints: the output at a token is the class of the
 next token, so the classifier scores what comes next before it is written. A worker thread batches
 the queued requests of all samples (:mod:`tessy.boundary.classifier.reader`).
 """

@@ -6,8 +6,8 @@ limit, the anchor moves up until at most ``keep`` tokens are left before that pi
 depend on the text alone, not on the steps in which it arrived, so a resumed sample gets the same
 scores.
 
-The released code always reads the last 200 tokens (METHOD): *sliding* windows. Their score of a
-token depends on how much text was written when it was scored.
+The code released with arXiv 2604.14164 always reads the last 200 tokens: *sliding* windows. Their
+score of a token depends on how much text was written when it was scored.
 """
 
 from __future__ import annotations
