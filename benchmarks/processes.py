@@ -21,7 +21,7 @@ def command(main: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def deaf_to_interrupts() -> Generator[None, None, None]:
+def ignoring_interrupts() -> Generator[None, None, None]:
     """Processes started in this context ignore Ctrl-C; their parent ends them."""
     resource_tracker.ensure_running()  # else starting the first process would let signals through
     heard: list[int] = []  # by another thread: the mask is this one's, and of what it starts
