@@ -30,7 +30,7 @@ def new_file(text: str) -> Path:
     """Return a path whose folder exists."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is no file in a folder that exists")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file in an existing folder")
     return path
 
 

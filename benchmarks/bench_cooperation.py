@@ -1,8 +1,9 @@
 """How close cooperation comes to plain decoding: ``python -m benchmarks.bench_cooperation``.
 
-Three clients take turns on the same servers: ours, plain decoding (the limit, each model its share
-of the tokens ours kept), and a lock-step client. Each runs in a process of its own. With simulated
-servers the lock-step client has a virtual clock and no sockets, so its own work costs it nothing.
+Three clients take turns on the same servers, each in a process of its own: the cooperation, plain
+decoding (the limit, each model its share of the tokens that the cooperation kept), and a lock-step
+client. With simulated servers the lock-step client runs on a virtual clock without sockets, so its
+own work takes no time.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ from benchmarks.simulated_server import running
 from benchmarks.table import table
 from benchmarks.vllm import TURN_TOKENS as VLLM_TURN_TOKENS
 from benchmarks.vllm import WORKLOAD as VLLM_WORKLOAD
-from benchmarks.vllm import Serving, serving, vllm_python, warm
+from benchmarks.vllm import Serving, fill_cache, serving, vllm_python
 from benchmarks.word_models import SHAPES
 from benchmarks.words import make_model_folder
 from benchmarks.workload import Workload
 from tessy.core.records import Author
 
 WARM_UP_SECONDS = {"simulated": 10.0, "vllm": 5.0}
-# On a CPU whose speed changes every minute, many short windows say more than few long ones.
+# Many short windows average over a CPU whose speed changes every minute.
 WINDOW_SECONDS = {"simulated": 60.0, "vllm": 10.0}
 ROUNDS = {"simulated": 3, "vllm": 9}
-# In one: an answer holds the whole batch, and a steady rate needs several.
+# Windows in one measurement: an answer blocks the whole batch, and a steady rate needs several.
 LOCK_STEP_WINDOWS = {"simulated": 5, "vllm": 3}
 _SMALL = "small"
 
@@ -54,7 +55,7 @@ _SMALL = "small"
 def measure(
     options: argparse.Namespace, concurrency: int, served: Serving | None
 ) -> Generator[dict[str, Any], None, None]:
-    """Yield all rounds at one concurrency: the figures after each."""
+    """Measure at one concurrency; yields the figures after each round."""
     plan = _plan(options, concurrency)
     rounds: list[dict[str, Measured]] = []
     with _servers(options, plan, served) as task:
@@ -65,24 +66,24 @@ def measure(
             for warning in results.warnings(measured, simulated=options.servers == "simulated"):
                 print(warning, file=sys.stderr, flush=True)
             found = results.figures(measured, virtual=plan.virtual)
-            results.tell(f"{concurrency} samples, round {number + 1}", found)
+            results.print_figures(f"{concurrency} samples, round {number + 1}", found)
             yield results.summary(rounds, virtual=plan.virtual)
 
 
 def _round(task: ClientTask, plan: Plan) -> dict[str, Measured]:
-    """Measure a round: ours first, because the limit depends on the shares that it kept."""
+    """Measure all clients, the cooperation first: the limit depends on the shares that it kept."""
     seeded = replace(task, plan=plan)
-    # A real server on the CPU is bound by it, simulated ones are slowed down until they are not.
-    go = send if task.session is None else send_undisturbed
-    ours = go(seeded)
-    plain = go(replace(seeded, client="plain", teacher_share=ours.teacher_share))
+    # The CPU limits a real server on it; simulated servers are slowed down until it does not.
+    measure_client = send if task.session is None else send_undisturbed
+    cooperation = measure_client(seeded)
+    plain = measure_client(replace(seeded, client="plain", teacher_share=cooperation.teacher_share))
     windows = LOCK_STEP_WINDOWS["simulated" if task.session is None else "vllm"]
     long = replace(plan, seconds=windows * plan.seconds)
     stepping = replace(seeded, client="lock_step", plan=long)
     if task.session is None:
-        # Its policy takes so little computing that the virtual clock gets through it at once.
+        # On the virtual clock the lock-step client finishes within seconds.
         stepping = replace(stepping, urls=None, plan=replace(long, virtual=True, slow_down=1.0))
-    return {"ours": ours, "plain": plain, "lock_step": go(stepping)}
+    return {"ours": cooperation, "plain": plain, "lock_step": measure_client(stepping)}
 
 
 def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
@@ -110,9 +111,9 @@ def _plan(options: argparse.Namespace, concurrency: int) -> Plan:
 def _servers(
     options: argparse.Namespace, plan: Plan, served: Serving | None
 ) -> Generator[ClientTask, None, None]:
-    """Return a task for the requested servers; simulated ones run during the context."""
+    """Yield a task for the requested servers; simulated ones run during the context."""
     if served is not None:
-        warm(served, plan.concurrency)
+        fill_cache(served, plan.concurrency)
         yield ClientTask(
             "ours",
             plan,
@@ -139,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--concurrency", type=whole_number, nargs="+", default=[16, 100], help="(default: 16 100)"
     )
-    parser.add_argument("--json", type=new_file, help="write everything measured here")
+    parser.add_argument("--json", type=new_file, help="file for all measurements")
     parser.add_argument(
         "--slow-down",
         type=positive,
@@ -154,43 +155,48 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=positive, help="length of each window (default: 60, vllm: 10)"
     )
     parser.add_argument(
-        "--rounds", type=whole_number, help="of the three clients (default: 3, vllm: 9)"
+        "--rounds", type=whole_number, help="measurements of each client (default: 3, vllm: 9)"
     )
     parser.add_argument(
         "--predictor",
         choices=("queue", "oracle"),
         default="queue",
-        help="oracle: answers at once, without queue or delay (default: queue)",
+        help="oracle: without queue and delay (default: queue)",
     )
     parser.add_argument(
-        "--predictor-delay-ms", type=not_negative, default=3.0, help="of a batch (default: 3)"
+        "--predictor-delay-ms",
+        type=not_negative,
+        default=3.0,
+        help="duration of a batch (default: 3)",
     )
     parser.add_argument(
         "--draft-tokens",
         type=whole_number,
         nargs=2,
         metavar=("TEACHER", "STUDENT"),
-        help="ours drafts so many tokens a request, not a stream per span",
+        help="drafts of fixed length instead of a stream per span",
     )
     parser.add_argument(
         "--shape",
         choices=SHAPES,
         default=_SMALL,
-        help="of vLLM's model (default: small); larger ones want a GPU",
+        help="size of vLLM's model (default: small); larger ones need a GPU",
     )
     parser.add_argument(
-        "--virtual", action="store_true", help="a clock that jumps, no sockets, policy figures only"
+        "--virtual",
+        action="store_true",
+        help="run on a virtual clock without sockets: figures of the policy alone",
     )
     return parser
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line."""
+    """Parse the command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.servers == "simulated":
         if options.shape != _SMALL:
-            parser.error("--shape is of vLLM's model: add --servers vllm")
+            parser.error("--shape is for --servers vllm")
     else:
         for name in ("virtual", "slow_down"):
             if getattr(options, name):
@@ -203,9 +209,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print a table, write a file."""
+    """Measure, print a table and write a file."""
     options = parse(arguments)
-    document = {**results.opening(options), "concurrency": {}}
+    document = {**results.header(options), "concurrency": {}}
     shape = SHAPES[options.shape]
     with serving(shape) if options.servers == "vllm" else contextlib.nullcontext() as served:
         if served is not None:

@@ -31,9 +31,8 @@ from benchmarks.words import make_model_folder
 from benchmarks.workload import Workload
 from tessy.core.records import Author
 
-# The more packets come in a second, the less each costs: several are found at one waking up, and
-# what handles them is still in the caches. These come as thick as two cores allow, which is about a
-# third of what a hundred samples at full speed send. --samples 16 --slow-down 1 takes half of that.
+# The cost of a packet falls with their rate: one wake-up handles several, and caches stay warm.
+# This is the highest rate that two cores allow.
 SAMPLES = 64
 SLOW_DOWN = 1.5
 
@@ -49,7 +48,7 @@ def draft_cost(
         seconds=options.seconds,
         slow_down=options.slow_down,
         workload=workload,
-        count_arrivals=False,  # nothing here is made of it
+        count_arrivals=False,
     )
     found = _measure(folder, plan, send_undisturbed)
     return {
@@ -78,10 +77,12 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     return found
 
 
-def _measure(folder: Path, plan: Plan, go: Callable[[ClientTask], Measured]) -> Measured:
+def _measure(
+    folder: Path, plan: Plan, measure_client: Callable[[ClientTask], Measured]
+) -> Measured:
     with running(folder, pair_options(plan)) as servers:
         both: dict[Author, Path] = {"student": folder, "teacher": folder}
-        return go(ClientTask("ours", plan, both, urls=servers.urls))
+        return measure_client(ClientTask("ours", plan, both, urls=servers.urls))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,20 +98,20 @@ def _parser() -> argparse.ArgumentParser:
         "--samples",
         type=whole_number,
         default=SAMPLES,
-        help="in flight for the CPU time (default: %(default)s)",
+        help="samples in flight for the CPU time (default: %(default)s)",
     )
     parser.add_argument(
         "--memory-samples",
         type=count,
         default=1000,
-        help="in flight for the memory (default: %(default)s); 0: skip",
+        help="samples in flight for the memory (default: %(default)s); 0: skip",
     )
-    parser.add_argument("--json", type=new_file, help="write everything measured here")
+    parser.add_argument("--json", type=new_file, help="file for all measurements")
     parser.add_argument(
         "--slow-down",
         type=positive,
         default=SLOW_DOWN,
-        help="factor on servers' times (default: %(default)s)",
+        help="factor on the servers' times (default: %(default)s)",
     )
     parser.add_argument(
         "--warm-up",
@@ -128,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds",
         type=whole_number,
         default=3,
-        help="of all contexts, to and fro (default: %(default)s)",
+        help="measurements of each context (default: %(default)s)",
     )
     return parser
 
@@ -138,14 +139,14 @@ def _rounds(
 ) -> Generator[dict[str, dict[str, Any]], None, None]:
     """Yield the figures of each context after each round.
 
-    To and fro: a host that grows slower or faster counts for no context more than for others.
+    The order alternates, so that a host that becomes slower or faster affects all contexts alike.
     """
     columns: dict[int, list[dict[str, float | None]]] = {tokens: [] for tokens in options.context}
     for number in range(options.rounds):
         for tokens in options.context[:: -1 if number % 2 else 1]:
             found = draft_cost(options, folder, tokens)
             columns[tokens].append(found)
-            results.tell(f"{tokens} tokens, round {number + 1}", found)
+            results.print_figures(f"{tokens} tokens, round {number + 1}", found)
         yield {
             str(tokens): {**results.medians(column), "rounds": column}
             for tokens, column in columns.items()
@@ -153,9 +154,9 @@ def _rounds(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print a table, write a file."""
+    """Measure, print a table and write a file."""
     options = _parser().parse_args(arguments)
-    document = results.opening(options)
+    document = results.header(options)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as scratch:
         folder = make_model_folder(Path(scratch) / "model")
         for columns in _rounds(options, folder):

@@ -2,10 +2,9 @@
 
     python -m benchmarks.bench_predictor [--samples 1 16 64] [--json FILE]
 
-Texts of many samples grow side by side, a few words at a time, and now and then a word is taken
-back and another one written. Every way of reading judges the same views; they take turns within a
-run, and ratios are taken within a round. Random weights: the time does not depend on them. Torch
-uses one thread.
+Texts of many samples grow side by side, a few words at a time, with a rollback of one word now and
+then. All ways of reading receive the same requests and take turns; ratios are computed within a
+round. Weights are random, because the time does not depend on them. Torch uses one thread.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 
 from benchmarks.arguments import new_file, whole_number
 from benchmarks.processes import command
-from benchmarks.results import opening, write
+from benchmarks.results import header, write
 from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.classifier.kv_cache import WholeWindows, make_window_model
 from tessy.boundary.classifier.model import Classifier, load_classifier
@@ -37,7 +36,7 @@ from tessy.lab.bundled import student_path
 from tessy.tokenization.codec import HfCodec
 
 _SIZES: dict[str, dict[str, int]] = {
-    "2 layers x 96": {},  # the bundled models'
+    "2 layers x 96": {},  # the bundled models
     "4 layers x 256": {
         "num_hidden_layers": 4,
         "hidden_size": 256,
@@ -61,8 +60,8 @@ _TEXT = (
 )
 _WORDS = _TEXT.split()
 _WORDS_AT_ONCE = 3
-_ROLLBACK_EVERY = 6  # views; a span has about 19 or 6 tokens
-Judge = Callable[[PredictionRequest], Awaitable[Prediction]]
+_ROLLBACK_EVERY = 6  # requests; a span has about 19 or 6 tokens
+Predict = Callable[[PredictionRequest], Awaitable[Prediction]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,11 @@ class Samples:
     """The predicted texts; the first request of each sample is not timed.
 
     Attributes:
-        views: Of each sample, in order.
-        new_tokens: Tokens by which all texts grow, taken-back ones not counted.
+        requests: Requests of each sample, in order.
+        new_tokens: Tokens by which all texts grow, without those rolled back.
     """
 
-    views: list[list[PredictionRequest]]
+    requests: list[list[PredictionRequest]]
     new_tokens: int
 
 
@@ -98,13 +97,13 @@ class Row:
     """A line of the table; medians over the rounds.
 
     Attributes:
-        model: The classifier's size.
-        samples: Judged side by side.
-        reading: How windows are read.
-        tokens_per_s: New tokens judged per second.
+        model: Size of the classifier.
+        samples: Samples predicted side by side.
+        reading: Way of reading windows.
+        tokens_per_s: New tokens classified per second.
         read_per_new: Tokens read per new token.
         cpu_ms_per_new: CPU time (ms) per new token.
-        speed_ratio: Speed of ``incremental`` over this, and its least and largest value.
+        speed_ratio: Speed of ``incremental`` divided by this one; median, minimum and maximum.
     """
 
     model: str
@@ -118,7 +117,7 @@ class Row:
 
 def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> Samples:
     """Return texts between two moves of the anchor, which grow by ``growth`` tokens."""
-    views, new_tokens = [], 0
+    requests, new_tokens = [], 0
     for number in range(count):
         draw = random.Random(number)
         start = rule.limit + draw.randrange(rule.limit - rule.keep)
@@ -128,37 +127,37 @@ def make_samples(codec: HfCodec, rule: WindowRule, count: int, growth: int) -> S
             text += f" {draw.choice(_WORDS)}"
             reading.update(text)
         first = len(reading.ids)
-        own = [_view(text, str(number))]
+        own = [_request(text, str(number))]
         while len(reading.ids) < first + growth:
             if len(own) % _ROLLBACK_EVERY == 0:
                 text = text[: text.rindex(" ")]
             for _ in range(_WORDS_AT_ONCE):
                 text += f" {draw.choice(_WORDS)}"
             reading.update(text)
-            own.append(_view(text, str(number)))
+            own.append(_request(text, str(number)))
         new_tokens += len(reading.ids) - first
-        views.append(own)
-    return Samples(views, new_tokens)
+        requests.append(own)
+    return Samples(requests, new_tokens)
 
 
-def _view(text: str, key: str) -> PredictionRequest:
+def _request(text: str, key: str) -> PredictionRequest:
     return PredictionRequest(key, text, tuple(edges(text)[-_WORDS_AT_ONCE - 1 :]))
 
 
-async def begin(samples: Samples, ask: Judge) -> None:
+async def warm_up(samples: Samples, predict: Predict) -> None:
     """Run the requests that are not timed."""
-    await asyncio.gather(*(ask(views[0]) for views in samples.views))
+    await asyncio.gather(*(predict(requests[0]) for requests in samples.requests))
 
 
-async def time_views(samples: Samples, ask: Judge) -> tuple[float, float]:
+async def time_requests(samples: Samples, predict: Predict) -> tuple[float, float]:
     """Measure wall and CPU seconds of the other requests."""
 
-    async def follow(views: Sequence[PredictionRequest]) -> None:
-        for view in views:
-            await ask(view)
+    async def follow(requests: Sequence[PredictionRequest]) -> None:
+        for request in requests:
+            await predict(request)
 
     started, cpu_started = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(follow(views[1:]) for views in samples.views))
+    await asyncio.gather(*(follow(requests[1:]) for requests in samples.requests))
     return time.perf_counter() - started, time.process_time() - cpu_started
 
 
@@ -173,9 +172,9 @@ async def in_process(classifier: Classifier, samples: Samples, reading: str) -> 
         model, classifier.codec, name=reading, rule=rule, slack=slack
     )
     try:
-        await begin(samples, predictor.predict)
+        await warm_up(samples, predictor.predict)
         before = predictor.stats.tokens
-        seconds, cpu_seconds = await time_views(samples, predictor.predict)
+        seconds, cpu_seconds = await time_requests(samples, predictor.predict)
         return Round(seconds, cpu_seconds, predictor.stats.tokens - before)
     finally:
         await predictor.aclose()
@@ -192,11 +191,11 @@ def measure(classifier: Classifier, size: str, samples: Samples, rounds: int) ->
     rows = []
     for way, results in found.items():
         pairs = zip(found["incremental"], results, strict=True)
-        ratios = [other.seconds / ours.seconds for ours, other in pairs]
+        ratios = [other.seconds / incremental.seconds for incremental, other in pairs]
         rows.append(
             Row(
                 model=size,
-                samples=len(samples.views),
+                samples=len(samples.requests),
                 reading=way,
                 tokens_per_s=new / statistics.median(r.seconds for r in results),
                 read_per_new=statistics.median(r.tokens_read for r in results) / new,
@@ -246,10 +245,13 @@ def main() -> None:
     parser.add_argument("--growth", type=whole_number, default=96, help="tokens each text grows by")
     parser.add_argument("--rounds", type=whole_number, default=3)
     parser.add_argument(
-        "--size", choices=list(_SIZES), action="append", help="default: those that suit a CPU"
+        "--size",
+        choices=list(_SIZES),
+        action="append",
+        help="size of the classifier (default: those for a CPU)",
     )
-    parser.add_argument("--device", default="cpu", help="of the classifier, as torch names it")
-    parser.add_argument("--json", type=new_file, help="write the rows here as well")
+    parser.add_argument("--device", default="cpu", help="torch device of the classifier")
+    parser.add_argument("--json", type=new_file, help="file for the rows")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
@@ -265,7 +267,7 @@ def main() -> None:
                 rows += found
     if options.json:
         found_rows = [asdict(row) for row in rows]
-        document = {**opening(options), "torch": torch.__version__, "rows": found_rows}
+        document = {**header(options), "torch": torch.__version__, "rows": found_rows}
         write(document, options.json)
 
 

@@ -30,8 +30,8 @@ Client = Literal["ours", "plain", "lock_step"]
 _TOKEN_SECONDS = {author: latency.token_seconds for author, latency in LATENCIES.items()}
 _TRIES = 3
 _MOST_STOLEN = 0.01
-_SAMPLES_AT_FULL_SPEED = 8  # of simulated servers: then two slow cores are half idle
-_WARM_UP_MODEL_SECONDS = 0.8  # five of the teacher's spans where servers are not slowed down
+_SAMPLES_AT_FULL_SPEED = 8  # of simulated servers, with two cores half idle
+_WARM_UP_MODEL_SECONDS = 0.8  # five spans of the teacher without a slow-down
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class ClientTask:
     """The task of a client's process.
 
     Attributes:
-        client: Which one.
-        plan: How.
+        client: Kind of client.
+        plan: Settings of the measurement.
         folders: Tokenizer folder of each model.
-        urls: Servers; None: simulated ones in the process, on a virtual clock.
-        session: The servers are one real one, which runs in this process session.
+        urls: URLs of the servers; None: simulated in the process, on a virtual clock.
+        session: Process session of a real server in both roles; None for simulated servers.
         cores: CPU cores of the client's process; None: any.
-        teacher_share: For ``plain``: share of the tokens that is the teacher's.
+        teacher_share: For ``plain``: the teacher's share of the tokens.
         turn_tokens: For ``plain``: see :func:`benchmarks.plain_client.run_plain`.
     """
 
@@ -77,7 +77,7 @@ def send(task: ClientTask) -> Measured:
         sending.close()
         measured: Measured = receiving.recv()
     except EOFError as error:
-        raise RuntimeError(f"{client} failed; what went wrong stands above this") from error
+        raise RuntimeError(f"{client} failed; its error is printed above") from error
     finally:
         if process.pid is not None:
             process.kill()
@@ -87,11 +87,11 @@ def send(task: ClientTask) -> Measured:
 
 
 def send_undisturbed(task: ClientTask) -> Measured:
-    """Repeat :func:`send` if the host took CPU time away; return the least disturbed window.
+    """Repeat :func:`send` if the host stole CPU time; return the least disturbed window.
 
-    What is measured must be bound by the CPU itself: then a host that takes a tenth of it away
-    makes everything a third slower. The choice looks at nothing else. Each try has draws of its
-    own, because a real server remembers what it wrote.
+    For measurements that the CPU limits, where a tenth of stolen CPU time slows everything down by
+    a third. The choice depends on stolen time only. Each try has its own seed, because a real
+    server caches what it generated.
     """
     tries: list[Measured] = []
     for number in range(_TRIES):
@@ -100,7 +100,7 @@ def send_undisturbed(task: ClientTask) -> Measured:
         stolen = stolen_share(tries[-1])
         if stolen <= _MOST_STOLEN:
             break
-        print(f"the host took {stolen:.1%} of the CPU time away", file=sys.stderr, flush=True)
+        print(f"{stolen:.1%} of the CPU time was stolen by the host", file=sys.stderr, flush=True)
     return min(tries, key=stolen_share)
 
 
@@ -111,25 +111,25 @@ def _run_on_its_cores(task: ClientTask, sending: Connection) -> None:
 
 
 def run(task: ClientTask) -> Measured:
-    """Run ``task`` here."""
+    """Run ``task`` in this process."""
     loaded = {folder: load_renderer(folder) for folder in set(task.folders.values())}
     renderers = {author: loaded[folder] for author, folder in task.folders.items()}
     virtual = task.urls is None
     with asyncio.Runner(loop_factory=VirtualLoop if virtual else None) as runner:
-        measured = runner.run(_go(task, renderers))
+        measured = runner.run(_run_client(task, renderers))
     return replace(measured, slow_down=task.plan.slow_down)
 
 
-async def _go(task: ClientTask, renderers: dict[Author, Renderer]) -> Measured:
+async def _run_client(task: ClientTask, renderers: dict[Author, Renderer]) -> Measured:
     plan = task.plan
-    site = _site(task, renderers)
+    servers = _servers(task, renderers)
     try:
         if task.client == "ours":
-            return await run_cooperation(site, renderers, plan)
+            return await run_cooperation(servers, renderers, plan)
         if task.client == "lock_step":
-            return await run_lock_step(site, renderers, plan)
+            return await run_lock_step(servers, renderers, plan)
         return await run_plain(
-            site,
+            servers,
             renderers,
             concurrency=plan.concurrency,
             teacher_share=task.teacher_share,
@@ -141,10 +141,10 @@ async def _go(task: ClientTask, renderers: dict[Author, Renderer]) -> Measured:
             in_context=task.session is not None,
         )
     finally:
-        await site.aclose()
+        await servers.aclose()
 
 
-def _site(task: ClientTask, renderers: dict[Author, Renderer]) -> Servers:
+def _servers(task: ClientTask, renderers: dict[Author, Renderer]) -> Servers:
     if task.urls is None:
         return VirtualServers(SimulatedPair(renderers["student"].codec, pair_options(task.plan)))
     if task.session is not None:
@@ -172,7 +172,7 @@ def slow_down_for(samples: int) -> float:
 
 
 def warm_up_for(slow_down: float, least_seconds: float) -> float:
-    """Return the seconds for five spans on servers so slow, and at least ``least_seconds``."""
+    """Return a warm-up of five spans at ``slow_down``, and at least ``least_seconds``."""
     return max(least_seconds, _WARM_UP_MODEL_SECONDS * slow_down)
 
 

@@ -41,7 +41,7 @@ from tessy.core.records import Author
 HERE = Path(__file__).parents[1]
 _SIDES: tuple[Author, Author] = ("teacher", "student")
 _FULL_SPEED_SAMPLES = 100
-# What a tree without this module runs instead of it: names are those of the first version.
+# Client of a tree without this module, with the names of that version.
 _FIRST_CLIENT = """
 import dataclasses, json, pathlib, sys
 from benchmarks.clients import Errand, run
@@ -71,7 +71,7 @@ class Tree:
     """A version of tessy.
 
     Attributes:
-        name: What to call it in tables.
+        name: Its name in tables.
         root: Its files.
         python: Interpreter of its environment.
     """
@@ -81,7 +81,7 @@ class Tree:
     python: Path
 
     def measure(self, plan: Plan, folder: Path, urls: Mapping[Author, str]) -> dict[str, Any]:
-        """Return the measurement of its own client in one window.
+        """Measure the tree's own client in one window.
 
         Raises:
             RuntimeError: The client failed.
@@ -116,13 +116,13 @@ class Tree:
             finally:
                 process.kill()
         if not printed:
-            raise RuntimeError(f"the client of {self.root} failed; what went wrong stands above")
+            raise RuntimeError(f"the client of {self.root} failed; its error is printed above")
         measured: dict[str, Any] = json.loads(printed)
         return measured
 
 
 def _client(task: Mapping[str, Any]) -> None:
-    """Measure as :meth:`Tree.measure` asks; in the tree that is measured."""
+    """Run the client of this tree for :meth:`Tree.measure`."""
     plan = Plan(**{**task["plan"], "workload": Workload(**task["workload"])})
     folders: dict[Author, Path] = dict.fromkeys(_SIDES, Path(task["folder"]))
     print(json.dumps(asdict(run(ClientTask("ours", plan, folders, urls=task["urls"])))))
@@ -149,12 +149,16 @@ def compare(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
                 fast = with_seed(quick, number, real=False)
                 found = {t.name: t.measure(plan, folder, slow_servers.urls) for t in order}
                 limit = _limit(plan, folder, slow_servers, found["this"]["teacher_share"])
-                rush = found  # unless the others are slower
+                full_speed = found  # without a slow-down both are the same
                 if plan.slow_down > 1.0:
-                    rush = {t.name: t.measure(fast, folder, quick_servers.urls) for t in order}
-                rounds.append({name: _figures(found[name], rush[name], limit) for name in found})
+                    full_speed = {
+                        t.name: t.measure(fast, folder, quick_servers.urls) for t in order
+                    }
+                rounds.append(
+                    {name: _figures(found[name], full_speed[name], limit) for name in found}
+                )
                 for name, figures in rounds[-1].items():
-                    results.tell(f"{name}, round {number + 1}", figures)
+                    results.print_figures(f"{name}, round {number + 1}", figures)
     return rounds
 
 
@@ -179,7 +183,9 @@ def _limit(plan: Plan, folder: Path, servers: Running, teacher_share: float) -> 
     return found.generated / found.seconds * found.slow_down
 
 
-def _figures(slowed: Mapping[str, Any], rush: Mapping[str, Any], limit: float) -> dict[str, float]:
+def _figures(
+    slowed: Mapping[str, Any], full_speed: Mapping[str, Any], limit: float
+) -> dict[str, float]:
     kept = max(1, slowed["kept"])
     rate = kept / slowed["seconds"] * slowed["slow_down"]
     spent = slowed["cpu_seconds"] + slowed["predictor_seconds"]
@@ -187,9 +193,9 @@ def _figures(slowed: Mapping[str, Any], rush: Mapping[str, Any], limit: float) -
     return {
         "tax": limit / rate,
         "kept_tokens_per_s": rate,
-        "sustained_tokens_per_s": rush["kept"] / rush["seconds"],
+        "sustained_tokens_per_s": full_speed["kept"] / full_speed["seconds"],
         "client_cpu_us_per_kept": 1e6 * slowed["cpu_seconds"] / kept,
-        "sustained_cpu_us_per_kept": 1e6 * rush["cpu_seconds"] / max(1, rush["kept"]),
+        "sustained_cpu_us_per_kept": 1e6 * full_speed["cpu_seconds"] / max(1, full_speed["kept"]),
         "generated_per_kept": slowed["generated"] / kept,
         "requests_per_1k_kept": 1000 * slowed["requests"] / kept,
         "peak_rss_mib": slowed["peak_rss_mib"],
@@ -198,10 +204,10 @@ def _figures(slowed: Mapping[str, Any], rush: Mapping[str, Any], limit: float) -
 
 
 def table(rounds: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
-    """Medians of both trees with their spreads, and the median ratio within a round."""
-    this = results.medians([one["this"] for one in rounds])
-    other = results.medians([one["other"] for one in rounds])
-    ratios = results.medians([_ratios(one["this"], one["other"]) for one in rounds])
+    """Return medians of both trees with their ranges, and the median ratio within a round."""
+    this = results.medians([found["this"] for found in rounds])
+    other = results.medians([found["other"] for found in rounds])
+    ratios = results.medians([_ratios(found["this"], found["other"]) for found in rounds])
     lines = ["| | this tree | the other | ratio |", "|---|---|---|---|"]
     for name, label, form in ROWS:
         cells = (_cell(this, name, form), _cell(other, name, form), _cell(ratios, name, "{:.2f}"))
@@ -229,7 +235,9 @@ def _parser() -> argparse.ArgumentParser:
         "--samples", type=whole_number, default=100, help="in flight (default: %(default)s)"
     )
     parser.add_argument(
-        "--context", type=whole_number, help="tokens before each draft (default: any progress)"
+        "--context",
+        type=whole_number,
+        help="tokens before each draft (default: samples at random progress)",
     )
     parser.add_argument("--rounds", type=whole_number, default=3, help="(default: %(default)s)")
     parser.add_argument(
@@ -246,29 +254,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=positive, default=30.0, help="of each window (default: %(default)s)"
     )
-    parser.add_argument("--json", type=new_file, help="write everything measured here")
+    parser.add_argument("--json", type=new_file, help="file for all measurements")
     return parser
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line."""
+    """Parse the command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
     options.other = options.other.resolve()
     if not (options.other / "benchmarks" / "clients.py").exists():
-        parser.error(f"--other: {options.other} has no benchmarks/clients.py: is it a tree?")
+        parser.error(f"--other: {options.other} has no benchmarks/clients.py; give a tree of tessy")
     return options
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print a table; or be the client of one tree."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["--client"]:
-        _client(json.loads(given[1]))
+    """Measure and print a table, or run as the client of one tree."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["--client"]:
+        _client(json.loads(arguments[1]))
         return
-    options = parse(given)
+    options = parse(arguments)
     rounds = compare(options)
-    results.write({**results.opening(options), "rounds": rounds}, options.json)
+    results.write({**results.header(options), "rounds": rounds}, options.json)
     print(table(rounds))
 
 

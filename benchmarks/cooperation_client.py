@@ -14,8 +14,8 @@ from typing import Literal
 from benchmarks.measurement import ClientCounters, Measured, measure
 from benchmarks.scheduled_predictor import Oracle, ScheduleModel
 from benchmarks.server_access import SIDES, Servers
-from benchmarks.virtual_clock import HeldSink, QueuedPredictor
-from benchmarks.workload import Workload, in_flight, problems, start
+from benchmarks.virtual_clock import FrozenTimeSink, QueuedPredictor
+from benchmarks.workload import Workload, in_flight, problems, starting_point
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import MAX_WAIT_MS, TokenClassifierPredictor
 from tessy.config.base import RoleConfig
@@ -43,17 +43,16 @@ class Plan:
 
     Attributes:
         concurrency: Samples in flight.
-        warm_up_seconds: Before the window.
-        seconds: Length of the window; like the warm-up it does not grow with ``slow_down``.
-        slow_down: Factor on the servers' times; the predictor's delay and how long it waits for
-            company are stretched with it.
-        predictor: ``queue``: the schedule behind a predictor's queue; ``oracle``: at once.
-        predictor_delay_seconds: What a batch takes, before it is slowed down.
-        virtual: On a virtual clock; then the queue is the event loop's.
-        workload: What samples are like.
-        draw_seed: Of what models write that draw by seeds.
+        warm_up_seconds: Time before the window; independent of ``slow_down``.
+        seconds: Length of the window; independent of ``slow_down``.
+        slow_down: Factor on the servers' times, and on the delay and waits of predictors.
+        predictor: ``queue``: with the queue of a classifier; ``oracle``: without queue and delay.
+        predictor_delay_seconds: Duration of a batch, before the slow-down.
+        virtual: Run on a virtual clock.
+        workload: Lengths and starting points of samples.
+        draw_seed: Seed of sampling, for models that use one.
         draft_tokens: Tokens of a draft; None: one stream per span.
-        count_arrivals: Tokens are counted as they reach the client, which takes 2 % of its time.
+        count_arrivals: Whether to count received tokens, which costs the client some time.
     """
 
     concurrency: int
@@ -70,53 +69,54 @@ class Plan:
 
 
 class CountingProgress(ProgressState):
-    """Progress counters that count for a measurement."""
+    """Progress that counts kept tokens for a measurement."""
 
-    def __init__(self, gauge: ClientCounters) -> None:
-        """Count into ``gauge``."""
+    def __init__(self, counters: ClientCounters) -> None:
+        """Add to ``counters``."""
         super().__init__(0, now=time.monotonic())
-        self._gauge = gauge
+        self._counters = counters
 
     def kept(self, author: Author, tokens: int) -> None:
         """Count kept tokens."""
-        self._gauge.kept[author] += tokens
+        self._counters.kept[author] += tokens
 
 
 class CountingEngine:
     """An engine that counts the tokens of another one."""
 
-    def __init__(self, inner: Engine, gauge: ClientCounters, plan: Plan) -> None:
+    def __init__(self, inner: Engine, counters: ClientCounters, plan: Plan) -> None:
         """Count the tokens of ``inner``."""
-        self._inner, self._gauge, self._plan = inner, gauge, plan
+        self._inner, self._counters, self._plan = inner, counters, plan
         self.probe, self.score, self.aclose = inner.probe, inner.score, inner.aclose
 
     def release(self, key: str) -> None:
         """Delegate."""
-        self._gauge.service.forget(key, asyncio.get_running_loop().time())
+        self._counters.open_requests.forget(key, asyncio.get_running_loop().time())
         self._inner.release(key)
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Delegate and count."""
-        loop, gauge, service = asyncio.get_running_loop(), self._gauge, self._gauge.service
-        service.begin(request.key, loop.time())
+        loop, counters = asyncio.get_running_loop(), self._counters
+        open_requests = counters.open_requests
+        open_requests.begin(request.key, loop.time())
         try:
             if self._plan.count_arrivals:
                 await self._feed(request, sink)
             else:
                 await self._inner.stream(request, sink)
         finally:
-            service.end(request.key, loop.time())
-            if not gauge.full.is_set():
-                gauge.begun.add(request.key)
-                if len(gauge.begun) >= self._plan.concurrency:
-                    gauge.full.set()
+            open_requests.end(request.key, loop.time())
+            if not counters.full.is_set():
+                counters.started.add(request.key)
+                if len(counters.started) >= self._plan.concurrency:
+                    counters.full.set()
 
     async def _feed(self, request: Request, sink: ChunkSink) -> None:
         """Count arriving tokens as well, stop ids included."""
-        gauge = self._gauge
+        counters = self._counters
 
-        def put(chunk: Chunk) -> None:  # short: what it takes counts as the client's
-            gauge.received += len(chunk.ids) + (chunk.finish == "stop")
+        def put(chunk: Chunk) -> None:  # its time counts as the client's
+            counters.received += len(chunk.ids) + (chunk.finish == "stop")
             sink.put(chunk)
 
         own = ChunkSink(put)
@@ -127,73 +127,77 @@ class CountingEngine:
             sink.on_close = None
 
 
-async def run_cooperation(site: Servers, renderers: dict[Author, Renderer], plan: Plan) -> Measured:
+async def run_cooperation(
+    servers: Servers, renderers: dict[Author, Renderer], plan: Plan
+) -> Measured:
     """Keep ``plan.concurrency`` samples in flight and measure a window.
 
     Raises:
         RuntimeError: Samples failed.
     """
-    gauge = ClientCounters()
-    predictors = _predictors(renderers, plan, gauge)
+    counters = ClientCounters()
+    predictors = _predictors(renderers, plan, counters)
     with tempfile.TemporaryDirectory(prefix="tessy-bench-") as folder:
         config = _config(Path(folder) / "run", plan)
         streaming = plan.draft_tokens is None
         parts = LoadedModels(
             renderers=renderers,
             replicas={
-                a: [CountingEngine(engine, gauge, plan)]
+                a: [CountingEngine(engine, counters, plan)]
                 for a in SIDES
-                for engine in [site.engine(a, renderers[a].codec, streaming=streaming)]
+                for engine in [servers.engine(a, renderers[a].codec, streaming=streaming)]
             },
             predictors=predictors,
         )
-        async with open_resources(config, parts, lambda _: None) as table:
-            gauge.requests = lambda: sum(sum(p.requests.values()) for p in table.pools.values())
-            return await _run(table, gauge, site, config, plan)
+        async with open_resources(config, parts, lambda _: None) as resources:
+            counters.requests = lambda: sum(
+                sum(p.requests.values()) for p in resources.pools.values()
+            )
+            return await _run(resources, counters, servers, config, plan)
 
 
 async def _run(
-    table: SynthesisResources,
-    gauge: ClientCounters,
-    site: Servers,
+    resources: SynthesisResources,
+    counters: ClientCounters,
+    servers: Servers,
     config: SynthesizeConfig,
     plan: Plan,
 ) -> Measured:
-    progress = CountingProgress(gauge)
+    progress = CountingProgress(counters)
     stop = Stop()
     with (
         Run.open(config.out, TRAJECTORIES, config={}, data_config={}) as run,
         Journal(run.paths.journal) as journal,
     ):
-        workshop = SampleRunner(
-            context=table.context,
+        runner = SampleRunner(
+            context=resources.context,
             strategy=tessy,
             journal=journal,
             progress=progress,
             attempts=5,
             checkpoint=stop.check,
-            in_flight=_begun(
-                plan, {a: backend.renderer for a, backend in table.context.backends.items()}
+            in_flight=_in_flight(
+                plan, {a: backend.renderer for a, backend in resources.context.backends.items()}
             ),
         )
 
         async with asyncio.TaskGroup() as tasks:
             slots = Slots(plan.concurrency)
-            working = tasks.create_task(
+            running = tasks.create_task(
                 run_jobs(
                     JobList(_jobs(plan)),
-                    workshop.make,
-                    sink=HeldSink(run),
+                    runner.make,
+                    sink=FrozenTimeSink(run),
                     admission=slots,
                     stop=stop,
-                    written=workshop.written,
+                    written=runner.written,
                 )
             )
-            await gauge.full.wait()  # a thousand samples take a while to be taken up
+            await counters.full.wait()  # a thousand samples take a while to start
             measured = await measure(
-                gauge, site, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
+                counters, servers, warm_up_seconds=plan.warm_up_seconds, seconds=plan.seconds
             )
-            working.cancel()  # servers so slow would take minutes for what is in flight
+            running.cancel()  # slow servers would take minutes to finish
         if progress.reasons:
             raise RuntimeError(f"samples failed: {dict(progress.reasons)}")
         return measured
@@ -203,13 +207,13 @@ def _jobs(plan: Plan) -> Iterator[SampleJob]:
     return (SampleJob(problem, 0) for problem in problems(plan.workload))
 
 
-def _begun(plan: Plan, renderers: dict[Author, Renderer]) -> dict[Key, InFlight]:
-    asked = itertools.islice(problems(plan.workload), plan.concurrency)
+def _in_flight(plan: Plan, renderers: dict[Author, Renderer]) -> dict[Key, InFlight]:
+    first = itertools.islice(problems(plan.workload), plan.concurrency)
     return {
         (problem.id, 0): in_flight(
-            start(index, plan.workload, renderers["student"]), problem, renderers
+            starting_point(index, plan.workload, renderers["student"]), problem, renderers
         )
-        for index, problem in enumerate(asked)
+        for index, problem in enumerate(first)
     }
 
 
@@ -229,28 +233,28 @@ def _config(out: Path, plan: Plan) -> SynthesizeConfig:
 
 
 def _predictors(
-    renderers: dict[Author, Renderer], plan: Plan, gauge: ClientCounters
+    renderers: dict[Author, Renderer], plan: Plan, counters: ClientCounters
 ) -> dict[Author, BoundaryPredictor]:
-    """Return a scheduled predictor for each author, as two trained ones would be."""
-    made: dict[Author, BoundaryPredictor] = {}
+    """Return a scheduled predictor for each author, in place of two trained ones."""
+    predictors: dict[Author, BoundaryPredictor] = {}
     delay = plan.predictor_delay_seconds * plan.slow_down
     codec = renderers["student"].codec
     models = {author: ScheduleModel(codec, delay) for author in SIDES}
     for author, model in models.items():
         if plan.predictor == "oracle":
-            made[author] = Oracle(codec)
+            predictors[author] = Oracle(codec)
         elif plan.virtual:
-            made[author] = QueuedPredictor(Oracle(codec), delay)
+            predictors[author] = QueuedPredictor(Oracle(codec), delay)
         else:
-            # Any two windows share a pass, so that a batch takes the delay once.
-            made[author] = TokenClassifierPredictor(
+            # Slack lets any two windows share a pass, so that a batch takes the delay once.
+            predictors[author] = TokenClassifierPredictor(
                 model,
                 codec,
                 name=f"schedule {author}",
                 max_wait_ms=plan.slow_down * MAX_WAIT_MS,
                 slack=1 << 30,
             )
-    queues = [p for p in made.values() if isinstance(p, TokenClassifierPredictor)]
-    gauge.predictor_tokens = lambda: sum(queue.stats.tokens for queue in queues)
-    gauge.predictor_seconds = lambda: sum(model.thread_seconds for model in models.values())
-    return made
+    queues = [p for p in predictors.values() if isinstance(p, TokenClassifierPredictor)]
+    counters.predictor_tokens = lambda: sum(queue.stats.tokens for queue in queues)
+    counters.predictor_seconds = lambda: sum(model.thread_seconds for model in models.values())
+    return predictors

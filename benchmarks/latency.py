@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from benchmarks.text_lengths import answer_length
 from tessy.core.records import Author
 
-FACTOR_TOKENS = 64  # a request's latency factor is drawn anew after so many tokens
+FACTOR_TOKENS = 64  # tokens after which a request's latency factor is drawn again
 
 OnToken = Callable[[int, str | None], None]  # token id, finish reason
 
@@ -26,13 +26,13 @@ class Latency:
     """Latencies of a server before the slow-down.
 
     Attributes:
-        first_seconds: From a request's start to the end of its prefill.
-        token_seconds: Each token after that, the first one included.
-        jitter: Largest deviation of a request's factor from 1.
+        first_seconds: Duration of the prefill.
+        token_seconds: Duration of each token, including the first.
+        jitter: Maximum deviation of a request's factor from 1.
         straggler_share: Share of requests (of ``FACTOR_TOKENS`` tokens, longer ones in parts)
             that take ``straggler_factor`` times as long.
-        straggler_factor: See there.
-        tokenize_seconds: Per token of a prompt that comes as text; one prompt at a time.
+        straggler_factor: Factor on the duration of stragglers.
+        tokenize_seconds: Duration per token of a text prompt; one prompt at a time.
     """
 
     first_seconds: float
@@ -54,15 +54,15 @@ class Totals:
     """Totals of a server; the difference of two describes a window.
 
     Attributes:
-        requests: Requests begun.
-        generated: Tokens written, whether anybody read them or not.
+        requests: Requests started.
+        generated: Tokens generated, including those that no client read.
         busy_seconds: Slot time in use, over all slots.
         idle_seconds: Slot time empty while a sample waited for this server: from the end of the
-            sample's last request, on either server, to the arrival of its next one here. A
-            request that arrives before the last one has ended waited for nothing.
-        aborted: Requests their clients left.
+            sample's last request, on either server, to the arrival of its next one here, unless
+            they overlap.
+        aborted: Requests aborted by clients.
         steps: Steps of the engine; real servers only.
-        prefilled: Prompt tokens read that the cache did not hold; real servers only.
+        prefilled: Prompt tokens computed because no cache held them; real servers only.
     """
 
     requests: int = 0
@@ -84,11 +84,11 @@ class Stream:
     """One request on a server.
 
     Attributes:
-        key: Whose it is; idle time is found by it.
-        next_id: Gives the id after so many written ones.
-        limit: Most tokens.
+        key: The sample; used for idle time.
+        next_id: Returns the token id after a number of tokens.
+        limit: Maximum tokens.
         ends: Ids that end it.
-        on_token: Told of each token as it is written.
+        on_token: Called for each token.
     """
 
     key: str
@@ -104,12 +104,12 @@ class Stream:
 
 
 @dataclass(slots=True)
-class Leaving:
+class LastServed:
     """Times at which samples were last served, shared by both servers.
 
     Attributes:
         free_seconds: By sample, each server's free time when the sample's last request ended.
-        open: Requests in line or in service, by sample.
+        open: Queued or running requests, by sample.
     """
 
     free_seconds: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -120,31 +120,31 @@ class SimulatedModel:
     """A server with slots, a sequential tokenizer, and streams."""
 
     def __init__(
-        self, latency: Latency, *, slots: int, slow_down: float, seed: int, leaving: Leaving
+        self, latency: Latency, *, slots: int, slow_down: float, seed: int, last_served: LastServed
     ) -> None:
-        """Create servers without requests.
+        """Create a server without requests.
 
         Args:
-            latency: How long things take.
-            slots: Requests served at a time; the others wait in line.
+            latency: Latencies before the slow-down.
+            slots: Requests served at a time; the others are queued.
             slow_down: Factor on all times.
-            seed: Of jitter and stragglers.
-            leaving: Shared with the other servers of the same samples.
+            seed: Seed of jitter and stragglers.
+            last_served: Shared with the other server of the same samples.
         """
         self._latency, self._slow = latency, slow_down
         self._free, self._rng = slots, random.Random(seed)
         self._slots = slots
-        self._leaving = leaving
+        self._last_served = last_served
         self._peers: list[SimulatedModel] = [self]
         self._heap: list[tuple[float, int, Stream]] = []
         self._order = itertools.count()
-        self._line: deque[tuple[Stream, float]] = deque()
+        self._queue: deque[tuple[Stream, float]] = deque()
         self._tokenizer_free_at = 0.0
         self._now = 0.0
         self._free_seconds = 0.0  # time in which at least one slot was empty
         self.totals = Totals()
 
-    def beside(self, other: SimulatedModel) -> None:
+    def share_samples_with(self, other: SimulatedModel) -> None:
         """Share the samples with ``other``."""
         self._peers = other._peers = [self, other]
 
@@ -159,13 +159,13 @@ class SimulatedModel:
         Args:
             now: The time.
             stream: The request.
-            text_tokens: Length of a prompt that came as text; 0 for ids.
+            text_tokens: Length of a text prompt; 0 for ids.
         """
         self._account(now)
-        left = self._leaving.free_seconds.pop(stream.key, None)
-        if left is not None:
-            self.totals.idle_seconds += self._free_seconds - left[id(self)]
-        self._leaving.open[stream.key] += 1
+        before = self._last_served.free_seconds.pop(stream.key, None)
+        if before is not None:
+            self.totals.idle_seconds += self._free_seconds - before[id(self)]
+        self._last_served.open[stream.key] += 1
         self.totals.requests += 1
         ready = now
         if text_tokens:
@@ -175,7 +175,7 @@ class SimulatedModel:
         if self._free:
             self._start(stream, ready)
         else:
-            self._line.append((stream, ready))
+            self._queue.append((stream, ready))
 
     def cancel(self, now: float, stream: Stream) -> None:
         """Abort a stream; no-op if it has ended."""
@@ -199,8 +199,6 @@ class SimulatedModel:
         """Return the totals at ``now``."""
         self._account(now)
         return Totals(**asdict(self.totals))
-
-    # ------------------------------------------------------------------ inside
 
     def _start(self, stream: Stream, ready: float) -> None:
         self._free -= 1
@@ -230,18 +228,18 @@ class SimulatedModel:
     def _end(self, now: float, stream: Stream) -> None:
         self._account(now)
         stream.live = False
-        self._leaving.open[stream.key] -= 1
+        self._last_served.open[stream.key] -= 1
         if not stream.started:
-            self._line = deque(item for item in self._line if item[0] is not stream)
+            self._queue = deque(item for item in self._queue if item[0] is not stream)
             return
         self._free += 1
-        if not self._leaving.open[stream.key]:
-            del self._leaving.open[stream.key]
-            self._leaving.free_seconds[stream.key] = {
+        if not self._last_served.open[stream.key]:
+            del self._last_served.open[stream.key]
+            self._last_served.free_seconds[stream.key] = {
                 id(peer): peer.free_seconds(now) for peer in self._peers
             }
-        if self._line:
-            waiting, ready = self._line.popleft()
+        if self._queue:
+            waiting, ready = self._queue.popleft()
             self._start(waiting, max(now, ready))
 
     def _account(self, now: float) -> None:
@@ -281,17 +279,19 @@ class Writer:
         self.thinking_tokens, self.answer_tokens = thinking_tokens, answer_tokens
 
     def continuation(self, key: int, length: int, answered: int | None) -> Callable[[int], int]:
-        """Return what follows a prompt.
+        """Return a function that gives the i-th token after a prompt.
 
         Args:
             key: Of the question.
             length: Tokens of the prompt.
-            answered: Tokens of the answer in it; None in the thinking.
+            answered: Tokens of the answer in the prompt; None in the thinking.
         """
         words, count = self._words, len(self._words)
         if answered is not None:
-            left = answer_length(key, self.answer_tokens) - answered
-            return lambda i: self._end_turn if i >= left else words[mix(key, length + i) % count]
+            remaining = answer_length(key, self.answer_tokens) - answered
+            return lambda i: (
+                self._end_turn if i >= remaining else words[mix(key, length + i) % count]
+            )
         mean = self.thinking_tokens
 
         def think(i: int) -> int:

@@ -18,14 +18,14 @@ def _nothing() -> float:
     return 0.0
 
 
-class Service:
-    """Times in which samples have a request open, from the client's view."""
+class OpenRequestTimes:
+    """Seconds in which samples have requests open or none, from the client's view."""
 
     def __init__(self) -> None:
-        """No-op: nothing is open."""
+        """Start without open requests."""
         self._busy_seconds = self._idle_seconds = 0.0
         self._open: Counter[str] = Counter()
-        self._since: dict[str, float] = {}  # a sample was last taken up, or left alone
+        self._since: dict[str, float] = {}  # last change between open and none open, by sample
 
     def begin(self, key: str, now: float) -> None:
         """Record that a request of the sample ``key`` was sent."""
@@ -47,9 +47,9 @@ class Service:
             self._idle_seconds += now - self._since.pop(key)
 
     def until(self, now: float) -> tuple[float, float]:
-        """Return seconds with one or more open, over all samples, and seconds between two of them.
+        """Return the seconds with a request open, over all samples, and the seconds without.
 
-        What is open at ``now`` counts: requests that overlap may leave a sample no moment without.
+        Requests open at ``now`` count, because requests of a sample can overlap without a gap.
         """
         busy, idle = self._busy_seconds, self._idle_seconds
         for key, since in self._since.items():
@@ -65,14 +65,14 @@ class ClientCounters:
     """Counters of a running client.
 
     Attributes:
-        kept: Tokens that became part of a sample, by author; answers are the student's.
+        kept: Tokens added to samples, by author; answers are the student's.
         received: Tokens that reached the client.
         requests: Requests sent so far.
-        predictor_tokens: Tokens predictors have read so far.
+        predictor_tokens: Tokens read by predictors so far.
         predictor_seconds: CPU seconds of predictors' threads so far.
-        begun: Samples of which a request has ended.
-        full: Set once as many have begun as shall be in flight.
-        service: When they have a request open.
+        started: Samples of which a request has ended.
+        full: Set when the target number of samples has started.
+        open_requests: Times with and without open requests.
     """
 
     kept: Counter[str] = field(default_factory=Counter)
@@ -80,9 +80,9 @@ class ClientCounters:
     requests: Callable[[], float] = _nothing
     predictor_tokens: Callable[[], float] = _nothing
     predictor_seconds: Callable[[], float] = _nothing
-    begun: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
     full: asyncio.Event = field(default_factory=asyncio.Event)
-    service: Service = field(default_factory=Service)
+    open_requests: OpenRequestTimes = field(default_factory=OpenRequestTimes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +90,24 @@ class Measured:
     """The measurement of one client in one window.
 
     Attributes:
-        seconds: Length of the window on its clock, slowed down.
+        seconds: Length of the window on its clock, including the slow-down.
         kept: Tokens kept.
-        teacher_share: Of those, the teacher's.
+        teacher_share: Share of the kept tokens that the teacher generated.
         received: Tokens that reached the client.
-        generated: Tokens the servers wrote.
+        generated: Tokens that the servers generated.
         requests: Requests sent.
-        predictor_tokens: Tokens predictors read.
+        predictor_tokens: Tokens read by predictors.
         cpu_seconds: CPU time of the client's process without predictors' threads.
-        predictor_seconds: CPU time of those.
+        predictor_seconds: CPU time of predictors' threads.
         server_cpu_seconds: CPU time of the servers' processes, by name.
-        machine_cpu_seconds: CPU time of everything on the machine; 0 where unknown.
-        stolen_cpu_seconds: CPU time that the host gave to other machines; 0 where unknown.
+        machine_cpu_seconds: CPU time of all processes of the machine; 0 where unknown.
+        stolen_cpu_seconds: CPU time stolen by the host; 0 where unknown.
         steps: Steps of real servers' engines.
-        prefilled: Prompt tokens that real servers read because no cache held them.
+        prefilled: Prompt tokens that real servers computed because no cache held them.
         busy_seconds: Slot time in use; of real servers, time in which samples have a request open.
-        idle_seconds: Slot time empty while a sample waited for that server; of real servers, time
-            in which samples have none open.
-        peak_rss_mib: Largest memory of the client's process so far.
+        idle_seconds: Slot time empty while a sample waits for that server; of real servers, time
+            in which samples have no request open.
+        peak_rss_mib: Peak memory of the client's process so far.
         slow_down: Factor on the servers' times.
     """
 
@@ -132,7 +132,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class _Snapshot:
     time: float
     kept: Counter[str]
     received: int
@@ -149,13 +149,13 @@ class _Mark:
 
 
 async def measure(
-    gauge: ClientCounters, site: Servers, *, warm_up_seconds: float, seconds: float
+    counters: ClientCounters, servers: Servers, *, warm_up_seconds: float, seconds: float
 ) -> Measured:
     """Wait for a steady state, then measure for ``seconds``."""
     await asyncio.sleep(warm_up_seconds)
-    before = await _mark(gauge, site)
+    before = await _snapshot(counters, servers)
     await asyncio.sleep(seconds)
-    after = await _mark(gauge, site)
+    after = await _snapshot(counters, servers)
     kept = after.kept - before.kept
     totals = [late.since(early) for late, early in zip(after.totals, before.totals, strict=True)]
     predictor_seconds = after.predictor_seconds - before.predictor_seconds
@@ -183,23 +183,23 @@ async def measure(
     )
 
 
-async def _mark(gauge: ClientCounters, site: Servers) -> _Mark:
-    totals, server_cpu_seconds = await site.totals()
+async def _snapshot(counters: ClientCounters, servers: Servers) -> _Snapshot:
+    totals, server_cpu_seconds = await servers.totals()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     machine, stolen = _machine_cpu_seconds()
     now = asyncio.get_running_loop().time()
     seen = totals.values()
-    busy_seconds, idle_seconds = gauge.service.until(now)
-    if not any(total.steps for total in seen):  # simulated servers know their slots
+    busy_seconds, idle_seconds = counters.open_requests.until(now)
+    if not any(total.steps for total in seen):  # simulated servers report their slots
         busy_seconds = sum(total.busy_seconds for total in seen)
         idle_seconds = sum(total.idle_seconds for total in seen)
-    return _Mark(
+    return _Snapshot(
         time=now,
-        kept=Counter(gauge.kept),
-        received=gauge.received,
-        requests=gauge.requests(),
-        predictor_tokens=gauge.predictor_tokens(),
-        predictor_seconds=gauge.predictor_seconds(),
+        kept=Counter(counters.kept),
+        received=counters.received,
+        requests=counters.requests(),
+        predictor_tokens=counters.predictor_tokens(),
+        predictor_seconds=counters.predictor_seconds(),
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         totals=list(totals.values()),
         server_cpu_seconds=server_cpu_seconds,
@@ -211,7 +211,7 @@ async def _mark(gauge: ClientCounters, site: Servers) -> _Mark:
 
 
 def _machine_cpu_seconds() -> tuple[float, float]:
-    """Return CPU seconds of this machine, and those the host took away; 0 if unknown."""
+    """Return CPU seconds of this machine, and those stolen by the host; 0 if unknown."""
     path = Path("/proc/stat")
     if not path.exists():
         return 0.0, 0.0

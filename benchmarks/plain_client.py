@@ -9,16 +9,16 @@ from collections.abc import Mapping
 
 from benchmarks.measurement import ClientCounters, Measured, measure
 from benchmarks.server_access import Servers
-from benchmarks.workload import Workload, problems, start
+from benchmarks.workload import Workload, problems, starting_point
 from tessy.core.records import Author, Problem
 from tessy.tokenization.renderer import Renderer
 
 EQUAL: Mapping[Author, float] = {"teacher": 1.0, "student": 1.0}
-TURN_TOKENS = 1_400  # both models' turns together: long, so that requests cost next to nothing
+TURN_TOKENS = 1_400  # of both models' turns; long, so that the cost of requests is negligible
 
 
 async def run_plain(
-    site: Servers,
+    servers: Servers,
     renderers: dict[Author, Renderer],
     *,
     concurrency: int,
@@ -33,40 +33,40 @@ async def run_plain(
     """Keep ``concurrency`` texts in flight and measure a window.
 
     Args:
-        site: The servers.
+        servers: The servers.
         renderers: Both models' formats.
         concurrency: Texts decoded at a time.
-        teacher_share: Share of the tokens that is the teacher's.
-        workload: The questions; their seed says where each text starts, too.
-        warm_up_seconds: Before the window.
+        teacher_share: The teacher's share of the tokens.
+        workload: The problems; their seed also gives the place where each text starts.
+        warm_up_seconds: Time before the window.
         seconds: Length of the window.
-        turn_tokens: Tokens after which a text is back with the same model.
-        token_seconds: What a token takes, or anything in proportion to it: says how many texts are
-            with each model at the start, so that it is as at any later time.
-        in_context: Each text goes on from the start of a sample, again and again; it is shortened
-            by what a turn adds, so that contexts are as long as those of samples. Else a text goes
-            on from its question: simulated servers write as fast in any context.
+        turn_tokens: Tokens of one turn of each model together.
+        token_seconds: Relative duration of a token by model, so that as many texts are with each
+            model at the start as later.
+        in_context: Start each turn from the starting point of a sample, shortened by half a turn,
+            so that contexts are as long as those of samples; for real servers. Otherwise texts
+            start from the prompt: the speed of simulated servers does not depend on the context.
     """
-    gauge = ClientCounters()
+    counters = ClientCounters()
     sent = itertools.count()
     turns: dict[Author, int] = {"teacher": round(turn_tokens * teacher_share)}
     turns["student"] = turn_tokens - turns["teacher"]
     thinking = max(1, workload.thinking_tokens)
     shortened = {author: max(0.0, 1 - tokens / 2 / thinking) for author, tokens in turns.items()}
 
-    async def decode(asked: Problem, text: str, skip: int) -> None:
+    async def decode(problem: Problem, text: str, skip: int) -> None:
         prompts, ids = {}, renderers["student"].codec.encode(text)
         for author, renderer in renderers.items():
-            begun = ids[: round(shortened[author] * len(ids))]
-            prompts[author] = [*renderer.prompt_ids(asked.messages), *begun]
+            context = ids[: round(shortened[author] * len(ids))]
+            prompts[author] = [*renderer.prompt_ids(problem.messages), *context]
         while True:
             for author, tokens in turns.items():
                 if skip < tokens:
                     next(sent)
                     written = [*itertools.islice(itertools.cycle(ids), skip)]  # any words
-                    await site.complete(
+                    await servers.complete(
                         author,
-                        asked.id,
+                        problem.id,
                         [*prompts[author], *written],
                         max_tokens=tokens - skip,
                         ignore_eos=True,
@@ -75,7 +75,7 @@ async def run_plain(
 
     texts = [""] * concurrency
     if in_context:
-        texts = [start(i, workload, renderers["student"]).text for i in range(concurrency)]
+        texts = [starting_point(i, workload, renderers["student"]).text for i in range(concurrency)]
     rng = random.Random(f"{workload.seed} plain")
     skips = [
         place_of_turn((index + rng.random()) / concurrency, turns, token_seconds)
@@ -83,10 +83,12 @@ async def run_plain(
     ]
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(decode(asked, text, skip))
-            for asked, text, skip in zip(problems(workload), texts, skips, strict=False)
+            group.create_task(decode(problem, text, skip))
+            for problem, text, skip in zip(problems(workload), texts, skips, strict=False)
         ]
-        measured = await measure(gauge, site, warm_up_seconds=warm_up_seconds, seconds=seconds)
+        measured = await measure(
+            counters, servers, warm_up_seconds=warm_up_seconds, seconds=seconds
+        )
         for task in tasks:
             task.cancel()
     return measured
@@ -96,12 +98,12 @@ def place_of_turn(
     part: float, turns: Mapping[Author, int], token_seconds: Mapping[Author, float]
 ) -> int:
     """Return the tokens of ``turns`` that are written after a ``part`` of their time."""
-    left = part * sum(tokens * token_seconds[author] for author, tokens in turns.items())
+    remaining = part * sum(tokens * token_seconds[author] for author, tokens in turns.items())
     place = 0
     for author, tokens in turns.items():
-        here = min(tokens, int(left / token_seconds[author]))
+        here = min(tokens, int(remaining / token_seconds[author]))
         place += here
-        left -= here * token_seconds[author]
+        remaining -= here * token_seconds[author]
         if here < tokens:
             break
     return place

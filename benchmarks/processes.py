@@ -16,23 +16,24 @@ def command(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        print("stopped; the file that was asked for holds what was whole", file=sys.stderr)
+        print("stopped; the --json file holds the finished measurements", file=sys.stderr)
         sys.exit(130)
 
 
 @contextlib.contextmanager
 def ignoring_interrupts() -> Generator[None, None, None]:
     """Processes started in this context ignore Ctrl-C; their parent ends them."""
-    resource_tracker.ensure_running()  # else starting the first process would let signals through
-    heard: list[int] = []  # by another thread: the mask is this one's, and of what it starts
-    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    # Otherwise it starts with the first process, which unblocks signals.
+    resource_tracker.ensure_running()
+    received: list[int] = []  # by other threads: the mask is of this thread and its children
+    handler = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)
-    if heard:
+    if received:
         signal.raise_signal(signal.SIGINT)
 
 

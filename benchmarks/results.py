@@ -18,7 +18,7 @@ from benchmarks.measurement import Measured
 
 Round = Mapping[str, Measured]  # by client
 
-# Of the machine's CPU time, in a window that says something.
+# Maximum shares of the machine's CPU time in a meaningful window.
 _MOST_LOAD = 0.7
 _MOST_OTHERS = 0.1
 
@@ -26,60 +26,64 @@ _MOST_OTHERS = 0.1
 def figures(measured: Round, *, virtual: bool) -> dict[str, float | None]:
     """Return the figures of one round; None where they cannot be measured.
 
-    ``tax`` is the limit's rate over ours. ``look_ahead_per_kept`` are tokens that arrived and were
-    not kept, ``in_flight_per_kept`` those the servers wrote that were never looked at; real servers
-    do not count what they write after an abort. CPU, memory and predictor tokens are only real with
-    sockets.
+    ``tax`` is the rate of plain decoding divided by that of the cooperation.
+    ``look_ahead_per_kept`` counts tokens that arrived and were not kept, ``in_flight_per_kept``
+    those that servers generated and no client read; real servers do not count tokens after an
+    abort. CPU time, memory and predictor tokens are None on a virtual clock.
     """
-    ours, plain, lock_step = measured["ours"], measured["plain"], measured["lock_step"]
-    kept = max(1, ours.kept)
-    rate = ours.kept / ours.seconds * ours.slow_down
+    cooperation, plain, lock_step = measured["ours"], measured["plain"], measured["lock_step"]
+    kept = max(1, cooperation.kept)
+    rate = cooperation.kept / cooperation.seconds * cooperation.slow_down
     limit = plain.generated / plain.seconds * plain.slow_down
     stepped = lock_step.kept / lock_step.seconds * lock_step.slow_down
-    slot_seconds = ours.busy_seconds + ours.idle_seconds
+    slot_seconds = cooperation.busy_seconds + cooperation.idle_seconds
+    unread = cooperation.generated - cooperation.received
+    predictor_seconds = cooperation.predictor_seconds
     return {
         "kept_tokens_per_s": rate,
         "limit_tokens_per_s": limit,
         "lock_step_tokens_per_s": stepped,
         "tax": limit / rate if rate else None,
         "vs_lockstep": rate / stepped if stepped else None,
-        "generated_per_kept": ours.generated / kept,
-        "look_ahead_per_kept": (ours.received - ours.kept) / kept,
-        "in_flight_per_kept": None if ours.steps else (ours.generated - ours.received) / kept,
-        "requests_per_1k_kept": 1000 * ours.requests / kept,
-        "prefilled_per_kept": ours.prefilled / kept if ours.steps else None,
+        "generated_per_kept": cooperation.generated / kept,
+        "look_ahead_per_kept": (cooperation.received - cooperation.kept) / kept,
+        "in_flight_per_kept": None if cooperation.steps else unread / kept,
+        "requests_per_1k_kept": 1000 * cooperation.requests / kept,
+        "prefilled_per_kept": cooperation.prefilled / kept if cooperation.steps else None,
         "step_ms": 1000 * plain.seconds / plain.steps if plain.steps else None,
-        "steps_tax": _steps_tax(ours, plain) if plain.steps else None,
-        "client_cpu_us_per_kept": None if virtual else 1e6 * ours.cpu_seconds / kept,
-        "predictor_cpu_us_per_kept": None if virtual else 1e6 * ours.predictor_seconds / kept,
-        "predictor_tokens_per_kept": None if virtual else ours.predictor_tokens / kept,
-        "server_idle": ours.idle_seconds / slot_seconds if slot_seconds else None,
-        "peak_rss_mib": None if virtual else ours.peak_rss_mib,
-        "cpu_load": None if virtual else cpu_load(ours),
-        "others_cpu_load": None if virtual else cpu_load(ours, _others(ours)),
-        "stolen_cpu": None if virtual else stolen_share(ours),
-        "teacher_share": ours.teacher_share,
+        "steps_tax": _steps_tax(cooperation, plain) if plain.steps else None,
+        "client_cpu_us_per_kept": None if virtual else 1e6 * cooperation.cpu_seconds / kept,
+        "predictor_cpu_us_per_kept": None if virtual else 1e6 * predictor_seconds / kept,
+        "predictor_tokens_per_kept": None if virtual else cooperation.predictor_tokens / kept,
+        "server_idle": cooperation.idle_seconds / slot_seconds if slot_seconds else None,
+        "peak_rss_mib": None if virtual else cooperation.peak_rss_mib,
+        "cpu_load": None if virtual else cpu_load(cooperation),
+        "others_cpu_load": None if virtual else cpu_load(cooperation, _others(cooperation)),
+        "stolen_cpu": None if virtual else stolen_share(cooperation),
+        "teacher_share": cooperation.teacher_share,
     }
 
 
 def warnings(measured: Round, *, simulated: bool) -> list[str]:
-    """Return what makes the windows of a round say little: busy cores, other work on the machine.
+    """Return reasons why windows of a round are unreliable: busy cores, other work on the machine.
 
-    Real servers on a CPU are meant to keep it busy.
+    Real servers on a CPU keep it busy by design.
     """
     found = []
     for client, window in measured.items():
         if not window.server_cpu_seconds:  # on a virtual clock
             continue
         if simulated and cpu_load(window) > _MOST_LOAD:
-            found.append(f"{client}: {cpu_load(window):.0%} CPU load: take a larger --slow-down")
+            found.append(f"{client}: {cpu_load(window):.0%} CPU load; use a larger --slow-down")
         if (others := cpu_load(window, _others(window))) > _MOST_OTHERS:
-            found.append(f"{client}: {others:.0%} CPU load of other work: stop it and measure anew")
+            found.append(
+                f"{client}: {others:.0%} CPU load of other work; stop it and measure again"
+            )
     return found
 
 
-def tell(what: str, figures: Mapping[str, float | None]) -> None:
-    """Print the figures of one round that could be measured."""
+def print_figures(what: str, figures: Mapping[str, float | None]) -> None:
+    """Print the figures of one round, without those that are None."""
     shown = {name: round(value, 3) for name, value in figures.items() if value is not None}
     print(f"{what}: {json.dumps(shown)}", flush=True)
 
@@ -97,7 +101,7 @@ def cpu_load(measured: Measured, cpu_seconds: float | None = None) -> float:
 
 
 def stolen_share(measured: Measured) -> float:
-    """Return the share of the machine's CPU time that the host took away."""
+    """Return the share of the machine's CPU time stolen by the host."""
     return cpu_load(measured, measured.stolen_cpu_seconds)
 
 
@@ -112,13 +116,13 @@ def _others(measured: Measured) -> float:
     return max(0.0, measured.machine_cpu_seconds - _cpu_seconds(measured))
 
 
-def _steps_tax(ours: Measured, plain: Measured) -> float:
-    """Engine steps per token over those of plain decoding: what fast servers pay for.
+def _steps_tax(cooperation: Measured, plain: Measured) -> float:
+    """Return the engine steps per token, divided by those of plain decoding.
 
-    A server that waits for its memory, as a GPU does, takes nearly as long for a step that also
-    reads some prompt tokens; on a CPU each of them costs.
+    The tax where memory limits the server, as on a GPU: a step takes nearly as long if it also
+    computes some prompt tokens. On a CPU each of them adds time.
     """
-    return (ours.steps / max(1, ours.kept)) / (plain.steps / max(1, plain.generated))
+    return (cooperation.steps / max(1, cooperation.kept)) / (plain.steps / max(1, plain.generated))
 
 
 def summary(rounds: Sequence[Round], *, virtual: bool) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def medians(each: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     return {**found, "spread": spread}
 
 
-def opening(options: argparse.Namespace) -> dict[str, Any]:
+def header(options: argparse.Namespace) -> dict[str, Any]:
     """Return the head of a results file: machine, versions and options."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     chosen = {name: value for name, value in vars(options).items() if name != "json"}

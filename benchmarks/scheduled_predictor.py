@@ -1,13 +1,13 @@
 """A predictor by a schedule: style is a fixed function of the kept text.
 
-A token *opens* a style span where a hash of it and the token before says so (one in
-``CAPABILITY_TOKENS``); what follows an opening is style for ``_RUN`` tokens. Openings inside a span
-prolong it, so that capability spans have a mean of 19 tokens and style spans one of
+A token *opens* a style span by a hash of it and the token before (one in ``CAPABILITY_TOKENS``);
+the next ``_RUN`` tokens are style. Openings inside a span extend it, so that capability spans have
+a mean of 19 tokens and style spans of
 
     ((1 - 1/19)^-5 - 1) * 19 = 5.9 tokens.
 
-Where words have several tokens, their first ones count, and a word is of one class.
-Every client asks the same function, so all make the same hand-overs in the same text.
+Of words with several tokens the first counts, and a word is of one class. All clients use this
+function, so they hand over at the same places of the same text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tessy.tokenization.token_ids import Codec
 
 CAPABILITY_TOKENS = 19  # mean capability span
 STYLE_SHARE = 1 - (1 - 1 / CAPABILITY_TOKENS) ** 5  # of all tokens
-CONTEXT_TOKENS = 7  # tokens before a place that decide about its class
+CONTEXT_TOKENS = 7  # tokens before a place that determine its class
 _RUN = 5
 _CONTEXT_CHARS = 160
 
@@ -47,12 +47,12 @@ def begins_word(codec: Codec, token_id: int) -> bool:
 
 @dataclass(slots=True)
 class _Window:
-    """A window as far as it was read.
+    """The tokens of a window that were read.
 
     Attributes:
-        words: Their first tokens.
-        opened: The last opening at each of them or before it; far back if there was none.
-        counts: Words by token.
+        words: First token of each word.
+        opened: Index of the last opening up to each word; negative if there is none.
+        counts: Number of words up to each token.
     """
 
     words: list[int] = field(default_factory=list)
@@ -72,10 +72,10 @@ class _Window:
 
 
 class ScheduleModel:
-    """The schedule where the classifier would be, behind the real queue; see ``WindowModel``.
+    """The schedule in place of the classifier, behind the real queue; see ``WindowModel``.
 
     Attributes:
-        step_tokens: It reads any window in one pass.
+        step_tokens: Large enough for any window in one pass.
     """
 
     step_tokens = 1 << 16
@@ -118,11 +118,11 @@ class ScheduleModel:
     def _read(self, state: _Window, new: Sequence[int]) -> Scores:
         begins = [self._begins(token) for token in new]
         scores = []
-        for token, begun, next_begins in zip(new, begins, [*begins[1:], True], strict=True):
-            if begun or not state.words:
+        for token, begins_here, next_begins in zip(new, begins, [*begins[1:], True], strict=True):
+            if begins_here or not state.words:
                 state.add(token)
             state.counts.append(len(state.words))
-            # The rest of a word is of the word's own class.
+            # The rest of a word has the class of the word.
             scores.append(float(state.style_after(len(state.words) - (not next_begins))))
         return scores
 
@@ -149,14 +149,14 @@ class Oracle:
         read = [*ids[:1], *(i for i in ids[1:] if begins_word(self._codec, i))]
         return float(style_after(read, len(read)))
 
-    async def predict(self, view: PredictionRequest) -> Prediction:
-        """Score the units by their first tokens, and what follows."""
+    async def predict(self, request: PredictionRequest) -> Prediction:
+        """Score the units by their first tokens, and the text after them."""
         scores = []
-        for start, _ in pairwise(view.edges):
-            p = self.class_at(view.text, max(start, view.own_from))
+        for start, _ in pairwise(request.edges):
+            p = self.class_at(request.text, max(start, request.own_from))
             p = 1.0 if p is None else p
             scores.append(UnitScore(p, p, p))
-        return Prediction(tuple(scores), self.class_at(view.text, len(view.text)))
+        return Prediction(tuple(scores), self.class_at(request.text, len(request.text)))
 
     def release(self, key: str) -> None:
         """No-op: nothing is cached."""

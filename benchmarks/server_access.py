@@ -24,12 +24,12 @@ SAMPLING: dict[str, float] = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}  # 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole reply.
+    """A complete reply.
 
     Attributes:
-        text: Without what ended it.
-        tokens: Generated, the one that ended it included.
-        ended: The model ended it itself.
+        text: Text without the stop token.
+        tokens: Generated tokens, including the stop token.
+        ended: Whether it ended by a stop token.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Servers(Protocol):
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Return a whole reply, as the other clients request it."""
+        """Return a complete reply; used by the other clients."""
         ...
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
@@ -68,13 +68,13 @@ class Servers(Protocol):
 class VirtualServers:
     """Simulated servers in this process."""
 
-    def __init__(self, floor: SimulatedPair) -> None:
-        """Use the servers ``floor``."""
-        self._floor = floor
+    def __init__(self, pair: SimulatedPair) -> None:
+        """Use the servers ``pair``."""
+        self._pair = pair
 
     def engine(self, author: Author, codec: HfCodec, *, streaming: bool) -> Engine:
         """Return a new engine for tessy."""
-        return SimulatedEngine(self._floor, author, streaming=streaming)
+        return SimulatedEngine(self._pair, author, streaming=streaming)
 
     async def complete(
         self,
@@ -85,7 +85,7 @@ class VirtualServers:
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Return the whole reply."""
+        """Return the complete reply."""
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         ids: list[int] = []
 
@@ -94,7 +94,7 @@ class VirtualServers:
             if finish is not None and not ended.done():
                 ended.set_result(finish)
 
-        abort = self._floor.start(
+        abort = self._pair.start(
             author, key, prompt, limit=max_tokens, ignore_eos=ignore_eos, on_token=on_token
         )
         try:
@@ -102,11 +102,11 @@ class VirtualServers:
         finally:
             abort()
         shown = ids[:-1] if stopped else ids
-        return Completion("".join(map(self._floor.spell, shown)), len(ids), stopped)
+        return Completion("".join(map(self._pair.spell, shown)), len(ids), stopped)
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
         """Return the totals of each server; its CPU time counts as the client's."""
-        return self._floor.totals(), {}
+        return self._pair.totals(), {}
 
     async def aclose(self) -> None:
         """No-op: nothing is open."""
@@ -124,9 +124,9 @@ class HttpServers:
         """Use the servers at ``urls``.
 
         Args:
-            urls: Where they listen.
-            models: Names they serve; those of the simulated ones by default.
-            sampling: How :meth:`complete` has tokens drawn.
+            urls: URLs by role.
+            models: Model names by role; by default those of simulated servers.
+            sampling: Sampling options of :meth:`complete`.
         """
         self.urls = urls
         self._sampling = sampling
@@ -146,7 +146,7 @@ class HttpServers:
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Return the whole reply."""
+        """Return the complete reply."""
         body = {
             "prompt": prompt if isinstance(prompt, str) else list(prompt),
             "max_tokens": max_tokens,
@@ -177,7 +177,7 @@ class HttpServers:
                     reply: dict[str, Any] = await response.json()
                     return reply
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # Most likely an idle connection that the server closed while we were busy.
+                # Most likely an idle connection that the server closed.
                 if last:
                     raise
         raise AssertionError("the last try returns or raises")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.latency import (
     LATENCIES,
-    Leaving,
+    LastServed,
     OnToken,
     SimulatedModel,
     Stream,
@@ -31,12 +31,12 @@ class PairOptions:
     """Options of two simulated servers.
 
     Attributes:
-        slots: Requests each serves at a time.
+        slots: Requests that each serves at a time.
         slow_down: Factor on all their times.
-        seed: Of jitter and stragglers.
-        thinking_tokens: Mean length of thinking; 0: it never ends.
+        seed: Seed of jitter and stragglers.
+        thinking_tokens: Mean length of thinking; 0: without end.
         answer_tokens: Mean length of answers.
-        tick_seconds: Tokens due within so much time are written together.
+        tick_seconds: Tokens due within this time are delivered together.
     """
 
     slots: int
@@ -54,10 +54,10 @@ class SimulatedPair:
         """Create servers without requests.
 
         Args:
-            codec: Of the tokenizer of :mod:`benchmarks.words`.
-            options: What the servers are like.
+            codec: Codec of the tokenizer of :mod:`benchmarks.words`.
+            options: Options of the servers.
         """
-        leaving = Leaving()
+        last_served = LastServed()
         self.codec = codec
         self._models: dict[Author, SimulatedModel] = {
             author: SimulatedModel(
@@ -65,11 +65,11 @@ class SimulatedPair:
                 slots=options.slots,
                 slow_down=options.slow_down,
                 seed=options.seed + index,
-                leaving=leaving,
+                last_served=last_served,
             )
             for index, (author, latency) in enumerate(LATENCIES.items())
         }
-        self._models["teacher"].beside(self._models["student"])
+        self._models["teacher"].share_samples_with(self._models["student"])
         self._end_thinking, self._end_turn = codec.control[END_THINKING], codec.control[END_TURN]
         self._writer = Writer(
             [codec.encode(" " + word)[0] for word in words()],
@@ -95,12 +95,12 @@ class SimulatedPair:
         """Start a request; the returned call aborts it.
 
         Args:
-            author: Whose server is asked.
+            author: Selects the server.
             key: The sample.
-            prompt: Ids, or what stands between the brackets of their compact JSON, or text.
-            limit: Most tokens it may have.
-            ignore_eos: Nothing else ends it.
-            on_token: Told of each token, and why it was the last one.
+            prompt: Ids, or the inside of their compact JSON array, or text.
+            limit: Maximum tokens.
+            ignore_eos: Whether only ``limit`` ends it.
+            on_token: Called with each token and, for the last one, the finish reason.
         """
         loop = asyncio.get_running_loop()
         model = self._models[author]
@@ -115,12 +115,12 @@ class SimulatedPair:
         )
         text_tokens = length if isinstance(prompt, str) else 0
         model.submit(loop.time(), stream, text_tokens=text_tokens)
-        self._wind(author)
+        self._schedule(author)
 
         def abort() -> None:
             if stream.live:
                 model.cancel(loop.time(), stream)
-                self._wind(author)
+                self._schedule(author)
 
         return abort
 
@@ -134,13 +134,13 @@ class SimulatedPair:
         return self.codec.token_bytes(token_id).decode()
 
     def _read(self, prompt: Prompt) -> tuple[int, int, int | None]:
-        """Return the key of the problem, the length in tokens, and the tokens of a begun answer."""
+        """Return the problem's key, the length in tokens, and the tokens of a partial answer."""
         if isinstance(prompt, bytes):
             return self._read_json(prompt)
         if isinstance(prompt, str):
             key = zlib.crc32(prompt[:_KEY_CHARS].encode())
-            begun, _, answer = prompt[-5 * self._tail_tokens :].rpartition(END_THINKING)
-            return key, prompt.count(" "), len(answer.split()) if begun else None
+            thinking, _, answer = prompt[-5 * self._tail_tokens :].rpartition(END_THINKING)
+            return key, prompt.count(" "), len(answer.split()) if thinking else None
         key = question_key(prompt)
         tail = prompt[-self._tail_tokens :]
         if self._end_thinking not in tail:
@@ -158,7 +158,7 @@ class SimulatedPair:
         after = answer.count(b",") + 1
         return key, length, max(0, after - BREAK_TOKENS) if after < self._tail_tokens else None
 
-    def _wind(self, author: Author) -> None:
+    def _schedule(self, author: Author) -> None:
         """Schedule the next token."""
         due = self._models[author].due()
         timer = self._timers.get(author)
@@ -170,9 +170,9 @@ class SimulatedPair:
         if due is not None:
             loop = asyncio.get_running_loop()
             at = max(due, loop.time() + self._tick)
-            self._timers[author] = loop.call_at(at, self._strike, author)
+            self._timers[author] = loop.call_at(at, self._on_timer, author)
 
-    def _strike(self, author: Author) -> None:
+    def _on_timer(self, author: Author) -> None:
         self._timers.pop(author, None)
         self._models[author].advance(asyncio.get_running_loop().time())
-        self._wind(author)
+        self._schedule(author)

@@ -1,9 +1,9 @@
 """Two simulated model servers with latencies: ``python -m benchmarks.simulated_server``.
 
-They speak what tessy and the clients beside it need of vLLM's HTTP interface: ``/v1/models``,
+They implement the part of vLLM's HTTP interface that the clients use: ``/v1/models``,
 ``/metrics``, ``/v1/completions`` (text or ids, streamed or not, ``return_token_ids``) and
-``/inference/v1/generate``. A client that closes its connection aborts its request. ``/totals`` is
-the benchmarks' own. The first line printed is a JSON object with both URLs.
+``/inference/v1/generate``. A client that closes its connection aborts its request. ``/totals``
+returns counters for the benchmarks. The first line printed is a JSON object with both URLs.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _TICK_SECONDS = 0.001
 class SimulatedServer:
     """An HTTP server for one of the two models."""
 
-    def __init__(self, servers: SimulatedPair, author: Author) -> None:
-        """Serve ``author``'s side of ``servers``."""
-        self._floor, self._author = servers, author
+    def __init__(self, pair: SimulatedPair, author: Author) -> None:
+        """Serve ``author``'s model of ``pair``."""
+        self._pair, self._author = pair, author
         self.app = web.Application(client_max_size=2**26)
         self.app.router.add_get("/v1/models", self._models)
         self.app.router.add_get("/health", self._models)
@@ -62,16 +62,16 @@ class SimulatedServer:
 
     async def _totals(self, request: web.Request) -> web.Response:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        totals = {author: asdict(total) for author, total in self._floor.totals().items()}
+        totals = {author: asdict(total) for author, total in self._pair.totals().items()}
         return web.json_response({**totals, "cpu_seconds": usage.ru_utime + usage.ru_stime})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         body = _parse(await request.read())
         key = request.headers.get("X-Session-ID", "")
-        reply = _Reply(self._floor, request.path, body)
+        reply = _Reply(self._pair, request.path, body)
 
         def begin(on_token: OnToken) -> Callable[[], None]:
-            return self._floor.start(
+            return self._pair.start(
                 self._author,
                 key,
                 reply.prompt,
@@ -81,19 +81,19 @@ class SimulatedServer:
             )
 
         if not body.get("stream"):
-            return await _whole(reply, begin)
+            return await _complete_reply(reply, begin)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         response.enable_chunked_encoding()
         try:
             await response.prepare(request)
-            await response.write(b": keep-alive\n\n")  # headers go out with the first write
-        except ConnectionResetError:  # an early request that was not wanted after all
+            await response.write(b": keep-alive\n\n")  # the first write sends the headers
+        except ConnectionResetError:  # a prefetched request that was aborted
             return response
         transport = request.transport
         ended = asyncio.get_running_loop().create_future()
 
         def send(token: int, finish: str | None) -> None:
-            # Past the response's own writer, which would need a task to wake up for each token.
+            # Bypasses the response's writer, which would wake a task for each token.
             if transport is None or transport.is_closing():
                 return
             if finish is None and reply.plain is not None:
@@ -118,20 +118,20 @@ class SimulatedServer:
 class _Reply:
     """A request and the events of its reply."""
 
-    def __init__(self, servers: SimulatedPair, path: str, body: dict[str, Any]) -> None:
-        self._floor = servers
+    def __init__(self, pair: SimulatedPair, path: str, body: dict[str, Any]) -> None:
+        self._pair = pair
         self._text = path == "/v1/completions"
         values = body if self._text else body["sampling_params"]
         self.prompt: Prompt = body["prompt" if self._text else "token_ids"]
         self.limit: int = values.get("max_tokens", 16)
         self.ignore_eos = bool(values.get("ignore_eos"))
         self._ids = not self._text or bool(body.get("return_token_ids"))
-        # An event that brings an id and no text, but for the id: the usual case.
+        # Template of the usual event, with one id and without text.
         event = json.dumps(self.event([0], None)).encode() if not self._text else b""
         self.plain = b"data: " + event.replace(b"[0]", b"[%d]") + b"\n\n" if event else None
 
     def event(self, ids: list[int], finish: str | None) -> dict[str, Any]:
-        """Return one event, or the whole reply, as vLLM writes it."""
+        """Return one event, or the complete reply, in vLLM's format."""
         stop = ids[-1] if finish == "stop" else None
         choice: dict[str, Any] = {
             "index": 0,
@@ -144,7 +144,7 @@ class _Reply:
         if not self._text:
             return {"request_id": "generate-tokens-0123456789abcdef", "choices": [choice]}
         shown = ids[:-1] if stop is not None else ids
-        choice["text"] = "".join(map(self._floor.spell, shown))
+        choice["text"] = "".join(map(self._pair.spell, shown))
         return {
             "id": "cmpl-0123456789abcdef",
             "object": "text_completion",
@@ -156,19 +156,19 @@ class _Reply:
 
 
 def _parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a request; ids of a prompt that stand at its end stay as they are.
+    """Parse the JSON object of a request, but not the prompt's ids if they are its last member.
 
-    Making 16,000 numbers of them would be most of what a request costs.
+    Parsing 16,000 numbers would be most of the cost of a request.
     """
     begin = body.rfind(b"[")
     head, inner, end = body[:begin], body[begin + 1 : -2], body[-2:]
     if end != b"]}" or not head.endswith(b'"token_ids":') or not inner:
-        whole: dict[str, Any] = json.loads(body)
-        return whole
+        document: dict[str, Any] = json.loads(body)
+        return document
     return {**json.loads(head + b"0}"), "token_ids": inner}
 
 
-async def _whole(
+async def _complete_reply(
     reply: _Reply, begin: Callable[[OnToken], Callable[[], None]]
 ) -> web.StreamResponse:
     """Reply to a request that does not stream."""
@@ -187,7 +187,7 @@ async def _whole(
         abort()
 
 
-async def serve(servers: SimulatedPair) -> None:
+async def serve(pair: SimulatedPair) -> None:
     """Serve both until cancelled; print the URLs."""
     runners = []
     urls: dict[str, str] = {}
@@ -195,7 +195,7 @@ async def serve(servers: SimulatedPair) -> None:
     try:
         for author in sides:
             runner = web.AppRunner(
-                SimulatedServer(servers, author).app, handler_cancellation=True, access_log=None
+                SimulatedServer(pair, author).app, handler_cancellation=True, access_log=None
             )
             await runner.setup()
             runners.append(runner)
@@ -215,7 +215,7 @@ class Running:
     """Servers in a process of their own.
 
     Attributes:
-        urls: Where they listen.
+        urls: URLs by role.
     """
 
     urls: dict[Author, str]
@@ -233,8 +233,8 @@ def running(folder: Path, options: PairOptions) -> Generator[Running, None, None
     """Start both servers in one process, which ends with the context.
 
     Args:
-        folder: From :func:`benchmarks.words.make_model_folder`.
-        options: What they are like.
+        folder: Tokenizer from :func:`benchmarks.words.make_model_folder`.
+        options: Options of the servers.
     """
     command = [sys.executable, "-m", "benchmarks.simulated_server", "--folder", str(folder)]
     for name, value in asdict(options).items():
@@ -252,13 +252,15 @@ def running(folder: Path, options: PairOptions) -> Generator[Running, None, None
 def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where the tokenizer is put")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="of the tokenizer; created if missing"
+    )
     parser.add_argument("--slots", type=int, default=1024, help="requests served at a time")
     parser.add_argument("--slow-down", type=float, default=1.0, help="factor on all times")
-    parser.add_argument("--seed", type=int, default=0, help="of jitter and stragglers")
-    parser.add_argument("--thinking-tokens", type=int, default=13_000, help="mean length")
-    parser.add_argument("--answer-tokens", type=int, default=1_000, help="mean length")
-    parser.add_argument("--tick-seconds", type=float, default=_TICK_SECONDS, help="resolution")
+    parser.add_argument("--seed", type=int, default=0, help="seed of jitter and stragglers")
+    parser.add_argument("--thinking-tokens", type=int, default=13_000, help="mean of thinking")
+    parser.add_argument("--answer-tokens", type=int, default=1_000, help="mean of answers")
+    parser.add_argument("--tick-seconds", type=float, default=_TICK_SECONDS, help="of timers")
     options = vars(parser.parse_args())
     folder = options.pop("folder")
     if not (folder / "tokenizer.json").exists():

@@ -14,22 +14,22 @@ _ROWS = (
     ("kept_tokens_per_s", "kept tokens/s, as without the slow-down", "{:,.0f}"),
     ("limit_tokens_per_s", "limit: plain decoding, tokens/s", "{:,.0f}"),
     ("lock_step_tokens_per_s", "lock-step client, tokens/s", "{:,.0f}"),
-    ("tax", "tax (limit / ours)", "{:.2f}"),
-    ("vs_lockstep", "ours / lock-step", "{:.1f}"),
+    ("tax", "tax (limit / cooperation)", "{:.2f}"),
+    ("vs_lockstep", "cooperation / lock-step client", "{:.1f}"),
     ("generated_per_kept", "generated per kept token", "{:.3f}"),
-    ("look_ahead_per_kept", "… of it look-ahead", "{:.3f}"),
-    ("in_flight_per_kept", "… of it in flight at the abort", "{:.3f}"),
+    ("look_ahead_per_kept", "… look-ahead", "{:.3f}"),
+    ("in_flight_per_kept", "… in flight at the abort", "{:.3f}"),
     ("requests_per_1k_kept", "requests per 1,000 kept tokens", "{:.0f}"),
     ("prefilled_per_kept", "prompt tokens computed per kept token", "{:.1f}"),
-    ("steps_tax", "engine steps per token, ours / plain decoding", "{:.2f}"),
-    ("step_ms", "a step of the engine in plain decoding, ms", "{:.1f}"),
+    ("steps_tax", "engine steps per token, cooperation / plain decoding", "{:.2f}"),
+    ("step_ms", "engine step in plain decoding, ms", "{:.1f}"),
     ("client_cpu_us_per_kept", "client CPU, µs per kept token", "{:.0f}"),
     ("predictor_tokens_per_kept", "predictor tokens per kept token (both)", "{:.2f}"),
     ("server_idle", "server idle share", "{:.1%}"),
     ("peak_rss_mib", "peak memory of the client, MiB", "{:,.0f}"),
     ("cpu_load", "CPU load of client, predictor and servers", "{:.0%}"),
-    ("others_cpu_load", "CPU load of everything else on the machine", "{:.0%}"),
-    ("stolen_cpu", "CPU time that the host took away", "{:.0%}"),
+    ("others_cpu_load", "CPU load of other processes", "{:.0%}"),
+    ("stolen_cpu", "CPU time stolen by the host", "{:.0%}"),
     ("slow_down", "slow-down", "{:g}"),
 )
 _GROWTH = (
@@ -78,7 +78,7 @@ def _cell(column: Mapping[str, Any], name: str, form: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Print the table of a file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="what a benchmark wrote with --json")
+    parser.add_argument("file", type=Path, help="output of a benchmark's --json")
     file: Path = parser.parse_args(arguments).file
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
@@ -86,8 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{file}: {error}")
     if not (isinstance(results, dict) and (results.get("concurrency") or results.get("context"))):
         parser.error(
-            f"{file} is not what bench_cooperation or bench_growth writes with --json: it "
-            "has no figures under «concurrency» or «context»"
+            f"{file} is not the --json output of bench_cooperation or bench_growth: it has "
+            "no figures under «concurrency» or «context»"
         )
     print(table(results) if "concurrency" in results else growth_table(results))
 

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-KEY_TOKENS = 40  # a question is longer and differs from others there
+KEY_TOKENS = 40  # problems are longer and differ within these
 BREAK_TOKENS = 2  # line breaks after the end of the thinking
 _FILE = "ends.json"
 
 
 def question_key(ids: Sequence[int]) -> int:
-    """Return what a server identifies a problem by.
+    """Return the key by which a server identifies a problem.
 
     Args:
-        ids: Of a prompt, the first ``KEY_TOKENS`` at least.
+        ids: Ids of a prompt, at least the first ``KEY_TOKENS``.
     """
     return zlib.crc32(repr(list(ids[:KEY_TOKENS])).encode())
 

@@ -29,14 +29,14 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.holds = 0
+        self.freezes = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
         if events or timeout == 0:
             return events
-        if self.holds or timeout is None:
-            return super().select(None)  # somebody outside will wake the loop
+        if self.freezes or timeout is None:
+            return super().select(None)  # woken from outside the loop
         self.now += timeout
         return []
 
@@ -58,44 +58,44 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
     @contextlib.contextmanager
-    def held(self) -> Generator[None, None, None]:
+    def frozen_time(self) -> Generator[None, None, None]:
         """Stop the time while waiting for something outside the loop."""
-        self._jumping.holds += 1
+        self._jumping.freezes += 1
         try:
             yield
         finally:
-            self._jumping.holds -= 1
+            self._jumping.freezes -= 1
 
 
-def held() -> contextlib.AbstractContextManager[None]:
+def frozen_time() -> contextlib.AbstractContextManager[None]:
     """Stop the time of the running loop if it is virtual."""
     loop = asyncio.get_running_loop()
-    return loop.held() if isinstance(loop, VirtualLoop) else contextlib.nullcontext()
+    return loop.frozen_time() if isinstance(loop, VirtualLoop) else contextlib.nullcontext()
 
 
-class HeldSink:
-    """Writes rows into a run while the virtual time stands still."""
+class FrozenTimeSink:
+    """Writes rows into a run without advancing the virtual time."""
 
     def __init__(self, run: Run[Key]) -> None:
         self._run = run
 
     async def append(self, row: Trajectory) -> None:
         """Append a finished row."""
-        with held():
+        with frozen_time():
             await self._run.append(row)
 
     async def append_failure(self, row: Failure) -> None:
         """Append a failure."""
-        with held():
+        with frozen_time():
             await self._run.append_failure(row)
 
 
 class SimulatedEngine:
     """A simulated server in this process, as an :class:`~tessy.inference.base.Engine`."""
 
-    def __init__(self, floor: SimulatedPair, author: Author, *, streaming: bool = True) -> None:
-        """Serve ``author`` by ``floor``; without streaming a reply is one chunk."""
-        self._floor, self._author, self._streaming = floor, author, streaming
+    def __init__(self, pair: SimulatedPair, author: Author, *, streaming: bool = True) -> None:
+        """Serve ``author`` by ``pair``; without streaming a reply is one chunk."""
+        self._pair, self._author, self._streaming = pair, author, streaming
 
     async def probe(self) -> EngineInfo:
         """Return the probe of the server over HTTP."""
@@ -120,7 +120,7 @@ class SimulatedEngine:
                 ended.append(finish)
             arrived.set()
 
-        abort = self._floor.start(
+        abort = self._pair.start(
             self._author,
             request.key,
             request.prompt.ids,
@@ -167,10 +167,10 @@ class QueuedPredictor:
     """A predictor with the queue of a token classifier, on the event loop's clock.
 
     Attributes:
-        inner: Answers at once.
-        delay_seconds: What a batch takes; batches come one after the other.
-        max_batch: Views in one.
-        max_wait_seconds: How long a batch waits for company if the last one had several views.
+        inner: A predictor without delay.
+        delay_seconds: Duration of a batch; batches run one after the other.
+        max_batch: Maximum requests of a batch.
+        max_wait_seconds: Wait for more requests before a batch if the last one had several.
     """
 
     inner: BoundaryPredictor
@@ -179,21 +179,21 @@ class QueuedPredictor:
     max_wait_seconds: float = MAX_WAIT_MS / 1000
     _inbox: deque[asyncio.Future[None]] = field(default_factory=deque)
     _busy: bool = False
-    _company: bool = False
+    _several: bool = False
 
     def __post_init__(self) -> None:
         """Copy the kind of the inner predictor."""
         self.name = self.inner.name
         self.sees_next, self.lookahead = self.inner.sees_next, self.inner.lookahead
 
-    async def predict(self, view: PredictionRequest) -> Prediction:
+    async def predict(self, request: PredictionRequest) -> Prediction:
         """Return the prediction when its batch is done."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox.append(turn)
         if not self._busy:
             self._next()
         await turn
-        return await self.inner.predict(view)
+        return await self.inner.predict(request)
 
     def release(self, key: str) -> None:
         """Delegate."""
@@ -204,17 +204,17 @@ class QueuedPredictor:
         await self.inner.aclose()
 
     def _next(self) -> None:
-        self._busy = bool(self._inbox) or self._company
+        self._busy = bool(self._inbox) or self._several
         if not self._busy:
             return
-        waits = self._company and len(self._inbox) < self.max_batch
+        wait = self._several and len(self._inbox) < self.max_batch
         loop = asyncio.get_running_loop()
-        loop.call_later(self.max_wait_seconds if waits else 0.0, self._begin)
+        loop.call_later(self.max_wait_seconds if wait else 0.0, self._begin)
 
     def _begin(self) -> None:
         count = min(self.max_batch, len(self._inbox))
         batch = [self._inbox.popleft() for _ in range(count)]
-        self._company = count > 1
+        self._several = count > 1
         if not batch:
             self._busy = False
             return

@@ -1,9 +1,8 @@
 """A real vLLM server that writes random words, on the CPU unless it finds a GPU.
 
-It plays both roles. The teacher's prompts begin with other words, so that neither role finds what
-the other one wrote in the cache, as if they were two models. On a CPU the first core stands for a
-GPU: the engine computes there, and everything else, the server's API process, the client and its
-predictors, runs on the others, whichever client is measured.
+It plays both roles. The teacher's prompts begin with other words, so that the roles share no cached
+prefixes, like two models. On a CPU the engine has the first core, in place of a GPU; the server's
+API process, the client and its predictors run on the other cores.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from benchmarks.simulated_server import MODEL
 from benchmarks.text_lengths import Ends
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import END_THINKING, END_TURN, make_model_folder, words
-from benchmarks.workload import Workload, problems, start
+from benchmarks.workload import Workload, problems, starting_point
 from tessy.core.records import Author
 from tessy.tokenization.families import load_renderer
 
-TURN_TOKENS = 400  # of plain decoding, both roles together
+TURN_TOKENS = 400  # of plain decoding, of both roles together
 CONTEXT_TOKENS = 16_384
-# A twentieth of the simulated servers' lengths: on a CPU, attention to a long context costs a
-# prompt token nearly what it costs a decoded one; a GPU reads the context once for all of them.
+# A twentieth of the simulated servers' lengths: on a CPU, attention to a long context is nearly as
+# expensive for a prompt token as for a decoded one.
 WORKLOAD = Workload(thinking_tokens=650, answer_tokens=50)
 DTYPE = "bfloat16"
 _OPTIONS = [
@@ -48,7 +47,7 @@ _OPTIONS = [
 _ROOT = Path(__file__).parents[1]
 _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "4",
-    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the other one, a GPU's, wants another kind of processor
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # V2 needs another interface of logits processors
     "PYTHONPATH": str(_ROOT),
 }
 _COUNTERS = {
@@ -60,14 +59,14 @@ _QUERIES, _HITS = "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_tot
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A server.
+    """A running server.
 
     Attributes:
-        url: Where it listens.
+        url: URL of the server.
         session: Id of the process session it runs in.
         folders: Tokenizers of both roles.
-        cores: For whatever talks to it.
-        about: What it is, for the results.
+        cores: Cores for the clients.
+        about: Description for the results.
     """
 
     url: str
@@ -124,7 +123,7 @@ class VllmServers(HttpServers):
         Args:
             urls: The same one in both roles.
             session: Id of the process session.
-            stop_ids: What ends a reply to text.
+            stop_ids: Stop ids of text requests.
         """
         super().__init__(urls, sampling={**SAMPLING, "stop_token_ids": list(stop_ids)})
         self._session_id = session
@@ -138,7 +137,7 @@ class VllmServers(HttpServers):
         max_tokens: int,
         ignore_eos: bool = False,
     ) -> Completion:
-        """Return the whole reply; ids for ids."""
+        """Return the complete reply; without text for prompts of ids."""
         if isinstance(prompt, str):
             return await super().complete(
                 author, key, prompt, max_tokens=max_tokens, ignore_eos=ignore_eos
@@ -151,10 +150,10 @@ class VllmServers(HttpServers):
 
     async def totals(self) -> tuple[dict[Author, Totals], dict[str, float]]:
         """Return the server's counters, as the teacher's, and the CPU seconds of its processes."""
-        found = await asyncio.to_thread(self._look)
+        found = await asyncio.to_thread(self._read_metrics)
         return {"teacher": found, "student": Totals()}, _cpu_seconds(self._session_id)
 
-    def _look(self) -> Totals:
+    def _read_metrics(self) -> Totals:
         with urllib.request.urlopen(self.urls["teacher"] + "/metrics", timeout=60) as response:
             lines = response.read().decode().splitlines()
         found: defaultdict[str, float] = defaultdict(float)
@@ -164,29 +163,29 @@ class VllmServers(HttpServers):
                 found[name.partition("{")[0]] += float(value)
         missing = {*_COUNTERS.values(), _QUERIES, _HITS} - found.keys()
         if missing:
-            raise ValueError(f"{self.urls['teacher']}/metrics does not tell {', '.join(missing)}")
+            raise ValueError(f"{self.urls['teacher']}/metrics does not report {', '.join(missing)}")
         counted = {field: round(found[name]) for field, name in _COUNTERS.items()}
         return Totals(**counted, prefilled=round(found[_QUERIES] - found[_HITS]))
 
 
-def warm(served: Serving, concurrency: int) -> None:
+def fill_cache(served: Serving, concurrency: int) -> None:
     """Fill the server's cache, in both roles, with the texts that all clients start from."""
     renderers = {author: load_renderer(folder) for author, folder in served.folders.items()}
     prompts = []
-    for index, asked in zip(range(concurrency), problems(WORKLOAD), strict=False):
-        text = start(index, WORKLOAD, renderers["student"]).text
+    for index, problem in zip(range(concurrency), problems(WORKLOAD), strict=False):
+        text = starting_point(index, WORKLOAD, renderers["student"]).text
         for author, renderer in renderers.items():
-            ids = [*renderer.prompt_ids(asked.messages), *renderer.codec.encode(text)]
-            prompts.append((author, asked.id, ids))
+            ids = [*renderer.prompt_ids(problem.messages), *renderer.codec.encode(text)]
+            prompts.append((author, problem.id, ids))
 
     async def read() -> None:
-        site = VllmServers(served.urls, served.session)
+        servers = VllmServers(served.urls, served.session)
         try:
             async with asyncio.TaskGroup() as group:
                 for author, key, ids in prompts:
-                    group.create_task(site.complete(author, key, ids, max_tokens=1))
+                    group.create_task(servers.complete(author, key, ids, max_tokens=1))
         finally:
-            await site.aclose()
+            await servers.aclose()
 
     asyncio.run(read())
 
@@ -226,11 +225,11 @@ def _about(python: Path, shape: Shape, weights: int) -> dict[str, Any]:
 
 
 def _gpus() -> list[str]:
-    """Return names of the GPUs, without their serial numbers."""
+    """Return the names of the GPUs."""
     if shutil.which("nvidia-smi") is None:
         return []
-    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def _share_cores(session: int) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""A logits processor that ends texts of a model that never does: ``--logits-processors``.
+"""A logits processor that ends texts of a model without ends: ``--logits-processors``.
 
 vLLM imports this module in an environment without tessy. Thinking ends after any token with the
 same probability, answers have lognormal lengths, as with the simulated servers.
@@ -47,15 +47,15 @@ class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
                 self._next.pop(index, None)
             else:
                 self._next[index] = self._clock(params.seed, prompt, len(written))
-        for one, other, direction in batch_update.moved:
-            first, second = self._next.pop(one, None), self._next.pop(other, None)
+        for source, target, direction in batch_update.moved:
+            first, second = self._next.pop(source, None), self._next.pop(target, None)
             if first is not None:
-                self._next[other] = first
+                self._next[target] = first
             if second is not None and direction is MoveDirectionality.SWAP:
-                self._next[one] = second
+                self._next[source] = second
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Leave an id alone where a text ends.
+        """Mask all other ids where a text ends.
 
         Args:
             logits: ``[requests, vocabulary]``, changed in place.
@@ -72,10 +72,10 @@ class EndingProcessor(LogitsProcessor):  # type: ignore[misc]  # of unknown kind
         ends = self._ends
         if ends.end_thinking not in prompt:
             rng = random.Random(seed)
-            for _ in range(written):  # those of a request that was set aside, and goes on
+            for _ in range(written):  # draws of a preempted request that resumes
                 rng.random()
             return lambda: ends.end_thinking if rng.random() * ends.thinking_tokens < 1 else None
         key = question_key(prompt)
-        begun = len(prompt) - prompt.index(ends.end_thinking) - 1 - BREAK_TOKENS + written
-        left = iter(range(answer_length(key, ends.answer_tokens) - begun, 0, -1))
-        return lambda: ends.end_turn if next(left, None) is None else None
+        answered = len(prompt) - prompt.index(ends.end_thinking) - 1 - BREAK_TOKENS + written
+        remaining = iter(range(answer_length(key, ends.answer_tokens) - answered, 0, -1))
+        return lambda: ends.end_turn if next(remaining, None) is None else None

@@ -1,7 +1,7 @@
 """Models with random weights that write only the words of :mod:`benchmarks.words`.
 
-Their texts are random words that never end, so that the schedule alone decides about hand-overs,
-and each word is one token for both models.
+Texts are random words without end, so that the schedule alone determines hand-overs, and each word
+is one token for both models.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tessy.tokenization.families import load_renderer
 if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM
 
-_MARK = 0  # the hidden dimension that says "a word comes next", the same at every place
-_MARK_WEIGHT = 5.0  # against other tokens; the dimension is about 5 after the last norm
+_MARK = 0  # hidden dimension that marks "a word comes next", equal at every place
+_MARK_WEIGHT = 5.0  # weight against other tokens; the dimension is about 5 after the last norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,13 @@ class Shape:
     """The size of a model of the Qwen3 kind.
 
     Attributes:
-        layers: Of attention and feed-forward network.
-        hidden: Width.
+        layers: Number of layers.
+        hidden: Width of the hidden state.
         intermediate: Width of the feed-forward network.
-        heads: Of attention.
+        heads: Attention heads.
         kv_heads: Heads of keys and values.
-        head_width: Of each head.
-        vocabulary: Ids, those that are never written included; the words' at least.
+        head_width: Width of each head.
+        vocabulary: Minimum number of ids, including those that are never generated.
     """
 
     layers: int
@@ -53,13 +53,13 @@ SHAPES = {
 
 
 def make_word_model(folder: Path, shape: Shape, *, context_tokens: int, dtype: str) -> int:
-    """Write tokenizer, configuration and weights; the number of weights.
+    """Write tokenizer, configuration and weights; return the number of weights.
 
     Args:
-        folder: Made if it is missing.
-        shape: How large.
-        context_tokens: Longest context.
-        dtype: Of the weights, as torch names it.
+        folder: Created if it is missing.
+        shape: Size of the model.
+        context_tokens: Maximum context.
+        dtype: Torch dtype of the weights.
     """
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -92,9 +92,9 @@ def make_word_model(folder: Path, shape: Shape, *, context_tokens: int, dtype: s
 
 
 def _write_words_only(model: Qwen3ForCausalLM, inner: list[int]) -> None:
-    """Carry a constant through one dimension of the hidden state, and have all but words shun it.
+    """Keep one dimension of the hidden state constant, and give it weight against all but words.
 
-    What the other dimensions hold depends on the text, so that any word may come.
+    The other dimensions depend on the text, so that any word may come.
     """
     body, head = model.model, model.lm_head.weight
     body.embed_tokens.weight[:, 1:] *= 10

@@ -31,11 +31,11 @@ def words() -> list[str]:
 
 
 def make_model_folder(folder: Path, *, preamble: str = "") -> Path:
-    """Write tokenizer, its configuration and a chat template as of Qwen3, without a model.
+    """Write a tokenizer with a chat template like Qwen3's, without a model.
 
     Args:
-        folder: Made if it is missing.
-        preamble: Words before everything else in every prompt.
+        folder: Created if it is missing.
+        preamble: Words at the start of every prompt.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 

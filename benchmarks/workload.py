@@ -29,13 +29,13 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples leave no gaps between 0 and 1
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The workload.
+    """Lengths and starting points of samples.
 
     Attributes:
         thinking_tokens: Mean length of the thinking, which is geometric.
         answer_tokens: Mean length of answers.
-        context_tokens: Where every sample starts; None: at a random point of its life.
-        seed: Of questions and starting points.
+        context_tokens: Length at which every sample starts; None: random, as in a running run.
+        seed: Of problems and starting points.
     """
 
     thinking_tokens: int = 13_000
@@ -45,13 +45,13 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartingPoint:
     """A sample at some progress.
 
     Attributes:
         spans: Thinking so far: author, text, ids.
-        author: Who goes on.
-        answered: Ids of the answer so far; None while the thinking goes on.
+        author: Author of the next tokens.
+        answered: Ids of the answer so far; None during the thinking.
     """
 
     spans: list[tuple[Author, str, tuple[int, ...]]]
@@ -68,8 +68,8 @@ def problem(index: int, seed: int) -> Problem:
     """Return a unique problem of random words."""
     rng = random.Random(f"{seed} question {index}")
     text = " ".join(rng.choices(words(), k=QUESTION_WORDS))
-    # Servers know samples by their ids, and stay from round to round: a sample of another round is
-    # another one, or the time between the rounds would count as waiting.
+    # Servers outlive a round and identify samples by their ids: without the seed, the time between
+    # two rounds would count as idle.
     return Problem(id=f"{seed}-{index}", messages=(Message(role="user", content=text),))
 
 
@@ -78,11 +78,11 @@ def problems(workload: Workload) -> Iterator[Problem]:
     return (problem(index, workload.seed) for index in itertools.count())
 
 
-def start(index: int, workload: Workload, renderer: Renderer) -> Start:
+def starting_point(index: int, workload: Workload, renderer: Renderer) -> StartingPoint:
     """Return where the sample of problem ``index`` is when a measurement starts.
 
-    Lengths are geometric, so the age of a sample met at random is distributed as whole lengths are.
-    The ages of any few are spread evenly over that, or 64 of them might all be long.
+    Lengths are geometric, so the age of a random sample in flight is distributed as the lengths.
+    Ages are spread evenly over that distribution, because 64 random ones could all be long.
     """
     rng = random.Random(f"{workload.seed} start {index}")
     age = workload.context_tokens
@@ -91,8 +91,8 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
         part = (random.Random(workload.seed).random() + index * _GOLDEN) % 1.0
         age = max(1, round(-math.log(1 - part) * workload.thinking_tokens))
         answers = rng.random() < _answering(workload)
-    spelt = words()
-    inner = [renderer.codec.encode(" " + word)[0] for word in spelt]
+    vocabulary = words()
+    inner = [renderer.codec.encode(" " + word)[0] for word in vocabulary]
     spans: list[tuple[Author, str, tuple[int, ...]]] = []
     author: Author = "student"
     text: list[str] = []
@@ -100,9 +100,9 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
     opened = -_STYLE_RUN - 1
     last = 0
     for place in range(age):
-        drawn = rng.randrange(len(spelt))
-        token = inner[drawn] if place else renderer.codec.encode(spelt[drawn])[0]
-        text.append(" " + spelt[drawn] if place else spelt[drawn])
+        drawn = rng.randrange(len(vocabulary))
+        token = inner[drawn] if place else renderer.codec.encode(vocabulary[drawn])[0]
+        text.append(" " + vocabulary[drawn] if place else vocabulary[drawn])
         ids.append(token)
         if place and hash((last, token)) % CAPABILITY_TOKENS == 0:
             opened = place
@@ -116,7 +116,7 @@ def start(index: int, workload: Workload, renderer: Renderer) -> Start:
     answered = None
     if answers:
         answered = rng.choices(inner, k=rng.randrange(1, max(2, workload.answer_tokens)))
-    return Start(spans, author, answered)
+    return StartingPoint(spans, author, answered)
 
 
 def _answering(workload: Workload) -> float:
@@ -134,24 +134,26 @@ def _base(text: str) -> EdgeCursor:
     return cursor_before(text, EdgeCursor(max(0, near)), len(text))
 
 
-def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]) -> InFlight:
-    """Return ``begun`` as in the journal of an earlier process."""
+def in_flight(
+    point: StartingPoint, problem: Problem, renderers: Mapping[Author, Renderer]
+) -> InFlight:
+    """Return a sample at ``point`` as in the journal of an earlier process."""
     renderer, teacher = renderers["student"], renderers["teacher"]
-    party = RoleSpec(
+    role = RoleSpec(
         codec=renderer.codec,
-        prompt=tuple(renderer.prompt_ids(asked.messages)),
+        prompt=tuple(renderer.prompt_ids(problem.messages)),
         stop_ids=renderer.thinking_stop_ids,
         request_tokens=1,
         room_tokens=1,
         sees_next=True,
         redraws=True,
     )
-    fresh = Cooperation(party, party, key="", thinking_tokens=1, seed=lambda *_: 0)
-    text = begun.text
-    ended: Literal["student"] | None = None if begun.answered is None else "student"
+    cooperation = Cooperation(role, role, key="", thinking_tokens=1, seed=lambda *_: 0)
+    text = point.text
+    ended: Literal["student"] | None = None if point.answered is None else "student"
     thinking = replace(
-        fresh.state(),
-        author=begun.author,
+        cooperation.state(),
+        author=point.author,
         exempt=False,
         turn_start=len(text),
         judged=len(text),
@@ -161,11 +163,11 @@ def in_flight(begun: Start, asked: Problem, renderers: Mapping[Author, Renderer]
         ended_by=ended,
     )
     pieces = []
-    for author, part, ids in begun.spans:
-        theirs = ids if teacher is renderer else tuple(teacher.codec.encode(part))
-        pieces.append(dump_piece(AuthoredText(author, part, ids, theirs)))
+    for author, part, ids in point.spans:
+        teacher_ids = ids if teacher is renderer else tuple(teacher.codec.encode(part))
+        pieces.append(dump_piece(AuthoredText(author, part, ids, teacher_ids)))
     answer = None
-    if begun.answered is not None:
-        answer = GenerationState(tuple(begun.answered), done=False, checked=0)
+    if point.answered is not None:
+        answer = GenerationState(tuple(point.answered), done=False, checked=0)
     state = SampleState(1, UsageMeter(), thinking=thinking, answer=answer)
     return InFlight(pieces, state.dump(len(pieces)))

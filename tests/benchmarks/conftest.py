@@ -1,4 +1,4 @@
-"""Tests of benchmarks run with ``make test-benchmarks``; one smoke round of each runs always."""
+"""Tests of benchmarks run with ``make test-benchmarks``; smoke tests run with all other tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark that compares two trees: this one with itself."""
+"""Comparison of two trees: this one with itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.compare_trees import HERE, ROWS, main, table
 
 @pytest.mark.smoke
 @pytest.mark.timeout(300)  # a process for each client
-def test_one_round_of_this_tree_with_itself(tmp_path, capsys):
+def test_a_tree_is_compared_with_itself(tmp_path, capsys):
     file = tmp_path / "found.json"
     window = ["--samples", "3", "--rounds", "1", "--slow-down", "1"]
     window += ["--warm-up", "0.5", "--seconds", "2"]
@@ -23,11 +23,13 @@ def test_one_round_of_this_tree_with_itself(tmp_path, capsys):
         assert figures["kept_tokens_per_s"] > 0
         assert figures["sustained_tokens_per_s"] > 0
         assert figures["client_cpu_us_per_kept"] > 0
-        assert 0.5 < figures["generated_per_kept"] < 3.0  # what is under way counts at either end
+        assert (
+            0.5 < figures["generated_per_kept"] < 3.0
+        )  # requests in flight at both ends of the window count
     assert capsys.readouterr().out.rstrip().endswith(table([found]))
 
 
-def test_cells_are_medians_and_ratios_are_those_within_a_round():
+def test_table_has_medians_and_ratios_within_a_round():
     names = [name for name, *_ in ROWS]
     rounds = [
         {"this": dict.fromkeys(names, this), "other": dict.fromkeys(names, other)}
@@ -38,7 +40,7 @@ def test_cells_are_medians_and_ratios_are_those_within_a_round():
     assert line == f"| tax (limit / kept tokens/s) | {cells} |"
 
 
-def test_what_is_no_tree_is_said(tmp_path, capsys):
+def test_a_folder_that_is_not_a_tree_is_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--other", str(tmp_path)])
-    assert "is it a tree?" in capsys.readouterr().err
+    assert "has no benchmarks/clients.py" in capsys.readouterr().err

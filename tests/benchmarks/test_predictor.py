@@ -7,7 +7,7 @@ from benchmarks import bench_predictor
 
 
 @pytest.mark.smoke
-def test_the_benchmark_of_predictors_says_what_was_read(monkeypatch, tmp_path, capsys):
+def test_benchmark_of_predictors_reports_tokens_read(monkeypatch, tmp_path, capsys):
     file = tmp_path / "rows.json"
     options = ["--samples", "2", "--growth", "24", "--rounds", "1", "--json", str(file)]
     monkeypatch.setattr(sys, "argv", ["bench_predictor", "--size", "2 layers x 96", *options])

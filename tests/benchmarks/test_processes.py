@@ -1,4 +1,4 @@
-"""Benchmarks that are stopped leave nothing behind."""
+"""Stopping a benchmark: no processes or files remain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.paths import ROOT
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Look again and again; the test's own time limit ends it."""
+    """Poll until ``holds``; the time limit of the test ends it."""
     while not holds():
         time.sleep(0.05)
 
 
 def is_gone(group: int) -> bool:
-    """No process of the group is left."""
+    """Return whether no process of the group is left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -34,12 +34,12 @@ def is_gone(group: int) -> bool:
     [(signal.SIGINT, False, 130), (signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)],
     ids=["interrupt", "Ctrl-C", "terminate"],
 )
-def test_a_benchmark_that_is_stopped_ends_all_its_processes(number, whole_group, code, tmp_path):
+def test_a_stopped_benchmark_ends_all_its_processes(number, whole_group, code, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    said = tmp_path / "said"
+    output = tmp_path / "output"
     command = [sys.executable, "-m", "benchmarks.bench_cooperation", "--concurrency", "2"]
-    with said.open("w") as stream:
+    with output.open("w") as stream:
         process = subprocess.Popen(
             [*command, "--seconds", "600"],
             cwd=ROOT,
@@ -49,7 +49,7 @@ def test_a_benchmark_that_is_stopped_ends_all_its_processes(number, whole_group,
             start_new_session=True,
         )
     try:
-        wait_until(lambda: "tessy, 2 samples" in said.read_text())
+        wait_until(lambda: "tessy, 2 samples" in output.read_text())
         (os.killpg if whole_group else os.kill)(process.pid, number)
         assert process.wait() == code
         wait_until(lambda: is_gone(process.pid))
@@ -57,4 +57,4 @@ def test_a_benchmark_that_is_stopped_ends_all_its_processes(number, whole_group,
         if not is_gone(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
     assert list(scratch.glob("tessy-bench*")) == []
-    assert "Traceback" not in said.read_text()
+    assert "Traceback" not in output.read_text()

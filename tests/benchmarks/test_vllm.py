@@ -1,4 +1,4 @@
-"""What the benchmark against a real vLLM is made of, without one."""
+"""Parts of the benchmark against a real vLLM, tested without one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from benchmarks.clients import ClientTask, run
 from benchmarks.cooperation_client import Plan
-from benchmarks.measurement import Service
+from benchmarks.measurement import OpenRequestTimes
 from benchmarks.plain_client import run_plain
 from benchmarks.server_access import SIDES, HttpServers, VirtualServers
 from benchmarks.simulated_pair import PairOptions, SimulatedPair
@@ -24,7 +24,7 @@ from benchmarks.virtual_clock import VirtualLoop
 from benchmarks.vllm import VllmServers
 from benchmarks.word_models import Shape, make_word_model
 from benchmarks.words import make_model_folder, words
-from benchmarks.workload import Workload, in_flight, problem, start
+from benchmarks.workload import Workload, in_flight, problem, starting_point
 from transformers import AutoModelForCausalLM
 
 from benchmarks import vllm
@@ -48,7 +48,7 @@ def renderers(folders):
     return {author: load_renderer(folder) for author, folder in folders.items()}
 
 
-def test_a_word_model_writes_many_words_and_nothing_else(folders, renderers):
+def test_a_word_model_generates_many_words_and_nothing_else(folders, renderers):
     model = AutoModelForCausalLM.from_pretrained(folders["student"]).eval()
     codec = renderers["student"].codec
     inner = {codec.encode(" " + word)[0] for word in words()}
@@ -62,46 +62,46 @@ def test_a_word_model_writes_many_words_and_nothing_else(folders, renderers):
     assert len(set(written.flatten().tolist())) > 60
 
 
-def test_roles_share_no_beginning_of_a_prompt(renderers):
-    asked = problem(0, 0).messages
-    student, teacher = (renderers[author].prompt_ids(asked) for author in ("student", "teacher"))
+def test_prompts_of_the_roles_share_no_prefix(renderers):
+    messages = problem(0, 0).messages
+    student, teacher = (renderers[author].prompt_ids(messages) for author in ("student", "teacher"))
     assert student[0] != teacher[0]
     assert list(teacher[-len(student) :]) == list(student)
 
 
 def test_samples_start_at_different_lengths(renderers):
-    begun = [start(index, WORKLOAD, renderers["student"]) for index in range(400)]
-    lengths = [sum(len(ids) for _, _, ids in one.spans) for one in begun]
+    points = [starting_point(index, WORKLOAD, renderers["student"]) for index in range(400)]
+    lengths = [sum(len(ids) for _, _, ids in point.spans) for point in points]
     assert mean(lengths) == pytest.approx(WORKLOAD.thinking_tokens, rel=0.2)
     assert len(set(lengths)) > 50
-    flight = in_flight(begun[0], problem(0, 0), renderers)
+    flight = in_flight(points[0], problem(0, 0), renderers)
     saved = load_state(flight)
     assert saved is not None
     thinking = saved[0].thinking
     assert isinstance(thinking, CooperationState)
     teacher = [i for text in thinking.texts for i in text.teacher_ids]
-    assert teacher == renderers["teacher"].codec.encode(begun[0].text)
+    assert teacher == renderers["teacher"].codec.encode(points[0].text)
 
 
-def test_all_clients_work_from_given_contexts(folders):
+def test_all_clients_start_from_given_contexts(folders):
     workload = Workload(thinking_tokens=0, context_tokens=50)
     plan = Plan(concurrency=3, warm_up_seconds=0.5, seconds=2.0, virtual=True, workload=workload)
-    errand = ClientTask("ours", plan, folders, teacher_share=0.8, turn_tokens=100)
-    limit, ours, stepping = (
-        run(replace(errand, client=name)) for name in ("plain", "ours", "lock_step")
+    task = ClientTask("ours", plan, folders, teacher_share=0.8, turn_tokens=100)
+    limit, cooperation, lock_step = (
+        run(replace(task, client=name)) for name in ("plain", "ours", "lock_step")
     )
-    assert limit.generated > ours.kept > stepping.kept > 0
+    assert limit.generated > cooperation.kept > lock_step.kept > 0
 
 
-class Listening(VirtualServers):
-    """Writes down what plain decoding asks for: the prompt's length, and tokens."""
+class RecordingServers(VirtualServers):
+    """Servers that record the prompt's length and the tokens of each request."""
 
     def __init__(self, renderers):
         super().__init__(SimulatedPair(renderers["student"].codec, PairOptions(slots=400)))
-        self.asked = []
+        self.requests = []
 
     async def complete(self, author, key, prompt, *, max_tokens, ignore_eos=False):
-        self.asked.append((len(prompt), max_tokens))
+        self.requests.append((len(prompt), max_tokens))
         return await super().complete(
             author, key, prompt, max_tokens=max_tokens, ignore_eos=ignore_eos
         )
@@ -109,44 +109,46 @@ class Listening(VirtualServers):
 
 @pytest.mark.parametrize("teacher_share", [0.0, 0.76])
 def test_plain_decoding_has_contexts_as_long_as_those_of_samples(renderers, teacher_share):
-    async def decode() -> Listening:
-        site = Listening(renderers)
+    async def decode() -> RecordingServers:
+        servers = RecordingServers(renderers)
         await run_plain(
-            site, renderers, concurrency=400, teacher_share=teacher_share, workload=WORKLOAD,
+            servers, renderers, concurrency=400, teacher_share=teacher_share, workload=WORKLOAD,
             warm_up_seconds=0.1, seconds=3.0, turn_tokens=80, in_context=True,
         )  # fmt: skip
-        return site
+        return servers
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        asked = runner.run(decode()).asked
-    question = len(renderers["student"].prompt_ids(problem(0, 0).messages))
-    wanted = question + WORKLOAD.thinking_tokens
-    assert mean(prompt for prompt, _ in asked[:400]) == pytest.approx(wanted, rel=0.03)  # at once
-    written = sum((prompt + tokens / 2) * tokens for prompt, tokens in asked)
-    assert written / sum(tokens for _, tokens in asked) == pytest.approx(wanted, rel=0.03)
+        requests = runner.run(decode()).requests
+    prompt_tokens = len(renderers["student"].prompt_ids(problem(0, 0).messages))
+    expected = prompt_tokens + WORKLOAD.thinking_tokens
+    assert mean(prompt for prompt, _ in requests[:400]) == pytest.approx(
+        expected, rel=0.03
+    )  # the first of each text
+    written = sum((prompt + tokens / 2) * tokens for prompt, tokens in requests)
+    assert written / sum(tokens for _, tokens in requests) == pytest.approx(expected, rel=0.03)
 
 
-def test_idle_is_the_time_a_sample_has_no_request_open():
-    service = Service()
-    service.begin("a", 1.0)
-    service.begin("b", 1.0)
-    service.end("a", 3.0)
-    service.begin("a", 3.5)
-    service.begin("a", 4.0)  # asked early, before the last one has ended
-    service.end("a", 5.0)
-    service.end("a", 6.0)
-    assert service.until(6.0) == (4.5 + 5.0, 0.5)
+def test_idle_time_is_without_an_open_request():
+    open_requests = OpenRequestTimes()
+    open_requests.begin("a", 1.0)
+    open_requests.begin("b", 1.0)
+    open_requests.end("a", 3.0)
+    open_requests.begin("a", 3.5)
+    open_requests.begin("a", 4.0)  # prefetched, before the last one has ended
+    open_requests.end("a", 5.0)
+    open_requests.end("a", 6.0)
+    assert open_requests.until(6.0) == (4.5 + 5.0, 0.5)
 
 
-def test_what_is_open_counts_as_long_as_it_has_been_open():
-    service = Service()
-    service.begin("a", 1.0)
-    assert service.until(3.0) == (2.0, 0.0)
-    service.forget("a", 3.0)  # moved to another server with a request open
-    service.end("a", 4.0)
-    assert service.until(5.0) == (3.0, 1.0)
-    service.forget("a", 6.0)
-    assert service.until(9.0) == (3.0, 2.0)
+def test_open_requests_count_up_to_now():
+    open_requests = OpenRequestTimes()
+    open_requests.begin("a", 1.0)
+    assert open_requests.until(3.0) == (2.0, 0.0)
+    open_requests.forget("a", 3.0)  # moved to another server with a request open
+    open_requests.end("a", 4.0)
+    assert open_requests.until(5.0) == (3.0, 1.0)
+    open_requests.forget("a", 6.0)
+    assert open_requests.until(9.0) == (3.0, 2.0)
 
 
 METRICS = """\
@@ -160,35 +162,35 @@ vllm:prefix_cache_hits_total{engine="0"} 960.0
 
 
 async def served(metrics: str) -> tuple[TestServer, list[dict[str, object]]]:
-    asked: list[dict[str, object]] = []
+    bodies: list[dict[str, object]] = []
 
     async def generate(request: web.Request) -> web.Response:
-        asked.append(await request.json())
+        bodies.append(await request.json())
         return web.json_response({"choices": [{"token_ids": [5, 6], "finish_reason": "length"}]})
 
-    async def tell(request: web.Request) -> web.Response:
+    async def get_metrics(request: web.Request) -> web.Response:
         return web.Response(text=metrics)
 
     app = web.Application()
     app.router.add_post("/inference/v1/generate", generate)
-    app.router.add_get("/metrics", tell)
+    app.router.add_get("/metrics", get_metrics)
     server = TestServer(app)
     await server.start_server()
-    return server, asked
+    return server, bodies
 
 
-async def test_a_real_server_says_what_it_did():
-    server, asked = await served(METRICS)
+async def test_counters_of_a_real_server_are_read():
+    server, bodies = await served(METRICS)
     url = str(server.make_url("")).rstrip("/")
-    site = VllmServers(dict.fromkeys(SIDES, url), os.getsid(0))
+    servers = VllmServers(dict.fromkeys(SIDES, url), os.getsid(0))
     try:
-        reply = await site.complete("student", "k", [1, 2, 3], max_tokens=2, ignore_eos=True)
+        reply = await servers.complete("student", "k", [1, 2, 3], max_tokens=2, ignore_eos=True)
         assert (reply.tokens, reply.ended) == (2, False)
-        assert asked[0]["token_ids"] == [1, 2, 3]
-        assert asked[0]["sampling_params"]["detokenize"] is False  # type: ignore[index]
-        totals, spent = await site.totals()
+        assert bodies[0]["token_ids"] == [1, 2, 3]
+        assert bodies[0]["sampling_params"]["detokenize"] is False  # type: ignore[index]
+        totals, spent = await servers.totals()
     finally:
-        await site.aclose()
+        await servers.aclose()
         await server.close()
     both = list(totals.values())
     # One server in both roles is counted once.
@@ -198,21 +200,21 @@ async def test_a_real_server_says_what_it_did():
     assert spent["api"] > 0
 
 
-async def test_a_server_that_does_not_count_is_refused():
+async def test_a_server_without_counters_is_refused():
     server, _ = await served("vllm:generation_tokens_total 7\n")
-    site = VllmServers(dict.fromkeys(SIDES, str(server.make_url("")).rstrip("/")), os.getsid(0))
+    servers = VllmServers(dict.fromkeys(SIDES, str(server.make_url("")).rstrip("/")), os.getsid(0))
     try:
         with pytest.raises(ValueError, match="prefix_cache_hits_total"):
-            await site.totals()
+            await servers.totals()
     finally:
-        await site.aclose()
+        await servers.aclose()
         await server.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are shared out on Linux")
-def test_the_engine_has_a_core_of_its_own():
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are assigned on Linux")
+def test_the_engine_runs_on_its_own_core():
     child = "import time; print(flush=True); time.sleep(100)  # VLLM"
-    named = f"{child!r} + '::EngineCore'"  # not in the parent's command, which names it, too
+    named = f"{child!r} + '::EngineCore'"  # split, because the parent's command contains it too
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {named}])"
     with subprocess.Popen(
         [sys.executable, "-c", parent], start_new_session=True, stdout=subprocess.PIPE
@@ -226,13 +228,13 @@ def test_the_engine_has_a_core_of_its_own():
             cores = sorted(os.sched_getaffinity(0))
             assert rest == set(cores[1:] or cores)
             for pid, part in parts.items():
-                wanted = {cores[0]} if part == "engine" else rest
-                assert os.sched_getaffinity(pid) == wanted
+                expected = {cores[0]} if part == "engine" else rest
+                assert os.sched_getaffinity(pid) == expected
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-async def test_a_request_on_a_connection_that_was_closed_meanwhile_is_made_again():
+async def test_a_request_on_a_closed_connection_is_repeated():
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
         while line := await reader.readline():
@@ -253,12 +255,12 @@ async def test_a_request_on_a_connection_that_was_closed_meanwhile_is_made_again
     answered: list[int] = []
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    site = HttpServers({"teacher": url, "student": url})
+    servers = HttpServers({"teacher": url, "student": url})
     try:
         for _ in range(2):
-            assert await site.post("teacher", "a", "/x", {}) == {}
+            assert await servers.post("teacher", "a", "/x", {}) == {}
     finally:
-        await site.aclose()
+        await servers.aclose()
         for writer in connections:
             writer.close()
         server.close()
