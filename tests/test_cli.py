@@ -12,7 +12,7 @@ from tessy.core import errors
 from tests.support import commands
 from tests.support.paths import ROOT
 
-LIBRARIES_OF_MODELS = ("torch", "transformers", "aiohttp", "pyarrow", "numpy")
+SLOW_LIBRARIES = ("torch", "transformers", "aiohttp", "pyarrow", "numpy")
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +22,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def imported_by(*arguments: str, among: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Lines a command line prints in a fresh process, and which of the modules it imported."""
+    """Run a command line in a new process; return its output lines and the imported modules."""
     done = python(
         "import atexit, sys, tessy.cli\n"
         f"atexit.register(lambda: print(*(m for m in {among} if m in sys.modules)))\n"
@@ -33,8 +33,8 @@ def imported_by(*arguments: str, among: tuple[str, ...]) -> tuple[list[str], lis
     return lines, modules.split()
 
 
-def test_help_lists_the_commands_and_imports_nothing_of_weight():
-    among = (*LIBRARIES_OF_MODELS, "tyro", "pydantic", "rich")
+def test_help_lists_the_commands_without_slow_imports():
+    among = (*SLOW_LIBRARIES, "tyro", "pydantic", "rich")
     lines, modules = imported_by("--help", among=among)
     assert modules == []
     for name, command in cli.COMMANDS.items():
@@ -42,8 +42,8 @@ def test_help_lists_the_commands_and_imports_nothing_of_weight():
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_a_help_that_imports_no_library_of_models(name):
-    lines, modules = imported_by(name, "--help", among=(*LIBRARIES_OF_MODELS, "tyro"))
+def test_help_of_every_command_imports_no_model_library(name):
+    lines, modules = imported_by(name, "--help", among=(*SLOW_LIBRARIES, "tyro"))
     assert lines[0].startswith(f"usage: tessy {name} ")
     assert modules == ["tyro"]
 
@@ -54,18 +54,18 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [([], "a command is missing"), (["sythesize"], "'sythesize'")]
+    ("arguments", "message"), [([], "a command is missing"), (["sythesize"], "'sythesize'")]
 )
-def test_an_unknown_command_shows_the_commands(arguments, said, capsys):
+def test_an_unknown_command_prints_the_usage(arguments, message, capsys):
     assert cli.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert said in err
+    assert message in err
     assert "synthesize" in err
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "said"),
+    ("raised", "code", "message"),
     [
         (errors.ConfigError("limit: got 0"), 2, "tessy: limit: got 0\n"),
         (errors.RunError("held by pid 7"), 2, "tessy: held by pid 7\n"),
@@ -75,23 +75,23 @@ def test_an_unknown_command_shows_the_commands(arguments, said, capsys):
         (KeyboardInterrupt(), 130, "tessy: interrupted\n"),
     ],
 )
-def test_an_error_that_the_user_can_fix_is_a_message_and_an_exit_code(
-    raised, code, said, capsys, monkeypatch
+def test_errors_of_tessy_are_printed_without_a_traceback(
+    raised, code, message, capsys, monkeypatch
 ):
     monkeypatch.setattr(commands, "raised", [raised])
     monkeypatch.setitem(cli.COMMANDS, "fail", commands.FAIL)
     assert cli.main(["fail"]) == code
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
-def test_a_command_decides_its_own_exit_code_and_gets_the_rest_of_the_line(monkeypatch):
+def test_a_command_gets_its_options_and_returns_the_exit_code(monkeypatch):
     monkeypatch.setattr(commands, "seen", [])
     monkeypatch.setitem(cli.COMMANDS, "count", commands.COUNT)
     assert cli.main(["count", "--a", "b"]) == 130
     assert commands.seen == ["b"]
 
 
-def test_an_unexpected_error_keeps_its_traceback():
+def test_an_unexpected_error_has_a_traceback():
     code = (
         "import sys, tessy.cli\n"
         "from tests.support import commands\n"
@@ -107,7 +107,7 @@ def test_an_unexpected_error_keeps_its_traceback():
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["synthesize", "--help"]])
-def test_a_closed_output_ends_the_command_quietly(arguments, unbuffered):
+def test_a_closed_output_ends_the_command_without_a_message(arguments, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     code = f"import sys, tessy.cli; sys.exit(tessy.cli.main({arguments}))"
@@ -120,14 +120,14 @@ def test_a_closed_output_ends_the_command_quietly(arguments, unbuffered):
     assert done.returncode == 141
 
 
-def test_a_pipe_that_broke_elsewhere_is_an_error_like_any_other(monkeypatch):
+def test_another_broken_pipe_is_an_error(monkeypatch):
     monkeypatch.setattr(commands, "raised", [BrokenPipeError("a server's socket")])
     monkeypatch.setitem(cli.COMMANDS, "fail", commands.FAIL)
     with pytest.raises(BrokenPipeError, match="socket"):
         cli.main(["fail"])
 
 
-def test_a_bad_toml_ends_with_its_line_before_any_work(tmp_path, capsys):
+def test_the_error_for_an_invalid_toml_names_the_line(tmp_path, capsys):
     path = tmp_path / "run.toml"
     path.write_text("seed = 0\nsede = 1\n", "utf-8")
     assert cli.main(["synthesize", "--config", str(path)]) == 2

@@ -1,8 +1,9 @@
 """The ``tessy`` command: a table of subcommands, and exit codes for errors.
 
-Exit codes: 0 done; 1 nothing could be made, the disk is full, or an unexpected error, with its
-traceback; 2 invalid input, nothing was started; 3 a model server ended the run; 4 the budget of the
-run is used up; 130 interrupted by Ctrl-C; 141 the output was closed (``| head``).
+Exit codes: 0 success; 1 no sample could be finished, the disk is full, or an unexpected error
+(with a traceback); 2 invalid input, nothing was started; 3 a model server failed, or ``doctor``
+found problems; 4 the budget of the run is used up; 130 interrupted by Ctrl-C; 141 the output was
+closed (``| head``).
 
 Modules are imported when their command runs, so that ``tessy --help`` is fast.
 """
@@ -18,25 +19,25 @@ from typing import TYPE_CHECKING, cast
 
 from tessy.core.errors import EngineError, InputError, TessyError
 
-if TYPE_CHECKING:  # pydantic takes a moment to import
+if TYPE_CHECKING:  # importing pydantic is slow
     from tessy.config.base import Config
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2
 EXIT_ENGINE = 3
 EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141  # what shells report of a program that SIGPIPE ended
+EXIT_UNREAD = 141  # 128 + SIGPIPE
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand. Everything it needs is imported when it runs.
+    """A subcommand, whose modules are imported when it runs.
 
     Attributes:
-        summary: Its line in ``tessy --help``.
+        summary: Description in ``tessy --help``.
         config: ``module:class`` of its configuration.
         run: ``module:function`` that takes the configuration and returns the exit code.
-        positional: Fields of the configuration that are given by position.
+        positional: Fields of the configuration that are positional arguments.
     """
 
     summary: str
@@ -47,32 +48,32 @@ class Command:
 
 COMMANDS = {
     "demo": Command(
-        "Make samples with two tiny bundled models, on this machine",
+        "Generate samples with two tiny bundled models, without a server",
         "tessy.config.synthesis:DemoConfig",
         "tessy.lab.demo:demo",
     ),
     "synthesize": Command(
-        "Make training samples that two models write together",
+        "Generate training samples that two models write together",
         "tessy.config.synthesis:SynthesizeConfig",
         "tessy.reports.viewer.after_run:synthesize",
     ),
     "plan": Command(
-        "Make a pilot and estimate what the whole file will cost",
+        "Run a pilot and estimate the cost of the whole file",
         "tessy.config.synthesis:PlanConfig",
         "tessy.plan.command:plan",
     ),
     "doctor": Command(
-        "Check servers, models and prompts; explain what to fix",
+        "Check servers, models and prompts, and explain what to fix",
         "tessy.config.synthesis:DoctorConfig",
         "tessy.doctor:doctor",
     ),
     "sample": Command(
-        "Sample one model's own responses, to train its predictor on",
+        "Sample a model's own responses, for training its predictor",
         "tessy.config.predictors:SampleConfig",
         "tessy.reports.viewer.after_run:sample",
     ),
     "annotate": Command(
-        "Let a strong model mark the style in sampled thinking",
+        "Mark the style in sampled thinking with a strong model",
         "tessy.config.predictors:AnnotateConfig",
         "tessy.boundary.annotation.annotate:annotate",
     ),
@@ -82,18 +83,18 @@ COMMANDS = {
         "tessy.boundary.training.train:train_predictor",
     ),
     "evaluate-predictor": Command(
-        "Measure how well predictors cut",
+        "Evaluate how accurately boundary predictors cut",
         "tessy.config.predictors:EvaluatePredictorConfig",
         "tessy.boundary.evaluation.evaluate:evaluate_predictor",
     ),
     "view": Command(
-        "Write a run as one self-contained page, report.html",
+        "Write report.html, a self-contained page that shows a run",
         "tessy.config.synthesis:ViewConfig",
         "tessy.reports.viewer.after_run:view",
         ("run",),
     ),
     "compare": Command(
-        "Show runs side by side: a table and a page",
+        "Compare runs in tables and a page",
         "tessy.config.data:CompareConfig",
         "tessy.reports.compare.command:compare",
         ("runs",),
@@ -105,13 +106,13 @@ COMMANDS = {
         ("first", "second"),
     ),
     "filter": Command(
-        "Quarantine unfit samples, with reasons",
+        "Quarantine unfit samples of a run, with reasons",
         "tessy.config.data:FilterConfig",
         "tessy.data.filter.command:filter_run",
         ("run",),
     ),
     "export": Command(
-        "Write samples as training data",
+        "Write the samples of a run as training data",
         "tessy.config.data:ExportConfig",
         "tessy.data.export.command:export",
         ("run",),
@@ -122,13 +123,13 @@ COMMANDS = {
 def usage() -> str:
     """Return the text of ``tessy --help``."""
     width = max(map(len, COMMANDS)) + 2
-    listed = "\n".join(f"  {name:<{width}}{c.summary}" for name, c in COMMANDS.items())
+    commands = "\n".join(f"  {name:<{width}}{c.summary}" for name, c in COMMANDS.items())
     return (
         "usage: tessy COMMAND [OPTIONS]\n\n"
-        "Fine-tuning data that carries a teacher's skill in the student's own style.\n\n"
-        f"commands:\n{listed}\n\n"
-        "tessy COMMAND --help shows a command's options; each can also stand in a TOML file\n"
-        "given with --config. tessy --version prints the version.\n"
+        "Fine-tuning data with a teacher's skill in the student's own style.\n\n"
+        f"commands:\n{commands}\n\n"
+        "tessy COMMAND --help lists the options of a command. They can also be set in a TOML\n"
+        "file (--config FILE). tessy --version prints the version.\n"
     )
 
 
@@ -136,17 +137,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line.
 
     Args:
-        arguments: The command line without the program's name; None takes the process's own.
+        arguments: The command line without the program's name; ``sys.argv`` by default.
 
     Returns:
         The exit code (module docstring).
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         try:
-            return _dispatch(given)
+            return _dispatch(arguments)
         finally:
-            print(end="", flush=True)  # now, for Python's own flush at exit shows a traceback
+            print(end="", flush=True)  # a failing flush at exit would print a traceback
     except BrokenPipeError:
         if not _output_is_unread():
             raise
@@ -154,19 +155,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _output_is_unread() -> bool:
-    """Return whether our output was closed; if so, discard the rest of it."""
+    """Return whether stdout was closed; if so, discard further output."""
     try:
         print(flush=True)
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
         return True
     return False
 
 
-def _dispatch(given: Sequence[str]) -> int:
-    name = given[0] if given else None
+def _dispatch(arguments: Sequence[str]) -> int:
+    name = arguments[0] if arguments else None
     if name in ("--help", "-h", "help"):
         print(usage(), end="")
         return 0
@@ -179,13 +180,13 @@ def _dispatch(given: Sequence[str]) -> int:
         problem = f"there is no command {name!r}" if name else "a command is missing"
         print(f"tessy: {problem}\n\n{usage()}", end="", file=sys.stderr)
         return EXIT_INPUT
-    return _exit_code(name, given[1:])
+    return _run(name, arguments[1:])
 
 
-def _exit_code(name: str, arguments: Sequence[str]) -> int:
-    """Run a command; an error that the user can fix is a message instead of a traceback."""
+def _run(name: str, arguments: Sequence[str]) -> int:
+    """Run a command; print errors of tessy without a traceback."""
     try:
-        return _run(name, arguments)
+        return _run_command(COMMANDS[name], f"tessy {name}", arguments)
     except InputError as error:
         print(f"tessy: {error}", file=sys.stderr)
         return EXIT_INPUT
@@ -200,17 +201,16 @@ def _exit_code(name: str, arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
+def _run_command(command: Command, prog: str, arguments: Sequence[str]) -> int:
     from tessy.config.options import parse
 
-    command = COMMANDS[name]
-    kind = cast("type[Config]", _imported(command.config))
-    config = parse(kind, arguments, prog=f"tessy {name}", positional=command.positional)
-    run = cast("Callable[[Config], int]", _imported(command.run))
+    config_class = cast("type[Config]", _import(command.config))
+    config = parse(config_class, arguments, prog=prog, positional=command.positional)
+    run = cast("Callable[[Config], int]", _import(command.run))
     return run(config)
 
 
-def _imported(spec: str) -> object:
+def _import(spec: str) -> object:
     """Import ``module:name``."""
     module, _, name = spec.partition(":")
     return getattr(importlib.import_module(module), name)

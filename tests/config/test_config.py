@@ -25,13 +25,13 @@ def make(**options: object) -> SynthesizeConfig:
 @pytest.mark.parametrize(
     "cls", [SamplingConfig, RoleConfig, SynthesizeConfig, DoctorConfig, DemoConfig, ViewConfig]
 )
-def test_every_field_has_a_sentence_for_the_help(cls):
+def test_every_field_has_a_docstring_for_the_help(cls):
     for name, field in cls.model_fields.items():
         assert field.description, f"{cls.__name__}.{name}"
         assert field.description.endswith("."), f"{cls.__name__}.{name}"
 
 
-def test_configurations_are_frozen_and_closed():
+def test_configurations_are_frozen_and_refuse_unknown_keys():
     config = make()
     with pytest.raises(ValidationError, match="frozen"):
         config.seed = 1  # type: ignore[misc]  # mypy sees the mistake this test makes
@@ -47,11 +47,11 @@ def test_configurations_are_frozen_and_closed():
         ("", ()),
     ],
 )
-def test_urls_may_be_a_list_or_split_by_commas(written, urls):
+def test_urls_can_be_a_list_or_separated_by_commas(written, urls):
     assert RoleConfig.model_validate({"model": "m", "url": written}).url == urls
 
 
-def test_thinking_and_answer_fit_the_methods_budget():
+def test_default_lengths_fit_the_papers_budget():
     config = make()
     assert config.thinking_tokens + config.answer_tokens <= 38_000
 
@@ -72,7 +72,7 @@ def test_thinking_and_answer_fit_the_methods_budget():
         {"student": {"model": "s", "url": "http://other", "api_key_env": "KEY"}},
     ],
 )
-def test_options_that_leave_the_data_alone_are_not_in_the_fingerprint(same):
+def test_options_that_do_not_change_rows_are_not_in_data_config(same):
     assert data_config(make(**same)) == data_config(make())
 
 
@@ -89,19 +89,19 @@ def test_options_that_leave_the_data_alone_are_not_in_the_fingerprint(same):
         ({"teacher": {"model": "t", "sampling": {"top_k": 5}}}, "teacher.sampling.top_k"),
     ],
 )
-def test_options_that_change_the_data_change_exactly_their_key(changed, key):
+def test_options_that_change_rows_change_their_key_of_data_config_only(changed, key):
     before, after = data_config(make()), data_config(make(**changed))
     assert {name for name in before | after if before[name] != after[name]} == {key}
 
 
-def test_new_fields_are_data_until_somebody_says_otherwise():
-    class Grown(SynthesisOptions):
+def test_new_fields_are_in_data_config_by_default():
+    class Extended(SynthesisOptions):
         new: int = 1
 
-    assert data_config(Grown.model_validate(REQUIRED))["new"] == 1
+    assert data_config(Extended.model_validate(REQUIRED))["new"] == 1
 
 
-def test_the_lexicon_counts_by_its_content_not_by_its_name(tmp_path):
+def test_data_config_has_the_content_of_the_lexicon_not_its_path(tmp_path):
     one, two = tmp_path / "one.txt", tmp_path / "two.txt"
     one.write_text("so then")
     two.write_text("so then")
@@ -110,7 +110,7 @@ def test_the_lexicon_counts_by_its_content_not_by_its_name(tmp_path):
     assert data_config(make(lexicon=one)) != data_config(make(lexicon=two))
 
 
-def test_a_missing_lexicon_is_the_users_error(tmp_path):
+def test_a_missing_lexicon_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match=r"lexicon: cannot read .*nowhere\.txt"):
         data_config(make(lexicon=tmp_path / "nowhere.txt"))
 
@@ -118,7 +118,7 @@ def test_a_missing_lexicon_is_the_users_error(tmp_path):
 BASELINES = [name for name in selectable() if name != "tessy"]
 
 
-def test_the_method_itself_goes_without_saying_so_that_older_runs_go_on():
+def test_options_of_later_versions_are_not_in_data_config_of_the_tessy_strategy():
     names = data_config(make(answer_by="student", candidates=3, score_by="answer"))
     assert names == data_config(make())
     assert not names.keys() & {"strategy", "answer_by", "system_prompt", "candidates", "score_by"}
@@ -133,12 +133,12 @@ def test_the_method_itself_goes_without_saying_so_that_older_runs_go_on():
         *(({"strategy": name}, "strategy") for name in BASELINES),
     ],
 )
-def test_what_makes_other_rows_is_data(changed, key):
+def test_options_that_change_rows_are_in_data_config(changed, key):
     assert data_config(make(**changed))[key] == changed[key]
 
 
 @pytest.mark.parametrize("strategy", BASELINES)
-def test_what_a_strategy_does_not_read_does_not_bind_a_run_of_it(strategy):
+def test_options_that_a_strategy_ignores_are_not_in_its_data_config(strategy):
     with_turns = {
         "cut": "extend",
         "lexicon": "nowhere.txt",
@@ -155,7 +155,7 @@ def test_what_a_strategy_does_not_read_does_not_bind_a_run_of_it(strategy):
     )
 
 
-def test_a_model_that_writes_nothing_does_not_bind_a_run():
+def test_options_of_an_unused_model_are_not_in_data_config():
     other = {"model": "o", "sampling": {"top_k": 1}, "reasoning_effort": "low"}
     for options in (
         {"strategy": "student-only"},
@@ -173,12 +173,12 @@ def test_a_model_that_writes_nothing_does_not_bind_a_run():
 
 
 @pytest.mark.parametrize("strategy", BASELINES)
-def test_who_answers_is_open_in_the_method_only(strategy):
+def test_answer_by_is_refused_with_a_baseline(strategy):
     assert answering_model(make(answer_by="teacher")) == "teacher"
     with pytest.raises(ConfigError, match=f"answer_by: in strategy {strategy} .*leave this option"):
         answering_model(make(strategy=strategy, answer_by="teacher"))
 
 
-def test_a_blank_system_prompt_is_none():
+def test_a_blank_system_prompt_is_refused():
     with pytest.raises(ValidationError, match="system_prompt"):
         make(system_prompt=" \n")

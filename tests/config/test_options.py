@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tessy.config.data import CompareConfig
 from tessy.config.options import parse
 from tessy.config.synthesis import DemoConfig, SynthesizeConfig, ViewConfig
 from tessy.core.errors import ConfigError
@@ -59,7 +60,7 @@ def test_options_fill_the_configuration():
     )
 
 
-def test_required_options_may_stand_in_the_toml_alone(toml):
+def test_required_options_can_be_set_in_the_toml_only(toml):
     config = read(toml)
     assert config.problems == Path("q.jsonl")
     assert config.student.url == ("http://a", "http://b")
@@ -68,7 +69,7 @@ def test_required_options_may_stand_in_the_toml_alone(toml):
     assert config.no_ids
 
 
-def test_the_command_line_wins_also_with_a_value_that_is_the_default(toml):
+def test_the_command_line_overrides_the_toml_even_with_default_values(toml):
     config = read(
         toml,
         *("--teacher.sampling.temperature", "0.7", "--limit", "None", "--no-skip-bad-rows"),
@@ -82,11 +83,11 @@ def test_the_command_line_wins_also_with_a_value_that_is_the_default(toml):
     assert config.fields == {"id": "uid"}
 
 
-def test_a_flag_given_again_stays_set(toml):
+def test_a_flag_can_be_set_in_both_places(toml):
     assert read(toml, "--skip-bad-rows", "--no-ids").no_ids
 
 
-def test_config_may_stand_apart_from_its_value(toml):
+def test_config_can_be_separated_from_its_value_by_a_space(toml):
     assert read("--config", toml.partition("=")[2]).limit == 5
 
 
@@ -95,53 +96,63 @@ def test_config_without_a_value_is_refused():
         read(*GIVEN, "--config")
 
 
-def test_the_help_shows_every_option_with_its_sentence_and_default(toml, capsys):
+def test_help_shows_the_docstring_and_the_default_of_every_option(toml, capsys):
     with pytest.raises(SystemExit) as ended:
         read("--help", toml)
     assert ended.value.code == 0
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    output = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name, field in SynthesizeConfig.model_fields.items():
         if name not in ("student", "teacher", "fields"):  # tables; a sentence with a long word
             option = f"--{name.replace('_', '-')}"
-            assert option in shown
-            sentence, _, absent = " ".join(str(field.description).split()).partition("; None: ")
-            assert sentence.rstrip(".") in shown, name
-            if absent and name != "limit":
-                assert f"(default: {absent.rstrip('.')})" in shown, name
-    assert "{None}" not in shown
-    assert "--concurrency INT Samples in flight." in shown
-    assert "--student.sampling.min-p" in shown
-    assert "--teacher.no-trust-remote-code" in shown
-    assert "(default: 5)" in shown  # the TOML's limit, not the built-in None
+            assert option in output
+            docstring = " ".join(str(field.description).split()).removesuffix(".")
+            sentence, _, meaning_of_none = docstring.partition("; None: ")
+            assert f"{sentence}." in output, name
+            if meaning_of_none and name != "limit":
+                assert f"(default: {meaning_of_none})" in output, name
+    assert "{None}" not in output
+    assert "None:" not in output
+    assert "--concurrency INT Maximum concurrent samples." in output
+    assert "--student.sampling.min-p" in output
+    assert "--teacher.no-trust-remote-code" in output
+    assert "(default: 5)" in output  # the TOML's limit, not the built-in None
 
 
-def test_a_required_option_that_is_nowhere_ends_with_its_name(capsys):
+def test_help_shows_positional_arguments_as_required(capsys):
+    with pytest.raises(SystemExit):
+        parse(CompareConfig, ["--help"], prog="tessy compare", positional=["runs"])
+    output = capsys.readouterr().out
+    assert "usage: tessy compare [-h] RUNS [RUNS ...]" in output
+    assert "at least one. (required)" in output
+
+
+def test_a_missing_required_option_is_reported_by_name(capsys):
     with pytest.raises(SystemExit) as ended:
         read(*GIVEN[2:])
     assert ended.value.code == 2
     assert "--problems" in capsys.readouterr().err
 
 
-def test_a_misspelt_option_ends_with_the_nearest(capsys):
+def test_a_misspelt_option_is_reported_with_a_similar_one(capsys):
     with pytest.raises(SystemExit) as ended:
         read(*GIVEN, "--studnet.url", "x")
     assert ended.value.code == 2
     assert "--student.url" in capsys.readouterr().err
 
 
-def test_a_map_without_names_is_refused(capsys):
+def test_a_map_without_values_is_refused(capsys):
     with pytest.raises(SystemExit) as ended:
         read(*GIVEN, "--fields", "prompt")
     assert ended.value.code == 2
     assert "KEY=NAME" in capsys.readouterr().err
 
 
-def test_a_value_out_of_range_names_the_option():
+def test_an_error_names_the_option_of_a_value_out_of_range():
     with pytest.raises(ConfigError, match=r"^--limit: .* got 0$"):
         read(*GIVEN, "--limit", "0")
 
 
-def test_a_wrong_value_in_the_toml_names_file_and_line(tmp_path):
+def test_an_error_names_file_and_line_of_a_toml_value(tmp_path):
     path = tmp_path / "bad.toml"
     path.write_text("count = 0\n", "utf-8")
     with pytest.raises(ConfigError, match=r"bad\.toml:1: count: "):

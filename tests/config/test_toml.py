@@ -47,12 +47,12 @@ def test_every_example_loads(path):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_keys_that_an_example_shows_as_comments_exist(path, tmp_path):
+def test_commented_keys_of_an_example_exist(path, tmp_path):
     text = re.sub(r"^# (?=\w+ = )", "", path.read_text("utf-8"), flags=re.MULTILINE)
     partial_config(SynthesizeConfig, written(tmp_path, text), missing=None)
 
 
-def test_overrides_win_over_the_file_which_wins_over_defaults(tmp_path):
+def test_overrides_replace_values_of_the_file_and_those_the_defaults(tmp_path):
     path = written(tmp_path, MINIMAL + "sampling = { top_k = 5, top_p = 0.5 }\n")
     config = load_config(SynthesizeConfig, path, {"seed": 3, "teacher": {"sampling": {"top_k": 9}}})
     assert config.seed == 3
@@ -61,13 +61,13 @@ def test_overrides_win_over_the_file_which_wins_over_defaults(tmp_path):
     assert config.student.sampling.top_k == 20
 
 
-def test_the_field_map_is_replaced_as_a_whole(tmp_path):
+def test_the_field_map_is_replaced_and_not_merged(tmp_path):
     path = written(tmp_path, 'fields = { prompt = "question" }\n' + MINIMAL)
     config = load_config(SynthesizeConfig, path, {"fields": {"id": "uid"}})
     assert config.fields == {"id": "uid"}
 
 
-def test_no_file_and_no_overrides_are_the_defaults():
+def test_without_file_and_overrides_all_values_are_defaults():
     assert load_config(DemoConfig) == DemoConfig()
 
 
@@ -103,12 +103,12 @@ def test_an_error_names_file_line_and_key(tmp_path, text, expected):
         ('[ "student" . sampling ] # how it draws\n"top_k" = -1\n', 2),
     ],
 )
-def test_the_line_is_found_in_every_way_to_write_a_table(tmp_path, text, line):
+def test_the_line_is_found_for_every_toml_notation_of_a_table(tmp_path, text, line):
     path = written(tmp_path, text)
     assert f"{path}:{line}: student.sampling.top_k: " in message(path)
 
 
-def test_a_missing_key_names_the_table_it_belongs_into(tmp_path):
+def test_the_error_of_a_missing_key_names_the_line_of_its_table(tmp_path):
     path = written(tmp_path, 'problems = "q"\nout = "o"\n[student]\nurl = "u"\n')
     lines = message(path).splitlines()
     assert lines[0].startswith(f"{path}:3: student.model: is required and missing; give --student")
@@ -116,19 +116,19 @@ def test_a_missing_key_names_the_table_it_belongs_into(tmp_path):
     assert len(lines) == 2
 
 
-def test_a_wrong_override_names_the_option(tmp_path):
+def test_the_error_of_an_invalid_override_names_the_option(tmp_path):
     path = written(tmp_path, MINIMAL)
     assert message(path, {"teacher": {"sampling": {"top_k": -1}}}) == (
         "--teacher.sampling.top-k: should be greater than or equal to 0, got -1"
     )
 
 
-def test_every_fault_is_reported_at_once(tmp_path):
+def test_all_errors_are_reported_together(tmp_path):
     path = written(tmp_path, "limit = 0\nseed = -1\nunknown_thing = 1\n" + MINIMAL)
     assert len(message(path).splitlines()) == 3
 
 
-def test_a_key_written_out_in_a_file_is_refused_and_not_repeated(tmp_path):
+def test_the_error_of_an_unknown_key_does_not_show_its_value(tmp_path):
     path = written(tmp_path, MINIMAL + 'api_key = "sk-secret"\n')
     text = message(path)
     assert f"{path}:7: teacher.api_key: there is no such option" in text
@@ -136,14 +136,14 @@ def test_a_key_written_out_in_a_file_is_refused_and_not_repeated(tmp_path):
     assert "sk-secret" not in text
 
 
-def test_a_file_that_cannot_be_read_is_the_users_error(tmp_path):
+def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path):
     assert "cannot read" in message(tmp_path / "nowhere.toml")
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b'out = "\xe9"')
     assert "is not UTF-8" in message(latin)
 
 
-def test_a_partial_configuration_marks_what_is_missing(tmp_path):
+def test_a_partial_configuration_marks_missing_values(tmp_path):
     nothing: Any = object()
     path = written(tmp_path, 'out = "o"\nteacher.url = "http://a,http://b"\n')
     partial = partial_config(SynthesizeConfig, path, nothing)
@@ -159,7 +159,7 @@ def test_a_partial_configuration_marks_what_is_missing(tmp_path):
     )
 
 
-def test_a_partial_configuration_still_refuses_wrong_values(tmp_path):
+def test_a_partial_configuration_refuses_invalid_values(tmp_path):
     with pytest.raises(ConfigError, match=":1: seed: "):
         partial_config(SynthesizeConfig, written(tmp_path, 'seed = "x"\n'), None)
 
@@ -168,7 +168,7 @@ def test_a_partial_configuration_still_refuses_wrong_values(tmp_path):
     before=st.lists(st.sampled_from(["", "# seed = 9", "limit = 3", "# [student]"]), unique=True),
     table=st.booleans(),
 )
-def test_the_line_of_a_key_is_where_it_stands(before, table):
+def test_a_key_is_found_on_its_line(before, table):
     lines = [*before, *(["[student]"] if table else []), "model = 'm'"]
     location = ("student", "model") if table else ("model",)
     toml = TomlFile(Path("f.toml"), "\n".join(lines), {})

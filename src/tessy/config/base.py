@@ -1,6 +1,6 @@
-"""Options that several commands share: frozen models; the sentence under a field is its help text.
+"""Options shared by several commands, as frozen models; the docstring of a field is its help text.
 
-:mod:`tessy.config.toml` fills them from a TOML file and the command line.
+:mod:`tessy.config.toml` loads them from a TOML file and the command line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Config(BaseModel):
 
 
 def _split_commas(value: object) -> object:
-    """``"a,b"`` -> ``("a", "b")``; anything else is left to pydantic."""
+    """Return ``("a", "b")`` for ``"a,b"``; other values are left to pydantic."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return tuple(value) if isinstance(value, list) else value
@@ -33,18 +33,18 @@ class SamplingConfig(Config):
     temperature: float = Field(default=0.7, ge=0)
     """Sampling temperature; 0 is greedy."""
     top_p: float = Field(default=0.8, gt=0, le=1)
-    """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
+    """Nucleus sampling: cumulative probability of the tokens to draw from."""
     top_k: int = Field(default=20, ge=0)
-    """Draw from this many likeliest tokens; 0: no limit."""
+    """Number of likeliest tokens to draw from; 0 for no limit."""
     min_p: float = Field(default=0.0, ge=0, le=1)
-    """Minimum probability of a token, as a share of that of the likeliest one."""
+    """Minimum probability of a token, relative to the likeliest token."""
 
 
 class ModelConfig(Config):
     """A model, on servers or in this process."""
 
     model: str = Field(min_length=1)
-    """The model: the name its server uses, a hub id, or a local folder."""
+    """Name of the model on its server, hub id, or local folder."""
     tokenizer: str | None = None
     """Hub id or folder of the tokenizer; None: that of `model`."""
     url: CommaList = ()
@@ -52,13 +52,13 @@ class ModelConfig(Config):
     api_key_env: str | None = None
     """Environment variable that holds the server's API key."""
     sampling: SamplingConfig = SamplingConfig()
-    """Its sampling parameters."""
+    """Sampling parameters."""
     context_tokens: int | None = Field(default=None, ge=1)
     """Context length of the model in tokens; None: as reported by the server."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for sources you trust."""
     reasoning_effort: str = Field(default="high", min_length=1)
-    """Reasoning effort (low, medium, high), for chat templates that have this setting."""
+    """Reasoning effort (low, medium, high), for chat templates with this setting."""
 
 
 PredictorWindow = Literal["anchored", "sliding-200"]
@@ -70,39 +70,39 @@ class RoleConfig(ModelConfig):
     predictor: str = Field(default="lexicon", min_length=1)
     """Boundary predictor: `lexicon`, a checkpoint (folder or hub id), or `module:callable`."""
     window: PredictorWindow = "anchored"
-    """Window of a checkpoint: up to 512 tokens, growing (fast), or always the last 200."""
+    """Input of a checkpoint: a growing window of up to 512 tokens (fast), or the last 200."""
     draft_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per request (20 in the paper); None: one stream per span, closed at the boundary."""
+    """Tokens per request (20 in the paper); None: one stream per span, stopped at the boundary."""
 
 
 class RunOptions(Config):
-    """Options of all commands that make samples from problems."""
+    """Options of the commands that generate samples."""
 
     problems: Path
-    """The problems: a .jsonl, .json, .parquet or .csv file."""
+    """File of problems: .jsonl, .json, .parquet or .csv."""
     thinking_tokens: int = Field(default=32_000, ge=1)
     """Maximum thinking length, in student tokens."""
     answer_tokens: int = Field(default=6_000, ge=1)
     """Maximum answer length, in student tokens."""
     samples_per_problem: int = Field(default=1, ge=1)
-    """Samples made of each problem."""
+    """Number of samples per problem."""
     limit: int | None = Field(default=None, ge=1)
     """Use only this many problems, from the start of the file; None: all."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Samples in flight; None: as many as fit into the servers' KV memory."""
+    """Maximum concurrent samples; None: as many as fit into the servers' KV cache."""
     seed: int = Field(default=0, ge=0)
-    """Seed of everything random in the run."""
+    """Random seed of the run."""
     attempts: int = Field(default=5, ge=1)
-    """Attempts per sample, each with another seed, until it counts as failed."""
+    """Maximum attempts per sample, each with a different seed."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Map field names of the file to tessy's: `prompt=question,id=uid`."""
     skip_bad_rows: bool = False
-    """Skip unusable rows of the file and record the reasons, instead of stopping."""
+    """Skip invalid rows of the file and record the reasons, instead of stopping."""
     fresh: bool = False
     """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
     retry_failed: bool = False
-    """Retry samples of this run that failed in an earlier session."""
+    """Retry samples that failed in an earlier session of this run."""
     no_ids: bool = False
-    """Leave the student's token ids out of the rows."""
+    """Omit the student's token ids from the rows."""
     server_patience_seconds: float = Field(default=1800, gt=0)
-    """Seconds without a reply from any server of a role before the run gives up."""
+    """Seconds without a reply from any server of a role before the run aborts."""

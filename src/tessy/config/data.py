@@ -20,15 +20,15 @@ class MixConfig(Config):
     """
 
     first: Path
-    """A run directory."""
+    """Directory of the first run."""
     second: Path
-    """Another run directory."""
+    """Directory of the second run."""
     out: Path
-    """The directory of the new run; must not exist or be empty, unless `fresh`."""
+    """Directory of the new run; must be new or empty, unless `fresh` is set."""
     ratio: str = "1:1"
-    """Samples of the first run to samples of the second."""
+    """Ratio of samples of the first run to samples of the second."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the draw: which sample comes from which run."""
+    """Random seed of the choice between the runs."""
     fresh: bool = False
     """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 
@@ -36,25 +36,25 @@ class MixConfig(Config):
 class FilterConfig(Config):
     """Quarantine unfit samples of a run, each with its reasons; the run itself is unchanged.
 
-    The new run holds the samples that pass, quarantine.jsonl the others.
+    Samples that pass are copied to a new run, the others to its quarantine.jsonl.
     """
 
     run: Path
-    """The run directory."""
+    """Run directory."""
     out: Path
-    """The directory of the new run; must not exist or be empty, unless `fresh`."""
+    """Directory of the new run; must be new or empty, unless `fresh` is set."""
     skip: CommaList = ()
-    """Rules not to apply, separated by commas: `truncated`, `looping`, `empty_answer`, `no_code`,
+    """Rules to skip, separated by commas: `truncated`, `looping`, `empty_answer`, `no_code`,
     `chat_markers`, `language`, `near_duplicate`, `in_evaluation`, `wrong_answer`."""
     require_code: bool = False
-    """Apply `no_code` to every sample; otherwise it is applied where the English text of the
-    problem asks for a program."""
+    """Apply `no_code` to every sample, instead of only where the English text of the problem asks
+    for a program."""
     against: tuple[Path, ...] = ()
     """Files of evaluation problems that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Map field names of those files to tessy's: `prompt=question,id=uid`."""
     reference: str = Field(default="reference", min_length=1)
-    """Field of the input row with a short reference answer; rows without one pass."""
+    """Input field with a short reference answer, for `wrong_answer`; rows without one pass."""
     fresh: bool = False
     """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 
@@ -63,11 +63,12 @@ class ExportConfig(Config):
     """Write the samples of a run as training data."""
 
     run: Path
-    """The run directory."""
+    """Run directory."""
     to: str = Field(min_length=1)
-    """`messages`, `sharegpt`, `dialogs` (TESSY-Code-80K), `parquet`, `hf` (a folder), `tokens`."""
+    """Format: `messages`, `sharegpt`, `dialogs` (as TESSY-Code-80K), `parquet`, `tokens`, or `hf`
+    (a folder)."""
     out: Path | None = None
-    """The file (.jsonl; .parquet for `parquet` and `tokens`), or a folder for `hf`; None:
+    """Output file (.jsonl; .parquet for `parquet` and `tokens`), or folder for `hf`; None:
     `export/<format>…` in the run directory."""
     loss: str = "all"
     """Authors in the loss, for `tokens`: `all`, `student`, `teacher`, `student=1,teacher=0.5`."""
@@ -79,7 +80,7 @@ class ExportConfig(Config):
     @field_validator("licence")
     @classmethod
     def _is_a_name(cls, value: str | None) -> str | None:
-        """Stands in the card's YAML as it is."""
+        """Check the identifier, which is written into YAML without quotes."""
         if value is not None and not _SPDX.fullmatch(value):
             raise PydanticCustomError(
                 "licence", "expected an SPDX identifier such as cc-by-4.0 or mit"
@@ -88,11 +89,11 @@ class ExportConfig(Config):
 
 
 class CompareConfig(Config):
-    """Show runs side by side: tables, and one self-contained page with example texts."""
+    """Compare runs in tables, and in a self-contained page with example texts."""
 
     runs: tuple[Path, ...] = ()
     """Run directories, at least one."""
     out: Path = Path("compare.html")
-    """The page; an existing file is replaced."""
+    """Output page; an existing file is replaced."""
     examples: int = Field(default=5, ge=0)
-    """Problems shown with the text of every run."""
+    """Number of problems shown with the text of every run."""

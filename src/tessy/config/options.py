@@ -1,4 +1,4 @@
-"""Command lines to configurations: options are fields, their help is the sentence below."""
+"""Parsing of command lines: options are the fields of a configuration, with their docstrings."""
 
 from __future__ import annotations
 
@@ -24,35 +24,37 @@ from tessy.core.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
 
-_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
-_CONFIG_HELP = "TOML file with any of these options; what is given here wins over it."
+_CONFIG_HELP = (
+    "TOML file with any of these options. Options on the command line override it; the value "
+    "`None` unsets one."
+)
 
 
 def parse(
     cls: type[C], arguments: Sequence[str], *, prog: str, positional: Collection[str] = ()
 ) -> C:
-    """Read a command line; with ``--help`` or an unusable option, print and exit (0 or 2).
+    """Parse a command line; print and exit with ``--help`` (0) or an unknown option (2).
 
     Args:
         cls: The command's configuration.
         arguments: The command line after the command's name.
         prog: Command name for the help.
-        positional: Fields that are given by their place, without a name.
+        positional: Fields that are positional arguments.
 
     Raises:
-        ConfigError: A value is unusable, here or in the ``--config`` file.
-        SystemExit: After the help, or after a message on an option that does not exist.
+        ConfigError: A value is invalid, here or in the ``--config`` file.
+        SystemExit: After the help, or after an error message of the parser.
     """
     toml_path = _config_path(arguments)
-    kind: Any = cls  # our struct rule makes a dict of it, which tyro's types cannot say
+    untyped_cls: Any = cls  # tyro returns the dict of the struct rule, not a `cls`
     defaults: Any = partial_config(cls, toml_path, tyro.MISSING)
     values: dict[str, Any] = tyro.cli(
-        kind,
+        untyped_cls,
         prog=prog,
         description=inspect.getdoc(cls),
         args=arguments,
-        # The TOML's values become the defaults, so the help shows what a run would use, and
-        # an option counts as given even when it repeats the built-in default.
+        # With values of the TOML file as defaults, the help shows them, and an option overrides
+        # the file even with a value that is the built-in default.
         default=defaults,
         registry=_registry(cls, toml_path, positional),
     )
@@ -61,12 +63,12 @@ def parse(
 
 
 def _config_path(arguments: Sequence[str]) -> Path | None:
-    """Return the file after ``--config``; its values are the defaults that tyro needs."""
+    """Return the file after ``--config``, which is read before tyro parses the command line."""
     path = None
     for index, argument in enumerate(arguments):
         if argument == "--config":
             if index + 1 == len(arguments):
-                raise ConfigError("--config: the name of a TOML file must follow")
+                raise ConfigError("--config: expected the name of a TOML file")
             path = Path(arguments[index + 1])
         elif argument.startswith("--config="):
             path = Path(argument.removeprefix("--config="))
@@ -76,7 +78,7 @@ def _config_path(arguments: Sequence[str]) -> Path | None:
 def _registry(
     root: type[Config], toml_path: Path | None, positional: Collection[str]
 ) -> ConstructorRegistry:
-    """How tyro reads our types: configurations as plain dicts, lists and maps with commas."""
+    """Return tyro's rules for our types: configurations as dicts, lists and maps with commas."""
     registry = ConstructorRegistry()
 
     @registry.struct_rule
@@ -88,12 +90,14 @@ def _registry(
                 name,
                 field,
                 getattr(info.default, name),
-                by_place=info.type is root and name in positional,
+                positional=info.type is root and name in positional,
             )
             for name, field in _required_first(info.type)
         ]
         if info.type is root:
-            path: Any = Annotated[Path | None, _shown(Path | None, "")]
+            path: Any = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+            if toml_path is None:
+                path = Annotated[path, tyro.conf.arg(help_behavior_hint="(optional)")]
             fields.insert(0, StructFieldSpec("config", path, toml_path, _CONFIG_HELP))
         return StructConstructorSpec(instantiate=dict, fields=tuple(fields))
 
@@ -101,7 +105,7 @@ def _registry(
     def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         if get_origin(info.type) is dict:
             return _COMMA_MAP
-        # Lists of text come with commas; files given by their place come one by one.
+        # Strings are separated by commas, paths by spaces.
         return _COMMA_LIST if info.type == tuple[str, ...] else None
 
     return registry
@@ -111,39 +115,46 @@ def _required_first(cls: type[Config]) -> list[tuple[str, FieldInfo]]:
     return sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
 
 
-def _field(name: str, field: FieldInfo, default: object, *, by_place: bool) -> StructFieldSpec:
-    """Return how the command line reads a field and shows it in the help.
+def _field(name: str, field: FieldInfo, default: object, *, positional: bool) -> StructFieldSpec:
+    """Return the option of a field.
 
-    ``no_ids`` is ``--no-ids`` alone, without ``--no-no-ids`` beside it. The words after "None:" in
-    the sentence under a field are shown as its default.
+    In the docstring of a field, the words after "None:" describe its default: the help shows
+    ``(default: all)`` for "; None: all.".
     """
-    kind: Any = field.annotation
-    sentence = " ".join((field.description or "").split())  # it may span several lines
-    description, _, absent = sentence.partition("; None: ")
-    if by_place:
-        kind = Annotated[kind, tyro.conf.Positional]
-    elif name.startswith("no_") and default is False:
-        kind = Annotated[kind, tyro.conf.FlagCreatePairsOff]
+    annotation: Any = field.annotation
+    docstring = " ".join((field.description or "").split())
+    sentence, _, meaning_of_none = docstring.removesuffix(".").partition("; None: ")
+    if positional:
+        metavar, hint = name.upper(), None
+        if default == ():  # of type tuple[Path, ...]
+            metavar, hint = f"{metavar} [{metavar} ...]", "(required)"
+        annotation = Annotated[annotation, tyro.conf.Positional]
+        annotation = _show(annotation, metavar=metavar, hint=hint)
     elif default in (None, (), {}):
-        sentence = f"{description.rstrip('.')}."
-        kind = Annotated[kind, _shown(kind, absent.rstrip("."))]
-    elif type(None) in get_args(kind):  # with a value from the TOML file
-        kind = Annotated[kind, tyro.conf.arg(metavar=_metavar(kind))]
-    return StructFieldSpec(name=name, type=kind, default=default, helptext=sentence)
+        hint = f"(default: {meaning_of_none})" if meaning_of_none else "(optional)"
+        annotation = _show(annotation, metavar=_metavar(annotation), hint=hint)
+    elif name.startswith("no_") and default is False:  # no --no-no-ids
+        annotation = Annotated[annotation, tyro.conf.FlagCreatePairsOff]
+    else:
+        annotation = _show(annotation, metavar=_metavar(annotation))
+    return StructFieldSpec(name=name, type=annotation, default=default, helptext=f"{sentence}.")
 
 
-def _shown(kind: Any, absent: str) -> Any:  # noqa: ANN401  # any type; tyro's marker
-    """Return how an option without a value is shown: ``--limit INT``, ``(default: all)``."""
-    hint = f"(default: {absent})" if absent else "(optional)"
-    metavar = _metavar(kind) if type(None) in get_args(kind) else None
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+def _show(annotation: Any, *, metavar: str | None, hint: str | None = None) -> Any:  # noqa: ANN401  # any type
+    """Set how the help shows the values of an option, and a remark such as ``(default: all)``."""
+    if metavar is None and hint is None:
+        return annotation
+    return Annotated[annotation, tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)]
 
 
-def _metavar(kind: Any) -> str:  # noqa: ANN401  # any type
-    """Return how the values of ``X | None`` are shown: ``INT``, ``{student,teacher}``."""
-    (inner,) = (part for part in get_args(kind) if part is not type(None))
+def _metavar(annotation: Any) -> str | None:  # noqa: ANN401  # any type
+    """Return ``INT`` or ``{student,teacher}`` for ``X | None``; None for other types."""
+    types = get_args(annotation)
+    if type(None) not in types:
+        return None
+    (inner,) = (member for member in types if member is not type(None))
     choices = get_args(inner)
-    return f"{{{','.join(choices)}}}" if choices else _METAVARS[inner]
+    return f"{{{','.join(choices)}}}" if choices else str(inner.__name__).upper()
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -156,7 +167,7 @@ def _pairs(text: str) -> dict[str, str]:
 _COMMA_LIST: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     nargs=1,
     metavar="STR[,STR…]",
-    instance_from_str=lambda arguments: arguments[0],  # the field's type splits it
+    instance_from_str=lambda arguments: arguments[0],  # split by the field's validator
     is_instance=lambda value: isinstance(value, tuple),
     str_from_instance=lambda value: [",".join(value)],
 )

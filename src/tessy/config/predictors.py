@@ -27,20 +27,20 @@ class ResponseSampling(SamplingConfig):
     """Sampling of responses for annotation."""
 
     temperature: float = Field(default=0.95, ge=0)
-    """Divisor of the logits; 0 for greedy decoding (no unit)."""
+    """Sampling temperature; 0 is greedy."""
 
 
 class SampleConfig(RunOptions, ModelConfig):
-    """Sample one model's own responses, to train its boundary predictor on.
+    """Sample a model's own responses, for training its boundary predictor.
 
-    Run it once for the student and once for the teacher. It can be stopped at any time; the same
-    command resumes it.
+    Run it once for the student and once for the teacher. It can be interrupted at any time; the
+    same command resumes it.
     """
 
     author: Author
-    """Author of the responses: `student` or `teacher`."""
+    """Role of the model."""
     out: Path
-    """The run directory; created if it does not exist."""
+    """Run directory; created if it does not exist."""
     sampling: ResponseSampling = ResponseSampling()
     """Sampling parameters."""
     thinking_tokens: int = Field(default=32_000, ge=1)
@@ -54,7 +54,7 @@ class SampleConfig(RunOptions, ModelConfig):
 class AnnotateConfig(Config):
     """Mark the style in segments of sampled thinking with a strong model.
 
-    It can be stopped at any time; the same command resumes it.
+    It can be interrupted at any time; the same command resumes it.
     """
 
     responses: Path
@@ -103,7 +103,7 @@ class TrainPredictorConfig(Config):
     batch: int = Field(default=32, ge=1)
     """Segments per optimizer step, over all devices."""
     learning_rate: float = Field(default=1e-5, gt=0, le=1)
-    """Peak learning rate of AdamW (no unit)."""
+    """Peak learning rate of AdamW."""
     max_tokens: int = Field(default=512, ge=8)
     """Maximum input length in tokens; longer segments are truncated."""
     style_weight: float = Field(default=1.0, gt=0)
@@ -124,9 +124,9 @@ class EntropyConfig(Config):
     model: str | None = Field(default=None, min_length=1)
     """A causal language model: hub id, local folder, or its name on the server; None: no rule."""
     tokenizer: str | None = None
-    """Hub id or folder of the tokenizer, if it is not that of `model`."""
+    """Hub id or folder of the tokenizer; None: that of `model`."""
     url: str | None = None
-    """URL of a vLLM server (which returns prompt logprobs); None: run the model in this process."""
+    """URL of a vLLM server, for prompt logprobs; None: the model runs in this process."""
     api_key_env: str | None = None
     """Environment variable that holds the server's API key."""
 
@@ -149,7 +149,8 @@ class EvaluatePredictorConfig(Config):
     window: PredictorWindow = "anchored"
     """Input of a checkpoint: a growing window of up to 512 tokens (fast), or the last 200."""
     cut: Literal["discard", "extend"] = "discard"
-    """A word with tokens of both classes is dropped, or kept if its first token is the author's."""
+    """What happens to a word with tokens of both classes: `discard` drops it, `extend` keeps it if
+    its first token is in the author's class."""
     limit: int | None = Field(default=None, ge=1)
     """Maximum number of segments; None: all."""
     entropy: EntropyConfig = EntropyConfig()

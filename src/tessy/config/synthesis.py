@@ -1,4 +1,4 @@
-"""Options of the commands that make and show runs: synthesize, plan, doctor, demo, view."""
+"""Options of the commands that create and show runs: synthesize, plan, doctor, demo, view."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class SynthesisOptions(RunOptions):
     """Options of `synthesize`, `plan` and `doctor`."""
 
     strategy: str = Field(default="tessy", min_length=1)
-    """How samples are made: `tessy` (both models in turns), or a baseline: `student-only`,
+    """Strategy: `tessy` (both models in turns), or a baseline: `student-only`,
     `teacher-only`, `teacher-think`, `teacher-answer`, `teacher-score`, `teacher-reference`."""
     answer_by: Author | None = None
     """Author of the answer in strategy `tessy`; None: student."""
     system_prompt: str | None = Field(default=None, pattern=r"\S")
     """A system message added before each problem; rows include it."""
     candidates: int = Field(default=5, ge=2)
-    """Candidates of one sample in strategy `teacher-score`; the best one is kept."""
+    """Number of candidates per sample in strategy `teacher-score`; the best one is kept."""
     score_by: Literal["teacher", "answer"] = "teacher"
-    """What ranks candidates: the teacher's score, or agreement with the reference answer."""
+    """Score of a candidate: by the teacher, or by agreement with the reference answer."""
 
     student: RoleConfig
     """The student: the model to be trained. It writes the style and the answer."""
@@ -38,58 +38,59 @@ class SynthesisOptions(RunOptions):
     budget_hours: float | None = Field(default=None, gt=0)
     """Stop gracefully after this many hours of the run, over all its sessions; None: never."""
     budget_tokens: int | None = Field(default=None, ge=1)
-    """Stop gracefully once the models have generated this many tokens, kept or not; None: never."""
+    """Stop gracefully after this many generated tokens, including discarded ones; None: never."""
 
 
 class SynthesizeConfig(SynthesisOptions):
-    """Make training samples that two models write together, or by a method to compare with.
+    """Generate training samples that two models write together, or with a baseline strategy.
 
     The run can be interrupted at any time; the same command resumes it.
     """
 
     out: Path
-    """The run directory; made if it does not exist."""
+    """Run directory; created if it does not exist."""
 
 
 class PlanConfig(SynthesisOptions):
-    """Make a pilot and estimate, with intervals, what the whole file would take on these servers.
+    """Run a pilot and estimate, with intervals, the cost of the whole file on these servers.
 
-    The pilot's samples are kept: `synthesize` with the same options continues the run.
+    The pilot's samples are kept: `synthesize` with the same options resumes the run.
     """
 
     out: Path
-    """The run directory; made if it does not exist."""
+    """Run directory; created if it does not exist."""
     pilot: int = Field(default=20, ge=5)
-    """Samples of the pilot, of problems drawn at random from the file."""
+    """Number of pilot samples; their problems are drawn at random from the file."""
 
 
 class DoctorConfig(SynthesisOptions):
     """Check servers, models and prompts with one sample, and explain what to fix.
 
-    Takes every option of `synthesize`, so that a TOML file serves both.
+    Accepts every option of `synthesize`, so that both can use the same TOML file.
     """
 
     out: Path | None = None
-    """Not used; accepted so that a command line of `synthesize` can be checked unchanged."""
+    """Ignored; accepted so that the options of `synthesize` can be checked unchanged."""
 
 
 class DemoConfig(Config):
-    """Make samples with two tiny bundled models, on this machine alone."""
+    """Generate samples with two tiny bundled models, without a server."""
 
     out: Path = Path("runs/demo")
-    """The run directory; made if it does not exist."""
+    """Run directory; created if it does not exist."""
     count: int = Field(default=40, ge=1)
-    """Samples to make."""
+    """Number of samples."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the problems and of all draws."""
+    """Random seed of the problems and of sampling."""
     predictor: str = Field(default="bundled", min_length=1)
-    """Boundary predictor: `bundled` (each model's own), `lexicon`, or any of `synthesize`."""
+    """Boundary predictor: `bundled` (one per model), `lexicon`, a checkpoint (folder or hub id), or
+    `module:callable`."""
     fresh: bool = False
     """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 
 
 class ViewConfig(Config):
-    """Write a run as one self-contained page, report.html in its directory."""
+    """Write report.html, a self-contained page that shows a run, into the run's directory."""
 
     run: Path
-    """The run directory."""
+    """Run directory."""

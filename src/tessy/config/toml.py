@@ -1,4 +1,4 @@
-"""TOML files and overrides to configurations, with errors that name file, line and option."""
+"""Loading of configurations from TOML files and overrides; errors name file, line and option."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEY = re.compile(rf"\s*{_NAME}\s*=")
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A TOML document that remembers on which line a key stands."""
+    """A TOML document with the line number of each key."""
 
     path: Path
     text: str
@@ -41,7 +41,7 @@ class TomlFile:
         """Read ``path``.
 
         Raises:
-            ConfigError: It cannot be read, or is no TOML; names the line.
+            ConfigError: The file cannot be read or is not valid TOML.
         """
         try:
             text = path.read_text("utf-8")
@@ -55,7 +55,7 @@ class TomlFile:
 
     @cached_property
     def _lines(self) -> dict[Location, int]:
-        """1-based line of each key and table; an inline table stands for its keys."""
+        """1-based line of each key and table; keys of an inline table are not included."""
         lines: dict[Location, int] = {}
         table: Location = ()
         for number, line in enumerate(self.text.splitlines(), start=1):
@@ -70,7 +70,7 @@ class TomlFile:
         return lines
 
     def where(self, location: Location) -> str:
-        """``file:line`` of the key, or of the table it would stand in; else the file alone."""
+        """Return ``file:line`` of a key or of its innermost table; the file alone without one."""
         for end in range(len(location), 0, -1):
             if location[:end] in self._lines:
                 return f"{self.path}:{self._lines[location[:end]]}"
@@ -80,54 +80,54 @@ class TomlFile:
 def load_config(
     cls: type[C], toml_path: Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> C:
-    """Make a configuration: overrides win over the TOML file, which wins over the defaults.
+    """Load a configuration: overrides replace values of the TOML file, and those the defaults.
 
     Args:
         cls: The configuration's class.
         toml_path: A TOML file whose tables are the nested models (``[student.sampling]``).
-        overrides: Nested mapping of field names, as given on the command line.
+        overrides: Nested mapping of field names, from the command line.
 
     Raises:
-        ConfigError: Lists every unusable value, each with file and line, or its option.
+        ConfigError: Lists every invalid value, each with file and line, or its option.
     """
     toml = TomlFile.read(toml_path) if toml_path else None
-    given = overrides or {}
-    document = _merge(_skeleton(cls), _merge(toml.document if toml else {}, given))
+    overrides = overrides or {}
+    document = _merge(_skeleton(cls), _merge(toml.document if toml else {}, overrides))
     try:
-        # JSON in strict mode: "5" is no number and 1 is no flag, but a string is a path.
+        # Strict JSON rejects "5" as a number and 1 as a flag, but accepts a string as a path.
         return cls.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
-        raise _config_error(cls, error.errors(), toml, given) from error
+        raise _config_error(cls, error.errors(), toml, overrides) from error
 
 
 def partial_config(cls: type[C], toml_path: Path | None, missing: object) -> C:
-    """The defaults and the TOML file's values, with ``missing`` for what is still to be given.
+    """Return the defaults with the TOML file's values; ``missing`` replaces absent required ones.
 
-    For showing and completing, not for use: the result is not validated as a whole.
+    The result is not validated as a whole: it only provides defaults for the command line.
 
     Raises:
-        ConfigError: A value in the TOML file is unusable.
+        ConfigError: A value in the TOML file is invalid.
     """
     toml = TomlFile.read(toml_path) if toml_path else None
     document = _merge(_skeleton(cls), toml.document if toml else {})
     try:
         cls.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
-        if faults := [fault for fault in error.errors() if fault["type"] != "missing"]:
-            raise _config_error(cls, faults, toml, {}) from error
+        if invalid := [details for details in error.errors() if details["type"] != "missing"]:
+            raise _config_error(cls, invalid, toml, {}) from error
     return _construct(cls, document, missing)
 
 
 def _construct(cls: type[C], document: Mapping[str, Any], missing: object) -> C:
-    """``document``, known to be valid, over the defaults."""
+    """Construct ``cls`` from a document that is valid apart from missing values."""
     values: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
         if inner := _inner(field):
             values[name] = _construct(inner, document[name], missing)
         elif name in document:
-            kind: Any = Annotated[field.annotation, field]  # with its bounds and validators
+            annotation: Any = Annotated[field.annotation, field]  # with its bounds and validators
             text = json.dumps(document[name], default=str)
-            values[name] = TypeAdapter[Any](kind).validate_json(text)
+            values[name] = TypeAdapter[Any](annotation).validate_json(text)
         elif field.is_required():
             values[name] = missing
         else:
@@ -136,13 +136,13 @@ def _construct(cls: type[C], document: Mapping[str, Any], missing: object) -> C:
 
 
 def _inner(field: FieldInfo) -> type[Config] | None:
-    """Return the nested configuration a field holds, if it holds one."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Config) else None
+    """Return the class of a nested configuration; None for other fields."""
+    cls = field.annotation
+    return cls if isinstance(cls, type) and issubclass(cls, Config) else None
 
 
 def _skeleton(cls: type[Config]) -> dict[str, Any]:
-    """Return the tables of ``cls``, empty: so that a missing key is reported where it belongs."""
+    """Return the empty tables of ``cls``, so that errors name each missing key, not its table."""
     return {
         name: _skeleton(inner)
         for name, field in cls.model_fields.items()
@@ -154,7 +154,7 @@ def _merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in above.items():
         below = merged.get(name)
-        # A map of the user's (`fields`) is one value: only tables of the configuration merge.
+        # `fields` is a single value: only tables of the configuration are merged.
         if isinstance(below, dict) and isinstance(value, Mapping) and name != "fields":
             value = _merge(below, value)
         merged[name] = value
@@ -171,42 +171,43 @@ def _option(location: Location) -> str:
 
 def _config_error(
     cls: type[Config],
-    faults: Sequence[ErrorDetails],
+    errors: Sequence[ErrorDetails],
     toml: TomlFile | None,
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
 ) -> ConfigError:
-    return ConfigError("\n".join(_sentence(cls, fault, toml, given) for fault in faults))
+    return ConfigError("\n".join(_describe(cls, details, toml, overrides) for details in errors))
 
 
-def _sentence(
-    cls: type[Config], fault: ErrorDetails, toml: TomlFile | None, given: Mapping[str, Any]
+def _describe(
+    cls: type[Config], details: ErrorDetails, toml: TomlFile | None, overrides: Mapping[str, Any]
 ) -> str:
-    location = tuple(str(part) for part in fault["loc"])
+    """Return the message of an error of pydantic, with file and line or the option."""
+    location = tuple(str(part) for part in details["loc"])
     dotted = ".".join(location)
-    if fault["type"] == "missing":
+    if details["type"] == "missing":
         place = f"{toml.where(location)}: " if toml else ""
         remedy = f"give {_option(location)} or a TOML file (--config) with this key"
         return f"{place}{dotted}: is required and missing; {remedy}"
-    on_command_line = _holds(given, location)
+    on_command_line = _contains(overrides, location)
     if toml and not on_command_line:
         name = f"{toml.where(location)}: {dotted}"
     else:
         name = _option(location) if on_command_line else dotted
-    if fault["type"] == "extra_forbidden":  # its value may be a secret: not shown
+    if details["type"] == "extra_forbidden":  # the value may be a secret
         return f"{name}: there is no such option{_suggestion(cls, location)}"
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
-    message = fault["msg"].removeprefix("Input ")
-    if fault["type"] == "string_too_short":
+    value = repr(details["input"])
+    value = value if len(value) <= 80 else f"{value[:79]}…"
+    message = details["msg"].removeprefix("Input ")
+    if details["type"] == "string_too_short":
         message = "should not be empty"
-    return f"{name}: {message}, got {shown}"
+    return f"{name}: {message}, got {value}"
 
 
-def _holds(tree: Mapping[str, Any], location: Location) -> bool:
+def _contains(tree: Mapping[str, Any], location: Location) -> bool:
     value: Any = tree
     for part in location:
         if not isinstance(value, Mapping):
-            return True  # inside a value, e.g. an item of a list
+            return True  # a part of a value, e.g. an item of a list
         if part not in value:
             return False
         value = value[part]
@@ -214,18 +215,17 @@ def _holds(tree: Mapping[str, Any], location: Location) -> bool:
 
 
 def _suggestion(cls: type[Config], location: Location) -> str:
-    """``; did you mean …?``: the nearest option in the same table, else in those around it."""
-    wanted = location[-1]
+    """Return ``; did you mean …?`` with a similar option of the same table or of outer ones."""
     known = list(_locations(cls, ()))
     siblings = {k[-1]: k for k in known if k[:-1] == location[:-1]}
-    around = (
-        # The first of equal names wins.
+    outer = (
+        # Of equal names, the first is suggested.
         {k[-1]: k for k in reversed(known) if k[:depth] == location[:depth]}
         for depth in reversed(range(len(location)))
     )
-    for names in (siblings, *around):
-        if near := difflib.get_close_matches(wanted, names, n=1):
-            return f"; did you mean {'.'.join(names[near[0]])}?"
+    for names in (siblings, *outer):
+        if matches := difflib.get_close_matches(location[-1], names, n=1):
+            return f"; did you mean {'.'.join(names[matches[0]])}?"
     return f"; known here: {', '.join(siblings)}" if siblings else ""
 
 
