@@ -48,7 +48,7 @@ from tessy.answers.references import is_right, reference_of
         ("9" * 5000, "9" * 5000 + ".") ,
     ],
 )  # fmt: skip
-def test_what_says_the_same_is_right(answer, reference):
+def test_equal_answers_are_right(answer, reference):
     if len(reference) > 4000:  # more digits than a number may have: compared as text, in a box
         answer = f"\\boxed{{{answer}}}"
     assert is_right(answer, reference)
@@ -79,7 +79,7 @@ def test_what_says_the_same_is_right(answer, reference):
         ("(2, 1)", "(1, 2)"),
     ],
 )
-def test_what_says_something_else_is_wrong(answer, reference):
+def test_different_answers_are_wrong(answer, reference):
     assert not is_right(answer, reference)
 
 
@@ -91,13 +91,13 @@ def test_what_says_something_else_is_wrong(answer, reference):
 def test_numbers_are_compared_by_value(number: Fraction, answer: str, reference: str):
     top, bottom = number.numerator, number.denominator
     frac = f"{'-' if top < 0 else ''}\\frac{{{abs(top)}}}{{{bottom}}}"
-    for said in (str(number), frac, f"{3 * top}/{3 * bottom}"):
-        assert is_right(answer.format(said), reference.format(number))
+    for text in (str(number), frac, f"{3 * top}/{3 * bottom}"):
+        assert is_right(answer.format(text), reference.format(number))
     assert not is_right(answer.format(number + 1), reference.format(number))
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_no_text_is_too_strange(answer: str, reference: str):
+def test_any_text_can_be_compared(answer: str, reference: str):
     assert is_right(answer, reference) in (True, False)
     wanted = reference.strip().splitlines()
     if len(wanted) == 1 and is_right(reference, reference):
@@ -118,5 +118,5 @@ def test_no_text_is_too_strange(answer: str, reference: str):
         ({"reference": "#### Step 1\n" + "We sort. " * 30, "answer": 7}, "7"),
     ],
 )
-def test_a_questions_reference_is_found_under_either_name(row, reference):
+def test_the_reference_is_read_from_either_field(row, reference):
     assert reference_of(row) == reference

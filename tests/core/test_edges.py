@@ -45,7 +45,7 @@ TEXTS = st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=120)
         ("x" * 38 + "+y", ["x" * 38 + "+y"]),  # 40 characters are not more than 40
     ],
 )
-def test_units_are_as_defined(text, expected):
+def test_units_of_given_texts(text, expected):
     assert units(text) == expected
 
 
@@ -103,7 +103,7 @@ def test_plain_words_need_no_search():
 
 
 @given(TEXTS)
-def test_no_edge_lies_in_white_space_except_as_defined(text):
+def test_edges_in_white_space_are_as_defined(text):
     for edge in edges(text)[:-1]:
         before, after = text[edge - 1], text[edge]
         assert not after.isspace() or (after == " " and not before.isspace())
@@ -125,7 +125,7 @@ def test_the_last_unit_is_found_from_the_end(text):
     assert last_unit(text) == len(text) - len("".join(units(text)[-1:]))
 
 
-def test_both_searches_agree_on_what_is_white_space():
+def test_both_searches_have_the_same_white_space():
     """Every character next to a space and after a line break."""
     pattern = regex.compile(r"(?<=\S) (?=\S)|(?<=\n)(?=[^\s/])")
     text = "".join(f"{chr(c)} {chr(c)}\n" for c in range(0x110000) if not 0xD800 <= c < 0xE000)
@@ -162,11 +162,9 @@ def cut_points(pattern, piece):
 @pytest.mark.parametrize("length", range(38, 45))
 @pytest.mark.parametrize("end", [" ", "-", "x"])
 @pytest.mark.parametrize("more", ["b", "b c", "/", ""])
-def test_a_base_before_a_stretch_of_about_40_characters_finds_the_edges_of_the_whole(
-    length, end, more
-):
+def test_a_cursor_before_a_stretch_of_about_40_characters_finds_all_edges(length, end, more):
     text = ("ab-" * 20)[: length - 1] + end
-    base = cursor_before(text, EdgeCursor(0), len(text))
+    cursor = cursor_before(text, EdgeCursor(0), len(text))
     whole = text + more
-    found = [base.offset + edge for edge in edges(whole[base.offset :], long=base.long)]
-    assert found == [edge for edge in edges(whole) if edge > base.offset]
+    found = [cursor.offset + edge for edge in edges(whole[cursor.offset :], long=cursor.long)]
+    assert found == [edge for edge in edges(whole) if edge > cursor.offset]

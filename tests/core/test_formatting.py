@@ -20,7 +20,7 @@ def test_a_share_in_percent():
     assert percentage(0.5) == "50.0"
 
 
-def test_an_interval_needs_both_ends():
+def test_an_interval_is_empty_without_both_ends():
     assert interval(0.1, 0.25, percentage) == "10.0–25.0"
     assert interval(1, 2, str, " to ") == "1 to 2"
     assert interval(None, 2, str) == interval(1, None, str) == ""

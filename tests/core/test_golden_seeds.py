@@ -1,6 +1,6 @@
-"""Every derivation of a seed, by its value: runs of earlier versions are resumed with these.
+"""Values of every derivation of a seed.
 
-If a value changes here, old runs resume to other texts or draw other samples.
+With other values, runs of earlier versions would resume to other texts or draw other samples.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ FIRST_AND_LAST: dict[str, dict[str, tuple[int, int]]] = {
         (("a\x1fstr:b",), 8662206895790957538),
     ],
 )
-def test_a_seed_is_a_hash_of_its_named_parts(parts: tuple[Any, ...], seed: int):
+def test_a_seed_is_a_hash_of_its_parts(parts: tuple[Any, ...], seed: int):
     assert derive_seed(*parts) == seed
 
 
@@ -89,21 +89,23 @@ def test_a_seed_is_a_hash_of_its_named_parts(parts: tuple[Any, ...], seed: int):
         (0, 1, ("teacher", 17, 4, 2), 7673547417400611819),
     ],
 )
-def test_a_draw_depends_on_run_seed_problem_sample_attempt_and_place(sample, number, place, seed):
+def test_the_seed_of_a_request_depends_on_run_seed_problem_sample_attempt_and_position(
+    sample, number, place, seed
+):
     attempt = make_attempt(make_context("answer_by"), number=number)
     attempt.sample = sample
     assert attempt.seed(*place) == seed
 
 
 @pytest.mark.parametrize("case", FIRST_AND_LAST)
-async def test_requests_of_every_strategy_have_their_seeds(case):
+async def test_requests_of_every_strategy_have_these_seeds(case):
     context = make_context(case)
     await make(case, context)
     seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
     assert {a: (s[0], s[-1]) for a, s in seeds.items()} == FIRST_AND_LAST[case]
 
 
-def test_a_request_in_a_turn_is_seeded_by_its_author_and_place_and_a_redraw_by_its_number():
+def test_requests_of_a_turn_are_seeded_by_author_position_and_redraw():
     predictors = {"student": Always(0.3), "teacher": Always(0.9)}
     machine, engines, _ = alone(
         lambda text, seed: CODECS["student"].encode(" w" if text else "w"),
@@ -119,14 +121,14 @@ def test_a_request_in_a_turn_is_seeded_by_its_author_and_place_and_a_redraw_by_i
     assert redraws == [7600443303563643837, 2491488737589071031, 2265838616586610677]
 
 
-async def test_a_stream_that_broke_is_continued_with_a_seed_of_its_length():
+async def test_a_broken_stream_is_continued_with_a_seed_of_its_length():
     server = Server(faults=[(3, EngineUnavailable("broke"))])
     async with pool_of(server) as pool:
         await collect(pool, ask(max_tokens=20))
     assert [request.seed for request in server.seen] == [7, 6570489577246834173]
 
 
-def test_the_engine_in_this_process_draws_a_number_for_each_token():
+def test_the_local_engine_draws_these_numbers():
     assert [uniform(7, 0), uniform(7, 1), uniform(2**63 - 1, 12)] == [
         0.6236049527952496,
         0.8287500375490394,
@@ -134,23 +136,23 @@ def test_the_engine_in_this_process_draws_a_number_for_each_token():
     ]
 
 
-def test_a_server_with_fewer_bits_takes_the_lowest():
+def test_a_server_with_fewer_bits_gets_the_lowest_bits():
     assert fit_seed(2**62 + 2**31 + 5, 31) == 5
 
 
-def test_the_pilot_of_a_plan_takes_these_problems():
+def test_the_pilot_of_a_plan_has_these_problems():
     messages = (Message(role="user", content="?"),)
     problems = [Problem(id=f"q{n}", messages=messages) for n in range(9)]
     assert sorted(draw_pilot(problems, 2, 3, 1)) == [("q1", 0), ("q3", 0), ("q5", 0)]
 
 
-def test_a_mix_takes_these_samples():
+def test_a_mix_has_these_samples():
     keys = {(f"q{n}", 0) for n in range(8)}
     drawn = draw_mix(keys, keys, (4, 4), 3)
     assert sorted(name for (name, _), run in drawn.items() if run == 0) == ["q3", "q4", "q5", "q7"]
 
 
-def test_annotation_takes_these_segments():
+def test_annotation_draws_these_segments():
     text = " ".join(map(str, range(40)))
     responses = [Response(name, 0, "0" * 16, "teacher", text) for name in "ab"]
     drawn = draw_segments(responses, size=5, per_response=3, total=4, seed=1)

@@ -18,7 +18,7 @@ def test_a_repeated_phrase_is_a_loop_wherever_the_text_stops(cut):
     assert sorted(found.split()) == sorted(PHRASE.split())
 
 
-def test_seven_repeats_are_no_loop():
+def test_seven_repeats_are_not_a_loop():
     before = " ".join(f"word{n}" for n in range(10))
     assert find_loop(f"{before} {' '.join([PHRASE] * 7)} x") is None
     assert find_loop(f"{before} {' '.join([PHRASE] * 8)} x") is not None
@@ -31,12 +31,12 @@ def test_only_the_last_thousand_characters_are_searched():
 
 
 @pytest.mark.parametrize("piece", ["好好学习", "ab", "\\frac{1}{2}+"])
-def test_text_without_spaces_loops_too(piece):
+def test_loops_without_spaces_are_found(piece):
     assert find_loop("Okay: " + piece * 300) is not None
 
 
 @pytest.mark.parametrize("text", ["", "word", "-" * 80, "| a | b | c | d |\n|---|---|---|---|\n"])
-def test_ordinary_text_is_no_loop(text):
+def test_ordinary_text_is_not_a_loop(text):
     assert find_loop(text) is None
 
 
@@ -66,7 +66,7 @@ def test_a_growing_text_is_checked_every_hundred_characters():
     RepetitionMonitor("answer", len(loop)).check(loop)
 
 
-def test_a_draft_of_white_space_is_a_loop_before_the_next_check():
+def test_a_long_draft_of_white_space_is_a_loop():
     monitor = RepetitionMonitor("thinking", 600)
     blank = "\n \t" * 133
     monitor.check("Okay.", blank + " ")

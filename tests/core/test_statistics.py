@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from tessy.core.statistics import Case, mean, quantile, share, t95, wilson
 
 
-def test_wilson_gives_the_textbook_interval():
+def test_wilson_agrees_with_the_textbook():
     assert wilson(0.8, 50) == pytest.approx((0.6696, 0.8876), abs=1e-4)
     assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
     assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
-def test_no_weight_gives_no_estimate():
+def test_without_weight_there_is_no_estimate():
     assert share([]) is None
     assert mean([Case("q", 0, 0)]) is None
 
 
-def test_independent_cases_get_about_wilsons_interval():
+def test_independent_cases_have_about_wilsons_interval():
     draw = random.Random(0)
     cases = [Case(f"q{i}", draw.random() < 0.7) for i in range(4000)]
     got = share(cases)

@@ -1,10 +1,10 @@
 r"""Agreement of short final answers with references (pure).
 
-For problems whose answer is a number, a choice or a few words: mathematics, quizzes. What an
-answer is taken to be the content of its last ``\boxed{}``; without one, its last number where the
-reference is a number, and its last line, or the end of that line behind ``is``, ``are``, ``:`` or
-``=``, where it is not. Numbers are compared by value, exactly; anything else as text without
-letter case, markup and needless white space. Formulas are not solved: ``x+1`` is not ``1+x``.
+For problems whose answer is a number, a choice or a few words, such as mathematics and quizzes. The
+final answer of a text is the content of its last ``\boxed{}``. Without one, it is the last number
+if the reference is a number; otherwise the last line, or its end after ``is``, ``are``, ``:`` or
+``=``. Numbers are compared by exact value, other answers as text without letter case, markup and
+extra white space. Formulas are not evaluated: ``x+1`` differs from ``1+x``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BOXED = "\\boxed{"
 _BRACE = re.compile(r"[{}]")
 _GSM8K_MARK = "####"
 _DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
-# A larger exponent is no answer, but could fill the memory.
+# A larger exponent could exhaust memory.
 _NUMBER = rf"(?:{_DECIMAL})(?:[eE][+-]?[0-9]{{1,3}})?(?![0-9])"
 _FRACTION = (
     r"\\frac\s?(?:\{(?P<over>[+-]?[0-9]+)\}\s?\{(?P<under>[0-9]+)\}|(?P<o>[0-9])(?P<u>[0-9]))"
@@ -35,23 +35,23 @@ _QUOTES = " \t\"'“”‘’"
 
 
 def reference_of(row: Mapping[str, Any]) -> str | None:
-    """Return the reference answer a problem came with: its ``reference``, else its ``answer``.
+    """Return the reference answer of a problem: its field ``reference``, else ``answer``.
 
     Args:
-        row: The fields beside the problem (``Problem.extra``, or ``problem`` of a finished row).
+        row: Additional fields of the problem (``Problem.extra``, or ``problem`` of a finished row).
 
     Returns:
-        What :func:`short_reference` takes; None if neither field holds such.
+        The first field accepted by :func:`short_reference`; None without one.
     """
-    found = (short_reference(row.get(name)) for name in ("reference", "answer"))
-    return next((text for text in found if text is not None), None)
+    references = (short_reference(row.get(name)) for name in ("reference", "answer"))
+    return next((text for text in references if text is not None), None)
 
 
 def short_reference(value: object) -> str | None:
-    """``value`` as a reference that an answer can be held to; None if it is none.
+    """Return ``value`` as a reference answer; None if answers cannot be compared with it.
 
-    It is text or a number, not blank, and what counts of it (see :func:`is_right`) has at most 200
-    characters: anything longer is a solution, which no answer repeats.
+    A reference is text or a number. Its final answer (see :func:`is_right`) is not blank and has at
+    most 200 characters; longer ones are solutions, which no answer repeats.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -63,26 +63,28 @@ def is_right(answer: str, reference: str) -> bool:
     r"""Return whether ``answer`` agrees with ``reference``.
 
     Args:
-        answer: The text a model wrote for the user, of any length.
-        reference: The right answer, with or without a way to it: what follows GSM8K's ``####``
-            counts, else its last ``\boxed{}``, else all of it. An empty one is never met.
+        answer: Answer of a model, of any length.
+        reference: The reference answer, with or without a solution: the text after GSM8K's
+            ``####`` is used, else its last ``\boxed{}``, else all of it. No answer agrees with an
+            empty one.
     """
-    wanted = _clean(_reference(reference))
-    if not wanted:
+    expected = _clean(_reference(reference))
+    if not expected:
         return False
     boxed = _last_boxed(answer)
-    number = _value(wanted)
+    number = _value(expected)
     if boxed is not None:
-        return any(_same(_clean(said), wanted, number) for said in _ends(boxed, wanted))
+        return any(_same(_clean(text), expected, number) for text in _candidates(boxed, expected))
     if number is not None:
         return _last_value(_clean(answer)) == number
     lines = answer.strip().splitlines()
     return bool(lines) and any(
-        _same(_clean(said), wanted, None) for said in _ends(lines[-1], wanted)
+        _same(_clean(text), expected, None) for text in _candidates(lines[-1], expected)
     )
 
 
 def _reference(text: str) -> str:
+    """Return the final answer of a reference."""
     _, mark, after = text.rpartition(_GSM8K_MARK)
     if mark:
         return after
@@ -104,16 +106,16 @@ def _last_boxed(text: str) -> str | None:
     return None if last is None else text[slice(*last)]
 
 
-def _ends(line: str, wanted: str) -> Iterator[str]:
-    """Yield the line, and what stands behind each place where an answer may begin."""
-    line = line[-(4 * len(wanted) + 200) :]  # no more is ever equal to it
+def _candidates(line: str, expected: str) -> Iterator[str]:
+    """Yield the line, and its end after each position where an answer may begin."""
+    line = line[-(4 * len(expected) + 200) :]  # a longer text never agrees
     yield line
     for match in _LEAD_IN.finditer(line):
         yield line[match.end() :]
 
 
-def _same(said: str, wanted: str, number: Fraction | None) -> bool:
-    return said == wanted or (number is not None and _value(said) == number)
+def _same(text: str, expected: str, number: Fraction | None) -> bool:
+    return text == expected or (number is not None and _value(text) == number)
 
 
 def _clean(text: str) -> str:
@@ -122,7 +124,7 @@ def _clean(text: str) -> str:
     text = _NOISE.sub("", _WRAPPER.sub(r"\1", text))
     text = " ".join(text.split()).lstrip(_QUOTES).rstrip(_QUOTES + ".,;!")
     text = re.sub(r"^\(\s?([A-Za-z])\s?\)$", r"\1", text)  # a choice: "(B)" is "B"
-    # "( 1, 2 )" and "(1,2)" are one answer; "1 2" and "12" are two.
+    # "( 1, 2 )" equals "(1,2)", but "1 2" differs from "12".
     return re.sub(r"(?<=[(\[{,]) | (?=[)\]},])", "", text).casefold()
 
 
@@ -139,12 +141,12 @@ def _last_value(text: str) -> Fraction | None:
 
 
 def _read(match: re.Match[str]) -> Fraction | None:
-    found = match.groupdict()
-    over, under = found["over"] or found["o"], found["under"] or found["u"]
+    groups = match.groupdict()
+    over, under = groups["over"] or groups["o"], groups["under"] or groups["u"]
     if over is None:
-        over, under = found["top"], found["bottom"] or "1"
+        over, under = groups["top"], groups["bottom"] or "1"
     try:
         value = Fraction(over.replace(",", "")) / Fraction((under or "1").replace(",", ""))
-    except (ValueError, ZeroDivisionError):  # thousands of digits, or no number at all
+    except (ValueError, ZeroDivisionError):  # too many digits, or a denominator of 0
         return None
-    return -value if (found["sign"] or "").startswith("-") else value
+    return -value if (groups["sign"] or "").startswith("-") else value

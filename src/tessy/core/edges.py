@@ -32,7 +32,7 @@ _WORD = regex.compile(r"(?w)\b(?=\S)(?<=\S)")
 
 
 class EdgeCursor(NamedTuple):
-    """A settled edge from which a search for further edges starts.
+    """A settled edge from which further edges are searched.
 
     Attributes:
         offset: The edge, in chars.
@@ -46,7 +46,7 @@ class EdgeCursor(NamedTuple):
 def hard_edges(text: str) -> list[int]:
     """Return edges of the kinds (a) and (b) within ``text``, ascending.
 
-    Called for every token by predictors, hence plain string search instead of a pattern.
+    Predictors call it for every token, so it uses string search, which is faster than a pattern.
     """
     found = []
     last = len(text) - 1
@@ -95,7 +95,7 @@ def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
                 found += _word_edges(text, start, length)
             found.append(length)
         return found, True
-    # The earliest offset that the next (a) or (b) edge can have.
+    # Smallest possible offset of the next (a) or (b) edge.
     earliest = length - 1 if text.endswith(" ") and not text[-2:-1].isspace() else length
     if earliest - start > LONG_STRETCH_CHARS or long:
         # A word boundary is settled once another one follows (UAX #29).

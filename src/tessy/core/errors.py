@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tessy.core.formatting import counted
+
 
 class TessyError(Exception):
     """Base class of all exceptions raised by tessy."""
@@ -50,7 +52,7 @@ class RowFault:
 
 
 class BadRowsError(InputError):
-    """Unusable rows of an input file.
+    """Invalid rows of an input file.
 
     Attributes:
         faults: Every defect found in the file.
@@ -61,11 +63,11 @@ class BadRowsError(InputError):
         faults: Sequence[RowFault],
         remedy: str = "fix them or pass --skip-bad-rows to skip them",
     ) -> None:
-        """Compose the message from the first twenty ``faults`` and ``remedy``, what to do."""
+        """Compose the message from the first twenty ``faults`` and ``remedy`` (what to do)."""
         self.faults = tuple(faults)
         shown = "\n".join(f"  {fault}" for fault in self.faults[:20])
         more = f"\n  … and {len(self.faults) - 20} more" if len(self.faults) > 20 else ""
-        super().__init__(f"{len(self.faults)} bad row(s); {remedy}:\n{shown}{more}")
+        super().__init__(f"{counted(len(self.faults), 'bad row')}; {remedy}:\n{shown}{more}")
 
 
 class ModelError(InputError):

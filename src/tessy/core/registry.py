@@ -1,4 +1,4 @@
-"""Registries: objects that the modules of a package define under a common name."""
+"""Registries: objects defined under a common name by the modules of a package."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PERIODIC_CHARS = 400
 MAX_BLANK_CHARS = 400  # a longer draft of white space only is a loop
 _CHECK_CHARS = 100
 _LONGEST_PIECE_CHARS = PERIODIC_CHARS // REPEATS
-# Every periodic stretch contains at least one whole sample of this length.
+# Every periodic stretch contains at least one complete sample of this length.
 _SAMPLE_CHARS = PERIODIC_CHARS // 2
 _EDGE_WORDS = 2  # the first and last word of a loop may be joined with adjacent text
 # In every loop of words, two consecutive words at a multiple of this step equal those one phrase
