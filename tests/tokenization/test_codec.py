@@ -66,7 +66,7 @@ WORDS = [
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.lists(st.sampled_from([*WORDS, *HARD]), min_size=8).map("".join))
-def test_words_one_by_one_have_the_ids_of_the_whole_text(name, text):
+def test_word_by_word_encoding_equals_encoding_the_whole_text(name, text):
     assert codec(name).encode(text) == codec(name)._spell(text)
 
 
@@ -79,8 +79,8 @@ def byte_level(*pre_tokenizer: Any, added: tuple[AddedToken, ...] = ()) -> HfCod
     return HfCodec(PreTrainedTokenizerFast(tokenizer_object=made))
 
 
-def test_a_text_is_encoded_whole_where_a_word_alone_is_cut_otherwise():
-    """GPT-2's pre-tokenizer cuts two line breaks apart, but not at the end of a text."""
+def test_word_by_word_encoding_is_off_if_words_alone_are_split_differently():
+    """GPT-2's pre-tokenizer splits two line breaks, but not at the end of a text."""
     text = "Okay, so we are here now.\n\nWe go on and on."
     made = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
     assert made.encode(text) == made._spell(text)
@@ -88,7 +88,7 @@ def test_a_text_is_encoded_whole_where_a_word_alone_is_cut_otherwise():
 
 
 @pytest.mark.parametrize("token", [AddedToken("so "), AddedToken(" so", single_word=True)])
-def test_a_text_is_encoded_whole_where_added_text_reaches_over_edges(token):
+def test_word_by_word_encoding_is_off_if_added_tokens_contain_edges(token):
     qwen = tokenizer("qwen3").backend_tokenizer.pre_tokenizer
     text = "Okay, so we go on and onso we have it, andso so."
     made = byte_level(qwen, added=(token,))
@@ -98,7 +98,7 @@ def test_a_text_is_encoded_whole_where_added_text_reaches_over_edges(token):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "metaspace"])
-def test_words_are_known_again(name):
+def test_encoded_words_are_cached(name):
     fresh = HfCodec(tokenizer(name))
     fresh.encode("Okay, so we have to look at the answer again.")
     before = fresh._words.cache_info().hits
@@ -111,7 +111,7 @@ def test_words_are_known_again(name):
 @example(text="")
 @example(text=" leading and trailing ")
 @example(text="".join(MARKUP + HARD))
-def test_bytes_of_the_ids_are_the_text_and_none_is_control(name, text):
+def test_ids_have_the_bytes_of_the_text_and_include_no_control_id(name, text):
     ids = codec(name).encode(text)
     assert b"".join(map(codec(name).token_bytes, ids)) == text.encode()
     assert decode(codec(name), ids) == text
@@ -120,8 +120,8 @@ def test_bytes_of_the_ids_are_the_text_and_none_is_control(name, text):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(text=st.text(alphabet="abc XYZ.,'\n\t0123é中", max_size=60))
-def test_ids_are_those_of_the_tokenizer_where_it_changes_nothing(name, text):
-    """Without markup and in normal form; SentencePiece's space in front is the one difference."""
+def test_ids_equal_the_tokenizers_for_text_that_it_does_not_change(name, text):
+    """For normalized text without markup; SentencePiece also adds a leading space."""
     expected = tokenizer(name)(text, add_special_tokens=False)["input_ids"]
     if name == "metaspace" and text and not text.startswith(" "):
         assert codec(name).encode(" " + text) == expected
@@ -130,8 +130,8 @@ def test_ids_are_those_of_the_tokenizer_where_it_changes_nothing(name, text):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_id_of_the_vocabulary_has_its_bytes(name):
-    """Against the tokenizer's own decoder, for ids that are whole characters by themselves."""
+def test_bytes_of_every_id_agree_with_the_tokenizers_decoder(name):
+    """For ids of complete characters."""
     compared = 0
     for token_id in range(len(tokenizer(name))):
         piece = codec(name).token_bytes(token_id)
@@ -151,40 +151,40 @@ def test_every_id_of_the_vocabulary_has_its_bytes(name):
         ("metaspace", {"<unk>", "<s>", "</s>", "<think>", "</think>"}),
     ],
 )  # fmt: skip
-def test_control_is_markup_and_not_added_white_space(name, control):
+def test_control_tokens_are_markup_and_not_white_space(name, control):
     assert set(codec(name).control) == control
     assert codec(name).control_ids == frozenset(codec(name).control.values())
 
 
-def test_added_tokens_that_are_text_stay_in_use():
+def test_added_tokens_that_are_text_are_used():
     spaces = tokenizer("chatml_think").convert_tokens_to_ids("    ")
     ids = codec("chatml_think").encode("if x:\n    y")
     assert spaces in ids
     assert decode(codec("chatml_think"), ids) == "if x:\n    y"
 
 
-def test_text_is_not_normalised_but_prompts_are():
+def test_prompts_are_normalized_and_other_text_is_not():
     decomposed = "cafe\u0301"
     assert decode(codec("qwen3"), codec("qwen3").encode(decomposed)) == decomposed
     assert decode(codec("qwen3"), codec("qwen3").encode_prompt(decomposed)) == "café"
 
 
 @pytest.mark.parametrize("name", ["qwen3", "metaspace"])
-def test_a_lone_surrogate_is_refused_with_its_place(name):
+def test_the_error_for_a_lone_surrogate_names_its_position(name):
     with pytest.raises(InputError, match=r"U\+D83D at character 2"):
         codec(name).encode("ab\ud83d")
 
 
-def test_the_place_of_a_lone_surrogate_is_one_in_the_text():
+def test_the_position_of_a_lone_surrogate_is_relative_to_the_whole_text():
     with pytest.raises(InputError, match="at character 37"):
         codec("qwen3").encode("Okay, this is a long text with a bad \ud83d in it")
 
 
-def test_an_unknown_id_shows_as_a_replacement_character():
+def test_an_unknown_id_is_a_replacement_character():
     assert codec("qwen3").token_bytes(10**6) == "\ufffd".encode()
 
 
-def test_digest_is_the_same_in_another_process_and_tells_tokenizers_apart():
+def test_digest_is_stable_across_processes_and_differs_between_tokenizers():
     program = (
         "import sys; from transformers import PreTrainedTokenizerFast as T;"
         "from tessy.tokenization.codec import HfCodec;"
@@ -196,19 +196,19 @@ def test_digest_is_the_same_in_another_process_and_tells_tokenizers_apart():
         capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
     assert done.stdout.strip() == codec("qwen3").digest
-    # The two Qwens share a vocabulary; the others do not.
+    # Only the two Qwen tokenizers have the same vocabulary.
     assert codec("qwen3_thinking").digest == codec("qwen3").digest
     assert len({codec(name).digest for name in NAMES}) == len(NAMES) - 1
 
 
 def changed(name: str, **changes: object) -> PreTrainedTokenizerFast:
-    """A family's tokenizer with keys of its tokenizer.json replaced."""
+    """Return the tokenizer of a family with keys of its tokenizer.json replaced."""
     spec = json.loads(tokenizer(name).backend_tokenizer.to_str())
     backend = Tokenizer.from_str(json.dumps(spec | changes))
     return PreTrainedTokenizerFast(tokenizer_object=backend, name_or_path=f"changed {name}")
 
 
-def test_digest_changes_with_the_meaning_of_an_id():
+def test_digest_changes_with_the_bytes_of_an_id():
     spec = json.loads(tokenizer("qwen3").backend_tokenizer.to_str())
     vocab = dict(spec["model"]["vocab"])
     vocab["A"], vocab["B"] = vocab["B"], vocab["A"]
@@ -217,7 +217,7 @@ def test_digest_changes_with_the_meaning_of_an_id():
     assert HfCodec(changed("qwen3")).digest == codec("qwen3").digest
 
 
-def test_settings_that_touch_text_are_left_out():
+def test_truncation_and_normalization_of_a_tokenizer_are_ignored():
     truncating = changed(
         "qwen3",
         truncation={"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
@@ -227,8 +227,8 @@ def test_settings_that_touch_text_are_left_out():
     assert decode(HfCodec(truncating), HfCodec(truncating).encode(text)) == text
 
 
-def test_control_strings_inside_the_vocabulary_cannot_be_merged():
-    """Also where a whole pre-token is looked up at once, as Llama 3 does."""
+def test_control_tokens_in_the_vocabulary_are_never_merged():
+    """Even with ``ignore_merges``, as in Llama 3."""
     vocab = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     vocab |= {"<e": 256, "<e>": 257}
     backend = Tokenizer(models.BPE(vocab, [("<", "e"), ("<e", ">")], ignore_merges=True))
@@ -249,14 +249,14 @@ def test_html_tags_are_text_unless_special():
     assert {"<start_of_turn>", "[/INST]"} <= set(control)
 
 
-def test_added_text_that_swallows_white_space_is_not_used():
+def test_added_tokens_that_absorb_white_space_are_not_used():
     backend = Tokenizer.from_str(tokenizer("qwen3").backend_tokenizer.to_str())
     backend.add_tokens([AddedToken("TOTAL", lstrip=True, rstrip=True)])
     built = HfCodec(PreTrainedTokenizerFast(tokenizer_object=backend))
     assert decode(built, built.encode("the  TOTAL  is")) == "the  TOTAL  is"
 
 
-def test_gemma_like_vocabularies_write_spaces_in_the_normalizer():
+def test_vocabularies_with_spaces_replaced_by_the_normalizer_are_supported():
     spec = json.loads(tokenizer("metaspace").backend_tokenizer.to_str())
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     prepend = {"type": "Prepend", "prepend": "▁"}
@@ -279,7 +279,7 @@ def refused(backend: Tokenizer) -> str:
     return str(caught.value)
 
 
-def test_tokenizers_that_cannot_give_text_back_are_refused():
+def test_lossy_tokenizers_are_refused():
     words = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     assert "WordLevel" in refused(words)
     no_bytes = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
@@ -293,7 +293,7 @@ def test_tokenizers_that_cannot_give_text_back_are_refused():
     assert "unchanged" in refused(lossy)
 
 
-def test_a_tokenizer_with_dropout_is_encoded_without_it():
+def test_dropout_of_a_tokenizer_is_ignored():
     spec = json.loads(tiny_tokenizer().backend_tokenizer.to_str())
     spec["model"]["dropout"] = 0.9
     make: Any = PreTrainedTokenizerFast  # untyped

@@ -16,8 +16,8 @@ from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES, THINKING
 
-# What the documented formats say, written out: what the prompt has after the template's own text,
-# the end of the thinking, and the ids that end thinking and answer.
+# Expected values, from the documentation of the formats: the end of the prompt after the rendered
+# text, the end of the thinking, and the tokens that end thinking and answer.
 SUFFIX = dict.fromkeys(THINKING, "<think>\n") | {
     "qwen3_thinking": "",
     "deepseek_r1": "",
@@ -62,7 +62,7 @@ MARKUP = [
     "<|im_end|>", "<|im_start|>", "</think>", "<think>", "<|end|>", "<|channel|>", "<|start|>",
     "<s>", "</s>", "<｜User｜>", "<｜end▁of▁sentence｜>",
 ]  # fmt: skip
-# Hypothesis also draws strings it finds in the code under test, markup among them.
+# Hypothesis also draws strings of the code under test, which contains markup.
 TEXTS = (st.text(max_size=20) | st.lists(st.sampled_from(WORDS), max_size=8).map("".join)).filter(
     lambda text: not re.search(r"<[^<>]*[>|]", text.replace("<b>", ""))
 )
@@ -73,7 +73,7 @@ PLAIN_ANSWERS = st.lists(st.sampled_from(ASCII_WORDS), max_size=4).map("".join)
 
 @st.composite
 def conversations(draw, contents=TEXTS, answers=TEXTS, system=True):
-    """System message or none, then any number of exchanges, then a question."""
+    """Draw an optional system message, up to two exchanges, and a user message."""
     messages = []
     if system and draw(st.booleans()):
         messages.append(Message(role="system", content=draw(contents)))
@@ -87,9 +87,9 @@ def conversations(draw, contents=TEXTS, answers=TEXTS, system=True):
 
 
 def reference_turns(name: str, messages: list[Message]) -> list[dict[str, str]]:
-    """Messages as a user of the tokenizer would hand them over."""
+    """Return the messages as expected by the tokenizer's chat template."""
     turns = [message.model_dump() for message in messages]
-    if name == "harmony":  # keeps thinking in a field
+    if name == "harmony":  # reads thinking from a field
         for turn in turns:
             if turn["role"] == "assistant" and turn["content"].startswith("<think>"):
                 thinking, answer = turn["content"].split("</think>", 1)
@@ -98,7 +98,7 @@ def reference_turns(name: str, messages: list[Message]) -> list[dict[str, str]]:
 
 
 def rendered(name: str, messages: list[Message]) -> str:
-    """The template's text with thinking opened, and nothing of it ours."""
+    """Render the messages with the tokenizer alone, up to the opening marker of the thinking."""
     text: str = tokenizer(name).apply_chat_template(
         reference_turns(name, messages),
         tokenize=False,
@@ -111,7 +111,7 @@ def rendered(name: str, messages: list[Message]) -> str:
 
 @each_family
 @given(data=st.data())
-def test_ids_are_those_of_apply_chat_template(name, data):
+def test_prompt_ids_equal_apply_chat_template(name, data):
     messages = data.draw(conversations(system=name != "metaspace"))
     ids = renderer(name).prompt_ids(messages)
     own = tokenizer(name).apply_chat_template(
@@ -135,7 +135,7 @@ def test_markup_in_messages_stays_plain_text(name, data):
     ids = renderer(name).prompt_ids(messages)
     expected = rendered(name, messages)
     text = decode(codec, ids)
-    if name == "metaspace":  # to which ▁ is a space
+    if name == "metaspace":  # where ▁ is a space
         text, expected = text.replace("▁", " "), expected.replace("▁", " ")
     assert text == expected
     pattern = re.compile("|".join(map(re.escape, MARKUP)))
@@ -151,8 +151,8 @@ def test_markup_in_messages_stays_plain_text(name, data):
 
 
 @each_family
-def test_markup_does_not_change_how_the_rest_is_encoded(name):
-    """What lies in other messages keeps the ids of apply_chat_template."""
+def test_markup_does_not_change_the_ids_of_other_messages(name):
+    """Other messages have the ids of apply_chat_template."""
     system = [
         Message(role="user", content="Be  brief.\n"),
         Message(role="assistant", content="Ok."),
@@ -168,7 +168,7 @@ def test_markup_does_not_change_how_the_rest_is_encoded(name):
 
 @each_family
 @given(data=st.data())
-def test_thinking_is_opened_once_and_last(name, data):
+def test_the_prompt_ends_with_the_only_opening_marker_of_thinking(name, data):
     ids = renderer(name).prompt_ids([Message(role="user", content=data.draw(MARKED))])
     control = renderer(name).codec.control
     inverse = {i: mark for mark, i in control.items()}
@@ -193,7 +193,7 @@ def test_family_and_stop_ids(name):
 @each_family
 @given(tail=MARKED | TEXTS)
 @example(tail="")
-def test_closing_is_the_tail_and_the_marker(name, tail):
+def test_close_ids_are_the_tail_and_the_closing_marker(name, tail):
     ids = renderer(name).close_ids(tail)
     codec = renderer(name).codec
     assert decode(codec, ids) == tail + CLOSING[name]
@@ -204,7 +204,7 @@ def test_closing_is_the_tail_and_the_marker(name, tail):
 
 @pytest.mark.parametrize("name", [name for name in THINKING if name != "metaspace"])
 @given(tail=st.text(alphabet="ab .,'\n1)", max_size=12))
-def test_closing_joins_white_space_as_the_tokenizer_does(name, tail):
+def test_close_ids_merge_white_space_as_the_tokenizer_does(name, tail):
     expected = tokenizer(name)(tail + CLOSING[name], add_special_tokens=False)["input_ids"]
     assert renderer(name).close_ids(tail) == expected
 
@@ -214,7 +214,7 @@ SETTLED = TEXTS.map(str.strip).filter(bool).map(lambda text: unicodedata.normali
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_thinking", "harmony", "chatml_think"])
 @given(thinking=SETTLED, answer=SETTLED)
-def test_a_row_is_a_training_conversation_of_the_tokenizer(name, thinking, answer):
+def test_apply_chat_template_of_a_row_has_the_ids_of_its_parts(name, thinking, answer):
     """Prompt, thinking, closing and answer are a prefix of apply_chat_template on the row."""
     question = Message(role="user", content="Why?")
     row = Message(role="assistant", content=renderer(name).assistant(thinking, answer))
@@ -269,15 +269,15 @@ def history(name: str, content: str) -> str:
 
 
 @each_family
-def test_thinking_of_earlier_turns_is_left_to_the_template(name):
-    said = history(name, "<think>\nPonder.\n</think>\n\nDone.")
-    assert "Done." in said
-    # These two templates know nothing of thinking and pass it on.
-    assert ("Ponder." in said) == (name in ("chatml_think", "metaspace"))
+def test_the_template_decides_whether_thinking_of_earlier_turns_is_kept(name):
+    turn = history(name, "<think>\nPonder.\n</think>\n\nDone.")
+    assert "Done." in turn
+    # These two templates do not handle thinking.
+    assert ("Ponder." in turn) == (name in ("chatml_think", "metaspace"))
 
 
 @each_family
-def test_an_answer_that_mentions_the_markers_is_kept_whole(name):
+def test_an_answer_that_contains_the_markers_is_kept_unchanged(name):
     answer = "Write <think> first, then </think> and assistantfinal."
     assert answer in history(name, answer)
     assert answer in history(name, f"<think>\nPonder.\n</think>\n\n{answer}")

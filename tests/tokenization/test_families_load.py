@@ -1,4 +1,4 @@
-"""Loading tokenizers, and templates whose shape differs from the families'."""
+"""Loading of tokenizers, and templates of other shapes than those of the families."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUESTION = [Message(role="user", content="Why?")]
 
 
 def with_template(template: str, *added: str | AddedToken) -> Any:
-    """A ChatML tokenizer without thinking, with another template and more tokens."""
+    """Return a ChatML tokenizer without thinking, with another template and added tokens."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(FAMILIES / "chatml_plain")
     tokenizer.add_tokens(list(added))
     tokenizer.chat_template = template
@@ -32,7 +32,7 @@ def with_template(template: str, *added: str | AddedToken) -> Any:
 
 
 def copy_of(name: str, folder: Path, **config: object) -> Path:
-    """A family's folder with keys of its tokenizer_config.json set."""
+    """Copy the folder of a family, with keys of its tokenizer_config.json changed."""
     shutil.copytree(FAMILIES / name, folder)
     file = folder / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | config))
@@ -50,8 +50,8 @@ CHATML = """\
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 
 
-def test_a_class_that_loses_spaces_is_not_used():
-    """The Llama distillations of DeepSeek-R1 name a class that is not theirs."""
+def test_a_tokenizer_class_that_loses_spaces_is_not_used():
+    """The Llama distillations of DeepSeek-R1 name a wrong class."""
     assert "LlamaTokenizerFast" in (FAMILIES / "r1_distill_llama/tokenizer_config.json").read_text()
     renderer = load_renderer(FAMILIES / "r1_distill_llama")
     assert renderer.prompt_text([Message(role="user", content="a b  c")]).endswith(
@@ -60,18 +60,18 @@ def test_a_class_that_loses_spaces_is_not_used():
 
 
 @pytest.mark.parametrize("name", ["./nowhere", Path("nowhere"), "~/nowhere-at-all"])
-def test_a_missing_folder_is_named(name):
+def test_the_error_for_a_missing_folder_names_it(name):
     with pytest.raises(ModelError, match=r"no folder .*nowhere"):
         load_renderer(name)
 
 
-def test_a_hub_id_that_cannot_be_fetched_says_what_to_do(monkeypatch):
+def test_the_error_for_an_unreachable_hub_id_suggests_a_local_folder(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match=r"'some-org/some-model'.*local folder"):
         load_renderer("some-org/some-model")
 
 
-def test_a_folder_without_a_tokenizer_says_so(tmp_path):
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
     with pytest.raises(ModelError, match=r"no tokenizer\.json in this folder; copy") as fault:
         load_renderer(tmp_path)
@@ -79,7 +79,7 @@ def test_a_folder_without_a_tokenizer_says_so(tmp_path):
     assert not {"sentencepiece", "network", "HF_TOKEN"} & set(re.findall(r"\w+", str(fault.value)))
 
 
-def test_a_broken_tokenizer_file_says_so(tmp_path):
+def test_a_broken_tokenizer_file_is_refused(tmp_path):
     folder = copy_of("qwen3", tmp_path / "model")
     (folder / "tokenizer.json").write_text('{"version": "1.0"')
     with pytest.raises(ModelError, match="cannot load the tokenizer") as fault:
@@ -87,7 +87,7 @@ def test_a_broken_tokenizer_file_says_so(tmp_path):
     assert "network" not in str(fault.value)
 
 
-def test_code_beside_the_tokenizer_runs_only_if_asked(tmp_path):
+def test_code_of_a_tokenizer_runs_only_with_trust_remote_code(tmp_path):
     folder = copy_of(
         "qwen3",
         tmp_path / "model",
@@ -106,21 +106,21 @@ def test_code_beside_the_tokenizer_runs_only_if_asked(tmp_path):
     assert ran.exists()
 
 
-def test_no_chat_template_is_refused(tmp_path):
+def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path):
     folder = copy_of("qwen3", tmp_path / "model")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match=r"no chat template.*chat_template\.jinja"):
         load_renderer(folder)
 
 
-def test_a_model_that_cannot_think_is_refused():
-    with pytest.raises(ModelError, match="no single token that ends the thinking"):
+def test_a_model_without_thinking_is_refused():
+    with pytest.raises(ModelError, match="no token that ends the thinking"):
         load_renderer(FAMILIES / "chatml_plain")
 
 
-def test_markers_that_are_plain_text_are_refused():
+def test_markers_that_are_not_single_tokens_are_refused():
     template = CHATML.replace("assistant\n'", "assistant\n<think>\n'")
-    with pytest.raises(ModelError, match="no single token that ends the thinking"):
+    with pytest.raises(ModelError, match="no token that ends the thinking"):
         make_renderer(with_template(template))
     assert make_renderer(with_template(template, "</think>")).family == "generic"
 
@@ -132,7 +132,7 @@ def test_markers_that_are_plain_text_are_refused():
         ("{{ raise_exception('Only on Sundays') }}", "Only on Sundays"),
         ("{{ 1 + 'a' }}", "template"),
         ("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", "drops the user's message"),
-        (CHATML.replace("assistant\n'", "assistant\n<think>\n\n</think>\n\n'"), "no thinking open"),
+        (CHATML.replace("assistant\n'", "assistant\n<think>\n\n</think>\n\n'"), "does not open"),
     ],
 )
 def test_unusable_templates_are_refused_with_the_reason(template, message):
@@ -140,7 +140,7 @@ def test_unusable_templates_are_refused_with_the_reason(template, message):
         make_renderer(with_template(template, "<think>", "</think>"))
 
 
-def test_a_model_whose_answers_never_end_is_refused():
+def test_a_model_without_an_end_of_turn_is_refused():
     tokenizer = with_template(
         "{% for m in messages %}{{ m.role + ': ' + m.content }}\n{% endfor %}",
         "<think>",
@@ -151,7 +151,7 @@ def test_a_model_whose_answers_never_end_is_refused():
         make_renderer(tokenizer)
 
 
-def test_a_conversation_the_template_refuses_keeps_its_reason():
+def test_the_error_for_a_rejected_conversation_has_the_templates_reason():
     renderer = load_renderer(FAMILIES / "metaspace")
     with pytest.raises(InputError, match=r"roles: system, user\): System role not supported"):
         renderer.prompt_ids([Message(role="system", content="Be brief."), *QUESTION])
@@ -207,7 +207,7 @@ V31 = """\
     ],
     ids=["glm", "magistral", "deepseek-v3.1"],
 )
-def test_other_shapes_are_read_off_the_template(template, added, expected, earlier):
+def test_other_shapes_are_detected_from_the_template(template, added, expected, earlier):
     tokenizer = with_template(template, *added)
     tokenizer.bos_token = "<|endoftext|>"
     renderer = make_renderer(tokenizer)
@@ -221,8 +221,8 @@ def test_other_shapes_are_read_off_the_template(template, added, expected, earli
     ) + (earlier.count("HINK]") + 1)
 
 
-def test_a_turn_with_two_closing_markers_does_not_show_the_shape():
-    """The thinking ends at the first marker, so two of them cannot be written after it."""
+def test_a_template_that_closes_the_thinking_twice_gets_the_default_shape():
+    """The thinking ends at the first marker, so no second one can follow."""
     tokenizer = with_template(
         GLM.replace("'</think>'", "'</think>\\n</think>'"),
         *["[gMASK]", "<|user|>", "<|assistant|>", "<think>", "</think>"],
@@ -232,16 +232,16 @@ def test_a_turn_with_two_closing_markers_does_not_show_the_shape():
     assert text == "[gMASK]<|user|>\nWhy?<|assistant|><think>\nHmm.\n</think>\n\n"
 
 
-def test_a_harmony_template_that_ends_the_thinking_twice_is_refused():
+def test_a_harmony_template_that_closes_the_thinking_twice_is_refused():
     template = (FAMILIES / "harmony/chat_template.jinja").read_text("utf-8")
     assert "message.thinking + '<|end|>'" in template
     tokenizer = PreTrainedTokenizerFast.from_pretrained(FAMILIES / "harmony")
     tokenizer.chat_template = template.replace("thinking + '", "thinking + '<|end|>")
-    with pytest.raises(ModelError, match="no thinking open"):
+    with pytest.raises(ModelError, match="does not open the thinking"):
         make_renderer(tokenizer)
 
 
-def test_a_template_that_renders_differently_each_time_is_understood():
+def test_a_template_with_changing_output_is_supported():
     """A system message with the date, as gpt-oss has; here with microseconds."""
     template = (FAMILIES / "harmony/chat_template.jinja").read_text("utf-8")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(FAMILIES / "harmony")
@@ -253,7 +253,7 @@ def test_a_template_that_renders_differently_each_time_is_understood():
     )
 
 
-def test_markup_that_swallows_white_space_keeps_its_neighbours():
+def test_white_space_next_to_markup_that_absorbs_it_is_kept():
     """Phi's end markers take the line break after them."""
     tokenizer = with_template(CHATML, AddedToken("<|end|>", rstrip=True), "<think>", "</think>")
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|end|>")

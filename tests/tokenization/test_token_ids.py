@@ -1,4 +1,4 @@
-"""Token ids that share their buffers, and ids whose end is taken back."""
+"""Token ids with shared buffers, and splitting text off the end of ids."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tessy.tokenization.token_ids import TokenIds, decode, split_tail
 
 IDS = st.lists(st.integers(0, 200_000), max_size=4)
-# Which of those there are so far, what is done with it, and with which ids.
+# The index of an existing list, the operation, and its ids.
 STEPS = st.lists(st.tuples(st.integers(0, 50), st.sampled_from(["extend", "plus"]), IDS))
 
 
 @given(first=IDS, steps=STEPS)
-def test_growth_of_one_never_shows_in_another(first, steps):
+def test_appending_to_one_list_does_not_change_others(first, steps):
     ours, plain = [TokenIds(first)], [list(first)]
     for place, what, ids in steps:
         at = place % len(ours)
@@ -31,7 +31,7 @@ def test_growth_of_one_never_shows_in_another(first, steps):
         assert [json.loads(one.json) for one in ours] == plain
 
 
-def test_ids_handed_out_stay_as_they_were():
+def test_returned_ids_do_not_change_later():
     ids = TokenIds([1, 2])
     before, prompt = ids.ids, ids.plus(())
     ids.extend([3])
@@ -41,7 +41,7 @@ def test_ids_handed_out_stay_as_they_were():
 
 
 class Pieces:
-    """A vocabulary of some pieces of bytes, whatever characters they are of."""
+    """A codec whose tokens are arbitrary bytes."""
 
     control_ids: frozenset[int] = frozenset()
     digest = ""
@@ -50,7 +50,7 @@ class Pieces:
         self.pieces = pieces
 
     def encode(self, text):
-        raise NotImplementedError("these pieces spell tokens; no text is encoded with them")
+        raise NotImplementedError
 
     def token_bytes(self, token_id):
         return self.pieces[token_id]
@@ -62,7 +62,7 @@ class Pieces:
     chars=st.integers(0, 10),
 )
 @example(text="\ufffdb", cuts=[2], chars=2)
-def test_what_is_taken_back_is_the_end_of_the_text_and_the_rest_stays(text, cuts, chars):
+def test_split_tail_returns_the_remaining_ids_and_the_rest_of_the_text(text, cuts, chars):
     whole, chars = text.encode(), min(chars, len(text))
     bounds = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
     codec = Pieces([whole[start:end] for start, end in pairwise(bounds)])
@@ -71,6 +71,6 @@ def test_what_is_taken_back_is_the_end_of_the_text_and_the_rest_stays(text, cuts
     assert len(tail) >= chars
 
 
-def test_bytes_that_are_no_character_can_be_taken_back():
+def test_split_tail_splits_off_invalid_utf_8():
     codec = Pieces([b"ab", b"\xbf", b"\xbfc"])
     assert split_tail(codec, [0, 1, 2], "ab\ufffd\ufffdc", 2) == ([], "ab\ufffd\ufffdc")

@@ -1,10 +1,10 @@
 """The chat template of a tokenizer, applied so that markup in users' text stays text.
 
 Text that looks like markup (``<|im_end|>`` in a problem) must not become markup. Each such string
-in a message is replaced by one private-use character before the template sees it; in the rendering,
-the stretch of text around it, from one real token of markup to the next, is encoded by the codec,
-which knows no markup. Everything else is encoded as the tokenizer itself does it, so a
-conversation without markup gets exactly the ids of ``apply_chat_template``.
+in a message is replaced by a private-use character before rendering. In the rendered text, the
+stretch around it, between two added tokens, is encoded by the codec, which never produces markup.
+The rest is encoded by the tokenizer itself, so that a conversation without markup gets exactly the
+ids of ``apply_chat_template``.
 """
 
 from __future__ import annotations
@@ -18,48 +18,52 @@ from jinja2 import TemplateError
 from tessy.core.errors import InputError, ModelError
 from tessy.tokenization.codec import HfCodec, surrogate_error
 
-if TYPE_CHECKING:  # transformers takes seconds to import
+if TYPE_CHECKING:  # importing transformers is slow
     from transformers import PreTrainedTokenizerFast
 
-Turn = dict[str, str]  # a message as templates take it: role, content and perhaps thinking
+Turn = dict[str, str]  # a message for templates: role, content and optionally thinking
 
-# First of the private-use characters, of which those are used that no message contains.
-_FIRST_STAND_IN = 0xF0000
+_FIRST_PLACEHOLDER = 0xF0000  # of the private-use characters
 
 
 def thought_pattern(opening: str, closing: str) -> re.Pattern[str]:
-    """Matches assistant content that opens with thinking; groups: marker, text, marker, answer.
+    """Return a pattern of assistant content that begins with thinking.
 
-    Content that only mentions the markers further on does not match.
+    Its groups are the opening marker, the thinking, the closing marker, and the answer. Content
+    with markers after its beginning only does not match.
     """
-    marks = re.escape(opening), re.escape(closing)
-    return re.compile(rf"(\s*{marks[0]})(.*?)({marks[1]})(.*)", re.DOTALL)
+    return re.compile(rf"(\s*{re.escape(opening)})(.*?)({re.escape(closing)})(.*)", re.DOTALL)
 
 
-_ROW_THOUGHT = thought_pattern("<think>", "</think>")  # as rows have it
+_ROW_THOUGHT = thought_pattern("<think>", "</think>")  # the markers in rows
 
 
 def split_thinking(content: str) -> tuple[str, str] | None:
-    """Return thinking and answer of an assistant turn that opens with ``<think>``, or None.
+    """Return thinking and answer of an assistant turn that begins with ``<think>``, else None.
 
-    Line breaks next to the markers belong to the markers, as in the families' templates.
+    Line breaks next to the markers belong to the markers, as in the templates of the families.
     """
     match = _ROW_THOUGHT.fullmatch(content)
     return (match[2].strip("\n"), match[4].lstrip("\n")) if match else None
 
 
 class ChatTemplate:
-    """Renders and encodes conversations for one tokenizer.
+    """The chat template of a tokenizer: renders and encodes conversations.
 
     Attributes:
         source: The Jinja source.
-        markup: Matches every string that stands for one id.
+        markup: Pattern of the control tokens.
     """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, codec: HfCodec, options: Mapping[str, Any]
     ) -> None:
-        """Take the template of ``tokenizer``; ``options`` are passed to each rendering.
+        """Load the template of ``tokenizer``.
+
+        Args:
+            tokenizer: The tokenizer.
+            codec: Its codec.
+            options: Variables passed to the template.
 
         Raises:
             ModelError: The tokenizer has no chat template.
@@ -71,19 +75,18 @@ class ChatTemplate:
             self.source = str(tokenizer.get_chat_template())
         except ValueError:
             raise ModelError(
-                f"the tokenizer of {codec.name!r} has no chat template, so tessy cannot know how "
-                "to ask it; use the chat (not the base) model, or put a chat_template.jinja in "
-                "its folder"
+                f"the tokenizer of {codec.name!r} has no chat template; use the chat model instead "
+                "of the base model, or add a chat_template.jinja to its folder"
             ) from None
         longest_first = sorted(codec.control, key=len, reverse=True)
         self.markup = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._added_ids = frozenset(tokenizer.added_tokens_decoder)
 
     def render(self, turns: Sequence[Turn], *, prompt: bool = True) -> str:
-        """Render ``turns``, up to where the assistant continues if ``prompt``.
+        """Render ``turns``; with ``prompt``, followed by the generation prompt.
 
         Raises:
-            InputError: The template refuses the conversation.
+            InputError: The template rejects the conversation.
         """
         try:
             return str(
@@ -94,7 +97,7 @@ class ChatTemplate:
         except (TemplateError, TypeError) as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise InputError(
-                f"the chat template of {self._codec.name!r} refuses this conversation "
+                f"the chat template of {self._codec.name!r} rejects this conversation "
                 f"(roles: {roles}): {error}; change its messages or use another model"
             ) from error
 
@@ -105,43 +108,43 @@ class ChatTemplate:
 
         Args:
             turns: The conversation.
-            suffix: The template's own markup, to be read as such.
-            thought: Finds thinking in assistant turns (:func:`thought_pattern`). Its markers are
-                for the template to see, since most templates strip them from history.
+            suffix: Text to append; control tokens in it are markup.
+            thought: Pattern of thinking in assistant turns (:func:`thought_pattern`). Its markers
+                stay as they are, because most templates remove them from history.
 
         Raises:
-            InputError: The template refuses the conversation, or it is no Unicode text.
+            InputError: The template rejects the conversation, or the text is not valid Unicode.
         """
-        hidden, stand_ins = self._hide(turns, thought)
+        hidden, placeholders = self._hide(turns, thought)
         text = self.render(hidden) + suffix
         try:
             encoding = self._tokenizer(
                 text,
                 add_special_tokens=False,
-                return_offsets_mapping=bool(stand_ins),
+                return_offsets_mapping=bool(placeholders),
                 verbose=False,
             )
         except TypeError:  # raised by tokenizers for text that is not UTF-8
             raise surrogate_error(text) from None
         ids: list[int] = encoding["input_ids"]
-        if not stand_ins:
+        if not placeholders:
             return ids
-        return self._reveal(text, ids, encoding["offset_mapping"], stand_ins)
+        return self._reveal(text, ids, encoding["offset_mapping"], placeholders)
 
     def _hide(
         self, turns: Sequence[Turn], thought: re.Pattern[str] | None
     ) -> tuple[list[Turn], dict[str, str]]:
-        """Replace markup in the messages by placeholder characters; also return their meaning."""
-        everything = "".join(value for turn in turns for value in turn.values())
-        found = dict.fromkeys(self.markup.findall(everything))
-        if not found:
+        """Replace markup in the messages by placeholders; return also the markup by placeholder."""
+        all_text = "".join(value for turn in turns for value in turn.values())
+        markup = dict.fromkeys(self.markup.findall(all_text))
+        if not markup:
             return list(turns), {}
-        used = set(everything)
-        free = (c for c in map(chr, range(_FIRST_STAND_IN, 0x110000)) if c not in used)
-        stand_ins = dict(zip(found, free, strict=False))
+        used = set(all_text)
+        unused = (c for c in map(chr, range(_FIRST_PLACEHOLDER, 0x110000)) if c not in used)
+        placeholders = dict(zip(markup, unused, strict=False))
 
         def hide(text: str) -> str:
-            return self.markup.sub(lambda match: stand_ins[match[0]], text)
+            return self.markup.sub(lambda match: placeholders[match[0]], text)
 
         def hide_in(text: str, role: str) -> str:
             match = thought.fullmatch(text) if thought and role == "assistant" else None
@@ -154,23 +157,23 @@ class ChatTemplate:
             {key: v if key == "role" else hide_in(v, turn["role"]) for key, v in turn.items()}
             for turn in turns
         ]
-        return hidden, {stand_in: markup for markup, stand_in in stand_ins.items()}
+        return hidden, {placeholder: string for string, placeholder in placeholders.items()}
 
     def _reveal(
         self,
         text: str,
         ids: Sequence[int],
         offsets: Sequence[tuple[int, int]],
-        stand_ins: Mapping[str, str],
+        placeholders: Mapping[str, str],
     ) -> list[int]:
         """Encode again each stretch between two added tokens that contains a placeholder."""
         result: list[int] = []
-        table = str.maketrans(dict(stand_ins))
+        table = str.maketrans(dict(placeholders))
         start, run = 0, list[int]()
 
         def finish(end: int) -> None:
             stretch = text[start:end]
-            if stand_ins.keys().isdisjoint(stretch):
+            if placeholders.keys().isdisjoint(stretch):
                 result.extend(run)
             else:
                 result.extend(self._codec.encode_prompt(stretch.translate(table)))

@@ -1,11 +1,11 @@
-"""Exact text <-> ids of a Hugging Face tokenizer.
+"""Lossless conversion between text and ids of a Hugging Face tokenizer.
 
-A tokenizer made for prompts changes text on the way in (Unicode normal forms, a space in front) and
-takes markup out of it (``</think>`` becomes one id). Text that passes between two models must
-survive unchanged, so the codec works on a copy of the tokenizer from which all of that is removed:
-what remains is the pre-tokenizer and the merges, and the bytes of the ids are the text.
+Tokenizers normalize text (Unicode normal forms, a leading space) and parse markup (``</think>``
+becomes one id). Text that passes between two models must stay unchanged, so the codec uses a copy
+of the tokenizer without these steps: only the pre-tokenizer and the merges remain, and the bytes of
+the ids are exactly the text.
 
-Two kinds of vocabulary can do this: byte-level BPE (GPT-2's alphabet: Qwen, DeepSeek, Llama 3,
+Two kinds of vocabulary support this: byte-level BPE (GPT-2's alphabet: Qwen, DeepSeek, Llama 3,
 gpt-oss) and SentencePiece-like BPE with byte fallback (``▁`` is a space, ``<0xAB>`` a byte).
 """
 
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tessy.core.edges import hard_edges
 from tessy.core.errors import InputError, ModelError
 
-if TYPE_CHECKING:  # transformers takes seconds to import
+if TYPE_CHECKING:  # importing transformers is slow
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -35,9 +35,9 @@ _HTML = re.compile(
     r"</?(?:a|b|blockquote|br|caption|code|em|h[1-6]|i|img|li|ol|p|pre|s|strong|sub|sup|table"
     r"|tbody|td|tfoot|th|thead|tr|u|ul)>"
 )
-# A cached word costs a tenth, and does not release the GIL.
+# A cached word is faster, and does not release the GIL.
 _WORD_CHARS = 24
-_KNOWN_WORDS = 2**14
+_CACHED_WORDS = 2**14
 _META = "▁"  # U+2581, SentencePiece's space
 _UNKNOWN = "\ufffd".encode()
 # Bytes that occur in UTF-8: all but 0xC0, 0xC1 and 0xF5 to 0xFF.
@@ -56,16 +56,16 @@ class HfCodec:
 
     Attributes:
         name: The tokenizer's name or path, for messages.
-        control: Markup that stands for one id, as written -> its id.
+        control: Id of each control token, by its text.
         control_ids: The ids of ``control``.
-        digest: Changes when any id would mean other bytes, or text would get other ids.
+        digest: Hash of everything that determines the bytes of ids and the ids of text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         """Build the byte table and the plain copy, and check both on a difficult text.
 
         Raises:
-            ModelError: The tokenizer cannot give text back unchanged.
+            ModelError: The tokenizer is not lossless.
         """
         self.name = str(tokenizer.name_or_path)
         spec = _backend_spec(tokenizer)
@@ -82,16 +82,16 @@ class HfCodec:
         self._meta_ids = self._find_bytes(spec)
         self._backend = _plain_backend(spec, self.control)
         self._normalizer = tokenizer.backend_tokenizer.normalizer
-        self._words = lru_cache(_KNOWN_WORDS)(self._spell)
+        self._words = lru_cache(_CACHED_WORDS)(self._spell)
         self._word_by_word = self._cuts_at_edges(spec)
         self.digest = self._digest(spec)
-        self._prove()
+        self._check_lossless()
 
     def encode(self, text: str) -> list[int]:
         """Return ids whose bytes are exactly ``text``; markup in ``text`` stays plain text.
 
         Raises:
-            InputError: ``text`` holds a lone surrogate, which no UTF-8 can carry.
+            InputError: ``text`` contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         if len(text) <= _WORD_CHARS:
             return list(self._words(text))
@@ -104,36 +104,36 @@ class HfCodec:
                 word = text[start:edge]
                 ids += self._words(word) if edge - start <= _WORD_CHARS else self._spell(word)
                 start = edge
-        except InputError:  # the place it names is one in a word
+        except InputError:  # its message names a position in the word
             raise surrogate_error(text) from None
         return ids
 
     def _cuts_at_edges(self, spec: Spec) -> bool:
-        """Whether words, from edge (a) or (b) to edge, have the ids they have in the whole text.
+        """Return whether a word between edges (a) or (b) has the same ids alone and in a text.
 
-        True of the families (``core.edges``); of any other tokenizer if its pre-tokenizer cuts
-        every word of a text with all kinds of neighbours as it does alone. GPT-2's does not: it
-        takes the last of several line breaks off, but not where nothing follows.
+        True for the families of ``core.edges``. For other tokenizers it is tested whether the
+        pre-tokenizer splits every word of a text with all kinds of neighbours as it splits the word
+        alone. GPT-2's does not: it splits off the last of several line breaks, except at the end.
         """
-        cutter = self._backend.pre_tokenizer
-        if cutter is None or self._backend.normalizer is not None:  # it would read other text
+        pre_tokenizer = self._backend.pre_tokenizer
+        if pre_tokenizer is None or self._backend.normalizer is not None:  # it changes the text
             return False
 
         def cuts(text: str) -> list[int]:
-            return [end for _, (_, end) in cutter.pre_tokenize_str(text)]
+            return [end for _, (_, end) in pre_tokenizer.pre_tokenize_str(text)]
 
         bounds = [0, *hard_edges(_ALL_EDGES), len(_ALL_EDGES)]
         alone = [
             start + cut for start, end in pairwise(bounds) for cut in cuts(_ALL_EDGES[start:end])
         ]
         added = spec["added_tokens"]
-        whole = any(token["single_word"] or hard_edges(token["content"] + "a") for token in added)
-        return not whole and cuts(_ALL_EDGES) == alone
+        across = any(token["single_word"] or hard_edges(token["content"] + "a") for token in added)
+        return not across and cuts(_ALL_EDGES) == alone
 
     def _spell(self, text: str) -> list[int]:
         if self._byte_level or _META not in text:
             return self._encode(text)
-        # The copy writes spaces as ▁, so a ▁ of the text itself is encoded as its bytes.
+        # The copy represents a space by ▁, so a ▁ of the text is encoded as its bytes.
         first, *rest = text.split(_META)
         ids = self._encode(first)
         for piece in rest:
@@ -144,25 +144,25 @@ class HfCodec:
     def encode_prompt(self, text: str) -> list[int]:
         """Return ids of a part of a prompt in the model's Unicode form; markup stays plain text.
 
-        For what people wrote: other than in :meth:`encode`, the tokenizer's normalizer applies.
-        No space is put in front, since the piece comes from the middle of a prompt.
+        Unlike :meth:`encode`, this applies the tokenizer's normalizer. No space is prepended, since
+        the part comes from the middle of a prompt.
 
         Raises:
-            InputError: ``text`` holds a lone surrogate.
+            InputError: ``text`` contains a lone surrogate.
         """
         if self._normalizer is None:
             return self.encode(text)
         return self._encode(self._normalizer.normalize_str(text))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the UTF-8 bytes a token stands for; several tokens may share one character.
+        """Return the UTF-8 bytes of a token; several tokens may share one character.
 
-        An id the tokenizer does not know (models pad their vocabulary) stands for U+FFFD.
+        Ids outside the tokenizer's vocabulary (models pad theirs) are U+FFFD.
         """
         return self._table.get(token_id, _UNKNOWN)
 
     def pieces(self, ids: Iterable[int]) -> list[bytes]:
-        """:meth:`token_bytes` of each of ``ids``, for long texts: a fifth of the time."""
+        """Return :meth:`token_bytes` of each of ``ids``; faster for long texts."""
         return list(map(self._table.get, ids, repeat(_UNKNOWN)))
 
     def _encode(self, text: str) -> list[int]:
@@ -173,14 +173,14 @@ class HfCodec:
         return ids
 
     def _find_bytes(self, spec: Spec) -> tuple[int, ...]:
-        """Return ids of the bytes of ▁, having checked that every byte of UTF-8 has an id."""
+        """Return the ids of the bytes of ▁; check that every byte of UTF-8 has an id."""
         vocab = spec["model"]["vocab"]
         names = _BYTE_TO_CHAR if self._byte_level else {b: f"<0x{b:02X}>" for b in _UTF8}
         missing = [b for b in _UTF8 if names[b] not in vocab]
         if missing:
             raise ModelError(
                 f"the tokenizer of {self.name!r} has no token for {len(missing)} of the bytes of "
-                f"UTF-8 (first: 0x{missing[0]:02X}), so some text cannot be written with it; tessy "
+                f"UTF-8 (first: 0x{missing[0]:02X}), so it cannot encode every text; tessy "
                 "needs byte-level BPE or BPE with byte fallback"
             )
         return tuple(vocab[names[b]] for b in _META.encode())
@@ -195,15 +195,15 @@ class HfCodec:
         digest.update(json.dumps(spec["pre_tokenizer"], sort_keys=True).encode())
         return digest.hexdigest()
 
-    def _prove(self) -> None:
-        """Check that a text that is difficult for tokenizers is reproduced exactly."""
+    def _check_lossless(self) -> None:
+        """Check that texts that are difficult for tokenizers are reproduced exactly."""
         for text in (_HARD_SAMPLE, " a", "a", "  \n", *self.control):
             ids = self.encode(text)
-            back = b"".join(map(self.token_bytes, ids))
-            if back != text.encode() or not self.control_ids.isdisjoint(ids):
+            decoded = b"".join(map(self.token_bytes, ids))
+            if decoded != text.encode() or not self.control_ids.isdisjoint(ids):
                 raise ModelError(
-                    f"the tokenizer of {self.name!r} does not give text back unchanged: "
-                    f"{text!r} became {back.decode(errors='replace')!r}; tessy needs byte-level "
+                    f"the tokenizer of {self.name!r} does not reproduce text unchanged: "
+                    f"{text!r} became {decoded.decode(errors='replace')!r}; tessy needs byte-level "
                     "BPE or BPE with byte fallback, in a tokenizer.json"
                 )
 
@@ -230,17 +230,17 @@ def _backend_spec(tokenizer: PreTrainedTokenizerFast) -> Spec:
 
 
 def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
-    """Return a copy of a tokenizer that changes no text and never emits ``control``.
+    """Return a copy of a tokenizer that does not change text and never produces ``control``.
 
     Args:
         spec: Its tokenizer.json.
-        control: Markup -> id.
+        control: Id of each control token.
     """
     from tokenizers import Tokenizer
 
-    # Added tokens that are plain text (runs of spaces in GPT-NeoX) are kept, since the model knows
-    # its text that way, except those that swallow the white space next to them. Those kept go
-    # into the vocabulary, which fixes their ids when others are gone.
+    # Added tokens that are plain text (runs of spaces in GPT-NeoX) are kept, because the model is
+    # trained with them, except those that absorb adjacent white space. They are added to the
+    # vocabulary, which fixes their ids although other added tokens are removed.
     kept = [
         token
         for token in spec["added_tokens"]
@@ -255,7 +255,7 @@ def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
             if control.keys().isdisjoint((left, right, left + right))
         ]
     vocab = vocab | {token["content"]: token["id"] for token in kept}
-    # With a token for each byte no text is unknown; dropout would make ids random.
+    # Every byte has a token, so no text is unknown; dropout would make ids random.
     model = spec["model"] | {"vocab": vocab, "merges": merges, "unk_token": None, "dropout": None}
     changed = {
         "added_tokens": kept,
@@ -273,7 +273,7 @@ def surrogate_error(text: str) -> InputError:
     """Return the error for a text that no tokenizer accepts."""
     at = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), 0)
     return InputError(
-        f"text holds the lone surrogate U+{ord(text[at]):04X} at character {at} "
+        f"text contains the lone surrogate U+{ord(text[at]):04X} at character {at} "
         f"({text[max(0, at - 10) : at + 10]!r}), which is not valid Unicode; fix the input"
     )
 
@@ -334,15 +334,15 @@ def _byte_alphabet() -> dict[int, str]:
 
 
 _BYTE_TO_CHAR = _byte_alphabet()
-# To Latin-1, whose code points are the bytes. Characters that Latin-1 has and the alphabet has not
-# go out of Latin-1, so that encoding fails on them.
+# Maps the alphabet to Latin-1, whose code points are the bytes. Other characters of Latin-1 are
+# mapped outside of it, so that encoding them fails.
 _TO_LATIN1 = dict.fromkeys(range(256), "\uffff") | {
     ord(char): chr(byte) for byte, char in _BYTE_TO_CHAR.items()
 }
 
 
 def _byte_table(spec: Spec, *, byte_level: bool) -> dict[int, bytes]:
-    """Return id -> bytes for the whole vocabulary, added tokens as their UTF-8."""
+    """Return the bytes of every id of the vocabulary and of added tokens."""
     to_bytes = _byte_level_token if byte_level else _fallback_token
     table = {i: to_bytes(token) for token, i in spec["model"]["vocab"].items()}
     return table | {token["id"]: token["content"].encode() for token in spec["added_tokens"]}

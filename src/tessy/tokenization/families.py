@@ -1,9 +1,8 @@
-"""Model families: which markers and stop ids a model has, learned from its chat template.
+"""Model families: markers and stop ids of a model, detected from its chat template.
 
-Everything is read off the template itself: a probe conversation is rendered with and without an
-answer, and the text between its known words is how this model opens its thinking, closes it and
-ends its turn. Families differ in names only, but for harmony (gpt-oss), which keeps thinking and
-answer in two messages.
+A probe conversation is rendered with and without an answer. The text between its known words shows
+how the model opens and closes its thinking and ends its turn. Families differ only in the names of
+the markers, except harmony (gpt-oss), which has thinking and answer in two messages.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tessy.tokenization.chat_template import ChatTemplate, Turn
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.renderer import THINKING_FIELDS, Family, Renderer, Shape
 
-if TYPE_CHECKING:  # transformers takes seconds to import
+if TYPE_CHECKING:  # importing transformers is slow
     from transformers import PreTrainedTokenizerFast
 
 _HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
@@ -34,16 +33,17 @@ def load_renderer(
     trust_remote_code: bool = False,
     reasoning_effort: str = "high",
 ) -> Renderer:
-    """Load the tokenizer of a local folder or hub id and learn its format.
+    """Load the tokenizer of a local folder or hub id and detect its chat format.
 
     Args:
-        model: A folder, or a name on the hub.
+        model: A local folder or hub id.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Whether to run Python code that comes with the tokenizer.
-        reasoning_effort: Handed to templates that know it (gpt-oss: low, medium, high).
+        reasoning_effort: Passed to the chat template (gpt-oss: low, medium, high).
 
     Raises:
-        ModelError: It cannot be loaded, has no chat template, or cannot think.
+        ModelError: The tokenizer cannot be loaded, has no chat template, or does not support
+            thinking.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -51,17 +51,17 @@ def load_renderer(
     # A hub id has one slash at most.
     looks_local = str(model).startswith((".", "/", "~")) or str(model).count("/") > 1
     if not path.is_dir() and (isinstance(model, Path) or looks_local):
-        raise ModelError(f"there is no folder {str(model)!r}; give a model's folder or its hub id")
+        raise ModelError(f"there is no folder {str(model)!r}; pass the folder or hub id of a model")
     name = str(path) if path.is_dir() else str(model)
 
-    def load(kind: type[AutoTokenizer] | type[PreTrainedTokenizerFast]) -> PreTrainedTokenizerFast:
+    def load(cls: type[AutoTokenizer] | type[PreTrainedTokenizerFast]) -> PreTrainedTokenizerFast:
         try:
-            tokenizer = kind.from_pretrained(
+            tokenizer = cls.from_pretrained(
                 name, revision=revision or "main", trust_remote_code=trust_remote_code
             )
         except Exception as error:  # errors of hub, files and parsers have no common base class
             raise ModelError(_load_fault(name, error)) from error
-        return cast("PreTrainedTokenizerFast", tokenizer)  # HfCodec refuses any other kind
+        return cast("PreTrainedTokenizerFast", tokenizer)  # HfCodec rejects other classes
 
     tokenizer = load(AutoTokenizer)
     try:
@@ -80,32 +80,33 @@ def _load_fault(name: str, error: Exception) -> str:
     detail = " ".join(str(error).split()).rstrip(".")
     if not Path(name).is_dir():
         advice = (
-            "check the name, the network and, for a gated model, HF_TOKEN, or give a local folder"
+            "check the name, the network and, for a gated model, HF_TOKEN, or pass a local folder"
         )
     elif not (Path(name) / "tokenizer.json").exists():
         detail = "no tokenizer.json in this folder"  # instead of the fallback's error
         advice = (
-            "copy the tokenizer's files there from the model it was trained from, or name that "
-            "model as the role's tokenizer"
+            "copy the tokenizer's files from the base model into it, or set the role's tokenizer "
+            "to the base model"
         )
     else:
-        advice = "copy the tokenizer's files there again"
+        advice = "copy the tokenizer's files into it again"
     return f"cannot load the tokenizer of {name!r}: {detail}; {advice}"
 
 
 def make_renderer(
     tokenizer: PreTrainedTokenizerFast, *, reasoning_effort: str = "high"
 ) -> Renderer:
-    """Learn the format of a loaded tokenizer.
+    """Detect the chat format of a loaded tokenizer.
 
     Raises:
-        ModelError: It has no chat template, cannot think, or cannot give text back unchanged.
+        ModelError: The tokenizer has no chat template, does not support thinking, or is not
+            lossless.
     """
     codec = HfCodec(tokenizer)
     # Templates ignore unknown names; the switch for thinking differs by family.
     options = {"enable_thinking": True, "thinking": True, "reasoning_effort": reasoning_effort}
     template = ChatTemplate(tokenizer, codec, options)
-    family, closing = _recognise(template, codec)
+    family, closing = _detect_family(template, codec)
     try:
         shape, ends = _probe(template, closing, codec.name)
     except InputError as error:
@@ -120,7 +121,7 @@ def make_renderer(
     if not answer_stops:
         raise ModelError(
             f"the tokenizer of {codec.name!r} has no end-of-sequence token and its chat template "
-            "ends no turn, so an answer would never stop; set eos_token in tokenizer_config.json"
+            "no end of a turn, so answers would never end; set eos_token in tokenizer_config.json"
         )
     return Renderer(
         family=family,
@@ -134,8 +135,8 @@ def make_renderer(
     )
 
 
-def _recognise(template: ChatTemplate, codec: HfCodec) -> tuple[Family, str]:
-    """Return the family, and the string of markup that ends its thinking."""
+def _detect_family(template: ChatTemplate, codec: HfCodec) -> tuple[Family, str]:
+    """Return the family and the control token that ends its thinking."""
     source = template.source
     if all(mark in codec.control and mark in source for mark in _HARMONY):
         return "harmony", "<|end|>"
@@ -147,9 +148,9 @@ def _recognise(template: ChatTemplate, codec: HfCodec) -> tuple[Family, str]:
     ]
     if not closings:
         raise ModelError(
-            f"the tokenizer of {codec.name!r} has no single token that ends the thinking (such as "
-            "</think>), so tessy cannot tell where it ends; use a model that thinks, or add "
-            "<think> and </think> to its tokenizer (add_tokens) and train it to use them"
+            f"the tokenizer of {codec.name!r} has no token that ends the thinking (such as "
+            "</think>); use a reasoning model, or add <think> and </think> to the tokenizer "
+            "(add_tokens) and train the model to use them"
         )
     closing = "</think>" if "</think>" in closings else closings[0]
     if "<｜Assistant｜>" in source:
@@ -160,24 +161,24 @@ def _recognise(template: ChatTemplate, codec: HfCodec) -> tuple[Family, str]:
 
 
 def _probe(template: ChatTemplate, closing: str, name: str) -> tuple[Shape, set[str]]:
-    """Render probe conversations; returns the shape and the markup that ends a turn."""
+    """Render probe conversations; return the shape and the control tokens that end a turn."""
     question: Turn = {"role": "user", "content": _QUESTION}
-    said = dict.fromkeys(THINKING_FIELDS, _THOUGHTS)
-    answer: Turn = {"role": "assistant", "content": _ANSWER} | said
-    lead = _after_question(template.render([question]), name)
-    whole = _after_question(template.render([question, answer], prompt=False), name)
+    thinking = dict.fromkeys(THINKING_FIELDS, _THOUGHTS)
+    answer: Turn = {"role": "assistant", "content": _ANSWER} | thinking
+    prompt = _after_question(template.render([question]), name)
+    complete = _after_question(template.render([question, answer], prompt=False), name)
     history = template.render([question, answer, question])
     # The last turn may end differently from earlier ones (harmony).
     ends = {
         mark[0]
-        for text in (whole, history)
+        for text in (complete, history)
         if (mark := template.markup.match(text.partition(_ANSWER)[2].lstrip()))
     }
-    shape = _read_shape(lead, whole, closing) or _default_shape(lead, closing)
+    shape = _read_shape(prompt, complete, closing) or _default_shape(prompt, closing)
     if shape is None:
         raise ModelError(
-            f"the chat template of {name!r} leaves no thinking open for the model: its prompt ends "
-            f"in {lead[-80:]!r}; use its thinking variant, or a template that can think"
+            f"the chat template of {name!r} does not open the thinking: its prompt ends in "
+            f"{prompt[-80:]!r}; use the thinking variant of the model, or another template"
         )
     return shape, ends
 
@@ -189,27 +190,33 @@ def _after_question(text: str, name: str) -> str:
     return after
 
 
-def _read_shape(lead: str, whole: str, closing: str) -> Shape | None:
-    """Return the shape of a finished turn in the template; None if the thinking is not shown."""
-    before, _, rest = whole.partition(_THOUGHTS)
+def _read_shape(prompt: str, complete: str, closing: str) -> Shape | None:
+    """Return the shape of a rendered turn; None if the template omits the thinking.
+
+    Args:
+        prompt: The generation prompt.
+        complete: The rendered turn.
+        closing: The control token that ends the thinking.
+    """
+    before, _, rest = complete.partition(_THOUGHTS)
     between, found, _ = rest.partition(_ANSWER)
-    if not found or between.count(closing) != 1 or not before.startswith(lead):
+    if not found or between.count(closing) != 1 or not before.startswith(prompt):
         return None
-    suffix = before[len(lead) :]
-    if not _CLOSING.fullmatch(closing):  # harmony: the template opens no channel by itself
+    suffix = before[len(prompt) :]
+    if not _CLOSING.fullmatch(closing):  # harmony: the prompt does not open a channel
         return Shape(suffix, suffix, between, fields=True)
     start = before.rfind(_opening_of(closing))
     return Shape(suffix, before[start:], between, fields=True) if start >= 0 else None
 
 
-def _default_shape(lead: str, closing: str) -> Shape | None:
-    """Return the shape where the template strips thinking: as DeepSeek-R1 and Qwen3 write it."""
-    if not _CLOSING.fullmatch(closing) or closing in lead:
+def _default_shape(prompt: str, closing: str) -> Shape | None:
+    """Return the usual shape, of DeepSeek-R1 and Qwen3, for templates that omit the thinking."""
+    if not _CLOSING.fullmatch(closing) or closing in prompt:
         return None
     opening = _opening_of(closing)
     suffix = ""
-    if lead.rstrip().endswith(opening):
-        opening = lead[lead.rindex(opening) :]
+    if prompt.rstrip().endswith(opening):
+        opening = prompt[prompt.rindex(opening) :]
     else:
         opening = suffix = opening + "\n"
     space = opening.endswith("\n")

@@ -1,10 +1,9 @@
-"""Messages and row texts in a model's own chat format.
+"""The chat format of a model: ids of prompts, and text of rows.
 
-Rows are in the student's format: thinking inside its markers in the content of the assistant turn.
-A harmony student's rows have ``<think>`` there too, since its template refuses its own channels in
-the content; :meth:`Renderer.turns` turns a row's messages into the ``thinking`` and ``content``
-fields that template takes, so ``apply_chat_template(renderer.turns(row.messages))`` is the
-training text.
+Rows are in the student's format, with the thinking between its markers in the content of the
+assistant turn. Rows of a harmony student have ``<think>`` instead, because its template rejects its
+own channels in the content. :meth:`Renderer.turns` converts messages of a row to the fields that
+the template expects: ``apply_chat_template(renderer.turns(row.messages))`` is the training text.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ class Shape:
     r"""The markers of a turn.
 
     Attributes:
-        suffix: What the template's generation prompt lacks until the thinking is open.
+        suffix: Text from the end of the template's generation prompt to the start of the thinking.
         opening: Start marker of the thinking with its white space (``"<think>\n"``).
         closing: End of the thinking and start of the answer (``"\n</think>\n\n"``).
-        fields: Whether the template takes thinking in a field of its own.
+        fields: Whether the template reads thinking from a separate field.
     """
 
     suffix: str
@@ -47,12 +46,12 @@ class Renderer:
     """The chat format of a model.
 
     Attributes:
-        family: What the template was recognised as.
-        codec: Text <-> ids of its tokenizer.
+        family: Family of the model's template.
+        codec: Codec of its tokenizer.
         thinking_stop_ids: Ids that end the thinking.
         answer_stop_ids: Ids that end the answer.
-        shape: Its markers.
-        template: Its chat template.
+        shape: Markers of a turn.
+        template: Chat template.
     """
 
     family: Family
@@ -63,10 +62,10 @@ class Renderer:
     template: ChatTemplate = field(repr=False)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Return ids up to and including the open thinking marker and its white space.
+        """Return ids up to and including the opening marker of the thinking.
 
         Raises:
-            InputError: The model's template refuses the conversation.
+            InputError: The template rejects the conversation.
         """
         thought = None
         if not self.shape.fields:
@@ -103,10 +102,10 @@ class Renderer:
         return f"{opening}{thinking}{closing}{answer}"
 
     def turns(self, messages: Iterable[Message]) -> list[Turn]:
-        """Return the messages as this tokenizer's ``apply_chat_template`` takes them.
+        """Return the messages as expected by the tokenizer's ``apply_chat_template``.
 
-        Assistant turns that open with ``<think>`` are brought into the model's own form: thinking
-        in a field where its template has one, else in its own markers.
+        In assistant turns that begin with ``<think>``, the thinking is moved to a separate field if
+        the template reads one; otherwise it gets the model's own markers.
         """
         return [self._turn(message) for message in messages]
 

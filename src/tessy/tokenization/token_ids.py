@@ -1,7 +1,6 @@
-"""Token ids: an append-only list with its JSON bytes, and what a tokenizer must be able to do.
+"""Token ids: an append-only list with its JSON, drafts, and the protocol of tokenizers.
 
-Serialising a 16k-token prompt anew for each request costs a millisecond, and copying it a fifth of
-that; appending to bytes kept from the last request costs nothing.
+Appending to the JSON of the previous request avoids serializing a long prompt for each request.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Protocol
 
 
 class Codec(Protocol):
-    """Exact text <-> ids of one tokenizer, with no template and no special parsing.
+    """Lossless conversion between text and ids of a tokenizer, without template or markup.
 
     Attributes:
         control_ids: Ids that are markup, never text (end of turn, think markers, channels …).
-        digest: Hex digest that changes when any id would mean other text.
+        digest: Hash of everything that determines the text of ids.
     """
 
     control_ids: frozenset[int]
@@ -40,8 +39,8 @@ def decode(codec: Codec, ids: Iterable[int]) -> str:
 class TokenIds:
     """An append-only list of token ids, with its JSON.
 
-    Copies share what they have in common: buffers that are only ever appended to, of which each
-    owns a beginning, and a few ids of its own behind it.
+    Copies share buffers that only grow. Each copy uses the first part of the buffers, followed by a
+    few ids of its own.
     """
 
     __slots__ = ("_bytes", "_count", "_ids", "_json", "_tail")
@@ -71,15 +70,15 @@ class TokenIds:
         self._count, self._bytes, self._tail = len(self._ids), len(self._json), ()
 
     def plus(self, ids: Iterable[int]) -> TokenIds:
-        """Return these with ``ids`` appended: a request's prompt, safe from later growth.
+        """Return a copy with ``ids`` appended, such as the prompt of a request.
 
-        Nothing is copied but ``ids``.
+        The copy shares the buffers; later appends to this list do not change it.
         """
-        more = TokenIds()
-        more._ids, more._json = self._ids, self._json
-        more._count, more._bytes = self._count, self._bytes
-        more._tail = (*self._tail, *ids)
-        return more
+        copy = TokenIds()
+        copy._ids, copy._json = self._ids, self._json
+        copy._count, copy._bytes = self._count, self._bytes
+        copy._tail = (*self._tail, *ids)
+        return copy
 
     @property
     def ids(self) -> Sequence[int]:
@@ -94,8 +93,8 @@ class TokenIds:
     def json_between(self, head: bytes, tail: bytes) -> bytes:
         """Return the ids as a JSON array between ``head`` and ``tail``, copied once."""
         comma = b"," if self._tail and self._bytes else b""
-        with memoryview(self._json) as whole, whole[: self._bytes] as ours:
-            return b"".join((head, b"[", ours, comma, _json_of(self._tail), b"]", tail))
+        with memoryview(self._json) as buffer, buffer[: self._bytes] as own:
+            return b"".join((head, b"[", own, comma, _json_of(self._tail), b"]", tail))
 
     def __len__(self) -> int:
         """Return the number of ids."""
@@ -109,8 +108,8 @@ def _json_of(ids: Iterable[int]) -> bytes:
 class Draft:
     """Generated ids and their text.
 
-    A token may end inside a character, so text is held back until it is whole; bytes that can
-    never become UTF-8 turn into U+FFFD. ``cut`` answers which ids stay when the text is cut.
+    A token may end inside a character, so ``text`` contains complete characters only. Invalid UTF-8
+    becomes U+FFFD.
     """
 
     __slots__ = ("_clean", "_codec", "_decoder", "_ends", "ids", "text")
@@ -130,13 +129,13 @@ class Draft:
         length = len(self.text)
         clean = not self._clean or self._clean[-1]
         for token_id in ids:
-            spelt = self._codec.token_bytes(token_id)
+            data = self._codec.token_bytes(token_id)
             try:
                 if not clean:
                     raise UnicodeError
-                piece = spelt.decode()
-            except UnicodeError:  # the exact but slow check
-                piece = self._decoder.decode(spelt)
+                piece = data.decode()
+            except UnicodeError:  # an incomplete or invalid character
+                piece = self._decoder.decode(data)
                 clean = not self._decoder.getstate()[0]
             added += piece
             length += len(piece)
@@ -158,7 +157,7 @@ class Draft:
         return count
 
     def end_of(self, count: int) -> int:
-        """Return characters covered by the first ``count`` ids."""
+        """Return the length in chars of the text of the first ``count`` ids."""
         return self._ends[count - 1] if count else 0
 
     def cut(self, end: int) -> list[int]:
@@ -176,7 +175,7 @@ class Draft:
     def stripped(self) -> Draft:
         """Return the draft without leading white space; itself while it has nothing else.
 
-        Ids that are white space alone go; an id that straddles is encoded anew.
+        Ids of white space only are removed; an id with leading white space is encoded again.
         """
         blank = len(self.text) - len(self.text.lstrip())
         if blank in (0, len(self.text)):
@@ -202,12 +201,12 @@ def split_tail(codec: Codec, ids: Sequence[int], text: str, chars: int) -> tuple
     Args:
         codec: The tokenizer of ``ids``.
         ids: Token ids whose text ends with ``text``.
-        text: At least the tail end of what ``ids`` stand for.
-        chars: How much to take back.
+        text: The end of the text of ``ids``, at least.
+        chars: Number of characters to split off.
 
     Returns:
-        The ids that stay, and the text no longer covered by them: at least ``chars`` characters,
-        more where a token straddles.
+        The remaining ids, and the text split off: at least ``chars`` characters, more if a token
+        covers the split.
     """
     tail = b""
     keep = len(ids)
