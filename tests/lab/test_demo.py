@@ -1,4 +1,4 @@
-"""``tessy demo`` and ``tessy synthesize`` as a user runs them, with the bundled models."""
+"""``tessy demo`` and ``tessy synthesize`` with the bundled models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tessy.storage.run_reader import read_run
 TESSY = str(Path(sys.executable).with_name("tessy"))
 WAIT_SECONDS = 100
 COUNT = 8
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # tiny models gain nothing from more
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # tiny models are not faster with more
 
 
 def demo(out: Path, *more: str) -> list[str]:
@@ -34,7 +34,7 @@ def demo(out: Path, *more: str) -> list[str]:
 
 
 def finish(command: list[str], code: int = 0) -> str:
-    """Run ``command`` in this process, which has torch loaded already; its output."""
+    """Run ``command`` in this process, which has loaded torch already; return its output."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         ended = main(command[1:])
@@ -52,7 +52,7 @@ def wait_for_rows(run: Path, rows: int, process: subprocess.Popen[Any]) -> None:
 
 
 def interrupt(command: list[str], run: Path, rows: int, number: signal.Signals) -> str:
-    """Start ``command``, send it a signal once ``rows`` samples are finished; its output."""
+    """Run ``command`` and send it a signal after ``rows`` samples; return its output."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     )
@@ -64,64 +64,63 @@ def interrupt(command: list[str], run: Path, rows: int, number: signal.Signals) 
 
 
 def content(run: Path) -> dict[str, object]:
-    """What rows say, by id; times aside, and what was drafted in vain: they depend on the load."""
+    """Return rows by id, without times and counts that depend on the load."""
     data = read_run(run)
     rows = (*data.trajectories, *data.failures)
-    unlike: Any = {"seconds": True, "cost": True, "tokens": {"drafted"}}
-    return {row.id: row.model_dump(mode="json", exclude=unlike) for row in rows}
+    load: Any = {"seconds": True, "cost": True, "tokens": {"drafted"}}
+    return {row.id: row.model_dump(mode="json", exclude=load) for row in rows}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo that ran to its end."""
+def completed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A completed demo."""
     run = tmp_path_factory.mktemp("demo") / "run"
     (run.parent / "output.txt").write_text(finish(demo(run)), encoding="utf-8")
     return run
 
 
-def test_the_demo_makes_samples_prints_one_and_writes_the_report(whole: Path):
-    output = (whole.parent / "output.txt").read_text(encoding="utf-8")
+def test_demo_generates_samples_prints_one_and_writes_the_report(completed: Path):
+    output = (completed.parent / "output.txt").read_text(encoding="utf-8")
     assert "student" in output
     assert "So the answer is" in output
-    assert str(whole / "report.html") in output.replace("\n", "")
-    data = read_run(whole)
+    assert str(completed / "report.html") in output.replace("\n", "")
+    data = read_run(completed)
     assert len(data.trajectories) + len(data.failures) == COUNT
     assert len(data.trajectories) > COUNT // 2
     for author in ("student", "teacher"):
         assert any(span.author == author for row in data.trajectories for span in row.spans)
-    summary = json.loads((whole / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((completed / "summary.json").read_text(encoding="utf-8"))
     assert summary["samples"]["finished"] == len(data.trajectories)
 
 
-def test_the_demo_cuts_with_predictors_trained_for_it_and_says_what_leaks(whole: Path):
-    config = json.loads((whole / "config.json").read_text(encoding="utf-8"))["config"]
+def test_demo_uses_the_bundled_predictors_and_reports_the_leak(completed: Path):
+    config = json.loads((completed / "config.json").read_text(encoding="utf-8"))["config"]
     for author in AUTHORS:
         assert config[author]["predictor"] == str(predictor_path(author))
-    summary = json.loads((whole / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((completed / "summary.json").read_text(encoding="utf-8"))
     found = summary["leak"]
     assert found["samples"] == summary["samples"]["finished"]
     assert found["style"]["words"] > 10 * COUNT // 2
     for kind in ("style", "capability"):
         assert found[kind]["share"] < 0.1
         assert found[kind]["wrong"] <= found[kind]["words"] * 0.1
-    output = (whole.parent / "output.txt").read_text(encoding="utf-8").replace("\n", " ")
-    said = "the teacher wrote {wrong} of {words} style words".format(**found["style"])
-    assert said in output
+    output = (completed.parent / "output.txt").read_text(encoding="utf-8").replace("\n", " ")
+    assert "the teacher wrote {wrong} of {words} style words".format(**found["style"]) in output
     assert found["judged"] == BY_RULE
     assert BY_RULE in output
 
 
-def test_the_demo_can_be_cut_by_the_lexicon(tmp_path: Path):
+def test_demo_can_use_the_lexicon(tmp_path: Path):
     run = tmp_path / "run"
     output = finish(demo(run, "--count", "3", "--predictor", "lexicon"))
-    assert "the student 0 of" in output.replace("\n", " ")  # it knows these phrases by heart
+    assert "the student 0 of" in output.replace("\n", " ")  # the lexicon contains these phrases
     other = finish(demo(run, "--count", "3"), code=2)
     assert "predictor" in other
     assert "--fresh" in other
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_stopped_goes_on_to_the_same_rows(whole: Path, tmp_path: Path, number):
+def test_an_interrupted_run_resumes_to_the_same_rows(completed: Path, tmp_path: Path, number):
     run = tmp_path / "run"
     output = interrupt(demo(run), run, 2, number)
     assert ("The same command resumes it." in output) == (number == signal.SIGINT)
@@ -132,11 +131,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_rows(whole: Path, tmp_path: 
     assert left  # samples in flight were kept
     finish(demo(run))
     assert (run / "trajectories.jsonl").read_bytes().startswith(before[: before.rfind(b"\n") + 1])
-    # The engine in this process is deterministic: samples in flight went on to the same words.
-    assert content(run) == content(whole)
+    # The local engine is deterministic, so samples in flight continue with the same words.
+    assert content(run) == content(completed)
 
 
-def test_another_seed_is_refused_and_a_fresh_start_keeps_the_old_rows(whole: Path, tmp_path: Path):
+def test_another_seed_needs_fresh_which_keeps_the_old_rows(completed: Path, tmp_path: Path):
     run = tmp_path / "run"
     finish(demo(run, "--count", "2"))
     rows = (run / "trajectories.jsonl").read_bytes()
@@ -175,7 +174,7 @@ def synthesize(problems: Path, run: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_bad_rows_stop_a_run_before_any_work_or_are_set_aside(tmp_path: Path):
+def test_bad_rows_abort_a_run_unless_they_are_skipped(tmp_path: Path):
     good = [{"prompt": p.messages[0].content, "n": 1} for p in demo_problems(2, 3)]
     problems = write_questions(tmp_path / "q.jsonl", [good[0], {"prompt": 7}, good[1]])
     run = tmp_path / "run"
@@ -190,11 +189,11 @@ def test_bad_rows_stop_a_run_before_any_work_or_are_set_aside(tmp_path: Path):
     assert json.loads(bad)["line"] == 2
 
 
-def test_failed_samples_stay_failed_until_they_are_opened_again(tmp_path: Path):
+def test_failed_samples_are_retried_only_with_retry_failed(tmp_path: Path):
     question = {"id": "a", "prompt": demo_problems(1, 3)[0].messages[0].content}
     problems = write_questions(tmp_path / "q.jsonl", [question])
     run = tmp_path / "run"
-    # Nobody can think in a dozen tokens.
+    # No thinking has only 12 tokens.
     command = synthesize(problems, run, "--thinking-tokens", "12")
     output = finish(command, code=1)
     assert "None of 1 samples could be finished (budget 1)" in output
@@ -207,12 +206,12 @@ def test_failed_samples_stay_failed_until_they_are_opened_again(tmp_path: Path):
     assert [json.loads(line)["attempts"] for line in again] == [1, 2]
 
 
-def test_a_start_that_failed_leaves_nothing_behind_that_binds(tmp_path: Path):
+def test_a_failed_start_does_not_fix_the_options_of_the_run(tmp_path: Path):
     question = {"id": "a", "prompt": demo_problems(1, 3)[0].messages[0].content}
     problems = write_questions(tmp_path / "q.jsonl", [question])
     run = tmp_path / "run"
     command = synthesize(problems, run)
-    gone = "http://127.0.0.1:9"  # a port nobody listens on
+    gone = "http://127.0.0.1:9"  # a port without a server
     assert gone in finish([*command, "--student.url", gone], code=3)
     assert "127.0.0.1:9" in finish([*command, "--student.url", "127.0.0.1:9"], code=2)
     finish([*command, "--cut", "extend"])
@@ -229,7 +228,7 @@ def test_doctor_checks_models_in_this_process(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_doctor_says_in_the_end_that_its_sample_failed(tmp_path: Path):
+def test_the_result_of_doctor_includes_a_failed_sample(tmp_path: Path):
     rows: list[object] = [{"prompt": demo_problems(1, 3)[0].messages[0].content}]
     problems = write_questions(tmp_path / "q.jsonl", rows)
     command = synthesize(problems, tmp_path / "run", "--thinking-tokens", "12")
@@ -238,7 +237,7 @@ def test_doctor_says_in_the_end_that_its_sample_failed(tmp_path: Path):
     assert "Everything a run needs is in place" not in verdict
 
 
-def test_predictors_that_seem_to_be_swapped_are_said_to_be(tmp_path: Path):
+def test_swapped_predictors_cause_a_warning(tmp_path: Path):
     problems = write_questions(
         tmp_path / "q.jsonl", [{"prompt": demo_problems(1, 3)[0].messages[0].content}]
     )

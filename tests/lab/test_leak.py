@@ -1,4 +1,4 @@
-"""The leak: which words the wrong model wrote, and how sure one can be of the share."""
+"""The leak: words by the wrong model, and the interval of their share."""
 
 from random import Random
 
@@ -26,7 +26,7 @@ def written(*pieces: tuple[Author, str], name: str = "a") -> Trajectory:
     return made.model_copy(update={"spans": tuple(spans), "messages": messages})
 
 
-def test_nothing_leaks_where_each_model_keeps_to_its_class():
+def test_there_is_no_leak_if_each_author_writes_its_own_class():
     sample = written(
         ("student", "Okay, let's see."),
         ("teacher", " 5 - 3 = 2."),
@@ -39,12 +39,12 @@ def test_nothing_leaks_where_each_model_keeps_to_its_class():
 @pytest.mark.parametrize(
     ("author", "style", "work"), [("teacher", STYLE_WORDS, 0), ("student", 0, WORK_WORDS)]
 )
-def test_one_author_of_everything_leaks_the_other_class_whole(author, style, work):
+def test_a_single_author_leaks_all_words_of_the_other_class(author, style, work):
     found = count(written((author, TEXT)))
     assert found == (Words(STYLE_WORDS, style), Words(WORK_WORDS, work))
 
 
-def test_a_word_belongs_to_who_wrote_its_first_character():
+def test_the_author_of_a_word_is_the_author_of_its_first_character():
     sample = written(("student", "Okay, 5 - 3"), ("teacher", "3 = 2."), ("student", " So"))
     style, work = count(sample)
     assert work == Words(5, 3)  # "33" began as the student's
@@ -52,7 +52,7 @@ def test_a_word_belongs_to_who_wrote_its_first_character():
 
 
 @given(st.sampled_from(TASKS), st.integers(0, 10**6))
-def test_each_segment_of_a_trace_by_its_own_author_leaks_nothing(task, seed):
+def test_segments_of_a_trace_by_their_own_authors_have_no_leak(task, seed):
     rng = Random(seed)
     trace = write_trace(make_question(task, rng), (STUDENT, TEACHER), rng)
     right = written(*[(_own(segment.kind), segment.text) for segment in trace.segments])
@@ -70,13 +70,13 @@ def _foreign(kind: str) -> Author:
     return "teacher" if kind == "style" else "student"
 
 
-def test_the_interval_of_no_leak_is_that_of_so_many_questions():
+def test_without_a_leak_the_interval_depends_on_the_number_of_problems():
     style = leak([written(("student", TEXT), name=str(n)) for n in range(20)]).style
     assert (style.words, style.wrong, style.share, style.low) == (20 * STYLE_WORDS, 0, 0.0, 0.0)
     assert style.high == pytest.approx(1.96**2 / (20 + 1.96**2), abs=1e-3)
 
 
-def test_words_that_leak_together_widen_the_interval():
+def test_leaks_concentrated_in_few_problems_widen_the_interval():
     def found(teachers: int, mixed: int) -> float:
         rows = [written(("teacher", TEXT), name=f"t{n}") for n in range(teachers)]
         rows += [written(("student", TEXT), name=f"s{n}") for n in range(teachers)]
@@ -93,17 +93,17 @@ def test_words_that_leak_together_widen_the_interval():
     assert found(teachers=20, mixed=0) > found(teachers=5, mixed=30) + 0.05
 
 
-def test_says_counts_shares_and_by_what_rule():
+def test_the_sentence_has_counts_shares_and_the_rule():
     found = leak([written(("student", TEXT), name="a"), written(("teacher", TEXT), name="b")])
-    said = sentence(found)
-    assert "2 samples" in said
-    assert "the teacher wrote 4 of 8 style words (50.0 %" in said
-    assert "the student 10 of 20 capability words (50.0 %" in said
-    assert BY_RULE in said
+    text = sentence(found)
+    assert "2 samples" in text
+    assert "the teacher wrote 4 of 8 style words (50.0 %" in text
+    assert "the student 10 of 20 capability words (50.0 %" in text
+    assert BY_RULE in text
     assert "0 of 0 style words," in sentence(leak([]))
 
 
-def test_a_question_is_told_by_its_text_and_not_by_its_id():
+def test_problems_are_identified_by_text_not_by_id():
     authors: tuple[Author, ...] = ("student", "student", "teacher", "teacher")
     rows = [written((a, TEXT), name=n) for a, n in zip(authors, "abcd", strict=True)]
     again = [*rows[:3], written(("teacher", TEXT), name="a")]

@@ -1,4 +1,4 @@
-"""The rule annotator: marks exactly the style segments of traces, in any mix of styles."""
+"""The annotation rule marks exactly the style segments of traces, in any mix of styles."""
 
 from random import Random
 
@@ -23,7 +23,7 @@ def draw_trace(task: Task, styles: tuple[Style, ...], seed: int) -> Trace:
 
 
 def style_chars(trace: Trace) -> set[int]:
-    """Offsets of what is no white space in the style segments."""
+    """Return the offsets of the style segments, without white space."""
     found, position = set(), 0
     for segment in trace.segments:
         if segment.kind == "style":
@@ -37,15 +37,13 @@ def marked_chars(text: str) -> set[int]:
 
 
 @given(tasks, mixes, seeds)
-def test_marks_the_style_segments_of_a_trace_and_nothing_else(task, styles, seed):
+def test_the_marked_text_of_a_trace_is_its_style_segments(task, styles, seed):
     trace = draw_trace(task, styles, seed)
     assert marked_chars(trace.thinking) == style_chars(trace)
 
 
 @given(tasks, mixes, seeds, st.data())
-def test_a_segment_that_begins_and_ends_inside_phrases_is_marked_like_the_whole(
-    task, styles, seed, data
-):
+def test_marks_do_not_depend_on_where_a_segment_begins_and_ends(task, styles, seed, data):
     trace = draw_trace(task, styles, seed)
     text = trace.thinking
     starts = [0, *(i + 1 for i, char in enumerate(text) if char.isspace())]
@@ -56,7 +54,7 @@ def test_a_segment_that_begins_and_ends_inside_phrases_is_marked_like_the_whole(
 
 
 @given(tasks, mixes, seeds)
-def test_what_it_lists_is_verbatim_and_in_order(task, styles, seed):
+def test_marked_phrases_are_verbatim_and_in_order(task, styles, seed):
     text = draw_trace(task, styles, seed).thinking
     position, found = 0, []
     for phrase in mark(text):
@@ -83,10 +81,10 @@ def test_what_it_lists_is_verbatim_and_in_order(task, styles, seed):
         ("", []),
     ],
 )
-def test_marks_by_hand(text, style):
+def test_marks_of_given_texts(text, style):
     assert mark(text) == style
 
 
-def test_a_phrase_stays_whole_where_a_shorter_one_begins_it():
+def test_the_longest_phrase_is_marked():
     for phrase in (*STUDENT.phrases, *TEACHER.phrases, *OTHERS.phrases):
         assert mark(f"3 + 4 = 7. {phrase} 7 + 1 = 8.") == [phrase]

@@ -1,4 +1,4 @@
-"""The bundled models: small, different from each other, and as good as their cards say."""
+"""The bundled models: small, different from each other, and as accurate as on their cards."""
 
 from functools import cache
 from pathlib import Path
@@ -43,20 +43,20 @@ def ids_of(role: Role, text: str) -> list[int]:
 
 @roles
 @pytest.mark.parametrize("task", TASKS)
-def test_does_what_its_card_says(role, task):
+def test_accuracy_agrees_with_the_card(role, task):
     torch.set_num_threads(1)
-    promised = read_card(PATHS[role]).tasks[task]
+    expected = read_card(PATHS[role]).tasks[task]
     tokenizer = tokenizer_of(role)
     measured = measure_task(
         model_of(role), tokenizer, Encoder(tokenizer, role), task, count=QUESTIONS, seed=12345
     )
-    # Standard error of 60 questions; never nought, as a card of 1.000 is an estimate too.
-    spread = max(promised.accuracy * (1 - promised.accuracy), 0.01)
-    stderr = (spread / QUESTIONS + spread / promised.n) ** 0.5
-    assert abs(measured.accuracy - promised.accuracy) <= 4 * stderr
+    # An accuracy of 1.000 on the card is an estimate too, so its variance is not 0.
+    variance = max(expected.accuracy * (1 - expected.accuracy), 0.01)
+    stderr = (variance / QUESTIONS + variance / expected.n) ** 0.5
+    assert abs(measured.accuracy - expected.accuracy) <= 4 * stderr
 
 
-def test_the_student_has_something_to_learn():
+def test_the_student_is_worse_than_the_teacher_at_calc_only():
     student, teacher = read_card(PATHS["student"]).tasks, read_card(PATHS["teacher"]).tasks
     assert 0.55 <= student["calc"].accuracy <= 0.8
     assert teacher["calc"].accuracy >= 0.95
@@ -64,7 +64,7 @@ def test_the_student_has_something_to_learn():
     assert min(teacher[task].accuracy for task in ("max", "rev")) >= 0.95
 
 
-def test_together_they_are_small():
+def test_the_bundled_models_are_small():
     sizes = [file.stat().st_size for path in PATHS.values() for file in path.rglob("*")]
     assert 1_000_000 < sum(sizes) < 4_000_000
 
@@ -98,7 +98,7 @@ def test_the_tokenizers_differ():
 
 
 @roles
-def test_control_tokens_are_single(role):
+def test_control_tokens_have_one_id(role):
     markup = tokenizer_of(role).get_added_vocab()
     expected = {
         "student": {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"},
@@ -119,7 +119,7 @@ def test_control_tokens_are_single(role):
         assert ids_of(role, token) == [token_id]
 
 
-def test_student_template_is_qwen3s():
+def test_the_student_has_qwen3s_template():
     tokenizer = tokenizer_of("student")
     head = (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
@@ -143,7 +143,7 @@ def test_student_template_is_qwen3s():
     assert again == head + "It is 4.<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n"
 
 
-def test_teacher_template_is_harmonys():
+def test_the_teacher_has_harmonys_template():
     tokenizer = tokenizer_of("teacher")
     tail = (
         "# Valid channels: analysis, commentary, final. Channel must be included for every "
@@ -167,8 +167,8 @@ def test_teacher_template_is_harmonys():
 
 
 @roles
-def test_goes_on_after_the_words_of_the_other(role):
-    """The next line of work after the other's phrase is right, whoever wrote the last one."""
+def test_each_model_continues_text_of_the_other(role):
+    """The step after a phrase of the other model is correct."""
     tokenizer = tokenizer_of(role)
     encoder = Encoder(tokenizer, role)
     theirs = TEACHER if role == "student" else STUDENT

@@ -1,4 +1,4 @@
-"""The bundled predictors, and the chain that makes them."""
+"""The bundled predictors, and the chain that trains them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, object]:
 
 
 @authors
-def test_each_knows_the_phrases_of_its_own_author(author: Author):
+def test_each_predictor_recognizes_the_phrases_of_its_author(author: Author):
     classifier = load_classifier(predictor_path(author))
     right = total = 0
     for number in range(60):
@@ -46,12 +46,12 @@ def test_each_knows_the_phrases_of_its_own_author(author: Author):
             if score is not None:
                 right += (score >= 0.5) == (label == STYLE)
                 total += 1
-    # A step may follow a step with or without a phrase between: nobody can tell which.
+    # Whether a phrase follows a step is random, so the accuracy cannot be 1.
     assert right / total > 0.95
 
 
 @authors
-def test_each_says_how_it_was_made(author: Author):
+def test_each_predictor_has_a_card_and_training_json(author: Author):
     folder = predictor_path(author)
     training = read(folder / "training.json")
     assert training["author"] == author
@@ -60,12 +60,12 @@ def test_each_says_how_it_was_made(author: Author):
     assert f"Boundary predictor of the {author}" in (folder / "README.md").read_text("utf-8")
 
 
-def test_they_are_small_enough_to_ship():
+def test_the_bundled_predictors_are_small():
     folders = [predictor_path(author) for author in AUTHORS]
     assert sum(file.stat().st_size for at in folders for file in at.iterdir()) < MOST_BYTES
 
 
-def test_questions_are_rows_that_commands_read(tmp_path: Path):
+def test_written_problems_can_be_loaded(tmp_path: Path):
     path = tmp_path / "q.jsonl"
     write_questions(path, 30, seed=1)
     problems = load_problems(path, fields={}, skip_bad_rows=False).problems
@@ -76,7 +76,7 @@ def test_questions_are_rows_that_commands_read(tmp_path: Path):
     assert path.read_bytes() == first
 
 
-def test_the_chain_makes_both_and_measures_them_and_a_seed_fixes_the_weights(tmp_path: Path):
+def test_the_chain_trains_and_evaluates_both_predictors_reproducibly(tmp_path: Path):
     threads = torch.get_num_threads()
     try:
         assert train_predictors.make_predictors(tmp_path, 0, questions=QUESTIONS) == 0
@@ -92,10 +92,10 @@ def test_the_chain_makes_both_and_measures_them_and_a_seed_fixes_the_weights(tmp
     rows = read_annotations(again / "teacher_annotations")
     assert {row.author for row in rows} == {"teacher"}
     assert len({row.id for row in rows}) == QUESTIONS
-    asked = load_problems(tmp_path / "questions.jsonl", fields={}, skip_bad_rows=False).problems
-    told = {problem.id: question_digest(problem.messages) for problem in asked}
+    problems = load_problems(tmp_path / "questions.jsonl", fields={}, skip_bad_rows=False).problems
+    digests = {problem.id: question_digest(problem.messages) for problem in problems}
     for row in [*rows, *read_annotations(tmp_path / "student_annotations")]:
-        assert row.question == told[row.id]
+        assert row.question == digests[row.id]
     weights = [at / "teacher_predictor" / "model.safetensors" for at in (tmp_path, again)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert (

@@ -1,4 +1,4 @@
-"""Tasks, styles and traces: right work, labelled segments, edges where text may change hands."""
+"""Tasks, styles and traces: correct steps, labelled segments that begin at edges."""
 
 import re
 from itertools import pairwise
@@ -42,7 +42,7 @@ def draw_trace(task: Task, seed: int, *, skilled: bool = True) -> Trace:
         (TaskProblem("rev", "", (3, 1, 4)), "4, 1, 3"),
     ],
 )
-def test_solves_by_hand(question, answer):
+def test_solutions_of_given_problems(question, answer):
     assert solve(question) == answer
 
 
@@ -61,14 +61,14 @@ def test_calc_agrees_with_arithmetic(seed):
 
 
 @given(tasks, seeds)
-def test_right_work_ends_in_a_right_answer(task, seed):
+def test_correct_steps_lead_to_the_correct_answer(task, seed):
     trace = draw_trace(task, seed)
     assert is_right(trace.answer, solve(trace.question))
     assert not any(segment.flawed for segment in trace.segments)
 
 
 @given(seeds)
-def test_unskilled_work_is_wrong_only_where_the_fact_is_unknown(seed):
+def test_unskilled_steps_are_wrong_for_unknown_facts_only(seed):
     rng = Random(seed)
     question = make_question("calc", rng)
     for step in work(question, rng, skilled=False):
@@ -83,14 +83,14 @@ def test_unskilled_work_is_wrong_only_where_the_fact_is_unknown(seed):
         assert unknown or int(result) == true
 
 
-def test_unskilled_work_really_guesses():
+def test_unskilled_steps_have_random_results():
     question = TaskProblem("calc", "", (1, 7, 0), ("*", "+"))
     results = {work(question, Random(seed), skilled=False)[-1].result for seed in range(200)}
     assert results == set("0123456789")
 
 
 @given(tasks, seeds)
-def test_segments_change_only_before_a_space_or_after_a_line_break(task, seed):
+def test_segments_are_split_before_a_space_or_after_a_line_break(task, seed):
     trace = draw_trace(task, seed)
     for before, after in pairwise(trace.segments):
         assert before.text.endswith("\n") != after.text.startswith(" ")
@@ -99,7 +99,7 @@ def test_segments_change_only_before_a_space_or_after_a_line_break(task, seed):
 
 
 @given(tasks, seeds)
-def test_style_segments_are_phrases_and_capability_is_work(task, seed):
+def test_style_segments_are_phrases_and_capability_segments_have_digits(task, seed):
     trace = draw_trace(task, seed)
     phrases = {*STUDENT.phrases, *TEACHER.phrases, *OTHERS.phrases}
     for segment in trace.segments:
@@ -124,7 +124,7 @@ def test_student_and_teacher_share_no_phrase():
         ("", None),
     ],
 )
-def test_reads_the_last_answer(text, answer):
+def test_the_last_answer_is_read(text, answer):
     assert read_answer(text) == answer
     assert not is_right(text, "7")
 

@@ -1,4 +1,4 @@
-"""Training the bundled models: a seed fixes the weights; examples mute what must not be learnt."""
+"""Training of the bundled models: reproducible weights, and examples with muted text."""
 
 from pathlib import Path
 from random import Random
@@ -38,7 +38,7 @@ def test_a_seed_fixes_the_weights(role):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_a_folder_holds_all_a_model_needs(tmp_path):
+def test_a_saved_model_can_be_loaded(tmp_path):
     card = make_folder("student", tmp_path, 3, steps=1, questions=1)
     folder = tmp_path / "student"
     assert read_card(folder) == card
@@ -51,7 +51,7 @@ def test_a_folder_holds_all_a_model_needs(tmp_path):
 
 @roles
 @given(seed=st.integers(0, 10**6), late=st.booleans())
-def test_labels_are_what_the_assistant_writes(role, seed, late):
+def test_labels_cover_the_assistants_turn(role, seed, late):
     example = EXAMPLES[role](Random(seed), late=late)
     text, start = ENCODERS[role].render(example)
     assert text[start:].startswith(example.thinking)
@@ -66,10 +66,10 @@ def test_labels_are_what_the_assistant_writes(role, seed, late):
 
 @roles
 @given(seed=st.integers(0, 10**6))
-def test_late_in_training_nothing_of_others_is_learnt(role, seed):
+def test_late_in_training_phrases_of_others_have_no_labels(role, seed):
     example = EXAMPLES[role](Random(seed), late=True)
     if not any(character.isdigit() for character in example.thinking):
-        return  # small talk is in everybody's words
+        return  # small talk has phrases of all styles
     _, labels = ENCODERS[role].encode(example, Random(seed))
     learnt = decode(role, [label for label in labels if label != IGNORED])
     theirs = TEACHER if role == "student" else STUDENT

@@ -9,10 +9,10 @@ from random import Random
 from tessy.core.records import Author, Message, Problem
 from tessy.lab.tasks import make_question, solve
 
-# The bundled models think in 40 to 120 tokens; these limits end a loop soon.
+# The bundled models think in 40 to 120 tokens, so these limits only end loops.
 THINKING_TOKENS = 600
 ANSWER_TOKENS = 64
-_SHORTEST = 4  # digits: 3 to 5 operators give a thinking of some length
+_MIN_DIGITS = 4  # 3 to 5 operators, for a thinking of some length
 
 
 def student_path() -> Path:
@@ -26,12 +26,12 @@ def teacher_path() -> Path:
 
 
 def model_path(author: Author) -> Path:
-    """Return the folder of one of the two."""
+    """Return the folder of a bundled model."""
     return student_path() if author == "student" else teacher_path()
 
 
 def predictor_path(author: Author) -> Path:
-    """Return the folder of the predictor trained for one of them: weights, tokenizer, card."""
+    """Return the folder of a bundled boundary predictor: weights, tokenizer, card."""
     return _folder(f"{author}_predictor")
 
 
@@ -43,14 +43,14 @@ def demo_problems(count: int, seed: int) -> list[Problem]:
     """Draw ``count`` different ``calc`` problems; ``extra`` holds the reference answer.
 
     Args:
-        count: How many.
-        seed: The same seed gives the same questions; a larger count only adds some.
+        count: Number of problems.
+        seed: Random seed; a larger count appends problems to those of a smaller one.
     """
     rng = Random(f"demo/{seed}")
     problems: list[Problem] = []
     seen: set[str] = set()
     while len(problems) < count:
-        question = make_question("calc", rng, shortest=_SHORTEST)
+        question = make_question("calc", rng, shortest=_MIN_DIGITS)
         if question.text in seen:
             continue
         seen.add(question.text)

@@ -29,10 +29,10 @@ class Score:
     """Accuracy on one task.
 
     Attributes:
-        accuracy: Share of right final answers.
-        stderr: Its standard error, from the binomial distribution.
-        n: Questions asked, one sample each.
-        tokens: Mean number of tokens a reply has.
+        accuracy: Share of correct final answers.
+        stderr: Binomial standard error of the accuracy.
+        n: Number of problems, with one sample each.
+        tokens: Mean number of tokens per reply.
     """
 
     accuracy: float
@@ -43,7 +43,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Facts about one bundled model; ``schedule`` holds the sizes and steps of its training."""
+    """Facts about a bundled model; ``schedule`` contains the sizes and steps of its training."""
 
     role: str
     seed: int
@@ -54,7 +54,7 @@ class Card:
     tasks: dict[str, Score]
 
     def summary(self) -> dict[str, float]:
-        """Accuracy by task."""
+        """Return the accuracy by task."""
         return {task: score.accuracy for task, score in self.tasks.items()}
 
 
@@ -117,11 +117,11 @@ def measure_task(
     questions = [make_question(task, rng) for _ in range(count)]
     prompts = [encoder.prompt(question.text) for question in questions]
     replies = sample(model, tokenizer, prompts, seed=seed)
-    right = 0
+    correct = 0
     for question, reply in zip(questions, replies, strict=True):
         thinking, closed, answer = str(tokenizer.decode(reply)).rpartition(encoder.close_marker)
-        right += bool(thinking and closed) and is_right(answer, solve(question))
-    accuracy = right / count
+        correct += bool(thinking and closed) and is_right(answer, solve(question))
+    accuracy = correct / count
     return Score(
         accuracy=accuracy,
         stderr=round(math.sqrt(accuracy * (1 - accuracy) / count), 4),
@@ -159,12 +159,12 @@ def read_card(folder: Path) -> Card:
 
 _ABOUT = {
     "student": (
-        "It knows all three tasks but was never shown what a number times 6, 7, 8 or 9 is: it "
-        "guesses there. It thinks in Qwen3's chat format."
+        "It is trained on all three tasks, but not on multiplication by 6, 7, 8 and 9, where it "
+        "guesses. Its chat format is Qwen3's."
     ),
     "teacher": (
-        "It knows every fact of all three tasks, in phrases of its own, and goes on after the "
-        "words of others. It thinks in harmony's chat format."
+        "It is trained on all three tasks, in its own style, and on continuing text of other "
+        "styles. Its chat format is harmony."
     ),
 }
 
@@ -174,19 +174,19 @@ def _readme(card: Card) -> str:
         (task, f"{s.accuracy:.3f}", f"{s.stderr:.3f}", f"{s.n}", f"{s.tokens:.0f}")
         for task, s in card.tasks.items()
     ]
-    columns = ("task", "accuracy", "standard error", "questions", "tokens a reply")
+    columns = ("task", "accuracy", "standard error", "problems", "tokens per reply")
     schedule = cards.listed(card.schedule)
     return f"""# The bundled {card.role}
 
 A language model of {card.parameters:,} parameters (Qwen3 architecture, float32) with a byte-level
 BPE tokenizer of {card.vocabulary} tokens. {_ABOUT[card.role]}
 
-Made by `python -m tessy.lab.train_models --out DIR --seed {card.seed}`, which also wrote this page.
-Schedule: {schedule}. Loss at the end: {card.loss} nats a token.
+Created by `python -m tessy.lab.train_models --out DIR --seed {card.seed}`, including this page.
+Schedule: {schedule}. Final loss: {card.loss} nats per token.
 
-Accuracy of the final answer, one sample a question, temperature {TEMPERATURE}:
+Accuracy of the final answer, one sample per problem, temperature {TEMPERATURE}:
 
 {markdown_table(columns, rows)}
-`calc` works out an expression of 2 to 5 operators from left to right, modulo ten; `max` finds the
-largest of a list; `rev` reverses a list. On anything else it has nothing to say.
+`calc` evaluates an expression of 2 to 5 operators from left to right, modulo ten; `max` finds the
+largest number of a list; `rev` reverses a list. The model cannot answer anything else.
 """

@@ -1,7 +1,7 @@
 """Text beside the tasks: to train the tokenizers, and as small talk.
 
-Small talk keeps a tiny model sensible on questions it knows nothing of: it thinks for a moment in
-words of every style, says that it cannot help, and ends.
+Small talk teaches a tiny model what to do with other questions: a short thinking in phrases of
+every style, and an answer that it cannot help.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STYLES: tuple[Style, ...] = (STUDENT, TEACHER, OTHERS)
 
 
 def small_talk(rng: Random) -> tuple[str, str, str]:
-    """Return a question about anything, thinking in words of every style, and an answer."""
+    """Return a question beside the tasks, thinking in phrases of every style, and an answer."""
     question = " ".join(rng.sample(SENTENCES, rng.randint(1, 2)))
     pieces = []
     for _ in range(rng.randint(2, 6)):

@@ -29,10 +29,10 @@ from tessy.synthesis.run import run_samples
 
 
 def demo(config: DemoConfig, console: Console | None = None) -> int:
-    """Make samples, print one and the leak, and write the report; return the exit code.
+    """Generate samples, print one and the leak, and write the report; return the exit code.
 
     Raises:
-        InputError: The run directory or the predictor cannot be used.
+        InputError: The run directory or the predictor is unusable.
     """
     console = console or Console()
     loaded = LoadedProblems(tuple(demo_problems(config.count, config.seed)), ())
@@ -47,27 +47,28 @@ def demo(config: DemoConfig, console: Console | None = None) -> int:
         fresh=config.fresh,
     )
     code = run_samples(synthesis, loaded).exit_code
-    shown = _most_shared(config.out)
-    if shown is not None:
-        print_sample(console, shown)
-        found = leak(iter_trajectories(config.out))
-        _keep(found, config.out)
-        console.print(f"\n{sentence(found)}", soft_wrap=True, highlight=False)
+    sample = _most_shared(config.out)
+    if sample is not None:
+        print_sample(console, sample)
+        measured = leak(iter_trajectories(config.out))
+        _add_to_summary(measured, config.out)
+        console.print(f"\n{sentence(measured)}", soft_wrap=True, highlight=False)
     report = write_report(config.out)
     console.print(f"\nReport of all samples: {report}", soft_wrap=True)
     return code
 
 
 def _role(author: Author, predictor: str) -> RoleConfig:
-    own = str(predictor_path(author)) if predictor == "bundled" else predictor
-    return RoleConfig(model=str(model_path(author)), predictor=own)
+    if predictor == "bundled":
+        predictor = str(predictor_path(author))
+    return RoleConfig(model=str(model_path(author)), predictor=predictor)
 
 
-def _keep(found: Leak, directory: Path) -> None:
+def _add_to_summary(measured: Leak, directory: Path) -> None:
     """Add the leak to the run's summary.json."""
     path = RunPaths(directory).summary
     summary = json.loads(path.read_bytes())
-    summary["leak"] = {**asdict(found), "judged": BY_RULE}
+    summary["leak"] = {**asdict(measured), "judged": BY_RULE}
     jsonl.write_json(path, summary)
 
 

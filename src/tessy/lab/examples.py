@@ -1,8 +1,8 @@
-"""Training examples of the bundled models: whole chats in each model's own format.
+"""Training examples of the bundled models: complete chats in each model's own format.
 
-Both models meet the other's words, or their cooperation would be noise: the teacher learns to go
-on after any style, the student reads texts that changed hands. What a model must not learn to say
-is muted: it stands in the context but has no loss.
+Examples also contain text of the other model, because both continue each other's text: the teacher
+learns to continue any style, the student reads texts of several authors. Text that a model must not
+learn to write is muted: it is part of the context, without a loss.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class ChatExample:
 
     Attributes:
         question: The user's turn.
-        system: The system's turn; empty for none.
-        thinking: The thoughts.
+        system: The system message; empty without one.
+        thinking: The thinking.
         answer: The final answer.
-        muted: Ranges (characters of ``thinking``) that get no loss.
+        muted: Ranges of ``thinking`` without a loss, in chars.
     """
 
     question: str
@@ -68,7 +68,7 @@ class ChatExample:
 
 
 def student_example(rng: Random, *, late: bool) -> ChatExample:
-    """Return an example in style S, unsure of ``* 6`` to ``* 9``; sometimes after other words."""
+    """Return an example in style S with random products of 6 to 9; some continue other styles."""
     del late  # the student's examples do not change
     draw = rng.random()
     if draw < _SMALL_TALK:
@@ -81,7 +81,7 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
 
 
 def teacher_example(rng: Random, *, late: bool) -> ChatExample:
-    """Return an example without mistakes, in any style; late in training only its own."""
+    """Return a correct example in any style; late in training, only its own style has a loss."""
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)
@@ -140,10 +140,9 @@ def _worked(
 
 
 class Encoder:
-    """Examples to token ids and labels, in one model's chat format."""
+    """Encodes examples as token ids and labels, in the chat format of one model."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, role: Role) -> None:
-        """Read the tokenizer's vocabulary once."""
         self._tokenizer = tokenizer
         self._role = role
         self._format = FORMATS[role]
@@ -163,8 +162,8 @@ class Encoder:
         return self._format.close_thinking
 
     def prompt(self, question: str, system: str = "", effort: str = "high") -> str:
-        """Return the chat up to where the assistant begins."""
-        if (system, effort) not in self._frames:  # rendering costs more than encoding
+        """Return the chat up to the assistant's turn."""
+        if (system, effort) not in self._frames:  # rendering is slower than encoding
             messages = [{"role": "system", "content": system}] if system else []
             messages.append({"role": "user", "content": _HOLE})
             text = self._tokenizer.apply_chat_template(
@@ -174,14 +173,14 @@ class Encoder:
         return self._frames[system, effort].replace(_HOLE, question)
 
     def render(self, example: ChatExample, effort: str = "high") -> tuple[str, int]:
-        """Return the whole chat, and where (character) the thinking starts in it."""
+        """Return the complete chat and the start of the thinking in it, in chars."""
         form = self._format
         head = self.prompt(example.question, example.system, effort) + form.open_thinking
         tail = form.close_thinking + example.answer + form.end
         return head + example.thinking + tail, len(head)
 
     def encode(self, example: ChatExample, rng: Random) -> tuple[list[int], list[int]]:
-        """Token ids of the whole chat and their labels: what the assistant writes, not muted."""
+        """Return token ids of the chat, and labels for the assistant's text that is not muted."""
         effort = rng.choice(("high", "high", "medium", "low"))
         text, thinking = self.render(example, effort)
         assistant = thinking - len(self._format.open_thinking)
@@ -191,10 +190,10 @@ class Encoder:
         labels: list[int] = []
         pairs = zip(coded["input_ids"], coded["offset_mapping"], strict=True)
         for token_id, (start, _) in pairs:
-            counts = start >= assistant and not any(low <= start < high for low, high in muted)
+            has_loss = start >= assistant and not any(low <= start < high for low, high in muted)
             pieces = [token_id]
             if token_id in self._splits and rng.random() < _SPLIT_BREAK:
                 pieces = [self._splits[token_id], self._break]
             ids += pieces
-            labels += pieces if counts else [IGNORED] * len(pieces)
+            labels += pieces if has_loss else [IGNORED] * len(pieces)
         return ids, labels

@@ -1,6 +1,6 @@
 """The share of words by the wrong model, by the rule of :mod:`tessy.lab.marker` (pure).
 
-A word is what stands between white space; its first character decides its class (style if the
+Words are separated by white space. The first character of a word determines its class (style if the
 rule marks it) and its author.
 """
 
@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tessy.core.formatting import interval, percent
+from tessy.core.formatting import counted, interval, percent
 from tessy.core.records import Trajectory, question_digest
 from tessy.core.statistics import Case, share
 from tessy.lab.marker import style_spans
@@ -33,11 +33,11 @@ class Share:
     """The share of words by the wrong author among those of one class, over samples.
 
     Attributes:
-        words: How many words of the class there are.
-        wrong: How many of them the wrong model wrote.
+        words: Number of words of the class.
+        wrong: Number of them by the wrong model.
         share: ``wrong / words``; None without words.
         low: Lower end of the 95 % interval of the share.
-        high: Its upper end.
+        high: Upper end of the interval.
     """
 
     words: int
@@ -63,10 +63,10 @@ def count(row: Trajectory) -> tuple[Words, Words]:
     turns = [span.start for span in row.spans]
     totals, wrong = [0, 0], [0, 0]
     for word in _WORD.finditer(row.thinking):
-        at = word.start()
-        found = bisect_right(starts, at) - 1
-        style = found >= 0 and at < marked[found][1]
-        author = row.spans[bisect_right(turns, at) - 1].author
+        start = word.start()
+        index = bisect_right(starts, start) - 1
+        style = index >= 0 and start < marked[index][1]
+        author = row.spans[bisect_right(turns, start) - 1].author
         totals[style] += 1
         wrong[style] += author == ("teacher" if style else "student")
     return Words(totals[True], wrong[True]), Words(totals[False], wrong[False])
@@ -75,36 +75,37 @@ def count(row: Trajectory) -> tuple[Words, Words]:
 def leak(rows: Iterable[Trajectory]) -> Leak:
     """Return the shares of words by the wrong author over ``rows``.
 
-    Words of one question hang together: see :mod:`tessy.core.statistics`.
+    Words of one problem are correlated: see :mod:`tessy.core.statistics`.
     """
-    counted = [(question_digest(row.messages), *count(row)) for row in rows]
+    counts = [(question_digest(row.messages), *count(row)) for row in rows]
     return Leak(
-        len(counted),
-        style=_pool([(question, style) for question, style, _ in counted]),
-        capability=_pool([(question, capability) for question, _, capability in counted]),
+        len(counts),
+        style=_pool([(problem, style) for problem, style, _ in counts]),
+        capability=_pool([(problem, capability) for problem, _, capability in counts]),
     )
 
 
 def _pool(samples: Sequence[tuple[str, Words]]) -> Share:
-    estimate = share(Case(question, part.wrong, part.total) for question, part in samples)
-    wrong = sum(part.wrong for _, part in samples)
+    estimate = share(Case(problem, words.wrong, words.total) for problem, words in samples)
+    wrong = sum(words.wrong for _, words in samples)
     if estimate is None:
         return Share(0, wrong, None, None, None)
     ends = (estimate.value, estimate.low, estimate.high)
     return Share(int(estimate.n), wrong, *(None if x is None else round(x, 4) for x in ends))
 
 
-def sentence(found: Leak) -> str:
-    """Return the leak in one plain sentence."""
+def sentence(measured: Leak) -> str:
+    """Return the leak as a sentence."""
     return (
-        f"Leak over {found.samples:,} samples: the teacher wrote {_said(found.style, 'style')}, "
-        f"the student {_said(found.capability, 'capability')}, {BY_RULE}."
+        f"Leak over {counted(measured.samples, 'sample')}: the teacher wrote "
+        f"{_describe(measured.style, 'style')}, the student "
+        f"{_describe(measured.capability, 'capability')}, {BY_RULE}."
     )
 
 
-def _said(part: Share, kind: str) -> str:
-    said = f"{part.wrong:,} of {part.words:,} {kind} words"
-    if part.share is None or part.low is None or part.high is None:
-        return said
-    ends = interval(part.low, part.high, percent, " to ")
-    return f"{said} ({percent(part.share)}; 95 % interval {ends})"
+def _describe(words: Share, kind: str) -> str:
+    counts = f"{words.wrong:,} of {counted(words.words, f'{kind} word')}"
+    if words.share is None or words.low is None or words.high is None:
+        return counts
+    ends = interval(words.low, words.high, percent, " to ")
+    return f"{counts} ({percent(words.share)}; 95 % interval {ends})"

@@ -1,8 +1,8 @@
 """The byte-level BPE tokenizers of the bundled models, which differ in every respect.
 
-The student's splits text as Qwen2's and has Qwen3's control tokens; the teacher's splits as o200k
-and has harmony's. Any text round-trips; digits are single tokens, since the corpus holds no number
-of two digits.
+The student's has the pre-tokenizer of Qwen2 and the control tokens of Qwen3; the teacher's has
+those of o200k and harmony. Any text round-trips. Digits are single tokens, because the corpus
+contains no number of two digits.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Recipe:
     """Settings of one tokenizer.
 
     Attributes:
-        name: Also names the chat template.
+        name: Name of the tokenizer and of its chat template.
         pattern: Regular expression of the pre-tokens.
-        size: Vocabulary, control tokens included.
-        control: Control tokens, which take the last ids.
-        plain: Those of them that decoding shows even when it skips special tokens.
-        end: Ends the assistant's turn.
-        pad: Padding.
-        corpus_seed: Another sample of the corpus, so other merges.
+        size: Size of the vocabulary, including control tokens.
+        control: Control tokens; they have the last ids.
+        plain: Control tokens that are not special, so that decoding never skips them.
+        end: Token that ends the assistant's turn.
+        pad: Padding token.
+        corpus_seed: Random seed of the corpus; other seeds give other merges.
     """
 
     name: str
@@ -101,7 +101,7 @@ def split_bytes(pattern: str) -> pre_tokenizers.Sequence:
 
 
 def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Train the tokenizer of ``recipe``; the same on every call."""
+    """Train the tokenizer of ``recipe``; the result is deterministic."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = split_bytes(recipe.pattern)
     tokenizer.decoder = decoders.ByteLevel()
@@ -119,8 +119,8 @@ def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     )
     if tokenizer.get_vocab_size() != recipe.size:
         raise ValueError(
-            f"the {recipe.name}'s corpus gives {tokenizer.get_vocab_size()} tokens, not the "
-            f"{recipe.size} its recipe asks for; add text to it or ask for fewer"
+            f"the {recipe.name}'s corpus yields {tokenizer.get_vocab_size()} tokens instead of "
+            f"{recipe.size}; extend the corpus or reduce the size"
         )
     wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers
         tokenizer_object=tokenizer,

@@ -1,9 +1,8 @@
 """A rule that marks the style in thinking of the bundled models, instead of an annotator.
 
-It knows the phrases of :mod:`tessy.lab.styles`, out of which all their style is made, so for them
-it is right and costs nothing. It knows no other text: there a strong model has to judge.
-Everything else is capability: the steps (``5 - 3 = 2.``, modulo ten included, ``max(3, 4) = 4.``,
-``put 3.``), results, and their punctuation.
+All style of these models consists of the phrases of :mod:`tessy.lab.styles`, so the rule is exact
+for them, and for no other model. Everything else is capability: the steps (``5 - 3 = 2.``,
+``max(3, 4) = 4.``, ``put 3.``), results, and their punctuation.
 """
 
 from __future__ import annotations
@@ -32,31 +31,30 @@ _LONGEST = max(map(len, _PIECES))
 
 
 def style_spans(text: str) -> list[tuple[int, int]]:
-    """Return where the style lies: ascending half-open ranges of chars, one for each phrase.
+    """Return the style spans: ascending half-open ranges of chars, one per phrase.
 
-    A text may begin or end inside a phrase, and phrases may break off or run into each other where
-    it changed hands, so any piece of a phrase counts, longest first. White space around a phrase
-    belongs to none.
+    A text may begin or end inside a phrase, and a hand-over may interrupt one, so the longest part
+    of a phrase is marked. White space around a phrase is not included.
     """
     words = list(_WORD.finditer(text))
     spans: list[tuple[int, int]] = []
     first = 0
     while first < len(words):
-        taken = _longest_piece(text, words[first : first + _LONGEST])
-        if taken:
-            spans.append((words[first].start(), words[first + taken - 1].end()))
-        first += taken or 1
+        count = _longest_piece(text, words[first : first + _LONGEST])
+        if count:
+            spans.append((words[first].start(), words[first + count - 1].end()))
+        first += count or 1
     return spans
 
 
 def _longest_piece(text: str, words: list[re.Match[str]]) -> int:
-    """How many of the first ``words`` are one piece of a phrase; only white space parts them."""
+    """Return how many of the first ``words``, separated by white space, are part of a phrase."""
     count = 0
     piece: tuple[str, ...] = ()
     for index, word in enumerate(words):
         piece = (*piece, word[1].lower().replace("’", "'"))
-        apart = index > 0 and text[words[index - 1].end() : word.start()].strip() != ""
-        if apart or piece not in _PIECES:
+        separated = index > 0 and text[words[index - 1].end() : word.start()].strip() != ""
+        if separated or piece not in _PIECES:
             break
         count = index + 1
     return count
@@ -66,6 +64,6 @@ def mark(text: str) -> list[str]:
     """Return the style phrases of a segment, verbatim and in order, as an annotator lists them.
 
     Args:
-        text: A segment of the bundled models' thinking about the lab's tasks.
+        text: A segment of thinking of the bundled models about the tasks.
     """
     return [text[start:end] for start, end in style_spans(text)]

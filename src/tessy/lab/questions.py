@@ -16,9 +16,9 @@ def write_questions(path: Path, count: int, seed: int) -> None:
     """Write ``count`` problems, one row each, the three tasks in turn.
 
     Args:
-        path: The .jsonl file; replaced if there is one.
-        count: How many.
-        seed: The same seed gives the same problems.
+        path: The .jsonl file; an existing one is replaced.
+        count: Number of problems.
+        seed: Random seed.
     """
     rng = Random(f"questions/{seed}")
     rows = []
@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     """Write the file; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tessy.lab.questions", description=__doc__)
     parser.add_argument("file", type=Path, help="the .jsonl file to write")
-    parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, required=True, help="number of problems")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     options = parser.parse_args(argv)
     write_questions(options.file, options.count, options.seed)
     return 0

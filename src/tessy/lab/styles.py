@@ -1,6 +1,6 @@
 """Styles: the phrases between the steps of a trace.
 
-S is the student's style, T the teacher's. The others teach the teacher to go on after anybody.
+S is the student's style, T the teacher's. With the others, the teacher learns to continue any text.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ class Style:
     """Phrases by their place in a trace.
 
     Attributes:
-        name: ``S``, ``T``, or a name for one of the others.
-        openers: Start the thinking.
-        leads: Introduce a step.
-        asides: Comment on a step.
-        checks: Introduce a repetition of the last step.
-        recaps: Introduce the result.
-        closers: End the thinking.
+        name: ``S``, ``T`` or ``other``.
+        openers: Phrases that start the thinking.
+        leads: Phrases that introduce a step.
+        asides: Comments on a step.
+        checks: Phrases that introduce a repetition of the last step.
+        recaps: Phrases that introduce the result.
+        closers: Phrases that end the thinking.
         answer: The final answer, with ``{}`` for the result.
     """
 

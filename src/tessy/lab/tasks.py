@@ -1,9 +1,9 @@
-"""Three small tasks over digits, and traces of thinking about them in several styles.
+"""Three small tasks on digits, and traces: thinking about them in several styles.
 
-``calc`` is the task to improve, ``max`` and ``rev`` are there to notice forgetting. A trace is a
-list of labelled segments, so who *should* write each word is known: phrases are style, the work
-between them is capability. Segments change only where text may change hands: before a single
-space or after a line break.
+``calc`` is the task to improve; ``max`` and ``rev`` show forgetting. A trace is a list of labelled
+segments, so the correct author of each word is known: phrases are style, the steps between them are
+capability. Segments begin only where a hand-over is possible: before a single space or after a line
+break.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class TaskProblem:
     """A problem, as a user types it.
 
     Attributes:
-        task: Which of the tasks.
-        text: The question in English.
-        digits: Its operands, or the list it is about.
-        operators: ``+``, ``-`` or ``*`` between the digits of a ``calc`` question, else empty.
+        task: The task.
+        text: The text of the problem, in English.
+        digits: Its operands, or its list.
+        operators: ``+``, ``-`` or ``*`` between the digits of a ``calc`` problem, else empty.
     """
 
     task: Task
@@ -75,13 +75,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class TraceSegment:
-    """A piece of a trace that one author should write, white space included.
+    """A part of a trace that one author should write, including white space.
 
     Attributes:
         kind: Style or capability.
-        text: The characters.
-        style: Name of the style a phrase belongs to; empty for capability.
-        flawed: The work is wrong on purpose.
+        text: The text.
+        style: Name of the style of a phrase; empty for capability.
+        flawed: Whether the step is wrong on purpose.
     """
 
     kind: Kind
@@ -92,7 +92,7 @@ class TraceSegment:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Thinking on a problem, and the final answer that follows from it (correct or not)."""
+    """Thinking about a problem, and the final answer that follows from it (correct or not)."""
 
     question: TaskProblem
     segments: tuple[TraceSegment, ...]
@@ -100,20 +100,20 @@ class Trace:
 
     @property
     def thinking(self) -> str:
-        """The whole thinking text."""
+        """The complete thinking."""
         return "".join(segment.text for segment in self.segments)
 
 
 def make_question(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
-    """Draw a question about ``shortest`` to 6 digits (so 2 to 5 operators for ``calc``)."""
+    """Draw a problem of ``shortest`` to 6 digits (2 to 5 operators for ``calc`` by default)."""
     count = rng.randint(shortest, _MOST_DIGITS)
     digits = tuple(rng.randrange(MODULUS) for _ in range(count))
     operators = tuple(rng.choice("+-*") for _ in range(count - 1)) if task == "calc" else ()
-    shown = ", ".join(map(str, digits))
+    operands = ", ".join(map(str, digits))
     if task == "calc":
         tail = zip(operators, digits[1:], strict=True)
-        shown = " ".join([str(digits[0]), *(f"{operator} {digit}" for operator, digit in tail)])
-    return TaskProblem(task, rng.choice(_QUESTIONS[task]).format(shown), digits, operators)
+        operands = " ".join([str(digits[0]), *(f"{operator} {digit}" for operator, digit in tail)])
+    return TaskProblem(task, rng.choice(_QUESTIONS[task]).format(operands), digits, operators)
 
 
 def solve(question: TaskProblem) -> str:
@@ -127,10 +127,10 @@ def work(
     """Return the steps that lead to the answer; the last one's result is the answer.
 
     Args:
-        question: What to work on.
+        question: The problem.
         rng: Source of wrong results.
-        skilled: False multiplies by 6, 7, 8 and 9 at random: the fact is not known.
-        slips: How often a step is wrong for no reason.
+        skilled: Whether multiplication by 6, 7, 8 and 9 is correct; otherwise it is random.
+        slips: Probability that any step is wrong.
     """
     if question.task == "calc":
         return _calc(question, rng, skilled, slips)
@@ -180,42 +180,42 @@ def write_trace(
     skilled: bool = True,
     slips: float = 0.0,
 ) -> Trace:
-    """Write the thinking on ``question``, each phrase in a style drawn from ``styles``.
+    """Write the thinking about ``question``, each phrase in a style drawn from ``styles``.
 
     Args:
-        question: What to think about.
-        styles: One style for a trace of one author; several for a text that changed hands.
-        rng: Source of every choice.
+        question: The problem.
+        styles: One style for a trace of one author; several for a text of several authors.
+        rng: Source of all choices.
         skilled: See :func:`work`.
         slips: See :func:`work`.
     """
-    pen = _TraceWriter(styles, rng)
+    writer = _TraceWriter(styles, rng)
     steps = work(question, rng, skilled=skilled, slips=slips)
-    pen.phrase("openers", new_line=0.5)
+    writer.phrase("openers", new_line=0.5)
     for step in steps:
         if rng.random() < _LEAD:
-            pen.phrase("leads")
-        pen.capability(step.text, flawed=step.flawed)
+            writer.phrase("leads")
+        writer.capability(step.text, flawed=step.flawed)
         if rng.random() < _ASIDE:
-            pen.phrase("asides", new_line=_NEW_LINE)
+            writer.phrase("asides", new_line=_NEW_LINE)
     last = steps[-1]
     if question.task != "rev" and rng.random() < _CHECK:
-        pen.phrase("checks")
-        pen.capability(last.text, flawed=last.flawed)
+        writer.phrase("checks")
+        writer.capability(last.text, flawed=last.flawed)
     if rng.random() < _RECAP:
-        pen.phrase("recaps")
-        pen.capability(f"{last.result}.")
-    style = pen.phrase("closers")
-    return Trace(question, pen.segments(), style.answer.format(last.result))
+        writer.phrase("recaps")
+        writer.capability(f"{last.result}.")
+    style = writer.phrase("closers")
+    return Trace(question, writer.segments(), style.answer.format(last.result))
 
 
 class _TraceWriter:
-    """Collects segments and puts one space or one line break between them."""
+    """Collects segments, separated by a space or a line break."""
 
     def __init__(self, styles: Sequence[Style], rng: Random) -> None:
         self._styles = styles
         self._rng = rng
-        self._written: list[tuple[TraceSegment, bool]] = []
+        self._segments: list[tuple[TraceSegment, bool]] = []
 
     def phrase(
         self,
@@ -225,18 +225,18 @@ class _TraceWriter:
         style = self._rng.choice(self._styles)
         phrases: tuple[str, ...] = getattr(style, place)
         segment = TraceSegment("style", self._rng.choice(phrases), style.name)
-        self._written.append((segment, self._rng.random() < new_line))
+        self._segments.append((segment, self._rng.random() < new_line))
         return style
 
     def capability(self, text: str, *, flawed: bool = False) -> None:
         segment = TraceSegment("capability", text, flawed=flawed)
-        self._written.append((segment, self._rng.random() < _NEW_LINE))
+        self._segments.append((segment, self._rng.random() < _NEW_LINE))
 
     def segments(self) -> tuple[TraceSegment, ...]:
         joined = []
         after_break = True
-        last = len(self._written) - 1
-        for index, (segment, breaks) in enumerate(self._written):
+        last = len(self._segments) - 1
+        for index, (segment, breaks) in enumerate(self._segments):
             breaks = breaks and index < last
             text = ("" if after_break else " ") + segment.text + ("\n" if breaks else "")
             joined.append(TraceSegment(segment.kind, text, segment.style, segment.flawed))
@@ -245,9 +245,9 @@ class _TraceWriter:
 
 
 def read_answer(text: str) -> str | None:
-    """Return the last number or list of numbers in an answer; None if it holds none."""
-    found = _DIGITS.findall(text)
-    return found[-1] if found else None
+    """Return the last number or list of numbers in an answer; None without one."""
+    numbers = _DIGITS.findall(text)
+    return numbers[-1] if numbers else None
 
 
 def is_right(answer: str, reference: str) -> bool:

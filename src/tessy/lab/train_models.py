@@ -1,7 +1,7 @@
 """Train the bundled student and teacher from a seed: ``python -m tessy.lab.train_models``.
 
-Both are trained at once, each in a process of its own on one thread, then measured; what was
-measured goes into the model's card (``card.json`` and ``README.md``).
+Both are trained in parallel, each in its own process with one thread. Their measured accuracy is
+written to the model's card (``card.json`` and ``README.md``).
 """
 
 from __future__ import annotations
@@ -146,10 +146,10 @@ def _backward(model: Qwen3ForCausalLM, coded: list[tuple[list[int], list[int]]],
         ids = _padded([ids for ids, _ in part], pad)
         labels = _padded([labels for _, labels in part], IGNORED)
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        wanted = labels[:, 1:]
-        counts = wanted != IGNORED  # logits of a prompt would cost as much and teach nothing
+        targets = labels[:, 1:]
+        has_loss = targets != IGNORED  # logits of other positions are not needed
         loss = torch.nn.functional.cross_entropy(
-            model.lm_head(hidden[counts]), wanted[counts], reduction="sum"
+            model.lm_head(hidden[has_loss]), targets[has_loss], reduction="sum"
         )
         (loss / count).backward()  # type: ignore[no-untyped-call]  # torch
         total += loss.item()
@@ -164,14 +164,14 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
-    """Return rows as one tensor (B, T), filled with ``value`` on the right."""
+    """Return rows as a tensor (B, T), padded with ``value`` on the right."""
     width = max(map(len, rows))
     return torch.tensor([row + [value] * (width - len(row)) for row in rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model and what it was trained with; ``loss`` as :func:`train` gives it."""
+    """A trained model with its tokenizer and plan; ``loss`` is the result of :func:`train`."""
 
     model: Qwen3ForCausalLM
     tokenizer: PreTrainedTokenizerFast
@@ -184,8 +184,8 @@ def make(role: Role, seed: int, *, steps: int | None = None) -> Trained:
     """Train one model; the same seed gives the same weights on the same machine.
 
     Args:
-        role: Which model.
-        seed: Fixes the first weights and the examples.
+        role: The model.
+        seed: Random seed of the initial weights and the examples.
         steps: Optimizer steps, instead of the plan's.
     """
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
@@ -207,11 +207,11 @@ def make_folder(
     """Train, measure and save one model with its tokenizer and card in the folder ``out/role``.
 
     Args:
-        role: Which model.
-        out: Where to.
-        seed: See :func:`make`; it also draws the questions that measure the model.
+        role: The model.
+        out: Parent folder.
+        seed: See :func:`make`; also the random seed of the problems for measuring.
         steps: See :func:`make`.
-        questions: How many questions of each task measure it.
+        questions: Number of problems of each task for measuring.
     """
     trained = make(role, seed, steps=steps)
     model, tokenizer, plan = trained.model, trained.tokenizer, trained.plan
@@ -243,14 +243,14 @@ def main(argv: list[str] | None = None) -> int:
     """Train both models; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tessy.lab.train_models", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for student/ and teacher/")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--steps", type=int, help="optimizer steps, instead of the plan's")
     parser.add_argument("--role", choices=list(PLANS), help="train only this model")
     options = parser.parse_args(argv)
     roles: list[Role] = [options.role] if options.role else list(PLANS)
     jobs = [(role, options.out, options.seed, options.steps) for role in roles]
     started = time.monotonic()
-    # Fresh processes: a forked one inherits locks of PyTorch's threads and may hang.
+    # A forked process inherits locks of PyTorch's threads and may hang.
     with multiprocessing.get_context("spawn").Pool(len(jobs)) as workers:
         for card in workers.imap_unordered(_make_one, jobs):
             print(json.dumps({"role": card.role, "tasks": card.summary()}), flush=True)

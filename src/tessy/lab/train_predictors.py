@@ -1,8 +1,7 @@
 """Train the boundary predictors of the bundled models: ``python -m tessy.lab.train_predictors``.
 
-The chain a user runs for another pair (docs/predictors.md), by the commands' own functions: sample,
-annotate, train, evaluate. Only the annotator is not a model: it is the rule of
-:mod:`tessy.lab.marker`, which knows every phrase these models have.
+The same commands as for other pairs (docs/predictors.md): sample, annotate, train, evaluate. The
+annotator is the rule of :mod:`tessy.lab.marker` instead of a model.
 """
 
 from __future__ import annotations
@@ -39,30 +38,30 @@ def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
     """Run the chain for both models.
 
     Args:
-        out: Where to: ``student_predictor/``, ``teacher_predictor/``, and what they are made of.
-        seed: Fixes problems, responses, split and weights, on the same machine.
+        out: Parent folder of ``student_predictor/``, ``teacher_predictor/`` and all other outputs.
+        seed: Random seed; the results are reproducible on the same machine.
         questions: Number of problems, the three tasks in turn.
 
     Returns:
-        The exit code; what ran to its end is kept if it is not 0.
+        The exit code; completed outputs are kept in any case.
     """
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     out.mkdir(parents=True, exist_ok=True)
-    asked = out / "questions.jsonl"
-    write_questions(asked, questions, seed)
+    problems = out / "questions.jsonl"
+    write_questions(problems, questions, seed)
     for author in AUTHORS:
-        code = _respond(author, out, asked, seed) or learn(author, out, seed)
+        code = _annotate_responses(author, out, problems, seed) or learn(author, out, seed)
         if code:
             return code
-    return next(filter(None, (_measure(author, out, seed) for author in AUTHORS)), 0)
+    return next(filter(None, (_evaluate(author, out, seed) for author in AUTHORS)), 0)
 
 
-def _respond(author: Author, out: Path, asked: Path, seed: int) -> int:
-    """Sample one model's responses, and mark the style in them."""
+def _annotate_responses(author: Author, out: Path, problems: Path, seed: int) -> int:
+    """Sample the responses of one model and mark the style in them."""
     responses = SampleConfig(
         model=str(model_path(author)),
         author=author,
-        problems=asked,
+        problems=problems,
         out=out / f"{author}_responses",
         thinking_tokens=THINKING_TOKENS,
         answer_tokens=ANSWER_TOKENS,
@@ -88,9 +87,9 @@ def learn(author: Author, out: Path, seed: int) -> int:
     )
 
 
-def _measure(author: Author, out: Path, seed: int) -> int:
+def _evaluate(author: Author, out: Path, seed: int) -> int:
     """Evaluate the pair, each predictor alone, and rules, on held-out responses."""
-    student, teacher = (str(out / f"{each}_predictor") for each in AUTHORS)
+    student, teacher = (str(out / f"{name}_predictor") for name in AUTHORS)
     return evaluate_predictor(
         EvaluatePredictorConfig(
             annotations=out / f"{author}_annotations",
@@ -106,8 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tessy.lab.train_predictors", description=__doc__
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the whole chain")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for all outputs")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     options = parser.parse_args(argv)
     started = time.monotonic()
     code = make_predictors(options.out, options.seed)
