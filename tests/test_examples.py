@@ -1,6 +1,6 @@
-"""The examples for the paper's pairs: every command in them is one, and their prompts can be made.
+"""The examples: their commands are valid, and their prompts can be rendered.
 
-tests/config/test_toml.py loads every TOML file among the examples.
+tests/config/test_toml.py loads every TOML file of the examples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 PAPER = ("paper_code.toml", "paper_math.toml")
 
-# The stand-in for each model's tokenizer, and how its prompt opens the thinking.
+# The tokenizer used in place of each model's, and the end of its prompt.
 STAND_INS = {
     "Qwen/Qwen3-8B": ("qwen3", "<|im_start|>assistant\n<think>\n"),
     "Qwen/Qwen3-30B-A3B": ("qwen3", "<|im_start|>assistant\n<think>\n"),
@@ -45,7 +45,7 @@ QUESTION = "Print the largest of three numbers."
 
 
 def commands(name: str) -> list[list[str]]:
-    """The command lines that stand in the comments of an example."""
+    """Return the command lines in the comments of an example."""
     comments = "\n".join(
         line.removeprefix("#") for line in (EXAMPLES / name).read_text("utf-8").splitlines()
     ).replace("\\\n", " ")
@@ -65,7 +65,7 @@ def of_tessy(name: str) -> list[SynthesizeConfig]:
     return configs
 
 
-def test_the_papers_pairs_are_there_each_in_a_run_of_its_own(monkeypatch):
+def test_every_pair_of_the_paper_has_its_own_run(monkeypatch):
     monkeypatch.chdir(ROOT)
     configs = [config for name in PAPER for config in of_tessy(name)]
     assert {(config.student.model, config.teacher.model) for config in configs} == {
@@ -79,7 +79,7 @@ def test_the_papers_pairs_are_there_each_in_a_run_of_its_own(monkeypatch):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_sampling_and_limits_are_the_papers(name):
+def test_sampling_and_limits_are_those_of_the_paper(name):
     config = load_config(SynthesizeConfig, EXAMPLES / name)
     for role in (config.student, config.teacher):
         sampling = role.sampling
@@ -92,7 +92,7 @@ def test_sampling_and_limits_are_the_papers(name):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_every_model_has_its_server_started(name, monkeypatch):
+def test_every_model_has_a_command_that_starts_its_server(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     served = {
         line[2]: f"http://127.0.0.1:{line[line.index('--port') + 1]}"
@@ -112,7 +112,7 @@ def test_every_model_has_its_server_started(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_prompts_can_be_made_in_the_format_of_each_model(name, monkeypatch):
+def test_prompts_can_be_rendered_for_each_model(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     for config in of_tessy(name):
         roles: dict[str, RoleConfig] = {
@@ -131,7 +131,7 @@ def test_prompts_can_be_made_in_the_format_of_each_model(name, monkeypatch):
                 assert "Reasoning: high" in prompt
 
 
-def test_the_baselines_are_made_of_the_bundled_models():
+def test_the_baselines_use_the_bundled_models():
     config = load_config(SynthesizeConfig, EXAMPLES / "baselines.toml")
     for author in AUTHORS:
         role = getattr(config, author)
@@ -141,7 +141,7 @@ def test_the_baselines_are_made_of_the_bundled_models():
     assert config.score_by == "answer"
 
 
-def test_their_questions_are_those_of_the_demo():
+def test_the_baselines_have_the_problems_of_the_demo():
     config = load_config(SynthesizeConfig, EXAMPLES / "baselines.toml")
     loaded = load_problems(ROOT / config.problems)
     assert loaded.problems == tuple(demo_problems(40, 0))
