@@ -1,4 +1,4 @@
-"""Rules of the project that no linter checks."""
+"""Rules of the project that linters do not check."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SOURCE = ROOT / "src" / "tessy"
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 
-# Absolute paths of somebody's machine; those that exist on every one are fine.
+# Absolute paths that do not exist on every machine.
 MACHINE_PATH = re.compile(r"(?<![\w.:/}])/(?:work|home|root|Users|opt|mnt|scratch|data)/[\w.-]+")
 
 
 def tracked(*suffixes: str) -> list[Path]:
-    """Files of the repository, new ones included, that end in one of ``suffixes``."""
+    """Return the files of the repository, including new ones, that end in one of ``suffixes``."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -33,7 +33,7 @@ def tracked(*suffixes: str) -> list[Path]:
 
 
 PYTHON = tracked(".py")
-# Files that people read; lists of phrases of the models and their training texts are data.
+# Phrases and training texts of the models are data, not text for readers.
 DATA_FILES = {"lexicon_en.txt", "corpus.py", "styles.py"}
 PROSE = [
     path
@@ -52,7 +52,7 @@ TEXT = tracked(".py", ".toml", ".md", ".txt", ".html", ".css", ".js", ".jinja", 
 
 
 def long_functions(source: str) -> list[str]:
-    """``name: lines`` of functions whose body, docstring aside, is too long."""
+    """Return ``name: lines`` of functions with a long body, not counting the docstring."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -64,7 +64,7 @@ def long_functions(source: str) -> list[str]:
 
 
 def class_names(source: str) -> list[str]:
-    """Names of the classes of a module, without a leading underscore."""
+    """Return the names of the classes of a module, without a leading underscore."""
     return [
         node.name.removeprefix("_")
         for node in ast.walk(ast.parse(source))
@@ -83,7 +83,7 @@ def test_a_class_name_occurs_once_in_the_source():
     assert [name for name, count in counts.items() if count > 1] == []
 
 
-def test_the_rule_for_class_names_can_fail():
+def test_class_names_are_found():
     assert class_names("class A: ...\nclass _A:\n    class B: ...\n") == ["A", "A", "B"]
 
 
@@ -93,12 +93,12 @@ def test_the_language_is_plain(path):
     assert found == []
 
 
-def test_the_rule_for_language_can_fail():
+def test_unclear_words_are_found():
     text = "Nobody asked; whoever mends it goes on in good order once more."
     assert UNCLEAR.findall(text) == ["Nobody", "whoever", "mends", "in good order", "once more"]
 
 
-def test_the_rules_have_something_to_look_at():
+def test_files_of_the_repository_are_found():
     names = {path.name for path in PYTHON}
     assert {"errors.py", "cli.py", "test_house.py"} <= names
 
@@ -111,17 +111,17 @@ def test_files_and_functions_are_short(path):
 
 
 @pytest.mark.parametrize("path", TEXT, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_names_a_path_of_one_machine(path):
+def test_no_file_contains_a_path_of_one_machine(path):
     assert MACHINE_PATH.findall(path.read_text("utf-8")) == []
 
 
-def test_the_rule_for_functions_can_fail():
+def test_long_functions_are_found():
     body = "\n".join(f"    x = {n}" for n in range(MAX_FUNCTION_LINES))
     assert long_functions(f'def short():\n    """Doc."""\n{body}\n') == []
     assert long_functions(f"def long():\n{body}\n    return x\n") == ["long: 51"]
 
 
-def test_the_rule_for_paths_can_fail():
+def test_paths_of_one_machine_are_found():
     machine = "/".join(["", "home", "somebody", "models"])
     assert len(MACHINE_PATH.findall(f"see {machine}")) == 1
     assert MACHINE_PATH.findall(f"https://example.org{machine} and tests{machine}") == []

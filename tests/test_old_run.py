@@ -1,4 +1,4 @@
-"""A run of an earlier version: it is resumed to the same rows, and every command reads it."""
+"""A run of an earlier version resumes to the same rows, and every command can read it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ ROWS = "trajectories.jsonl"
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as it was left."""
+    """A copy of the run, in the current directory."""
     copy_to(tmp_path)
     monkeypatch.chdir(tmp_path)
     return Path("run")
 
 
 def expected() -> dict[str, dict[str, Any]]:
-    """What the version that began the run would have added, by id."""
+    """Return the rows that the earlier version would have added, by id."""
     rows = (json.loads(line) for line in (SOURCE / "expected.jsonl").read_bytes().splitlines())
     return {row["id"]: row for row in rows}
 
 
-def test_it_has_rows_a_failure_and_two_samples_in_mid_flight(run: Path):
+def test_the_run_has_rows_a_failure_and_two_samples_in_flight(run: Path):
     data = read_run(run)
     assert (len(data.trajectories), len(data.failures)) == (FINISHED, FAILED)
     with Journal(RunPaths(run).journal) as journal:
@@ -50,7 +50,7 @@ def test_it_has_rows_a_failure_and_two_samples_in_mid_flight(run: Path):
     assert {key[0] for key in left} < expected().keys()
 
 
-def test_it_is_resumed_to_the_same_ids_and_text(run: Path):
+def test_the_run_resumes_to_the_same_ids_and_text(run: Path):
     before = (run / ROWS).read_bytes()
     failed = (run / "failures.jsonl").read_bytes()
     synthesize()
@@ -68,7 +68,7 @@ def test_it_is_resumed_to_the_same_ids_and_text(run: Path):
             own, old = getattr(found.student_ids, part), getattr(known.student_ids, part)
             assert unpack_ids(own) == unpack_ids(old)
         assert found.model_dump(exclude=LOAD) == known.model_dump(exclude=LOAD)
-        # Names on disk stay: rows of later versions have every key that these have.
+        # Rows of later versions have all keys of earlier ones.
         assert row.keys() >= wanted.keys()
         assert row["tokens"].keys() == wanted["tokens"].keys()
         assert row["cost"].keys() == wanted["cost"].keys()
@@ -80,11 +80,11 @@ def test_it_is_resumed_to_the_same_ids_and_text(run: Path):
     )
 
 
-def test_the_samples_in_flight_are_resumed_and_not_started_over(run: Path):
+def test_samples_in_flight_are_resumed_and_not_restarted(run: Path):
     with closing(sqlite3.connect(run / "journal.sqlite")) as db:
         for number, state in db.execute("SELECT number, state FROM flight").fetchall():
             document = json.loads(state)
-            document["meter"]["requests"]["student"] += 1000  # what a new start does not have
+            document["meter"]["requests"]["student"] += 1000  # a restarted sample has fewer
             db.execute(
                 "UPDATE flight SET state = ? WHERE number = ?",
                 (json.dumps(document).encode(), number),
@@ -106,7 +106,7 @@ def test_view_shows_every_sample(run: Path):
         assert row.id in page
 
 
-def test_compare_counts_its_samples(run: Path):
+def test_compare_shows_its_samples(run: Path):
     output = finish(["tessy", "compare", str(run), "--out", "compare.html"])
     assert "1 run over 4 problems." in output
     page = Path("compare.html").read_text("utf-8")
@@ -115,7 +115,7 @@ def test_compare_counts_its_samples(run: Path):
         assert json.dumps(row.answer)[1:-1] in page
 
 
-def test_filter_keeps_what_passes(run: Path):
+def test_filter_keeps_rows_that_pass(run: Path):
     finish(["tessy", "filter", str(run), "--out", "filtered"])
     kept = read_run("filtered").trajectories
     quarantined = Path("filtered/quarantine.jsonl").read_text("utf-8").splitlines()
@@ -143,7 +143,7 @@ def test_export_writes_its_samples_as_tokens(run: Path):
         assert row.messages[-1].content in decode(codec, sequence)
 
 
-def test_mix_takes_from_it_and_from_another(run: Path):
+def test_mix_reads_its_rows(run: Path):
     shutil.copytree(run, "other")
     finish(["tessy", "mix", str(run), "other", "--out", "mixed"])
     mixed = read_run("mixed")
@@ -153,7 +153,7 @@ def test_mix_takes_from_it_and_from_another(run: Path):
     }
 
 
-def test_plan_counts_its_rows(run: Path):
+def test_plan_includes_its_rows(run: Path):
     options = arguments()[1:]
     output = finish(["tessy", "plan", *options, "--pilot", "5"])
     document = json.loads((run / "plan.json").read_bytes())

@@ -1,4 +1,4 @@
-"""A real headless browser for the tests that look at pages."""
+"""A headless browser for tests of pages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ QUIET = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "
 
 @contextmanager
 def a_browser() -> Iterator[Browser]:
-    """A browser of the system; without one the tests are skipped, and in CI they fail."""
+    """Launch an installed browser; without one, skip the test, or fail it in CI."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         message = f"none of {', '.join(PROGRAMS)} is installed"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    # Chromium refuses to sandbox a process of root, which CI in a container is.
+    # Chromium cannot sandbox processes of root, as in a container.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*QUIET, *sandbox])
@@ -33,7 +33,7 @@ def a_browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """A page in a context of its own; everything it should not do is noted in ``faults``."""
+    """A page in its own context; forbidden events are recorded in ``faults``."""
 
     def __init__(self, browser: Browser, *, width: int = 1280, height: int = 800) -> None:
         self.faults: list[str] = []

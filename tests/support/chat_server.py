@@ -1,4 +1,4 @@
-"""A chat server for tests, in a thread of its own: real HTTP, faults on demand."""
+"""A chat server for tests, in its own thread: real HTTP, faults on demand."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from tests.support.listeners import open_door, shut_door
+from tests.support.listeners import start_listening, stop_accepting
 
 _EXCERPT = re.compile(r"\n(=== EXCERPT \w+)\n(.*)\n\1", re.DOTALL)
 _STYLE = re.compile(r"Okay,|But wait,|So\b|Hmm\.")
 
 
 def excerpt(body: dict[str, Any]) -> str:
-    """The segment a request is about."""
+    """Return the segment in a request."""
     found = _EXCERPT.search(body["messages"][-1]["content"])
     assert found is not None
     return found[2]
 
 
 def marks(body: dict[str, Any]) -> str:
-    """What a good annotator says of the tests' thinking."""
+    """Return the reply of a correct annotator."""
     return json.dumps(_STYLE.findall(excerpt(body)))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one request; ``reply`` sends ``body`` as it is."""
+    """A fault of one request; ``reply`` sends ``body`` unchanged."""
 
     kind: Literal["status", "hang", "cut", "reply"]
     status: int = 500
@@ -48,16 +48,17 @@ class FakeChat:
     """``with FakeChat(script) as server``: serves at ``server.url``.
 
     Args:
-        script: The reply to a request, or what goes wrong with it.
-        refuses: Fields it answers with status 400.
-        model: The name it serves.
-        api_key: Asked for everywhere but ``/health``.
+        script: Returns the reply to a request, or its fault.
+        refuses: Fields that are answered with status 400.
+        model: Name of the model.
+        api_key: API key, required except for ``/health``.
 
     Attributes:
-        seen: Requests, without those of probes (which ask for one token).
-        probes: How many of those came.
-        faults: Popped from the front, one per request that is no probe's.
-        busy: Requests being answered now, and ``peak``: the most there were.
+        seen: Requests, without probes (which have ``max_tokens`` 1).
+        probes: Number of probes.
+        faults: Faults of the next requests, in order, without probes.
+        busy: Number of current requests.
+        peak: Maximum number of concurrent requests.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class FakeChat:
             self._thread = None
 
     def hold(self) -> None:
-        """Let replies wait until :meth:`go`."""
+        """Delay replies until :meth:`go`."""
         self._soon(self._gate.clear)
 
     def go(self) -> None:
@@ -122,12 +123,12 @@ class FakeChat:
         app.router.add_post("/v1/chat/completions", self._chat)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()
-        door = await open_door(runner, self._port)
+        listener = await start_listening(runner, self._port)
         ready.set()
         await self._stopping.wait()
-        await shut_door(door)
+        await stop_accepting(listener)
         await runner.cleanup()
-        await asyncio.sleep(0.02)  # closed connections are gone a bit after that
+        await asyncio.sleep(0.02)  # connections are closed with a delay
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()
@@ -174,7 +175,7 @@ class FakeChat:
 
 
 def completion(text: object, finish: str = "stop") -> dict[str, Any]:
-    """A chat completion as servers write it."""
+    """Return a chat completion in the format of servers."""
     message = {"role": "assistant", "content": text}
     return {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
 

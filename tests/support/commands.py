@@ -1,4 +1,4 @@
-"""Commands for the tests of the command line."""
+"""Commands for tests of the command line."""
 
 from __future__ import annotations
 

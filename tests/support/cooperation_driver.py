@@ -21,7 +21,7 @@ PROMPTS: dict[Author, tuple[int, ...]] = {"student": (1, 2, 3), "teacher": (4,)}
 
 
 class ReferenceClasses:
-    """Knows the class of every unit of one text: by what it sees (classify) or ahead of it."""
+    """Returns the true classes of the units of a reference text."""
 
     name = "reference"
 
@@ -54,7 +54,7 @@ class ReferenceClasses:
 
 
 class RandomClasses(ReferenceClasses):
-    """P(style) of a unit is a hash of its text: nothing two of these agree on."""
+    """Returns a hash of a unit's text as P(style), different for each seed."""
 
     def __init__(self, seed: int, *, sees_next: bool):
         self.sees_next, self.lookahead, self._seed = sees_next, 0, seed
@@ -117,7 +117,7 @@ async def step(
     *,
     after_chunk=lambda: None,
 ) -> None:
-    """Do what ``move`` says, as the driver does; ``after_chunk`` while the stream goes on."""
+    """Perform an action as the driver does; call ``after_chunk`` after chunks of a stream."""
     predictor = predictors[move.author]
     if isinstance(move, PredictNext):
         machine.predicted_next(await predictor.predict(move.request))
@@ -160,7 +160,7 @@ CODECS: dict[Author, ByteCodec] = {
 
 
 def alone(script, *, teacher=None, predictors=None, **options):
-    """The student writes by ``script``; the teacher by another one, if any."""
+    """Return a machine, engines and predictors; without ``teacher``, both use ``script``."""
     predictors = predictors or both(Always(1.0))
     engines = {
         "student": engine(script, CODECS["student"], "student"),
@@ -171,7 +171,7 @@ def alone(script, *, teacher=None, predictors=None, **options):
 
 
 class Always(ReferenceClasses):
-    """The same P(style) everywhere."""
+    """Returns the same P(style) for every unit."""
 
     def __init__(self, p, *, sees_next=False):
         self._p, self.sees_next, self.lookahead = p, sees_next, 0
@@ -182,7 +182,7 @@ class Always(ReferenceClasses):
 
 
 def say(codec, *parts):
-    """A script: the first part from an empty text, then the next ones, whatever the text is."""
+    """Return a script that generates the next part at each call, for any text."""
     queue = list(parts)
 
     def script(text, seed):

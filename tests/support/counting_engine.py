@@ -1,4 +1,4 @@
-"""A server that counts, fails as it is told to, and a clock that only waiting moves."""
+"""An engine that counts and fails on demand, and a simulated clock."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ STOP = 99
 
 
 class Time:
-    """A clock that only waiting moves."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -39,13 +39,13 @@ def refused() -> EngineUnavailable:
 
 @dataclass
 class Server(GeneratorEngine):
-    """Counts on from the last id of the prompt up to 9, then stops; fails as it is told to.
+    """Generates the ids after the last id of the prompt up to 9, then stops.
 
     Attributes:
-        down: Refuse everything.
-        faults: Raised by the next requests, one each, after so many ids; None = fine.
-        poison: Keys that always fail.
-        broken: What a probe raises.
+        down: Whether every request is refused.
+        faults: Errors of the next requests, each after a number of ids; None for no error.
+        poison: Errors of requests by key.
+        broken: Error of probes.
     """
 
     down: bool = False
@@ -104,7 +104,7 @@ class Server(GeneratorEngine):
 
 
 class ServerWithHealth(Server):
-    """Answers health checks even while every request fails."""
+    """A server whose health checks succeed even while it is down."""
 
     well = True
 
@@ -130,16 +130,16 @@ async def collect(pool: ReplicaPool, request: Request) -> tuple[list[int], Chunk
         async for chunk in chunks:
             ids += chunk.ids
             last = chunk
-    return ids, Chunk((), last.finish, last.stop_id)  # how much came with the end is chance
+    return ids, Chunk((), last.finish, last.stop_id)  # the size of the last chunk is random
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the other tasks run until ``condition`` holds."""
+    """Run other tasks until ``condition`` holds."""
     for _ in range(5000):
         if condition():
             return
         await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
+    raise AssertionError("the condition did not become true")
 
 
 WHOLE = (list(range(1, 10)), Chunk((), "stop", STOP))

@@ -1,4 +1,4 @@
-"""What the tests of the HTTP engine share: requests, and what came back."""
+"""Requests to the HTTP engine, and their results."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ async def collect(engine: HttpEngine, request: Request) -> list[Chunk]:
 
 
 async def gather(engine: HttpEngine, request: Request, into: list[Chunk]) -> None:
-    """Like ``collect``, but what came before a fault is kept."""
+    """Append the chunks to ``into``, which keeps those before an error."""
     async for chunk in iterate(engine, request):
-        into.append(chunk)  # noqa: PERF401 - extend would wait for the end
+        into.append(chunk)  # noqa: PERF401 - extend would lose chunks before an error
 
 
 def text_of(chunks: list[Chunk]) -> str:

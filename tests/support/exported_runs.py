@@ -1,4 +1,4 @@
-"""Runs to export, and what was exported."""
+"""Runs to export, and exported files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def small_run(directory: Path) -> Path:
-    """Three samples of two questions, one with a system message, and a failure."""
+    """Write a run: three samples of two problems, one with a system message, and a failure."""
     ids = StudentIds(thinking=pack_ids([5, 6, 7]), answer=pack_ids([8]))
     plain = row("b", student_ids=ids, scores=(7.5, None), problem={"n": 1, "tags": ["汉"]})
     fill(
@@ -50,7 +50,7 @@ def small_run(directory: Path) -> Path:
 
 
 def made_run(directory: Path) -> Path:
-    """A run of the bundled models."""
+    """Generate a run with the bundled models."""
     out = directory / "demo"
     finish(["tessy", "demo", "--out", str(out), "--count", "3"])
     return out

@@ -1,4 +1,4 @@
-"""What is freed at once, without the garbage collector."""
+"""Checks that objects are freed without the garbage collector."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_collector(*kinds: type) -> Iterator[Callable[[], list[object]]]:
-    """Keep it off; what is given says which things of these kinds are new, and alive."""
+    """Disable the collector; yield a function that returns new live objects of these types."""
 
     def alive() -> list[object]:
-        return [thing for thing in gc.get_objects() if type(thing) in kinds]
+        return [item for item in gc.get_objects() if type(item) in kinds]
 
     gc.collect()
     gc.disable()
-    earlier = alive()  # other tests may have left some; held, so that no new one is taken for them
+    earlier = alive()  # left by other tests
     try:
-        yield lambda: [thing for thing in alive() if not any(thing is old for old in earlier)]
+        yield lambda: [item for item in alive() if not any(item is old for old in earlier)]
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""HTTP replies in every shape, and a server that writes one of them in packets of any size."""
+"""HTTP replies of every format, and a server that sends one of them in packets of any size."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def serving(
     host: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,
 ):
-    """A server that answers every request with ``reply``, ``step`` bytes at a time."""
+    """Serve ``reply`` to every request, ``step`` bytes at a time."""
     peers: list[object] = []
     left: list[object] = []
 
@@ -52,7 +52,7 @@ async def serving(
         with suppress(ConnectionError):
             while head := await reader.read(65536):
                 assert head.startswith(b"POST /base/x HTTP/1.1\r\nHost: ")
-                assert b"\r\nContent-Type: application/json\r\n" in head  # vLLM insists
+                assert b"\r\nContent-Type: application/json\r\n" in head  # required by vLLM
                 for start in range(0, len(reply), step):
                     writer.write(reply[start : start + step])
                     await writer.drain()
@@ -74,7 +74,7 @@ async def serving(
 
 
 async def send(server: ServerClient, body: bytes = b"{}") -> tuple[list[Chunk], bool]:
-    """What comes back, and whether it came as a stream."""
+    """Send a request; return the chunks and whether the reply was streamed."""
     chunks: list[Chunk] = []
     streamed = await server.generate(
         "/x", body, {}, reader=IdsReader(), sink=ChunkSink(chunks.append)

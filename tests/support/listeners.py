@@ -1,4 +1,4 @@
-"""Listening sockets of the tests' servers, and how to shut one without leaving a caller inside."""
+"""Listening sockets of test servers, closed without losing accepted connections."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import socket
 from aiohttp import web
 
 
-async def open_door(runner: web.AppRunner, port: int) -> socket.socket:
-    """Let ``runner`` serve at ``port`` of this machine; 0 takes a free one."""
-    door = socket.socket()
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    door.bind(("127.0.0.1", port))
-    await web.SockSite(runner, door).start()
-    return door
+async def start_listening(runner: web.AppRunner, port: int) -> socket.socket:
+    """Let ``runner`` serve at a local port; 0 chooses a free one."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    await web.SockSite(runner, listener).start()
+    return listener
 
 
-async def shut_door(door: socket.socket) -> None:
-    """Take no further connection, and wait until those taken are the server's own.
+async def stop_accepting(listener: socket.socket) -> None:
+    """Stop accepting connections, and wait until accepted ones are passed to the server.
 
-    asyncio gives a connection to its server some turns of the loop after it took it. If the server
-    was closed meanwhile, nobody owns it: it stays open unanswered, and who asks there waits.
+    asyncio passes an accepted connection to its server some iterations of the loop later. If the
+    server is closed before, the connection stays open, and its client waits forever.
     """
-    asyncio.get_running_loop().remove_reader(door)
+    asyncio.get_running_loop().remove_reader(listener)
     for _ in range(5):
         await asyncio.sleep(0)

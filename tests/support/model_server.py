@@ -1,7 +1,7 @@
 """A model server for tests: real HTTP, vLLM's, SGLang's and OpenAI's formats, faults on demand.
 
-What it writes comes from a script: a function of the prompt's ids and the seed. As in vLLM, the
-id that ends a reply is among its ids, and the end of the turn has no ``stop_reason``.
+Replies come from a script: a function of the ids of the prompt and the seed. As in vLLM, the ids of
+a reply include the stop id, and the end of a turn has no ``stop_reason``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from aiohttp import web
 
 from tessy.inference.scripted import EOS, ByteCodec
 from tessy.tokenization.token_ids import Codec, decode
-from tests.support.listeners import open_door, shut_door
+from tests.support.listeners import start_listening, stop_accepting
 
 Script = Callable[[list[int], int], Sequence[int]]
 
-# What a server can do; see `FakeServer`.
+# Features of servers; see `FakeServer`.
 VLLM = frozenset({"models", "metrics", "generate", "completions", "ids", "token_ids", "extras"})
 STOCK_VLLM = VLLM - {"generate"}
 OLD_VLLM = STOCK_VLLM - {"token_ids"}  # before 0.10.2
@@ -38,11 +38,11 @@ _OPENAI_FIELDS |= {"stop", "seed", "presence_penalty", "frequency_penalty", "log
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one request that asks for tokens.
+    """A fault of one generation request.
 
-    ``status`` answers with that status; ``hang`` writes ``after`` tokens and then nothing more;
-    ``cut`` closes the connection after them; ``no_finish`` ends the reply after them without a
-    finish reason; ``malformed``, ``no_choices`` and ``error`` put such an event there.
+    ``status`` returns that status; ``hang`` sends nothing after ``after`` tokens; ``cut`` closes
+    the connection after them; ``no_finish`` ends the reply after them without a finish reason;
+    ``malformed``, ``no_choices`` and ``error`` send such an event after them.
     """
 
     kind: Literal["status", "hang", "cut", "no_finish", "malformed", "no_choices", "error"]
@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Seen:
-    """One request that asked for tokens, as it arrived."""
+    """A generation request."""
 
     path: str
     headers: dict[str, str]
@@ -64,12 +64,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Step:
-    """Some tokens of a reply and, with the last ones, how it ended."""
+    """Tokens of a reply; the last ones have a finish reason."""
 
     ids: list[int]
     text: str
     finish: str | None = None
-    stop: int | str | None = None  # the stop id or string; None at the end of the turn
+    stop: int | str | None = None  # stop id or string; None at the end of a turn
     total: int = 0  # tokens so far
 
 
@@ -77,29 +77,28 @@ class FakeServer:
     """``async with FakeServer(script) as server``: serves at ``server.url``.
 
     Args:
-        script: What to write after a prompt; when it runs out, the turn ends.
-        can: What the server offers: ``models`` (a list), ``metrics``, ``generate``, ``sglang``,
-            ``completions``, ``chat``; of completions: ``ids`` as a prompt, ``token_ids`` to
-            return them, ``extras`` (fields beyond OpenAI's), ``lenient`` (takes
-            such fields and does nothing with them).
-        model: The name it serves.
+        script: Returns the ids after a prompt; the turn ends after them.
+        can: Features: ``models`` (a list), ``metrics``, ``generate``, ``sglang``, ``completions``,
+            ``chat``; of completions: ``ids`` as a prompt, ``token_ids`` in replies, ``extras``
+            (fields beyond OpenAI's), ``lenient`` (accepts and ignores such fields).
+        model: Name of the model.
         codec: Its tokenizer.
-        eos: The id that ends a turn in it.
-        api_key: Asked for everywhere but ``/health``.
-        streams: False: ``stream: true`` is refused.
-        token_seconds: Time per token.
-        tokens_per_event: Tokens in one event.
+        eos: Its id that ends a turn.
+        api_key: API key, required except for ``/health``.
+        streams: Whether ``stream: true`` is accepted.
+        token_seconds: Seconds per token.
+        tokens_per_event: Tokens per event.
         incremental: SGLang's --incremental-streaming-output.
         metrics: The text at ``/metrics``.
-        capacity: Tokens of KV cache it tells.
+        capacity: Reported size of the KV cache in tokens.
 
     Attributes:
-        seen: Requests that asked for tokens, the probe's included.
-        faults: Popped from the front, one per request that asks for tokens.
-        aborted: Requests whose client went away before the end.
-        written: Tokens sent in streams.
-        busy: Requests being answered.
-        connections: TCP connections that asked for tokens so far.
+        seen: Generation requests, including those of probes.
+        faults: Faults of the next generation requests, in order.
+        aborted: Number of requests whose client disconnected before the end.
+        written: Number of tokens sent in streams.
+        busy: Number of current requests.
+        connections: Number of TCP connections with generation requests.
     """
 
     def __init__(
@@ -154,7 +153,7 @@ class FakeServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen; after ``stop`` on the same port again."""
+        """Start listening; after ``stop``, on the same port."""
         app = web.Application(client_max_size=2**26, middlewares=[self._authorised])
         app.router.add_get("/health", self._health)
         pages = {"/v1/models": "models", "/metrics": "metrics", "/get_server_info": "sglang"}
@@ -171,13 +170,13 @@ class FakeServer:
                 app.router.add_post(path, self._generate)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        self._door = await open_door(self._runner, self._port)
-        self._port = self._door.getsockname()[1]
+        self._listener = await start_listening(self._runner, self._port)
+        self._port = self._listener.getsockname()[1]
 
     async def stop(self) -> None:
-        """Close every connection and refuse new ones."""
+        """Stop listening and close all connections."""
         if self._runner is not None:
-            await shut_door(self._door)
+            await stop_accepting(self._listener)
             await self._runner.cleanup()
             self._runner = None
 
@@ -210,7 +209,7 @@ class FakeServer:
         return web.json_response({"object": "list", "data": [card]})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
-        if request.content_type != "application/json":  # as vLLM answers
+        if request.content_type != "application/json":  # as in vLLM
             return web.json_response({"error": "Unsupported Media Type"}, status=400)
         body = json.loads(await request.read())
         if request.transport is not None:
@@ -271,7 +270,7 @@ class FakeServer:
     async def _break(
         self, request: web.Request, response: web.StreamResponse, fault: Fault
     ) -> bool:
-        """Let ``fault`` happen; whether the reply goes on after it."""
+        """Perform ``fault``; return whether the reply continues after it."""
         if fault.kind == "hang":
             await asyncio.sleep(3600)
         if fault.kind == "cut" and request.transport is not None:
@@ -312,10 +311,10 @@ class FakeServer:
             yield step
 
     def _steps(self, path: str, body: dict[str, Any]) -> Iterator[Step]:
-        """The reply in events of ``tokens_per_event`` tokens."""
+        """Yield the reply in steps of ``tokens_per_event`` tokens."""
         ids, finish, stop = self._draw(path, body)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        shown = len(ids) - (finish == "stop")  # text leaves out the id that stopped it
+        shown = len(ids) - (finish == "stop")  # the text does not include the stop id
         for start in range(0, len(ids), self.tokens_per_event):
             end = min(len(ids), start + self.tokens_per_event)
             data = b"".join(map(self.codec.token_bytes, ids[start : min(end, shown)]))
@@ -324,7 +323,7 @@ class FakeServer:
             yield Step(ids[start:end], text, finish if last else None, stop if last else None, end)
 
     def _draw(self, path: str, body: dict[str, Any]) -> tuple[list[int], str, int | str | None]:
-        """Ids with the one that ends them, the finish reason, and the stop id or string."""
+        """Return ids including the stop id, the finish reason, and the stop id or string."""
         values = body if path == "/v1/completions" else body["sampling_params"]
         prompt = body.get("prompt", body.get("token_ids", body.get("input_ids")))
         prompt_ids = prompt if isinstance(prompt, list) else self._read(str(prompt))
@@ -335,22 +334,22 @@ class FakeServer:
         ids: list[int] = []
         for token_id in [*self.script(list(prompt_ids), seed), self.eos]:
             ids.append(token_id)
-            spelt = decode(self.codec, [token_id])
+            text = decode(self.codec, [token_id])
             if token_id in stops:
                 return ids, "stop", token_id
-            if spelt in strings:
-                return ids, "stop", spelt if "extras" in self.can else None
+            if text in strings:
+                return ids, "stop", text if "extras" in self.can else None
             if token_id == self.eos:
                 return ids, "stop", self.eos if path == "/generate" else None
             if len(ids) == limit:
                 return ids, "length", None
-        raise AssertionError("the end of the turn ends every reply")
+        raise AssertionError("every reply ends with the end of the turn")
 
     def _knows_stop_ids(self, path: str) -> bool:
         return path != "/v1/completions" or bool(self.can & {"ids", "extras"})
 
     def _read(self, text: str) -> list[int]:
-        """Text with control tokens spelled out, as a server tokenizes it."""
+        """Tokenize text with control tokens, as servers do."""
         control = {decode(self.codec, [token_id]): token_id for token_id in self.codec.control_ids}
         ids: list[int] = []
         for piece in re.split("(" + "|".join(map(re.escape, control)) + ")", text):
@@ -386,12 +385,12 @@ class FakeServer:
 
 
 def writes(text: str, *after: int) -> Script:
-    """A script that writes ``text`` and then the ids ``after``, whatever the prompt."""
+    """Return a script that generates ``text`` and then the ids ``after``, for any prompt."""
     ids = [*ByteCodec().encode(text), *after]
     return lambda prompt, seed: ids
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until ``condition`` holds; the test's own time limit ends a wait in vain."""
-    while not condition():  # noqa: ASYNC110 - what is waited for happens in other objects
+    """Wait until ``condition`` holds, or until the time limit of the test."""
+    while not condition():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0.01)

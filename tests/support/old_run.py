@@ -1,4 +1,4 @@
-"""Copies of tests/data/old_run, and the command line as its maker gave it."""
+"""Copies of tests/data/old_run, and its original command line."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tests.support.paths import TESTS
 
 SOURCE = TESTS / "data" / "old_run"
 FINISHED, FAILED = 3, 1  # samples with a row
-LOAD: Any = {"seconds": True, "cost": True, "tokens": {"drafted"}}  # what depends on the load
+LOAD: Any = {"seconds": True, "cost": True, "tokens": {"drafted"}}  # fields that depend on the load
 
 
 def copy_to(directory: Path) -> Path:
-    """Copy models, problems and run; a process in ``directory`` finds all under the old names."""
+    """Copy models, problems and run; their original paths are relative to ``directory``."""
     shutil.copytree(SOURCE, directory, dirs_exist_ok=True)
     return directory / "run"
 
 
 def synthesize(*more: str, code: int = 0) -> str:
-    """Resume the run in the current directory; its output."""
+    """Resume the run in the current directory; return the output."""
     return finish(["tessy", *arguments(), *more], code)
 
 
@@ -32,7 +32,7 @@ def arguments() -> list[str]:
 
 
 def change_config(run: Path, **entries: Any) -> None:
-    """Set entries of data_config; None removes one (``__`` stands for the dot of a name)."""
+    """Set entries of data_config (``a__b`` for the key ``a.b``); None removes one."""
     path = run / "config.json"
     document = json.loads(path.read_bytes())
     for key, value in entries.items():

@@ -1,4 +1,4 @@
-"""Samples for the tests of pages, harmless and hostile."""
+"""Harmless and hostile samples for tests of pages."""
 
 from typing import Any
 

@@ -7,4 +7,4 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
 EXAMPLES = ROOT / "examples"
-SHARED = ROOT.parent / "shared"  # real input beside a checkout; a test that needs it may skip
+SHARED = ROOT.parent / "shared"  # real input next to a checkout; tests skip without it

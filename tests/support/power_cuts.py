@@ -1,7 +1,7 @@
-"""What a power cut would leave of a directory: what was synced, and nothing else.
+"""Detection of what a power cut would lose of a directory: everything that is not synced.
 
-A file's content survives once the file is synced, and its name once the directory that holds it is
-synced. :class:`Disk` watches the real calls; nothing is replaced.
+The content of a file is durable once the file is synced, its name once its directory is synced.
+:class:`Disk` observes the real system calls.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-# Held or written by the process that is alive, of no use to the next one; SQLite syncs its own.
+# Used by the running process only, or synced by SQLite.
 VOLATILE = ("run.lock", "run.log", "journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm")
 
-Content = bytes | dict[str, int]  # of a file; of a directory: the inode of each name
+Content = bytes | dict[str, int]  # bytes of a file; inodes by name of a directory
 
 
 class Disk:
-    """Watches what is synced below a directory.
+    """Observes syncs below a directory.
 
     Attributes:
-        root: The directory. What lies in it at the start counts as durable.
+        root: The directory; its initial content counts as durable.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,18 +42,18 @@ class Disk:
             monkeypatch.setattr(os, name, watched(getattr(os, name), watch))
 
     def lost(self, path: Path) -> list[Path]:
-        """What a power cut now would take away of ``path``: content, and names down to it."""
+        """Return what a power cut would lose of ``path``: its content, and names leading to it."""
         path = path.resolve()
         parents = [parent for parent in path.parents if parent.is_relative_to(self.root)]
         lost = [one for one in [*reversed(parents), path] if not self._has_name(one)]
         return lost + [one for one in self._unsynced(path) if one not in lost]
 
     def early(self, path: Path) -> list[Path]:
-        """What was moved to ``path`` before its content was durable."""
+        """Return what was moved to ``path`` before its content was durable."""
         return self._early.get(path.resolve(), [])
 
     def overtaken(self) -> list[Path]:
-        """What was moved aside, and its old name taken again, before the move was durable."""
+        """Return paths that were renamed and replaced before the renaming was durable."""
         return [path for path in self._overtaken if path.exists()]
 
     def _unsynced(self, path: Path) -> Iterator[Path]:
@@ -65,7 +65,7 @@ class Disk:
 
     def _has_content(self, path: Path) -> bool:
         if path.is_dir():
-            return True  # the names in it are looked at one by one
+            return True  # its names are checked separately
         return self._durable.get(path.lstat().st_ino, b"") == content(path)
 
     def _has_name(self, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Running examples/train_predictors.sh from end to end, and what it must have made."""
+"""Running examples/train_predictors.sh, and checks of its outputs."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ SIZES: dict[str, Any] = {
 
 
 def annotation(number: int, **more: Any) -> Annotation:
-    """Return a thinking of the bundled student about a problem, marked by rule."""
+    """Return thinking of the bundled student about a problem, annotated by rule."""
     rng = Random(f"segment/{number}")
     text = write_trace(make_question("calc", rng), (STUDENT,), rng).thinking[:220]
     fields = {
@@ -75,7 +75,7 @@ def qwen3(kind: Any = Qwen3ForCausalLM, **more: Any) -> Any:
 
 
 def quick_options(folder: Path) -> TrainPredictorConfig:
-    """Return options of a training of a few seconds: a small base and few rows."""
+    """Return options of a training that takes a few seconds: a small base model and few rows."""
     rows = directory(folder / "annotations", ROWS[:60])
     base = save(folder / "base", qwen3())
     return TrainPredictorConfig(

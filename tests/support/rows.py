@@ -1,4 +1,4 @@
-"""Rows and runs for the tests of what writes and reads them."""
+"""Rows and runs for tests."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a sample saves in the journal, kept in memory as the same bytes."""
+"""Saved states of a sample, in memory instead of the journal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tessy.synthesis.resume import Piece, SampleState, dump_piece, load_state
 
 
 class SavedSample:
-    """Receives what a sample saves.
+    """Receives the saved states of a sample.
 
     Attributes:
         pieces: All pieces.
@@ -23,7 +23,7 @@ class SavedSample:
         self.in_flight: list[InFlight] = []
 
     def save(self, pieces: Sequence[Piece], state: SampleState) -> None:
-        """Take the place of the function that writes into the journal."""
+        """Save to memory."""
         self.pieces.extend(pieces)
         self.states.append(state)
         content = [*(self.in_flight[-1].pieces if self.in_flight else ()), *map(dump_piece, pieces)]
@@ -31,5 +31,5 @@ class SavedSample:
 
     @property
     def loaded(self) -> list[SampleState]:
-        """The states as another process reads them."""
+        """The states as read from the journal."""
         return [found[0] for found in map(load_state, self.in_flight) if found]

@@ -1,4 +1,4 @@
-"""Every strategy's room with scripted models, for the tests of what is made in it."""
+"""Contexts of every strategy, with scripted models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CANDIDATES: Sequence[Text] = (
     ("Second try: 3 * 2 = 6. So -1.", "It is -1."),
     ("Third: products first, 3 * 2 is 6, and 5 - 6 is -1.", "It is -1 indeed."),
 )
-# Strategy, the room's options, and who writes thinking and answer.
+# Strategy, options of the context, and the expected thinking and answer.
 CASES: dict[str, tuple[str, dict[str, Any], Text]] = {
     "student-only": ("student-only", {}, STUDENTS),
     "teacher-only": ("teacher-only", {"answering": "teacher"}, TEACHERS),
@@ -42,9 +42,9 @@ NEEDED: dict[str, tuple[Author, ...]] = {
 
 
 def writer(name: str, choose):
-    """A model that writes a text of its choice, on from wherever it stands.
+    """Return a script that continues a chosen text.
 
-    ``choose`` is given what it reads, what it has written of the thinking, and the seed.
+    ``choose`` receives the prompt, the thinking so far, and the seed.
     """
     renderer = RENDERERS[name]
     encode, token_bytes = renderer.codec.encode, renderer.codec.token_bytes
@@ -62,7 +62,7 @@ def writer(name: str, choose):
         while left < len(begun):
             left += len(token_bytes(ids[done]))
             done += 1
-        if left != len(begun) and not mark:  # the other one's words in its own tokens
+        if left != len(begun) and not mark:  # text of the other model, in other tokens
             return [*encode(thinking.encode()[len(begun) :].decode()), end]
         return [*ids[done:], end]
 
@@ -79,7 +79,7 @@ def candidates(prompt: str, begun: str, seed: int) -> Text:
 
 
 def one_by_one():
-    """The candidates in their order."""
+    """Return a function that chooses the candidates in order."""
     begun_anew = [0]
 
     def choose(prompt: str, begun: str, seed: int) -> Text:
@@ -151,7 +151,7 @@ def asked(context: SynthesisContext, author: Author) -> list[Any]:
 
 
 def authors(case: str) -> tuple[set[Author], Author]:
-    """Who writes the thinking, and who the answer."""
+    """Return the authors of the thinking and of the answer."""
     thinking: set[Author] = (
         {"teacher"} if case in ("teacher-only", "teacher-think") else {"student"}
     )
@@ -161,7 +161,7 @@ def authors(case: str) -> tuple[set[Author], Author]:
 
 
 def failing(*numbers: int):
-    """The candidates in their order, those of ``numbers`` without an answer."""
+    """Return a function that chooses the candidates in order, some without an answer."""
     choose = one_by_one()
     count = [0]
 

@@ -1,4 +1,4 @@
-"""A small byte-level BPE tokenizer, trained on the spot, and words to make texts of."""
+"""A small byte-level BPE tokenizer, trained when needed, and words for texts."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tiny causal language models with random weights, and reference outputs by plain passes."""
+"""Tiny causal language models with random weights, and reference outputs without a cache."""
 
 from collections.abc import Callable, Sequence
 from functools import cache

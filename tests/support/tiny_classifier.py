@@ -47,13 +47,13 @@ def qwen3(**more: Any) -> Any:
 
 
 def mistral() -> Any:
-    """Every layer looks back 7 tokens."""
+    """Return a model whose layers have a window of 7 tokens."""
     config = MistralConfig(**SIZES, sliding_window=7, head_dim=8)
     return build(MistralForTokenClassification, config)
 
 
 def gpt_oss() -> Any:
-    """Every other layer looks back 6 tokens."""
+    """Return a model in which every other layer has a window of 6 tokens."""
     more: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
     config = GptOssConfig(**SIZES, head_dim=16, sliding_window=6, **more)
     return build(GptOssForTokenClassification, config)
@@ -61,7 +61,7 @@ def gpt_oss() -> Any:
 
 @torch.inference_mode()
 def reference_prediction(model: Any, request: PredictionRequest, rule: WindowRule) -> Prediction:
-    """Return the prediction by one plain pass per relevant piece, from its anchor."""
+    """Return the prediction, with one forward pass per relevant piece from its anchor."""
     pieces = [codec().encode(unit)[: rule.limit // 2] for unit in units(request.text)]
     # Start of each token (bytes), whether it is white space, its P(style).
     tokens: list[tuple[int, bool, float | None]] = []
@@ -107,7 +107,7 @@ def close(got: Prediction, expected: Prediction) -> bool:
 
 
 def request_for(text: str, scored: int = 3, key: str = "a") -> PredictionRequest:
-    """A request whose last ``scored`` units are to be scored."""
+    """Return a request for scores of the last ``scored`` units."""
     bounds = [0, *edges(text)]
     return PredictionRequest(key, text, tuple(bounds[-scored - 1 :]), final=True)
 
