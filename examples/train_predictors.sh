@@ -13,7 +13,7 @@
 #   ANNOTATOR=Qwen/Qwen3-32B      ANNOTATOR_URL=http://127.0.0.1:8003 \
 #   PROBLEMS=problems.jsonl OUT=runs/qwen3-8b-predictors examples/train_predictors.sh
 #
-# It can be interrupted at any time; the same command resumes it (a training or evaluation restarts).
+# It can be interrupted at any time; the same command resumes it (training and evaluation restart).
 set -euo pipefail
 
 OUT=${OUT:-runs/predictors} # parent folder of all outputs
