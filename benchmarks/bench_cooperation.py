@@ -157,6 +157,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounds", type=whole_number, help="measurements of each client (default: 3, vllm: 9)"
     )
+    _add_predictor_options(parser)
+    parser.add_argument(
+        "--shape",
+        choices=SHAPES,
+        default=_SMALL,
+        help="size of vLLM's model (default: small); larger ones need a GPU",
+    )
+    parser.add_argument(
+        "--virtual",
+        action="store_true",
+        help="run on a virtual clock without sockets: figures of the policy alone",
+    )
+    return parser
+
+
+def _add_predictor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictor",
         choices=("queue", "oracle"),
@@ -176,18 +192,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("TEACHER", "STUDENT"),
         help="drafts of fixed length instead of a stream per span",
     )
-    parser.add_argument(
-        "--shape",
-        choices=SHAPES,
-        default=_SMALL,
-        help="size of vLLM's model (default: small); larger ones need a GPU",
-    )
-    parser.add_argument(
-        "--virtual",
-        action="store_true",
-        help="run on a virtual clock without sockets: figures of the policy alone",
-    )
-    return parser
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
