@@ -39,7 +39,7 @@ class GeneratorEngine:
     """An engine whose subclass yields chunks from ``chunks(request)``."""
 
     def chunks(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        raise NotImplementedError
+        raise NotImplementedError  # the subclass defines it
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
         async with aclosing(self.chunks(request)) as chunks:

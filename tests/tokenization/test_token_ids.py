@@ -50,7 +50,7 @@ class Pieces:
         self.pieces = pieces
 
     def encode(self, text):
-        raise NotImplementedError
+        raise NotImplementedError  # ids are only decoded here
 
     def token_bytes(self, token_id):
         return self.pieces[token_id]

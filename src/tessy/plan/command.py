@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tessy.config.synthesis import PlanConfig, SynthesisOptions, SynthesizeConfig
 from tessy.core.formatting import counted, tally
+from tessy.core.records import Key
 from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import PlanInputs, make_plan
 from tessy.plan.pilot import Load, draw, measured_load, saved_load
@@ -21,9 +22,8 @@ from tessy.plan.rows import PilotSample, read_made
 from tessy.runtime.summary import wall_seconds
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_paths import RunPaths
-from tessy.synthesis.problems import load_run_problems, with_system_prompt
+from tessy.synthesis.problems import load_run_problems
 from tessy.synthesis.run import SessionResult, run_samples
-from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import models
 
 EXIT_TOO_FEW = 1
@@ -53,19 +53,19 @@ def plan_problems(
         console: Receives the plan; standard output by default.
     """
     console = console or Console()
-    problems = [with_system_prompt(config, problem) for problem in loaded.problems[: config.limit]]
+    problems = loaded.problems[: config.limit]
     rounds = config.samples_per_problem
-    jobs = [SampleJob(problem, sample) for sample in range(rounds) for problem in problems]
+    wanted = {(problem.id, sample) for sample in range(rounds) for problem in problems}
     paths = RunPaths(config.out)
     chosen = draw(problems, rounds, config.pilot, config.seed)
     session = run_samples(_synthesis(config), loaded, chosen=chosen)
     if session.exit_code:
         return session.exit_code
-    made = read_made(paths, {job.key for job in jobs})
+    made = read_made(paths, wanted)
     written = config.out / "plan.json"
     given = PlanInputs(
         made=made,
-        scope=_scope(jobs, made),
+        scope=_scope(wanted, made),
         slots=session.slots or 1,
         load=_load(session, made, written),
         wall_seconds=wall_seconds(paths.summary),
@@ -91,11 +91,10 @@ def _synthesis(config: PlanConfig) -> SynthesizeConfig:
     )
 
 
-def _scope(jobs: list[SampleJob], made: list[PilotSample]) -> Scope:
-    there = {one.key for one in made}
-    seen = {one.question for one in made}
-    come = [job.problem.id for job in jobs if job.key not in there]
-    return Scope(len(come), len(set(come)), len({job.problem.id for job in jobs} - seen))
+def _scope(wanted: set[Key], made: list[PilotSample]) -> Scope:
+    left = wanted - {one.key for one in made}
+    unseen = {problem for problem, _ in wanted} - {one.question for one in made}
+    return Scope(len(left), len({problem for problem, _ in left}), len(unseen))
 
 
 def _load(session: SessionResult, made: list[PilotSample], written: Path) -> Load | None:

@@ -103,8 +103,9 @@ def _handle(
     before = signal.getsignal(number)
     try:
         loop.add_signal_handler(number, on_signal)
+    # Not the main thread, or a platform without such handlers: signals act as before.
     except (NotImplementedError, RuntimeError, ValueError):
-        return  # not the main thread, or a platform without such handlers
+        return
     # Callbacks run in reverse order: remove the loop's handler, then restore the former one.
     handlers.callback(signal.signal, number, before)
     handlers.callback(loop.remove_signal_handler, number)

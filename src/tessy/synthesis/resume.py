@@ -234,6 +234,16 @@ def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
     return SampleState(saved["attempt"], usage, tuple(parts), thinking, answer), saved["pieces"]
 
 
+def load_progress(in_flight: InFlight) -> SampleState | None:
+    """Return the state of a sample in flight without its parts and texts, which can be long.
+
+    Raises:
+        RunError: A newer version of tessy saved it.
+    """
+    saved = load_state(InFlight(state=in_flight.state))
+    return saved[0] if saved else None
+
+
 def spent_before(paths: RunPaths, in_flight: Iterable[InFlight]) -> Spending:
     """Return what earlier sessions of a run have used.
 
@@ -246,6 +256,6 @@ def spent_before(paths: RunPaths, in_flight: Iterable[InFlight]) -> Spending:
     Raises:
         InputError: A row cannot be read; names file and line.
     """
-    states = (saved[0] for saved in map(load_state, in_flight) if saved)
+    states = filter(None, map(load_progress, in_flight))
     tokens = tokens_of_rows(paths) + sum(state.generated_tokens for state in states)
     return Spending(wall_seconds(paths.summary), tokens)

@@ -40,7 +40,7 @@ from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajector
 from tessy.synthesis.admission import make_gate
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
-from tessy.synthesis.resume import load_state, spent_before
+from tessy.synthesis.resume import load_progress, spent_before
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
     FORMAT_NAMES,
@@ -335,8 +335,8 @@ class _SynthesisRun:
         for key in list(found):
             failure = self.run.failed.get(key)
             # A crash between a row and its journal entry leaves the entry behind.
-            saved = load_state(found[key])
-            attempt = saved[0].attempt if saved else 0
+            state = load_progress(found[key])
+            attempt = state.attempt if state else 0
             ended = failure is not None and attempt <= failure.attempts
             if key in self.run.done or ended:
                 del found[key]
