@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.answers.references import is_right, reference_of
+from tessy.answers.references import is_correct, reference_of
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ from tessy.answers.references import is_right, reference_of
 def test_equal_answers_are_right(answer, reference):
     if len(reference) > 4000:  # more digits than a number may have: compared as text, in a box
         answer = f"\\boxed{{{answer}}}"
-    assert is_right(answer, reference)
+    assert is_correct(answer, reference)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_equal_answers_are_right(answer, reference):
     ],
 )
 def test_different_answers_are_wrong(answer, reference):
-    assert not is_right(answer, reference)
+    assert not is_correct(answer, reference)
 
 
 @given(
@@ -92,16 +92,16 @@ def test_numbers_are_compared_by_value(number: Fraction, answer: str, reference:
     top, bottom = number.numerator, number.denominator
     frac = f"{'-' if top < 0 else ''}\\frac{{{abs(top)}}}{{{bottom}}}"
     for text in (str(number), frac, f"{3 * top}/{3 * bottom}"):
-        assert is_right(answer.format(text), reference.format(number))
-    assert not is_right(answer.format(number + 1), reference.format(number))
+        assert is_correct(answer.format(text), reference.format(number))
+    assert not is_correct(answer.format(number + 1), reference.format(number))
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_text_can_be_compared(answer: str, reference: str):
-    assert is_right(answer, reference) in (True, False)
+    assert is_correct(answer, reference) in (True, False)
     wanted = reference.strip().splitlines()
-    if len(wanted) == 1 and is_right(reference, reference):
-        assert is_right(f"Some words.\n{reference}", reference)
+    if len(wanted) == 1 and is_correct(reference, reference):
+        assert is_correct(f"Some words.\n{reference}", reference)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.classifier.labels import STYLE, encode_text, token_classes, token_scores
 from tessy.boundary.classifier.model import load_classifier
-from tessy.core.records import AUTHORS, Author, StyleSpan, question_digest
+from tessy.core.records import AUTHORS, Author, StyleSpan, problem_digest
 from tessy.lab import train_predictors
 from tessy.lab.bundled import predictor_path
 from tessy.lab.marker import style_spans
@@ -93,7 +93,7 @@ def test_the_chain_trains_and_evaluates_both_predictors_reproducibly(tmp_path: P
     assert {row.author for row in rows} == {"teacher"}
     assert len({row.id for row in rows}) == QUESTIONS
     problems = load_problems(tmp_path / "questions.jsonl", fields={}, skip_bad_rows=False).problems
-    digests = {problem.id: question_digest(problem.messages) for problem in problems}
+    digests = {problem.id: problem_digest(problem.messages) for problem in problems}
     for row in [*rows, *read_annotations(tmp_path / "student_annotations")]:
         assert row.question == digests[row.id]
     weights = [at / "teacher_predictor" / "model.safetensors" for at in (tmp_path, again)]

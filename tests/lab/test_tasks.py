@@ -15,7 +15,7 @@ from tessy.lab.tasks import (
     Task,
     TaskProblem,
     Trace,
-    is_right,
+    is_correct,
     make_question,
     read_answer,
     solve,
@@ -63,7 +63,7 @@ def test_calc_agrees_with_arithmetic(seed):
 @given(tasks, seeds)
 def test_correct_steps_lead_to_the_correct_answer(task, seed):
     trace = draw_trace(task, seed)
-    assert is_right(trace.answer, solve(trace.question))
+    assert is_correct(trace.answer, solve(trace.question))
     assert not any(segment.flawed for segment in trace.segments)
 
 
@@ -126,7 +126,7 @@ def test_student_and_teacher_share_no_phrase():
 )
 def test_the_last_answer_is_read(text, answer):
     assert read_answer(text) == answer
-    assert not is_right(text, "7")
+    assert not is_correct(text, "7")
 
 
 @given(st.integers(1, 30), seeds)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tessy.lab.bundled import demo_problems
-from tessy.plan.rows import read_made
+from tessy.plan.rows import read_pilot_samples
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config, read_run
 from tests.lab.test_demo import content, finish, interrupt, synthesize, write_questions
@@ -67,7 +67,7 @@ def test_a_plan_reports_figures_of_a_random_pilot_with_intervals(planned: Path):
         assert text in output
     assert f"From {PILOT} samples of {PILOT} problems." in output
     assert "continues the run" in output
-    made = read_made(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 4)})
+    made = read_pilot_samples(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 4)})
     assert len(made) == PILOT
     assert {one.question for one in made} != {p.id for p in demo_problems(PILOT, 4)}
     document = plan_json(planned)
@@ -83,7 +83,7 @@ def test_a_plan_reports_figures_of_a_random_pilot_with_intervals(planned: Path):
 
 def test_the_intervals_cover_the_whole_run(planned: Path, whole: Path):
     figures = plan_json(planned)["figures"]
-    made = read_made(RunPaths(whole), {(p.id, 0) for p in demo_problems(COUNT, 4)})
+    made = read_pilot_samples(RunPaths(whole), {(p.id, 0) for p in demo_problems(COUNT, 4)})
     assert len(made) == COUNT
     for part in ("student", "teacher", "answer"):
         figure = figures[f"kept.{part}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.core.edges import units
-from tessy.core.records import Annotation, Author, Message, StyleSpan, question_digest
+from tessy.core.records import Annotation, Author, Message, StyleSpan, problem_digest
 from tessy.storage.run_dir import Run
 
 STYLE_WORDS = {"Okay,", "so", "let's", "see.", "wait,", "But", "hmm.", "Alternatively,"}
@@ -43,7 +43,7 @@ def annotation(
         id=name,
         sample=sample,
         segment=segment,
-        question=question_digest([Message(role="user", content=name)]),
+        question=problem_digest([Message(role="user", content=name)]),
         author=author,
         start=1000 * segment,
         text=text,

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from tessy.config.predictors import TrainPredictorConfig
-from tessy.core.records import Annotation, Message, StyleSpan, question_digest
+from tessy.core.records import Annotation, Message, StyleSpan, problem_digest
 from tessy.lab.marker import style_spans
 from tessy.lab.styles import STUDENT
 from tessy.lab.tasks import make_question, write_trace
@@ -41,7 +41,7 @@ def annotation(number: int, **more: Any) -> Annotation:
         "id": f"q-{number}",
         "sample": 0,
         "segment": 0,
-        "question": question_digest([Message(role="user", content=f"question {number}")]),
+        "question": problem_digest([Message(role="user", content=f"question {number}")]),
         "author": "student",
         "start": 0,
         "text": text,

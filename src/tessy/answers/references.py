@@ -50,8 +50,8 @@ def reference_of(row: Mapping[str, Any]) -> str | None:
 def short_reference(value: object) -> str | None:
     """Return ``value`` as a reference answer; None if answers cannot be compared with it.
 
-    A reference is text or a number. Its final answer (see :func:`is_right`) is not blank and has at
-    most 200 characters; longer ones are solutions, which no answer repeats.
+    A reference is text or a number. Its final answer (see :func:`is_correct`) is not blank and has
+    at most 200 characters; longer ones are solutions, which no answer repeats.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -59,7 +59,7 @@ def short_reference(value: object) -> str | None:
     return text if 0 < len(_reference(text).strip()) <= SHORT_CHARS else None
 
 
-def is_right(answer: str, reference: str) -> bool:
+def is_correct(answer: str, reference: str) -> bool:
     r"""Return whether ``answer`` agrees with ``reference``.
 
     Args:

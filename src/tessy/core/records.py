@@ -204,7 +204,7 @@ class _SegmentRow(_RowModel):
         id: The problem's id.
         sample: Index of the response to the problem.
         segment: Index of the segment in its response, in drawing order.
-        question: Digest of the problem (:func:`question_digest`).
+        question: Digest of the problem (:func:`problem_digest`).
         author: Author of the response.
         start: Start of the segment in the thinking, in chars.
         text: Text of the segment.
@@ -252,7 +252,7 @@ class FailedAnnotation(_SegmentRow):
     reply: str
 
 
-def question_digest(messages: Sequence[Message]) -> str:
+def problem_digest(messages: Sequence[Message]) -> str:
     """Return 16 hex digits of the SHA-256 of a problem's messages.
 
     Identifies equal problems across ids and files.

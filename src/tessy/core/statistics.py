@@ -23,12 +23,12 @@ class Case(NamedTuple):
     """One observation of a ratio.
 
     Attributes:
-        question: Its cluster.
+        cluster: Its cluster.
         amount: Its contribution to the numerator.
         weight: Its contribution to the denominator.
     """
 
-    question: str
+    cluster: str
     amount: float
     weight: float = 1.0
 
@@ -111,8 +111,8 @@ def _total(cases: Iterable[Case]) -> tuple[float, float, int, float | None] | No
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for case in cases:
         if case.weight:
-            sums[case.question][0] += case.amount
-            sums[case.question][1] += case.weight
+            sums[case.cluster][0] += case.amount
+            sums[case.cluster][1] += case.weight
     if not sums:
         return None
     weight = math.fsum(x for _, x in sums.values())

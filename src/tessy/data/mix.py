@@ -18,7 +18,7 @@ from rich.text import Text
 from tessy.config.data import MixConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.core.formatting import counted
-from tessy.core.records import Key, Trajectory, question_digest
+from tessy.core.records import Key, Trajectory, problem_digest
 from tessy.core.seeds import derive_seed
 from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.runtime.terminal import visible
@@ -156,7 +156,7 @@ def _format(data: Mapping[str, Any]) -> Any:  # noqa: ANN401  # a JSON value, on
 
 def _problems(run: Path) -> dict[Key, str]:
     """Return the keys of a run, in its order, and the digests of their problems."""
-    return {row.key: question_digest(row.messages) for _, row in source_rows(run)}
+    return {row.key: problem_digest(row.messages) for _, row in source_rows(run)}
 
 
 def _check_problems(

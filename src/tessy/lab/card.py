@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCaus
 
 from tessy.core.formatting import markdown_table
 from tessy.lab.examples import Encoder
-from tessy.lab.tasks import TASKS, Task, is_right, make_question, solve
+from tessy.lab.tasks import TASKS, Task, is_correct, make_question, solve
 from tessy.storage import cards
 
 TEMPERATURE = 0.6
@@ -120,7 +120,7 @@ def measure_task(
     correct = 0
     for question, reply in zip(questions, replies, strict=True):
         thinking, closed, answer = str(tokenizer.decode(reply)).rpartition(encoder.close_marker)
-        correct += bool(thinking and closed) and is_right(answer, solve(question))
+        correct += bool(thinking and closed) and is_correct(answer, solve(question))
     accuracy = correct / count
     return Score(
         accuracy=accuracy,

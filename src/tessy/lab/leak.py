@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tessy.core.formatting import counted, interval, percent
-from tessy.core.records import Trajectory, question_digest
+from tessy.core.records import Trajectory, problem_digest
 from tessy.core.statistics import Case, share
 from tessy.lab.marker import style_spans
 
@@ -77,7 +77,7 @@ def leak(rows: Iterable[Trajectory]) -> Leak:
 
     Words of one problem are correlated: see :mod:`tessy.core.statistics`.
     """
-    counts = [(question_digest(row.messages), *count(row)) for row in rows]
+    counts = [(problem_digest(row.messages), *count(row)) for row in rows]
     return Leak(
         len(counts),
         style=_pool([(problem, style) for problem, style, _ in counts]),

@@ -250,6 +250,6 @@ def read_answer(text: str) -> str | None:
     return numbers[-1] if numbers else None
 
 
-def is_right(answer: str, reference: str) -> bool:
+def is_correct(answer: str, reference: str) -> bool:
     """Return whether the final answer ``answer`` (free text) is ``reference``."""
     return read_answer(answer) == reference

@@ -18,7 +18,7 @@ from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import PlanInputs, make_plan
 from tessy.plan.pilot import Load, draw, measured_load, saved_load
 from tessy.plan.report import print_plan, write_plan
-from tessy.plan.rows import PilotSample, read_made
+from tessy.plan.rows import PilotSample, read_pilot_samples
 from tessy.runtime.summary import wall_seconds
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_paths import RunPaths
@@ -61,7 +61,7 @@ def plan_problems(
     session = run_samples(_synthesis(config), loaded, chosen=chosen)
     if session.exit_code:
         return session.exit_code
-    made = read_made(paths, wanted)
+    made = read_pilot_samples(paths, wanted)
     written = config.out / "plan.json"
     given = PlanInputs(
         made=made,

@@ -40,7 +40,7 @@ class PilotSample:
         return self.key[0]
 
 
-def read_made(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
+def read_pilot_samples(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
     """Return the last row of each key in ``keys``; a finished row has precedence over a failure.
 
     Raises:

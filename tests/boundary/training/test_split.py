@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.training.split import part_of
-from tessy.core.records import Message, question_digest
+from tessy.core.records import Message, problem_digest
 
 IDS = st.text(min_size=1, max_size=20)
 SHARES = st.floats(0, 0.49)
@@ -42,7 +42,7 @@ def test_another_seed_draws_another_split():
 
 
 def asked(*turns: tuple[str, str]) -> str:
-    return question_digest([Message.model_validate({"role": r, "content": c}) for r, c in turns])
+    return problem_digest([Message.model_validate({"role": r, "content": c}) for r, c in turns])
 
 
 @given(text=IDS, before=st.sampled_from(["", " ", "\n\t"]), response=IDS)

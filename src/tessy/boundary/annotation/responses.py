@@ -8,7 +8,7 @@ from typing import Any
 
 from tessy.boundary.annotation.segments import Response
 from tessy.core.errors import InputError, RunError
-from tessy.core.records import Author, Trajectory, question_digest
+from tessy.core.records import Author, Trajectory, problem_digest
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
 
@@ -50,7 +50,7 @@ class Responses:
             author = self._author(row)
             if author is not None:
                 self.count += 1
-                question = question_digest(row.messages)
+                question = problem_digest(row.messages)
                 yield Response(row.id, row.sample, question, author, row.thinking)
         if self._errors:
             shown = "\n".join(f"  {fault}" for fault in self._errors[:_SHOWN])

@@ -30,7 +30,7 @@ class Response:
     Attributes:
         id: The problem's id.
         sample: Index of the sample.
-        question: Digest of the problem (:func:`tessy.core.records.question_digest`).
+        question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
         author: Author of the thinking.
         thinking: The text.
     """
@@ -55,7 +55,7 @@ class TextSegment:
         id: The problem's id.
         sample: Index of the sample.
         segment: Index of the segment in the drawing order of the response.
-        question: Digest of the problem (:func:`tessy.core.records.question_digest`).
+        question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
         author: Author of the response.
         start: Offset in the thinking, in chars.
         text: The text from its first to its last word, verbatim.

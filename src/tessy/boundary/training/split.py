@@ -15,7 +15,7 @@ def part_of(question: str, seed: int, validation_share: float, test_share: float
     """Return the part of a problem.
 
     Args:
-        question: Digest of the problem (:func:`tessy.core.records.question_digest`).
+        question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
         seed: Seed of the split.
         validation_share: Expected share of problems in ``validation``.
         test_share: Expected share of problems in ``test``.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import percent
-from tessy.core.records import Trajectory, question_digest
+from tessy.core.records import Trajectory, problem_digest
 from tessy.data.filter.rule import RowCheck
 from tessy.data.filter.words import grams, words
 
@@ -122,5 +122,5 @@ def _grams(row: Trajectory) -> set[str]:
     found = grams(text, GRAM_WORDS)
     if len(text) >= SHORT_WORDS:
         return found
-    problem = question_digest(row.messages)
+    problem = problem_digest(row.messages)
     return {f"{problem} {gram}" for gram in found}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tessy.answers.references import is_right, reference_of
-from tessy.core.records import AUTHORS, Author, Failure, Key, Message, Trajectory, question_digest
+from tessy.answers.references import is_correct, reference_of
+from tessy.core.records import AUTHORS, Author, Failure, Key, Message, Trajectory, problem_digest
 from tessy.core.statistics import Case, Estimate, mean, quantile, share
 
 
@@ -114,7 +114,7 @@ def collect_figures(trajectories: Iterable[Trajectory], failures: Iterable[Failu
     """
     figures = RunFigures()
     for row in trajectories:
-        sample = _sample(row, is_correct(row))
+        sample = _sample(row, answered_correctly(row))
         figures.samples.append(sample)
         figures.strategies[row.strategy] += 1
         figures.answer_by[row.answer_by] += 1
@@ -133,7 +133,7 @@ def collect_figures(trajectories: Iterable[Trajectory], failures: Iterable[Failu
 def _sample(row: Trajectory | Failure, correct: bool | None) -> SampleFigures:
     tokens, requests = row.tokens, row.cost.requests
     return SampleFigures(
-        problem=question_digest(problem_messages(row)),
+        problem=problem_digest(problem_messages(row)),
         finished=isinstance(row, Trajectory),
         kept=(tokens.student, tokens.teacher),
         answer=tokens.answer,
@@ -145,10 +145,10 @@ def _sample(row: Trajectory | Failure, correct: bool | None) -> SampleFigures:
     )
 
 
-def is_correct(row: Trajectory) -> bool | None:
+def answered_correctly(row: Trajectory) -> bool | None:
     """Return whether the answer matches the problem's reference; None without a reference."""
     reference = reference_of(row.problem)
-    return None if reference is None else is_right(row.answer, reference)
+    return None if reference is None else is_correct(row.answer, reference)
 
 
 def problem_messages(row: Trajectory | Failure) -> tuple[Message, ...]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tessy.answers.references import reference_of
 from tessy.core.records import AUTHORS, Failure, Trajectory
 from tessy.reports import assets
-from tessy.reports.compare.figures import is_correct, problem_messages
+from tessy.reports.compare.figures import answered_correctly, problem_messages
 from tessy.reports.compare.sections import REASONS, ComparedRun, Section
 
 # Longer texts are collapsed.
@@ -85,7 +85,7 @@ def _card(name: str, row: Trajectory | Failure) -> dict[str, Any]:
         "run": name,
         "failed": REASONS.get(row.reason, row.reason) if isinstance(row, Failure) else None,
         "detail": row.detail if isinstance(row, Failure) else "",
-        "correct": is_correct(row) if isinstance(row, Trajectory) else None,
+        "correct": answered_correctly(row) if isinstance(row, Trajectory) else None,
         "scores": ["none" if score is None else f"{score:g}" for score in row.scores],
         "shown": row.reference_answer,
         "pieces": [(span.author, row.thinking[span.start : span.end]) for span in row.spans],

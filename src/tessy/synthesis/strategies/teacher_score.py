@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tessy.answers.references import is_right, reference_of
+from tessy.answers.references import is_correct, reference_of
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, Message, Problem, Trajectory
@@ -132,7 +132,7 @@ async def _verdict(
     if attempt.context.score_by == "answer":
         reference = reference_of(attempt.problem.extra)
         assert reference is not None  # a problem without one is refused before any work
-        return {"score": float(is_right(candidate.answer, reference))}
+        return {"score": float(is_correct(candidate.answer, reference))}
     return await _judged(attempt, number, candidate)
 
 

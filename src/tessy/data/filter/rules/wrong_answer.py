@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tessy.answers.references import is_right, short_reference
+from tessy.answers.references import is_correct, short_reference
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
@@ -28,7 +28,7 @@ class ReferenceCheck(RowCheck):
         if reference is None:
             return None
         self._judged += 1
-        if is_right(row.answer, reference):
+        if is_correct(row.answer, reference):
             return None
         expected, answer = (text.strip()[-80:] for text in (reference, row.answer))
         return f"the reference is {expected!r}, the answer ends {answer!r}"
