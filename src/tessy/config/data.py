@@ -53,8 +53,8 @@ class FilterConfig(Config):
     """Files of evaluation problems that no sample may resemble (.jsonl, .json, .parquet, .csv)."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Map field names of those files to tessy's: `prompt=question,id=uid`."""
-    reference: str = Field(default="reference", min_length=1)
-    """Input field with a short reference answer, for `wrong_answer`; rows without one pass."""
+    reference: str | None = Field(default=None, min_length=1)
+    """Input field with the reference answer, for `wrong_answer`; default: as README says."""
     fresh: bool = False
     """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from tessy.answers.references import reference_of
 from tessy.core.errors import BadRowsError, ConfigError, InputError, RowFault
 from tessy.core.records import Message, Problem
 from tessy.storage.jsonl import loads
@@ -71,9 +72,10 @@ def load_problems(
     A row has a ``prompt`` (text, or a list of turns) or one of ``messages``, ``dialogs`` and
     ``conversations``: turns ``{role, content}`` or ``{from, value}``, where content is text or a
     list of text parts (joined by newlines). The problem ends with the last user turn. The last
-    assistant turn after it becomes ``extra["reference"]``, or ``reference_turn`` if the row has a
-    ``reference`` field. Other keys of a turn are ignored; all other fields of the row are copied
-    to ``extra`` unchanged.
+    assistant turn after it becomes ``extra["reference"]`` if it can be a reference answer
+    (:func:`tessy.answers.references.reference_of`) and the row has no such field, else
+    ``extra["reference_turn"]``. Other keys of a turn are ignored; all other fields of the row are
+    copied to ``extra`` unchanged.
 
     Args:
         path: The file.
@@ -155,7 +157,7 @@ class _ProblemReader:
             self._fault(row, fault)
         if text is not None and not bad:
             if text.reference:
-                extra[_free_name(extra)] = text.reference
+                extra[_reply_field(extra, text.reference)] = text.reference
             problem = Problem(id=name, messages=text.messages, extra=extra)
             unusable = self._check(problem)
             if unusable is None:
@@ -299,8 +301,8 @@ def _checked(place: str, text: str) -> str:
     return text
 
 
-def _free_name(extra: Mapping[str, Any]) -> str:
-    name = "reference"
+def _reply_field(extra: Mapping[str, Any], reply: str) -> str:
+    name = "reference" if reference_of({"reference": reply}) is not None else "reference_turn"
     while name in extra:
         name += "_turn"
     return name

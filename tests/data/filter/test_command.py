@@ -301,7 +301,7 @@ def test_rows_of_bundled_models_pass(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
     assert keys(iter_trajectories(tmp_path / "out")) == right
     output = capsys.readouterr().err
-    assert "8 references in the field 'reference'" in " ".join(output.split())
+    assert "(8 references)" in " ".join(output.split())
     assert len(load_problems(problems).problems) == 50
 
 

@@ -146,7 +146,7 @@ def test_questions_a_strategy_cannot_use_are_refused_before_any_work(tmp_path: P
     output = finish([*command, "--system-prompt", "Be brief."], code=2)
     assert f"{problems}:2: messages: expected no system turn beside --system-prompt" in output
     by_answer = [*command, "--strategy", "teacher-score", "--score-by", "answer"]
-    assert f"{problems}:2: reference: expected a reference or answer" in finish(by_answer, code=2)
+    assert f"{problems}:2: reference: expected a reference answer" in finish(by_answer, code=2)
     assert not run.exists()
     finish([*by_answer, "--skip-bad-rows"])
     data = read_run(run)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tessy.answers.references import is_correct, reference_of
+from tessy.answers.agreement import is_correct
+from tessy.answers.references import reference_of
 from tessy.core.records import AUTHORS, Author, Failure, Key, Message, Trajectory, problem_digest
 from tessy.core.statistics import Case, Estimate, mean, quantile, share
 

@@ -6,12 +6,14 @@ not print one.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tessy.answers.references import is_correct, reference_of
+from tessy.answers.agreement import is_correct
+from tessy.answers.references import reference_of
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, Message, Problem, Trajectory
@@ -132,7 +134,8 @@ async def _verdict(
     if attempt.context.score_by == "answer":
         reference = reference_of(attempt.problem.extra)
         assert reference is not None  # a problem without one is refused before any work
-        return {"score": float(is_correct(candidate.answer, reference))}
+        correct = await asyncio.to_thread(is_correct, candidate.answer, reference)
+        return {"score": float(correct)}
     return await _judged(attempt, number, candidate)
 
 
@@ -175,8 +178,8 @@ def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | Non
     fields = ", ".join(problem.extra) or "none"
     return UnusableProblem(
         "reference",
-        "expected a reference or answer to score by, text or a number; other fields of the "
-        f"row: {fields}",
+        "expected a reference answer to score by (README: where a reference comes from), found "
+        f"none in the fields {fields}",
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tessy.answers.references import is_correct, short_reference
+from tessy.answers.agreement import is_correct
+from tessy.answers.references import reference_of
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
@@ -12,19 +13,17 @@ from tessy.core.records import Trajectory
 from tessy.data.derived_run import source_rows
 from tessy.data.filter.rule import FilterRule, ReadPassed, RowCheck
 
-_DEFAULT_FIELD = FilterConfig.model_fields["reference"].default
-
 
 class ReferenceCheck(RowCheck):
     """Compares answers with references; rows without a reference pass."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str | None) -> None:
         self._field = field
         self._judged = 0
 
     def find(self, row: Trajectory) -> str | None:
         """Return the reference and the end of the answer if they differ."""
-        reference = short_reference(row.problem.get(self._field))
+        reference = reference_of(row.problem, self._field)
         if reference is None:
             return None
         self._judged += 1
@@ -39,7 +38,7 @@ class ReferenceCheck(RowCheck):
 
 
 def _prepare(options: FilterConfig) -> Callable[[ReadPassed], RowCheck]:
-    if options.reference != _DEFAULT_FIELD:
+    if options.reference is not None:
         _check_field(options)
     return lambda read: ReferenceCheck(options.reference)
 
@@ -72,6 +71,7 @@ RULE = FilterRule(
     finds="the answer does not match the row's reference",
     prepare=_prepare,
     note=lambda options, details: (
-        f" ({counted(details['judged'], 'reference')} in the field {options.reference!r})"
+        f" ({counted(details['judged'], 'reference')}"
+        + (f" in the field {options.reference!r})" if options.reference else ")")
     ),
 )
