@@ -11,6 +11,7 @@ from tessy.storage.problems import load_problems
 
 HASH_OF_Q = hashlib.sha256(b'[["user", "q"]]').hexdigest()[:16]
 HASH_OF_R = hashlib.sha256(b'[["user", "r"]]').hexdigest()[:16]
+SYSTEM = {"role": "system", "content": "s"}
 QA = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 
 
@@ -100,8 +101,15 @@ def test_sharegpt_turns(tmp_path):
 
 
 def test_the_last_assistant_turn_is_the_reference(tmp_path):
-    turns = [QA[0], *({"role": "assistant", "content": said} for said in ("First.", "Second."))]
+    turns = [QA[0], *({"role": "assistant", "content": reply} for reply in ("First.", "Second."))]
     assert one(tmp_path, {"messages": turns}).extra == {"reference": "Second."}
+
+
+def test_a_reply_that_is_a_sentence_is_not_a_reference(tmp_path):
+    reply = {"role": "assistant", "content": "Sure! That makes nine (9)."}
+    assert one(tmp_path, {"messages": [QA[0], reply]}).extra == {
+        "reference_turn": "Sure! That makes nine (9)."
+    }
 
 
 def test_a_reference_field_is_kept_next_to_the_turn(tmp_path):
@@ -134,6 +142,12 @@ def test_a_reference_field_is_kept_next_to_the_turn(tmp_path):
             "messages[0].content[0]",
             "image_url",
         ),
+        ({"prompt": "q", "tools": [{"name": "search"}]}, "tools", "--fields tools="),
+        ({"prompt": "q", "input": {"stdin": "3"}}, "input", "--fields input="),
+        ({"prompt": "q", "system": ["s"]}, "system", "a system turn, got a list"),
+        ({"messages": [SYSTEM, *QA], "system": "t"}, "system", "beside a system turn"),
+        ({"messages": [*QA[:1], SYSTEM]}, "messages", "no system turn after"),
+        ({"messages": [{**QA[0], "tool_calls": ["f"]}]}, "messages[0].tool_calls", "no calls"),
         ({"prompt": "q", "id": ""}, "id", "empty"),
         ({"prompt": "q", "id": "a\nb"}, "id", "control"),
         ({"prompt": "q", "id": "a\x00"}, "id", "control"),
@@ -148,6 +162,48 @@ def test_bad_rows(tmp_path, row, field, message):
     found = fault(tmp_path, row)
     assert (found.line, found.field) == (1, field)
     assert message in found.message
+
+
+@pytest.mark.parametrize("name", ["input", "context"])
+def test_the_input_of_an_instruction_follows_it(tmp_path, name):
+    row = {"instruction": "Work it out.", name: "7 + 2"}
+    problem = one(tmp_path, row, fields={"prompt": "instruction"})
+    assert problem.messages[0].content == "Work it out.\n\n7 + 2"
+    assert problem.extra == {}
+    repeated = {"prompt": "Work out 7 + 2.", name: "7 + 2"}
+    assert one(tmp_path, repeated).messages[0].content == "Work out 7 + 2."
+    left_out = one(tmp_path, {"prompt": "q", name: "7 + 2"}, fields={"input": ""})
+    assert (left_out.messages[0].content, left_out.extra) == ("q", {name: "7 + 2"})
+
+
+def test_empty_fields_add_nothing(tmp_path):
+    row = {"prompt": "q", "input": " ", "system": "", "context": None, "tools": "[]"}
+    assert [turn.content for turn in one(tmp_path, row).messages] == ["q"]
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt"])
+@pytest.mark.parametrize("rest", [{"prompt": "Why?"}, {"messages": QA}])
+def test_a_system_field_becomes_the_first_turn(tmp_path, name, rest):
+    problem = one(tmp_path, {name: "Be brief.", **rest})
+    assert [(turn.role, turn.content) for turn in problem.messages] == [
+        ("system", "Be brief."),
+        ("user", "Why?"),
+    ]
+    assert name not in problem.extra
+
+
+def test_a_field_may_be_a_path(tmp_path):
+    row = {"data": {"question": "q"}, "reward_model": {"ground_truth": 7}, "a.b": "x"}
+    names = {"prompt": "data.question", "reference": "reward_model.ground_truth", "id": "a.b"}
+    problem = one(tmp_path, row, fields=names)
+    assert (problem.id, problem.messages[0].content) == ("x", "q")
+    assert problem.extra == {key: row[key] for key in row if key != "a.b"} | {"reference": 7}
+
+
+def test_a_mapped_reference_beside_another_one_is_a_bad_row(tmp_path):
+    row = {"prompt": "q", "reference": "8", "gold": "7"}
+    assert fault(tmp_path, row, fields={"reference": "gold"}).field == "reference"
+    assert fault(tmp_path, {"prompt": "q"}, fields={"reference": "gold"}).field == "gold"
 
 
 def test_field_map(tmp_path):

@@ -44,7 +44,7 @@ class TomlFile:
             ConfigError: The file cannot be read or is not valid TOML.
         """
         try:
-            text = path.read_text("utf-8")
+            text = path.read_text("utf-8-sig")
             return cls(path, text, tomllib.loads(text))
         except OSError as error:
             raise ConfigError(f"{path}: cannot read this TOML file: {error.strerror}") from error

@@ -163,12 +163,16 @@ def test_problems_of_an_evaluation_set_are_quarantined(tmp_path: Path) -> None:
         problem_row("bad", f"Think step by step.\n{problem} Answer."),
     )
     options: dict[str, Any] = {"against": (tmp_path / "eval.jsonl",)}
-    with pytest.raises(InputError, match="expected prompt or messages, got question") as caught:
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"text": problem}))
+    with pytest.raises(InputError, match="expected prompt or messages, got text") as caught:
         run_filter(tmp_path / "run", tmp_path / "out", **options)
-    assert "map the field: --fields prompt=question" in str(caught.value)
+    assert "map the field: --fields prompt=NAME" in str(caught.value)
     assert "--skip-bad-rows" not in str(caught.value)
     assert not (tmp_path / "out").exists()
-    options["fields"] = {"prompt": "question"}
+    # Another file with a name of its own needs no map.
+    (tmp_path / "other.jsonl").write_text(json.dumps({"question": "Who?"}))
+    options["against"] = (*options["against"], tmp_path / "other.jsonl")
+    options["fields"] = {"prompt": "text"}
     code, output = run_filter(tmp_path / "run", tmp_path / "out", **options)
     assert code == 0
     assert "in_evaluation" in output

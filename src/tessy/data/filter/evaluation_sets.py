@@ -88,12 +88,12 @@ class EvaluationProblems:
 
 def _read(file: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     try:
-        loaded = load_problems(file, fields=fields)
+        loaded = load_problems(file, fields=fields, likely_prompts=True)
     except BadRowsError as error:
         remedy = "fix them, or map the fields of this file with --fields"
         raise BadRowsError(error.faults, remedy) from None
-    for problem, line in zip(loaded.problems, loaded.lines, strict=True):
-        yield f"{problem.id!r} ({file}:{line})", problem_text(problem.messages)
+    for problem, place in zip(loaded.problems, loaded.places, strict=True):
+        yield f"{problem.id!r} ({place})", problem_text(problem.messages)
 
 
 def problem_text(messages: Sequence[Message]) -> str:

@@ -1,0 +1,280 @@
+"""The conversation in a row of an input file, and the reply that follows it (pure).
+
+Every text of the row that belongs to the problem becomes part of the conversation or is a fault:
+
+- ``prompt`` (text, or a list of turns), or one of ``messages``, ``dialogs`` and ``conversations``:
+  turns ``{role, content}`` or ``{from, value}``, where content is text or a list of text parts
+  (joined by newlines);
+- ``system`` or ``system_prompt`` becomes the first turn;
+- ``input`` and ``context`` (Alpaca, Dolly) are appended to a prompt that is text, after a blank
+  line, unless the prompt contains them;
+- definitions of tools, and calls of tools in a turn, are faults: the models would not see them.
+
+The conversation ends with the last user turn. The last assistant turn after it is the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tessy.core.errors import ConfigError
+from tessy.core.records import Message
+from tessy.storage.jsonl import loads
+
+FIELDS = ("id", "prompt", "messages", "reference", "system", "input", "tools")
+_CONVERSATIONS = ("messages", "dialogs", "conversations")
+_LIKELY = ("question", "problem", "instruction", "query")  # other common names of a prompt
+_USUAL: dict[str, tuple[str, ...]] = {
+    "id": ("id",),
+    "system": ("system", "system_prompt"),
+    "input": ("input", "context"),
+    "tools": ("tools", "functions"),
+}
+_CALLS = ("tool_calls", "function_call")
+_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+
+
+class BadField(Exception):
+    """An unusable field of a row."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The messages up to the last user turn; ``reply`` is empty if there is none."""
+
+    messages: tuple[Message, ...]
+    reply: str
+
+
+class FieldMap:
+    """Names of a file's fields, by tessy's name; an empty name means that the file has none.
+
+    A name is that of a field, or a path with dots to a value inside it: ``reward.answer``.
+
+    Args:
+        names: The mapped names; the others have their usual ones.
+        likely_prompts: Try other common names of the prompt (``question``, ``problem`` …) where a
+            row has none of the mapped and the usual ones.
+
+    Raises:
+        ConfigError: A key of ``names`` is unknown, or both prompt and messages are mapped.
+    """
+
+    def __init__(self, names: Mapping[str, str], *, likely_prompts: bool = False) -> None:
+        unknown = sorted(set(names) - set(FIELDS))
+        if unknown:
+            raise ConfigError(
+                f"--fields: {unknown[0]!r} is not a field of a problem; map some of "
+                f"{', '.join(FIELDS)} to names in your file"
+            )
+        if "prompt" in names and "messages" in names:
+            raise ConfigError("--fields: map either prompt or messages, not both")
+        self._names = names
+        self._likely_prompts = likely_prompts
+
+    def mapped(self, field: str) -> str | None:
+        """Return the mapped name of a field; None if it has its usual names."""
+        return self._names.get(field)
+
+    def take(self, row: dict[str, Any], field: str) -> list[tuple[str, Any]]:
+        """Return names and values of a field, without None; remove top-level ones from the row."""
+        mapped = self.mapped(field)
+        names = _USUAL[field] if mapped is None else (mapped,) if mapped else ()
+        return [(name, value) for name in names if (value := pop(row, name)) is not None]
+
+    def prompt_name(self, row: Mapping[str, Any]) -> str:
+        """Return the name of the field with the prompt or the turns.
+
+        Raises:
+            BadField: The row has none, or several.
+        """
+        mapped = self.mapped("prompt") or self.mapped("messages")
+        if mapped and get(row, mapped) is not None:
+            return mapped
+        if mapped and not self._likely_prompts:
+            raise BadField(mapped, "expected a problem (the field map names this field), got none")
+        present = [name for name in ("prompt", *_CONVERSATIONS) if row.get(name) is not None]
+        likely = [name for name in _LIKELY if isinstance(row.get(name), str)]
+        if not present and likely and self._likely_prompts:
+            return likely[0]
+        if not present:
+            raise BadField(
+                "prompt",
+                f"expected prompt or messages, got {', '.join(list(row)[:8]) or 'nothing'}; map "
+                f"the field: --fields prompt={next(iter(likely), 'NAME')}",
+            )
+        if len(present) > 1:
+            raise BadField(
+                present[1],
+                f"expected one prompt, got {' and '.join(present)}; select one: --fields prompt=…",
+            )
+        return present[0]
+
+    def is_prompt(self, name: str) -> bool:
+        """Return whether a field may hold text instead of turns."""
+        return name == self._names.get("prompt", "prompt") or name in _LIKELY
+
+
+def get(row: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
+    """Return the value of a field, or of a path with dots inside one; None without it."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def pop(row: dict[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
+    """Do the same as :func:`get`, and remove a field of that name from the row."""
+    return row.pop(name) if name in row else get(row, name)
+
+
+def take_conversation(row: dict[str, Any], fields: FieldMap) -> Conversation:
+    """Return the conversation of a row; its fields are removed from the row.
+
+    Raises:
+        BadField: The row has no usable conversation.
+    """
+    name = fields.prompt_name(row)
+    value = pop(row, name)
+    if isinstance(value, str) and not fields.is_prompt(name):
+        try:  # lists in CSV are JSON text
+            value = loads(value)
+        except ValueError:
+            raise BadField(name, f"expected a list of turns, got {kind(value)}") from None
+    if isinstance(value, str):
+        text = _with_inputs(_checked(name, value), fields.take(row, "input"))
+        turns = [Message(role="user", content=text)] if value.strip() else []
+        if not turns:
+            raise BadField(name, "expected a problem, got empty text")
+    elif isinstance(value, list):
+        turns = [_turn(f"{name}[{n}]", turn) for n, turn in enumerate(value)]
+    else:
+        what = "text" if fields.is_prompt(name) else "a list of turns"
+        raise BadField(name, f"expected {what}, got {kind(value)}")
+    for tools, definitions in fields.take(row, "tools"):
+        if definitions and definitions != "[]":
+            raise BadField(
+                tools,
+                "expected no tools, because the models would not see their definitions; "
+                "`--fields tools=` leaves them out",
+            )
+    return _split_reply(_with_system(turns, fields.take(row, "system")), name)
+
+
+def _with_inputs(prompt: str, inputs: Sequence[tuple[str, Any]]) -> str:
+    for name, value in inputs:
+        if value and not isinstance(value, str):
+            raise BadField(
+                name,
+                f"expected text that belongs to the prompt, got {kind(value)}; map another field "
+                "with `--fields input=NAME`, or leave it out with `--fields input=`",
+            )
+        text = _checked(name, value or "").strip()
+        if text not in prompt:
+            prompt = f"{prompt}\n\n{text}"
+    return prompt
+
+
+def _with_system(turns: list[Message], systems: Sequence[tuple[str, Any]]) -> list[Message]:
+    for name, value in systems:
+        if value and not isinstance(value, str):
+            raise BadField(name, f"expected the text of a system turn, got {kind(value)}")
+        text = _checked(name, value or "")
+        leading = turns[0].content if turns and turns[0].role == "system" else None
+        if not text.strip() or text == leading:
+            continue
+        if leading is not None:
+            raise BadField(
+                name,
+                "expected one system message, got this field beside a system turn; leave it out "
+                "with `--fields system=`",
+            )
+        turns = [Message(role="system", content=text), *turns]
+    return turns
+
+
+def _split_reply(turns: list[Message], name: str) -> Conversation:
+    last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=None)
+    if last is None:
+        raise BadField(name, "expected a user turn, got none")
+    if not turns[last].content.strip():
+        raise BadField(name, "expected a problem, got empty text")
+    after = turns[last + 1 :]
+    if any(turn.role == "system" for turn in after):
+        raise BadField(name, "expected no system turn after the last user turn, got one")
+    return Conversation(tuple(turns[: last + 1]), after[-1].content if after else "")
+
+
+def _turn(place: str, turn: object) -> Message:
+    if not isinstance(turn, dict):
+        raise BadField(place, f"expected a turn {{role, content}}, got {kind(turn)}")
+    role, content = ("role", "content") if "role" in turn else ("from", "value")
+    if role not in turn:
+        raise BadField(place, f"expected a role, got {', '.join(map(str, turn)) or 'nothing'}")
+    known = _ROLES.get(turn[role]) if isinstance(turn[role], str) else None
+    if known is None:
+        raise BadField(
+            f"{place}.{role}", f"expected one of {', '.join(_ROLES)}, got {_short(turn[role])}"
+        )
+    for calls in _CALLS:
+        if turn.get(calls):
+            message = "expected no calls of tools, because the models would not see them"
+            raise BadField(f"{place}.{calls}", message)
+    place = f"{place}.{content}"
+    return Message(role=known, content=_checked(place, _content(place, turn.get(content))))
+
+
+def _content(place: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise BadField(place, f"expected text, got {kind(value)}")
+    texts = []
+    for number, part in enumerate(value):
+        text = part.get("text") if isinstance(part, dict) else part
+        if not isinstance(text, str) or (isinstance(part, dict) and part.get("type") != "text"):
+            got = part.get("type") if isinstance(part, dict) else None
+            raise BadField(f"{place}[{number}]", f"expected a text part, got {got or kind(part)}")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _checked(place: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadField(
+            place, f"expected valid Unicode, got an unpaired surrogate at {error.start}"
+        ) from None
+    return text
+
+
+def kind(value: object) -> str:
+    """Return the kind of a JSON value, for messages."""
+    names = {"NoneType": "null", "str": "text", "dict": "an object", "list": "a list"}
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+def _short(value: object) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= 60 else shown[:60] + "…"
