@@ -143,6 +143,6 @@ def test_the_baselines_use_the_bundled_models():
 
 def test_the_baselines_have_the_problems_of_the_demo():
     config = load_config(SynthesizeConfig, EXAMPLES / "baselines.toml")
-    loaded = load_problems(ROOT / config.problems)
+    loaded = load_problems([ROOT / file for file in config.problems])
     assert loaded.problems == tuple(demo_problems(40, 0))
     assert loaded.faults == ()

@@ -11,6 +11,7 @@ Modules are imported when their command runs, so that ``tessy --help`` is fast.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -143,6 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code (module docstring).
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # tests replace them
+            stream.reconfigure(errors="replace")  # characters that the terminal lacks
     try:
         try:
             return _dispatch(arguments)

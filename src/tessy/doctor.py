@@ -91,7 +91,7 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     """
     report = DoctorReport(console or Console())
     loaded = load_run_problems(config, skip_bad_rows=True)
-    _heading(report, f"Problems: {config.problems}")
+    _heading(report, f"Problems: {', '.join(map(str, config.problems))}")
     report.ok(f"{counted(len(loaded.problems), 'problem')} read")
     report_bad_row = report.warn if config.skip_bad_rows else report.fail
     for fault in loaded.faults[:5]:

@@ -60,9 +60,16 @@ def test_options_fill_the_configuration():
     )
 
 
+def test_names_of_fields_may_be_quoted():
+    config = read(*GIVEN, "--fields", 'prompt="Question, en", reference=reward.answer,input=')
+    assert config.fields == {"prompt": "Question, en", "reference": "reward.answer", "input": ""}
+    for text in (read(*GIVEN, "--problems", "a.jsonl", "b.jsonl").problems,):
+        assert text == (Path("a.jsonl"), Path("b.jsonl"))
+
+
 def test_required_options_can_be_set_in_the_toml_only(toml):
     config = read(toml)
-    assert config.problems == Path("q.jsonl")
+    assert config.problems == (Path("q.jsonl"),)
     assert config.student.url == ("http://a", "http://b")
     assert config.fields == {"prompt": "question"}
     assert config.skip_bad_rows

@@ -268,7 +268,7 @@ def test_an_id_of_another_problem_is_a_bad_row(tmp_path, last):
         load(tmp_path, rows)
     (found,) = caught.value.faults
     assert (found.line, found.field) == (3, "id")
-    assert "another problem on line" in found.message
+    assert "another problem at" in found.message
 
 
 @pytest.mark.parametrize("bad", [{"id": ""}, {"id": 1.5}, {"id": "a\nb"}])

@@ -112,9 +112,9 @@ def test_an_unusable_file_is_named_with_what_to_do(tmp_path, name, content, mess
     assert message in str(caught.value)
 
 
-def test_a_directory_is_refused(tmp_path):
+def test_a_directory_without_data_is_refused(tmp_path):
     (tmp_path / "in.jsonl").mkdir()
-    with pytest.raises(InputError, match="is a directory"):
+    with pytest.raises(InputError, match="has no data files"):
         load_problems(tmp_path / "in.jsonl")
 
 

@@ -24,6 +24,13 @@ def _split_commas(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _paths(value: object) -> object:
+    """Return ``("a",)`` for a single path ``"a"``."""
+    names = [value] if isinstance(value, str | Path) else value
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else value
+
+
+PathList = Annotated[tuple[Path, ...], BeforeValidator(_paths)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 
@@ -78,8 +85,11 @@ class RoleConfig(ModelConfig):
 class RunOptions(Config):
     """Options of the commands that generate samples."""
 
-    problems: Path
-    """File of problems: .jsonl, .json, .parquet or .csv."""
+    problems: PathList = Field(min_length=1)
+    """Files of problems (.jsonl, .json, .csv, .parquet), globs, folders of data sets, or
+    `hf://datasets/OWNER/NAME[@REVISION][/PATH]`."""
+    split: str | None = Field(default=None, min_length=1)
+    """Split of these data sets, such as train; None: the only one."""
     thinking_tokens: int = Field(default=32_000, ge=1)
     """Maximum thinking length, in student tokens."""
     answer_tokens: int = Field(default=6_000, ge=1)
@@ -95,7 +105,8 @@ class RunOptions(Config):
     attempts: int = Field(default=5, ge=1)
     """Maximum attempts per sample, each with a different seed."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """Map field names of the file to tessy's: `prompt=question,id=uid`."""
+    """Map field names of the files to tessy's: `prompt=question,id=uid`; a name may be a path
+    (`reference=reward_model.ground_truth`) or quoted (`prompt="Question, en"`)."""
     skip_bad_rows: bool = False
     """Skip invalid rows of the file and record the reasons, instead of stopping."""
     fresh: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -158,10 +159,15 @@ def _metavar(annotation: Any) -> str | None:  # noqa: ANN401  # any type
 
 
 def _pairs(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    parts = re.findall(r'(?:[^,"]|"[^"]*")+', text)
+    pairs = [part.partition("=") for part in parts if part.strip()]
     if not all(equals for _, equals, _ in pairs):
         raise ValueError(f"expected KEY=NAME,KEY=NAME…, got {text!r}")
-    return {key.strip(): name.strip() for key, _, name in pairs}
+    return {key.strip(): name.strip().strip('"') for key, _, name in pairs}
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "," in name else name
 
 
 _COMMA_LIST: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
@@ -176,5 +182,7 @@ _COMMA_MAP: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     metavar="KEY=NAME[,…]",
     instance_from_str=lambda arguments: _pairs(arguments[0]),
     is_instance=lambda value: isinstance(value, dict),
-    str_from_instance=lambda value: [",".join(f"{key}={name}" for key, name in value.items())],
+    str_from_instance=lambda value: [
+        ",".join(f"{key}={_quoted(name)}" for key, name in value.items())
+    ],
 )

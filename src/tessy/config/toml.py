@@ -92,12 +92,25 @@ def load_config(
     """
     toml = TomlFile.read(toml_path) if toml_path else None
     overrides = overrides or {}
+    _check_text(overrides, ())
     document = _merge(_skeleton(cls), _merge(toml.document if toml else {}, overrides))
     try:
         # Strict JSON rejects "5" as a number and 1 as a flag, but accepts a string as a path.
         return cls.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         raise _config_error(cls, error.errors(), toml, overrides) from error
+
+
+def _check_text(value: object, location: Location) -> None:
+    """Raise ConfigError for a value that is not Unicode text, such as an undecodable file name."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_text(inner, (*location, str(name)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_text(item, location)
+    elif not str(value).isascii() and "\ufffd" in str(value).encode("utf-8", "replace").decode():
+        raise ConfigError(f"{_option(location)}: {value!a} is not UTF-8 text; rename the file")
 
 
 def partial_config(cls: type[C], toml_path: Path | None, missing: object) -> C:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from tessy.answers.references import reference_of
 from tessy.core.errors import BadRowsError, InputError, RowFault
 from tessy.core.records import Message, Problem
 from tessy.storage.conversations import BadField, FieldMap, get, kind, take_conversation
+from tessy.storage.sources import resolve_sources
 from tessy.storage.tables import InputRow, read_rows
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -53,14 +54,15 @@ class LoadedProblems:
 
 
 def load_problems(
-    path: str | Path,
+    sources: Path | Sequence[Path],
     *,
+    split: str | None = None,
     fields: Mapping[str, str] | None = None,
     skip_bad_rows: bool = False,
     likely_prompts: bool = False,
     check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
 ) -> LoadedProblems:
-    """Read the problems of ``path``; for formats see :func:`tessy.storage.tables.read_rows`.
+    """Read the problems of ``sources``; for formats see :func:`tessy.storage.tables.read_rows`.
 
     The conversation of a row is that of :mod:`tessy.storage.conversations`. Its reply becomes
     ``extra["reference"]`` if it can be a reference answer (:mod:`tessy.answers.references`) and the
@@ -68,7 +70,9 @@ def load_problems(
     to ``extra`` unchanged.
 
     Args:
-        path: The file.
+        sources: Files, folders and data sets on the hub
+            (:func:`tessy.storage.sources.resolve_sources`).
+        split: The split of data sets.
         fields: Field names of the file by standard name (:class:`FieldMap`).
         skip_bad_rows: Return faults instead of raising them.
         likely_prompts: Also accept other common names of the prompt (:class:`FieldMap`).
@@ -76,21 +80,24 @@ def load_problems(
 
     Raises:
         BadRowsError: Rows are unusable; contains every fault of the file.
-        InputError: The file cannot be read, is empty, or has no usable row.
-        ConfigError: ``fields`` contains an unknown standard name.
+        InputError: A file cannot be read, or no row is usable.
+        ConfigError: ``fields`` contains an unknown standard name, or ``split`` has no use.
     """
     names = FieldMap(fields or {}, likely_prompts=likely_prompts)
-    reader = _ProblemReader(str(path), names, check)
-    for row in read_rows(Path(path)):
-        if isinstance(row, RowFault):
-            reader.faults.append(row)
-        else:
-            reader.add(row)
+    reader = _ProblemReader(names, check)
+    files = resolve_sources([sources] if isinstance(sources, Path) else sources, split)
+    for file in files:
+        for row in read_rows(file):
+            if isinstance(row, RowFault):
+                reader.faults.append(row)
+            else:
+                reader.add(str(file), row)
     if reader.faults and not skip_bad_rows:
         raise BadRowsError(reader.faults)
     if not reader.problems:
         why = f"; the first of {len(reader.faults)}: {reader.faults[0]}" if reader.faults else ""
-        raise InputError(f"{path} has no usable row{why}; give a file with at least one problem")
+        title = ", ".join(map(str, files))
+        raise InputError(f"{title} has no usable row{why}; give a file with at least one problem")
     return LoadedProblems(tuple(reader.problems), tuple(reader.faults), tuple(reader.places))
 
 
@@ -98,7 +105,6 @@ def load_problems(
 class _ProblemReader:
     """Converts rows to problems with unique ids."""
 
-    path: str
     fields: FieldMap
     check: Callable[[Problem], UnusableProblem | None]
     problems: list[Problem] = field(default_factory=list)
@@ -106,24 +112,25 @@ class _ProblemReader:
     faults: list[RowFault] = field(default_factory=list)
     _ids: _IdRegistry = field(default_factory=lambda: _IdRegistry())
 
-    def add(self, row: InputRow) -> None:
-        """Add the problem of ``row`` or its faults."""
+    def add(self, path: str, row: InputRow) -> None:
+        """Add the problem of a row of the file ``path``, or its faults."""
+        place = f"{path}:{row.line}"
         bad: list[BadField] = []
         try:
-            problem = self._problem(row, bad)
+            problem = self._problem(row.value, place, bad)
         except BadField as error:
             bad.append(error)
         if not bad:
             self.problems.append(problem)
-            self.places.append(f"{self.path}:{row.line}")
+            self.places.append(place)
         for fault in bad:
-            self.faults.append(RowFault(self.path, row.line, fault.field, str(fault)))
+            self.faults.append(RowFault(path, row.line, fault.field, str(fault)))
 
-    def _problem(self, row: InputRow, bad: list[BadField]) -> Problem:
+    def _problem(self, row: object, place: str, bad: list[BadField]) -> Problem:
         """Return the problem of a row; a bad id is added to ``bad``, to report both faults."""
-        if not isinstance(row.value, dict):
-            raise BadField("(row)", f"expected an object, got {kind(row.value)}")
-        extra = dict(row.value)
+        if not isinstance(row, dict):
+            raise BadField("(row)", f"expected an object, got {kind(row)}")
+        extra = dict(row)
         name = ""
         try:
             name = _id(extra, self.fields)
@@ -132,7 +139,7 @@ class _ProblemReader:
         conversation = take_conversation(extra, self.fields)
         if bad:
             raise bad.pop()
-        name = self._ids.assign(name, conversation.messages, row.line)
+        name = self._ids.assign(name, conversation.messages, place)
         _add_references(extra, conversation.reply, self.fields)
         problem = Problem(id=name, messages=conversation.messages, extra=extra)
         unusable = self.check(problem)
@@ -183,7 +190,7 @@ def _add_references(extra: dict[str, Any], reply: str, fields: FieldMap) -> None
 @dataclass(slots=True)
 class _AssignedId:
     digest: bytes  # of the messages
-    line: int
+    place: str
     repeats: int = 1
 
 
@@ -191,23 +198,23 @@ class _AssignedId:
 class _IdRegistry:
     _assigned: dict[str, _AssignedId] = field(default_factory=dict)
 
-    def assign(self, name: str, messages: tuple[Message, ...], line: int) -> str:
+    def assign(self, name: str, messages: tuple[Message, ...], place: str) -> str:
         """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
         turns = [[turn.role, turn.content] for turn in messages]
         digest = hashlib.sha256(_encode(turns).encode()).digest()
         name = name or digest.hex()[:16]
         first = self._assigned.get(name)
         if first is None:
-            self._assigned[name] = _AssignedId(digest, line)
+            self._assigned[name] = _AssignedId(digest, place)
             return name
         if first.digest != digest:
             raise BadField(
                 "id",
-                f"expected unique ids, but {name!r} is another problem on line {first.line}",
+                f"expected unique ids, but {name!r} is another problem at {first.place}",
             )
         free = name
         while free in self._assigned:
             first.repeats += 1
             free = f"{name}#{first.repeats}"
-        self._assigned[free] = _AssignedId(digest, line)
+        self._assigned[free] = _AssignedId(digest, place)
         return free

@@ -11,9 +11,9 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from tessy.core.errors import InputError, RowFault
 from tessy.storage.jsonl import loads, plain
@@ -37,36 +37,50 @@ def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
 
     The format follows from the extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an
     object with exactly one array among its values), ``.csv`` (with a header; every value is
-    text), each also with ``.gz``, and ``.parquet``. Blank lines are skipped.
+    text), each also with ``.gz`` or ``.zst``, ``.parquet``, and ``.arrow`` (of ``datasets``).
+    Blank lines are skipped.
 
     Raises:
         InputError: The file is missing, unreadable, or of an unknown format.
     """
-    name = path.name.lower()
-    readers = {
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
-        ".json": _json,
-        ".csv": _csv,
-        ".parquet": _parquet,
-    }
-    compressed = name.endswith(".gz")
-    extension = Path(name.removesuffix(".gz")).suffix
-    if extension not in readers or (compressed and extension == ".parquet"):
+    extension, compression = _format(path.name)
+    if extension not in _READERS:
         raise InputError(
-            f"{path}: tessy reads .jsonl, .json and .csv (each also with .gz) and .parquet; "
-            "rename the file to match its format, or convert it"
+            f"{path}: tessy reads .jsonl, .json and .csv (each also with .gz or .zst), .parquet "
+            "and .arrow; rename the file to match its format, or convert it"
         )
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path (current directory: {Path.cwd()})")
     if path.is_dir():
         raise InputError(f"{path} is a directory; give a file")
     try:
-        file: IO[bytes]
-        with gzip.open(path) if compressed else path.open("rb") as file:  # type: ignore[assignment]
-            yield from readers[extension](path, file)
+        with _open(path, compression) as file:
+            yield from _READERS[extension](path, file)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def is_readable(name: str) -> bool:
+    """Return whether a file name has the extension of a format that can be read."""
+    return _format(name)[0] in _READERS
+
+
+def _format(name: str) -> tuple[str, str]:
+    """Return the extensions of the format and of the compression ("" without one)."""
+    path = Path(name.lower())
+    if path.suffix in (".gz", ".zst") and Path(path.stem).suffix not in _BINARY:
+        return Path(path.stem).suffix, path.suffix
+    return path.suffix, ""
+
+
+def _open(path: Path, compression: str) -> IO[bytes]:
+    if compression == ".gz":
+        return cast("IO[bytes]", gzip.open(path))
+    if compression == ".zst":
+        import pyarrow as pa
+
+        return cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(str(path), "zstd")))
+    return path.open("rb")
 
 
 def _json_lines(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
@@ -76,9 +90,18 @@ def _json_lines(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
         if not line.strip():
             continue
         try:
-            yield InputRow(number, loads(line))
+            value = loads(line)
+            if number == 1 and isinstance(value, list):
+                raise _is_array(path)
+            yield InputRow(number, value)
         except ValueError as error:
+            if number == 1 and line.lstrip().startswith(b"["):
+                raise _is_array(path) from None
             yield RowFault(str(path), number, "(line)", f"expected JSON: {_reason(error)}")
+
+
+def _is_array(path: Path) -> InputError:
+    return InputError(f"{path}: is one JSON array, not a row per line; rename the file to .json")
 
 
 def _reason(error: ValueError) -> str:
@@ -157,17 +180,32 @@ def _parquet(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
 
     try:
         table = pq.ParquetFile(file)
-        names = table.schema_arrow.names
-        if len(set(names)) < len(names):
-            raise InputError(f"{path}: two columns have the same name")
-        number = 0
-        for batch in table.iter_batches(batch_size=_BATCH):
-            columns = [_column(path, batch, name) for name in names]
-            for values in zip(*columns, strict=True):
-                number += 1
-                yield InputRow(number, dict(zip(names, map(plain, values), strict=True)))
+        yield from _batches(path, table.schema_arrow.names, table.iter_batches(batch_size=_BATCH))
     except pa.ArrowException as error:
         raise InputError(f"{path}: expected Parquet: {error}") from error
+
+
+def _arrow(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.open_stream(file) as stream:
+            yield from _batches(path, stream.schema.names, stream)
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: expected an Arrow stream: {error}") from error
+
+
+def _batches(
+    path: Path, names: list[str], batches: Iterable[pa.RecordBatch]
+) -> Iterator[InputRow | RowFault]:
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two columns have the same name")
+    number = 0
+    for batch in batches:
+        columns = [_column(path, batch, name) for name in names]
+        for values in zip(*columns, strict=True):
+            number += 1
+            yield InputRow(number, dict(zip(names, map(plain, values), strict=True)))
 
 
 def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
@@ -196,3 +234,14 @@ def _nanoseconds(kind: pa.DataType) -> bool:
 
     temporal = pa.types.is_timestamp(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind)
     return bool(temporal and kind.unit == "ns")
+
+
+_READERS: dict[str, Callable[[Path, IO[bytes]], Iterator[InputRow | RowFault]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+}
+_BINARY = (".parquet", ".arrow")  # compressed inside

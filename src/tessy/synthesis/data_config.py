@@ -25,6 +25,7 @@ from tessy.synthesis.strategies.registry import (
 _NOT_DATA = frozenset(
     {
         "problems",
+        "split",
         "out",
         "samples_per_problem",
         "limit",

@@ -27,6 +27,7 @@ def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) 
         strategy_of(config)  # a wrong name is reported before the file is read
     return load_problems(
         config.problems,
+        split=config.split,
         fields=config.fields,
         skip_bad_rows=config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows,
         check=partial(unusable, config),

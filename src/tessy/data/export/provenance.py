@@ -62,8 +62,9 @@ def command_line(document: Mapping[str, Any]) -> str:
     sampled = data.get("command") == "sample"
     command = ["tessy", "sample" if sampled else "synthesize"]
     problems = document.get("config", {}).get("problems")
-    if isinstance(problems, str):
-        command += ["--problems", public(problems)]
+    if problems:
+        names = [problems] if isinstance(problems, str) else problems
+        command += ["--problems", *map(public, names)]
     defaults = dict(_defaults(SampleConfig if sampled else SynthesizeConfig))
     for name, value in data.items():
         if name in defaults and value is not None and value != defaults[name]:

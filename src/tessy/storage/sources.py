@@ -1,0 +1,169 @@
+"""Input files behind the names a user gives: files, globs, folders of data sets, and the hub.
+
+A folder is one written by ``datasets`` (``save_to_disk``), or any folder of data files. Of a data
+set with several splits, ``--split`` selects one by its name, which stands in the names of its
+files or folders: ``train-00000-of-00002.parquet``, ``data/test.jsonl``, ``validation/0.parquet``.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from tessy.core.errors import ConfigError, InputError
+from tessy.storage.tables import is_readable
+
+_HUB = re.compile(r"hf:/{1,2}")  # pathlib reduces two slashes to one
+_HUB_DATASET = re.compile(
+    _HUB.pattern + r"datasets/(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+))?"
+)
+_SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval")
+
+
+class _Dataset(NamedTuple):
+    """Files of a data set, with names relative to it."""
+
+    title: str
+    names: list[str]
+
+
+def resolve_sources(sources: Sequence[Path], split: str | None = None) -> list[Path]:
+    """Return the files of ``sources`` in order; files on the hub are downloaded into its cache.
+
+    Args:
+        sources: Files, globs, folders, or ``hf://datasets/OWNER/NAME[@REVISION][/PATH]``, where the
+            path is that of a file or a folder, or a glob.
+        split: The split of data sets.
+
+    Raises:
+        InputError: A source does not exist, has no data files, or has several splits.
+        ConfigError: ``split`` is given, but no source is a data set.
+    """
+    files: list[Path] = []
+    datasets = 0
+    for source in sources:
+        if _HUB.match(str(source)):
+            found, is_dataset = _from_hub(str(source), split)
+        elif source.is_dir():
+            found, is_dataset = _from_folder(source, split), True
+        else:
+            found, is_dataset = _expand(source), False
+        files += found
+        datasets += is_dataset
+    if split is not None and not datasets:
+        raise ConfigError(
+            f"--split {split}: expected a folder or a data set on the hub, got only files; leave "
+            "the option out"
+        )
+    return files
+
+
+def _expand(source: Path) -> list[Path]:
+    if source.exists() or not glob.has_magic(str(source)):
+        return [source]
+    found = sorted(glob.glob(str(source), recursive=True))
+    if not found:
+        raise InputError(f"{source} matches no file; check the pattern (directory: {Path.cwd()})")
+    return [Path(name) for name in found]
+
+
+def _from_folder(folder: Path, split: str | None) -> list[Path]:
+    saved = _saved_splits(folder)
+    if saved is not None:
+        if split is None and len(saved) > 1:
+            raise _several_splits(str(folder), saved)
+        chosen = split or saved[0]
+        if chosen not in saved:
+            raise InputError(f"{folder} has no split {chosen!r}; it has {', '.join(saved)}")
+        folder = folder / chosen
+    state = folder / "state.json"
+    if state.is_file():
+        try:
+            files = json.loads(state.read_bytes())["_data_files"]
+            return [folder / file["filename"] for file in files]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{state} is not a file of a saved data set: {error!r}") from error
+    names = sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if is_readable(path.name)
+    )
+    return [folder / name for name in _of_split(_Dataset(str(folder), names), split)]
+
+
+def _saved_splits(folder: Path) -> list[str] | None:
+    """Return the splits of a ``DatasetDict`` saved in ``folder``; None for another folder."""
+    description = folder / "dataset_dict.json"
+    if not description.is_file():
+        return None
+    try:
+        return list(map(str, json.loads(description.read_bytes())["splits"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{description} is not a file of a saved data set: {error!r}") from error
+
+
+def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
+    """Return the downloaded files, and whether they were selected from several."""
+    match = _HUB_DATASET.fullmatch(source)
+    title = _HUB.sub("hf://", source)
+    if match is None:
+        raise InputError(f"{title}: expected hf://datasets/OWNER/NAME[@REVISION][/PATH]")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    name, path = match["name"], match["path"]
+    revision = unquote(match["revision"]) if match["revision"] else None
+    hub = HfApi()
+    try:
+        if path and is_readable(path) and not glob.has_magic(path):
+            names, is_dataset = [path], False
+        else:
+            every = hub.list_repo_files(name, repo_type="dataset", revision=revision)
+            data = sorted(file for file in every if is_readable(file) and _is_below(file, path))
+            names, is_dataset = _of_split(_Dataset(title, data), split), True
+        return [
+            Path(hub.hf_hub_download(name, file, repo_type="dataset", revision=revision))
+            for file in names
+        ], is_dataset
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{title} cannot be read: {reason}") from error
+
+
+def _is_below(file: str, path: str | None) -> bool:
+    if path is None:
+        return True
+    if glob.has_magic(path):
+        return Path(file).match(path)
+    return file.startswith(f"{path.rstrip('/')}/")
+
+
+def _of_split(dataset: _Dataset, split: str | None) -> list[str]:
+    if not dataset.names:
+        raise InputError(f"{dataset.title} has no data files (.jsonl, .json, .csv, .parquet)")
+    splits = _splits_of(dataset.names)
+    if split is None:
+        if len(splits) > 1:
+            raise _several_splits(dataset.title, splits)
+        return dataset.names
+    chosen = [name for name in dataset.names if _has_split(name, split)]
+    if not chosen:
+        has = f"it has {', '.join(splits)}" if splits else "its file names have none"
+        raise InputError(f"{dataset.title} has no split {split!r}; {has}")
+    return chosen
+
+
+def _splits_of(names: Iterable[str]) -> list[str]:
+    names = list(names)
+    return [split for split in _SPLITS if any(_has_split(name, split) for name in names)]
+
+
+def _has_split(name: str, split: str) -> bool:
+    return bool(re.search(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])", name))
+
+
+def _several_splits(title: str, splits: Sequence[str]) -> InputError:
+    return InputError(f"{title} has the splits {', '.join(splits)}; select one with --split")
