@@ -72,6 +72,10 @@ def agrees(answer: str, reference: str) -> bool:
         ("\\boxed{50\\%}", "50"),
         ("\\boxed{90^\\circ}", "90"),
         ("It is 6, 100", "100"),
+        ("**Answer: 5** apples, checked in 2 ways.", "5"),
+        ("The answer is $5$ (see step 3).", "5"),
+        ("\\boxed{1} and \\boxed{2}", "1, 2"),
+        ("\\boxed{0.5}", "50\\%"),
     ],
 )  # fmt: skip
 def test_equal_answers_are_right(answer, reference):

@@ -14,11 +14,13 @@ from __future__ import annotations
 import re
 
 from tessy.answers.final_answer import (
+    boxed_in_last_line,
     candidates,
     last_boxed,
     last_value,
     normalize,
     split_unit,
+    stated_value,
     value_of,
     without_markup,
 )
@@ -46,10 +48,14 @@ def is_correct(answer: str, reference: str) -> bool:
         return False
     boxed = last_boxed(answer)
     if boxed is not None:
-        return _agrees(boxed, reference)
+        several = boxed_in_last_line(answer)  # "\boxed{1} and \boxed{2}" for "1, 2"
+        joined = ", ".join(several) if len(several) > 1 else boxed
+        return _agrees(boxed, reference) or normalize(joined) == expected
     number = value_of(split_unit(expected)[0])
     if number is not None:
-        return last_value(without_markup(answer)) == number
+        text = without_markup(answer)
+        stated = stated_value(text)
+        return number == (last_value(text) if stated is None else stated)
     lines = answer.strip().splitlines()
     return bool(lines) and _agrees(lines[-1], reference)
 
@@ -57,7 +63,9 @@ def is_correct(answer: str, reference: str) -> bool:
 def _agrees(line: str, reference: str) -> bool:
     expected = normalize(reference)
     texts = list(candidates(line, 4 * len(reference) + 200))  # a longer text never agrees
-    decided = [_same(normalize(text), expected) for text in texts]
+    decided = [
+        _same_percentage(text, reference) or _same(normalize(text), expected) for text in texts
+    ]
     if True in decided:
         return True
     # The shortest end, as "x = 5" and "the set is {1, 2}" have their value behind the lead-in.
@@ -75,6 +83,15 @@ def _same(text: str, expected: str) -> bool | None:
     if _same_choice(text, expected) or _same_choice(expected, text):
         return True
     return None if _may_be_formula(text) and _may_be_formula(expected) else False
+
+
+def _same_percentage(text: str, reference: str) -> bool:
+    """Return whether one of two numbers is the other one in percent: ``0.5`` and ``50%``."""
+    value, wanted = value_of(normalize(text)), value_of(normalize(reference))
+    in_percent = "%" in text, "%" in reference
+    if value is None or wanted is None or all(in_percent) or not any(in_percent):
+        return False
+    return value == 100 * wanted if in_percent[0] else 100 * value == wanted
 
 
 def _same_choice(labelled: str, text: str) -> bool:

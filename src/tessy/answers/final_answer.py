@@ -30,6 +30,7 @@ _WRAPPER = re.compile(
 )
 _NOISE = re.compile(r"\\[!()\[\]]|\\(?:left|right)(?![a-z])|\^\{?\\circ\}?|°|\\?[%$]|\*\*|`")
 _SPACE = re.compile(r"\\(?:[,;: ]|quad|qquad)|~")
+_STATED = re.compile(r"\banswer\s?(?:is|:|=)\s?")
 _LEAD_IN = re.compile(r"[:=](?=.)|\b(?:is|are)\s", re.IGNORECASE)
 _QUOTES = " \t\"'“”‘’"
 
@@ -47,6 +48,20 @@ def last_boxed(text: str) -> str | None:
             if start in starts and (last is None or start > last[0]):
                 last = start, brace.start()
     return None if last is None else text[slice(*last)]
+
+
+def boxed_in_last_line(text: str) -> list[str]:
+    r"""Return the contents of all ``\boxed{}`` in the last line that has one."""
+    lines = [line for line in text.splitlines() if _BOXED.search(line)]
+    return re.findall(_BOXED.pattern + r"([^{}]*)\}", lines[-1]) if lines else []
+
+
+def stated_value(text: str) -> Fraction | None:
+    """Return the last number after "answer is" or "answer:" in a text without markup."""
+    last = None
+    for match in _STATED.finditer(text):
+        last = _VALUE.match(text, match.end()) or last
+    return _value(last) if last else None
 
 
 def candidates(line: str, max_chars: int) -> Iterator[str]:

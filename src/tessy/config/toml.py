@@ -109,8 +109,13 @@ def _check_text(value: object, location: Location) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _check_text(item, location)
-    elif not str(value).isascii() and "\ufffd" in str(value).encode("utf-8", "replace").decode():
-        raise ConfigError(f"{_option(location)}: {value!a} is not UTF-8 text; rename the file")
+    else:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{_option(location)}: {str(value)!a} is not UTF-8 text; rename the file"
+            ) from None
 
 
 def partial_config(cls: type[C], toml_path: Path | None, missing: object) -> C:

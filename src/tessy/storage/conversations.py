@@ -125,7 +125,7 @@ class FieldMap:
 
     def is_prompt(self, name: str) -> bool:
         """Return whether a field may hold text instead of turns."""
-        return name == self._names.get("prompt", "prompt") or name in _LIKELY
+        return name in ("prompt", self.mapped("prompt"), *_LIKELY)
 
 
 def get(row: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
