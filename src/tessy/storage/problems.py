@@ -10,23 +10,25 @@ Ids are stable when rows are appended to the input, because they depend on earli
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from tessy.core.errors import BadRowsError, ConfigError, InputError, RowFault
 from tessy.core.records import Message, Problem
 from tessy.storage.jsonl import loads
 from tessy.storage.tables import InputRow, read_rows
 
-Field = Literal["id", "prompt", "messages"]
+_FIELDS = ("id", "prompt", "messages")
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _LIKELY = ("question", "problem", "instruction", "query")  # other common names of a prompt
 _CONVERSATIONS = ("messages", "dialogs", "conversations")
+_NOT_IN_IDS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates, line separators
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
     "user": "user",
@@ -45,13 +47,10 @@ class UnusableProblem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
-    """The content of an input file.
+    """The problems of an input file, and the faults of skipped rows.
 
-    Attributes:
-        problems: The problems in file order.
-        faults: Faults of skipped rows.
-        lines: Line of each problem, or row number in formats without lines. Empty for problems
-            that come from no file.
+    ``lines`` has the line of each problem, or the row number in formats without lines; it is empty
+    for problems that come from no file.
     """
 
     problems: tuple[Problem, ...]
@@ -75,11 +74,8 @@ def load_problems(
     ``reference`` field. Other keys of a turn are ignored; all other fields of the row are copied
     to ``extra`` unchanged.
 
-    Args:
-        path: The file.
-        fields: Field names of the file by standard name: ``{"prompt": "problem", "id": "uid"}``.
-        skip_bad_rows: Return faults instead of raising them.
-        check: Returns why a problem cannot be used, which makes its row bad, or None.
+    ``fields`` maps standard names to the names in the file: ``{"prompt": "problem", "id": "uid"}``.
+    ``check`` returns why a problem cannot be used, which makes its row bad, or None.
 
     Raises:
         BadRowsError: Rows are unusable; contains every fault of the file.
@@ -103,9 +99,16 @@ def load_problems(
 class _BadRow(Exception):
     """An unusable field of the current row."""
 
-    def __init__(self, name: str, message: str) -> None:
+    def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
-        self.field = name
+        self.field = field
+
+
+@dataclass(slots=True)
+class _AssignedId:
+    digest: bytes  # of the messages
+    line: int
+    repeats: int = 1
 
 
 class _ProblemReader:
@@ -117,55 +120,53 @@ class _ProblemReader:
         fields: dict[str, str],
         check: Callable[[Problem], UnusableProblem | None],
     ) -> None:
-        unknown = sorted(set(fields) - set(get_args(Field)))
+        unknown = sorted(set(fields) - set(_FIELDS))
         if unknown:
             raise ConfigError(
                 f"--fields: {unknown[0]!r} is not a field of a problem; map some of "
-                f"{', '.join(get_args(Field))} to names in your file"
+                f"{', '.join(_FIELDS)} to names in your file"
             )
         if "prompt" in fields and "messages" in fields:
             raise ConfigError("--fields: map either prompt or messages, not both")
         self._path = str(path)
         self._fields = fields
+        self._prompt_column = fields.get("prompt", "prompt")
         self._check = check
-        self._ids = _IdRegistry()
+        self._assigned: dict[str, _AssignedId] = {}
         self.problems: list[Problem] = []
         self.lines: list[int] = []
         self.faults: list[RowFault] = []
 
     def add(self, row: InputRow) -> None:
         """Add the problem of ``row`` or its faults."""
+        earlier_faults = len(self.faults)
         if not isinstance(row.value, dict):
-            self._fault(row, _BadRow("(row)", f"expected an object, got {_kind(row.value)}"))
+            message = f"expected an object, got {_kind(row.value)}"
+            self.faults.append(RowFault(self._path, row.line, "(row)", message))
             return
         extra = dict(row.value)
-        bad = []
-        name, text = "", None
-        try:
+        name = ""
+        with self._record_fault(row):
             name = self._id(extra)
-        except _BadRow as error:
-            bad.append(error)
-        try:
-            text = self._problem_text(extra)
-            if not bad:
-                name = self._ids.assign(name, text.messages, row.line)
-        except _BadRow as error:
-            bad.append(error)
-        for fault in bad:
-            self._fault(row, fault)
-        if text is not None and not bad:
-            if text.reference:
-                extra[_free_name(extra)] = text.reference
-            problem = Problem(id=name, messages=text.messages, extra=extra)
-            unusable = self._check(problem)
-            if unusable is None:
-                self.problems.append(problem)
-                self.lines.append(row.line)
-            else:
-                self._fault(row, _BadRow(*unusable))
+        with self._record_fault(row):
+            messages, reference = self._conversation(extra)
+            if len(self.faults) > earlier_faults:
+                return
+            name = self._assign_id(name, messages, row.line)
+            if reference:
+                extra[_free_name(extra)] = reference
+            problem = Problem(id=name, messages=messages, extra=extra)
+            if unusable := self._check(problem):
+                raise _BadRow(*unusable)
+            self.problems.append(problem)
+            self.lines.append(row.line)
 
-    def _fault(self, row: InputRow, bad: _BadRow) -> None:
-        self.faults.append(RowFault(self._path, row.line, bad.field, str(bad)))
+    @contextlib.contextmanager
+    def _record_fault(self, row: InputRow) -> Iterator[None]:
+        try:
+            yield
+        except _BadRow as bad:
+            self.faults.append(RowFault(self._path, row.line, bad.field, str(bad)))
 
     def _id(self, extra: dict[str, Any]) -> str:
         """Remove and return the row's id; empty if it has none."""
@@ -188,8 +189,8 @@ class _ProblemReader:
             raise _BadRow(column, f"expected an id without control characters, got {value!a}")
         return value
 
-    def _problem_text(self, extra: dict[str, Any]) -> _ProblemText:
-        """Remove and return the row's conversation."""
+    def _conversation(self, extra: dict[str, Any]) -> tuple[tuple[Message, ...], str]:
+        """Remove the row's conversation; return the problem's messages and the reference."""
         column = self._messages_column(extra)
         value = extra.pop(column)
         if isinstance(value, str) and column != self._prompt_column:
@@ -202,13 +203,8 @@ class _ProblemReader:
         if not isinstance(value, list):
             what = "text" if column == self._prompt_column else "a list of turns"
             raise _BadRow(column, f"expected {what}, got {_kind(value)}")
-        return _split_reference(
-            [_turn(f"{column}[{n}]", turn) for n, turn in enumerate(value)], column
-        )
-
-    @property
-    def _prompt_column(self) -> str:
-        return self._fields.get("prompt", "prompt")
+        turns = [_turn(f"{column}[{n}]", turn) for n, turn in enumerate(value)]
+        return _split_reference(turns, column)
 
     def _messages_column(self, extra: Mapping[str, Any]) -> str:
         mapped = self._fields.get("prompt") or self._fields.get("messages")
@@ -222,11 +218,8 @@ class _ProblemReader:
         if not present:
             names = ", ".join(list(extra)[:8]) or "nothing"
             likely = next((name for name in _LIKELY if isinstance(extra.get(name), str)), "NAME")
-            raise _BadRow(
-                "prompt",
-                f"expected prompt or messages, got {names}; map the field: "
-                f"--fields prompt={likely}",
-            )
+            message = f"expected prompt or messages, got {names}; map the field: --fields prompt="
+            raise _BadRow("prompt", message + likely)
         if len(present) > 1:
             raise _BadRow(
                 present[1],
@@ -234,29 +227,32 @@ class _ProblemReader:
             )
         return present[0]
 
+    def _assign_id(self, name: str, messages: tuple[Message, ...], line: int) -> str:
+        """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
+        turns = [[turn.role, turn.content] for turn in messages]
+        digest = hashlib.sha256(_encode(turns).encode()).digest()
+        name = name or digest.hex()[:16]
+        first = self._assigned.get(name)
+        if first is not None and first.digest != digest:
+            raise _BadRow(
+                "id", f"expected unique ids, but {name!r} is another problem on line {first.line}"
+            )
+        free = name
+        while first is not None and free in self._assigned:
+            first.repeats += 1
+            free = f"{name}#{first.repeats}"
+        self._assigned[free] = _AssignedId(digest, line)
+        return free
 
-_NOT_IN_IDS = {
-    "Cc",
-    "Cs",
-    "Zl",
-    "Zp",
-}  # control characters, surrogates, line and paragraph separators
 
-
-@dataclass(frozen=True, slots=True)
-class _ProblemText:
-    messages: tuple[Message, ...]
-    reference: str = ""
-
-
-def _split_reference(turns: list[Message], column: str) -> _ProblemText:
+def _split_reference(turns: list[Message], column: str) -> tuple[tuple[Message, ...], str]:
     last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=None)
     if last is None:
         raise _BadRow(column, "expected a user turn, got none")
     if not turns[last].content.strip():
         raise _BadRow(column, "expected a problem, got empty text")
     answers = [turn.content for turn in turns[last + 1 :] if turn.role == "assistant"]
-    return _ProblemText(tuple(turns[: last + 1]), answers[-1] if answers else "")
+    return tuple(turns[: last + 1]), answers[-1] if answers else ""
 
 
 def _turn(place: str, turn: object) -> Message:
@@ -314,36 +310,3 @@ def _kind(value: object) -> str:
 def _short(value: object) -> str:
     shown = ascii(value)
     return shown if len(shown) <= 60 else shown[:60] + "…"
-
-
-@dataclass(slots=True)
-class _AssignedId:
-    digest: bytes  # of the messages
-    line: int
-    repeats: int = 1
-
-
-@dataclass(slots=True)
-class _IdRegistry:
-    _assigned: dict[str, _AssignedId] = field(default_factory=dict)
-
-    def assign(self, name: str, messages: tuple[Message, ...], line: int) -> str:
-        """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
-        turns = [[turn.role, turn.content] for turn in messages]
-        digest = hashlib.sha256(_encode(turns).encode()).digest()
-        name = name or digest.hex()[:16]
-        first = self._assigned.get(name)
-        if first is None:
-            self._assigned[name] = _AssignedId(digest, line)
-            return name
-        if first.digest != digest:
-            raise _BadRow(
-                "id",
-                f"expected unique ids, but {name!r} is another problem on line {first.line}",
-            )
-        free = name
-        while free in self._assigned:
-            first.repeats += 1
-            free = f"{name}#{first.repeats}"
-        self._assigned[free] = _AssignedId(digest, line)
-        return free

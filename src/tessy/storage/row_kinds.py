@@ -36,11 +36,10 @@ class RowKind(Generic[KeyT, RowT, FailureT]):
 
     Attributes:
         name: Stem of the file of rows, and ``rows`` in config.json: ``trajectories``.
-        row: Model of a row.
         failure: Model of a row of failures.jsonl.
         key_of: Returns the key of the row on a line.
-        directory: What a directory of them is called in messages: ``run``.
-        made_by: Which commands make such directories, as a sentence without a full stop.
+        directory: Noun for a directory of them in messages: ``run``.
+        made_by: Which commands create such directories, as a sentence without a full stop.
         history: Every option added to its data_config, or renamed, needs an entry here.
     """
 

@@ -1,8 +1,4 @@
-"""Readers of input files: JSON lines, JSON, CSV and Parquet.
-
-Rows are plain JSON values with their line. An unreadable row is yielded as a
-:class:`~tessy.core.errors.RowFault`; an unreadable file raises :class:`InputError`.
-"""
+"""Readers of input files: JSON lines, JSON, CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -33,26 +29,20 @@ class InputRow(NamedTuple):
 
 
 def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
-    """Yield the rows of ``path``, lazily where the format allows it.
+    """Yield the rows of ``path`` as JSON values, lazily where the format allows it.
 
     The format follows from the extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an
     object with exactly one array among its values), ``.csv`` (with a header; every value is
-    text), each also with ``.gz``, and ``.parquet``. Blank lines are skipped.
+    text), each also with ``.gz``, and ``.parquet``. Blank lines are skipped; an unreadable row is
+    yielded as a fault.
 
     Raises:
         InputError: The file is missing, unreadable, or of an unknown format.
     """
     name = path.name.lower()
-    readers = {
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
-        ".json": _json,
-        ".csv": _csv,
-        ".parquet": _parquet,
-    }
     compressed = name.endswith(".gz")
     extension = Path(name.removesuffix(".gz")).suffix
-    if extension not in readers or (compressed and extension == ".parquet"):
+    if extension not in _READERS or (compressed and extension == ".parquet"):
         raise InputError(
             f"{path}: tessy reads .jsonl, .json and .csv (each also with .gz) and .parquet; "
             "rename the file to match its format, or convert it"
@@ -64,7 +54,7 @@ def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
     try:
         file: IO[bytes]
         with gzip.open(path) if compressed else path.open("rb") as file:  # type: ignore[assignment]
-            yield from readers[extension](path, file)
+            yield from _READERS[extension](path, file)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
@@ -104,7 +94,7 @@ def _json(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
     try:
         document = loads(text)
     except ValueError as error:
-        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        line = getattr(error, "lineno", 1)
         raise InputError(
             f"{path}:{line}: expected JSON: {_reason(error)}; if each line is a separate row, "
             "rename the file to .jsonl"
@@ -170,11 +160,22 @@ def _parquet(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
         raise InputError(f"{path}: expected Parquet: {error}") from error
 
 
+_READERS = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
 def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
     import pyarrow as pa
 
     column = batch.column(name)
-    if not _nanoseconds(column.type):
+    # Nanoseconds are finer than Python's datetime: pyarrow would return pandas types, or raise
+    # without pandas.
+    if getattr(column.type, "unit", "") != "ns":
         try:
             return list(column.to_pylist())
         except (ValueError, pa.ArrowException):
@@ -185,14 +186,3 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
         raise InputError(
             f"{path}: column {name!r} of type {column.type} cannot be read: {error}"
         ) from error
-
-
-def _nanoseconds(kind: pa.DataType) -> bool:
-    """Return whether values have nanoseconds, finer than Python's datetime.
-
-    They are read as text: pyarrow would return pandas types, or raise without pandas.
-    """
-    import pyarrow as pa
-
-    temporal = pa.types.is_timestamp(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind)
-    return bool(temporal and kind.unit == "ns")
