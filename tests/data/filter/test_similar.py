@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.core.records import Message, Trajectory
-from tessy.data.filter.duplicates import SIMILARITY, NearDuplicates
-from tessy.data.filter.evaluation_sets import SHARE, EvaluationProblems, problem_text
+from tessy.data.filter.rule import problem_text
+from tessy.data.filter.rules.in_evaluation import SHARE, EvaluationProblems
+from tessy.data.filter.rules.near_duplicate import SIMILARITY, NearDuplicates
 from tessy.data.filter.words import grams, words
 from tessy.lab.questions import write_questions
 from tessy.lab.tasks import TASKS, make_question, solve
@@ -51,11 +52,11 @@ class KeptRows:
 
     def __init__(self) -> None:
         self.rows: list[Trajectory] = []
-        self.known = NearDuplicates(lambda offset: self.rows[offset])
+        self.known = NearDuplicates()
 
     def keep(self, item: Trajectory) -> None:
         self.rows.append(item)
-        self.known.remember(item, len(self.rows) - 1)
+        self.known.remember(item, lambda: item)
 
 
 def test_words_of_several_scripts() -> None:

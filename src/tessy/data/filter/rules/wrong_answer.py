@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tessy.answers.references import is_correct, short_reference
 from tessy.config.data import FilterConfig
@@ -10,7 +10,7 @@ from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
 from tessy.core.records import Trajectory
 from tessy.data.derived_run import source_rows
-from tessy.data.filter.rule import FilterRule, ReadPassed, RowCheck
+from tessy.data.filter.rule import FilterRule, RowCheck
 
 _DEFAULT_FIELD = FilterConfig.model_fields["reference"].default
 
@@ -38,18 +38,14 @@ class ReferenceCheck(RowCheck):
         return {"judged": self._judged}
 
 
-def _prepare(options: FilterConfig) -> Callable[[ReadPassed], RowCheck]:
+def _prepare(options: FilterConfig) -> RowCheck:
     if options.reference != _DEFAULT_FIELD:
         _check_field(options)
-    return lambda read: ReferenceCheck(options.reference)
+    return ReferenceCheck(options.reference)
 
 
 def _check_field(options: FilterConfig) -> None:
-    """Check that a row has the field, because a misspelled field would compare nothing.
-
-    Raises:
-        ConfigError: No row has the field.
-    """
+    """Raise ConfigError if no row has the field: a misspelled field would compare nothing."""
     fields: set[str] = set()
     rows = 0
     for item in source_rows(options.run):
