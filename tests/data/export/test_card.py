@@ -10,8 +10,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from tessy.data.derived_run import DerivedRun, source_rows
-from tessy.data.export.card import DataCardFacts, size_category
-from tessy.data.export.hub import write_shards
+from tessy.data.export.card import size_category
+from tessy.data.export.parquet import write_shards
 from tessy.data.export.provenance import public
 from tessy.storage.run_reader import iter_trajectories
 from tests.support.exported_runs import (
@@ -36,14 +36,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shards_end_at_the_size_limit(run: Path, tmp_path: Path):
     rows = list(iter_trajectories(run))
     many = [rows[0].model_copy(update={"sample": n}) for n in range(2500)]
-    facts = DataCardFacts()
-    write_shards(many, tmp_path / "data", facts, shard_bytes=100)
+    write_shards(many, tmp_path / "data", shard_bytes=100)
     # A row group is written at once, so a shard contains at least one.
     names = [f"train-0000{n}-of-00003.parquet" for n in range(3)]
     assert sorted(p.name for p in (tmp_path / "data").iterdir()) == names
     read = [pq.read_table(tmp_path / "data" / name).num_rows for name in names]
     assert sum(read) == 2500
-    assert facts.summary.result()["samples"]["finished"] == 2500
 
 
 def test_the_card_describes_the_run(run: Path):

@@ -15,8 +15,14 @@ from transformers import PreTrainedTokenizerFast
 from tessy.core.edges import edges, last_unit, units
 from tessy.core.errors import ConfigError, ModelError
 from tessy.core.records import Author, Message, Span, StudentIds, TokenCounts, Trajectory, pack_ids
-from tessy.data.export.loss import parse_loss
-from tessy.data.export.tokens import IGNORED, StudentFormat, TokenizedSample, labels, tokenize
+from tessy.data.export.tokens import (
+    IGNORED,
+    StudentFormat,
+    TokenizedSample,
+    labels,
+    parse_loss,
+    tokenize,
+)
 from tessy.lab.bundled import student_path
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.families import load_renderer, make_renderer

@@ -83,7 +83,7 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
             rejected, count = _apply(checks, rows, run)
         if not count:
             raise RunError(f"{config.run} has no finished samples to filter")
-        run.notes["filter"] = summary = {
+        summary: dict[str, Any] = {
             "rows": {"in": count, "passed": len(run), "rejected": count - len(run)},
             "rules": {
                 name: {
@@ -94,6 +94,7 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
                 for name, check in checks.items()
             },
         }
+        run.notes["filter"] = summary
     console.print(_table(summary, config))
     if not summary["rows"]["passed"]:
         console.print(

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tessy.core.records import Trajectory
-from tessy.data.export.chat import exported_id, turns
-from tessy.data.export.format import ExportFormat, ExportJob, json_lines
-from tessy.data.export.report import ExportResult
+from tessy.data.export.format import (
+    ExportFormat,
+    ExportJob,
+    ExportResult,
+    exported_id,
+    json_lines,
+    turns,
+)
 
 
 def convert(row: Trajectory) -> dict[str, Any]:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tessy.core.records import Trajectory
-from tessy.data.export.chat import exported_id, turns
-from tessy.data.export.format import CHAT_REMARK, ExportFormat, json_lines, trl_hint
+from tessy.data.export.format import (
+    CHAT_REMARK,
+    ExportFormat,
+    exported_id,
+    json_lines,
+    trl_hint,
+    turns,
+)
 
 
 def convert(row: Trajectory) -> dict[str, Any]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tessy.core.records import Trajectory
-from tessy.data.export.destination import ADVICE
-from tessy.data.export.format import CHAT_REMARK, ExportFormat, ExportJob, trl_hint
-from tessy.data.export.report import ExportResult
+from tessy.data.export.format import (
+    ADVICE,
+    CHAT_REMARK,
+    ExportFormat,
+    ExportJob,
+    ExportResult,
+    trl_hint,
+)
 from tessy.storage.atomic import new_file
 
 
