@@ -1,14 +1,4 @@
-"""Runs derived from finished runs: the output of ``tessy mix`` and ``tessy filter``.
-
-    with DerivedRun.create(out, by="mix", sources=[first, second], options={"seed": 0}) as run:
-        for line, row in source_rows(first):
-            run.add(row, line)
-        run.notes["mix"] = {"first": 1200}
-
-The new directory is built beside ``out`` as ``<out>.partial-<random>`` and moved into place when
-the block succeeds. On an exception it is removed, and the previous content of
-``out`` stays unchanged. (A killed process leaves the partial directory behind; it can be deleted.)
-"""
+"""Runs derived from finished runs: the output of ``tessy mix`` and ``tessy filter``."""
 
 from __future__ import annotations
 
@@ -78,50 +68,42 @@ def rows_with_progress(
 
 
 class DerivedRun:
-    """A derived run that is being written; started by :meth:`create`.
+    """A derived run, built beside ``out`` and moved into place when the block succeeds.
+
+    On an exception it is removed, and the previous content of ``out`` stays unchanged. A killed
+    process leaves ``<out>.partial-<random>`` behind, which can be deleted. The data_config contains
+    the entries that all sources share, and ``derived``: the command ``by`` and the sources. No
+    other command writes that key, so none resumes the run by mistake.
 
     Attributes:
         directory: Temporary directory.
         notes: Additional entries of summary.json, by name; set by the command.
-        summary: Content of summary.json; set when the block succeeds.
     """
 
-    def __init__(self, out: Path, directory: Path, *, replaces: bool, held: ExitStack) -> None:
-        self.out = out
-        self.directory = directory
-        self.notes: dict[str, Any] = {}
-        self.summary: dict[str, Any] = {}
-        self._rows = RunPaths(directory).rows.name
-        self._replaces = replaces
-        self._held = held
-        self._files: dict[str, BinaryIO] = {}
-        self._keys: set[Key] = set()
-        self._counted = Summary()
-
-    @classmethod
-    def create(
-        cls,
+    def __init__(
+        self,
         out: str | Path,
         *,
         by: str,
         sources: Sequence[str | Path],
         options: Mapping[str, object],
         fresh: bool = False,
-    ) -> Self:
-        """Start a run from the rows of ``sources``.
+    ) -> None:
+        """Start a run from the rows of ``sources`` with the ``options`` of the command.
 
-        Its data_config contains the entries that all sources share, and ``derived``: the command
-        ``by`` and the sources. No other command writes that key, so none resumes the run by
-        mistake. ``options`` are those of the command, for the record. ``out`` must not exist or
-        must be empty, unless ``fresh``: then a run there is moved to ``<out>.old-<n>`` when the new
-        one is complete.
+        ``out`` must not exist or must be empty, unless ``fresh``: then a run there is moved to
+        ``<out>.old-<n>`` when the new one is complete.
 
         Raises:
             RunError: A source is not a run, or is ``out`` or inside it; ``out`` is not empty, is
                 not a run, or is in use; the directory cannot be created.
         """
+        self.notes: dict[str, Any] = {}
+        self._files: dict[str, BinaryIO] = {}
+        self._keys: set[Key] = set()
+        self._counted = Summary()
         documents = [read_config(source) for source in sources]
-        target = Path(out).resolve()  # replaces the target of a link, not the link
+        self.out = target = Path(out).resolve()  # replaces the target of a link, not the link
         for source in sources:
             if Path(source).resolve().is_relative_to(target):
                 raise RunError(
@@ -129,17 +111,18 @@ class DerivedRun:
                 )
         try:
             with ExitStack() as stack:
-                replaces = _check_target(Path(out), target, fresh=fresh)
-                if replaces:
+                self._replaces = _check_target(Path(out), target, fresh=fresh)
+                if self._replaces:
                     stack.enter_context(FileLock(RunPaths(target).lock))
-                partial = beside(target, "partial")
-                stack.callback(shutil.rmtree, partial, ignore_errors=True)
-                make_directory(partial.parent)
-                partial.mkdir()
-                _write_config(partial, by, sources, documents, options)
-                run = cls(target, partial, replaces=replaces, held=stack.pop_all())
-                run._file(run._rows)  # exists even if no row is added
-                return run
+                self.directory = beside(target, "partial")
+                stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+                make_directory(target.parent)
+                self.directory.mkdir()
+                _write_config(self.directory, by, sources, documents, options)
+                self._rows = RunPaths(self.directory).rows.name
+                self._held = stack
+                self._file(self._rows)  # exists even if no row is added
+                self._held = stack.pop_all()
         except OSError as error:
             raise RunError(
                 f"{out} cannot be created: {error}; fix it or choose another --out"
@@ -149,9 +132,6 @@ class DerivedRun:
         """Add a row, and return its offset for :meth:`read`.
 
         ``line`` is the row's line in its source, copied byte for byte; None: serialize the row.
-
-        Raises:
-            StorageError: The row could not be written.
         """
         if row.key in self._keys:
             raise ValueError(f"the run already has a row with the key {row.key}")
@@ -203,8 +183,8 @@ class DerivedRun:
         """Flush all files, then move the run into place."""
         for file in self._files.values():
             file.flush()
-        self.summary = {**self._counted.result(), **self.notes}
-        jsonl.write_json(RunPaths(self.directory).summary, self.summary)
+        summary = {**self._counted.result(), **self.notes}
+        jsonl.write_json(RunPaths(self.directory).summary, summary)
         old = archive_path(self.out) if self._replaces else None
         publish_folder(self.directory, self.out, old=old)
 

@@ -1,7 +1,4 @@
-"""``tessy mix``: samples of two runs in a ratio, each key once (the paper's Teacher-Mix).
-
-The runs may share problems; the seed decides which run a shared key comes from.
-"""
+"""``tessy mix``: samples of two runs in a ratio, each key once (the paper's Teacher-Mix)."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.text import Text
@@ -45,9 +42,7 @@ def mix(config: MixConfig, console: Console | None = None) -> int:
     runs = (config.first, config.second)
     _check_formats(runs)
     options = config.model_dump(mode="json", exclude={"fresh"})
-    with DerivedRun.create(
-        config.out, by="mix", sources=runs, options=options, fresh=config.fresh
-    ) as run:
+    with DerivedRun(config.out, by="mix", sources=runs, options=options, fresh=config.fresh) as run:
         first, second = _problems(config.first), _problems(config.second)
         _check_problems(runs, first, second)
         distinct = len(first.keys() | second.keys())
@@ -129,17 +124,14 @@ def _ratio(text: str) -> tuple[int, int]:
 def _check_formats(runs: tuple[Path, Path]) -> None:
     if runs[0].resolve() == runs[1].resolve():
         raise RunError(f"{runs[0]} is given twice; pass two different runs")
-    first, second = (_format(read_config(run)["data_config"]) for run in runs)
+    configs = (read_config(run)["data_config"] for run in runs)
+    # A run of `tessy sample` by the teacher has only the teacher's format.
+    first, second = (data.get("student.format", data.get("teacher.format")) for data in configs)
     if first != second:
         raise RunError(
             f"{runs[0]} and {runs[1]} have the chat formats of different students, so no model "
             "can be trained on both; pass runs with the same student"
         )
-
-
-def _format(data: Mapping[str, Any]) -> Any:  # noqa: ANN401  # a JSON value, only compared
-    # A run of `tessy sample` by the teacher has only the teacher's format.
-    return data.get("student.format", data.get("teacher.format"))
 
 
 def _problems(run: Path) -> dict[Key, str]:

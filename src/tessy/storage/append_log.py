@@ -29,10 +29,8 @@ class AppendFile:
     async def append(self, line: bytes) -> None:
         r"""Append ``line``, including its ``\n``, and wait until it is durable.
 
-        The line is written even if the caller is cancelled.
-
-        Raises:
-            StorageError: The line could not be written; the file ends with a whole line.
+        The line is written even if the caller is cancelled. After a StorageError the file ends with
+        a whole line.
         """
         self._writer.put(line)
         await self._writer.flush()

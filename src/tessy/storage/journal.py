@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +157,8 @@ class Journal(Closeable):
     def _commit(self, operations: list[_Operation]) -> None:
         states = {op.key: op for op in operations if op.statements is _STATE}  # last of each key
         try:
-            with self._transaction():
+            with self._db:  # commits, or rolls back on an exception
+                self._db.execute("BEGIN IMMEDIATE")
                 for operation in operations:
                     statements, key, value = operation
                     if statements is _STATE:
@@ -185,17 +185,6 @@ class Journal(Closeable):
             (number,) = self._db.execute(_NUMBER, row).fetchone()
             self._numbers[key] = number
         return number
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # already rolled back on a full disk
-                self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def _text(name: bytes) -> str:

@@ -1,8 +1,4 @@
-r"""Strict JSON and JSON lines.
-
-All output is strict JSON in UTF-8: NaN is replaced, and an unpaired surrogate becomes its
-``\ud800`` escape, which reads back as the same string.
-"""
+"""Strict JSON in UTF-8, and JSON lines."""
 
 from __future__ import annotations
 
@@ -66,11 +62,7 @@ _DECODER = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" el
 
 
 def loads(text: str | bytes) -> object:
-    """Parse JSON; Python's NaN literals are converted as in :func:`plain`.
-
-    Raises:
-        ValueError: The text is not JSON, not UTF-8, or nested too deeply.
-    """
+    """Parse JSON, with NaN literals as in :func:`plain`; ValueError also if nested too deeply."""
     try:
         return _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError:
@@ -187,11 +179,7 @@ def rows_at(
 
 
 def parse_row(kind: type[_ModelT], path: Path, line: Line) -> _ModelT:
-    """Parse and validate the row on ``line``.
-
-    Raises:
-        InputError: The row is not a valid ``kind``; names file, line and field.
-    """
+    """Parse and validate the row on ``line``; InputError names file, line and field."""
     try:
         return kind.model_validate(row(path, line))
     except ValidationError as error:
@@ -206,5 +194,5 @@ def corrupt_line(path: Path, line: Line, message: str) -> InputError:
     """Return the error for an unreadable line of a run."""
     return InputError(
         f"{path}:{line.number}: {message}; move this line to another file: its sample counts as "
-        "missing, and resuming the run makes it again"
+        "missing, and resuming the run generates it again"
     )

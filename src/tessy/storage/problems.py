@@ -1,12 +1,4 @@
-"""Problems from an input file: messages, ids and extra fields.
-
-Ids are stable when rows are appended to the input, because they depend on earlier rows only:
-
-- the id is the row's ``id`` (text or a whole number), else the first 16 hex digits of the SHA-256
-  of its messages;
-- a repeated id with the same messages becomes ``id#2``, ``id#3`` … (the first free one); with
-  other messages the row is bad.
-"""
+"""Problems from an input file: messages, ids and extra fields."""
 
 from __future__ import annotations
 
@@ -14,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,18 +90,9 @@ def load_problems(
 
 
 class _BadRow(Exception):
-    """An unusable field of the current row."""
-
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
-
-
-@dataclass(slots=True)
-class _AssignedId:
-    digest: bytes  # of the messages
-    line: int
-    repeats: int = 1
 
 
 class _ProblemReader:
@@ -132,7 +116,8 @@ class _ProblemReader:
         self._fields = fields
         self._prompt_column = fields.get("prompt", "prompt")
         self._check = check
-        self._assigned: dict[str, _AssignedId] = {}
+        self._assigned: dict[str, tuple[bytes, int]] = {}  # digest of messages, and line, by id
+        self._repeats: Counter[str] = Counter()
         self.problems: list[Problem] = []
         self.lines: list[int] = []
         self.faults: list[RowFault] = []
@@ -210,38 +195,40 @@ class _ProblemReader:
         mapped = self._fields.get("prompt") or self._fields.get("messages")
         if mapped:
             if extra.get(mapped) is None:
-                raise _BadRow(
-                    mapped, "expected a problem (the field map names this field), got none"
-                )
+                message = "expected a problem (the field map names this field), got none"
+                raise _BadRow(mapped, message)
             return mapped
         present = [name for name in ("prompt", *_CONVERSATIONS) if extra.get(name) is not None]
         if not present:
             names = ", ".join(list(extra)[:8]) or "nothing"
             likely = next((name for name in _LIKELY if isinstance(extra.get(name), str)), "NAME")
-            message = f"expected prompt or messages, got {names}; map the field: --fields prompt="
-            raise _BadRow("prompt", message + likely)
+            message = f"expected prompt or messages, got {names}; map the field"
+            raise _BadRow("prompt", f"{message}: --fields prompt={likely}")
         if len(present) > 1:
-            raise _BadRow(
-                present[1],
-                f"expected one prompt, got {' and '.join(present)}; select one: --fields prompt=…",
-            )
+            names = " and ".join(present)
+            message = f"expected one prompt, got {names}; select one: --fields prompt=…"
+            raise _BadRow(present[1], message)
         return present[0]
 
     def _assign_id(self, name: str, messages: tuple[Message, ...], line: int) -> str:
-        """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
+        """Return a unique id, which depends on earlier rows only.
+
+        An empty ``name`` is replaced by 16 hex digits of the messages' SHA-256. A repeated id with
+        the same messages becomes ``id#2``, ``id#3`` …; with other messages the row is bad.
+        """
         turns = [[turn.role, turn.content] for turn in messages]
         digest = hashlib.sha256(_encode(turns).encode()).digest()
         name = name or digest.hex()[:16]
-        first = self._assigned.get(name)
-        if first is not None and first.digest != digest:
+        first_digest, first_line = self._assigned.get(name, (digest, line))
+        if first_digest != digest:
             raise _BadRow(
-                "id", f"expected unique ids, but {name!r} is another problem on line {first.line}"
+                "id", f"expected unique ids, but {name!r} is another problem on line {first_line}"
             )
         free = name
-        while first is not None and free in self._assigned:
-            first.repeats += 1
-            free = f"{name}#{first.repeats}"
-        self._assigned[free] = _AssignedId(digest, line)
+        while free in self._assigned:
+            self._repeats[name] += 1
+            free = f"{name}#{self._repeats[name] + 1}"
+        self._assigned[free] = digest, line
         return free
 
 

@@ -43,7 +43,7 @@ def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
         )
     _check_rows(path, document, kind)
     document = {"rows": kind.name, "data_config": {}, "resumed": [], **document}
-    renamed = kind.history.renamed
+    renamed = kind.renamed
     data = document["data_config"]
     document["data_config"] = {renamed.get(name, name): value for name, value in data.items()}
     for session in (document, *document["resumed"]):
@@ -103,7 +103,7 @@ def open_config(
     then = document["data_config"] if document is not None else {}
     if document is not None and (begun() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)
-        _check_same(path.parent, then, data, kind.history.added)
+        _check_same(path.parent, then, data, kind.added)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in provenance.items()):
             return document
@@ -129,7 +129,7 @@ def _refuse_newer(directory: Path, then: Mapping[str, Any], known: Collection[st
     unknown = sorted(then.keys() - known)
     if unknown:
         raise RunError(
-            f"{directory} was made by a newer tessy: this version lacks the options "
+            f"{directory} was created by a newer tessy: this version lacks the options "
             f"{', '.join(unknown)} of its config.json; resume it with that version, or choose "
             "another --out"
         )
@@ -154,7 +154,7 @@ def _check_same(
     ]
     if differing:
         raise RunError(
-            f"{directory} was made with other options:\n{''.join(differing)}"
+            f"{directory} was created with other options:\n{''.join(differing)}"
             "use the same options, choose another --out, or pass --fresh to move the run to "
             f"{directory}.old-1 and start over"
         )

@@ -127,9 +127,6 @@ class Run(Closeable, Generic[KeyT]):
 
         If the caller is cancelled or killed, the row may be durable while the journal still has an
         entry for it. On resume, journal entries of finished keys must be deleted.
-
-        Raises:
-            StorageError: The row could not be written.
         """
         if row.key in self.done:
             raise ValueError(f"{row.key} already has a row")
@@ -138,7 +135,7 @@ class Run(Closeable, Generic[KeyT]):
         self.failed.pop(row.key, None)
 
     async def append_failure(self, row: FailedRow[KeyT]) -> None:
-        """Append a failure and wait until it is durable; raises like :meth:`append`."""
+        """Append a failure and wait until it is durable."""
         await self._failures.append(jsonl.dump_line(row.model_dump()))
         if row.key not in self.done:
             self.failed[row.key] = FailureSummary(row.reason, row.detail, row.attempts)

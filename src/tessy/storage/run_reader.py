@@ -35,11 +35,7 @@ TRAJECTORIES = RowKind(
 def read_config(
     directory: str | Path, kind: run_config.AnyRowKind = TRAJECTORIES
 ) -> dict[str, Any]:
-    """Read config.json of the run in ``directory``.
-
-    Raises:
-        RunError: There is no run of this kind of rows, or this version cannot read it.
-    """
+    """Read config.json of the run in ``directory``; see :func:`tessy.storage.run_config.read`."""
     return run_config.read(RunPaths(directory, kind.name).config, kind)
 
 

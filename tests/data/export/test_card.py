@@ -29,8 +29,8 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_run(tmp_path_factory.mktemp("made"))
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_run(tmp_path_factory.mktemp("synthesized"))
 
 
 def test_shards_end_at_the_size_limit(run: Path, tmp_path: Path):
@@ -75,7 +75,7 @@ def test_the_card_states_a_missing_licence(run: Path):
 
 def test_the_card_of_a_derived_run_names_its_sources(run: Path, tmp_path: Path):
     options = {"seed": 3, "first": str(run)}
-    with DerivedRun.create(tmp_path / "mix", by="mix", sources=[run], options=options) as mixed:
+    with DerivedRun(tmp_path / "mix", by="mix", sources=[run], options=options) as mixed:
         for line, item in source_rows(run):
             mixed.add(item, line)
         mixed.notes["mix"] = {"ratio": "1:1", "taken": {"first": 3}, "from": str(run)}
@@ -88,9 +88,9 @@ def test_the_card_of_a_derived_run_names_its_sources(run: Path, tmp_path: Path):
     assert str(tmp_path) not in text
 
 
-def test_the_card_shows_names_instead_of_paths(made: Path):
-    export(made, "hf")
-    data, text = card(place(made, "hf"))
+def test_the_card_shows_names_instead_of_paths(synthesized: Path):
+    export(synthesized, "hf")
+    data, text = card(place(synthesized, "hf"))
     assert data["pretty_name"] == "demo"
     assert "| student | `student` | 0.7 | 0.8 | 20 | 0.0 | `student_predictor` |" in text
     command = re.search(r"tessy synthesize .*", text)

@@ -178,7 +178,6 @@ PUPPIES = (
 
 def test_evaluation_problems_are_found_in_longer_prompts() -> None:
     known = EvaluationProblems([("jumps", JUMPS), ("puppies", PUPPIES), ("again", JUMPS)])
-    assert len(known) == 2
     assert known.find(JUMPS.upper()) == "the same words as jumps"
     wrapped = f"You are a careful tutor.\n\n{PUPPIES}\n\nThink step by step. " + "Be precise. " * 50
     assert known.find(wrapped) == "100 % of the word 5-grams are shared with puppies"

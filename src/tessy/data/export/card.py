@@ -21,6 +21,24 @@ _SIZES = {
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 _MEASURES = {"mean": "mean", "median": "median", "p80": "80th percentile", "max": "longest"}
+_COLUMNS = (
+    "## Columns\n\n"
+    "- `id`, `sample`: id of the problem and index of the sample; `problem`: other fields of "
+    "the input row, as JSON text\n"
+    "- `messages`: problem and response, as input of a chat template\n"
+    "- `thinking`, `answer`: the two parts of the response\n"
+    "- `spans`: authors of `thinking[start:end]` (half-open, in Unicode code points); "
+    "`answer_by`: author of the answer; `ended_by`: author that ended the thinking\n"
+    "- `student_ids`: the student's token ids of thinking and answer, as sampled where the "
+    "student is the author; null if the server returned none\n"
+    "- `scores`, `unscored` (`teacher-score`): the candidates' scores, or the reasons for "
+    "missing ones; `reference_answer` (`teacher-reference`): the answer shown to the student\n"
+    "- `tokens`: token counts, in the student's tokens; `tokens.drafted`: tokens generated, in "
+    "each model's own tokens\n"
+    "- `forced`: words kept although the predictor assigned them to the other author; `glued`: "
+    "hand-overs inside a word\n"
+    "- `strategy`, `attempts`, `seconds`, `cost`: the method and its cost\n"
+)
 
 
 def data_card(
@@ -34,9 +52,8 @@ def data_card(
 ) -> str:
     """Return the content of README.md for the run ``name`` with the config.json ``document``.
 
-    ``counts`` is the result of :class:`Summary` for the exported rows and the failures, ``methods``
-    the number of samples by strategy and author of the answer, ``summary`` the content of the run's
-    summary.json.
+    ``counts`` are those of the exported rows and the failures, ``methods`` the number of samples by
+    strategy and author of the answer, ``summary`` the content of the run's summary.json.
     """
     data = document["data_config"]
     finished = counts["samples"]["finished"]
@@ -50,8 +67,9 @@ def data_card(
         _counts(counts),
         "" if "derived" in data else _failures(counts),
         _origin(name, document, summary),
-        _columns(),
-        _licence(licence),
+        _COLUMNS,
+        f"## Licence\n\n{licence or 'No licence was given: choose one before publishing'}. "
+        "The terms of the problems and models may also apply to this data.\n",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -165,32 +183,4 @@ def _origin(name: str, document: Mapping[str, Any], summary: Mapping[str, Any]) 
         f"## Reproduction\n\n{origin}{fenced(command_line(document))}\n"
         f"{others} Digest of the options: {digest}; started "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
-    )
-
-
-def _columns() -> str:
-    return (
-        "## Columns\n\n"
-        "- `id`, `sample`: id of the problem and index of the sample; `problem`: other fields of "
-        "the input row, as JSON text\n"
-        "- `messages`: problem and response, as input of a chat template\n"
-        "- `thinking`, `answer`: the two parts of the response\n"
-        "- `spans`: authors of `thinking[start:end]` (half-open, in Unicode code points); "
-        "`answer_by`: author of the answer; `ended_by`: author that ended the thinking\n"
-        "- `student_ids`: the student's token ids of thinking and answer, as sampled where the "
-        "student is the author; null if the server returned none\n"
-        "- `scores`, `unscored` (`teacher-score`): the candidates' scores, or the reasons for "
-        "missing ones; `reference_answer` (`teacher-reference`): the answer shown to the student\n"
-        "- `tokens`: token counts, in the student's tokens; `tokens.drafted`: tokens generated, in "
-        "each model's own tokens\n"
-        "- `forced`: words kept although the predictor assigned them to the other author; `glued`: "
-        "hand-overs inside a word\n"
-        "- `strategy`, `attempts`, `seconds`, `cost`: the method and its cost\n"
-    )
-
-
-def _licence(licence: str | None) -> str:
-    text = licence or "No licence was given: choose one before publishing"
-    return (
-        f"## Licence\n\n{text}. The terms of the problems and models may also apply to this data.\n"
     )

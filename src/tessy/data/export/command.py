@@ -1,8 +1,4 @@
-"""``tessy export``: write the samples of a run as training data.
-
-Rows are streamed, and the result is moved into place when it is complete. The same run always gives
-the same bytes.
-"""
+"""``tessy export``: write the samples of a run as training data, always as the same bytes."""
 
 from __future__ import annotations
 

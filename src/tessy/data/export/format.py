@@ -14,7 +14,7 @@ from tessy.storage import jsonl
 from tessy.storage.atomic import new_file
 
 ADVICE = "free some space or choose another --out, then run the command again; the run is unchanged"
-CHAT_REMARK = (
+_CHAT_REMARK = (
     "TRL also trains on the prompt, and applies the model's chat template: those of DeepSeek-R1 "
     "and gpt-oss remove thinking from the content. --to tokens trains on the response only, "
     "including thinking."
@@ -96,7 +96,7 @@ def json_lines(
     return write
 
 
-def trl_hint(source: str, remark: str) -> str:
+def trl_hint(source: str, remark: str = _CHAT_REMARK) -> str:
     """Return how to load data in TRL; ``source`` is the arguments of ``load_dataset``."""
     dataset = f'train_dataset=load_dataset({source}, split="train")'
     return f"TRL: {dataset}, with SFTConfig(max_length=None)\n{remark}"

@@ -63,7 +63,7 @@ def trajectory_cells(row: Trajectory) -> dict[str, Any]:
     """Return the values of a row, by column of :func:`trajectory_schema`."""
     cells = row.model_dump()
     if row.student_ids is not None:
-        cells["student_ids"] = {k: unpack_ids(v) for k, v in row.student_ids}
+        cells["student_ids"] = {name: unpack_ids(packed) for name, packed in row.student_ids}
     parts = row.cost.seconds.items()
     cells["cost"]["seconds"] = [{"part": part, "seconds": value} for part, value in parts]
     for name in cells.keys() - _TYPES.keys() - set(_TEXTS):
@@ -101,11 +101,7 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
         self._bytes = 0
 
     def add(self, cells: Mapping[str, Any], size: int) -> None:
-        """Add a row of approximately ``size`` bytes in memory.
-
-        Raises:
-            InputError: A text of a row is not valid Unicode; names the row.
-        """
+        """Add a row of about ``size`` bytes in memory; InputError if a text is invalid Unicode."""
         self._rows.append(cells)
         self._bytes += size
         if len(self._rows) >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:

@@ -58,22 +58,17 @@ def command_line(document: Mapping[str, Any]) -> str:
     return shlex.join(command)
 
 
-def sources(data: Mapping[str, Any]) -> str:
+def sources(data: Mapping[str, Any], indent: str = "") -> str:
     """Return the sources of a derived run as a Markdown list; empty for other runs."""
-    return "".join(_sources(data, ""))
-
-
-def _sources(data: Mapping[str, Any], indent: str) -> Iterator[str]:
-    derived = data.get("derived")
-    if not isinstance(derived, Mapping):
-        return
-    for source in derived["sources"]:
+    lines = ""
+    for source in data.get("derived", {}).get("sources", ()):
         deeper = source.get("derived")
         by = f", created by `tessy {deeper['by']}` from:" if deeper else ""
         digest = short_digest(source.get("data_digest"))
         name = PurePath(source["path"]).name
-        yield f"{indent}- `{name}` (digest of the options: {digest}){by}\n"
-        yield from _sources(source, indent + "  ")
+        lines += f"{indent}- `{name}` (digest of the options: {digest}){by}\n"
+        lines += sources(source, indent + "  ")
+    return lines
 
 
 def notes(value: object) -> str:

@@ -3,12 +3,9 @@
     prompt | opening marker | thinking | closing marker | answer | end of turn
 
 The sequence equals that of the synthesis: the last unit of the thinking is encoded together with
-the closing marker, as in the prompt of the answer. Prompt tokens have no author and never have
-labels. Authors of the thinking come from the spans, the author of the answer from ``answer_by``.
-Markup that the model must generate is the student's: an opening marker that the chat template does
-not add, the closing marker and the end of the turn.
-
-A token that spans two authors belongs to the author of its first character, who chose the token.
+the closing marker, as in the prompt of the answer. Prompt tokens never have labels. Markup that the
+model must generate is the student's. A token that spans two authors belongs to the author of its
+first character, who chose the token.
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -40,27 +38,20 @@ IGNORED = -100  # label of tokens without loss
 _PROBLEM, _ANSWER = "tessyproblem", "tessyanswer"
 
 
-@dataclass(frozen=True, slots=True)
 class StudentFormat:
-    """Conversation format of the model to train.
+    """Conversation format of the model to train; ModelError if the template does not end turns.
 
-    Attributes:
-        owner: Author of the markup: the student, or the teacher in a run of its own responses.
-        alone: Whether ``owner`` wrote everything (a run of ``tessy sample``).
-        end_id: Token that ends a turn.
+    ``owner`` is the author of the markup: the student, or the teacher in a run of its own
+    responses. ``alone``: it wrote everything (a run of ``tessy sample``).
     """
 
-    renderer: Renderer
-    owner: Author
-    alone: bool
-    end_id: int
-
-    @classmethod
-    def of(
-        cls, renderer: Renderer, owner: Author = "student", *, alone: bool = False
-    ) -> StudentFormat:
-        """Return the format of ``renderer``; raises ModelError if its template ends no turns."""
-        return cls(renderer, owner, alone, _end_of_turn(renderer))
+    def __init__(
+        self, renderer: Renderer, owner: Author = "student", *, alone: bool = False
+    ) -> None:
+        self.renderer = renderer
+        self.owner = owner
+        self.alone = alone
+        self.end_id = _end_of_turn(renderer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +205,7 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Stu
             f"the tokenizer {name!r} differs from the run's in its vocabulary or chat template, so "
             "token ids would not match; pass the right one with --tokenizer"
         )
-    return StudentFormat.of(renderer, role.author, alone=role.alone), recorded
+    return StudentFormat(renderer, role.author, alone=role.alone), recorded
 
 
 def _effort(document: Mapping[str, Any], role: RoleProvenance) -> str:
@@ -238,26 +229,13 @@ def parse_loss(text: str) -> Weights:
 
 
 def _weights(text: str) -> Weights:
-    weights: dict[Author, float] = {}
-    for part in text.split(","):
-        name, _, number = (piece.strip() for piece in part.partition("="))
-        author = next((author for author in AUTHORS if author == name), None)
-        weight = _number(number)
-        if author is None or author in weights or weight is None:
-            break
-        weights[author] = weight
-    else:
-        if len(weights) == len(AUTHORS):
-            return weights
+    pairs = [part.split("=") for part in text.split(",")]
+    with suppress(ValueError):
+        numbers = {name.strip(): float(number) for name, number in pairs}
+        valid = all(math.isfinite(number) and number >= 0 for number in numbers.values())
+        if valid and sorted(name.strip() for name, _ in pairs) == sorted(AUTHORS):
+            return {author: numbers[author] for author in AUTHORS}
     raise ConfigError(
         f"--loss: expected all, student, teacher, or non-negative weights such as "
         f"student=1,teacher=0.5; got {text!r}"
     )
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None

@@ -36,12 +36,7 @@ def all_rules() -> Mapping[str, FilterRule]:
 
 
 def chosen_rules(options: FilterConfig) -> Mapping[str, FilterRule]:
-    """Return the rules to apply.
-
-    Raises:
-        ConfigError: ``skip`` names an unknown rule or leaves none, or another option conflicts
-            with the rules.
-    """
+    """Return the rules to apply; raises ConfigError if an option conflicts with the rules."""
     known = all_rules()
     unknown = [name for name in options.skip if name not in known]
     if unknown:
@@ -75,7 +70,7 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
     read_config(config.run)
     checks = {name: rule.prepare(config) for name, rule in chosen.items()}
     options = config.model_dump(mode="json", exclude={"fresh"})
-    with DerivedRun.create(
+    with DerivedRun(
         config.out, by="filter", sources=[config.run], options=options, fresh=config.fresh
     ) as run:
         run.write(QUARANTINE, b"")  # exists even if no row is rejected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,30 +9,19 @@ from tessy.config.data import FilterConfig
 from tessy.core.records import Message, Trajectory
 
 
-class RowCheck(ABC):
-    """A rule applied to the rows of one run, in order."""
+@dataclass(frozen=True, slots=True)
+class RowCheck:
+    """A rule with its data, applied to the rows of one run in order.
 
-    @abstractmethod
-    def find(self, row: Trajectory) -> str | None:
-        """Return the reason to reject ``row``, or None."""
+    Attributes:
+        find: Returns the reason to reject a row, or None.
+        remember: Called with each row that passed all rules, and a function that reads it again.
+        details: Returns additional counts for summary.json.
+    """
 
-    def remember(self, row: Trajectory, read: Callable[[], Trajectory]) -> None:  # noqa: B027
-        """Record a row that passed all rules; ``read`` reads it again, from disk."""
-
-    def details(self) -> Mapping[str, int]:
-        """Return additional counts for summary.json."""
-        return {}
-
-
-class TextCheck(RowCheck):
-    """A rule that checks each row on its own."""
-
-    def __init__(self, find: Callable[[Trajectory], str | None]) -> None:
-        self._find = find
-
-    def find(self, row: Trajectory) -> str | None:
-        """Return the reason to reject ``row``, or None."""
-        return self._find(row)
+    find: Callable[[Trajectory], str | None]
+    remember: Callable[[Trajectory, Callable[[], Trajectory]], None] = lambda row, read: None
+    details: Callable[[], Mapping[str, int]] = dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +51,7 @@ def text_rule(
     name: str, position: int, finds: str, find: Callable[[Trajectory], str | None]
 ) -> FilterRule:
     """Return a rule without options that checks each row on its own."""
-    return FilterRule(name, position, finds, lambda options: TextCheck(find))
+    return FilterRule(name, position, finds, lambda options: RowCheck(find))
 
 
 def parts(row: Trajectory) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tessy.core.records import Trajectory
-from tessy.data.export.format import (
-    ADVICE,
-    CHAT_REMARK,
-    ExportFormat,
-    ExportJob,
-    ExportResult,
-    trl_hint,
-)
+from tessy.data.export.format import ADVICE, ExportFormat, ExportJob, ExportResult, trl_hint
 from tessy.runtime.summary import Summary
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_folder
@@ -67,6 +60,6 @@ FORMAT = ExportFormat(
     name="hf",
     suffix="",
     write=_write,
-    hint=lambda job, result: trl_hint(job.quoted_out, CHAT_REMARK),
+    hint=lambda job, result: trl_hint(job.quoted_out),
     options=frozenset({"licence"}),
 )

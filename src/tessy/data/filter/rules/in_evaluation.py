@@ -1,8 +1,6 @@
 """``in_evaluation``: the problem resembles a problem of an evaluation set.
 
-An index maps word 5-grams to the evaluation problems that contain them; the comparison is exact.
-5-grams in more than 10 problems are phrases common to a set ("Read the inputs from stdin …") and
-are ignored. An evaluation problem of 100 words takes about 20 kB of memory.
+An evaluation problem of 100 words takes about 20 kB of memory.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from pathlib import Path
 from tessy.config.data import FilterConfig
 from tessy.core.errors import BadRowsError, ConfigError
 from tessy.core.formatting import percent
-from tessy.data.filter.rule import FilterRule, RowCheck, TextCheck, problem_text
+from tessy.data.filter.rule import FilterRule, RowCheck, problem_text
 from tessy.data.filter.words import grams, words
 from tessy.storage.problems import load_problems
 
@@ -23,7 +21,7 @@ GRAM_WORDS = 5
 # fewer than 0.4.
 SHARE = 0.5
 FEWEST_GRAMS = 8  # shorter problems must match exactly
-_COMMON = 10  # 5-grams in more problems are ignored
+_COMMON = 10  # 5-grams in more problems are phrases ("Read the inputs from stdin"), and ignored
 
 
 class EvaluationProblems:
@@ -53,10 +51,6 @@ class EvaluationProblems:
         """Load problems with :func:`tessy.storage.problems.load_problems`; may raise InputError."""
         return cls(problem for file in files for problem in _read(file, fields))
 
-    def __len__(self) -> int:
-        """Return the number of distinct problems."""
-        return len(self._names)
-
     def find(self, problem: str) -> str | None:
         """Return the evaluation problem that ``problem`` resembles, and how much; None if none.
 
@@ -70,17 +64,13 @@ class EvaluationProblems:
             return f"the same words as {self._names[same]}"
         own = grams(own_words, GRAM_WORDS) - self._common
         shared = Counter(at for gram in own for at in self._found_in.get(gram, ()))
-        best: tuple[float, int] | None = None
-        for at, count in shared.items():
-            shorter = min(len(own), self._sizes[at])
-            if shorter >= FEWEST_GRAMS and count / shorter >= SHARE:
-                best = max(best or (0.0, 0), (count / shorter, -at))
-        if best is None:
+        sizes = {at: min(len(own), self._sizes[at]) for at in shared}
+        shares = [(shared[at] / size, -at) for at, size in sizes.items() if size >= FEWEST_GRAMS]
+        share, at = max(shares, default=(0.0, 0))
+        if share < SHARE:
             return None
-        share, at = best[0], -best[1]
-        return (
-            f"{percent(share, 0)} of the word {GRAM_WORDS}-grams are shared with {self._names[at]}"
-        )
+        name = self._names[-at]
+        return f"{percent(share, 0)} of the word {GRAM_WORDS}-grams are shared with {name}"
 
 
 def _read(file: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -95,7 +85,7 @@ def _read(file: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _prepare(options: FilterConfig) -> RowCheck:
     known = EvaluationProblems.load(options.against, options.fields)
-    return TextCheck(lambda row: known.find(problem_text(row.messages)))
+    return RowCheck(lambda row: known.find(problem_text(row.messages)))
 
 
 def _check_options(options: FilterConfig, applies: bool) -> None:

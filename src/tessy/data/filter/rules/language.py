@@ -1,8 +1,7 @@
 """``language``: thinking or answer switch to a script other than the problem's.
 
-Words are counted by script: a sequence of letters is a word, and so is each character of a script
-without spaces. Code and formulas are ignored. Languages with the same script, such as English and
-German, are not distinguished.
+A sequence of letters is a word, and so is each character of a script without spaces. Code and
+formulas are ignored. Languages with the same script are not distinguished.
 """
 
 from __future__ import annotations

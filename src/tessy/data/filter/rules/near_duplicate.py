@@ -1,9 +1,8 @@
 """``near_duplicate``: the text is nearly that of an earlier row that passed.
 
 MinHash signatures (rensa) select earlier rows that may be similar; the exact share of common word
-5-grams decides, so hash collisions cause no reports. A row takes about 3.5 kB of memory for its
-signature and index entries, independent of its length; texts are read from disk. Fewer than 1 in
-2,000 pairs that share 80 % of their 5-grams is missed.
+5-grams decides. A row takes about 3.5 kB of memory, independent of its length; texts are read from
+disk. Fewer than 1 in 2,000 pairs that share 80 % of their 5-grams is missed.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import percent
 from tessy.core.records import Trajectory, problem_digest
@@ -35,12 +35,8 @@ _MAX_EXACT = 10  # candidates compared exactly, most similar first
 _SEED = 1
 
 
-class NearDuplicates(RowCheck):
-    """Finds rows that nearly repeat an earlier row that passed.
-
-    Rejected rows are not remembered, so one of several similar rows passes. Raises
-    :class:`ConfigError` if rensa is not installed.
-    """
+class NearDuplicates:
+    """Finds rows that nearly repeat a remembered row; ConfigError if rensa is not installed."""
 
     def __init__(self) -> None:
         try:
@@ -58,11 +54,7 @@ class NearDuplicates(RowCheck):
         self._last: tuple[Trajectory, _Sketch] | None = None
 
     def find(self, row: Trajectory) -> str | None:
-        """Return the earlier row that ``row`` nearly repeats, and their similarity; None if none.
-
-        Compares thinking and answer. A text of fewer than 30 words is compared only with other
-        samples of the same problem.
-        """
+        """Return the remembered row that ``row`` nearly repeats, and their similarity, or None."""
         own, signature = self._sketch(row)
         if not own:
             return None
@@ -91,7 +83,6 @@ class NearDuplicates(RowCheck):
             self._kept.append((read, signature))
 
     def _sketch(self, row: Trajectory) -> _Sketch:
-        """Return the word n-grams of ``row`` and their signature, which ignores their order."""
         if self._last is None or self._last[0] is not row:
             own = _grams(row)
             signature = self._new(num_perm=_PERMUTATIONS, seed=_SEED)
@@ -109,9 +100,14 @@ def _grams(row: Trajectory) -> set[str]:
     return {f"{problem} {gram}" for gram in found}
 
 
+def _prepare(options: FilterConfig) -> RowCheck:
+    known = NearDuplicates()
+    return RowCheck(known.find, known.remember)
+
+
 RULE = FilterRule(
     name="near_duplicate",
     position=70,
     finds="the text is nearly that of an earlier row that passed",
-    prepare=lambda options: NearDuplicates(),
+    prepare=_prepare,
 )

@@ -1,10 +1,8 @@
 """``no_code``: the problem asks for a program, and the answer has no code block.
 
-Whether an English problem asks for a program is a heuristic. It does if it has one of: an
-unfinished function; words such as "your code", "write a Python program", "implement the function";
-a contest's description of input and output. It does not if it asks to explain code. Mathematical
-functions, television programs and door codes do not count: a programming language, a verb of
-writing or an identifier must accompany the word.
+A heuristic decides whether an English problem asks for a program: an unfinished function, words
+such as "your code" or "write a Python program", or a contest's description of input and output.
+Mathematical functions, television programs and door codes do not count.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
 from tessy.core.records import Trajectory
 from tessy.data.filter.fences import split_fences
-from tessy.data.filter.rule import FilterRule, RowCheck, TextCheck, problem_text
+from tessy.data.filter.rule import FilterRule, RowCheck, problem_text
 
 _LANGUAGE = (
     r"(?:python ?[23]?|java|c\+\+(?:\d\d)?|cpp|c#|javascript|typescript|golang|rust|kotlin|swift|"
@@ -116,7 +114,7 @@ def _prepare(options: FilterConfig) -> RowCheck:
         problem = problem_text(row.messages)
         return without_code(problem, row.answer, required=options.require_code)
 
-    return TextCheck(find)
+    return RowCheck(find)
 
 
 def _check_options(options: FilterConfig, applies: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 from tessy.core.formatting import counted
 from tessy.data.filter.fences import Fenced, split_fences
@@ -50,14 +51,14 @@ def _open_maths(prose: str) -> str | None:
     # "$$5" may be money: the last mark of a formula is at the start or end of its line.
     if prose.count("$$") % 2 and _LAST_DISPLAY.search(prose):
         return f"{prose.count('$$')} $$, so the last formula is not closed"
-    open_now: list[str] = []
+    unclosed: list[str] = []
     for kind, name in _ENVIRONMENT.findall(prose):
         if kind == "begin":
-            open_now.append(name)
-        elif name in open_now:
-            open_now.remove(name)
-    if open_now:
-        return f"\\begin{{{open_now[-1]}}} is not closed"
+            unclosed.append(name)
+        elif name in unclosed:
+            unclosed.remove(name)
+    if unclosed:
+        return f"\\begin{{{unclosed[-1]}}} is not closed"
     boxed = list(_BOXED.finditer(prose))
     if boxed and not _closes(prose[boxed[-1].end() :]):
         return "the brace of the last \\boxed is not closed"
@@ -66,12 +67,8 @@ def _open_maths(prose: str) -> str | None:
 
 def _closes(text: str) -> bool:
     """Return whether a brace opened before ``text`` is closed in it."""
-    depth = 1
-    for brace in re.findall(r"(?<!\\)[{}]", text):
-        depth += 1 if brace == "{" else -1
-        if depth == 0:
-            return True
-    return False
+    braces = re.findall(r"(?<!\\)[{}]", text)
+    return 0 in accumulate((1 if brace == "{" else -1 for brace in braces), initial=1)
 
 
 def _open_end(answer: str, parts: Fenced) -> str | None:

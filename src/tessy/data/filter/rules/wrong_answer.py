@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tessy.answers.references import is_correct, short_reference
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
@@ -15,45 +13,40 @@ from tessy.data.filter.rule import FilterRule, RowCheck
 _DEFAULT_FIELD = FilterConfig.model_fields["reference"].default
 
 
-class ReferenceCheck(RowCheck):
+class ReferenceCheck:
     """Compares answers with references; rows without a reference pass."""
 
     def __init__(self, field: str) -> None:
         self._field = field
-        self._judged = 0
+        self.judged = 0
 
     def find(self, row: Trajectory) -> str | None:
         """Return the reference and the end of the answer if they differ."""
         reference = short_reference(row.problem.get(self._field))
         if reference is None:
             return None
-        self._judged += 1
+        self.judged += 1
         if is_correct(row.answer, reference):
             return None
         expected, answer = (text.strip()[-80:] for text in (reference, row.answer))
         return f"the reference is {expected!r}, the answer ends {answer!r}"
 
-    def details(self) -> Mapping[str, int]:
-        """Return the number of rows with a reference."""
-        return {"judged": self._judged}
-
 
 def _prepare(options: FilterConfig) -> RowCheck:
     if options.reference != _DEFAULT_FIELD:
         _check_field(options)
-    return ReferenceCheck(options.reference)
+    check = ReferenceCheck(options.reference)
+    return RowCheck(check.find, details=lambda: {"judged": check.judged})
 
 
 def _check_field(options: FilterConfig) -> None:
     """Raise ConfigError if no row has the field: a misspelled field would compare nothing."""
-    fields: set[str] = set()
-    rows = 0
-    for item in source_rows(options.run):
-        if options.reference in item.row.problem:
+    fields: set[str] | None = None
+    for _, row in source_rows(options.run):
+        if options.reference in row.problem:
             return
-        fields.update(item.row.problem)
-        rows += 1
-    if not rows:
+        fields = (fields or set()) | row.problem.keys()
+    if fields is None:
         return  # the command reports the empty run
     known = ", ".join(sorted(fields)[:20]) or "none"
     raise ConfigError(
