@@ -21,7 +21,7 @@ from tests.support.rows import DATA, fill, keys, row, start
 
 
 def derive(out: Path, *sources: Path, fresh: bool = False) -> DerivedRun:
-    return DerivedRun.create(out, by="mix", sources=sources, options={"seed": 3}, fresh=fresh)
+    return DerivedRun(out, by="mix", sources=sources, options={"seed": 3}, fresh=fresh)
 
 
 def names(directory: Path) -> list[str]:
@@ -60,7 +60,6 @@ def test_a_derived_run_can_be_read_as_a_run(tmp_path: Path, source: Path) -> Non
         },
     }
     summary = json.loads(RunPaths(tmp_path / "out").summary.read_bytes())
-    assert summary == run.summary
     assert summary["samples"]["finished"] == 2
     assert summary["mix"] == {"first": 2}
     assert write_report(tmp_path / "out").exists()

@@ -40,8 +40,8 @@ def paths(directory: Path) -> RunPaths:
 def test_a_file_truncated_anywhere_is_repaired(tmp_path_factory, data):
     directory = tmp_path_factory.mktemp("r") / "run"
     paths = RunPaths(directory)
-    made = [row(f"é{n}", thinking="x" * n * 30_000 or "y") for n in range(4)]
-    fill(directory, *made)
+    rows = [row(f"é{n}", thinking="x" * n * 30_000 or "y") for n in range(4)]
+    fill(directory, *rows)
     whole = paths.rows.read_bytes()
     ends = [n + 1 for n, byte in enumerate(whole) if byte == 10]
     near_an_end = st.sampled_from(ends).flatmap(
@@ -50,16 +50,16 @@ def test_a_file_truncated_anywhere_is_repaired(tmp_path_factory, data):
     cut = data.draw(st.one_of(near_an_end, st.integers(0, len(whole))))
     paths.rows.write_bytes(whole[:cut])
     complete = sum(end - 1 <= cut for end in ends)
-    assert list(iter_trajectories(directory)) == made[:complete]  # also before the repair
+    assert list(iter_trajectories(directory)) == rows[:complete]  # also before the repair
     with start(directory) as run:
-        assert run.done == {item.key for item in made[:complete]}
+        assert run.done == {item.key for item in rows[:complete]}
     kept = whole[: ends[complete - 1] if complete else 0]
     assert paths.rows.read_bytes() == kept
     torn = directory / "trajectories.jsonl.torn"
     assert (torn.read_bytes() if torn.exists() else b"") == (
         whole[len(kept) : cut] + b"\n" if cut > len(kept) else b""
     )
-    fill(directory, *made[complete:])
+    fill(directory, *rows[complete:])
     assert paths.rows.read_bytes() == whole
 
 

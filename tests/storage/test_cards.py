@@ -11,8 +11,8 @@ def test_a_card_is_a_document_and_a_page(tmp_path: Path):
 
 
 def test_front_matter_holds_scalars_and_lists():
-    made = front_matter({"license": "mit", "tags": ["tessy", "reasoning"], "seed": "0"})
-    assert made == "---\nlicense: mit\ntags:\n- tessy\n- reasoning\nseed: 0\n---\n"
+    block = front_matter({"license": "mit", "tags": ["tessy", "reasoning"], "seed": "0"})
+    assert block == "---\nlicense: mit\ntags:\n- tessy\n- reasoning\nseed: 0\n---\n"
 
 
 def test_text_cannot_close_its_fence():

@@ -269,10 +269,10 @@ def test_kill_at_any_moment_leaves_a_consistent_journal(path):
             flights = journal.load()
         assert flights
         for (name, _), flight in flights.items():
-            made = [piece.split(b".")[0].decode() for piece in flight.pieces]
-            assert made == [f"{name}:{number}" for number in range(len(made))]
+            pieces = [piece.split(b".")[0].decode() for piece in flight.pieces]
+            assert pieces == [f"{name}:{number}" for number in range(len(pieces))]
             # A state never refers to missing pieces.
-            assert int(flight.state or b"0") <= len(made)
+            assert int(flight.state or b"0") <= len(pieces)
 
 
 FULL_DISK = """
@@ -306,9 +306,9 @@ def test_a_full_disk_raises_in_every_later_call(path):
     child = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True
     )
-    told = child.stdout.splitlines()
-    assert [line.split()[0] for line in told] == ["flush", "flush", "call", "call"]
-    assert all(str(path) in line and "free some space" in line for line in told)
+    lines = child.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["flush", "flush", "call", "call"]
+    assert all(str(path) in line and "free some space" in line for line in lines)
     assert reload(path) == {("kept", 0): InFlight([b"x"], None)}
 
 

@@ -41,14 +41,14 @@ def words(text: str) -> frozenset[str]:
 
 
 def test_keys_of_rows():
-    made = row(student_ids=StudentIds(thinking="", answer=""), cost=Cost()).model_dump()
-    assert names(made) == words(f"{OUTCOME} student_ids ended_by")
+    dumped = row(student_ids=StudentIds(thinking="", answer=""), cost=Cost()).model_dump()
+    assert names(dumped) == words(f"{OUTCOME} student_ids ended_by")
     assert names(failure().model_dump()) == words(f"{OUTCOME} reason detail")
-    assert names(made["tokens"]) == words("student teacher answer drafted")
-    assert names(made["student_ids"]) == words("thinking answer")
-    assert names(made["cost"]) == words("requests seconds")
-    assert names(made["spans"][0]) == words("start end author")
-    assert names(made["messages"][0]) == words("role content")
+    assert names(dumped["tokens"]) == words("student teacher answer drafted")
+    assert names(dumped["student_ids"]) == words("thinking answer")
+    assert names(dumped["cost"]) == words("requests seconds")
+    assert names(dumped["spans"][0]) == words("start end author")
+    assert names(dumped["messages"][0]) == words("role content")
 
 
 def test_keys_of_annotations():

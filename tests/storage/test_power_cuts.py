@@ -154,10 +154,10 @@ def test_an_archived_run_is_durable_before_its_name_is_reused(
 
 
 def derive(out: Path, source: Path) -> None:
-    with DerivedRun.create(out, by="mix", sources=[source], options={}, fresh=True) as made:
+    with DerivedRun(out, by="mix", sources=[source], options={}, fresh=True) as derived:
         for line, item in source_rows(source):
-            made.add(item, line)
-        made.write("more.jsonl", b"{}\n")
+            derived.add(item, line)
+        derived.write("more.jsonl", b"{}\n")
 
 
 def test_a_derived_run_is_durable_when_it_is_in_place(

@@ -1,4 +1,4 @@
-"""Options that were added or renamed since a run was made."""
+"""Options that were added or renamed since a run was created."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tessy.config.base import RoleConfig
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import RunError
-from tessy.storage.row_kinds import History, RowKind
+from tessy.storage.row_kinds import RowKind
 from tessy.storage.run_config import read
 from tessy.storage.run_reader import TRAJECTORIES, read_config
 from tessy.synthesis.data_config import data_config, data_names
@@ -35,16 +35,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def history():
-    """Set the changes since the runs of this test were made."""
+    """Set the options that were added or renamed since the runs of this test."""
 
-    before = [(kind, kind.history) for kind in (TRAJECTORIES, ANNOTATIONS)]
+    before = [(kind, kind.added, kind.renamed) for kind in (TRAJECTORIES, ANNOTATIONS)]
 
     def change(kind: RowKind[Any, Any, Any] = TRAJECTORIES, **changes: Any) -> None:
-        object.__setattr__(kind, "history", History(**changes))
+        for name, value in changes.items():
+            object.__setattr__(kind, name, value)
 
     yield change
-    for kind, unchanged in before:
-        object.__setattr__(kind, "history", unchanged)
+    for kind, added, renamed in before:
+        change(kind, added=added, renamed=renamed)
 
 
 def test_a_missing_key_means_the_behaviour_before_the_option_existed(run, history):
@@ -83,7 +84,7 @@ def test_the_former_behaviour_does_not_replace_a_present_value(run, history):
 def test_a_key_of_a_newer_version_is_refused_naming_it(run):
     change_config(run, student__mood="calm", zeal=3)
     output = synthesize(code=2)
-    assert "was made by a newer tessy" in output
+    assert "was created by a newer tessy" in output
     assert "student.mood, zeal" in output
     assert "(not set)" not in output
     finish(["tessy", "view", str(run)])  # reading works
@@ -119,7 +120,7 @@ def test_renamed_keys_are_read_under_their_present_names(run, history):
 
 @KINDS
 def test_a_former_name_is_not_a_present_option(kind):
-    assert not kind.history.renamed.keys() & set(kind.history.renamed.values())
+    assert not kind.renamed.keys() & set(kind.renamed.values())
 
 
 @pytest.mark.parametrize(
@@ -145,12 +146,12 @@ def test_every_name_in_the_data_config_of_sample_is_known():
 
 def test_annotations_of_a_newer_version_are_refused(tmp_path, history):
     responses = fill_responses(tmp_path / "responses")
-    asked = config(responses, rule=f"{write_rules(tmp_path / 'rules.py')}:style")
-    assert run_annotate(asked)[0] == 0
-    assert run_annotate(asked)[0] == 0
+    options = config(responses, rule=f"{write_rules(tmp_path / 'rules.py')}:style")
+    assert run_annotate(options)[0] == 0
+    assert run_annotate(options)[0] == 0
     change_config(responses.parent / "out", segment_words=None)
     history(ANNOTATIONS, added={"segment_words": 30})
-    assert run_annotate(asked)[0] == 0
+    assert run_annotate(options)[0] == 0
     change_config(responses.parent / "out", zeal=3)
     with pytest.raises(RunError, match=r"newer tessy: .* zeal of"):
-        run_annotate(asked)
+        run_annotate(options)

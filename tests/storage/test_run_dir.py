@@ -369,14 +369,14 @@ def test_failures_are_read_before_rows(directory, paths, monkeypatch):
 
 def test_iterating_holds_one_row_in_memory(directory, monkeypatch):
     fill(directory, *(row("a", n) for n in range(5)))
-    made: list[int] = []
+    validated: list[int] = []
     real = Trajectory.model_validate
 
     def counted(value):
-        made.append(1)
+        validated.append(1)
         return real(value)
 
     monkeypatch.setattr(Trajectory, "model_validate", counted)
     for number, _ in enumerate(iter_trajectories(directory), 1):
-        assert len(made) == number
-    assert len(made) == 5
+        assert len(validated) == number
+    assert len(validated) == 5

@@ -1,14 +1,4 @@
-"""Runs derived from finished runs: the output of ``tessy mix`` and ``tessy filter``.
-
-    with DerivedRun.create(out, by="mix", sources=[first, second], options={"seed": 0}) as run:
-        for line, row in source_rows(first):
-            run.add(row, line)
-        run.notes["mix"] = {"first": 1200}
-
-The new directory is a complete run. It is built beside ``out`` as ``<out>.partial-<random>`` and
-moved into place when the block succeeds. On an exception it is removed, and the previous content of
-``out`` stays unchanged. (A killed process leaves the partial directory behind; it can be deleted.)
-"""
+"""Runs derived from finished runs: the output of ``tessy mix`` and ``tessy filter``."""
 
 from __future__ import annotations
 
@@ -17,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from rich.console import Console
@@ -35,23 +24,16 @@ from tessy.storage.run_dir import not_a_run
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import TRAJECTORIES, read_config
 
-_ABSENT = object()
-
 
 class SourceRow(NamedTuple):
-    """A row of a run: its line in the file, including the newline, and the parsed row."""
+    """A row of a run, and its line in the file with the newline."""
 
     line: bytes
     row: Trajectory
 
 
 def source_rows(directory: str | Path) -> Iterator[SourceRow]:
-    """Yield the rows of a run in the order of :func:`iter_trajectories`, with their lines.
-
-    Raises:
-        RunError: ``directory`` is not a run.
-        InputError: A line is invalid; names file, line and field.
-    """
+    """Yield the rows of a run, as :func:`iter_trajectories` does, with their lines."""
     read_config(directory)
     files = RunPaths(directory).row_files()
     places = jsonl.last_rows(files, jsonl.row_key)
@@ -66,16 +48,7 @@ def source_rows(directory: str | Path) -> Iterator[SourceRow]:
 def rows_with_progress(
     directory: str | Path, label: str, console: Console | None = None
 ) -> Iterator[Iterator[SourceRow]]:
-    """Return :func:`source_rows`; on a terminal, show a progress bar.
-
-    Args:
-        directory: The run.
-        label: Label of the bar, such as ``Filtering``.
-        console: Console of the bar; standard error by default.
-
-    Raises:
-        RunError: ``directory`` is not a run.
-    """
+    """Return :func:`source_rows`, with a progress bar if the console (stderr) is a terminal."""
     console = console or SteadyConsole(stderr=True)
     rows = source_rows(directory)
     if not console.is_terminal:
@@ -95,58 +68,42 @@ def rows_with_progress(
 
 
 class DerivedRun:
-    """A derived run that is being written.
+    """A derived run, built beside ``out`` and moved into place when the block succeeds.
+
+    On an exception it is removed, and the previous content of ``out`` stays unchanged. A killed
+    process leaves ``<out>.partial-<random>`` behind, which can be deleted. The data_config contains
+    the entries that all sources share, and ``derived``: the command ``by`` and the sources. No
+    other command writes that key, so none resumes the run by mistake.
 
     Attributes:
-        out: Final directory.
         directory: Temporary directory.
         notes: Additional entries of summary.json, by name; set by the command.
-        summary: Content of summary.json; set when the block succeeds.
     """
 
     def __init__(
-        self, out: Path, directory: Path, *, replaces: bool, held: ExitStack | None = None
-    ) -> None:
-        """Use :meth:`create`."""
-        self.out = out
-        self.directory = directory
-        self.notes: dict[str, Any] = {}
-        self.summary: dict[str, Any] = {}
-        self._rows = RunPaths(directory).rows.name
-        self._replaces = replaces
-        self._held = held or ExitStack()
-        self._files: dict[str, BinaryIO] = {}
-        self._keys: set[Key] = set()
-        self._counted = Summary()
-
-    @classmethod
-    def create(
-        cls,
+        self,
         out: str | Path,
         *,
         by: str,
         sources: Sequence[str | Path],
         options: Mapping[str, object],
         fresh: bool = False,
-    ) -> Self:
-        """Start a run from the rows of ``sources``.
+    ) -> None:
+        """Start a run from the rows of ``sources`` with the ``options`` of the command.
 
-        Its data_config contains the entries that all sources share, and ``derived``: the command
-        and the sources. No other command writes that key, so none resumes the run by mistake.
-
-        Args:
-            out: Directory of the run; must not exist or must be empty, unless ``fresh``.
-            by: Name of the command.
-            sources: Run directories.
-            options: Options of the command, for the record.
-            fresh: Move a run at ``out`` to ``<out>.old-<n>`` when the new one is complete.
+        ``out`` must not exist or must be empty, unless ``fresh``: then a run there is moved to
+        ``<out>.old-<n>`` when the new one is complete.
 
         Raises:
             RunError: A source is not a run, or is ``out`` or inside it; ``out`` is not empty, is
                 not a run, or is in use; the directory cannot be created.
         """
+        self.notes: dict[str, Any] = {}
+        self._files: dict[str, BinaryIO] = {}
+        self._keys: set[Key] = set()
+        self._counted = Summary()
         documents = [read_config(source) for source in sources]
-        target = Path(out).resolve()  # replaces the target of a link, not the link
+        self.out = target = Path(out).resolve()  # replaces the target of a link, not the link
         for source in sources:
             if Path(source).resolve().is_relative_to(target):
                 raise RunError(
@@ -154,35 +111,27 @@ class DerivedRun:
                 )
         try:
             with ExitStack() as stack:
-                replaces = _check_target(Path(out), target, fresh=fresh)
-                if replaces:
+                self._replaces = _check_target(Path(out), target, fresh=fresh)
+                if self._replaces:
                     stack.enter_context(FileLock(RunPaths(target).lock))
-                partial = beside(target, "partial")
-                stack.callback(shutil.rmtree, partial, ignore_errors=True)
-                make_directory(partial.parent)
-                partial.mkdir()
-                _write_config(partial, by, sources, documents, options)
-                run = cls(target, partial, replaces=replaces, held=stack.pop_all())
-                run._file(run._rows)  # exists even if no row is added
-                return run
+                self.directory = beside(target, "partial")
+                stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+                make_directory(target.parent)
+                self.directory.mkdir()
+                _write_config(self.directory, by, sources, documents, options)
+                self._rows = RunPaths(self.directory).rows.name
+                self._held = stack
+                self._file(self._rows)  # exists even if no row is added
+                self._held = stack.pop_all()
         except OSError as error:
             raise RunError(
                 f"{out} cannot be created: {error}; fix it or choose another --out"
             ) from error
 
     def add(self, row: Trajectory, line: bytes | None = None) -> int:
-        """Add a row.
+        """Add a row, and return its offset for :meth:`read`.
 
-        Args:
-            row: The row.
-            line: Line of the row in its source, copied byte for byte; None: serialize the row.
-
-        Returns:
-            Byte offset of the row, for :meth:`read`.
-
-        Raises:
-            StorageError: The row could not be written.
-            ValueError: The run already has a row with this key.
+        ``line`` is the row's line in its source, copied byte for byte; None: serialize the row.
         """
         if row.key in self._keys:
             raise ValueError(f"the run already has a row with the key {row.key}")
@@ -193,11 +142,7 @@ class DerivedRun:
         return offset
 
     def read(self, offset: int) -> Trajectory:
-        """Return an added row, read from disk.
-
-        Raises:
-            StorageError: Buffered rows could not be written.
-        """
+        """Return an added row, read from disk; StorageError if buffered rows cannot be written."""
         try:
             self._file(self._rows).flush()
             with (self.directory / self._rows).open("rb") as file:
@@ -207,11 +152,7 @@ class DerivedRun:
             raise self._unwritable(error) from error
 
     def write(self, name: str, line: bytes) -> None:
-        """Append ``line`` to the file ``name`` of the run, which is created if missing.
-
-        Raises:
-            StorageError: The line could not be written.
-        """
+        """Append ``line`` to the file ``name`` of the run; raises StorageError."""
         try:
             self._file(name).write(line)
         except OSError as error:
@@ -224,12 +165,7 @@ class DerivedRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._held:
             if kind is None:
                 try:
@@ -239,8 +175,7 @@ class DerivedRun:
 
     def _file(self, name: str) -> BinaryIO:
         if name not in self._files:
-            file = (self.directory / name).open("wb")
-            self._files[name] = file
+            self._files[name] = file = (self.directory / name).open("wb")
             self._held.callback(_close, file)
         return self._files[name]
 
@@ -248,9 +183,8 @@ class DerivedRun:
         """Flush all files, then move the run into place."""
         for file in self._files.values():
             file.flush()
-        self.summary = {**self._counted.result(), **self.notes}
-        paths = RunPaths(self.directory)
-        jsonl.write_json(paths.summary, self.summary)
+        summary = {**self._counted.result(), **self.notes}
+        jsonl.write_json(RunPaths(self.directory).summary, summary)
         old = archive_path(self.out) if self._replaces else None
         publish_folder(self.directory, self.out, old=old)
 
@@ -268,11 +202,7 @@ def _close(file: BinaryIO) -> None:
 
 
 def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
-    """Return whether ``target`` contains a run to replace.
-
-    Raises:
-        RunError: ``target`` cannot be used.
-    """
+    """Return whether ``target`` contains a run to replace; RunError if it cannot be used."""
     if not target.exists():
         return False
     if not target.is_dir():
@@ -307,20 +237,13 @@ def _write_config(
         }
         for source, document in zip(sources, documents, strict=True)
     ]
-    data = _shared_entries([document["data_config"] for document in documents])
-    data["derived"] = {"by": by, "sources": origins}
-    paths = RunPaths(directory)
-    document = {"config": jsonl.plain_object(options), "software": software()}
-    run_config.open_config(
-        paths.config, TRAJECTORIES, document, jsonl.plain_object(data), lambda: False
-    )
-
-
-def _shared_entries(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the entries that are equal in all of ``configs``."""
-    first, *others = configs
-    return {
+    first, *others = (document["data_config"] for document in documents)
+    shared = {
         name: value
         for name, value in first.items()
-        if all(other.get(name, _ABSENT) == value for other in others)
+        if all(name in other and other[name] == value for other in others)
     }
+    data = jsonl.plain_object({**shared, "derived": {"by": by, "sources": origins}})
+    provenance = {"config": jsonl.plain_object(options), "software": software()}
+    config = RunPaths(directory).config
+    run_config.open_config(config, TRAJECTORIES, provenance, data, lambda: False)

@@ -1,8 +1,4 @@
-"""``tessy mix``: samples of two runs in a ratio, each key once (the paper's Teacher-Mix).
-
-The runs may share problems. The seed decides which run a shared key comes from. Rows are copied
-byte for byte.
-"""
+"""``tessy mix``: samples of two runs in a ratio, each key once (the paper's Teacher-Mix)."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.text import Text
@@ -34,7 +30,7 @@ Drawn = dict[Key, int]  # key to source run: 0 the first, 1 the second
 def mix(config: MixConfig, console: Console | None = None) -> int:
     """Write the new run, print what it contains, and return the exit code.
 
-    Rows are in the order of the first run, followed by those of the second.
+    Rows are copied byte for byte, in the order of the first run, followed by those of the second.
 
     Raises:
         InputError: The runs are incompatible, have too few samples for the ratio, or cannot be
@@ -46,12 +42,11 @@ def mix(config: MixConfig, console: Console | None = None) -> int:
     runs = (config.first, config.second)
     _check_formats(runs)
     options = config.model_dump(mode="json", exclude={"fresh"})
-    with DerivedRun.create(
-        config.out, by="mix", sources=runs, options=options, fresh=config.fresh
-    ) as run:
+    with DerivedRun(config.out, by="mix", sources=runs, options=options, fresh=config.fresh) as run:
         first, second = _problems(config.first), _problems(config.second)
         _check_problems(runs, first, second)
-        counts = split(len(first), len(second), len(first.keys() | second.keys()), ratio)
+        distinct = len(first.keys() | second.keys())
+        counts = split(len(first), len(second), distinct, ratio)
         if 0 in counts:
             raise RunError(
                 f"--ratio {config.ratio}: {runs[0]} has {counted(len(first), 'finished sample')} "
@@ -65,24 +60,18 @@ def mix(config: MixConfig, console: Console | None = None) -> int:
             "seed": config.seed,
             "taken": {"first": counts[0], "second": counts[1]},
         }
-    left_out = len(first.keys() | second.keys()) - sum(counts)
-    console.print(Text(visible(_report(config, counts, left_out))), soft_wrap=True)
+    report = _report(config, counts, left_out=distinct - sum(counts))
+    console.print(Text(visible(report)), soft_wrap=True)
     return 0
 
 
 def split(first: int, second: int, distinct: int, ratio: tuple[int, int]) -> tuple[int, int]:
-    """Return the number of samples to take from each run.
+    """Return the number of samples to take from runs of ``first`` and ``second`` keys.
 
     The total is as large as possible. ``a`` samples of the first run and ``b`` of the second can be
     taken, each key once, if and only if ``a <= first``, ``b <= second`` and ``a + b <= distinct``
     (Hall's condition). The total is divided into the integers nearest to the ratio; a tie goes to
     the first run if it has enough samples.
-
-    Args:
-        first: Number of keys in the first run.
-        second: Number of keys in the second run.
-        distinct: Number of distinct keys in both.
-        ratio: Two positive numbers.
     """
     parts = sum(ratio)
     # Rounding changes a part by at most half a sample, hence the bounds of first + ½, second + ½.
@@ -98,13 +87,9 @@ def split(first: int, second: int, distinct: int, ratio: tuple[int, int]) -> tup
 
 
 def draw(first: Set[Key], second: Set[Key], counts: tuple[int, int], seed: int) -> Drawn:
-    """Return the keys to take and their source runs.
+    """Return the keys to take and their source runs, ``counts`` from each (:func:`split`).
 
-    Args:
-        first: Keys of the first run.
-        second: Keys of the second run.
-        counts: Number of samples to take from each run; see :func:`split`.
-        seed: Seed of the draw, which does not depend on the order of the keys.
+    The draw does not depend on the order of the keys.
     """
     # A shared key is taken from the first run only while the second run keeps enough keys.
     spare = len(second) - counts[1]
@@ -137,10 +122,11 @@ def _ratio(text: str) -> tuple[int, int]:
 
 
 def _check_formats(runs: tuple[Path, Path]) -> None:
-    """Raise RunError unless the rows of both runs have the same chat format and tokenizer."""
     if runs[0].resolve() == runs[1].resolve():
         raise RunError(f"{runs[0]} is given twice; pass two different runs")
-    first, second = (_format(read_config(run)["data_config"]) for run in runs)
+    configs = (read_config(run)["data_config"] for run in runs)
+    # A run of `tessy sample` by the teacher has only the teacher's format.
+    first, second = (data.get("student.format", data.get("teacher.format")) for data in configs)
     if first != second:
         raise RunError(
             f"{runs[0]} and {runs[1]} have the chat formats of different students, so no model "
@@ -148,14 +134,7 @@ def _check_formats(runs: tuple[Path, Path]) -> None:
         )
 
 
-def _format(data: Mapping[str, Any]) -> Any:  # noqa: ANN401  # a JSON value, only compared
-    """Return the digest of tokenizer and chat template of the rows."""
-    # A run of `tessy sample` by the teacher has only the teacher's format.
-    return data.get("student.format", data.get("teacher.format"))
-
-
 def _problems(run: Path) -> dict[Key, str]:
-    """Return the keys of a run, in its order, and the digests of their problems."""
     return {row.key: problem_digest(row.messages) for _, row in source_rows(run)}
 
 
@@ -172,7 +151,6 @@ def _check_problems(
 
 
 def _copy(run: DerivedRun, runs: tuple[Path, Path], drawn: Drawn) -> None:
-    """Copy the rows of ``drawn``, in order."""
     places = [jsonl.last_rows(RunPaths(path).row_files(), jsonl.row_key) for path in runs]
     with ExitStack() as stack:
         files: dict[Path, BinaryIO] = {}

@@ -13,28 +13,18 @@ from tessy.core.formatting import counted
 from tessy.runtime.terminal import visible
 
 
-def style(page: str) -> str:
-    """Return the style of a page: shared colours and fonts, followed by its own rules."""
-    return asset("tessy.reports.viewer", "look.css") + page
-
-
 def asset(package: str, name: str) -> str:
     """Return the text of a file in the ``assets`` folder of a package."""
     return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def render(package: str, *, style: str, script: str | None = None, **values: object) -> str:
-    """Render ``page.html.jinja`` of a package.
+def render(package: str, *, script: str | None = None, **values: object) -> str:
+    """Render ``page.html.jinja`` of a package, with the shared style and its ``page.css``.
 
     Text is escaped, and control characters are shown as symbols or escapes;
-    :class:`~markupsafe.Markup` is inserted unchanged.
-
-    Args:
-        package: Package of the template.
-        style: The only style that the page may use.
-        script: The only script that the page may run, or None.
-        values: Other variables of the template.
+    :class:`~markupsafe.Markup` is inserted unchanged. The page may use no other style and script.
     """
+    style = asset("tessy.reports.viewer", "look.css") + asset(package, "page.css")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -19,7 +19,6 @@ class AppendFile:
     """An append-only file of lines; a line is durable once :meth:`append` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create ``path``, and repair its end (:func:`repair`)."""
         self.path = path
         repair(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -30,20 +29,14 @@ class AppendFile:
     async def append(self, line: bytes) -> None:
         r"""Append ``line``, including its ``\n``, and wait until it is durable.
 
-        The line is written even if the caller is cancelled.
-
-        Raises:
-            StorageError: The line could not be written; the file ends with a whole line.
+        The line is written even if the caller is cancelled. After a StorageError the file ends with
+        a whole line.
         """
         self._writer.put(line)
         await self._writer.flush()
 
     def close(self) -> None:
-        """Write all pending lines and close the file.
-
-        Raises:
-            StorageError: A line could not be written.
-        """
+        """Write all pending lines and close the file; raises StorageError like :meth:`append`."""
         try:
             self._writer.close()
         finally:
@@ -99,13 +92,12 @@ def repair(path: Path) -> None:
 
 
 def _line_start(fd: int, end: int) -> int:
-    """Return the start of the line whose last byte (a newline or not) is at ``end - 1``."""
     block = 1 << 16
     stop = end - 1  # a newline at end - 1 belongs to the line
     while stop > 0:
         begin = max(0, stop - block)
-        found = os.pread(fd, stop - begin, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
+        newline = os.pread(fd, stop - begin, begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
         stop = begin
     return 0

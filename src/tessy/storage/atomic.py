@@ -34,11 +34,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def new_file(path: Path, advice: str = ADVICE) -> Iterator[Path]:
     """Yield a temporary path to write; it replaces ``path`` when the block ends without error.
 
-    Missing parent folders are created.
-
-    Args:
-        path: The file.
-        advice: What to do if the file cannot be written; ends the error message.
+    Missing parent folders are created. ``advice`` ends the error message.
 
     Raises:
         StorageError: The file could not be written; the old one is unchanged.
@@ -68,16 +64,14 @@ def new_folder(path: Path, advice: str = ADVICE) -> Iterator[Path]:
 
 
 def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None:
-    """Make everything in ``folder`` durable, then rename it to ``path``.
+    """Make everything in ``folder`` durable, then rename it to ``path`` (same file system).
 
-    Args:
-        folder: A folder on the same file system as ``path``.
-        path: A missing path or an empty folder, unless ``old`` is given.
-        old: New path of the former ``path``, which is restored if the last rename fails.
+    ``path`` is missing or an empty folder, unless ``old`` is given: the former ``path`` is moved
+    there first, and moved back if the last rename fails.
 
     Raises:
         OSError: A rename or sync failed. ``path`` is unchanged, or the new folder if only the last
-            sync failed. If ``old`` cannot be moved back it stays where it is.
+            sync failed.
     """
     for file in folder.rglob("*"):
         sync_path(file)
@@ -115,10 +109,7 @@ def beside(path: Path, what: str) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Create the directory ``path`` and its missing parents durably.
-
-    An existing directory is left unchanged.
-    """
+    """Create the directory ``path`` and its missing parents durably, if they do not exist."""
     missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for directory in missing:

@@ -9,35 +9,20 @@ from pathlib import Path
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 
-README = "README.md"
-_DIGEST_CHARS = 16
-
 
 def write_card(folder: Path, name: str, facts: Mapping[str, object], readme: str) -> None:
-    """Write ``facts`` as the JSON document ``name``, and the card as ``README.md``.
-
-    Raises:
-        StorageError: A file could not be written.
-    """
+    """Write ``facts`` as the JSON document ``name``, and the card as ``README.md``."""
     jsonl.write_json(folder / name, facts)
     write_readme(folder, readme)
 
 
 def write_readme(folder: Path, text: str) -> None:
-    """Write ``README.md``; surrogates, as in undecodable arguments, are escaped.
-
-    Raises:
-        StorageError: The file could not be written.
-    """
-    write_atomically(folder / README, text.encode("utf-8", "backslashreplace"))
+    """Write ``README.md``; surrogates, as in undecodable arguments, are escaped."""
+    write_atomically(folder / "README.md", text.encode("utf-8", "backslashreplace"))
 
 
 def front_matter(fields: Mapping[str, str | Sequence[str]]) -> str:
-    """Return the YAML block at the top of a card.
-
-    Args:
-        fields: Scalars and lists by name, in YAML syntax.
-    """
+    """Return the YAML block at the top of a card, from scalars and lists in YAML syntax."""
     lines = ["---"]
     for name, value in fields.items():
         if isinstance(value, str):
@@ -54,7 +39,7 @@ def listed(values: Mapping[str, object]) -> str:
 
 def short_digest(digest: object) -> str:
     """Return the first 16 characters of a digest with an ellipsis."""
-    return f"{str(digest)[:_DIGEST_CHARS]}…"
+    return f"{str(digest)[:16]}…"
 
 
 def fenced(text: str) -> str:

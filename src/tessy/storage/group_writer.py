@@ -1,9 +1,4 @@
-"""A thread that commits writes in groups.
-
-Callers enqueue items without blocking; the thread takes all queued items as one batch and makes
-them durable. Callers waiting for durability share one fsync, and the event loop never blocks on
-the disk.
-"""
+"""A thread that commits writes in groups: callers share one fsync; the event loop never blocks."""
 
 from __future__ import annotations
 
@@ -23,19 +18,14 @@ Item = TypeVar("Item")
 class GroupWriter(Generic[Item]):
     """A thread that makes items durable in batches, in the order of :meth:`put`.
 
-    If ``write`` raises, the thread ends and every later call raises :class:`StorageError`.
+    The thread calls ``write`` with each batch, which it collects for ``delay`` seconds or until
+    :meth:`flush`. If ``write`` raises, the thread ends and every later call raises
+    :class:`StorageError`.
     """
 
     def __init__(
         self, write: Callable[[list[Item]], None], *, name: str, delay: float = 0.0
     ) -> None:
-        """Start the thread.
-
-        Args:
-            write: Makes one batch durable; called in the thread.
-            name: Name of the thread.
-            delay: Seconds to collect a batch, cut short by :meth:`flush`.
-        """
         self._write = write
         self._delay = delay
         self._items: list[Item] = []
@@ -48,11 +38,7 @@ class GroupWriter(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Enqueue ``item`` without blocking.
-
-        Raises:
-            StorageError: An earlier batch could not be written.
-        """
+        """Enqueue ``item`` without blocking."""
         with self._changed:
             self._check()
             self._items.append(item)
@@ -60,11 +46,7 @@ class GroupWriter(Generic[Item]):
                 self._changed.notify()
 
     async def flush(self) -> None:
-        """Wait until all items enqueued so far are durable.
-
-        Raises:
-            StorageError: An item could not be written.
-        """
+        """Wait until all items enqueued so far are durable."""
         waiter: Future[None] = Future()
         with self._changed:
             self._check()
@@ -73,21 +55,19 @@ class GroupWriter(Generic[Item]):
         await asyncio.wrap_future(waiter)
 
     def close(self) -> None:
-        """Write all queued items and end the thread; blocks. Idempotent.
-
-        Raises:
-            StorageError: An item could not be written.
-        """
+        """Write all queued items and end the thread; blocks. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+        self._raise_error()
+
+    def _raise_error(self) -> None:
         if self._error is not None:
             raise StorageError(str(self._error)) from self._error
 
     def _check(self) -> None:
-        if self._error is not None:
-            raise StorageError(str(self._error)) from self._error
+        self._raise_error()
         if self._closing:
             raise RuntimeError(f"{self._thread.name} is closed")
 
@@ -124,11 +104,7 @@ class Closeable(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write all pending data and release resources.
-
-        Raises:
-            StorageError: Data could not be written.
-        """
+        """Write all pending data and release resources; may raise StorageError."""
 
     def __enter__(self) -> Self:
         return self

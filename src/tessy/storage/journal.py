@@ -1,15 +1,9 @@
-"""Journal of samples in flight, in one SQLite file: a crash does not lose their progress.
-
-A sample appends pieces of generated data and occasionally sets its state. Both are committed in
-call order, so a state never refers to a missing piece, while pieces newer than the last state may
-exist. A call is committed within half a second.
-"""
+"""Journal of samples in flight, in one SQLite file: a crash does not lose their progress."""
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +24,7 @@ CREATE INDEX IF NOT EXISTS piece_flight ON piece (flight);
 _INSERT = "INSERT INTO flight (id, sample) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _NUMBER = "SELECT number FROM flight WHERE id = ? AND sample = ?"
 _DROP_PIECES = "DELETE FROM piece WHERE flight = :number"
-# SQL statements of each call, committed together.
+# Statements of each call, committed together.
 _APPEND = ("INSERT INTO piece (flight, content) VALUES (:number, :value)",)
 _STATE = ("UPDATE flight SET state = :value WHERE number = :number",)
 _ATTEMPTS = ("UPDATE flight SET attempts = :value WHERE number = :number",)
@@ -50,12 +44,7 @@ class _Operation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Progress of a sample that was in flight.
-
-    Attributes:
-        pieces: All appended pieces, in order.
-        state: The last state; None if none was set.
-    """
+    """Progress of a sample that was in flight: all appended pieces, and the last state."""
 
     pieces: list[bytes] = field(default_factory=list)
     state: bytes | None = None
@@ -64,20 +53,14 @@ class InFlight:
 class Journal(Closeable):
     """Pieces, states and attempt counters of samples in flight.
 
-    No method except ``flush`` and ``close`` waits for the disk. After a failed write, every method
-    raises :class:`StorageError`. Call :meth:`forget` only after the row of the key is durable.
+    Calls are committed in order within ``delay`` seconds, so a state never refers to a missing
+    piece, while pieces newer than the last state may exist. Only :meth:`flush` and :meth:`close`
+    wait for the disk. After a failed write, every method raises :class:`StorageError`. The run's
+    lock protects the file from other processes; a file that is not a journal raises
+    :class:`RunError`.
     """
 
     def __init__(self, path: Path, *, delay: float = 0.5) -> None:
-        """Open or create the journal.
-
-        Args:
-            path: The SQLite file, protected from other processes by the run's lock.
-            delay: Maximum delay in seconds between a call and its commit.
-
-        Raises:
-            RunError: The file is not a journal.
-        """
         self.path = path
         self._attempts: dict[Key, int] = {}
         self._numbers: dict[Key, int] = {}  # flight numbers, used by the writer thread only
@@ -102,32 +85,24 @@ class Journal(Closeable):
         self._writer = GroupWriter(self._commit, name="journal", delay=delay)
 
     def load(self) -> dict[Key, InFlight]:
-        """Return all committed samples in flight that have a piece or a state.
-
-        Intended for the start of a run: pending calls may be missing.
-        """
+        """Return all committed samples in flight that have a piece or a state."""
         flights: dict[int, tuple[Key, InFlight]] = {}
         try:
             with closing(sqlite3.connect(self.path)) as db:
                 db.execute("BEGIN")  # both queries see the same commit
-                for number, name, sample, state in db.execute(
-                    "SELECT number, id, sample, state FROM flight"
-                ):
+                rows = db.execute("SELECT number, id, sample, state FROM flight")
+                for number, name, sample, state in rows:
                     flights[number] = (_text(name), sample), InFlight(state=state)
-                for number, content in db.execute(
-                    "SELECT flight, content FROM piece ORDER BY place"
-                ):
+                pieces = db.execute("SELECT flight, content FROM piece ORDER BY place")
+                for number, content in pieces:
                     flights[number][1].pieces.append(content)
         except sqlite3.Error as error:
             raise StorageError(
                 f"{self.path} cannot be read: {error}; move it away to continue without it: "
                 "finished rows are kept, samples in flight start over"
             ) from error
-        return {
-            key: flight
-            for key, flight in flights.values()
-            if flight.pieces or flight.state is not None
-        }
+        found = dict(flights.values())
+        return {key: flight for key, flight in found.items() if flight != InFlight()}
 
     def append(self, key: Key, piece: bytes) -> None:
         """Append ``piece`` to the pieces of ``key``."""
@@ -136,10 +111,8 @@ class Journal(Closeable):
     def set_state(self, key: Key, state: bytes | Callable[[], bytes]) -> None:
         """Replace the state of ``key``.
 
-        Args:
-            key: The sample.
-            state: The state, or a function that returns it. The function is called at commit in
-                another thread, and skipped if a later state is part of the same commit.
+        If ``state`` is a function, it is called at commit in another thread, and skipped if a later
+        state is part of the same commit.
         """
         self._put(key, _STATE, state)
 
@@ -184,7 +157,8 @@ class Journal(Closeable):
     def _commit(self, operations: list[_Operation]) -> None:
         states = {op.key: op for op in operations if op.statements is _STATE}  # last of each key
         try:
-            with self._transaction():
+            with self._db:  # commits, or rolls back on an exception
+                self._db.execute("BEGIN IMMEDIATE")
                 for operation in operations:
                     statements, key, value = operation
                     if statements is _STATE:
@@ -203,7 +177,6 @@ class Journal(Closeable):
             ) from error
 
     def _number(self, key: Key) -> int:
-        """Return the number of a flight, inserting it if it is new."""
         number = self._numbers.get(key)
         if number is None:
             # Bytes, because SQLite rejects text with unpaired surrogates.
@@ -212,17 +185,6 @@ class Journal(Closeable):
             (number,) = self._db.execute(_NUMBER, row).fetchone()
             self._numbers[key] = number
         return number
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # already rolled back on a full disk
-                self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def _text(name: bytes) -> str:

@@ -1,8 +1,4 @@
-r"""Strict JSON and JSON lines.
-
-All output is strict JSON in UTF-8: NaN is replaced, and an unpaired surrogate becomes its
-``\ud800`` escape, which reads back as the same string.
-"""
+"""Strict JSON in UTF-8, and JSON lines."""
 
 from __future__ import annotations
 
@@ -39,7 +35,9 @@ def plain(value: object) -> object:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else _not_finite(value)
+        if math.isnan(value):
+            return None
+        return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):
         return plain_object(value)
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -47,7 +45,10 @@ def plain(value: object) -> object:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, (bytes, bytearray)):
-        return _bytes_text(bytes(value))
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode("ascii")
     return str(value)
 
 
@@ -56,33 +57,12 @@ def plain_object(value: Mapping[str, object]) -> dict[str, Any]:
     return {str(key): plain(item) for key, item in value.items()}
 
 
-def _not_finite(value: float) -> str | None:
-    if math.isnan(value):
-        return None
-    return "Infinity" if value > 0 else "-Infinity"
-
-
-def _bytes_text(value: bytes) -> str:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return base64.b64encode(value).decode("ascii")
-
-
-def _constant(name: str) -> str | None:
-    """Convert the literals ``NaN``, ``Infinity`` and ``-Infinity``."""
-    return None if name == "NaN" else name
-
-
-_DECODER = json.JSONDecoder(parse_constant=_constant)  # shared: construction is slow
+# Shared, because construction is slow.
+_DECODER = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else name)
 
 
 def loads(text: str | bytes) -> object:
-    """Parse JSON; Python's NaN literals are converted as in :func:`plain`.
-
-    Raises:
-        ValueError: The text is not JSON, not UTF-8, or nested too deeply.
-    """
+    """Parse JSON, with NaN literals as in :func:`plain`; ValueError also if nested too deeply."""
     try:
         return _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError:
@@ -100,11 +80,7 @@ def dumps(value: object, *, indent: int | None = None) -> bytes:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Atomically replace ``path`` by ``value`` as an indented JSON document.
-
-    Raises:
-        StorageError: The file could not be written; the old one is unchanged.
-    """
+    """Atomically replace ``path`` by ``value`` as an indented JSON document."""
     write_atomically(path, dumps(value, indent=2) + b"\n")
 
 
@@ -122,10 +98,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a JSON-lines file that may still be growing.
-
-    Blank lines are skipped, as is an incomplete last line.
-    """
+    """Yield the lines of a growing file, except blank lines and an incomplete last line."""
     previous: Line | None = None
     offset = 0
     with path.open("rb") as file:
@@ -149,11 +122,7 @@ def is_row(content: bytes) -> bool:
 
 
 def row(path: Path, line: Line) -> dict[str, Any]:
-    """Parse the JSON object on ``line``.
-
-    Raises:
-        InputError: The line is not a JSON object; names file and line.
-    """
+    """Parse the JSON object on ``line``; anything else raises InputError with file and line."""
     try:
         value = loads(line.content)
     except ValueError as error:
@@ -164,21 +133,13 @@ def row(path: Path, line: Line) -> dict[str, Any]:
 
 
 def row_key(path: Path, line: Line) -> Key:
-    """Return the key of the row on ``line``, parsing only its start if possible.
-
-    Raises:
-        InputError: The line is not a row; names file and line.
-    """
+    """Return the key of the row on ``line``, parsing only its start if possible."""
     name, sample = _key(path, line, _KEY, "sample")
     return name, sample
 
 
 def segment_key(path: Path, line: Line) -> SegmentKey:
-    """Return the key of the annotation on ``line``; see :func:`row_key`.
-
-    Raises:
-        InputError: The line is not an annotation; names file and line.
-    """
+    """Return the key of the annotation on ``line``; see :func:`row_key`."""
     name, sample, segment = _key(path, line, _SEGMENT_KEY, "sample", "segment")
     return name, sample, segment
 
@@ -210,11 +171,7 @@ def last_rows(files: list[Path], key_of: KeyOf[KeyT]) -> dict[KeyT, Location]:
 def rows_at(
     kind: type[_ModelT], files: list[Path], locations: Mapping[KeyT, Location], key_of: KeyOf[KeyT]
 ) -> Iterator[_ModelT]:
-    """Yield the rows at ``locations``, in file order.
-
-    Raises:
-        InputError: A row is not a valid ``kind``; names file, line and field.
-    """
+    """Yield the rows at ``locations``, in file order."""
     for path in files:
         for line in read_lines(path):
             if locations.get(key_of(path, line)) == (path, line.offset):
@@ -222,29 +179,20 @@ def rows_at(
 
 
 def parse_row(kind: type[_ModelT], path: Path, line: Line) -> _ModelT:
-    """Parse and validate the row on ``line``.
-
-    Raises:
-        InputError: The row is not a valid ``kind``; names file, line and field.
-    """
+    """Parse and validate the row on ``line``; InputError names file, line and field."""
     try:
         return kind.model_validate(row(path, line))
     except ValidationError as error:
-        raise corrupt_line(path, line, _faults(error)) from None
-
-
-def _faults(error: ValidationError) -> str:
-    """Return ``field: message`` of each fault on one line."""
-    named = (
-        (".".join(map(str, fault["loc"])) or "row", fault["msg"])
-        for fault in error.errors(include_url=False)
-    )
-    return "; ".join(f"{field}: {message}" for field, message in named)
+        faults = (
+            f"{'.'.join(map(str, fault['loc'])) or 'row'}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        )
+        raise corrupt_line(path, line, "; ".join(faults)) from None
 
 
 def corrupt_line(path: Path, line: Line, message: str) -> InputError:
     """Return the error for an unreadable line of a run."""
     return InputError(
         f"{path}:{line.number}: {message}; move this line to another file: its sample counts as "
-        "missing, and resuming the run makes it again"
+        "missing, and resuming the run generates it again"
     )

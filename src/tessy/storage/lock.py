@@ -12,14 +12,12 @@ from tessy.core.errors import RunError
 
 
 class FileLock:
-    """An exclusive lock that the operating system releases when the process ends."""
+    """An exclusive lock on the directory of the lock file ``path``, released at process exit.
+
+    If another process holds it, :class:`RunError` names its host and process id.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Lock the directory of the lock file ``path``.
-
-        Raises:
-            RunError: Another process holds the lock; names its host and process id.
-        """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._acquire(path)

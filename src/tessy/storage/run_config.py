@@ -14,7 +14,6 @@ from typing import Any
 from tessy.core.errors import RunError
 from tessy.core.records import SCHEMA_VERSION
 from tessy.storage import jsonl
-from tessy.storage.atomic import write_atomically
 from tessy.storage.row_kinds import RowKind
 
 AnyRowKind = RowKind[Any, Any, Any]
@@ -22,10 +21,6 @@ AnyRowKind = RowKind[Any, Any, Any]
 
 def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
     """Read config.json, with options under their present names.
-
-    Args:
-        path: The file.
-        kind: Expected kind of rows.
 
     Raises:
         RunError: The file is missing, belongs to another kind of rows, or has a schema that this
@@ -44,20 +39,17 @@ def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
         found = document.get("schema") if isinstance(document, dict) else None
         raise RunError(
             f"{path}: schema version {found!r}, but this tessy reads {SCHEMA_VERSION}; use the "
-            "version of tessy that made the run"
+            "version of tessy that created the run"
         )
     _check_rows(path, document, kind)
     document = {"rows": kind.name, "data_config": {}, "resumed": [], **document}
-    _rename(document, kind.history.renamed)
-    return document
-
-
-def _rename(document: dict[str, Any], renamed: Mapping[str, str]) -> None:
+    renamed = kind.renamed
     data = document["data_config"]
     document["data_config"] = {renamed.get(name, name): value for name, value in data.items()}
     for session in (document, *document["resumed"]):
         for old, new in renamed.items():
             _move(session.get("config", {}), old.split("."), new.split("."))
+    return document
 
 
 def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
@@ -74,11 +66,7 @@ def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
 
 
 def check_kind(path: Path, kind: AnyRowKind) -> None:
-    """Check that a directory about to be replaced has rows of ``kind``.
-
-    Raises:
-        RunError: Its config.json belongs to another kind of rows.
-    """
+    """Raise RunError if a directory about to be replaced has rows of another kind."""
     with contextlib.suppress(OSError, ValueError):  # an unreadable file may be replaced
         document = jsonl.loads(path.read_bytes())
         if isinstance(document, dict):
@@ -99,21 +87,14 @@ def open_config(
     begun: Callable[[], bool],
     known: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Write config.json of a new directory, or check that of an existing one.
+    """Write config.json of a new directory, or check that of an existing one; return its content.
 
-    Args:
-        path: The file.
-        kind: Kind of the directory's rows.
-        provenance: Options and versions to record.
-        data: Options that decide the content of rows, as flat dotted keys.
-        begun: Returns whether the directory has rows or samples in flight.
-        known: All keys of ``data`` in this version; None accepts any key.
-
-    Returns:
-        The content of config.json.
+    ``provenance`` contains options and versions to record, ``data`` (flat dotted keys) the options
+    that decide the content of rows. ``begun`` returns whether the directory has rows or samples in
+    flight. ``known`` lists all keys of ``data`` in this version; None accepts any key.
 
     Raises:
-        RunError: The directory was made with other ``data``, or cannot be read.
+        RunError: The directory was created with other ``data``, or cannot be read.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     provenance = {"tessy": importlib.metadata.version("tessy"), **provenance}
@@ -122,7 +103,7 @@ def open_config(
     then = document["data_config"] if document is not None else {}
     if document is not None and (begun() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)
-        _check_same(path.parent, then, data, kind.history.added)
+        _check_same(path.parent, then, data, kind.added)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in provenance.items()):
             return document
@@ -138,7 +119,7 @@ def open_config(
             "data_config": data,
             "resumed": [],  # sessions with other options or versions than the first
         }
-    write_atomically(path, jsonl.dumps(document, indent=2) + b"\n")
+    jsonl.write_json(path, document)
     return document
 
 
@@ -148,7 +129,7 @@ def _refuse_newer(directory: Path, then: Mapping[str, Any], known: Collection[st
     unknown = sorted(then.keys() - known)
     if unknown:
         raise RunError(
-            f"{directory} was made by a newer tessy: this version lacks the options "
+            f"{directory} was created by a newer tessy: this version lacks the options "
             f"{', '.join(unknown)} of its config.json; resume it with that version, or choose "
             "another --out"
         )
@@ -164,20 +145,16 @@ def _check_same(
             f"{directory} is a {derived.get('by')} of other runs, and no samples can be added to "
             "it; choose another --out"
         )
-    missing = object()
     before = {name: value for name, value in added.items() if name in now} | then
+    missing = object()
     differing = [
-        name
+        f"  {name}: {_shown(before, name)}, now {_shown(now, name)}\n"
         for name in sorted({*before, *now})
         if before.get(name, missing) != now.get(name, missing)
     ]
     if differing:
-        shown = "\n".join(
-            f"  {name}: {_shown(before, name)}, now {_shown(now, name)}" for name in differing
-        )
         raise RunError(
-            f"{directory} was made with other options:\n"
-            f"{shown}\n"
+            f"{directory} was created with other options:\n{''.join(differing)}"
             "use the same options, choose another --out, or pass --fresh to move the run to "
             f"{directory}.old-1 and start over"
         )

@@ -36,11 +36,9 @@ class KeyedRow(Protocol[KeyT_co]):
     @property
     def key(self) -> KeyT_co:
         """Key of the row, unique in its directory."""
-        ...
 
     def model_dump(self) -> dict[str, Any]:
         """Return the content of the row."""
-        ...
 
 
 class FailedRow(KeyedRow[KeyT_co], Protocol):
@@ -49,34 +47,24 @@ class FailedRow(KeyedRow[KeyT_co], Protocol):
     @property
     def reason(self) -> str:
         """Identifier of the cause."""
-        ...
 
     @property
     def detail(self) -> str:
         """The cause in one sentence, with values."""
-        ...
 
     @property
     def attempts(self) -> int:
         """Number of attempts."""
-        ...
 
 
 @dataclass(eq=False)
 class Run(Closeable, Generic[KeyT]):
-    """A run directory locked by this process: a context manager returned by :meth:`open`.
-
-    Attributes:
-        paths: Paths of its files.
-        document: Content of config.json.
-        done: Keys with a durable row.
-        failed: Failures of keys without a row.
-    """
+    """A run directory locked by this process: a context manager returned by :meth:`open`."""
 
     paths: RunPaths
-    document: dict[str, Any]
-    done: set[KeyT]
-    failed: dict[KeyT, FailureSummary]
+    document: dict[str, Any]  # content of config.json
+    done: set[KeyT]  # keys with a durable row
+    failed: dict[KeyT, FailureSummary]  # failures of keys without a row
     _rows: AppendFile
     _failures: AppendFile
     _resources: ExitStack
@@ -95,24 +83,19 @@ class Run(Closeable, Generic[KeyT]):
     ) -> Run[KeyT]:
         """Start a run in ``directory``, or resume the run there.
 
-        Args:
-            directory: The run directory; created if missing.
-            kind: Kind of its rows.
-            config: All options of the command, recorded in config.json.
-            data_config: Options that decide the content of rows, as flat dotted keys.
-            known: All keys of ``data_config`` in this version; a run with other keys is rejected.
-            software: Software versions to record, by name.
-            fresh: Move an existing run to ``<directory>.old-<n>`` and start over.
+        config.json records ``config`` (all options of the command), the ``software`` versions, and
+        ``data_config``: the options that decide the content of rows, as flat dotted keys. ``known``
+        lists all keys of ``data_config`` in this version; a run with other keys is rejected.
+        ``fresh`` moves an existing run to ``<directory>.old-<n>``.
 
         Raises:
-            RunError: The directory is locked by another process, was made with another
+            RunError: The directory is locked by another process, was created with another
                 ``data_config`` (names each differing key), contains other files than a run, or
                 cannot be written.
             InputError: An existing row cannot be read.
         """
         paths = RunPaths(directory, kind.name)
-        given = {"config": config, "software": software or {}}
-        provenance = {name: jsonl.plain_object(value) for name, value in given.items()}
+        provenance = jsonl.plain_object({"config": config, "software": software or {}})
         try:
             with ExitStack() as stack:
                 _check_is_run(paths)
@@ -144,10 +127,6 @@ class Run(Closeable, Generic[KeyT]):
 
         If the caller is cancelled or killed, the row may be durable while the journal still has an
         entry for it. On resume, journal entries of finished keys must be deleted.
-
-        Raises:
-            StorageError: The row could not be written.
-            ValueError: The key already has a row.
         """
         if row.key in self.done:
             raise ValueError(f"{row.key} already has a row")
@@ -156,29 +135,17 @@ class Run(Closeable, Generic[KeyT]):
         self.failed.pop(row.key, None)
 
     async def append_failure(self, row: FailedRow[KeyT]) -> None:
-        """Append a failure and wait until it is durable.
-
-        Raises:
-            StorageError: The row could not be written.
-        """
+        """Append a failure and wait until it is durable."""
         await self._failures.append(jsonl.dump_line(row.model_dump()))
         if row.key not in self.done:
             self.failed[row.key] = FailureSummary(row.reason, row.detail, row.attempts)
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Replace summary.json.
-
-        Raises:
-            StorageError: The file could not be written; the old one is unchanged.
-        """
+        """Replace summary.json."""
         jsonl.write_json(self.paths.summary, summary)
 
     def close(self) -> None:
-        """Write all pending rows and unlock the directory. Idempotent.
-
-        Raises:
-            StorageError: A row could not be written.
-        """
+        """Write all pending rows and unlock the directory. Idempotent."""
         self._resources.close()
 
 

@@ -16,15 +16,9 @@ from pathlib import Path
 
 
 class RunPaths:
-    """Paths of the files in a run directory.
-
-    Attributes:
-        rows: The file of rows.
-        journal: Samples in flight; only runs of trajectories have one.
-    """
+    """Paths of the files in a run directory; ``rows`` is the name of the kind of its rows."""
 
     def __init__(self, directory: str | Path, rows: str = "trajectories") -> None:
-        """Name the files in ``directory``; ``rows`` is the name of the kind of its rows."""
         self.directory = Path(directory)
         self.lock = self.directory / "run.lock"
         self.config = self.directory / "config.json"

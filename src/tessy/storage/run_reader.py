@@ -15,13 +15,7 @@ from tessy.storage.run_paths import RunPaths
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """The content of a run.
-
-    Attributes:
-        config: Content of config.json.
-        trajectories: The last trajectory of each key, in file order.
-        failures: The last failure of each key without a trajectory.
-    """
+    """The content of a run: config.json, and rows as yielded by the functions below."""
 
     config: dict[str, Any]
     trajectories: tuple[Trajectory, ...]
@@ -34,18 +28,14 @@ TRAJECTORIES = RowKind(
     failure=Failure,
     key_of=jsonl.row_key,
     directory="run",
-    made_by="`tessy synthesize` and `tessy sample` make such runs",
+    made_by="`tessy synthesize` and `tessy sample` create such runs",
 )
 
 
 def read_config(
     directory: str | Path, kind: run_config.AnyRowKind = TRAJECTORIES
 ) -> dict[str, Any]:
-    """Read config.json of the run in ``directory``.
-
-    Raises:
-        RunError: There is no run of this kind of rows, or this version cannot read it.
-    """
+    """Read config.json of the run in ``directory``; see :func:`tessy.storage.run_config.read`."""
     return run_config.read(RunPaths(directory, kind.name).config, kind)
 
 
@@ -66,12 +56,7 @@ def iter_rows(directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]) -> Ite
 def iter_failed_rows(
     directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]
 ) -> Iterator[FailureT]:
-    """Yield the last failure of each key without a row; see :func:`iter_rows`.
-
-    Raises:
-        RunError: There is no run of this kind of rows in ``directory``.
-        InputError: A line cannot be read; names file and line.
-    """
+    """Yield the last failure of each key without a row; raises like :func:`iter_rows`."""
     read_config(directory, kind)
     paths = RunPaths(directory, kind.name)
     # Failures first: a key that succeeds between the two reads counts as a success.
@@ -92,16 +77,10 @@ def iter_failures(directory: str | Path) -> Iterator[Failure]:
 
 
 def read_run(directory: str | Path) -> RunData:
-    """Read all trajectories and failures of a run into memory.
-
-    Raises:
-        RunError: There is no run in ``directory``.
-        InputError: A line cannot be read; names file and line.
-    """
+    """Read all trajectories and failures of a run into memory; see :func:`iter_rows`."""
     config = read_config(directory)
     failures = tuple(iter_failures(directory))
     trajectories = tuple(iter_trajectories(directory))
-    done = {
-        row.key for row in trajectories
-    }  # may include rows written after the failures were read
+    # Includes rows that were written after the failures were read.
+    done = {row.key for row in trajectories}
     return RunData(config, trajectories, tuple(row for row in failures if row.key not in done))

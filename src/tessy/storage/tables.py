@@ -1,8 +1,4 @@
-"""Readers of input files: JSON lines, JSON, CSV and Parquet.
-
-Rows are plain JSON values with their line. An unreadable row is yielded as a
-:class:`~tessy.core.errors.RowFault`; an unreadable file raises :class:`InputError`.
-"""
+"""Readers of input files: JSON lines, JSON, CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ class InputRow(NamedTuple):
 
 
 def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
-    """Yield the rows of ``path``, lazily where the format allows it.
+    """Yield the rows of ``path`` as JSON values, lazily where the format allows it.
 
     The format follows from the extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an
     object with exactly one array among its values), ``.csv`` (with a header; every value is
@@ -127,7 +123,7 @@ def _json(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
     try:
         document = loads(text)
     except ValueError as error:
-        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        line = getattr(error, "lineno", 1)
         raise InputError(
             f"{path}:{line}: expected JSON: {_reason(error)}; if each line is a separate row, "
             "rename the file to .jsonl"
@@ -212,7 +208,9 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
     import pyarrow as pa
 
     column = batch.column(name)
-    if not _nanoseconds(column.type):
+    # Nanoseconds are finer than Python's datetime: pyarrow would return pandas types, or raise
+    # without pandas.
+    if getattr(column.type, "unit", "") != "ns":
         try:
             return list(column.to_pylist())
         except (ValueError, pa.ArrowException):
@@ -223,17 +221,6 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
         raise InputError(
             f"{path}: column {name!r} of type {column.type} cannot be read: {error}"
         ) from error
-
-
-def _nanoseconds(kind: pa.DataType) -> bool:
-    """Return whether values have nanoseconds, finer than Python's datetime.
-
-    They are read as text: pyarrow would return pandas types, or raise without pandas.
-    """
-    import pyarrow as pa
-
-    temporal = pa.types.is_timestamp(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind)
-    return bool(temporal and kind.unit == "ns")
 
 
 _READERS: dict[str, Callable[[Path, IO[bytes]], Iterator[InputRow | RowFault]]] = {

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from tessy.data.derived_run import DerivedRun, source_rows
-from tessy.data.export.card import DataCardFacts, size_category
-from tessy.data.export.hub import write_shards
+from tessy.data.export.card import size_category
+from tessy.data.export.parquet import write_shards
 from tessy.data.export.provenance import public
 from tessy.storage.run_reader import iter_trajectories
 from tests.support.exported_runs import (
@@ -29,21 +29,19 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_run(tmp_path_factory.mktemp("made"))
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_run(tmp_path_factory.mktemp("synthesized"))
 
 
 def test_shards_end_at_the_size_limit(run: Path, tmp_path: Path):
     rows = list(iter_trajectories(run))
     many = [rows[0].model_copy(update={"sample": n}) for n in range(2500)]
-    facts = DataCardFacts()
-    write_shards(many, tmp_path / "data", facts, shard_bytes=100)
+    write_shards(many, tmp_path / "data", shard_bytes=100)
     # A row group is written at once, so a shard contains at least one.
     names = [f"train-0000{n}-of-00003.parquet" for n in range(3)]
     assert sorted(p.name for p in (tmp_path / "data").iterdir()) == names
     read = [pq.read_table(tmp_path / "data" / name).num_rows for name in names]
     assert sum(read) == 2500
-    assert facts.summary.result()["samples"]["finished"] == 2500
 
 
 def test_the_card_describes_the_run(run: Path):
@@ -77,7 +75,7 @@ def test_the_card_states_a_missing_licence(run: Path):
 
 def test_the_card_of_a_derived_run_names_its_sources(run: Path, tmp_path: Path):
     options = {"seed": 3, "first": str(run)}
-    with DerivedRun.create(tmp_path / "mix", by="mix", sources=[run], options=options) as mixed:
+    with DerivedRun(tmp_path / "mix", by="mix", sources=[run], options=options) as mixed:
         for line, item in source_rows(run):
             mixed.add(item, line)
         mixed.notes["mix"] = {"ratio": "1:1", "taken": {"first": 3}, "from": str(run)}
@@ -90,9 +88,9 @@ def test_the_card_of_a_derived_run_names_its_sources(run: Path, tmp_path: Path):
     assert str(tmp_path) not in text
 
 
-def test_the_card_shows_names_instead_of_paths(made: Path):
-    export(made, "hf")
-    data, text = card(place(made, "hf"))
+def test_the_card_shows_names_instead_of_paths(synthesized: Path):
+    export(synthesized, "hf")
+    data, text = card(place(synthesized, "hf"))
     assert data["pretty_name"] == "demo"
     assert "| student | `student` | 0.7 | 0.8 | 20 | 0.0 | `student_predictor` |" in text
     command = re.search(r"tessy synthesize .*", text)

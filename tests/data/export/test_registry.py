@@ -10,8 +10,7 @@ from rich.console import Console
 from tessy.config.data import ExportConfig
 from tessy.core.errors import ConfigError
 from tessy.data.export import formats
-from tessy.data.export.command import export
-from tessy.data.export.registry import all_formats, format_of
+from tessy.data.export.command import all_formats, export, format_of
 from tests.support.rows import fill, row
 
 ADDED = """

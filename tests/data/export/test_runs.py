@@ -35,15 +35,15 @@ from tests.synthesis.test_sample_command import questions, sample
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_run(tmp_path_factory.mktemp("made"))
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_run(tmp_path_factory.mktemp("synthesized"))
 
 
-def test_tokens_equal_the_sampled_tokens(made: Path):
-    output = export(made, "tokens")
+def test_tokens_equal_the_sampled_tokens(synthesized: Path):
+    output = export(synthesized, "tokens")
     assert "tokenized again" not in output
-    table = pq.read_table(place(made, "tokens"))
-    rows = {item.key: item for item in iter_trajectories(made)}
+    table = pq.read_table(place(synthesized, "tokens"))
+    rows = {item.key: item for item in iter_trajectories(synthesized)}
     codec = load_renderer(student_path()).codec
     learned = 0
     for found in table.to_pylist():
@@ -62,17 +62,17 @@ def test_tokens_equal_the_sampled_tokens(made: Path):
         learned += len(kept)
     total = sum(map(len, table["input_ids"].to_pylist()))
     assert f"3 samples, {total:,} tokens ({learned:,} with labels), " in output
-    metadata = json.loads(pq.read_metadata(place(made, "tokens")).metadata[b"tessy"])
+    metadata = json.loads(pq.read_metadata(place(synthesized, "tokens")).metadata[b"tessy"])
     assert metadata["weights"] == {"student": 1.0, "teacher": 1.0}
     assert metadata["learned_tokens"] == learned
     assert metadata["tokenizer_digest"] == codec.digest
-    assert str(made.parent) not in json.dumps(metadata)
+    assert str(synthesized.parent) not in json.dumps(metadata)
 
 
-def test_loss_weights_of_the_authors_add_up(made: Path, tmp_path: Path):
+def test_loss_weights_of_the_authors_add_up(synthesized: Path, tmp_path: Path):
     def loss_weights(loss: str) -> list[list[float]]:
         out = tmp_path / "x.parquet"
-        export(made, "tokens", "--loss", loss, "--out", str(out))
+        export(synthesized, "tokens", "--loss", loss, "--out", str(out))
         return list(pq.read_table(out)["loss_weights"].to_pylist())
 
     both, student, teacher = map(loss_weights, ("all", "student", "teacher"))
@@ -84,17 +84,17 @@ def test_loss_weights_of_the_authors_add_up(made: Path, tmp_path: Path):
         assert sum(others)
 
 
-def test_token_export_is_deterministic(made: Path):
-    export(made, "tokens")
-    first = contents(place(made, "tokens"))
-    export(made, "tokens")
-    assert contents(place(made, "tokens")) == first
+def test_token_export_is_deterministic(synthesized: Path):
+    export(synthesized, "tokens")
+    first = contents(place(synthesized, "tokens"))
+    export(synthesized, "tokens")
+    assert contents(place(synthesized, "tokens")) == first
 
 
 @pytest.fixture
-def copied(made: Path, tmp_path: Path) -> Path:
+def copied(synthesized: Path, tmp_path: Path) -> Path:
     """A copy of the run that a test may change."""
-    shutil.copytree(made, tmp_path / "copy")
+    shutil.copytree(synthesized, tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -138,9 +138,9 @@ def test_another_tokenizer_is_refused_and_a_moved_one_is_accepted(copied: Path, 
     assert "has no digest of the tokenizer" in export(copied, "tokens", code=2)
 
 
-def test_an_invalid_loss_is_refused(made: Path):
+def test_an_invalid_loss_is_refused(synthesized: Path):
     for loss in ("half", ""):
-        output = export(made, "tokens", "--loss", loss, code=2)
+        output = export(synthesized, "tokens", "--loss", loss, code=2)
         assert f"non-negative weights such as student=1,teacher=0.5; got {loss!r}" in output
 
 
@@ -208,25 +208,25 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     datasets.enable_progress_bars()
 
 
-def test_datasets_reads_every_format(made: Path, load: Any):
-    rows = list(iter_trajectories(made))
+def test_datasets_reads_every_format(synthesized: Path, load: Any):
+    rows = list(iter_trajectories(synthesized))
     turns = [[turn.model_dump() for turn in item.messages] for item in rows]
     for to in FORMATS:
-        export(made, to)
-    assert list(load("json", data_files=str(place(made, "messages")))["messages"]) == turns
-    assert list(load("json", data_files=str(place(made, "dialogs")))["dialogs"]) == turns
-    sharegpt = load("json", data_files=str(place(made, "sharegpt")))["conversations"]
+        export(synthesized, to)
+    assert list(load("json", data_files=str(place(synthesized, "messages")))["messages"]) == turns
+    assert list(load("json", data_files=str(place(synthesized, "dialogs")))["dialogs"]) == turns
+    sharegpt = load("json", data_files=str(place(synthesized, "sharegpt")))["conversations"]
     assert [[turn["value"] for turn in talk] for talk in sharegpt] == [
         [turn["content"] for turn in talk] for talk in turns
     ]
-    for data in (load("parquet", data_files=str(place(made, "parquet"))),
-                 load(str(place(made, "hf")))):  # fmt: skip
+    for data in (load("parquet", data_files=str(place(synthesized, "parquet"))),
+                 load(str(place(synthesized, "hf")))):  # fmt: skip
         assert list(data["messages"]) == turns
         assert list(data["spans"]) == [[s.model_dump() for s in item.spans] for item in rows]
         kept = rows[0].student_ids
         assert kept
         assert data["student_ids"][0]["thinking"] == unpack_ids(kept.thinking)
-    tokens = load("parquet", data_files=str(place(made, "tokens")))
+    tokens = load("parquet", data_files=str(place(synthesized, "tokens")))
     assert {len(tokens[name][0]) for name in ("input_ids", "labels", "loss_weights")} == {
         len(tokens["input_ids"][0])
     }

@@ -15,8 +15,14 @@ from transformers import PreTrainedTokenizerFast
 from tessy.core.edges import edges, last_unit, units
 from tessy.core.errors import ConfigError, ModelError
 from tessy.core.records import Author, Message, Span, StudentIds, TokenCounts, Trajectory, pack_ids
-from tessy.data.export.loss import parse_loss
-from tessy.data.export.tokens import IGNORED, StudentFormat, TokenizedSample, labels, tokenize
+from tessy.data.export.tokens import (
+    IGNORED,
+    StudentFormat,
+    TokenizedSample,
+    labels,
+    parse_loss,
+    tokenize,
+)
 from tessy.lab.bundled import student_path
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.families import load_renderer, make_renderer
@@ -54,7 +60,7 @@ TEXTS = (
 
 @cache
 def form(name: str) -> StudentFormat:
-    return StudentFormat.of(load_renderer(FOLDERS[name]))
+    return StudentFormat(load_renderer(FOLDERS[name]))
 
 
 def make_row(
@@ -119,7 +125,7 @@ async def test_ids_start_with_the_prompt_of_the_answer(student, teacher):
     row = await tessy(make_attempt(context))
     request = context.backends["student"].engine.requests[-1]
     codec = RENDERERS[student].codec
-    tokens = tokenize(row, StudentFormat.of(RENDERERS[student]))
+    tokens = tokenize(row, StudentFormat(RENDERERS[student]))
     assert not tokens.encoded
     assert decode(codec, tokens.ids).startswith(decode(codec, request.prompt.ids))
     assert tokens.ids[: len(request.prompt)] == list(request.prompt.ids)
@@ -304,7 +310,7 @@ def test_sampled_ids_are_kept():
 
 
 def test_in_a_run_of_one_model_all_tokens_are_its_own():
-    alone = StudentFormat.of(form("qwen3").renderer, "teacher", alone=True)
+    alone = StudentFormat(form("qwen3").renderer, "teacher", alone=True)
     tokens = tokenize(make_row("qwen3", tile("Hm.", [], "teacher"), "Hm.", "4", None), alone)
     assert {author for author in tokens.authors if author} == {"teacher"}
 
@@ -322,10 +328,10 @@ def endless(**options: Any) -> Any:
 
 def test_a_template_without_end_of_turn_needs_a_unique_stop_token():
     one = make_renderer(endless(eos_token="<|im_end|>", pad_token="<|im_end|>"))
-    assert StudentFormat.of(one).end_id == one.codec.control["<|im_end|>"]
+    assert StudentFormat(one).end_id == one.codec.control["<|im_end|>"]
     two = make_renderer(endless(eos_token="<|im_end|>", pad_token="<|endoftext|>"))
     with pytest.raises(ModelError, match="does not end turns"):
-        StudentFormat.of(two)
+        StudentFormat(two)
 
 
 @pytest.mark.parametrize(

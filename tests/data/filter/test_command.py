@@ -21,8 +21,7 @@ from tessy import cli
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.records import Message, Trajectory
-from tessy.data.filter.command import filter_run
-from tessy.data.filter.registry import all_rules
+from tessy.data.filter.command import all_rules, filter_run
 from tessy.lab.questions import write_questions
 from tessy.reports.viewer.page import write_report
 from tessy.storage import jsonl

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tessy.core.repetition import find_any_loop
-from tessy.data.filter import texts
-from tessy.data.filter.duplicates import SHORT_WORDS, SIMILARITY
-from tessy.data.filter.evaluation_sets import FEWEST_GRAMS, EvaluationProblems
-from tessy.data.filter.language import FOREIGN_SHARE, FOREIGN_WORDS, language_switch, shares
+from tessy.data.filter.rules.in_evaluation import FEWEST_GRAMS, EvaluationProblems
+from tessy.data.filter.rules.language import FOREIGN_SHARE, FOREIGN_WORDS, language_switch, shares
+from tessy.data.filter.rules.near_duplicate import SHORT_WORDS, SIMILARITY
+from tessy.data.filter.rules.truncated import truncated
 from tessy.data.filter.words import grams, words
 from tests.data.filter.test_similar import KeptRows, problem_row
 from tests.support.rows import row
@@ -22,7 +22,7 @@ def numbered(count: int, name: str = "word") -> list[str]:
 
 @pytest.mark.parametrize("answer", [r"So x = 3 \].", r"So x = 3 \).", r"\[ x \] and y \]."])
 def test_an_extra_closing_bracket_is_not_truncated(answer: str) -> None:
-    assert texts.truncated(answer) is None
+    assert truncated(answer) is None
 
 
 def mixed(foreign: int, total: int) -> str:
@@ -100,7 +100,7 @@ SHORT_LINE = "Add the numbers of both rows and get the same sum."
 def test_twelve_words_without_a_full_stop_are_truncated_after_three_lines(
     lines: list[str], last: str, found: bool
 ) -> None:
-    assert (texts.truncated("\n".join([*lines, last])) is not None) == found
+    assert (truncated("\n".join([*lines, last])) is not None) == found
 
 
 @pytest.mark.parametrize("before", range(20))

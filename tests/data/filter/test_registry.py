@@ -9,8 +9,7 @@ import pytest
 from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError
 from tessy.data.filter import rules
-from tessy.data.filter.command import filter_run
-from tessy.data.filter.registry import all_rules, chosen_rules
+from tessy.data.filter.command import all_rules, chosen_rules, filter_run
 from tests.support.rows import fill, row
 
 ADDED = """

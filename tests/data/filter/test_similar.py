@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.core.records import Message, Trajectory
-from tessy.data.filter.duplicates import SIMILARITY, NearDuplicates
-from tessy.data.filter.evaluation_sets import SHARE, EvaluationProblems, problem_text
+from tessy.data.filter.rule import problem_text
+from tessy.data.filter.rules.in_evaluation import SHARE, EvaluationProblems
+from tessy.data.filter.rules.near_duplicate import SIMILARITY, NearDuplicates
 from tessy.data.filter.words import grams, words
 from tessy.lab.questions import write_questions
 from tessy.lab.tasks import TASKS, make_question, solve
@@ -51,11 +52,11 @@ class KeptRows:
 
     def __init__(self) -> None:
         self.rows: list[Trajectory] = []
-        self.known = NearDuplicates(lambda offset: self.rows[offset])
+        self.known = NearDuplicates()
 
     def keep(self, item: Trajectory) -> None:
         self.rows.append(item)
-        self.known.remember(item, len(self.rows) - 1)
+        self.known.remember(item, lambda: item)
 
 
 def test_words_of_several_scripts() -> None:
@@ -177,7 +178,6 @@ PUPPIES = (
 
 def test_evaluation_problems_are_found_in_longer_prompts() -> None:
     known = EvaluationProblems([("jumps", JUMPS), ("puppies", PUPPIES), ("again", JUMPS)])
-    assert len(known) == 2
     assert known.find(JUMPS.upper()) == "the same words as jumps"
     wrapped = f"You are a careful tutor.\n\n{PUPPIES}\n\nThink step by step. " + "Be precise. " * 50
     assert known.find(wrapped) == "100 % of the word 5-grams are shared with puppies"

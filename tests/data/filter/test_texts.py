@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.core.repetition import find_any_loop, find_loop
-from tessy.data.filter import texts
-from tessy.data.filter.asks_code import asks_for_code
 from tessy.data.filter.fences import split_fences
-from tessy.data.filter.language import language_switch, shares
+from tessy.data.filter.rules.chat_markers import chat_markers
+from tessy.data.filter.rules.empty_answer import empty
+from tessy.data.filter.rules.language import language_switch, shares
+from tessy.data.filter.rules.no_code import asks_for_code, without_code
+from tessy.data.filter.rules.truncated import truncated
 from tests.support.paths import SHARED
 
 DATA = SHARED / "data"
@@ -60,7 +62,7 @@ PROSE = (
     ],
 )
 def test_a_truncated_answer_is_found(answer: str, message: str) -> None:
-    detail = texts.truncated(answer)
+    detail = truncated(answer)
     assert detail is not None
     assert message in detail
 
@@ -98,24 +100,24 @@ def test_a_truncated_answer_is_found(answer: str, message: str) -> None:
     ],
 )
 def test_a_complete_answer_passes(answer: str) -> None:
-    assert texts.truncated(answer) is None
+    assert truncated(answer) is None
 
 
 @given(st.integers(min_value=1, max_value=len(CODE) - 4).filter(lambda n: n > CODE.index("```")))
 def test_code_cut_at_any_character_is_truncated(length: int) -> None:
     cut = CODE[:length]
     complete = "```" not in cut or cut.count("```") == 2
-    assert complete or texts.truncated(cut) is not None
+    assert complete or truncated(cut) is not None
 
 
 @pytest.mark.parametrize("answer", ["", " \n\t", "...", "```\n```", "**", "—", "` `"])
 def test_an_answer_without_content_is_empty(answer: str) -> None:
-    assert texts.empty(answer) is not None
+    assert empty(answer) is not None
 
 
 @pytest.mark.parametrize("answer", ["4", "A", "是", "$\\emptyset$", "∅", "=", "a.", "```\nx\n```"])
 def test_an_answer_with_content_is_not_empty(answer: str) -> None:
-    assert texts.empty(answer) is None
+    assert empty(answer) is None
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_an_answer_with_content_is_not_empty(answer: str) -> None:
     ],
 )
 def test_a_chat_marker_is_found(problem: str, text: str, marker: str) -> None:
-    detail = texts.chat_markers(problem, text)
+    detail = chat_markers(problem, text)
     assert detail is not None
     assert marker in detail
 
@@ -150,7 +152,7 @@ def test_a_chat_marker_is_found(problem: str, text: str, marker: str) -> None:
     ],
 )
 def test_text_similar_to_markers_passes(problem: str, text: str) -> None:
-    assert texts.chat_markers(problem, text) is None
+    assert chat_markers(problem, text) is None
 
 
 REAL = (
@@ -265,10 +267,10 @@ def test_requests_for_code_in_real_problems() -> None:
 def test_a_problem_that_asks_for_code_needs_a_code_block(problem: str) -> None:
     request = asks_for_code(problem)
     assert request is not None
-    assert texts.without_code(problem, "One sorts. def f(x): return x") is not None
-    assert texts.without_code(problem, "```python\n\n```") is not None
-    assert request in (texts.without_code(problem, "```python\nprint(1)") or "")
-    assert texts.without_code(problem, "So:\n```python\nprint(1)\n```\nDone.") is None
+    assert without_code(problem, "One sorts. def f(x): return x") is not None
+    assert without_code(problem, "```python\n\n```") is not None
+    assert request in (without_code(problem, "```python\nprint(1)") or "")
+    assert without_code(problem, "So:\n```python\nprint(1)\n```\nDone.") is None
 
 
 @pytest.mark.parametrize(
@@ -300,9 +302,9 @@ def test_a_problem_that_asks_for_code_needs_a_code_block(problem: str) -> None:
 )
 def test_a_problem_that_does_not_ask_for_code_needs_no_code_block(problem: str) -> None:
     assert asks_for_code(problem) is None
-    assert texts.without_code(problem, "It is 4.") is None
-    assert texts.without_code(problem, "It is 4.", required=True) is not None
-    assert texts.without_code(problem, "```\n4\n```", required=True) is None
+    assert without_code(problem, "It is 4.") is None
+    assert without_code(problem, "It is 4.", required=True) is not None
+    assert without_code(problem, "```\n4\n```", required=True) is None
 
 
 def test_split_fences_returns_blocks_and_prose() -> None:
@@ -376,11 +378,11 @@ def test_words_are_counted_by_script() -> None:
 @needs_data
 def test_real_answers_pass() -> None:
     checks: list[Callable[[str, str], str | None]] = [
-        lambda _, answer: texts.truncated(answer),
-        lambda _, answer: texts.empty(answer),
+        lambda _, answer: truncated(answer),
+        lambda _, answer: empty(answer),
         lambda _, answer: find_any_loop(answer),
-        texts.without_code,
-        texts.chat_markers,
+        without_code,
+        chat_markers,
         language_switch,
     ]
     pairs = [(row["question"], row["answer"]) for row in rows_of("gsm8k_test.jsonl")]

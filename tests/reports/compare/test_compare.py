@@ -21,8 +21,7 @@ from tessy.core.formatting import NONE
 from tessy.core.records import Cost, Failure, Trajectory
 from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.data.mix import mix
-from tessy.reports.compare.command import compare, describe_problems
-from tessy.reports.compare.examples import choose, fetch
+from tessy.reports.compare.command import choose_problems, compare, describe_problems, fetch_rows
 from tessy.reports.compare.figures import RunFigures, collect_figures
 from tessy.reports.compare.methods import describe, models, short_names
 from tessy.reports.compare.sections import ComparedRun, sections
@@ -231,7 +230,7 @@ def test_short_names_are_unique():
 )
 def test_examples_are_problems_that_most_runs_have(sizes, count):
     shown = [{f"digest{n}": (f"q{n}", 0) for n in numbers} for numbers in sizes]
-    found = choose(shown, count)
+    found = choose_problems(shown, count)
     everything = {name for run in shown for name in run}
     assert len(found) == len(set(found)) == min(count, len(everything))
     runs = {name: sum(name in run for run in shown) for name in everything}
@@ -242,14 +241,14 @@ def test_examples_are_problems_that_most_runs_have(sizes, count):
 
 def test_examples_are_spread_evenly():
     run = {f"digest{n}": (f"q{n}", 0) for n in reversed(range(100))}
-    assert choose([run], 5) == [f"digest{n}" for n in (10, 30, 50, 70, 90)]
+    assert choose_problems([run], 5) == [f"digest{n}" for n in (10, 30, 50, 70, 90)]
 
 
 def test_a_finished_row_has_precedence_over_a_failure(tmp_path):
     run_rows.fill(
         tmp_path, run_rows.failure("a"), run_rows.failure("b"), run_rows.row("a"), run_rows.row("c")
     )
-    found = fetch(tmp_path, {("a", 0), ("b", 0), ("z", 0)})
+    found = fetch_rows(tmp_path, {("a", 0), ("b", 0), ("z", 0)})
     assert found.keys() == {("a", 0), ("b", 0)}
     assert isinstance(found["a", 0], Trajectory)
     assert isinstance(found["b", 0], Failure)
@@ -281,7 +280,7 @@ def test_runs_of_every_kind_can_be_compared(tmp_path):
     run_rows.fill(empty)
     mixed, kept = tmp_path / "mixed", tmp_path / "kept"
     mix(MixConfig(first=first, second=second, out=mixed), Console(file=io.StringIO()))
-    with DerivedRun.create(kept, by="filter", sources=[first], options={}) as run:
+    with DerivedRun(kept, by="filter", sources=[first], options={}) as run:
         for line, row in source_rows(first):
             run.add(row, line)
     alone = tmp_path / "alone"

@@ -17,7 +17,7 @@ from tessy.core.records import Failure, Trajectory
 from tessy.reports.compare.command import describe_problems
 from tessy.reports.compare.figures import collect_figures
 from tessy.reports.compare.methods import describe, models
-from tessy.reports.compare.page import FOLD_CHARS, ComparedExample, build_page
+from tessy.reports.compare.page import FOLD_CHARS, build_page
 from tessy.reports.compare.sections import ComparedRun, sections
 from tests.support.browser import Watched, a_browser
 from tests.support.page_samples import HOSTILE, sample
@@ -42,7 +42,7 @@ def page_of(
             ComparedRun(name, Path(name), method, models(config), figures, "run/report.html")
         )
     shown = [
-        ComparedExample([rows[n] if n < len(rows) else None for rows in runs.values()])
+        [rows[n] if n < len(rows) else None for rows in runs.values()]
         for n in range(min(examples, max(map(len, runs.values()))))
     ]
     overview = describe_problems([run.figures for run in compared])

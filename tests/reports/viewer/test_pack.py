@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import RunError
 from tessy.core.records import Trajectory
-from tessy.reports.viewer.pack import PackLimits, script_json
+from tessy.reports.viewer.pack import Packer, script_json
 from tessy.reports.viewer.page import build_page, write_report
 from tests.support import rows as run_rows
 from tests.support.page_samples import HOSTILE, sample
@@ -101,7 +101,7 @@ def test_script_json_can_be_parsed_and_cannot_end_the_script(text: str) -> None:
 def test_a_full_page_counts_the_samples_it_leaves_out() -> None:
     finished = (sample(f"p{n}") for n in range(7))
     failed = [sample(f"f{n}", reason="budget") for n in range(3)]
-    head, details = content(build_page({}, finished, failed, "t", PackLimits(rows=2)))
+    head, details = content(build_page({}, finished, failed, "t", Packer(max_rows=2)))
     assert [entry[0] for entry in head["index"]] == ["p0", "p1", "f0", "f1"]
     assert len(details) == 4
     assert head["leftOut"] == {"finished": 5, "failed": 1}
@@ -120,8 +120,8 @@ def test_finished_samples_leave_space_for_failures() -> None:
             yield sample(f"p{n}", (("student", words),))
 
     failed = [sample("f", reason="budget")]
-    limits = PackLimits(text_bytes=1_000_000)
-    head, _ = content(build_page({}, texts(), failed, "t", limits))
+    packer = Packer(max_bytes=1_000_000)
+    head, _ = content(build_page({}, texts(), failed, "t", packer))
     assert head["leftOut"]["finished"] > 0
     assert head["leftOut"]["failed"] == 0
     assert len(head["index"]) + head["leftOut"]["finished"] == 401

@@ -234,7 +234,7 @@ def test_hostile_text_is_shown_as_text(watched: Watched, tmp_path: Path) -> None
         problem={everything: everything, "list": [everything]},
     )
     path = tmp_path / "report.html"
-    config = {"student": {"model": HOSTILE[1]}, everything: everything}
+    config = {"data_config": {"student.model": HOSTILE[1]}, everything: everything}
     page_text = build_page(config, [row], [sample("f", reason="budget")], everything)
     path.write_bytes(page_text.encode("utf-8"))
     page = watched.open(path)

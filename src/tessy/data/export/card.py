@@ -3,78 +3,73 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.core.formatting import counted, markdown_table, percent
-from tessy.core.records import AUTHORS, Trajectory
+from tessy.core.records import AUTHORS
 from tessy.data.export.provenance import command_line, notes, public, role_of, sources
-from tessy.runtime.summary import Summary
 from tessy.storage.cards import fenced, front_matter, listed, short_digest
 from tessy.synthesis.strategies.registry import all_strategies
 
 _SIZES = {
-    1_000: "n<1K",
-    10_000: "1K<n<10K",
-    100_000: "10K<n<100K",
-    1_000_000: "100K<n<1M",
-    10_000_000: "1M<n<10M",
+    10**3: "n<1K",
+    10**4: "1K<n<10K",
+    10**5: "10K<n<100K",
+    10**6: "100K<n<1M",
+    10**7: "1M<n<10M",
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 _MEASURES = {"mean": "mean", "median": "median", "p80": "80th percentile", "max": "longest"}
-
-
-@dataclass
-class DataCardFacts:
-    """Facts about the rows, collected while they are written.
-
-    Attributes:
-        summary: Counts, shares and lengths.
-        strategies: Number of samples by strategy and author of the answer.
-    """
-
-    summary: Summary = field(default_factory=Summary)
-    strategies: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def add(self, row: Trajectory) -> None:
-        """Add a sample."""
-        self.summary.add(row)
-        self.strategies[row.strategy, row.answer_by] += 1
+_COLUMNS = (
+    "## Columns\n\n"
+    "- `id`, `sample`: id of the problem and index of the sample; `problem`: other fields of "
+    "the input row, as JSON text\n"
+    "- `messages`: problem and response, as input of a chat template\n"
+    "- `thinking`, `answer`: the two parts of the response\n"
+    "- `spans`: authors of `thinking[start:end]` (half-open, in Unicode code points); "
+    "`answer_by`: author of the answer; `ended_by`: author that ended the thinking\n"
+    "- `student_ids`: the student's token ids of thinking and answer, as sampled where the "
+    "student is the author; null if the server returned none\n"
+    "- `scores`, `unscored` (`teacher-score`): the candidates' scores, or the reasons for "
+    "missing ones; `reference_answer` (`teacher-reference`): the answer shown to the student\n"
+    "- `tokens`: token counts, in the student's tokens; `tokens.drafted`: tokens generated, in "
+    "each model's own tokens\n"
+    "- `forced`: words kept although the predictor assigned them to the other author; `glued`: "
+    "hand-overs inside a word\n"
+    "- `strategy`, `attempts`, `seconds`, `cost`: the method and its cost\n"
+)
 
 
 def data_card(
     name: str,
     document: Mapping[str, Any],
-    facts: DataCardFacts,
+    counts: Mapping[str, Any],
+    methods: Mapping[tuple[str, str], int],
     summary: Mapping[str, Any],
     *,
     licence: str | None,
 ) -> str:
-    """Return the content of README.md.
+    """Return the content of README.md for the run ``name`` with the config.json ``document``.
 
-    Args:
-        name: Name of the run.
-        document: Content of config.json.
-        facts: Facts about rows and failures.
-        summary: Content of summary.json.
-        licence: Licence of the data, if given.
+    ``counts`` are those of the exported rows and the failures, ``methods`` the number of samples by
+    strategy and author of the answer, ``summary`` the content of the run's summary.json.
     """
-    data, counts = document["data_config"], facts.summary.result()
+    data = document["data_config"]
     finished = counts["samples"]["finished"]
     parts = [
         front_matter(_fields(name, finished, licence)),
         f"# {name}\n\n{counted(finished, 'reasoning sample')} for fine-tuning "
         f"{_student(data)}, generated with `tessy` {document.get('tessy')} "
         "(TESSY, [arXiv 2604.14164](https://arxiv.org/abs/2604.14164)).\n",
-        _method(data, facts.strategies),
+        _method(data, methods),
         _models(data),
         _counts(counts),
-        _failures(data, counts),
+        "" if "derived" in data else _failures(counts),
         _origin(name, document, summary),
-        _columns(),
-        _licence(licence),
+        _COLUMNS,
+        f"## Licence\n\n{licence or 'No licence was given: choose one before publishing'}. "
+        "The terms of the problems and models may also apply to this data.\n",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -103,7 +98,7 @@ def _student(data: Mapping[str, Any]) -> str:
     return f"`{public(model)}`" if isinstance(model, str) else "a student"
 
 
-def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) -> str:
+def _method(data: Mapping[str, Any], methods: Mapping[tuple[str, str], int]) -> str:
     known = all_strategies()
     rows = [
         (
@@ -112,7 +107,7 @@ def _method(data: Mapping[str, Any], strategies: Mapping[tuple[str, str], int]) 
             known[strategy].how if strategy in known else "",
             str(data.get("author", by) if strategy == "sample" else by),
         )
-        for (strategy, by), count in sorted(strategies.items())
+        for (strategy, by), count in sorted(methods.items())
     ]
     columns = ("strategy", "samples", "method", "answer by")
     system = data.get("system_prompt")
@@ -161,9 +156,7 @@ def _counts(counts: Mapping[str, Any]) -> str:
     return f"## Tokens\n\n{shares}\n{lengths_table}"
 
 
-def _failures(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
-    if "derived" in data:
-        return ""
+def _failures(counts: Mapping[str, Any]) -> str:
     rows = [(reason, f"{count:,}") for reason, count in counts["failures"].items()]
     table = f"\n{markdown_table(('reason', 'samples'), rows)}" if rows else ""
     failed = counted(counts["samples"]["failed"], "failed sample")
@@ -190,32 +183,4 @@ def _origin(name: str, document: Mapping[str, Any], summary: Mapping[str, Any]) 
         f"## Reproduction\n\n{origin}{fenced(command_line(document))}\n"
         f"{others} Digest of the options: {digest}; started "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
-    )
-
-
-def _columns() -> str:
-    return (
-        "## Columns\n\n"
-        "- `id`, `sample`: id of the problem and index of the sample; `problem`: other fields of "
-        "the input row, as JSON text\n"
-        "- `messages`: problem and response, as input of a chat template\n"
-        "- `thinking`, `answer`: the two parts of the response\n"
-        "- `spans`: authors of `thinking[start:end]` (half-open, in Unicode code points); "
-        "`answer_by`: author of the answer; `ended_by`: author that ended the thinking\n"
-        "- `student_ids`: the student's token ids of thinking and answer, as sampled where the "
-        "student is the author; null if the server returned none\n"
-        "- `scores`, `unscored` (`teacher-score`): the candidates' scores, or the reasons for "
-        "missing ones; `reference_answer` (`teacher-reference`): the answer shown to the student\n"
-        "- `tokens`: token counts, in the student's tokens; `tokens.drafted`: tokens generated, in "
-        "each model's own tokens\n"
-        "- `forced`: words kept although the predictor assigned them to the other author; `glued`: "
-        "hand-overs inside a word\n"
-        "- `strategy`, `attempts`, `seconds`, `cost`: the method and its cost\n"
-    )
-
-
-def _licence(licence: str | None) -> str:
-    text = licence or "No licence was given: choose one before publishing"
-    return (
-        f"## Licence\n\n{text}. The terms of the problems and models may also apply to this data.\n"
     )

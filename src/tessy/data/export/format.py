@@ -10,24 +10,23 @@ from typing import Any
 
 from tessy.config.data import ExportConfig
 from tessy.core.records import Trajectory
-from tessy.data.export.destination import ADVICE
-from tessy.data.export.report import ExportResult
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file
+
+ADVICE = "free some space or choose another --out, then run the command again; the run is unchanged"
+_CHAT_REMARK = (
+    "TRL also trains on the prompt, and applies the model's chat template: those of DeepSeek-R1 "
+    "and gpt-oss remove thinking from the content. --to tokens trains on the response only, "
+    "including thinking."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """Source and destination of an export.
-
-    Attributes:
-        options: Options of the command.
-        document: Content of the run's config.json.
-        out: File or folder to write.
-    """
+    """Source and destination of an export."""
 
     options: ExportConfig
-    document: Mapping[str, Any]
+    document: Mapping[str, Any]  # content of the run's config.json
     out: Path
 
     @property
@@ -36,12 +35,39 @@ class ExportJob:
         return json.dumps(str(self.out.resolve()), ensure_ascii=False)
 
 
+@dataclass
+class ExportResult:
+    """Counts of an export.
+
+    Attributes:
+        tokens: Tokens of thinking and answer as counted by the run, or of whole conversations in
+            the format ``tokens``.
+        learned: Tokens with a label; None for formats without labels.
+        encoded: Rows that were tokenized again.
+        bare: Rows where only markup has labels.
+        uneven: Rows whose roles do not alternate.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    learned: int | None = None
+    encoded: int = 0
+    bare: int = 0
+    uneven: int = 0
+
+    def add(self, row: Trajectory) -> Trajectory:
+        """Count a row and return it."""
+        self.rows += 1
+        self.tokens += row.tokens.student + row.tokens.teacher + row.tokens.answer
+        self.uneven += not alternates(row)
+        return row
+
+
 @dataclass(frozen=True, slots=True)
 class ExportFormat:
     """A format; each module of the package ``formats`` defines one as ``FORMAT``.
 
     Attributes:
-        name: Name on the command line.
         suffix: File suffix; empty for a folder.
         write: Writes the rows. Raises InputError if they cannot be represented, and StorageError.
         hint: Returns how to load the result in a trainer.
@@ -70,14 +96,28 @@ def json_lines(
     return write
 
 
-def trl_hint(source: str, remark: str) -> str:
+def trl_hint(source: str, remark: str = _CHAT_REMARK) -> str:
     """Return how to load data in TRL; ``source`` is the arguments of ``load_dataset``."""
     dataset = f'train_dataset=load_dataset({source}, split="train")'
     return f"TRL: {dataset}, with SFTConfig(max_length=None)\n{remark}"
 
 
-CHAT_REMARK = (
-    "TRL also trains on the prompt, and applies the model's chat template: those of DeepSeek-R1 "
-    "and gpt-oss remove thinking from the content. --to tokens trains on the response only, "
-    "including thinking."
-)
+def exported_id(row: Trajectory) -> str:
+    """Return ``<problem id>/<sample>``, the id of a sample outside its run."""
+    return f"{row.id}/{row.sample}"
+
+
+def alternates(row: Trajectory) -> bool:
+    """Return whether user and assistant alternate, after at most one system message.
+
+    LLaMA-Factory skips other conversations, with only a warning in its log.
+    """
+    roles = [turn.role for turn in row.messages]
+    if roles[0] == "system":
+        del roles[0]
+    return roles == ["user", "assistant"] * (len(roles) // 2)
+
+
+def turns(row: Trajectory) -> list[dict[str, str]]:
+    """Return the turns of a row as ``role`` and ``content``."""
+    return [{"role": turn.role, "content": turn.content} for turn in row.messages]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from tessy.core.errors import InputError
-from tessy.core.records import StudentIds, Trajectory, unpack_ids
+from tessy.core.records import Trajectory, unpack_ids
 from tessy.storage import jsonl
 
 # A row group ends at either limit; readers load a row group at once.
 _GROUP_ROWS = 1000
 _GROUP_BYTES = 16 * 2**20
+_SHARD_BYTES = 500 * 10**6
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _BOTH = pa.struct([("student", pa.int64()), ("teacher", pa.int64())])
@@ -61,7 +62,8 @@ def trajectory_schema() -> pa.Schema:
 def trajectory_cells(row: Trajectory) -> dict[str, Any]:
     """Return the values of a row, by column of :func:`trajectory_schema`."""
     cells = row.model_dump()
-    cells["student_ids"] = _unpacked(row.student_ids)
+    if row.student_ids is not None:
+        cells["student_ids"] = {name: unpack_ids(packed) for name, packed in row.student_ids}
     parts = row.cost.seconds.items()
     cells["cost"]["seconds"] = [{"part": part, "seconds": value} for part, value in parts]
     for name in cells.keys() - _TYPES.keys() - set(_TEXTS):
@@ -88,17 +90,10 @@ def token_schema() -> pa.Schema:
     )
 
 
-def _unpacked(ids: StudentIds | None) -> dict[str, list[int]] | None:
-    if ids is None:
-        return None
-    return {"thinking": unpack_ids(ids.thinking), "answer": unpack_ids(ids.answer)}
-
-
 class ParquetRows(AbstractContextManager["ParquetRows"]):
     """Writer of a Parquet file, which is complete when the block ends."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        """Open ``path`` for writing."""
         self._file = path.open("wb")
         self._schema = schema
         self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
@@ -106,15 +101,7 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
         self._bytes = 0
 
     def add(self, cells: Mapping[str, Any], size: int) -> None:
-        """Add a row.
-
-        Args:
-            cells: Values by column.
-            size: Approximate size in memory, in bytes.
-
-        Raises:
-            InputError: A text of a row is not valid Unicode; names the row.
-        """
+        """Add a row of about ``size`` bytes in memory; InputError if a text is invalid Unicode."""
         self._rows.append(cells)
         self._bytes += size
         if len(self._rows) >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
@@ -146,6 +133,25 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
                     self._flush()
             finally:
                 self._writer.close()
+
+
+def write_shards(rows: Iterable[Trajectory], folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
+    """Write ``train-00000-of-0000N.parquet`` … in ``folder``, with one row group in memory.
+
+    A shard ends when it reaches ``shard_bytes``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[Path] = []
+    with ExitStack() as stack:
+        shard: ParquetRows | None = None
+        for row in rows:
+            if shard is None or shard.size >= shard_bytes:
+                stack.close()
+                shards.append(folder / f"{len(shards)}.parquet")
+                shard = stack.enter_context(ParquetRows(shards[-1], trajectory_schema()))
+            shard.add(trajectory_cells(row), trajectory_bytes(row))
+    for number, path in enumerate(shards):
+        path.rename(folder / f"train-{number:05}-of-{len(shards):05}.parquet")
 
 
 def _invalid_unicode(rows: list[Mapping[str, Any]]) -> InputError:

@@ -18,25 +18,15 @@ from tessy.storage.cards import short_digest
 
 @dataclass(frozen=True, slots=True)
 class RoleProvenance:
-    """Role whose chat format the rows of a run have.
+    """Role whose chat format the rows of a run have."""
 
-    Attributes:
-        author: The student, or the author of a run of ``tessy sample``.
-        prefix: Prefix of its options in config.json.
-        alone: Whether it wrote everything.
-    """
-
-    author: Author
-    prefix: str
-    alone: bool
+    author: Author  # the student, or the author of a run of ``tessy sample``
+    prefix: str  # of its options in config.json
+    alone: bool  # whether it wrote everything
 
 
 def role_of(data: Mapping[str, Any]) -> RoleProvenance:
-    """Return the role whose chat format the rows have.
-
-    Args:
-        data: ``data_config`` of the run.
-    """
+    """Return the role whose chat format the rows of a run with the ``data_config`` have."""
     if data.get("command") == "sample":
         author: Author = "teacher" if data.get("author") == "teacher" else "student"
         return RoleProvenance(author, "", alone=True)
@@ -50,13 +40,10 @@ def public(value: str) -> str:
 
 
 def command_line(document: Mapping[str, Any]) -> str:
-    """Return the command that reproduces a run, with the options that affect its samples.
+    """Return the command that reproduces the run with the config.json ``document``.
 
-    Excludes options with default values, and servers. For a derived run, includes the options that
-    its sources share.
-
-    Args:
-        document: Content of the run's config.json.
+    Includes the options that affect its samples, except default values. For a derived run, these
+    are the options that its sources share.
     """
     data = document["data_config"]
     sampled = data.get("command") == "sample"
@@ -72,21 +59,17 @@ def command_line(document: Mapping[str, Any]) -> str:
     return shlex.join(command)
 
 
-def sources(data: Mapping[str, Any]) -> str:
+def sources(data: Mapping[str, Any], indent: str = "") -> str:
     """Return the sources of a derived run as a Markdown list; empty for other runs."""
-    return "".join(_sources(data, ""))
-
-
-def _sources(data: Mapping[str, Any], indent: str) -> Iterator[str]:
-    derived = data.get("derived")
-    if not isinstance(derived, Mapping):
-        return
-    for source in derived["sources"]:
+    lines = ""
+    for source in data.get("derived", {}).get("sources", ()):
         deeper = source.get("derived")
         by = f", created by `tessy {deeper['by']}` from:" if deeper else ""
         digest = short_digest(source.get("data_digest"))
-        yield f"{indent}- `{_run_name(source['path'])}` (digest of the options: {digest}){by}\n"
-        yield from _sources(source, indent + "  ")
+        name = PurePath(source["path"]).name
+        lines += f"{indent}- `{name}` (digest of the options: {digest}){by}\n"
+        lines += sources(source, indent + "  ")
+    return lines
 
 
 def notes(value: object) -> str:
@@ -113,20 +96,15 @@ def _plain(value: object) -> str:
     return jsonl.dumps(value).decode()
 
 
-def _run_name(path: object) -> str:
-    return PurePath(str(path)).name
-
-
 def _option(name: str, value: object) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag] if value else [f"--no-{name.replace('_', '-')}"]
     if isinstance(value, Mapping):
         return [flag, ",".join(f"{key}={inner}" for key, inner in value.items())]
-    return [
-        flag,
-        public(value) if name != "system_prompt" and isinstance(value, str) else f"{value}",
-    ]
+    if isinstance(value, str) and name != "system_prompt":
+        value = public(value)
+    return [flag, str(value)]
 
 
 def _defaults(cls: type[Config], prefix: str = "") -> Iterator[tuple[str, object]]:

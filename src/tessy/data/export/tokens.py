@@ -1,61 +1,57 @@
-"""Samples as token ids of the student, each with its author (pure).
+"""Samples as token ids of the student, each with its author, and their loss weights.
 
     prompt | opening marker | thinking | closing marker | answer | end of turn
 
 The sequence equals that of the synthesis: the last unit of the thinking is encoded together with
-the closing marker, as in the prompt of the answer. Prompt tokens have no author and never have
-labels. Authors of the thinking come from the spans, the author of the answer from ``answer_by``.
-Markup that the model must generate is the student's: an opening marker that the chat template does
-not add, the closing marker and the end of the turn.
-
-A token that spans two authors belongs to the author of its first character, who chose the token.
+the closing marker, as in the prompt of the answer. Prompt tokens never have labels. Markup that the
+model must generate is the student's. A token that spans two authors belongs to the author of its
+first character, who chose the token.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from tessy.core.edges import last_unit
-from tessy.core.errors import InputError, ModelError
-from tessy.core.records import Author, Trajectory, unpack_ids
-from tessy.data.export.loss import Weights
+from tessy.core.errors import ConfigError, InputError, ModelError, RunError
+from tessy.core.records import AUTHORS, Author, Trajectory, unpack_ids
+from tessy.data.export.provenance import RoleProvenance, role_of
+from tessy.synthesis.setup import formats
 from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.families import load_renderer
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import split_tail
 
+Weights = Mapping[Author, float]
+_NAMED: Mapping[str, Weights] = {
+    "all": {"student": 1.0, "teacher": 1.0},
+    "student": {"student": 1.0, "teacher": 0.0},
+    "teacher": {"student": 0.0, "teacher": 1.0},
+}
 IGNORED = -100  # label of tokens without loss
 _PROBLEM, _ANSWER = "tessyproblem", "tessyanswer"
 
 
-@dataclass(frozen=True, slots=True)
 class StudentFormat:
-    """Conversation format of the model to train.
+    """Conversation format of the model to train; ModelError if the template does not end turns.
 
-    Attributes:
-        renderer: Chat format and tokenizer.
-        owner: Author of the markup: the student, or the teacher in a run of its own responses.
-        alone: Whether ``owner`` wrote everything (a run of ``tessy sample``).
-        end_id: Token that ends a turn.
+    ``owner`` is the author of the markup: the student, or the teacher in a run of its own
+    responses. ``alone``: it wrote everything (a run of ``tessy sample``).
     """
 
-    renderer: Renderer
-    owner: Author
-    alone: bool
-    end_id: int
-
-    @classmethod
-    def of(
-        cls, renderer: Renderer, owner: Author = "student", *, alone: bool = False
-    ) -> StudentFormat:
-        """Return the format of ``renderer``.
-
-        Raises:
-            ModelError: The chat template does not end turns.
-        """
-        return cls(renderer, owner, alone, _end_of_turn(renderer))
+    def __init__(
+        self, renderer: Renderer, owner: Author = "student", *, alone: bool = False
+    ) -> None:
+        self.renderer = renderer
+        self.owner = owner
+        self.alone = alone
+        self.end_id = _end_of_turn(renderer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,6 @@ class TokenizedSample:
     """A tokenized sample.
 
     Attributes:
-        ids: Token ids of the whole conversation.
         authors: Author of each token; None in the prompt.
         encoded: Whether the text was tokenized again because the row has no matching ids.
     """
@@ -83,11 +78,7 @@ def labels(ids: Sequence[int], weights: Sequence[float]) -> list[int]:
 
 
 def tokenize(row: Trajectory, form: StudentFormat) -> TokenizedSample:
-    """Tokenize a sample.
-
-    Raises:
-        InputError: The chat template or the tokenizer rejects the text.
-    """
+    """Tokenize a sample; raises InputError if the chat template rejects the text."""
     renderer, owner = form.renderer, form.owner
     prompt = renderer.prompt_ids(row.messages[:-1])
     opening = _opening_tokens(renderer, prompt)
@@ -162,7 +153,6 @@ def _opening_tokens(renderer: Renderer, prompt: Sequence[int]) -> int:
 
 
 def _end_of_turn(renderer: Renderer) -> int:
-    """Return the id after an answer in the chat template."""
     turns = [{"role": "user", "content": _PROBLEM}, {"role": "assistant", "content": _ANSWER}]
     try:
         rest = renderer.template.render(turns, prompt=False).rpartition(_ANSWER)[2]
@@ -176,4 +166,76 @@ def _end_of_turn(renderer: Renderer) -> int:
     raise ModelError(
         f"the chat template of {renderer.codec.name!r} does not end turns, so a trained model "
         "would not learn to stop; add an end of turn to the template"
+    )
+
+
+def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[StudentFormat, str]:
+    """Return the format of the rows of the run with the config.json ``document``.
+
+    ``tokenizer`` replaces the folder or id in config.json. The second value is the digest of
+    tokenizer and chat template in config.json, which the result is checked against.
+
+    Raises:
+        RunError: config.json does not name the tokenizer.
+        ModelError: The tokenizer is unavailable, does not match the run, or requires remote code.
+    """
+    data = document["data_config"]
+    role = role_of(data)
+    recorded = data.get(f"{role.author}.format")
+    name = tokenizer or data.get(f"{role.prefix}tokenizer") or data.get(f"{role.prefix}model")
+    if isinstance(recorded, str) and not isinstance(name, str):
+        raise RunError(
+            f"the run's config.json does not name the tokenizer of the {role.author}, because the "
+            "names differ between its source runs; pass it with --tokenizer"
+        )
+    if not isinstance(recorded, str) or not isinstance(name, str):
+        raise RunError(
+            f"the run's config.json has no digest of the tokenizer of the {role.author}: the "
+            "tokenizers of its source runs differ, or another version created it; export with "
+            "--to messages instead"
+        )
+    if data.get(f"{role.prefix}trust_remote_code"):
+        raise ModelError(
+            f"the tokenizer {name!r} requires trust_remote_code, which export does not support; "
+            "export with --to messages instead"
+        )
+    renderer = load_renderer(name, reasoning_effort=_effort(document, role))
+    if formats({role.author: renderer})[f"{role.author}.format"] != recorded:
+        raise ModelError(
+            f"the tokenizer {name!r} differs from the run's in its vocabulary or chat template, so "
+            "token ids would not match; pass the right one with --tokenizer"
+        )
+    return StudentFormat(renderer, role.author, alone=role.alone), recorded
+
+
+def _effort(document: Mapping[str, Any], role: RoleProvenance) -> str:
+    """Return the reasoning effort of the role, which data_config omits if it wrote nothing."""
+    options = document.get("config", {})
+    options = options if role.alone else options.get(role.author, {})
+    own = options.get("reasoning_effort", "high") if isinstance(options, Mapping) else "high"
+    return str(document["data_config"].get(f"{role.prefix}reasoning_effort", own))
+
+
+def parse_loss(text: str) -> Weights:
+    """Return the loss weight of each author's tokens; 0 excludes them.
+
+    ``text`` is ``all``, ``student``, ``teacher``, or ``student=1,teacher=0.5``; ConfigError if it
+    is invalid or all weights are 0.
+    """
+    weights = _NAMED.get(text.strip()) or _weights(text)
+    if not any(weights.values()):
+        raise ConfigError(f"--loss {text}: all weights are 0; at least one must be positive")
+    return weights
+
+
+def _weights(text: str) -> Weights:
+    pairs = [part.split("=") for part in text.split(",")]
+    with suppress(ValueError):
+        numbers = {name.strip(): float(number) for name, number in pairs}
+        valid = all(math.isfinite(number) and number >= 0 for number in numbers.values())
+        if valid and sorted(name.strip() for name, _ in pairs) == sorted(AUTHORS):
+            return {author: numbers[author] for author in AUTHORS}
+    raise ConfigError(
+        f"--loss: expected all, student, teacher, or non-negative weights such as "
+        f"student=1,teacher=0.5; got {text!r}"
     )

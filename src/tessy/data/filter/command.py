@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from rich.console import Console
@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tessy.config.data import FilterConfig
-from tessy.core.errors import RunError
+from tessy.core.errors import ConfigError, RunError
 from tessy.core.formatting import percent
+from tessy.core.registry import find_in_modules
 from tessy.data.derived_run import DerivedRun, SourceRow, rows_with_progress
-from tessy.data.filter.registry import all_rules, chosen_rules
-from tessy.data.filter.rule import RowCheck
+from tessy.data.filter import rules
+from tessy.data.filter.rule import FilterRule, RowCheck
 from tessy.runtime.progress import SteadyConsole
 from tessy.runtime.summary import share
 from tessy.runtime.terminal import plain_table, visible
@@ -27,39 +28,68 @@ QUARANTINE = "quarantine.jsonl"
 EXIT_NOTHING_PASSED = 1
 
 
+@cache
+def all_rules() -> Mapping[str, FilterRule]:
+    """Return the rules by name, in order of position: each module of ``rules`` defines one."""
+    found: list[FilterRule] = find_in_modules(rules, "RULE")
+    return {rule.name: rule for rule in sorted(found, key=lambda rule: rule.position)}
+
+
+def chosen_rules(options: FilterConfig) -> Mapping[str, FilterRule]:
+    """Return the rules to apply; raises ConfigError if an option conflicts with the rules."""
+    known = all_rules()
+    unknown = [name for name in options.skip if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"--skip: unknown rule {unknown[0]!r}; expected some of {', '.join(known)}"
+        )
+    chosen = {
+        name: rule
+        for name, rule in known.items()
+        if name not in options.skip and rule.applies(options)
+    }
+    if not chosen:
+        raise ConfigError("--skip: all rules are skipped; skip fewer")
+    for name, rule in known.items():
+        rule.check_options(options, name in chosen)
+    return chosen
+
+
 def filter_run(config: FilterConfig, console: Console | None = None) -> int:
     """Write the rows that pass as a new run, and the others to its quarantine.jsonl.
 
-    Rows are copied byte for byte, in order; one row is in memory at a time.
-
-    Args:
-        config: The run and the rules.
-        console: Receives progress and the closing table; standard error by default.
-
-    Returns:
-        The exit code: 0, or 1 if no row passed (the quarantine is kept).
+    Rows are copied byte for byte, in order; one row is in memory at a time. Returns the exit code:
+    0, or 1 if no row passed (the quarantine is kept).
 
     Raises:
         InputError: An option, a file or the run cannot be used; nothing was written.
         StorageError: The new run could not be written and was removed.
     """
     console = console or SteadyConsole(stderr=True)
-    rules = chosen_rules(config)
+    chosen = chosen_rules(config)
     read_config(config.run)
-    prepared = {name: rule.prepare(config) for name, rule in rules.items()}
+    checks = {name: rule.prepare(config) for name, rule in chosen.items()}
     options = config.model_dump(mode="json", exclude={"fresh"})
-    with DerivedRun.create(
+    with DerivedRun(
         config.out, by="filter", sources=[config.run], options=options, fresh=config.fresh
     ) as run:
-        checks = {name: start(run.read) for name, start in prepared.items()}
-        pipeline = FilterPipeline(run, checks)
         run.write(QUARANTINE, b"")  # exists even if no row is rejected
         with rows_with_progress(config.run, "Filtering", console) as rows:
-            for item in rows:
-                pipeline.process(item)
-        if not pipeline.rows:
+            rejected, count = _apply(checks, rows, run)
+        if not count:
             raise RunError(f"{config.run} has no finished samples to filter")
-        run.notes["filter"] = summary = pipeline.summary()
+        summary: dict[str, Any] = {
+            "rows": {"in": count, "passed": len(run), "rejected": count - len(run)},
+            "rules": {
+                name: {
+                    "rows": rejected[name],
+                    "share": share(rejected[name], count),
+                    **check.details(),
+                }
+                for name, check in checks.items()
+            },
+        }
+        run.notes["filter"] = summary
     console.print(_table(summary, config))
     if not summary["rows"]["passed"]:
         console.print(
@@ -71,55 +101,28 @@ def filter_run(config: FilterConfig, console: Console | None = None) -> int:
     return 0
 
 
-@dataclass
-class FilterPipeline:
-    """Applies the rules to rows, one at a time.
-
-    Attributes:
-        run: Receives the rows that pass, and the quarantine.
-        checks: The rules, in order.
-        rows: Rows checked.
-        found: Number of rows rejected by each rule.
-    """
-
-    run: DerivedRun
-    checks: Mapping[str, RowCheck]
-    rows: int = 0
-    found: Counter[str] = field(default_factory=Counter)
-
-    def process(self, item: SourceRow) -> None:
-        """Write ``item`` to the new run or to the quarantine."""
-        self.rows += 1
-        details = {name: check.find(item.row) for name, check in self.checks.items()}
+def _apply(
+    checks: Mapping[str, RowCheck], rows: Iterable[SourceRow], run: DerivedRun
+) -> tuple[Counter[str], int]:
+    """Write each row to the new run or its quarantine; return rejections by rule, and rows."""
+    rejected: Counter[str] = Counter()
+    count = 0
+    for line, row in rows:
+        count += 1
+        details = {name: check.find(row) for name, check in checks.items()}
         reasons = [{"rule": name, "detail": detail} for name, detail in details.items() if detail]
-        self.found.update(reason["rule"] for reason in reasons)
+        rejected.update(reason["rule"] for reason in reasons)
         if reasons:
             head = b'{"reasons": ' + jsonl.dumps(reasons) + b', "row": '
-            self.run.write(QUARANTINE, head + item.line.rstrip() + b"}\n")
-            return
-        offset = self.run.add(item.row, item.line)
-        for check in self.checks.values():
-            check.remember(item.row, offset)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the counts for summary.json; shares are of all rows."""
-        rules: dict[str, Any] = {
-            name: {
-                "rows": self.found[name],
-                "share": share(self.found[name], self.rows),
-                **check.details(),
-            }
-            for name, check in self.checks.items()
-        }
-        passed = len(self.run)
-        return {
-            "rows": {"in": self.rows, "passed": passed, "rejected": self.rows - passed},
-            "rules": rules,
-        }
+            run.write(QUARANTINE, head + line.rstrip() + b"}\n")
+            continue
+        read = partial(run.read, run.add(row, line))
+        for check in checks.values():
+            check.remember(row, read)
+    return rejected, count
 
 
 def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:
-    """Return the closing table: rows in and out, and the findings of each rule."""
     rows, known = summary["rows"], all_rules()
     table = plain_table("Filter")
     table.add_column("rule", no_wrap=True)

@@ -1,9 +1,4 @@
-"""Parser of fenced code blocks (pure).
-
-A fence is three or more backticks or tildes at the start of a line, optionally indented. It closes
-at the next line that ends with the same fence, even after code on that line: models write this, and
-tools that extract code accept it.
-"""
+"""Parser of fenced code blocks (pure)."""
 
 from __future__ import annotations
 
@@ -15,13 +10,7 @@ _OPENING = re.compile(r"\s*(`{3,}|~{3,})([^`]*)$")
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """A text split into code blocks and prose.
-
-    Attributes:
-        blocks: The content of each closed block.
-        open: The content of an unclosed last block; None if all are closed.
-        prose: The lines outside blocks.
-    """
+    """A text split into the code in each closed block, the code in an unclosed one, and prose."""
 
     blocks: tuple[str, ...]
     open: str | None
@@ -29,7 +18,11 @@ class Fenced:
 
 
 def split_fences(text: str) -> Fenced:
-    """Split ``text`` at its fences."""
+    """Split ``text`` at its fences: three or more backticks or tildes at the start of a line.
+
+    A block closes at the next line that ends with the same fence, even after code on that line:
+    models write this, and tools that extract code accept it.
+    """
     blocks: list[str] = []
     prose: list[str] = []
     fence = ""

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import urllib.parse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from tessy.config.data import CompareConfig
-from tessy.core.errors import ConfigError, StorageError
+from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
-from tessy.reports.compare import examples
+from tessy.core.records import Failure, Key, Trajectory
 from tessy.reports.compare.figures import RunFigures, collect_figures
 from tessy.reports.compare.methods import describe, models, short_names
-from tessy.reports.compare.page import ComparedExample, build_page
-from tessy.reports.compare.sections import ComparedRun, sections
-from tessy.reports.compare.table import print_tables
-from tessy.storage.atomic import make_directory, write_atomically
+from tessy.reports.compare.page import Example, build_page
+from tessy.reports.compare.sections import Cell, ComparedRun, Section, sections
+from tessy.runtime.terminal import figures_table, visible
+from tessy.storage import jsonl
+from tessy.storage.atomic import new_file
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
+
+# Names of at most _NAME columns are not wrapped on terminals of at least _WIDE columns.
+_WIDE = 100
+_NAME = 40
 
 
 def compare(config: CompareConfig, console: Console | None = None) -> int:
@@ -39,20 +47,14 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
     tables = sections(runs)
     overview = describe_problems([run.figures for run in runs])
     page = build_page(runs, tables, _examples(runs, config.examples), overview=overview)
-    try:
-        make_directory(config.out.parent)
-    except OSError as error:
-        raise StorageError(
-            f"{config.out} cannot be written: {error}; choose another --out"
-        ) from error
-    write_atomically(config.out, page.encode("utf-8"))
-    print_tables(console, runs, tables, overview)
+    with new_file(config.out, "choose another --out") as path:
+        path.write_bytes(page.encode("utf-8"))
+    _print_tables(console, runs, tables, overview)
     console.print(f"\nTables with explanations and examples: {config.out}", soft_wrap=True)
     return 0
 
 
 def _check(config: CompareConfig) -> None:
-    """Check the options before reading any rows."""
     if not config.runs:
         raise ConfigError("no runs to compare: pass at least one run directory")
     if config.out.is_dir():
@@ -98,12 +100,81 @@ def describe_problems(figures: Sequence[RunFigures]) -> str:
     )
 
 
-def _examples(runs: Sequence[ComparedRun], count: int) -> list[ComparedExample]:
-    """Return the rows of the example problems."""
-    chosen = examples.choose([run.figures.shown for run in runs], count)
+def _examples(runs: Sequence[ComparedRun], count: int) -> list[Example]:
+    chosen = choose_problems([run.figures.shown for run in runs], count)
     columns = []
     for run in runs:
         keys = {problem: run.figures.shown.get(problem) for problem in chosen}
-        rows = examples.fetch(run.directory, {key for key in keys.values() if key is not None})
+        rows = fetch_rows(run.directory, {key for key in keys.values() if key is not None})
         columns.append([key and rows.get(key) for key in keys.values()])
-    return [ComparedExample(rows) for rows in zip(*columns, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def choose_problems(shown: Sequence[Mapping[str, Key]], count: int) -> list[str]:
+    """Return the digests of at most ``count`` problems that most runs have, spread evenly.
+
+    ``shown`` is, for each run, the key of the row to show by digest of the problem. The result is
+    in the order of the problems' ids.
+    """
+    runs = Counter(problem for run in shown for problem in run)
+    ids = {problem: key[0] for run in reversed(shown) for problem, key in run.items()}
+    # Rows are in the order of completion, which is not reproducible.
+    order = sorted(runs, key=lambda problem: (_natural(ids[problem]), problem))
+    chosen: set[str] = set()
+    for level in sorted(set(runs.values()), reverse=True):
+        chosen.update(_spread([p for p in order if runs[p] == level], count - len(chosen)))
+    return [problem for problem in order if problem in chosen]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key with numbers by value: ``q2`` before ``q10``."""
+    parts = re.split(r"([0-9]+)", name)
+    return [
+        (int(part), "") if n % 2 and len(part) < 20 else (-1, part) for n, part in enumerate(parts)
+    ]
+
+
+def _spread(problems: Sequence[str], count: int) -> list[str]:
+    """Return at most ``count`` of ``problems``, at even distances."""
+    if len(problems) <= count:
+        return list(problems)
+    return [problems[(2 * n + 1) * len(problems) // (2 * count)] for n in range(count)]
+
+
+def fetch_rows(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failure]:
+    """Return the rows of ``keys``; a trajectory has precedence over a failure."""
+    paths = RunPaths(run)
+    found: dict[Key, Trajectory | Failure] = {}
+    sources: list[tuple[type[Failure] | type[Trajectory], list[Path]]] = [
+        (Failure, paths.failure_files()),
+        (Trajectory, paths.row_files()),
+    ]
+    for row_type, files in sources:
+        places = jsonl.last_rows(files, jsonl.row_key)
+        selected = {key: places[key] for key in keys if key in places}
+        if selected:
+            rows = jsonl.rows_at(row_type, files, selected, jsonl.row_key)
+            found.update((row.key, row) for row in rows)
+    return found
+
+
+def _print_tables(
+    console: Console, runs: Sequence[ComparedRun], tables: Sequence[Section], overview: str
+) -> None:
+    console.print(Text(visible(overview)), soft_wrap=True)
+    names = [Text(visible(run.name)) for run in runs]
+    no_wrap = console.width >= _WIDE and max(name.cell_len for name in names) <= _NAME
+    for section in tables:
+        headings = (column.name for column in section.columns)
+        table = figures_table(section.title, *headings, no_wrap=no_wrap)
+        for name, cells in zip(names, section.rows, strict=True):
+            table.add_row(name, *map(_text, cells))
+        console.print()
+        console.print(table)
+
+
+def _text(cell: Cell) -> Text:
+    text = Text(visible(cell.text))
+    if cell.note:
+        text.append(f"\n{visible(cell.note)}", style="red" if cell.bad else "dim")
+    return text

@@ -1,8 +1,4 @@
-"""Figures of a run, collected in one pass over its rows (pure).
-
-Only numbers and the digest of the problem are kept of each row; the texts of examples are read
-again.
-"""
+"""Figures of a run, collected in one pass over its rows, without their texts (pure)."""
 
 from __future__ import annotations
 
@@ -18,21 +14,16 @@ from tessy.core.statistics import Case, Estimate, mean, quantile, share
 
 
 class SampleFigures(NamedTuple):
-    """Figures of one row.
+    """Figures of one row; pairs are (student, teacher).
 
     Attributes:
-        problem: Digest of the problem.
-        finished: Whether the row is a trajectory.
-        kept: Tokens of the thinking by author (student, teacher), in the student's tokens.
-        answer: Tokens of the answer.
+        kept: Tokens of the thinking by author, in the student's tokens.
         drafted: Tokens generated for the thinking by author, in each model's own tokens.
-        requests: Requests by role.
-        attempts: Number of attempts.
         seconds: Wall-clock seconds over all attempts.
         correct: Whether the answer matches the reference; None without reference or answer.
     """
 
-    problem: str
+    problem: str  # digest
     finished: bool
     kept: tuple[int, int]
     answer: int
@@ -48,7 +39,6 @@ class RunFigures:
     """Figures of one run.
 
     Attributes:
-        samples: Figures of finished and failed samples.
         failures: Number of failures by reason, most frequent first.
         strategies: Number of finished samples by strategy.
         answer_by: Number of finished samples by author of the answer.
@@ -107,12 +97,7 @@ class RunFigures:
 
 
 def collect_figures(trajectories: Iterable[Trajectory], failures: Iterable[Failure]) -> RunFigures:
-    """Collect the figures of a run in one pass.
-
-    Args:
-        trajectories: Finished samples.
-        failures: One failure of each key that was never finished.
-    """
+    """Collect the figures of a run; ``failures`` has one failure of each unfinished key."""
     figures = RunFigures()
     for row in trajectories:
         sample = _sample(row, answered_correctly(row))

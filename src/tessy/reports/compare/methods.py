@@ -15,19 +15,12 @@ from tessy.synthesis.strategies.registry import all_strategies
 
 
 class Method(NamedTuple):
-    """Method of a run.
-
-    Attributes:
-        strategy: Name of the strategy.
-        thinking_by: Author of the thinking.
-        answer_by: Author of the answer.
-        how: Description in one or two sentences.
-    """
+    """Method of a run."""
 
     strategy: str
     thinking_by: str
     answer_by: str
-    how: str
+    how: str  # description in one or two sentences
 
 
 def _method(name: str) -> Method | None:
@@ -41,42 +34,43 @@ def _method(name: str) -> Method | None:
 def describe(
     document: Mapping[str, Any], strategies: Counter[str], answer_by: Collection[Author] = ()
 ) -> Method:
-    """Return the method of a run.
+    """Return the method of the run with the config.json ``document``.
 
-    Args:
-        document: Content of the run's config.json.
-        strategies: Number of finished samples by strategy, which has precedence over ``document``.
-        answer_by: Authors of the answers, for a derived run.
+    ``strategies`` counts finished samples and has precedence over ``document``. ``answer_by`` lists
+    the authors of the answers, for a derived run.
     """
     data = document.get("data_config", {})
     if derived := data.get("derived"):
         method = _derived(derived, document.get("config", {}), strategies)
-        if prompt := data.get("system_prompt"):
-            method = method._replace(how=f"{method.how} System prompt: “{prompt}”")
-        return method._replace(answer_by=_either(set(answer_by)) if answer_by else method.answer_by)
+        if answer_by:
+            method = method._replace(answer_by=_either(set(answer_by)))
+    else:
+        method = _own(data, strategies)
+    if prompt := data.get("system_prompt"):
+        method = method._replace(how=f"{method.how} System prompt: “{prompt}”")
+    return method
+
+
+def _own(data: Mapping[str, Any], strategies: Counter[str]) -> Method:
+    """Return the method of a run that is not derived from others."""
     configured = "sample" if data.get("command") == "sample" else data.get("strategy", "tessy")
     name = strategies.most_common(1)[0][0] if strategies else str(configured)
     method = _method(name) or Method(name, "–", "–", "Unknown strategy.")
-    how = [method.how]
+    how = method.how
     if name == "sample" and data.get("author") in AUTHORS:
         method = method._replace(thinking_by=data["author"], answer_by=data["author"])
     if name == "tessy" and data.get("answer_by") == "teacher":
         method = method._replace(answer_by="teacher")
-        how = [how[0].replace("The student writes the answer", "The teacher writes the answer")]
+        how = how.replace("The student writes the answer", "The teacher writes the answer")
     if name == "teacher-score":
-        by = (
-            "by correctness of the answer" if data.get("score_by") == "answer" else "by the teacher"
-        )
-        how.append(f"Candidates: {data.get('candidates', 'several')}, scored {by}.")
-    if prompt := data.get("system_prompt"):
-        how.append(f"System prompt: “{prompt}”")
-    return method._replace(how=" ".join(how))
+        by = "correctness of the answer" if data.get("score_by") == "answer" else "the teacher"
+        how += f" Candidates: {data.get('candidates', 'several')}, scored by {by}."
+    return method._replace(how=how)
 
 
 def _derived(
     derived: Mapping[str, Any], options: Mapping[str, Any], strategies: Counter[str]
 ) -> Method:
-    """Return the method of a derived run."""
     names = [Path(str(source.get("path"))).name for source in derived.get("sources", ())]
     by = derived.get("by")
     if by == "mix":

@@ -1,13 +1,12 @@
 """Self-contained HTML page of a comparison, without scripts and network access.
 
-The content security policy allows only the style of the page, by its hash. The template escapes
-text of models and users.
+The template escapes text of models and users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tessy.answers.references import reference_of
 from tessy.core.records import AUTHORS, Failure, Trajectory
@@ -20,35 +19,20 @@ FOLD_CHARS = 1_200
 FOLD_LINES = 24
 
 
-class ComparedExample(NamedTuple):
-    """One problem with a sample of each run.
-
-    Attributes:
-        rows: Row of each run; None if the run does not have the problem.
-    """
-
-    rows: Sequence[Trajectory | Failure | None]
+# A sample of each run for one problem; None if the run does not have the problem.
+Example = Sequence[Trajectory | Failure | None]
 
 
 def build_page(
     runs: Sequence[ComparedRun],
     tables: Sequence[Section],
-    examples: Sequence[ComparedExample],
+    examples: Sequence[Example],
     *,
     overview: str,
 ) -> str:
-    """Return the HTML of the page.
-
-    Args:
-        runs: The runs.
-        tables: Result of :func:`~tessy.reports.compare.sections.sections`.
-        examples: Example problems.
-        overview: Sentence about the runs and their problems.
-    """
-    style = assets.style(assets.asset("tessy.reports.compare", "page.css"))
+    """Return the HTML of the page; ``overview`` is a sentence about the runs and their problems."""
     return assets.render(
         "tessy.reports.compare",
-        style=style,
         overview=overview,
         runs=runs,
         models=_common_models(runs),
@@ -65,18 +49,15 @@ def _common_models(runs: Sequence[ComparedRun]) -> dict[str, str] | None:
     return {role: found.pop() for role, found in by_role.items() if found}
 
 
-def _example(example: ComparedExample, runs: Sequence[ComparedRun]) -> dict[str, Any]:
-    first = next(row for row in example.rows if row is not None)
+def _example(example: Example, runs: Sequence[ComparedRun]) -> dict[str, Any]:
+    first = next(row for row in example if row is not None)
+    rows = list(zip([run.name for run in runs], example, strict=True))
     return {
         "id": first.id,
         "turns": [(turn.role, turn.content) for turn in problem_messages(first)],
         "reference": reference_of(first.problem),
-        "cards": [
-            _card(run.name, row)
-            for run, row in zip(runs, example.rows, strict=True)
-            if row is not None
-        ],
-        "missing": [run.name for run, row in zip(runs, example.rows, strict=True) if row is None],
+        "cards": [_card(name, row) for name, row in rows if row is not None],
+        "missing": [name for name, row in rows if row is None],
     }
 
 

@@ -1,6 +1,6 @@
 """Tables of a comparison with one row per run, for terminal and page (pure).
 
-To add a table, add a function that returns a :class:`Section`.
+To add a table, add its columns and a function that returns the cells of a run to ``_TABLES``.
 """
 
 from __future__ import annotations
@@ -31,19 +31,12 @@ REASONS = {
 
 
 class Cell(NamedTuple):
-    """Cell of a table.
-
-    Attributes:
-        text: Figure or word.
-        note: Note below ``text``, such as an interval.
-        share: Teacher's share in [0, 1], shown as a bar; None: no bar.
-        bad: Whether the note is about failures.
-    """
+    """Cell of a table."""
 
     text: str
-    note: str = ""
-    share: float | None = None
-    bad: bool = False
+    note: str = ""  # shown below the text, such as an interval
+    share: float | None = None  # teacher's share in [0, 1], shown as a bar
+    bad: bool = False  # whether the note is about failures
 
 
 class Column(NamedTuple):
@@ -54,13 +47,7 @@ class Column(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Table of a comparison.
-
-    Attributes:
-        title: Heading.
-        columns: Columns after the first one, which contains the names of the runs.
-        rows: Cells of each run, in the order of the columns.
-    """
+    """Table of a comparison, with the cells of each run after a column of names."""
 
     title: str
     columns: tuple[Column, ...]
@@ -68,43 +55,34 @@ class Section(NamedTuple):
 
 
 class ComparedRun(NamedTuple):
-    """Run in a comparison.
+    """Run in a comparison."""
 
-    Attributes:
-        name: Short name.
-        directory: Run directory.
-        method: Method of the run.
-        models: Models by role.
-        figures: Figures of its rows.
-        report: Link to the page of the run, or None.
-    """
-
-    name: str
+    name: str  # short
     directory: Path
     method: Method
-    models: dict[Author, str]
+    models: dict[Author, str]  # by role
     figures: RunFigures
-    report: str | None = None
+    report: str | None = None  # link to the page of the run
 
 
 def sections(runs: Sequence[ComparedRun]) -> list[Section]:
     """Return every table, in reading order."""
-    return [outcome(runs), authors(runs), thinking(runs), answers(runs), effort(runs)]
+    return [
+        Section(title, columns, [cells(run.figures) for run in runs])
+        for title, columns, cells in _TABLES
+    ]
 
 
-def outcome(runs: Sequence[ComparedRun]) -> Section:
-    """Return the table of finished, failed and correct samples."""
-    columns = (
-        Column("problems", "Distinct problems with a sample, finished or failed."),
-        Column("finished", "Samples with thinking and answer: the training data."),
-        Column("failed", "Samples that could not be finished in any attempt, by reason."),
-        Column(
-            "correct answers",
-            "Share of finished samples whose answer matches the problem's reference; below: "
-            f"95 % interval and number of samples. {NONE}: no references.",
-        ),
-    )
-    return Section("Outcome", columns, [_outcome(run.figures) for run in runs])
+_OUTCOME = (
+    Column("problems", "Distinct problems with a sample, finished or failed."),
+    Column("finished", "Samples with thinking and answer: the training data."),
+    Column("failed", "Samples that could not be finished in any attempt, by reason."),
+    Column(
+        "correct answers",
+        "Share of finished samples whose answer matches the problem's reference; below: "
+        f"95 % interval and number of samples. {NONE}: no references.",
+    ),
+)
 
 
 def _outcome(figures: RunFigures) -> list[Cell]:
@@ -118,23 +96,20 @@ def _outcome(figures: RunFigures) -> list[Cell]:
     ]
 
 
-def authors(runs: Sequence[ComparedRun]) -> Section:
-    """Return the table of authors of thinking and answers."""
-    columns = (
-        Column(
-            "teacher's share",
-            "Share of thinking tokens; the bar shows the student's share, then the teacher's. "
-            "Below: 95 % interval.",
-        ),
-        Column("student", "Thinking tokens by the student, in all samples."),
-        Column("teacher", "Thinking tokens by the teacher, counted with the student's tokenizer."),
-        Column("answers", "Tokens of all answers."),
-        Column(
-            "answer by",
-            "Author of the answers; if both: the number of answers by student and teacher.",
-        ),
-    )
-    return Section("Authors", columns, [_authors(run.figures) for run in runs])
+_AUTHORS = (
+    Column(
+        "teacher's share",
+        "Share of thinking tokens; the bar shows the student's share, then the teacher's. "
+        "Below: 95 % interval.",
+    ),
+    Column("student", "Thinking tokens by the student, in all samples."),
+    Column("teacher", "Thinking tokens by the teacher, counted with the student's tokenizer."),
+    Column("answers", "Tokens of all answers."),
+    Column(
+        "answer by",
+        "Author of the answers; if both: the number of answers by student and teacher.",
+    ),
+)
 
 
 def _authors(figures: RunFigures) -> list[Cell]:
@@ -152,26 +127,12 @@ def _authors(figures: RunFigures) -> list[Cell]:
     ]
 
 
-def thinking(runs: Sequence[ComparedRun]) -> Section:
-    """Return the table of thinking lengths."""
-    return _lengths("Thinking length", runs, lambda sample: sum(sample.kept))
-
-
-def answers(runs: Sequence[ComparedRun]) -> Section:
-    """Return the table of answer lengths."""
-    return _lengths("Answer length", runs, lambda sample: sample.answer)
-
-
-def _lengths(
-    title: str, runs: Sequence[ComparedRun], number: Callable[[SampleFigures], int]
-) -> Section:
-    columns = (
-        Column("mean", "Mean length in tokens; below: 95 % interval."),
-        Column("median", "Median length."),
-        Column("p80", "80th percentile."),
-        Column("longest", "Maximum length."),
-    )
-    return Section(title, columns, [_length(run.figures, number) for run in runs])
+_LENGTH = (
+    Column("mean", "Mean length in tokens; below: 95 % interval."),
+    Column("median", "Median length."),
+    Column("p80", "80th percentile."),
+    Column("longest", "Maximum length."),
+)
 
 
 def _length(figures: RunFigures, number: Callable[[SampleFigures], int]) -> list[Cell]:
@@ -180,47 +141,38 @@ def _length(figures: RunFigures, number: Callable[[SampleFigures], int]) -> list
     return [_mean_cell(figures.mean(number), 0), *rest]
 
 
-# Requests of a sample, by role.
-_SENT: tuple[Callable[[SampleFigures], int], ...] = (
-    lambda sample: sample.requests[0],
-    lambda sample: sample.requests[1],
+_COST = (
+    Column("attempts", "Mean attempts per sample, failed samples included."),
+    *(
+        Column(
+            f"requests to {author}",
+            f"Mean requests per sample to the {author}, failed samples included.",
+        )
+        for author in AUTHORS
+    ),
+    Column(
+        "student's drafts kept",
+        "Share of the thinking tokens generated by the student that the sample keeps. The rest "
+        "was dropped: text after a boundary, other candidates, references.",
+    ),
+    Column(
+        "teacher's drafts kept",
+        "The same for the teacher; approximate, because kept tokens are counted with the "
+        "student's tokenizer and generated ones with the teacher's.",
+    ),
+    Column(
+        "seconds",
+        "Mean wall-clock seconds per sample, failed samples included. Samples run "
+        "concurrently, so a run takes far less than their sum.",
+    ),
 )
 
 
-def effort(runs: Sequence[ComparedRun]) -> Section:
-    """Return the table of costs."""
-    columns = (
-        Column("attempts", "Mean attempts per sample, failed samples included."),
-        *(
-            Column(
-                f"requests to {author}",
-                f"Mean requests per sample to the {author}, failed samples included.",
-            )
-            for author in AUTHORS
-        ),
-        Column(
-            "student's drafts kept",
-            "Share of the thinking tokens generated by the student that the sample keeps. The rest "
-            "was dropped: text after a boundary, other candidates, references.",
-        ),
-        Column(
-            "teacher's drafts kept",
-            "The same for the teacher; approximate, because kept tokens are counted with the "
-            "student's tokenizer and generated ones with the teacher's.",
-        ),
-        Column(
-            "seconds",
-            "Mean wall-clock seconds per sample, failed samples included. Samples run "
-            "concurrently, so a run takes far less than their sum.",
-        ),
-    )
-    return Section("Cost", columns, [_effort(run.figures) for run in runs])
-
-
-def _effort(figures: RunFigures) -> list[Cell]:
+def _cost(figures: RunFigures) -> list[Cell]:
     return [
         _mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
-        *(_mean_cell(figures.mean(sent, failed=True), 1) for sent in _SENT),
+        _mean_cell(figures.mean(lambda sample: sample.requests[0], failed=True), 1),
+        _mean_cell(figures.mean(lambda sample: sample.requests[1], failed=True), 1),
         *(_percent_cell(figures.kept(author)) for author in AUTHORS),
         _mean_cell(figures.mean(lambda sample: sample.seconds, failed=True), 1),
     ]
@@ -247,3 +199,12 @@ def _interval(estimate: Estimate, show: Callable[[float], str]) -> str:
     ends = (estimate.low, estimate.high)
     texts = {show(end) for end in ends if end is not None}
     return interval(*ends, show) if len(texts) == 2 else ""
+
+
+_TABLES: tuple[tuple[str, tuple[Column, ...], Callable[[RunFigures], list[Cell]]], ...] = (
+    ("Outcome", _OUTCOME, _outcome),
+    ("Authors", _AUTHORS, _authors),
+    ("Thinking length", _LENGTH, lambda run: _length(run, lambda sample: sum(sample.kept))),
+    ("Answer length", _LENGTH, lambda run: _length(run, lambda sample: sample.answer)),
+    ("Cost", _COST, _cost),
+)

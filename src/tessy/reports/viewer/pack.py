@@ -1,8 +1,6 @@
 """Packing of rows for a page: a small index of all samples, and their texts in compressed blocks.
 
-The page loads the index when it opens, and unpacks a block when one of its samples is shown or
-searched. Thinking is stored as ``[author, text]`` pieces instead of offsets, because rows count
-code points but JavaScript counts UTF-16 units.
+The page loads the index when it opens, and unpacks a block when it needs one of its samples.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tessy.core.records import Failure, Trajectory
@@ -32,23 +30,11 @@ def script_json(value: object) -> str:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-@dataclass(frozen=True, slots=True)
-class PackLimits:
-    """Limits of a page. Further samples count in the totals and are reported as left out.
+class Packer:
+    """Packs rows one by one, in the default order of the list; call :meth:`finish` at the end.
 
-    Attributes:
-        rows: Maximum number of finished samples, and of failed samples.
-        text_bytes: Maximum size of compressed texts. Finished samples may use three quarters, to
-            leave space for failures.
-    """
-
-    rows: int = 10_000
-    text_bytes: int = 100 * 2**20
-
-
-@dataclass(slots=True)
-class Packed:
-    """Content of a page.
+    The page has at most ``max_rows`` finished samples, as many failed ones, and ``max_bytes`` of
+    compressed texts. Further samples count in the totals and are reported as left out.
 
     Attributes:
         index: Result of :func:`index_entry` for each sample, followed by block and position.
@@ -57,19 +43,13 @@ class Packed:
         left_out: Number of finished and failed samples that are not in the page.
     """
 
-    index: list[list[Any]] = field(default_factory=list)
-    blocks: list[str] = field(default_factory=list)
-    block_chars: list[int] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=lambda: {"finished": 0, "failed": 0})
-
-
-class Packer:
-    """Packs rows one by one, in the default order of the list."""
-
-    def __init__(self, limits: PackLimits) -> None:
-        """Start an empty page."""
-        self._limits = limits
-        self._packed = Packed()
+    def __init__(self, max_rows: int = 10_000, max_bytes: int = 100 * 2**20) -> None:
+        self.index: list[list[Any]] = []
+        self.blocks: list[str] = []
+        self.block_chars: list[int] = []
+        self.left_out = {"finished": 0, "failed": 0}
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
         self._open: list[str] = []
         self._open_chars = 0
         self._bytes = 0
@@ -78,50 +58,42 @@ class Packer:
     def add(self, row: Trajectory | Failure) -> None:
         """Pack ``row``, or count it as left out if the page is full."""
         outcome = "failed" if isinstance(row, Failure) else "finished"
-        max_bytes = self._limits.text_bytes * (1.0 if outcome == "failed" else 0.75)
-        left_out = self._packed.left_out
+        # Finished samples leave space for failures.
+        max_bytes = self._max_bytes * (1.0 if outcome == "failed" else 0.75)
         # The page contains the first N samples, so after the first one left out, all are.
-        full = self._rows[outcome] >= self._limits.rows or self._bytes >= max_bytes
-        if left_out[outcome] or full:
-            left_out[outcome] += 1
+        full = self._rows[outcome] >= self._max_rows or self._bytes >= max_bytes
+        if self.left_out[outcome] or full:
+            self.left_out[outcome] += 1
             return
         self._rows[outcome] += 1
-        self._packed.index.append([*index_entry(row), len(self._packed.blocks), len(self._open)])
+        self.index.append([*index_entry(row), len(self.blocks), len(self._open)])
         text = json.dumps(detail(row), separators=(",", ":"))
         self._open.append(text)
         self._open_chars += len(text)
         if self._open_chars >= BLOCK_CHARS:
-            self._close_block()
+            self.finish()
 
-    def result(self) -> Packed:
-        """Return the packed content."""
-        if self._open:
-            self._close_block()
-        return self._packed
-
-    def _close_block(self) -> None:
+    def finish(self) -> None:
+        """Close the current block."""
+        if not self._open:
+            return
         text = f"[{','.join(self._open)}]"
         block = base64.b64encode(zlib.compress(text.encode("ascii"), 6)).decode("ascii")
-        self._packed.blocks.append(block)
-        self._packed.block_chars.append(len(text))
+        self.blocks.append(block)
+        self.block_chars.append(len(text))
         self._bytes += len(block)
         self._open, self._open_chars = [], 0
 
 
 def index_entry(row: Trajectory | Failure) -> list[Any]:
-    """Return the values that the list shows, filters and sorts by.
-
-    Returns:
-        id, sample, outcome (``finished`` or the reason of the failure), teacher's share of the
-        thinking tokens in [0, 1] or None, thinking tokens, answer tokens, seconds, attempts,
-        excerpt.
-    """
+    """Return the values that the list shows, filters and sorts by."""
     tokens = row.tokens
     thinking = tokens.student + tokens.teacher
     return [
         row.id,
         row.sample,
         row.reason if isinstance(row, Failure) else "finished",
+        # teacher's share of the thinking tokens in [0, 1]
         round(tokens.teacher / thinking, 4) if thinking else None,
         thinking,
         tokens.answer,
@@ -136,6 +108,7 @@ def detail(row: Trajectory | Failure) -> dict[str, Any]:
     end = _problem_end(row)
     return {
         "turns": [[turn.role, turn.content] for turn in row.messages[:end]],
+        # Texts, because offsets in rows count code points but JavaScript counts UTF-16 units.
         "pieces": [
             [0 if span.author == "student" else 1, row.thinking[span.start : span.end]]
             for span in row.spans
@@ -159,11 +132,8 @@ def detail(row: Trajectory | Failure) -> dict[str, Any]:
 
 def readable(items: Iterable[tuple[str, Any]]) -> list[list[str]]:
     """Return names and values as text, because JavaScript numbers lose digits of large integers."""
-    return [[name, value if isinstance(value, str) else _json_text(value)] for name, value in items]
-
-
-def _json_text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    as_json = partial(json.dumps, ensure_ascii=False, indent=2, default=str)
+    return [[name, value if isinstance(value, str) else as_json(value)] for name, value in items]
 
 
 def _pair(by_author: dict[Any, int]) -> list[int]:
@@ -172,10 +142,8 @@ def _pair(by_author: dict[Any, int]) -> list[int]:
 
 def _problem_end(row: Trajectory | Failure) -> int:
     """Return the number of messages up to the last user turn, or of all if there is none."""
-    for number in range(len(row.messages), 0, -1):
-        if row.messages[number - 1].role == "user":
-            return number
-    return len(row.messages)
+    users = [number for number, turn in enumerate(row.messages, 1) if turn.role == "user"]
+    return users[-1] if users else len(row.messages)
 
 
 def _excerpt(row: Trajectory | Failure) -> str:

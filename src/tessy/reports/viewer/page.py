@@ -1,7 +1,6 @@
 """Self-contained HTML page of a run, without network access and server.
 
-The content security policy allows only the script and style of the page, by their hashes. Text of
-models and users is inserted as data only.
+Text of models and users is inserted as data only.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from markupsafe import Markup
 
 from tessy.core.records import Failure, Trajectory
 from tessy.reports import assets
-from tessy.reports.viewer.pack import Packed, Packer, PackLimits, readable, script_json
+from tessy.reports.compare.methods import models
+from tessy.reports.viewer.pack import Packer, readable, script_json
 from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
 from tessy.storage.run_paths import RunPaths
@@ -24,13 +24,7 @@ SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # concatenated in thi
 
 
 def write_report(run_directory: Path) -> Path:
-    """Write ``report.html`` of a run, atomically replacing an older one.
-
-    Args:
-        run_directory: A run directory, finished or in progress.
-
-    Returns:
-        Path of the page.
+    """Write ``report.html`` of a run, finished or in progress; return its path.
 
     Raises:
         RunError: ``run_directory`` is not a run.
@@ -53,65 +47,36 @@ def build_page(
     trajectories: Iterable[Trajectory],
     failures: Iterable[Failure],
     title: str,
-    limits: PackLimits | None = None,
+    packer: Packer | None = None,
 ) -> str:
-    """Return the HTML of the page. Rows are streamed, with one in memory at a time.
-
-    Args:
-        config: Content of the run's config.json.
-        trajectories: Finished samples.
-        failures: One failure of each key that was never finished; see :func:`iter_failures`.
-        title: Name of the run.
-        limits: Limits of the page.
-    """
+    """Return the HTML of the page. Rows are streamed, with one in memory at a time."""
     summary = Summary()
-    packer = Packer(limits or PackLimits())
+    packer = packer or Packer()
     for trajectory in trajectories:
         summary.add(trajectory)
         packer.add(trajectory)
     for failure in failures:
         summary.add_failure(failure)
         packer.add(failure)
-    return _render(title, config, summary.result(), packer.result())
-
-
-def _render(
-    title: str, config: Mapping[str, Any], summary: Mapping[str, Any], packed: Packed
-) -> str:
-    style = assets.style(assets.asset("tessy.reports.viewer", "page.css"))
+    packer.finish()
     script = (
         '"use strict";\n(() => {\n'
         + "\n".join(assets.asset("tessy.reports.viewer", name) for name in SCRIPTS)
         + "\n})();\n"
     )
     head = {
-        "summary": summary,
+        "summary": summary.result(),
         "config": readable(config.items()),
-        "index": packed.index,
-        "blockChars": packed.block_chars,
-        "leftOut": packed.left_out,
+        "index": packer.index,
+        "blockChars": packer.block_chars,
+        "leftOut": packer.left_out,
     }
     return assets.render(
         "tessy.reports.viewer",
-        style=style,
         script=script,
         title=title,
-        models=_models(config),
+        models=list(models(config).items()),
         # JSON escaped by script_json and base64 cannot end a script element.
         head=Markup(script_json(head)),
-        blocks=[Markup(block) for block in packed.blocks],
+        blocks=[Markup(block) for block in packer.blocks],
     )
-
-
-def _models(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return roles and models in config.json or its ``data_config``."""
-    data = config.get("data_config", config)
-    found = []
-    for role in ("student", "teacher"):
-        part = data.get(role)
-        model = data.get(f"{role}.model") or (isinstance(part, Mapping) and part.get("model"))
-        if data.get("author") == role:  # a run of `tessy sample`
-            model = data.get("model")
-        if model:
-            found.append((role, str(model)))
-    return found

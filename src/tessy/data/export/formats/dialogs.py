@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tessy.core.records import Trajectory
-from tessy.data.export.chat import exported_id, turns
-from tessy.data.export.format import ExportFormat, ExportJob, json_lines
-from tessy.data.export.report import ExportResult
+from tessy.data.export.format import ExportFormat, exported_id, json_lines, turns
 
 
 def convert(row: Trajectory) -> dict[str, Any]:
@@ -15,11 +13,12 @@ def convert(row: Trajectory) -> dict[str, Any]:
     return {"id_ddm": exported_id(row), "dialogs": turns(row)}
 
 
-def _hint(job: ExportJob, result: ExportResult) -> str:
-    return (
+FORMAT = ExportFormat(
+    name="dialogs",
+    suffix=".jsonl",
+    write=json_lines(convert),
+    hint=lambda job, result: (
         f"XTuner: DatasetConfig(anno_path={job.quoted_out}) with "
         'OpenaiTokenizeFunctionConfig(chat_template="…")'
-    )
-
-
-FORMAT = ExportFormat(name="dialogs", suffix=".jsonl", write=json_lines(convert), hint=_hint)
+    ),
+)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tessy.core.records import Trajectory
-from tessy.data.export.destination import ADVICE
-from tessy.data.export.format import CHAT_REMARK, ExportFormat, ExportJob, trl_hint
-from tessy.data.export.report import ExportResult
+from tessy.data.export.format import ADVICE, ExportFormat, ExportJob, ExportResult, trl_hint
+from tessy.runtime.summary import Summary
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_folder
 from tessy.storage.cards import write_readme
@@ -18,23 +18,36 @@ from tessy.storage.run_reader import iter_failures
 
 
 def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-    from tessy.data.export.card import DataCardFacts, data_card
-    from tessy.data.export.hub import write_shards
+    from tessy.data.export.card import data_card
+    from tessy.data.export.parquet import write_shards
 
-    result, facts = ExportResult(), DataCardFacts()
+    result, summary = ExportResult(), Summary()
+    methods: Counter[tuple[str, str]] = Counter()
+
+    def count() -> Iterator[Trajectory]:
+        for row in rows:
+            summary.add(row)
+            methods[row.strategy, row.answer_by] += 1
+            yield result.add(row)
+
+    run = job.options.run
     with new_folder(job.out, ADVICE) as folder:
-        write_shards(map(result.add, rows), folder / "data", facts)
-        for failure in iter_failures(job.options.run):
-            facts.summary.add_failure(failure)
-        name = job.options.run.resolve().name
+        write_shards(count(), folder / "data")
+        for failure in iter_failures(run):
+            summary.add_failure(failure)
         card = data_card(
-            name, job.document, facts, _summary(job.options.run), licence=job.options.licence
+            run.resolve().name,
+            job.document,
+            summary.result(),
+            methods,
+            _read_summary(run),
+            licence=job.options.licence,
         )
         write_readme(folder, card)
     return result
 
 
-def _summary(run: Path) -> dict[str, Any]:
+def _read_summary(run: Path) -> dict[str, Any]:
     """Return the content of summary.json; empty if the run has not ended."""
     try:
         content = jsonl.loads(RunPaths(run).summary.read_bytes())
@@ -47,6 +60,6 @@ FORMAT = ExportFormat(
     name="hf",
     suffix="",
     write=_write,
-    hint=lambda job, result: trl_hint(job.quoted_out, CHAT_REMARK),
+    hint=lambda job, result: trl_hint(job.quoted_out),
     options=frozenset({"licence"}),
 )

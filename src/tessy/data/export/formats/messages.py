@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tessy.core.records import Trajectory
-from tessy.data.export.chat import exported_id, turns
-from tessy.data.export.format import CHAT_REMARK, ExportFormat, json_lines, trl_hint
+from tessy.data.export.format import ExportFormat, exported_id, json_lines, trl_hint, turns
 
 
 def convert(row: Trajectory) -> dict[str, Any]:
@@ -18,5 +17,5 @@ FORMAT = ExportFormat(
     name="messages",
     suffix=".jsonl",
     write=json_lines(convert),
-    hint=lambda job, result: trl_hint(f'"json", data_files={job.quoted_out}', CHAT_REMARK),
+    hint=lambda job, result: trl_hint(f'"json", data_files={job.quoted_out}'),
 )

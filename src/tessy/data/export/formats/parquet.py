@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tessy.core.records import Trajectory
-from tessy.data.export.destination import ADVICE
-from tessy.data.export.format import CHAT_REMARK, ExportFormat, ExportJob, trl_hint
-from tessy.data.export.report import ExportResult
+from tessy.data.export.format import ADVICE, ExportFormat, ExportJob, ExportResult, trl_hint
 from tessy.storage.atomic import new_file
 
 
@@ -30,5 +28,5 @@ FORMAT = ExportFormat(
     name="parquet",
     suffix=".parquet",
     write=_write,
-    hint=lambda job, result: trl_hint(f'"parquet", data_files={job.quoted_out}', CHAT_REMARK),
+    hint=lambda job, result: trl_hint(f'"parquet", data_files={job.quoted_out}'),
 )

@@ -7,9 +7,7 @@ from typing import Any
 
 from tessy.core.formatting import counted
 from tessy.core.records import Trajectory
-from tessy.data.export.chat import exported_id
-from tessy.data.export.format import ExportFormat, ExportJob, json_lines
-from tessy.data.export.report import ExportResult
+from tessy.data.export.format import ExportFormat, ExportJob, ExportResult, exported_id, json_lines
 
 _ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 

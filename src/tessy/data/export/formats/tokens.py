@@ -6,17 +6,13 @@ from collections.abc import Iterable
 
 from tessy.core.errors import InputError
 from tessy.core.records import Author, Trajectory
-from tessy.data.export.destination import ADVICE
-from tessy.data.export.format import ExportFormat, ExportJob, trl_hint
-from tessy.data.export.report import ExportResult
+from tessy.data.export.format import ADVICE, ExportFormat, ExportJob, ExportResult, trl_hint
 from tessy.storage.atomic import new_file
 
 
 def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-    from tessy.data.export.loss import parse_loss
     from tessy.data.export.parquet import ParquetRows, token_schema
-    from tessy.data.export.student import load_format
-    from tessy.data.export.tokens import labels, tokenize, writers
+    from tessy.data.export.tokens import labels, load_format, parse_loss, tokenize, writers
 
     options = job.options
     weights = parse_loss(options.loss)

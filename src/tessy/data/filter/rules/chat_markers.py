@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from tessy.core.records import Trajectory
-from tessy.data.filter import texts
-from tessy.data.filter.evaluation_sets import problem_text
-from tessy.data.filter.rule import parts, text_rule
+import re
+
+from tessy.data.filter.rule import find_in_parts, text_rule
+
+_MARKERS = re.compile(
+    r"</?think(?:ing)?>|</?tool_call>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<｜[^｜\n]{1,40}｜>|"
+    r"<\|(?:im_(?:start|end|sep)|start|end|channel|message|return|call|constrain|endoftext|"
+    r"startoftext|endofprompt|(?:begin|end)_of_(?:text|sentence)|(?:start|end)_header_id|eo[tm]_id|"
+    r"user|assistant|system|python_tag|reserved_special_token_\d+)\|>|"
+    r"◁/?think▷|assistant(?:final|analysis|commentary)(?![a-z])"
+)
 
 
-def find(row: Trajectory) -> str | None:
-    """Return the marker and its place; see :func:`tessy.data.filter.texts.chat_markers`."""
-    problem = problem_text(row.messages)
-    found = ((part, texts.chat_markers(problem, text)) for part, text in parts(row))
-    return next((f"in the {part}: {marker}" for part, marker in found if marker), None)
+def chat_markers(problem: str, text: str) -> str | None:
+    """Return the first chat format marker in ``text`` that is not in ``problem``, or None."""
+    for match in _MARKERS.finditer(text):
+        if match[0] not in problem:
+            around = " ".join(text[max(0, match.start() - 30) : match.end() + 30].split())
+            return f"{match[0]} at character {match.start():,}: {around!r}"
+    return None
 
 
-RULE = text_rule("chat_markers", 50, "markup of a chat format in thinking or answer", find)
+RULE = text_rule(
+    "chat_markers",
+    50,
+    "markup of a chat format in thinking or answer",
+    lambda row: find_in_parts(row, chat_markers),
+)

@@ -9,11 +9,8 @@ from tessy.data.filter.rule import parts, text_rule
 
 def find(row: Trajectory) -> str | None:
     """Return the repeated phrase; see :func:`tessy.core.repetition.find_any_loop`."""
-    for part, text in parts(row):
-        loop = find_any_loop(text)
-        if loop is not None:
-            return f"the {part} repeats {loop[:100]!r}"
-    return None
+    loops = ((part, find_any_loop(text)) for part, text in parts(row))
+    return next((f"the {part} repeats {loop[:100]!r}" for part, loop in loops if loop), None)
 
 
 RULE = text_rule("looping", 20, "thinking or answer repeat themselves", find)

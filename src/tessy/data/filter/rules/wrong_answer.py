@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from tessy.answers.agreement import is_correct
 from tessy.answers.references import reference_of
 from tessy.config.data import FilterConfig
@@ -11,52 +9,43 @@ from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
 from tessy.core.records import Trajectory
 from tessy.data.derived_run import source_rows
-from tessy.data.filter.rule import FilterRule, ReadPassed, RowCheck
+from tessy.data.filter.rule import FilterRule, RowCheck
 
 
-class ReferenceCheck(RowCheck):
+class ReferenceCheck:
     """Compares answers with references; rows without a reference pass."""
 
     def __init__(self, field: str | None) -> None:
         self._field = field
-        self._judged = 0
+        self.judged = 0
 
     def find(self, row: Trajectory) -> str | None:
         """Return the reference and the end of the answer if they differ."""
         reference = reference_of(row.problem, self._field)
         if reference is None:
             return None
-        self._judged += 1
+        self.judged += 1
         if is_correct(row.answer, reference):
             return None
         expected, answer = (text.strip()[-80:] for text in (reference, row.answer))
         return f"the reference is {expected!r}, the answer ends {answer!r}"
 
-    def details(self) -> Mapping[str, int]:
-        """Return the number of rows with a reference."""
-        return {"judged": self._judged}
 
-
-def _prepare(options: FilterConfig) -> Callable[[ReadPassed], RowCheck]:
+def _prepare(options: FilterConfig) -> RowCheck:
     if options.reference is not None:
         _check_field(options)
-    return lambda read: ReferenceCheck(options.reference)
+    check = ReferenceCheck(options.reference)
+    return RowCheck(check.find, details=lambda: {"judged": check.judged})
 
 
 def _check_field(options: FilterConfig) -> None:
-    """Check that a row has the field, because a misspelled field would compare nothing.
-
-    Raises:
-        ConfigError: No row has the field.
-    """
-    fields: set[str] = set()
-    rows = 0
-    for item in source_rows(options.run):
-        if options.reference in item.row.problem:
+    """Raise ConfigError if no row has the field: a misspelled field would compare nothing."""
+    fields: set[str] | None = None
+    for _, row in source_rows(options.run):
+        if options.reference in row.problem:
             return
-        fields.update(item.row.problem)
-        rows += 1
-    if not rows:
+        fields = (fields or set()) | row.problem.keys()
+    if fields is None:
         return  # the command reports the empty run
     known = ", ".join(sorted(fields)[:20]) or "none"
     raise ConfigError(
