@@ -27,21 +27,11 @@ _TRIAL = PredictionRequest(
 
 
 class RulePredictor:
-    """Scores written units by a user-defined function.
-
-    Attributes:
-        name: Name of the function, as given by the user.
-        lookahead: Number of units at the end that the function may leave undecided.
-    """
+    """Scores written units by a user-defined function."""
 
     sees_next = False
 
     def __init__(self, rule: Rule, *, name: str) -> None:
-        """Use ``rule``.
-
-        Raises:
-            ConfigError: Its signature is wrong, or its ``lookahead`` is not a count.
-        """
         self.name = name
         self._rule = rule
         self.lookahead = _lookahead(rule, name)

@@ -15,12 +15,7 @@ from tessy.core.errors import ConfigError
 
 
 def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., Any]:
-    """Import the function ``spec`` names.
-
-    Args:
-        spec: ``module:callable`` or ``path/to/file.py:callable``.
-        option: Name of the option, for messages (``predictor``).
-        signature: Expected signature, for messages.
+    """Import the function ``spec`` names; ``option`` and ``signature`` appear in messages.
 
     Raises:
         ConfigError: It cannot be imported, or is not callable.
@@ -45,9 +40,6 @@ def source_digest(spec: str) -> str | None:
     """Return the SHA-256 (hex) of the source file of ``spec``'s module; None if it has no file.
 
     Modules that it imports are not included.
-
-    Args:
-        spec: ``module:callable`` or ``path/to/file.py:callable``.
 
     Raises:
         ConfigError: The file cannot be read.

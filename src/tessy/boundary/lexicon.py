@@ -1,9 +1,8 @@
 """A boundary predictor without training: a unit is style if it lies in a known phrase.
 
-The union of all phrase occurrences is style, so a unit's class depends only on its neighbours:
-scoring a growing text step by step gives the same classes as scoring it at once. A unit stays
-undecided only while the last words written are the beginning of a phrase that would cover it.
-Phrases have at most four words, so at most three units are undecided.
+All occurrences of phrases are style, so a unit's class depends only on its neighbours, and scoring
+a growing text step by step gives the same classes as scoring it at once. A unit is undecided only
+while the last words begin a phrase that would cover it: at most three units.
 """
 
 from __future__ import annotations
@@ -81,13 +80,7 @@ class _PhraseMatcher:
     __slots__ = ("_chained", "_gaps", "_words", "covered", "ends", "live")
 
     def __init__(self, text: str, phrases: Phrases, *, whole: bool) -> None:
-        """Find every occurrence of every phrase.
-
-        Args:
-            text: The text to search.
-            phrases: The phrases to find.
-            whole: ``text`` is the beginning of the thinking, so a sentence starts with it.
-        """
+        """Find all phrases; with ``whole``, a sentence starts with the text."""
         matches = list(WORD.finditer(text))
         self._words = [plain(match[0]) for match in matches]
         self.ends = [match.end() for match in matches]
@@ -214,8 +207,8 @@ class LexiconPredictor:
     def _context_start(self, text: str, end: int) -> int:
         """Return the offset (chars) from which every phrase that matters after ``end`` is complete.
 
-        Phrases extend back only over words of phrases, separated by single spaces. The first piece
-        that is not such a word is included: it determines whether a sentence starts after it.
+        Phrases extend back only over words of phrases, separated by single spaces. The piece before
+        them is included: it determines whether a sentence starts after it.
         """
         low = max(0, end - self._reach)
         low = max(low, text.rfind("\n", low, end))

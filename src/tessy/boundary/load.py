@@ -13,15 +13,10 @@ from tessy.config.base import PredictorWindow
 def load_predictor(
     spec: str, lexicon: Path | None = None, window: PredictorWindow = "anchored"
 ) -> BoundaryPredictor:
-    """Load the boundary predictor that ``spec`` names.
-
-    Args:
-        spec: ``lexicon``, ``module:callable``, or a checkpoint (folder or hub id).
-        lexicon: A file with additional phrases for the lexicon.
-        window: The kind of window in which a checkpoint reads a text.
+    """Load ``lexicon``, a rule ``module:callable``, or a checkpoint (folder or hub id).
 
     Raises:
-        ConfigError: The callable cannot be imported or used.
+        ConfigError: The callable, or the file with additional phrases, cannot be used.
         ModelError: The checkpoint cannot be used.
     """
     if spec == "lexicon":

@@ -40,7 +40,6 @@ class Node:
     """A node of the prefix tree of phrases.
 
     Attributes:
-        after: Child nodes by the next word.
         ends: Places (bits) of phrases that end here, regardless of what follows.
         ends_punctuated: Places of phrases that end here and require punctuation.
         ends_question: Places of phrases that end here and require a question mark.
@@ -65,15 +64,6 @@ class Phrases:
     """
 
     def __init__(self, lines: Iterable[str] = (), *, source: str = "phrases") -> None:
-        """Parse ``lines``.
-
-        Args:
-            lines: Lines of a lexicon file.
-            source: Name of the file, for messages.
-
-        Raises:
-            ConfigError: Some lines are not valid phrases.
-        """
         self.root = Node()
         self.words: set[str] = set()
         self.longest_chars = 1
@@ -101,7 +91,7 @@ class Phrases:
         return phrases
 
     def add(self, lines: Iterable[str], *, source: str) -> None:
-        """Add the phrases in ``lines``.
+        """Add the phrases in ``lines``; ``source`` names their file in messages.
 
         Raises:
             ConfigError: Some lines are not valid phrases; the message lists them all.

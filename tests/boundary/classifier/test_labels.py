@@ -172,12 +172,6 @@ def test_tokens_with_a_leading_space_have_the_class_of_their_word():
             assert label == (STYLE if at < 16 or at >= 28 else CAPABILITY), word
 
 
-def test_the_first_tokens_alone():
-    tokens = encode_text(codec(), "Okay, let's see.")
-    short = tokens.first(2)
-    assert (len(short), short.ids, short.ends) == (2, tokens.ids[:2], tokens.ends[:2])
-
-
 def test_half_a_surrogate_pair_is_refused():
     with pytest.raises(InputError, match="surrogate"):
         encode_text(codec(), "wait \ud800")

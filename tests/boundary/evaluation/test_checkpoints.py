@@ -18,7 +18,6 @@ from tessy.boundary.evaluation.checkpoints import oracle_units
 from tessy.boundary.evaluation.drafts import (
     draw_drafts,
     to_segment,
-    token_counter,
 )
 from tessy.boundary.evaluation.evaluate import LABELS
 from tessy.core.edges import units
@@ -91,7 +90,7 @@ def test_both_windows_give_short_segments_the_same_metrics(folder, checkpoint, t
 def test_oracle_units_equal_the_annotation_despite_white_space_tokens(checkpoint):
     rows = questions(3)
     classifier = load_classifier(checkpoint)
-    segments = [to_segment(row, token_counter(classifier.codec)) for row in rows]
+    segments = [to_segment(row, lambda unit: len(classifier.codec.encode(unit))) for row in rows]
     drafts = draw_drafts(segments, tokens=9, count=40, seed=0, cut="discard")
     ceiling = oracle_units(classifier, rows, segments, drafts)
     assert [len(scores) for scores in ceiling.drafts] == [d.last - d.first for d in drafts]

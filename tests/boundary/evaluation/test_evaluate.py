@@ -10,14 +10,12 @@ import pytest
 
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.evaluation.drafts import (
-    count_one,
     draw_drafts,
     to_segment,
 )
 from tessy.boundary.evaluation.figure import draw
 from tessy.boundary.evaluation.predictions import IN_FLIGHT, predict_all
-from tessy.boundary.training.dataset import digest_of
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import digest_of, part_of
 from tessy.core.errors import ConfigError, RunError
 from tests.support.annotations import TEXTS, Undecided, annotation, questions, write
 from tests.support.evaluate_command import evaluate, value, values
@@ -70,7 +68,7 @@ def test_one_word_late_is_off_by_one_word(folder, tmp_path):
     changes = {True: 0, False: 0}
     words = {True: 0, False: 0}
     for row in rows:
-        truth = [unit[1] == 1 for unit in to_segment(row, count_one).truth]
+        truth = [unit[1] == 1 for unit in to_segment(row).truth]
         for before, now in pairwise(truth):
             words[now] += 1
             changes[now] += before != now
@@ -130,9 +128,7 @@ def test_the_sentence_rule_cuts_before_the_next_sentence(tmp_path):
     assert entry["student"] == entry["teacher"] == "sentence"
     assert report["predictors"][0]["words"] is None
     replayed = values(entry["replay"])
-    assert replayed["hand_overs"] == pytest.approx(
-        3 / (len(to_segment(annotation(text), count_one)) - 1)
-    )
+    assert replayed["hand_overs"] == pytest.approx(3 / (len(to_segment(annotation(text))) - 1))
     assert replayed["bounced"] == 0
 
 
@@ -209,7 +205,7 @@ def test_the_tables_are_explained(folder, tmp_path):
 
 
 async def test_requests_are_concurrent_and_every_one_is_released():
-    segments = [to_segment(annotation(TEXTS[i % 3], f"q{i}"), count_one) for i in range(100)]
+    segments = [to_segment(annotation(TEXTS[i % 3], f"q{i}")) for i in range(100)]
     drafts = draw_drafts(segments, tokens=5, count=2000, seed=0, cut="discard")
     predictor = Undecided()
     details: list[tuple[int, int]] = []

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import part_of
 from tessy.core.records import Message, problem_digest
 
 IDS = st.text(min_size=1, max_size=20)

@@ -21,9 +21,8 @@ from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.classifier.window import WindowRule
 from tessy.boundary.training.base_model import load_weights, read_base
-from tessy.boundary.training.dataset import by_part, digest_of, encode
-from tessy.boundary.training.scores import EpochScores
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import by_part, digest_of, encode, part_of
+from tessy.boundary.training.progress import EpochScores
 from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.edges import edges

@@ -21,8 +21,7 @@ from tessy.boundary.classifier.conventions import KEY
 from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.classifier.window import WindowRule
-from tessy.boundary.training.dataset import author_of
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import author_of, part_of
 from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, InputError, ModelError

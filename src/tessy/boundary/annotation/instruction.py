@@ -59,9 +59,7 @@ class ReplyFault:
 def prompt(text: str, problem: str | None = None) -> str:
     """Return the user message that requests the style of a segment.
 
-    Args:
-        text: The segment.
-        problem: What was wrong with the previous reply; None in the first attempt.
+    ``problem`` says what was wrong with the previous reply; None in the first attempt.
     """
     # A digest of the text, so the text cannot contain it.
     fence = f"=== EXCERPT {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
@@ -82,13 +80,9 @@ _FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
 def parse(reply: str) -> list[str] | ReplyFault:
-    """Parse the list of strings in a reply.
+    """Return the list of strings in a reply, or a fault with reason ``not_json``.
 
     The array may be inside a code fence, prose, or an object without another array.
-
-    Returns:
-        The strings, verbatim; a fault with reason ``not_json`` if there is no array of strings, or
-        more than one.
     """
     if _RUNAWAY.search(reply):
         return ReplyFault("not_json", "it opens one bracket after the other")

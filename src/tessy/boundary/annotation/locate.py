@@ -1,9 +1,8 @@
 """Locating the strings that an annotator listed in a segment (pure).
 
 Models copy text with small changes: straight quotes for curly ones, one space for a line break,
-three dots for an ellipsis, another Unicode form, another case. Both sides are therefore normalized
-and compared grapheme cluster by grapheme cluster; the results are offsets into the original text.
-Occurrences without changes take precedence over those with changes.
+another Unicode form or case. Both sides are therefore normalized and compared grapheme cluster by
+grapheme cluster; unchanged occurrences take precedence.
 """
 
 from __future__ import annotations
@@ -39,10 +38,9 @@ _NO_SPACES = regex.compile(
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedString:
-    """A listed string without an occurrence after those of the strings before it.
+    """A listed string that does not occur after the strings before it.
 
     Attributes:
-        string: The string, as listed.
         elsewhere: The segment contains it, but earlier.
     """
 
@@ -93,17 +91,11 @@ class _Placement:
 def locate(text: str, strings: Sequence[str]) -> tuple[StyleSpan, ...] | UnmatchedString:
     """Locate ``strings`` in ``text``: in order, without overlap, each at word boundaries.
 
-    Returns the placement with the fewest changes, and of these the earliest. A hyphen between
-    letters and a point or comma between digits are inside a word: ``so`` does not occur in
-    ``so-called``, nor ``3`` in ``3.5``.
-
-    Args:
-        text: The segment.
-        strings: The listed strings. White space around a string, and quotes around one that does
-            not occur with them, are ignored; so are empty strings.
-
-    Returns:
-        Spans as offsets (chars) into ``text``, ascending; or the first string without a match.
+    Returns the ascending spans of the placement with the fewest changes, and of these the earliest;
+    or the first string without a match. White space around a string, and quotes around one that
+    does not occur with them, are ignored; so are empty strings. A hyphen between letters and a
+    point or comma between digits are inside a word: ``so`` does not occur in ``so-called``, nor
+    ``3`` in ``3.5``.
     """
     normalized = _normalize(text)
     wanted = [string for string in strings if normalize(string).strip(" '")]
@@ -162,11 +154,10 @@ def _matches(normalized: _NormalizedText, string: str, *, changes: int) -> list[
     found = []
     at = normalized.joined.find(wanted.joined)
     while wanted.joined and at >= 0:
-        start, end = _index(normalized, at), _index(normalized, at + len(wanted.joined))
-        if start is not None and end is not None and _whole_words(normalized, start, end):
-            found.append(
-                _Occurrence(changes + _changes(normalized, start, end, wanted), start, end)
-            )
+        start, end = _boundary(normalized, at), _boundary(normalized, at + len(wanted.joined))
+        if start is not None and end is not None:
+            total = changes + _changes(normalized, start, end, wanted)
+            found.append(_Occurrence(total, start, end))
         at = normalized.joined.find(wanted.joined, at + 1)
     return found
 
@@ -177,14 +168,11 @@ def _changes(normalized: _NormalizedText, start: int, end: int, wanted: _Normali
     return 1 if "".join(normalized.exact[start:end]) == "".join(wanted.exact) else 2
 
 
-def _index(normalized: _NormalizedText, offset: int) -> int | None:
-    """Return the cluster that begins at ``offset`` of ``joined``; None inside of one."""
+def _boundary(normalized: _NormalizedText, offset: int) -> int | None:
+    """Return the cluster that begins at ``offset`` of ``joined``; None inside one, or a word."""
     index = bisect_left(normalized.offsets, offset)
-    return index if normalized.offsets[index] == offset else None
-
-
-def _whole_words(normalized: _NormalizedText, start: int, end: int) -> bool:
-    return not (_inside_word(normalized, start) or _inside_word(normalized, end))
+    found = normalized.offsets[index] == offset and not _inside_word(normalized, index)
+    return index if found else None
 
 
 def _inside_word(normalized: _NormalizedText, index: int) -> bool:

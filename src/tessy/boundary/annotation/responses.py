@@ -21,7 +21,6 @@ class Responses:
     Attributes:
         document: Content of the run's config.json.
         count: Number of responses read so far.
-        author: Author of the responses; None before the first.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,10 +31,9 @@ class Responses:
         """
         self.document: dict[str, Any] = read_config(directory)
         self.count = 0
-        self.author: Author | None = None
         self._directory = directory
-        paths = RunPaths(directory)
-        files = paths.row_files()
+        self._first_author: Author | None = None
+        files = RunPaths(directory).row_files()
         self._file = files[0] if len(files) == 1 else directory
         self._errors: list[str] = []
 
@@ -78,11 +76,11 @@ class Responses:
             self._errors.append(f"{where} its thinking is by both student and teacher")
             return None
         (author,) = authors
-        self.author = self.author or author
-        if author != self.author:
+        self._first_author = self._first_author or author
+        if author != self._first_author:
             self._errors.append(
                 f"{where} its thinking is by the {author}, that of earlier rows by the "
-                f"{self.author}"
+                f"{self._first_author}"
             )
             return None
         return author

@@ -1,9 +1,7 @@
 """Choosing the segments of sampled thinking to annotate (pure).
 
-The segments of a response, and their order, depend only on the seed, its key and its text. Over all
-responses they are drawn in rounds: the first segment of every response, then the second of every
-response. Adding a response therefore does not change the segments of the others; it can only
-displace the last ones drawn.
+The segments of a response depend only on the seed, its key and its text. They are drawn in rounds,
+one of every response, so an additional response only displaces the last ones drawn.
 """
 
 from __future__ import annotations
@@ -25,15 +23,7 @@ Bounds = tuple[int, int]  # [start, end) in chars
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The thinking of one sampled response.
-
-    Attributes:
-        id: The problem's id.
-        sample: Index of the sample.
-        question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
-        author: Author of the thinking.
-        thinking: The text.
-    """
+    """The thinking of one sampled response; ``question`` is the digest of the problem."""
 
     id: str
     sample: int
@@ -52,11 +42,8 @@ class TextSegment:
     """Consecutive words of a response.
 
     Attributes:
-        id: The problem's id.
-        sample: Index of the sample.
         segment: Index of the segment in the drawing order of the response.
         question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
-        author: Author of the response.
         start: Offset in the thinking, in chars.
         text: The text from its first to its last word, verbatim.
     """
@@ -83,8 +70,7 @@ class TextSegment:
 def words(text: str) -> list[Bounds]:
     """Return the bounds of the words of ``text``: runs of non-spaces, as ``[start, end)`` in chars.
 
-    A run of more than 40 characters (Chinese, long LaTeX) is split at its edges
-    (:mod:`tessy.core.edges`): Unicode word boundaries.
+    A run of more than 40 characters (Chinese, long LaTeX) is split at its Unicode word boundaries.
     """
     found = []
     for match in _WORD.finditer(text):
@@ -116,13 +102,7 @@ def split_stretches(text: str, size: int, draw: random.Random) -> list[Bounds]:
 
 
 def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSegment]:
-    """Yield the segments of one response in drawing order.
-
-    Args:
-        response: The response.
-        size: Length of a segment in words.
-        seed: Seed of the run.
-    """
+    """Yield the segments of one response, of ``size`` words each, in drawing order."""
     draw = random.Random(derive_seed(seed, "segments", *response.key))
     bounds = split_stretches(response.thinking, size, draw)
     draw.shuffle(bounds)
@@ -141,14 +121,9 @@ def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSeg
 def draw_segments(
     responses: Iterable[Response], *, size: int, per_response: int, total: int, seed: int
 ) -> list[TextSegment]:
-    """Draw the segments to annotate, evenly over responses; returns them in drawing order.
+    """Draw at most ``total`` segments, evenly over responses; returns them in drawing order.
 
-    Args:
-        responses: Iterated once.
-        size: Length of a segment in words.
-        per_response: Maximum number of segments per response.
-        total: Maximum number of segments, also of those held in memory.
-        seed: Seed of the run.
+    A segment has ``size`` words; at most ``per_response`` are of one response.
     """
 
     def ranked() -> Iterator[tuple[int, int, TextSegment]]:

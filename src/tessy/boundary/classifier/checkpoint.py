@@ -21,13 +21,7 @@ _HALF_CAUSAL_TOLERANCE = 1e-2  # bf16 and fp16
 def load_tokenizer(
     name: str, vocabulary_size: int, *, what: str, trust_remote_code: bool = False
 ) -> tuple[PreTrainedTokenizerFast, HfCodec]:
-    """Load the tokenizer of a model, and its codec.
-
-    Args:
-        name: The model's folder or hub id.
-        vocabulary_size: Size of the model's vocabulary; token ids must be below it.
-        what: Kind of model, for messages: ``the boundary predictor``.
-        trust_remote_code: Run code that comes with the model.
+    """Load the tokenizer of the model ``name``, and its codec; ``what`` is the kind of model.
 
     Raises:
         ModelError: It is missing, cannot decode losslessly, has ids outside the model's vocabulary,
@@ -94,11 +88,6 @@ def _check_end(tokenizer: PreTrainedTokenizerFast, what: str, name: str) -> None
 def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
     """Check that the labels are those of a boundary predictor.
 
-    Args:
-        config: A transformers config.
-        name: The model's folder or hub id.
-        what: Kind of model, for messages.
-
     Raises:
         ModelError: There are not exactly two, or they are swapped.
     """
@@ -118,11 +107,6 @@ def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
 @torch.inference_mode()
 def check_causal(model: PreTrainedModel, name: str, *, what: str) -> None:
     """Check that changing later tokens does not change the outputs before them.
-
-    Args:
-        model: A token classifier in evaluation mode.
-        name: Its folder or hub id.
-        what: Kind of model, for messages.
 
     Raises:
         ModelError: It does: the model is not causal.

@@ -43,7 +43,7 @@ class WindowSettings(_Part):
 
 
 class SplitSettings(_Part):
-    """The split of problems in training (:func:`~tessy.boundary.training.split.part_of`)."""
+    """The split of problems in training (:func:`~tessy.boundary.training.dataset.part_of`)."""
 
     seed: int
     validation_share: float
@@ -68,13 +68,8 @@ class Conventions(_Part):
     """The value of the key ``tessy_predictor``.
 
     Attributes:
-        schema_version: Version of this schema.
         author: Author whose text it was trained on.
-        labels: Class names by label.
         shift: Tokens between an output and the token it classifies.
-        window: Length of the windows in training.
-        split: The split of problems in training.
-        annotations: The training data.
         base: Name of the base model.
         versions: Versions of packages, by name.
     """
@@ -96,11 +91,7 @@ class Conventions(_Part):
 
 
 def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
-    """Return the conventions in a checkpoint's config; None if it has none.
-
-    Args:
-        config: A transformers config.
-        name: Name of the checkpoint, for messages.
+    """Return the conventions in the config of the checkpoint ``name``; None if it has none.
 
     Raises:
         ModelError: They are invalid, or not supported by this version.
@@ -129,10 +120,7 @@ def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
 
 
 def conventions_of(spec: str) -> Conventions | None:
-    """Read the conventions of a checkpoint; None if it has none.
-
-    Args:
-        spec: A local folder or a hub id.
+    """Read the conventions of a checkpoint (local folder or hub id); None if it has none.
 
     Raises:
         ModelError: It has no config, or follows other conventions.
@@ -153,12 +141,7 @@ def conventions_of(spec: str) -> Conventions | None:
 
 
 def window_rule(config: PreTrainedConfig, conventions: Conventions | None) -> WindowRule:
-    """Return the windows of a checkpoint: as in training, within the model's position limit.
-
-    Args:
-        config: A transformers config.
-        conventions: Its conventions; without them, windows have the default length.
-    """
+    """Return the windows of a checkpoint: as in training, within the model's position limit."""
     rule = WindowRule()
     if conventions is not None:
         rule = WindowRule(conventions.window.limit, conventions.window.keep)

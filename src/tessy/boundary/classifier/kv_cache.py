@@ -1,10 +1,8 @@
 """A classifier with a key-value cache of the windows it has read.
 
-New tokens of windows of many samples are read once, in one batch. The cache is that of the
-in-process engine (``inference/local``), so a rollback is exact. Sliding windows, and architectures
-whose state cannot be truncated, are read whole each time through the same interface.
-
-Shapes: B windows, at most Q new tokens each.
+The cache is that of the in-process engine (``inference/local``), so a rollback is exact. Sliding
+windows, and architectures whose state cannot be truncated, are read whole each time through the
+same interface. Shapes: B windows, at most Q new tokens each.
 """
 
 from __future__ import annotations
@@ -46,10 +44,9 @@ class CachedScorer(PooledModel):
 
 
 class WholeWindows:
-    """A classifier without a cache: reads every window from its start."""
+    """A classifier without a cache: reads every window, of at most ``limit`` tokens, whole."""
 
     def __init__(self, scorer: PlainScorer, limit: int) -> None:
-        """Use ``scorer`` for windows of at most ``limit`` tokens."""
         self.step_tokens = limit
         self._scorer = scorer
 
@@ -74,10 +71,6 @@ def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]
 
     Compares the cache with plain forward passes on a short probe; falls back to whole windows if
     the scores differ.
-
-    Args:
-        scorer: The classifier.
-        rule: Length of windows.
     """
     model = scorer.model
     whole = WholeWindows(scorer, rule.limit)

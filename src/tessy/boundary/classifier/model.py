@@ -36,14 +36,9 @@ _WHAT = "the boundary predictor"
 
 
 class PlainScorer:
-    """Scores whole windows without a cache, all windows of a call in one right-padded batch.
-
-    Attributes:
-        model: The classifier.
-    """
+    """Scores whole windows without a cache, all windows of a call in one right-padded batch."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Use ``model``, on its device, in evaluation mode."""
         self.model = model
 
     @torch.inference_mode()

@@ -1,11 +1,8 @@
 """Batched scoring of requests of many samples; the classifier reads each new token once.
 
 A sample keeps its current window, and the one before while a rollback may return to it. Cached ids
-are compared with the ids to read, so an unchanged text costs nothing, a longer one its new tokens,
-and a changed one the tokens after the change.
-
-There are no threads and no clock here: the predictor calls :meth:`WindowReader.step` in its worker
-thread.
+are compared with the ids to read, so only new and changed tokens are read. There are no threads and
+no clock here: the predictor calls :meth:`WindowReader.step` in its worker thread.
 """
 
 from __future__ import annotations
@@ -58,12 +55,7 @@ class _SampleWindows:
 
 
 class RequestResult(NamedTuple):
-    """The outcome of a request.
-
-    Attributes:
-        handle: The handle it was submitted with.
-        result: Its prediction, or the error.
-    """
+    """The outcome of a request, with the handle it was submitted with."""
 
     handle: Any
     result: Prediction | Exception
@@ -71,8 +63,6 @@ class RequestResult(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """A request in progress; its windows are read one after the other."""
-
     handle: Any
     request: PredictionRequest
     sample: _SampleWindows
@@ -81,16 +71,12 @@ class _Task:
     window: CachedWindow | None = None  # the one being read
     ids: array[int] = field(default_factory=partial(array, "i"))  # its tokens
 
-    def finish_window(self, window: CachedWindow) -> None:
-        """Move the next remaining window to ``scored``, with the scores of ``window``."""
-        self.scored.append((self.remaining.popleft(), window.scores))
-
 
 class WindowReader:
     """Computes predictions in batches; the result of a request is yielded by a later step.
 
-    Attributes:
-        stats: Counters so far.
+    At most ``max_batch`` requests are in progress; ``slack`` is the number of padding tokens worth
+    computing to save one forward pass.
     """
 
     def __init__(
@@ -102,15 +88,6 @@ class WindowReader:
         max_batch: int,
         slack: int,
     ) -> None:
-        """Use ``model``.
-
-        Args:
-            model: The classifier.
-            codec: Codec of its tokenizer.
-            rule: Length of windows.
-            max_batch: Maximum number of requests in progress.
-            slack: Padding tokens worth computing to save one forward pass.
-        """
         self.stats = PredictorStats()
         self._model = model
         self._codec = codec
@@ -150,17 +127,13 @@ class WindowReader:
         return unfinished
 
     def step(self, cancelled: Callable[[Any], bool]) -> Iterator[list[RequestResult]]:
-        """Admit waiting requests and run forward passes over the windows in progress.
+        """Admit waiting requests and run forward passes; yield results as requests finish.
 
         Windows of similar length share a pass, the short ones first. Long windows, which are read
         from the start because their anchor moved, are postponed in two steps of three; otherwise
         the short ones of all other samples would wait for them in nearly every step.
 
-        Args:
-            cancelled: Returns whether the request of a handle was cancelled.
-
-        Yields:
-            Results, as requests finish.
+        ``cancelled`` returns whether the request of a handle was cancelled.
         """
         results = self._admit(cancelled)
         if results:
@@ -224,15 +197,11 @@ class WindowReader:
     def _advance(self, task: _Task, results: list[RequestResult]) -> None:
         """Continue with the next window that needs the model; finish the task without one."""
         try:
-            prediction = self._next_window(task)
+            self._next_window(task, results)
         except Exception as error:  # such as out of memory: the caller must get an outcome
             self._fail(task, error, results)
-            return
-        if prediction is not None:
-            results.append(RequestResult(task.handle, prediction))
 
-    def _next_window(self, task: _Task) -> Prediction | None:
-        """Return the prediction if all windows are read; None once the task needs the model."""
+    def _next_window(self, task: _Task, results: list[RequestResult]) -> None:
         while task.remaining:
             token_window = task.remaining[0]
             ids = task.sample.text.ids_in(token_window)
@@ -241,14 +210,15 @@ class WindowReader:
             if shared < len(ids):
                 if not self._reserve(window, ids, shared):
                     self._parked.append(task)
-                    return None
+                    return
                 task.window, task.ids = window, ids
                 self._active.append(task)
-                return None
-            task.finish_window(window)
+                return
+            task.scored.append((task.remaining.popleft(), window.scores))
         self.stats.requests += 1
         self._finish(task)
-        return prediction_of(task.request, task.sample.text, task.scored)
+        prediction = _prediction_of(task.request, task.sample.text, task.scored)
+        results.append(RequestResult(task.handle, prediction))
 
     def _finish(self, task: _Task) -> None:
         """Free the sample for its next request."""
@@ -279,7 +249,7 @@ class WindowReader:
     # -- windows
 
     def _cached_window(self, sample: _SampleWindows, start: int) -> CachedWindow:
-        """Return the window that starts at token ``start``, marked as the most recently used."""
+        """Return the window that starts at token ``start``, marked as most recently used."""
         for window in sample.windows:
             if window.start == start:
                 sample.windows.remove(window)
@@ -297,10 +267,7 @@ class WindowReader:
     def _reserve(self, window: CachedWindow, ids: array[int], shared: int) -> bool:
         """Truncate ``window`` to the ``shared`` first tokens of ``ids`` and reserve the rest.
 
-        Evicts the least recently used windows where necessary.
-
-        Returns:
-            False if there is not enough memory.
+        Evicts the least recently used windows where necessary; returns False without enough memory.
         """
         del window.ids[shared:], window.scores[shared:]
         window.cached = self._model.rollback(window.state, min(shared, window.cached))
@@ -346,7 +313,7 @@ class WindowReader:
             assert task.window is not None
             task.window.in_use = False
             self._cached.move_to_end(task.window)  # used now, not when its reading began
-            task.finish_window(task.window)
+            task.scored.append((task.remaining.popleft(), task.window.scores))
             task.window = None
             self._advance(task, results)
         return results
@@ -360,19 +327,11 @@ def _windows_of(text: TokenizedText, request: PredictionRequest) -> list[TokenWi
     return text.windows(text.token_range(request.edges[0], request.edges[-1])[0])
 
 
-def prediction_of(
+def _prediction_of(
     request: PredictionRequest,
     text: TokenizedText,
     scored: Sequence[tuple[TokenWindow, Scores]],
 ) -> Prediction:
-    """Assemble the prediction for ``request`` from the scores of its windows.
-
-    Args:
-        request: The request.
-        text: Its tokenized text.
-        scored: Windows that cover the units, with the outputs at their tokens.
-    """
-
     def style(token: int) -> float | None:
         for window, scores in scored:
             if window.start < token < window.end:

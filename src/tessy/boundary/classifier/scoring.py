@@ -13,8 +13,7 @@ StateT = TypeVar("StateT")
 class WindowModel(Protocol[StateT]):
     """A classifier that reads windows incrementally; ``StateT`` is its state of one window.
 
-    Attributes:
-        step_tokens: Maximum tokens of a window in one pass.
+    It reads at most ``step_tokens`` tokens of a window in one pass.
     """
 
     step_tokens: int
@@ -28,18 +27,13 @@ class WindowModel(Protocol[StateT]):
         ...
 
     def rollback(self, state: StateT, length: int) -> int:
-        """Keep at most the first ``length`` tokens and free the rest.
-
-        Returns:
-            The number of tokens kept, which may be smaller.
-        """
+        """Free all but at most the first ``length`` tokens; return the number kept."""
         ...
 
     def forward(self, members: Sequence[tuple[StateT, Sequence[int]]]) -> list[Scores]:
         """Read the new tokens of each window; return P(style) of what follows each token.
 
-        Args:
-            members: States, and their new tokens (at least one each, memory reserved).
+        Each member has at least one new token, and its memory is reserved.
         """
         ...
 

@@ -3,8 +3,7 @@
 The text is encoded piece by piece, from edge to edge, so that a prefix has the same ids whatever
 follows. A window starts at a piece (its *anchor*) and grows; when the next piece would exceed its
 limit, the anchor moves up until at most ``keep`` tokens are left before that piece. Ids and anchors
-depend on the text alone, not on the steps in which it arrived, so a resumed sample gets the same
-scores.
+depend on the text alone, so a resumed sample gets the same scores.
 
 The code released with arXiv 2604.14164 always reads the last 200 tokens: *sliding* windows. Their
 score of a token depends on how much text was written when it was scored.
@@ -59,8 +58,7 @@ class TokenWindow(NamedTuple):
 class _StablePrefix(NamedTuple):
     """A point from which tokenization can resume.
 
-    Any text that starts with the same first ``end`` chars has the same first ``pieces`` pieces,
-    which end at ``base``.
+    Any text with the same first ``end`` chars has the same first ``pieces`` pieces, to ``base``.
     """
 
     end: int
@@ -69,17 +67,13 @@ class _StablePrefix(NamedTuple):
 
 
 class _StablePrefixes:
-    """Stable prefixes of a text, about one per word, with ascending ends.
-
-    The empty prefix is always among them.
-    """
+    """Stable prefixes of a text, about one per word, with ascending ends; the empty one first."""
 
     def __init__(self) -> None:
         self._ends, self._offsets, self._pieces = array("i", [0]), array("i", [0]), array("i", [0])
         self._long = array("b", [False])
 
     def add(self, prefix: _StablePrefix) -> None:
-        """Append ``prefix``."""
         self._ends.append(prefix.end)
         self._offsets.append(prefix.base.offset)
         self._long.append(prefix.base.long)
@@ -111,8 +105,7 @@ class TokenizedText:
     def update(self, kept: str, drafted: str = "") -> None:
         """Replace the text by ``kept + drafted``; only what changed is encoded again.
 
-        The two are not concatenated: ``kept`` may be long, and is not compared while it is the same
-        object.
+        ``kept`` may be long: it is not copied, nor compared while it is the same object.
         """
         common = self._common(kept, drafted)
         self._kept, self._drafted = kept, drafted
@@ -137,7 +130,6 @@ class TokenizedText:
         return _common_prefix(before + self._drafted, kept + drafted)
 
     def _text_from(self, start: int) -> str:
-        """Return the text from offset ``start`` (chars)."""
         beyond = start - len(self._kept)
         return self._drafted[beyond:] if beyond >= 0 else self._kept[start:] + self._drafted
 
@@ -159,11 +151,9 @@ class TokenizedText:
         return non_empty_range(self._token_at(start), self._token_at(end))
 
     def unit_ranges(self, edges: Sequence[int], own_from: int) -> Iterator[range]:
-        """Yield the :meth:`token_range` of each unit between ``edges``, clipped to ``own_from``.
+        """Yield the :meth:`token_range` of each unit between ``edges`` (chars).
 
-        Args:
-            edges: Ascending offsets in chars.
-            own_from: Tokens that begin before this offset (chars) are left out.
+        Tokens that begin before ``own_from`` (chars) are left out.
         """
         first = self._token_at(max(edges[0], own_from))
         for end in edges[1:]:
@@ -249,7 +239,6 @@ def non_empty_range(first: int, last: int) -> tuple[int, int]:
 
 
 def _common_prefix(first: str, second: str) -> int:
-    """Return the length of the common prefix of two texts, in chars."""
     if second.startswith(first):
         return len(first)
     low, high = 0, min(len(first), len(second))

@@ -14,11 +14,12 @@ from tessy.boundary.classifier.labels import (
     unit_scores,
 )
 from tessy.boundary.classifier.model import Classifier
+from tessy.boundary.classifier.predictor import padding_slack
 from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
 from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits, Scores, class_metrics
 from tessy.core.records import Annotation
+from tessy.inference.local.jobs import batches
 
-_BATCH_TOKENS = 4096
 _NAMES = {True: "style", False: "capability"}
 
 
@@ -61,26 +62,10 @@ def oracle_units(
 def _score(classifier: Classifier, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
     """Return P(style) of what follows each token of each window; batches by length."""
     found: list[Sequence[float]] = [()] * len(windows)
-    order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * len(windows[index]) > _BATCH_TOKENS:
-            _fill(classifier, windows, batch, found)
-            batch = []
-        batch.append(index)
-    _fill(classifier, windows, batch, found)
-    return found
-
-
-def _fill(
-    classifier: Classifier,
-    windows: Sequence[Sequence[int]],
-    batch: Sequence[int],
-    found: list[Sequence[float]],
-) -> None:
-    known = [index for index in batch if windows[index]]
-    if known:
-        for index, scores in zip(
-            known, classifier.scorer.score([windows[index] for index in known]), strict=True
-        ):
+    members = [(index, list(window)) for index, window in enumerate(windows) if window]
+    slack = padding_slack(classifier.scorer.model.device.type)
+    for group in batches(members, slack):
+        outputs = classifier.scorer.score([window for _, window in group])
+        for (index, _), scores in zip(group, outputs, strict=True):
             found[index] = scores
+    return found

@@ -23,12 +23,7 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 @dataclass(frozen=True, slots=True)
 class PredictedUnits:
-    """Scores by one predictor.
-
-    Attributes:
-        drafts: Scores of each draft's units, in the order of the drafts.
-        segments: Scores of each segment's units, in the order of the segments.
-    """
+    """Scores by one predictor of each draft's units, and of each segment's units."""
 
     drafts: Sequence[Scores]
     segments: Sequence[Scores]
@@ -50,13 +45,7 @@ class PairedScores:
 
 
 class DraftCut(NamedTuple):
-    """The cut of one draft.
-
-    Attributes:
-        draft: The draft.
-        truth: Number of units kept by the annotation.
-        predicted: Number of units kept by the predictor.
-    """
+    """The cut of one draft: the number of units kept by the annotation and by the predictor."""
 
     draft: EvaluationDraft
     truth: int
@@ -101,13 +90,13 @@ def cut_drafts(
 def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
     """Return the metrics of draft cuts.
 
-    Returns:
-        ``right``: share of drafts that are cut where they should be, or rightly left whole.
-        Of the drafts in which the class changes: ``exact``, ``early`` and ``late`` shares (a
-        missing cut is late, at the draft's end), ``error_words`` and ``error_tokens``, the mean
-        distances. Of the others: ``left_whole``, the share that is not cut.
+    ``right``: share of drafts that are cut where they should be, or rightly left whole. Of the
+    drafts in which the class changes: ``exact``, ``early`` and ``late`` shares (a missing cut is
+    late, at the draft's end), ``error_words`` and ``error_tokens``, the mean distances. Of the
+    others: ``left_whole``, the share that is not cut.
     """
     changed = [row for row in rows if row.class_changes]
+    unchanged = [row for row in rows if not row.class_changes]
 
     def of(some: Sequence[DraftCut], condition: Callable[[DraftCut], bool]) -> Estimate | None:
         return share(Case(r.draft.segment.question, condition(r)) for r in some)
@@ -122,9 +111,7 @@ def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
         "late": of(changed, lambda r: r.predicted > r.truth),
         "error_words": distance(lambda r: abs(r.predicted - r.truth)),
         "error_tokens": distance(DraftCut.error_tokens),
-        "left_whole": of(
-            [r for r in rows if not r.class_changes], lambda r: r.predicted == r.truth
-        ),
+        "left_whole": of(unchanged, lambda r: r.predicted == r.truth),
     }
 
 
@@ -144,18 +131,16 @@ def replay_metrics(
 ) -> Metrics:
     """Return the metrics of replayed synthesis.
 
-    Returns:
-        ``style_by_teacher``: share of style words that the teacher would write;
-        ``capability_by_student``: share of capability words that the student would write;
-        ``bounced``: share of hand-overs that are handed straight back;
-        ``hand_overs``: hand-overs per word.
+    ``style_by_teacher`` and ``capability_by_student``: shares of the style and capability words
+    that the other author would write; ``bounced``: share of hand-overs that are handed straight
+    back; ``hand_overs``: hand-overs per word.
     """
+    both = list(zip(segments, replayed, strict=True))
     leaks: dict[Kind, list[Case]] = {"style": [], "capability": [], "mixed": []}
-    for segment, one in zip(segments, replayed, strict=True):
+    for segment, one in both:
         for truth, author in list(zip(segment.truth, one.authors, strict=True))[1:]:
             kind = kind_of(truth, cut)
             leaks[kind].append(Case(segment.question, (author == "teacher") == (kind == "style")))
-    both = list(zip(segments, replayed, strict=True))
     return {
         "style_by_teacher": share(leaks["style"]),
         "capability_by_student": share(leaks["capability"]),
@@ -178,24 +163,15 @@ def word_metrics(
 def class_metrics(rows: Iterable[tuple[str, str, str]]) -> Metrics:
     """Return accuracy, and precision, recall and F1 of the class ``style``.
 
-    Args:
-        rows: Problem, true class and predicted class of each case.
+    ``rows`` are the problem, true class and predicted class of each case.
     """
     found = list(rows)
-    style = [
-        (question, truth == "style", predicted == "style") for question, truth, predicted in found
-    ]
+    style = [(q, truth == "style", predicted == "style") for q, truth, predicted in found]
     return {
-        "accuracy": share(
-            Case(question, truth == predicted) for question, truth, predicted in found
-        ),
-        "precision": share(
-            Case(q, truth and predicted, predicted) for q, truth, predicted in style
-        ),
-        "recall": share(Case(q, truth and predicted, truth) for q, truth, predicted in style),
-        "f1": share(
-            Case(q, 2 * (truth and predicted), truth + predicted) for q, truth, predicted in style
-        ),
+        "accuracy": share(Case(q, truth == predicted) for q, truth, predicted in found),
+        "precision": share(Case(q, truth and guess, guess) for q, truth, guess in style),
+        "recall": share(Case(q, truth and guess, truth) for q, truth, guess in style),
+        "f1": share(Case(q, 2 * (truth and guess), truth + guess) for q, truth, guess in style),
     }
 
 
@@ -232,10 +208,9 @@ def disagreement(
 ) -> Metrics:
     """Return how much two predictors disagree on the same text.
 
-    Returns:
-        ``words``: share of words whose class differs; ``bounced_first_student`` and
-        ``bounced_second_student``: share of hand-overs that are handed straight back if the first,
-        or the second, is the student's predictor.
+    ``words``: share of words whose class differs; ``bounced_first_student`` and
+    ``bounced_second_student``: share of hand-overs that are handed straight back if the first, or
+    the second, is the student's predictor.
     """
     both = list(zip(segments, first.segments, second.segments, strict=True))
     words = share(

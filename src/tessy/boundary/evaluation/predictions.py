@@ -24,12 +24,6 @@ async def predict_all(
 ) -> PredictedUnits:
     """Run ``predictor`` on drafts and whole segments, with the requests of synthesis.
 
-    Args:
-        predictor: The predictor.
-        segments: Segments to score whole.
-        drafts: Drafts to score.
-        on_progress: Called after each request.
-
     Raises:
         ConfigError: A user-defined rule failed.
         EngineError: A classifier failed.
@@ -59,14 +53,9 @@ async def predict_all(
 async def gather_limited(
     items: Sequence[Item], function: Callable[[Item], Awaitable[Result]], *, in_flight: int
 ) -> list[Result]:
-    """Apply ``function`` to the items concurrently; returns the results in order.
+    """Apply ``function`` to the items, ``in_flight`` at a time; returns the results in order.
 
     The first error cancels the rest and is raised.
-
-    Args:
-        items: The items.
-        function: Applied to each item.
-        in_flight: Maximum number of concurrent calls.
     """
     found: dict[int, Result] = {}
     left: Iterator[tuple[int, Item]] = iter(enumerate(items))

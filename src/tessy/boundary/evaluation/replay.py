@@ -1,9 +1,7 @@
 """Replaying the hand-overs of synthesis on a given segment (pure).
 
-At each unit the author's predictor decides whether the author may write it; if not, the turn is
-handed over. If the other author's predictor rejects the unit as well, the turn bounces and one unit
-is forced, as in :class:`tessy.synthesis.cooperation.Cooperation` (which resamples first; here the
-text is fixed).
+If both authors' predictors reject a unit, the turn bounces and the unit is forced, as in
+:class:`tessy.synthesis.cooperation.Cooperation` (which resamples first; here the text is fixed).
 """
 
 from __future__ import annotations
@@ -38,14 +36,9 @@ def replay(
     cut: Cut,
     threshold: float = STYLE_THRESHOLD,
 ) -> Replay:
-    """Replay the hand-overs of both authors on a segment.
+    """Replay the hand-overs of both authors on a segment, from each unit's scores.
 
-    Args:
-        truth: Ground truth of each unit; the first one determines who begins.
-        student: Scores of the units by the student's predictor.
-        teacher: Scores of the units by the teacher's predictor.
-        cut: The rule that assigns a unit to a class.
-        threshold: P(style) at or above which a token is style.
+    The ground truth of the first unit determines who begins.
     """
     author = first_author(truth, cut)
     authors = [author]
@@ -68,9 +61,6 @@ def first_author(truth: Sequence[UnitScore], cut: Cut) -> Author:
 
 
 def _forced(scores: dict[Author, UnitScore], cut: Cut) -> Author:
-    """Return the author of a unit that both reject: the one with the higher score of its own class.
-
-    The student on a tie.
-    """
+    """Return the author with the higher score of its own class; the student on a tie."""
     own = {a: own_score(a, deciding_score(a, scores[a], cut)) for a in scores}
     return "teacher" if own["teacher"] > own["student"] else "student"

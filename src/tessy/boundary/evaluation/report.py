@@ -34,7 +34,6 @@ class PredictorResult:
     Attributes:
         name: Name, as given by the user.
         kind: ``checkpoint``, ``lexicon``, ``rule`` or ``marks`` (``sentence``, ``entropy``).
-        predicted: Its scores.
         tokens: Metrics of token labels; None without tokens.
         details: Additional JSON values for the report.
     """
@@ -63,13 +62,7 @@ def short_name(name: str) -> str:
 def make_report(
     sample: EvaluationSample, results: Sequence[PredictorResult], pairs: Sequence[PredictorPair]
 ) -> dict[str, Any]:
-    """Compute all metrics, as JSON values.
-
-    Args:
-        sample: Segments and drafts.
-        results: The results of every predictor, once.
-        pairs: The pairs of predictors to evaluate.
-    """
+    """Compute all metrics of the predictors and of the pairs, as JSON values."""
     by_name = {result.name: result for result in results}
     return {
         "data": _data(sample),
@@ -116,6 +109,9 @@ def _pair(
 ) -> dict[str, Any]:
     scores = PairedScores(by_name[pair.student].predicted, by_name[pair.teacher].predicted)
     cuts = cut_drafts(sample.drafts, scores, sample.cut)
+    by_author: dict[str, list[DraftCut]] = {"student": [], "teacher": []}
+    for draft_cut in cuts:
+        by_author[draft_cut.draft.author].append(draft_cut)
     by_threshold = []
     if scores.student.graded or scores.teacher.graded:
         by_threshold = sweep(sample.segments, sample.drafts, scores, sample.cut)
@@ -125,18 +121,14 @@ def _pair(
         "student": pair.student,
         "teacher": pair.teacher,
         "all": _as_json(cut_metrics(cuts)),
-        "style_to_capability": _as_json(cut_metrics(_of_author(cuts, "student"))),
-        "capability_to_style": _as_json(cut_metrics(_of_author(cuts, "teacher"))),
+        "style_to_capability": _as_json(cut_metrics(by_author["student"])),
+        "capability_to_style": _as_json(cut_metrics(by_author["teacher"])),
         "replay": _as_json(replay_metrics(sample.segments, replayed, sample.cut)),
         "sweep": [
             {"threshold": threshold} | _as_json(metrics) for threshold, metrics in by_threshold
         ],
         "best_threshold": best_threshold(by_threshold),
     }
-
-
-def _of_author(cuts: Sequence[DraftCut], author: str) -> list[DraftCut]:
-    return [row for row in cuts if row.draft.author == author]
 
 
 def _as_json(metrics: Metrics) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tessy.boundary.classifier.conventions import Conventions, SplitSettings
 from tessy.boundary.evaluation.report import PredictorPair
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import part_of
 from tessy.config.predictors import EvaluatePredictorConfig, TrainPredictorConfig
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author
@@ -44,11 +44,8 @@ def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
     found = []
     for name in dict.fromkeys(predictors):
         parts = [name] if "+" not in name or Path(name).exists() else name.split("+")
-        if (
-            len(parts) > 2
-            or not all(parts)
-            or (len(parts) == 2 and any(part in MARKS for part in parts))
-        ):
+        paired_rule = len(parts) == 2 and not set(parts).isdisjoint(MARKS)
+        if len(parts) > 2 or not all(parts) or paired_rule:
             raise ConfigError(
                 f"predictor {name!r}: a pair is the student's predictor, a plus sign and the "
                 f"teacher's; `{SENTENCE}` and `{ENTROPY}` apply to both authors and cannot be "
@@ -66,12 +63,8 @@ def distinct_predictors(pairs: Sequence[PredictorPair]) -> list[str]:
 def held_out_split(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
     """Return the split of problems, and the checkpoint that defines it.
 
-    Args:
-        known: Conventions of each checkpoint, in the order given by the user.
-
-    Returns:
-        The split of the first checkpoint with conventions, and its name; otherwise the defaults of
-        `train-predictor`, and None.
+    It is that of the first checkpoint with conventions, otherwise the default of `train-predictor`,
+    and None.
     """
     for spec, conventions in known.items():
         if conventions is not None:
@@ -87,13 +80,9 @@ def select_annotations(
     config: EvaluatePredictorConfig,
     source: str | None,
 ) -> list[Annotation]:
-    """Select the annotations to evaluate on.
+    """Select the annotations of ``config.part``, at most ``config.limit``.
 
-    Args:
-        rows: All annotations.
-        split: The split of problems.
-        config: Part of the split, and maximum number of segments.
-        source: The checkpoint that defines the split, for messages.
+    ``source`` is the checkpoint that defines the split, for messages.
 
     Raises:
         ConfigError: No annotation is selected.
@@ -125,14 +114,7 @@ def select_annotations(
 def report_notes(
     part: str, split: SplitSettings, known: Mapping[str, Conventions | None], author: Author
 ) -> list[str]:
-    """Return caveats about the provenance of the metrics.
-
-    Args:
-        part: The evaluated part.
-        split: The split of problems.
-        known: Conventions of each checkpoint.
-        author: Author of the evaluated text.
-    """
+    """Return caveats about the provenance of the metrics of ``part``."""
     notes = [
         "The best threshold was chosen on these same drafts; confirm it on another part. It is "
         "not applied."

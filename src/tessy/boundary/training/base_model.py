@@ -70,14 +70,13 @@ def _unloadable(name: str, error: Exception) -> ModelError:
 def load_weights(base: BaseModelSpec, options: TrainPredictorConfig) -> PreTrainedModel:
     """Load the base as a token classifier with new head weights, in float32, on CPU.
 
-    Weights stay in float32, since optimizer steps are smaller than bfloat16 resolves; on a GPU the
-    forward and backward passes use bfloat16.
+    Weights stay in float32, since optimizer steps are smaller than bfloat16 resolves.
 
     Raises:
         ModelError: Weights are missing, or the model is not causal.
     """
     base.config.id2label = {int(number): label for number, label in LABELS.items()}
-    base.config.label2id = {label: int(number) for number, label in LABELS.items()}
+    base.config.label2id = {label: number for number, label in base.config.id2label.items()}
     hide_loading_bar()
     set_seed(options.seed)
     try:

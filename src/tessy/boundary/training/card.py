@@ -20,10 +20,7 @@ class PredictorCard:
     """The training metadata of a predictor.
 
     Attributes:
-        conventions: The conventions in its config.json.
         options: The hyperparameters, by option name.
-        parts: Counts by part of the split.
-        fit: The result of the training.
         base_on_hub: Whether the base model is on a hub, not a local folder.
     """
 
@@ -35,20 +32,16 @@ class PredictorCard:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of training.json."""
-        parts = {
-            part: {**asdict(counts), "style_share": round(counts.style_share, 4)}
-            for part, counts in self.parts.items()
-        }
         fit = asdict(self.fit)
-        epochs = [
-            {key: round(value, 6) for key, value in scores.items()} for scores in fit["epochs"]
-        ]
         return {
             **self.conventions.to_json(),
             "options": dict(self.options),
-            "parts": parts,
+            "parts": {
+                part: {**asdict(counts), "style_share": round(counts.style_share, 4)}
+                for part, counts in self.parts.items()
+            },
             **fit,
-            "epochs": epochs,
+            "epochs": [{key: round(n, 6) for key, n in epoch.items()} for epoch in fit["epochs"]],
             "seconds": round(self.fit.seconds, 1),
             "warning": self.fit.best.warning(),
         }
@@ -64,18 +57,20 @@ def write_predictor_card(card: PredictorCard, folder: Path) -> None:
 
 
 def _readme(card: PredictorCard) -> str:
-    conventions, fit = card.conventions, card.fit
-    window = conventions.window
-    source = conventions.annotations
+    conventions, fit, best = card.conventions, card.fit, card.fit.best
+    window, source = conventions.window, conventions.annotations
     annotator = f" by {source.annotator}" if source.annotator else ""
-    versions = listed(conventions.versions)
-    options = listed(card.options)
     processes = f", {fit.processes} processes" if fit.processes > 1 else ""
-    best = fit.best
     warning = best.warning()
     warned = f"\n**Warning**: {warning}.\n" if warning else ""
+    fields: dict[str, str | list[str]] = {
+        "library_name": "transformers",
+        "pipeline_tag": "token-classification",
+    }
+    if card.base_on_hub:
+        fields["base_model"] = conventions.base
     return f"""\
-{front_matter(_fields(card))}\
+{front_matter(fields | {"tags": ["tessy", "boundary-predictor"]})}\
 # Boundary predictor of the {conventions.author}
 
 A causal token classifier that predicts which words of a reasoning model's thinking are style. It
@@ -103,19 +98,9 @@ Problems are split, so all segments of a problem are in one part (seed {conventi
 Epoch {fit.chosen} was kept: the best validation accuracy.
 Training took {fit.seconds:,.0f} s on {fit.device}{processes}.
 
-Options: {options}.
-Versions: {versions}.
+Options: {listed(card.options)}.
+Versions: {listed(conventions.versions)}.
 """
-
-
-def _fields(card: PredictorCard) -> dict[str, str | list[str]]:
-    fields: dict[str, str | list[str]] = {
-        "library_name": "transformers",
-        "pipeline_tag": "token-classification",
-    }
-    if card.base_on_hub:
-        fields["base_model"] = card.conventions.base
-    return fields | {"tags": ["tessy", "boundary-predictor"]}
 
 
 def _parts_table(parts: Mapping[SplitPart, PartCounts]) -> str:

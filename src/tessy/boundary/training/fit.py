@@ -29,8 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from tessy.boundary.classifier.labels import CAPABILITY, IGNORED, STYLE
 from tessy.boundary.training.dataset import TrainingExample
-from tessy.boundary.training.progress import TrainingProgress
-from tessy.boundary.training.scores import EpochScores
+from tessy.boundary.training.progress import EpochScores, TrainingProgress
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 
@@ -43,7 +42,6 @@ class FitResult:
     """The result of a training.
 
     Attributes:
-        epochs: Scores by epoch.
         chosen: The epoch whose weights were kept, from 1.
         seconds: Wall-clock seconds.
         device: Name of the device.
@@ -70,16 +68,8 @@ class _OneDevice(TrainingArguments):
         return min(1, int(super().n_gpu))
 
 
-class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
-    def __init__(self, examples: Sequence[TrainingExample]) -> None:
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        example = self._examples[index]
-        return {"input_ids": example.ids, "labels": example.labels}
+def _rows(examples: Sequence[TrainingExample]) -> Any:  # noqa: ANN401  # Trainer accepts lists
+    return [{"input_ids": example.ids, "labels": example.labels} for example in examples]
 
 
 def fit(
@@ -94,14 +84,7 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place; the weights of its best epoch are written to ``folder``.
 
-    Args:
-        model: The token classifier.
-        train: Training examples.
-        validation: Examples that select the best epoch.
-        options: The hyperparameters.
-        folder: Output folder; the first process writes to it.
-        processes: Number of processes; they share each batch.
-        progress: Progress display.
+    The ``processes`` share each batch; the first one writes.
 
     Raises:
         ConfigError: A batch does not fit in GPU memory, or the loss is not finite.
@@ -113,8 +96,8 @@ def fit(
         model=model,
         args=arguments,
         data_collator=collate,
-        train_dataset=_Rows(train),
-        eval_dataset=_Rows(validation),
+        train_dataset=_rows(train),
+        eval_dataset=_rows(validation),
         compute_loss_func=_WeightedLoss(options.style_weight),
         compute_metrics=_metrics,
         preprocess_logits_for_metrics=_classes,

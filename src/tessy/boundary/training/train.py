@@ -1,8 +1,7 @@
 """``tessy train-predictor``: annotated segments in, a checkpoint out.
 
-Inputs are validated before training begins, and before weights are loaded where possible. The
-checkpoint is moved into place when it is complete. Started by `torchrun` or `accelerate launch`, it
-trains on several GPUs; the first process prints and writes.
+Started by `torchrun` or `accelerate launch`, it trains on several GPUs; the first process prints
+and writes. The checkpoint is moved into place when it is complete.
 """
 
 from __future__ import annotations
@@ -58,18 +57,13 @@ _HYPERPARAMETERS = ("epochs", "batch", "learning_rate", "max_tokens", "style_wei
 
 @dataclass(frozen=True, slots=True)
 class _TrainingData:
-    """The annotations by part, with their author and provenance."""
-
     author: Author
     parts: dict[SplitPart, list[Annotation]]
     source: AnnotationSource
 
 
 def train_predictor(options: TrainPredictorConfig) -> int:
-    """Train a predictor and write it to ``options.out``.
-
-    Returns:
-        The exit code.
+    """Train a predictor and write it to ``options.out``; return the exit code.
 
     Raises:
         InputError: The annotations, the base model or the options are unusable.
@@ -212,7 +206,6 @@ def _header_lines(
     counts: dict[SplitPart, PartCounts],
     examples: dict[SplitPart, list[TrainingExample]],
 ) -> Iterator[str]:
-    """Yield the lines printed before training: base model, data and number of steps."""
     yield f"Predictor of the {data.author} from {options.base}"
     for part, count in counts.items():
         cut = f", {count.cut_segments:,} truncated to {options.max_tokens} tokens"
@@ -227,10 +220,7 @@ def _header_lines(
 
 @contextmanager
 def _atomic_folder(out: Path, *, first: bool) -> Iterator[Path]:
-    """Yield a temporary folder, renamed to ``out`` on success and removed on failure.
-
-    Only the first process creates and renames it.
-    """
+    """Yield a temporary folder; the first process creates it, and renames it to ``out``."""
     # Process ids are unique per machine only, and several machines may share the disk.
     prefix = f".{out.name}.{socket.gethostname()}."
     folder = out.with_name(f"{prefix}{os.getpid()}.partial")
@@ -271,7 +261,7 @@ def _is_alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
