@@ -91,12 +91,9 @@ class BoundaryPredictor(Protocol):
             EngineUnavailable: It cannot answer now, e.g. for lack of memory.
             EngineRefused: It failed on this request.
         """
-        ...
 
     def release(self, key: str) -> None:
         """Drop the cache of the finished sample ``key``."""
-        ...
 
     async def aclose(self) -> None:
         """Stop worker threads."""
-        ...

@@ -40,11 +40,7 @@ class RulePredictor:
 
     @classmethod
     def load(cls, spec: str) -> RulePredictor:
-        """Import the rule ``spec`` names, and test it on one line of text.
-
-        Raises:
-            ConfigError: It cannot be imported or called, or does not return probabilities.
-        """
+        """Import the rule ``spec`` names, and test it on one line of text."""
         found = load_callable(spec, option="predictor", signature=_SIGNATURE)
         predictor = cls(found, name=spec)
         predictor.scores(_TRIAL)

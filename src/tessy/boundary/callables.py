@@ -15,11 +15,7 @@ from tessy.core.errors import ConfigError
 
 
 def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., Any]:
-    """Import the function ``spec`` names; ``option`` and ``signature`` appear in messages.
-
-    Raises:
-        ConfigError: It cannot be imported, or is not callable.
-    """
+    """Import the function ``spec`` names; ``option`` and ``signature`` appear in messages."""
     where, separator, attribute = spec.rpartition(":")
     if not separator or not where or not attribute:
         raise ConfigError(f"{option} {spec!r}: write module:callable or path/to/file.py:callable")
@@ -40,9 +36,6 @@ def source_digest(spec: str) -> str | None:
     """Return the SHA-256 (hex) of the source file of ``spec``'s module; None if it has no file.
 
     Modules that it imports are not included.
-
-    Raises:
-        ConfigError: The file cannot be read.
     """
     where = spec.rpartition(":")[0]
     if not where.endswith(".py"):
@@ -60,11 +53,7 @@ def source_digest(spec: str) -> str | None:
 def check_signature(
     function: Callable[..., Any], name: str, trial: tuple[object, ...], signature: str
 ) -> None:
-    """Check that ``function`` is synchronous and accepts the arguments ``trial``.
-
-    Raises:
-        ConfigError: It is async, or does not accept them.
-    """
+    """Check that ``function`` is synchronous and accepts the arguments ``trial``."""
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"the rule {name} is async; give a plain function {signature}")
     try:

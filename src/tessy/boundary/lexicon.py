@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
@@ -142,15 +141,6 @@ class LexiconPredictor:
         self._may_belong = lru_cache(maxsize=16384)(self._links)
         # Upper bound on how far back a chain that covers a unit can start, in chars.
         self._reach = (MAX_CHAIN + 2) * (phrases.longest_chars + MAX_WORDS * _GAP_CHARS)
-
-    @classmethod
-    def load(cls, extra: Path | None = None) -> LexiconPredictor:
-        """Load the built-in English phrases, and those of the file ``extra``.
-
-        Raises:
-            ConfigError: The file cannot be read, or some lines are not valid phrases.
-        """
-        return cls(Phrases.load(extra))
 
     async def predict(self, request: PredictionRequest) -> Prediction:
         """Score the units of ``request``; at most the last three stay undecided."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.callable_rule import RulePredictor
 from tessy.boundary.lexicon import LexiconPredictor
+from tessy.boundary.phrases import Phrases
 from tessy.config.base import PredictorWindow
 
 
@@ -20,7 +21,7 @@ def load_predictor(
         ModelError: The checkpoint cannot be used.
     """
     if spec == "lexicon":
-        return LexiconPredictor.load(lexicon)
+        return LexiconPredictor(Phrases.load(lexicon))
     if ":" in spec and not Path(spec).exists():
         return RulePredictor.load(spec)
     from tessy.boundary.classifier.predictor import TokenClassifierPredictor  # needs torch

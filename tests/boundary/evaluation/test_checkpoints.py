@@ -16,6 +16,7 @@ from tessy.boundary.classifier.conventions import (
 from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.evaluation.checkpoints import oracle_units
 from tessy.boundary.evaluation.drafts import (
+    EvaluationSample,
     draw_drafts,
     to_segment,
 )
@@ -41,7 +42,7 @@ def conventions(**split: Any) -> dict[str, Any]:
         annotations=AnnotationSource(digest="d", segments=3, annotator=None),
         base="tiny",
         versions={},
-    ).to_json()
+    ).model_dump(by_alias=True)
 
 
 def save(folder: Path, **split: Any) -> Path:
@@ -92,7 +93,8 @@ def test_oracle_units_equal_the_annotation_despite_white_space_tokens(checkpoint
     classifier = load_classifier(checkpoint)
     segments = [to_segment(row, lambda unit: len(classifier.codec.encode(unit))) for row in rows]
     drafts = draw_drafts(segments, tokens=9, count=40, seed=0, cut="discard")
-    ceiling = oracle_units(classifier, rows, segments, drafts)
+    sample = EvaluationSample(segments, drafts, "discard")
+    ceiling = oracle_units(classifier, rows, sample)
     assert [len(scores) for scores in ceiling.drafts] == [d.last - d.first for d in drafts]
     spaces = 0
     for segment, scores in zip(segments, ceiling.segments, strict=True):

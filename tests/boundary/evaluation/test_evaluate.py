@@ -10,6 +10,7 @@ import pytest
 
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.evaluation.drafts import (
+    EvaluationSample,
     draw_drafts,
     to_segment,
 )
@@ -209,7 +210,8 @@ async def test_requests_are_concurrent_and_every_one_is_released():
     drafts = draw_drafts(segments, tokens=5, count=2000, seed=0, cut="discard")
     predictor = Undecided()
     details: list[tuple[int, int]] = []
-    predicted = await predict_all(predictor, segments, drafts, lambda *seen: details.append(seen))
+    sample = EvaluationSample(segments, drafts, "discard")
+    predicted = await predict_all(predictor, sample, lambda *seen: details.append(seen))
     total = len(drafts) + len(segments)
     assert predictor.most == min(IN_FLIGHT, total)
     assert len(predictor.released) == len(set(predictor.released)) == total

@@ -47,7 +47,6 @@ class Annotator(Protocol):
             SampleFailed: The servers do not serve this request.
             ConfigError: A user-defined rule failed.
         """
-        ...
 
 
 class ModelAnnotator:
@@ -87,11 +86,7 @@ class RuleAnnotator:
     tries = 1  # the function is deterministic
 
     def __init__(self, spec: str) -> None:
-        """Import the function ``spec`` names, and test it on one line of text.
-
-        Raises:
-            ConfigError: It cannot be imported or called, or does not return a list of strings.
-        """
+        """Import the function ``spec`` names, and test it on one line of text."""
         self._name = spec
         self._rule = load_callable(spec, option="rule", signature=_SIGNATURE)
         check_signature(self._rule, spec, ("",), _SIGNATURE)

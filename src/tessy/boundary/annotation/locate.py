@@ -38,36 +38,22 @@ _NO_SPACES = regex.compile(
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedString:
-    """A listed string that does not occur after the strings before it.
-
-    Attributes:
-        elsewhere: The segment contains it, but earlier.
-    """
+    """A listed string that does not occur after the strings before it."""
 
     string: str
-    elsewhere: bool
+    elsewhere: bool  # the segment contains it, but earlier
 
 
 @dataclass(frozen=True, slots=True)
 class _NormalizedText:
-    """A text with its normalized form; N grapheme clusters.
+    """A text with its normalized form; N grapheme clusters, whose offsets are in chars."""
 
-    Attributes:
-        clusters: The original clusters (N).
-        starts: Start of each cluster in the original, and the end of the last one (N + 1), in
-            chars.
-        exact: The normalized clusters (N).
-        folded: The normalized clusters without case (N).
-        joined: Concatenation of ``folded``.
-        offsets: Start of each cluster in ``joined``, and the end of the last one (N + 1), in chars.
-    """
-
-    clusters: list[str]
-    starts: list[int]
-    exact: list[str]
-    folded: list[str]
-    joined: str
-    offsets: list[int]
+    clusters: list[str]  # the original clusters (N)
+    starts: list[int]  # of each cluster in the original, and the end of the last one (N + 1)
+    exact: list[str]  # the normalized clusters (N)
+    folded: list[str]  # the normalized clusters without case (N)
+    joined: str  # concatenation of `folded`
+    offsets: list[int]  # of each cluster in `joined`, and the end of the last one (N + 1)
 
 
 @dataclass(frozen=True, slots=True)

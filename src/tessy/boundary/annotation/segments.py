@@ -39,21 +39,14 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
-    """Consecutive words of a response.
-
-    Attributes:
-        segment: Index of the segment in the drawing order of the response.
-        question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
-        start: Offset in the thinking, in chars.
-        text: The text from its first to its last word, verbatim.
-    """
+    """Consecutive words of a response: its ``text`` from the first to the last word, verbatim."""
 
     id: str
     sample: int
-    segment: int
-    question: str
+    segment: int  # index in the drawing order of the response
+    question: str  # digest of the problem (:func:`tessy.core.records.problem_digest`)
     author: Author
-    start: int
+    start: int  # offset in the thinking, in chars
     text: str
 
     @property

@@ -23,9 +23,8 @@ def load_tokenizer(
 ) -> tuple[PreTrainedTokenizerFast, HfCodec]:
     """Load the tokenizer of the model ``name``, and its codec; ``what`` is the kind of model.
 
-    Raises:
-        ModelError: It is missing, cannot decode losslessly, has ids outside the model's vocabulary,
-            or appends special tokens.
+    Refuses one that does not decode losslessly, has ids outside the model's vocabulary, or appends
+    special tokens.
     """
     folder = Path(name)
     if folder.is_dir() and not (folder / "tokenizer.json").exists():
@@ -33,13 +32,12 @@ def load_tokenizer(
             f"{what} {name!r} has no tokenizer: there is no tokenizer.json in the folder; save the "
             "tokenizer it was trained with beside it"
         )
+    arguments = (name, vocabulary_size, what, trust_remote_code)
     try:
-        return _read_tokenizer(AutoTokenizer, name, vocabulary_size, what, trust_remote_code)
+        return _read_tokenizer(AutoTokenizer, *arguments)
     except ModelError:
         # Some checkpoints name the wrong tokenizer class; their tokenizer.json is correct.
-        return _read_tokenizer(
-            PreTrainedTokenizerFast, name, vocabulary_size, what, trust_remote_code
-        )
+        return _read_tokenizer(PreTrainedTokenizerFast, *arguments)
 
 
 def _read_tokenizer(
@@ -86,11 +84,7 @@ def _check_end(tokenizer: PreTrainedTokenizerFast, what: str, name: str) -> None
 
 
 def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
-    """Check that the labels are those of a boundary predictor.
-
-    Raises:
-        ModelError: There are not exactly two, or they are swapped.
-    """
+    """Check that there are two labels, of which label 1 is style."""
     labels = [str(label) for label in (config.id2label or {}).values()]
     if len(labels) != 2:
         raise ModelError(
@@ -106,11 +100,7 @@ def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
 
 @torch.inference_mode()
 def check_causal(model: PreTrainedModel, name: str, *, what: str) -> None:
-    """Check that changing later tokens does not change the outputs before them.
-
-    Raises:
-        ModelError: It does: the model is not causal.
-    """
+    """Check that changing later tokens does not change the outputs before them."""
     first = list(range(1, _PROBE_TOKENS + 1))
     half = _PROBE_TOKENS // 2
     other = first[:half] + first[: _PROBE_TOKENS - half]

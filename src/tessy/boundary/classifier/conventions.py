@@ -6,7 +6,7 @@ The released checkpoints have no such key; they follow the conventions required 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -51,43 +51,26 @@ class SplitSettings(_Part):
 
 
 class AnnotationSource(_Part):
-    """The training data.
+    """The training data."""
 
-    Attributes:
-        digest: Digest of the rows, in the order of their keys.
-        segments: Number of rows.
-        annotator: Name of the model or rule that marked the style; None if unknown.
-    """
-
-    digest: str
+    digest: str  # of the rows, in the order of their keys
     segments: int
-    annotator: str | None
+    annotator: str | None  # name of the model or rule that marked the style; None if unknown
 
 
 class Conventions(_Part):
-    """The value of the key ``tessy_predictor``.
-
-    Attributes:
-        author: Author whose text it was trained on.
-        shift: Tokens between an output and the token it classifies.
-        base: Name of the base model.
-        versions: Versions of packages, by name.
-    """
+    """The value of the key ``tessy_predictor``."""
 
     # Aliased, since `schema` is a method of pydantic models.
     schema_version: int = Field(default=SCHEMA, alias="schema")
-    author: Author
+    author: Author  # of the text it was trained on
     labels: dict[str, str] = dict(LABELS)
-    shift: int = SHIFT
+    shift: int = SHIFT  # tokens between an output and the token it classifies
     window: WindowSettings
     split: SplitSettings
     annotations: AnnotationSource
-    base: str
-    versions: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the value for config.json."""
-        return self.model_dump(by_alias=True)
+    base: str  # name of the base model
+    versions: dict[str, str]  # of packages, by name
 
 
 def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
@@ -146,14 +129,7 @@ def window_rule(config: PreTrainedConfig, conventions: Conventions | None) -> Wi
     if conventions is not None:
         rule = WindowRule(conventions.window.limit, conventions.window.keep)
     positions = position_limit(config)
-    return rule if positions is None else shortened(rule, positions)
-
-
-def shortened(rule: WindowRule, limit: int) -> WindowRule:
-    """Return ``rule`` scaled down to windows of at most ``limit`` tokens."""
-    if limit >= rule.limit:
-        return rule
-    return WindowRule(limit, limit * rule.keep // rule.limit)
+    return rule if positions is None else rule.scaled(min(positions, rule.limit))
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:

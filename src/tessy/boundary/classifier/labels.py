@@ -29,25 +29,19 @@ SHIFT = 1  # tokens between an output and the token it classifies
 
 @dataclass(frozen=True, slots=True)
 class TokenOffsets:
-    """A text as predictor tokens with their offsets; L tokens.
+    """A text as predictor tokens with their offsets in chars; L tokens.
 
-    Attributes:
-        ids: The tokens (L).
-        starts: Start offsets (L), in chars: the character that contains the first byte.
-        ends: End offsets (L), in chars: after the character that contains the last byte. Tokens
-            that share a character overlap there.
-        units: Index of the unit of each token (L), from the start of the text.
-        blank: Whether each token is only white space (L).
+    A token begins at the character that contains its first byte, and ends after that of its last
+    byte, so tokens that share a character overlap there.
     """
 
-    ids: tuple[int, ...]
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
-    units: tuple[int, ...]
-    blank: tuple[bool, ...]
+    ids: tuple[int, ...]  # (L)
+    starts: tuple[int, ...]  # (L)
+    ends: tuple[int, ...]  # (L)
+    units: tuple[int, ...]  # index of the unit of each token (L), from the start of the text
+    blank: tuple[bool, ...]  # whether each token is only white space (L)
 
     def __len__(self) -> int:
-        """Return the number of tokens."""
         return len(self.ids)
 
 

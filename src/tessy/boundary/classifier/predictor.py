@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.classifier.reader import RequestResult, WindowReader
-from tessy.boundary.classifier.scoring import PredictorStats, WindowModel
+from tessy.boundary.classifier.scoring import WindowModel
 from tessy.boundary.classifier.window import WindowRule
 from tessy.config.base import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
@@ -68,6 +68,7 @@ class TokenClassifierPredictor:
         self._reader = WindowReader(
             model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack
         )
+        self.stats = self._reader.stats  # updated in place
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
         # Requests and their futures, keys to release, and None to stop.
@@ -120,11 +121,6 @@ class TokenClassifierPredictor:
             max_wait_ms=max_wait_ms,
             slack=padding_slack(classifier.scorer.model.device.type),
         )
-
-    @property
-    def stats(self) -> PredictorStats:
-        """Counters since loading; updated in place."""
-        return self._reader.stats
 
     def predict(self, request: PredictionRequest) -> asyncio.Future[Prediction]:
         """Score the units of ``request``; ``next_style`` is None for an empty text only.

@@ -66,7 +66,7 @@ class _Task:
     handle: Any
     request: PredictionRequest
     sample: _SampleWindows
-    remaining: deque[TokenWindow] = field(default_factory=deque)
+    remaining: deque[TokenWindow] | None = None  # None until the text is encoded
     scored: list[tuple[TokenWindow, Scores]] = field(default_factory=list)
     window: CachedWindow | None = None  # the one being read
     ids: array[int] = field(default_factory=partial(array, "i"))  # its tokens
@@ -80,13 +80,7 @@ class WindowReader:
     """
 
     def __init__(
-        self,
-        model: WindowModel[Any],
-        codec: Codec,
-        rule: WindowRule,
-        *,
-        max_batch: int,
-        slack: int,
+        self, model: WindowModel[Any], codec: Codec, rule: WindowRule, *, max_batch: int, slack: int
     ) -> None:
         self.stats = PredictorStats()
         self._model = model
@@ -185,23 +179,20 @@ class WindowReader:
         if sample is None:
             sample = _SampleWindows(TokenizedText(self._codec, self._rule))
             self._samples[request.key] = sample
-        task = _Task(handle, request, sample)
         sample.busy = True
-        try:
-            task.remaining.extend(_windows_of(sample.text, request))
-        except Exception as error:  # raised by the tokenizer for this text alone
-            self._fail(task, error, results)
-        else:
-            self._advance(task, results)
+        self._advance(_Task(handle, request, sample), results)
 
     def _advance(self, task: _Task, results: list[RequestResult]) -> None:
         """Continue with the next window that needs the model; finish the task without one."""
         try:
             self._next_window(task, results)
-        except Exception as error:  # such as out of memory: the caller must get an outcome
+        # Out of memory, or a text that the tokenizer refuses: the caller must get an outcome.
+        except Exception as error:
             self._fail(task, error, results)
 
     def _next_window(self, task: _Task, results: list[RequestResult]) -> None:
+        if task.remaining is None:
+            task.remaining = deque(_windows_of(task.sample.text, task.request))
         while task.remaining:
             token_window = task.remaining[0]
             ids = task.sample.text.ids_in(token_window)
@@ -235,8 +226,6 @@ class WindowReader:
 
     def _fail(self, task: _Task, error: Exception, results: list[RequestResult]) -> None:
         """Fail the task and drop its sample, whose state may be inconsistent."""
-        if task.window is not None:
-            task.window.in_use = False
         task.sample.busy = False
         self._drop(task.request.key)
         results.append(RequestResult(task.handle, error))
@@ -312,8 +301,6 @@ class WindowReader:
         for task in ready:
             assert task.window is not None
             task.window.in_use = False
-            self._cached.move_to_end(task.window)  # used now, not when its reading began
-            task.scored.append((task.remaining.popleft(), task.window.scores))
             task.window = None
             self._advance(task, results)
         return results
@@ -328,9 +315,7 @@ def _windows_of(text: TokenizedText, request: PredictionRequest) -> list[TokenWi
 
 
 def _prediction_of(
-    request: PredictionRequest,
-    text: TokenizedText,
-    scored: Sequence[tuple[TokenWindow, Scores]],
+    request: PredictionRequest, text: TokenizedText, scored: Sequence[tuple[TokenWindow, Scores]]
 ) -> Prediction:
     def style(token: int) -> float | None:
         for window, scores in scored:

@@ -20,22 +20,18 @@ class WindowModel(Protocol[StateT]):
 
     def new(self) -> StateT:
         """Return the state of an empty window."""
-        ...
 
     def reserve(self, state: StateT, count: int) -> bool:
         """Reserve memory for ``count`` more tokens; return False if there is not enough."""
-        ...
 
     def rollback(self, state: StateT, length: int) -> int:
         """Free all but at most the first ``length`` tokens; return the number kept."""
-        ...
 
     def forward(self, members: Sequence[tuple[StateT, Sequence[int]]]) -> list[Scores]:
         """Read the new tokens of each window; return P(style) of what follows each token.
 
         Each member has at least one new token, and its memory is reserved.
         """
-        ...
 
 
 @dataclass(slots=True)
@@ -48,7 +44,6 @@ class PredictorStats:
         windows: Windows summed over all passes; divided by ``passes``, the mean batch size.
         largest_batch: Largest number of windows in one pass.
         tokens: Tokens read; a token read twice counts twice.
-        padding: Padding tokens computed.
         openings: Windows opened: the first one of each sample, one for each move of the anchor, and
             those reopened by a rollback.
         cache_drops: Windows whose keys and values were evicted.
@@ -59,7 +54,6 @@ class PredictorStats:
     windows: int = 0
     largest_batch: int = 0
     tokens: int = 0
-    padding: int = 0
     openings: int = 0
     cache_drops: int = 0
 
@@ -69,4 +63,3 @@ class PredictorStats:
         self.windows += len(lengths)
         self.largest_batch = max(self.largest_batch, len(lengths))
         self.tokens += sum(lengths)
-        self.padding += max(lengths) * len(lengths) - sum(lengths)

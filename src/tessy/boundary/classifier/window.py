@@ -43,6 +43,10 @@ class WindowRule:
         """Maximum tokens of one piece; a longer one is truncated."""
         return self.limit // 2
 
+    def scaled(self, limit: int) -> WindowRule:
+        """Return windows of at most ``limit`` tokens, with the same proportions."""
+        return WindowRule(limit, limit * self.keep // self.limit)
+
     def as_sliding(self) -> WindowRule:
         """Return the sliding windows of the released code, within the limit of the model."""
         return replace(self, keep=min(SLIDING_TOKENS, self.limit), sliding=True)
@@ -55,37 +59,24 @@ class TokenWindow(NamedTuple):
     end: int
 
 
-class _StablePrefix(NamedTuple):
-    """A point from which tokenization can resume.
+class _StablePrefixes:
+    """The points from which the tokenization of a text can resume, about one per word.
 
     Any text with the same first ``end`` chars has the same first ``pieces`` pieces, to ``base``.
     """
 
-    end: int
-    base: EdgeCursor
-    pieces: int
-
-
-class _StablePrefixes:
-    """Stable prefixes of a text, about one per word, with ascending ends; the empty one first."""
-
     def __init__(self) -> None:
-        self._ends, self._offsets, self._pieces = array("i", [0]), array("i", [0]), array("i", [0])
-        self._long = array("b", [False])
+        self._rows = array("i", [0] * 4)  # of each: end, pieces, and the fields of base; ascending
 
-    def add(self, prefix: _StablePrefix) -> None:
-        self._ends.append(prefix.end)
-        self._offsets.append(prefix.base.offset)
-        self._long.append(prefix.base.long)
-        self._pieces.append(prefix.pieces)
+    def add(self, end: int, pieces: int, base: EdgeCursor) -> None:
+        self._rows.extend((end, pieces, base.offset, base.long))
 
-    def rewind(self, end: int) -> _StablePrefix:
-        """Drop the prefixes longer than ``end`` chars and return the longest remaining one."""
-        count = bisect_right(self._ends, end)
-        if count < len(self._ends):
-            del self._ends[count:], self._offsets[count:], self._long[count:], self._pieces[count:]
-        base = EdgeCursor(self._offsets[-1], bool(self._long[-1]))
-        return _StablePrefix(self._ends[-1], base, self._pieces[-1])
+    def rewind(self, end: int) -> tuple[int, EdgeCursor]:
+        """Drop the points after ``end`` chars; return pieces and base of the last remaining one."""
+        while self._rows[-4] > end:
+            del self._rows[-4:]
+        _, pieces, offset, long = self._rows[-4:]
+        return pieces, EdgeCursor(offset, bool(long))
 
 
 class TokenizedText:
@@ -109,16 +100,16 @@ class TokenizedText:
         """
         common = self._common(kept, drafted)
         self._kept, self._drafted = kept, drafted
-        prefix = self._stable.rewind(common)
-        self._truncate(prefix.pieces)
-        start = prefix.base.offset
+        pieces, cursor = self._stable.rewind(common)
+        self._truncate(pieces)
+        start = cursor.offset
         assert start == (self._ends[-1] if self._ends else 0)
         new = self._text_from(start)
-        self._extend(new, edges(new, long=prefix.base.long), start)
-        base = advance_cursor(new, prefix.base)
+        self._extend(new, edges(new, long=cursor.long), start)
+        base = advance_cursor(new, cursor)
         if base.offset > start:
             end = len(kept) + len(drafted)
-            self._stable.add(_StablePrefix(end, base, bisect_right(self._ends, base.offset)))
+            self._stable.add(end, bisect_right(self._ends, base.offset), base)
 
     def _common(self, kept: str, drafted: str) -> int:
         """Return how many leading characters of ``kept + drafted`` are unchanged."""
@@ -134,7 +125,6 @@ class TokenizedText:
         return self._drafted[beyond:] if beyond >= 0 else self._kept[start:] + self._drafted
 
     def __len__(self) -> int:
-        """Return the number of tokens."""
         return len(self._ids)
 
     @property

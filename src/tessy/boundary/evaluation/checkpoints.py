@@ -15,7 +15,7 @@ from tessy.boundary.classifier.labels import (
 )
 from tessy.boundary.classifier.model import Classifier
 from tessy.boundary.classifier.predictor import padding_slack
-from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
+from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits, Scores, class_metrics
 from tessy.core.records import Annotation
 from tessy.inference.local.jobs import batches
@@ -39,22 +39,19 @@ def token_metrics(classifier: Classifier, annotations: Sequence[Annotation]) -> 
 
 
 def oracle_units(
-    classifier: Classifier,
-    annotations: Sequence[Annotation],
-    segments: Sequence[EvaluationSegment],
-    drafts: Sequence[EvaluationDraft],
+    classifier: Classifier, annotations: Sequence[Annotation], sample: EvaluationSample
 ) -> PredictedUnits:
     """Return the scores of a perfect classifier with the same tokens: an upper bound.
 
     They differ from the annotation where one token has characters of both classes.
     """
     whole: dict[int, Scores] = {}
-    for row, segment in zip(annotations, segments, strict=True):
+    for row, segment in zip(annotations, sample.segments, strict=True):
         tokens = encode_text(classifier.codec, row.text, classifier.rule)
         outputs = oracle_outputs(token_classes(tokens, row.style))
         whole[id(segment)] = unit_scores(tokens, outputs, segment.edges)
     return PredictedUnits(
-        [whole[id(draft.segment)][draft.first : draft.last] for draft in drafts],
+        [whole[id(draft.segment)][draft.first : draft.last] for draft in sample.drafts],
         list(whole.values()),
     )
 

@@ -24,24 +24,16 @@ TokenCount = Callable[[str], int]  # from the text of a unit
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSegment:
-    """An annotated segment; U units.
-
-    Attributes:
-        question: Digest of the problem, by which metrics are clustered.
-        edges: Start of each unit, and the end of the last one (U + 1), in chars.
-        truth: Ground truth of each unit (U).
-        tokens: Number of tokens before each edge (U + 1).
-    """
+    """An annotated segment; U units."""
 
     key: SegmentKey
-    question: str
+    question: str  # digest of the problem, by which metrics are clustered
     text: str
-    edges: tuple[int, ...]
-    truth: tuple[UnitScore, ...]
-    tokens: tuple[int, ...]
+    edges: tuple[int, ...]  # start of each unit, and the end of the last one (U + 1), in chars
+    truth: tuple[UnitScore, ...]  # ground truth of each unit (U)
+    tokens: tuple[int, ...]  # number of tokens before each edge (U + 1)
 
     def __len__(self) -> int:
-        """Return the number of units."""
         return len(self.truth)
 
     def request(self) -> PredictionRequest:

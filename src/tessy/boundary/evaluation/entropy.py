@@ -116,8 +116,7 @@ def _right_share(
     sample: EvaluationSample, entropies: Sequence[UnitEntropies], threshold: float
 ) -> float:
     predicted = predict_by_marks(sample, [marks_at(one, threshold) for one in entropies])
-    cuts = cut_drafts(sample.drafts, PairedScores(predicted, predicted), sample.cut)
-    right = cut_metrics(cuts)["right"]
+    right = cut_metrics(cut_drafts(sample, PairedScores(predicted, predicted)))["right"]
     return 0.0 if right is None else right.value
 
 

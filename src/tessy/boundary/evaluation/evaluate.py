@@ -24,19 +24,13 @@ from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.conventions import SplitSettings, conventions_of
 from tessy.boundary.evaluation.baseline_rules import predict_by_marks, sentence_marks
-from tessy.boundary.evaluation.drafts import (
-    EvaluationSample,
-    TokenCount,
-    draw_drafts,
-    to_segment,
-)
+from tessy.boundary.evaluation.drafts import EvaluationSample, TokenCount, draw_drafts, to_segment
 from tessy.boundary.evaluation.entropy import EntropyModel, load_entropy_model, predict_by_entropy
 from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits
 from tessy.boundary.evaluation.predictions import predict_all
 from tessy.boundary.evaluation.report import PredictorPair, PredictorResult, make_report
 from tessy.boundary.evaluation.selection import (
     ENTROPY,
-    distinct_predictors,
     held_out_split,
     predictor_pairs,
     report_notes,
@@ -67,7 +61,7 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
     """
     entropy = (ENTROPY,) if config.entropy.model is not None else ()
     pairs = predictor_pairs([*config.predictor, *entropy])
-    specs = distinct_predictors(pairs)
+    specs = list(dict.fromkeys(spec for pair in pairs for spec in (pair.student, pair.teacher)))
     checkpoints = [spec for spec in specs if spec_kind(spec) == "checkpoint"]
     local_entropy = ENTROPY in specs and config.entropy.url is None
     torch = {"torch": "torch"} if checkpoints or local_entropy else {}
@@ -130,20 +124,13 @@ class _PredictionProgress(Status):
 
 @dataclass(frozen=True, slots=True)
 class _TokenEvaluation:
-    """Results of the checkpoints as token classifiers, and the sample in their tokens.
-
-    Attributes:
-        count: Counts the tokens of a unit; None without checkpoints.
-        counted_in: Unit of token counts, for the report.
-        tokens: Metrics of token labels by checkpoint.
-        oracle: Scores of a perfect classifier; None without checkpoints.
-    """
+    """Results of the checkpoints as token classifiers, and the sample in their tokens."""
 
     sample: EvaluationSample
-    count: TokenCount | None = None
+    count: TokenCount | None = None  # None without checkpoints
     counted_in: str = "words"
-    tokens: Mapping[str, Metrics] = field(default_factory=dict)
-    oracle: PredictedUnits | None = None
+    tokens: Mapping[str, Metrics] = field(default_factory=dict)  # of token labels, by checkpoint
+    oracle: PredictedUnits | None = None  # scores of a perfect classifier
 
 
 async def _predict_each(
@@ -166,7 +153,7 @@ async def _predict_each(
             progress.start_stage(text)
             if spec in predictors:
                 count = partial(progress.count, text)
-                units = await predict_all(predictors[spec], sample.segments, sample.drafts, count)
+                units = await predict_all(predictors[spec], sample, count)
                 found[spec] = units, {}
             elif spec == ENTROPY and entropy_model is not None:
                 found[spec] = await predict_by_entropy(entropy_model, sample, validation)
@@ -220,7 +207,7 @@ def _evaluate_tokens(
         return len(codec.encode(unit))
 
     sample = _sample(config, rows, count)
-    oracle = oracle_units(classifier, rows, sample.segments, sample.drafts)
+    oracle = oracle_units(classifier, rows, sample)
     return _TokenEvaluation(sample, count, f"tokens of {checkpoints[0]}", tokens, oracle)
 
 

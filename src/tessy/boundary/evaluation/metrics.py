@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.cut import Cut, Kind, count_kept, kind_of
-from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
-from tessy.boundary.evaluation.replay import Replay, replay
+from tessy.boundary.cut import Kind, count_kept, kind_of
+from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSample
+from tessy.boundary.evaluation.replay import replay
 from tessy.core.statistics import Case, Estimate, mean, share
 
 Scores = tuple[UnitScore, ...]
@@ -52,14 +52,9 @@ class DraftCut(NamedTuple):
     predicted: int
 
     @property
-    def length(self) -> int:
-        """Number of units of the draft."""
-        return self.draft.last - self.draft.first
-
-    @property
     def class_changes(self) -> bool:
         """Whether the class changes within the draft, so that it should be cut."""
-        return self.truth < self.length
+        return self.truth < self.draft.last - self.draft.first
 
     def error_tokens(self) -> int:
         """Return the distance in tokens between the predicted and the true cut."""
@@ -68,23 +63,18 @@ class DraftCut(NamedTuple):
 
 
 def cut_drafts(
-    drafts: Sequence[EvaluationDraft],
-    pair: PairedScores,
-    cut: Cut,
-    threshold: float = STYLE_THRESHOLD,
+    sample: EvaluationSample, pair: PairedScores, threshold: float = STYLE_THRESHOLD
 ) -> list[DraftCut]:
     """Cut each draft by the annotation and by the predictor of its author."""
-    scores = {"student": pair.student.drafts, "teacher": pair.teacher.drafts}
-    return [
-        DraftCut(
-            draft,
-            count_kept(draft.author, draft.truth, cut),
-            count_kept(
-                draft.author, scores[draft.author][i][: draft.last - draft.first], cut, threshold
-            ),
-        )
-        for i, draft in enumerate(drafts)
-    ]
+    cuts = []
+    for draft, student, teacher in zip(
+        sample.drafts, pair.student.drafts, pair.teacher.drafts, strict=True
+    ):
+        scores = (student if draft.author == "student" else teacher)[: len(draft.truth)]
+        truth = count_kept(draft.author, draft.truth, sample.cut)
+        predicted = count_kept(draft.author, scores, sample.cut, threshold)
+        cuts.append(DraftCut(draft, truth, predicted))
+    return cuts
 
 
 def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
@@ -115,48 +105,41 @@ def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
     }
 
 
-def replays(
-    segments: Sequence[EvaluationSegment],
-    pair: PairedScores,
-    cut: Cut,
-    threshold: float = STYLE_THRESHOLD,
-) -> list[Replay]:
-    """Replay synthesis on each segment."""
-    both = zip(segments, pair.student.segments, pair.teacher.segments, strict=True)
-    return [replay(s.truth, student, teacher, cut, threshold) for s, student, teacher in both]
-
-
 def replay_metrics(
-    segments: Sequence[EvaluationSegment], replayed: Sequence[Replay], cut: Cut
+    sample: EvaluationSample, pair: PairedScores, threshold: float = STYLE_THRESHOLD
 ) -> Metrics:
-    """Return the metrics of replayed synthesis.
+    """Replay synthesis on each segment; return its metrics.
 
     ``style_by_teacher`` and ``capability_by_student``: shares of the style and capability words
     that the other author would write; ``bounced``: share of hand-overs that are handed straight
     back; ``hand_overs``: hand-overs per word.
     """
-    both = list(zip(segments, replayed, strict=True))
     leaks: dict[Kind, list[Case]] = {"style": [], "capability": [], "mixed": []}
-    for segment, one in both:
-        for truth, author in list(zip(segment.truth, one.authors, strict=True))[1:]:
-            kind = kind_of(truth, cut)
-            leaks[kind].append(Case(segment.question, (author == "teacher") == (kind == "style")))
+    bounced, hand_overs = [], []
+    for segment, student, teacher in zip(
+        sample.segments, pair.student.segments, pair.teacher.segments, strict=True
+    ):
+        question = segment.question
+        replayed = replay(segment.truth, student, teacher, sample.cut, threshold)
+        bounced.append(Case(question, replayed.bounced, replayed.hand_overs))
+        hand_overs.append(Case(question, replayed.hand_overs, len(segment) - 1))
+        for truth, author in list(zip(segment.truth, replayed.authors, strict=True))[1:]:
+            kind = kind_of(truth, sample.cut)
+            leaks[kind].append(Case(question, (author == "teacher") == (kind == "style")))
     return {
         "style_by_teacher": share(leaks["style"]),
         "capability_by_student": share(leaks["capability"]),
-        "bounced": share(Case(s.question, one.bounced, one.hand_overs) for s, one in both),
-        "hand_overs": share(Case(s.question, one.hand_overs, len(s) - 1) for s, one in both),
+        "bounced": share(bounced),
+        "hand_overs": share(hand_overs),
     }
 
 
-def word_metrics(
-    segments: Sequence[EvaluationSegment], scores: Sequence[Scores], cut: Cut
-) -> Metrics:
+def word_metrics(sample: EvaluationSample, predicted: PredictedUnits) -> Metrics:
     """Return ``accuracy`` of word classes, and ``precision``, ``recall`` and ``f1`` of style."""
     return class_metrics(
-        (segment.question, kind_of(truth, cut), kind_of(score, cut))
-        for segment, unit_scores in zip(segments, scores, strict=True)
-        for truth, score in list(zip(segment.truth, unit_scores, strict=True))[1:]
+        (segment.question, kind_of(truth, sample.cut), kind_of(score, sample.cut))
+        for segment, scores in zip(sample.segments, predicted.segments, strict=True)
+        for truth, score in list(zip(segment.truth, scores, strict=True))[1:]
     )
 
 
@@ -175,19 +158,13 @@ def class_metrics(rows: Iterable[tuple[str, str, str]]) -> Metrics:
     }
 
 
-def sweep(
-    segments: Sequence[EvaluationSegment],
-    drafts: Sequence[EvaluationDraft],
-    pair: PairedScores,
-    cut: Cut,
-) -> list[tuple[float, Metrics]]:
+def sweep(sample: EvaluationSample, pair: PairedScores) -> list[tuple[float, Metrics]]:
     """Return the metrics that depend on the threshold, at each of :data:`THRESHOLDS`."""
-    found = []
+    rows = []
     for threshold in THRESHOLDS:
-        replayed = replays(segments, pair, cut, threshold)
-        metrics = cut_metrics(cut_drafts(drafts, pair, cut, threshold))
-        found.append((threshold, metrics | replay_metrics(segments, replayed, cut)))
-    return found
+        metrics = cut_metrics(cut_drafts(sample, pair, threshold))
+        rows.append((threshold, metrics | replay_metrics(sample, pair, threshold)))
+    return rows
 
 
 def best_threshold(by_threshold: Sequence[tuple[float, Metrics]]) -> float | None:
@@ -204,26 +181,21 @@ def best_threshold(by_threshold: Sequence[tuple[float, Metrics]]) -> float | Non
 
 
 def disagreement(
-    segments: Sequence[EvaluationSegment], first: PredictedUnits, second: PredictedUnits, cut: Cut
+    sample: EvaluationSample, first: PredictedUnits, second: PredictedUnits
 ) -> Metrics:
-    """Return how much two predictors disagree on the same text.
+    """Return the share of words whose class differs between two predictors.
 
-    ``words``: share of words whose class differs; ``bounced_first_student`` and
-    ``bounced_second_student``: share of hand-overs that are handed straight back if the first, or
-    the second, is the student's predictor.
+    Also the share of hand-overs that are handed straight back if the first, or the second, is the
+    student's predictor.
     """
-    both = list(zip(segments, first.segments, second.segments, strict=True))
-    words = share(
-        Case(segment.question, kind_of(one, cut) != kind_of(two, cut))
-        for segment, first_scores, second_scores in both
-        for one, two in list(zip(first_scores, second_scores, strict=True))[1:]
-    )
-
-    def bounced(pair: PairedScores) -> Estimate | None:
-        return replay_metrics(segments, replays(segments, pair, cut), cut)["bounced"]
-
+    words = [
+        Case(segment.question, kind_of(one, sample.cut) != kind_of(two, sample.cut))
+        for segment, *scores in zip(sample.segments, first.segments, second.segments, strict=True)
+        for one, two in list(zip(*scores, strict=True))[1:]
+    ]
+    forward, reversed_ = PairedScores(first, second), PairedScores(second, first)
     return {
-        "words": words,
-        "bounced_first_student": bounced(PairedScores(first, second)),
-        "bounced_second_student": bounced(PairedScores(second, first)),
+        "words": share(words),
+        "bounced_first_student": replay_metrics(sample, forward)["bounced"],
+        "bounced_second_student": replay_metrics(sample, reversed_)["bounced"],
     }

@@ -7,29 +7,24 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tessy.boundary.base import BoundaryPredictor, PredictionRequest
-from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
+from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import PredictedUnits, Scores
 
 IN_FLIGHT = 256  # concurrent requests; a classifier batches them
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OnProgress = Callable[[int, int], None]  # finished requests, total requests
 
 
 async def predict_all(
-    predictor: BoundaryPredictor,
-    segments: Sequence[EvaluationSegment],
-    drafts: Sequence[EvaluationDraft],
-    on_progress: OnProgress,
+    predictor: BoundaryPredictor, sample: EvaluationSample, on_progress: Callable[[int, int], None]
 ) -> PredictedUnits:
     """Run ``predictor`` on drafts and whole segments, with the requests of synthesis.
 
-    Raises:
-        ConfigError: A user-defined rule failed.
-        EngineError: A classifier failed.
+    ``on_progress`` is called with the finished and the total number of requests.
     """
+    drafts = sample.drafts
     requests = [draft.request(predictor.lookahead) for draft in drafts]
-    requests += [segment.request() for segment in segments]
+    requests += [segment.request() for segment in sample.segments]
     done = 0
 
     async def one(request: PredictionRequest) -> Scores:
@@ -44,9 +39,7 @@ async def predict_all(
 
     found = await gather_limited(requests, one, in_flight=IN_FLIGHT)
     for draft, scores in zip(drafts, found, strict=False):
-        assert len(scores) >= draft.last - draft.first, (
-            "more units undecided than `lookahead` allows"
-        )
+        assert len(scores) >= len(draft.truth), "more units undecided than `lookahead` allows"
     return PredictedUnits(found[: len(drafts)], found[len(drafts) :])
 
 

@@ -20,7 +20,6 @@ from tessy.boundary.evaluation.metrics import (
     cut_metrics,
     disagreement,
     replay_metrics,
-    replays,
     sweep,
     word_metrics,
 )
@@ -29,20 +28,13 @@ from tessy.core.statistics import Case, share
 
 @dataclass(frozen=True, slots=True)
 class PredictorResult:
-    """The results of one predictor or baseline rule.
-
-    Attributes:
-        name: Name, as given by the user.
-        kind: ``checkpoint``, ``lexicon``, ``rule`` or ``marks`` (``sentence``, ``entropy``).
-        tokens: Metrics of token labels; None without tokens.
-        details: Additional JSON values for the report.
-    """
+    """The results of one predictor or baseline rule."""
 
     name: str
-    kind: str
+    kind: str  # `checkpoint`, `lexicon`, `rule` or `marks` (`sentence`, `entropy`)
     predicted: PredictedUnits
-    tokens: Metrics | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Metrics | None = None  # of token labels; None without tokens
+    details: Mapping[str, Any] = field(default_factory=dict)  # more JSON values for the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,7 @@ def make_report(
         "cuts": [_pair(sample, by_name, pair) for pair in pairs],
         "pairs": [
             {"first": first.name, "second": second.name}
-            | _as_json(disagreement(sample.segments, first.predicted, second.predicted, sample.cut))
+            | _as_json(disagreement(sample, first.predicted, second.predicted))
             for first, second in combinations(results, 2)
             if "marks" not in (first.kind, second.kind)
         ],
@@ -93,7 +85,7 @@ def _data(sample: EvaluationSample) -> dict[str, Any]:
 
 
 def _predictor(sample: EvaluationSample, result: PredictorResult) -> dict[str, Any]:
-    words = word_metrics(sample.segments, result.predicted.segments, sample.cut)
+    words = word_metrics(sample, result.predicted)
     return {
         "name": result.name,
         "kind": result.kind,
@@ -108,14 +100,12 @@ def _pair(
     sample: EvaluationSample, by_name: Mapping[str, PredictorResult], pair: PredictorPair
 ) -> dict[str, Any]:
     scores = PairedScores(by_name[pair.student].predicted, by_name[pair.teacher].predicted)
-    cuts = cut_drafts(sample.drafts, scores, sample.cut)
+    cuts = cut_drafts(sample, scores)
     by_author: dict[str, list[DraftCut]] = {"student": [], "teacher": []}
     for draft_cut in cuts:
         by_author[draft_cut.draft.author].append(draft_cut)
-    by_threshold = []
-    if scores.student.graded or scores.teacher.graded:
-        by_threshold = sweep(sample.segments, sample.drafts, scores, sample.cut)
-    replayed = replays(sample.segments, scores, sample.cut)
+    graded = scores.student.graded or scores.teacher.graded
+    by_threshold = sweep(sample, scores) if graded else []
     return {
         "name": pair.name,
         "student": pair.student,
@@ -123,7 +113,7 @@ def _pair(
         "all": _as_json(cut_metrics(cuts)),
         "style_to_capability": _as_json(cut_metrics(by_author["student"])),
         "capability_to_style": _as_json(cut_metrics(by_author["teacher"])),
-        "replay": _as_json(replay_metrics(sample.segments, replayed, sample.cut)),
+        "replay": _as_json(replay_metrics(sample, scores)),
         "sweep": [
             {"threshold": threshold} | _as_json(metrics) for threshold, metrics in by_threshold
         ],

@@ -31,11 +31,7 @@ def spec_kind(spec: str) -> Kind:
 
 
 def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
-    """Parse predictor options: one name for both authors, or ``B_S+B_T`` for a pair.
-
-    Raises:
-        ConfigError: There is no name, or an invalid pair.
-    """
+    """Parse predictor options: one name for both authors, or ``B_S+B_T`` for a pair."""
     if not predictors:
         raise ConfigError(
             "predictor: nothing to evaluate; give checkpoints, `lexicon`, `sentence` or "
@@ -53,11 +49,6 @@ def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
             )
         found.append(PredictorPair(name, parts[0], parts[-1]))
     return found
-
-
-def distinct_predictors(pairs: Sequence[PredictorPair]) -> list[str]:
-    """Return the names of all predictors, without duplicates."""
-    return list(dict.fromkeys(spec for one in pairs for spec in (one.student, one.teacher)))
 
 
 def held_out_split(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
@@ -83,9 +74,6 @@ def select_annotations(
     """Select the annotations of ``config.part``, at most ``config.limit``.
 
     ``source`` is the checkpoint that defines the split, for messages.
-
-    Raises:
-        ConfigError: No annotation is selected.
     """
     part = config.part
     if part == "test" and split.test_share == 0:

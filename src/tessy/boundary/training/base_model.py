@@ -19,12 +19,7 @@ from tessy.boundary.classifier.checkpoint import check_causal, check_labels, loa
 from tessy.boundary.classifier.conventions import LABELS, position_limit
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ModelError
-from tessy.inference.local.model import (
-    LOADING_ERRORS,
-    hide_loading_bar,
-    model_name,
-    why_unloadable,
-)
+from tessy.inference.local.model import LOADING_ERRORS, hide_loading_bar, model_name, why_unloadable
 from tessy.tokenization.codec import HfCodec
 
 _WHAT = "the base model"
@@ -45,11 +40,7 @@ class BaseModelSpec:
 
 
 def read_base(options: TrainPredictorConfig) -> BaseModelSpec:
-    """Load config and tokenizer of the base model.
-
-    Raises:
-        ModelError: It cannot be the base of a predictor.
-    """
+    """Load config and tokenizer of the base model; refuse one that cannot become a predictor."""
     name = model_name(options.base)
     remote = options.trust_remote_code
     try:
@@ -68,12 +59,9 @@ def _unloadable(name: str, error: Exception) -> ModelError:
 
 
 def load_weights(base: BaseModelSpec, options: TrainPredictorConfig) -> PreTrainedModel:
-    """Load the base as a token classifier with new head weights, in float32, on CPU.
+    """Load the base as a causal token classifier with new head weights, on CPU.
 
     Weights stay in float32, since optimizer steps are smaller than bfloat16 resolves.
-
-    Raises:
-        ModelError: Weights are missing, or the model is not causal.
     """
     base.config.id2label = {int(number): label for number, label in LABELS.items()}
     base.config.label2id = {label: number for number, label in base.config.id2label.items()}

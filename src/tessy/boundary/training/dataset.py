@@ -25,35 +25,22 @@ from tessy.tokenization.token_ids import Codec
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """A segment as input of the classifier; L tokens, truncated to the input length.
+    """A segment as input of the classifier; L tokens, truncated to the input length."""
 
-    Attributes:
-        ids: Its tokens (L).
-        labels: The class of the next token (L); IGNORED where there is none.
-        cut: Number of tokens truncated.
-    """
-
-    ids: list[int]
-    labels: list[int]
-    cut: int
+    ids: list[int]  # (L)
+    labels: list[int]  # class of the next token (L); IGNORED where there is none
+    cut: int  # number of tokens truncated
 
 
 @dataclass(frozen=True, slots=True)
 class PartCounts:
-    """Counts of a part of the split.
+    """Counts of a part of the split."""
 
-    Attributes:
-        questions: Number of distinct problems.
-        tokens: Number of tokens with a label.
-        style_tokens: Number of tokens whose label is style.
-        cut_segments: Number of truncated segments.
-    """
-
-    questions: int
+    questions: int  # distinct problems
     segments: int
-    tokens: int
-    style_tokens: int
-    cut_segments: int
+    tokens: int  # tokens with a label
+    style_tokens: int  # tokens whose label is style
+    cut_segments: int  # truncated segments
 
     @property
     def style_share(self) -> float:
@@ -71,11 +58,7 @@ def digest_of(rows: Iterable[Annotation]) -> str:
 
 
 def author_of(rows: Sequence[Annotation]) -> Author:
-    """Return the author of the segments.
-
-    Raises:
-        ConfigError: There are no segments, or they have several authors.
-    """
+    """Return the author of the segments; refuse none or several."""
     counts = Counter(row.author for row in rows)
     if len(counts) != 1:
         shown = " and ".join(f"{n} of the {author}" for author, n in sorted(counts.items()))
@@ -103,11 +86,7 @@ def part_of(question: str, seed: int, validation_share: float, test_share: float
 def by_part(
     rows: Sequence[Annotation], seed: int, validation_share: float, test_share: float
 ) -> dict[SplitPart, list[Annotation]]:
-    """Split segments by the part of their problem (:func:`part_of`).
-
-    Raises:
-        ConfigError: There are too few problems: the training or validation part is empty.
-    """
+    """Split segments by :func:`part_of`; training and validation part must not be empty."""
     parts: dict[SplitPart, list[Annotation]] = {part: [] for part in get_args(SplitPart)}
     for row in rows:
         parts[part_of(row.question, seed, validation_share, test_share)].append(row)
@@ -137,8 +116,7 @@ def encode_parts(
 ) -> tuple[dict[SplitPart, list[TrainingExample]], dict[SplitPart, PartCounts]]:
     """Convert every part to examples, without segments that have no label, and count its contents.
 
-    Raises:
-        ConfigError: The training part has only one class, or the validation part has no label.
+    Refuses a training part of only one class, and a validation part without labels.
     """
     examples: dict[SplitPart, list[TrainingExample]] = {}
     counts: dict[SplitPart, PartCounts] = {}

@@ -34,23 +34,17 @@ from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 
 PATIENCE_EVALUATIONS = 2  # epochs without a better validation accuracy before training stops
+_METRICS = ("accuracy", "precision", "recall", "f1", "tokens", "style_tokens")
 _PAD = 0  # any id: the model is causal, so padding on the right has no effect
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """The result of a training.
-
-    Attributes:
-        chosen: The epoch whose weights were kept, from 1.
-        seconds: Wall-clock seconds.
-        device: Name of the device.
-        processes: Number of processes.
-    """
+    """The result of a training."""
 
     epochs: tuple[EpochScores, ...]
-    chosen: int
-    seconds: float
+    chosen: int  # the epoch whose weights were kept, from 1
+    seconds: float  # wall-clock time
     device: str
     processes: int
 
@@ -100,28 +94,24 @@ def fit(
         eval_dataset=_rows(validation),
         compute_loss_func=_WeightedLoss(options.style_weight),
         compute_metrics=_metrics,
-        preprocess_logits_for_metrics=_classes,
+        preprocess_logits_for_metrics=lambda logits_btc, _: logits_btc.argmax(-1),
         callbacks=[checkpoints],
     )
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
-    with progress:
-        _run(trainer, options)
-    seconds = time.monotonic() - started
-    _leave_process_group(trainer, model)
-    device, best = _device_name(arguments), checkpoints.best.epoch
-    return FitResult(tuple(checkpoints.epochs), best, seconds, device, processes)
-
-
-def _run(trainer: Trainer, options: TrainPredictorConfig) -> None:
     try:
-        trainer.train()
+        with progress:
+            trainer.train()
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"the GPU's memory is too small for {options.batch} segments of up to "
             f"{options.max_tokens} tokens at a time ({error}); give a smaller --batch or "
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
+    seconds = time.monotonic() - started
+    _leave_process_group(trainer, model)
+    device, best = _device_name(arguments), checkpoints.best.epoch
+    return FitResult(tuple(checkpoints.epochs), best, seconds, device, processes)
 
 
 def _leave_process_group(trainer: Trainer, model: PreTrainedModel) -> None:
@@ -207,10 +197,6 @@ class _WeightedLoss:
         return total / known
 
 
-def _classes(logits_btc: Tensor, _labels_bt: Tensor) -> Tensor:
-    return logits_btc.argmax(-1)
-
-
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
     labels_bt = np.asarray(prediction.label_ids)
     known = labels_bt != IGNORED
@@ -270,17 +256,9 @@ class _BestEpochCallback(TrainerCallback):
                 f"diverged; give a smaller --learning-rate than {args.learning_rate:g}, or a "
                 "--style-weight nearer to 1"
             )
-        metrics = cast("Mapping[str, float]", values["metrics"])
-        scores = EpochScores(
-            epoch=len(self.epochs) + 1,
-            train_loss=self._loss,
-            accuracy=metrics["eval_accuracy"],
-            precision=metrics["eval_precision"],
-            recall=metrics["eval_recall"],
-            f1=metrics["eval_f1"],
-            tokens=int(metrics["eval_tokens"]),
-            style_tokens=int(metrics["eval_style_tokens"]),
-        )
+        metrics = cast("Mapping[str, Any]", values["metrics"])
+        figures = {name: metrics[f"eval_{name}"] for name in _METRICS}
+        scores = EpochScores(len(self.epochs) + 1, self._loss, **figures)
         self.epochs.append(scores)
         best = self.best.epoch
         self._progress.report_epoch(scores, best=best == scores.epoch)

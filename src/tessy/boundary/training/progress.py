@@ -13,27 +13,16 @@ _HEADINGS = ("epoch", "train loss", "accuracy", "style precision", "recall", "F1
 
 @dataclass(frozen=True, slots=True)
 class EpochScores:
-    """Scores of an epoch on the validation part.
+    """Scores of an epoch on the validation part; precision, recall and F1 are of style."""
 
-    Attributes:
-        epoch: Number of the epoch, from 1.
-        train_loss: Mean loss over the epoch's tokens (nats, style weighted).
-        accuracy: Share of tokens with the correct class.
-        precision: Precision of style.
-        recall: Recall of style.
-        f1: Harmonic mean of both.
-        tokens: Number of validation tokens.
-        style_tokens: Number of style tokens among them.
-    """
-
-    epoch: int
-    train_loss: float
+    epoch: int  # from 1
+    train_loss: float  # mean over the epoch's tokens, style weighted (nats)
     accuracy: float
     precision: float
     recall: float
     f1: float
-    tokens: int
-    style_tokens: int
+    tokens: int  # validation tokens
+    style_tokens: int  # of them style
 
     @property
     def majority(self) -> float:
@@ -72,13 +61,11 @@ class TrainingProgress:
         self._task = self._progress.add_task("training", total=None)
 
     def __enter__(self) -> Self:
-        """Print the table's header and start the progress bar."""
         self.print_line("  ".join(_HEADINGS))
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the progress bar."""
         self._progress.stop()
 
     def print_line(self, line: str) -> None:

@@ -27,7 +27,6 @@ from tessy.boundary.classifier.conventions import (
     Conventions,
     SplitSettings,
     WindowSettings,
-    shortened,
 )
 from tessy.boundary.classifier.window import WindowRule
 from tessy.boundary.training.dataset import (
@@ -94,15 +93,15 @@ def _train_and_write(
     options: TrainPredictorConfig, data: _TrainingData, out: Path, *, first: bool
 ) -> None:
     from tessy.boundary.training.base_model import load_weights, read_base
-    from tessy.boundary.training.card import PredictorCard, write_predictor_card
+    from tessy.boundary.training.card import write_predictor_card
     from tessy.boundary.training.fit import fit
     from tessy.boundary.training.progress import TrainingProgress
 
     base = read_base(options)
-    rule = _window_rule(options.max_tokens)
+    rule = WindowRule().scaled(options.max_tokens)
     examples, counts = encode_parts(base.codec, data.parts, rule)
     conventions = _conventions(options, data, base, rule)
-    setattr(base.config, KEY, conventions.to_json())
+    setattr(base.config, KEY, conventions.model_dump(by_alias=True))
     progress = TrainingProgress(Console(), enabled=first)
     for line in _header_lines(options, data, counts, examples):
         progress.print_line(line)
@@ -119,10 +118,15 @@ def _train_and_write(
         )
         if not first:
             return
-        given = {name: getattr(options, name) for name in _HYPERPARAMETERS}
-        card = PredictorCard(conventions, given, counts, result, not Path(base.name).is_dir())
         base.tokenizer.save_pretrained(folder)
-        write_predictor_card(card, folder)
+        write_predictor_card(
+            folder,
+            conventions,
+            options={name: getattr(options, name) for name in _HYPERPARAMETERS},
+            parts=counts,
+            fit=result,
+            base_on_hub=not Path(base.name).is_dir(),
+        )
         _apply_umask(folder)
     progress.print_line(
         f"Kept epoch {result.chosen} after {result.seconds:,.0f} s on {result.device}: "
@@ -170,14 +174,6 @@ def _read(options: TrainPredictorConfig) -> _TrainingData:
         parts,
         AnnotationSource(digest=digest_of(rows), segments=len(rows), annotator=annotator),
     )
-
-
-def _window_rule(max_tokens: int) -> WindowRule:
-    """Return windows of ``max_tokens`` tokens, with the default proportions."""
-    default = WindowRule()
-    if max_tokens <= default.limit:
-        return shortened(default, max_tokens)
-    return WindowRule(max_tokens, max_tokens * default.keep // default.limit)
 
 
 def _conventions(
