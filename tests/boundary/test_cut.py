@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tessy.boundary.base import UnitScore
 from tessy.boundary.cut import count_kept, deciding_score, keeps, kind_of, own_score
 from tessy.boundary.evaluation.drafts import draw_drafts, to_segment, truth_scores
-from tessy.boundary.evaluation.replay import replay
+from tessy.boundary.evaluation.metrics import replay
 from tessy.core.edges import edges, units
 from tessy.core.records import StyleSpan
 from tessy.inference.scripted import reference_script

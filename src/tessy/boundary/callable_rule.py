@@ -34,7 +34,11 @@ class RulePredictor:
     def __init__(self, rule: Rule, *, name: str) -> None:
         self.name = name
         self._rule = rule
-        self.lookahead = _lookahead(rule, name)
+        self.lookahead: int = getattr(rule, "lookahead", 0)
+        if type(self.lookahead) is not int or self.lookahead < 0:
+            raise ConfigError(
+                f"the rule {name} has lookahead = {self.lookahead!r}; give a count of units"
+            )
         check_signature(rule, name, ("", (), False), _SIGNATURE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
 
@@ -105,13 +109,6 @@ class RulePredictor:
                 "a number from 0 to 1, or True and False"
             )
         return number
-
-
-def _lookahead(rule: Rule, name: str) -> int:
-    value = getattr(rule, "lookahead", 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"the rule {name} has lookahead = {value!r}; give a count of units")
-    return value
 
 
 def _shown(units: Sequence[str]) -> str:

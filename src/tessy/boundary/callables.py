@@ -76,8 +76,8 @@ def _import(where: str, label: str) -> ModuleType:
         if not path.is_file():
             raise ConfigError(f"{label}: there is no file {where}")
         module_spec = importlib.util.spec_from_file_location(path.stem, path)
-        if module_spec is None or module_spec.loader is None:
-            raise ConfigError(f"{label}: {where} cannot be loaded as Python")
+        assert module_spec is not None  # its name ends in .py
+        assert module_spec.loader is not None
         module = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
     except ConfigError:

@@ -47,18 +47,12 @@ class Node:
 
 
 class Phrases:
-    """A set of style phrases.
-
-    Attributes:
-        root: Root of the prefix tree; its paths are phrases in :func:`plain` words.
-        words: Every word of any phrase.
-        longest_chars: Length of the longest phrase in characters.
-    """
+    """A set of style phrases."""
 
     def __init__(self, lines: Iterable[str] = (), *, source: str = "phrases") -> None:
-        self.root = Node()
-        self.words: set[str] = set()
-        self.longest_chars = 1
+        self.root = Node()  # its paths are phrases in :func:`plain` words
+        self.words: set[str] = set()  # every word of any phrase
+        self.longest_chars = 1  # length of the longest phrase
         self.add(lines, source=source)
 
     @classmethod

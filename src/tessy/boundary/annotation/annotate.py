@@ -156,7 +156,8 @@ class _AnnotationRun:
         missing = [segment for segment in self.segments if segment.key not in ended]
         try:
             if missing:
-                stopped = asyncio.run(self._annotate_missing(missing))
+                known = sum(segment.key in failed for segment in self.segments)
+                stopped = asyncio.run(self._annotate_missing(missing, failed=known))
         except TessyError:
             with suppress(TessyError):  # show the first error
                 self._summarise(time.monotonic() - started)
@@ -175,11 +176,8 @@ class _AnnotationRun:
             )
         return 0
 
-    async def _annotate_missing(self, missing: list[TextSegment]) -> bool:
+    async def _annotate_missing(self, missing: list[TextSegment], *, failed: int) -> bool:
         """Annotate the missing segments; return whether a stop was requested."""
-        failed = 0
-        if not self.config.retry_failed:
-            failed = sum(segment.key in self.directory.failed for segment in self.segments)
         state = _AnnotationProgress(
             len(self.segments),
             now=time.monotonic(),

@@ -104,10 +104,8 @@ def parse(reply: str) -> list[str] | ReplyFault:
 def _strings(array: list[Any]) -> list[str] | ReplyFault:
     for item in array:
         if not isinstance(item, str):
-            kind = type(item).__name__
-            return ReplyFault(
-                "not_json", f"its array holds {kind}, where only strings were expected"
-            )
+            fault = f"its array holds {type(item).__name__}, where only strings were expected"
+            return ReplyFault("not_json", fault)
     return array
 
 

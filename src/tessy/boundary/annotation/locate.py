@@ -189,8 +189,8 @@ def _is_word(cluster: str) -> bool:
 def _best_placement(choices: Sequence[Sequence[_Occurrence]], length: int) -> _Placement | None:
     """Return the best placement of all strings; None if there is none, or no strings.
 
-    Works from the last string to the first. ``placements`` holds for each occurrence of a string,
-    ascending, the best placement that begins there or later, and ``starts`` its start.
+    Works from the last string to the first: ``placements`` holds, for each occurrence of a string,
+    the best placement that begins there (at ``starts``) or later.
     """
     starts, placements = [length], list[_Placement | None]([None])
     for occurrences in reversed(choices):

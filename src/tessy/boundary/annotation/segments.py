@@ -114,10 +114,7 @@ def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSeg
 def draw_segments(
     responses: Iterable[Response], *, size: int, per_response: int, total: int, seed: int
 ) -> list[TextSegment]:
-    """Draw at most ``total`` segments, evenly over responses; returns them in drawing order.
-
-    A segment has ``size`` words; at most ``per_response`` are of one response.
-    """
+    """Draw at most ``total`` segments, evenly over responses; returns them in drawing order."""
 
     def ranked() -> Iterator[tuple[int, int, TextSegment]]:
         for response in responses:

@@ -48,10 +48,8 @@ def _read_tokenizer(
     trust_remote_code: bool,
 ) -> tuple[PreTrainedTokenizerFast, HfCodec]:
     try:
-        tokenizer = cast(
-            "PreTrainedTokenizerFast",
-            kind.from_pretrained(name, trust_remote_code=trust_remote_code),
-        )
+        loaded = kind.from_pretrained(name, trust_remote_code=trust_remote_code)
+        tokenizer = cast("PreTrainedTokenizerFast", loaded)
     except LOADING_ERRORS as error:
         raise ModelError(
             f"{what} {name!r} has no tokenizer that can be loaded: {error}; save the tokenizer it "

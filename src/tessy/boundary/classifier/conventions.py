@@ -74,11 +74,7 @@ class Conventions(_Part):
 
 
 def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
-    """Return the conventions in the config of the checkpoint ``name``; None if it has none.
-
-    Raises:
-        ModelError: They are invalid, or not supported by this version.
-    """
+    """Return the conventions in the config of the checkpoint ``name``; None if it has none."""
     value = getattr(config, KEY, None)
     if value is None:
         return None
@@ -103,11 +99,7 @@ def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
 
 
 def conventions_of(spec: str) -> Conventions | None:
-    """Read the conventions of a checkpoint (local folder or hub id); None if it has none.
-
-    Raises:
-        ModelError: It has no config, or follows other conventions.
-    """
+    """Read the conventions of a checkpoint (local folder or hub id); None if it has none."""
     from transformers import AutoConfig  # takes seconds to import
 
     from tessy.inference.local.model import model_name, why_unloadable  # imports torch

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tessy.boundary.classifier.labels import STYLE
 from tessy.boundary.classifier.model import PlainScorer
@@ -39,7 +38,8 @@ class CachedScorer(PooledModel):
     @torch.inference_mode()
     def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> list[Scores]:
         """Read the new tokens of each window; return P(style) of what follows each token."""
-        style: list[list[float]] = _style(self.read(members)).tolist()  # [B, Q], right-aligned
+        logits = self.read(members)  # [B, Q, 2], right-aligned
+        style: list[list[float]] = torch.softmax(logits.float(), -1)[..., STYLE].tolist()
         return [row[-len(new) :] for row, (_, new) in zip(style, members, strict=True)]
 
 
@@ -86,11 +86,6 @@ def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]
         return whole
     tokens = _budget_bytes(model.device) // max(1, trial.token_bytes())
     return CachedScorer(model, max(rule.limit, tokens))
-
-
-def _style(logits: Tensor) -> Tensor:
-    """Return P(style) from logits ``[B, Q, 2]``."""
-    return torch.softmax(logits.float(), -1)[..., STYLE]
 
 
 def _difference(trial: CachedScorer, scorer: PlainScorer) -> float:

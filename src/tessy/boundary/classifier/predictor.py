@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.classifier.reader import RequestResult, WindowReader
@@ -23,9 +23,7 @@ from tessy.config.base import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
 from tessy.core.records import Author
 from tessy.inference.local.jobs import model_failure
-
-if TYPE_CHECKING:
-    from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.token_ids import Codec
 
 _CPU_SLACK = 64
 _GPU_SLACK = 512
@@ -49,7 +47,7 @@ class TokenClassifierPredictor:
     def __init__(
         self,
         model: WindowModel[Any],
-        codec: HfCodec,
+        codec: Codec,
         *,
         name: str,
         author: Author | None = None,
@@ -93,9 +91,6 @@ class TokenClassifierPredictor:
 
         The key-value cache takes an eighth of the memory that is free after loading, at most 4 GiB;
         on a GPU a quarter of its free memory. Windows that do not fit are computed again.
-
-        With the window ``anchored``, each token is read once, in a growing window of up to 512;
-        with ``sliding-200``, the last 200 are read each time, as the released code does.
 
         Raises:
             ModelError: torch is not installed, or the checkpoint is not a causal token classifier.

@@ -38,14 +38,6 @@ class CachedWindow:
     cached: int = 0  # tokens whose keys and values `state` holds
     in_use: bool = False
 
-    def extend(self, ids: array[int], scores: Scores) -> None:
-        """Store the scores of the next tokens of ``ids``, the tokens of the whole window."""
-        end = self.cached + len(scores)
-        self.scores[self.cached : end] = scores
-        self.cached = end
-        if end > len(self.ids):
-            self.ids = ids[:end]
-
 
 @dataclass(eq=False, slots=True)
 class _SampleWindows:
@@ -192,7 +184,10 @@ class WindowReader:
 
     def _next_window(self, task: _Task, results: list[RequestResult]) -> None:
         if task.remaining is None:
-            task.remaining = deque(_windows_of(task.sample.text, task.request))
+            text, edges = task.sample.text, task.request.edges
+            text.update(task.request.kept, task.request.drafted)
+            first, _ = text.token_range(edges[0], edges[-1])
+            task.remaining = deque(text.windows(first) if text else ())
         while task.remaining:
             token_window = task.remaining[0]
             ids = task.sample.text.ids_in(token_window)
@@ -294,24 +289,21 @@ class WindowReader:
         for (task, _), scores in zip(members, outputs, strict=True):
             window = task.window
             assert window is not None
-            window.extend(task.ids, scores)
-            if window.cached == len(task.ids):
+            end = window.cached + len(scores)
+            window.scores[window.cached : end] = scores
+            window.cached = end
+            if end > len(window.ids):
+                window.ids = task.ids[:end]
+            if end == len(task.ids):
                 ready.append(task)
-        self._active = [task for task in self._active if task not in set(ready)]
+        finished = set(ready)
+        self._active = [task for task in self._active if task not in finished]
         for task in ready:
             assert task.window is not None
             task.window.in_use = False
             task.window = None
             self._advance(task, results)
         return results
-
-
-def _windows_of(text: TokenizedText, request: PredictionRequest) -> list[TokenWindow]:
-    """Update ``text`` to the text of ``request`` and return the windows that score it."""
-    text.update(request.kept, request.drafted)
-    if not text:
-        return []
-    return text.windows(text.token_range(request.edges[0], request.edges[-1])[0])
 
 
 def _prediction_of(

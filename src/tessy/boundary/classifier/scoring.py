@@ -36,26 +36,15 @@ class WindowModel(Protocol[StateT]):
 
 @dataclass(slots=True)
 class PredictorStats:
-    """Counters of a predictor since it was loaded.
+    """Counters of a predictor since it was loaded."""
 
-    Attributes:
-        requests: Requests answered.
-        passes: Forward passes.
-        windows: Windows summed over all passes; divided by ``passes``, the mean batch size.
-        largest_batch: Largest number of windows in one pass.
-        tokens: Tokens read; a token read twice counts twice.
-        openings: Windows opened: the first one of each sample, one for each move of the anchor, and
-            those reopened by a rollback.
-        cache_drops: Windows whose keys and values were evicted.
-    """
-
-    requests: int = 0
-    passes: int = 0
-    windows: int = 0
-    largest_batch: int = 0
-    tokens: int = 0
-    openings: int = 0
-    cache_drops: int = 0
+    requests: int = 0  # requests answered
+    passes: int = 0  # forward passes
+    windows: int = 0  # summed over all passes; divided by `passes`, the mean batch size
+    largest_batch: int = 0  # largest number of windows in one pass
+    tokens: int = 0  # tokens read; a token read twice counts twice
+    openings: int = 0  # windows opened: for a sample, a move of its anchor, and after a rollback
+    cache_drops: int = 0  # windows whose keys and values were evicted
 
     def count_pass(self, lengths: Sequence[int]) -> None:
         """Count a pass over windows with ``lengths`` new tokens."""

@@ -3,10 +3,8 @@
 The text is encoded piece by piece, from edge to edge, so that a prefix has the same ids whatever
 follows. A window starts at a piece (its *anchor*) and grows; when the next piece would exceed its
 limit, the anchor moves up until at most ``keep`` tokens are left before that piece. Ids and anchors
-depend on the text alone, so a resumed sample gets the same scores.
-
-The code released with arXiv 2604.14164 always reads the last 200 tokens: *sliding* windows. Their
-score of a token depends on how much text was written when it was scored.
+depend on the text alone, so a resumed sample gets the same scores. The *sliding* windows of the
+code released with arXiv 2604.14164 are the last 200 tokens: their scores depend on the steps.
 """
 
 from __future__ import annotations
@@ -25,18 +23,13 @@ SLIDING_TOKENS = 200  # window of the released code
 
 @dataclass(frozen=True, slots=True)
 class WindowRule:
-    """The length of windows.
-
-    Attributes:
-        limit: Maximum length of a window in tokens.
-        keep: Maximum number of tokens kept before the piece that exceeded the limit (more only if
-            the piece before it is longer). At most half of ``limit``, unless sliding.
-        sliding: Windows have no anchor: they are the last ``keep`` tokens.
-    """
+    """The length of windows, in tokens."""
 
     limit: int = 512
+    # Kept before the piece that exceeded the limit, at most (more only if the piece before it is
+    # longer); at most half of the limit, unless sliding.
     keep: int = 200
-    sliding: bool = False
+    sliding: bool = False  # windows have no anchor: they are the last `keep` tokens
 
     @property
     def piece_tokens(self) -> int:

@@ -13,8 +13,7 @@ import regex
 
 from tessy.boundary.base import UnitScore
 from tessy.boundary.evaluation.drafts import EvaluationSample, EvaluationSegment
-from tessy.boundary.evaluation.metrics import PredictedUnits
-from tessy.boundary.evaluation.replay import first_author
+from tessy.boundary.evaluation.metrics import PredictedUnits, first_author
 from tessy.core.records import Author, other
 
 Marks = tuple[bool, ...]  # for each unit of a segment: a hand-over precedes it

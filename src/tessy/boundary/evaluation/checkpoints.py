@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tessy.boundary.classifier.labels import (
+    CAPABILITY,
     STYLE,
     class_of,
     encode_text,
@@ -20,7 +21,7 @@ from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits, Scores, c
 from tessy.core.records import Annotation
 from tessy.inference.local.jobs import batches
 
-_NAMES = {True: "style", False: "capability"}
+_NAMES = {CAPABILITY: "capability", STYLE: "style"}
 
 
 def token_metrics(classifier: Classifier, annotations: Sequence[Annotation]) -> Metrics:
@@ -33,8 +34,7 @@ def token_metrics(classifier: Classifier, annotations: Sequence[Annotation]) -> 
         classes = token_classes(encoded, row.style)
         for truth, p_style in zip(classes, token_scores(scores), strict=False):
             if p_style is not None:
-                is_style = class_of(p_style) == STYLE
-                rows.append((row.question, _NAMES[truth == STYLE], _NAMES[is_style]))
+                rows.append((row.question, _NAMES[truth], _NAMES[class_of(p_style)]))
     return class_metrics(rows)
 
 

@@ -122,8 +122,8 @@ def draw_drafts(
 ) -> list[EvaluationDraft]:
     """Draw at most ``count`` drafts that start at distinct random units.
 
-    A draft consists of at least one whole unit and, with that exception, at most ``tokens`` tokens,
-    all in one segment. It does not start at a mixed unit, which neither author would have written.
+    A draft is at least one whole unit, and as many as ``tokens`` tokens of its segment hold. It
+    does not start at a mixed unit, which neither author would have written.
     """
     starts = [
         (segment, first)

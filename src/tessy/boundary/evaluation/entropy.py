@@ -45,12 +45,7 @@ def entropy_of(logprobs: Iterable[float]) -> float:
 
 
 def load_entropy_model(config: EntropyConfig) -> EntropyModel:
-    """Load the model of the entropy rule.
-
-    Raises:
-        ConfigError: No model is given, or the API key's variable is not set.
-        ModelError: Model or tokenizer cannot be used.
-    """
+    """Load the model of the entropy rule."""
     if config.model is None:
         raise ConfigError(
             "predictor: `entropy` needs a language model; give one with --entropy.model"
@@ -77,9 +72,6 @@ async def predict_by_entropy(
 
     Returns the predicted units, and details for the report: the threshold in nats, and the share of
     correctly cut drafts by threshold.
-
-    Raises:
-        EngineError: The server is unreachable, or returns no prompt logprobs.
     """
     tuning = await _segment_entropies(model, validation.segments)
     by_threshold = [(t, _right_share(validation, tuning, t)) for t in thresholds(tuning)]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.cut import Kind, count_kept, kind_of
+from tessy.boundary.cut import Cut, Kind, count_kept, deciding_score, keeps, kind_of, own_score
 from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSample
-from tessy.boundary.evaluation.replay import replay
+from tessy.core.records import Author, other
 from tessy.core.statistics import Case, Estimate, mean, share
 
 Scores = tuple[UnitScore, ...]
@@ -105,6 +105,53 @@ def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The authors that synthesis would assign to the units of a segment."""
+
+    authors: tuple[Author, ...]  # that of the first unit is given by the annotation
+    hand_overs: int
+    bounced: int  # hand-overs that were handed straight back, so that a unit was forced
+
+
+def replay(
+    truth: Sequence[UnitScore],
+    student: Sequence[UnitScore],
+    teacher: Sequence[UnitScore],
+    cut: Cut,
+    threshold: float = STYLE_THRESHOLD,
+) -> Replay:
+    """Replay the hand-overs of both authors on a segment, from each unit's scores.
+
+    If both authors' predictors reject a unit, the turn bounces and the unit is forced, as in
+    :class:`tessy.synthesis.cooperation.Cooperation`, but without drawing other text first.
+    """
+    author = first_author(truth, cut)
+    authors = [author]
+    hand_overs = bounced = 0
+    for scores in zip(student[1:], teacher[1:], strict=True):
+        by_author: dict[Author, UnitScore] = {"student": scores[0], "teacher": scores[1]}
+        if not keeps(author, by_author[author], cut, threshold):
+            hand_overs += 1
+            author = other(author)
+            if not keeps(author, by_author[author], cut, threshold):
+                bounced += 1
+                author = _forced(by_author, cut)
+        authors.append(author)
+    return Replay(tuple(authors), hand_overs, bounced)
+
+
+def first_author(truth: Sequence[UnitScore], cut: Cut) -> Author:
+    """Return the author of the first unit; the student if it is mixed."""
+    return "teacher" if kind_of(truth[0], cut) == "capability" else "student"
+
+
+def _forced(scores: dict[Author, UnitScore], cut: Cut) -> Author:
+    """Return the author with the higher score of its own class; the student on a tie."""
+    own = {a: own_score(a, deciding_score(a, scores[a], cut)) for a in scores}
+    return "teacher" if own["teacher"] > own["student"] else "student"
+
+
 def replay_metrics(
     sample: EvaluationSample, pair: PairedScores, threshold: float = STYLE_THRESHOLD
 ) -> Metrics:
@@ -144,10 +191,7 @@ def word_metrics(sample: EvaluationSample, predicted: PredictedUnits) -> Metrics
 
 
 def class_metrics(rows: Iterable[tuple[str, str, str]]) -> Metrics:
-    """Return accuracy, and precision, recall and F1 of the class ``style``.
-
-    ``rows`` are the problem, true class and predicted class of each case.
-    """
+    """Return metrics of style from the problem, true class and predicted class of each case."""
     found = list(rows)
     style = [(q, truth == "style", predicted == "style") for q, truth, predicted in found]
     return {

@@ -18,10 +18,7 @@ Result = TypeVar("Result")
 async def predict_all(
     predictor: BoundaryPredictor, sample: EvaluationSample, on_progress: Callable[[int, int], None]
 ) -> PredictedUnits:
-    """Run ``predictor`` on drafts and whole segments, with the requests of synthesis.
-
-    ``on_progress`` is called with the finished and the total number of requests.
-    """
+    """Run ``predictor`` on drafts and whole segments, with the requests of synthesis."""
     drafts = sample.drafts
     requests = [draft.request(predictor.lookahead) for draft in drafts]
     requests += [segment.request() for segment in sample.segments]

@@ -11,7 +11,6 @@ from typing import Any
 from tessy.boundary.cut import kind_of
 from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import (
-    DraftCut,
     Metrics,
     PairedScores,
     PredictedUnits,
@@ -101,9 +100,8 @@ def _pair(
 ) -> dict[str, Any]:
     scores = PairedScores(by_name[pair.student].predicted, by_name[pair.teacher].predicted)
     cuts = cut_drafts(sample, scores)
-    by_author: dict[str, list[DraftCut]] = {"student": [], "teacher": []}
-    for draft_cut in cuts:
-        by_author[draft_cut.draft.author].append(draft_cut)
+    students = [row for row in cuts if row.draft.author == "student"]
+    teachers = [row for row in cuts if row.draft.author == "teacher"]
     graded = scores.student.graded or scores.teacher.graded
     by_threshold = sweep(sample, scores) if graded else []
     return {
@@ -111,8 +109,8 @@ def _pair(
         "student": pair.student,
         "teacher": pair.teacher,
         "all": _as_json(cut_metrics(cuts)),
-        "style_to_capability": _as_json(cut_metrics(by_author["student"])),
-        "capability_to_style": _as_json(cut_metrics(by_author["teacher"])),
+        "style_to_capability": _as_json(cut_metrics(students)),
+        "capability_to_style": _as_json(cut_metrics(teachers)),
         "replay": _as_json(replay_metrics(sample, scores)),
         "sweep": [
             {"threshold": threshold} | _as_json(metrics) for threshold, metrics in by_threshold

@@ -54,8 +54,7 @@ def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
 def held_out_split(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
     """Return the split of problems, and the checkpoint that defines it.
 
-    It is that of the first checkpoint with conventions, otherwise the default of `train-predictor`,
-    and None.
+    Without a checkpoint that has conventions, the split is the default of `train-predictor`.
     """
     for spec, conventions in known.items():
         if conventions is not None:

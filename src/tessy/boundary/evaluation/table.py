@@ -89,12 +89,12 @@ def _replay_table(report: Mapping[str, Any]) -> Table:
 def _class_table(report: Mapping[str, Any]) -> Table:
     names = ("accuracy", "precision", "recall", "f1")
     table = figures_table("Classes", "of", *names, "n")
-    for one in report["predictors"]:
+    for entry in report["predictors"]:
         for what in ("words", "tokens"):
-            if one[what] is not None:
-                figures = one[what]
+            figures = entry[what]
+            if figures is not None:
                 table.add_row(
-                    _name(one["name"]),
+                    _name(entry["name"]),
                     what,
                     *(_percent(figures[name], with_interval=name == "f1") for name in names),
                     _count(figures["accuracy"]),

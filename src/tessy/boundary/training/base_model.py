@@ -48,7 +48,12 @@ def read_base(options: TrainPredictorConfig) -> BaseModelSpec:
     except LOADING_ERRORS as error:
         raise _unloadable(name, error) from error
     _check_kind(config, name, trust_remote_code=remote)
-    _check_length(config, name, options.max_tokens)
+    limit = position_limit(config)
+    if limit is not None and limit < options.max_tokens:
+        raise ModelError(
+            f"{_WHAT} {name!r} can hold {limit} tokens, but max_tokens is {options.max_tokens}; "
+            f"give --max-tokens {limit}, or use another base"
+        )
     vocabulary_size = config.get_text_config().vocab_size
     tokenizer, codec = load_tokenizer(name, vocabulary_size, what=_WHAT, trust_remote_code=remote)
     return BaseModelSpec(name, config, tokenizer, codec)
@@ -104,13 +109,4 @@ def _check_kind(config: PreTrainedConfig, name: str, *, trust_remote_code: bool)
         raise ModelError(
             f"{_WHAT} {name!r} is a {config.model_type} model, which transformers has no token "
             "classifier for; use another base (Qwen3, Llama, …)"
-        )
-
-
-def _check_length(config: PreTrainedConfig, name: str, tokens: int) -> None:
-    limit = position_limit(config)
-    if limit is not None and limit < tokens:
-        raise ModelError(
-            f"{_WHAT} {name!r} can hold {limit} tokens, but max_tokens is {tokens}; give "
-            f"--max-tokens {limit}, or use another base"
         )

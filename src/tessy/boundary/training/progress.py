@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 _HEADINGS = ("epoch", "train loss", "accuracy", "style precision", "recall", "F1")
 
@@ -49,10 +49,10 @@ class TrainingProgress:
         self._console = console
         self._enabled = enabled
         self._progress = Progress(
-            TextColumn("training"),
+            "training",
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps"),
+            "steps",
             TimeRemainingColumn(),
             console=console,
             disable=not (enabled and console.is_terminal),

@@ -79,8 +79,7 @@ def train_predictor(options: TrainPredictorConfig) -> int:
 
 def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     out = options.out.expanduser().resolve()
-    _check_out(out)
-    _check_batch(options.batch, _processes())
+    _check_options(options, out)
     data = _read(options)
     check_installed("training", dict.fromkeys(_LIBRARIES, "train"))
     from tessy.inference.local.model import quiet_loading
@@ -146,20 +145,15 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _check_batch(batch: int, processes: int) -> None:
-    if batch % processes:
-        raise ConfigError(
-            f"batch: {batch} segments cannot be shared evenly by {processes} processes; give a "
-            "multiple of their number"
-        )
-
-
-def _check_out(out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists():
+def _check_options(options: TrainPredictorConfig, out: Path) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"out: {out} exists and is not an empty folder; choose another --out, or remove it"
+        )
+    if options.batch % _processes():
+        raise ConfigError(
+            f"batch: {options.batch} segments cannot be shared evenly by {_processes()} processes; "
+            "give a multiple of their number"
         )
 
 
