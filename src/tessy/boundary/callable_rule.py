@@ -45,8 +45,8 @@ class RulePredictor:
     @classmethod
     def load(cls, spec: str) -> RulePredictor:
         """Import the rule ``spec`` names, and test it on one line of text."""
-        found = load_callable(spec, option="predictor", signature=_SIGNATURE)
-        predictor = cls(found, name=spec)
+        rule = load_callable(spec, option="predictor", signature=_SIGNATURE)
+        predictor = cls(rule, name=spec)
         predictor.scores(_TRIAL)
         return predictor
 

@@ -19,16 +19,16 @@ def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., An
     where, separator, attribute = spec.rpartition(":")
     if not separator or not where or not attribute:
         raise ConfigError(f"{option} {spec!r}: write module:callable or path/to/file.py:callable")
-    found: Any = _import(where, f"{option} {spec!r}")
+    target: Any = _import(where, f"{option} {spec!r}")
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise ConfigError(f"{option} {spec!r}: {where} has no {attribute!r}")
-        found = getattr(found, part)
-    if not callable(found):
+        target = getattr(target, part)
+    if not callable(target):
         raise ConfigError(
-            f"{option} {spec!r} is {type(found).__name__}, not a function {signature}"
+            f"{option} {spec!r} is {type(target).__name__}, not a function {signature}"
         )
-    function: Callable[..., Any] = found
+    function: Callable[..., Any] = target
     return function
 
 
@@ -57,14 +57,14 @@ def check_signature(
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"the rule {name} is async; give a plain function {signature}")
     try:
-        found = inspect.signature(function)
+        actual = inspect.signature(function)
     except ValueError:
         return  # some built-in callables have no signature
     try:
-        found.bind(*trial)
+        actual.bind(*trial)
     except TypeError as error:
         raise ConfigError(
-            f"the rule {name}{found} cannot be called as {signature}: {error}"
+            f"the rule {name}{actual} cannot be called as {signature}: {error}"
         ) from error
 
 

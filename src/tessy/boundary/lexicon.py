@@ -106,10 +106,10 @@ class _PhraseMatcher:
         elif at_start:
             allowed |= AT_START
         for last in range(first, len(self._words)):
-            found = node.after.get(self._words[last])
-            if found is None:
+            child = node.after.get(self._words[last])
+            if child is None:
                 return
-            node = found
+            node = child
             gap = self._gaps[last]
             places = node.ends
             if gap.punctuated:

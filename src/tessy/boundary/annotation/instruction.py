@@ -97,8 +97,8 @@ def parse(reply: str) -> list[str] | ReplyFault:
     arrays = _outermost_arrays(reply)
     if len(arrays) == 1:
         return _strings(arrays[0])
-    found = f"{len(arrays)} JSON arrays" if arrays else "no JSON array"
-    return ReplyFault("not_json", f"it holds {found}, where one array of strings was expected")
+    content = f"{len(arrays)} JSON arrays" if arrays else "no JSON array"
+    return ReplyFault("not_json", f"it holds {content}, where one array of strings was expected")
 
 
 def _strings(array: list[Any]) -> list[str] | ReplyFault:
@@ -117,15 +117,15 @@ def _loads(text: str) -> object:
 
 
 def _outermost_arrays(text: str) -> list[list[Any]]:
-    found: list[list[Any]] = []
+    arrays: list[list[Any]] = []
     at = text.find("[")
     while at >= 0:
         try:
             value, end = _DECODER.raw_decode(text, at)
-            found.append(value)
+            arrays.append(value)
         except ValueError:
             end = at + 1
         except RecursionError:
             return []
         at = text.find("[", end)
-    return found
+    return arrays

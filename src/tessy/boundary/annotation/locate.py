@@ -91,10 +91,8 @@ def locate(text: str, strings: Sequence[str]) -> tuple[StyleSpan, ...] | Unmatch
         return _first_unmatched(wanted, choices)
     spans = []
     while placement is not None:
-        found = placement.occurrence
-        spans.append(
-            StyleSpan(start=normalized.starts[found.start], end=normalized.starts[found.end])
-        )
+        occurrence, starts = placement.occurrence, normalized.starts
+        spans.append(StyleSpan(start=starts[occurrence.start], end=starts[occurrence.end]))
         placement = placement.rest
     return tuple(spans)
 
@@ -128,24 +126,24 @@ def _exact(cluster: str) -> str:
 def _occurrences(normalized: _NormalizedText, string: str) -> list[_Occurrence]:
     """Return the occurrences of ``string``; without its quotes if there are none with them."""
     string = string.strip()
-    found = _matches(normalized, string, changes=0)
+    occurrences = _matches(normalized, string, changes=0)
     plain = normalize(string)
-    if not found and len(plain) > 2 and plain[0] == plain[-1] == "'":
-        found = _matches(normalized, string[1:-1].strip(), changes=3)
-    return found
+    if not occurrences and len(plain) > 2 and plain[0] == plain[-1] == "'":
+        occurrences = _matches(normalized, string[1:-1].strip(), changes=3)
+    return occurrences
 
 
 def _matches(normalized: _NormalizedText, string: str, *, changes: int) -> list[_Occurrence]:
     wanted = _normalize(string)
-    found = []
+    occurrences = []
     at = normalized.joined.find(wanted.joined)
     while wanted.joined and at >= 0:
         start, end = _boundary(normalized, at), _boundary(normalized, at + len(wanted.joined))
         if start is not None and end is not None:
             total = changes + _changes(normalized, start, end, wanted)
-            found.append(_Occurrence(total, start, end))
+            occurrences.append(_Occurrence(total, start, end))
         at = normalized.joined.find(wanted.joined, at + 1)
-    return found
+    return occurrences
 
 
 def _changes(normalized: _NormalizedText, start: int, end: int, wanted: _NormalizedText) -> int:
@@ -157,8 +155,8 @@ def _changes(normalized: _NormalizedText, start: int, end: int, wanted: _Normali
 def _boundary(normalized: _NormalizedText, offset: int) -> int | None:
     """Return the cluster that begins at ``offset`` of ``joined``; None inside one, or a word."""
     index = bisect_left(normalized.offsets, offset)
-    found = normalized.offsets[index] == offset and not _inside_word(normalized, index)
-    return index if found else None
+    is_boundary = normalized.offsets[index] == offset and not _inside_word(normalized, index)
+    return index if is_boundary else None
 
 
 def _inside_word(normalized: _NormalizedText, index: int) -> bool:
@@ -195,7 +193,7 @@ def _best_placement(choices: Sequence[Sequence[_Occurrence]], length: int) -> _P
     starts, placements = [length], list[_Placement | None]([None])
     for occurrences in reversed(choices):
         best: _Placement | None = None
-        found: list[tuple[int, _Placement]] = []
+        entries: list[tuple[int, _Placement]] = []
         for occurrence in reversed(occurrences):
             at = bisect_left(starts, occurrence.end)
             if at == len(starts):
@@ -204,9 +202,9 @@ def _best_placement(choices: Sequence[Sequence[_Occurrence]], length: int) -> _P
             changes = occurrence.changes + (rest.changes if rest else 0)
             if best is None or changes <= best.changes:
                 best = _Placement(changes, occurrence, rest)
-            found.append((occurrence.start, best))
-        starts = [start for start, _ in reversed(found)]
-        placements = [placement for _, placement in reversed(found)]
+            entries.append((occurrence.start, best))
+        starts = [start for start, _ in reversed(entries)]
+        placements = [placement for _, placement in reversed(entries)]
     return placements[0] if placements else None
 
 

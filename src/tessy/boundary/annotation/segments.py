@@ -65,15 +65,15 @@ def words(text: str) -> list[Bounds]:
 
     A run of more than 40 characters (Chinese, long LaTeX) is split at its Unicode word boundaries.
     """
-    found = []
+    bounds = []
     for match in _WORD.finditer(text):
         start, end = match.span()
         if end - start > LONG_STRETCH_CHARS:
             cuts = [start, *(start + edge for edge in edges(match[0]))]
-            found += list(pairwise(cuts))
+            bounds += list(pairwise(cuts))
         else:
-            found.append((start, end))
-    return found
+            bounds.append((start, end))
+    return bounds
 
 
 def split_stretches(text: str, size: int, draw: random.Random) -> list[Bounds]:
@@ -82,16 +82,16 @@ def split_stretches(text: str, size: int, draw: random.Random) -> list[Bounds]:
     The start of the first full stretch is random; the remainders at both ends are kept if they have
     at least half the size. A text of at most ``size`` words is one stretch.
     """
-    found = words(text)
-    if not found:
+    bounds = words(text)
+    if not bounds:
         return []
-    if len(found) <= size:
-        return [(found[0][0], found[-1][1])]
+    if len(bounds) <= size:
+        return [(bounds[0][0], bounds[-1][1])]
     # At least one full stretch must fit after it.
-    phase = draw.randrange(min(size, len(found) - size + 1))
-    cuts = [0, *range(phase, len(found), size), len(found)]
+    phase = draw.randrange(min(size, len(bounds) - size + 1))
+    cuts = [0, *range(phase, len(bounds), size), len(bounds)]
     stretches = [(a, b) for a, b in pairwise(cuts) if 2 * (b - a) >= size]
-    return [(found[a][0], found[b - 1][1]) for a, b in stretches]
+    return [(bounds[a][0], bounds[b - 1][1]) for a, b in stretches]
 
 
 def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSegment]:
@@ -100,15 +100,8 @@ def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSeg
     bounds = split_stretches(response.thinking, size, draw)
     draw.shuffle(bounds)
     for number, (start, end) in enumerate(bounds):
-        yield TextSegment(
-            response.id,
-            response.sample,
-            number,
-            response.question,
-            response.author,
-            start,
-            response.thinking[start:end],
-        )
+        text = response.thinking[start:end]
+        yield TextSegment(*response.key, number, response.question, response.author, start, text)
 
 
 def draw_segments(

@@ -78,17 +78,17 @@ def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
     value = getattr(config, KEY, None)
     if value is None:
         return None
-    found = value if isinstance(value, Mapping) else {}
+    raw = value if isinstance(value, Mapping) else {}
     fixed = {"schema": SCHEMA, "shift": SHIFT, "labels": LABELS}
     for key, wanted in fixed.items():
-        if found.get(key) != wanted:
+        if raw.get(key) != wanted:
             raise ModelError(
                 f"the boundary predictor {name!r} follows other conventions: its config.json has "
-                f"{KEY}.{key} = {found.get(key)!r}, and tessy supports {wanted!r}; use the version "
+                f"{KEY}.{key} = {raw.get(key)!r}, and tessy supports {wanted!r}; use the version "
                 "of tessy that trained it, or train it again"
             )
     try:
-        return Conventions.model_validate(found)
+        return Conventions.model_validate(raw)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, (KEY, *fault["loc"])))

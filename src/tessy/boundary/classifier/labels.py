@@ -133,12 +133,12 @@ def unit_scores(
     token of a text) has score 1.
     """
     scores = token_scores(outputs)
-    found = []
+    units = []
     for start, end in pairwise(bounds):
         inside = deciding_tokens(unit_tokens(tokens, start, end), tokens.blank.__getitem__)
         known = [s for i in inside if i < len(scores) and (s := scores[i]) is not None]
-        found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
-    return tuple(found)
+        units.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
+    return tuple(units)
 
 
 def oracle_outputs(classes: Sequence[TokenClass]) -> list[float]:

@@ -157,23 +157,23 @@ class TokenizedText:
             return self._last_tokens(first)
         bounds, anchors = self._bounds, self._anchors
         piece = max(0, min(bisect_right(bounds, first), len(anchors)) - 1)
-        found: list[TokenWindow] = []
+        windows: list[TokenWindow] = []
         while piece < len(anchors):
             end = bisect_right(anchors, anchors[piece], piece)  # anchors only move up
-            found.append(TokenWindow(bounds[anchors[piece]], bounds[end]))
+            windows.append(TokenWindow(bounds[anchors[piece]], bounds[end]))
             piece = end
-        return found
+        return windows
 
     def _last_tokens(self, first: int) -> list[TokenWindow]:
         """Return the window of the last tokens, preceded by earlier ones as far as ``first``."""
         keep = self._rule.keep
-        found: list[TokenWindow] = []
+        windows: list[TokenWindow] = []
         end = len(self._ids)
-        while end and not (found and found[0].start < first):
-            found.insert(0, TokenWindow(max(0, end - keep), end))
+        while end and not (windows and windows[0].start < first):
+            windows.insert(0, TokenWindow(max(0, end - keep), end))
             # Windows overlap by half, so that every token has at least that much context.
-            end = found[0].start and found[0].start + keep // 2
-        return found
+            end = windows[0].start and windows[0].start + keep // 2
+        return windows
 
     def _truncate(self, pieces: int) -> None:
         del self._ends[pieces:], self._anchors[pieces:], self._bounds[pieces + 1 :]

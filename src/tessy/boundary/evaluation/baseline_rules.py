@@ -52,8 +52,8 @@ def predict_by_marks(sample: EvaluationSample, marks: Sequence[Marks]) -> Predic
 
 
 def _flipped(author: Author, marks: Sequence[bool]) -> tuple[UnitScore, ...]:
-    found = []
+    scores = []
     for index, mark in enumerate(marks):
         author = other(author) if mark and index else author
-        found.append(_SCORES[author])
-    return tuple(found)
+        scores.append(_SCORES[author])
+    return tuple(scores)

@@ -58,11 +58,11 @@ def oracle_units(
 
 def _score(classifier: Classifier, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
     """Return P(style) of what follows each token of each window; batches by length."""
-    found: list[Sequence[float]] = [()] * len(windows)
+    results: list[Sequence[float]] = [()] * len(windows)
     members = [(index, list(window)) for index, window in enumerate(windows) if window]
     slack = padding_slack(classifier.scorer.model.device.type)
     for group in batches(members, slack):
         outputs = classifier.scorer.score([window for _, window in group])
         for (index, _), scores in zip(group, outputs, strict=True):
-            found[index] = scores
-    return found
+            results[index] = scores
+    return results

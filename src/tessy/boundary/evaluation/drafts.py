@@ -109,12 +109,12 @@ def truth_scores(
     marks = [0.0] * len(text)
     for span in style:
         marks[span.start : span.end] = [1.0] * (span.end - span.start)
-    found = []
+    scores = []
     for start, end in pairwise(bounds):
         inside = [marks[i] for i in range(start, end) if not text[i].isspace()]
         inside = inside or marks[start:end]
-        found.append(UnitScore(inside[0], min(inside), max(inside)))
-    return tuple(found)
+        scores.append(UnitScore(inside[0], min(inside), max(inside)))
+    return tuple(scores)
 
 
 def draw_drafts(

@@ -79,12 +79,12 @@ async def predict_by_entropy(
     entropies = tuning if sample is validation else await _segment_entropies(model, sample.segments)
     sweep = [{"threshold": t, "right": right} for t, right in by_threshold]
     details = {"threshold_nats": best, "chosen_on": "validation", "threshold_sweep": sweep}
-    return predict_by_marks(sample, [marks_at(one, best) for one in entropies]), details
+    return predict_by_marks(sample, [marks_at(levels, best) for levels in entropies]), details
 
 
 def thresholds(entropies: Sequence[UnitEntropies]) -> list[float]:
     """Return the thresholds to try: quantiles of the entropies before words."""
-    known = sorted(level for one in entropies for level in one[1:])
+    known = sorted(level for levels in entropies for level in levels[1:])
     return sorted({known[len(known) * step // STEPS] for step in range(STEPS)}) if known else [0.0]
 
 
@@ -107,7 +107,7 @@ def unit_entropies(
 def _right_share(
     sample: EvaluationSample, entropies: Sequence[UnitEntropies], threshold: float
 ) -> float:
-    predicted = predict_by_marks(sample, [marks_at(one, threshold) for one in entropies])
+    predicted = predict_by_marks(sample, [marks_at(levels, threshold) for levels in entropies])
     right = cut_metrics(cut_drafts(sample, PairedScores(predicted, predicted)))["right"]
     return 0.0 if right is None else right.value
 
@@ -115,12 +115,12 @@ def _right_share(
 async def _segment_entropies(
     model: EntropyModel, segments: Sequence[EvaluationSegment]
 ) -> list[UnitEntropies]:
-    async def one(segment: EvaluationSegment) -> UnitEntropies:
+    async def score_segment(segment: EvaluationSegment) -> UnitEntropies:
         tokens = encode_text(model.codec, segment.text)
         scores = await model.engine.score(segment.request().key, tokens.ids)
         return unit_entropies(segment, tokens, [entropy_of(score.top) for score in scores])
 
-    return await gather_limited(segments, one, in_flight=_IN_FLIGHT)
+    return await gather_limited(segments, score_segment, in_flight=_IN_FLIGHT)
 
 
 def _load_codec(name: str) -> Codec:

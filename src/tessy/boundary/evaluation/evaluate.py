@@ -142,7 +142,7 @@ async def _predict_each(
     progress: _PredictionProgress,
 ) -> dict[str, tuple[PredictedUnits, dict[str, Any]]]:
     """Return the scores of all predictors, with details for the report; close them at the end."""
-    found: dict[str, tuple[PredictedUnits, dict[str, Any]]] = {}
+    outputs: dict[str, tuple[PredictedUnits, dict[str, Any]]] = {}
     async with AsyncExitStack() as stack:
         for predictor in predictors.values():
             stack.push_async_callback(predictor.aclose)
@@ -154,13 +154,13 @@ async def _predict_each(
             if spec in predictors:
                 count = partial(progress.count, text)
                 units = await predict_all(predictors[spec], sample, count)
-                found[spec] = units, {}
+                outputs[spec] = units, {}
             elif spec == ENTROPY and entropy_model is not None:
-                found[spec] = await predict_by_entropy(entropy_model, sample, validation)
+                outputs[spec] = await predict_by_entropy(entropy_model, sample, validation)
             else:
                 marks = [sentence_marks(segment) for segment in sample.segments]
-                found[spec] = predict_by_marks(sample, marks), {}
-    return found
+                outputs[spec] = predict_by_marks(sample, marks), {}
+    return outputs
 
 
 def _report(

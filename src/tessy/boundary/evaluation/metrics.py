@@ -192,10 +192,10 @@ def word_metrics(sample: EvaluationSample, predicted: PredictedUnits) -> Metrics
 
 def class_metrics(rows: Iterable[tuple[str, str, str]]) -> Metrics:
     """Return metrics of style from the problem, true class and predicted class of each case."""
-    found = list(rows)
-    style = [(q, truth == "style", predicted == "style") for q, truth, predicted in found]
+    cases = list(rows)
+    style = [(q, truth == "style", predicted == "style") for q, truth, predicted in cases]
     return {
-        "accuracy": share(Case(q, truth == predicted) for q, truth, predicted in found),
+        "accuracy": share(Case(q, truth == predicted) for q, truth, predicted in cases),
         "precision": share(Case(q, truth and guess, guess) for q, truth, guess in style),
         "recall": share(Case(q, truth and guess, truth) for q, truth, guess in style),
         "f1": share(Case(q, 2 * (truth and guess), truth + guess) for q, truth, guess in style),

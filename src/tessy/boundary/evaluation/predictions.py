@@ -18,26 +18,29 @@ Result = TypeVar("Result")
 async def predict_all(
     predictor: BoundaryPredictor, sample: EvaluationSample, on_progress: Callable[[int, int], None]
 ) -> PredictedUnits:
-    """Run ``predictor`` on drafts and whole segments, with the requests of synthesis."""
+    """Run ``predictor`` on drafts and whole segments, with the requests of synthesis.
+
+    ``on_progress`` is called with the finished and the total number of requests.
+    """
     drafts = sample.drafts
     requests = [draft.request(predictor.lookahead) for draft in drafts]
     requests += [segment.request() for segment in sample.segments]
     done = 0
 
-    async def one(request: PredictionRequest) -> Scores:
+    async def predict(request: PredictionRequest) -> Scores:
         nonlocal done
         try:
-            scores = (await predictor.predict(request)).units
+            units = (await predictor.predict(request)).units
         finally:
             predictor.release(request.key)
         done += 1
         on_progress(done, len(requests))
-        return scores
+        return units
 
-    found = await gather_limited(requests, one, in_flight=IN_FLIGHT)
-    for draft, scores in zip(drafts, found, strict=False):
-        assert len(scores) >= len(draft.truth), "more units undecided than `lookahead` allows"
-    return PredictedUnits(found[: len(drafts)], found[len(drafts) :])
+    scores = await gather_limited(requests, predict, in_flight=IN_FLIGHT)
+    for draft, units in zip(drafts, scores, strict=False):
+        assert len(units) >= len(draft.truth), "more units undecided than `lookahead` allows"
+    return PredictedUnits(scores[: len(drafts)], scores[len(drafts) :])
 
 
 async def gather_limited(
@@ -47,12 +50,12 @@ async def gather_limited(
 
     The first error cancels the rest and is raised.
     """
-    found: dict[int, Result] = {}
+    results: dict[int, Result] = {}
     left: Iterator[tuple[int, Item]] = iter(enumerate(items))
 
     async def work() -> None:
         for index, item in left:
-            found[index] = await function(item)
+            results[index] = await function(item)
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -61,4 +64,4 @@ async def gather_limited(
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from error.__cause__
-    return [found[index] for index in range(len(items))]
+    return [results[index] for index in range(len(items))]

@@ -37,7 +37,7 @@ def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
             "predictor: nothing to evaluate; give checkpoints, `lexicon`, `sentence` or "
             "module:callable, separated by commas, and B_S+B_T for a pair"
         )
-    found = []
+    pairs = []
     for name in dict.fromkeys(predictors):
         parts = [name] if "+" not in name or Path(name).exists() else name.split("+")
         paired_rule = len(parts) == 2 and not set(parts).isdisjoint(MARKS)
@@ -47,8 +47,8 @@ def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
                 f"teacher's; `{SENTENCE}` and `{ENTROPY}` apply to both authors and cannot be "
                 "paired"
             )
-        found.append(PredictorPair(name, parts[0], parts[-1]))
-    return found
+        pairs.append(PredictorPair(name, parts[0], parts[-1]))
+    return pairs
 
 
 def held_out_split(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
@@ -82,8 +82,8 @@ def select_annotations(
             "best epoch), or --part all if it was trained on other problems"
         )
     shares = (split.seed, split.validation_share, split.test_share)
-    found = [row for row in rows if part == "all" or part_of(row.question, *shares) == part]
-    if not found:
+    selected = [row for row in rows if part == "all" or part_of(row.question, *shares) == part]
+    if not selected:
         problems = len({row.question for row in rows})
         raise ConfigError(
             f"part: none of the {problems:,} problems in {config.annotations} is in the {part} "
@@ -92,10 +92,10 @@ def select_annotations(
             "annotate responses to more problems, or evaluate with another --part, "
             "validation or all"
         )
-    if config.limit is not None and config.limit < len(found):
+    if config.limit is not None and config.limit < len(selected):
         draw = Random(derive_seed("segments", config.seed))
-        found = [found[i] for i in sorted(draw.sample(range(len(found)), config.limit))]
-    return found
+        selected = [selected[i] for i in sorted(draw.sample(range(len(selected)), config.limit))]
+    return selected
 
 
 def report_notes(
