@@ -81,12 +81,12 @@ def test_markers_restrict_where_a_phrase_matches():
     assert marked("again hmm, again", predictor) == "again[ hmm, again]"
 
 
-def test_three_phrases_may_hang_on_the_one_before_and_no_fourth():
+def test_at_most_three_phrases_are_chained_to_another():
     predictor = of("hmm", "+ again")
     assert marked("hmm again again again again x", predictor) == "[hmm again again again] again x"
 
 
-def test_punctuation_that_stands_alone_belongs_to_a_phrase_up_to_three_signs():
+def test_up_to_three_stand_alone_punctuation_marks_belong_to_a_phrase():
     predictor = of("hmm")
     assert marked("hmm !!! x", predictor) == "[hmm !!!] x"
     assert marked("hmm !!!! x", predictor) == "[hmm] !!!! x"

@@ -64,13 +64,13 @@ def test_a_checkpoint_is_evaluated_in_its_own_tokens(folder, checkpoint, tmp_pat
     assert report["drafts"] == {"n": 200, "tokens": 20, "counted_in": f"tokens of {name}"}
     assert report["split"]["from"] == name
     assert not any("predictor, evaluated on" in note for note in report["notes"])
-    by_name = {one["name"]: one for one in report["predictors"]}
+    by_name = {entry["name"]: entry for entry in report["predictors"]}
     assert by_name[name]["kind"] == "checkpoint"
     assert by_name["lexicon"]["tokens"] is None
     tokens = by_name[name]["tokens"]
     segments = {row.key: row for row in questions(60)}
     assert tokens["accuracy"]["n"] > 30 * min(len(row.text.split()) for row in segments.values())
-    entries = {one["name"]: one for one in report["cuts"]}
+    entries = {entry["name"]: entry for entry in report["cuts"]}
     assert set(entries) == {name, "lexicon", f"{name}+lexicon", LABELS}
     assert len(entries[name]["sweep"]) == 19
     assert entries[LABELS]["all"]["exact"]["value"] > entries["lexicon"]["all"]["exact"]["value"]

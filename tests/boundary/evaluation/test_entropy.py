@@ -51,12 +51,12 @@ class UnsureAtChanges(ScriptedEngine):
         text = b"".join(map(codec().token_bytes, ids)).decode()
         segment = to_segment(annotation(text))
         tokens = encode_text(codec(), text)
-        found = [SURE] * (len(ids) - 1)
+        scores = [SURE] * (len(ids) - 1)
         pairs = zip(segment.edges[1:], segment.truth, segment.truth[1:], strict=False)
         for edge, before, now in pairs:
             if before != now:
-                found[tokens.starts.index(edge) - 1] = UNSURE
-        return found
+                scores[tokens.starts.index(edge) - 1] = UNSURE
+        return scores
 
 
 def test_entropy_counts_the_rest_as_one_outcome():
@@ -68,13 +68,13 @@ def test_entropy_counts_the_rest_as_one_outcome():
 
 
 async def test_a_model_unsure_at_every_change_cuts_exactly():
-    one = sample()
+    both = sample()
     predicted, details = await predict_by_entropy(
-        EntropyModel(UnsureAtChanges(), codec()), one, one
+        EntropyModel(UnsureAtChanges(), codec()), both, both
     )
     assert details["threshold_nats"] == entropy_of(SURE.top)
     assert max(row["right"] for row in details["threshold_sweep"]) == 1
-    for segment, scores in zip(one.segments, predicted.segments, strict=True):
+    for segment, scores in zip(both.segments, predicted.segments, strict=True):
         assert scores == segment.truth
 
 

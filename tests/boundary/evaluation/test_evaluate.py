@@ -50,7 +50,7 @@ def test_a_perfect_predictor_has_perfect_metrics(folder, tmp_path):
         assert replayed["style_by_teacher"] == replayed["capability_by_student"] == 0
         assert replayed["bounced"] == 0
         assert entry["sweep"] == []
-    assert [values(one["words"]) for one in report["predictors"]] == [
+    assert [values(entry["words"]) for entry in report["predictors"]] == [
         {"accuracy": 1, "precision": 1, "recall": 1, "f1": 1}
     ] * 2
     assert value(report["pairs"][0]["words"]) == 0
@@ -177,8 +177,8 @@ def test_the_output_is_deterministic(folder, tmp_path):
     names = ("lexicon", "sentence", RULE("hesitant"))
     for out in ("one", "two"):
         evaluate(folder, tmp_path / out, *names, positions=50, limit=20)
-    one, two = ((tmp_path / out / "evaluation.svg").read_bytes() for out in ("one", "two"))
-    assert one == two
+    first, second = ((tmp_path / out / "evaluation.svg").read_bytes() for out in ("one", "two"))
+    assert first == second
     first, second = (
         json.loads((tmp_path / out / "evaluation.json").read_text()) for out in ("one", "two")
     )
