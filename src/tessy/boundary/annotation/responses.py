@@ -16,10 +16,7 @@ _SHOWN = 20
 
 
 class Responses:
-    """The responses of a run; ``count`` of them were read so far.
-
-    ``document`` is the content of the run's config.json.
-    """
+    """The responses of a run, and its config.json; ``count`` of them were read so far."""
 
     def __init__(self, directory: Path) -> None:
         self.document: dict[str, Any] = read_config(directory)

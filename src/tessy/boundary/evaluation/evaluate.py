@@ -1,8 +1,6 @@
 """``tessy evaluate-predictor``: metrics of predictors on held-out annotations.
 
-OUT/
-  evaluation.json    every metric with its 95 % interval and n
-  evaluation.svg     exact, early and late cuts; effect of the threshold
+Writes evaluation.json, every metric with its 95 % interval and n, and evaluation.svg.
 """
 
 from __future__ import annotations

@@ -212,10 +212,7 @@ def sweep(sample: EvaluationSample, pair: PairedScores) -> list[tuple[float, Met
 
 
 def best_threshold(by_threshold: Sequence[tuple[float, Metrics]]) -> float | None:
-    """Return the threshold with the most correctly cut drafts; None without drafts.
-
-    On a tie, the one nearest to 0.5.
-    """
+    """Return the threshold with most drafts right, nearest to 0.5 on a tie; None without drafts."""
     known = [
         (t, right.value) for t, metrics in by_threshold if (right := metrics["right"]) is not None
     ]
@@ -237,9 +234,9 @@ def disagreement(
         for segment, *scores in zip(sample.segments, first.segments, second.segments, strict=True)
         for one, two in list(zip(*scores, strict=True))[1:]
     ]
-    forward, reversed_ = PairedScores(first, second), PairedScores(second, first)
+    pair, swapped = PairedScores(first, second), PairedScores(second, first)
     return {
         "words": share(words),
-        "bounced_first_student": replay_metrics(sample, forward)["bounced"],
-        "bounced_second_student": replay_metrics(sample, reversed_)["bounced"],
+        "bounced_first_student": replay_metrics(sample, pair)["bounced"],
+        "bounced_second_student": replay_metrics(sample, swapped)["bounced"],
     }
