@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tessy.boundary.base import UnitScore
 from tessy.boundary.cut import count_kept, deciding_score, keeps, kind_of, own_score
-from tessy.boundary.evaluation.drafts import count_one, draw_drafts, to_segment, truth_scores
-from tessy.boundary.evaluation.replay import replay
+from tessy.boundary.evaluation.drafts import draw_drafts, to_segment, truth_scores
+from tessy.boundary.evaluation.metrics import replay
 from tessy.core.edges import edges, units
 from tessy.core.records import StyleSpan
 from tessy.inference.scripted import reference_script
@@ -90,7 +90,7 @@ def test_white_space_is_ignored_except_in_blank_units():
 
 @given(st.integers(1, 12), st.integers(1, 200), st.integers(0, 5), CUTS)
 def test_drafts_are_within_their_segment_and_begin_in_their_authors_class(tokens, count, seed, cut):
-    segments = [to_segment(annotation(text, f"q{i}"), count_one) for i, text in enumerate(TEXTS)]
+    segments = [to_segment(annotation(text, f"q{i}")) for i, text in enumerate(TEXTS)]
     drafts = draw_drafts(segments, tokens=tokens, count=count, seed=seed, cut=cut)
     assert drafts == draw_drafts(segments, tokens=tokens, count=count, seed=seed, cut=cut)
     offsets = {(draft.segment.key, draft.first) for draft in drafts}
@@ -109,7 +109,7 @@ def test_a_draft_has_only_words_that_fit_and_at_least_one():
 
 
 def test_a_request_includes_the_lookahead_of_the_predictor():
-    segment = to_segment(annotation("a b c d e f"), count_one)
+    segment = to_segment(annotation("a b c d e f"))
     draft = draw_drafts([segment], tokens=2, count=99, seed=0, cut="discard")[0]
     assert draft.request(0).units == (" b", " c")
     assert draft.request(2).units == (" b", " c", " d", " e")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tessy.boundary.annotation.segments import Response, draw_segments
-from tessy.boundary.evaluation.drafts import count_one, draw_drafts, to_segment
-from tessy.boundary.training.split import part_of
+from tessy.boundary.evaluation.drafts import draw_drafts, to_segment
+from tessy.boundary.training.dataset import part_of
 from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.records import Message, Problem
 from tessy.core.seeds import derive_seed
@@ -179,7 +179,7 @@ def test_problems_are_split_into_these_parts():
 
 
 def test_an_evaluation_draws_these_drafts():
-    segments = [to_segment(row, count_one) for row in questions(3)]
+    segments = [to_segment(row) for row in questions(3)]
     drafts = draw_drafts(segments, tokens=5, count=4, seed=0, cut="discard")
     assert [(d.segment.key, d.first) for d in drafts] == [
         (("q000", 0, 0), 13),

@@ -14,6 +14,7 @@ import pytest
 
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.lexicon import LexiconPredictor
+from tessy.boundary.phrases import Phrases
 from tessy.core.records import Author
 from tessy.inference.base import Chunk, Sampling
 from tessy.inference.local.engine import LocalEngine
@@ -138,7 +139,7 @@ async def test_a_classifier_ends_spans_at_the_same_places(models, classifiers, c
 
 @pytest.mark.parametrize("cut", ["discard", "extend"])
 async def test_the_lexicon_ends_spans_at_the_same_places(models, cut):
-    lexicon = dict.fromkeys(SIDES, LexiconPredictor.load())
+    lexicon = dict.fromkeys(SIDES, LexiconPredictor(Phrases.load()))
     expected, early = await rows_of(models, lexicon, chunk=1, tokens=64, cut=cut)
     assert any(len(spans) > 3 for _, spans, *_ in expected)
     assert not early  # it does not know what comes next

@@ -1,6 +1,6 @@
 """The protocol of boundary predictors, which decide where one author's words end.
 
-A predictor reads the shared text, never an author's token ids: it has its own tokenizer. It scores
+A predictor reads the shared text with its own tokenizer, never an author's token ids. It scores
 *units*: the text between two consecutive edges (:mod:`tessy.core.edges`).
 """
 
@@ -29,15 +29,13 @@ class PredictionRequest(NamedTuple):
     Attributes:
         key: Key of the sample; a predictor may cache by it.
         kept: The shared thinking text, or its beginning.
-        edges: Ascending offsets (chars) into ``text``; the units to score lie between neighbours.
-            The last one is ``len(text)``. With a single edge there are no units, and only
-            ``next_style`` is requested.
+        edges: Ascending offsets (chars) that end with ``len(text)``; the units to score lie between
+            neighbours. A single edge requests only ``next_style``.
         final: No text follows, so every unit must be decided.
-        own_from: Text before this offset (chars) was written by the other author. A unit that
-            begins before it (a hand-over inside a word) is scored by its tokens from this offset,
-            by predictors that have tokens.
-        drafted: Text after ``kept``. Kept separate so that the event loop need not concatenate a
-            long text for every token; the predictor may do it in its own thread.
+        own_from: Text before this offset (chars) was written by the other author. Predictors with
+            tokens score a unit that begins before it by its tokens from this offset.
+        drafted: Text after ``kept``; not concatenated in the event loop, where a long text would
+            cost time for every token.
     """
 
     key: str
@@ -64,8 +62,8 @@ class Prediction:
     """The output of a boundary predictor for a :class:`PredictionRequest`.
 
     Attributes:
-        units: Scores of the first units of the request, in order. Shorter than the request's units
-            if the predictor leaves the last ones undecided (never for a final request).
+        units: Scores of the first units of the request. Shorter than the request's units if the
+            predictor leaves the last ones undecided (never for a final request).
         next_style: P(style) of what follows ``request.text``; None if the predictor cannot score
             text before it is written.
     """
@@ -77,12 +75,9 @@ class Prediction:
 class BoundaryPredictor(Protocol):
     """Scores how likely each unit is style.
 
-    Two kinds share this protocol:
-
-    - ``next_class`` (``sees_next`` True, ``lookahead`` 0): a causal token classifier. Its output at
-      the last token of the text is the class of the next token, before it is written.
-    - ``classify`` (``sees_next`` False): reads written units and may leave the last ``lookahead``
-      of them undecided until more text is written.
+    With ``sees_next`` (a causal token classifier, ``lookahead`` 0), the output at the last token is
+    the class of the next token, before it is written. Other predictors read written units and may
+    leave the last ``lookahead`` of them undecided until more text is written.
     """
 
     name: str
@@ -90,20 +85,15 @@ class BoundaryPredictor(Protocol):
     lookahead: int
 
     def predict(self, request: PredictionRequest) -> Awaitable[Prediction]:
-        """Score the units of ``request``; must not block the event loop.
-
-        Cancelling the result drops the request.
+        """Score the units of ``request``, without blocking the event loop; can be cancelled.
 
         Raises:
             EngineUnavailable: It cannot answer now, e.g. for lack of memory.
             EngineRefused: It failed on this request.
         """
-        ...
 
     def release(self, key: str) -> None:
         """Drop the cache of the finished sample ``key``."""
-        ...
 
     async def aclose(self) -> None:
         """Stop worker threads."""
-        ...

@@ -27,36 +27,26 @@ _TRIAL = PredictionRequest(
 
 
 class RulePredictor:
-    """Scores written units by a user-defined function.
-
-    Attributes:
-        name: Name of the function, as given by the user.
-        lookahead: Number of units at the end that the function may leave undecided.
-    """
+    """Scores written units by a user-defined function."""
 
     sees_next = False
 
     def __init__(self, rule: Rule, *, name: str) -> None:
-        """Use ``rule``.
-
-        Raises:
-            ConfigError: Its signature is wrong, or its ``lookahead`` is not a count.
-        """
         self.name = name
         self._rule = rule
-        self.lookahead = _lookahead(rule, name)
+        self.lookahead: int = getattr(rule, "lookahead", 0)
+        if type(self.lookahead) is not int or self.lookahead < 0:
+            raise ConfigError(
+                f"the rule {name} has lookahead = {self.lookahead!r}; give a count of units"
+            )
         check_signature(rule, name, ("", (), False), _SIGNATURE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
 
     @classmethod
     def load(cls, spec: str) -> RulePredictor:
-        """Import the rule ``spec`` names, and test it on one line of text.
-
-        Raises:
-            ConfigError: It cannot be imported or called, or does not return probabilities.
-        """
-        found = load_callable(spec, option="predictor", signature=_SIGNATURE)
-        predictor = cls(found, name=spec)
+        """Import the rule ``spec`` names, and test it on one line of text."""
+        rule = load_callable(spec, option="predictor", signature=_SIGNATURE)
+        predictor = cls(rule, name=spec)
         predictor.scores(_TRIAL)
         return predictor
 
@@ -119,13 +109,6 @@ class RulePredictor:
                 "a number from 0 to 1, or True and False"
             )
         return number
-
-
-def _lookahead(rule: Rule, name: str) -> int:
-    value = getattr(rule, "lookahead", 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"the rule {name} has lookahead = {value!r}; give a count of units")
-    return value
 
 
 def _shown(units: Sequence[str]) -> str:

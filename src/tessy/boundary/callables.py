@@ -15,29 +15,20 @@ from tessy.core.errors import ConfigError
 
 
 def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., Any]:
-    """Import the function ``spec`` names.
-
-    Args:
-        spec: ``module:callable`` or ``path/to/file.py:callable``.
-        option: Name of the option, for messages (``predictor``).
-        signature: Expected signature, for messages.
-
-    Raises:
-        ConfigError: It cannot be imported, or is not callable.
-    """
+    """Import the function ``spec`` names; ``option`` and ``signature`` appear in messages."""
     where, separator, attribute = spec.rpartition(":")
     if not separator or not where or not attribute:
         raise ConfigError(f"{option} {spec!r}: write module:callable or path/to/file.py:callable")
-    found: Any = _import(where, f"{option} {spec!r}")
+    target: Any = _import(where, f"{option} {spec!r}")
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise ConfigError(f"{option} {spec!r}: {where} has no {attribute!r}")
-        found = getattr(found, part)
-    if not callable(found):
+        target = getattr(target, part)
+    if not callable(target):
         raise ConfigError(
-            f"{option} {spec!r} is {type(found).__name__}, not a function {signature}"
+            f"{option} {spec!r} is {type(target).__name__}, not a function {signature}"
         )
-    function: Callable[..., Any] = found
+    function: Callable[..., Any] = target
     return function
 
 
@@ -45,12 +36,6 @@ def source_digest(spec: str) -> str | None:
     """Return the SHA-256 (hex) of the source file of ``spec``'s module; None if it has no file.
 
     Modules that it imports are not included.
-
-    Args:
-        spec: ``module:callable`` or ``path/to/file.py:callable``.
-
-    Raises:
-        ConfigError: The file cannot be read.
     """
     where = spec.rpartition(":")[0]
     if not where.endswith(".py"):
@@ -68,22 +53,18 @@ def source_digest(spec: str) -> str | None:
 def check_signature(
     function: Callable[..., Any], name: str, trial: tuple[object, ...], signature: str
 ) -> None:
-    """Check that ``function`` is synchronous and accepts the arguments ``trial``.
-
-    Raises:
-        ConfigError: It is async, or does not accept them.
-    """
+    """Check that ``function`` is synchronous and accepts the arguments ``trial``."""
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"the rule {name} is async; give a plain function {signature}")
     try:
-        found = inspect.signature(function)
+        actual = inspect.signature(function)
     except ValueError:
         return  # some built-in callables have no signature
     try:
-        found.bind(*trial)
+        actual.bind(*trial)
     except TypeError as error:
         raise ConfigError(
-            f"the rule {name}{found} cannot be called as {signature}: {error}"
+            f"the rule {name}{actual} cannot be called as {signature}: {error}"
         ) from error
 
 
@@ -95,8 +76,8 @@ def _import(where: str, label: str) -> ModuleType:
         if not path.is_file():
             raise ConfigError(f"{label}: there is no file {where}")
         module_spec = importlib.util.spec_from_file_location(path.stem, path)
-        if module_spec is None or module_spec.loader is None:
-            raise ConfigError(f"{label}: {where} cannot be loaded as Python")
+        assert module_spec is not None  # its name ends in .py
+        assert module_spec.loader is not None
         module = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
     except ConfigError:

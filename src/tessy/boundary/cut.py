@@ -1,7 +1,7 @@
 """The rule that assigns a unit to an author and ends a span (pure).
 
-Synthesis and evaluation share it. A unit belongs to the class of its predictor tokens: ``discard``
-keeps it only if all of them are in the author's class, ``extend`` if the first one is.
+A unit belongs to the class of its predictor tokens: ``discard`` keeps it only if all of them are in
+the author's class, ``extend`` if the first one is.
 """
 
 from __future__ import annotations
@@ -41,14 +41,7 @@ def keeps(author: Author, score: UnitScore, cut: Cut, threshold: float = STYLE_T
 def count_kept(
     author: Author, scores: Iterable[UnitScore], cut: Cut, threshold: float = STYLE_THRESHOLD
 ) -> int:
-    """Return how many units of a draft are kept: those before the first that is not the author's.
-
-    Args:
-        author: Author of the draft.
-        scores: Scores of its units, in order.
-        cut: The rule that assigns a unit to a class.
-        threshold: P(style) at or above which a token is style.
-    """
+    """Return how many units precede the first one of a draft that is not its author's."""
     count = 0
     for score in scores:
         if not keeps(author, score, cut, threshold):
@@ -58,10 +51,7 @@ def count_kept(
 
 
 def kind_of(score: UnitScore, cut: Cut, threshold: float = STYLE_THRESHOLD) -> Kind:
-    """Return the kind of a unit by who may write it.
-
-    ``style``: the student; ``capability``: the teacher; ``mixed``: neither of them.
-    """
+    """Return who may write a unit: the student (style), the teacher or neither (mixed)."""
     if keeps("student", score, cut, threshold):
         return "style"
     return "capability" if keeps("teacher", score, cut, threshold) else "mixed"

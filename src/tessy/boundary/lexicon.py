@@ -1,9 +1,8 @@
 """A boundary predictor without training: a unit is style if it lies in a known phrase.
 
-The union of all phrase occurrences is style, so a unit's class depends only on its neighbours:
-scoring a growing text step by step gives the same classes as scoring it at once. A unit stays
-undecided only while the last words written are the beginning of a phrase that would cover it.
-Phrases have at most four words, so at most three units are undecided.
+All occurrences of phrases are style, so a unit's class depends only on its neighbours, and scoring
+a growing text step by step gives the same classes as scoring it at once. A unit is undecided only
+while the last words begin a phrase that would cover it: at most three units.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
@@ -81,13 +79,7 @@ class _PhraseMatcher:
     __slots__ = ("_chained", "_gaps", "_words", "covered", "ends", "live")
 
     def __init__(self, text: str, phrases: Phrases, *, whole: bool) -> None:
-        """Find every occurrence of every phrase.
-
-        Args:
-            text: The text to search.
-            phrases: The phrases to find.
-            whole: ``text`` is the beginning of the thinking, so a sentence starts with it.
-        """
+        """Find all phrases; with ``whole``, a sentence starts with the text."""
         matches = list(WORD.finditer(text))
         self._words = [plain(match[0]) for match in matches]
         self.ends = [match.end() for match in matches]
@@ -114,10 +106,10 @@ class _PhraseMatcher:
         elif at_start:
             allowed |= AT_START
         for last in range(first, len(self._words)):
-            found = node.after.get(self._words[last])
-            if found is None:
+            child = node.after.get(self._words[last])
+            if child is None:
                 return
-            node = found
+            node = child
             gap = self._gaps[last]
             places = node.ends
             if gap.punctuated:
@@ -149,15 +141,6 @@ class LexiconPredictor:
         self._may_belong = lru_cache(maxsize=16384)(self._links)
         # Upper bound on how far back a chain that covers a unit can start, in chars.
         self._reach = (MAX_CHAIN + 2) * (phrases.longest_chars + MAX_WORDS * _GAP_CHARS)
-
-    @classmethod
-    def load(cls, extra: Path | None = None) -> LexiconPredictor:
-        """Load the built-in English phrases, and those of the file ``extra``.
-
-        Raises:
-            ConfigError: The file cannot be read, or some lines are not valid phrases.
-        """
-        return cls(Phrases.load(extra))
 
     async def predict(self, request: PredictionRequest) -> Prediction:
         """Score the units of ``request``; at most the last three stay undecided."""
@@ -214,8 +197,8 @@ class LexiconPredictor:
     def _context_start(self, text: str, end: int) -> int:
         """Return the offset (chars) from which every phrase that matters after ``end`` is complete.
 
-        Phrases extend back only over words of phrases, separated by single spaces. The first piece
-        that is not such a word is included: it determines whether a sentence starts after it.
+        Phrases extend back only over words of phrases, separated by single spaces. The piece before
+        them is included: it determines whether a sentence starts after it.
         """
         low = max(0, end - self._reach)
         low = max(low, text.rfind("\n", low, end))

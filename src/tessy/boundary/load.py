@@ -7,25 +7,21 @@ from pathlib import Path
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.callable_rule import RulePredictor
 from tessy.boundary.lexicon import LexiconPredictor
+from tessy.boundary.phrases import Phrases
 from tessy.config.base import PredictorWindow
 
 
 def load_predictor(
     spec: str, lexicon: Path | None = None, window: PredictorWindow = "anchored"
 ) -> BoundaryPredictor:
-    """Load the boundary predictor that ``spec`` names.
-
-    Args:
-        spec: ``lexicon``, ``module:callable``, or a checkpoint (folder or hub id).
-        lexicon: A file with additional phrases for the lexicon.
-        window: The kind of window in which a checkpoint reads a text.
+    """Load ``lexicon``, a rule ``module:callable``, or a checkpoint (folder or hub id).
 
     Raises:
-        ConfigError: The callable cannot be imported or used.
+        ConfigError: The callable, or the file with additional phrases, cannot be used.
         ModelError: The checkpoint cannot be used.
     """
     if spec == "lexicon":
-        return LexiconPredictor.load(lexicon)
+        return LexiconPredictor(Phrases.load(lexicon))
     if ":" in spec and not Path(spec).exists():
         return RulePredictor.load(spec)
     from tessy.boundary.classifier.predictor import TokenClassifierPredictor  # needs torch

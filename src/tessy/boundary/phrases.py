@@ -37,56 +37,27 @@ def plain(word: str) -> str:
 
 @dataclass(slots=True)
 class Node:
-    """A node of the prefix tree of phrases.
-
-    Attributes:
-        after: Child nodes by the next word.
-        ends: Places (bits) of phrases that end here, regardless of what follows.
-        ends_punctuated: Places of phrases that end here and require punctuation.
-        ends_question: Places of phrases that end here and require a question mark.
-        below: Places of all longer phrases.
-    """
+    """A node of the prefix tree of phrases, with the places (bits) of phrases that end there."""
 
     after: dict[str, Node] = field(default_factory=dict)
-    ends: int = 0
-    ends_punctuated: int = 0
-    ends_question: int = 0
-    below: int = 0
+    ends: int = 0  # of phrases that end regardless of what follows
+    ends_punctuated: int = 0  # of phrases that require punctuation after them
+    ends_question: int = 0  # of phrases that require a question mark after them
+    below: int = 0  # of all longer phrases
 
 
 class Phrases:
-    """A set of style phrases.
-
-    Attributes:
-        root: Root of the prefix tree; its paths are phrases in :func:`plain` words.
-        words: Every word of any phrase.
-        longest_chars: Length of the longest phrase in characters.
-        count: Number of phrases read.
-    """
+    """A set of style phrases."""
 
     def __init__(self, lines: Iterable[str] = (), *, source: str = "phrases") -> None:
-        """Parse ``lines``.
-
-        Args:
-            lines: Lines of a lexicon file.
-            source: Name of the file, for messages.
-
-        Raises:
-            ConfigError: Some lines are not valid phrases.
-        """
-        self.root = Node()
-        self.words: set[str] = set()
-        self.longest_chars = 1
-        self.count = 0
+        self.root = Node()  # its paths are phrases in :func:`plain` words
+        self.words: set[str] = set()  # every word of any phrase
+        self.longest_chars = 1  # length of the longest phrase
         self.add(lines, source=source)
 
     @classmethod
     def load(cls, extra: Path | None = None) -> Phrases:
-        """Load the built-in English phrases, and those of the file ``extra``.
-
-        Raises:
-            ConfigError: The file cannot be read, or some lines are not valid phrases.
-        """
+        """Load the built-in English phrases, and those of the file ``extra``."""
         built_in = resources.files("tessy.boundary").joinpath("lexicon_en.txt")
         phrases = cls(built_in.read_text("utf-8").splitlines(), source="lexicon_en.txt")
         if extra is not None:
@@ -101,11 +72,7 @@ class Phrases:
         return phrases
 
     def add(self, lines: Iterable[str], *, source: str) -> None:
-        """Add the phrases in ``lines``.
-
-        Raises:
-            ConfigError: Some lines are not valid phrases; the message lists them all.
-        """
+        """Add the phrases in ``lines``; the error lists all bad lines of the file ``source``."""
         faults = []
         for number, line in enumerate(lines, start=1):
             if not line.strip() or line.lstrip().startswith("#"):
@@ -134,20 +101,17 @@ class Phrases:
                 f"expected 1 to {MAX_WORDS} words, got {len(words)}; write the first words as one "
                 'phrase and the rest as "+ …" on a line of its own'
             )
-        self._insert(words, _PLACES[match["place"]], match["mark"])
-        return None
-
-    def _insert(self, words: list[str], place: int, mark: str) -> None:
+        place = _PLACES[match["place"]]
         node = self.root
         for word in words:
             node.below |= place
             node = node.after.setdefault(word, Node())
-        if mark == ",":
+        if match["mark"] == ",":
             node.ends_punctuated |= place
-        elif mark == "?":
+        elif match["mark"] == "?":
             node.ends_question |= place
         else:
             node.ends |= place
-        self.count += 1
         self.words.update(words)
         self.longest_chars = max(self.longest_chars, sum(map(len, words)) + len(words))
+        return None

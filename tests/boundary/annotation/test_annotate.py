@@ -55,23 +55,23 @@ def test_a_model_marks_every_segment(responses):
         code, output = run(config(responses, server))
     assert code == 0
     texts = thinkings(responses)
-    found = read_annotations(responses.parent / "out")
-    assert len(found) == len(server.seen) > 16
-    assert {item.key[:2] for item in found} == set(texts)
-    for item in found:
+    rows = read_annotations(responses.parent / "out")
+    assert len(rows) == len(server.seen) > 16
+    assert {item.key[:2] for item in rows} == set(texts)
+    for item in rows:
         assert texts[item.id, item.sample][item.start :].startswith(item.text)
         styles = [item.text[span.start : span.end] for span in item.style]
         assert styles == json.loads(marks(server.seen[0] | {"messages": prompt_of(item.text)}))
         assert (item.author, item.attempts) == ("student", 1)
-    said = summary(responses.parent / "out")
-    assert said["responses"] == {"used": 8, "failed": 1}
-    assert said["segments"]["n"] == said["segments"]["accepted"] == len(found)
-    assert said["segments"]["acceptance_rate_95"][0] < 1.0
-    assert 0.1 < said["style_chars"] < 0.5
+    figures = summary(responses.parent / "out")
+    assert figures["responses"] == {"used": 8, "failed": 1}
+    assert figures["segments"]["n"] == figures["segments"]["accepted"] == len(rows)
+    assert figures["segments"]["acceptance_rate_95"][0] < 1.0
+    assert 0.1 < figures["style_chars"] < 0.5
     assert "Acceptance rate" in output
-    assert f"n = {len(found)}" in output
+    assert f"n = {len(rows)}" in output
     assert "1 failed ones skipped" in output
-    assert f"{len(found)} of {len(found)} done" in output
+    assert f"{len(rows)} of {len(rows)} done" in output
 
 
 def prompt_of(text: str) -> list[dict[str, str]]:
@@ -116,14 +116,14 @@ def test_a_rejected_reply_is_retried_once_with_the_reason(responses):
 
     with FakeChat(once_bad) as server:
         assert run(config(responses, server))[0] == 0
-    found = read_annotations(responses.parent / "out")
-    assert {item.attempts for item in found} == {2}
+    rows = read_annotations(responses.parent / "out")
+    assert {item.attempts for item in rows} == {2}
     again = [b["messages"][0]["content"] for b in server.seen if "Hullo" in str(b["messages"])]
-    assert len(again) == len(found)
+    assert len(again) == len(rows)
     assert "'Hullo' does not occur in the text as whole words" in again[0]
     seeds = [body["seed"] for body in server.seen]
-    assert len(set(seeds)) == len(seeds) == 2 * len(found)
-    assert summary(responses.parent / "out")["segments"]["retried"] == len(found)
+    assert len(set(seeds)) == len(seeds) == 2 * len(rows)
+    assert summary(responses.parent / "out")["segments"]["retried"] == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_a_failed_segment_is_a_row_with_the_reply(responses, reply, finish, reas
 
 
 def test_a_run_without_accepted_segments_fails_with_the_path_of_the_failures(responses, rule):
-    asked = config(responses, rule=f"{rule}:liar")
+    options = config(responses, rule=f"{rule}:liar")
     with pytest.raises(TessyError, match=r"none of \d+ segments was accepted.*failures\.jsonl"):
-        run(asked)
-    failures = list(iter_failed_rows(asked.out, ANNOTATIONS))
+        run(options)
+    failures = list(iter_failed_rows(options.out, ANNOTATIONS))
     assert {(item.reason, item.attempts) for item in failures} == {("not_found", 1)}
-    assert summary(asked.out)["segments"]["acceptance_rate"] == 0.0
+    assert summary(options.out)["segments"]["acceptance_rate"] == 0.0
     with pytest.raises(TessyError, match="none of"):
-        run(asked)
+        run(options)
 
 
 def test_failed_segments_are_retried_on_request_only(responses):
@@ -184,8 +184,8 @@ def test_failed_segments_are_retried_on_request_only(responses):
         assert len(server.seen) == count
         assert run(config(responses, server, retry_failed=True))[0] == 0
     assert len(server.seen) == count + len(lost)
-    found = {item.key: item for item in read_annotations(responses.parent / "out")}
-    assert {found[key].attempts for key in lost} == {3}
+    rows = {item.key: item for item in read_annotations(responses.parent / "out")}
+    assert {rows[key].attempts for key in lost} == {3}
     assert list(iter_failed_rows(responses.parent / "out", ANNOTATIONS)) == []
 
 
@@ -201,25 +201,25 @@ def test_transient_server_errors_are_retried(responses):
             Fault("status", status=503),
         ]
         assert run(config(responses, server))[0] == 0
-    found = read_annotations(responses.parent / "out")
-    assert {item.attempts for item in found} == {1}
-    assert len(server.seen) == len(found) + 4
+    rows = read_annotations(responses.parent / "out")
+    assert {item.attempts for item in rows} == {1}
+    assert len(server.seen) == len(rows) + 4
     log = (responses.parent / "out/run.log").read_text("utf-8")
     assert "does not take top_k and min_p: asked without" in log
     assert "does not take chat_template_kwargs: asked without" in log
 
 
 def test_requests_fail_over_to_the_other_replica(responses):
-    with FakeChat() as one, FakeChat() as two:
+    with FakeChat() as first, FakeChat() as second:
 
         def script(body: dict[str, Any]) -> str:
-            if len(one.seen) == 3:
-                threading.Thread(target=one.stop).start()
+            if len(first.seen) == 3:
+                threading.Thread(target=first.stop).start()
             return marks(body)
 
-        one.script = script
-        assert run(config(responses, one, two))[0] == 0
-        assert len(two.seen) > 3
+        first.script = script
+        assert run(config(responses, first, second))[0] == 0
+        assert len(second.seen) > 3
     assert {item.attempts for item in read_annotations(responses.parent / "out")} == {1}
 
 
@@ -232,12 +232,12 @@ def test_unreachable_servers_end_the_run_and_finished_rows_are_kept(responses):
             return marks(body)
 
         server.script = script
-        asked = config(responses, server, server_patience_seconds=0.5)
+        options = config(responses, server, server_patience_seconds=0.5)
         with pytest.raises(EngineUnavailable, match="annotator: nothing came from"):
-            run(asked)
-    made = len(read_annotations(asked.out))
-    assert made >= 4
-    assert summary(asked.out)["segments"]["accepted"] == made
+            run(options)
+    finished = len(read_annotations(options.out))
+    assert finished >= 4
+    assert summary(options.out)["segments"]["accepted"] == finished
 
 
 def test_a_wrong_model_or_key_ends_the_run(responses, monkeypatch):
@@ -263,7 +263,7 @@ def slowly(body: dict[str, Any]) -> str:
 def test_a_stopped_run_resumes_without_annotating_twice(responses, number):
     out = responses.parent / "out"
     with FakeChat() as server:
-        asked = config(responses, server, concurrency=2, segment_words=6)
+        options = config(responses, server, concurrency=2, segment_words=6)
         main = "import sys; from tessy.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", main, "annotate", "--responses", str(responses)]
         command += ["--out", str(out), "--model", "strong", "--url", server.url]
@@ -278,15 +278,15 @@ def test_a_stopped_run_resumes_without_annotating_twice(responses, number):
         _, output = process.communicate(timeout=60)
         assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
         assert ("Stopped gracefully" in output) == (number == signal.SIGINT)
-        made = len(read_annotations(out))
-        assert run(asked)[0] == 0
-    found = read_annotations(out)
-    assert made < len(found)
+        finished = len(read_annotations(out))
+        assert run(options)[0] == 0
+    rows = read_annotations(out)
+    assert finished < len(rows)
     lines = (out / "annotations.jsonl").read_text("utf-8").splitlines()
     keys = Counter((r["id"], r["sample"], r["segment"]) for r in map(json.loads, lines))
     assert set(keys.values()) == {1}
     # What was in flight when it was killed is asked again; a stop waits for it.
-    again = len(server.seen) - len(found)
+    again = len(server.seen) - len(rows)
     assert again == 0 if number == signal.SIGINT else 0 <= again <= 2
 
 
@@ -320,15 +320,15 @@ def test_other_options_are_refused_on_resume(responses, rule, change, named):
 
 
 def test_an_edited_rule_is_refused_on_resume(responses, rule):
-    asked = config(responses, rule=f"{rule}:style", segments=4)
-    run(asked)
+    options = config(responses, rule=f"{rule}:style", segments=4)
+    run(options)
     rule.write_text(rule.read_text("utf-8").replace("Okay,", "Well,"), "utf-8")
     with pytest.raises(RunError, match=r"rule\.digest: "):
         run(config(responses, rule=f"{rule}:style", segments=6))
-    assert len(read_annotations(asked.out)) == 4
+    assert len(read_annotations(options.out)) == 4
     write_rules(rule)
     assert run(config(responses, rule=f"{rule}:style", segments=6))[0] == 0
-    assert len(read_annotations(asked.out)) == 6
+    assert len(read_annotations(options.out)) == 6
 
 
 def test_a_rule_of_a_module_is_identified_by_its_file(responses, rule, monkeypatch):

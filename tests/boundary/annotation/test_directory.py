@@ -96,7 +96,7 @@ def test_keys_are_read_in_any_json_spelling(directory):
     assert [item.segment for item in read_annotations(directory)] == [21, 22]
 
 
-def test_what_is_no_directory_of_annotations_is_refused(tmp_path):
+def test_other_directories_are_refused(tmp_path):
     with pytest.raises(RunError, match=r"nowhere is not a directory of annotations: it has no"):
         read_annotations(tmp_path / "nowhere")
     fill(tmp_path / "run", row())

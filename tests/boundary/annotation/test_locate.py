@@ -249,9 +249,9 @@ def test_a_placement_is_found_exactly_if_there_is_one(words, listed):
 
     def fits(start: int, end: int, string: str) -> bool:
         whole = text[start:end].casefold()
-        there = any(text[a:b].casefold() == string.casefold() for a, b in stretches)
+        occurs = any(text[a:b].casefold() == string.casefold() for a, b in stretches)
         bare = string.casefold()
-        if not there and len(string) > 2 and string[0] == string[-1] == "'":
+        if not occurs and len(string) > 2 and string[0] == string[-1] == "'":
             bare = bare[1:-1]
         return whole == bare
 

@@ -60,12 +60,12 @@ def test_a_run_without_spaces_is_cut_where_authors_could_take_turns():
 
 @given(TEXTS, SIZES, st.integers(0, 99), KEYS)
 def test_segments_are_whole_words_apart_and_long_enough(text, size, seed, key):
-    made = list(segments_of(response(key, text), size=size, seed=seed))
+    segments = list(segments_of(response(key, text), size=size, seed=seed))
     starts, ends = ({bounds[i] for bounds in words(text)} for i in (0, 1))
-    assert [segment.segment for segment in made] == list(range(len(made)))
+    assert [segment.segment for segment in segments] == list(range(len(segments)))
     whole = 0
     position = 0
-    for segment in sorted(made, key=lambda segment: segment.start):
+    for segment in sorted(segments, key=lambda segment: segment.start):
         end = segment.start + len(segment.text)
         assert segment.text == text[segment.start : end]
         assert segment.start in starts
@@ -77,7 +77,7 @@ def test_segments_are_whole_words_apart_and_long_enough(text, size, seed, key):
         assert 2 * count >= size or len(words(text)) < size
         whole += count == size
     if words(text):
-        assert made
+        assert segments
         assert whole == 1 if len(words(text)) == size else True
         assert whole >= (len(words(text)) >= size)
 
@@ -93,8 +93,8 @@ def test_remainders_of_half_a_segment_are_kept(text, size, seed):
 
 
 def test_a_short_thinking_is_one_segment():
-    (one,) = draw([response(("q", 0), "\n Okay, so \n\n 7. ")])
-    assert (one.start, one.text, one.segment) == (2, "Okay, so \n\n 7.", 0)
+    (segment,) = draw([response(("q", 0), "\n Okay, so \n\n 7. ")])
+    assert (segment.start, segment.text, segment.segment) == (2, "Okay, so \n\n 7.", 0)
     assert draw([response(("q", 0), " \n")]) == []
 
 

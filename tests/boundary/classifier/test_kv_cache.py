@@ -50,20 +50,20 @@ def free_rows(reader: WindowReader) -> int:
 
 def drain(reader: WindowReader) -> dict[Any, Prediction]:
     """Step until the reader is idle."""
-    found = {}
+    by_handle = {}
     while not reader.idle:
         for results in reader.step(lambda _: False):
             for handle, result in results:
                 assert isinstance(result, Prediction), result
-                found[handle] = result
-    return found
+                by_handle[handle] = result
+    return by_handle
 
 
 def predict_all(reader: WindowReader, *requests: PredictionRequest) -> list[Prediction]:
     for index, request in enumerate(requests):
         reader.submit(index, request)
-    found = drain(reader)
-    return [found[index] for index in range(len(requests))]
+    by_handle = drain(reader)
+    return [by_handle[index] for index in range(len(requests))]
 
 
 def test_long_windows_are_postponed_but_finish():
@@ -72,18 +72,20 @@ def test_long_windows_are_postponed_but_finish():
     predict_all(incremental, request_for(text, 1, "short"))
     long = request_for(long_text(30, 2), 1, "long")
     incremental.submit("long", long)
-    found: dict[Any, Any] = {}
+    by_handle: dict[Any, Any] = {}
     for step in range(99):
         text += f" {WORDS[step % 5]}"
         incremental.submit(step, request_for(text, 1, "short"))
         passes = incremental.stats.passes
         for results in incremental.step(lambda _: False):
-            found |= dict(results)
-        assert step in found  # without delay
-        assert incremental.stats.passes - passes == (1 if (step + 1) % 3 else 2) or "long" in found
-        if "long" in found:
+            by_handle |= dict(results)
+        assert step in by_handle  # without delay
+        assert (
+            incremental.stats.passes - passes == (1 if (step + 1) % 3 else 2) or "long" in by_handle
+        )
+        if "long" in by_handle:
             break
-    assert close(found["long"], reference_prediction(MODELS["qwen3"](), long, RULE))
+    assert close(by_handle["long"], reference_prediction(MODELS["qwen3"](), long, RULE))
 
 
 def agree_on_classes(got: Prediction, wanted: Prediction) -> bool:
@@ -123,7 +125,7 @@ def test_incremental_reading_equals_one_pass_from_the_anchor(family, rounds, cap
     incremental = reader(family, capacity, max_batch=max_batch)
     texts: dict[int, str] = {}
     submitted: dict[Any, PredictionRequest] = {}
-    found: dict[Any, Prediction] = {}
+    by_handle: dict[Any, Prediction] = {}
     for number, steps in enumerate(rounds):
         for index, (sample, step) in enumerate(steps):
             if step is None:
@@ -135,12 +137,12 @@ def test_incremental_reading_equals_one_pass_from_the_anchor(family, rounds, cap
             request = request_for(texts[sample].rstrip(" "), scored, str(sample))
             submitted[number, index] = request
             incremental.submit((number, index), request)
-        found |= drain(incremental)
-    assert found.keys() == submitted.keys()
+        by_handle |= drain(incremental)
+    assert by_handle.keys() == submitted.keys()
     for handle, request in submitted.items():
         wanted = reference_prediction(MODELS[family](), request, RULE)
-        assert close(found[handle], wanted)  # within 1e-5
-        assert agree_on_classes(found[handle], wanted)
+        assert close(by_handle[handle], wanted)  # within 1e-5
+        assert agree_on_classes(by_handle[handle], wanted)
     for sample in range(4):
         incremental.release(str(sample))
     drain(incremental)
@@ -255,9 +257,9 @@ def test_requests_and_release_of_a_sample_keep_their_order():
     cached.submit(1, second)
     cached.submit(2, first)
     cached.release("a")
-    found = drain(cached)
+    by_handle = drain(cached)
     for handle, request in enumerate([first, second, first]):
-        assert close(found[handle], reference_prediction(MODELS["qwen3"](), request, RULE))
+        assert close(by_handle[handle], reference_prediction(MODELS["qwen3"](), request, RULE))
     assert free_rows(cached) == 10_000
 
 
@@ -292,12 +294,12 @@ def test_text_that_cannot_be_encoded_fails_alone():
     cached = reader()
     cached.submit("bad", request_for("so \ud800", 1, "bad"))
     cached.submit("good", request_for("so what", 1, "good"))
-    found: dict[Any, Any] = {}
+    by_handle: dict[Any, Any] = {}
     while not cached.idle:
         for results in cached.step(lambda _: False):
-            found |= dict(results)
-    assert "lone surrogate" in str(found["bad"])
-    assert isinstance(found["good"], Prediction)
+            by_handle |= dict(results)
+    assert "lone surrogate" in str(by_handle["bad"])
+    assert isinstance(by_handle["good"], Prediction)
 
 
 # -- the choice of a window model

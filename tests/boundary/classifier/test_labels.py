@@ -47,13 +47,13 @@ def marked(draw):
 
 def byte_ranges(text: str) -> list[range]:
     """Where each token lies, in bytes of a text of which nothing is left out."""
-    found, at = [], 0
+    ranges, at = [], 0
     for token in encode_text(codec(), text, WHOLE).ids:
         size = len(codec().token_bytes(token))
-        found.append(range(at, at + size))
+        ranges.append(range(at, at + size))
         at += size
     assert at == len(text.encode())
-    return found
+    return ranges
 
 
 @given(text=TEXTS)
@@ -81,9 +81,9 @@ def test_a_token_is_style_if_it_starts_in_a_span_or_a_span_starts_in_it(case):
         for index in byte_ranges(text)
     ]
     tokens = encode_text(codec(), text, WHOLE)
-    found = token_classes(tokens, style)
-    assert len(found) == len(expected)
-    for i, (label, wanted) in enumerate(zip(found, expected, strict=True)):
+    classes = token_classes(tokens, style)
+    assert len(classes) == len(expected)
+    for i, (label, wanted) in enumerate(zip(classes, expected, strict=True)):
         assert label == wanted or tokens.blank[i]
 
 
@@ -170,12 +170,6 @@ def test_tokens_with_a_leading_space_have_the_class_of_their_word():
         if word:
             at = start + text[start:end].index(word)
             assert label == (STYLE if at < 16 or at >= 28 else CAPABILITY), word
-
-
-def test_the_first_tokens_alone():
-    tokens = encode_text(codec(), "Okay, let's see.")
-    short = tokens.first(2)
-    assert (len(short), short.ids, short.ends) == (2, tokens.ids[:2], tokens.ends[:2])
 
 
 def test_half_a_surrogate_pair_is_refused():

@@ -16,9 +16,9 @@ from tessy.boundary.classifier.conventions import (
 from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.evaluation.checkpoints import oracle_units
 from tessy.boundary.evaluation.drafts import (
+    EvaluationSample,
     draw_drafts,
     to_segment,
-    token_counter,
 )
 from tessy.boundary.evaluation.evaluate import LABELS
 from tessy.core.edges import units
@@ -42,7 +42,7 @@ def conventions(**split: Any) -> dict[str, Any]:
         annotations=AnnotationSource(digest="d", segments=3, annotator=None),
         base="tiny",
         versions={},
-    ).to_json()
+    ).model_dump(by_alias=True)
 
 
 def save(folder: Path, **split: Any) -> Path:
@@ -64,13 +64,13 @@ def test_a_checkpoint_is_evaluated_in_its_own_tokens(folder, checkpoint, tmp_pat
     assert report["drafts"] == {"n": 200, "tokens": 20, "counted_in": f"tokens of {name}"}
     assert report["split"]["from"] == name
     assert not any("predictor, evaluated on" in note for note in report["notes"])
-    by_name = {one["name"]: one for one in report["predictors"]}
+    by_name = {entry["name"]: entry for entry in report["predictors"]}
     assert by_name[name]["kind"] == "checkpoint"
     assert by_name["lexicon"]["tokens"] is None
     tokens = by_name[name]["tokens"]
     segments = {row.key: row for row in questions(60)}
     assert tokens["accuracy"]["n"] > 30 * min(len(row.text.split()) for row in segments.values())
-    entries = {one["name"]: one for one in report["cuts"]}
+    entries = {entry["name"]: entry for entry in report["cuts"]}
     assert set(entries) == {name, "lexicon", f"{name}+lexicon", LABELS}
     assert len(entries[name]["sweep"]) == 19
     assert entries[LABELS]["all"]["exact"]["value"] > entries["lexicon"]["all"]["exact"]["value"]
@@ -91,9 +91,10 @@ def test_both_windows_give_short_segments_the_same_metrics(folder, checkpoint, t
 def test_oracle_units_equal_the_annotation_despite_white_space_tokens(checkpoint):
     rows = questions(3)
     classifier = load_classifier(checkpoint)
-    segments = [to_segment(row, token_counter(classifier.codec)) for row in rows]
+    segments = [to_segment(row, lambda unit: len(classifier.codec.encode(unit))) for row in rows]
     drafts = draw_drafts(segments, tokens=9, count=40, seed=0, cut="discard")
-    ceiling = oracle_units(classifier, rows, segments, drafts)
+    sample = EvaluationSample(segments, drafts, "discard")
+    ceiling = oracle_units(classifier, rows, sample)
     assert [len(scores) for scores in ceiling.drafts] == [d.last - d.first for d in drafts]
     spaces = 0
     for segment, scores in zip(segments, ceiling.segments, strict=True):

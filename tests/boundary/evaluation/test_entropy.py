@@ -8,7 +8,7 @@ import pytest
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tessy.boundary.classifier.labels import encode_text
-from tessy.boundary.evaluation.drafts import EvaluationSample, count_one, draw_drafts, to_segment
+from tessy.boundary.evaluation.drafts import EvaluationSample, draw_drafts, to_segment
 from tessy.boundary.evaluation.entropy import (
     EntropyModel,
     entropy_of,
@@ -32,7 +32,7 @@ def causal() -> Any:
 
 
 def sample() -> EvaluationSample:
-    segments = [to_segment(annotation(text, f"q{i}"), count_one) for i, text in enumerate(TEXTS)]
+    segments = [to_segment(annotation(text, f"q{i}")) for i, text in enumerate(TEXTS)]
     drafts = draw_drafts(segments, tokens=20, count=99, seed=0, cut="discard")
     return EvaluationSample(segments, drafts, "discard")
 
@@ -49,14 +49,14 @@ class UnsureAtChanges(ScriptedEngine):
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
         text = b"".join(map(codec().token_bytes, ids)).decode()
-        segment = to_segment(annotation(text), count_one)
+        segment = to_segment(annotation(text))
         tokens = encode_text(codec(), text)
-        found = [SURE] * (len(ids) - 1)
+        scores = [SURE] * (len(ids) - 1)
         pairs = zip(segment.edges[1:], segment.truth, segment.truth[1:], strict=False)
         for edge, before, now in pairs:
             if before != now:
-                found[tokens.starts.index(edge) - 1] = UNSURE
-        return found
+                scores[tokens.starts.index(edge) - 1] = UNSURE
+        return scores
 
 
 def test_entropy_counts_the_rest_as_one_outcome():
@@ -68,18 +68,18 @@ def test_entropy_counts_the_rest_as_one_outcome():
 
 
 async def test_a_model_unsure_at_every_change_cuts_exactly():
-    one = sample()
+    both = sample()
     predicted, details = await predict_by_entropy(
-        EntropyModel(UnsureAtChanges(), codec()), one, one
+        EntropyModel(UnsureAtChanges(), codec()), both, both
     )
     assert details["threshold_nats"] == entropy_of(SURE.top)
     assert max(row["right"] for row in details["threshold_sweep"]) == 1
-    for segment, scores in zip(one.segments, predicted.segments, strict=True):
+    for segment, scores in zip(both.segments, predicted.segments, strict=True):
         assert scores == segment.truth
 
 
 def test_unit_entropies_are_those_before_the_first_token():
-    segment = to_segment(annotation("so 12 wait, é"), count_one)
+    segment = to_segment(annotation("so 12 wait, é"))
     tokens = encode_text(codec(), segment.text)
     levels = unit_entropies(segment, tokens, [float(i) for i in range(len(tokens) - 1)])
     starts = [tokens.starts.index(edge) - 1 for edge in segment.edges[1:-1]]

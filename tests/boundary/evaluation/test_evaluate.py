@@ -10,14 +10,13 @@ import pytest
 
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.evaluation.drafts import (
-    count_one,
+    EvaluationSample,
     draw_drafts,
     to_segment,
 )
 from tessy.boundary.evaluation.figure import draw
 from tessy.boundary.evaluation.predictions import IN_FLIGHT, predict_all
-from tessy.boundary.training.dataset import digest_of
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import digest_of, part_of
 from tessy.core.errors import ConfigError, RunError
 from tests.support.annotations import TEXTS, Undecided, annotation, questions, write
 from tests.support.evaluate_command import evaluate, value, values
@@ -51,7 +50,7 @@ def test_a_perfect_predictor_has_perfect_metrics(folder, tmp_path):
         assert replayed["style_by_teacher"] == replayed["capability_by_student"] == 0
         assert replayed["bounced"] == 0
         assert entry["sweep"] == []
-    assert [values(one["words"]) for one in report["predictors"]] == [
+    assert [values(entry["words"]) for entry in report["predictors"]] == [
         {"accuracy": 1, "precision": 1, "recall": 1, "f1": 1}
     ] * 2
     assert value(report["pairs"][0]["words"]) == 0
@@ -70,7 +69,7 @@ def test_one_word_late_is_off_by_one_word(folder, tmp_path):
     changes = {True: 0, False: 0}
     words = {True: 0, False: 0}
     for row in rows:
-        truth = [unit[1] == 1 for unit in to_segment(row, count_one).truth]
+        truth = [unit[1] == 1 for unit in to_segment(row).truth]
         for before, now in pairwise(truth):
             words[now] += 1
             changes[now] += before != now
@@ -130,9 +129,7 @@ def test_the_sentence_rule_cuts_before_the_next_sentence(tmp_path):
     assert entry["student"] == entry["teacher"] == "sentence"
     assert report["predictors"][0]["words"] is None
     replayed = values(entry["replay"])
-    assert replayed["hand_overs"] == pytest.approx(
-        3 / (len(to_segment(annotation(text), count_one)) - 1)
-    )
+    assert replayed["hand_overs"] == pytest.approx(3 / (len(to_segment(annotation(text))) - 1))
     assert replayed["bounced"] == 0
 
 
@@ -180,8 +177,8 @@ def test_the_output_is_deterministic(folder, tmp_path):
     names = ("lexicon", "sentence", RULE("hesitant"))
     for out in ("one", "two"):
         evaluate(folder, tmp_path / out, *names, positions=50, limit=20)
-    one, two = ((tmp_path / out / "evaluation.svg").read_bytes() for out in ("one", "two"))
-    assert one == two
+    first, second = ((tmp_path / out / "evaluation.svg").read_bytes() for out in ("one", "two"))
+    assert first == second
     first, second = (
         json.loads((tmp_path / out / "evaluation.json").read_text()) for out in ("one", "two")
     )
@@ -209,11 +206,12 @@ def test_the_tables_are_explained(folder, tmp_path):
 
 
 async def test_requests_are_concurrent_and_every_one_is_released():
-    segments = [to_segment(annotation(TEXTS[i % 3], f"q{i}"), count_one) for i in range(100)]
+    segments = [to_segment(annotation(TEXTS[i % 3], f"q{i}")) for i in range(100)]
     drafts = draw_drafts(segments, tokens=5, count=2000, seed=0, cut="discard")
     predictor = Undecided()
     details: list[tuple[int, int]] = []
-    predicted = await predict_all(predictor, segments, drafts, lambda *seen: details.append(seen))
+    sample = EvaluationSample(segments, drafts, "discard")
+    predicted = await predict_all(predictor, sample, lambda *seen: details.append(seen))
     total = len(drafts) + len(segments)
     assert predictor.most == min(IN_FLIGHT, total)
     assert len(predictor.released) == len(set(predictor.released)) == total

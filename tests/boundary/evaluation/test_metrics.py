@@ -21,7 +21,7 @@ YES, NO, UNSURE = UnitScore(1, 1, 1), UnitScore(0, 0, 0), UnitScore(0.5, 0.5, 0.
         ([(YES, UnitScore(1, 0.9, 1))], True),
     ],
 )
-def test_scores_are_graded_if_one_after_the_first_is_no_yes_or_no(segments, graded):
+def test_scores_are_graded_if_one_after_the_first_is_neither_0_nor_1(segments, graded):
     assert PredictedUnits(drafts=[(UNSURE,)], segments=segments).graded == graded
 
 
@@ -40,7 +40,7 @@ def estimate(value: float) -> Estimate:
         ({0.5: 0.9, 0.95: 1}, 0.95),
     ],
 )
-def test_the_best_threshold_is_of_equals_the_one_nearest_to_a_half(right, best):
+def test_ties_for_the_best_threshold_go_to_the_one_nearest_to_a_half(right, best):
     swept: list[tuple[float, Metrics]] = [(0.5, {"right": None})]
     swept += [(threshold, {"right": estimate(value)}) for threshold, value in right.items()]
     assert best_threshold(swept) == best

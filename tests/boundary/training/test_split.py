@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import part_of
 from tessy.core.records import Message, problem_digest
 
 IDS = st.text(min_size=1, max_size=20)
@@ -29,9 +29,9 @@ def test_a_share_of_zero_is_empty(name, seed, validation):
 
 def test_shares_hold_over_many_problems():
     names = [f"q-{n}" for n in range(20_000)]
-    found = Counter(part_of(name, 3, 0.05, 0.1) for name in names)
-    assert abs(found["validation"] - 1_000) < 150  # five standard deviations
-    assert abs(found["test"] - 2_000) < 200
+    counts = Counter(part_of(name, 3, 0.05, 0.1) for name in names)
+    assert abs(counts["validation"] - 1_000) < 150  # five standard deviations
+    assert abs(counts["test"] - 2_000) < 200
 
 
 def test_another_seed_draws_another_split():
@@ -41,26 +41,26 @@ def test_another_seed_draws_another_split():
     assert parts[0] == [part_of(name, 0, 0.2, 0.2) for name in names]
 
 
-def asked(*turns: tuple[str, str]) -> str:
+def digest_of_turns(*turns: tuple[str, str]) -> str:
     return problem_digest([Message.model_validate({"role": r, "content": c}) for r, c in turns])
 
 
 @given(text=IDS, before=st.sampled_from(["", " ", "\n\t"]), response=IDS)
 def test_the_digest_of_a_problem_ignores_the_response(text, before, response):
-    question = asked(("user", text))
-    assert asked(("user", before + text + "\n"), ("assistant", response)) == question
+    question = digest_of_turns(("user", text))
+    assert digest_of_turns(("user", before + text + "\n"), ("assistant", response)) == question
     assert re.fullmatch("[0-9a-f]{16}", question)
 
 
 def test_the_digest_distinguishes_problems():
-    found = {
-        asked(("user", "2 + 2?")),
-        asked(("user", "2  + 2?")),
-        asked(("system", "2 + 2?")),
-        asked(("system", "Be short."), ("user", "2 + 2?")),
-        asked(("user", "Be short."), ("user", "2 + 2?")),
-        asked(("user", "Hi"), ("assistant", "Hello"), ("user", "2 + 2?")),
-        asked(("user", "Hi"), ("assistant", "Hullo"), ("user", "2 + 2?")),
-        asked(("user", "\ud83d")),  # half a surrogate pair, as a row may hold it
+    digests = {
+        digest_of_turns(("user", "2 + 2?")),
+        digest_of_turns(("user", "2  + 2?")),
+        digest_of_turns(("system", "2 + 2?")),
+        digest_of_turns(("system", "Be short."), ("user", "2 + 2?")),
+        digest_of_turns(("user", "Be short."), ("user", "2 + 2?")),
+        digest_of_turns(("user", "Hi"), ("assistant", "Hello"), ("user", "2 + 2?")),
+        digest_of_turns(("user", "Hi"), ("assistant", "Hullo"), ("user", "2 + 2?")),
+        digest_of_turns(("user", "\ud83d")),  # half a surrogate pair, as a row may hold it
     }
-    assert len(found) == 8
+    assert len(digests) == 8

@@ -21,9 +21,8 @@ from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.classifier.window import WindowRule
 from tessy.boundary.training.base_model import load_weights, read_base
-from tessy.boundary.training.dataset import by_part, digest_of, encode
-from tessy.boundary.training.scores import EpochScores
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import by_part, digest_of, encode, part_of
+from tessy.boundary.training.progress import EpochScores
 from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.edges import edges
@@ -121,14 +120,14 @@ def test_the_checkpoint_records_its_conventions(trained):
     options, _ = trained
     config = AutoConfig.from_pretrained(options.out)
     assert config.id2label == {0: "capability", 1: "style"}
-    said = read_conventions(config, "out")
-    assert said is not None
-    assert said.author == "student"
-    assert (said.window.limit, said.window.keep, said.shift) == (512, 200, 1)
-    assert said.split.model_dump() == {"seed": 3, "validation_share": 0.15, "test_share": 0.1}
-    assert said.annotations.digest == digest_of(sorted(ROWS, key=lambda row: row.key))
-    assert (said.annotations.segments, said.annotations.annotator) == (len(ROWS), "lab:mark")
-    assert said.base == student_path().name  # no folder of this machine
+    saved = read_conventions(config, "out")
+    assert saved is not None
+    assert saved.author == "student"
+    assert (saved.window.limit, saved.window.keep, saved.shift) == (512, 200, 1)
+    assert saved.split.model_dump() == {"seed": 3, "validation_share": 0.15, "test_share": 0.1}
+    assert saved.annotations.digest == digest_of(sorted(ROWS, key=lambda row: row.key))
+    assert (saved.annotations.segments, saved.annotations.annotator) == (len(ROWS), "lab:mark")
+    assert saved.base == student_path().name  # no folder of this machine
     assert str(student_path()) not in (options.out / "config.json").read_text()
 
 
@@ -171,11 +170,11 @@ def test_a_seed_fixes_the_weights(trained, tmp_path):
     torch.set_num_threads(threads)
     first, again = (out / "model.safetensors" for out in (options.out, tmp_path / "again"))
     assert first.read_bytes() == again.read_bytes()
-    one, two = (
-        load_weights(read_base(given), given).state_dict()["score.weight"]
-        for given in (changed(options, seed=seed) for seed in (1, 2))
+    weights, other_weights = (
+        load_weights(read_base(config), config).state_dict()["score.weight"]
+        for config in (changed(options, seed=seed) for seed in (1, 2))
     )
-    assert not torch.equal(one, two)
+    assert not torch.equal(weights, other_weights)
 
 
 def test_a_predictor_may_be_trained_further_and_short_inputs_make_short_windows(options):
@@ -198,18 +197,18 @@ def test_training_ends_when_validation_no_longer_rises(options):
 
 def test_a_useless_predictor_causes_a_warning(options, capsys):
     # So much weight on style that it says nothing else.
-    given = changed(options, epochs=1, style_weight=1e6, learning_rate=0.1)
-    assert train_predictor(given) == 0
+    config = changed(options, epochs=1, style_weight=1e6, learning_rate=0.1)
+    assert train_predictor(config) == 0
     printed = capsys.readouterr().out
     document = json.loads((options.out / "training.json").read_text())
     (scores,) = document["epochs"]
     style = scores["style_tokens"] / scores["tokens"]
     assert scores["accuracy"] == pytest.approx(style, abs=1e-6)
-    said = document["warning"]
-    assert f"accuracy is {style:.4f} and its style F1 {scores['f1']:.4f}" in said
-    assert f"has an accuracy of {max(style, 1 - style):.4f} (n = {scores['tokens']:,}" in said
-    assert printed.splitlines()[-1] == f"Warning: {said}."
-    assert f"**Warning**: {said}.\n" in (options.out / "README.md").read_text()
+    warning = document["warning"]
+    assert f"accuracy is {style:.4f} and its style F1 {scores['f1']:.4f}" in warning
+    assert f"has an accuracy of {max(style, 1 - style):.4f} (n = {scores['tokens']:,}" in warning
+    assert printed.splitlines()[-1] == f"Warning: {warning}."
+    assert f"**Warning**: {warning}.\n" in (options.out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -234,30 +233,30 @@ def test_a_predictor_no_better_than_a_constant_causes_a_warning(accuracy, f1, st
         tokens=100,
         style_tokens=style,
     )
-    said = scores.warning()
-    assert (said is None) == (usual is None)
-    assert usual is None or (said is not None and f"always predicting {usual} has" in said)
+    warning = scores.warning()
+    assert (warning is None) == (usual is None)
+    assert usual is None or (warning is not None and f"always predicting {usual} has" in warning)
 
 
 def test_several_processes_train_one_predictor_and_the_first_prints(options, tmp_path):
     script = tmp_path / "tessy_here.py"
     script.write_text("import sys\nfrom tessy.cli import main\nsys.exit(main())\n")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    given = [
+    arguments = [
         f"--annotations={options.annotations}",
         f"--out={options.out}",
         f"--base={options.base}",
     ]
     done = subprocess.run(
-        [sys.executable, *launch, "train-predictor", *given, "--epochs=2", "--test-share=0.2"],
+        [sys.executable, *launch, "train-predictor", *arguments, "--epochs=2", "--test-share=0.2"],
         check=False,
         capture_output=True,
         text=True,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
-    told = [line.split()[0] for line in done.stdout.splitlines()]
-    assert told[told.index("epoch") :][:4] == ["epoch", "1", "2", "Kept"]
+    words = [line.split()[0] for line in done.stdout.splitlines()]
+    assert words[words.index("epoch") :][:4] == ["epoch", "1", "2", "Kept"]
     assert done.stdout.count("Kept") == 1
     assert json.loads((options.out / "training.json").read_text())["processes"] == 2
     load_classifier(options.out, device="cpu")
@@ -298,8 +297,8 @@ def test_problems_are_split_whole():
     parts = by_part(rows, 0, 0.2, 0.2)
     for part, held in parts.items():
         assert all(part_of(row.question, 0, 0.2, 0.2) == part for row in held)
-    for one, two in combinations(parts.values(), 2):
-        assert not {row.question for row in one} & {row.question for row in two}
+    for first, second in combinations(parts.values(), 2):
+        assert not {row.question for row in first} & {row.question for row in second}
     assert sum(map(len, parts.values())) == len(rows)
 
 
@@ -308,11 +307,11 @@ def test_problems_are_split_whole():
 
 def test_an_interrupted_training_leaves_nothing(options):
     # Single segments, many of them: what follows the first epoch outlasts the way of a signal.
-    given = changed(options, annotations=directory(options.out.with_name("more"), ROWS[:120]))
+    config = changed(options, annotations=directory(options.out.with_name("more"), ROWS[:120]))
     command = [
         *(sys.executable, "-u", "-c", "import sys; from tessy.cli import main; sys.exit(main())"),
-        *("train-predictor", f"--annotations={given.annotations}", f"--out={given.out}"),
-        *(f"--base={given.base}", "--batch=1", "--epochs=100", "--validation-share=0.2"),
+        *("train-predictor", f"--annotations={config.annotations}", f"--out={config.out}"),
+        *(f"--base={config.base}", "--batch=1", "--epochs=100", "--validation-share=0.2"),
     ]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -326,4 +325,4 @@ def test_an_interrupted_training_leaves_nothing(options):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "tessy: interrupted\n"
-    assert {path.name for path in given.out.parent.iterdir()} == {"annotations", "base", "more"}
+    assert {path.name for path in config.out.parent.iterdir()} == {"annotations", "base", "more"}

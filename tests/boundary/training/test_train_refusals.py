@@ -21,8 +21,7 @@ from tessy.boundary.classifier.conventions import KEY
 from tessy.boundary.classifier.model import load_classifier
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
 from tessy.boundary.classifier.window import WindowRule
-from tessy.boundary.training.dataset import author_of
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import author_of, part_of
 from tessy.boundary.training.train import train_predictor
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, InputError, ModelError
@@ -55,20 +54,20 @@ def refused(options: TrainPredictorConfig, message: str, kind: type[InputError])
 
 
 def test_wrong_annotations_are_refused(options, tmp_path):
-    def given(segments: list[Annotation], **more: Any) -> TrainPredictorConfig:
+    def arguments(segments: list[Annotation], **more: Any) -> TrainPredictorConfig:
         folder = tmp_path / "given"
         shutil.rmtree(folder, ignore_errors=True)
         return changed(
             options, annotations=directory(folder, segments, **more), base="no such base"
         )
 
-    refused(given(ROWS, schema=2), "schema version 2", InputError)
-    refused(given(ROWS, rows="trajectories"), "holds trajectories", InputError)
-    refused(given([]), "no annotated segment", InputError)
+    refused(arguments(ROWS, schema=2), "schema version 2", InputError)
+    refused(arguments(ROWS, rows="trajectories"), "holds trajectories", InputError)
+    refused(arguments([]), "no annotated segment", InputError)
     mixed = [*ROWS[:3], annotation(500, author="teacher")]
-    refused(given(mixed), "3 of the student and 1 of the teacher", ConfigError)
+    refused(arguments(mixed), "3 of the student and 1 of the teacher", ConfigError)
     same = [annotation(1, sample=n) for n in range(9)]
-    refused(given(same), r"no segments for (train|validation).*1 problem", ConfigError)
+    refused(arguments(same), r"no segments for (train|validation).*1 problem", ConfigError)
 
 
 def test_annotations_of_one_class_are_refused(options, tmp_path):
@@ -88,7 +87,7 @@ def test_annotations_of_one_class_are_refused(options, tmp_path):
     refused(changed(options, annotations=folder), "validation have no token", ConfigError)
 
 
-def test_no_annotations_have_no_author():
+def test_annotations_without_rows_are_refused():
     with pytest.raises(ConfigError, match="hold no segments"):
         author_of([])
 
@@ -169,9 +168,9 @@ def test_without_accelerate_the_message_names_the_extra(options):
         "import sys; sys.modules['accelerate'] = None\n"
         "from tessy.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    given = ["train-predictor", f"--annotations={options.annotations}", f"--out={options.out}"]
+    arguments = ["train-predictor", f"--annotations={options.annotations}", f"--out={options.out}"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *given, "--validation-share=0.3"],
+        [sys.executable, "-c", code, *arguments, "--validation-share=0.3"],
         check=False,
         capture_output=True,
         text=True,
@@ -206,18 +205,18 @@ def test_other_conventions_are_refused(options, key, value):
     train_predictor(options)
     path = options.out / "config.json"
     written = json.loads(path.read_text())
-    said = dict(written[KEY])
+    saved = dict(written[KEY])
     written[KEY][key] = value
     path.write_text(json.dumps(written))
     with pytest.raises(ModelError, match=rf"{KEY}\.{key} = "):
         TokenClassifierPredictor.load(options.out, device="cpu")
-    path.write_text(json.dumps(written | {KEY: said | {"window": {"limit": 0, "keep": 0}}}))
+    path.write_text(json.dumps(written | {KEY: saved | {"window": {"limit": 0, "keep": 0}}}))
     with pytest.raises(ModelError, match=rf"unusable config.json: {KEY}\.window\.limit"):
         TokenClassifierPredictor.load(options.out, device="cpu")
-    path.write_text(json.dumps(written | {KEY: said | {"window": {"limit": 24, "keep": 13}}}))
+    path.write_text(json.dumps(written | {KEY: saved | {"window": {"limit": 24, "keep": 13}}}))
     with pytest.raises(ModelError, match=rf"{KEY}\.window: .*keep = 13 is more than half"):
         TokenClassifierPredictor.load(options.out, device="cpu")
-    path.write_text(json.dumps(written | {KEY: said | {"window": {"limit": 25, "keep": 13}}}))
+    path.write_text(json.dumps(written | {KEY: saved | {"window": {"limit": 25, "keep": 13}}}))
     assert TokenClassifierPredictor.load(options.out, device="cpu")
     path.write_text(json.dumps(written | {KEY: "teacher"}))
     with pytest.raises(ModelError, match="follows other conventions"):

@@ -1,7 +1,4 @@
-"""``tessy annotate``: a run of responses in, a directory of annotated segments out.
-
-It can be stopped and resumed at any time.
-"""
+"""``tessy annotate``: a run of responses in, a directory of annotated segments out; resumable."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -57,14 +54,10 @@ log = logging.getLogger(__name__)
 
 
 def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
-    """Annotate the segments selected by the options.
+    """Annotate the segments selected by the options; return the exit code.
 
-    Args:
-        config: The options.
-        console: Console for progress and the summary table; standard error by default.
-
-    Returns:
-        The exit code: 0, or 130 if Ctrl-C stopped the run gracefully.
+    The code is 0, or 130 if Ctrl-C stopped the run gracefully. The progress and the summary are
+    printed to ``console``, standard error by default.
 
     Raises:
         InputError: Options, responses or the directory are unusable; the run did not start.
@@ -147,8 +140,6 @@ def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]
 
 @dataclass
 class _AnnotationRun:
-    """An annotation run in this process."""
-
     config: AnnotateConfig
     directory: Run[SegmentKey]
     responses: Responses
@@ -165,7 +156,8 @@ class _AnnotationRun:
         missing = [segment for segment in self.segments if segment.key not in ended]
         try:
             if missing:
-                stopped = asyncio.run(self._annotate_missing(missing))
+                known = sum(segment.key in failed for segment in self.segments)
+                stopped = asyncio.run(self._annotate_missing(missing, failed=known))
         except TessyError:
             with suppress(TessyError):  # show the first error
                 self._summarise(time.monotonic() - started)
@@ -184,10 +176,8 @@ class _AnnotationRun:
             )
         return 0
 
-    async def _annotate_missing(self, missing: list[TextSegment]) -> bool:
+    async def _annotate_missing(self, missing: list[TextSegment], *, failed: int) -> bool:
         """Annotate the missing segments; return whether a stop was requested."""
-        failed = sum(s.key in self.directory.failed for s in self.segments)
-        failed = 0 if self.config.retry_failed else failed
         state = _AnnotationProgress(
             len(self.segments),
             now=time.monotonic(),
@@ -220,10 +210,8 @@ class _AnnotationRun:
     ) -> AsyncGenerator[Annotator, None]:
         config = self.config
         if self.rule is not None:
-            try:
+            with closing(self.rule):
                 yield self.rule
-            finally:
-                self.rule.close()
             return
         engines = [
             ChatEngine(
@@ -273,18 +261,9 @@ class _AnnotationProgress(ProgressState):
 
 @dataclass
 class _SegmentAnnotator:
-    """Annotates segments.
-
-    Attributes:
-        annotator: The model or rule.
-        state: Receives events.
-        earlier: Attempts of segments that failed before.
-        seed: Seed of the run.
-    """
-
     annotator: Annotator
     state: ProgressState
-    earlier: Mapping[SegmentKey, int]
+    earlier: Mapping[SegmentKey, int]  # attempts of segments that failed before
     seed: int
 
     def written(self, segment: TextSegment, result: JobResult) -> None:
@@ -304,17 +283,13 @@ class _SegmentAnnotator:
             answer = await self._attempt(segment, attempt, fault.detail or None)
             reply = answer.reply
             if not isinstance(answer.style, ReplyFault):
-                row = Annotation(**_columns(segment), attempts=attempt, style=answer.style)
+                row = Annotation(**asdict(segment), attempts=attempt, style=answer.style)
                 return JobResult(row=row)
             fault = answer.style
             if fault.reason in ("refused", "server_error"):
                 break  # the client has already retried
         failure = FailedAnnotation(
-            **_columns(segment),
-            attempts=attempt,
-            reason=fault.reason,
-            detail=fault.detail,
-            reply=reply,
+            **asdict(segment), attempts=attempt, reply=reply, **asdict(fault)
         )
         return JobResult(failure=failure)
 
@@ -325,18 +300,6 @@ class _SegmentAnnotator:
         try:
             return await self.annotator.mark(segment, seed=seed, problem=problem)
         except SampleFailed as error:
-            if error.reason == "refused":
-                return AnnotatorReply(ReplyFault("refused", error.detail), "")
-            return AnnotatorReply(ReplyFault("server_error", error.detail), "")
-
-
-def _columns(segment: TextSegment) -> dict[str, Any]:
-    return {
-        "id": segment.id,
-        "sample": segment.sample,
-        "segment": segment.segment,
-        "question": segment.question,
-        "author": segment.author,
-        "start": segment.start,
-        "text": segment.text,
-    }
+            refused = error.reason == "refused"
+            fault = ReplyFault("refused" if refused else "server_error", error.detail)
+            return AnnotatorReply(fault, "")

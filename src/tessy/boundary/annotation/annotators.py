@@ -26,40 +26,27 @@ Style = tuple[StyleSpan, ...]
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorReply:
-    """An annotator's reply for a segment.
-
-    Attributes:
-        style: The style spans, or why the reply was rejected.
-        reply: The raw reply.
-    """
+    """The style spans in a segment, or why the reply was rejected; with the raw reply."""
 
     style: Style | ReplyFault
     reply: str
 
 
 class Annotator(Protocol):
-    """Marks the style in segments.
-
-    Attributes:
-        tries: Maximum number of attempts per segment.
-    """
+    """Marks the style in segments, in at most ``tries`` attempts each."""
 
     tries: int
 
     async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> AnnotatorReply:
         """Mark the style in ``segment``, in one attempt.
 
-        Args:
-            segment: The segment.
-            seed: Seed of the attempt.
-            problem: What was wrong with the previous reply; None in the first attempt.
+        ``problem`` says what was wrong with the previous reply; None in the first attempt.
 
         Raises:
             EngineError: The servers are unreachable or misconfigured.
             SampleFailed: The servers do not serve this request.
             ConfigError: A user-defined rule failed.
         """
-        ...
 
 
 class ModelAnnotator:
@@ -68,7 +55,6 @@ class ModelAnnotator:
     tries = 2
 
     def __init__(self, pool: ChatPool, sampling: Sampling) -> None:
-        """Use the servers of ``pool``."""
         self._pool = pool
         self._sampling = sampling
 
@@ -77,7 +63,7 @@ class ModelAnnotator:
         # A token has at least one byte, so this is enough to list the whole segment twice.
         max_tokens = 2 * len(segment.text.encode("utf-8", "surrogatepass")) + _MARGIN_TOKENS
         request = ChatRequest(
-            key=f"{segment.id}/{segment.sample}/{segment.segment}",
+            key=segment.name,
             messages=(Message(role="user", content=prompt(segment.text, problem)),),
             sampling=self._sampling,
             max_tokens=max_tokens,
@@ -100,11 +86,7 @@ class RuleAnnotator:
     tries = 1  # the function is deterministic
 
     def __init__(self, spec: str) -> None:
-        """Import the function ``spec`` names, and test it on one line of text.
-
-        Raises:
-            ConfigError: It cannot be imported or called, or does not return a list of strings.
-        """
+        """Import the function ``spec`` names, and test it on one line of text."""
         self._name = spec
         self._rule = load_callable(spec, option="rule", signature=_SIGNATURE)
         check_signature(self._rule, spec, ("",), _SIGNATURE)

@@ -23,12 +23,6 @@ _QUESTION = re.compile(rb'"question"\s*:')
 
 
 def _key_of(path: Path, line: jsonl.Line) -> SegmentKey:
-    """Return the key of the row on ``line``.
-
-    Raises:
-        InputError: The line is not an annotation row, or lacks the key ``question``; names file
-            and line.
-    """
     key = jsonl.segment_key(path, line)
     if not _QUESTION.search(line.content):
         raise InputError(

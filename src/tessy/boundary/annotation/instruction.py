@@ -59,9 +59,7 @@ class ReplyFault:
 def prompt(text: str, problem: str | None = None) -> str:
     """Return the user message that requests the style of a segment.
 
-    Args:
-        text: The segment.
-        problem: What was wrong with the previous reply; None in the first attempt.
+    ``problem`` says what was wrong with the previous reply; None in the first attempt.
     """
     # A digest of the text, so the text cannot contain it.
     fence = f"=== EXCERPT {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
@@ -82,13 +80,9 @@ _FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
 def parse(reply: str) -> list[str] | ReplyFault:
-    """Parse the list of strings in a reply.
+    """Return the list of strings in a reply, or a fault with reason ``not_json``.
 
     The array may be inside a code fence, prose, or an object without another array.
-
-    Returns:
-        The strings, verbatim; a fault with reason ``not_json`` if there is no array of strings, or
-        more than one.
     """
     if _RUNAWAY.search(reply):
         return ReplyFault("not_json", "it opens one bracket after the other")
@@ -103,17 +97,15 @@ def parse(reply: str) -> list[str] | ReplyFault:
     arrays = _outermost_arrays(reply)
     if len(arrays) == 1:
         return _strings(arrays[0])
-    found = f"{len(arrays)} JSON arrays" if arrays else "no JSON array"
-    return ReplyFault("not_json", f"it holds {found}, where one array of strings was expected")
+    content = f"{len(arrays)} JSON arrays" if arrays else "no JSON array"
+    return ReplyFault("not_json", f"it holds {content}, where one array of strings was expected")
 
 
 def _strings(array: list[Any]) -> list[str] | ReplyFault:
     for item in array:
         if not isinstance(item, str):
-            kind = type(item).__name__
-            return ReplyFault(
-                "not_json", f"its array holds {kind}, where only strings were expected"
-            )
+            fault = f"its array holds {type(item).__name__}, where only strings were expected"
+            return ReplyFault("not_json", fault)
     return array
 
 
@@ -125,15 +117,15 @@ def _loads(text: str) -> object:
 
 
 def _outermost_arrays(text: str) -> list[list[Any]]:
-    found: list[list[Any]] = []
+    arrays: list[list[Any]] = []
     at = text.find("[")
     while at >= 0:
         try:
             value, end = _DECODER.raw_decode(text, at)
-            found.append(value)
+            arrays.append(value)
         except ValueError:
             end = at + 1
         except RecursionError:
             return []
         at = text.find("[", end)
-    return found
+    return arrays

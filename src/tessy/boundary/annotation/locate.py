@@ -1,9 +1,8 @@
 """Locating the strings that an annotator listed in a segment (pure).
 
 Models copy text with small changes: straight quotes for curly ones, one space for a line break,
-three dots for an ellipsis, another Unicode form, another case. Both sides are therefore normalized
-and compared grapheme cluster by grapheme cluster; the results are offsets into the original text.
-Occurrences without changes take precedence over those with changes.
+another Unicode form or case. Both sides are therefore normalized and compared grapheme cluster by
+grapheme cluster; unchanged occurrences take precedence.
 """
 
 from __future__ import annotations
@@ -39,37 +38,22 @@ _NO_SPACES = regex.compile(
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedString:
-    """A listed string without an occurrence after those of the strings before it.
-
-    Attributes:
-        string: The string, as listed.
-        elsewhere: The segment contains it, but earlier.
-    """
+    """A listed string that does not occur after the strings before it."""
 
     string: str
-    elsewhere: bool
+    elsewhere: bool  # the segment contains it, but earlier
 
 
 @dataclass(frozen=True, slots=True)
 class _NormalizedText:
-    """A text with its normalized form; N grapheme clusters.
+    """A text with its normalized form; N grapheme clusters, whose offsets are in chars."""
 
-    Attributes:
-        clusters: The original clusters (N).
-        starts: Start of each cluster in the original, and the end of the last one (N + 1), in
-            chars.
-        exact: The normalized clusters (N).
-        folded: The normalized clusters without case (N).
-        joined: Concatenation of ``folded``.
-        offsets: Start of each cluster in ``joined``, and the end of the last one (N + 1), in chars.
-    """
-
-    clusters: list[str]
-    starts: list[int]
-    exact: list[str]
-    folded: list[str]
-    joined: str
-    offsets: list[int]
+    clusters: list[str]  # the original clusters (N)
+    starts: list[int]  # of each cluster in the original, and the end of the last one (N + 1)
+    exact: list[str]  # the normalized clusters (N)
+    folded: list[str]  # the normalized clusters without case (N)
+    joined: str  # concatenation of `folded`
+    offsets: list[int]  # of each cluster in `joined`, and the end of the last one (N + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +77,11 @@ class _Placement:
 def locate(text: str, strings: Sequence[str]) -> tuple[StyleSpan, ...] | UnmatchedString:
     """Locate ``strings`` in ``text``: in order, without overlap, each at word boundaries.
 
-    Returns the placement with the fewest changes, and of these the earliest. A hyphen between
-    letters and a point or comma between digits are inside a word: ``so`` does not occur in
-    ``so-called``, nor ``3`` in ``3.5``.
-
-    Args:
-        text: The segment.
-        strings: The listed strings. White space around a string, and quotes around one that does
-            not occur with them, are ignored; so are empty strings.
-
-    Returns:
-        Spans as offsets (chars) into ``text``, ascending; or the first string without a match.
+    Returns the ascending spans of the placement with the fewest changes, and of these the earliest;
+    or the first string without a match. White space around a string, and quotes around one that
+    does not occur with them, are ignored; so are empty strings. A hyphen between letters and a
+    point or comma between digits are inside a word: ``so`` does not occur in ``so-called``, nor
+    ``3`` in ``3.5``.
     """
     normalized = _normalize(text)
     wanted = [string for string in strings if normalize(string).strip(" '")]
@@ -113,10 +91,8 @@ def locate(text: str, strings: Sequence[str]) -> tuple[StyleSpan, ...] | Unmatch
         return _first_unmatched(wanted, choices)
     spans = []
     while placement is not None:
-        found = placement.occurrence
-        spans.append(
-            StyleSpan(start=normalized.starts[found.start], end=normalized.starts[found.end])
-        )
+        occurrence, starts = placement.occurrence, normalized.starts
+        spans.append(StyleSpan(start=starts[occurrence.start], end=starts[occurrence.end]))
         placement = placement.rest
     return tuple(spans)
 
@@ -150,25 +126,24 @@ def _exact(cluster: str) -> str:
 def _occurrences(normalized: _NormalizedText, string: str) -> list[_Occurrence]:
     """Return the occurrences of ``string``; without its quotes if there are none with them."""
     string = string.strip()
-    found = _matches(normalized, string, changes=0)
+    occurrences = _matches(normalized, string, changes=0)
     plain = normalize(string)
-    if not found and len(plain) > 2 and plain[0] == plain[-1] == "'":
-        found = _matches(normalized, string[1:-1].strip(), changes=3)
-    return found
+    if not occurrences and len(plain) > 2 and plain[0] == plain[-1] == "'":
+        occurrences = _matches(normalized, string[1:-1].strip(), changes=3)
+    return occurrences
 
 
 def _matches(normalized: _NormalizedText, string: str, *, changes: int) -> list[_Occurrence]:
     wanted = _normalize(string)
-    found = []
+    occurrences = []
     at = normalized.joined.find(wanted.joined)
     while wanted.joined and at >= 0:
-        start, end = _index(normalized, at), _index(normalized, at + len(wanted.joined))
-        if start is not None and end is not None and _whole_words(normalized, start, end):
-            found.append(
-                _Occurrence(changes + _changes(normalized, start, end, wanted), start, end)
-            )
+        start, end = _boundary(normalized, at), _boundary(normalized, at + len(wanted.joined))
+        if start is not None and end is not None:
+            total = changes + _changes(normalized, start, end, wanted)
+            occurrences.append(_Occurrence(total, start, end))
         at = normalized.joined.find(wanted.joined, at + 1)
-    return found
+    return occurrences
 
 
 def _changes(normalized: _NormalizedText, start: int, end: int, wanted: _NormalizedText) -> int:
@@ -177,14 +152,11 @@ def _changes(normalized: _NormalizedText, start: int, end: int, wanted: _Normali
     return 1 if "".join(normalized.exact[start:end]) == "".join(wanted.exact) else 2
 
 
-def _index(normalized: _NormalizedText, offset: int) -> int | None:
-    """Return the cluster that begins at ``offset`` of ``joined``; None inside of one."""
+def _boundary(normalized: _NormalizedText, offset: int) -> int | None:
+    """Return the cluster that begins at ``offset`` of ``joined``; None inside one, or a word."""
     index = bisect_left(normalized.offsets, offset)
-    return index if normalized.offsets[index] == offset else None
-
-
-def _whole_words(normalized: _NormalizedText, start: int, end: int) -> bool:
-    return not (_inside_word(normalized, start) or _inside_word(normalized, end))
+    is_boundary = normalized.offsets[index] == offset and not _inside_word(normalized, index)
+    return index if is_boundary else None
 
 
 def _inside_word(normalized: _NormalizedText, index: int) -> bool:
@@ -215,13 +187,13 @@ def _is_word(cluster: str) -> bool:
 def _best_placement(choices: Sequence[Sequence[_Occurrence]], length: int) -> _Placement | None:
     """Return the best placement of all strings; None if there is none, or no strings.
 
-    Works from the last string to the first. ``placements`` holds for each occurrence of a string,
-    ascending, the best placement that begins there or later, and ``starts`` its start.
+    Works from the last string to the first: ``placements`` holds, for each occurrence of a string,
+    the best placement that begins there (at ``starts``) or later.
     """
     starts, placements = [length], list[_Placement | None]([None])
     for occurrences in reversed(choices):
         best: _Placement | None = None
-        found: list[tuple[int, _Placement]] = []
+        entries: list[tuple[int, _Placement]] = []
         for occurrence in reversed(occurrences):
             at = bisect_left(starts, occurrence.end)
             if at == len(starts):
@@ -230,9 +202,9 @@ def _best_placement(choices: Sequence[Sequence[_Occurrence]], length: int) -> _P
             changes = occurrence.changes + (rest.changes if rest else 0)
             if best is None or changes <= best.changes:
                 best = _Placement(changes, occurrence, rest)
-            found.append((occurrence.start, best))
-        starts = [start for start, _ in reversed(found)]
-        placements = [placement for _, placement in reversed(found)]
+            entries.append((occurrence.start, best))
+        starts = [start for start, _ in reversed(entries)]
+        placements = [placement for _, placement in reversed(entries)]
     return placements[0] if placements else None
 
 

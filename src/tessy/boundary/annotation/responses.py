@@ -16,47 +16,36 @@ _SHOWN = 20
 
 
 class Responses:
-    """The responses of a run.
-
-    Attributes:
-        document: Content of the run's config.json.
-        count: Number of responses read so far.
-        author: Author of the responses; None before the first.
-    """
+    """The responses of a run, and its config.json; ``count`` of them were read so far."""
 
     def __init__(self, directory: Path) -> None:
-        """Open the run in ``directory``, without reading rows.
-
-        Raises:
-            RunError: There is no run.
-        """
         self.document: dict[str, Any] = read_config(directory)
         self.count = 0
-        self.author: Author | None = None
         self._directory = directory
-        paths = RunPaths(directory)
-        files = paths.row_files()
+        self._first_author: Author | None = None
+        files = RunPaths(directory).row_files()
         self._file = files[0] if len(files) == 1 else directory
-        self._errors: list[str] = []
 
     def read(self) -> Iterator[Response]:
         """Yield the responses in file order.
 
         Raises:
-            InputError: After the last row: some have no thinking or several authors; lists them.
+            InputError: After the last row: some rows, which are listed, cannot be annotated.
             RunError: After the last row: there was no response.
         """
+        faults = []
         for row in iter_trajectories(self._directory):
-            author = self._author(row)
-            if author is not None:
-                self.count += 1
-                question = problem_digest(row.messages)
-                yield Response(row.id, row.sample, question, author, row.thinking)
-        if self._errors:
-            shown = "\n".join(f"  {fault}" for fault in self._errors[:_SHOWN])
-            more = len(self._errors) - _SHOWN
+            fault = self._fault(row)
+            if fault is not None:
+                faults.append(f"  {self._file}: {row.id}/{row.sample}: {fault}")
+                continue
+            self.count += 1
+            question, author = problem_digest(row.messages), row.spans[0].author
+            yield Response(row.id, row.sample, question, author, row.thinking)
+        if faults:
+            shown, more = "\n".join(faults[:_SHOWN]), len(faults) - _SHOWN
             raise InputError(
-                f"{len(self._errors)} response(s) cannot be annotated:\n{shown}"
+                f"{len(faults)} response(s) cannot be annotated:\n{shown}"
                 + (f"\n  … and {more} more" if more > 0 else "")
                 + "\ngive a run of one model's own responses, as written by `tessy sample`"
             )
@@ -67,22 +56,15 @@ class Responses:
         """Return the number of failed samples, which are skipped."""
         return sum(1 for _ in iter_failures(self._directory))
 
-    def _author(self, row: Trajectory) -> Author | None:
-        """Return the author of the thinking; None, and record an error, if it is unusable."""
-        where = f"{self._file}: {row.id}/{row.sample}:"
+    def _fault(self, row: Trajectory) -> str | None:
+        """Return why a row cannot be annotated; None if it can."""
         if not row.thinking.strip():
-            self._errors.append(f"{where} it has no thinking")
-            return None
+            return "it has no thinking"
         authors = {span.author for span in row.spans}
         if len(authors) > 1:
-            self._errors.append(f"{where} its thinking is by both student and teacher")
-            return None
+            return "its thinking is by both student and teacher"
         (author,) = authors
-        self.author = self.author or author
-        if author != self.author:
-            self._errors.append(
-                f"{where} its thinking is by the {author}, that of earlier rows by the "
-                f"{self.author}"
-            )
-            return None
-        return author
+        first = self._first_author = self._first_author or author
+        if author != first:
+            return f"its thinking is by the {author}, that of earlier rows by the {first}"
+        return None

@@ -1,9 +1,7 @@
 """Choosing the segments of sampled thinking to annotate (pure).
 
-The segments of a response, and their order, depend only on the seed, its key and its text. Over all
-responses they are drawn in rounds: the first segment of every response, then the second of every
-response. Adding a response therefore does not change the segments of the others; it can only
-displace the last ones drawn.
+The segments of a response depend only on the seed, its key and its text. They are drawn in rounds,
+one of every response, so an additional response only displaces the last ones drawn.
 """
 
 from __future__ import annotations
@@ -25,15 +23,7 @@ Bounds = tuple[int, int]  # [start, end) in chars
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The thinking of one sampled response.
-
-    Attributes:
-        id: The problem's id.
-        sample: Index of the sample.
-        question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
-        author: Author of the thinking.
-        thinking: The text.
-    """
+    """The thinking of one sampled response; ``question`` is the digest of the problem."""
 
     id: str
     sample: int
@@ -49,24 +39,14 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
-    """Consecutive words of a response.
-
-    Attributes:
-        id: The problem's id.
-        sample: Index of the sample.
-        segment: Index of the segment in the drawing order of the response.
-        question: Digest of the problem (:func:`tessy.core.records.problem_digest`).
-        author: Author of the response.
-        start: Offset in the thinking, in chars.
-        text: The text from its first to its last word, verbatim.
-    """
+    """Consecutive words of a response: its ``text`` from the first to the last word, verbatim."""
 
     id: str
     sample: int
-    segment: int
-    question: str
+    segment: int  # index in the drawing order of the response
+    question: str  # digest of the problem (:func:`tessy.core.records.problem_digest`)
     author: Author
-    start: int
+    start: int  # offset in the thinking, in chars
     text: str
 
     @property
@@ -83,18 +63,17 @@ class TextSegment:
 def words(text: str) -> list[Bounds]:
     """Return the bounds of the words of ``text``: runs of non-spaces, as ``[start, end)`` in chars.
 
-    A run of more than 40 characters (Chinese, long LaTeX) is split at its edges
-    (:mod:`tessy.core.edges`): Unicode word boundaries.
+    A run of more than 40 characters (Chinese, long LaTeX) is split at its Unicode word boundaries.
     """
-    found = []
+    bounds = []
     for match in _WORD.finditer(text):
         start, end = match.span()
         if end - start > LONG_STRETCH_CHARS:
             cuts = [start, *(start + edge for edge in edges(match[0]))]
-            found += list(pairwise(cuts))
+            bounds += list(pairwise(cuts))
         else:
-            found.append((start, end))
-    return found
+            bounds.append((start, end))
+    return bounds
 
 
 def split_stretches(text: str, size: int, draw: random.Random) -> list[Bounds]:
@@ -103,53 +82,32 @@ def split_stretches(text: str, size: int, draw: random.Random) -> list[Bounds]:
     The start of the first full stretch is random; the remainders at both ends are kept if they have
     at least half the size. A text of at most ``size`` words is one stretch.
     """
-    found = words(text)
-    if not found:
+    bounds = words(text)
+    if not bounds:
         return []
-    if len(found) <= size:
-        return [(found[0][0], found[-1][1])]
+    if len(bounds) <= size:
+        return [(bounds[0][0], bounds[-1][1])]
     # At least one full stretch must fit after it.
-    phase = draw.randrange(min(size, len(found) - size + 1))
-    cuts = [0, *range(phase, len(found), size), len(found)]
+    phase = draw.randrange(min(size, len(bounds) - size + 1))
+    cuts = [0, *range(phase, len(bounds), size), len(bounds)]
     stretches = [(a, b) for a, b in pairwise(cuts) if 2 * (b - a) >= size]
-    return [(found[a][0], found[b - 1][1]) for a, b in stretches]
+    return [(bounds[a][0], bounds[b - 1][1]) for a, b in stretches]
 
 
 def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSegment]:
-    """Yield the segments of one response in drawing order.
-
-    Args:
-        response: The response.
-        size: Length of a segment in words.
-        seed: Seed of the run.
-    """
+    """Yield the segments of one response, of ``size`` words each, in drawing order."""
     draw = random.Random(derive_seed(seed, "segments", *response.key))
     bounds = split_stretches(response.thinking, size, draw)
     draw.shuffle(bounds)
     for number, (start, end) in enumerate(bounds):
-        yield TextSegment(
-            response.id,
-            response.sample,
-            number,
-            response.question,
-            response.author,
-            start,
-            response.thinking[start:end],
-        )
+        text = response.thinking[start:end]
+        yield TextSegment(*response.key, number, response.question, response.author, start, text)
 
 
 def draw_segments(
     responses: Iterable[Response], *, size: int, per_response: int, total: int, seed: int
 ) -> list[TextSegment]:
-    """Draw the segments to annotate, evenly over responses; returns them in drawing order.
-
-    Args:
-        responses: Iterated once.
-        size: Length of a segment in words.
-        per_response: Maximum number of segments per response.
-        total: Maximum number of segments, also of those held in memory.
-        seed: Seed of the run.
-    """
+    """Draw at most ``total`` segments, evenly over responses; returns them in drawing order."""
 
     def ranked() -> Iterator[tuple[int, int, TextSegment]]:
         for response in responses:

@@ -24,15 +24,9 @@ def summarise(
 ) -> dict[str, Any]:
     """Summarise the rows of a directory of annotations; returns the content of summary.json.
 
-    Args:
-        annotations: One row per accepted segment.
-        failures: One row per segment without an annotation.
-        responses: Number of responses ``used``, and of ``failed`` ones, which were skipped.
-        seconds: Wall-clock seconds, summed over sessions.
-
-    Returns:
-        JSON values; shares are in [0, 1], None without data. ``style_chars`` is the mean share of
-        characters marked style. The confidence interval is clustered by problem.
+    ``responses`` has the number of ``used`` and of ``failed`` ones, which were skipped. Shares are
+    in [0, 1], None without data; ``style_chars`` is the mean share of characters marked style. The
+    confidence interval is clustered by problem.
     """
     cases: list[Case] = []
     accepted, retried, spans, shares = 0, 0, 0, 0.0
@@ -69,10 +63,6 @@ def summarise(
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """Return the result of :func:`summarise` as a table."""
-    return facts_table("Annotations", _summary_lines(summary))
-
-
-def _summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     responses, segments = summary["responses"], summary["segments"]
     skipped = f", {responses['failed']:,} failed ones skipped" if responses["failed"] else ""
     lines = [
@@ -91,4 +81,4 @@ def _summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         style_share = f"{percent(summary['style_chars'])} of a segment's characters on average"
         lines.append(("Style", Text(f"{style_share}, {summary['style_spans_per_segment']} spans")))
     lines.append(("Wall clock", Text(duration(summary["seconds"]["wall"]))))
-    return lines
+    return facts_table("Annotations", lines)

@@ -21,17 +21,10 @@ _HALF_CAUSAL_TOLERANCE = 1e-2  # bf16 and fp16
 def load_tokenizer(
     name: str, vocabulary_size: int, *, what: str, trust_remote_code: bool = False
 ) -> tuple[PreTrainedTokenizerFast, HfCodec]:
-    """Load the tokenizer of a model, and its codec.
+    """Load the tokenizer of the model ``name``, and its codec; ``what`` is the kind of model.
 
-    Args:
-        name: The model's folder or hub id.
-        vocabulary_size: Size of the model's vocabulary; token ids must be below it.
-        what: Kind of model, for messages: ``the boundary predictor``.
-        trust_remote_code: Run code that comes with the model.
-
-    Raises:
-        ModelError: It is missing, cannot decode losslessly, has ids outside the model's vocabulary,
-            or appends special tokens.
+    Refuses one that does not decode losslessly, has ids outside the model's vocabulary, or appends
+    special tokens.
     """
     folder = Path(name)
     if folder.is_dir() and not (folder / "tokenizer.json").exists():
@@ -39,13 +32,12 @@ def load_tokenizer(
             f"{what} {name!r} has no tokenizer: there is no tokenizer.json in the folder; save the "
             "tokenizer it was trained with beside it"
         )
+    arguments = (name, vocabulary_size, what, trust_remote_code)
     try:
-        return _read_tokenizer(AutoTokenizer, name, vocabulary_size, what, trust_remote_code)
+        return _read_tokenizer(AutoTokenizer, *arguments)
     except ModelError:
         # Some checkpoints name the wrong tokenizer class; their tokenizer.json is correct.
-        return _read_tokenizer(
-            PreTrainedTokenizerFast, name, vocabulary_size, what, trust_remote_code
-        )
+        return _read_tokenizer(PreTrainedTokenizerFast, *arguments)
 
 
 def _read_tokenizer(
@@ -56,10 +48,8 @@ def _read_tokenizer(
     trust_remote_code: bool,
 ) -> tuple[PreTrainedTokenizerFast, HfCodec]:
     try:
-        tokenizer = cast(
-            "PreTrainedTokenizerFast",
-            kind.from_pretrained(name, trust_remote_code=trust_remote_code),
-        )
+        loaded = kind.from_pretrained(name, trust_remote_code=trust_remote_code)
+        tokenizer = cast("PreTrainedTokenizerFast", loaded)
     except LOADING_ERRORS as error:
         raise ModelError(
             f"{what} {name!r} has no tokenizer that can be loaded: {error}; save the tokenizer it "
@@ -92,16 +82,7 @@ def _check_end(tokenizer: PreTrainedTokenizerFast, what: str, name: str) -> None
 
 
 def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
-    """Check that the labels are those of a boundary predictor.
-
-    Args:
-        config: A transformers config.
-        name: The model's folder or hub id.
-        what: Kind of model, for messages.
-
-    Raises:
-        ModelError: There are not exactly two, or they are swapped.
-    """
+    """Check that there are two labels, of which label 1 is style."""
     labels = [str(label) for label in (config.id2label or {}).values()]
     if len(labels) != 2:
         raise ModelError(
@@ -117,16 +98,7 @@ def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
 
 @torch.inference_mode()
 def check_causal(model: PreTrainedModel, name: str, *, what: str) -> None:
-    """Check that changing later tokens does not change the outputs before them.
-
-    Args:
-        model: A token classifier in evaluation mode.
-        name: Its folder or hub id.
-        what: Kind of model, for messages.
-
-    Raises:
-        ModelError: It does: the model is not causal.
-    """
+    """Check that changing later tokens does not change the outputs before them."""
     first = list(range(1, _PROBE_TOKENS + 1))
     half = _PROBE_TOKENS // 2
     other = first[:half] + first[: _PROBE_TOKENS - half]

@@ -6,7 +6,7 @@ The released checkpoints have no such key; they follow the conventions required 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -43,7 +43,7 @@ class WindowSettings(_Part):
 
 
 class SplitSettings(_Part):
-    """The split of problems in training (:func:`~tessy.boundary.training.split.part_of`)."""
+    """The split of problems in training (:func:`~tessy.boundary.training.dataset.part_of`)."""
 
     seed: int
     validation_share: float
@@ -51,74 +51,44 @@ class SplitSettings(_Part):
 
 
 class AnnotationSource(_Part):
-    """The training data.
+    """The training data."""
 
-    Attributes:
-        digest: Digest of the rows, in the order of their keys.
-        segments: Number of rows.
-        annotator: Name of the model or rule that marked the style; None if unknown.
-    """
-
-    digest: str
+    digest: str  # of the rows, in the order of their keys
     segments: int
-    annotator: str | None
+    annotator: str | None  # name of the model or rule that marked the style; None if unknown
 
 
 class Conventions(_Part):
-    """The value of the key ``tessy_predictor``.
-
-    Attributes:
-        schema_version: Version of this schema.
-        author: Author whose text it was trained on.
-        labels: Class names by label.
-        shift: Tokens between an output and the token it classifies.
-        window: Length of the windows in training.
-        split: The split of problems in training.
-        annotations: The training data.
-        base: Name of the base model.
-        versions: Versions of packages, by name.
-    """
+    """The value of the key ``tessy_predictor``."""
 
     # Aliased, since `schema` is a method of pydantic models.
     schema_version: int = Field(default=SCHEMA, alias="schema")
-    author: Author
+    author: Author  # of the text it was trained on
     labels: dict[str, str] = dict(LABELS)
-    shift: int = SHIFT
+    shift: int = SHIFT  # tokens between an output and the token it classifies
     window: WindowSettings
     split: SplitSettings
     annotations: AnnotationSource
-    base: str
-    versions: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the value for config.json."""
-        return self.model_dump(by_alias=True)
+    base: str  # name of the base model
+    versions: dict[str, str]  # of packages, by name
 
 
 def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
-    """Return the conventions in a checkpoint's config; None if it has none.
-
-    Args:
-        config: A transformers config.
-        name: Name of the checkpoint, for messages.
-
-    Raises:
-        ModelError: They are invalid, or not supported by this version.
-    """
+    """Return the conventions in the config of the checkpoint ``name``; None if it has none."""
     value = getattr(config, KEY, None)
     if value is None:
         return None
-    found = value if isinstance(value, Mapping) else {}
+    raw = value if isinstance(value, Mapping) else {}
     fixed = {"schema": SCHEMA, "shift": SHIFT, "labels": LABELS}
     for key, wanted in fixed.items():
-        if found.get(key) != wanted:
+        if raw.get(key) != wanted:
             raise ModelError(
                 f"the boundary predictor {name!r} follows other conventions: its config.json has "
-                f"{KEY}.{key} = {found.get(key)!r}, and tessy supports {wanted!r}; use the version "
+                f"{KEY}.{key} = {raw.get(key)!r}, and tessy supports {wanted!r}; use the version "
                 "of tessy that trained it, or train it again"
             )
     try:
-        return Conventions.model_validate(found)
+        return Conventions.model_validate(raw)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, (KEY, *fault["loc"])))
@@ -129,14 +99,7 @@ def read_conventions(config: PreTrainedConfig, name: str) -> Conventions | None:
 
 
 def conventions_of(spec: str) -> Conventions | None:
-    """Read the conventions of a checkpoint; None if it has none.
-
-    Args:
-        spec: A local folder or a hub id.
-
-    Raises:
-        ModelError: It has no config, or follows other conventions.
-    """
+    """Read the conventions of a checkpoint (local folder or hub id); None if it has none."""
     from transformers import AutoConfig  # takes seconds to import
 
     from tessy.inference.local.model import model_name, why_unloadable  # imports torch
@@ -153,24 +116,12 @@ def conventions_of(spec: str) -> Conventions | None:
 
 
 def window_rule(config: PreTrainedConfig, conventions: Conventions | None) -> WindowRule:
-    """Return the windows of a checkpoint: as in training, within the model's position limit.
-
-    Args:
-        config: A transformers config.
-        conventions: Its conventions; without them, windows have the default length.
-    """
+    """Return the windows of a checkpoint: as in training, within the model's position limit."""
     rule = WindowRule()
     if conventions is not None:
         rule = WindowRule(conventions.window.limit, conventions.window.keep)
     positions = position_limit(config)
-    return rule if positions is None else shortened(rule, positions)
-
-
-def shortened(rule: WindowRule, limit: int) -> WindowRule:
-    """Return ``rule`` scaled down to windows of at most ``limit`` tokens."""
-    if limit >= rule.limit:
-        return rule
-    return WindowRule(limit, limit * rule.keep // rule.limit)
+    return rule if positions is None else rule.scaled(min(positions, rule.limit))
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:

@@ -1,10 +1,8 @@
 """A classifier with a key-value cache of the windows it has read.
 
-New tokens of windows of many samples are read once, in one batch. The cache is that of the
-in-process engine (``inference/local``), so a rollback is exact. Sliding windows, and architectures
-whose state cannot be truncated, are read whole each time through the same interface.
-
-Shapes: B windows, at most Q new tokens each.
+The cache is that of the in-process engine (``inference/local``), so a rollback is exact. Sliding
+windows, and architectures whose state cannot be truncated, are read whole each time through the
+same interface. Shapes: B windows, at most Q new tokens each.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tessy.boundary.classifier.labels import STYLE
 from tessy.boundary.classifier.model import PlainScorer
@@ -41,15 +38,15 @@ class CachedScorer(PooledModel):
     @torch.inference_mode()
     def forward(self, members: Sequence[tuple[PooledSequence, Sequence[int]]]) -> list[Scores]:
         """Read the new tokens of each window; return P(style) of what follows each token."""
-        style: list[list[float]] = _style(self.read(members)).tolist()  # [B, Q], right-aligned
+        logits = self.read(members)  # [B, Q, 2], right-aligned
+        style: list[list[float]] = torch.softmax(logits.float(), -1)[..., STYLE].tolist()
         return [row[-len(new) :] for row, (_, new) in zip(style, members, strict=True)]
 
 
 class WholeWindows:
-    """A classifier without a cache: reads every window from its start."""
+    """A classifier without a cache: reads every window, of at most ``limit`` tokens, whole."""
 
     def __init__(self, scorer: PlainScorer, limit: int) -> None:
-        """Use ``scorer`` for windows of at most ``limit`` tokens."""
         self.step_tokens = limit
         self._scorer = scorer
 
@@ -74,10 +71,6 @@ def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]
 
     Compares the cache with plain forward passes on a short probe; falls back to whole windows if
     the scores differ.
-
-    Args:
-        scorer: The classifier.
-        rule: Length of windows.
     """
     model = scorer.model
     whole = WholeWindows(scorer, rule.limit)
@@ -93,11 +86,6 @@ def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]
         return whole
     tokens = _budget_bytes(model.device) // max(1, trial.token_bytes())
     return CachedScorer(model, max(rule.limit, tokens))
-
-
-def _style(logits: Tensor) -> Tensor:
-    """Return P(style) from logits ``[B, Q, 2]``."""
-    return torch.softmax(logits.float(), -1)[..., STYLE]
 
 
 def _difference(trial: CachedScorer, scorer: PlainScorer) -> float:

@@ -1,15 +1,9 @@
 """Conversion between style spans and labels of predictor tokens (pure).
 
-The conventions are those of the released checkpoints: class 1 is style, 0 capability; a
-token is style if it starts inside a style span, or a span starts inside it; labels are shifted left
-by one, so the output at a token is the class of the next token.
-
-Tokens of only white space lie outside every span. So that a style word before a line break does
-not have two classes, they take the class of their word and do not decide about it.
-
-A text is encoded piece by piece, from edge to edge, as in
-:class:`~tessy.boundary.classifier.window.TokenizedText`, so training and inference use the same
-ids.
+The conventions are those of the released checkpoints: class 1 is style, 0 capability; a token is
+style if it starts inside a style span, or a span starts inside it; the output at a token is the
+class of the next token. Tokens of only white space take the class of their word, so that a style
+word before a line break does not have two classes.
 """
 
 from __future__ import annotations
@@ -35,45 +29,24 @@ SHIFT = 1  # tokens between an output and the token it classifies
 
 @dataclass(frozen=True, slots=True)
 class TokenOffsets:
-    """A text as predictor tokens with their offsets; L tokens.
+    """A text as predictor tokens with their offsets in chars; L tokens.
 
-    Attributes:
-        ids: The tokens (L).
-        starts: Start offsets (L), in chars: the character that contains the first byte.
-        ends: End offsets (L), in chars: after the character that contains the last byte. Tokens
-            that share a character overlap there.
-        units: Index of the unit of each token (L), from the start of the text.
-        blank: Whether each token is only white space (L).
+    A token begins at the character that contains its first byte, and ends after that of its last
+    byte, so tokens that share a character overlap there.
     """
 
-    ids: tuple[int, ...]
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
-    units: tuple[int, ...]
-    blank: tuple[bool, ...]
+    ids: tuple[int, ...]  # (L)
+    starts: tuple[int, ...]  # (L)
+    ends: tuple[int, ...]  # (L)
+    units: tuple[int, ...]  # index of the unit of each token (L), from the start of the text
+    blank: tuple[bool, ...]  # whether each token is only white space (L)
 
     def __len__(self) -> int:
-        """Return the number of tokens."""
         return len(self.ids)
-
-    def first(self, count: int) -> TokenOffsets:
-        """Return the first ``count`` tokens."""
-        return TokenOffsets(
-            self.ids[:count],
-            self.starts[:count],
-            self.ends[:count],
-            self.units[:count],
-            self.blank[:count],
-        )
 
 
 def encode_text(codec: Codec, text: str, rule: WindowRule | None = None) -> TokenOffsets:
-    """Encode ``text`` from edge to edge.
-
-    Args:
-        codec: Codec of the predictor's tokenizer.
-        text: Text that starts at an edge.
-        rule: Limits the tokens of one piece (``piece_tokens``).
+    """Encode ``text``, which starts at an edge, piece by piece, as inference does.
 
     Raises:
         InputError: ``text`` contains a lone surrogate.
@@ -98,12 +71,7 @@ def encode_text(codec: Codec, text: str, rule: WindowRule | None = None) -> Toke
 
 
 def token_classes(tokens: TokenOffsets, style: Sequence[StyleSpan]) -> list[TokenClass]:
-    """Return the class of each token (L).
-
-    Args:
-        tokens: Tokens of the text that the spans refer to (L).
-        style: Ascending spans that do not overlap.
-    """
+    """Return the class of each token (L); ``style`` spans are ascending and do not overlap."""
     classes: list[TokenClass] = []
     at = 0
     for start, end in zip(tokens.starts, tokens.ends, strict=True):
@@ -122,28 +90,23 @@ def token_classes(tokens: TokenOffsets, style: Sequence[StyleSpan]) -> list[Toke
 
 def next_token_labels(classes: Sequence[TokenClass]) -> list[int]:
     """Return labels (L): the class of the next token; the last label is :data:`IGNORED`."""
-    return [*classes[SHIFT:], *[IGNORED] * min(SHIFT, len(classes))]
+    return [*classes[1:], IGNORED] if classes else []
 
 
 def token_scores(outputs: Sequence[float]) -> list[float | None]:
-    """Return P(style) of each token (L); None for the first, which has no output before it.
-
-    Args:
-        outputs: P(style) of what follows each token (L).
-    """
-    return [*[None] * min(SHIFT, len(outputs)), *outputs[: max(0, len(outputs) - SHIFT)]]
+    """Return P(style) of each token (L); None for the first, which has no output before it."""
+    return [None, *outputs[:-1]] if outputs else []
 
 
-def class_of(score: float, threshold: float = STYLE_THRESHOLD) -> TokenClass:
+def class_of(score: float) -> TokenClass:
     """Return the class for P(style) ``score``."""
-    return STYLE if score >= threshold else CAPABILITY
+    return STYLE if score >= STYLE_THRESHOLD else CAPABILITY
 
 
 def unit_tokens(tokens: TokenOffsets, start: int, end: int) -> range:
-    """Return the indices of the tokens that begin in ``text[start:end]``.
+    """Return the indices of the tokens that begin in ``text[start:end]``, or the enclosing one.
 
-    If none do, the index of the enclosing token. A token that begins inside a character has the
-    offset of that character.
+    A token that begins inside a character has the offset of that character.
     """
     first, last = bisect_left(tokens.starts, start), bisect_left(tokens.starts, end)
     return range(*non_empty_range(first, last))
@@ -154,10 +117,6 @@ def deciding_tokens(unit: range, is_blank: Callable[[int], bool]) -> Sequence[in
 
     White space before the word counts: it carries the class predicted for the unit before it was
     written, and a unit must get the same score whether or not it had been written.
-
-    Args:
-        unit: The unit's tokens.
-        is_blank: Returns whether a token is only white space.
     """
     if len(unit) == 1:  # the usual case
         return unit
@@ -168,23 +127,18 @@ def deciding_tokens(unit: range, is_blank: Callable[[int], bool]) -> Sequence[in
 def unit_scores(
     tokens: TokenOffsets, outputs: Sequence[float], bounds: Sequence[int]
 ) -> tuple[UnitScore, ...]:
-    """Return the scores of units, as a predictor computes them.
+    """Return the scores of the units between ``bounds`` (chars), as a predictor computes them.
 
-    Args:
-        tokens: Tokens of the text (L).
-        outputs: P(style) of what follows each token (L).
-        bounds: Ascending offsets (chars); the units lie between neighbours.
-
-    Returns:
-        One score per unit; 1 for a unit without an output (the first token of a text).
+    ``outputs`` are P(style) of what follows each token (L). A unit without an output (the first
+    token of a text) has score 1.
     """
     scores = token_scores(outputs)
-    found = []
+    units = []
     for start, end in pairwise(bounds):
         inside = deciding_tokens(unit_tokens(tokens, start, end), tokens.blank.__getitem__)
         known = [s for i in inside if i < len(scores) and (s := scores[i]) is not None]
-        found.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
-    return tuple(found)
+        units.append(UnitScore(known[0], min(known), max(known)) if known else UnitScore(1, 1, 1))
+    return tuple(units)
 
 
 def oracle_outputs(classes: Sequence[TokenClass]) -> list[float]:

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel
 
 from tessy.boundary.classifier.checkpoint import check_causal, check_labels, load_tokenizer
 from tessy.boundary.classifier.conventions import read_conventions, window_rule
@@ -36,14 +31,9 @@ _WHAT = "the boundary predictor"
 
 
 class PlainScorer:
-    """Scores whole windows without a cache, all windows of a call in one right-padded batch.
-
-    Attributes:
-        model: The classifier.
-    """
+    """Scores whole windows without a cache, all windows of a call in one right-padded batch."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Use ``model``, on its device, in evaluation mode."""
         self.model = model
 
     @torch.inference_mode()
@@ -62,19 +52,12 @@ class PlainScorer:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A loaded checkpoint.
-
-    Attributes:
-        scorer: Its model.
-        codec: Codec of its tokenizer.
-        rule: Length of its windows.
-        author: Author whose text it was trained on; None if unknown.
-    """
+    """A loaded checkpoint."""
 
     scorer: PlainScorer
     codec: HfCodec
-    rule: WindowRule
-    author: Author | None
+    rule: WindowRule  # length of its windows
+    author: Author | None  # of the text it was trained on; None if unknown
 
 
 def load_classifier(path: str | Path, *, device: str | None = None) -> Classifier:
@@ -88,7 +71,18 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         check_labels(config, name, what=_WHAT)
         conventions = read_conventions(config, name)
-        model, loading = _load_model(name, device)
+        target = pick_device(device)
+        hide_loading_bar()
+        with quiet_loading():
+            model, loading = AutoModelForTokenClassification.from_pretrained(
+                name,
+                dtype=working_dtype(target),
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+        torch.nn.Module.to(model, target)
+        torch.nn.Module.eval(model)
     except LOADING_ERRORS as error:
         raise ModelError(
             f"cannot load the boundary predictor {name!r}: {why_unloadable(name, error)}; it must "
@@ -106,19 +100,3 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
     rule = window_rule(config, conventions)
     author = conventions.author if conventions is not None else None
     return Classifier(PlainScorer(model), codec, rule, author)
-
-
-def _load_model(name: str, device: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
-    target = pick_device(device)
-    hide_loading_bar()
-    with quiet_loading():
-        model, loading = AutoModelForTokenClassification.from_pretrained(
-            name,
-            dtype=working_dtype(target),
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=False,
-        )
-    torch.nn.Module.to(model, target)
-    torch.nn.Module.eval(model)
-    return model, loading

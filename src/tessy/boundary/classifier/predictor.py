@@ -1,8 +1,7 @@
 """A trained token classifier as boundary predictor: causal, two labels, label 1 = style.
 
-Labels are those of the released checkpoints: the output at a token is the class of the
-next token, so the classifier scores what comes next before it is written. A worker thread batches
-the queued requests of all samples (:mod:`tessy.boundary.classifier.reader`).
+The output at a token is the class of the next token, so it scores what comes next before it is
+written. A worker thread batches the requests of all samples (:class:`WindowReader`).
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from tessy.boundary.base import Prediction, PredictionRequest
 from tessy.boundary.classifier.reader import RequestResult, WindowReader
-from tessy.boundary.classifier.scoring import PredictorStats, WindowModel
+from tessy.boundary.classifier.scoring import WindowModel
 from tessy.boundary.classifier.window import WindowRule
 from tessy.config.base import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
 from tessy.core.records import Author
 from tessy.inference.local.jobs import model_failure
-
-if TYPE_CHECKING:
-    from tessy.tokenization.codec import HfCodec
+from tessy.tokenization.token_ids import Codec
 
 _CPU_SLACK = 64
 _GPU_SLACK = 512
@@ -41,13 +38,6 @@ def padding_slack(device_type: str) -> int:
     return _CPU_SLACK if device_type == "cpu" else _GPU_SLACK
 
 
-class _QueuedRequest(NamedTuple):
-    """A request in the worker thread's queue, and where its result goes."""
-
-    request: PredictionRequest
-    future: asyncio.Future[Prediction]
-
-
 class TokenClassifierPredictor:
     """Scores units by a token classifier; see :class:`tessy.boundary.base.BoundaryPredictor`."""
 
@@ -57,7 +47,7 @@ class TokenClassifierPredictor:
     def __init__(
         self,
         model: WindowModel[Any],
-        codec: HfCodec,
+        codec: Codec,
         *,
         name: str,
         author: Author | None = None,
@@ -68,26 +58,21 @@ class TokenClassifierPredictor:
     ) -> None:
         """Use a loaded classifier; :meth:`load` is the usual way.
 
-        Args:
-            model: The classifier.
-            codec: Codec of the classifier's tokenizer.
-            name: Display name.
-            author: Author whose text it was trained on; None if unknown.
-            rule: Length of windows.
-            max_batch: Maximum number of requests in one pass.
-            max_wait_ms: Maximum time a request waits for others to be batched with, after a batch
-                of several.
-            slack: Padding tokens worth computing to save one forward pass.
+        After a batch of several requests, the next waits up to ``max_wait_ms`` for others.
+        ``slack`` is the number of padding tokens worth computing to save one forward pass.
         """
         self.name = name
         self.author = author
         self._reader = WindowReader(
             model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack
         )
+        self.stats = self._reader.stats  # updated in place
         self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
-        # Requests, keys to release, and None to stop.
-        self._inbox: SimpleQueue[_QueuedRequest | str | None] = SimpleQueue()
+        # Requests and their futures, keys to release, and None to stop.
+        self._inbox: SimpleQueue[
+            tuple[asyncio.Future[Prediction], PredictionRequest] | str | None
+        ] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="tessy-predictor", daemon=True)
         self._thread.start()
@@ -102,22 +87,13 @@ class TokenClassifierPredictor:
         max_batch: int = MAX_BATCH,
         max_wait_ms: float = MAX_WAIT_MS,
     ) -> TokenClassifierPredictor:
-        """Load a checkpoint: float32 on CPU, bfloat16 on a GPU.
+        """Load a checkpoint (local folder or hub id): float32 on CPU, bfloat16 on a GPU.
 
         The key-value cache takes an eighth of the memory that is free after loading, at most 4 GiB;
         on a GPU a quarter of its free memory. Windows that do not fit are computed again.
 
-        Args:
-            path: A local folder or a hub id: a transformers token classifier and its tokenizer.
-            window: ``anchored``: each token is read once, in a growing window of up to 512;
-                ``sliding-200``: the last 200 are read each time, as the released code does.
-            device: A torch device name; a GPU if there is one by default.
-            max_batch: Maximum number of requests in one pass.
-            max_wait_ms: Maximum time a request waits for others to be batched with, after a batch
-                of several.
-
         Raises:
-            ModelError: torch is not installed, or the checkpoint is not such a classifier.
+            ModelError: torch is not installed, or the checkpoint is not a causal token classifier.
         """
         try:
             from tessy.boundary.classifier.kv_cache import make_window_model
@@ -141,11 +117,6 @@ class TokenClassifierPredictor:
             slack=padding_slack(classifier.scorer.model.device.type),
         )
 
-    @property
-    def stats(self) -> PredictorStats:
-        """Counters since loading; updated in place."""
-        return self._reader.stats
-
     def predict(self, request: PredictionRequest) -> asyncio.Future[Prediction]:
         """Score the units of ``request``; ``next_style`` is None for an empty text only.
 
@@ -155,9 +126,9 @@ class TokenClassifierPredictor:
         """
         if self._closing:
             raise EngineUnavailable(f"the boundary predictor {self.name} was closed")
-        queued = _QueuedRequest(request, asyncio.get_running_loop().create_future())
-        self._inbox.put(queued)
-        return queued.future
+        future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        self._inbox.put((future, request))
+        return future
 
     def release(self, key: str) -> None:
         """Drop the cached windows of the sample ``key``."""
@@ -185,14 +156,10 @@ class TokenClassifierPredictor:
         while not self._inbox.empty():
             self._receive()
         closed = EngineUnavailable(f"the boundary predictor {self.name} was closed")
-        _deliver([RequestResult(queued, closed) for queued in self._reader.abandon()])
+        self._deliver([RequestResult(future, closed) for future in self._reader.abandon()])
 
     def _receive(self, *, wait: bool = False) -> int:
-        """Pass the items of the inbox to the reader; return their number.
-
-        Args:
-            wait: Wait for the first item, without a timeout.
-        """
+        """Pass the items of the inbox to the reader; return their number."""
         received = 0
         with contextlib.suppress(Empty):
             while True:
@@ -202,49 +169,35 @@ class TokenClassifierPredictor:
                 if isinstance(item, str):
                     self._reader.release(item)
                 elif item is not None:
-                    self._reader.submit(item, item.request)
+                    self._reader.submit(*item)
         return received
 
     def _step(self) -> None:
         try:
-            for results in self._reader.step(_is_finished):
-                _deliver([self._checked(one) for one in results])
+            for results in self._reader.step(asyncio.Future.done):
+                self._deliver(results)
         # Every error must reach the callers: if the thread died, they would wait forever.
         except Exception as error:
-            unfinished = self._reader.abandon()
-            _deliver([self._failed(queued, error) for queued in unfinished])
+            self._deliver([RequestResult(future, error) for future in self._reader.abandon()])
 
-    def _checked(self, done: RequestResult) -> RequestResult:
-        """Return ``done`` with an error of the model as one of tessy's."""
-        if isinstance(done.result, Prediction):
-            return done
-        return self._failed(done.handle, done.result)
-
-    def _failed(self, queued: _QueuedRequest, error: Exception) -> RequestResult:
-        return RequestResult(queued, model_failure(error, f"the boundary predictor {self.name}"))
-
-
-def _is_finished(queued: _QueuedRequest) -> bool:
-    return queued.future.done()
-
-
-def _deliver(results: Sequence[RequestResult]) -> None:
-    """Deliver results, with one call into each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[RequestResult]] = {}
-    for done in results:
-        by_loop.setdefault(done.handle.future.get_loop(), []).append(done)
-    for loop, group in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, group)
-        except RuntimeError:  # the loop is closed, so nothing awaits the results
-            continue
+    def _deliver(self, results: Sequence[RequestResult]) -> None:
+        """Deliver results, with one call into each event loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[RequestResult]] = {}
+        for future, result in results:
+            if not isinstance(result, Prediction | EngineUnavailable):
+                result = model_failure(result, f"the boundary predictor {self.name}")
+            by_loop.setdefault(future.get_loop(), []).append(RequestResult(future, result))
+        for loop, group in by_loop.items():
+            # A closed loop raises; nothing awaits its results.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, group)
 
 
 def _resolve(results: Sequence[RequestResult]) -> None:
-    for queued, result in results:
-        if queued.future.done():  # cancelled meanwhile
+    for future, result in results:
+        if future.done():  # cancelled meanwhile
             continue
         if isinstance(result, Prediction):
-            queued.future.set_result(result)
+            future.set_result(result)
         else:
-            queued.future.set_exception(result)
+            future.set_exception(result)

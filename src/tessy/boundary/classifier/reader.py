@@ -1,11 +1,8 @@
 """Batched scoring of requests of many samples; the classifier reads each new token once.
 
 A sample keeps its current window, and the one before while a rollback may return to it. Cached ids
-are compared with the ids to read, so an unchanged text costs nothing, a longer one its new tokens,
-and a changed one the tokens after the change.
-
-There are no threads and no clock here: the predictor calls :meth:`WindowReader.step` in its worker
-thread.
+are compared with the ids to read, so only new and changed tokens are read. There are no threads and
+no clock here: the predictor calls :meth:`WindowReader.step` in its worker thread.
 """
 
 from __future__ import annotations
@@ -41,14 +38,6 @@ class CachedWindow:
     cached: int = 0  # tokens whose keys and values `state` holds
     in_use: bool = False
 
-    def extend(self, ids: array[int], scores: Scores) -> None:
-        """Store the scores of the next tokens of ``ids``, the tokens of the whole window."""
-        end = self.cached + len(scores)
-        self.scores[self.cached : end] = scores
-        self.cached = end
-        if end > len(self.ids):
-            self.ids = ids[:end]
-
 
 @dataclass(eq=False, slots=True)
 class _SampleWindows:
@@ -58,12 +47,7 @@ class _SampleWindows:
 
 
 class RequestResult(NamedTuple):
-    """The outcome of a request.
-
-    Attributes:
-        handle: The handle it was submitted with.
-        result: Its prediction, or the error.
-    """
+    """The outcome of a request, with the handle it was submitted with."""
 
     handle: Any
     result: Prediction | Exception
@@ -71,46 +55,25 @@ class RequestResult(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """A request in progress; its windows are read one after the other."""
-
     handle: Any
     request: PredictionRequest
     sample: _SampleWindows
-    remaining: deque[TokenWindow] = field(default_factory=deque)
+    remaining: deque[TokenWindow] | None = None  # None until the text is encoded
     scored: list[tuple[TokenWindow, Scores]] = field(default_factory=list)
     window: CachedWindow | None = None  # the one being read
     ids: array[int] = field(default_factory=partial(array, "i"))  # its tokens
-
-    def finish_window(self, window: CachedWindow) -> None:
-        """Move the next remaining window to ``scored``, with the scores of ``window``."""
-        self.scored.append((self.remaining.popleft(), window.scores))
 
 
 class WindowReader:
     """Computes predictions in batches; the result of a request is yielded by a later step.
 
-    Attributes:
-        stats: Counters so far.
+    At most ``max_batch`` requests are in progress; ``slack`` is the number of padding tokens worth
+    computing to save one forward pass.
     """
 
     def __init__(
-        self,
-        model: WindowModel[Any],
-        codec: Codec,
-        rule: WindowRule,
-        *,
-        max_batch: int,
-        slack: int,
+        self, model: WindowModel[Any], codec: Codec, rule: WindowRule, *, max_batch: int, slack: int
     ) -> None:
-        """Use ``model``.
-
-        Args:
-            model: The classifier.
-            codec: Codec of its tokenizer.
-            rule: Length of windows.
-            max_batch: Maximum number of requests in progress.
-            slack: Padding tokens worth computing to save one forward pass.
-        """
         self.stats = PredictorStats()
         self._model = model
         self._codec = codec
@@ -150,17 +113,13 @@ class WindowReader:
         return unfinished
 
     def step(self, cancelled: Callable[[Any], bool]) -> Iterator[list[RequestResult]]:
-        """Admit waiting requests and run forward passes over the windows in progress.
+        """Admit waiting requests and run forward passes; yield results as requests finish.
 
         Windows of similar length share a pass, the short ones first. Long windows, which are read
         from the start because their anchor moved, are postponed in two steps of three; otherwise
         the short ones of all other samples would wait for them in nearly every step.
 
-        Args:
-            cancelled: Returns whether the request of a handle was cancelled.
-
-        Yields:
-            Results, as requests finish.
+        ``cancelled`` returns whether the request of a handle was cancelled.
         """
         results = self._admit(cancelled)
         if results:
@@ -212,27 +171,23 @@ class WindowReader:
         if sample is None:
             sample = _SampleWindows(TokenizedText(self._codec, self._rule))
             self._samples[request.key] = sample
-        task = _Task(handle, request, sample)
         sample.busy = True
-        try:
-            task.remaining.extend(_windows_of(sample.text, request))
-        except Exception as error:  # raised by the tokenizer for this text alone
-            self._fail(task, error, results)
-        else:
-            self._advance(task, results)
+        self._advance(_Task(handle, request, sample), results)
 
     def _advance(self, task: _Task, results: list[RequestResult]) -> None:
         """Continue with the next window that needs the model; finish the task without one."""
         try:
-            prediction = self._next_window(task)
-        except Exception as error:  # such as out of memory: the caller must get an outcome
+            self._next_window(task, results)
+        # Out of memory, or a text that the tokenizer refuses: the caller must get an outcome.
+        except Exception as error:
             self._fail(task, error, results)
-            return
-        if prediction is not None:
-            results.append(RequestResult(task.handle, prediction))
 
-    def _next_window(self, task: _Task) -> Prediction | None:
-        """Return the prediction if all windows are read; None once the task needs the model."""
+    def _next_window(self, task: _Task, results: list[RequestResult]) -> None:
+        if task.remaining is None:
+            text, edges = task.sample.text, task.request.edges
+            text.update(task.request.kept, task.request.drafted)
+            first, _ = text.token_range(edges[0], edges[-1])
+            task.remaining = deque(text.windows(first) if text else ())
         while task.remaining:
             token_window = task.remaining[0]
             ids = task.sample.text.ids_in(token_window)
@@ -241,14 +196,15 @@ class WindowReader:
             if shared < len(ids):
                 if not self._reserve(window, ids, shared):
                     self._parked.append(task)
-                    return None
+                    return
                 task.window, task.ids = window, ids
                 self._active.append(task)
-                return None
-            task.finish_window(window)
+                return
+            task.scored.append((task.remaining.popleft(), window.scores))
         self.stats.requests += 1
         self._finish(task)
-        return prediction_of(task.request, task.sample.text, task.scored)
+        prediction = _prediction_of(task.request, task.sample.text, task.scored)
+        results.append(RequestResult(task.handle, prediction))
 
     def _finish(self, task: _Task) -> None:
         """Free the sample for its next request."""
@@ -265,8 +221,6 @@ class WindowReader:
 
     def _fail(self, task: _Task, error: Exception, results: list[RequestResult]) -> None:
         """Fail the task and drop its sample, whose state may be inconsistent."""
-        if task.window is not None:
-            task.window.in_use = False
         task.sample.busy = False
         self._drop(task.request.key)
         results.append(RequestResult(task.handle, error))
@@ -279,7 +233,7 @@ class WindowReader:
     # -- windows
 
     def _cached_window(self, sample: _SampleWindows, start: int) -> CachedWindow:
-        """Return the window that starts at token ``start``, marked as the most recently used."""
+        """Return the window that starts at token ``start``, marked as most recently used."""
         for window in sample.windows:
             if window.start == start:
                 sample.windows.remove(window)
@@ -297,10 +251,7 @@ class WindowReader:
     def _reserve(self, window: CachedWindow, ids: array[int], shared: int) -> bool:
         """Truncate ``window`` to the ``shared`` first tokens of ``ids`` and reserve the rest.
 
-        Evicts the least recently used windows where necessary.
-
-        Returns:
-            False if there is not enough memory.
+        Evicts the least recently used windows where necessary; returns False without enough memory.
         """
         del window.ids[shared:], window.scores[shared:]
         window.cached = self._model.rollback(window.state, min(shared, window.cached))
@@ -338,41 +289,26 @@ class WindowReader:
         for (task, _), scores in zip(members, outputs, strict=True):
             window = task.window
             assert window is not None
-            window.extend(task.ids, scores)
-            if window.cached == len(task.ids):
+            end = window.cached + len(scores)
+            window.scores[window.cached : end] = scores
+            window.cached = end
+            if end > len(window.ids):
+                window.ids = task.ids[:end]
+            if end == len(task.ids):
                 ready.append(task)
-        self._active = [task for task in self._active if task not in set(ready)]
+        finished = set(ready)
+        self._active = [task for task in self._active if task not in finished]
         for task in ready:
             assert task.window is not None
             task.window.in_use = False
-            self._cached.move_to_end(task.window)  # used now, not when its reading began
-            task.finish_window(task.window)
             task.window = None
             self._advance(task, results)
         return results
 
 
-def _windows_of(text: TokenizedText, request: PredictionRequest) -> list[TokenWindow]:
-    """Update ``text`` to the text of ``request`` and return the windows that score it."""
-    text.update(request.kept, request.drafted)
-    if not text:
-        return []
-    return text.windows(text.token_range(request.edges[0], request.edges[-1])[0])
-
-
-def prediction_of(
-    request: PredictionRequest,
-    text: TokenizedText,
-    scored: Sequence[tuple[TokenWindow, Scores]],
+def _prediction_of(
+    request: PredictionRequest, text: TokenizedText, scored: Sequence[tuple[TokenWindow, Scores]]
 ) -> Prediction:
-    """Assemble the prediction for ``request`` from the scores of its windows.
-
-    Args:
-        request: The request.
-        text: Its tokenized text.
-        scored: Windows that cover the units, with the outputs at their tokens.
-    """
-
     def style(token: int) -> float | None:
         for window, scores in scored:
             if window.start < token < window.end:

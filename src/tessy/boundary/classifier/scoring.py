@@ -13,61 +13,38 @@ StateT = TypeVar("StateT")
 class WindowModel(Protocol[StateT]):
     """A classifier that reads windows incrementally; ``StateT`` is its state of one window.
 
-    Attributes:
-        step_tokens: Maximum tokens of a window in one pass.
+    It reads at most ``step_tokens`` tokens of a window in one pass.
     """
 
     step_tokens: int
 
     def new(self) -> StateT:
         """Return the state of an empty window."""
-        ...
 
     def reserve(self, state: StateT, count: int) -> bool:
         """Reserve memory for ``count`` more tokens; return False if there is not enough."""
-        ...
 
     def rollback(self, state: StateT, length: int) -> int:
-        """Keep at most the first ``length`` tokens and free the rest.
-
-        Returns:
-            The number of tokens kept, which may be smaller.
-        """
-        ...
+        """Free all but at most the first ``length`` tokens; return the number kept."""
 
     def forward(self, members: Sequence[tuple[StateT, Sequence[int]]]) -> list[Scores]:
         """Read the new tokens of each window; return P(style) of what follows each token.
 
-        Args:
-            members: States, and their new tokens (at least one each, memory reserved).
+        Each member has at least one new token, and its memory is reserved.
         """
-        ...
 
 
 @dataclass(slots=True)
 class PredictorStats:
-    """Counters of a predictor since it was loaded.
+    """Counters of a predictor since it was loaded."""
 
-    Attributes:
-        requests: Requests answered.
-        passes: Forward passes.
-        windows: Windows summed over all passes; divided by ``passes``, the mean batch size.
-        largest_batch: Largest number of windows in one pass.
-        tokens: Tokens read; a token read twice counts twice.
-        padding: Padding tokens computed.
-        openings: Windows opened: the first one of each sample, one for each move of the anchor, and
-            those reopened by a rollback.
-        cache_drops: Windows whose keys and values were evicted.
-    """
-
-    requests: int = 0
-    passes: int = 0
-    windows: int = 0
-    largest_batch: int = 0
-    tokens: int = 0
-    padding: int = 0
-    openings: int = 0
-    cache_drops: int = 0
+    requests: int = 0  # requests answered
+    passes: int = 0  # forward passes
+    windows: int = 0  # summed over all passes; divided by `passes`, the mean batch size
+    largest_batch: int = 0  # largest number of windows in one pass
+    tokens: int = 0  # tokens read; a token read twice counts twice
+    openings: int = 0  # windows opened: for a sample, a move of its anchor, and after a rollback
+    cache_drops: int = 0  # windows whose keys and values were evicted
 
     def count_pass(self, lengths: Sequence[int]) -> None:
         """Count a pass over windows with ``lengths`` new tokens."""
@@ -75,4 +52,3 @@ class PredictorStats:
         self.windows += len(lengths)
         self.largest_batch = max(self.largest_batch, len(lengths))
         self.tokens += sum(lengths)
-        self.padding += max(lengths) * len(lengths) - sum(lengths)

@@ -3,11 +3,8 @@
 The text is encoded piece by piece, from edge to edge, so that a prefix has the same ids whatever
 follows. A window starts at a piece (its *anchor*) and grows; when the next piece would exceed its
 limit, the anchor moves up until at most ``keep`` tokens are left before that piece. Ids and anchors
-depend on the text alone, not on the steps in which it arrived, so a resumed sample gets the same
-scores.
-
-The code released with arXiv 2604.14164 always reads the last 200 tokens: *sliding* windows. Their
-score of a token depends on how much text was written when it was scored.
+depend on the text alone, so a resumed sample gets the same scores. The *sliding* windows of the
+code released with arXiv 2604.14164 are the last 200 tokens: their scores depend on the steps.
 """
 
 from __future__ import annotations
@@ -26,23 +23,22 @@ SLIDING_TOKENS = 200  # window of the released code
 
 @dataclass(frozen=True, slots=True)
 class WindowRule:
-    """The length of windows.
-
-    Attributes:
-        limit: Maximum length of a window in tokens.
-        keep: Maximum number of tokens kept before the piece that exceeded the limit (more only if
-            the piece before it is longer). At most half of ``limit``, unless sliding.
-        sliding: Windows have no anchor: they are the last ``keep`` tokens.
-    """
+    """The length of windows, in tokens."""
 
     limit: int = 512
+    # Kept before the piece that exceeded the limit, at most (more only if the piece before it is
+    # longer); at most half of the limit, unless sliding.
     keep: int = 200
-    sliding: bool = False
+    sliding: bool = False  # windows have no anchor: they are the last `keep` tokens
 
     @property
     def piece_tokens(self) -> int:
         """Maximum tokens of one piece; a longer one is truncated."""
         return self.limit // 2
+
+    def scaled(self, limit: int) -> WindowRule:
+        """Return windows of at most ``limit`` tokens, with the same proportions."""
+        return WindowRule(limit, limit * self.keep // self.limit)
 
     def as_sliding(self) -> WindowRule:
         """Return the sliding windows of the released code, within the limit of the model."""
@@ -56,42 +52,24 @@ class TokenWindow(NamedTuple):
     end: int
 
 
-class _StablePrefix(NamedTuple):
-    """A point from which tokenization can resume.
-
-    Any text that starts with the same first ``end`` chars has the same first ``pieces`` pieces,
-    which end at ``base``.
-    """
-
-    end: int
-    base: EdgeCursor
-    pieces: int
-
-
 class _StablePrefixes:
-    """Stable prefixes of a text, about one per word, with ascending ends.
+    """The points from which the tokenization of a text can resume, about one per word.
 
-    The empty prefix is always among them.
+    Any text with the same first ``end`` chars has the same first ``pieces`` pieces, to ``base``.
     """
 
     def __init__(self) -> None:
-        self._ends, self._offsets, self._pieces = array("i", [0]), array("i", [0]), array("i", [0])
-        self._long = array("b", [False])
+        self._rows = array("i", [0] * 4)  # of each: end, pieces, and the fields of base; ascending
 
-    def add(self, prefix: _StablePrefix) -> None:
-        """Append ``prefix``."""
-        self._ends.append(prefix.end)
-        self._offsets.append(prefix.base.offset)
-        self._long.append(prefix.base.long)
-        self._pieces.append(prefix.pieces)
+    def add(self, end: int, pieces: int, base: EdgeCursor) -> None:
+        self._rows.extend((end, pieces, base.offset, base.long))
 
-    def rewind(self, end: int) -> _StablePrefix:
-        """Drop the prefixes longer than ``end`` chars and return the longest remaining one."""
-        count = bisect_right(self._ends, end)
-        if count < len(self._ends):
-            del self._ends[count:], self._offsets[count:], self._long[count:], self._pieces[count:]
-        base = EdgeCursor(self._offsets[-1], bool(self._long[-1]))
-        return _StablePrefix(self._ends[-1], base, self._pieces[-1])
+    def rewind(self, end: int) -> tuple[int, EdgeCursor]:
+        """Drop the points after ``end`` chars; return pieces and base of the last remaining one."""
+        while self._rows[-4] > end:
+            del self._rows[-4:]
+        _, pieces, offset, long = self._rows[-4:]
+        return pieces, EdgeCursor(offset, bool(long))
 
 
 class TokenizedText:
@@ -111,21 +89,20 @@ class TokenizedText:
     def update(self, kept: str, drafted: str = "") -> None:
         """Replace the text by ``kept + drafted``; only what changed is encoded again.
 
-        The two are not concatenated: ``kept`` may be long, and is not compared while it is the same
-        object.
+        ``kept`` may be long: it is not copied, nor compared while it is the same object.
         """
         common = self._common(kept, drafted)
         self._kept, self._drafted = kept, drafted
-        prefix = self._stable.rewind(common)
-        self._truncate(prefix.pieces)
-        start = prefix.base.offset
+        pieces, cursor = self._stable.rewind(common)
+        self._truncate(pieces)
+        start = cursor.offset
         assert start == (self._ends[-1] if self._ends else 0)
         new = self._text_from(start)
-        self._extend(new, edges(new, long=prefix.base.long), start)
-        base = advance_cursor(new, prefix.base)
+        self._extend(new, edges(new, long=cursor.long), start)
+        base = advance_cursor(new, cursor)
         if base.offset > start:
             end = len(kept) + len(drafted)
-            self._stable.add(_StablePrefix(end, base, bisect_right(self._ends, base.offset)))
+            self._stable.add(end, bisect_right(self._ends, base.offset), base)
 
     def _common(self, kept: str, drafted: str) -> int:
         """Return how many leading characters of ``kept + drafted`` are unchanged."""
@@ -137,12 +114,10 @@ class TokenizedText:
         return _common_prefix(before + self._drafted, kept + drafted)
 
     def _text_from(self, start: int) -> str:
-        """Return the text from offset ``start`` (chars)."""
         beyond = start - len(self._kept)
         return self._drafted[beyond:] if beyond >= 0 else self._kept[start:] + self._drafted
 
     def __len__(self) -> int:
-        """Return the number of tokens."""
         return len(self._ids)
 
     @property
@@ -159,11 +134,9 @@ class TokenizedText:
         return non_empty_range(self._token_at(start), self._token_at(end))
 
     def unit_ranges(self, edges: Sequence[int], own_from: int) -> Iterator[range]:
-        """Yield the :meth:`token_range` of each unit between ``edges``, clipped to ``own_from``.
+        """Yield the :meth:`token_range` of each unit between ``edges`` (chars).
 
-        Args:
-            edges: Ascending offsets in chars.
-            own_from: Tokens that begin before this offset (chars) are left out.
+        Tokens that begin before ``own_from`` (chars) are left out.
         """
         first = self._token_at(max(edges[0], own_from))
         for end in edges[1:]:
@@ -184,23 +157,23 @@ class TokenizedText:
             return self._last_tokens(first)
         bounds, anchors = self._bounds, self._anchors
         piece = max(0, min(bisect_right(bounds, first), len(anchors)) - 1)
-        found: list[TokenWindow] = []
+        windows: list[TokenWindow] = []
         while piece < len(anchors):
             end = bisect_right(anchors, anchors[piece], piece)  # anchors only move up
-            found.append(TokenWindow(bounds[anchors[piece]], bounds[end]))
+            windows.append(TokenWindow(bounds[anchors[piece]], bounds[end]))
             piece = end
-        return found
+        return windows
 
     def _last_tokens(self, first: int) -> list[TokenWindow]:
         """Return the window of the last tokens, preceded by earlier ones as far as ``first``."""
         keep = self._rule.keep
-        found: list[TokenWindow] = []
+        windows: list[TokenWindow] = []
         end = len(self._ids)
-        while end and not (found and found[0].start < first):
-            found.insert(0, TokenWindow(max(0, end - keep), end))
+        while end and not (windows and windows[0].start < first):
+            windows.insert(0, TokenWindow(max(0, end - keep), end))
             # Windows overlap by half, so that every token has at least that much context.
-            end = found[0].start and found[0].start + keep // 2
-        return found
+            end = windows[0].start and windows[0].start + keep // 2
+        return windows
 
     def _truncate(self, pieces: int) -> None:
         del self._ends[pieces:], self._anchors[pieces:], self._bounds[pieces + 1 :]
@@ -249,7 +222,6 @@ def non_empty_range(first: int, last: int) -> tuple[int, int]:
 
 
 def _common_prefix(first: str, second: str) -> int:
-    """Return the length of the common prefix of two texts, in chars."""
     if second.startswith(first):
         return len(first)
     low, high = 0, min(len(first), len(second))

@@ -1,7 +1,7 @@
 """Baseline rules, which predict boundaries but no classes (pure).
 
-A rule marks the units at which the turn is handed over. The current author writes up to the next
-mark, so all units between two marks are in that author's class.
+A rule marks the units at which the turn is handed over: all units between two marks are in the
+class of the current author.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from itertools import pairwise
 import regex
 
 from tessy.boundary.base import UnitScore
-from tessy.boundary.cut import Cut
-from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSample, EvaluationSegment
-from tessy.boundary.evaluation.metrics import PredictedUnits
-from tessy.boundary.evaluation.replay import first_author
+from tessy.boundary.evaluation.drafts import EvaluationSample, EvaluationSegment
+from tessy.boundary.evaluation.metrics import PredictedUnits, first_author
 from tessy.core.records import Author, other
 
 Marks = tuple[bool, ...]  # for each unit of a segment: a hand-over precedes it
@@ -37,33 +35,25 @@ def sentence_marks(segment: EvaluationSegment) -> Marks:
     return (False, *(_END.search(unit) is not None for unit in units[:-1]))
 
 
-def scores_of_draft(draft: EvaluationDraft, marks: Marks) -> tuple[UnitScore, ...]:
-    """Return scores by which the draft's author keeps exactly the units before the next mark."""
-    return _flipped(draft.author, marks[draft.first : draft.last])
-
-
-def scores_of_segment(segment: EvaluationSegment, marks: Marks, cut: Cut) -> tuple[UnitScore, ...]:
-    """Return scores by which the author of the first unit begins, and each mark ends a turn."""
-    return _flipped(first_author(segment.truth, cut), marks)
-
-
 def predict_by_marks(sample: EvaluationSample, marks: Sequence[Marks]) -> PredictedUnits:
-    """Convert the marks of a rule to scores of drafts and segments.
+    """Convert the marks of each segment to scores of drafts and segments.
 
-    Args:
-        sample: Segments and drafts.
-        marks: Marks of each segment.
+    The author of a draft keeps exactly the units before the next mark. In a segment, the author of
+    the first unit begins, and each mark ends a turn.
     """
     by_key = {s.key: m for s, m in zip(sample.segments, marks, strict=True)}
     return PredictedUnits(
-        [scores_of_draft(draft, by_key[draft.segment.key]) for draft in sample.drafts],
-        [scores_of_segment(s, by_key[s.key], sample.cut) for s in sample.segments],
+        [
+            _flipped(draft.author, by_key[draft.segment.key][draft.first : draft.last])
+            for draft in sample.drafts
+        ],
+        [_flipped(first_author(s.truth, sample.cut), by_key[s.key]) for s in sample.segments],
     )
 
 
 def _flipped(author: Author, marks: Sequence[bool]) -> tuple[UnitScore, ...]:
-    found = []
+    scores = []
     for index, mark in enumerate(marks):
         author = other(author) if mark and index else author
-        found.append(_SCORES[author])
-    return tuple(found)
+        scores.append(_SCORES[author])
+    return tuple(scores)

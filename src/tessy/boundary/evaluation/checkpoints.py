@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tessy.boundary.classifier.labels import (
+    CAPABILITY,
     STYLE,
     class_of,
     encode_text,
@@ -14,12 +15,13 @@ from tessy.boundary.classifier.labels import (
     unit_scores,
 )
 from tessy.boundary.classifier.model import Classifier
-from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
+from tessy.boundary.classifier.predictor import padding_slack
+from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits, Scores, class_metrics
 from tessy.core.records import Annotation
+from tessy.inference.local.jobs import batches
 
-_BATCH_TOKENS = 4096
-_NAMES = {True: "style", False: "capability"}
+_NAMES = {CAPABILITY: "capability", STYLE: "style"}
 
 
 def token_metrics(classifier: Classifier, annotations: Sequence[Annotation]) -> Metrics:
@@ -32,55 +34,35 @@ def token_metrics(classifier: Classifier, annotations: Sequence[Annotation]) -> 
         classes = token_classes(encoded, row.style)
         for truth, p_style in zip(classes, token_scores(scores), strict=False):
             if p_style is not None:
-                is_style = class_of(p_style) == STYLE
-                rows.append((row.question, _NAMES[truth == STYLE], _NAMES[is_style]))
+                rows.append((row.question, _NAMES[truth], _NAMES[class_of(p_style)]))
     return class_metrics(rows)
 
 
 def oracle_units(
-    classifier: Classifier,
-    annotations: Sequence[Annotation],
-    segments: Sequence[EvaluationSegment],
-    drafts: Sequence[EvaluationDraft],
+    classifier: Classifier, annotations: Sequence[Annotation], sample: EvaluationSample
 ) -> PredictedUnits:
     """Return the scores of a perfect classifier with the same tokens: an upper bound.
 
     They differ from the annotation where one token has characters of both classes.
     """
     whole: dict[int, Scores] = {}
-    for row, segment in zip(annotations, segments, strict=True):
+    for row, segment in zip(annotations, sample.segments, strict=True):
         tokens = encode_text(classifier.codec, row.text, classifier.rule)
         outputs = oracle_outputs(token_classes(tokens, row.style))
         whole[id(segment)] = unit_scores(tokens, outputs, segment.edges)
     return PredictedUnits(
-        [whole[id(draft.segment)][draft.first : draft.last] for draft in drafts],
+        [whole[id(draft.segment)][draft.first : draft.last] for draft in sample.drafts],
         list(whole.values()),
     )
 
 
 def _score(classifier: Classifier, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
     """Return P(style) of what follows each token of each window; batches by length."""
-    found: list[Sequence[float]] = [()] * len(windows)
-    order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * len(windows[index]) > _BATCH_TOKENS:
-            _fill(classifier, windows, batch, found)
-            batch = []
-        batch.append(index)
-    _fill(classifier, windows, batch, found)
-    return found
-
-
-def _fill(
-    classifier: Classifier,
-    windows: Sequence[Sequence[int]],
-    batch: Sequence[int],
-    found: list[Sequence[float]],
-) -> None:
-    known = [index for index in batch if windows[index]]
-    if known:
-        for index, scores in zip(
-            known, classifier.scorer.score([windows[index] for index in known]), strict=True
-        ):
-            found[index] = scores
+    results: list[Sequence[float]] = [()] * len(windows)
+    members = [(index, list(window)) for index, window in enumerate(windows) if window]
+    slack = padding_slack(classifier.scorer.model.device.type)
+    for group in batches(members, slack):
+        outputs = classifier.scorer.score([window for _, window in group])
+        for (index, _), scores in zip(group, outputs, strict=True):
+            results[index] = scores
+    return results

@@ -1,11 +1,8 @@
 """The evaluation data of predictors: annotated segments, and drafts drawn from them (pure).
 
-The ground truth of a unit is the score of a perfect predictor: each non-space character has 1 in a
-style span and 0 elsewhere, and the score consists of the first, the minimum and the maximum. The
-cut rule of synthesis thus applies to the truth as it does to a predictor, independent of
-tokenization.
-
-The first unit of a segment is not scored: there is no text before it for a predictor to read.
+The ground truth of a unit is the score of a perfect predictor of characters: 1 in a style span, 0
+elsewhere. The cut rule of synthesis applies to it independent of tokenization. The first unit of a
+segment is not scored, since there is no text before it for a predictor to read.
 """
 
 from __future__ import annotations
@@ -21,33 +18,22 @@ from tessy.boundary.cut import Cut, kind_of
 from tessy.core.edges import edges
 from tessy.core.records import Annotation, Author, SegmentKey, StyleSpan
 from tessy.core.seeds import derive_seed
-from tessy.tokenization.token_ids import Codec
 
 TokenCount = Callable[[str], int]  # from the text of a unit
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSegment:
-    """An annotated segment; U units.
-
-    Attributes:
-        key: Key of the segment.
-        question: Digest of the problem, by which metrics are clustered.
-        text: The segment.
-        edges: Start of each unit, and the end of the last one (U + 1), in chars.
-        truth: Ground truth of each unit (U).
-        tokens: Number of tokens before each edge (U + 1).
-    """
+    """An annotated segment; U units."""
 
     key: SegmentKey
-    question: str
+    question: str  # digest of the problem, by which metrics are clustered
     text: str
-    edges: tuple[int, ...]
-    truth: tuple[UnitScore, ...]
-    tokens: tuple[int, ...]
+    edges: tuple[int, ...]  # start of each unit, and the end of the last one (U + 1), in chars
+    truth: tuple[UnitScore, ...]  # ground truth of each unit (U)
+    tokens: tuple[int, ...]  # number of tokens before each edge (U + 1)
 
     def __len__(self) -> int:
-        """Return the number of units."""
         return len(self.truth)
 
     def request(self) -> PredictionRequest:
@@ -59,8 +45,7 @@ class EvaluationSegment:
 class EvaluationDraft:
     """A simulated draft: units ``[first, last)`` of a segment.
 
-    Its author is the one of the first unit's class; the draft should be cut at the first unit of
-    the other class.
+    Its author is that of the first unit's class; it should be cut at the first unit of the other.
     """
 
     segment: EvaluationSegment
@@ -74,11 +59,9 @@ class EvaluationDraft:
         return self.segment.truth[self.first : self.last]
 
     def request(self, lookahead: int) -> PredictionRequest:
-        """Return a request for its units.
+        """Return a request for its units, and for ``lookahead`` more after it.
 
-        Args:
-            lookahead: Additional units after the draft: in synthesis, streaming continues until the
-                predictor has decided.
+        In synthesis, streaming continues until the predictor has decided.
         """
         last = min(len(self.segment), self.last + lookahead)
         return PredictionRequest(
@@ -91,70 +74,47 @@ class EvaluationDraft:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSample:
-    """The evaluation data.
-
-    Attributes:
-        segments: Annotated segments.
-        drafts: Drafts drawn from them.
-        cut: The rule that assigns a unit to a class.
-    """
+    """The annotated segments, the drafts drawn from them, and the rule that cuts them."""
 
     segments: Sequence[EvaluationSegment]
     drafts: Sequence[EvaluationDraft]
     cut: Cut
 
 
-def token_counter(codec: Codec) -> TokenCount:
-    """Return a function that counts the tokens of a unit by ``codec``."""
-    return lambda unit: len(codec.encode(unit))
-
-
-def count_one(_: str) -> int:
-    """Count every unit as one token, for evaluations without a tokenizer."""
-    return 1
-
-
-def to_segment(annotation: Annotation, count: TokenCount) -> EvaluationSegment:
+def to_segment(annotation: Annotation, count: TokenCount | None = None) -> EvaluationSegment:
     """Convert an annotation to units with ground truth.
 
-    Args:
-        annotation: The segment and its style.
-        count: Counts the tokens of a unit.
+    ``count`` returns the tokens of a unit; without it, every unit is one token.
     """
     text = annotation.text
     bounds = (0, *edges(text))
-    units = [text[start:end] for start, end in pairwise(bounds)]
+    lengths = (count(text[start:end]) if count else 1 for start, end in pairwise(bounds))
     return EvaluationSegment(
         key=annotation.key,
         question=annotation.question,
         text=text,
         edges=bounds,
         truth=truth_scores(text, bounds, annotation.style),
-        tokens=tuple(accumulate(map(count, units), initial=0)),
+        tokens=tuple(accumulate(lengths, initial=0)),
     )
 
 
 def truth_scores(
     text: str, bounds: Sequence[int], style: Sequence[StyleSpan]
 ) -> tuple[UnitScore, ...]:
-    """Return the ground truth of the units between ``bounds``.
+    """Return the ground truth of the units between ``bounds`` (ascending, in chars).
 
     White space is ignored, except in a unit of only white space.
-
-    Args:
-        text: The segment.
-        bounds: Ascending offsets in chars.
-        style: The style spans.
     """
     marks = [0.0] * len(text)
     for span in style:
         marks[span.start : span.end] = [1.0] * (span.end - span.start)
-    found = []
+    scores = []
     for start, end in pairwise(bounds):
         inside = [marks[i] for i in range(start, end) if not text[i].isspace()]
         inside = inside or marks[start:end]
-        found.append(UnitScore(inside[0], min(inside), max(inside)))
-    return tuple(found)
+        scores.append(UnitScore(inside[0], min(inside), max(inside)))
+    return tuple(scores)
 
 
 def draw_drafts(
@@ -162,15 +122,8 @@ def draw_drafts(
 ) -> list[EvaluationDraft]:
     """Draw at most ``count`` drafts that start at distinct random units.
 
-    A draft has at least one unit, consists of whole units, and does not extend beyond its segment.
-    It does not start at a mixed unit, which neither author would have written.
-
-    Args:
-        segments: The segments to draw from.
-        tokens: Maximum length of a draft in tokens.
-        count: Maximum number of drafts.
-        seed: Random seed of the starts.
-        cut: The rule that assigns a unit to a class.
+    A draft is at least one whole unit, and as many as ``tokens`` tokens of its segment hold. It
+    does not start at a mixed unit, which neither author would have written.
     """
     starts = [
         (segment, first)
@@ -179,10 +132,8 @@ def draw_drafts(
         if kind_of(segment.truth[first], cut) != "mixed"
     ]
     if len(starts) > count:
-        starts = [
-            starts[i]
-            for i in sorted(Random(derive_seed("drafts", seed)).sample(range(len(starts)), count))
-        ]
+        draw = Random(derive_seed("drafts", seed))
+        starts = [starts[i] for i in sorted(draw.sample(range(len(starts)), count))]
     return [_draft(segment, first, tokens, cut) for segment, first in starts]
 
 

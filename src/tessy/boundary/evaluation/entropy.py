@@ -1,8 +1,7 @@
 """The entropy rule: a boundary before each word whose first token has a high entropy.
 
 The entropy is that of the 20 likeliest tokens and of all others as one outcome, in nats, so that a
-server's logprobs and a model in this process give the same value. The threshold is the one with the
-most correctly cut drafts on the validation part.
+server's logprobs and a model in this process give the same value.
 """
 
 from __future__ import annotations
@@ -29,18 +28,11 @@ from tessy.tokenization.token_ids import Codec
 STEPS = 20
 _IN_FLIGHT = 32
 _STALL_SECONDS = 300.0
-UnitEntropies = tuple[
-    float, ...
-]  # for each unit of a segment, the entropy (nats) before it; 0 for the first
+UnitEntropies = tuple[float, ...]  # entropy (nats) before each unit of a segment; first: 0
 
 
 class EntropyModel(NamedTuple):
-    """The language model of the entropy rule.
-
-    Attributes:
-        engine: Scores token ids.
-        codec: Codec of its tokenizer.
-    """
+    """The language model of the entropy rule, with the codec of its tokenizer."""
 
     engine: Engine
     codec: Codec
@@ -53,12 +45,7 @@ def entropy_of(logprobs: Iterable[float]) -> float:
 
 
 def load_entropy_model(config: EntropyConfig) -> EntropyModel:
-    """Load the model of the entropy rule.
-
-    Raises:
-        ConfigError: No model is given, or the API key's variable is not set.
-        ModelError: Model or tokenizer cannot be used.
-    """
+    """Load the model of the entropy rule."""
     if config.model is None:
         raise ConfigError(
             "predictor: `entropy` needs a language model; give one with --entropy.model"
@@ -81,14 +68,10 @@ def load_entropy_model(config: EntropyConfig) -> EntropyModel:
 async def predict_by_entropy(
     model: EntropyModel, sample: EvaluationSample, validation: EvaluationSample
 ) -> tuple[PredictedUnits, dict[str, Any]]:
-    """Predict ``sample`` by the rule, with the threshold chosen on ``validation``.
+    """Predict ``sample`` by the rule, with the threshold that cuts most of ``validation`` right.
 
-    Returns:
-        The predicted units, and details for the report: the threshold in nats, and the share of
-        correctly cut drafts by threshold.
-
-    Raises:
-        EngineError: The server is unreachable, or returns no prompt logprobs.
+    Returns the predicted units, and details for the report: the threshold in nats, and the share of
+    correctly cut drafts by threshold.
     """
     tuning = await _segment_entropies(model, validation.segments)
     by_threshold = [(t, _right_share(validation, tuning, t)) for t in thresholds(tuning)]
@@ -96,12 +79,12 @@ async def predict_by_entropy(
     entropies = tuning if sample is validation else await _segment_entropies(model, sample.segments)
     sweep = [{"threshold": t, "right": right} for t, right in by_threshold]
     details = {"threshold_nats": best, "chosen_on": "validation", "threshold_sweep": sweep}
-    return predict_by_marks(sample, [marks_at(one, best) for one in entropies]), details
+    return predict_by_marks(sample, [marks_at(levels, best) for levels in entropies]), details
 
 
 def thresholds(entropies: Sequence[UnitEntropies]) -> list[float]:
     """Return the thresholds to try: quantiles of the entropies before words."""
-    known = sorted(level for one in entropies for level in one[1:])
+    known = sorted(level for levels in entropies for level in levels[1:])
     return sorted({known[len(known) * step // STEPS] for step in range(STEPS)}) if known else [0.0]
 
 
@@ -113,12 +96,9 @@ def marks_at(entropies: UnitEntropies, threshold: float) -> Marks:
 def unit_entropies(
     segment: EvaluationSegment, tokens: TokenOffsets, entropies: Sequence[float]
 ) -> UnitEntropies:
-    """Return the entropy before each unit (U).
+    """Return the entropy before each unit.
 
-    Args:
-        segment: U units.
-        tokens: Tokens of its text (L).
-        entropies: Entropy of what follows each token but the last (L - 1), in nats.
+    ``entropies`` (L - 1) are those of what follows each of the L tokens but the last, in nats.
     """
     firsts = [unit_tokens(tokens, start, end)[0] for start, end in pairwise(segment.edges)]
     return (0.0, *(entropies[min(first, len(entropies)) - 1] for first in firsts[1:]))
@@ -127,22 +107,20 @@ def unit_entropies(
 def _right_share(
     sample: EvaluationSample, entropies: Sequence[UnitEntropies], threshold: float
 ) -> float:
-    predicted = predict_by_marks(sample, [marks_at(one, threshold) for one in entropies])
-    right = cut_metrics(cut_drafts(sample.drafts, PairedScores(predicted, predicted), sample.cut))[
-        "right"
-    ]
+    predicted = predict_by_marks(sample, [marks_at(levels, threshold) for levels in entropies])
+    right = cut_metrics(cut_drafts(sample, PairedScores(predicted, predicted)))["right"]
     return 0.0 if right is None else right.value
 
 
 async def _segment_entropies(
     model: EntropyModel, segments: Sequence[EvaluationSegment]
 ) -> list[UnitEntropies]:
-    async def one(segment: EvaluationSegment) -> UnitEntropies:
+    async def score_segment(segment: EvaluationSegment) -> UnitEntropies:
         tokens = encode_text(model.codec, segment.text)
         scores = await model.engine.score(segment.request().key, tokens.ids)
         return unit_entropies(segment, tokens, [entropy_of(score.top) for score in scores])
 
-    return await gather_limited(segments, one, in_flight=_IN_FLIGHT)
+    return await gather_limited(segments, score_segment, in_flight=_IN_FLIGHT)
 
 
 def _load_codec(name: str) -> Codec:

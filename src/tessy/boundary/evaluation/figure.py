@@ -41,12 +41,9 @@ _STYLE: dict[str, Any] = {
 
 
 def draw(report: Mapping[str, Any]) -> bytes:
-    """Return the plot as SVG; deterministic for the same report.
+    """Return the plot of the content of evaluation.json as SVG; deterministic.
 
     Its background is white, so that it is legible on light and dark pages.
-
-    Args:
-        report: The content of evaluation.json.
     """
     entries: Sequence[Mapping[str, Any]] = report["cuts"]
     graded = [entry for entry in entries if entry["sweep"]]
@@ -127,7 +124,6 @@ def _keys(graded: Sequence[Mapping[str, Any]]) -> list[Line2D]:
 
 
 def _label(name: str) -> str:
-    """Return a name for the legend or axis, shortened to leave room for the plot."""
     parts = short_name(name).split("+")
     short = (
         part if len(part) <= _MAX_NAME_CHARS else f"…{part[1 - _MAX_NAME_CHARS :]}"

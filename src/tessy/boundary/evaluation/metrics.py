@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tessy.boundary.base import STYLE_THRESHOLD, UnitScore
-from tessy.boundary.cut import Cut, Kind, count_kept, kind_of
-from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
-from tessy.boundary.evaluation.replay import Replay, replay
+from tessy.boundary.cut import Cut, Kind, count_kept, deciding_score, keeps, kind_of, own_score
+from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSample
+from tessy.core.records import Author, other
 from tessy.core.statistics import Case, Estimate, mean, share
 
 Scores = tuple[UnitScore, ...]
@@ -23,12 +23,7 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 @dataclass(frozen=True, slots=True)
 class PredictedUnits:
-    """Scores by one predictor.
-
-    Attributes:
-        drafts: Scores of each draft's units, in the order of the drafts.
-        segments: Scores of each segment's units, in the order of the segments.
-    """
+    """Scores by one predictor of each draft's units, and of each segment's units."""
 
     drafts: Sequence[Scores]
     segments: Sequence[Scores]
@@ -50,27 +45,16 @@ class PairedScores:
 
 
 class DraftCut(NamedTuple):
-    """The cut of one draft.
-
-    Attributes:
-        draft: The draft.
-        truth: Number of units kept by the annotation.
-        predicted: Number of units kept by the predictor.
-    """
+    """The cut of one draft: the number of units kept by the annotation and by the predictor."""
 
     draft: EvaluationDraft
     truth: int
     predicted: int
 
     @property
-    def length(self) -> int:
-        """Number of units of the draft."""
-        return self.draft.last - self.draft.first
-
-    @property
     def class_changes(self) -> bool:
         """Whether the class changes within the draft, so that it should be cut."""
-        return self.truth < self.length
+        return self.truth < self.draft.last - self.draft.first
 
     def error_tokens(self) -> int:
         """Return the distance in tokens between the predicted and the true cut."""
@@ -79,35 +63,30 @@ class DraftCut(NamedTuple):
 
 
 def cut_drafts(
-    drafts: Sequence[EvaluationDraft],
-    pair: PairedScores,
-    cut: Cut,
-    threshold: float = STYLE_THRESHOLD,
+    sample: EvaluationSample, pair: PairedScores, threshold: float = STYLE_THRESHOLD
 ) -> list[DraftCut]:
     """Cut each draft by the annotation and by the predictor of its author."""
-    scores = {"student": pair.student.drafts, "teacher": pair.teacher.drafts}
-    return [
-        DraftCut(
-            draft,
-            count_kept(draft.author, draft.truth, cut),
-            count_kept(
-                draft.author, scores[draft.author][i][: draft.last - draft.first], cut, threshold
-            ),
-        )
-        for i, draft in enumerate(drafts)
-    ]
+    cuts = []
+    for draft, student, teacher in zip(
+        sample.drafts, pair.student.drafts, pair.teacher.drafts, strict=True
+    ):
+        scores = (student if draft.author == "student" else teacher)[: len(draft.truth)]
+        truth = count_kept(draft.author, draft.truth, sample.cut)
+        predicted = count_kept(draft.author, scores, sample.cut, threshold)
+        cuts.append(DraftCut(draft, truth, predicted))
+    return cuts
 
 
 def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
     """Return the metrics of draft cuts.
 
-    Returns:
-        ``right``: share of drafts that are cut where they should be, or rightly left whole.
-        Of the drafts in which the class changes: ``exact``, ``early`` and ``late`` shares (a
-        missing cut is late, at the draft's end), ``error_words`` and ``error_tokens``, the mean
-        distances. Of the others: ``left_whole``, the share that is not cut.
+    ``right``: share of drafts that are cut where they should be, or rightly left whole. Of the
+    drafts in which the class changes: ``exact``, ``early`` and ``late`` shares (a missing cut is
+    late, at the draft's end), ``error_words`` and ``error_tokens``, the mean distances. Of the
+    others: ``left_whole``, the share that is not cut.
     """
     changed = [row for row in rows if row.class_changes]
+    unchanged = [row for row in rows if not row.class_changes]
 
     def of(some: Sequence[DraftCut], condition: Callable[[DraftCut], bool]) -> Estimate | None:
         return share(Case(r.draft.segment.question, condition(r)) for r in some)
@@ -122,103 +101,118 @@ def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
         "late": of(changed, lambda r: r.predicted > r.truth),
         "error_words": distance(lambda r: abs(r.predicted - r.truth)),
         "error_tokens": distance(DraftCut.error_tokens),
-        "left_whole": of(
-            [r for r in rows if not r.class_changes], lambda r: r.predicted == r.truth
-        ),
+        "left_whole": of(unchanged, lambda r: r.predicted == r.truth),
     }
 
 
-def replays(
-    segments: Sequence[EvaluationSegment],
-    pair: PairedScores,
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The authors that synthesis would assign to the units of a segment."""
+
+    authors: tuple[Author, ...]  # that of the first unit is given by the annotation
+    hand_overs: int
+    bounced: int  # hand-overs that were handed straight back, so that a unit was forced
+
+
+def replay(
+    truth: Sequence[UnitScore],
+    student: Sequence[UnitScore],
+    teacher: Sequence[UnitScore],
     cut: Cut,
     threshold: float = STYLE_THRESHOLD,
-) -> list[Replay]:
-    """Replay synthesis on each segment."""
-    both = zip(segments, pair.student.segments, pair.teacher.segments, strict=True)
-    return [replay(s.truth, student, teacher, cut, threshold) for s, student, teacher in both]
+) -> Replay:
+    """Replay the hand-overs of both authors on a segment, from each unit's scores.
+
+    If both authors' predictors reject a unit, the turn bounces and the unit is forced, as in
+    :class:`tessy.synthesis.cooperation.Cooperation`, but without drawing other text first.
+    """
+    author = first_author(truth, cut)
+    authors = [author]
+    hand_overs = bounced = 0
+    for scores in zip(student[1:], teacher[1:], strict=True):
+        by_author: dict[Author, UnitScore] = {"student": scores[0], "teacher": scores[1]}
+        if not keeps(author, by_author[author], cut, threshold):
+            hand_overs += 1
+            author = other(author)
+            if not keeps(author, by_author[author], cut, threshold):
+                bounced += 1
+                author = _forced(by_author, cut)
+        authors.append(author)
+    return Replay(tuple(authors), hand_overs, bounced)
+
+
+def first_author(truth: Sequence[UnitScore], cut: Cut) -> Author:
+    """Return the author of the first unit; the student if it is mixed."""
+    return "teacher" if kind_of(truth[0], cut) == "capability" else "student"
+
+
+def _forced(scores: dict[Author, UnitScore], cut: Cut) -> Author:
+    """Return the author with the higher score of its own class; the student on a tie."""
+    own = {a: own_score(a, deciding_score(a, scores[a], cut)) for a in scores}
+    return "teacher" if own["teacher"] > own["student"] else "student"
 
 
 def replay_metrics(
-    segments: Sequence[EvaluationSegment], replayed: Sequence[Replay], cut: Cut
+    sample: EvaluationSample, pair: PairedScores, threshold: float = STYLE_THRESHOLD
 ) -> Metrics:
-    """Return the metrics of replayed synthesis.
+    """Replay synthesis on each segment; return its metrics.
 
-    Returns:
-        ``style_by_teacher``: share of style words that the teacher would write;
-        ``capability_by_student``: share of capability words that the student would write;
-        ``bounced``: share of hand-overs that are handed straight back;
-        ``hand_overs``: hand-overs per word.
+    ``style_by_teacher`` and ``capability_by_student``: shares of the style and capability words
+    that the other author would write; ``bounced``: share of hand-overs that are handed straight
+    back; ``hand_overs``: hand-overs per word.
     """
     leaks: dict[Kind, list[Case]] = {"style": [], "capability": [], "mixed": []}
-    for segment, one in zip(segments, replayed, strict=True):
-        for truth, author in list(zip(segment.truth, one.authors, strict=True))[1:]:
-            kind = kind_of(truth, cut)
-            leaks[kind].append(Case(segment.question, (author == "teacher") == (kind == "style")))
-    both = list(zip(segments, replayed, strict=True))
+    bounced, hand_overs = [], []
+    for segment, student, teacher in zip(
+        sample.segments, pair.student.segments, pair.teacher.segments, strict=True
+    ):
+        question = segment.question
+        replayed = replay(segment.truth, student, teacher, sample.cut, threshold)
+        bounced.append(Case(question, replayed.bounced, replayed.hand_overs))
+        hand_overs.append(Case(question, replayed.hand_overs, len(segment) - 1))
+        for truth, author in list(zip(segment.truth, replayed.authors, strict=True))[1:]:
+            kind = kind_of(truth, sample.cut)
+            leaks[kind].append(Case(question, (author == "teacher") == (kind == "style")))
     return {
         "style_by_teacher": share(leaks["style"]),
         "capability_by_student": share(leaks["capability"]),
-        "bounced": share(Case(s.question, one.bounced, one.hand_overs) for s, one in both),
-        "hand_overs": share(Case(s.question, one.hand_overs, len(s) - 1) for s, one in both),
+        "bounced": share(bounced),
+        "hand_overs": share(hand_overs),
     }
 
 
-def word_metrics(
-    segments: Sequence[EvaluationSegment], scores: Sequence[Scores], cut: Cut
-) -> Metrics:
+def word_metrics(sample: EvaluationSample, predicted: PredictedUnits) -> Metrics:
     """Return ``accuracy`` of word classes, and ``precision``, ``recall`` and ``f1`` of style."""
     return class_metrics(
-        (segment.question, kind_of(truth, cut), kind_of(score, cut))
-        for segment, unit_scores in zip(segments, scores, strict=True)
-        for truth, score in list(zip(segment.truth, unit_scores, strict=True))[1:]
+        (segment.question, kind_of(truth, sample.cut), kind_of(score, sample.cut))
+        for segment, scores in zip(sample.segments, predicted.segments, strict=True)
+        for truth, score in list(zip(segment.truth, scores, strict=True))[1:]
     )
 
 
 def class_metrics(rows: Iterable[tuple[str, str, str]]) -> Metrics:
-    """Return accuracy, and precision, recall and F1 of the class ``style``.
-
-    Args:
-        rows: Problem, true class and predicted class of each case.
-    """
-    found = list(rows)
-    style = [
-        (question, truth == "style", predicted == "style") for question, truth, predicted in found
-    ]
+    """Return metrics of style from the problem, true class and predicted class of each case."""
+    cases = list(rows)
+    style = [(q, truth == "style", predicted == "style") for q, truth, predicted in cases]
     return {
-        "accuracy": share(
-            Case(question, truth == predicted) for question, truth, predicted in found
-        ),
-        "precision": share(
-            Case(q, truth and predicted, predicted) for q, truth, predicted in style
-        ),
-        "recall": share(Case(q, truth and predicted, truth) for q, truth, predicted in style),
-        "f1": share(
-            Case(q, 2 * (truth and predicted), truth + predicted) for q, truth, predicted in style
-        ),
+        "accuracy": share(Case(q, truth == predicted) for q, truth, predicted in cases),
+        "precision": share(Case(q, truth and guess, guess) for q, truth, guess in style),
+        "recall": share(Case(q, truth and guess, truth) for q, truth, guess in style),
+        "f1": share(Case(q, 2 * (truth and guess), truth + guess) for q, truth, guess in style),
     }
 
 
-def sweep(
-    segments: Sequence[EvaluationSegment],
-    drafts: Sequence[EvaluationDraft],
-    pair: PairedScores,
-    cut: Cut,
-) -> list[tuple[float, Metrics]]:
+def sweep(sample: EvaluationSample, pair: PairedScores) -> list[tuple[float, Metrics]]:
     """Return the metrics that depend on the threshold, at each of :data:`THRESHOLDS`."""
-    found = []
+    rows = []
     for threshold in THRESHOLDS:
-        replayed = replays(segments, pair, cut, threshold)
-        metrics = cut_metrics(cut_drafts(drafts, pair, cut, threshold))
-        found.append((threshold, metrics | replay_metrics(segments, replayed, cut)))
-    return found
+        metrics = cut_metrics(cut_drafts(sample, pair, threshold))
+        rows.append((threshold, metrics | replay_metrics(sample, pair, threshold)))
+    return rows
 
 
 def best_threshold(by_threshold: Sequence[tuple[float, Metrics]]) -> float | None:
-    """Return the threshold with the most correctly cut drafts; None without drafts.
-
-    On a tie, the one nearest to 0.5.
-    """
+    """Return the threshold with most drafts right, nearest to 0.5 on a tie; None without drafts."""
     known = [
         (t, right.value) for t, metrics in by_threshold if (right := metrics["right"]) is not None
     ]
@@ -228,27 +222,21 @@ def best_threshold(by_threshold: Sequence[tuple[float, Metrics]]) -> float | Non
 
 
 def disagreement(
-    segments: Sequence[EvaluationSegment], first: PredictedUnits, second: PredictedUnits, cut: Cut
+    sample: EvaluationSample, first: PredictedUnits, second: PredictedUnits
 ) -> Metrics:
-    """Return how much two predictors disagree on the same text.
+    """Return the share of words whose class differs between two predictors.
 
-    Returns:
-        ``words``: share of words whose class differs; ``bounced_first_student`` and
-        ``bounced_second_student``: share of hand-overs that are handed straight back if the first,
-        or the second, is the student's predictor.
+    Also the share of hand-overs that are handed straight back if the first, or the second, is the
+    student's predictor.
     """
-    both = list(zip(segments, first.segments, second.segments, strict=True))
-    words = share(
-        Case(segment.question, kind_of(one, cut) != kind_of(two, cut))
-        for segment, first_scores, second_scores in both
-        for one, two in list(zip(first_scores, second_scores, strict=True))[1:]
-    )
-
-    def bounced(pair: PairedScores) -> Estimate | None:
-        return replay_metrics(segments, replays(segments, pair, cut), cut)["bounced"]
-
+    words = [
+        Case(segment.question, kind_of(one, sample.cut) != kind_of(two, sample.cut))
+        for segment, *scores in zip(sample.segments, first.segments, second.segments, strict=True)
+        for one, two in list(zip(*scores, strict=True))[1:]
+    ]
+    pair, swapped = PairedScores(first, second), PairedScores(second, first)
     return {
-        "words": words,
-        "bounced_first_student": bounced(PairedScores(first, second)),
-        "bounced_second_student": bounced(PairedScores(second, first)),
+        "words": share(words),
+        "bounced_first_student": replay_metrics(sample, pair)["bounced"],
+        "bounced_second_student": replay_metrics(sample, swapped)["bounced"],
     }

@@ -7,73 +7,55 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tessy.boundary.base import BoundaryPredictor, PredictionRequest
-from tessy.boundary.evaluation.drafts import EvaluationDraft, EvaluationSegment
+from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import PredictedUnits, Scores
 
 IN_FLIGHT = 256  # concurrent requests; a classifier batches them
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OnProgress = Callable[[int, int], None]  # finished requests, total requests
 
 
 async def predict_all(
-    predictor: BoundaryPredictor,
-    segments: Sequence[EvaluationSegment],
-    drafts: Sequence[EvaluationDraft],
-    on_progress: OnProgress,
+    predictor: BoundaryPredictor, sample: EvaluationSample, on_progress: Callable[[int, int], None]
 ) -> PredictedUnits:
     """Run ``predictor`` on drafts and whole segments, with the requests of synthesis.
 
-    Args:
-        predictor: The predictor.
-        segments: Segments to score whole.
-        drafts: Drafts to score.
-        on_progress: Called after each request.
-
-    Raises:
-        ConfigError: A user-defined rule failed.
-        EngineError: A classifier failed.
+    ``on_progress`` is called with the finished and the total number of requests.
     """
+    drafts = sample.drafts
     requests = [draft.request(predictor.lookahead) for draft in drafts]
-    requests += [segment.request() for segment in segments]
+    requests += [segment.request() for segment in sample.segments]
     done = 0
 
-    async def one(request: PredictionRequest) -> Scores:
+    async def predict(request: PredictionRequest) -> Scores:
         nonlocal done
         try:
-            scores = (await predictor.predict(request)).units
+            units = (await predictor.predict(request)).units
         finally:
             predictor.release(request.key)
         done += 1
         on_progress(done, len(requests))
-        return scores
+        return units
 
-    found = await gather_limited(requests, one, in_flight=IN_FLIGHT)
-    for draft, scores in zip(drafts, found, strict=False):
-        assert len(scores) >= draft.last - draft.first, (
-            "more units undecided than `lookahead` allows"
-        )
-    return PredictedUnits(found[: len(drafts)], found[len(drafts) :])
+    scores = await gather_limited(requests, predict, in_flight=IN_FLIGHT)
+    for draft, units in zip(drafts, scores, strict=False):
+        assert len(units) >= len(draft.truth), "more units undecided than `lookahead` allows"
+    return PredictedUnits(scores[: len(drafts)], scores[len(drafts) :])
 
 
 async def gather_limited(
     items: Sequence[Item], function: Callable[[Item], Awaitable[Result]], *, in_flight: int
 ) -> list[Result]:
-    """Apply ``function`` to the items concurrently; returns the results in order.
+    """Apply ``function`` to the items, ``in_flight`` at a time; returns the results in order.
 
     The first error cancels the rest and is raised.
-
-    Args:
-        items: The items.
-        function: Applied to each item.
-        in_flight: Maximum number of concurrent calls.
     """
-    found: dict[int, Result] = {}
+    results: dict[int, Result] = {}
     left: Iterator[tuple[int, Item]] = iter(enumerate(items))
 
     async def work() -> None:
         for index, item in left:
-            found[index] = await function(item)
+            results[index] = await function(item)
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -82,4 +64,4 @@ async def gather_limited(
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from error.__cause__
-    return [found[index] for index in range(len(items))]
+    return [results[index] for index in range(len(items))]

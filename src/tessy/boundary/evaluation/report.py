@@ -11,7 +11,6 @@ from typing import Any
 from tessy.boundary.cut import kind_of
 from tessy.boundary.evaluation.drafts import EvaluationSample
 from tessy.boundary.evaluation.metrics import (
-    DraftCut,
     Metrics,
     PairedScores,
     PredictedUnits,
@@ -20,7 +19,6 @@ from tessy.boundary.evaluation.metrics import (
     cut_metrics,
     disagreement,
     replay_metrics,
-    replays,
     sweep,
     word_metrics,
 )
@@ -29,21 +27,13 @@ from tessy.core.statistics import Case, share
 
 @dataclass(frozen=True, slots=True)
 class PredictorResult:
-    """The results of one predictor or baseline rule.
-
-    Attributes:
-        name: Name, as given by the user.
-        kind: ``checkpoint``, ``lexicon``, ``rule`` or ``marks`` (``sentence``, ``entropy``).
-        predicted: Its scores.
-        tokens: Metrics of token labels; None without tokens.
-        details: Additional JSON values for the report.
-    """
+    """The results of one predictor or baseline rule."""
 
     name: str
-    kind: str
+    kind: str  # `checkpoint`, `lexicon`, `rule` or `marks` (`sentence`, `entropy`)
     predicted: PredictedUnits
-    tokens: Metrics | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Metrics | None = None  # of token labels; None without tokens
+    details: Mapping[str, Any] = field(default_factory=dict)  # more JSON values for the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +53,7 @@ def short_name(name: str) -> str:
 def make_report(
     sample: EvaluationSample, results: Sequence[PredictorResult], pairs: Sequence[PredictorPair]
 ) -> dict[str, Any]:
-    """Compute all metrics, as JSON values.
-
-    Args:
-        sample: Segments and drafts.
-        results: The results of every predictor, once.
-        pairs: The pairs of predictors to evaluate.
-    """
+    """Compute all metrics of the predictors and of the pairs, as JSON values."""
     by_name = {result.name: result for result in results}
     return {
         "data": _data(sample),
@@ -77,7 +61,7 @@ def make_report(
         "cuts": [_pair(sample, by_name, pair) for pair in pairs],
         "pairs": [
             {"first": first.name, "second": second.name}
-            | _as_json(disagreement(sample.segments, first.predicted, second.predicted, sample.cut))
+            | _as_json(disagreement(sample, first.predicted, second.predicted))
             for first, second in combinations(results, 2)
             if "marks" not in (first.kind, second.kind)
         ],
@@ -100,7 +84,7 @@ def _data(sample: EvaluationSample) -> dict[str, Any]:
 
 
 def _predictor(sample: EvaluationSample, result: PredictorResult) -> dict[str, Any]:
-    words = word_metrics(sample.segments, result.predicted.segments, sample.cut)
+    words = word_metrics(sample, result.predicted)
     return {
         "name": result.name,
         "kind": result.kind,
@@ -115,28 +99,24 @@ def _pair(
     sample: EvaluationSample, by_name: Mapping[str, PredictorResult], pair: PredictorPair
 ) -> dict[str, Any]:
     scores = PairedScores(by_name[pair.student].predicted, by_name[pair.teacher].predicted)
-    cuts = cut_drafts(sample.drafts, scores, sample.cut)
-    by_threshold = []
-    if scores.student.graded or scores.teacher.graded:
-        by_threshold = sweep(sample.segments, sample.drafts, scores, sample.cut)
-    replayed = replays(sample.segments, scores, sample.cut)
+    cuts = cut_drafts(sample, scores)
+    students = [row for row in cuts if row.draft.author == "student"]
+    teachers = [row for row in cuts if row.draft.author == "teacher"]
+    graded = scores.student.graded or scores.teacher.graded
+    by_threshold = sweep(sample, scores) if graded else []
     return {
         "name": pair.name,
         "student": pair.student,
         "teacher": pair.teacher,
         "all": _as_json(cut_metrics(cuts)),
-        "style_to_capability": _as_json(cut_metrics(_of_author(cuts, "student"))),
-        "capability_to_style": _as_json(cut_metrics(_of_author(cuts, "teacher"))),
-        "replay": _as_json(replay_metrics(sample.segments, replayed, sample.cut)),
+        "style_to_capability": _as_json(cut_metrics(students)),
+        "capability_to_style": _as_json(cut_metrics(teachers)),
+        "replay": _as_json(replay_metrics(sample, scores)),
         "sweep": [
             {"threshold": threshold} | _as_json(metrics) for threshold, metrics in by_threshold
         ],
         "best_threshold": best_threshold(by_threshold),
     }
-
-
-def _of_author(cuts: Sequence[DraftCut], author: str) -> list[DraftCut]:
-    return [row for row in cuts if row.draft.author == author]
 
 
 def _as_json(metrics: Metrics) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tessy.boundary.classifier.conventions import Conventions, SplitSettings
 from tessy.boundary.evaluation.report import PredictorPair
-from tessy.boundary.training.split import part_of
+from tessy.boundary.training.dataset import part_of
 from tessy.config.predictors import EvaluatePredictorConfig, TrainPredictorConfig
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author
@@ -31,47 +31,30 @@ def spec_kind(spec: str) -> Kind:
 
 
 def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
-    """Parse predictor options: one name for both authors, or ``B_S+B_T`` for a pair.
-
-    Raises:
-        ConfigError: There is no name, or an invalid pair.
-    """
+    """Parse predictor options: one name for both authors, or ``B_S+B_T`` for a pair."""
     if not predictors:
         raise ConfigError(
             "predictor: nothing to evaluate; give checkpoints, `lexicon`, `sentence` or "
             "module:callable, separated by commas, and B_S+B_T for a pair"
         )
-    found = []
+    pairs = []
     for name in dict.fromkeys(predictors):
         parts = [name] if "+" not in name or Path(name).exists() else name.split("+")
-        if (
-            len(parts) > 2
-            or not all(parts)
-            or (len(parts) == 2 and any(part in MARKS for part in parts))
-        ):
+        paired_rule = len(parts) == 2 and not set(parts).isdisjoint(MARKS)
+        if len(parts) > 2 or not all(parts) or paired_rule:
             raise ConfigError(
                 f"predictor {name!r}: a pair is the student's predictor, a plus sign and the "
                 f"teacher's; `{SENTENCE}` and `{ENTROPY}` apply to both authors and cannot be "
                 "paired"
             )
-        found.append(PredictorPair(name, parts[0], parts[-1]))
-    return found
-
-
-def distinct_predictors(pairs: Sequence[PredictorPair]) -> list[str]:
-    """Return the names of all predictors, without duplicates."""
-    return list(dict.fromkeys(spec for one in pairs for spec in (one.student, one.teacher)))
+        pairs.append(PredictorPair(name, parts[0], parts[-1]))
+    return pairs
 
 
 def held_out_split(known: Mapping[str, Conventions | None]) -> tuple[SplitSettings, str | None]:
     """Return the split of problems, and the checkpoint that defines it.
 
-    Args:
-        known: Conventions of each checkpoint, in the order given by the user.
-
-    Returns:
-        The split of the first checkpoint with conventions, and its name; otherwise the defaults of
-        `train-predictor`, and None.
+    Without a checkpoint that has conventions, the split is the default of `train-predictor`.
     """
     for spec, conventions in known.items():
         if conventions is not None:
@@ -87,16 +70,9 @@ def select_annotations(
     config: EvaluatePredictorConfig,
     source: str | None,
 ) -> list[Annotation]:
-    """Select the annotations to evaluate on.
+    """Select the annotations of ``config.part``, at most ``config.limit``.
 
-    Args:
-        rows: All annotations.
-        split: The split of problems.
-        config: Part of the split, and maximum number of segments.
-        source: The checkpoint that defines the split, for messages.
-
-    Raises:
-        ConfigError: No annotation is selected.
+    ``source`` is the checkpoint that defines the split, for messages.
     """
     part = config.part
     if part == "test" and split.test_share == 0:
@@ -106,8 +82,8 @@ def select_annotations(
             "best epoch), or --part all if it was trained on other problems"
         )
     shares = (split.seed, split.validation_share, split.test_share)
-    found = [row for row in rows if part == "all" or part_of(row.question, *shares) == part]
-    if not found:
+    selected = [row for row in rows if part == "all" or part_of(row.question, *shares) == part]
+    if not selected:
         problems = len({row.question for row in rows})
         raise ConfigError(
             f"part: none of the {problems:,} problems in {config.annotations} is in the {part} "
@@ -116,23 +92,16 @@ def select_annotations(
             "annotate responses to more problems, or evaluate with another --part, "
             "validation or all"
         )
-    if config.limit is not None and config.limit < len(found):
+    if config.limit is not None and config.limit < len(selected):
         draw = Random(derive_seed("segments", config.seed))
-        found = [found[i] for i in sorted(draw.sample(range(len(found)), config.limit))]
-    return found
+        selected = [selected[i] for i in sorted(draw.sample(range(len(selected)), config.limit))]
+    return selected
 
 
 def report_notes(
     part: str, split: SplitSettings, known: Mapping[str, Conventions | None], author: Author
 ) -> list[str]:
-    """Return caveats about the provenance of the metrics.
-
-    Args:
-        part: The evaluated part.
-        split: The split of problems.
-        known: Conventions of each checkpoint.
-        author: Author of the evaluated text.
-    """
+    """Return caveats about the provenance of the metrics of ``part``."""
     notes = [
         "The best threshold was chosen on these same drafts; confirm it on another part. It is "
         "not applied."

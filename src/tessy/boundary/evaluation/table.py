@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -15,11 +16,7 @@ from tessy.runtime.terminal import figures_table, visible
 from tessy.storage.cards import short_digest
 
 _CUTS = ("right", "exact", "early", "late", "left_whole")
-_DRAFTS = {
-    "all": "{}",
-    "style_to_capability": "  student",
-    "capability_to_style": "  teacher",
-}
+_DRAFTS = {"all": "{}", "style_to_capability": "  student", "capability_to_style": "  teacher"}
 _CUTS_NOTE = (
     "In %; below, the drafts of one author. right: drafts cut where the annotation changes class, "
     "or left whole where it does not. exact, early, late: of those in which it changes (never cut "
@@ -92,12 +89,12 @@ def _replay_table(report: Mapping[str, Any]) -> Table:
 def _class_table(report: Mapping[str, Any]) -> Table:
     names = ("accuracy", "precision", "recall", "f1")
     table = figures_table("Classes", "of", *names, "n")
-    for one in report["predictors"]:
+    for entry in report["predictors"]:
         for what in ("words", "tokens"):
-            if one[what] is not None:
-                figures = one[what]
+            figures = entry[what]
+            if figures is not None:
                 table.add_row(
-                    _name(one["name"]),
+                    _name(entry["name"]),
                     what,
                     *(_percent(figures[name], with_interval=name == "f1") for name in names),
                     _count(figures["accuracy"]),
@@ -131,12 +128,9 @@ def _print(console: Console, table: Table, note: str) -> None:
 def _percent(estimate: Mapping[str, Any] | None, *, with_interval: bool = False) -> str:
     if estimate is None:
         return NONE
-    ends = interval(estimate["low"], estimate["high"], _whole_percentage) if with_interval else ""
-    return f"{percentage(estimate['value'])} [{ends}]" if ends else percentage(estimate["value"])
-
-
-def _whole_percentage(share: float) -> str:
-    return percentage(share, 0)
+    shown = percentage(estimate["value"])
+    ends = interval(estimate["low"], estimate["high"], partial(percentage, digits=0))
+    return f"{shown} [{ends}]" if with_interval and ends else shown
 
 
 def _words(estimate: Mapping[str, Any] | None) -> str:

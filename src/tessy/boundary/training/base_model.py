@@ -19,12 +19,7 @@ from tessy.boundary.classifier.checkpoint import check_causal, check_labels, loa
 from tessy.boundary.classifier.conventions import LABELS, position_limit
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ModelError
-from tessy.inference.local.model import (
-    LOADING_ERRORS,
-    hide_loading_bar,
-    model_name,
-    why_unloadable,
-)
+from tessy.inference.local.model import LOADING_ERRORS, hide_loading_bar, model_name, why_unloadable
 from tessy.tokenization.codec import HfCodec
 
 _WHAT = "the base model"
@@ -45,11 +40,7 @@ class BaseModelSpec:
 
 
 def read_base(options: TrainPredictorConfig) -> BaseModelSpec:
-    """Load config and tokenizer of the base model.
-
-    Raises:
-        ModelError: It cannot be the base of a predictor.
-    """
+    """Load config and tokenizer of the base model; refuse one that cannot become a predictor."""
     name = model_name(options.base)
     remote = options.trust_remote_code
     try:
@@ -57,7 +48,12 @@ def read_base(options: TrainPredictorConfig) -> BaseModelSpec:
     except LOADING_ERRORS as error:
         raise _unloadable(name, error) from error
     _check_kind(config, name, trust_remote_code=remote)
-    _check_length(config, name, options.max_tokens)
+    limit = position_limit(config)
+    if limit is not None and limit < options.max_tokens:
+        raise ModelError(
+            f"{_WHAT} {name!r} can hold {limit} tokens, but max_tokens is {options.max_tokens}; "
+            f"give --max-tokens {limit}, or use another base"
+        )
     vocabulary_size = config.get_text_config().vocab_size
     tokenizer, codec = load_tokenizer(name, vocabulary_size, what=_WHAT, trust_remote_code=remote)
     return BaseModelSpec(name, config, tokenizer, codec)
@@ -68,16 +64,12 @@ def _unloadable(name: str, error: Exception) -> ModelError:
 
 
 def load_weights(base: BaseModelSpec, options: TrainPredictorConfig) -> PreTrainedModel:
-    """Load the base as a token classifier with new head weights, in float32, on CPU.
+    """Load the base as a causal token classifier with new head weights, on CPU.
 
-    Weights stay in float32, since optimizer steps are smaller than bfloat16 resolves; on a GPU the
-    forward and backward passes use bfloat16.
-
-    Raises:
-        ModelError: Weights are missing, or the model is not causal.
+    Weights stay in float32, since optimizer steps are smaller than bfloat16 resolves.
     """
     base.config.id2label = {int(number): label for number, label in LABELS.items()}
-    base.config.label2id = {label: int(number) for number, label in LABELS.items()}
+    base.config.label2id = {label: number for number, label in base.config.id2label.items()}
     hide_loading_bar()
     set_seed(options.seed)
     try:
@@ -117,13 +109,4 @@ def _check_kind(config: PreTrainedConfig, name: str, *, trust_remote_code: bool)
         raise ModelError(
             f"{_WHAT} {name!r} is a {config.model_type} model, which transformers has no token "
             "classifier for; use another base (Qwen3, Llama, …)"
-        )
-
-
-def _check_length(config: PreTrainedConfig, name: str, tokens: int) -> None:
-    limit = position_limit(config)
-    if limit is not None and limit < tokens:
-        raise ModelError(
-            f"{_WHAT} {name!r} can hold {limit} tokens, but max_tokens is {tokens}; give "
-            f"--max-tokens {limit}, or use another base"
         )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tessy.boundary.classifier.conventions import Conventions
 from tessy.boundary.training.dataset import PartCounts
@@ -15,67 +14,51 @@ from tessy.core.formatting import markdown_table, percent
 from tessy.storage.cards import front_matter, listed, short_digest, write_card
 
 
-@dataclass(frozen=True, slots=True)
-class PredictorCard:
-    """The training metadata of a predictor.
-
-    Attributes:
-        conventions: The conventions in its config.json.
-        options: The hyperparameters, by option name.
-        parts: Counts by part of the split.
-        fit: The result of the training.
-        base_on_hub: Whether the base model is on a hub, not a local folder.
-    """
-
-    conventions: Conventions
-    options: Mapping[str, float]
-    parts: Mapping[SplitPart, PartCounts]
-    fit: FitResult
-    base_on_hub: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of training.json."""
-        parts = {
+def write_predictor_card(
+    folder: Path,
+    conventions: Conventions,
+    *,
+    options: Mapping[str, float],
+    parts: Mapping[SplitPart, PartCounts],
+    fit: FitResult,
+    base_on_hub: bool,
+) -> None:
+    """Write ``training.json`` and ``README.md``; ``options`` are the hyperparameters."""
+    values = asdict(fit)
+    document = {
+        **conventions.model_dump(by_alias=True),
+        "options": dict(options),
+        "parts": {
             part: {**asdict(counts), "style_share": round(counts.style_share, 4)}
-            for part, counts in self.parts.items()
-        }
-        fit = asdict(self.fit)
-        epochs = [
-            {key: round(value, 6) for key, value in scores.items()} for scores in fit["epochs"]
-        ]
-        return {
-            **self.conventions.to_json(),
-            "options": dict(self.options),
-            "parts": parts,
-            **fit,
-            "epochs": epochs,
-            "seconds": round(self.fit.seconds, 1),
-            "warning": self.fit.best.warning(),
-        }
+            for part, counts in parts.items()
+        },
+        **values,
+        "epochs": [{key: round(n, 6) for key, n in epoch.items()} for epoch in values["epochs"]],
+        "seconds": round(fit.seconds, 1),
+        "warning": fit.best.warning(),
+    }
+    fields: dict[str, str | list[str]] = {
+        "library_name": "transformers",
+        "pipeline_tag": "token-classification",
+        **({"base_model": conventions.base} if base_on_hub else {}),
+        "tags": ["tessy", "boundary-predictor"],
+    }
+    readme = front_matter(fields) + _readme(conventions, options, parts, fit)
+    write_card(folder, "training.json", document, readme)
 
 
-def write_predictor_card(card: PredictorCard, folder: Path) -> None:
-    """Write ``training.json`` and ``README.md``.
-
-    Raises:
-        StorageError: They cannot be written.
-    """
-    write_card(folder, "training.json", card.to_json(), _readme(card))
-
-
-def _readme(card: PredictorCard) -> str:
-    conventions, fit = card.conventions, card.fit
-    window = conventions.window
-    source = conventions.annotations
+def _readme(
+    conventions: Conventions,
+    options: Mapping[str, float],
+    parts: Mapping[SplitPart, PartCounts],
+    fit: FitResult,
+) -> str:
+    window, source, best = conventions.window, conventions.annotations, fit.best
     annotator = f" by {source.annotator}" if source.annotator else ""
-    versions = listed(conventions.versions)
-    options = listed(card.options)
     processes = f", {fit.processes} processes" if fit.processes > 1 else ""
-    best = fit.best
     warning = best.warning()
     warned = f"\n**Warning**: {warning}.\n" if warning else ""
     return f"""\
-{front_matter(_fields(card))}\
 # Boundary predictor of the {conventions.author}
 
 A causal token classifier that predicts which words of a reasoning model's thinking are style. It
@@ -96,26 +79,16 @@ measures how accurately it cuts.
 
 Problems are split, so all segments of a problem are in one part (seed {conventions.split.seed}).
 
-{_parts_table(card.parts)}
+{_parts_table(parts)}
 ## Training
 
 {_epochs_table(fit)}
 Epoch {fit.chosen} was kept: the best validation accuracy.
 Training took {fit.seconds:,.0f} s on {fit.device}{processes}.
 
-Options: {options}.
-Versions: {versions}.
+Options: {listed(options)}.
+Versions: {listed(conventions.versions)}.
 """
-
-
-def _fields(card: PredictorCard) -> dict[str, str | list[str]]:
-    fields: dict[str, str | list[str]] = {
-        "library_name": "transformers",
-        "pipeline_tag": "token-classification",
-    }
-    if card.base_on_hub:
-        fields["base_model"] = card.conventions.base
-    return fields | {"tags": ["tessy", "boundary-predictor"]}
 
 
 def _parts_table(parts: Mapping[SplitPart, PartCounts]) -> str:

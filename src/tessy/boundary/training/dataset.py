@@ -1,7 +1,4 @@
-"""Annotated segments as training examples, by part of the split.
-
-Does not need torch, so bad input is reported before torch is imported.
-"""
+"""Annotated segments as training examples, by part of the split; does not import torch."""
 
 from __future__ import annotations
 
@@ -19,48 +16,31 @@ from tessy.boundary.classifier.labels import (
     token_classes,
 )
 from tessy.boundary.classifier.window import WindowRule
-from tessy.boundary.training.split import part_of
 from tessy.config.predictors import SplitPart
 from tessy.core.errors import ConfigError
 from tessy.core.records import Annotation, Author
+from tessy.core.seeds import SEED_BITS, derive_seed
 from tessy.tokenization.token_ids import Codec
-
-PARTS: tuple[SplitPart, ...] = get_args(SplitPart)
-_NEEDED: tuple[SplitPart, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """A segment as input of the classifier; L tokens, truncated to the input length.
+    """A segment as input of the classifier; L tokens, truncated to the input length."""
 
-    Attributes:
-        ids: Its tokens (L).
-        labels: The class of the next token (L); IGNORED where there is none.
-        cut: Number of tokens truncated.
-    """
-
-    ids: list[int]
-    labels: list[int]
-    cut: int
+    ids: list[int]  # (L)
+    labels: list[int]  # class of the next token (L); IGNORED where there is none
+    cut: int  # number of tokens truncated
 
 
 @dataclass(frozen=True, slots=True)
 class PartCounts:
-    """Counts of a part of the split.
+    """Counts of a part of the split."""
 
-    Attributes:
-        questions: Number of distinct problems.
-        segments: Number of segments.
-        tokens: Number of tokens with a label.
-        style_tokens: Number of tokens whose label is style.
-        cut_segments: Number of truncated segments.
-    """
-
-    questions: int
+    questions: int  # distinct problems
     segments: int
-    tokens: int
-    style_tokens: int
-    cut_segments: int
+    tokens: int  # tokens with a label
+    style_tokens: int  # tokens whose label is style
+    cut_segments: int  # truncated segments
 
     @property
     def style_share(self) -> float:
@@ -78,11 +58,7 @@ def digest_of(rows: Iterable[Annotation]) -> str:
 
 
 def author_of(rows: Sequence[Annotation]) -> Author:
-    """Return the author of the segments.
-
-    Raises:
-        ConfigError: There are no segments, or they have several authors.
-    """
+    """Return the author of the segments; refuse none or several."""
     counts = Counter(row.author for row in rows)
     if len(counts) != 1:
         shown = " and ".join(f"{n} of the {author}" for author, n in sorted(counts.items()))
@@ -94,18 +70,27 @@ def author_of(rows: Sequence[Annotation]) -> Author:
     return next(iter(counts))
 
 
+def part_of(question: str, seed: int, validation_share: float, test_share: float) -> SplitPart:
+    """Return the part of the split of the problem with the digest ``question``.
+
+    All segments of a problem are in one part, so that a predictor is not tested on phrases it was
+    trained on. The part depends only on the problem's messages and the seed: additional problems
+    move none, and the test part does not depend on the validation share.
+    """
+    position = derive_seed("split", seed, question) / 2**SEED_BITS
+    if position < test_share:
+        return "test"
+    return "validation" if position < test_share + validation_share else "train"
+
+
 def by_part(
     rows: Sequence[Annotation], seed: int, validation_share: float, test_share: float
 ) -> dict[SplitPart, list[Annotation]]:
-    """Split segments by the part of their problem (:func:`~tessy.boundary.training.split.part_of`).
-
-    Raises:
-        ConfigError: There are too few problems: the training or validation part is empty.
-    """
-    parts: dict[SplitPart, list[Annotation]] = {part: [] for part in PARTS}
+    """Split segments by :func:`part_of`; training and validation part must not be empty."""
+    parts: dict[SplitPart, list[Annotation]] = {part: [] for part in get_args(SplitPart)}
     for row in rows:
         parts[part_of(row.question, seed, validation_share, test_share)].append(row)
-    empty = [part for part in _NEEDED if not parts[part]]
+    empty = [part for part in ("train", "validation") if not parts[part]]
     if empty:
         problems = len({row.question for row in rows})
         raise ConfigError(
@@ -131,8 +116,7 @@ def encode_parts(
 ) -> tuple[dict[SplitPart, list[TrainingExample]], dict[SplitPart, PartCounts]]:
     """Convert every part to examples, without segments that have no label, and count its contents.
 
-    Raises:
-        ConfigError: The training part has only one class, or the validation part has no label.
+    Refuses a training part of only one class, and a validation part without labels.
     """
     examples: dict[SplitPart, list[TrainingExample]] = {}
     counts: dict[SplitPart, PartCounts] = {}
@@ -140,7 +124,14 @@ def encode_parts(
         encoded = [encode(codec, row, rule) for row in rows]
         examples[part] = [e for e in encoded if any(label != IGNORED for label in e.labels)]
         counts[part] = _count(rows, encoded)
-    _check_classes(counts["train"])
+    train = counts["train"]
+    if train.style_tokens in (0, train.tokens):
+        missing = "capability" if train.style_tokens else "style"
+        raise ConfigError(
+            f"the {train.segments} training segments have no {missing} token among "
+            f"{train.tokens}; a predictor learns where style begins and ends, so check the "
+            "annotations (annotations.jsonl, field style) and the annotator"
+        )
     if not counts["validation"].tokens:
         raise ConfigError(
             "the segments for validation have no token with a label (a segment's first token has "
@@ -158,17 +149,3 @@ def _count(rows: Sequence[Annotation], encoded: Sequence[TrainingExample]) -> Pa
         style_tokens=labels[STYLE],
         cut_segments=sum(example.cut > 0 for example in encoded),
     )
-
-
-def _check_classes(train: PartCounts) -> None:
-    missing = ""
-    if not train.style_tokens:
-        missing = "style"
-    elif train.style_tokens == train.tokens:
-        missing = "capability"
-    if missing:
-        raise ConfigError(
-            f"the {train.segments} training segments have no {missing} token among "
-            f"{train.tokens}; a predictor learns where style begins and ends, so check the "
-            "annotations (annotations.jsonl, field style) and the annotator"
-        )

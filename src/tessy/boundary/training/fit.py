@@ -29,30 +29,22 @@ from transformers.trainer_callback import PrinterCallback
 
 from tessy.boundary.classifier.labels import CAPABILITY, IGNORED, STYLE
 from tessy.boundary.training.dataset import TrainingExample
-from tessy.boundary.training.progress import TrainingProgress
-from tessy.boundary.training.scores import EpochScores
+from tessy.boundary.training.progress import EpochScores, TrainingProgress
 from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 
 PATIENCE_EVALUATIONS = 2  # epochs without a better validation accuracy before training stops
+_METRICS = ("accuracy", "precision", "recall", "f1", "tokens", "style_tokens")
 _PAD = 0  # any id: the model is causal, so padding on the right has no effect
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """The result of a training.
-
-    Attributes:
-        epochs: Scores by epoch.
-        chosen: The epoch whose weights were kept, from 1.
-        seconds: Wall-clock seconds.
-        device: Name of the device.
-        processes: Number of processes.
-    """
+    """The result of a training."""
 
     epochs: tuple[EpochScores, ...]
-    chosen: int
-    seconds: float
+    chosen: int  # the epoch whose weights were kept, from 1
+    seconds: float  # wall-clock time
     device: str
     processes: int
 
@@ -70,16 +62,8 @@ class _OneDevice(TrainingArguments):
         return min(1, int(super().n_gpu))
 
 
-class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
-    def __init__(self, examples: Sequence[TrainingExample]) -> None:
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        example = self._examples[index]
-        return {"input_ids": example.ids, "labels": example.labels}
+def _rows(examples: Sequence[TrainingExample]) -> Any:  # noqa: ANN401  # Trainer accepts lists
+    return [{"input_ids": example.ids, "labels": example.labels} for example in examples]
 
 
 def fit(
@@ -94,14 +78,7 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place; the weights of its best epoch are written to ``folder``.
 
-    Args:
-        model: The token classifier.
-        train: Training examples.
-        validation: Examples that select the best epoch.
-        options: The hyperparameters.
-        folder: Output folder; the first process writes to it.
-        processes: Number of processes; they share each batch.
-        progress: Progress display.
+    The ``processes`` share each batch; the first one writes.
 
     Raises:
         ConfigError: A batch does not fit in GPU memory, or the loss is not finite.
@@ -113,32 +90,28 @@ def fit(
         model=model,
         args=arguments,
         data_collator=collate,
-        train_dataset=_Rows(train),
-        eval_dataset=_Rows(validation),
+        train_dataset=_rows(train),
+        eval_dataset=_rows(validation),
         compute_loss_func=_WeightedLoss(options.style_weight),
         compute_metrics=_metrics,
-        preprocess_logits_for_metrics=_classes,
+        preprocess_logits_for_metrics=lambda logits_btc, _: logits_btc.argmax(-1),
         callbacks=[checkpoints],
     )
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
-    with progress:
-        _run(trainer, options)
-    seconds = time.monotonic() - started
-    _leave_process_group(trainer, model)
-    device, best = _device_name(arguments), checkpoints.best.epoch
-    return FitResult(tuple(checkpoints.epochs), best, seconds, device, processes)
-
-
-def _run(trainer: Trainer, options: TrainPredictorConfig) -> None:
     try:
-        trainer.train()
+        with progress:
+            trainer.train()
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"the GPU's memory is too small for {options.batch} segments of up to "
             f"{options.max_tokens} tokens at a time ({error}); give a smaller --batch or "
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
+    seconds = time.monotonic() - started
+    _leave_process_group(trainer, model)
+    device, best = _device_name(arguments), checkpoints.best.epoch
+    return FitResult(tuple(checkpoints.epochs), best, seconds, device, processes)
 
 
 def _leave_process_group(trainer: Trainer, model: PreTrainedModel) -> None:
@@ -224,10 +197,6 @@ class _WeightedLoss:
         return total / known
 
 
-def _classes(logits_btc: Tensor, _labels_bt: Tensor) -> Tensor:
-    return logits_btc.argmax(-1)
-
-
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
     labels_bt = np.asarray(prediction.label_ids)
     known = labels_bt != IGNORED
@@ -287,17 +256,9 @@ class _BestEpochCallback(TrainerCallback):
                 f"diverged; give a smaller --learning-rate than {args.learning_rate:g}, or a "
                 "--style-weight nearer to 1"
             )
-        metrics = cast("Mapping[str, float]", values["metrics"])
-        scores = EpochScores(
-            epoch=len(self.epochs) + 1,
-            train_loss=self._loss,
-            accuracy=metrics["eval_accuracy"],
-            precision=metrics["eval_precision"],
-            recall=metrics["eval_recall"],
-            f1=metrics["eval_f1"],
-            tokens=int(metrics["eval_tokens"]),
-            style_tokens=int(metrics["eval_style_tokens"]),
-        )
+        metrics = cast("Mapping[str, Any]", values["metrics"])
+        figures = {name: metrics[f"eval_{name}"] for name in _METRICS}
+        scores = EpochScores(len(self.epochs) + 1, self._loss, **figures)
         self.epochs.append(scores)
         best = self.best.epoch
         self._progress.report_epoch(scores, best=best == scores.epoch)

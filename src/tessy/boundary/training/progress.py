@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from tessy.boundary.training.scores import EpochScores
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 _HEADINGS = ("epoch", "train loss", "accuracy", "style precision", "recall", "F1")
 
 
+@dataclass(frozen=True, slots=True)
+class EpochScores:
+    """Scores of an epoch on the validation part; precision, recall and F1 are of style."""
+
+    epoch: int  # from 1
+    train_loss: float  # mean over the epoch's tokens, style weighted (nats)
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    tokens: int  # validation tokens
+    style_tokens: int  # of them style
+
+    @property
+    def majority(self) -> float:
+        """Accuracy of always predicting the more frequent class."""
+        return max(self.style_tokens, self.tokens - self.style_tokens) / self.tokens
+
+    def warning(self) -> str | None:
+        """Return a warning if the classifier is no better than a constant; None otherwise."""
+        if self.accuracy > self.majority and self.f1:
+            return None
+        usual = "style" if 2 * self.style_tokens > self.tokens else "capability"
+        return (
+            f"this predictor is not useful: its validation accuracy is {self.accuracy:.4f} and its "
+            f"style F1 {self.f1:.4f}, while always predicting {usual} has an accuracy of "
+            f"{self.majority:.4f} (n = {self.tokens:,} tokens). Train longer (--epochs, a smaller "
+            "--batch), with another --learning-rate (higher for a small base), or on more segments"
+        )
+
+
 class TrainingProgress:
-    """Prints the progress of a training, unless disabled."""
+    """Prints the progress of a training; disabled in all processes but the first."""
 
     def __init__(self, console: Console, *, enabled: bool = True) -> None:
-        """Print to ``console``.
-
-        Args:
-            console: The console.
-            enabled: False in all processes but the first.
-        """
         self._console = console
         self._enabled = enabled
         self._progress = Progress(
-            TextColumn("training"),
+            "training",
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps"),
+            "steps",
             TimeRemainingColumn(),
             console=console,
             disable=not (enabled and console.is_terminal),
@@ -38,18 +61,11 @@ class TrainingProgress:
         self._task = self._progress.add_task("training", total=None)
 
     def __enter__(self) -> Self:
-        """Print the table's header and start the progress bar."""
         self.print_line("  ".join(_HEADINGS))
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove the progress bar."""
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def print_line(self, line: str) -> None:

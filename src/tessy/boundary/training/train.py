@@ -1,8 +1,7 @@
 """``tessy train-predictor``: annotated segments in, a checkpoint out.
 
-Inputs are validated before training begins, and before weights are loaded where possible. The
-checkpoint is moved into place when it is complete. Started by `torchrun` or `accelerate launch`, it
-trains on several GPUs; the first process prints and writes.
+Started by `torchrun` or `accelerate launch`, it trains on several GPUs; the first process prints
+and writes. The checkpoint is moved into place when it is complete.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from tessy.boundary.classifier.conventions import (
     Conventions,
     SplitSettings,
     WindowSettings,
-    shortened,
 )
 from tessy.boundary.classifier.window import WindowRule
 from tessy.boundary.training.dataset import (
@@ -58,18 +56,13 @@ _HYPERPARAMETERS = ("epochs", "batch", "learning_rate", "max_tokens", "style_wei
 
 @dataclass(frozen=True, slots=True)
 class _TrainingData:
-    """The annotations by part, with their author and provenance."""
-
     author: Author
     parts: dict[SplitPart, list[Annotation]]
     source: AnnotationSource
 
 
 def train_predictor(options: TrainPredictorConfig) -> int:
-    """Train a predictor and write it to ``options.out``.
-
-    Returns:
-        The exit code.
+    """Train a predictor and write it to ``options.out``; return the exit code.
 
     Raises:
         InputError: The annotations, the base model or the options are unusable.
@@ -86,8 +79,7 @@ def train_predictor(options: TrainPredictorConfig) -> int:
 
 def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     out = options.out.expanduser().resolve()
-    _check_out(out)
-    _check_batch(options.batch, _processes())
+    _check_options(options, out)
     data = _read(options)
     check_installed("training", dict.fromkeys(_LIBRARIES, "train"))
     from tessy.inference.local.model import quiet_loading
@@ -100,15 +92,15 @@ def _train_and_write(
     options: TrainPredictorConfig, data: _TrainingData, out: Path, *, first: bool
 ) -> None:
     from tessy.boundary.training.base_model import load_weights, read_base
-    from tessy.boundary.training.card import PredictorCard, write_predictor_card
+    from tessy.boundary.training.card import write_predictor_card
     from tessy.boundary.training.fit import fit
     from tessy.boundary.training.progress import TrainingProgress
 
     base = read_base(options)
-    rule = _window_rule(options.max_tokens)
+    rule = WindowRule().scaled(options.max_tokens)
     examples, counts = encode_parts(base.codec, data.parts, rule)
     conventions = _conventions(options, data, base, rule)
-    setattr(base.config, KEY, conventions.to_json())
+    setattr(base.config, KEY, conventions.model_dump(by_alias=True))
     progress = TrainingProgress(Console(), enabled=first)
     for line in _header_lines(options, data, counts, examples):
         progress.print_line(line)
@@ -125,10 +117,15 @@ def _train_and_write(
         )
         if not first:
             return
-        given = {name: getattr(options, name) for name in _HYPERPARAMETERS}
-        card = PredictorCard(conventions, given, counts, result, not Path(base.name).is_dir())
         base.tokenizer.save_pretrained(folder)
-        write_predictor_card(card, folder)
+        write_predictor_card(
+            folder,
+            conventions,
+            options={name: getattr(options, name) for name in _HYPERPARAMETERS},
+            parts=counts,
+            fit=result,
+            base_on_hub=not Path(base.name).is_dir(),
+        )
         _apply_umask(folder)
     progress.print_line(
         f"Kept epoch {result.chosen} after {result.seconds:,.0f} s on {result.device}: "
@@ -148,20 +145,15 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _check_batch(batch: int, processes: int) -> None:
-    if batch % processes:
-        raise ConfigError(
-            f"batch: {batch} segments cannot be shared evenly by {processes} processes; give a "
-            "multiple of their number"
-        )
-
-
-def _check_out(out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists():
+def _check_options(options: TrainPredictorConfig, out: Path) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"out: {out} exists and is not an empty folder; choose another --out, or remove it"
+        )
+    if options.batch % _processes():
+        raise ConfigError(
+            f"batch: {options.batch} segments cannot be shared evenly by {_processes()} processes; "
+            "give a multiple of their number"
         )
 
 
@@ -176,14 +168,6 @@ def _read(options: TrainPredictorConfig) -> _TrainingData:
         parts,
         AnnotationSource(digest=digest_of(rows), segments=len(rows), annotator=annotator),
     )
-
-
-def _window_rule(max_tokens: int) -> WindowRule:
-    """Return windows of ``max_tokens`` tokens, with the default proportions."""
-    default = WindowRule()
-    if max_tokens <= default.limit:
-        return shortened(default, max_tokens)
-    return WindowRule(max_tokens, max_tokens * default.keep // default.limit)
 
 
 def _conventions(
@@ -212,7 +196,6 @@ def _header_lines(
     counts: dict[SplitPart, PartCounts],
     examples: dict[SplitPart, list[TrainingExample]],
 ) -> Iterator[str]:
-    """Yield the lines printed before training: base model, data and number of steps."""
     yield f"Predictor of the {data.author} from {options.base}"
     for part, count in counts.items():
         cut = f", {count.cut_segments:,} truncated to {options.max_tokens} tokens"
@@ -227,10 +210,7 @@ def _header_lines(
 
 @contextmanager
 def _atomic_folder(out: Path, *, first: bool) -> Iterator[Path]:
-    """Yield a temporary folder, renamed to ``out`` on success and removed on failure.
-
-    Only the first process creates and renames it.
-    """
+    """Yield a temporary folder; the first process creates it, and renames it to ``out``."""
     # Process ids are unique per machine only, and several machines may share the disk.
     prefix = f".{out.name}.{socket.gethostname()}."
     folder = out.with_name(f"{prefix}{os.getpid()}.partial")
@@ -271,7 +251,7 @@ def _is_alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
