@@ -29,7 +29,7 @@ from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.families import load_renderer
 from tests.support.engine_streams import GeneratorEngine, iterate
-from tests.synthesis.test_sample import Watcher
+from tests.synthesis.test_sample import KeptTokens
 
 SIDES: tuple[Author, Author] = ("student", "teacher")
 PROBLEMS = demo_problems(4, seed=5)
@@ -107,7 +107,7 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
         attempt = SampleAttempt(
             context=context, problem=problem, sample=index, number=1,
             save=lambda pieces, state: None,
-            checkpoint=lambda: None, observer=Watcher(),
+            checkpoint=lambda: None, progress=KeptTokens(),
         )  # fmt: skip
         row = await tessy(attempt)
         rows.append((row.thinking, row.spans, row.student_ids, row.forced, row.glued, row.answer))

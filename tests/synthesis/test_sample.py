@@ -12,7 +12,7 @@ from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import JobList, JobResult, run_jobs
+from tessy.runtime.runner import JobResult, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
@@ -79,21 +79,19 @@ def make_context(
     return SynthesisContext(backends=backends, **(settings | options))
 
 
-class Watcher:
+class KeptTokens(ProgressState):
     def __init__(self):
+        super().__init__(1, now=0.0)
         self.tokens = {"student": 0, "teacher": 0}
 
     def kept(self, author, tokens):
         self.tokens[author] += tokens
 
-    def drafted(self, author, tokens):
-        pass
-
 
 def make_attempt(context, *, number=1, save=lambda pieces, state: None, saved=None):
     return SampleAttempt(
         context=context, problem=PROBLEM, sample=0, number=number, save=save,
-        checkpoint=lambda: None, observer=Watcher(), saved=saved,
+        checkpoint=lambda: None, progress=KeptTokens(), saved=saved,
     )  # fmt: skip
 
 
@@ -117,7 +115,7 @@ async def test_a_sample_is_thought_together_and_answered_by_the_student(student,
     kept = row.tokens.student + row.tokens.teacher
     assert kept == len(unpack_ids(ids.thinking))
     assert row.tokens.answer == len(unpack_ids(ids.answer))
-    assert attempt.observer.tokens["student"] >= row.tokens.student + row.tokens.answer
+    assert attempt.progress.tokens["student"] >= row.tokens.student + row.tokens.answer
     assert row.cost.requests["teacher"] == len(context.backends["teacher"].engine.requests)
     assert set(row.cost.seconds) == {"student", "teacher", "predictor", "answer"}
 
@@ -222,7 +220,7 @@ async def write_row(context, run, journal, problem=PROBLEM, **options) -> JobRes
         results.append(result)
 
     await run_jobs(
-        JobList([SampleJob(problem, 0)]), runner.make,
+        [SampleJob(problem, 0)], runner.make,
         sink=run, admission=Slots(1), stop=Stop(), written=written,
     )  # fmt: skip
     return results[0] if results else None

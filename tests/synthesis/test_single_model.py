@@ -17,7 +17,7 @@ from tessy.storage.journal import Journal
 from tessy.storage.run_reader import read_run
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
 from tessy.synthesis.single_model import Measure, SingleModelGeneration
-from tessy.synthesis.strategies.sample import sample
+from tessy.synthesis.strategies.sample import STRATEGY
 from tessy.tokenization.token_ids import decode
 from tests.support.saved_samples import SavedSample
 from tests.synthesis.test_sample import (
@@ -91,7 +91,7 @@ def asked(context: SynthesisContext) -> list[Any]:
 async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
     context = make_context(name, author)
     attempt = make_attempt(context)
-    row = await sample(attempt)
+    row = await STRATEGY.make(attempt)
     assert (row.strategy, row.thinking, row.answer) == ("sample", THINKING, ANSWER)
     assert [(s.start, s.end, s.author) for s in row.spans] == [(0, len(THINKING), author)]
     assert row.ended_by == author
@@ -104,26 +104,26 @@ async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
     assert own[nobody] == row.tokens.drafted[nobody] == row.cost.requests[nobody] == 0
     assert len(codec.encode(THINKING)) <= own[author] < row.tokens.drafted[author]
     assert row.tokens.answer == len(codec.encode(ANSWER))
-    assert attempt.observer.tokens[nobody] == 0
+    assert attempt.progress.tokens[nobody] == 0
     assert row.cost.requests[author] == len(asked(context)) > 5
     assert set(row.cost.seconds) == {author, "answer"}
 
 
 async def test_ids_are_the_students_and_only_the_students():
-    row = await sample(make_attempt(make_context()))
+    row = await STRATEGY.make(make_attempt(make_context()))
     codec = RENDERERS["qwen3"].codec
     assert row.student_ids is not None
     assert decode(codec, unpack_ids(row.student_ids.thinking)) == THINKING
     assert decode(codec, unpack_ids(row.student_ids.answer)) == ANSWER
     assert row.tokens.student == len(unpack_ids(row.student_ids.thinking))
-    assert (await sample(make_attempt(make_context(keep_ids=False)))).student_ids is None
-    assert (await sample(make_attempt(make_context(author="teacher")))).student_ids is None
+    assert (await STRATEGY.make(make_attempt(make_context(keep_ids=False)))).student_ids is None
+    assert (await STRATEGY.make(make_attempt(make_context(author="teacher")))).student_ids is None
 
 
 @FORMATS
 async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name, author):
     context = make_context(name, author)
-    await sample(make_attempt(context))
+    await STRATEGY.make(make_attempt(context))
     renderer = RENDERERS[name]
     read = decode(renderer.codec, asked(context)[-1].prompt.ids)
     begins = renderer.prompt_text(PROBLEM.messages)
@@ -138,12 +138,12 @@ async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name
 async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, author):
     saved = SavedSample()
     context = make_context(name, author)
-    whole = await sample(make_attempt(context, save=saved.save))
+    whole = await STRATEGY.make(make_attempt(context, save=saved.save))
     seeds = [request.seed for request in asked(context)]
     assert {state.answer is None for state in saved.loaded} == {True, False}
     for state in saved.loaded:
         again = make_context(name, author)
-        row = await sample(make_attempt(again, saved=state))
+        row = await STRATEGY.make(make_attempt(again, saved=state))
         unlike: Any = {"seconds": True, "cost": {"seconds"}}
         assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
         assert [request.seed for request in asked(again)] == seeds[len(seeds) - len(asked(again)) :]
@@ -151,7 +151,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, autho
 
 async def test_the_journal_gets_every_id_of_the_thinking_once():
     saved = SavedSample()
-    row = await sample(make_attempt(make_context(), save=saved.save))
+    row = await STRATEGY.make(make_attempt(make_context(), save=saved.save))
     kept = [id_ for piece in saved.pieces if isinstance(piece, tuple) for id_ in piece]
     codec = RENDERERS["qwen3"].codec
     assert decode(codec, kept) == f"\n {THINKING} \n"
@@ -180,7 +180,7 @@ async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason)
     context = make_context(name, write=writes(name, thinking=thinking, end=end))
     attempt = make_attempt(context)
     with pytest.raises(SampleFailed) as failure:
-        await sample(attempt)
+        await STRATEGY.make(attempt)
     assert failure.value.reason == reason
     row = attempt.failure(reason, failure.value.detail)
     assert thinking.startswith(row.thinking)
@@ -192,7 +192,7 @@ async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason)
 @pytest.mark.parametrize("end", ["<|end|>", "<|return|>", "<|call|>", "<|channel|>"])
 async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
     context = make_context("harmony", "teacher", write=writes("harmony", end=end))
-    row = await sample(make_attempt(context))
+    row = await STRATEGY.make(make_attempt(context))
     assert (row.thinking, row.answer) == (THINKING, ANSWER)
 
 
@@ -208,7 +208,7 @@ async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
 async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
     attempt = make_attempt(make_context(write=writes("qwen3", answer=answer, last=end)))
     with pytest.raises(SampleFailed) as failure:
-        await sample(attempt)
+        await STRATEGY.make(attempt)
     assert failure.value.reason == reason
     assert attempt.failure(reason, failure.value.detail).thinking == THINKING
 
@@ -216,7 +216,7 @@ async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
 async def test_a_question_without_room_fails_before_any_request():
     context = make_context(context=60)
     with pytest.raises(SampleFailed) as failure:
-        await sample(make_attempt(context))
+        await STRATEGY.make(make_attempt(context))
     assert failure.value.reason == "prompt_too_long"
     assert not asked(context)
 
@@ -225,7 +225,7 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
     codec = RENDERERS["qwen3"].codec
     context = make_context(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await write_row(context, run, journal, strategy=sample)
+        await write_row(context, run, journal, strategy=STRATEGY.make)
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
@@ -237,7 +237,7 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
 
 async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        outcome = await write_row(make_context(), run, journal, strategy=sample)
+        outcome = await write_row(make_context(), run, journal, strategy=STRATEGY.make)
     (row,) = read_run(tmp_path / "r").trajectories
     assert outcome is not None
     assert outcome.tokens == row.tokens.student + row.tokens.answer

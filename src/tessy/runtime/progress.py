@@ -1,8 +1,4 @@
-"""Progress of a run: a live view on a terminal, periodic plain lines elsewhere.
-
-:class:`ProgressState` is pure: it counts events, and time is an argument. :class:`Progress` draws
-it.
-"""
+"""Progress of a run: a live view on a terminal, periodic plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -58,22 +54,17 @@ def _rounded(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 36_000 else f"{round(seconds / 3600)} h"
 
 
-class _CounterSnapshot(NamedTuple):
-    now: float
-    student: int
-    teacher: int
-
-
 class ProgressState:
-    """Counters of one run.
+    """Counters of one run (pure: time is an argument).
+
+    ``total``, ``finished_count`` and ``failed_count`` include samples of earlier processes.
 
     Attributes:
-        total: Samples of the complete run, including earlier processes.
-        finished_count: Finished samples, including earlier processes.
-        failed_count: Failed samples, including earlier processes.
-        reasons: Failures of this process by reason.
         authors: Authors that generate text.
+        reasons: Failures of this process by reason.
         most_in_flight: Maximum number of samples in flight in this process.
+        ended: Samples finished or failed in this process.
+        waiting_for: What the run waits for, or None.
     """
 
     def __init__(
@@ -89,7 +80,7 @@ class ProgressState:
 
         Args:
             total: Samples of the complete run.
-            now: Current time in seconds on any monotonic clock.
+            now: Current time, in seconds on any monotonic clock.
             done: Samples finished by earlier processes.
             failed: Samples failed in earlier processes.
             authors: Authors that generate text.
@@ -103,14 +94,18 @@ class ProgressState:
         self._in_flight: set[str] = set()
         self._kept: Counter[Author] = Counter()
         self._drafted: Counter[Author] = Counter()
-        self._ended = 0  # in this process, finished or failed
+        self.ended = 0
+        self.waiting_for: str | None = None
         self._started = now
-        self._snapshots: deque[_CounterSnapshot] = deque([_CounterSnapshot(now, 0, 0)])
-        self._waiting: str | None = None
+        self._snapshots = deque([(now, Counter(self._kept))])  # time, kept tokens
         self._waited = 0.0
+
+    def _before_change(self) -> None:
+        """Called before the samples in flight, or what the run waits for, change."""
 
     def started(self, key: str) -> None:
         """Record the start of a sample."""
+        self._before_change()
         self._in_flight.add(key)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
@@ -124,45 +119,43 @@ class ProgressState:
 
     def finished(self, key: str) -> None:
         """Record a finished sample."""
-        self._in_flight.discard(key)
+        self._end(key)
         self.finished_count += 1
-        self._ended += 1
 
     def failed(self, key: str, reason: str) -> None:
         """Record a failed sample."""
-        self._in_flight.discard(key)
+        self._end(key)
         self.failed_count += 1
-        self._ended += 1
         self.reasons[reason] += 1
+
+    def _end(self, key: str) -> None:
+        self._before_change()
+        self._in_flight.discard(key)
+        self.ended += 1
 
     def waiting(self, text: str | None) -> None:
         """Record that the run waits for ``text``; None when it continues."""
-        self._waiting = text
+        self._before_change()
+        self.waiting_for = text
 
     def observe(self, now: float) -> None:
         """Take a snapshot of the counters at ``now``, from which rates are computed."""
-        if self._waiting:
-            self._waited += max(0.0, now - self._snapshots[-1].now)
-        self._snapshots.append(_CounterSnapshot(now, self._kept["student"], self._kept["teacher"]))
-        while len(self._snapshots) > 2 and self._snapshots[1].now <= now - RATE_WINDOW:
+        if self.waiting_for:
+            self._waited += max(0.0, now - self._snapshots[-1][0])
+        self._snapshots.append((now, Counter(self._kept)))
+        while len(self._snapshots) > 2 and self._snapshots[1][0] <= now - RATE_WINDOW:
             self._snapshots.popleft()
 
     def rate(self, author: Author, now: float) -> float:
         """Return kept tokens per second of ``author`` over :data:`RATE_WINDOW`."""
-        first = self._snapshots[0]
-        seconds = now - first.now
-        before = first.student if author == "student" else first.teacher
-        return (self._kept[author] - before) / seconds if seconds > 0 else 0.0
+        started, before = self._snapshots[0]
+        seconds = now - started
+        return (self._kept[author] - before[author]) / seconds if seconds > 0 else 0.0
 
     @property
     def generated(self) -> int:
         """Tokens generated in this process, kept or not, each model's in its own tokens."""
         return self._drafted.total()
-
-    @property
-    def ended(self) -> int:
-        """Samples finished or failed in this process."""
-        return self._ended
 
     @property
     def left(self) -> int:
@@ -176,18 +169,10 @@ class ProgressState:
 
     @property
     def rolled_back(self) -> float | None:
-        """Share of drafted tokens not kept, in [0, 1].
-
-        None before the first draft, and with a single author.
-        """
+        """Share of drafted tokens not kept; None before the first draft or with one author."""
         if len(self.authors) < 2:
             return None
         return rolled_back(self._kept.total(), self._drafted.total())
-
-    @property
-    def waiting_for(self) -> str | None:
-        """What the run waits for, or None."""
-        return self._waiting
 
     def elapsed(self, now: float) -> float:
         """Return the seconds since this process started."""
@@ -202,14 +187,14 @@ class ProgressState:
         rest = self.left
         if rest <= 0:
             return TimeLeft(0.0, 0.0)
-        if self._ended < MIN_FINISHED:
+        if self.ended < MIN_FINISHED:
             return None
-        per_sample = max(0.0, self.elapsed(now) - self._waited) / self._ended
-        spread = 1 / math.sqrt(self._ended)
+        per_sample = max(0.0, self.elapsed(now) - self._waited) / self.ended
+        spread = 1 / math.sqrt(self.ended)
         return TimeLeft(rest * per_sample / (1 + spread), rest * per_sample / (1 - spread))
 
     def counts(self) -> str:
-        """Return the counters: ``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
+        """Return for example ``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
         reasons = tally(dict(self.reasons.most_common()))
         failed = f"{self.failed_count:,} failed" + (f" ({reasons})" if reasons else "")
         return (
@@ -232,8 +217,8 @@ class ProgressState:
         if self.rolled_back is not None:
             parts.append(f"{percent(self.rolled_back)} rolled back")
         parts.append(self.outlook(now))
-        if self._waiting:
-            parts.append(f"waiting: {visible(self._waiting)}")
+        if self.waiting_for:
+            parts.append(f"waiting: {visible(self.waiting_for)}")
         return "; ".join(parts)
 
 
@@ -270,9 +255,9 @@ class SteadyConsole(Console):
 class Progress:
     """Shows a :class:`ProgressState` while the ``async with`` block runs.
 
-    On a terminal a live view is redrawn four times a second, with output of loggers and ``print``
-    above it. Elsewhere a plain line is printed every 30 s. When the block ends, also by Ctrl-C or
-    an error, the terminal is restored and a last line is printed.
+    On a terminal a live view is redrawn, with output of loggers and ``print`` above it. Elsewhere
+    plain lines are printed. When the block ends, also by Ctrl-C or an error, the terminal is
+    restored and a last line is printed.
     """
 
     def __init__(

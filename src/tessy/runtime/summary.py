@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import AUTHORS, Failure, Trajectory
+from tessy.core.records import AUTHORS, Author, Failure, Trajectory
 from tessy.core.statistics import quantile
 
 
@@ -66,15 +66,11 @@ class Summary:
             self._parts[part] += seconds  # type: ignore[assignment]
 
     def result(self, seconds: float | None = None) -> dict[str, Any]:
-        """Return the content of summary.json.
+        """Return the content of summary.json, with the run's wall-clock seconds if known.
 
-        Args:
-            seconds: Wall-clock seconds of the run; None if unknown.
-
-        Returns:
-            JSON values. Shares are in [0, 1], or None if the whole is 0. ``tokens`` and ``lengths``
-            cover finished samples. ``requests``, ``attempts`` and ``seconds.parts`` (summed over
-            concurrent samples) cover all rows. ``tokens.drafted_in_failures`` covers failures.
+        Shares are in [0, 1], or None if the whole is 0. ``tokens`` and ``lengths`` cover finished
+        samples. ``requests``, ``attempts`` and ``seconds.parts`` (summed over concurrent samples)
+        cover all rows. ``tokens.drafted_in_failures`` covers failures.
         """
         failed = Counter(
             reason for key, reason in self._reasons.items() if key not in self._finished
@@ -88,15 +84,15 @@ class Summary:
             "strategies": dict(self._strategies.most_common()),
             "failures": dict(failed.most_common()),
             "tokens": self._token_counts(),
-            "forced": _by_author(self._forced),
+            "forced": by_author(self._forced),
             "glued": self._mid_word_handovers,
-            "ended_by": _by_author(self._ended_by),
-            "answer_by": _by_author(self._answer_by),
+            "ended_by": by_author(self._ended_by),
+            "answer_by": by_author(self._answer_by),
             "lengths": {
                 "thinking": _distribution(self._thinking),
                 "answer": _distribution(self._answers),
             },
-            "requests": _by_author(self._requests),
+            "requests": by_author(self._requests),
             "seconds": {
                 "wall": None if seconds is None else round(seconds, 3),
                 "parts": {part: round(value, 3) for part, value in sorted(self._parts.items())},
@@ -106,14 +102,13 @@ class Summary:
     def _token_counts(self) -> dict[str, Any]:
         thinking = sum(self._thinking)
         return {
-            **_by_author(self._kept),
-            "answer": self._kept["answer"],
+            **{part: self._kept[part] for part in (*AUTHORS, "answer")},
             "share": {author: share(self._kept[author], thinking) for author in AUTHORS},
-            "drafted": _by_author(self._drafted),
+            "drafted": by_author(self._drafted),
             "rolled_back_share": {
                 author: rolled_back(self._kept[author], self._drafted[author]) for author in AUTHORS
             },
-            "drafted_in_failures": _by_author(self._drafted_in_failures),
+            "drafted_in_failures": by_author(self._drafted_in_failures),
         }
 
 
@@ -152,7 +147,8 @@ def rolled_back(kept: int, drafted: int) -> float | None:
     return round(max(0.0, 1 - kept / drafted), 4) if drafted else None
 
 
-def _by_author(counts: Mapping[str, int]) -> dict[str, int]:
+def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
+    """Return both authors' counts, 0 where there are none."""
     return {author: counts.get(author, 0) for author in AUTHORS}
 
 

@@ -35,12 +35,7 @@ DrawSeed = Callable[[Author, int, int, int], int]  # author, chars, drafted ids,
 
 
 class Cooperation:
-    """One thinking text, written by two models in turns.
-
-    Attributes:
-        thinking: The kept text, its spans and ids.
-        stats: Counts over all turns.
-    """
+    """One thinking text, written by two models in turns, with counts over all turns (``stats``)."""
 
     def __init__(
         self,
@@ -60,8 +55,8 @@ class Cooperation:
             key: The sample, for the predictors' caches.
             thinking_tokens: Thinking budget, in student tokens.
             seed: Returns the seed of a request.
-            cut: ``discard`` keeps a unit if all its tokens are in the author's class, ``extend``
-                if the first one is.
+            cut: ``discard`` keeps a unit if all its tokens are in the author's class, ``extend`` if
+                the first one is.
         """
         self._roles: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
         self._key = key
@@ -270,7 +265,7 @@ class Cooperation:
             self._start_turn(other(self.author))
 
     def _resolve_deadlock(self) -> None:
-        """Neither author would continue here: redraw where that can help, else force one unit."""
+        """Neither author would continue here: redraw if that can help, else force one unit."""
         again = [
             author
             for author, rejection in self._rejections.items()
@@ -319,15 +314,9 @@ class Cooperation:
         return min(tokens, budget, available)
 
     def _available(self, author: Author, student_more: int, own_more: int) -> tuple[int, int, int]:
-        """Return the tokens that ``author`` may draft after the text has grown.
+        """Return the tokens that ``author`` may draft: the limits of a request, budget and context.
 
-        Args:
-            author: The author.
-            student_more: Growth of the text, in student tokens.
-            own_more: Growth of the text, in the author's tokens.
-
-        Returns:
-            The limits of one request, of the budget and of the context.
+        The text has grown by ``student_more`` student tokens and ``own_more`` tokens of the author.
         """
         role = self._roles[author]
         budget = self._budget - self.thinking.length("student") - student_more

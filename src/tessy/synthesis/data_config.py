@@ -1,7 +1,4 @@
-"""The options that decide what a row says.
-
-A run is resumed only while they stay the same (config.json, ``data_config``).
-"""
+"""The options that determine the rows; they must stay the same when a run is resumed."""
 
 from __future__ import annotations
 
@@ -43,15 +40,10 @@ _NOT_DATA = frozenset(
 
 
 def data_config(config: RunOptions) -> dict[str, Any]:
-    """Return the options that decide what a row says.
+    """Return the options that determine the rows, as JSON values by dotted name.
 
-    Args:
-        config: Options of a synthesis, or of sampling one model.
-
-    Returns:
-        JSON values by dotted name, e.g. ``{"cut": "discard", "student.sampling.top_k": 20, …}``. A
-        lexicon file is represented by the SHA-256 of its content. Options of a synthesis that its
-        strategy does not read are left out, and so is the default strategy.
+    A lexicon file is represented by the SHA-256 of its content. Options of a synthesis that its
+    strategy does not read are left out, and so is the default strategy.
 
     Raises:
         ConfigError: The lexicon file cannot be read.

@@ -1,8 +1,4 @@
-"""Requests for a hand-over that is likely but not certain yet.
-
-Prefetching changes no decision: a request that turns out to be the next one is continued, any other
-is closed and its tokens are dropped.
-"""
+"""Requests for a hand-over that is likely but not certain yet; prefetching changes no decision."""
 
 from __future__ import annotations
 
@@ -39,7 +35,6 @@ class _Prefetch:
 
     @property
     def received_tokens(self) -> int:
-        """Tokens received so far."""
         return sum(len(chunk.ids) for chunk in self.chunks)
 
     def close(self) -> list[asyncio.Future[Any]]:

@@ -15,9 +15,7 @@ from tessy.synthesis.strategies.registry import strategy_of
 def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
     """Load the problems; those that these options cannot use are bad rows.
 
-    Args:
-        config: Options of the run.
-        skip_bad_rows: Overrides the option of that name.
+    ``skip_bad_rows`` overrides the option of that name.
 
     Raises:
         ConfigError: As :func:`~tessy.synthesis.strategies.registry.strategy_of`.

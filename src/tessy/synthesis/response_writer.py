@@ -18,12 +18,7 @@ Prompt = tuple[int, ...]
 
 
 class ResponseWriter:
-    """A response, and the prompts that its authors read.
-
-    Attributes:
-        prompts: The conversation in the tokens and format of each model.
-        limits: Limits of the response.
-    """
+    """A response, with the prompts that its authors read (in their tokens) and its limits."""
 
     def __init__(
         self,
@@ -35,7 +30,7 @@ class ResponseWriter:
         label: tuple[str | int, ...] = (),
         aside: bool = False,
     ) -> None:
-        """Render the prompts and work out the limits.
+        """Render the prompts and compute the limits.
 
         Args:
             attempt: The attempt that the text belongs to; a saved text is continued.
@@ -127,7 +122,7 @@ class ResponseWriter:
         )
 
     def _thinking_of(self, author: Author) -> tuple[str, list[int]]:
-        """Return the thinking with the ids that ``author`` has of it."""
+        """Return the thinking with its ids in ``author``'s tokens."""
         thinker = self._attempt.thinker
         assert thinker is not None  # an answer follows a thinking
         if isinstance(thinker, Cooperation):

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
@@ -45,20 +45,13 @@ log = logging.getLogger(__name__)
 class SynthesisResources:
     """The context of a run, and its servers.
 
-    Attributes:
-        context: Shared by all samples.
-        infos: Probe result of each role.
-        pools: Replicas of each role.
+    Each of ``move_listeners`` is called whenever a sample moves to another replica.
     """
 
     context: SynthesisContext
     infos: dict[Author, EngineInfo]
     pools: dict[Author, ReplicaPool]
-    _move_listeners: list[OnMove] = field(default_factory=list)
-
-    def on_move(self, listener: OnMove) -> None:
-        """Call ``listener`` whenever a sample moves to another replica."""
-        self._move_listeners.append(listener)
+    move_listeners: list[OnMove] = field(default_factory=list)
 
 
 def load_renderers(config: Options) -> dict[Author, Renderer]:
@@ -67,10 +60,10 @@ def load_renderers(config: Options) -> dict[Author, Renderer]:
     Raises:
         ModelError: A tokenizer or template cannot be used.
     """
-    return {
-        author: load_role_renderer(model)
-        for author, model in _models_with_tokenizers(config).items()
-    }
+    needed = dict(models(config))
+    if isinstance(config, SynthesisOptions):
+        needed = {"student": config.student, **needed}  # rows are in its format
+    return {author: load_role_renderer(model) for author, model in needed.items()}
 
 
 FORMAT_NAMES = frozenset(f"{author}.format" for author in AUTHORS)  # keys of `formats`
@@ -99,11 +92,7 @@ def check_servers(config: Options) -> None:
 
 
 def load_role_renderer(role: ModelConfig) -> Renderer:
-    """Load the chat format of one model.
-
-    Raises:
-        ModelError: A tokenizer or template cannot be used.
-    """
+    """Load the chat format of one model; raises as :func:`load_renderers`."""
     return load_renderer(
         role.tokenizer or role.model,
         trust_remote_code=role.trust_remote_code,
@@ -121,13 +110,6 @@ def models(config: Options) -> Mapping[Author, ModelConfig]:
     if isinstance(config, SampleConfig):
         return {config.author: config}
     return {author: roles(config)[author] for author in generating_models(config)}
-
-
-def _models_with_tokenizers(config: Options) -> Mapping[Author, ModelConfig]:
-    """Return the models whose tokenizers are needed; in a synthesis that includes the student."""
-    if isinstance(config, SampleConfig):
-        return models(config)
-    return {"student": config.student, **models(config)}
 
 
 def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engine]:
@@ -171,12 +153,9 @@ def replica_names(role: ModelConfig) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """Models and predictors, loaded outside the event loop so that Ctrl-C interrupts a long load.
+    """Models and predictors by role, loaded outside the event loop so that Ctrl-C interrupts it.
 
-    Attributes:
-        renderers: Chat formats, by role.
-        replicas: Engines of each role that generates, not connected yet.
-        predictors: Boundary predictors by role, where both models write in turns.
+    The engines in ``replicas`` are not connected yet.
     """
 
     renderers: dict[Author, Renderer]
@@ -201,23 +180,20 @@ def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedMod
 
 
 def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor]:
-    named = {author: (role.predictor, role.window) for author, role in roles(config).items()}
-    made = {
-        (spec, window): load_predictor(spec, config.lexicon, window)
-        for spec, window in dict.fromkeys(named.values())
+    load = cache(load_predictor)  # roles with the same options share a predictor
+    predictors = {
+        author: load(role.predictor, config.lexicon, role.window)
+        for author, role in roles(config).items()
     }
-    found = {author: made[wanted] for author, wanted in named.items()}
-    for author, predictor in found.items():
-        if not isinstance(predictor, TokenClassifierPredictor):
-            continue
-        if predictor.author == other(author):
+    for author, predictor in predictors.items():
+        if isinstance(predictor, TokenClassifierPredictor) and predictor.author == other(author):
             log.warning(
                 "%s.predictor: %s was trained on the %s's words; were the two swapped?",
                 author,
                 predictor.name,
                 predictor.author,
             )
-    return found
+    return predictors
 
 
 @asynccontextmanager
@@ -232,8 +208,7 @@ async def open_resources(
     Args:
         config: Options of the run.
         loaded: Loaded models; closed at the end.
-        on_wait: Called with a message when no server of a role can be reached, with None
-            afterwards.
+        on_wait: Called with a message if no server of a role can be reached, with None afterwards.
         check: Called while waiting for servers; may raise to stop waiting.
 
     Raises:
@@ -298,7 +273,7 @@ def _backend(
     role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo
 ) -> RoleBackend:
     known = [tokens for tokens in (role.context_tokens, info.context_tokens) if tokens is not None]
-    # Where nothing streams, a span is drafted blindly: the paper's k wastes less than a long one.
+    # Without streaming a request cannot be closed early: the paper's k wastes less than a long one.
     longest = REQUEST_TOKENS if info.streaming else PAPER_DRAFT_TOKENS
     return RoleBackend(
         renderer=renderer,

@@ -1,7 +1,6 @@
 """The shared text while it is written: text by author, and each model's ids of it (pure).
 
-A model's own tokens stay as sampled; the other model's text is encoded once, part by part. The text
-only grows, so the journal can store the parts as they come.
+A model's own tokens stay as sampled; the other model's text is encoded once, part by part.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ class RoleSpec:
     """Properties of one author that the cooperation needs.
 
     Attributes:
-        codec: Its tokenizer.
         prompt: Ids of the problem in its chat format, up to the open thinking.
         stop_ids: Its ids that end the thinking.
         request_tokens: Maximum tokens of one request.
@@ -59,13 +57,12 @@ class AuthoredText:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingResult:
-    """The thinking so far, by whichever strategy.
+    """The thinking so far, in the tokens of the rows' model.
 
     Attributes:
         text: The thinking; without white space at its ends once it is complete.
         spans: Authors by character range; they tile the text.
-        ids: Ids of the text in the tokens of the rows' model.
-        kept: Number of these ids by author.
+        kept: Number of ids by author.
         forced: Units kept against the predictors, by author.
         mid_word_handovers: Hand-overs inside a word.
     """
@@ -80,14 +77,7 @@ class ThinkingResult:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedResponse:
-    """Thinking and answer, complete or partial, in the tokens of the rows' model.
-
-    Attributes:
-        thinking: The thinking.
-        answer: The answer.
-        answer_ids: Its ids.
-        answer_by: Its author.
-    """
+    """Thinking and answer, complete or partial, in the tokens of the rows' model."""
 
     thinking: ThinkingResult
     answer: str
@@ -110,7 +100,7 @@ class GeneratedResponse:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Deserialize from the journal."""
+        """Inverse of :meth:`to_json`."""
         author: Author = saved["author"]
         text, ids = saved["thinking"]
         spans = (Span(start=0, end=len(text), author=author),) if text else ()
@@ -119,11 +109,9 @@ class GeneratedResponse:
 
 
 class SharedThinking:
-    """The kept text with its spans and ids.
+    """The kept text with its spans and each model's ids of prompt and thinking.
 
     Attributes:
-        text: The thinking so far.
-        ids: Ids of prompt and thinking, by model.
         pieces: Parts appended since the last :meth:`take_texts`, in order.
         kept_tokens: Kept tokens by author, in the student's tokens.
     """
@@ -218,10 +206,10 @@ def keep_aligned(thinking: SharedThinking, author: Author, draft: Draft, end: in
 
 
 def visible_chars(text: str, *, keep_break: bool) -> int:
-    """Return how many characters of a finished draft count.
+    """Return how many characters of a finished draft count, without white space at its end.
 
-    White space at its end belongs to the end marker. With ``keep_break`` the text continues, and
-    white space that ends in a line break is kept, so that there is an edge.
+    With ``keep_break`` the text continues, and white space that ends in a line break is kept, so
+    that there is an edge.
     """
     blank = text[len(text.rstrip()) :]
     return len(text) - len(blank) + (blank.rfind("\n") + 1 if keep_break else 0)

@@ -1,7 +1,6 @@
-"""Generation by one model alone, as a state machine: a final answer, or a thinking of its own.
+"""Generation by one model alone, as a state machine: an answer, or a thinking by one author.
 
-Long texts are generated in requests of bounded length, so that an interrupted sample loses at most
-one of them; the server's prefix cache makes the next request cheap.
+Requests have a bounded length, so that an interrupted sample loses at most one of them.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _MARKUP: Mapping[Text, FailureReason] = {
 class Measure:
     """Length of a growing text in another model's tokens; each part is encoded about once.
 
-    Up to a few tokens too many inside a long stretch without an edge.
+    Inside a long stretch without an edge the count may be a few tokens too high.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -48,14 +47,7 @@ class Measure:
 
 
 class SingleModelGeneration:
-    """A text by one model, up to one of its stop ids.
-
-    Attributes:
-        author: The author.
-        what: Thinking or answer.
-        aside: The text is not part of the row.
-        done: The text is complete.
-    """
+    """A text by one model, up to one of its stop ids; ``done`` once it is complete."""
 
     def __init__(
         self,
@@ -83,7 +75,7 @@ class SingleModelGeneration:
             max_tokens: Maximum length; reaching it is a failure.
             request_tokens: Maximum tokens of one request.
             seed: Returns the seed of a request from the number of tokens generated so far.
-            room_tokens: Maximum length that fits the context, in own tokens; None: ``max_tokens``.
+            room_tokens: Maximum length that fits the context, in own tokens.
             measured_by: Tokenizer that ``max_tokens`` counts in; None: its own.
             aside: The text is not part of the row.
         """

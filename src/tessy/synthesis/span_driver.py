@@ -1,7 +1,6 @@
 """One request's draft on its way into the cooperation: chunks and predictions as they arrive.
 
-Everything runs in callbacks of the event loop. The sample's task sleeps until the span has ended,
-because waking it for every token costs more than handling the token.
+Everything runs in callbacks, because waking the sample's task for every token is too slow.
 """
 
 from __future__ import annotations
@@ -35,14 +34,6 @@ class SpanDriver:
         prefetch: HandoverPrefetch,
         clock: Callable[[], float],
     ) -> None:
-        """Create a driver; :meth:`run` sends the request.
-
-        Args:
-            machine: Receives the draft.
-            predictor: The author's predictor.
-            prefetch: Holds prefetched requests.
-            clock: Monotonic clock, in seconds.
-        """
         self.drafted = 0
         self.predictor_seconds = 0.0
         self._machine, self._predictor = machine, predictor

@@ -31,12 +31,9 @@ class CooperationStats:
 
 
 class _DraftEnd(NamedTuple):
-    """Prediction at the end of the draft, for the case that an edge settles there.
+    """Prediction at the end of the draft (chars of the whole text), in case an edge settles there.
 
-    Attributes:
-        offset: The end, in chars of the whole text.
-        score: Score of the last unit if it ends there.
-        next_style: P(style) of what follows.
+    ``score`` is that of the last unit if it ends there, ``next_style`` is P(style) of what follows.
     """
 
     offset: int
@@ -53,7 +50,6 @@ class Turn:
     cases.
 
     Attributes:
-        author: The author.
         start: Start of the turn, in chars of the thinking.
         exempt: The first unit is kept whatever its class.
         forcing: The first unit will count as forced.
