@@ -52,8 +52,9 @@ def test_without_limits_no_spending_exceeds_the_budget():
     st.tuples(st.floats(0, 1e10), st.integers(0, 10**10)),
 )
 def test_a_spent_budget_stays_spent(hours, tokens, first, more):
-    if exceeded(*first, hours, tokens):
-        assert exceeded(first[0] + more[0], first[1] + more[1], hours, tokens)
+    limits = {"max_hours": hours, "max_tokens": tokens}
+    if exceeded(*first, **limits):
+        assert exceeded(first[0] + more[0], first[1] + more[1], **limits)
 
 
 def test_the_time_of_earlier_sessions_counts():

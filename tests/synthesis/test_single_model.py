@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -152,7 +153,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, autho
 async def test_the_journal_gets_every_id_of_the_thinking_once():
     saved = SavedSample()
     row = await STRATEGY.make(make_attempt(make_context(), save=saved.save))
-    kept = [id_ for piece in saved.pieces if isinstance(piece, tuple) for id_ in piece]
+    kept: list[int] = list(chain.from_iterable(cast(list[tuple[int, ...]], saved.pieces)))
     codec = RENDERERS["qwen3"].codec
     assert decode(codec, kept) == f"\n {THINKING} \n"
     assert len(kept) > row.tokens.student > 4 * REQUEST_TOKENS

@@ -51,7 +51,11 @@ def plan(config: PlanConfig) -> int:
     wanted = {(problem.id, sample) for sample in range(rounds) for problem in problems}
     paths = RunPaths(config.out)
     chosen = draw(problems, rounds, config.pilot, config.seed)
-    session = run_samples(_synthesis(config), loaded, chosen=chosen)
+    options = {name: getattr(config, name) for name in SynthesisOptions.model_fields}
+    # Budgets do not limit the pilot; the plan compares the whole run with them.
+    without_budgets = options | {"budget_hours": None, "budget_tokens": None}
+    run = SynthesizeConfig(**without_budgets, out=config.out)
+    session = run_samples(run, loaded, chosen=chosen)
     if session.exit_code:
         return session.exit_code
     samples = read_pilot_samples(paths, wanted)
@@ -78,14 +82,6 @@ def plan(config: PlanConfig) -> int:
         closing += " `tessy synthesize` with the same options continues the run."
     console.print(closing, soft_wrap=True, highlight=False, markup=False)
     return 0
-
-
-def _synthesis(config: PlanConfig) -> SynthesizeConfig:
-    """Return the options of the planned run, without budgets, which the plan only compares."""
-    options = {name: getattr(config, name) for name in SynthesisOptions.model_fields}
-    return SynthesizeConfig(
-        **{**options, "out": config.out, "budget_hours": None, "budget_tokens": None}
-    )
 
 
 def _scope(wanted: set[Key], samples: list[PilotSample]) -> Scope:

@@ -47,9 +47,7 @@ class PlanInputs:
 
     Attributes:
         samples: Ended samples.
-        scope: Remaining work.
         slots: Samples that the run will have in flight.
-        load: Load of the servers; None if unknown.
         wall_seconds: Wall-clock seconds of the run's sessions.
         journal_bytes: Size of the journal after the pilot.
         drawn: Whether the samples are exactly a random draw from the file.
@@ -136,7 +134,6 @@ def make_plan(inputs: PlanInputs) -> Plan | None:
 
 
 def _measures(samples: Sequence[PilotSample]) -> dict[str, list[float]]:
-    """Return the values of each measure, in the order of ``samples``."""
     measures: dict[str, list[float]] = {"seconds": [s.seconds for s in samples]}
     for author in AUTHORS:
         measures[f"requests.{author}"] = [s.requests[author] for s in samples]
@@ -159,13 +156,9 @@ def _hours(inputs: PlanInputs, work: RemainingWork) -> tuple[Figure, float | Non
     longest = slow * max(sample.seconds for sample in inputs.samples)
     slots = min(inputs.slots, inputs.scope.samples)
     hours = Figure(so_far, wall(work, slots, longest).times(1 / 3600))
-    usual = max(1.0, load.usual if load else _average_in_flight(inputs))
+    seconds = sum(sample.seconds for sample in inputs.samples)
+    average = seconds / inputs.wall_seconds if inputs.wall_seconds else 0.0  # of all sessions
+    usual = max(1.0, load.usual if load else average)
     if slots <= MUCH_MORE * usual:
         return hours, None
     return hours, wall(work, usual, longest).value / 3600
-
-
-def _average_in_flight(inputs: PlanInputs) -> float:
-    """Return the average over all sessions, including their starts and ends."""
-    seconds = sum(sample.seconds for sample in inputs.samples)
-    return seconds / inputs.wall_seconds if inputs.wall_seconds else 0.0

@@ -58,11 +58,7 @@ class PilotSample:
 
 
 def read_pilot_samples(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
-    """Return the last row of each key in ``keys``; a finished row has precedence over a failure.
-
-    Raises:
-        InputError: A row is invalid; names file and line.
-    """
+    """Return the last row of each key in ``keys``; a finished row has precedence over a failure."""
     samples: dict[Key, PilotSample] = {}
     for path in (*paths.row_files(), *paths.failure_files()):
         for line in jsonl.read_lines(path):

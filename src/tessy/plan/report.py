@@ -56,7 +56,6 @@ def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
 
 
 def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
-    """Return the basis and the assumptions of the figures."""
     inputs = plan.inputs
     share, low, high = plan.failure_share
     ends = interval(low, high, percentage, " – ")
@@ -78,7 +77,6 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
 
 
 def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
-    """Return the reasons to doubt the figures."""
     inputs = plan.inputs
     if not inputs.scope.samples:
         return ["All samples have ended; none remain."]
@@ -101,7 +99,6 @@ def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
 
 
 def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
-    """Return the comparison with the budgets of the run."""
     generated = plan.figures["generated"]
     compared: tuple[tuple[str, float | None, Figure, Show], ...] = (
         ("budget_hours", config.budget_hours, plan.hours, _clock),

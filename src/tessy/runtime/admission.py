@@ -34,7 +34,6 @@ class Slots:
     """Admission with a fixed number of slots."""
 
     def __init__(self, concurrency: int) -> None:
-        """Create ``concurrency`` slots, at least 1."""
         self._free = max(1, concurrency)
 
     def try_admit(self, job: object, /) -> bool:

@@ -17,12 +17,11 @@ class Spending(NamedTuple):
 
 @dataclass(slots=True)
 class BudgetTracker:
-    """Limits of a run, and its usage over all sessions.
+    """Limits of a run (None: no limit), and its usage over all sessions.
 
     Attributes:
-        hours: Maximum wall-clock hours; None: no limit.
-        tokens: Maximum generated tokens, kept or not; None: no limit.
-        clock: Monotonic clock, in seconds.
+        hours: Maximum wall-clock hours.
+        tokens: Maximum generated tokens, kept or not.
         before: Usage of earlier sessions.
         empty: The limit that ended the run, and the usage; None if no limit did.
     """

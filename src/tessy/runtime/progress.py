@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import NamedTuple, Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -34,19 +33,17 @@ MIN_FINISHED = 3  # samples before the remaining time is estimated
 
 
 class TimeLeft(NamedTuple):
-    """Interval of the seconds until the last sample ends."""
+    """Interval of the seconds until the last sample ends, formatted by ``str``."""
 
     low: float
     high: float
 
     def __str__(self) -> str:
-        """Format the interval; a single value if its ends round to the same."""
         low, high = _rounded(self.low), _rounded(self.high)
         return f"about {low} left" if low == high else f"{low} to {high} left"
 
 
 def _rounded(seconds: float) -> str:
-    """Format seconds with the precision of the estimate."""
     if seconds < 60:
         return f"{max(10, math.ceil(seconds / 10) * 10)} s"
     if seconds < 5400:
@@ -76,15 +73,7 @@ class ProgressState:
         failed: int = 0,
         authors: Sequence[Author] = AUTHORS,
     ) -> None:
-        """Initialize the counters.
-
-        Args:
-            total: Samples of the complete run.
-            now: Current time, in seconds on any monotonic clock.
-            done: Samples finished by earlier processes.
-            failed: Samples failed in earlier processes.
-            authors: Authors that generate text.
-        """
+        """Initialize at ``now`` (seconds on any monotonic clock), after earlier processes."""
         self.total = total
         self.authors = tuple(authors)
         self.finished_count = done
@@ -268,13 +257,10 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         interval: float | None = None,
     ) -> None:
-        """Initialize without drawing.
+        """Initialize without drawing; ``clock`` is that of ``state``.
 
-        Args:
-            state: The counters, updated on this event loop.
-            console: Where to draw; default: a :class:`SteadyConsole` on standard error.
-            clock: The clock of ``state``, in seconds.
-            interval: Seconds between frames or lines; default: 0.25 live, 30 plain.
+        ``interval`` is the time between frames or lines, in seconds. The console is standard error
+        by default.
         """
         self.state = state
         self._console = console or SteadyConsole(stderr=True)
@@ -297,7 +283,6 @@ class Progress:
         self._redirected: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
     async def __aenter__(self) -> Self:
-        """Start drawing."""
         if self._live:
             stdout, stderr = sys.stdout, sys.stderr
             atexit.register(self.close)  # a second Ctrl-C may skip __aexit__
@@ -306,13 +291,7 @@ class Progress:
         self._task = asyncio.create_task(self._draw_forever(), name="progress")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop drawing, restore the terminal and print a last line."""
+    async def __aexit__(self, *error: object) -> None:
         task, self._task = self._task, None
         try:
             if task:
@@ -353,11 +332,7 @@ class Progress:
         self._console.print(line, soft_wrap=True, highlight=False)
 
     def _redirect_handlers(self, stdout: TextIO, stderr: TextIO) -> None:
-        """Redirect log handlers of the terminal to the live view.
-
-        They hold the original streams, which the view's replacement of ``sys.stdout`` and
-        ``sys.stderr`` does not affect.
-        """
+        """Redirect log handlers of the terminal, which hold the original streams, to the view."""
         for logger in (logging.getLogger(), logging.getLogger("tessy")):
             for handler in logger.handlers:
                 if not isinstance(handler, logging.StreamHandler):

@@ -54,13 +54,7 @@ async def run_jobs(
 ) -> None:
     """Run ``work`` for every job as :func:`run_all` does, and write the rows into ``sink``.
 
-    Args:
-        jobs: Consumed lazily.
-        work: Returns the row of a job; exceptions as in :func:`run_all`.
-        sink: Receives the rows.
-        admission: Decides when the next job starts.
-        stop: Ends the run early.
-        written: Called when the row of a job is durable.
+    ``written`` is called when the row of a job is durable.
 
     Raises:
         StorageError: A row could not be written.
@@ -132,10 +126,7 @@ async def run_all(
 
 @contextlib.contextmanager
 def _infrequent_gc() -> Generator[None, None, None]:
-    """Exempt existing objects from garbage collection and collect less often.
-
-    A full collection traverses all objects of imported libraries and blocks the event loop.
-    """
+    """Exempt existing objects and collect less often: full collections block the event loop."""
     before = gc.get_threshold()
     if gc.get_freeze_count() or not 0 < before[0] < _YOUNG_OBJECTS:
         yield  # already set by another run or by the caller
@@ -150,7 +141,6 @@ def _infrequent_gc() -> Generator[None, None, None]:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Return the first leaf exception of a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

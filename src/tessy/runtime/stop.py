@@ -46,13 +46,10 @@ class Stop:
 
 @contextlib.asynccontextmanager
 async def interruptible(spent: Callable[[], bool] = lambda: False) -> AsyncGenerator[Stop, None]:
-    """Request a stop on the first SIGINT or SIGTERM, and abort on the second.
+    """Request a stop on the first SIGINT or SIGTERM; the second one raises KeyboardInterrupt.
 
-    The second signal cancels the current task, which raises KeyboardInterrupt. Outside the main
-    thread no handlers are installed. Former handlers are restored on exit.
-
-    Raises:
-        KeyboardInterrupt: A second signal was received.
+    The second signal cancels the current task. Outside the main thread no handlers are installed.
+    Former handlers are restored on exit.
     """
     stop = Stop(spent)
     task = asyncio.current_task()

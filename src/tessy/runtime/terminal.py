@@ -167,7 +167,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         lines.append(("Strategies", Text(tally(strategies))))
     if summary["failures"]:
         lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
-    authors = _present(summary)
+    authors = [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
     in_turns = "tessy" in strategies or not strategies
     for author in authors:
         text = f"{tokens[author]:,} tokens of thinking"
@@ -195,11 +195,6 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         lines.append(("Lost in failures", Text(_each(wasted, authors, "drafted tokens"))))
     lines.append(("Requests", Text(_each(summary["requests"], authors, ""))))
     return lines + _times(summary["seconds"])
-
-
-def _present(summary: Mapping[str, Any]) -> list[Author]:
-    """Return the authors with requests; both if there are none."""
-    return [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
 
 
 def _times(seconds: Mapping[str, Any]) -> list[tuple[str, Text]]:

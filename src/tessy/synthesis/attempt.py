@@ -43,10 +43,7 @@ class SampleAttempt:
         number: 1 for the first attempt; part of every seed.
         save: Stores new pieces and the state in the journal; called before every request.
         checkpoint: Called wherever the sample can be interrupted safely; raises to interrupt it.
-        progress: Receives token counts.
-        saved: State that an earlier process left.
         prompts: The problem in the tokens and format of each model, as far as it was rendered.
-        clock: Monotonic clock, in seconds.
         thinker: Writes the thinking.
         answer: Writes the answer.
         shown: The part that a failure row shows instead of the current text.
@@ -87,8 +84,6 @@ class SampleAttempt:
     def seed(self, *place: str | int) -> int:
         """Return the seed of one draw of this attempt, the same after a resume."""
         return derive_seed(self.context.seed, self.problem.id, self.sample, self.number, *place)
-
-    # ------------------------------------------------------------------ writing
 
     async def think(self, cooperation: Cooperation) -> Done:
         """Drive the cooperation until the thinking has ended; a saved one is continued."""
@@ -136,7 +131,16 @@ class SampleAttempt:
         cooperation.closed()
 
     async def _stream(self, generate: Generate, sink: ChunkSink) -> None:
-        await self.context.backends[generate.author].engine.stream(self._request(generate), sink)
+        backend = self.context.backends[generate.author]
+        request = Request(
+            self.key,
+            generate.prompt,
+            backend.sampling,
+            generate.max_tokens,
+            generate.stop_ids,
+            generate.seed,
+        )
+        await backend.engine.stream(request, sink)
 
     def _predict(self, predict_next: PredictNext) -> Awaitable[Prediction]:
         return self.context.predictors[predict_next.author].predict(predict_next.request)
@@ -209,17 +213,6 @@ class SampleAttempt:
             else:  # counted with the row, or by `leave`
                 self.progress.drafted(generate.author, drafted)
 
-    def _request(self, generate: Generate) -> Request:
-        backend = self.context.backends[generate.author]
-        return Request(
-            self.key,
-            generate.prompt,
-            backend.sampling,
-            generate.max_tokens,
-            generate.stop_ids,
-            generate.seed,
-        )
-
     def _save(self, pieces: Sequence[Piece]) -> None:
         """Save ``pieces``, the thinking since the last call, and the state with the answer."""
         assert self.thinker is not None  # a sample is saved from its thinking on
@@ -246,39 +239,21 @@ class SampleAttempt:
         self.thinker = self.answer = None
         self._saved.clear()
 
-    # ------------------------------------------------------------------ rows
-
-    @property
-    def thinking_result(self) -> ThinkingResult:
-        """The thinking so far."""
-        thinker = self.thinker
-        if thinker is None:
-            return ThinkingResult()
-        if isinstance(thinker, SingleModelGeneration):
-            return thinker.thinking_result(self.context.format.codec)
-        text, stats = thinker.thinking, thinker.stats
-        return ThinkingResult(
-            text.text,
-            text.spans,
-            text.student_ids,
-            text.kept_tokens,
-            stats.forced,
-            stats.mid_word_handovers,
-        )
-
     def draft(self) -> GeneratedResponse:
         """Return the current response, complete or not."""
+        thinker, thinking = self.thinker, ThinkingResult()
+        if isinstance(thinker, Cooperation):
+            thinking = thinker.thinking.result()
+        elif thinker is not None:
+            thinking = thinker.thinking_result(self.context.format.codec)
         answer: tuple[str, list[int]] = ("", [])
         by = self.context.answering
         if self.answer is not None:
             answer, by = self.answer.text_in(self.context.format.codec), self.answer.author
-        return GeneratedResponse(self.thinking_result, *answer, by)
+        return GeneratedResponse(thinking, *answer, by)
 
     def trajectory(self, ended_by: Author, response: GeneratedResponse | None = None) -> Trajectory:
-        """Return the row of a finished sample whose thinking a stop id of ``ended_by`` ended.
-
-        It keeps ``response``; None: the current one.
-        """
+        """Return the row of a finished sample, with ``response`` or else the current one."""
         context = self.context
         common = self._common(response)
         response = response or self.draft()
@@ -298,7 +273,6 @@ class SampleAttempt:
         return Failure(**self._common(self.shown), reason=reason, detail=detail)
 
     def _common(self, part: GeneratedResponse | None) -> dict[str, Any]:
-        """Return the fields of both kinds of rows for ``part``; None: for the current response."""
         response = part or self.draft()
         thinking = response.thinking
         return {

@@ -41,11 +41,9 @@ class RoleBackend:
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """Limits of one sample, in tokens of the rows' model.
+    """Limits of one sample, in tokens of the rows' model unless stated otherwise.
 
     Attributes:
-        thinking: Maximum thinking length.
-        answer: Maximum answer length.
         available: Maximum thinking that each model's context holds, in its own tokens.
         whole: Maximum thinking and answer together that the context of the answering model holds,
             in its own tokens.
@@ -63,8 +61,6 @@ class SynthesisContext:
 
     Attributes:
         answering: Author of the answer.
-        thinking_tokens: Thinking budget.
-        answer_tokens: Answer budget.
         keep_ids: Write the student's ids into the rows.
         predictors: Boundary predictors by role, if both models write in turns.
         cut: Rule for a unit with tokens of both classes, if both models write in turns.
@@ -100,11 +96,8 @@ class SynthesisContext:
         """Return the limits of a text after prompts of these lengths, each in its model's tokens.
 
         A context that cannot hold both budgets is divided: the answer gets what the thinking
-        leaves, at least a quarter and at most ``answer_tokens``; the thinking gets the rest.
-        ``answering`` overrides the author of the answer.
-
-        Raises:
-            SampleFailed: ``prompt_too_long``.
+        leaves, at least a quarter and at most ``answer_tokens``; the thinking gets the rest. Raises
+        ``SampleFailed`` with reason ``prompt_too_long``.
         """
         answering = answering or self.answering
         available: dict[Author, int] = {}

@@ -142,10 +142,7 @@ class SampleState:
 
 def dump_piece(piece: Piece) -> bytes:
     """Serialize a piece."""
-    row: object = piece
-    if isinstance(piece, AuthoredText):
-        row = (piece.author, piece.text, piece.student_ids, piece.teacher_ids)
-    return _COMPACT.encode(row).encode("ascii")
+    return _COMPACT.encode(piece).encode("ascii")
 
 
 def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
@@ -191,12 +188,9 @@ def load_progress(in_flight: InFlight) -> SampleState | None:
 
 
 def spent_before(paths: RunPaths, in_flight: Iterable[InFlight]) -> Spending:
-    """Return what earlier sessions of a run have used; ``in_flight`` has the samples without a row.
+    """Return what earlier sessions used, by the rows and the samples in flight without a row.
 
     A killed session left no summary, so its time is unknown.
-
-    Raises:
-        InputError: A row cannot be read; names file and line.
     """
     states = filter(None, map(load_progress, in_flight))
     tokens = tokens_of_rows(paths) + sum(state.generated_tokens for state in states)

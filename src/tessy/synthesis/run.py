@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from textwrap import shorten
 from typing import Any
@@ -131,7 +131,9 @@ def run_samples(
             tracker = BudgetTracker(config.budget_hours, config.budget_tokens)
         with log_file(run.paths.log):
             if loaded.faults:
-                _write_bad_rows(run, loaded)
+                path = run.paths.directory / "bad_rows.jsonl"
+                write_atomically(path, b"".join(jsonl.dump_line(asdict(f)) for f in loaded.faults))
+                log.warning("skipped %d bad rows: %s", len(loaded.faults), path)
             synthesis = _SynthesisRun(config, loaded, run, console, tracker, chosen)
             left: int | None = None
             try:
@@ -157,10 +159,7 @@ def _report_end(
     summary: Mapping[str, Any],
     console: Console,
 ) -> int:
-    """Print how the run ended; return the exit code.
-
-    ``left`` is the number of samples that a stop left in flight; None if there was no stop.
-    """
+    """Print how the run ended, with samples ``left`` in flight by a stop; return the exit code."""
     if left is None and not tracker.empty:
         if run.done or not run.failed:
             return 0
@@ -241,7 +240,6 @@ class _SynthesisRun:
         return {} if self.config.retry_failed else self.run.failed
 
     def _wanted(self) -> list[SampleJob]:
-        """Return the requested samples, or those of them that were chosen."""
         return [job for job in self._all() if self.chosen is None or job.key in self.chosen]
 
     def _all(self) -> Iterator[SampleJob]:
@@ -324,16 +322,6 @@ def _describe(resources: SynthesisResources) -> None:
             tokens,
             wanted,
         )
-
-
-def _write_bad_rows(run: Run[Key], loaded: LoadedProblems) -> None:
-    path = run.paths.directory / "bad_rows.jsonl"
-    lines = (
-        {"file": f.file, "line": f.line, "field": f.field, "message": f.message}
-        for f in loaded.faults
-    )
-    write_atomically(path, b"".join(map(jsonl.dump_line, lines)))
-    log.warning("skipped %d bad rows: %s", len(loaded.faults), path)
 
 
 def _summarise(run: Run[Key], seconds: float) -> dict[str, Any]:

@@ -44,10 +44,9 @@ class SampleJob:
 
 @dataclass
 class SampleRunner:
-    """Makes samples.
+    """Makes samples, each in up to ``attempts`` attempts.
 
     Attributes:
-        attempts: Maximum attempts before a sample counts as failed.
         checkpoint: Raises to interrupt a sample at a safe place.
         in_flight: Samples that an earlier process left in flight, by key.
         earlier: Attempts of keys that failed before and are tried again.
@@ -71,11 +70,7 @@ class SampleRunner:
             self.progress.failed(job.name, result.failure.reason)
 
     async def make(self, job: SampleJob) -> JobResult:
-        """Make the sample; return its row, and the tokens of the longest of its texts.
-
-        Raises:
-            EngineError: The servers are gone or misconfigured; the sample stays in the journal.
-        """
+        """Make the sample; return its row, and the tokens of the longest of its texts."""
         earlier = self.earlier.get(job.key, 0)
         saved, pieces = self._resume(job.key)
         meter = UsageMeter()

@@ -43,10 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SynthesisResources:
-    """The context of a run, and its servers.
-
-    Each of ``move_listeners`` is called whenever a sample moves to another replica.
-    """
+    """The context of a run, its servers, and listeners for moves of samples to another replica."""
 
     context: SynthesisContext
     infos: dict[Author, EngineInfo]
@@ -55,11 +52,7 @@ class SynthesisResources:
 
 
 def load_renderers(config: Options) -> dict[Author, Renderer]:
-    """Load the chat formats of the models that take part, and of the rows' model.
-
-    Raises:
-        ModelError: A tokenizer or template cannot be used.
-    """
+    """Load the chat formats of the models that take part, and of the rows' model."""
     needed = dict(models(config))
     if isinstance(config, SynthesisOptions):
         needed = {"student": config.student, **needed}  # rows are in its format
@@ -80,11 +73,7 @@ def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
 
 
 def check_servers(config: Options) -> None:
-    """Check URLs and API keys before anything is loaded.
-
-    Raises:
-        ConfigError: An invalid URL, or an API key that is not set or cannot be sent.
-    """
+    """Check URLs and API keys before anything is loaded; raises ConfigError."""
     for author, model in models(config).items():
         api_key = _api_key(model, author) if model.url else None
         for url in model.url:
@@ -92,7 +81,7 @@ def check_servers(config: Options) -> None:
 
 
 def load_role_renderer(role: ModelConfig) -> Renderer:
-    """Load the chat format of one model; raises as :func:`load_renderers`."""
+    """Load the chat format of one model."""
     return load_renderer(
         role.tokenizer or role.model,
         trust_remote_code=role.trust_remote_code,
@@ -113,12 +102,7 @@ def models(config: Options) -> Mapping[Author, ModelConfig]:
 
 
 def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engine]:
-    """Return one engine per server of a role; without servers, the model in this process.
-
-    Raises:
-        ConfigError: The API key's variable is not set, or a URL is invalid.
-        ModelError: The local model cannot be loaded.
-    """
+    """Return one engine per server of a role; without servers, the model in this process."""
     if not role.url:
         return [LocalEngine.load(role.model, trust_remote_code=role.trust_remote_code)]
     api_key = _api_key(role, author)
@@ -129,7 +113,6 @@ def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engin
 
 
 def _draft_tokens(role: ModelConfig) -> int | None:
-    """Return the tokens of a fixed draft; None if the model streams."""
     return role.draft_tokens if isinstance(role, RoleConfig) else None
 
 
@@ -153,10 +136,7 @@ def replica_names(role: ModelConfig) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """Models and predictors by role, loaded outside the event loop so that Ctrl-C interrupts it.
-
-    The engines in ``replicas`` are not connected yet.
-    """
+    """Models and predictors by role, loaded outside the event loop so that Ctrl-C interrupts it."""
 
     renderers: dict[Author, Renderer]
     replicas: dict[Author, list[Engine]]
@@ -164,11 +144,7 @@ class LoadedModels:
 
 
 def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedModels:
-    """Load models that run in this process, and predictors.
-
-    Raises:
-        InputError: Options or models cannot be used.
-    """
+    """Load models that run in this process, and predictors."""
     predictors: dict[Author, BoundaryPredictor] = {}
     if isinstance(config, SynthesisOptions) and config.strategy == "tessy":
         predictors = _load_predictors(config)
@@ -203,13 +179,10 @@ async def open_resources(
     on_wait: OnWait,
     check: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[SynthesisResources, None]:
-    """Connect to the servers; close everything at the end.
+    """Connect to the servers; close them and the ``loaded`` models at the end.
 
-    Args:
-        config: Options of the run.
-        loaded: Loaded models; closed at the end.
-        on_wait: Called with a message if no server of a role can be reached, with None afterwards.
-        check: Called while waiting for servers; may raise to stop waiting.
+    ``on_wait`` is called with a message if no server of a role can be reached, with None
+    afterwards. ``check`` is called while waiting and may raise to stop it.
 
     Raises:
         EngineError: A role has no usable server.

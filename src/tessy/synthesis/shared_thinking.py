@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tessy.core.records import Author, Span, other
-from tessy.tokenization.token_ids import Codec, Draft, TokenIds, split_tail
+from tessy.tokenization.token_ids import Codec, TokenIds, split_tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ class RoleSpec:
         object.__setattr__(self, "ending_ids", self.stop_ids | self.codec.control_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class AuthoredText:
+class AuthoredText(NamedTuple):
     """A part of the text by one author, with both models' ids of it."""
 
     author: Author
@@ -114,6 +113,8 @@ class SharedThinking:
     Attributes:
         pieces: Parts appended since the last :meth:`take_texts`, in order.
         kept_tokens: Kept tokens by author, in the student's tokens.
+        forced: Units kept against the predictors, by author.
+        mid_word_handovers: Hand-overs inside a word.
     """
 
     def __init__(self, student: RoleSpec, teacher: RoleSpec) -> None:
@@ -125,20 +126,17 @@ class SharedThinking:
         self.pieces: list[AuthoredText] = []
         self._spans: list[tuple[Author, int]] = []  # author, end; in chars
         self.kept_tokens: dict[Author, int] = {"student": 0, "teacher": 0}
-
-    def append(self, author: Author, text: str, own_ids: list[int]) -> None:
-        """Append ``text``, which ``author`` wrote as ``own_ids``."""
-        if text:
-            self.replay(self.piece(author, text, own_ids))
+        self.forced: dict[Author, int] = {"student": 0, "teacher": 0}
+        self.mid_word_handovers = 0
 
     def piece(self, author: Author, text: str, own_ids: list[int]) -> AuthoredText:
-        """Return the part that :meth:`append` appends; ``text`` is encoded for the other model."""
+        """Return the part that ``author`` wrote; ``text`` is encoded for the other model."""
         foreign = self._roles[other(author)].codec.encode(text)
         student, teacher = (own_ids, foreign) if author == "student" else (foreign, own_ids)
         return AuthoredText(author, text, tuple(student), tuple(teacher))
 
-    def replay(self, piece: AuthoredText) -> None:
-        """Append a part as it is."""
+    def append(self, piece: AuthoredText) -> None:
+        """Append a part."""
         self.pieces.append(piece)
         self.text += piece.text
         self.ids["student"].extend(piece.student_ids)
@@ -184,25 +182,19 @@ class SharedThinking:
             self.ids[author] = TokenIds([*role.prompt, *kept])
         self.text = self.text[: len(self.text) - blank]
         self.kept_tokens[self._spans[-1][0]] -= before - self.length("student")
-        while self._spans and self._start_of_last() >= len(self.text):
-            self._spans.pop()
-        if self._spans:
-            self._spans[-1] = (self._spans[-1][0], len(self.text))
+        end = len(self.text)
+        self._spans = [(s.author, min(s.end, end)) for s in self.spans if s.start < end]
 
-    def _start_of_last(self) -> int:
-        return self._spans[-2][1] if len(self._spans) > 1 else 0
-
-
-def keep_aligned(thinking: SharedThinking, author: Author, draft: Draft, end: int) -> Draft:
-    """Append ``draft.text[:end]`` while the draft continues; return the rest of the draft.
-
-    Nothing is appended if a token straddles ``end``, because tokens must stay as sampled.
-    """
-    count = draft.aligned(end)
-    if not count or draft.end_of(count) != end:
-        return draft
-    thinking.append(author, draft.text[:end], draft.ids[:count])
-    return draft.split(count)
+    def result(self) -> ThinkingResult:
+        """Return the text with the student's ids and the counts."""
+        return ThinkingResult(
+            self.text,
+            self.spans,
+            self.student_ids,
+            self.kept_tokens,
+            self.forced,
+            self.mid_word_handovers,
+        )
 
 
 def visible_chars(text: str, *, keep_break: bool) -> int:

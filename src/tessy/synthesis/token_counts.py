@@ -22,13 +22,8 @@ LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
 class UsageMeter:
     """Requests, tokens and time of a sample, over all of its attempts.
 
-    The tokens of the answer in progress are not in ``drafted``; they count once it is dropped.
-
-    Attributes:
-        requests: Requests sent, by role.
-        drafted: Tokens generated for the thinking and for texts that the row does not keep, by
-            role, in its own tokens.
-        seconds: Wall-clock seconds by part.
+    ``drafted`` has the tokens generated for the thinking and for texts that the row does not keep,
+    by role, each in its model's tokens. The answer in progress is counted once it is dropped.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -63,13 +58,7 @@ class UsageMeter:
 
 
 def tokens_of_rows(paths: RunPaths) -> int:
-    """Return the tokens generated for all rows of a run, kept or not, each in its model's tokens.
-
-    All rows of a sample that failed and was tried again count.
-
-    Raises:
-        InputError: A row cannot be read; names file and line.
-    """
+    """Return the tokens generated for all rows of a run, kept or not, failed attempts included."""
     every = (row["tokens"] for row in _rows(paths))
     return sum(int(sum(tokens["drafted"].values()) + tokens["answer"]) for tokens in every)
 

@@ -64,11 +64,7 @@ def think_then_answer(author: Author | None) -> MakeSample:
 async def aside_by_teacher(
     attempt: SampleAttempt, messages: Sequence[Message], label: tuple[str | int, ...]
 ) -> str:
-    """Return the teacher's answer to ``messages``, which the row does not keep.
-
-    Raises:
-        SampleFailed: It cannot be finished, or is empty.
-    """
+    """Return the teacher's answer to ``messages``, which the row does not keep."""
     writer = ResponseWriter(
         attempt, messages, ("teacher",), answering="teacher", label=label, aside=True
     )

@@ -14,7 +14,7 @@ from typing import Any
 from tessy.answers.references import is_correct, reference_of
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import FailureReason, SampleFailed
-from tessy.core.records import Author, Message, Problem, Trajectory
+from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
@@ -149,10 +149,6 @@ async def _judged(
     return {"score": score}
 
 
-def _models(options: SynthesisOptions) -> tuple[Author, ...]:
-    return ("student",) if options.score_by == "answer" else ("student", "teacher")
-
-
 def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | None:
     if options.score_by != "answer" or reference_of(problem.extra) is not None:
         return None
@@ -167,7 +163,7 @@ def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | Non
 STRATEGY = Strategy(
     name="teacher-score",
     make=teacher_score,
-    models=_models,
+    models=lambda options: ("student",) if options.score_by == "answer" else ("student", "teacher"),
     thinking_by="student",
     answer_by="student",
     how="Several responses of the student, of which the best is kept (rejection sampling).",
