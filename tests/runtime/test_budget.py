@@ -136,7 +136,7 @@ def test_a_run_stops_at_its_token_limit_and_resumes_with_a_higher_one(whole: Pat
     assert f"{spent:,} of {spent:,} generated tokens are spent" in again
     assert (run / "trajectories.jsonl").read_bytes() == before
     with Journal(RunPaths(run).journal) as journal:
-        assert journal.load() == left  # nothing was asked for
+        assert journal.load() == left  # no request was sent
 
     finish([*command, "--budget-tokens", str(every * 3)])
     assert content(run) == content(whole)

@@ -180,7 +180,7 @@ def test_white_space_kept_before_the_other_ends_is_trimmed_too():
     check_ids(machine)
 
 
-def test_an_end_behind_a_unit_that_is_not_kept_is_dropped():
+def test_an_end_after_a_unit_that_is_not_kept_is_dropped():
     text = "Okay, so x=1"
     known = both(ReferenceClasses(text + " hm", lambda u: "x" not in u, sees_next=False))
     machine, engines, predictors = alone(
@@ -227,7 +227,7 @@ def test_a_line_break_before_a_control_id_stays_an_edge():
     assert machine.thinking.mid_word_handovers == 0
 
 
-def test_a_receiver_that_goes_on_inside_a_word_is_counted_and_owns_its_letters():
+def test_a_receiver_that_continues_inside_a_word_is_counted_and_keeps_its_letters():
     predictors = {
         "student": ReferenceClasses("Okay, so", lambda u: u != " so", sees_next=False),
         "teacher": Always(0.0),
@@ -280,7 +280,7 @@ def test_text_cut_inside_a_character_stays_whole():
 
 @settings(max_examples=60)
 @given(references(), st.booleans(), st.integers(0, 40), st.sampled_from([3, 64]))
-def test_a_restored_machine_goes_on_as_if_nothing_had_happened(text, sees, stop, request_tokens):
+def test_a_restored_cooperation_writes_the_same_text(text, sees, stop, request_tokens):
     known = both(ReferenceClasses(text, style, sees_next=sees))
     engines = {a: engine(reference_script(text, c), c, a) for a, c in CODECS.items()}
     saved = []
@@ -297,6 +297,6 @@ def test_a_restored_machine_goes_on_as_if_nothing_had_happened(text, sees, stop,
     assert again.thinking.result() == whole.thinking.result()
 
 
-def test_the_other_of_each():
+def test_other_returns_the_other_author():
     assert other("student") == "teacher"
     assert other("teacher") == "student"

@@ -20,7 +20,7 @@ from tests.support.cooperation_driver import (
 )
 
 
-def test_neither_wants_to_write_and_no_redraw_can_help_so_one_unit_is_forced():
+def test_one_unit_is_forced_if_neither_author_continues_and_no_redraw_can_help():
     predictors = {
         "student": Always(0.4, sees_next=True),  # own class 0.4
         "teacher": Always(0.7, sees_next=True),  # own class 0.3
@@ -32,7 +32,7 @@ def test_neither_wants_to_write_and_no_redraw_can_help_so_one_unit_is_forced():
     run(machine, engines, predictors)
     assert machine.stats.forced["student"] >= 1
     assert machine.stats.forced["teacher"] == 0
-    assert len(engines["teacher"].requests) == 0  # it was never asked to draft
+    assert len(engines["teacher"].requests) == 0  # no draft was requested
 
 
 @pytest.mark.parametrize(("redraws", "expected"), [(True, 3), (False, 1)])
@@ -83,7 +83,7 @@ def test_an_empty_thinking_is_a_failure():
     [" again and again and", "\n" * 9, "好好学习", " x"],
     ids=["words", "blank", "han", "short"],
 )
-def test_a_loop_is_noticed_as_it_grows(babble):
+def test_a_growing_loop_is_detected(babble):
     def script(text, seed):
         return CODECS["student"].encode("Okay" + babble * 3 if not text else babble * 10)
 
@@ -102,7 +102,7 @@ def test_a_full_context_is_a_budget_failure():
         run(machine, engines, predictors)
 
 
-def test_a_model_without_room_for_a_token_is_not_asked_again():
+def test_a_model_without_room_for_a_token_gets_no_further_request():
     machine, engines, predictors = alone(lambda text, seed: [], budget=100)
     with pytest.raises(SampleFailed, match="context is full"):
         run(machine, engines, predictors)

@@ -1,7 +1,6 @@
-"""Greedy models write the same text however it is asked for: issue C's promise for every speed-up.
+"""Greedy models write the same text for any size of chunks and requests, with prefetch or without.
 
-The bundled models at temperature 0, through the in-process engine. What differs: how chunks come,
-how long a request is, whether the next author is asked early.
+The bundled models at temperature 0, through the in-process engine.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def make_attempt(context, *, number=1, save=lambda pieces, state: None, saved=No
 
 @pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
-async def test_a_sample_is_thought_together_and_answered_by_the_student(student, teacher):
+async def test_both_write_the_thinking_and_the_student_the_answer(student, teacher):
     context = make_context(student, teacher)
     attempt = make_attempt(context)
     row = await tessy(attempt)
@@ -135,7 +135,7 @@ async def test_every_request_has_a_seed_of_its_own_that_a_rerun_repeats():
     assert not set(seeds[0]) & {r.seed for r in other.backends["student"].engine.requests}
 
 
-async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it():
+async def test_the_answer_reads_the_thinking_in_the_students_own_format():
     context = make_context()
     await tessy(make_attempt(context))
     codec = RENDERERS["qwen3"].codec
@@ -143,7 +143,7 @@ async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it()
     assert decode(codec, prompt).endswith("So it is 4. Done.\n</think>\n\n")
 
 
-async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
+async def test_a_sample_resumes_from_any_saved_state_to_the_same_row():
     saved = SavedSample()
     whole = await tessy(make_attempt(make_context(), save=saved.save))
     assert len(saved.loaded) > 10
@@ -164,7 +164,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
         (" ".join(str(n * n) for n in range(300)), None, "budget"),
     ],
 )
-async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
+async def test_an_invalid_answer_is_a_failure(answer, end, reason):
     renderer = RENDERERS["qwen3"]
     end_id = renderer.codec.control[end] if end else None
     attempt = make_attempt(make_context(write=script(renderer, answer, end_id), request_tokens=64))
@@ -176,7 +176,7 @@ async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
     assert row.tokens.drafted["teacher"] > 0
 
 
-async def test_a_question_without_room_for_an_answer_fails_before_any_request():
+async def test_a_problem_without_room_for_an_answer_fails_before_any_request():
     context = make_context(context=60)
     with pytest.raises(SampleFailed) as failure:
         await tessy(make_attempt(context))
@@ -194,7 +194,7 @@ async def test_a_small_context_is_shared_between_thinking_and_answer():
     assert roomy.limits({"student": 100, "teacher": 50}).answer == 600 - 100 - 16 - 50
 
 
-async def test_a_begun_answer_is_kept_until_it_is_taken_up():
+async def test_a_saved_answer_is_kept_until_it_is_continued():
     saved, again = SavedSample(), SavedSample()
     await tessy(make_attempt(make_context(), save=saved.save))
     begun = next(state for state in saved.loaded if state.answer and state.answer.ids)
@@ -255,7 +255,7 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
     assert row.cost.requests["student"] == len(requests)
 
 
-async def test_attempts_count_on_where_an_earlier_process_stopped(tmp_path):
+async def test_attempts_of_an_earlier_process_count(tmp_path):
     context = make_context(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         journal.bump_attempt(("p", 0))

@@ -82,7 +82,7 @@ def make_context(
     return SynthesisContext(backends={author: backend}, **settings)
 
 
-def asked(context: SynthesisContext) -> list[Any]:
+def requests_of(context: SynthesisContext) -> list[Any]:
     (backend,) = context.backends.values()
     assert isinstance(backend.engine, ScriptedEngine)
     return backend.engine.requests
@@ -101,12 +101,12 @@ async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
     assert row.problem == {"k": 1}
     codec = RENDERERS[name].codec
     own = {"student": row.tokens.student, "teacher": row.tokens.teacher}
-    nobody: Author = "teacher" if author == "student" else "student"
-    assert own[nobody] == row.tokens.drafted[nobody] == row.cost.requests[nobody] == 0
+    absent: Author = "teacher" if author == "student" else "student"
+    assert own[absent] == row.tokens.drafted[absent] == row.cost.requests[absent] == 0
     assert len(codec.encode(THINKING)) <= own[author] < row.tokens.drafted[author]
     assert row.tokens.answer == len(codec.encode(ANSWER))
-    assert attempt.progress.tokens[nobody] == 0
-    assert row.cost.requests[author] == len(asked(context)) > 5
+    assert attempt.progress.tokens[absent] == 0
+    assert row.cost.requests[author] == len(requests_of(context)) > 5
     assert set(row.cost.seconds) == {author, "answer"}
 
 
@@ -126,28 +126,30 @@ async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name
     context = make_context(name, author)
     await STRATEGY.make(make_attempt(context))
     renderer = RENDERERS[name]
-    read = decode(renderer.codec, asked(context)[-1].prompt.ids)
+    read = decode(renderer.codec, requests_of(context)[-1].prompt.ids)
     begins = renderer.prompt_text(PROBLEM.messages)
     assert read == f"{begins}{THINKING}{renderer.shape.closing}"
-    assert asked(context)[0].stop_ids == tuple(sorted(renderer.thinking_stop_ids))
-    assert asked(context)[-1].stop_ids == tuple(sorted(renderer.answer_stop_ids))
-    assert {r.max_tokens for r in asked(context)} == {REQUEST_TOKENS}
-    assert len({r.seed for r in asked(context)}) == len(asked(context))
+    assert requests_of(context)[0].stop_ids == tuple(sorted(renderer.thinking_stop_ids))
+    assert requests_of(context)[-1].stop_ids == tuple(sorted(renderer.answer_stop_ids))
+    assert {r.max_tokens for r in requests_of(context)} == {REQUEST_TOKENS}
+    assert len({r.seed for r in requests_of(context)}) == len(requests_of(context))
 
 
 @FORMATS
-async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, author):
+async def test_a_sample_resumes_from_any_saved_state_to_the_same_row(name, author):
     saved = SavedSample()
     context = make_context(name, author)
     whole = await STRATEGY.make(make_attempt(context, save=saved.save))
-    seeds = [request.seed for request in asked(context)]
+    seeds = [request.seed for request in requests_of(context)]
     assert {state.answer is None for state in saved.loaded} == {True, False}
     for state in saved.loaded:
         again = make_context(name, author)
         row = await STRATEGY.make(make_attempt(again, saved=state))
         unlike: Any = {"seconds": True, "cost": {"seconds"}}
         assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
-        assert [request.seed for request in asked(again)] == seeds[len(seeds) - len(asked(again)) :]
+        assert [request.seed for request in requests_of(again)] == seeds[
+            len(seeds) - len(requests_of(again)) :
+        ]
 
 
 async def test_the_journal_gets_every_id_of_the_thinking_once():
@@ -177,7 +179,7 @@ SQUARES = " ".join(str(n * n) for n in range(300))
         ("harmony", SQUARES, None, "budget"),
     ],
 )
-async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason):
+async def test_an_invalid_thinking_is_a_failure(name, thinking, end, reason):
     context = make_context(name, write=writes(name, thinking=thinking, end=end))
     attempt = make_attempt(context)
     with pytest.raises(SampleFailed) as failure:
@@ -206,7 +208,7 @@ async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
         (SQUARES, None, "budget"),
     ],
 )
-async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
+async def test_an_invalid_answer_is_a_failure(answer, end, reason):
     attempt = make_attempt(make_context(write=writes("qwen3", answer=answer, last=end)))
     with pytest.raises(SampleFailed) as failure:
         await STRATEGY.make(attempt)
@@ -214,12 +216,12 @@ async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
     assert attempt.failure(reason, failure.value.detail).thinking == THINKING
 
 
-async def test_a_question_without_room_fails_before_any_request():
+async def test_a_problem_without_room_fails_before_any_request():
     context = make_context(context=60)
     with pytest.raises(SampleFailed) as failure:
         await STRATEGY.make(make_attempt(context))
     assert failure.value.reason == "prompt_too_long"
-    assert not asked(context)
+    assert not requests_of(context)
 
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path: Path):
@@ -233,10 +235,10 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
     assert (row.reason, row.attempts, row.thinking) == ("eos_in_thinking", 3, "Okay")
     assert row.cost.requests == {"student": 3, "teacher": 0}
     assert row.tokens.drafted["student"] == 3 * len(codec.encode("Okay"))
-    assert len({request.seed for request in asked(context)}) == 3
+    assert len({request.seed for request in requests_of(context)}) == 3
 
 
-async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
+async def test_the_length_of_a_sample_is_reported_to_the_admission(tmp_path: Path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         outcome = await write_row(make_context(), run, journal, strategy=STRATEGY.make)
     (row,) = read_run(tmp_path / "r").trajectories
@@ -271,7 +273,7 @@ def write_on(machine: SingleModelGeneration, ids: list[int], requests: int) -> N
 
 
 @given(st.text(st.sampled_from("Ok s\n\t中 .文")), st.integers(0, 20), st.integers(1, 9))
-def test_a_text_that_was_left_anywhere_goes_on_to_the_same_text_and_ids(text, left, request):
+def test_a_text_interrupted_anywhere_resumes_to_the_same_text_and_ids(text, left, request):
     ids = ByteCodec(PIECES).encode(text)
     whole = solo(request)
     write_on(whole, ids, 1000)

@@ -83,11 +83,6 @@ class GeneratedResponse:
     answer_ids: list[int]
     answer_by: Author
 
-    @property
-    def tokens(self) -> int:
-        """Number of tokens of thinking and answer."""
-        return len(self.thinking.ids) + len(self.answer_ids)
-
     def to_json(self) -> dict[str, Any]:
         """Serialize a response by one author for the journal."""
         thinking = self.thinking

@@ -106,7 +106,7 @@ class SingleModelGeneration:
             SampleFailed: ``budget`` or ``repetition``.
         """
         if self.done:
-            # In its own tokens it never gets more than it may have.
+            # Limits of requests are in its own tokens, so only another measure can be exceeded.
             if self._measure is not None and self._length() > self.max_tokens:
                 raise self._too_long()
             return None

@@ -50,7 +50,7 @@ def added(tmp_path, monkeypatch):
     all_strategies.cache_clear()
 
 
-def test_the_strategies_of_the_paper_are_there():
+def test_the_strategies_of_the_paper_are_registered():
     assert selectable() == (
         "tessy",
         "student-only",
