@@ -155,7 +155,10 @@ class Cooperation:
 
     @property
     def likely_next(self) -> PrefetchedTurn | None:
-        """The next turn if the span ends at the end of the draft, as is likely, else None."""
+        """The next turn if the span ends at the end of the draft, as is likely, else None.
+
+        The same object as long as it is valid.
+        """
         end = self._turn.likely_end
         if end is None:
             return None
