@@ -30,8 +30,8 @@ def test_one_unit_is_forced_if_neither_author_continues_and_no_redraw_can_help()
         predictors=predictors,
     )
     run(machine, engines, predictors)
-    assert machine.stats.forced["student"] >= 1
-    assert machine.stats.forced["teacher"] == 0
+    assert machine.thinking.forced["student"] >= 1
+    assert machine.thinking.forced["teacher"] == 0
     assert len(engines["teacher"].requests) == 0  # no draft was requested
 
 
@@ -54,7 +54,7 @@ def test_drafts_are_redrawn_at_most_twice_with_fresh_seeds(redraws, expected):
     first = [r for r in engines["teacher"].requests if len(r.prompt) == len(PROMPTS["teacher"]) + 1]
     assert len(first) == expected
     assert len({r.seed for r in first}) == expected
-    assert machine.stats.forced["student"] > 0 == machine.stats.forced["teacher"]
+    assert machine.thinking.forced["student"] > 0 == machine.stats.forced["teacher"]
 
 
 def test_a_tie_is_forced_from_the_student():
@@ -68,7 +68,7 @@ def test_a_tie_is_forced_from_the_student():
     )
     with pytest.raises(SampleFailed, match="budget"):
         run(machine, engines, predictors)
-    assert machine.stats.forced["student"] > 0 == machine.stats.forced["teacher"]
+    assert machine.thinking.forced["student"] > 0 == machine.stats.forced["teacher"]
 
 
 def test_an_empty_thinking_is_a_failure():

@@ -60,8 +60,8 @@ def written(machine):
         thinking.text,
         thinking.spans,
         thinking.student_ids,
-        machine.stats.forced,
-        machine.stats.mid_word_handovers,
+        machine.thinking.forced,
+        machine.thinking.mid_word_handovers,
     )
 
 
