@@ -54,7 +54,7 @@ def test_drafts_are_redrawn_at_most_twice_with_fresh_seeds(redraws, expected):
     first = [r for r in engines["teacher"].requests if len(r.prompt) == len(PROMPTS["teacher"]) + 1]
     assert len(first) == expected
     assert len({r.seed for r in first}) == expected
-    assert machine.thinking.forced["student"] > 0 == machine.stats.forced["teacher"]
+    assert machine.thinking.forced["student"] > 0 == machine.thinking.forced["teacher"]
 
 
 def test_a_tie_is_forced_from_the_student():
@@ -68,7 +68,7 @@ def test_a_tie_is_forced_from_the_student():
     )
     with pytest.raises(SampleFailed, match="budget"):
         run(machine, engines, predictors)
-    assert machine.thinking.forced["student"] > 0 == machine.stats.forced["teacher"]
+    assert machine.thinking.forced["student"] > 0 == machine.thinking.forced["teacher"]
 
 
 def test_an_empty_thinking_is_a_failure():
