@@ -21,6 +21,7 @@ from tessy.core.errors import EngineError, EngineUnavailable, InputError, Sample
 from tessy.core.formatting import counted, duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.inference.base import EngineInfo
+from tessy.runtime.progress import ProgressState
 from tessy.runtime.terminal import print_sample, visible
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import LEAST_TOKENS, MARKER_TOKENS
@@ -249,16 +250,6 @@ def _check_context(
         report.ok(f"context of {context:,} tokens")
 
 
-class _NullObserver:
-    """An observer that ignores token counts."""
-
-    def kept(self, author: Author, tokens: int) -> None:
-        """Do nothing."""
-
-    def drafted(self, author: Author, tokens: int) -> None:
-        """Do nothing."""
-
-
 async def _check_sample(config: SynthesisOptions, problem: Problem, report: DoctorReport) -> None:
     _heading(report, "One sample")
 
@@ -275,7 +266,7 @@ async def _check_sample(config: SynthesisOptions, problem: Problem, report: Doct
             number=1,
             save=lambda pieces, state: None,
             checkpoint=lambda: None,
-            observer=_NullObserver(),
+            progress=ProgressState(1, now=0.0),
         )
         row: Trajectory | Failure
         try:

@@ -158,4 +158,4 @@ def test_replay_assigns_words_as_the_cooperation_does(marked, seed, cut):
     replayed = replay(begins, scores["student"], scores["teacher"], cut)
     written = [span.author for span in machine.thinking.spans for _ in range(span.start, span.end)]
     assert [written[start] for start in bounds[:-1]] == list(replayed.authors)
-    assert sum(machine.stats.forced.values()) == replayed.bounced
+    assert sum(machine.thinking.forced.values()) == replayed.bounced

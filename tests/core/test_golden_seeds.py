@@ -26,7 +26,7 @@ from tests.support.annotations import questions
 from tests.support.chat_server import FakeChat
 from tests.support.cooperation_driver import CODECS, PROMPTS, Always, alone, run
 from tests.support.counting_engine import Server, ask, collect, pool_of
-from tests.support.scripted_strategies import asked, make, make_context
+from tests.support.scripted_strategies import make, make_context, requests_of
 from tests.synthesis.test_sample import make_attempt
 
 # First and last requests: look-ahead may add some between them.
@@ -101,7 +101,7 @@ def test_the_seed_of_a_request_depends_on_run_seed_problem_sample_attempt_and_po
 async def test_requests_of_every_strategy_have_these_seeds(case):
     context = make_context(case)
     await make(case, context)
-    seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
+    seeds = {author: [r.seed for r in requests_of(context, author)] for author in context.backends}
     assert {a: (s[0], s[-1]) for a, s in seeds.items()} == FIRST_AND_LAST[case]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tessy.lab.bundled import demo_problems
-from tessy.plan.rows import read_pilot_samples
+from tessy.plan.pilot import read_pilot_samples
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config, read_run
 from tests.lab.test_demo import content, finish, interrupt, synthesize, write_questions
@@ -67,9 +67,9 @@ def test_a_plan_reports_figures_of_a_random_pilot_with_intervals(planned: Path):
         assert text in output
     assert f"From {PILOT} samples of {PILOT} problems." in output
     assert "continues the run" in output
-    made = read_pilot_samples(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 4)})
-    assert len(made) == PILOT
-    assert {one.question for one in made} != {p.id for p in demo_problems(PILOT, 4)}
+    samples = read_pilot_samples(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 4)})
+    assert len(samples) == PILOT
+    assert {sample.problem for sample in samples} != {p.id for p in demo_problems(PILOT, 4)}
     document = plan_json(planned)
     assert document["samples"] == {"ended": PILOT, "questions": PILOT, "to_come": COUNT - PILOT}
     assert document["in_flight"] == COUNT - PILOT  # 32 fit, but only these remain
@@ -83,16 +83,16 @@ def test_a_plan_reports_figures_of_a_random_pilot_with_intervals(planned: Path):
 
 def test_the_intervals_cover_the_whole_run(planned: Path, whole: Path):
     figures = plan_json(planned)["figures"]
-    made = read_pilot_samples(RunPaths(whole), {(p.id, 0) for p in demo_problems(COUNT, 4)})
-    assert len(made) == COUNT
+    samples = read_pilot_samples(RunPaths(whole), {(p.id, 0) for p in demo_problems(COUNT, 4)})
+    assert len(samples) == COUNT
     for part in ("student", "teacher", "answer"):
         figure = figures[f"kept.{part}"]
-        truth = sum(one.kept[part] for one in made)
+        truth = sum(sample.kept[part] for sample in samples)
         assert figure["so_far"] + figure["low"] <= truth <= figure["so_far"] + figure["high"]
-    size = sum(one.size for one in made)
+    size = sum(sample.size for sample in samples)
     figure = figures["bytes"]
     assert figure["so_far"] + figure["low"] <= size <= figure["so_far"] + figure["high"]
-    failed = sum(one.reason is not None for one in made)
+    failed = sum(sample.reason is not None for sample in samples)
     assert (
         figures["failures"]["low"] <= failed <= COUNT * plan_json(planned)["failure_share"]["high"]
     )

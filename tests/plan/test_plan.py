@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from io import StringIO
 from pathlib import Path
@@ -21,10 +22,9 @@ from tessy.core.records import Message, Problem, TokenCounts
 from tessy.core.statistics import t95
 from tessy.plan.estimate import RemainingWork, Scope, failing_share, to_come, wall
 from tessy.plan.figures import PlanInputs, make_plan
-from tessy.plan.pilot import Load, draw
+from tessy.plan.pilot import Load, PilotSample, draw
 from tessy.plan.report import print_plan
-from tessy.plan.rows import PilotSample
-from tessy.runtime.admission import Claim, KvAdmission, KvGate, count_admitted
+from tessy.runtime.admission import KvAdmission
 from tessy.runtime.throughput import FULL_SHARE, ThroughputMonitor
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.sample import SampleJob
@@ -118,17 +118,17 @@ SEEN = [(f"q{n}", float(value + extra)) for n, value in enumerate([10, 14, 9, 20
     ],
 )
 def test_units_are_problems_until_every_problem_has_a_sample(unseen, units, more):
-    found = to_come(SEEN, Scope(samples=23, questions=10, unseen=unseen))
+    found = to_come(SEEN, Scope(samples=23, problems=10, unseen=unseen))
     count = len(units)
     reach = t95(count - 1) * stdev(units) * math.sqrt(1 / count + 1 / more)
     assert found == pytest.approx((23 * 12, 23 * (12 - reach), 23 * (12 + reach)))
 
 
 def test_fewer_than_five_units_give_no_estimate():
-    assert to_come(SEEN[:8], Scope(samples=9, questions=9, unseen=9)) is None
-    assert to_come(SEEN[:10], Scope(samples=9, questions=9, unseen=9)) is not None
-    assert to_come(SEEN[:4], Scope(samples=9, questions=9, unseen=0)) is None
-    assert to_come(SEEN[:5], Scope(samples=9, questions=9, unseen=0)) is not None
+    assert to_come(SEEN[:8], Scope(samples=9, problems=9, unseen=9)) is None
+    assert to_come(SEEN[:10], Scope(samples=9, problems=9, unseen=9)) is not None
+    assert to_come(SEEN[:4], Scope(samples=9, problems=9, unseen=0)) is None
+    assert to_come(SEEN[:5], Scope(samples=9, problems=9, unseen=0)) is not None
 
 
 def schedule(durations: list[float], slots: int) -> float:
@@ -198,7 +198,7 @@ def test_the_share_of_failures_has_an_interval():
 def monitored(lengths: list[int], slots: int, speed) -> ThroughputMonitor:
     """Return the monitor of a run where each of n samples gets ``speed(n)`` tokens per second."""
     now = 0.0
-    monitor = ThroughputMonitor(len(lengths), clock=lambda: now, now=0.0)
+    monitor = ThroughputMonitor(len(lengths), clock=lambda: now)
     queue = [(f"s{n}", length) for n, length in enumerate(lengths)]
     remaining: dict[str, float] = {}
     while queue or remaining:
@@ -237,7 +237,7 @@ def test_the_pace_includes_times_with_three_quarters_of_the_most_in_flight():
 
 def test_waiting_is_excluded_from_the_pace():
     now = 0.0
-    monitor = ThroughputMonitor(1, clock=lambda: now, now=0.0)
+    monitor = ThroughputMonitor(1, clock=lambda: now)
     assert monitor.pace() is None
     monitor.started("a")
     now = 2.0
@@ -256,8 +256,8 @@ def test_waiting_is_excluded_from_the_pace():
 # ------------------------------------------------------------------ samples in flight
 
 
-def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> int | None:
-    """Return the samples in flight of a run of ``count`` on a server with 9,000 free tokens."""
+def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> int:
+    """Return how many of ``count`` samples would be in flight on a server with 9,000 tokens."""
     jobs = [SampleJob(problem, 0) for problem in problems(count)]
     written = [
         row(f"q{n}").model_copy(update={"tokens": TokenCounts(student=tokens)})
@@ -268,10 +268,11 @@ def probed(directory: Path, count: int, lengths: list[int], **options: Any) -> i
     admission = KvAdmission(
         {"s": 10_000}, first_guess_tokens=4000, lengths=lengths_so_far, **options
     )
-    gate: KvGate[SampleJob] = KvGate(
-        admission, lambda job: Claim(job.name, {"student": 50}), lambda job: {"student": "s"}
+    tries = (
+        admission.try_admit(job.name, {"student": 50}, {"student": "s"})
+        for job in jobs[len(lengths) :]
     )
-    return count_admitted(jobs[len(lengths) :], gate)
+    return sum(itertools.takewhile(bool, tries))
 
 
 def test_the_samples_in_flight_follow_from_the_lengths_of_the_pilot(tmp_path: Path):
@@ -284,7 +285,7 @@ def test_the_samples_in_flight_follow_from_the_lengths_of_the_pilot(tmp_path: Pa
 # ------------------------------------------------------------------ plans
 
 
-def made(number: int, reason: str | None = None, seconds=100.0) -> PilotSample:
+def ended(number: int, reason: str | None = None, seconds=100.0) -> PilotSample:
     return PilotSample(
         key=(f"q{number}", 0), reason=reason, seconds=seconds,
         requests={"student": 10, "teacher": 20},
@@ -294,9 +295,9 @@ def made(number: int, reason: str | None = None, seconds=100.0) -> PilotSample:
     )  # fmt: skip
 
 
-def given_of(rows: list[PilotSample], **more) -> PlanInputs:
+def inputs_of(rows: list[PilotSample], **more) -> PlanInputs:
     known: dict[str, Any] = {
-        "made": rows, "scope": Scope(80, 80, 80), "slots": 10, "load": Load(10, 9.5, 1.5, 20),
+        "samples": rows, "scope": Scope(80, 80, 80), "slots": 10, "load": Load(10, 9.5, 1.5, 20),
         "wall_seconds": 400.0, "journal_bytes": 5000,
         "drawn": True,
     }  # fmt: skip
@@ -304,7 +305,7 @@ def given_of(rows: list[PilotSample], **more) -> PlanInputs:
 
 
 def test_the_figures_of_a_plan():
-    plan = make_plan(given_of([made(n, "budget" if n < 2 else None) for n in range(20)]))
+    plan = make_plan(inputs_of([ended(n, "budget" if n < 2 else None) for n in range(20)]))
     assert plan is not None
     figures = plan.figures
     assert figures["generated.teacher"].so_far == 8000
@@ -325,42 +326,42 @@ def test_the_figures_of_a_plan():
 
 
 def test_more_in_flight_than_in_the_pilot_is_a_lower_bound():
-    plan = make_plan(given_of([made(n) for n in range(20)], slots=40))
+    plan = make_plan(inputs_of([ended(n) for n in range(20)], slots=40))
     assert plan is not None
     assert plan.hours.to_come.value == pytest.approx((300 + 75) / 3600)
     assert plan.at_most == pytest.approx(
         (12_000 / 9.5 + 75) / 3600
     )  # with the samples in flight of the pilot
     assert plan.journal == 4 * 5000
-    few = make_plan(given_of([made(n) for n in range(20)], slots=40, scope=Scope(5, 5, 5)))
+    few = make_plan(inputs_of([ended(n) for n in range(20)], slots=40, scope=Scope(5, 5, 5)))
     assert few is not None
     assert few.at_most is None  # five remaining samples never fill 40 slots
 
 
 def test_without_a_measured_load_the_average_of_the_sessions_is_used():
-    plan = make_plan(given_of([made(n) for n in range(20)], load=None, slots=5))
+    plan = make_plan(inputs_of([ended(n) for n in range(20)], load=None, slots=5))
     assert plan is not None
     assert plan.hours.to_come.value == pytest.approx((80 * 100 / 5 + 50) / 3600)
     assert plan.at_most is None  # 2000 s of samples in 400 s: 5 in flight
-    more = make_plan(given_of([made(n) for n in range(20)], load=None, slots=20))
+    more = make_plan(inputs_of([ended(n) for n in range(20)], load=None, slots=20))
     assert more is not None
     assert more.at_most == pytest.approx((80 * 100 / 5 + 50) / 3600)
 
 
 def test_a_plan_needs_five_finished_samples_unless_none_remain():
-    assert make_plan(given_of([made(n) for n in range(4)])) is None
-    assert make_plan(given_of([made(n) for n in range(5)])) is not None
-    few = [made(n, "budget" if n > 3 else None) for n in range(20)]
-    assert make_plan(given_of(few)) is None
-    plan = make_plan(given_of([made(0)], scope=Scope(0, 0, 0), load=None))
+    assert make_plan(inputs_of([ended(n) for n in range(4)])) is None
+    assert make_plan(inputs_of([ended(n) for n in range(5)])) is not None
+    few = [ended(n, "budget" if n > 3 else None) for n in range(20)]
+    assert make_plan(inputs_of(few)) is None
+    plan = make_plan(inputs_of([ended(0)], scope=Scope(0, 0, 0), load=None))
     assert plan is not None
     assert plan.hours.to_come == (0, 0, 0)
     assert plan.figures["generated"].whole == 600
 
 
 def test_large_figures_are_not_truncated_on_a_narrow_terminal():
-    rows = [made(n, seconds=600.0 + 60 * n) for n in range(20)]
-    plan = make_plan(given_of(rows, scope=Scope(10**6, 10**6, 10**6)))
+    rows = [ended(n, seconds=600.0 + 60 * n) for n in range(20)]
+    plan = make_plan(inputs_of(rows, scope=Scope(10**6, 10**6, 10**6)))
     assert plan is not None
     role = RoleConfig(model="m")
     config = PlanConfig(problems=Path("q"), out=Path("o"), student=role, teacher=role)

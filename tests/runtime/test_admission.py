@@ -1,11 +1,12 @@
 """Servers that do not say how much fits, or say so late."""
 
+from types import SimpleNamespace
 from typing import cast
 
 from tessy.core.records import Author, Message, Problem
 from tessy.inference.pool.pool import ReplicaPool
-from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
-from tessy.synthesis.admission import starting_replicas
+from tessy.runtime.admission import DEFAULT_CONCURRENCY, KvAdmission
+from tessy.synthesis.admission import SampleGate
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import SynthesisResources
@@ -17,7 +18,7 @@ def admit(admission: KvAdmission, index: int, student: str, teacher: str | None)
     homes: dict[Author, str] = {"student": student}
     if teacher is not None:
         homes["teacher"] = teacher
-    return admission.try_admit(Claim(f"{index}/0", dict.fromkeys(homes, 1)), homes)
+    return admission.try_admit(f"{index}/0", dict.fromkeys(homes, 1), homes)
 
 
 def admitted(admission: KvAdmission, student: str, teacher: str | None, count: int = 300) -> int:
@@ -60,11 +61,11 @@ def test_a_capacity_reported_later_takes_effect():
 def test_the_description_names_the_limits():
     def explain(capacities: dict[str, int | None], concurrency: int | None = None) -> str:
         admission = KvAdmission(capacities, first_guess_tokens=1, concurrency=concurrency)
-        told = admission.describe()
+        description = admission.describe()
         admission.set_capacity("t", 2048)
         assert "t 2,048 tokens" in admission.describe()
         assert "unknown: t" not in admission.describe()
-        return told
+        return description
 
     assert "32 samples per server" in explain({"s": None, "t": None})
     assert "5 samples at a time" in explain({"s": None, "t": None}, 5)
@@ -76,29 +77,41 @@ def test_the_description_names_the_limits():
     assert capped.endswith("at most 5 samples at a time")
 
 
-def test_the_gate_computes_a_claim_once_and_replicas_at_every_try():
-    counted: list[str] = []
+class Renderers:
+    """Backends whose prompts have 10 tokens; counts how often a prompt is rendered."""
 
-    def claim(job: list[str]) -> Claim:
-        counted.append(job[0])
-        return Claim(job[0], {"student": 100, "teacher": 200})
+    def __init__(self, *roles: Author) -> None:
+        self.rendered = 0
+        backend = SimpleNamespace(renderer=self)
+        self.context = cast(
+            SynthesisContext, SimpleNamespace(backends=dict.fromkeys(roles, backend))
+        )
 
-    homes: dict[str, dict[Author, str]] = {name: {"student": "s", "teacher": "t"} for name in "ab"}
-    admission = KvAdmission({"s": 10_000, "t": 1_000, "u": 1_000}, first_guess_tokens=500)
-    gate: KvGate[list[str]] = KvGate(admission, claim, lambda job: homes[job[0]])
-    first, second = ["a"], ["b"]
-    assert gate.try_admit(first)
-    assert [gate.try_admit(second) for _ in range(3)] == [False] * 3
-    homes["b"] = {
-        "student": "s",
-        "teacher": "u",
-    }  # the teacher it waited for is gone, or another one is back
-    assert gate.try_admit(second)
-    assert counted == ["a", "b"]
-    assert (admission.reserved("t"), admission.reserved("u")) == (700, 700)
-    gate.finished(first, 5)
-    gate.finished(second, None)
-    assert [admission.reserved(name) for name in "stu"] == [0, 0, 0]
+    def prompt_ids(self, messages: object) -> list[int]:
+        self.rendered += 1
+        return [0] * 10
+
+
+def jobs_of(count: int) -> list[SampleJob]:
+    messages = (Message(role="user", content="?"),)
+    return [SampleJob(Problem(id=str(index), messages=messages), 0) for index in range(count)]
+
+
+async def test_a_waiting_sample_is_rendered_once_and_released_at_its_end():
+    async with pool_of(Server()) as student:
+        renderers = Renderers("student")
+        resources = SynthesisResources(renderers.context, infos={}, pools={"student": student})
+        admission = KvAdmission({"s0": 1_000}, first_guess_tokens=500)
+        gate = SampleGate(admission, resources)
+        first, second = jobs_of(2)
+        assert gate.try_admit(first)
+        assert [gate.try_admit(second) for _ in range(3)] == [False] * 3
+        assert renderers.rendered == 2
+        assert admission.reserved("s0") == 510
+        gate.finished(first, 5)
+        assert gate.try_admit(second)
+        gate.finished(second, None)
+        assert admission.reserved("s0") == 0
 
 
 async def test_a_run_uses_a_server_that_becomes_available_late():
@@ -107,17 +120,16 @@ async def test_a_run_uses_a_server_that_becomes_available_late():
         await teacher.probe()
         admission = KvAdmission(teacher.capacities, first_guess_tokens=1)
         pools: dict[Author, ReplicaPool] = {"student": student, "teacher": teacher}
-        table = SynthesisResources(context=cast(SynthesisContext, None), infos={}, pools=pools)
-        asked = (Message(role="user", content="?"),)
-        jobs = [SampleJob(Problem(id=str(index), messages=asked), 0) for index in range(10)]
-        assert {tuple(starting_replicas(job, table, admission).values()) for job in jobs} == {
-            ("s0", "s0")
-        }
+        context = Renderers("student", "teacher").context
+        gate = SampleGate(admission, SynthesisResources(context, infos={}, pools=pools))
+        jobs = jobs_of(20)
+        assert all(gate.try_admit(job) for job in jobs[:10])
+        assert admission.reserved("s1") == 0
         assert "unknown: s1" in admission.describe()
         servers[1].down = False
         await until(lambda: len(teacher.healthy) == 2)
-        found = {tuple(starting_replicas(job, table, admission).values()) for job in jobs}
-        assert found == {("s0", "s0"), ("s0", "s1")}
+        assert all(gate.try_admit(job) for job in jobs[10:])
+        assert admission.reserved("s1") > 0
         assert "s1 1,000 tokens" in admission.describe()
 
 
@@ -125,7 +137,6 @@ def test_the_expected_length_is_the_80th_percentile_of_twenty():
     admission = KvAdmission({"s": 10**9}, first_guess_tokens=7)
     for number in range(20):
         assert admission.expected_tokens == 7
-        claim = Claim(str(number), {"student": 1})
-        assert admission.try_admit(claim, {"student": "s"})
-        admission.finished(claim.key, 100 * (20 - number))
+        assert admission.try_admit(str(number), {"student": 1}, {"student": "s"})
+        admission.finished(str(number), 100 * (20 - number))
     assert admission.expected_tokens == 1600

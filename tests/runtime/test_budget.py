@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.lab.bundled import demo_problems
-from tessy.runtime.budget import Budget, BudgetTracker, Spending
+from tessy.runtime.budget import BudgetTracker, Spending
 from tessy.runtime.stop import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
@@ -22,19 +22,27 @@ from tests.support.rows import failure, fill, row
 COUNT = 12
 
 
+def exceeded(
+    seconds: float, tokens: int, max_hours: float | None = None, max_tokens: int | None = None
+) -> str | None:
+    """Return the limit that this usage reaches, without time in the current session."""
+    tracker = BudgetTracker(max_hours, max_tokens, clock=lambda: 0.0)
+    tracker.before = Spending(seconds, tokens)
+    return tracker.exceeded(0)
+
+
 def test_a_limit_is_reached_by_its_own_unit_only():
-    budget = Budget(hours=2, tokens=1000)
-    assert budget.exceeded(Spending(7199.9, 999)) is None
-    assert budget.exceeded(Spending(7200, 0)) == "budget_hours: 2 of 2 hours are spent"
-    said = budget.exceeded(Spending(0, 1003))
-    assert said == "budget_tokens: 1,003 of 1,000 generated tokens are spent"
+    assert exceeded(7199.9, 999, 2, 1000) is None
+    assert exceeded(7200, 0, 2, 1000) == "budget_hours: 2 of 2 hours are spent"
+    message = "budget_tokens: 1,003 of 1,000 generated tokens are spent"
+    assert exceeded(0, 1003, 2, 1000) == message
 
 
 def test_without_limits_no_spending_exceeds_the_budget():
-    assert not Budget().limited
-    assert Budget().exceeded(Spending(1e12, 10**15)) is None
-    assert Budget(hours=1).limited
-    assert Budget(tokens=1).limited
+    assert not BudgetTracker().limited
+    assert exceeded(1e12, 10**15) is None
+    assert BudgetTracker(hours=1).limited
+    assert BudgetTracker(tokens=1).limited
 
 
 @given(
@@ -44,19 +52,19 @@ def test_without_limits_no_spending_exceeds_the_budget():
     st.tuples(st.floats(0, 1e10), st.integers(0, 10**10)),
 )
 def test_a_spent_budget_stays_spent(hours, tokens, first, more):
-    budget = Budget(hours, tokens)
-    if budget.exceeded(Spending(*first)):
-        assert budget.exceeded(Spending(first[0] + more[0], first[1] + more[1]))
+    limits = {"max_hours": hours, "max_tokens": tokens}
+    if exceeded(*first, **limits):
+        assert exceeded(first[0] + more[0], first[1] + more[1], **limits)
 
 
 def test_the_time_of_earlier_sessions_counts():
     now = 50.0
-    purse = BudgetTracker(Budget(hours=1), lambda: now)
-    assert purse.exceeded(10**9) is None
+    tracker = BudgetTracker(hours=1, clock=lambda: now)
+    assert tracker.exceeded(10**9) is None
     now += 3599
-    assert purse.exceeded(0) is None
-    purse.before = Spending(seconds=1.0)
-    assert purse.exceeded(0) is not None
+    assert tracker.exceeded(0) is None
+    tracker.before = Spending(seconds=1.0)
+    assert tracker.exceeded(0) is not None
 
 
 def test_a_spent_budget_drains_like_a_stop():
@@ -128,7 +136,7 @@ def test_a_run_stops_at_its_token_limit_and_resumes_with_a_higher_one(whole: Pat
     assert f"{spent:,} of {spent:,} generated tokens are spent" in again
     assert (run / "trajectories.jsonl").read_bytes() == before
     with Journal(RunPaths(run).journal) as journal:
-        assert journal.load() == left  # nothing was asked for
+        assert journal.load() == left  # no request was sent
 
     finish([*command, "--budget-tokens", str(every * 3)])
     assert content(run) == content(whole)

@@ -131,7 +131,7 @@ def test_the_thinking_is_printed_completely(pieces: list[tuple[str, str]]) -> No
     assert thinking_text(row, marks=False).plain == "".join(visible(words) for _, words in pieces)
 
 
-def test_the_closing_table() -> None:
+def test_the_final_table() -> None:
     out = io.StringIO()
     summary = summarize([sample(), sample(number=3)], [failure()], seconds=3725.0)
     console(out, terminal=False).print(summary_table(summary))
@@ -153,7 +153,7 @@ def test_the_closing_table() -> None:
     ]
 
 
-def test_the_closing_table_of_one_author() -> None:
+def test_the_final_table_of_one_author() -> None:
     row = sample((("teacher", "2 + 2 = 4."),)).model_dump()
     row |= {"tokens": {"teacher": 12, "answer": 5, "drafted": {"student": 0, "teacher": 13}}}
     row["cost"]["requests"] = {"student": 0, "teacher": 2}
@@ -168,7 +168,7 @@ def test_the_closing_table_of_one_author() -> None:
     assert "Student" not in text
 
 
-def test_the_closing_table_of_an_empty_run() -> None:
+def test_the_final_table_of_an_empty_run() -> None:
     out = io.StringIO()
     console(out, terminal=False).print(summary_table(summarize([], [])))
     assert "Student 0 tokens (– of the thinking)" in " ".join(out.getvalue().split())

@@ -144,7 +144,7 @@ async def make(case: str, context: SynthesisContext, **options: Any) -> Trajecto
     return await all_strategies()[CASES[case][0]].make(ask(case, context, **options))
 
 
-def asked(context: SynthesisContext, author: Author) -> list[Any]:
+def requests_of(context: SynthesisContext, author: Author) -> list[Any]:
     engine = context.backends[author].engine
     assert isinstance(engine, ScriptedEngine)
     return engine.requests

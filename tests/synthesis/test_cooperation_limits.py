@@ -20,7 +20,7 @@ from tests.support.cooperation_driver import (
 )
 
 
-def test_neither_wants_to_write_and_no_redraw_can_help_so_one_unit_is_forced():
+def test_one_unit_is_forced_if_neither_author_continues_and_no_redraw_can_help():
     predictors = {
         "student": Always(0.4, sees_next=True),  # own class 0.4
         "teacher": Always(0.7, sees_next=True),  # own class 0.3
@@ -30,9 +30,9 @@ def test_neither_wants_to_write_and_no_redraw_can_help_so_one_unit_is_forced():
         predictors=predictors,
     )
     run(machine, engines, predictors)
-    assert machine.stats.forced["student"] >= 1
-    assert machine.stats.forced["teacher"] == 0
-    assert len(engines["teacher"].requests) == 0  # it was never asked to draft
+    assert machine.thinking.forced["student"] >= 1
+    assert machine.thinking.forced["teacher"] == 0
+    assert len(engines["teacher"].requests) == 0  # no draft was requested
 
 
 @pytest.mark.parametrize(("redraws", "expected"), [(True, 3), (False, 1)])
@@ -54,7 +54,7 @@ def test_drafts_are_redrawn_at_most_twice_with_fresh_seeds(redraws, expected):
     first = [r for r in engines["teacher"].requests if len(r.prompt) == len(PROMPTS["teacher"]) + 1]
     assert len(first) == expected
     assert len({r.seed for r in first}) == expected
-    assert machine.stats.forced["student"] > 0 == machine.stats.forced["teacher"]
+    assert machine.thinking.forced["student"] > 0 == machine.thinking.forced["teacher"]
 
 
 def test_a_tie_is_forced_from_the_student():
@@ -68,7 +68,7 @@ def test_a_tie_is_forced_from_the_student():
     )
     with pytest.raises(SampleFailed, match="budget"):
         run(machine, engines, predictors)
-    assert machine.stats.forced["student"] > 0 == machine.stats.forced["teacher"]
+    assert machine.thinking.forced["student"] > 0 == machine.thinking.forced["teacher"]
 
 
 def test_an_empty_thinking_is_a_failure():
@@ -83,7 +83,7 @@ def test_an_empty_thinking_is_a_failure():
     [" again and again and", "\n" * 9, "好好学习", " x"],
     ids=["words", "blank", "han", "short"],
 )
-def test_a_loop_is_noticed_as_it_grows(babble):
+def test_a_growing_loop_is_detected(babble):
     def script(text, seed):
         return CODECS["student"].encode("Okay" + babble * 3 if not text else babble * 10)
 
@@ -102,7 +102,7 @@ def test_a_full_context_is_a_budget_failure():
         run(machine, engines, predictors)
 
 
-def test_a_model_without_room_for_a_token_is_not_asked_again():
+def test_a_model_without_room_for_a_token_gets_no_further_request():
     machine, engines, predictors = alone(lambda text, seed: [], budget=100)
     with pytest.raises(SampleFailed, match="context is full"):
         run(machine, engines, predictors)

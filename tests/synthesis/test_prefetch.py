@@ -60,8 +60,8 @@ def written(machine):
         thinking.text,
         thinking.spans,
         thinking.student_ids,
-        machine.stats.forced,
-        machine.stats.mid_word_handovers,
+        machine.thinking.forced,
+        machine.thinking.mid_word_handovers,
     )
 
 
@@ -99,7 +99,7 @@ def noted(move):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["discard", "extend"]), st.sampled_from([3, 20, 64]))
-def test_what_was_prepared_is_what_would_have_been_asked(seed, cut, request_tokens):
+def test_a_prefetched_request_equals_the_one_sent_without_prefetch(seed, cut, request_tokens):
     async def go(look):
         predictors = {
             "student": RandomClasses(seed, sees_next=True),
@@ -242,7 +242,7 @@ class Wavering(ReferenceClasses):
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_the_desk_asks_early_and_writes_the_same(seed):
+async def test_prefetch_sends_requests_early_and_keeps_the_text(seed):
     plain = await tessy(make_attempt(make_context()))
     context = slow_room(seed)
     attempt = make_attempt(context)
@@ -256,7 +256,7 @@ async def test_the_desk_asks_early_and_writes_the_same(seed):
     assert row.cost.requests == {a: s.engine.opened for a, s in context.backends.items()}
 
 
-async def test_an_early_request_for_a_word_that_goes_on_is_closed_and_counted():
+async def test_a_prefetched_request_is_closed_and_counted_if_the_word_continues():
     classes = Wavering(THINKING, is_style, sees_next=True)
     rows = []
     for context in (slow_room(0), slow_room(0, classes=classes)):
@@ -269,7 +269,7 @@ async def test_an_early_request_for_a_word_that_goes_on_is_closed_and_counted():
     assert sum(wavering.cost.requests.values()) > sum(steady.cost.requests.values())
 
 
-async def test_a_sample_with_early_requests_goes_on_from_any_saved_state_to_the_same_row():
+async def test_a_sample_with_prefetched_requests_resumes_from_any_saved_state_to_the_same_row():
     saved = SavedSample()
     whole = await tessy(make_attempt(slow_room(1), save=saved.save))
     assert len(saved.loaded) > 10
@@ -318,7 +318,7 @@ async def test_nothing_stays_open_when_a_sample_is_cancelled(turns):
 
 @pytest.mark.parametrize("number", range(1, 4))
 @pytest.mark.parametrize("author", ["student", "teacher"])
-async def test_a_failed_early_request_fails_as_it_would_have_in_time(author, number):
+async def test_a_failed_prefetched_request_fails_when_it_is_needed(author, number):
     context = slow_room(5)
     context.backends[author].engine.failing = number
     with pytest.raises(EngineUnavailable, match="on purpose"):
@@ -326,7 +326,7 @@ async def test_a_failed_early_request_fails_as_it_would_have_in_time(author, num
     assert left_open(context) == (set(), [0, 0])
 
 
-async def test_a_failed_early_request_that_nobody_needs_is_no_failure():
+async def test_a_failed_prefetched_request_that_is_not_needed_is_ignored():
     classes = Wavering(THINKING, is_style, sees_next=True)
     trial = slow_room(6, classes=classes)
     await tessy(make_attempt(trial))
@@ -349,7 +349,7 @@ async def _survives(classes, number):
     return True
 
 
-def test_no_early_request_beyond_the_budget():
+def test_no_request_beyond_the_budget_is_prefetched():
     known = both(ReferenceClasses("Okay, so x=1 y=2", lambda u: "=" not in u, sees_next=True))
     engines = two("Okay, so x", "never")
     spent = len(CODECS["student"].encode("Okay, so"))

@@ -76,7 +76,7 @@ def pieces_of(state: SampleState) -> list[Piece]:
 
 
 @given(STATES, st.integers(0, 2))
-def test_a_state_is_read_as_it_was_written_whatever_came_later(state: SampleState, later: int):
+def test_a_state_is_restored_without_later_pieces(state: SampleState, later: int):
     pieces = pieces_of(state)
     content = [dump_piece(piece) for piece in pieces]
     newer = [dump_piece((7, 8))] * later  # of a request that will be sent again

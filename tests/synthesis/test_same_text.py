@@ -1,7 +1,6 @@
-"""Greedy models write the same text however it is asked for: issue C's promise for every speed-up.
+"""Greedy models write the same text for any size of chunks and requests, with prefetch or without.
 
-The bundled models at temperature 0, through the in-process engine. What differs: how chunks come,
-how long a request is, whether the next author is asked early.
+The bundled models at temperature 0, through the in-process engine.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.tessy import tessy
 from tessy.tokenization.families import load_renderer
 from tests.support.engine_streams import GeneratorEngine, iterate
-from tests.synthesis.test_sample import Watcher
+from tests.synthesis.test_sample import KeptTokens
 
 SIDES: tuple[Author, Author] = ("student", "teacher")
 PROBLEMS = demo_problems(4, seed=5)
@@ -108,7 +107,7 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
         attempt = SampleAttempt(
             context=context, problem=problem, sample=index, number=1,
             save=lambda pieces, state: None,
-            checkpoint=lambda: None, observer=Watcher(),
+            checkpoint=lambda: None, progress=KeptTokens(),
         )  # fmt: skip
         row = await tessy(attempt)
         rows.append((row.thinking, row.spans, row.student_ids, row.forced, row.glued, row.answer))

@@ -12,7 +12,7 @@ from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import JobList, JobResult, run_jobs
+from tessy.runtime.runner import JobResult, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
@@ -79,27 +79,25 @@ def make_context(
     return SynthesisContext(backends=backends, **(settings | options))
 
 
-class Watcher:
+class KeptTokens(ProgressState):
     def __init__(self):
+        super().__init__(1, now=0.0)
         self.tokens = {"student": 0, "teacher": 0}
 
     def kept(self, author, tokens):
         self.tokens[author] += tokens
 
-    def drafted(self, author, tokens):
-        pass
-
 
 def make_attempt(context, *, number=1, save=lambda pieces, state: None, saved=None):
     return SampleAttempt(
         context=context, problem=PROBLEM, sample=0, number=number, save=save,
-        checkpoint=lambda: None, observer=Watcher(), saved=saved,
+        checkpoint=lambda: None, progress=KeptTokens(), saved=saved,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("student", ["qwen3", "deepseek_r1", "harmony"])
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
-async def test_a_sample_is_thought_together_and_answered_by_the_student(student, teacher):
+async def test_both_write_the_thinking_and_the_student_the_answer(student, teacher):
     context = make_context(student, teacher)
     attempt = make_attempt(context)
     row = await tessy(attempt)
@@ -117,7 +115,7 @@ async def test_a_sample_is_thought_together_and_answered_by_the_student(student,
     kept = row.tokens.student + row.tokens.teacher
     assert kept == len(unpack_ids(ids.thinking))
     assert row.tokens.answer == len(unpack_ids(ids.answer))
-    assert attempt.observer.tokens["student"] >= row.tokens.student + row.tokens.answer
+    assert attempt.progress.tokens["student"] >= row.tokens.student + row.tokens.answer
     assert row.cost.requests["teacher"] == len(context.backends["teacher"].engine.requests)
     assert set(row.cost.seconds) == {"student", "teacher", "predictor", "answer"}
 
@@ -137,7 +135,7 @@ async def test_every_request_has_a_seed_of_its_own_that_a_rerun_repeats():
     assert not set(seeds[0]) & {r.seed for r in other.backends["student"].engine.requests}
 
 
-async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it():
+async def test_the_answer_reads_the_thinking_in_the_students_own_format():
     context = make_context()
     await tessy(make_attempt(context))
     codec = RENDERERS["qwen3"].codec
@@ -145,7 +143,7 @@ async def test_the_answer_reads_the_thinking_as_the_students_own_format_has_it()
     assert decode(codec, prompt).endswith("So it is 4. Done.\n</think>\n\n")
 
 
-async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
+async def test_a_sample_resumes_from_any_saved_state_to_the_same_row():
     saved = SavedSample()
     whole = await tessy(make_attempt(make_context(), save=saved.save))
     assert len(saved.loaded) > 10
@@ -166,7 +164,7 @@ async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row():
         (" ".join(str(n * n) for n in range(300)), None, "budget"),
     ],
 )
-async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
+async def test_an_invalid_answer_is_a_failure(answer, end, reason):
     renderer = RENDERERS["qwen3"]
     end_id = renderer.codec.control[end] if end else None
     attempt = make_attempt(make_context(write=script(renderer, answer, end_id), request_tokens=64))
@@ -178,7 +176,7 @@ async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
     assert row.tokens.drafted["teacher"] > 0
 
 
-async def test_a_question_without_room_for_an_answer_fails_before_any_request():
+async def test_a_problem_without_room_for_an_answer_fails_before_any_request():
     context = make_context(context=60)
     with pytest.raises(SampleFailed) as failure:
         await tessy(make_attempt(context))
@@ -196,7 +194,7 @@ async def test_a_small_context_is_shared_between_thinking_and_answer():
     assert roomy.limits({"student": 100, "teacher": 50}).answer == 600 - 100 - 16 - 50
 
 
-async def test_a_begun_answer_is_kept_until_it_is_taken_up():
+async def test_a_saved_answer_is_kept_until_it_is_continued():
     saved, again = SavedSample(), SavedSample()
     await tessy(make_attempt(make_context(), save=saved.save))
     begun = next(state for state in saved.loaded if state.answer and state.answer.ids)
@@ -222,7 +220,7 @@ async def write_row(context, run, journal, problem=PROBLEM, **options) -> JobRes
         results.append(result)
 
     await run_jobs(
-        JobList([SampleJob(problem, 0)]), runner.make,
+        [SampleJob(problem, 0)], runner.make,
         sink=run, admission=Slots(1), stop=Stop(), written=written,
     )  # fmt: skip
     return results[0] if results else None
@@ -257,7 +255,7 @@ async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_p
     assert row.cost.requests["student"] == len(requests)
 
 
-async def test_attempts_count_on_where_an_earlier_process_stopped(tmp_path):
+async def test_attempts_of_an_earlier_process_count(tmp_path):
     context = make_context(write=script(RENDERERS["qwen3"], ""))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         journal.bump_attempt(("p", 0))

@@ -49,9 +49,9 @@ def test_it_makes_a_run_of_the_models_own_responses(tmp_path: Path, author: Auth
     output = finish(sample(author, questions(tmp_path, 6), run, "--samples-per-problem", "2"))
     assert f"Report of all samples: {run / 'report.html'}" in output
     assert (run / "report.html").exists()
-    nobody = "teacher" if author == "student" else "student"
+    absent = "teacher" if author == "student" else "student"
     assert f"{author} tokens/s" in output
-    assert nobody not in output.casefold()
+    assert absent not in output.casefold()
     data = read_run(run)
     assert len(data.trajectories) + len(data.failures) == 12
     assert len(data.trajectories) > 8
@@ -70,7 +70,7 @@ def test_it_makes_a_run_of_the_models_own_responses(tmp_path: Path, author: Auth
             assert decode(renderer.codec, unpack_ids(row.student_ids.answer)) == row.answer
     assert any(len(thinkings) == 2 for thinkings in by_question.values())
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    assert summary["requests"][nobody] == summary["tokens"]["drafted"][nobody] == 0
+    assert summary["requests"][absent] == summary["tokens"]["drafted"][absent] == 0
     made_with = read_config(run)["data_config"]
     assert (made_with["command"], made_with["author"]) == ("sample", author)
     assert made_with["sampling.temperature"] == 0.95
@@ -78,14 +78,14 @@ def test_it_makes_a_run_of_the_models_own_responses(tmp_path: Path, author: Auth
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody stopped."""
+    """A run without interruption."""
     folder = tmp_path_factory.mktemp("sample")
     finish(sample("student", questions(folder), folder / "run", "--concurrency", "4"))
     return folder / "run"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_stopped_goes_on_to_the_same_rows(whole: Path, tmp_path: Path, number):
+def test_an_interrupted_run_resumes_to_the_same_rows(whole: Path, tmp_path: Path, number):
     run = tmp_path / "run"
     command = sample("student", whole.parent / "questions.jsonl", run, "--concurrency", "2")
     output = interrupt(command, run, 2, number)
@@ -100,23 +100,25 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_rows(whole: Path, tmp_path: 
     assert content(run) == content(whole)
 
 
-def test_a_run_goes_on_with_the_same_model_author_and_sampling_only(whole: Path):
+def test_a_run_resumes_only_with_the_same_model_author_and_sampling(whole: Path):
     problems = whole.parent / "questions.jsonl"
     rows = (whole / "trajectories.jsonl").read_bytes()
     command = sample("student", problems, whole)
-    for option, value, said in (
+    for option, value, message in (
         ("--author", "teacher", "author: "),
         ("--model", str(teacher_path()), "model: "),
         ("--sampling.temperature", "0.5", "sampling.temperature: "),
     ):
         output = finish([*command, option, value], code=2)
-        assert said in output
+        assert message in output
         assert "--fresh" in output
     assert "command: " in finish(synthesize(problems, whole), code=2)
     assert (whole / "trajectories.jsonl").read_bytes() == rows
 
 
-def test_what_is_wrong_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_errors_in_options_are_reported_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     rows: list[object] = [{"prompt": "?"}, {"prompt": 7}]
     problems = write_questions(tmp_path / "q.jsonl", rows)
     run = tmp_path / "run"
@@ -131,7 +133,7 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path: Path, monkeypatch: pyte
     assert not run.exists()
 
 
-def test_failed_samples_stay_failed_until_they_are_opened_again(tmp_path: Path):
+def test_failed_samples_stay_failed_without_retry_failed(tmp_path: Path):
     run = tmp_path / "run"
     # Nobody can think in a dozen tokens.
     command = sample("teacher", questions(tmp_path, 1), run, "--thinking-tokens", "12")
@@ -188,7 +190,7 @@ def thinking_kept(run: Path) -> int:
     return int(count)
 
 
-async def test_kill_9_in_mid_thought_and_the_same_command_goes_on(tmp_path: Path):
+async def test_a_run_killed_during_the_thinking_is_resumed_by_the_same_command(tmp_path: Path):
     name = "harmony"  # what is kept does not depend on the family
     async with serving(name, token_seconds=0.01) as server:
         command = remote(name, "teacher", tmp_path, server)
@@ -202,7 +204,7 @@ async def test_kill_9_in_mid_thought_and_the_same_command_goes_on(tmp_path: Path
         await asyncio.to_thread(finish, command)
         again = [prompt_and_seed(seen.body) for seen in server.seen]
     check_remote(tmp_path / "run", "teacher")
-    # Nobody began anew, and what was asked for twice was asked for with the same seed.
+    # No sample started over, and repeated requests have the same seed.
     question = tuple(RENDERERS[name].prompt_ids([Message(role="user", content="5 - 3 * 2?")]))
     assert question in {prompt for prompt, _ in first}
     assert question not in {prompt for prompt, _ in again}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from tessy.storage.journal import Journal
 from tessy.storage.run_reader import read_run
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
 from tessy.synthesis.single_model import Measure, SingleModelGeneration
-from tessy.synthesis.strategies.sample import sample
+from tessy.synthesis.strategies.sample import STRATEGY
 from tessy.tokenization.token_ids import decode
 from tests.support.saved_samples import SavedSample
 from tests.synthesis.test_sample import (
@@ -81,7 +82,7 @@ def make_context(
     return SynthesisContext(backends={author: backend}, **settings)
 
 
-def asked(context: SynthesisContext) -> list[Any]:
+def requests_of(context: SynthesisContext) -> list[Any]:
     (backend,) = context.backends.values()
     assert isinstance(backend.engine, ScriptedEngine)
     return backend.engine.requests
@@ -91,7 +92,7 @@ def asked(context: SynthesisContext) -> list[Any]:
 async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
     context = make_context(name, author)
     attempt = make_attempt(context)
-    row = await sample(attempt)
+    row = await STRATEGY.make(attempt)
     assert (row.strategy, row.thinking, row.answer) == ("sample", THINKING, ANSWER)
     assert [(s.start, s.end, s.author) for s in row.spans] == [(0, len(THINKING), author)]
     assert row.ended_by == author
@@ -100,59 +101,61 @@ async def test_a_lone_author_thinks_and_answers_in_its_own_format(name, author):
     assert row.problem == {"k": 1}
     codec = RENDERERS[name].codec
     own = {"student": row.tokens.student, "teacher": row.tokens.teacher}
-    nobody: Author = "teacher" if author == "student" else "student"
-    assert own[nobody] == row.tokens.drafted[nobody] == row.cost.requests[nobody] == 0
+    absent: Author = "teacher" if author == "student" else "student"
+    assert own[absent] == row.tokens.drafted[absent] == row.cost.requests[absent] == 0
     assert len(codec.encode(THINKING)) <= own[author] < row.tokens.drafted[author]
     assert row.tokens.answer == len(codec.encode(ANSWER))
-    assert attempt.observer.tokens[nobody] == 0
-    assert row.cost.requests[author] == len(asked(context)) > 5
+    assert attempt.progress.tokens[absent] == 0
+    assert row.cost.requests[author] == len(requests_of(context)) > 5
     assert set(row.cost.seconds) == {author, "answer"}
 
 
 async def test_ids_are_the_students_and_only_the_students():
-    row = await sample(make_attempt(make_context()))
+    row = await STRATEGY.make(make_attempt(make_context()))
     codec = RENDERERS["qwen3"].codec
     assert row.student_ids is not None
     assert decode(codec, unpack_ids(row.student_ids.thinking)) == THINKING
     assert decode(codec, unpack_ids(row.student_ids.answer)) == ANSWER
     assert row.tokens.student == len(unpack_ids(row.student_ids.thinking))
-    assert (await sample(make_attempt(make_context(keep_ids=False)))).student_ids is None
-    assert (await sample(make_attempt(make_context(author="teacher")))).student_ids is None
+    assert (await STRATEGY.make(make_attempt(make_context(keep_ids=False)))).student_ids is None
+    assert (await STRATEGY.make(make_attempt(make_context(author="teacher")))).student_ids is None
 
 
 @FORMATS
 async def test_the_answer_reads_the_thinking_between_the_models_own_markers(name, author):
     context = make_context(name, author)
-    await sample(make_attempt(context))
+    await STRATEGY.make(make_attempt(context))
     renderer = RENDERERS[name]
-    read = decode(renderer.codec, asked(context)[-1].prompt.ids)
+    read = decode(renderer.codec, requests_of(context)[-1].prompt.ids)
     begins = renderer.prompt_text(PROBLEM.messages)
     assert read == f"{begins}{THINKING}{renderer.shape.closing}"
-    assert asked(context)[0].stop_ids == tuple(sorted(renderer.thinking_stop_ids))
-    assert asked(context)[-1].stop_ids == tuple(sorted(renderer.answer_stop_ids))
-    assert {r.max_tokens for r in asked(context)} == {REQUEST_TOKENS}
-    assert len({r.seed for r in asked(context)}) == len(asked(context))
+    assert requests_of(context)[0].stop_ids == tuple(sorted(renderer.thinking_stop_ids))
+    assert requests_of(context)[-1].stop_ids == tuple(sorted(renderer.answer_stop_ids))
+    assert {r.max_tokens for r in requests_of(context)} == {REQUEST_TOKENS}
+    assert len({r.seed for r in requests_of(context)}) == len(requests_of(context))
 
 
 @FORMATS
-async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(name, author):
+async def test_a_sample_resumes_from_any_saved_state_to_the_same_row(name, author):
     saved = SavedSample()
     context = make_context(name, author)
-    whole = await sample(make_attempt(context, save=saved.save))
-    seeds = [request.seed for request in asked(context)]
+    whole = await STRATEGY.make(make_attempt(context, save=saved.save))
+    seeds = [request.seed for request in requests_of(context)]
     assert {state.answer is None for state in saved.loaded} == {True, False}
     for state in saved.loaded:
         again = make_context(name, author)
-        row = await sample(make_attempt(again, saved=state))
+        row = await STRATEGY.make(make_attempt(again, saved=state))
         unlike: Any = {"seconds": True, "cost": {"seconds"}}
         assert row.model_dump_json(exclude=unlike) == whole.model_dump_json(exclude=unlike)
-        assert [request.seed for request in asked(again)] == seeds[len(seeds) - len(asked(again)) :]
+        assert [request.seed for request in requests_of(again)] == seeds[
+            len(seeds) - len(requests_of(again)) :
+        ]
 
 
 async def test_the_journal_gets_every_id_of_the_thinking_once():
     saved = SavedSample()
-    row = await sample(make_attempt(make_context(), save=saved.save))
-    kept = [id_ for piece in saved.pieces if isinstance(piece, tuple) for id_ in piece]
+    row = await STRATEGY.make(make_attempt(make_context(), save=saved.save))
+    kept: list[int] = list(chain.from_iterable(cast(list[tuple[int, ...]], saved.pieces)))
     codec = RENDERERS["qwen3"].codec
     assert decode(codec, kept) == f"\n {THINKING} \n"
     assert len(kept) > row.tokens.student > 4 * REQUEST_TOKENS
@@ -176,11 +179,11 @@ SQUARES = " ".join(str(n * n) for n in range(300))
         ("harmony", SQUARES, None, "budget"),
     ],
 )
-async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason):
+async def test_an_invalid_thinking_is_a_failure(name, thinking, end, reason):
     context = make_context(name, write=writes(name, thinking=thinking, end=end))
     attempt = make_attempt(context)
     with pytest.raises(SampleFailed) as failure:
-        await sample(attempt)
+        await STRATEGY.make(attempt)
     assert failure.value.reason == reason
     row = attempt.failure(reason, failure.value.detail)
     assert thinking.startswith(row.thinking)
@@ -192,7 +195,7 @@ async def test_a_thinking_that_is_none_is_a_failure(name, thinking, end, reason)
 @pytest.mark.parametrize("end", ["<|end|>", "<|return|>", "<|call|>", "<|channel|>"])
 async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
     context = make_context("harmony", "teacher", write=writes("harmony", end=end))
-    row = await sample(make_attempt(context))
+    row = await STRATEGY.make(make_attempt(context))
     assert (row.thinking, row.answer) == (THINKING, ANSWER)
 
 
@@ -205,39 +208,39 @@ async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
         (SQUARES, None, "budget"),
     ],
 )
-async def test_an_answer_that_is_none_is_a_failure(answer, end, reason):
+async def test_an_invalid_answer_is_a_failure(answer, end, reason):
     attempt = make_attempt(make_context(write=writes("qwen3", answer=answer, last=end)))
     with pytest.raises(SampleFailed) as failure:
-        await sample(attempt)
+        await STRATEGY.make(attempt)
     assert failure.value.reason == reason
     assert attempt.failure(reason, failure.value.detail).thinking == THINKING
 
 
-async def test_a_question_without_room_fails_before_any_request():
+async def test_a_problem_without_room_fails_before_any_request():
     context = make_context(context=60)
     with pytest.raises(SampleFailed) as failure:
-        await sample(make_attempt(context))
+        await STRATEGY.make(make_attempt(context))
     assert failure.value.reason == "prompt_too_long"
-    assert not asked(context)
+    assert not requests_of(context)
 
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path: Path):
     codec = RENDERERS["qwen3"].codec
     context = make_context(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        await write_row(context, run, journal, strategy=sample)
+        await write_row(context, run, journal, strategy=STRATEGY.make)
         await journal.flush()
         assert journal.load() == {}
     (row,) = read_run(tmp_path / "r").failures
     assert (row.reason, row.attempts, row.thinking) == ("eos_in_thinking", 3, "Okay")
     assert row.cost.requests == {"student": 3, "teacher": 0}
     assert row.tokens.drafted["student"] == 3 * len(codec.encode("Okay"))
-    assert len({request.seed for request in asked(context)}) == 3
+    assert len({request.seed for request in requests_of(context)}) == 3
 
 
-async def test_the_length_a_sample_had_is_what_the_next_ones_are_expected_to_need(tmp_path: Path):
+async def test_the_length_of_a_sample_is_reported_to_the_admission(tmp_path: Path):
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
-        outcome = await write_row(make_context(), run, journal, strategy=sample)
+        outcome = await write_row(make_context(), run, journal, strategy=STRATEGY.make)
     (row,) = read_run(tmp_path / "r").trajectories
     assert outcome is not None
     assert outcome.tokens == row.tokens.student + row.tokens.answer
@@ -270,7 +273,7 @@ def write_on(machine: SingleModelGeneration, ids: list[int], requests: int) -> N
 
 
 @given(st.text(st.sampled_from("Ok s\n\t中 .文")), st.integers(0, 20), st.integers(1, 9))
-def test_a_text_that_was_left_anywhere_goes_on_to_the_same_text_and_ids(text, left, request):
+def test_a_text_interrupted_anywhere_resumes_to_the_same_text_and_ids(text, left, request):
     ids = ByteCodec(PIECES).encode(text)
     whole = solo(request)
     write_on(whole, ids, 1000)

@@ -125,7 +125,7 @@ def others() -> set[asyncio.Task[Any]]:
     st.booleans(),
     st.sampled_from(["at once", "odd", "awaited"]),
 )
-def test_any_order_of_chunks_and_judgements_gives_the_same_text(
+def test_any_order_of_chunks_and_predictions_gives_the_same_text(
     seed, agree, cut, request_tokens, sees_next, answers
 ):
     inner: dict[Any, BoundaryPredictor] = {
@@ -168,7 +168,7 @@ def test_any_order_of_chunks_and_judgements_gives_the_same_text(
     assert written(asyncio.run(go())) == written(expected)
 
 
-async def test_what_a_span_held_is_freed_without_the_garbage_collector():
+async def test_objects_of_a_span_are_freed_without_the_garbage_collector():
     def later(tell):
         asyncio.get_running_loop().call_soon(tell)
 
@@ -181,7 +181,7 @@ async def test_what_a_span_held_is_freed_without_the_garbage_collector():
         assert [type(thing) for thing in new()] == [Turn]  # the machine's last one
 
 
-# ------------------------------------------------------------------ what goes wrong is told
+# ------------------------------------------------------------------ errors
 
 
 class Closed(ReferenceClasses):
@@ -202,7 +202,7 @@ class Cancelled(Closed):
 
 
 @pytest.mark.parametrize("bad", [Closed(KNOWN), Cancelled(KNOWN)])
-async def test_a_predictor_that_takes_no_question_fails_the_span(bad):
+async def test_an_error_when_a_predictor_is_called_fails_the_span(bad):
     machine = make(CODECS, both(KNOWN))
     engines = two("Okay, let us see x", (" x=1 y=2 now.", 257))
     with pytest.raises(EngineUnavailable):
@@ -218,7 +218,7 @@ class Silly(Closed):
         return None
 
 
-async def test_an_answer_that_is_none_fails_the_span():
+async def test_an_invalid_prediction_fails_the_span():
     machine = make(CODECS, both(KNOWN))
     engines = two("Okay, let us see x", "never")
     with pytest.raises(AttributeError):
@@ -255,7 +255,7 @@ class Endless:
             self.open -= 1
 
 
-async def test_no_early_request_stays_open_where_its_peek_cannot_be_asked():
+async def test_no_prefetched_request_stays_open_if_its_prediction_cannot_start():
     machine = make(CODECS, both(KNOWN))
     teacher = Endless()
     engines: dict[Any, Any] = two("Okay, let us see x", "never") | {"teacher": teacher}
@@ -267,7 +267,7 @@ async def test_no_early_request_stays_open_where_its_peek_cannot_be_asked():
     assert not teacher.open
 
 
-async def test_tokens_that_come_too_late_count_as_drafted():
+async def test_tokens_after_the_end_of_a_span_count_as_drafted():
     """They arrive while the predictor finds the boundary in what came before."""
     loop = asyncio.get_running_loop()
     packets = [CODECS["student"].encode(part) for part in ("Okay, let us ", "see x", "=1")]
@@ -296,7 +296,7 @@ async def test_tokens_that_come_too_late_count_as_drafted():
 
 
 @pytest.mark.parametrize("texts", [("Okay, let", " us see"), ("Okay,", " let"), ("Okay", ", let")])
-async def test_a_stream_that_ends_without_saying_so_leaves_nobody_waiting(texts):
+async def test_a_stream_without_a_final_chunk_ends_the_span(texts):
     """The first answer comes when two chunks have arrived and the stream has ended."""
     first, second = (tuple(CODECS["student"].encode(text)) for text in texts)
 
@@ -335,7 +335,7 @@ class Watched:
         self.closed.append(tap.closed)
 
 
-async def test_an_answer_that_has_ended_is_not_closed():
+async def test_a_reply_that_has_ended_is_not_closed():
     """It would take the connection with it."""
     context = make_context()
     for backend in context.backends.values():
@@ -348,7 +348,7 @@ async def test_an_answer_that_has_ended_is_not_closed():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 150), st.booleans())
-def test_nothing_stays_open_when_it_is_cancelled_anywhere(seed, turns, sees_next):
+def test_cancelling_a_span_at_any_point_leaves_nothing_open(seed, turns, sees_next):
     inner: dict[Any, BoundaryPredictor] = both(RandomClasses(seed, sees_next=sees_next))  # type: ignore[assignment]
 
     async def go():

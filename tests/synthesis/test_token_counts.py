@@ -31,7 +31,7 @@ def counted(paths: RunPaths, in_flight: InFlight | None = None) -> int:
 
 
 @EVERY
-async def test_a_sample_in_flight_has_used_what_was_generated(case: str, tmp_path: Path):
+async def test_the_usage_of_a_sample_in_flight_is_what_was_generated(case: str, tmp_path: Path):
     seen = ProgressState(1, now=0.0)
     differ: list[int] = []
 
@@ -42,7 +42,7 @@ async def test_a_sample_in_flight_has_used_what_was_generated(case: str, tmp_pat
         differ.append(counted(RunPaths(tmp_path), saved.in_flight[-1]) - seen.generated)
 
     attempt = ask(case, make_context(case), save=save)
-    attempt.observer = seen
+    attempt.progress = seen
     row = await all_strategies()[CASES[case][0]].make(attempt)
     assert len(differ) >= 8
     assert set(differ) == {0}
@@ -54,15 +54,17 @@ def long_answer(prompt: str, begun: str, seed: int) -> Text:
 
 
 @pytest.mark.parametrize("case", ["teacher-only", "teacher-answer", "teacher-reference"])
-async def test_a_failure_has_used_what_was_generated(case: str):
+async def test_the_usage_of_a_failure_is_what_was_generated(case: str):
     attempt = ask(case, make_context(case, teacher_says=long_answer, answer_tokens=60))
-    attempt.observer = seen = ProgressState(1, now=0.0)
+    attempt.progress = seen = ProgressState(1, now=0.0)
     with pytest.raises(SampleFailed) as failed:
         await all_strategies()[CASES[case][0]].make(attempt)
     row = attempt.failure(failed.value.reason, failed.value.detail)
     assert row.answer
-    said = sum(row.tokens.drafted.values()) + row.tokens.answer
-    assert seen.generated - 2 <= said <= seen.generated  # white space at an end is no part of a row
+    counted_tokens = sum(row.tokens.drafted.values()) + row.tokens.answer
+    assert (
+        seen.generated - 2 <= counted_tokens <= seen.generated
+    )  # white space at an end is no part of a row
 
 
 @pytest.mark.parametrize("case", ["student-only", "teacher-reference", "by answer"])

@@ -1,8 +1,7 @@
 """Estimates for a whole file from a few samples, with prediction intervals (pure).
 
-A file has a fixed number of problems, and the pilot is a random draw of them. The estimate for the
-remaining samples is the pilot's mean times their number. The 95 % interval covers the randomness of
-the draw and of the remaining samples:
+The pilot is a random draw from the problems of the file. The estimate for the remaining samples is
+the pilot's mean times their number. The 95 % interval covers the draw and the remaining samples:
 
     R · (mean ± t · s · √(1/n + 1/m))
 
@@ -10,8 +9,7 @@ with R remaining samples, s the standard deviation between the n units drawn, an
 A unit is a problem, because samples of a problem are correlated; once every problem has a sample, a
 unit is a sample.
 
-Source: the prediction interval of Student's t, e.g. Hahn & Meeker, Statistical Intervals, 1991,
-4.7.
+Source: the prediction interval of Student's t: Hahn & Meeker, Statistical Intervals, 1991, 4.7.
 """
 
 from __future__ import annotations
@@ -41,33 +39,25 @@ class RemainingWork(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Size of the remaining work.
-
-    Attributes:
-        samples: Number of remaining samples.
-        questions: Number of problems with remaining samples.
-        unseen: Number of problems without a sample.
-    """
+    """Number of remaining samples, of problems that have some, and of problems without a sample."""
 
     samples: int
-    questions: int
+    problems: int
     unseen: int
 
 
 def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> RemainingWork | None:
     """Estimate the sum of a measure over the remaining samples; None with too few units.
 
-    Args:
-        values: Problem and non-negative measure of every ended sample.
-        scope: The remaining work.
+    ``values`` are the problem and the non-negative measure of every ended sample.
     """
-    by_question: dict[str, list[float]] = defaultdict(list)
-    for question, value in values:
-        by_question[question].append(value)
+    by_problem: dict[str, list[float]] = defaultdict(list)
+    for problem, value in values:
+        by_problem[problem].append(value)
     if scope.unseen:
-        units, more = [fmean(group) for group in by_question.values()], scope.questions
+        units, more = [fmean(group) for group in by_problem.values()], scope.problems
     else:
-        units, more = [v for group in by_question.values() for v in group], scope.samples
+        units, more = [v for group in by_problem.values() for v in group], scope.samples
     if not scope.samples:
         return RemainingWork(0.0, 0.0, 0.0)
     count = len(units)
@@ -81,26 +71,20 @@ def to_come(values: Iterable[tuple[str, float]], scope: Scope) -> RemainingWork 
 def failing_share(failed: Iterable[tuple[str, bool]]) -> RemainingWork | None:
     """Return the share of failed samples, with Wilson's interval; None without samples.
 
-    Args:
-        failed: Problem of every ended sample, and whether it failed.
+    ``failed`` is the problem of every ended sample, and whether it failed.
     """
-    found = share(Case(question, float(bad)) for question, bad in failed)
-    if found is None or found.low is None or found.high is None:
+    estimate = share(Case(problem, float(bad)) for problem, bad in failed)
+    if estimate is None or estimate.low is None or estimate.high is None:
         return None
-    return RemainingWork(found.value, found.low, found.high)
+    return RemainingWork(estimate.value, estimate.low, estimate.high)
 
 
 def wall(work: RemainingWork, slots: float, longest: float) -> RemainingWork:
-    """Return the wall-clock seconds of ``work`` with ``slots`` samples in flight.
+    """Return the wall-clock seconds of ``work`` (summed over samples) with ``slots`` in flight.
 
     All slots are busy until the last sample starts, so the time is between ``work / slots`` and one
-    sample more (Graham's bound for list scheduling). The interval covers both; the estimate is in
-    the middle.
-
-    Args:
-        work: Seconds summed over the remaining samples.
-        slots: Samples in flight; at most the number of remaining samples.
-        longest: Seconds of the longest ended sample.
+    sample more (Graham's bound for list scheduling), which takes up to ``longest`` seconds. The
+    interval covers both; the estimate is in the middle.
     """
     busy = work.times(1 / slots)
     return RemainingWork(busy.value + longest / 2, busy.low, busy.high + longest)

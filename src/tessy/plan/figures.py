@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tessy.core.records import AUTHORS
@@ -17,20 +17,14 @@ from tessy.plan.estimate import (
     to_come,
     wall,
 )
-from tessy.plan.pilot import Load
-from tessy.plan.rows import PilotSample
+from tessy.plan.pilot import Load, PilotSample
 
 MUCH_MORE = 1.1  # ratio of samples in flight, run to pilot, that causes a warning
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of a plan.
-
-    Attributes:
-        so_far: Value of the ended samples.
-        to_come: Estimate for the remaining samples.
-    """
+    """One line of a plan: value of the ended samples, and estimate for the remaining ones."""
 
     so_far: float
     to_come: RemainingWork
@@ -42,9 +36,9 @@ class Figure:
 
     def to_json(self) -> dict[str, float]:
         """Return the entry of plan.json."""
-        come = self.to_come
-        named = {"so_far": self.so_far, "to_come": come.value, "low": come.low, "high": come.high}
-        return {name: round(value, 4) for name, value in (named | {"whole": self.whole}).items()}
+        value, low, high = self.to_come
+        parts = {"so_far": self.so_far, "to_come": value, "low": low, "high": high}
+        return {name: round(part, 4) for name, part in (parts | {"whole": self.whole}).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +46,14 @@ class PlanInputs:
     """Inputs of a plan.
 
     Attributes:
-        made: Ended samples.
-        scope: Remaining work.
+        samples: Ended samples.
         slots: Samples that the run will have in flight.
-        load: Load of the servers; None if unknown.
         wall_seconds: Wall-clock seconds of the run's sessions.
         journal_bytes: Size of the journal after the pilot.
         drawn: Whether the samples are exactly a random draw from the file.
     """
 
-    made: Sequence[PilotSample]
+    samples: Sequence[PilotSample]
     scope: Scope
     slots: int
     load: Load | None
@@ -75,7 +67,7 @@ class Plan:
     """Estimates for the whole file.
 
     Attributes:
-        given: Inputs.
+        inputs: Inputs.
         hours: Wall-clock hours, if more samples in flight do not slow each other down.
         at_most: Remaining hours if more samples in flight bring no speedup; None if the run has no
             more in flight than the pilot.
@@ -85,7 +77,7 @@ class Plan:
         reasons: Number of failures by reason.
     """
 
-    given: PlanInputs
+    inputs: PlanInputs
     hours: Figure
     at_most: float | None
     figures: Mapping[str, Figure]
@@ -93,20 +85,24 @@ class Plan:
     journal: float
     reasons: Mapping[str, int]
 
+    @property
+    def problems(self) -> int:
+        """Number of problems with an ended sample."""
+        return len({sample.problem for sample in self.inputs.samples})
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of plan.json."""
-        given = self.given
-        load = given.load
+        inputs = self.inputs
         return {
             "confidence": CONFIDENCE,
             "samples": {
-                "ended": len(given.made),
-                "questions": len({one.question for one in given.made}),
-                "to_come": given.scope.samples,
+                "ended": len(inputs.samples),
+                "questions": self.problems,
+                "to_come": inputs.scope.samples,
             },
             "hours": self.hours.to_json() | {"at_most": self.at_most},
-            "in_flight": given.slots,
-            "load": load and {name: getattr(load, name) for name in load.__slots__},
+            "in_flight": inputs.slots,
+            "load": inputs.load and asdict(inputs.load),
             "figures": {name: figure.to_json() for name, figure in self.figures.items()},
             "failure_share": self.failure_share._asdict(),
             "failures_by_reason": dict(self.reasons),
@@ -114,65 +110,55 @@ class Plan:
         }
 
 
-def make_plan(given: PlanInputs) -> Plan | None:
+def make_plan(inputs: PlanInputs) -> Plan | None:
     """Compute a plan; None if too few samples finished for an interval."""
-    finished = sum(one.reason is None for one in given.made)
-    if given.scope.samples and finished < MIN_UNITS:
+    samples, scope = inputs.samples, inputs.scope
+    reasons = Counter(sample.reason for sample in samples if sample.reason is not None)
+    if scope.samples and len(samples) - reasons.total() < MIN_UNITS:
         return None
+    problems = [sample.problem for sample in samples]
     figures: dict[str, Figure] = {}
-    for name, values in _measures(given.made).items():
-        come = to_come(zip(_questions(given), values, strict=True), given.scope)
-        if come is None:
+    for name, values in _measures(samples).items():
+        estimate = to_come(zip(problems, values, strict=True), scope)
+        if estimate is None:
             return None
-        figures[name] = Figure(sum(values), come)
-    bad = [one.reason is not None for one in given.made]
-    failing = failing_share(zip(_questions(given), bad, strict=True))
-    if failing is None:
+        figures[name] = Figure(sum(values), estimate)
+    share = failing_share((sample.problem, sample.reason is not None) for sample in samples)
+    if share is None:
         return None
-    figures["failures"] = Figure(sum(bad), failing.times(given.scope.samples))
-    hours, at_most = _hours(given, figures.pop("seconds").to_come)
-    most = given.load.most if given.load else 0
-    journal = given.journal_bytes * max(1.0, given.slots / most if most else 1.0)
-    reasons = Counter(one.reason for one in given.made if one.reason is not None)
-    return Plan(given, hours, at_most, figures, failing, journal, dict(reasons.most_common()))
+    figures["failures"] = Figure(reasons.total(), share.times(scope.samples))
+    hours, at_most = _hours(inputs, figures.pop("seconds").to_come)
+    most = inputs.load.most if inputs.load else 0
+    journal = inputs.journal_bytes * max(1.0, inputs.slots / most if most else 1.0)
+    return Plan(inputs, hours, at_most, figures, share, journal, dict(reasons.most_common()))
 
 
-def _questions(given: PlanInputs) -> list[str]:
-    return [one.question for one in given.made]
-
-
-def _measures(made: Sequence[PilotSample]) -> dict[str, list[float]]:
-    """Return the values of each measure, in the order of ``made``."""
-    measures: dict[str, list[float]] = {"seconds": [one.seconds for one in made]}
+def _measures(samples: Sequence[PilotSample]) -> dict[str, list[float]]:
+    measures: dict[str, list[float]] = {"seconds": [s.seconds for s in samples]}
     for author in AUTHORS:
-        measures[f"requests.{author}"] = [one.requests[author] for one in made]
+        measures[f"requests.{author}"] = [s.requests[author] for s in samples]
+        measures[f"generated.{author}"] = [s.generated[author] for s in samples]
     for part in (*AUTHORS, "answer"):
-        measures[f"kept.{part}"] = [one.kept[part] for one in made]
-    for author in AUTHORS:
-        measures[f"generated.{author}"] = [one.generated[author] for one in made]
-    measures["generated"] = [float(sum(one.generated.values())) for one in made]
-    measures["bytes"] = [one.size for one in made]
+        measures[f"kept.{part}"] = [s.kept[part] for s in samples]
+    measures["generated"] = [float(sum(s.generated.values())) for s in samples]
+    measures["bytes"] = [s.size for s in samples]
     return measures
 
 
-def _hours(given: PlanInputs, work: RemainingWork) -> tuple[Figure, float | None]:
+def _hours(inputs: PlanInputs, work: RemainingWork) -> tuple[Figure, float | None]:
     """Return wall-clock hours, and remaining ones if more samples in flight bring no speedup."""
-    samples, load = given.scope.samples, given.load
-    so_far = given.wall_seconds / 3600
-    if not samples:
+    so_far = inputs.wall_seconds / 3600
+    if not inputs.scope.samples:
         return Figure(so_far, RemainingWork(0.0, 0.0, 0.0)), None
+    load = inputs.load
     slow = load.slowdown if load else 1.0
     work = work.times(slow)
-    longest = slow * max(one.seconds for one in given.made)
-    slots = min(given.slots, samples)
-    come = wall(work, slots, longest).times(1 / 3600)
-    usual = max(1.0, load.usual if load else _average_in_flight(given))
+    longest = slow * max(sample.seconds for sample in inputs.samples)
+    slots = min(inputs.slots, inputs.scope.samples)
+    hours = Figure(so_far, wall(work, slots, longest).times(1 / 3600))
+    seconds = sum(sample.seconds for sample in inputs.samples)
+    average = seconds / inputs.wall_seconds if inputs.wall_seconds else 0.0  # of all sessions
+    usual = max(1.0, load.usual if load else average)
     if slots <= MUCH_MORE * usual:
-        return Figure(so_far, come), None
-    return Figure(so_far, come), wall(work, usual, longest).value / 3600
-
-
-def _average_in_flight(given: PlanInputs) -> float:
-    """Return the average over all sessions, including their starts and ends."""
-    seconds = sum(one.seconds for one in given.made)
-    return seconds / given.wall_seconds if given.wall_seconds else 0.0
+        return hours, None
+    return hours, wall(work, usual, longest).value / 3600

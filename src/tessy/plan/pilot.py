@@ -1,35 +1,90 @@
-"""The pilot: the draw of its samples, and the measured load of the servers."""
+"""The pilot: the draw of its samples, their cost, and the measured load of the servers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from tessy.core.records import Key, Problem
+from tessy.core.records import AUTHORS, Author, Key, Problem
 from tessy.core.seeds import derive_seed
-from tessy.plan.rows import PilotSample
 from tessy.runtime.throughput import ThroughputMonitor
+from tessy.storage import jsonl
+from tessy.storage.run_paths import RunPaths
 
 
 def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> frozenset[Key]:
-    """Return the samples of a pilot: one per problem in random order, then a second one, and so on.
+    """Return ``count`` samples: one per problem in random order, then a second one, and so on.
 
     The order depends only on the problems' ids and the seed, so a larger pilot contains a smaller
-    one.
-
-    Args:
-        problems: All problems of the file.
-        rounds: Samples per problem of the run.
-        count: Size of the pilot; reduced to the number of samples if that is smaller.
-        seed: Seed of the run.
+    one. ``rounds`` is the number of samples per problem.
     """
     shuffled = sorted(problems, key=lambda problem: derive_seed(seed, "pilot", problem.id))
     every = ((problem.id, sample) for sample in range(rounds) for problem in shuffled)
     return frozenset(islice(every, count))
+
+
+@dataclass(frozen=True, slots=True)
+class PilotSample:
+    """An ended sample.
+
+    Attributes:
+        key: Key of the sample.
+        reason: Reason of a failure; None if the sample is finished.
+        seconds: Wall-clock seconds over all attempts.
+        requests: Requests sent, by role.
+        kept: Tokens in the training data, by part (``student`` and ``teacher`` of the thinking,
+            ``answer``), in the student's tokens; 0 for a failure.
+        generated: Tokens of thinking and answer, kept or not, by author.
+        size: Bytes of the row.
+    """
+
+    key: Key
+    reason: str | None
+    seconds: float
+    requests: Mapping[Author, int]
+    kept: Mapping[str, int]
+    generated: Mapping[Author, int]
+    size: int
+
+    @property
+    def problem(self) -> str:
+        """Id of the problem."""
+        return self.key[0]
+
+
+def read_pilot_samples(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
+    """Return the last row of each key in ``keys``; a finished row has precedence over a failure."""
+    samples: dict[Key, PilotSample] = {}
+    for path in (*paths.row_files(), *paths.failure_files()):
+        for line in jsonl.read_lines(path):
+            key = jsonl.row_key(path, line)
+            sample = _pilot_sample(key, jsonl.row(path, line), len(line.content))
+            before = samples.get(key)
+            if key in keys and (before is None or before.reason or not sample.reason):
+                samples[key] = sample
+    return list(samples.values())
+
+
+def _pilot_sample(key: Key, row: Mapping[str, Any], size: int) -> PilotSample:
+    tokens, reason = row["tokens"], row.get("reason")
+    parts = {part: int(tokens[part]) for part in (*AUTHORS, "answer")}
+    generated: dict[Author, int] = {author: tokens["drafted"][author] for author in AUTHORS}
+    answer_by: Author = row.get("answer_by", "student")
+    generated[answer_by] += parts["answer"]
+    return PilotSample(
+        key=key,
+        reason=reason,
+        seconds=row["seconds"],
+        requests=row["cost"]["requests"],
+        kept=dict.fromkeys(parts, 0) if reason else parts,
+        generated=generated,
+        size=size,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +104,13 @@ class Load:
     samples: int
 
 
-def measured_load(progress: ThroughputMonitor, made: Sequence[PilotSample]) -> Load | None:
-    """Return the load of the servers in a session; None if it generated nothing.
-
-    Args:
-        progress: Counters of the session.
-        made: All ended samples.
-    """
+def measured_load(progress: ThroughputMonitor, samples: Sequence[PilotSample]) -> Load | None:
+    """Return the load in a session, compared with all ended ``samples``; None without tokens."""
     pace = progress.pace()
-    seconds = sum(one.seconds for one in made)
+    seconds = sum(sample.seconds for sample in samples)
     if pace is None or not seconds:
         return None
-    alone = sum(sum(one.generated.values()) for one in made) / seconds
+    alone = sum(sum(sample.generated.values()) for sample in samples) / seconds
     return Load(
         most=progress.most_in_flight,
         usual=pace.in_flight,

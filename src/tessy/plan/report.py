@@ -1,9 +1,8 @@
-"""Output of a plan to the terminal and to plan.json."""
+"""Output of a plan to the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -22,43 +21,25 @@ from tessy.core.formatting import (
 from tessy.core.records import Author
 from tessy.plan.figures import Figure, Plan
 from tessy.runtime.terminal import figures_table, visible
-from tessy.storage import jsonl
 
 Show = Callable[[float], str]
-
-
-def write_plan(plan: Plan, path: Path) -> None:
-    """Write the plan to ``path``.
-
-    Raises:
-        StorageError: The file could not be written.
-    """
-    jsonl.write_json(path, plan.to_json())
 
 
 def print_plan(
     plan: Plan, config: PlanConfig, names: Mapping[Author, str], console: Console
 ) -> None:
-    """Print all figures with their assumptions and warnings.
-
-    Args:
-        plan: The plan.
-        config: Options of the plan.
-        names: Names of the models in use, by role.
-        console: Receives the output.
-    """
-    given = plan.given
+    """Print all figures with their assumptions and warnings; ``names`` are the models in use."""
+    inputs = plan.inputs
     table = figures_table("Plan", "so far", "to come", "95 % interval", "whole file")
     table.columns[0].style = "bold"
-    samples = (len(given.made), given.scope.samples)
+    samples = (len(inputs.samples), inputs.scope.samples)
     table.add_row("Samples", *(f"{n:,}" for n in samples), "", f"{sum(samples):,}")
     _row(table, "Wall clock", plan.hours, _clock)
     figures = plan.figures
     _row(table, "Failures", figures["failures"], short_count)
-    for author in names:
-        _row(table, f"Requests, {author}", figures[f"requests.{author}"], short_count)
-    for author in names:
-        _row(table, f"Kept tokens, {author}", figures[f"kept.{author}"], short_count)
+    for label, name in (("Requests", "requests"), ("Kept tokens", "kept")):
+        for author in names:
+            _row(table, f"{label}, {author}", figures[f"{name}.{author}"], short_count)
     _row(table, "Kept tokens, answers", figures["kept.answer"], short_count)
     for author in names:
         _row(table, f"Generated, {author}", figures[f"generated.{author}"], short_count)
@@ -69,28 +50,26 @@ def print_plan(
 
 
 def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
-    come = figure.to_come
-    between = interval(come.low, come.high, show, " – ")
-    table.add_row(label, show(figure.so_far), show(come.value), between, show(figure.whole))
+    value, low, high = figure.to_come
+    between = interval(low, high, show, " – ")
+    table.add_row(label, show(figure.so_far), show(value), between, show(figure.whole))
 
 
 def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
-    """Return the basis and the assumptions of the figures."""
-    given = plan.given
-    questions = len({one.question for one in given.made})
+    inputs = plan.inputs
     share, low, high = plan.failure_share
     ends = interval(low, high, percentage, " – ")
     models = ", ".join(f"{author} {visible(name)}" for author, name in names.items())
     lines = [
-        f"From {counted(len(given.made), 'sample')} of {counted(questions, 'problem')}. Failed: "
-        f"{tally(plan.reasons) or 'none'} ({percent(share)}, 95 % interval {ends} %).",
+        f"From {counted(len(inputs.samples), 'sample')} of {counted(plan.problems, 'problem')}. "
+        f"Failed: {tally(plan.reasons) or 'none'} ({percent(share)}, 95 % interval {ends} %).",
         "Kept tokens are in the training data, counted with the student's tokenizer. Generated "
         "tokens include those not kept, counted with each model's own tokenizer (answers with the "
         f"student's); multiply them by your prices ({models}). Prompts are not counted.",
     ]
-    if given.scope.samples:
+    if inputs.scope.samples:
         lines.append(
-            f"Assumptions: {counted(given.slots, 'sample')} in flight, and servers as fast as in "
+            f"Assumptions: {counted(inputs.slots, 'sample')} in flight, and servers as fast as in "
             "the pilot. Intervals cover the random draw of samples, not changes of the servers. "
             f"The journal of samples in flight takes up to {size(plan.journal)} more."
         )
@@ -98,20 +77,19 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
 
 
 def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
-    """Return the reasons to doubt the figures."""
-    given = plan.given
-    if not given.scope.samples:
+    inputs = plan.inputs
+    if not inputs.scope.samples:
         return ["All samples have ended; none remain."]
     lines = []
     if plan.at_most is not None:
-        larger = min(2 * given.slots, len(given.made) + given.scope.samples)
-        seen = f"{given.load.usual:.0f} at its peak" if given.load else "fewer on average"
+        larger = min(2 * inputs.slots, len(inputs.samples) + inputs.scope.samples)
+        seen = f"{inputs.load.usual:.0f} at its peak" if inputs.load else "fewer on average"
         lines.append(
-            f"The time is a lower bound: the run will have {counted(given.slots, 'sample')} in "
+            f"The time is a lower bound: the run will have {counted(inputs.slots, 'sample')} in "
             f"flight, but the pilot had {seen}. If more samples in flight bring no speedup, "
             f"{_clock(plan.at_most)} remain. To measure it, pass --pilot {larger}."
         )
-    if not given.drawn and (more := len(given.made) - config.pilot) > 0:
+    if not inputs.drawn and (more := len(inputs.samples) - config.pilot) > 0:
         lines.append(
             f"{counted(more, 'sample')} of an earlier run {'is' if more == 1 else 'are'} included. "
             "They are from the top of the file, and in an interrupted run short samples end first, "
@@ -121,7 +99,6 @@ def _warnings(plan: Plan, config: PlanConfig) -> list[str]:
 
 
 def _budgets(plan: Plan, config: PlanConfig) -> list[str]:
-    """Return the comparison with the budgets of the run."""
     generated = plan.figures["generated"]
     compared: tuple[tuple[str, float | None, Figure, Show], ...] = (
         ("budget_hours", config.budget_hours, plan.hours, _clock),

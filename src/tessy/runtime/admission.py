@@ -1,15 +1,10 @@
-"""Admission control: how many samples may be in flight (pure state machines).
-
-An overfilled KV cache evicts prefixes that are still in use, which then are prefilled again.
-Samples are therefore admitted by the memory they are expected to need, not by number.
-"""
+"""Admission control: how many samples may be in flight (pure state machines)."""
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from tessy.core.formatting import percent, tally
 from tessy.core.records import Author
@@ -20,7 +15,6 @@ MAX_FILL = 0.9  # fraction of a KV cache that may be reserved
 PERCENTILE = 0.8  # of observed lengths: the expected length
 MIN_LENGTHS = 20  # observed lengths before they are used: short samples end first
 
-Job = TypeVar("Job")
 Job_contra = TypeVar("Job_contra", contravariant=True)
 
 
@@ -32,12 +26,7 @@ class Admission(Protocol[Job_contra]):
         ...
 
     def finished(self, job: Job_contra, tokens: int | None, /) -> None:
-        """Release an admitted job that ended.
-
-        Args:
-            job: The job.
-            tokens: Generated tokens without the prompt; None if not representative.
-        """
+        """Release an admitted job that generated ``tokens``; None if not representative."""
         ...
 
 
@@ -45,7 +34,6 @@ class Slots:
     """Admission with a fixed number of slots."""
 
     def __init__(self, concurrency: int) -> None:
-        """Create ``concurrency`` slots, at least 1."""
         self._free = max(1, concurrency)
 
     def try_admit(self, job: object, /) -> bool:
@@ -60,36 +48,22 @@ class Slots:
         self._free += 1
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Memory claim of a sample, independent of replicas.
+class _AdmittedSample(NamedTuple):
+    """Prompt length (in its own tokens) and replica of each model; both may share a server."""
 
-    Attributes:
-        key: Identifies the sample.
-        prompts: Prompt length of each model it needs, in that model's tokens.
-    """
-
-    key: str
     prompts: Mapping[Author, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _AdmittedSample:
-    """A sample in flight, with the replica of each model (both may share a server)."""
-
-    claim: Claim
     homes: Mapping[Author, str]
 
-    def prompts(self) -> list[tuple[str, int]]:
+    def by_replica(self) -> list[tuple[str, int]]:
         """Return replica and prompt length of each model."""
-        return [(home, self.claim.prompts[author]) for author, home in self.homes.items()]
+        return [(home, self.prompts[author]) for author, home in self.homes.items()]
 
 
 class KvAdmission:
     """Admission by the KV cache of every replica: prompt plus expected length must fit.
 
-    An empty replica always admits one sample, however small its cache, so that a run cannot
-    deadlock.
+    An overfilled cache evicts prefixes that are still in use, which then are prefilled again. An
+    empty replica always admits one sample, so that a run cannot deadlock.
     """
 
     def __init__(
@@ -103,7 +77,7 @@ class KvAdmission:
         """Initialize without samples in flight.
 
         Args:
-            capacities: KV cache capacity in tokens of the replicas of all roles; None if unknown.
+            capacities: KV cache capacity of the replicas of all roles, in tokens; None if unknown.
             first_guess_tokens: Expected length of a sample until enough samples ended.
             concurrency: Maximum number of samples, also on replicas of unknown capacity; None: no
                 limit, and :data:`DEFAULT_CONCURRENCY` per replica of unknown capacity.
@@ -140,24 +114,21 @@ class KvAdmission:
         """Return the tokens reserved on ``replica``."""
         return self._prompts.get(replica, 0) + self._counts.get(replica, 0) * self.expected_tokens
 
-    def try_admit(self, claim: Claim, homes: Mapping[Author, str]) -> bool:
-        """Admit a sample if it fits.
-
-        Args:
-            claim: Its memory claim.
-            homes: The replica of each model it needs.
-        """
-        if claim.key in self._admitted:
-            raise ValueError(f"{claim.key} is already in flight")
+    def try_admit(
+        self, key: str, prompts: Mapping[Author, int], homes: Mapping[Author, str]
+    ) -> bool:
+        """Admit a sample if prompts of these lengths in tokens fit on the replicas ``homes``."""
+        if key in self._admitted:
+            raise ValueError(f"{key} is already in flight")
         if self.concurrency is not None and self.in_flight >= self.concurrency:
             return False
-        sample = _AdmittedSample(claim, homes)
+        sample = _AdmittedSample(prompts, homes)
         needs: dict[str, int] = {}
-        for replica, tokens in sample.prompts():
+        for replica, tokens in sample.by_replica():
             needs[replica] = needs.get(replica, 0) + tokens + self.expected_tokens
         if not all(self._fits(replica, need) for replica, need in needs.items()):
             return False
-        self._admitted[claim.key] = sample
+        self._admitted[key] = sample
         self._reserve(sample, 1)
         return True
 
@@ -167,9 +138,9 @@ class KvAdmission:
         if sample is None:
             return
         self._reserve(sample, -1)
-        homes = {**sample.homes, author: replica}
-        sample = self._admitted[key] = _AdmittedSample(sample.claim, homes)
-        self._reserve(sample, 1)
+        moved = sample._replace(homes={**sample.homes, author: replica})
+        self._admitted[key] = moved
+        self._reserve(moved, 1)
 
     def finished(self, key: str, tokens: int | None) -> None:
         """Release a sample and record its length unless it is None."""
@@ -207,57 +178,8 @@ class KvAdmission:
         return self.reserved(replica) + need <= MAX_FILL * capacity
 
     def _reserve(self, sample: _AdmittedSample, sign: int) -> None:
-        for replica, tokens in sample.prompts():
+        for replica, tokens in sample.by_replica():
             self._prompts[replica] = self._prompts.get(replica, 0) + sign * tokens
             self._counts[replica] = self._counts.get(replica, 0) + sign
         for replica in set(sample.homes.values()):
             self._samples[replica] = self._samples.get(replica, 0) + sign
-
-
-class KvGate(Generic[Job]):
-    """A :class:`KvAdmission` for jobs of any type."""
-
-    def __init__(
-        self,
-        admission: KvAdmission,
-        claim: Callable[[Job], Claim],
-        homes: Callable[[Job], Mapping[Author, str]],
-    ) -> None:
-        """Initialize without jobs.
-
-        Args:
-            admission: The admission of samples.
-            claim: Returns the memory claim of a job; called once per job.
-            homes: Returns the replica that a job would use for each model; called at every try,
-                because available replicas change while a job waits.
-        """
-        self._admission = admission
-        self._claim = claim
-        self._homes = homes
-        self._waiting: tuple[Job, Claim] | None = None
-        self._keys: dict[int, str] = {}  # by identity of the job: jobs need not be hashable
-
-    def try_admit(self, job: Job, /) -> bool:
-        """Admit ``job`` if it fits."""
-        if self._waiting is None or self._waiting[0] is not job:
-            self._waiting = (job, self._claim(job))
-        claim = self._waiting[1]
-        if not self._admission.try_admit(claim, self._homes(job)):
-            return False
-        self._keys[id(job)] = claim.key
-        self._waiting = None
-        return True
-
-    def finished(self, job: Job, tokens: int | None, /) -> None:
-        """Release ``job``."""
-        self._admission.finished(self._keys.pop(id(job)), tokens)
-
-
-def count_admitted(jobs: Iterable[Job], admission: Admission[Job]) -> int:
-    """Return how many of ``jobs`` would be in flight at a time; ``admission`` is used up."""
-    count = 0
-    for job in jobs:
-        if not admission.try_admit(job):
-            break
-        count += 1
-    return count

@@ -1,8 +1,4 @@
-"""Progress of a run: a live view on a terminal, periodic plain lines elsewhere.
-
-:class:`ProgressState` is pure: it counts events, and time is an argument. :class:`Progress` draws
-it.
-"""
+"""Progress of a run: a live view on a terminal, periodic plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import NamedTuple, Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -38,19 +33,17 @@ MIN_FINISHED = 3  # samples before the remaining time is estimated
 
 
 class TimeLeft(NamedTuple):
-    """Interval of the seconds until the last sample ends."""
+    """Interval of the seconds until the last sample ends, formatted by ``str``."""
 
     low: float
     high: float
 
     def __str__(self) -> str:
-        """Format the interval; a single value if its ends round to the same."""
         low, high = _rounded(self.low), _rounded(self.high)
         return f"about {low} left" if low == high else f"{low} to {high} left"
 
 
 def _rounded(seconds: float) -> str:
-    """Format seconds with the precision of the estimate."""
     if seconds < 60:
         return f"{max(10, math.ceil(seconds / 10) * 10)} s"
     if seconds < 5400:
@@ -58,22 +51,17 @@ def _rounded(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 36_000 else f"{round(seconds / 3600)} h"
 
 
-class _CounterSnapshot(NamedTuple):
-    now: float
-    student: int
-    teacher: int
-
-
 class ProgressState:
-    """Counters of one run.
+    """Counters of one run (pure: time is an argument).
+
+    ``total``, ``finished_count`` and ``failed_count`` include samples of earlier processes.
 
     Attributes:
-        total: Samples of the complete run, including earlier processes.
-        finished_count: Finished samples, including earlier processes.
-        failed_count: Failed samples, including earlier processes.
-        reasons: Failures of this process by reason.
         authors: Authors that generate text.
+        reasons: Failures of this process by reason.
         most_in_flight: Maximum number of samples in flight in this process.
+        ended: Samples finished or failed in this process.
+        waiting_for: What the run waits for, or None.
     """
 
     def __init__(
@@ -85,15 +73,7 @@ class ProgressState:
         failed: int = 0,
         authors: Sequence[Author] = AUTHORS,
     ) -> None:
-        """Initialize the counters.
-
-        Args:
-            total: Samples of the complete run.
-            now: Current time in seconds on any monotonic clock.
-            done: Samples finished by earlier processes.
-            failed: Samples failed in earlier processes.
-            authors: Authors that generate text.
-        """
+        """Initialize at ``now`` (seconds on any monotonic clock), after earlier processes."""
         self.total = total
         self.authors = tuple(authors)
         self.finished_count = done
@@ -103,14 +83,18 @@ class ProgressState:
         self._in_flight: set[str] = set()
         self._kept: Counter[Author] = Counter()
         self._drafted: Counter[Author] = Counter()
-        self._ended = 0  # in this process, finished or failed
+        self.ended = 0
+        self.waiting_for: str | None = None
         self._started = now
-        self._snapshots: deque[_CounterSnapshot] = deque([_CounterSnapshot(now, 0, 0)])
-        self._waiting: str | None = None
+        self._snapshots = deque([(now, Counter(self._kept))])  # time, kept tokens
         self._waited = 0.0
+
+    def _before_change(self) -> None:
+        """Called before the samples in flight, or what the run waits for, change."""
 
     def started(self, key: str) -> None:
         """Record the start of a sample."""
+        self._before_change()
         self._in_flight.add(key)
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
@@ -124,45 +108,43 @@ class ProgressState:
 
     def finished(self, key: str) -> None:
         """Record a finished sample."""
-        self._in_flight.discard(key)
+        self._end(key)
         self.finished_count += 1
-        self._ended += 1
 
     def failed(self, key: str, reason: str) -> None:
         """Record a failed sample."""
-        self._in_flight.discard(key)
+        self._end(key)
         self.failed_count += 1
-        self._ended += 1
         self.reasons[reason] += 1
+
+    def _end(self, key: str) -> None:
+        self._before_change()
+        self._in_flight.discard(key)
+        self.ended += 1
 
     def waiting(self, text: str | None) -> None:
         """Record that the run waits for ``text``; None when it continues."""
-        self._waiting = text
+        self._before_change()
+        self.waiting_for = text
 
     def observe(self, now: float) -> None:
         """Take a snapshot of the counters at ``now``, from which rates are computed."""
-        if self._waiting:
-            self._waited += max(0.0, now - self._snapshots[-1].now)
-        self._snapshots.append(_CounterSnapshot(now, self._kept["student"], self._kept["teacher"]))
-        while len(self._snapshots) > 2 and self._snapshots[1].now <= now - RATE_WINDOW:
+        if self.waiting_for:
+            self._waited += max(0.0, now - self._snapshots[-1][0])
+        self._snapshots.append((now, Counter(self._kept)))
+        while len(self._snapshots) > 2 and self._snapshots[1][0] <= now - RATE_WINDOW:
             self._snapshots.popleft()
 
     def rate(self, author: Author, now: float) -> float:
         """Return kept tokens per second of ``author`` over :data:`RATE_WINDOW`."""
-        first = self._snapshots[0]
-        seconds = now - first.now
-        before = first.student if author == "student" else first.teacher
-        return (self._kept[author] - before) / seconds if seconds > 0 else 0.0
+        started, before = self._snapshots[0]
+        seconds = now - started
+        return (self._kept[author] - before[author]) / seconds if seconds > 0 else 0.0
 
     @property
     def generated(self) -> int:
         """Tokens generated in this process, kept or not, each model's in its own tokens."""
         return self._drafted.total()
-
-    @property
-    def ended(self) -> int:
-        """Samples finished or failed in this process."""
-        return self._ended
 
     @property
     def left(self) -> int:
@@ -176,18 +158,10 @@ class ProgressState:
 
     @property
     def rolled_back(self) -> float | None:
-        """Share of drafted tokens not kept, in [0, 1].
-
-        None before the first draft, and with a single author.
-        """
+        """Share of drafted tokens not kept; None before the first draft or with one author."""
         if len(self.authors) < 2:
             return None
         return rolled_back(self._kept.total(), self._drafted.total())
-
-    @property
-    def waiting_for(self) -> str | None:
-        """What the run waits for, or None."""
-        return self._waiting
 
     def elapsed(self, now: float) -> float:
         """Return the seconds since this process started."""
@@ -202,14 +176,14 @@ class ProgressState:
         rest = self.left
         if rest <= 0:
             return TimeLeft(0.0, 0.0)
-        if self._ended < MIN_FINISHED:
+        if self.ended < MIN_FINISHED:
             return None
-        per_sample = max(0.0, self.elapsed(now) - self._waited) / self._ended
-        spread = 1 / math.sqrt(self._ended)
+        per_sample = max(0.0, self.elapsed(now) - self._waited) / self.ended
+        spread = 1 / math.sqrt(self.ended)
         return TimeLeft(rest * per_sample / (1 + spread), rest * per_sample / (1 - spread))
 
     def counts(self) -> str:
-        """Return the counters: ``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
+        """Return for example ``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
         reasons = tally(dict(self.reasons.most_common()))
         failed = f"{self.failed_count:,} failed" + (f" ({reasons})" if reasons else "")
         return (
@@ -232,8 +206,8 @@ class ProgressState:
         if self.rolled_back is not None:
             parts.append(f"{percent(self.rolled_back)} rolled back")
         parts.append(self.outlook(now))
-        if self._waiting:
-            parts.append(f"waiting: {visible(self._waiting)}")
+        if self.waiting_for:
+            parts.append(f"waiting: {visible(self.waiting_for)}")
         return "; ".join(parts)
 
 
@@ -270,9 +244,9 @@ class SteadyConsole(Console):
 class Progress:
     """Shows a :class:`ProgressState` while the ``async with`` block runs.
 
-    On a terminal a live view is redrawn four times a second, with output of loggers and ``print``
-    above it. Elsewhere a plain line is printed every 30 s. When the block ends, also by Ctrl-C or
-    an error, the terminal is restored and a last line is printed.
+    On a terminal a live view is redrawn, with output of loggers and ``print`` above it. Elsewhere
+    plain lines are printed. When the block ends, also by Ctrl-C or an error, the terminal is
+    restored and a last line is printed.
     """
 
     def __init__(
@@ -283,13 +257,10 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         interval: float | None = None,
     ) -> None:
-        """Initialize without drawing.
+        """Initialize without drawing; ``clock`` is that of ``state``.
 
-        Args:
-            state: The counters, updated on this event loop.
-            console: Where to draw; default: a :class:`SteadyConsole` on standard error.
-            clock: The clock of ``state``, in seconds.
-            interval: Seconds between frames or lines; default: 0.25 live, 30 plain.
+        ``interval`` is the time between frames or lines, in seconds. The console is standard error
+        by default.
         """
         self.state = state
         self._console = console or SteadyConsole(stderr=True)
@@ -312,7 +283,6 @@ class Progress:
         self._redirected: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
     async def __aenter__(self) -> Self:
-        """Start drawing."""
         if self._live:
             stdout, stderr = sys.stdout, sys.stderr
             atexit.register(self.close)  # a second Ctrl-C may skip __aexit__
@@ -321,13 +291,7 @@ class Progress:
         self._task = asyncio.create_task(self._draw_forever(), name="progress")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop drawing, restore the terminal and print a last line."""
+    async def __aexit__(self, *error: object) -> None:
         task, self._task = self._task, None
         try:
             if task:
@@ -368,11 +332,7 @@ class Progress:
         self._console.print(line, soft_wrap=True, highlight=False)
 
     def _redirect_handlers(self, stdout: TextIO, stderr: TextIO) -> None:
-        """Redirect log handlers of the terminal to the live view.
-
-        They hold the original streams, which the view's replacement of ``sys.stdout`` and
-        ``sys.stderr`` does not affect.
-        """
+        """Redirect log handlers of the terminal, which hold the original streams, to the view."""
         for logger in (logging.getLogger(), logging.getLogger("tessy")):
             for handler in logger.handlers:
                 if not isinstance(handler, logging.StreamHandler):

@@ -1,25 +1,14 @@
-"""Bounded concurrency for all commands: from a source of jobs to a durable row for each.
-
-Neither the kind of rows nor what makes them is known here. Jobs start lazily, and a source may take
-a job back while it is in work, as a cluster does when another process has taken it over.
-"""
+"""Bounded concurrency for all commands: from jobs of any type to a durable row for each."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Generator,
-    Hashable,
-    Iterable,
-)
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tessy.runtime.admission import Admission
 from tessy.runtime.stop import Draining, Stop
@@ -29,49 +18,9 @@ Job = TypeVar("Job")
 # Allocations between two garbage collections; Python's default is 2,000 or fewer.
 _YOUNG_OBJECTS = 10_000
 
-Revoke = Callable[[Hashable], None]
-"""Called with the key of a job that must not get a row any more; other keys are ignored."""
-
-
-class KeyedJob(Protocol):
-    """A job that results in one row."""
-
-    @property
-    def key(self) -> Hashable:
-        """Key of its row."""
-        ...
-
-
-JobT = TypeVar("JobT", bound=KeyedJob)
-JobT_co = TypeVar("JobT_co", bound=KeyedJob, covariant=True)
-
-
-class JobSource(Protocol[JobT_co]):
-    """Where jobs come from."""
-
-    def jobs(self, revoke: Revoke) -> AsyncGenerator[JobT_co, None]:
-        """Yield jobs, the next one when it can start.
-
-        Args:
-            revoke: The source calls it to take a job back.
-        """
-        ...
-
-
-class JobList(Generic[JobT]):
-    """A source of given jobs, which takes none back."""
-
-    def __init__(self, jobs: Iterable[JobT]) -> None:
-        self._jobs = jobs
-
-    async def jobs(self, revoke: Revoke) -> AsyncGenerator[JobT, None]:
-        """Yield them in order."""
-        for job in self._jobs:
-            yield job
-
 
 class RowSink(Protocol):
-    """Where rows go: a :class:`~tessy.storage.run_dir.Run`."""
+    """Destination of rows: a :class:`~tessy.storage.run_dir.Run`."""
 
     async def append(self, row: Any) -> None:  # noqa: ANN401  # of the sink's kind
         """Write a finished row; returns when it is durable."""
@@ -84,12 +33,9 @@ class RowSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What became of a job: exactly one of ``row`` and ``failure`` is set.
+    """Result of a job: exactly one of ``row`` and ``failure`` is set.
 
-    Attributes:
-        row: The finished row.
-        failure: The row of a job that could not be finished.
-        tokens: Generated tokens, for admission; None if not representative.
+    ``tokens`` is the number of generated tokens, for admission; None if not representative.
     """
 
     row: KeyedRow[Any] | None = None
@@ -98,52 +44,25 @@ class JobResult:
 
 
 async def run_jobs(
-    source: JobSource[JobT],
-    work: Callable[[JobT], Awaitable[JobResult]],
+    jobs: Iterable[Job],
+    work: Callable[[Job], Awaitable[JobResult]],
     *,
     sink: RowSink,
-    admission: Admission[JobT],
+    admission: Admission[Job],
     stop: Stop,
-    written: Callable[[JobT, JobResult], None] = lambda job, result: None,
+    written: Callable[[Job, JobResult], None] = lambda job, result: None,
 ) -> None:
-    """Run ``work`` for every job of ``source``, and write the rows into ``sink``.
+    """Run ``work`` for every job as :func:`run_all` does, and write the rows into ``sink``.
 
-    A job that is taken back is cancelled and gets no row, unless its row is being written already.
-
-    Args:
-        source: The jobs.
-        work: Makes the row of a job; exceptions are those of :func:`run_all`.
-        sink: Receives the rows.
-        admission: Decides when the next job starts.
-        stop: Ends the run early.
-        written: Called when the row of a job is durable.
+    ``written`` is called when the row of a job is durable.
 
     Raises:
         StorageError: A row could not be written.
         Exception: As :func:`run_all`.
     """
-    working: dict[Hashable, asyncio.Task[Any]] = {}
-    revoked: set[Hashable] = set()
 
-    def revoke(key: Hashable) -> None:
-        task = working.get(key)
-        if task is not None and key not in revoked:
-            revoked.add(key)
-            task.cancel()
-
-    async def make(job: JobT) -> int | None:
-        task = asyncio.current_task()
-        assert task is not None  # run_all starts one for each job
-        working[job.key] = task
-        try:
-            result = await work(job)
-        except asyncio.CancelledError:
-            if job.key not in revoked or task.uncancel() > 0:  # cancelled from outside, too
-                raise
-            return None
-        finally:
-            del working[job.key]
-            revoked.discard(job.key)
+    async def make(job: Job) -> int | None:
+        result = await work(job)
         if result.row is not None:
             await sink.append(result.row)
         else:
@@ -151,11 +70,11 @@ async def run_jobs(
         written(job, result)
         return result.tokens
 
-    await run_all(source.jobs(revoke), make, admission=admission, stop=stop)
+    await run_all(jobs, make, admission=admission, stop=stop)
 
 
 async def run_all(
-    jobs: AsyncGenerator[Job, None],
+    jobs: Iterable[Job],
     work: Callable[[Job], Awaitable[int | None]],
     *,
     admission: Admission[Job],
@@ -164,8 +83,7 @@ async def run_all(
     """Run ``work`` for every job, with the concurrency that ``admission`` allows.
 
     Args:
-        jobs: Consumed lazily: the next job is taken when the previous one has started. A source
-            that waits for jobs must end when ``stop`` is requested.
+        jobs: Consumed lazily: the next job is taken when the previous one has started.
         work: Runs one job and returns the number of tokens it generated, for ``admission``. It
             must record failures of the job itself. :class:`Draining` leaves the job in flight; any
             other exception ends the run.
@@ -190,8 +108,8 @@ async def run_all(
 
     try:
         with _infrequent_gc():
-            async with contextlib.aclosing(jobs), asyncio.TaskGroup() as tasks:
-                async for job in jobs:
+            async with asyncio.TaskGroup() as tasks:
+                for job in jobs:
                     # After a stop all jobs end soon, so waiting for one of them suffices.
                     while not stop.requested and not admission.try_admit(job):
                         freed.clear()
@@ -208,10 +126,7 @@ async def run_all(
 
 @contextlib.contextmanager
 def _infrequent_gc() -> Generator[None, None, None]:
-    """Exempt existing objects from garbage collection and collect less often.
-
-    A full collection traverses all objects of imported libraries and blocks the event loop.
-    """
+    """Exempt existing objects and collect less often: full collections block the event loop."""
     before = gc.get_threshold()
     if gc.get_freeze_count() or not 0 < before[0] < _YOUNG_OBJECTS:
         yield  # already set by another run or by the caller
@@ -226,7 +141,6 @@ def _infrequent_gc() -> Generator[None, None, None]:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Return the first leaf exception of a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

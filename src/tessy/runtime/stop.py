@@ -22,18 +22,10 @@ class Draining(Exception):
 
 
 class Stop:
-    """A request to stop the run: an interruption, or a spent budget.
-
-    Attributes:
-        interrupted: Whether :meth:`request` was called.
-    """
+    """A request to stop the run: an interruption, or a spent budget."""
 
     def __init__(self, spent: Callable[[], bool] = lambda: False) -> None:
-        """Initialize without a request.
-
-        Args:
-            spent: Returns whether the budget of the run is spent; must not revert to False.
-        """
+        """Initialize without a request; ``spent`` must not revert to False."""
         self.interrupted = False
         self._spent = spent
 
@@ -47,29 +39,17 @@ class Stop:
         self.interrupted = True
 
     def check(self) -> None:
-        """End the job if the run should stop; called at safe points, e.g. before a request.
-
-        Raises:
-            Draining: The run should stop.
-        """
+        """Raise :class:`Draining` if the run should stop; called at a job's safe points."""
         if self.requested:
             raise Draining
 
 
 @contextlib.asynccontextmanager
-async def interruptible(
-    spent: Callable[[], bool] = lambda: False,
-) -> AsyncGenerator[Stop, None]:
-    """Request a stop on the first SIGINT or SIGTERM, and abort on the second.
+async def interruptible(spent: Callable[[], bool] = lambda: False) -> AsyncGenerator[Stop, None]:
+    """Request a stop on the first SIGINT or SIGTERM; the second one raises KeyboardInterrupt.
 
-    The second signal cancels the current task, which raises KeyboardInterrupt. Outside the main
-    thread no handlers are installed. Former handlers are restored on exit.
-
-    Args:
-        spent: See :class:`Stop`.
-
-    Raises:
-        KeyboardInterrupt: A second signal was received.
+    The second signal cancels the current task. Outside the main thread no handlers are installed.
+    Former handlers are restored on exit.
     """
     stop = Stop(spent)
     task = asyncio.current_task()

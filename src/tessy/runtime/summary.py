@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import AUTHORS, Failure, Trajectory
+from tessy.core.records import AUTHORS, Author, Failure, Trajectory
 from tessy.core.statistics import quantile
 
 
@@ -23,15 +23,7 @@ class Summary:
     def __init__(self) -> None:
         self._finished: set[tuple[str, int]] = set()
         self._reasons: dict[tuple[str, int], str] = {}
-        self._kept: Counter[str] = Counter()
-        self._drafted: Counter[str] = Counter()
-        self._forced: Counter[str] = Counter()
-        self._ended_by: Counter[str] = Counter()
-        self._answer_by: Counter[str] = Counter()
-        self._strategies: Counter[str] = Counter()
-        self._requests: Counter[str] = Counter()
-        self._parts: Counter[str] = Counter()
-        self._drafted_in_failures: Counter[str] = Counter()
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._thinking: list[int] = []
         self._answers: list[int] = []
         self._attempts = 0
@@ -41,13 +33,14 @@ class Summary:
         """Add a finished sample."""
         self._finished.add(row.key)
         tokens = row.tokens
-        self._kept.update(student=tokens.student, teacher=tokens.teacher, answer=tokens.answer)
-        self._drafted.update(tokens.drafted)
-        self._forced.update(row.forced)
+        for part in (*AUTHORS, "answer"):
+            self._counts["kept"][part] += getattr(tokens, part)
+        self._counts["drafted"].update(tokens.drafted)
+        self._counts["forced"].update(row.forced)
         self._mid_word_handovers += row.glued
-        self._ended_by[row.ended_by] += 1
-        self._answer_by[row.answer_by] += 1
-        self._strategies[row.strategy] += 1
+        self._counts["ended_by"][row.ended_by] += 1
+        self._counts["answer_by"][row.answer_by] += 1
+        self._counts["strategies"][row.strategy] += 1
         self._thinking.append(tokens.student + tokens.teacher)
         self._answers.append(tokens.answer)
         self._add_cost(row)
@@ -55,27 +48,24 @@ class Summary:
     def add_failure(self, row: Failure) -> None:
         """Add a failed sample: its reason and its cost."""
         self._reasons[row.key] = row.reason
-        self._drafted_in_failures.update(row.tokens.drafted)
+        self._counts["drafted_in_failures"].update(row.tokens.drafted)
         self._add_cost(row)
 
     def _add_cost(self, row: Trajectory | Failure) -> None:
         self._attempts += row.attempts
-        self._requests.update(row.cost.requests)
+        self._counts["requests"].update(row.cost.requests)
         for part, seconds in row.cost.seconds.items():
             # Counter supports floats, but its type stubs do not.
-            self._parts[part] += seconds  # type: ignore[assignment]
+            self._counts["parts"][part] += seconds  # type: ignore[assignment]
 
     def result(self, seconds: float | None = None) -> dict[str, Any]:
-        """Return the content of summary.json.
+        """Return the content of summary.json, with the run's wall-clock seconds if known.
 
-        Args:
-            seconds: Wall-clock seconds of the run; None if unknown.
-
-        Returns:
-            JSON values. Shares are in [0, 1], or None if the whole is 0. ``tokens`` and ``lengths``
-            cover finished samples. ``requests``, ``attempts`` and ``seconds.parts`` (summed over
-            concurrent samples) cover all rows. ``tokens.drafted_in_failures`` covers failures.
+        Shares are in [0, 1], or None if the whole is 0. ``tokens`` and ``lengths`` cover finished
+        samples. ``requests``, ``attempts`` and ``seconds.parts`` (summed over concurrent samples)
+        cover all rows. ``tokens.drafted_in_failures`` covers failures.
         """
+        counts = self._counts
         failed = Counter(
             reason for key, reason in self._reasons.items() if key not in self._finished
         )
@@ -85,42 +75,40 @@ class Summary:
                 "failed": failed.total(),
                 "attempts": self._attempts,
             },
-            "strategies": dict(self._strategies.most_common()),
+            "strategies": dict(counts["strategies"].most_common()),
             "failures": dict(failed.most_common()),
             "tokens": self._token_counts(),
-            "forced": _by_author(self._forced),
+            "forced": by_author(counts["forced"]),
             "glued": self._mid_word_handovers,
-            "ended_by": _by_author(self._ended_by),
-            "answer_by": _by_author(self._answer_by),
+            "ended_by": by_author(counts["ended_by"]),
+            "answer_by": by_author(counts["answer_by"]),
             "lengths": {
                 "thinking": _distribution(self._thinking),
                 "answer": _distribution(self._answers),
             },
-            "requests": _by_author(self._requests),
+            "requests": by_author(counts["requests"]),
             "seconds": {
                 "wall": None if seconds is None else round(seconds, 3),
-                "parts": {part: round(value, 3) for part, value in sorted(self._parts.items())},
+                "parts": {part: round(value, 3) for part, value in sorted(counts["parts"].items())},
             },
         }
 
     def _token_counts(self) -> dict[str, Any]:
+        kept, drafted = self._counts["kept"], self._counts["drafted"]
         thinking = sum(self._thinking)
         return {
-            **_by_author(self._kept),
-            "answer": self._kept["answer"],
-            "share": {author: share(self._kept[author], thinking) for author in AUTHORS},
-            "drafted": _by_author(self._drafted),
+            **{part: kept[part] for part in (*AUTHORS, "answer")},
+            "share": {author: share(kept[author], thinking) for author in AUTHORS},
+            "drafted": by_author(drafted),
             "rolled_back_share": {
-                author: rolled_back(self._kept[author], self._drafted[author]) for author in AUTHORS
+                author: rolled_back(kept[author], drafted[author]) for author in AUTHORS
             },
-            "drafted_in_failures": _by_author(self._drafted_in_failures),
+            "drafted_in_failures": by_author(self._counts["drafted_in_failures"]),
         }
 
 
 def summarize(
-    trajectories: Iterable[Trajectory],
-    failures: Iterable[Failure],
-    seconds: float | None = None,
+    trajectories: Iterable[Trajectory], failures: Iterable[Failure], seconds: float | None = None
 ) -> dict[str, Any]:
     """Summarize the rows of a run; see :meth:`Summary.result`."""
     summary = Summary()
@@ -152,7 +140,8 @@ def rolled_back(kept: int, drafted: int) -> float | None:
     return round(max(0.0, 1 - kept / drafted), 4) if drafted else None
 
 
-def _by_author(counts: Mapping[str, int]) -> dict[str, int]:
+def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
+    """Return both authors' counts, 0 where there are none."""
     return {author: counts.get(author, 0) for author in AUTHORS}
 
 

@@ -42,12 +42,7 @@ def _symbol(match: re.Match[str]) -> str:
 
 
 def thinking_text(row: Trajectory | Failure, *, marks: bool) -> Text:
-    """Return the thinking with a style per author.
-
-    Args:
-        row: The sample.
-        marks: Also enclose the student's text in :data:`MARKS`.
-    """
+    """Return the thinking with a style per author; ``marks`` also encloses the student's text."""
     text = Text(overflow="fold")
     opening, closing = MARKS if marks else ("", "")
     for span in row.spans:
@@ -67,13 +62,11 @@ def thinking_text(row: Trajectory | Failure, *, marks: bool) -> Text:
 
 
 def print_sample(console: Console, row: Trajectory | Failure) -> None:
-    """Print problem, thinking by author with a legend, answer and counts.
-
-    If the console is not a terminal, the student's text is enclosed in marks.
-    """
+    """Print problem, thinking by author with a legend, answer and counts."""
     marks = not console.is_terminal
     _heading(console, f"Problem  {visible(row.id)} · sample {row.sample}")
-    _body(console, Text(visible(_problem_text(row)), overflow="fold"))
+    problem = next((turn.content for turn in reversed(row.messages) if turn.role == "user"), "")
+    _body(console, Text(visible(problem), overflow="fold"))
     _heading(console, "Thinking", _legend(marks))
     _body(console, thinking_text(row, marks=marks))
     _heading(console, "Answer")
@@ -90,11 +83,6 @@ def _heading(console: Console, title: str, note: Text | None = None) -> None:
 
 def _body(console: Console, text: Text) -> None:
     console.print(Padding(text or Text("(empty)", style="dim"), (0, 0, 1, 2)))
-
-
-def _problem_text(row: Trajectory | Failure) -> str:
-    """Return the last user turn."""
-    return next((turn.content for turn in reversed(row.messages) if turn.role == "user"), "")
 
 
 def _legend(marks: bool) -> Text:
@@ -156,13 +144,7 @@ def facts_table(title: str, facts: Iterable[tuple[str, Text]]) -> Table:
 
 
 def figures_table(title: str, *columns: str, no_wrap: bool = False) -> Table:
-    """Return a table for rows of figures.
-
-    Args:
-        title: The title above the table.
-        columns: Headings of the figures, after a first column of names.
-        no_wrap: Do not wrap names.
-    """
+    """Return a table whose first column holds names; ``columns`` are the headings of the others."""
     table = plain_table(title)
     table.add_column("", overflow="fold", no_wrap=no_wrap)
     for column in columns:
@@ -171,11 +153,7 @@ def figures_table(title: str, *columns: str, no_wrap: bool = False) -> Table:
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Return the final table of a run.
-
-    Args:
-        summary: The result of :func:`tessy.runtime.summary.summarize`.
-    """
+    """Return the final table of a run from its :func:`~tessy.runtime.summary.summarize`."""
     return facts_table("Run", _lines(summary))
 
 
@@ -189,7 +167,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         lines.append(("Strategies", Text(tally(strategies))))
     if summary["failures"]:
         lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
-    authors = _present(summary)
+    authors = [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
     in_turns = "tessy" in strategies or not strategies
     for author in authors:
         text = f"{tokens[author]:,} tokens of thinking"
@@ -217,11 +195,6 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         lines.append(("Lost in failures", Text(_each(wasted, authors, "drafted tokens"))))
     lines.append(("Requests", Text(_each(summary["requests"], authors, ""))))
     return lines + _times(summary["seconds"])
-
-
-def _present(summary: Mapping[str, Any]) -> list[Author]:
-    """Return the authors with requests; both if there are none."""
-    return [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
 
 
 def _times(seconds: Mapping[str, Any]) -> list[tuple[str, Text]]:

@@ -1,34 +1,29 @@
-"""How fast samples got on while the pilot was in full swing (pure: time is an argument)."""
+"""Throughput of samples while the pilot is at full load (pure: time is an argument)."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tessy.core.records import AUTHORS, Author
 from tessy.runtime.progress import ProgressState
 
-FULL_SHARE = 0.75  # of the most samples in flight: what still counts as full swing
+FULL_SHARE = 0.75  # of the most samples in flight: what counts as full load
 
 
 class Pace(NamedTuple):
-    """How fast one sample among many got on.
-
-    Attributes:
-        in_flight: Samples in flight meanwhile, on average.
-        tokens_per_second: Tokens generated for one of them in a second, kept or not.
-    """
+    """Average samples in flight, and tokens generated for one of them per second, kept or not."""
 
     in_flight: float
     tokens_per_second: float
 
 
 class ThroughputMonitor(ProgressState):
-    """Counts what a :class:`ProgressState` does, and at how many samples in flight it came.
+    """Counts time and tokens of a :class:`ProgressState` by the number of samples in flight.
 
-    A pilot empties out: its last samples have the servers to themselves and say little of a run
-    that keeps them busy. Only the time near the most samples in flight is therefore looked at.
+    At the end of a pilot a few samples have the servers to themselves, unlike in a run that keeps
+    them busy. Therefore only the time near the most samples in flight is used.
     """
 
     def __init__(
@@ -36,49 +31,28 @@ class ThroughputMonitor(ProgressState):
         total: int,
         *,
         clock: Callable[[], float],
-        now: float,
         done: int = 0,
         failed: int = 0,
         authors: Sequence[Author] = AUTHORS,
     ) -> None:
-        """Start as a :class:`ProgressState` does; ``clock`` tells seconds on the same clock."""
+        """Start as a :class:`ProgressState` does; ``clock`` is monotonic, in seconds."""
+        now = clock()
         super().__init__(total, now=now, done=done, failed=failed, authors=authors)
         self._clock = clock
         self._seen = now
-        self._seconds: Counter[int] = Counter()  # by samples in flight; values are floats
-        self._tokens: Counter[int] = Counter()
-
-    def started(self, key: str) -> None:
-        """A sample is in flight."""
-        self._pass()
-        super().started(key)
+        self._seconds: defaultdict[int, float] = defaultdict(float)  # by samples in flight
+        self._tokens: defaultdict[int, int] = defaultdict(int)
 
     def drafted(self, author: Author, tokens: int) -> None:
-        """``author`` generated ``tokens``, whether they are kept or not."""
-        self._pass()
+        """Record ``tokens`` that ``author`` generated, kept or not."""
+        self._before_change()
         self._tokens[self.in_flight] += tokens
         super().drafted(author, tokens)
 
-    def finished(self, key: str) -> None:
-        """A sample is finished."""
-        self._pass()
-        super().finished(key)
-
-    def failed(self, key: str, reason: str) -> None:
-        """A sample was given up."""
-        self._pass()
-        super().failed(key, reason)
-
-    def waiting(self, text: str | None) -> None:
-        """Record why the run is waiting; None when it continues."""
-        self._pass()
-        super().waiting(text)
-
-    def _pass(self) -> None:
+    def _before_change(self) -> None:
         now = self._clock()
         if self.waiting_for is None:
-            # Counter adds floats as well as it adds integers; its stubs know only the latter.
-            self._seconds[self.in_flight] += now - self._seen  # type: ignore[assignment]
+            self._seconds[self.in_flight] += now - self._seen
         self._seen = now
 
     def pace(self) -> Pace | None:

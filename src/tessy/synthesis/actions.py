@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tessy.boundary.base import PredictionRequest
 from tessy.core.records import Author
@@ -35,8 +36,7 @@ class Done:
     ended_by: Author
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(NamedTuple):
     """Why an author kept nothing: the score of its own class, and whether it had drafted."""
 
     score: float
@@ -45,13 +45,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchedTurn:
-    """The first actions of the next turn if the span ends at ``end``, as is likely.
+    """The first actions of the next turn if the span ends at ``end`` (chars of the thinking).
 
-    Attributes:
-        end: End of the span, in chars of the thinking.
-        predict_next: Prediction for the receiving author; None if its predictor cannot look ahead.
-        generate: First request of the receiving author. :meth:`Cooperation.next` returns these same
-            objects if the hand-over happens at ``end``.
+    :meth:`Cooperation.next` returns these same objects if it does. ``predict_next`` is None if the
+    receiver's predictor does not return the class of what is not written yet.
     """
 
     end: int

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 
 from tessy.core.errors import InputError
 from tessy.core.records import Author
-from tessy.runtime.admission import DEFAULT_CONCURRENCY, Claim, KvAdmission, KvGate
+from tessy.runtime.admission import DEFAULT_CONCURRENCY, KvAdmission
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import Options, SynthesisResources
 
 log = logging.getLogger(__name__)
 
 
-def make_gate(
+def make_admission(
     options: Options, resources: SynthesisResources, lengths: Sequence[int] = ()
-) -> tuple[KvAdmission, KvGate[SampleJob]]:
-    """Return the admission of a run and the gate that applies it to samples.
-
-    Args:
-        options: Options of the run.
-        resources: Its models.
-        lengths: Lengths of its samples so far, in tokens.
-    """
-    admission = _admission(options, resources, lengths)
-    claim, homes = (
-        partial(_claim, resources=resources),
-        partial(starting_replicas, resources=resources),
-    )
-    return admission, KvGate(admission, claim, partial(homes, admission=admission))
-
-
-def _admission(
-    options: Options, resources: SynthesisResources, lengths: Sequence[int]
 ) -> KvAdmission:
+    """Return the admission of a run whose samples so far have these lengths in tokens."""
     guess = options.thinking_tokens // 2
     for backend in resources.context.backends.values():
         guess = min(guess, (backend.context_tokens or guess * 2) // 2)
@@ -55,25 +37,34 @@ def _admission(
     return admission
 
 
-def _claim(job: SampleJob, resources: SynthesisResources) -> Claim:
-    """Return the memory claim of a sample; called when it is next to start."""
-    prompts: dict[Author, int] = {}
-    for author, backend in resources.context.backends.items():
-        try:
-            job.prompts[author] = tuple(backend.renderer.prompt_ids(job.problem.messages))
-            prompts[author] = len(job.prompts[author])
-        except InputError:
-            prompts[author] = 0  # the sample will fail with this error
-    return Claim(job.name, prompts)
+class SampleGate:
+    """Applies a :class:`~tessy.runtime.admission.KvAdmission` to samples."""
 
+    def __init__(self, admission: KvAdmission, resources: SynthesisResources) -> None:
+        self._admission, self._resources = admission, resources
 
-def starting_replicas(
-    job: SampleJob, resources: SynthesisResources, admission: KvAdmission
-) -> dict[Author, str]:
-    """Return the replica of each model that a sample would start on now."""
-    homes: dict[Author, str] = {}
-    for author, pool in resources.pools.items():
-        pool.release(job.name)  # it holds nothing yet, so another replica may suit it better now
-        homes[author] = pool.assign(job.name)
-        admission.set_capacity(homes[author], pool.capacities[homes[author]])
-    return homes
+    def try_admit(self, job: SampleJob, /) -> bool:
+        """Admit ``job`` if it fits on the replicas that it would start on now."""
+        homes: dict[Author, str] = {}
+        for author, pool in self._resources.pools.items():
+            # It holds nothing yet, and available replicas change while it waits.
+            pool.release(job.name)
+            homes[author] = home = pool.assign(job.name)
+            self._admission.set_capacity(home, pool.capacities[home])
+        return self._admission.try_admit(job.name, self._prompt_lengths(job), homes)
+
+    def finished(self, job: SampleJob, tokens: int | None, /) -> None:
+        """Release ``job`` and record its length unless it is None."""
+        self._admission.finished(job.name, tokens)
+
+    def _prompt_lengths(self, job: SampleJob) -> dict[Author, int]:
+        lengths: dict[Author, int] = {}
+        for author, backend in self._resources.context.backends.items():
+            try:
+                if author not in job.prompts:
+                    prompt = tuple(backend.renderer.prompt_ids(job.problem.messages))
+                    job.prompts[author] = prompt
+                lengths[author] = len(job.prompts[author])
+            except InputError:
+                lengths[author] = 0  # the sample will fail with this error
+        return lengths

@@ -26,9 +26,6 @@ class RoleBackend:
     """A model that generates, with its tokenizer and limits.
 
     Attributes:
-        renderer: Its chat format and tokenizer.
-        engine: Continues token ids.
-        sampling: Sampling parameters.
         request_tokens: Maximum tokens of one request: of a stream, or of a fixed draft.
         context_tokens: Maximum prompt plus output, in its tokens; None if unknown.
         native_ids: The engine returns ids as sampled, not text encoded again.
@@ -44,11 +41,9 @@ class RoleBackend:
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """Limits of one sample, in tokens of the rows' model.
+    """Limits of one sample, in tokens of the rows' model unless stated otherwise.
 
     Attributes:
-        thinking: Maximum thinking length.
-        answer: Maximum answer length.
         available: Maximum thinking that each model's context holds, in its own tokens.
         whole: Maximum thinking and answer together that the context of the answering model holds,
             in its own tokens.
@@ -65,18 +60,13 @@ class SynthesisContext:
     """Everything that the samples of a run share.
 
     Attributes:
-        backends: The models that generate, by role.
-        strategy: Name of the strategy.
         answering: Author of the answer.
-        thinking_tokens: Thinking budget.
-        answer_tokens: Answer budget.
-        seed: Seed of the run.
         keep_ids: Write the student's ids into the rows.
-        predictors: Boundary predictors by role, where both models write in turns.
-        cut: Rule for a unit with tokens of both classes, where both models write in turns.
+        predictors: Boundary predictors by role, if both models write in turns.
+        cut: Rule for a unit with tokens of both classes, if both models write in turns.
         home: The rows' model: rows are in its format and tokens, and so are the budgets.
-        renderer: The rows' format, where that model does not generate.
-        candidates: Candidates per sample, where the best one is kept.
+        renderer: The rows' format, if that model does not generate.
+        candidates: Candidates per sample, if the best one is kept.
         score_by: What ranks the candidates.
     """
 
@@ -103,17 +93,11 @@ class SynthesisContext:
         return self.renderer
 
     def limits(self, prompts: Mapping[Author, int], answering: Author | None = None) -> TokenLimits:
-        """Return the limits of a text after prompts of these lengths.
+        """Return the limits of a text after prompts of these lengths, each in its model's tokens.
 
         A context that cannot hold both budgets is divided: the answer gets what the thinking
-        leaves, at least a quarter and at most ``answer_tokens``; the thinking gets the rest.
-
-        Args:
-            prompts: Length of the prompt for each model that reads the text, in its own tokens.
-            answering: Author of the answer; None: as in this context.
-
-        Raises:
-            SampleFailed: ``prompt_too_long``.
+        leaves, at least a quarter and at most ``answer_tokens``; the thinking gets the rest. Raises
+        ``SampleFailed`` with reason ``prompt_too_long``.
         """
         answering = answering or self.answering
         available: dict[Author, int] = {}

@@ -27,20 +27,15 @@ from tessy.core.repetition import RepetitionMonitor
 from tessy.inference.base import Chunk
 from tessy.synthesis.actions import Done, Generate, PredictNext, PrefetchedTurn, Rejection
 from tessy.synthesis.resume import CooperationState
-from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec, SharedThinking, keep_aligned
-from tessy.synthesis.turn import CooperationStats, Turn
+from tessy.synthesis.shared_thinking import AuthoredText, RoleSpec, SharedThinking
+from tessy.synthesis.turn import Turn
 
 MAX_REDRAWS = 2
 DrawSeed = Callable[[Author, int, int, int], int]  # author, chars, drafted ids, redraw -> seed
 
 
 class Cooperation:
-    """One thinking text, written by two models in turns.
-
-    Attributes:
-        thinking: The kept text, its spans and ids.
-        stats: Counts over all turns.
-    """
+    """One thinking text, written by two models in turns."""
 
     def __init__(
         self,
@@ -54,14 +49,8 @@ class Cooperation:
     ) -> None:
         """Start with the student, whose first unit is never classified.
 
-        Args:
-            student: The student.
-            teacher: The teacher.
-            key: The sample, for the predictors' caches.
-            thinking_tokens: Thinking budget, in student tokens.
-            seed: Returns the seed of a request.
-            cut: ``discard`` keeps a unit if all its tokens are in the author's class, ``extend``
-                if the first one is.
+        ``thinking_tokens`` is the budget in student tokens. ``key`` identifies the sample in the
+        predictors' caches. ``seed`` returns the seed of a request.
         """
         self._roles: dict[Author, RoleSpec] = {"student": student, "teacher": teacher}
         self._key = key
@@ -69,7 +58,6 @@ class Cooperation:
         self._seed = seed
         self._cut = cut
         self.thinking = SharedThinking(student, teacher)
-        self.stats = CooperationStats()
         self._ended_by: Author | None = None
         self._controls = 0  # spans in a row ended by a control id that is no stop id
         self._redraws = 0
@@ -87,8 +75,6 @@ class Cooperation:
     def author(self) -> Author:
         """The author of the current turn."""
         return self._turn.author
-
-    # ------------------------------------------------------------------ what to do
 
     def next(self) -> PredictNext | Generate | Done:
         """Return the next action.
@@ -148,8 +134,6 @@ class Cooperation:
         if p_style is not None and not in_class(self.author, p_style):
             self._end_turn(Rejection(own_score(self.author, p_style), drafted=False))
 
-    # ------------------------------------------------------------------ a draft grows
-
     def receive(self, chunk: Chunk) -> None:
         """Add the tokens of ``chunk`` to the draft; after the end of the span they only count."""
         self._answered = self._answered or bool(chunk.ids)
@@ -171,7 +155,7 @@ class Cooperation:
 
     @property
     def likely_next(self) -> PrefetchedTurn | None:
-        """The next turn if the span ends at the end of the draft; None if that is unlikely.
+        """The next turn if the span ends at the end of the draft, as is likely, else None.
 
         The same object as long as it is valid.
         """
@@ -186,18 +170,14 @@ class Cooperation:
         receiver = other(self.author)
         text = self._turn.draft.text[: end - len(self.thinking.text)]
         piece = self.thinking.piece(self.author, text, self._turn.draft.cut(len(text)))
-        available = self._available(receiver, len(piece.student_ids), len(piece.ids(receiver)))
-        if min(available) <= 0:
-            return None
         more = piece.ids(receiver)
-        generate = self._generate(
-            receiver, more, chars=end, place=(0, 0), max_tokens=min(available)
-        )
+        tokens = min(self._available(receiver, len(piece.student_ids), len(more)))
+        if tokens <= 0:
+            return None
+        generate = self._generate(receiver, more, chars=end, place=(0, 0), max_tokens=tokens)
         sees_next = self._roles[receiver].sees_next
         predict_next = self._predict_next(receiver, text) if sees_next else None
         return PrefetchedTurn(end, predict_next, generate), piece
-
-    # ------------------------------------------------------------------ a draft ends
 
     def closed(self) -> None:
         """End the span: the stream has ended or was closed, and no prediction is pending.
@@ -209,13 +189,13 @@ class Cooperation:
         turn = self._turn
         if turn.boundary is not None:
             end, rejection = turn.boundary
-            likely_next = (
-                self._likely_next if self._likely_next and self._likely_next[0].end == end else None
-            )
-            self._keep(end, likely_next[1] if likely_next else None)
+            prefetched, piece = self._likely_next or (None, None)
+            if prefetched is None or prefetched.end != end:
+                prefetched = piece = None
+            self._keep(end, piece)
             self._controls = 0
             self._end_turn(rejection)
-            self._ready = likely_next[0] if likely_next else None
+            self._ready = prefetched
         elif turn.final == "end":
             self._keep(len(self.thinking.text) + turn.visible)
             self.thinking.trim_end()
@@ -233,28 +213,26 @@ class Cooperation:
         elif self._full:
             raise SampleFailed("budget", f"the {self.author}'s context is full")
         elif turn.judged > len(self.thinking.text):
-            end = turn.judged - len(self.thinking.text)
-            turn.draft = keep_aligned(self.thinking, self.author, turn.draft, end)
-            self._likely_next = None  # of a text that was not kept so far
-            self._move_base()
+            self._keep_while_drafting(turn.judged - len(self.thinking.text))
+
+    def _keep_while_drafting(self, chars: int) -> None:
+        """Keep ``chars`` of the draft if no token straddles their end: tokens stay as sampled."""
+        draft = self._turn.draft
+        count = draft.aligned(chars)
+        if count and draft.end_of(count) == chars:
+            self._keep(len(self.thinking.text) + chars)
+            self._turn.draft = draft.split(count)
+        self._likely_next = None  # of a text that was not kept so far
 
     def _keep(self, end: int, piece: AuthoredText | None = None) -> None:
-        """Keep the draft up to ``end`` (chars of the whole text) and drop the rest.
-
-        Args:
-            end: End of the kept text.
-            piece: The same text, prepared before.
-        """
+        """Keep the draft up to ``end`` (chars of the whole text), prepared as ``piece``."""
         length = end - len(self.thinking.text)
         if length <= 0:
             return
         if piece is None:
             draft = self._turn.draft
             piece = self.thinking.piece(self.author, draft.text[:length], draft.cut(length))
-        self.thinking.replay(piece)
-        self._move_base()
-
-    def _move_base(self) -> None:
+        self.thinking.append(piece)
         self._base = cursor_before(self.thinking.text, self._base, len(self.thinking.text))
 
     def _end_turn(self, rejection: Rejection) -> None:
@@ -270,7 +248,7 @@ class Cooperation:
             self._start_turn(other(self.author))
 
     def _resolve_deadlock(self) -> None:
-        """Neither author would continue here: redraw where that can help, else force one unit."""
+        """Neither author would continue here: redraw if that can help, else force one unit."""
         again = [
             author
             for author, rejection in self._rejections.items()
@@ -288,7 +266,6 @@ class Cooperation:
         self._turn.forcing = True
 
     def _start_turn(self, author: Author, *, exempt: bool = False) -> None:
-        """Start a turn of ``author``; an exempt turn keeps its first unit unclassified."""
         self._turn = self._new_turn(author, exempt=exempt)
         self._prediction_due = not exempt and self._roles[author].sees_next
         self._likely_next = self._ready = None
@@ -301,14 +278,10 @@ class Cooperation:
             key=self._key,
             cut=self._cut,
             base=self._base,
-            stats=self.stats,
             exempt=exempt,
         )
 
-    # ------------------------------------------------------------------ limits
-
     def _allowance(self) -> int:
-        """Return the maximum tokens of the next request."""
         pending = len(self._turn.draft.ids)
         tokens, budget, available = self._available(self.author, pending, pending)
         if budget <= 0:
@@ -319,22 +292,14 @@ class Cooperation:
         return min(tokens, budget, available)
 
     def _available(self, author: Author, student_more: int, own_more: int) -> tuple[int, int, int]:
-        """Return the tokens that ``author`` may draft after the text has grown.
+        """Return the tokens that ``author`` may draft: the limits of a request, budget and context.
 
-        Args:
-            author: The author.
-            student_more: Growth of the text, in student tokens.
-            own_more: Growth of the text, in the author's tokens.
-
-        Returns:
-            The limits of one request, of the budget and of the context.
+        The text has grown by ``student_more`` student tokens and ``own_more`` tokens of the author.
         """
         role = self._roles[author]
         budget = self._budget - self.thinking.length("student") - student_more
         available = role.room_tokens - self.thinking.length(author) - own_more
         return role.request_tokens, budget, available
-
-    # ------------------------------------------------------------------ the journal
 
     def state(self) -> CooperationState:
         """Return everything but the texts; taken before a request starts."""
@@ -352,8 +317,8 @@ class Cooperation:
             rejections=dict(self._rejections),
             redraws=self._redraws,
             controls=self._controls,
-            forced=dict(self.stats.forced),
-            mid_word_handovers=self.stats.mid_word_handovers,
+            forced=dict(self.thinking.forced),
+            mid_word_handovers=self.thinking.mid_word_handovers,
             base=self._base,
             checked=self._repetition.checked,
             ended_by=self._ended_by,
@@ -362,11 +327,12 @@ class Cooperation:
     def restore(self, state: CooperationState) -> None:
         """Restore a saved state with its texts; only on a new instance."""
         for text in state.texts:
-            self.thinking.replay(text)
+            self.thinking.append(text)
         self.thinking.take_texts()  # they are saved already
         self._rejections = dict(state.rejections)
         self._redraws, self._controls = state.redraws, state.controls
-        self.stats = CooperationStats(dict(state.forced), state.mid_word_handovers)
+        self.thinking.forced = dict(state.forced)
+        self.thinking.mid_word_handovers = state.mid_word_handovers
         self._repetition = RepetitionMonitor("thinking", state.checked)
         self._base = state.base
         self._ended_by = state.ended_by

@@ -1,12 +1,11 @@
-"""The options that decide what a row says.
-
-A run is resumed only while they stay the same (config.json, ``data_config``).
-"""
+"""The options that determine the rows; they must stay the same when a run is resumed."""
 
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,11 +14,7 @@ from tessy.config.base import RunOptions
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import AUTHORS
-from tessy.synthesis.strategies.registry import (
-    all_strategies,
-    generating_models,
-    strategy_of,
-)
+from tessy.synthesis.strategies.registry import all_strategies, generating_models, strategy_of
 
 # Options on where, how fast and how often samples are made.
 _NOT_DATA = frozenset(
@@ -44,20 +39,17 @@ _NOT_DATA = frozenset(
 
 
 def data_config(config: RunOptions) -> dict[str, Any]:
-    """Return the options that decide what a row says.
+    """Return the options that determine the rows, as JSON values by dotted name.
 
-    Args:
-        config: Options of a synthesis, or of sampling one model.
-
-    Returns:
-        JSON values by dotted name, e.g. ``{"cut": "discard", "student.sampling.top_k": 20, …}``. A
-        lexicon file is represented by the SHA-256 of its content. Options of a synthesis that its
-        strategy does not read are left out, and so is the default strategy.
+    A lexicon file is represented by the SHA-256 of its content. Options of a synthesis that its
+    strategy does not read are left out, and so is the default strategy.
 
     Raises:
         ConfigError: The lexicon file cannot be read.
     """
-    flat = dict(_flatten(config.model_dump(mode="json"), ""))
+    tree: Any = config.model_dump(mode="json")
+    names = _data_names(type(config), "")
+    flat = {name: reduce(operator.getitem, name.split("."), tree) for name in names}
     if not isinstance(config, SynthesisOptions):
         return flat
     if strategy_of(config).in_turns and config.lexicon is not None:
@@ -112,14 +104,3 @@ _DEFAULTS: Mapping[str, tuple[object, ...]] = {
 }
 # What is read of a role that writes nothing.
 _FORMAT: Mapping[str, tuple[str, ...]] = {"student": ("model", "tokenizer"), "teacher": ()}
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if name in _NOT_DATA:
-            continue
-        # `fields` is a map of the user's, not a part of the configuration: it stays whole.
-        if isinstance(value, dict) and name != "fields":
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

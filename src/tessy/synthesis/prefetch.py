@@ -1,14 +1,9 @@
-"""Requests for a hand-over that is likely but not certain yet.
-
-Prefetching changes no decision: a request that turns out to be the next one is continued, any other
-is closed and its tokens are dropped.
-"""
+"""Requests for a hand-over that is likely but not certain yet; prefetching changes no decision."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from types import TracebackType
 from typing import Any, Self
 
 from tessy.boundary.base import Prediction
@@ -20,8 +15,6 @@ Predict = Callable[[PredictNext], Awaitable[Prediction]]
 
 
 class _Prefetch:
-    """A prefetched request and prediction in flight."""
-
     def __init__(self, prefetched: PrefetchedTurn, stream: Stream, predict: Predict) -> None:
         self.prefetched = prefetched
         self.sent = False
@@ -36,11 +29,6 @@ class _Prefetch:
     async def _send(self, stream: Stream) -> None:
         self.sent = True
         await stream(self.prefetched.generate, self.sink)
-
-    @property
-    def received_tokens(self) -> int:
-        """Tokens received so far."""
-        return sum(len(chunk.ids) for chunk in self.chunks)
 
     def close(self) -> list[asyncio.Future[Any]]:
         """Cancel what is still in flight and return its tasks."""
@@ -64,27 +52,17 @@ class HandoverPrefetch:
     ) -> None:
         """Create a prefetcher with nothing in flight.
 
-        Args:
-            stream: Sends a request.
-            predict: Runs a predictor.
-            on_discarded: Called with a request that was closed unused, and the tokens it had
-                received.
+        ``on_discarded`` is called with a request that was closed unused, and the tokens it had
+        received.
         """
         self._stream, self._predict, self._on_discarded = stream, predict, on_discarded
         self._in_flight: _Prefetch | None = None
         self._ending: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        """Return the prefetcher."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close what is in flight."""
+    async def __aexit__(self, *error: object) -> None:
         self.follow(None)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
@@ -94,7 +72,8 @@ class HandoverPrefetch:
         if in_flight is not None and in_flight.prefetched is not prefetched:
             self._in_flight = None
             if in_flight.sent:
-                self._on_discarded(in_flight.prefetched.generate, in_flight.received_tokens)
+                received = sum(len(chunk.ids) for chunk in in_flight.chunks)
+                self._on_discarded(in_flight.prefetched.generate, received)
             for task in in_flight.close():
                 self._ending.add(task)
                 task.add_done_callback(self._on_task_done)

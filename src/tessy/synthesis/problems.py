@@ -15,13 +15,7 @@ from tessy.synthesis.strategies.registry import strategy_of
 def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
     """Load the problems; those that these options cannot use are bad rows.
 
-    Args:
-        config: Options of the run.
-        skip_bad_rows: Overrides the option of that name.
-
-    Raises:
-        ConfigError: As :func:`~tessy.synthesis.strategies.registry.strategy_of`.
-        InputError: As :func:`tessy.storage.problems.load_problems`.
+    ``skip_bad_rows`` overrides the option of that name.
     """
     if isinstance(config, SynthesisOptions):
         strategy_of(config)  # a wrong name is reported before the file is read
@@ -30,12 +24,11 @@ def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) 
         split=config.split,
         fields=config.fields,
         skip_bad_rows=config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows,
-        check=partial(unusable, config),
+        check=partial(_unusable, config),
     )
 
 
-def unusable(config: RunOptions, problem: Problem) -> UnusableProblem | None:
-    """Return why a run with these options cannot use the problem, or None."""
+def _unusable(config: RunOptions, problem: Problem) -> UnusableProblem | None:
     if not isinstance(config, SynthesisOptions):
         return None
     if config.system_prompt is not None:
@@ -49,12 +42,8 @@ def unusable(config: RunOptions, problem: Problem) -> UnusableProblem | None:
 
 
 def with_system_prompt(config: RunOptions, problem: Problem) -> Problem:
-    """Return the problem with the system prompt of the run.
-
-    Raises:
-        InputError: The run cannot use the problem.
-    """
-    fault = unusable(config, problem)
+    """Return the problem with the run's system prompt; InputError if the run cannot use it."""
+    fault = _unusable(config, problem)
     if fault is not None:
         raise InputError(f"problem {problem.id!r}: {fault.field}: {fault.message}")
     if not isinstance(config, SynthesisOptions) or config.system_prompt is None:

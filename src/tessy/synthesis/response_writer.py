@@ -11,19 +11,13 @@ from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import REQUEST_TOKENS
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.single_model import SingleModelGeneration, Text
-from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import split_tail
 
 Prompt = tuple[int, ...]
 
 
 class ResponseWriter:
-    """A response, and the prompts that its authors read.
-
-    Attributes:
-        prompts: The conversation in the tokens and format of each model.
-        limits: Limits of the response.
-    """
+    """A response, with the prompts that its authors read (in their tokens) and its limits."""
 
     def __init__(
         self,
@@ -35,7 +29,7 @@ class ResponseWriter:
         label: tuple[str | int, ...] = (),
         aside: bool = False,
     ) -> None:
-        """Render the prompts and work out the limits.
+        """Render the prompts, each of which the chat template may refuse, and compute the limits.
 
         Args:
             attempt: The attempt that the text belongs to; a saved text is continued.
@@ -44,9 +38,6 @@ class ResponseWriter:
             answering: The author of the answer; None: as in the context of the run.
             label: Part of the seeds, so that several texts of a sample draw differently.
             aside: The text is not part of the row; it is measured in its author's tokens.
-
-        Raises:
-            SampleFailed: ``refused``: a chat template refuses the messages; ``prompt_too_long``.
         """
         self._attempt = attempt
         self._answering = answering or attempt.context.answering
@@ -61,11 +52,7 @@ class ResponseWriter:
             self._extra_tokens = lengths[self._answering] - len(question)
 
     async def think(self, author: Author) -> None:
-        """Let ``author`` write the thinking.
-
-        Raises:
-            SampleFailed: It cannot be finished, or is empty although the row keeps it.
-        """
+        """Let ``author`` write the thinking; it may be empty only if it is ``aside``."""
         attempt = self._attempt
         generation = self._generation(
             author,
@@ -79,16 +66,11 @@ class ResponseWriter:
             raise SampleFailed("empty_thinking", f"the {author} ended it at once")
 
     async def answer(self) -> str:
-        """Let the answering model read the thinking and write the answer.
-
-        Raises:
-            SampleFailed: It cannot be finished, or is empty.
-        """
+        """Let the answering model read the thinking and write the answer."""
         attempt, author = self._attempt, self._answering
         renderer = attempt.context.backends[author].renderer
         text, ids = self._thinking_of(author)
-        # The last unit and the end marker's white space are encoded as one, as the model knows
-        # them.
+        # The last unit and the end marker's white space are encoded together, as in training.
         kept, tail = split_tail(renderer.codec, ids, text, len(text) - last_unit(text))
         generation = self._generation(
             author,
@@ -127,17 +109,12 @@ class ResponseWriter:
         )
 
     def _thinking_of(self, author: Author) -> tuple[str, list[int]]:
-        """Return the thinking with the ids that ``author`` has of it."""
         thinker = self._attempt.thinker
         assert thinker is not None  # an answer follows a thinking
         if isinstance(thinker, Cooperation):
             thinking = thinker.thinking
             return thinking.text, list(thinking.ids[author].ids[len(self.prompts[author]) :])
-        return thinker.text_in(_codec(self._attempt, author))
-
-
-def _codec(attempt: SampleAttempt, author: Author) -> HfCodec:
-    return attempt.context.backends[author].renderer.codec
+        return thinker.text_in(self._attempt.context.backends[author].renderer.codec)
 
 
 def _prompt(attempt: SampleAttempt, author: Author, messages: Sequence[Message]) -> Prompt:

@@ -1,16 +1,14 @@
-"""Resume of a sample: what the journal keeps of it between two requests.
+"""Resume of a sample: the only writer and reader of what the journal keeps between two requests.
 
-This module is the only writer and the only reader of these states. Texts are stored as *pieces*
-while they grow: parts of a shared thinking, ids of a thinking by one model, or a finished part of a
-sample that consists of several texts. A *state* holds everything else and the number of pieces it
-belongs to; later pieces belong to a request that will be sent again.
+Texts are stored as *pieces* while they grow. A *state* holds everything else and the number of
+pieces it belongs to; later pieces belong to a request that will be sent again.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tessy.core.edges import EdgeCursor
@@ -28,7 +26,7 @@ VERSION = 1  # of states; one without a version has this one
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 FinishedPart = Mapping[str, Any]
-"""A finished text of a sample that consists of several, as its strategy describes it."""
+"""A finished text of a sample that consists of several; its strategy defines the content."""
 
 Piece = AuthoredText | tuple[int, ...] | FinishedPart
 """A part of a shared thinking, ids of a thinking by one model, or a finished part."""
@@ -36,13 +34,7 @@ Piece = AuthoredText | tuple[int, ...] | FinishedPart
 
 @dataclass(frozen=True, slots=True)
 class GenerationState:
-    """A text by one model.
-
-    Attributes:
-        ids: Its ids, as sampled.
-        done: The text is complete.
-        checked: Characters that were checked for repetition.
-    """
+    """A text by one model, with ids as sampled; ``checked`` chars were checked for repetition."""
 
     ids: tuple[int, ...]
     done: bool
@@ -60,23 +52,15 @@ class GenerationState:
 
 @dataclass(frozen=True, slots=True)
 class CooperationState:
-    """A thinking that two models write in turns.
+    """A thinking that two models write in turns; see ``Cooperation`` and ``Turn``.
 
     Attributes:
         texts: The kept text, in parts.
-        author: Author of the current turn.
         draft: Ids of the turn that are not kept yet.
-        anchored: The offset where classification starts is known.
-        judged: Units before this offset (chars) are classified and kept.
-        exempt: The first unit of the turn is kept whatever its class.
-        forcing: The first unit of the turn will count as forced.
-        turn_start: Start of the turn (chars).
         prediction_due: The class of what comes next is predicted before the next request.
         rejections: Authors that kept nothing here, and why.
         redraws: Redraws at this place.
         controls: Spans in a row that a control id ended.
-        forced: Forced units, by author.
-        mid_word_handovers: Hand-overs inside a word.
         base: An edge from which edges of the text can be found.
         checked: Characters that were checked for repetition.
         ended_by: Author that ended the thinking; None while it continues.
@@ -102,59 +86,28 @@ class CooperationState:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the texts, which are stored as pieces."""
-        return {
-            "author": self.author,
-            "draft": self.draft,
-            "anchored": self.anchored,
-            "judged": self.judged,
-            "exempt": self.exempt,
-            "forcing": self.forcing,
-            "turn_start": self.turn_start,
-            "peek_due": self.prediction_due,
-            "empties": {a: [r.score, r.drafted] for a, r in self.rejections.items()},
-            "redraws": self.redraws,
-            "controls": self.controls,
-            "forced": self.forced,
-            "glued": self.mid_word_handovers,
-            "base": list(self.base),
-            "checked": self.checked,
-            "ended_by": self.ended_by,
-        }
+        return {key: getattr(self, name) for name, key in _KEYS.items()}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any], texts: Sequence[AuthoredText]) -> CooperationState:
         """Inverse of :meth:`to_json`."""
-        return cls(
-            texts=tuple(texts),
-            author=saved["author"],
-            draft=tuple(saved["draft"]),
-            anchored=saved["anchored"],
-            judged=saved["judged"],
-            exempt=saved["exempt"],
-            forcing=saved["forcing"],
-            turn_start=saved["turn_start"],
-            prediction_due=saved["peek_due"],
-            rejections={a: Rejection(*r) for a, r in saved["empties"].items()},
-            redraws=saved["redraws"],
-            controls=saved["controls"],
-            forced=saved["forced"],
-            mid_word_handovers=saved["glued"],
-            base=EdgeCursor(*saved["base"]),
-            checked=saved["checked"],
-            ended_by=saved["ended_by"],
-        )
+        values = {name: saved[key] for name, key in _KEYS.items()}
+        values["draft"] = tuple(saved["draft"])
+        values["base"] = EdgeCursor(*saved["base"])
+        values["rejections"] = {a: Rejection(*r) for a, r in saved["empties"].items()}
+        return cls(tuple(texts), **values)
+
+
+_RENAMED = {"prediction_due": "peek_due", "rejections": "empties", "mid_word_handovers": "glued"}
+_KEYS = {f.name: _RENAMED.get(f.name, f.name) for f in fields(CooperationState)[1:]}  # no texts
 
 
 @dataclass(frozen=True, slots=True)
 class SampleState:
     """A sample between two requests.
 
-    Attributes:
-        attempt: Number of the attempt, from 1.
-        usage: What it has used so far.
-        parts: Its finished parts, in order.
-        thinking: The thinking in progress, or the one that its answer follows; None between parts.
-        answer: The answer in progress; None before it.
+    ``attempt`` counts from 1. ``thinking`` is in progress or precedes the ``answer`` in progress;
+    None between ``parts``.
     """
 
     attempt: int
@@ -181,7 +134,7 @@ class SampleState:
                 "attempt": self.attempt,
                 "thinking": self.thinking and self.thinking.to_json(),
                 "answer": answer and {"ids": answer.ids, **answer.to_json()},
-                "meter": self.usage.to_json(),
+                "meter": vars(self.usage),
                 "pieces": pieces,
             }
         ).encode("ascii")
@@ -189,10 +142,7 @@ class SampleState:
 
 def dump_piece(piece: Piece) -> bytes:
     """Serialize a piece."""
-    row: object = piece
-    if isinstance(piece, AuthoredText):
-        row = (piece.author, piece.text, piece.student_ids, piece.teacher_ids)
-    return _COMPACT.encode(row).encode("ascii")
+    return _COMPACT.encode(piece).encode("ascii")
 
 
 def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
@@ -213,7 +163,7 @@ def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
     texts: list[AuthoredText] = []
     ids: list[int] = []
     for piece in map(json.loads, in_flight.pieces[: saved["pieces"]]):
-        if isinstance(piece, dict):  # what stands before a finished part belongs to it
+        if isinstance(piece, dict):  # the pieces before a finished part belong to it
             parts.append(piece)
             texts, ids = [], []
         elif isinstance(piece[0], str):
@@ -221,40 +171,26 @@ def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
             texts.append(AuthoredText(author, text, tuple(student_ids), tuple(teacher_ids)))
         else:
             ids += piece
-    thinking: CooperationState | GenerationState | None = None
-    if saved["thinking"] is not None:
-        of_two = "turn_start" in saved["thinking"]
-        thinking = (
-            CooperationState.from_json(saved["thinking"], texts)
-            if of_two
-            else GenerationState.from_json(saved["thinking"], ids)
-        )
+    thinking: CooperationState | GenerationState | None = saved["thinking"]
+    if saved["thinking"] is not None and "turn_start" in saved["thinking"]:
+        thinking = CooperationState.from_json(saved["thinking"], texts)
+    elif saved["thinking"] is not None:
+        thinking = GenerationState.from_json(saved["thinking"], ids)
     answer = saved["answer"] and GenerationState.from_json(saved["answer"], saved["answer"]["ids"])
-    usage = UsageMeter.from_json(saved["meter"])
+    usage = UsageMeter(**saved["meter"])
     return SampleState(saved["attempt"], usage, tuple(parts), thinking, answer), saved["pieces"]
 
 
 def load_progress(in_flight: InFlight) -> SampleState | None:
-    """Return the state of a sample in flight without its parts and texts, which can be long.
-
-    Raises:
-        RunError: A newer version of tessy saved it.
-    """
+    """Return the state of a sample in flight without its parts and texts, which can be long."""
     saved = load_state(InFlight(state=in_flight.state))
     return saved[0] if saved else None
 
 
 def spent_before(paths: RunPaths, in_flight: Iterable[InFlight]) -> Spending:
-    """Return what earlier sessions of a run have used.
+    """Return what earlier sessions used, by the rows and the samples in flight without a row.
 
     A killed session left no summary, so its time is unknown.
-
-    Args:
-        paths: The run.
-        in_flight: Samples in its journal that have no row yet.
-
-    Raises:
-        InputError: A row cannot be read; names file and line.
     """
     states = filter(None, map(load_progress, in_flight))
     tokens = tokens_of_rows(paths) + sum(state.generated_tokens for state in states)

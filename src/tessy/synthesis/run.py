@@ -1,7 +1,4 @@
-"""``tessy synthesize`` and ``tessy sample``: from problems to a run directory.
-
-Both can be interrupted and resumed at any time.
-"""
+"""``tessy synthesize`` and ``tessy sample``: from problems to a run directory."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import takewhile
 from textwrap import shorten
 from typing import Any
 
@@ -22,11 +20,10 @@ from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Key
-from tessy.runtime.admission import count_admitted
-from tessy.runtime.budget import Budget, BudgetTracker
+from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, SteadyConsole
-from tessy.runtime.runner import JobList, run_jobs
+from tessy.runtime.runner import run_jobs
 from tessy.runtime.stop import Stop, interruptible
 from tessy.runtime.summary import summarize, wall_seconds
 from tessy.runtime.terminal import summary_table, visible
@@ -37,7 +34,7 @@ from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run
 from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories
-from tessy.synthesis.admission import make_gate
+from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
 from tessy.synthesis.resume import load_progress, spent_before
@@ -67,7 +64,7 @@ log = logging.getLogger(__name__)
 
 
 def synthesize(config: SynthesizeConfig) -> int:
-    """Make every sample that the options ask for.
+    """Make every requested sample; can be interrupted and resumed at any time.
 
     Returns:
         The exit code: 0; 130 if Ctrl-C stopped the run gracefully; 4 if its budget did; 1 if every
@@ -75,16 +72,13 @@ def synthesize(config: SynthesizeConfig) -> int:
 
     Raises:
         InputError: Options, problems, models or the run directory are unusable; nothing started.
-        EngineError: The servers are gone for good; finished samples are kept.
+        EngineError: The servers failed permanently; finished samples are kept.
     """
     return run_samples(config, load_run_problems(config)).exit_code
 
 
 def sample(config: SampleConfig) -> int:
-    """Make every response of one model that the options ask for.
-
-    Returns and raises what :func:`synthesize` does.
-    """
+    """Make every requested response of one model; returns and raises as :func:`synthesize`."""
     return run_samples(config, load_run_problems(config)).exit_code
 
 
@@ -92,11 +86,8 @@ def sample(config: SampleConfig) -> int:
 class SessionResult:
     """How one session of a run ended.
 
-    Attributes:
-        exit_code: As :func:`synthesize` returns it.
-        progress: Counters of the session; None if no sample was missing.
-        slots: Samples of the whole file that would be in flight at a time; only if certain samples
-            were chosen and all of them have rows.
+    ``progress`` is None if no sample was missing. ``slots`` is the number of samples of the whole
+    file that would be in flight at a time, if samples were chosen and all of them have rows.
     """
 
     exit_code: int = 0
@@ -115,7 +106,7 @@ def run_samples(
     Args:
         config: Options of the run; ``problems`` is not read.
         loaded: The problems.
-        console: Receives progress and the closing table; standard error by default.
+        console: Receives progress and the final table; standard error by default.
         chosen: Make only samples with these keys; None: all.
     """
     console = console or SteadyConsole(stderr=True)
@@ -127,15 +118,22 @@ def run_samples(
         config.out,
         TRAJECTORIES,
         config=config.model_dump(mode="json"),
-        data_config=_data_config(config) | formats(renderers),
+        # `annotate` requires a run of `sample`, which is therefore recorded.
+        data_config=({"command": "sample"} if isinstance(config, SampleConfig) else {})
+        | data_config(config)
+        | formats(renderers),
         known=_DATA_NAMES,
         software=software(),
         fresh=config.fresh,
     ) as run:
-        tracker = BudgetTracker(_budget(config))
+        tracker = BudgetTracker()
+        if isinstance(config, SynthesizeConfig):
+            tracker = BudgetTracker(config.budget_hours, config.budget_tokens)
         with log_file(run.paths.log):
             if loaded.faults:
-                _write_bad_rows(run, loaded)
+                path = run.paths.directory / "bad_rows.jsonl"
+                write_atomically(path, b"".join(jsonl.dump_line(asdict(f)) for f in loaded.faults))
+                log.warning("skipped %d bad rows: %s", len(loaded.faults), path)
             synthesis = _SynthesisRun(config, loaded, run, console, tracker, chosen)
             left: int | None = None
             try:
@@ -161,27 +159,19 @@ def _report_end(
     summary: Mapping[str, Any],
     console: Console,
 ) -> int:
-    """Print how the run ended; return the exit code.
-
-    Args:
-        run: The run.
-        tracker: Its budget.
-        left: Samples left in flight by a stop; None if nothing stopped this session.
-        summary: Summary of its rows.
-        console: Receives the message.
-    """
+    """Print how the run ended, with samples ``left`` in flight by a stop; return the exit code."""
     if left is None and not tracker.empty:
         if run.done or not run.failed:
             return 0
         failures = summary["failures"]
         reasons = tally(failures)
-        often = max(failures, key=failures.get)
-        last = [failure.detail for failure in run.failed.values() if failure.reason == often][-1]
+        common = max(failures, key=failures.get)
+        last = [failure.detail for failure in run.failed.values() if failure.reason == common][-1]
         message = (
             f"None of {len(run.failed)} samples could be finished ({reasons}); "
             f"{run.paths.failures} has their texts so far, and `tessy doctor` with the same "
             "options makes one sample and says what to fix\n"
-            f"The last {often}: {shorten(last, 300, placeholder=' …')}"
+            f"The last {common}: {shorten(last, 300, placeholder=' …')}"
         )
         console.print(Text(visible(message)), soft_wrap=True)
         return EXIT_NOTHING_FINISHED
@@ -194,31 +184,9 @@ def _report_end(
     return EXIT_BUDGET if tracker.empty else EXIT_INTERRUPTED
 
 
-def _budget(config: RunConfig) -> Budget:
-    if isinstance(config, SampleConfig):
-        return Budget()
-    return Budget(config.budget_hours, config.budget_tokens)
-
-
-def _data_config(config: RunConfig) -> dict[str, Any]:
-    """Return what rows depend on; `sample` is recorded because `annotate` requires such a run."""
-    command = {"command": "sample"} if isinstance(config, SampleConfig) else {}
-    return command | data_config(config)
-
-
 @dataclass
 class _SynthesisRun:
-    """The part of a run that this process makes.
-
-    Attributes:
-        config: Options of the run.
-        loaded: The problems.
-        run: The run directory.
-        console: Receives progress.
-        tracker: Budget and usage.
-        chosen: Keys of the samples to make; None: all.
-        result: How the session ended.
-    """
+    """The part of a run that this process makes."""
 
     config: RunConfig
     loaded: LoadedProblems
@@ -236,25 +204,19 @@ class _SynthesisRun:
 
     def load_spending(self) -> None:
         """Load the usage of earlier sessions, if there is a budget."""
-        if self.tracker.budget.limited:
+        if self.tracker.limited:
             with Journal(self.run.paths.journal) as journal:
-                self.tracker.before = spent_before(
-                    self.run.paths, self._in_flight(journal).values()
-                )
+                in_flight = self._in_flight(journal).values()
+                self.tracker.before = spent_before(self.run.paths, in_flight)
             self.tracker.empty = self.tracker.exceeded(0)
 
     async def go(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
-        """Make the missing samples.
-
-        Returns:
-            None once all are made; otherwise the number of samples that a stop left in flight.
-        """
+        """Make the missing samples; return the number that a stop left in flight, or None."""
         wanted = self._wanted()
         failed = sum(job.key in self._given_up() for job in wanted)
         state = self.result.progress = ThroughputMonitor(
             len(wanted),
             clock=time.monotonic,
-            now=time.monotonic(),
             done=len(wanted) - len(missing) - failed,
             failed=failed,
             authors=tuple(models(self.config)),
@@ -278,11 +240,10 @@ class _SynthesisRun:
         return {} if self.config.retry_failed else self.run.failed
 
     def _wanted(self) -> list[SampleJob]:
-        """Return the requested samples, or those of them that were chosen."""
         return [job for job in self._all() if self.chosen is None or job.key in self.chosen]
 
     def _all(self) -> Iterator[SampleJob]:
-        """Return every requested sample: one pass over the problems per sample index."""
+        """Return every requested sample, with one pass over the problems per sample index."""
         problems = self.loaded.problems[: self.config.limit]
         rounds = range(self.config.samples_per_problem)
         return (SampleJob(problem, sample) for sample in rounds for problem in problems)
@@ -295,7 +256,6 @@ class _SynthesisRun:
         state: ThroughputMonitor,
         stop: Stop,
     ) -> None:
-        """Make the missing samples until they are done or a stop is requested."""
         in_flight = self._in_flight(journal)
         # Samples left in flight by an earlier process come first.
         jobs = sorted(missing, key=lambda job: job.key not in in_flight)
@@ -310,13 +270,13 @@ class _SynthesisRun:
             in_flight=in_flight,
             earlier={key: failure.attempts for key, failure in open_again.items()},
         )
-        admission, gate = make_gate(self.config, resources)
-        resources.on_move(admission.moved)
+        admission = make_admission(self.config, resources)
+        resources.move_listeners.append(admission.moved)
         await run_jobs(
-            JobList(jobs),
+            jobs,
             runner.make,
             sink=self.run,
-            admission=gate,
+            admission=SampleGate(admission, resources),
             stop=stop,
             written=runner.written,
         )
@@ -325,30 +285,28 @@ class _SynthesisRun:
             ended = self.run.done | self.run.failed.keys()
             remaining = (job for job in self._all() if job.key not in ended)
             lengths = lengths_of_rows(self.run.paths)
-            self.result.slots = count_admitted(
-                remaining, make_gate(self.config, resources, lengths)[1]
-            )
+            gate = SampleGate(make_admission(self.config, resources, lengths), resources)
+            self.result.slots = sum(1 for _ in takewhile(gate.try_admit, remaining))
 
     def _in_flight(self, journal: Journal) -> dict[Key, InFlight]:
         """Return the samples in the journal that have no row yet."""
-        found = journal.load()
-        for key in list(found):
+        in_flight = journal.load()
+        for key in list(in_flight):
             failure = self.run.failed.get(key)
             # A crash between a row and its journal entry leaves the entry behind.
-            state = load_progress(found[key])
+            state = load_progress(in_flight[key])
             attempt = state.attempt if state else 0
             ended = failure is not None and attempt <= failure.attempts
             if key in self.run.done or ended:
-                del found[key]
+                del in_flight[key]
                 journal.forget(key)
         for key in (*self.run.done, *self.run.failed):
-            if key not in found and journal.attempts(key):
-                journal.forget(key)  # counted, but nothing else was kept
-        return found
+            if key not in in_flight and journal.attempts(key):
+                journal.forget(key)  # only the number of attempts was kept
+        return in_flight
 
 
 def _describe(resources: SynthesisResources) -> None:
-    """Log what the servers reported."""
     for author, info in resources.infos.items():
         log.info("%s: %s (%s)", author, info.model, info.mode)
         for note in info.notes:
@@ -364,17 +322,6 @@ def _describe(resources: SynthesisResources) -> None:
             tokens,
             wanted,
         )
-
-
-def _write_bad_rows(run: Run[Key], loaded: LoadedProblems) -> None:
-    """Write the unusable rows of the input with their reasons."""
-    path = run.paths.directory / "bad_rows.jsonl"
-    lines = (
-        {"file": f.file, "line": f.line, "field": f.field, "message": f.message}
-        for f in loaded.faults
-    )
-    write_atomically(path, b"".join(map(jsonl.dump_line, lines)))
-    log.warning("skipped %d bad rows: %s", len(loaded.faults), path)
 
 
 def _summarise(run: Run[Key], seconds: float) -> dict[str, Any]:

@@ -25,13 +25,7 @@ RETRIED: frozenset[FailureReason] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SampleJob:
-    """A sample to make.
-
-    Attributes:
-        problem: The problem.
-        sample: Index of the sample of this problem.
-        prompts: The problem in the tokens and format of each model, as far as it was rendered.
-    """
+    """A sample to make, with the prompt of each model in its tokens, as far as it was rendered."""
 
     problem: Problem
     sample: int
@@ -50,14 +44,9 @@ class SampleJob:
 
 @dataclass
 class SampleRunner:
-    """Makes samples.
+    """Makes samples, each in up to ``attempts`` attempts.
 
     Attributes:
-        context: Shared by all samples.
-        strategy: Makes a sample.
-        journal: Stores samples in flight.
-        progress: Receives events.
-        attempts: Maximum attempts before a sample counts as failed.
         checkpoint: Raises to interrupt a sample at a safe place.
         in_flight: Samples that an earlier process left in flight, by key.
         earlier: Attempts of keys that failed before and are tried again.
@@ -81,15 +70,7 @@ class SampleRunner:
             self.progress.failed(job.name, result.failure.reason)
 
     async def make(self, job: SampleJob) -> JobResult:
-        """Make the sample.
-
-        Returns:
-            Its row, and the tokens of the longest of its texts (thinking and answer), from which
-            the admission estimates the size of the next samples.
-
-        Raises:
-            EngineError: The servers are gone or misconfigured; the sample stays in the journal.
-        """
+        """Make the sample; return its row, and the tokens of the longest of its texts."""
         earlier = self.earlier.get(job.key, 0)
         saved, pieces = self._resume(job.key)
         meter = UsageMeter()
@@ -153,7 +134,7 @@ class SampleRunner:
             number=number,
             save=save,
             checkpoint=self.checkpoint,
-            observer=self.progress,
+            progress=self.progress,
             meter=meter,
             saved=saved,
         )

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
@@ -43,34 +43,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SynthesisResources:
-    """The context of a run, and its servers.
-
-    Attributes:
-        context: Shared by all samples.
-        infos: Probe result of each role.
-        pools: Replicas of each role.
-    """
+    """The context of a run, its servers, and listeners for moves of samples to another replica."""
 
     context: SynthesisContext
     infos: dict[Author, EngineInfo]
     pools: dict[Author, ReplicaPool]
-    _move_listeners: list[OnMove] = field(default_factory=list)
-
-    def on_move(self, listener: OnMove) -> None:
-        """Call ``listener`` whenever a sample moves to another replica."""
-        self._move_listeners.append(listener)
+    move_listeners: list[OnMove] = field(default_factory=list)
 
 
 def load_renderers(config: Options) -> dict[Author, Renderer]:
-    """Load the chat formats of the models that take part, and of the rows' model.
-
-    Raises:
-        ModelError: A tokenizer or template cannot be used.
-    """
-    return {
-        author: load_role_renderer(model)
-        for author, model in _models_with_tokenizers(config).items()
-    }
+    """Load the chat formats of the models that take part, and of the rows' model."""
+    needed = dict(models(config))
+    if isinstance(config, SynthesisOptions):
+        needed = {"student": config.student, **needed}  # rows are in its format
+    return {author: load_role_renderer(model) for author, model in needed.items()}
 
 
 FORMAT_NAMES = frozenset(f"{author}.format" for author in AUTHORS)  # keys of `formats`
@@ -87,11 +73,7 @@ def formats(renderers: Mapping[Author, Renderer]) -> dict[str, str]:
 
 
 def check_servers(config: Options) -> None:
-    """Check URLs and API keys before anything is loaded.
-
-    Raises:
-        ConfigError: An invalid URL, or an API key that is not set or cannot be sent.
-    """
+    """Check URLs and API keys before anything is loaded; raises ConfigError."""
     for author, model in models(config).items():
         api_key = _api_key(model, author) if model.url else None
         for url in model.url:
@@ -99,11 +81,7 @@ def check_servers(config: Options) -> None:
 
 
 def load_role_renderer(role: ModelConfig) -> Renderer:
-    """Load the chat format of one model.
-
-    Raises:
-        ModelError: A tokenizer or template cannot be used.
-    """
+    """Load the chat format of one model."""
     return load_renderer(
         role.tokenizer or role.model,
         trust_remote_code=role.trust_remote_code,
@@ -123,20 +101,8 @@ def models(config: Options) -> Mapping[Author, ModelConfig]:
     return {author: roles(config)[author] for author in generating_models(config)}
 
 
-def _models_with_tokenizers(config: Options) -> Mapping[Author, ModelConfig]:
-    """Return the models whose tokenizers are needed; in a synthesis that includes the student."""
-    if isinstance(config, SampleConfig):
-        return models(config)
-    return {"student": config.student, **models(config)}
-
-
 def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engine]:
-    """Return one engine per server of a role; without servers, the model in this process.
-
-    Raises:
-        ConfigError: The API key's variable is not set, or a URL is invalid.
-        ModelError: The local model cannot be loaded.
-    """
+    """Return one engine per server of a role; without servers, the model in this process."""
     if not role.url:
         return [LocalEngine.load(role.model, trust_remote_code=role.trust_remote_code)]
     api_key = _api_key(role, author)
@@ -147,7 +113,6 @@ def make_replicas(role: ModelConfig, author: Author, codec: Codec) -> list[Engin
 
 
 def _draft_tokens(role: ModelConfig) -> int | None:
-    """Return the tokens of a fixed draft; None if the model streams."""
     return role.draft_tokens if isinstance(role, RoleConfig) else None
 
 
@@ -171,13 +136,7 @@ def replica_names(role: ModelConfig) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """Models and predictors, loaded outside the event loop so that Ctrl-C interrupts a long load.
-
-    Attributes:
-        renderers: Chat formats, by role.
-        replicas: Engines of each role that generates, not connected yet.
-        predictors: Boundary predictors by role, where both models write in turns.
-    """
+    """Models and predictors by role, loaded outside the event loop so that Ctrl-C interrupts it."""
 
     renderers: dict[Author, Renderer]
     replicas: dict[Author, list[Engine]]
@@ -185,11 +144,7 @@ class LoadedModels:
 
 
 def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedModels:
-    """Load models that run in this process, and predictors.
-
-    Raises:
-        InputError: Options or models cannot be used.
-    """
+    """Load models that run in this process, and predictors."""
     predictors: dict[Author, BoundaryPredictor] = {}
     if isinstance(config, SynthesisOptions) and config.strategy == "tessy":
         predictors = _load_predictors(config)
@@ -201,23 +156,20 @@ def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedMod
 
 
 def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor]:
-    named = {author: (role.predictor, role.window) for author, role in roles(config).items()}
-    made = {
-        (spec, window): load_predictor(spec, config.lexicon, window)
-        for spec, window in dict.fromkeys(named.values())
+    load = cache(load_predictor)  # roles with the same options share a predictor
+    predictors = {
+        author: load(role.predictor, config.lexicon, role.window)
+        for author, role in roles(config).items()
     }
-    found = {author: made[wanted] for author, wanted in named.items()}
-    for author, predictor in found.items():
-        if not isinstance(predictor, TokenClassifierPredictor):
-            continue
-        if predictor.author == other(author):
+    for author, predictor in predictors.items():
+        if isinstance(predictor, TokenClassifierPredictor) and predictor.author == other(author):
             log.warning(
                 "%s.predictor: %s was trained on the %s's words; were the two swapped?",
                 author,
                 predictor.name,
                 predictor.author,
             )
-    return found
+    return predictors
 
 
 @asynccontextmanager
@@ -227,14 +179,10 @@ async def open_resources(
     on_wait: OnWait,
     check: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[SynthesisResources, None]:
-    """Connect to the servers; close everything at the end.
+    """Connect to the servers; close them and the ``loaded`` models at the end.
 
-    Args:
-        config: Options of the run.
-        loaded: Loaded models; closed at the end.
-        on_wait: Called with a message when no server of a role can be reached, with None
-            afterwards.
-        check: Called while waiting for servers; may raise to stop waiting.
+    ``on_wait`` is called with a message if no server of a role can be reached, with None
+    afterwards. ``check`` is called while waiting and may raise to stop it.
 
     Raises:
         EngineError: A role has no usable server.
@@ -298,7 +246,7 @@ def _backend(
     role: ModelConfig, renderer: Renderer, engine: Engine, info: EngineInfo
 ) -> RoleBackend:
     known = [tokens for tokens in (role.context_tokens, info.context_tokens) if tokens is not None]
-    # Where nothing streams, a span is drafted blindly: the paper's k wastes less than a long one.
+    # Without streaming a request cannot be closed early: the paper's k wastes less than a long one.
     longest = REQUEST_TOKENS if info.streaming else PAPER_DRAFT_TOKENS
     return RoleBackend(
         renderer=renderer,

@@ -1,17 +1,16 @@
 """The shared text while it is written: text by author, and each model's ids of it (pure).
 
-A model's own tokens stay as sampled; the other model's text is encoded once, part by part. The text
-only grows, so the journal can store the parts as they come.
+A model's own tokens stay as sampled; the other model's text is encoded once, part by part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tessy.core.records import Author, Span, other
-from tessy.tokenization.token_ids import Codec, Draft, TokenIds, split_tail
+from tessy.tokenization.token_ids import Codec, TokenIds, split_tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,6 @@ class RoleSpec:
     """Properties of one author that the cooperation needs.
 
     Attributes:
-        codec: Its tokenizer.
         prompt: Ids of the problem in its chat format, up to the open thinking.
         stop_ids: Its ids that end the thinking.
         request_tokens: Maximum tokens of one request.
@@ -43,8 +41,7 @@ class RoleSpec:
         object.__setattr__(self, "ending_ids", self.stop_ids | self.codec.control_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class AuthoredText:
+class AuthoredText(NamedTuple):
     """A part of the text by one author, with both models' ids of it."""
 
     author: Author
@@ -59,13 +56,12 @@ class AuthoredText:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingResult:
-    """The thinking so far, by whichever strategy.
+    """The thinking so far, in the tokens of the rows' model.
 
     Attributes:
         text: The thinking; without white space at its ends once it is complete.
         spans: Authors by character range; they tile the text.
-        ids: Ids of the text in the tokens of the rows' model.
-        kept: Number of these ids by author.
+        kept: Number of ids by author.
         forced: Units kept against the predictors, by author.
         mid_word_handovers: Hand-overs inside a word.
     """
@@ -80,24 +76,12 @@ class ThinkingResult:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedResponse:
-    """Thinking and answer, complete or partial, in the tokens of the rows' model.
-
-    Attributes:
-        thinking: The thinking.
-        answer: The answer.
-        answer_ids: Its ids.
-        answer_by: Its author.
-    """
+    """Thinking and answer, complete or partial, in the tokens of the rows' model."""
 
     thinking: ThinkingResult
     answer: str
     answer_ids: list[int]
     answer_by: Author
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens of thinking and answer."""
-        return len(self.thinking.ids) + len(self.answer_ids)
 
     def to_json(self) -> dict[str, Any]:
         """Serialize a response by one author for the journal."""
@@ -110,7 +94,7 @@ class GeneratedResponse:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Deserialize from the journal."""
+        """Inverse of :meth:`to_json`."""
         author: Author = saved["author"]
         text, ids = saved["thinking"]
         spans = (Span(start=0, end=len(text), author=author),) if text else ()
@@ -119,13 +103,13 @@ class GeneratedResponse:
 
 
 class SharedThinking:
-    """The kept text with its spans and ids.
+    """The kept text with its spans and each model's ids of prompt and thinking.
 
     Attributes:
-        text: The thinking so far.
-        ids: Ids of prompt and thinking, by model.
         pieces: Parts appended since the last :meth:`take_texts`, in order.
         kept_tokens: Kept tokens by author, in the student's tokens.
+        forced: Units kept against the predictors, by author.
+        mid_word_handovers: Hand-overs inside a word.
     """
 
     def __init__(self, student: RoleSpec, teacher: RoleSpec) -> None:
@@ -137,20 +121,17 @@ class SharedThinking:
         self.pieces: list[AuthoredText] = []
         self._spans: list[tuple[Author, int]] = []  # author, end; in chars
         self.kept_tokens: dict[Author, int] = {"student": 0, "teacher": 0}
-
-    def append(self, author: Author, text: str, own_ids: list[int]) -> None:
-        """Append ``text``, which ``author`` wrote as ``own_ids``."""
-        if text:
-            self.replay(self.piece(author, text, own_ids))
+        self.forced: dict[Author, int] = {"student": 0, "teacher": 0}
+        self.mid_word_handovers = 0
 
     def piece(self, author: Author, text: str, own_ids: list[int]) -> AuthoredText:
-        """Return the part that :meth:`append` appends; ``text`` is encoded for the other model."""
+        """Return the part that ``author`` wrote; ``text`` is encoded for the other model."""
         foreign = self._roles[other(author)].codec.encode(text)
         student, teacher = (own_ids, foreign) if author == "student" else (foreign, own_ids)
         return AuthoredText(author, text, tuple(student), tuple(teacher))
 
-    def replay(self, piece: AuthoredText) -> None:
-        """Append a part as it is."""
+    def append(self, piece: AuthoredText) -> None:
+        """Append a part."""
         self.pieces.append(piece)
         self.text += piece.text
         self.ids["student"].extend(piece.student_ids)
@@ -196,32 +177,26 @@ class SharedThinking:
             self.ids[author] = TokenIds([*role.prompt, *kept])
         self.text = self.text[: len(self.text) - blank]
         self.kept_tokens[self._spans[-1][0]] -= before - self.length("student")
-        while self._spans and self._start_of_last() >= len(self.text):
-            self._spans.pop()
-        if self._spans:
-            self._spans[-1] = (self._spans[-1][0], len(self.text))
+        end = len(self.text)
+        self._spans = [(s.author, min(s.end, end)) for s in self.spans if s.start < end]
 
-    def _start_of_last(self) -> int:
-        return self._spans[-2][1] if len(self._spans) > 1 else 0
-
-
-def keep_aligned(thinking: SharedThinking, author: Author, draft: Draft, end: int) -> Draft:
-    """Append ``draft.text[:end]`` while the draft continues; return the rest of the draft.
-
-    Nothing is appended if a token straddles ``end``, because tokens must stay as sampled.
-    """
-    count = draft.aligned(end)
-    if not count or draft.end_of(count) != end:
-        return draft
-    thinking.append(author, draft.text[:end], draft.ids[:count])
-    return draft.split(count)
+    def result(self) -> ThinkingResult:
+        """Return the text with the student's ids and the counts."""
+        return ThinkingResult(
+            self.text,
+            self.spans,
+            self.student_ids,
+            self.kept_tokens,
+            self.forced,
+            self.mid_word_handovers,
+        )
 
 
 def visible_chars(text: str, *, keep_break: bool) -> int:
-    """Return how many characters of a finished draft count.
+    """Return how many characters of a finished draft count, without white space at its end.
 
-    White space at its end belongs to the end marker. With ``keep_break`` the text continues, and
-    white space that ends in a line break is kept, so that there is an edge.
+    With ``keep_break`` the text continues, and white space that ends in a line break is kept, so
+    that there is an edge.
     """
     blank = text[len(text.rstrip()) :]
     return len(text) - len(blank) + (blank.rfind("\n") + 1 if keep_break else 0)

@@ -1,12 +1,12 @@
-"""Generation by one model alone, as a state machine: a final answer, or a thinking of its own.
+"""Generation by one model alone, as a state machine: an answer, or a thinking by one author.
 
-Long texts are generated in requests of bounded length, so that an interrupted sample loses at most
-one of them; the server's prefix cache makes the next request cheap.
+Requests have a bounded length, so that an interrupted sample loses at most one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Literal
 
 from tessy.core.edges import EdgeCursor, settled_edges
@@ -20,7 +20,7 @@ from tessy.synthesis.shared_thinking import ThinkingResult
 from tessy.tokenization.token_ids import Codec, Draft, TokenIds, decode
 
 Text = Literal["thinking", "answer"]
-# Why a text with markup that does not end it is none.
+# Failure by a control token that does not end the text.
 _MARKUP: Mapping[Text, FailureReason] = {
     "thinking": "eos_in_thinking",
     "answer": "control_in_answer",
@@ -30,7 +30,7 @@ _MARKUP: Mapping[Text, FailureReason] = {
 class Measure:
     """Length of a growing text in another model's tokens; each part is encoded about once.
 
-    Up to a few tokens too many inside a long stretch without an edge.
+    Inside a long stretch without an edge the count may be a few tokens too high.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -47,61 +47,40 @@ class Measure:
         return self._tokens + len(self._codec.encode(text[self._base.offset :]))
 
 
+@dataclass(eq=False)
 class SingleModelGeneration:
-    """A text by one model, up to one of its stop ids.
+    """A text by one model, up to one of its stop ids; ``done`` once it is complete.
 
     Attributes:
-        author: The author.
-        what: Thinking or answer.
+        prompt: Everything the model reads before the text.
+        max_tokens: Maximum length, in tokens of ``measured_by``; reaching it is a failure.
+        request_tokens: Maximum tokens of one request.
+        seed: Returns the seed of a request from the number of tokens generated so far.
+        room_tokens: Maximum length that fits the context, in own tokens; None: ``max_tokens``.
+        measured_by: Another tokenizer that counts the text; None: its own.
         aside: The text is not part of the row.
-        done: The text is complete.
     """
 
-    def __init__(
-        self,
-        author: Author,
-        codec: Codec,
-        prompt: Iterable[int],
-        *,
-        what: Text,
-        stop_ids: frozenset[int],
-        max_tokens: int,
-        request_tokens: int,
-        seed: Callable[[int], int],
-        room_tokens: int | None = None,
-        measured_by: Codec | None = None,
-        aside: bool = False,
-    ) -> None:
-        """Start with an empty text.
+    author: Author
+    codec: Codec
+    prompt: InitVar[Iterable[int]]
+    _: KW_ONLY
+    what: Text
+    stop_ids: frozenset[int]
+    max_tokens: int
+    request_tokens: int
+    seed: Callable[[int], int]
+    room_tokens: int | None = None
+    measured_by: InitVar[Codec | None] = None
+    aside: bool = False
+    done: bool = field(default=False, init=False)
 
-        Args:
-            author: The author.
-            codec: Its tokenizer.
-            prompt: Everything the model reads before the text.
-            what: Thinking or answer.
-            stop_ids: Ids that end the text.
-            max_tokens: Maximum length; reaching it is a failure.
-            request_tokens: Maximum tokens of one request.
-            seed: Returns the seed of a request from the number of tokens generated so far.
-            room_tokens: Maximum length that fits the context, in own tokens; None: ``max_tokens``.
-            measured_by: Tokenizer that ``max_tokens`` counts in; None: its own.
-            aside: The text is not part of the row.
-        """
-        self.author: Author = author
-        self.aside = aside
-        self._codec = codec
+    def __post_init__(self, prompt: Iterable[int], measured_by: Codec | None) -> None:
         self._prompt = TokenIds(prompt)
-        self.what: Text = what
-        self._stop_ids = stop_ids
-        self._max_tokens = max_tokens
-        self._room_tokens = max_tokens if room_tokens is None else room_tokens
         self._measure = Measure(measured_by) if measured_by is not None else None
-        self._request_tokens = request_tokens
-        self._seed = seed
-        self._draft = Draft(codec)
-        self._repetition = RepetitionMonitor(what)
+        self._draft = Draft(self.codec)
+        self._repetition = RepetitionMonitor(self.what)
         self._request_start = 0
-        self.done = False
 
     @property
     def ids(self) -> list[int]:
@@ -127,47 +106,46 @@ class SingleModelGeneration:
             SampleFailed: ``budget`` or ``repetition``.
         """
         if self.done:
-            # In its own tokens it never gets more than it may have.
-            if self._measure is not None and self._length() > self._max_tokens:
+            # Limits of requests are in its own tokens, so only another measure can be exceeded.
+            if self._measure is not None and self._length() > self.max_tokens:
                 raise self._too_long()
             return None
         self._repetition.check(self._draft.text)
-        if self._length() >= self._max_tokens:
+        if self._length() >= self.max_tokens:
             raise self._too_long()
         written = len(self._draft.ids)
-        left = self._room_tokens - written
+        left = (self.max_tokens if self.room_tokens is None else self.room_tokens) - written
         if self._measure is None:
-            left = min(left, self._max_tokens - written)
+            left = min(left, self.max_tokens - written)
         if left <= 0:
             raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
         self._request_start = written
         return Generate(
             author=self.author,
             prompt=self._prompt.plus(self._draft.ids),
-            max_tokens=min(self._request_tokens, left),
-            stop_ids=tuple(sorted(self._stop_ids)),
-            seed=self._seed(written),
+            max_tokens=min(self.request_tokens, left),
+            stop_ids=tuple(sorted(self.stop_ids)),
+            seed=self.seed(written),
         )
 
     def _length(self) -> int:
-        """Return the tokens so far, as ``max_tokens`` counts them."""
         if self._measure is None:
             return len(self._draft.ids)
         return self._measure.tokens(self._draft.text)
 
     def _too_long(self) -> SampleFailed:
-        return SampleFailed("budget", f"the {self.what} reached {self._max_tokens} tokens")
+        return SampleFailed("budget", f"the {self.what} reached {self.max_tokens} tokens")
 
     def receive(self, chunk: Chunk) -> None:
         """Append the tokens of ``chunk``.
 
         Raises:
-            SampleFailed: ``control_in_answer`` or ``eos_in_thinking``: markup that does not end the
-                text; ``budget``: the context had no space for a single token.
+            SampleFailed: Markup does not end the text, or the context had no space for a single
+                token.
         """
         if self.done:
             return
-        marks = self._codec.control_ids | self._stop_ids
+        marks = self.codec.control_ids | self.stop_ids
         for index, token_id in enumerate(chunk.ids):
             if token_id in marks:
                 self._draft.extend(chunk.ids[:index])
@@ -183,10 +161,10 @@ class SingleModelGeneration:
         # A server that stops without naming the id has met the model's own end of turn.
         if stop_id is None and self.what == "thinking":
             raise SampleFailed(
-                "eos_in_thinking", f"the {self.author} ended its turn in mid-thinking_result"
+                "eos_in_thinking", f"the {self.author} ended its turn in the middle of its thinking"
             )
-        if stop_id is not None and stop_id not in self._stop_ids:
-            markup = decode(self._codec, [stop_id])
+        if stop_id is not None and stop_id not in self.stop_ids:
+            markup = decode(self.codec, [stop_id])
             raise SampleFailed(_MARKUP[self.what], f"{markup!r} in the {self.what}")
         self._draft.flush()
         self.done = True
@@ -200,16 +178,16 @@ class SingleModelGeneration:
             return "", []
         draft = self._draft.stripped()
         if start and draft is self._draft:  # it ends in half a character: no id can be kept as is
-            return text[start:end], self._codec.encode(text[start:end])
+            return text[start:end], self.codec.encode(text[start:end])
         return text[start:end], draft.cut(end - start)
 
     def text_in(self, codec: Codec) -> tuple[str, list[int]]:
         """Return :meth:`text` with ids of ``codec``: as sampled if it is its own, else encoded."""
         text, ids = self.text()
-        return text, ids if codec is self._codec else codec.encode(text)
+        return text, ids if codec is self.codec else codec.encode(text)
 
     def thinking_result(self, codec: Codec | None = None) -> ThinkingResult:
         """Return the text as a thinking of one span, in tokens of ``codec``; None: its own."""
-        text, ids = self.text_in(codec or self._codec)
+        text, ids = self.text_in(codec or self.codec)
         spans = (Span(start=0, end=len(text), author=self.author),) if text else ()
         return ThinkingResult(text, spans, ids, {self.author: len(ids)})

@@ -1,7 +1,6 @@
 """One request's draft on its way into the cooperation: chunks and predictions as they arrive.
 
-Everything runs in callbacks of the event loop. The sample's task sleeps until the span has ended,
-because waking it for every token costs more than handling the token.
+Everything runs in callbacks, because waking the sample's task for every token is too slow.
 """
 
 from __future__ import annotations
@@ -35,14 +34,6 @@ class SpanDriver:
         prefetch: HandoverPrefetch,
         clock: Callable[[], float],
     ) -> None:
-        """Create a driver; :meth:`run` sends the request.
-
-        Args:
-            machine: Receives the draft.
-            predictor: The author's predictor.
-            prefetch: Holds prefetched requests.
-            clock: Monotonic clock, in seconds.
-        """
         self.drafted = 0
         self.predictor_seconds = 0.0
         self._machine, self._predictor = machine, predictor
@@ -56,11 +47,7 @@ class SpanDriver:
         self._drained: asyncio.Future[None] | None = None  # set after the last prediction
 
     async def run(self, action: Generate) -> None:
-        """Send the request; return when the span has ended and no prediction is pending.
-
-        Raises:
-            Exception: An error of the cooperation, the engine or the predictor.
-        """
+        """Send the request; return when the span has ended and no prediction is pending."""
         try:
             await self._prefetch.stream(action, self._sink)
             self._streaming = False
@@ -95,7 +82,9 @@ class SpanDriver:
                     machine.receive(chunk)
                     request = machine.pending_prediction()
                     if request is not None:
-                        self._submit(request)
+                        prediction = asyncio.ensure_future(self._predictor.predict(request))
+                        self._pending = request, prediction
+                        prediction.add_done_callback(self._on_prediction)
                         return
                 if machine.over:
                     self._sink.close()
@@ -110,11 +99,6 @@ class SpanDriver:
         except Exception as error:
             self._fail(error)
 
-    def _submit(self, request: PredictionRequest) -> None:
-        prediction = asyncio.ensure_future(self._predictor.predict(request))
-        self._pending = request, prediction
-        prediction.add_done_callback(self._on_prediction)
-
     def _on_prediction(self, prediction: asyncio.Future[Prediction]) -> None:
         if self._pending is None:  # cancelled
             return
@@ -122,21 +106,14 @@ class SpanDriver:
         if self._waiting_since is not None:
             self.predictor_seconds += self._clock() - self._waiting_since
             self._waiting_since = None
-        fault: BaseException | None
-        if prediction.cancelled():
+        try:
+            self._machine.apply_prediction(request, prediction.result())
+            self._advance(None)
+        except asyncio.CancelledError:
             name = self._predictor.name
-            fault = EngineUnavailable(f"the boundary predictor {name} cancelled a request")
-        else:
-            fault = prediction.exception()
-        if fault is not None:
-            self._fail(fault)
-        else:
-            try:
-                self._machine.apply_prediction(request, prediction.result())
-            except Exception as error:
-                self._fail(error)
-            else:
-                self._advance(None)
+            self._fail(EngineUnavailable(f"the boundary predictor {name} cancelled a request"))
+        except BaseException as error:
+            self._fail(error)
         if self._pending is None and self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

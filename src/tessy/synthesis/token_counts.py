@@ -1,58 +1,39 @@
-"""Token counts and costs: of a sample while it is made, in its row, and of a whole run."""
+"""Token counts and costs of a sample in progress, in its row, and of a whole run."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.core.errors import FailureReason
-from tessy.core.records import AUTHORS, Author, Cost, TokenCounts
+from tessy.core.records import AUTHORS, Cost, TokenCounts
+from tessy.runtime.summary import by_author
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.shared_thinking import GeneratedResponse
 
-# These reached a limit; other failures say nothing about the length of samples.
+# Failures at a limit; the text of other failures is shorter than that of a sample.
 LONG: frozenset[FailureReason] = frozenset({"budget", "repetition"})
-
-
-def by_author(counts: Mapping[Any, int]) -> dict[Author, int]:
-    """Return both authors' counts, 0 where there are none."""
-    return {"student": counts.get("student", 0), "teacher": counts.get("teacher", 0)}
 
 
 @dataclass
 class UsageMeter:
     """Requests, tokens and time of a sample, over all of its attempts.
 
-    The tokens of the answer in progress are not in ``drafted``; they count once it is dropped.
-
-    Attributes:
-        requests: Requests sent, by role.
-        drafted: Tokens generated for the thinking and for texts that the row does not keep, by
-            role, in its own tokens.
-        seconds: Wall-clock seconds by part.
+    ``drafted`` has the tokens generated for the thinking and for texts that the row does not keep,
+    by role, each in its model's tokens. The answer in progress is counted once it is dropped.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
     drafted: Counter[str] = field(default_factory=Counter)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def copy(self) -> UsageMeter:
-        """Return an independent copy."""
-        seconds = defaultdict(float, self.seconds)
-        return UsageMeter(Counter(self.requests), Counter(self.drafted), seconds)
-
-    def to_json(self) -> dict[str, Mapping[str, float]]:
-        """Serialize for the journal."""
-        return {"requests": self.requests, "drafted": self.drafted, "seconds": self.seconds}
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Mapping[str, Any]]) -> UsageMeter:
-        """Deserialize from the journal."""
-        seconds = defaultdict(float, saved["seconds"])
-        return cls(Counter(saved["requests"]), Counter(saved["drafted"]), seconds)
+    def __post_init__(self) -> None:
+        """Copy the counts, which may be plain dicts from the journal or those of another meter."""
+        self.requests, self.drafted = Counter(self.requests), Counter(self.drafted)
+        self.seconds = defaultdict(float, self.seconds)
 
     def cost(self) -> Cost:
         """Return the cost for the row."""
@@ -62,11 +43,9 @@ class UsageMeter:
         )
 
     def token_counts(self, response: GeneratedResponse, *, counted: bool) -> TokenCounts:
-        """Return the token counts for the row.
+        """Return the token counts for a row of ``response``.
 
-        Args:
-            response: The response that the row keeps.
-            counted: Its answer is in ``drafted`` already, as those of other candidates are.
+        ``counted`` if its answer is in ``drafted`` already, as those of other candidates are.
         """
         drafted = Counter(self.drafted)
         if counted:
@@ -79,23 +58,13 @@ class UsageMeter:
 
 
 def tokens_of_rows(paths: RunPaths) -> int:
-    """Return the tokens generated for all rows of a run, kept or not, each in its model's tokens.
-
-    A sample that failed and was tried again has a row of each, and both count.
-
-    Raises:
-        InputError: A row cannot be read; names file and line.
-    """
+    """Return the tokens generated for all rows of a run, kept or not, failed attempts included."""
     every = (row["tokens"] for row in _rows(paths))
     return sum(int(sum(tokens["drafted"].values()) + tokens["answer"]) for tokens in every)
 
 
 def lengths_of_rows(paths: RunPaths) -> list[int]:
-    """Return the lengths of a run's samples in tokens, as far as they tell those of others.
-
-    Raises:
-        InputError: A row cannot be read; names file and line.
-    """
+    """Return the lengths in tokens of a run's samples, without failures far below a limit."""
     return [
         sum(int(row["tokens"][part]) for part in (*AUTHORS, "answer"))
         for row in _rows(paths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
@@ -17,26 +16,10 @@ from tessy.synthesis.shared_thinking import RoleSpec, SharedThinking, visible_ch
 from tessy.tokenization.token_ids import Draft
 
 
-@dataclass(slots=True)
-class CooperationStats:
-    """Counts over all turns.
-
-    Attributes:
-        forced: Units kept against the predictors because neither author would continue.
-        mid_word_handovers: Hand-overs where the receiver continued inside a word.
-    """
-
-    forced: dict[Author, int] = field(default_factory=lambda: {"student": 0, "teacher": 0})
-    mid_word_handovers: int = 0
-
-
 class _DraftEnd(NamedTuple):
-    """Prediction at the end of the draft, for the case that an edge settles there.
+    """Prediction at the end of the draft (chars of the text), used if an edge settles there.
 
-    Attributes:
-        offset: The end, in chars of the whole text.
-        score: Score of the last unit if it ends there.
-        next_style: P(style) of what follows.
+    ``score`` is that of the last unit, ``next_style`` is P(style) of what follows.
     """
 
     offset: int
@@ -53,7 +36,6 @@ class Turn:
     cases.
 
     Attributes:
-        author: The author.
         start: Start of the turn, in chars of the thinking.
         exempt: The first unit is kept whatever its class.
         forcing: The first unit will count as forced.
@@ -74,7 +56,6 @@ class Turn:
         key: str,
         cut: Cut,
         base: EdgeCursor,
-        stats: CooperationStats,
         exempt: bool = False,
     ) -> None:
         """Start a turn at the end of ``thinking``, with an empty draft."""
@@ -88,7 +69,7 @@ class Turn:
         self.final: Literal["end", "control"] | None = None
         self.visible = 0
         self.boundary: tuple[int, Rejection] | None = None
-        self._role, self._thinking, self._stats = role, thinking, stats
+        self._role, self._thinking = role, thinking
         self._key, self._cut = key, cut
         self._scan = base  # edges before it are known
         self._scanned = False  # and all that could be found behind it was
@@ -98,8 +79,6 @@ class Turn:
         self._requested: tuple[int, bool] | None = None
         self._requested_end: int | None = None
         self._draft_end: _DraftEnd | None = None
-
-    # ------------------------------------------------------------------ a draft grows
 
     def receive(self, chunk: Chunk) -> None:
         """Add the tokens of ``chunk`` to the draft."""
@@ -142,7 +121,6 @@ class Turn:
         return True
 
     def _look(self) -> None:
-        """Find the edges that the new text settled."""
         final = self.final is not None
         drafted = self.draft.text[: self.visible] if final else self.draft.text
         before = self._thinking.text[self._scan.offset :]
@@ -158,15 +136,13 @@ class Turn:
             self.judged = self.start
         elif any(edge > self.start for edge in found):
             # The edge at the hand-over is gone: the receiver went on inside a word.
-            self._stats.mid_word_handovers += 1
+            self._thinking.mid_word_handovers += 1
             before = (edge for edge in found if edge < self.start)
             self.judged = max(before, default=self._scan.offset)
         else:
             return False
         self.anchored = True
         return True
-
-    # ------------------------------------------------------------------ units are judged
 
     def pending_prediction(self) -> PredictionRequest | None:
         """Return the request for units to classify; None if there are no new ones."""
@@ -179,11 +155,8 @@ class Turn:
         if last is None or (last, final) == self._requested:
             return None
         self._requested, self._requested_end = (last, final), draft_end
-        edges = (
-            (self.judged, *self._edges)
-            if draft_end is None
-            else (self.judged, *self._edges, draft_end)
-        )
+        open_end = () if draft_end is None else (draft_end,)
+        edges = (self.judged, *self._edges, *open_end)
         kept = self._thinking.text
         drafted = self.draft.text[: last - len(kept)]
         return PredictionRequest(self._key, kept, edges, final, self.start, drafted)
@@ -221,8 +194,10 @@ class Turn:
 
     def _keep_unit(self, start: int, end: int, score: UnitScore) -> bool:
         """Keep a unit and return True, or end the span before it."""
-        # White space after the other's word has no class of its own: it is the receiver's.
-        blank = start < self.start and self._written(end).isspace()
+        # White space after the other author's word has no class: the receiver keeps it.
+        kept = self._thinking.text
+        drafted = self.draft.text[: max(0, end - len(kept))]
+        blank = start < self.start and (kept[self.start : end] + drafted).isspace()
         if keeps(self.author, score, self._cut) or blank or self._excused(start):
             self.judged = end
             if self._edges and self._edges[0] == end:
@@ -231,12 +206,6 @@ class Turn:
         score_here = own_score(self.author, deciding_score(self.author, score, self._cut))
         self.boundary = (max(start, self.start), Rejection(score_here, drafted=True))
         return False
-
-    def _written(self, end: int) -> str:
-        """Return the text of this turn up to ``end``, kept or not."""
-        kept = self._thinking.text
-        drafted = self.draft.text[: max(0, end - len(kept))]
-        return kept[self.start : end] + drafted
 
     def _stop_before(self, edge: int, p_style: float | None) -> None:
         """End the span at ``edge`` if what follows is in the other author's class."""
@@ -251,14 +220,11 @@ class Turn:
         """Return whether the unit at ``start`` is kept although it is of the other class."""
         if not self._is_exempt(start):
             return False
-        self._stats.forced[self.author] += self.forcing
+        self._thinking.forced[self.author] += self.forcing
         self.forcing = False
         return True
 
-    # ------------------------------------------------------------------ the open end
-
     def _settle_draft_end(self) -> None:
-        """Apply the prediction at the end of the draft if an edge settled there."""
         draft_end = self._draft_end
         if draft_end is None:
             return
@@ -285,8 +251,6 @@ class Turn:
             return None
         own = keeps(self.author, draft_end.score, self._cut) or self._is_exempt(self.judged)
         return draft_end.offset if own and self.judged >= self.start else None
-
-    # ------------------------------------------------------------------ across requests
 
     def resume(self, state: CooperationState) -> None:
         """Restore a state saved by :meth:`Cooperation.state`."""

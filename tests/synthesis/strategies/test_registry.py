@@ -18,17 +18,11 @@ from tessy.synthesis.strategies.registry import (
 )
 
 ADDED = """
-from tessy.synthesis.strategies.base import Strategy, generated_by
-from tessy.synthesis.strategies.common import think_then_answer
-
-
-async def echo(attempt):
-    return await think_then_answer(attempt, "teacher")
-
+from tessy.synthesis.strategies.base import Strategy, generated_by, think_then_answer
 
 STRATEGY = Strategy(
     name="echo",
-    make=echo,
+    make=think_then_answer("teacher"),
     models=generated_by("teacher"),
     thinking_by="teacher",
     answer_by="teacher",
@@ -56,7 +50,7 @@ def added(tmp_path, monkeypatch):
     all_strategies.cache_clear()
 
 
-def test_the_strategies_of_the_paper_are_there():
+def test_the_strategies_of_the_paper_are_registered():
     assert selectable() == (
         "tessy",
         "student-only",

@@ -16,11 +16,11 @@ from tests.support.scripted_strategies import (
     CASES,
     TEACHERS,
     ask,
-    asked,
     authors,
     candidates,
     make,
     make_context,
+    requests_of,
 )
 from tests.synthesis.test_sample import PROBLEM, RENDERERS
 
@@ -39,7 +39,7 @@ def small_requests(monkeypatch: pytest.MonkeyPatch):
 
 @PAIRS
 @EVERY
-async def test_every_row_is_in_the_students_format_and_says_who_wrote_what(case, student, teacher):
+async def test_every_row_is_in_the_students_format_and_names_the_authors(case, student, teacher):
     context = make_context(case, student, teacher)
     row = await make(case, context)
     thinking, answer = CASES[case][2]
@@ -60,7 +60,7 @@ async def test_every_row_is_in_the_students_format_and_says_who_wrote_what(case,
     assert {author for author in AUTHORS if kept[author]} == thinks
     assert row.tokens.answer == len(answer_ids)
     for author in AUTHORS:
-        sent = len(asked(context, author)) if author in context.backends else 0
+        sent = len(requests_of(context, author)) if author in context.backends else 0
         assert row.cost.requests[author] == sent
         assert (row.tokens.drafted[author] > 0) <= (author in context.backends)
 
@@ -69,7 +69,9 @@ async def test_every_row_is_in_the_students_format_and_says_who_wrote_what(case,
 async def test_no_two_requests_draw_with_the_same_seed(case):
     context = make_context(case)
     await make(case, context)
-    seeds = [request.seed for author in context.backends for request in asked(context, author)]
+    seeds = [
+        request.seed for author in context.backends for request in requests_of(context, author)
+    ]
     assert len(seeds) > 4
     assert len(set(seeds)) == len(seeds)
 
@@ -82,7 +84,7 @@ async def test_a_teacher_that_answers_reads_the_thinking_in_its_own_format(case,
     renderer = RENDERERS[teacher]
     first = next(
         r
-        for r in asked(context, "teacher")
+        for r in requests_of(context, "teacher")
         if r.stop_ids == tuple(sorted(renderer.answer_stop_ids))
     )
     begins = renderer.prompt_text(PROBLEM.messages)
@@ -99,7 +101,7 @@ async def test_a_student_that_answers_reads_the_teachers_thinking_in_its_own_for
     await make("teacher-think", context)
     renderer = RENDERERS[student]
     begins = renderer.prompt_text(PROBLEM.messages)
-    assert decode(renderer.codec, asked(context, "student")[0].prompt.ids) == (
+    assert decode(renderer.codec, requests_of(context, "student")[0].prompt.ids) == (
         f"{begins}{TEACHERS[0]}{renderer.shape.closing}"
     )
 
@@ -113,7 +115,7 @@ async def test_white_space_before_a_teachers_end_marker_is_no_part_of_what_it_an
     assert row.spans[-1].author == "teacher"
     renderer = RENDERERS["harmony"]
     stops = tuple(sorted(renderer.answer_stop_ids))
-    first = next(r for r in asked(context, "teacher") if r.stop_ids == stops)
+    first = next(r for r in requests_of(context, "teacher") if r.stop_ids == stops)
     assert decode(renderer.codec, first.prompt.ids).endswith(f" 2.{renderer.shape.closing}")
 
 
@@ -121,7 +123,7 @@ async def test_the_reference_is_in_the_students_prompt_and_in_a_field_but_not_in
     context = make_context("teacher-reference")
     row = await make("teacher-reference", context)
     assert row.reference_answer == TEACHERS[1]
-    read = decode(RENDERERS["qwen3"].codec, asked(context, "student")[0].prompt.ids)
+    read = decode(RENDERERS["qwen3"].codec, requests_of(context, "student")[0].prompt.ids)
     assert f"<reference>\n{TEACHERS[1]}\n</reference>" in read
     assert PROBLEM.messages[0].content in read
     assert TEACHERS[1] not in json.dumps([turn.content for turn in row.messages])
@@ -132,7 +134,7 @@ async def test_the_reference_is_in_the_students_prompt_and_in_a_field_but_not_in
 @pytest.mark.parametrize(
     ("case", "reason"), [("teacher-reference", "empty_answer"), ("teacher-only", "empty_answer")]
 )
-async def test_a_teacher_that_fails_is_the_rows_text(case, reason):
+async def test_a_failed_teacher_text_is_in_the_failure_row(case, reason):
     context = make_context(case, teacher_says=lambda *_: (TEACHERS[0], " "))
     attempt = ask(case, context)
     with pytest.raises(SampleFailed) as failed:
@@ -164,20 +166,20 @@ async def test_a_context_that_is_full_is_a_budget_failure():
 
 
 @EVERY
-async def test_a_sample_goes_on_from_any_saved_state_to_the_same_row(case):
+async def test_a_sample_resumes_from_any_saved_state_to_the_same_row(case):
     says: dict[str, Any] = {"student_says": candidates} if CASES[case][0] == "teacher-score" else {}
     saved = SavedSample()
     context = make_context(case, **says)
     whole = await make(case, context, save=saved.save)
-    seeds = {author: [r.seed for r in asked(context, author)] for author in context.backends}
+    seeds = {author: [r.seed for r in requests_of(context, author)] for author in context.backends}
     assert len(saved.loaded) >= 8
     for state in saved.loaded:
         context = make_context(case, **says)
         row = await make(case, context, saved=state)
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
-        # What was finished was not asked for again, and the rest with the same seeds.
+        # Finished parts are not requested again; the others have the same seeds.
         assert row.cost.requests == whole.cost.requests
         for author in context.backends:
-            again = [request.seed for request in asked(context, author)]
+            again = [request.seed for request in requests_of(context, author)]
             assert seeds[author][len(seeds[author]) - len(again) :] == again

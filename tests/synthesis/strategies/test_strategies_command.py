@@ -24,7 +24,7 @@ from tests.support.scripted_strategies import CANDIDATES, candidates, teachers, 
 from tests.synthesis.test_sample import FAMILIES, RENDERERS
 from tests.synthesis.test_sample_command import thinking_kept
 
-GONE = "http://127.0.0.1:9"  # a port nobody listens on
+GONE = "http://127.0.0.1:9"  # a port without a server
 # Strategy, who writes the thinking, who answers, and who is not needed.
 STRATEGIES: list[tuple[str, Author, Author, Author | None]] = [
     ("student-only", "student", "student", "teacher"),
@@ -101,7 +101,7 @@ def test_one_file_serves_every_strategy_and_doctor_looks_at_what_each_needs(tmp_
         assert ("rows are in this format" in output) == (idle == "student")
 
 
-def test_a_teacher_may_answer_what_both_thought(tmp_path: Path):
+def test_the_teacher_can_answer_after_a_shared_thinking(tmp_path: Path):
     run = tmp_path / "run"
     finish(synthesize(questions(tmp_path), run, "--answer-by", "teacher"))
     rows = read_run(run).trajectories
@@ -133,7 +133,7 @@ def test_a_system_prompt_is_read_and_kept(tmp_path: Path):
     assert "Answer in one line." in shown
 
 
-def test_questions_a_strategy_cannot_use_are_refused_before_any_work(tmp_path: Path):
+def test_problems_a_strategy_cannot_use_are_refused_before_any_work(tmp_path: Path):
     rows: list[object] = [
         {"id": "a", "prompt": "1 + 1?", "reference": 2},
         {"id": "b", "messages": [
@@ -166,7 +166,7 @@ def test_a_teacher_that_gives_no_scores_fails_the_samples_not_the_run(tmp_path: 
     assert row.thinking
 
 
-def test_a_run_that_was_interrupted_goes_on_to_the_same_rows(tmp_path: Path):
+def test_an_interrupted_run_resumes_to_the_same_rows(tmp_path: Path):
     problems = questions(tmp_path, 20)
     options = ["--strategy", "teacher-reference", "--concurrency", "2"]
     whole, run = tmp_path / "whole", tmp_path / "run"
@@ -201,7 +201,7 @@ def candidates_kept(run: Path) -> int:
     return sum(b'"author"' in piece for piece in pieces)
 
 
-async def test_kill_9_between_candidates_and_the_same_command_goes_on(tmp_path: Path):
+async def test_a_run_killed_between_candidates_is_resumed_by_the_same_command(tmp_path: Path):
     rows: list[object] = [{"id": str(n), "prompt": "5 - 3 * 2?"} for n in range(8)]
     problems = write_questions(tmp_path / "q.jsonl", rows)
     run = tmp_path / "run"

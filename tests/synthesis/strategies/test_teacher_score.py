@@ -16,12 +16,12 @@ from tests.support.scripted_strategies import (
     CANDIDATES,
     Text,
     ask,
-    asked,
     candidates,
     failing,
     make,
     make_context,
     one_by_one,
+    requests_of,
     teachers,
 )
 from tests.synthesis.test_sample import PROBLEM, RENDERERS, open_run, write_row
@@ -40,7 +40,7 @@ async def test_the_teacher_scores_every_candidate_and_the_first_of_the_best_is_k
     assert row.unscored == {}
     assert row.thinking == CANDIDATES[1][0]
     codec = RENDERERS["harmony"].codec
-    first = decode(codec, asked(context, "teacher")[0].prompt.ids)
+    first = decode(codec, requests_of(context, "teacher")[0].prompt.ids)
     assert all(text in first for text in (PROBLEM.messages[0].content, *CANDIDATES[0]))
     encode = RENDERERS["qwen3"].codec.encode
     thinking = sum(len(encode(text[0])) for text in CANDIDATES)
@@ -53,7 +53,7 @@ async def test_a_reference_answer_scores_without_any_teacher():
     assert row.scores == (0.0, 1.0, 1.0, 0.0)
 
 
-async def test_a_candidate_that_fails_is_out_and_the_rest_compete():
+async def test_a_failed_candidate_is_excluded():
     row = await make("teacher-score", make_context("teacher-score", student_says=failing(1)))
     assert row.scores == (3.0, None, 9.0)
     assert row.unscored == {1: "empty_answer"}
@@ -62,7 +62,7 @@ async def test_a_candidate_that_fails_is_out_and_the_rest_compete():
 
 
 @pytest.mark.parametrize("judgement", ["I cannot say.", "Score: 11", "Score: 5\nor so", ""])
-async def test_a_candidate_without_a_score_is_out_and_the_rest_compete(judgement):
+async def test_a_candidate_without_a_score_is_excluded(judgement):
     def says(prompt: str, begun: str, seed: int) -> Text:
         thinking, answer = teachers(prompt, begun, seed)
         return thinking, judgement if CANDIDATES[1][1] in prompt else answer
@@ -73,7 +73,7 @@ async def test_a_candidate_without_a_score_is_out_and_the_rest_compete(judgement
 
 
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
-async def test_a_teacher_need_not_think_to_judge(teacher):
+async def test_the_teachers_judgement_needs_no_thinking(teacher):
     def says(prompt: str, begun: str, seed: int) -> Text:
         return "", teachers(prompt, begun, seed)[1]
 
@@ -109,7 +109,7 @@ async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
         await write_row(context, run, journal, problem, strategy=strategy)
     (row,) = read_run(tmp_path / "r").trajectories
     assert row.attempts == 3
-    assert row.cost.requests["student"] == len(asked(context, "student"))
+    assert row.cost.requests["student"] == len(requests_of(context, "student"))
 
 
 @pytest.mark.parametrize("case", ["teacher-score", "by answer"])
@@ -171,5 +171,5 @@ async def test_a_conversation_is_judged_as_a_whole():
     attempt.problem = Problem(id="p", messages=turns)
     row = await all_strategies()["teacher-score"].make(attempt)
     assert row.messages[:-1] == turns
-    read = decode(RENDERERS["harmony"].codec, asked(context, "teacher")[0].prompt.ids)
+    read = decode(RENDERERS["harmony"].codec, requests_of(context, "teacher")[0].prompt.ids)
     assert "[system]\nBe brief.\n\n[user]\n5 - 3 * 2?" in read

@@ -1,30 +1,27 @@
-"""The description of a strategy: how a sample is made, and by which models."""
+"""The description of a strategy, and steps that several strategies share."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from tessy.config.synthesis import SynthesisOptions
-from tessy.core.records import Author, Problem, Trajectory
+from tessy.core.records import Author, Message, Problem, Trajectory
 from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.attempt import SampleAttempt
+from tessy.synthesis.response_writer import ResponseWriter
 
 MakeSample = Callable[[SampleAttempt], Awaitable[Trajectory]]
-
-
-def _any_problem(options: SynthesisOptions, problem: Problem) -> UnusableProblem | None:
-    return None
+"""Makes a sample; raises :class:`~tessy.core.errors.SampleFailed` if it cannot be finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A way to make a sample; each module of this package that has one calls it ``STRATEGY``.
+    """A way to make a sample, defined as ``STRATEGY`` by a module of this package.
 
     Attributes:
         name: Name on the command line and in rows.
-        make: Makes the sample. Raises :class:`~tessy.core.errors.SampleFailed` if it cannot be
-            finished.
+        make: Makes a sample.
         models: The models that generate, and so need a server.
         thinking_by: Author of the thinking, for people: ``student``, ``teacher``, ``both`` …
         answer_by: Author of the answer that is kept; None where ``tessy sample`` chooses it.
@@ -42,9 +39,34 @@ class Strategy:
     how: str
     in_turns: bool = False
     options: frozenset[str] = frozenset()
-    check: Callable[[SynthesisOptions, Problem], UnusableProblem | None] = _any_problem
+    check: Callable[[SynthesisOptions, Problem], UnusableProblem | None] = lambda *_: None
 
 
 def generated_by(*authors: Author) -> Callable[[SynthesisOptions], tuple[Author, ...]]:
     """Return a value for :attr:`Strategy.models` that does not depend on the options."""
     return lambda options: authors
+
+
+def think_then_answer(author: Author | None) -> MakeSample:
+    """Return a strategy in which ``author`` writes the thinking alone; None: who answers."""
+
+    async def make(attempt: SampleAttempt) -> Trajectory:
+        thinker = author or attempt.context.answering
+        authors = tuple(dict.fromkeys((thinker, attempt.context.answering)))
+        writer = ResponseWriter(attempt, attempt.problem.messages, authors)
+        await writer.think(thinker)
+        await writer.answer()
+        return attempt.trajectory(thinker)
+
+    return make
+
+
+async def aside_by_teacher(
+    attempt: SampleAttempt, messages: Sequence[Message], label: tuple[str | int, ...]
+) -> str:
+    """Return the teacher's answer to ``messages``, which the row does not keep."""
+    writer = ResponseWriter(
+        attempt, messages, ("teacher",), answering="teacher", label=label, aside=True
+    )
+    await writer.think("teacher")
+    return await writer.answer()

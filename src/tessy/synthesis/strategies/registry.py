@@ -1,7 +1,4 @@
-"""All strategies by name: every module of this package that defines ``STRATEGY``.
-
-A new strategy is a new module; nothing else names it.
-"""
+"""All strategies by name: every module of this package that defines ``STRATEGY``."""
 
 from __future__ import annotations
 

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from tessy.core.records import Trajectory
-from tessy.synthesis.attempt import SampleAttempt
-from tessy.synthesis.strategies.base import Strategy, generated_by
-from tessy.synthesis.strategies.common import think_then_answer
-
-
-async def teacher_answer(attempt: SampleAttempt) -> Trajectory:
-    """Let the student think and the teacher answer.
-
-    Raises:
-        SampleFailed: The sample cannot be finished.
-    """
-    return await think_then_answer(attempt, "student")
-
+from tessy.synthesis.strategies.base import Strategy, generated_by, think_then_answer
 
 STRATEGY = Strategy(
     name="teacher-answer",
-    make=teacher_answer,
+    make=think_then_answer("student"),
     models=generated_by("student", "teacher"),
     thinking_by="student",
     answer_by="teacher",

@@ -13,7 +13,7 @@ from typing import Any
 from tessy.core.records import Message, Trajectory
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
-from tessy.synthesis.strategies.base import Strategy, generated_by
+from tessy.synthesis.strategies.base import Strategy, aside_by_teacher, generated_by
 
 _INSTRUCTION = """{question}
 
@@ -29,38 +29,25 @@ thinking nor your answer may mention the reference: write as if you had not seen
 
 
 def with_reference(messages: Sequence[Message], answer: str) -> tuple[Message, ...]:
-    """The problem as the student reads it: its last turn with the teacher's answer below."""
+    """Return the problem as the student reads it: its last turn with the answer below."""
     *before, last = messages
     content = _INSTRUCTION.format(question=last.content, answer=answer)
     return (*before, Message(role=last.role, content=content))
 
 
 async def teacher_reference(attempt: SampleAttempt) -> Trajectory:
-    """Let the teacher answer, show its answer to the student, and keep what the student writes.
-
-    Raises:
-        SampleFailed: The sample cannot be finished.
-    """
+    """Let the teacher answer, show its answer to the student, and keep what the student writes."""
     reference = await attempt.part(partial(_reference, attempt))
     answer = attempt.extras["reference_answer"] = reference["answer"]
-    shown = with_reference(attempt.problem.messages, answer)
-    writing = ResponseWriter(attempt, shown, ("student",))
-    await writing.think("student")
-    await writing.answer()
+    writer = ResponseWriter(attempt, with_reference(attempt.problem.messages, answer), ("student",))
+    await writer.think("student")
+    await writer.answer()
     return attempt.trajectory("student")
 
 
 async def _reference(attempt: SampleAttempt) -> Mapping[str, Any]:
-    writing = ResponseWriter(
-        attempt,
-        attempt.problem.messages,
-        ("teacher",),
-        answering="teacher",
-        label=("reference",),
-        aside=True,
-    )
-    await writing.think("teacher")
-    return {"answer": await writing.answer()}
+    messages = attempt.problem.messages
+    return {"answer": await aside_by_teacher(attempt, messages, ("reference",))}
 
 
 STRATEGY = Strategy(

@@ -16,12 +16,12 @@ from tessy.answers.agreement import is_correct
 from tessy.answers.references import reference_of
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import FailureReason, SampleFailed
-from tessy.core.records import Author, Message, Problem, Trajectory
+from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
 from tessy.synthesis.shared_thinking import GeneratedResponse
-from tessy.synthesis.strategies.base import Strategy
+from tessy.synthesis.strategies.base import Strategy, aside_by_teacher
 
 BEST = 10
 
@@ -54,18 +54,13 @@ _SCORE = re.compile(
 _LINE_CHARS = 60  # no longer line is a score
 
 
-def score_messages(messages: Sequence[Message], written: GeneratedResponse) -> tuple[Message, ...]:
-    """Return the prompt that asks the teacher for a score of a response.
-
-    Args:
-        messages: The conversation; of several turns each is shown under its role.
-        written: The response.
-    """
+def score_messages(messages: Sequence[Message], response: GeneratedResponse) -> tuple[Message, ...]:
+    """Return the prompt for the teacher's score of a response to ``messages``."""
     request = messages[-1].content
     if len(messages) > 1:
         request = "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in messages)
     content = _INSTRUCTION.format(
-        request=request, thinking=written.thinking.text, answer=written.answer
+        request=request, thinking=response.thinking.text, answer=response.answer
     )
     return (Message(role="user", content=content),)
 
@@ -81,26 +76,25 @@ def parse_score(judgement: str) -> float | None:
 async def teacher_score(attempt: SampleAttempt) -> Trajectory:
     """Make candidates one after another, score each, and keep the first of the best ones.
 
-    A candidate that fails, or that gets no score, is out; the others compete.
-
     Raises:
-        SampleFailed: No candidate has a score; the reason is the last one's.
+        SampleFailed: No candidate has a score; the reason is that of the last candidate.
     """
     scores: list[float | None] = []
     unscored: dict[int, FailureReason] = {}
     best: tuple[float, GeneratedResponse] | None = None
     verdict: Mapping[str, Any] = {}
     for number in range(attempt.context.candidates):
-        made = await attempt.part(partial(_candidate, attempt, number))
-        verdict = await attempt.part(partial(_verdict, attempt, number, made))
+        saved = await attempt.part(partial(_candidate, attempt, number))
+        response = GeneratedResponse.from_json(saved)
+        verdict = await attempt.part(partial(_verdict, attempt, number, saved, response))
         score = verdict["score"]
         scores.append(score)
         if score is None:
             unscored[number] = verdict["reason"]
         elif best is None or score > best[0]:
-            best = score, GeneratedResponse.from_json(made)
+            best = score, response
         attempt.extras = {"scores": tuple(scores), "unscored": dict(unscored)}
-        attempt.shown = GeneratedResponse.from_json(made)
+        attempt.shown = response
     if best is None:
         raise SampleFailed(
             verdict["reason"],
@@ -110,14 +104,14 @@ async def teacher_score(attempt: SampleAttempt) -> Trajectory:
 
 
 async def _candidate(attempt: SampleAttempt, number: int) -> Mapping[str, Any]:
-    """One response of the student; with reason and detail, as far as it has come, if it failed."""
+    """Return a response of the student; if it failed, its text so far with reason and detail."""
     try:
         label = ("candidate", number)
-        writing = ResponseWriter(
+        writer = ResponseWriter(
             attempt, attempt.problem.messages, ("student",), answering="student", label=label
         )
-        await writing.think("student")
-        await writing.answer()
+        await writer.think("student")
+        await writer.answer()
     except SampleFailed as failure:
         fault = {"reason": failure.reason, "detail": failure.detail}
         return attempt.draft().to_json() | fault
@@ -125,51 +119,37 @@ async def _candidate(attempt: SampleAttempt, number: int) -> Mapping[str, Any]:
 
 
 async def _verdict(
-    attempt: SampleAttempt, number: int, made: Mapping[str, Any]
+    attempt: SampleAttempt, number: int, saved: Mapping[str, Any], response: GeneratedResponse
 ) -> Mapping[str, Any]:
-    """Return a candidate's score, or reason and detail of having none."""
-    candidate = GeneratedResponse.from_json(made)
-    if "reason" in made:
-        return {"score": None, "reason": made["reason"], "detail": made["detail"]}
+    """Return the candidate's score, or why it has none."""
+    if "reason" in saved:
+        return _unscored(saved["reason"], saved["detail"])
     if attempt.context.score_by == "answer":
         reference = reference_of(attempt.problem.extra)
         assert reference is not None  # a problem without one is refused before any work
-        correct = await asyncio.to_thread(is_correct, candidate.answer, reference)
+        correct = await asyncio.to_thread(is_correct, response.answer, reference)
         return {"score": float(correct)}
-    return await _judged(attempt, number, candidate)
+    return await _judged(attempt, number, response)
+
+
+def _unscored(reason: FailureReason, detail: str) -> Mapping[str, Any]:
+    return {"score": None, "reason": reason, "detail": detail}
 
 
 async def _judged(
-    attempt: SampleAttempt, number: int, candidate: GeneratedResponse
+    attempt: SampleAttempt, number: int, response: GeneratedResponse
 ) -> Mapping[str, Any]:
-    messages = score_messages(attempt.problem.messages, candidate)
+    messages = score_messages(attempt.problem.messages, response)
     try:
-        writing = ResponseWriter(
-            attempt,
-            messages,
-            ("teacher",),
-            answering="teacher",
-            label=("score", number),
-            aside=True,
-        )
-        await writing.think("teacher")
-        judgement = await writing.answer()
+        judgement = await aside_by_teacher(attempt, messages, ("score", number))
     except SampleFailed as failure:
-        return {
-            "score": None,
-            "reason": "no_score",
-            "detail": f"the teacher's judgement: {failure}",
-        }
+        return _unscored("no_score", f"the teacher's judgement: {failure}")
     score = parse_score(judgement)
     if score is None:
         end = judgement[-100:]
         detail = f"the teacher's judgement ends in no score from 0 to {BEST}: {end!r}"
-        return {"score": None, "reason": "no_score", "detail": detail}
+        return _unscored("no_score", detail)
     return {"score": score}
-
-
-def _models(options: SynthesisOptions) -> tuple[Author, ...]:
-    return ("student",) if options.score_by == "answer" else ("student", "teacher")
 
 
 def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | None:
@@ -186,7 +166,7 @@ def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | Non
 STRATEGY = Strategy(
     name="teacher-score",
     make=teacher_score,
-    models=_models,
+    models=lambda options: ("student",) if options.score_by == "answer" else ("student", "teacher"),
     thinking_by="student",
     answer_by="student",
     how="Several responses of the student, of which the best is kept (rejection sampling).",

@@ -14,11 +14,7 @@ from tessy.synthesis.strategies.base import Strategy, generated_by
 
 
 async def tessy(attempt: SampleAttempt) -> Trajectory:
-    """Write the thinking in turns, then the answer.
-
-    Raises:
-        SampleFailed: The sample cannot be finished.
-    """
+    """Write the thinking in turns, then the answer."""
     writer = ResponseWriter(attempt, attempt.problem.messages, ("student", "teacher"))
     cooperation = Cooperation(
         _role(attempt, "student", writer),
