@@ -24,7 +24,7 @@ from tessy.core.records import Author, Key
 from tessy.inference.base import Chunk, ChunkSink, Engine, Request
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import run_jobs
+from tessy.runtime.runner import JobList, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
@@ -185,7 +185,7 @@ async def _run(
             slots = Slots(plan.concurrency)
             running = tasks.create_task(
                 run_jobs(
-                    _jobs(plan),
+                    JobList(_jobs(plan)),
                     runner.make,
                     sink=FrozenTimeSink(run),
                     admission=slots,

@@ -1,9 +1,9 @@
-"""Jobs of any kind: every key gets one durable row."""
+"""Jobs of any kind: every key gets one durable row, and a key that is taken back gets none."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tessy.core.errors import RunError
 from tessy.runtime.admission import Slots
-from tessy.runtime.runner import JobResult, run_jobs
+from tessy.runtime.runner import JobList, JobResult, Revoke, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage import jsonl
 from tessy.storage.row_kinds import RowKind
@@ -80,7 +80,7 @@ async def test_another_kind_of_rows_is_run_and_resumed(tmp_path: Path):
     written: list[int] = []
     with start(tmp_path / "run") as run:
         await run_jobs(
-            jobs(range(5)),
+            JobList(jobs(range(5))),
             square,
             sink=run,
             admission=Slots(2),
@@ -108,14 +108,76 @@ async def test_kinds_of_rows_are_kept_apart(tmp_path: Path):
         read_config(tmp_path / "other", SQUARES)
 
 
-async def test_a_cancelled_run_writes_no_row(tmp_path: Path):
+class Leased:
+    """A source that takes one key back while it is in work."""
+
+    def __init__(self, numbers: Iterable[int], key: int) -> None:
+        self._numbers, self._key = numbers, key
+        self.started = asyncio.Event()
+
+    async def jobs(self, revoke: Revoke) -> AsyncGenerator[Job, None]:
+        for job in jobs(self._numbers):
+            yield job
+        await self.started.wait()
+        revoke("unknown")
+        revoke(self._key)
+        revoke(self._key)
+
+
+async def test_a_key_that_is_taken_back_gets_no_row(tmp_path: Path):
+    source = Leased(range(0, 10, 2), key=4)
+    ended: list[str] = []
+
+    async def work(job: Job) -> JobResult:
+        if job.key == 4:
+            source.started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+        return await square(job)
+
+    slots = Slots(3)
+    with start(tmp_path / "run") as run:
+        await run_jobs(source, work, sink=run, admission=slots, stop=Stop())
+        assert run.done == {0, 2, 6, 8}
+        assert not run.failed
+    assert ended == ["cancelled"]
+    assert all(slots.try_admit(None) for _ in range(3))  # its place is free again
+
+
+async def test_a_key_is_free_again_after_it_was_taken_back(tmp_path: Path):
+    """The same process may get the lease back later."""
+    started = asyncio.Event()
+
+    class Returned:
+        async def jobs(self, revoke: Revoke) -> AsyncGenerator[Job, None]:
+            yield Job(2)
+            await started.wait()
+            revoke(2)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            yield Job(2)
+
+    async def work(job: Job) -> JobResult:
+        if not started.is_set():
+            started.set()
+            await asyncio.Event().wait()
+        return await square(job)
+
+    with start(tmp_path / "run") as run:
+        await run_jobs(Returned(), work, sink=run, admission=Slots(3), stop=Stop())
+        assert run.done == {2}
+
+
+async def test_cancelling_the_run_is_no_revocation(tmp_path: Path):
     async def work(job: Job) -> JobResult:
         await asyncio.Event().wait()
         raise AssertionError
 
     with start(tmp_path / "run") as run:
         running = asyncio.create_task(
-            run_jobs(jobs([2]), work, sink=run, admission=Slots(1), stop=Stop())
+            run_jobs(JobList(jobs([2])), work, sink=run, admission=Slots(1), stop=Stop())
         )
         for _ in range(5):
             await asyncio.sleep(0)

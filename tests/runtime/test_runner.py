@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,11 @@ from tessy.runtime.stop import Draining, Stop, interruptible
 # ---------------------------------------------------------------- the fan-out
 
 
+async def each(jobs: Iterable[int]) -> AsyncGenerator[int, None]:
+    for job in jobs:
+        yield job
+
+
 @given(st.integers(0, 30), st.integers(1, 6))
 async def test_every_job_runs_once_within_the_admitted_concurrency(count, slots):
     done: list[int] = []
@@ -39,7 +44,7 @@ async def test_every_job_runs_once_within_the_admitted_concurrency(count, slots)
         busy -= 1
         done.append(job)
 
-    await run_all(range(count), work, admission=Slots(slots), stop=Stop())
+    await run_all(each(range(count)), work, admission=Slots(slots), stop=Stop())
     assert sorted(done) == list(range(count))
     assert most == min(slots, count)
 
@@ -56,7 +61,7 @@ async def test_jobs_are_taken_when_they_can_start():
     async def work(job: int) -> None:
         await go.wait()
 
-    running = asyncio.create_task(run_all(jobs(), work, admission=Slots(3), stop=Stop()))
+    running = asyncio.create_task(run_all(each(jobs()), work, admission=Slots(3), stop=Stop()))
     for _ in range(50):
         await asyncio.sleep(0)
     assert pulled == [0, 1, 2, 3]
@@ -78,7 +83,7 @@ async def test_an_exception_cancels_the_others_and_is_raised_alone():
 
     slots = Slots(5)
     with pytest.raises(EngineMisconfigured, match="401") as caught:
-        await run_all(range(10), work, admission=slots, stop=Stop())
+        await run_all(each(range(10)), work, admission=slots, stop=Stop())
     assert isinstance(caught.value.__cause__, KeyError)
     assert sorted(ended) == [0, 1]
     assert [slots.try_admit(None) for _ in range(6)] == [True] * 5 + [False]
@@ -93,7 +98,7 @@ async def test_an_exception_of_the_iterable_is_raised():
         await asyncio.Event().wait()
 
     with pytest.raises(OSError, match="disk"):
-        await run_all(jobs(), work, admission=Slots(4), stop=Stop())
+        await run_all(each(jobs()), work, admission=Slots(4), stop=Stop())
 
 
 async def test_draining_starts_no_job_and_ends_at_safe_points():
@@ -115,7 +120,7 @@ async def test_draining_starts_no_job_and_ends_at_safe_points():
             await asyncio.sleep(0)
         return 5
 
-    await run_all(range(100), work, admission=Noting(2), stop=stop)
+    await run_all(each(range(100)), work, admission=Noting(2), stop=stop)
     assert stop.requested
     assert {job for job, _ in steps} == {0, 1}
     assert (1, 3) not in steps
@@ -128,7 +133,7 @@ async def test_a_stop_before_the_start_runs_no_job():
     stop.request()
     with pytest.raises(Draining):
         stop.check()
-    await run_all([1], None, admission=Slots(1), stop=stop)  # type: ignore[arg-type]  # never called
+    await run_all(each([1]), None, admission=Slots(1), stop=stop)  # type: ignore[arg-type]  # never called
 
 
 async def test_the_result_of_work_is_passed_to_the_admission():
@@ -144,7 +149,7 @@ async def test_the_result_of_work_is_passed_to_the_admission():
     async def work(job: int) -> int:
         return 7
 
-    await run_all(range(MIN_LENGTHS), work, admission=Gate(), stop=Stop())
+    await run_all(each(range(MIN_LENGTHS)), work, admission=Gate(), stop=Stop())
     assert admission.expected_tokens == 7
     assert admission.in_flight == 0
 
@@ -181,7 +186,7 @@ def test_the_second_signal_aborts():
             for delay in (0.01, 0.02):
                 loop.call_later(delay, os.kill, os.getpid(), signal.SIGINT)
             try:
-                await run_all(range(2), work, admission=Slots(2), stop=stop)
+                await run_all(each(range(2)), work, admission=Slots(2), stop=stop)
             finally:
                 assert stop.requested
                 cleaned.append("run")
@@ -342,7 +347,7 @@ async def test_a_failed_run_restores_the_garbage_collector():
         raise EngineMisconfigured("no key")
 
     with pytest.raises(EngineMisconfigured):
-        await run_all([1], work, admission=Slots(1), stop=Stop())
+        await run_all(each([1]), work, admission=Slots(1), stop=Stop())
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
@@ -355,7 +360,7 @@ async def test_a_run_keeps_garbage_collector_settings_of_its_caller():
 
     gc.set_threshold(0, *before[1:])
     try:
-        await run_all([1], work, admission=Slots(1), stop=Stop())
+        await run_all(each([1]), work, admission=Slots(1), stop=Stop())
     finally:
         gc.set_threshold(*before)
 
@@ -368,7 +373,7 @@ async def test_concurrent_runs_share_one_garbage_collector_setting():
         async def work(job: int) -> None:
             await ended.wait()
 
-        await run_all([1], work, admission=Slots(1), stop=Stop())
+        await run_all(each([1]), work, admission=Slots(1), stop=Stop())
 
     runs = [asyncio.create_task(run(ended)) for ended in (first, second)]
     for ended, task in zip((first, second), runs, strict=True):

@@ -12,7 +12,7 @@ from tessy.inference.base import Sampling
 from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
-from tessy.runtime.runner import JobResult, run_jobs
+from tessy.runtime.runner import JobList, JobResult, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
@@ -220,7 +220,7 @@ async def write_row(context, run, journal, problem=PROBLEM, **options) -> JobRes
         results.append(result)
 
     await run_jobs(
-        [SampleJob(problem, 0)], runner.make,
+        JobList([SampleJob(problem, 0)]), runner.make,
         sink=run, admission=Slots(1), stop=Stop(), written=written,
     )  # fmt: skip
     return results[0] if results else None

@@ -1,14 +1,25 @@
-"""Bounded concurrency for all commands: from jobs of any type to a durable row for each."""
+"""Bounded concurrency for all commands: from a source of jobs to a durable row for each.
+
+Neither the kind of rows nor what makes them is known here. Jobs start lazily, and a source may take
+a job back while it is in work, as a cluster does when another process has taken it over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+)
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tessy.runtime.admission import Admission
 from tessy.runtime.stop import Draining, Stop
@@ -18,9 +29,45 @@ Job = TypeVar("Job")
 # Allocations between two garbage collections; Python's default is 2,000 or fewer.
 _YOUNG_OBJECTS = 10_000
 
+Revoke = Callable[[Hashable], None]
+"""Called with the key of a job that must not get a row any more; other keys are ignored."""
+
+
+class KeyedJob(Protocol):
+    """A job that results in one row."""
+
+    @property
+    def key(self) -> Hashable:
+        """Key of its row."""
+        ...
+
+
+JobT = TypeVar("JobT", bound=KeyedJob)
+JobT_co = TypeVar("JobT_co", bound=KeyedJob, covariant=True)
+
+
+class JobSource(Protocol[JobT_co]):
+    """Where jobs come from."""
+
+    def jobs(self, revoke: Revoke) -> AsyncGenerator[JobT_co, None]:
+        """Yield jobs, the next one when it can start; call ``revoke`` to take one back."""
+        ...
+
+
+class JobList(Generic[JobT]):
+    """A source of given jobs, which takes none back."""
+
+    def __init__(self, jobs: Iterable[JobT]) -> None:
+        self._jobs = jobs
+
+    async def jobs(self, revoke: Revoke) -> AsyncGenerator[JobT, None]:
+        """Yield them in order."""
+        for job in self._jobs:
+            yield job
+
 
 class RowSink(Protocol):
-    """Destination of rows: a :class:`~tessy.storage.run_dir.Run`."""
+    """Where rows go: a :class:`~tessy.storage.run_dir.Run`."""
 
     async def append(self, row: Any) -> None:  # noqa: ANN401  # of the sink's kind
         """Write a finished row; returns when it is durable."""
@@ -44,15 +91,17 @@ class JobResult:
 
 
 async def run_jobs(
-    jobs: Iterable[Job],
-    work: Callable[[Job], Awaitable[JobResult]],
+    source: JobSource[JobT],
+    work: Callable[[JobT], Awaitable[JobResult]],
     *,
     sink: RowSink,
-    admission: Admission[Job],
+    admission: Admission[JobT],
     stop: Stop,
-    written: Callable[[Job, JobResult], None] = lambda job, result: None,
+    written: Callable[[JobT, JobResult], None] = lambda job, result: None,
 ) -> None:
-    """Run ``work`` for every job as :func:`run_all` does, and write the rows into ``sink``.
+    """Run ``work`` for every job of ``source``, and write the rows into ``sink``.
+
+    A job that is taken back is cancelled and gets no row, unless its row is being written already.
 
     ``written`` is called when the row of a job is durable.
 
@@ -60,9 +109,28 @@ async def run_jobs(
         StorageError: A row could not be written.
         Exception: As :func:`run_all`.
     """
+    working: dict[Hashable, asyncio.Task[Any]] = {}
+    revoked: set[Hashable] = set()
 
-    async def make(job: Job) -> int | None:
-        result = await work(job)
+    def revoke(key: Hashable) -> None:
+        task = working.get(key)
+        if task is not None and key not in revoked:
+            revoked.add(key)
+            task.cancel()
+
+    async def make(job: JobT) -> int | None:
+        task = asyncio.current_task()
+        assert task is not None  # run_all starts one for each job
+        working[job.key] = task
+        try:
+            result = await work(job)
+        except asyncio.CancelledError:
+            if job.key not in revoked or task.uncancel() > 0:  # cancelled from outside, too
+                raise
+            return None
+        finally:
+            del working[job.key]
+            revoked.discard(job.key)
         if result.row is not None:
             await sink.append(result.row)
         else:
@@ -70,11 +138,11 @@ async def run_jobs(
         written(job, result)
         return result.tokens
 
-    await run_all(jobs, make, admission=admission, stop=stop)
+    await run_all(source.jobs(revoke), make, admission=admission, stop=stop)
 
 
 async def run_all(
-    jobs: Iterable[Job],
+    jobs: AsyncGenerator[Job, None],
     work: Callable[[Job], Awaitable[int | None]],
     *,
     admission: Admission[Job],
@@ -83,7 +151,8 @@ async def run_all(
     """Run ``work`` for every job, with the concurrency that ``admission`` allows.
 
     Args:
-        jobs: Consumed lazily: the next job is taken when the previous one has started.
+        jobs: Consumed lazily: the next job is taken when the previous one has started. A source
+            that waits for jobs must end when ``stop`` is requested.
         work: Runs one job and returns the number of tokens it generated, for ``admission``. It
             must record failures of the job itself. :class:`Draining` leaves the job in flight; any
             other exception ends the run.
@@ -108,8 +177,8 @@ async def run_all(
 
     try:
         with _infrequent_gc():
-            async with asyncio.TaskGroup() as tasks:
-                for job in jobs:
+            async with contextlib.aclosing(jobs), asyncio.TaskGroup() as tasks:
+                async for job in jobs:
                     # After a stop all jobs end soon, so waiting for one of them suffices.
                     while not stop.requested and not admission.try_admit(job):
                         freed.clear()

@@ -23,7 +23,7 @@ from tessy.core.records import Key
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, SteadyConsole
-from tessy.runtime.runner import run_jobs
+from tessy.runtime.runner import JobList, run_jobs
 from tessy.runtime.stop import Stop, interruptible
 from tessy.runtime.summary import summarize, wall_seconds
 from tessy.runtime.terminal import summary_table, visible
@@ -273,7 +273,7 @@ class _SynthesisRun:
         admission = make_admission(self.config, resources)
         resources.move_listeners.append(admission.moved)
         await run_jobs(
-            jobs,
+            JobList(jobs),
             runner.make,
             sink=self.run,
             admission=SampleGate(admission, resources),

@@ -37,7 +37,7 @@ from tessy.inference.http.address import read_address, server_root, shown_url
 from tessy.runtime.admission import Slots
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
-from tessy.runtime.runner import JobResult, run_jobs
+from tessy.runtime.runner import JobList, JobResult, run_jobs
 from tessy.runtime.stop import Stop, interruptible
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import iter_failed_rows, iter_rows
@@ -195,7 +195,7 @@ class _AnnotationRun:
             # Bounds the queue; each server has its own limit.
             slots = Slots(self.config.concurrency * max(1, len(self.config.url)))
             await run_jobs(
-                missing,
+                JobList(missing),
                 segments.annotate,
                 sink=self.directory,
                 admission=slots,
