@@ -44,7 +44,6 @@ _MODES = {
     "completions": "token ids in and out, the completions endpoint",
     "text": "text in and out, tokenized in this process",
     "local": "in this process",
-    "scripted": "a script",
 }
 
 

@@ -1,8 +1,4 @@
-"""Models behind a chat endpoint: annotators, judges, scorers.
-
-One client per server on the same sessions and faults as the engines, and the replicas of a role
-behind the same retry layer.
-"""
+"""Models behind a chat endpoint: annotators, judges, scorers."""
 
 from __future__ import annotations
 
@@ -42,34 +38,21 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A request to a chat model.
+    """A request to a chat model."""
 
-    Attributes:
-        key: Caller; selects the replica.
-        messages: The conversation, ending with a user turn.
-        sampling: How to draw.
-        max_tokens: Longest reply.
-        seed: Fixes the draw on servers that honour seeds.
-    """
-
-    key: str
-    messages: Sequence[Message]
+    key: str  # caller; selects the replica
+    messages: Sequence[Message]  # ending with a user turn
     sampling: Sampling
-    max_tokens: int
-    seed: int
+    max_tokens: int  # of the reply
+    seed: int  # fixes the draw on servers that honour seeds
 
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """A reply.
-
-    Attributes:
-        text: The reply, without thoughts before it.
-        truncated: It reached its token limit.
-    """
+    """A reply, without thoughts before it."""
 
     text: str
-    truncated: bool
+    truncated: bool  # it reached its token limit
 
 
 class ChatEngine:
@@ -153,8 +136,8 @@ class ChatEngine:
         """Send one request, without retries.
 
         Raises:
-            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a hang, or a reply that is
-                no chat completion.
+            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a hang, or no chat
+                completion.
             EngineRefused: 400, 413, 422.
             EngineMisconfigured: 401, 403, 404.
         """

@@ -14,17 +14,11 @@ from tessy.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Parts of a server's URL.
+    """Parts of a server's URL."""
 
-    Attributes:
-        root: Where paths begin, without ``/v1``, credentials and query: fit to be shown.
-        query: Sent with every request, because gateways want an API version there.
-        authorization: Value of the ``Authorization`` header; None if there is none.
-    """
-
-    root: str
-    query: str
-    authorization: str | None
+    root: str  # where paths begin, without `/v1`, credentials and query; can be shown
+    query: str  # sent with every request: gateways want an API version there
+    authorization: str | None  # header; None: none
 
     def url(self, path: str) -> str:
         """Return the URL of ``path``, with the query."""
@@ -32,11 +26,7 @@ class Address:
 
 
 def read_address(url: str, api_key: str | None = None) -> Address:
-    """Parse ``url``.
-
-    Args:
-        url: The server, with or without ``/v1``; it may hold ``user:password@``.
-        api_key: Sent as a bearer token.
+    """Parse ``url``, with or without ``/v1``; it may hold ``user:password@``.
 
     Raises:
         ConfigError: Not an http(s) URL, a key that no header can hold, or two ways to log in.
@@ -56,11 +46,7 @@ def read_address(url: str, api_key: str | None = None) -> Address:
 
 
 def server_root(url: str) -> str:
-    """Return ``url`` without a trailing ``/v1``: the root of ``/health`` and ``/metrics``.
-
-    Raises:
-        ConfigError: Not an http(s) URL.
-    """
+    """Return ``url`` without a trailing ``/v1``: the root of ``/health`` and ``/metrics``."""
     return read_address(url).root
 
 
@@ -77,10 +63,9 @@ def shown_url(url: str) -> str:
 def environment_proxy(root: str) -> str | None:
     """Return the proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` set for this server.
 
-    A server on this machine is never reached through one. ``no_proxy`` lists hosts and domains,
-    with or without a port; address ranges (``10.0.0.0/8``) are not supported, as in urllib.
-    aiohttp's own ``trust_env`` reads the environment and ``~/.netrc`` for every request, in a
-    thread.
+    A server on this machine is never reached through one. As in urllib, ``no_proxy`` lists hosts
+    and domains, not address ranges. aiohttp's ``trust_env`` would read the environment for every
+    request.
 
     Raises:
         ConfigError: The proxy does not speak HTTP.
@@ -101,7 +86,6 @@ def environment_proxy(root: str) -> str | None:
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
-    """Return the parts of an http(s) URL."""
     try:
         parts = urllib.parse.urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

@@ -1,7 +1,4 @@
-"""HTTP client of one model server: connections, errors, replies.
-
-Independent of wire formats, except that events are JSON objects in server-sent events.
-"""
+"""HTTP client of one model server: connections, errors, replies."""
 
 from __future__ import annotations
 
@@ -41,11 +38,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ServerClient:
-    """Connections to one server; failures are raised as errors of tessy.
-
-    Attributes:
-        root: Where paths begin, without ``/v1`` and credentials.
-    """
+    """Connections to one server; failures are raised as errors of tessy."""
 
     def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
         """Parse the address; connects on first use.
@@ -54,7 +47,7 @@ class ServerClient:
             ConfigError: No http(s) URL, a key that cannot be sent, or a proxy that cannot be used.
         """
         self._address = read_address(url, api_key)
-        self.root = self._address.root
+        self.root = self._address.root  # without `/v1` and credentials
         self._proxy = environment_proxy(self.root)
         self._stall_seconds = stall_seconds
         # Not headers of the session: aiohttp sends those to a proxy as well.
@@ -100,11 +93,7 @@ class ServerClient:
         return False
 
     async def look_up(self, path: str, *, seconds: float = _LOOK_UP_SECONDS) -> str:
-        """Return the text at ``path``.
-
-        Raises:
-            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
-        """
+        """Return the text at ``path``; raises as :func:`status_fault` sorts it."""
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = self.root + path
         try:
@@ -140,15 +129,8 @@ class ServerClient:
     ) -> aiohttp.ClientResponse:
         """Send ``body`` and return the unread reply, which has status 200. The caller closes it.
 
-        Args:
-            path: Path below the root.
-            body: JSON.
-            headers: Further headers.
-            read_seconds: Maximum silence before and during the reply; the stall limit if
-                that is more.
-
-        Raises:
-            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
+        ``read_seconds`` is the maximum silence before and during the reply, if above the stall
+        limit. Raises as :func:`status_fault` sorts it.
         """
         url = self.root + path
         silence = max(self._stall_seconds, read_seconds)
@@ -188,8 +170,7 @@ class ServerClient:
         """Send ``body`` as :meth:`post` does and return the JSON object of the reply.
 
         Raises:
-            EngineError: As :meth:`post`; EngineUnavailable too if the reply breaks off, stalls or
-                is no JSON object.
+            UnusableReply: It is no JSON object.
         """
         url = self.root + path
         async with await self.post(path, body, headers, read_seconds=read_seconds) as response:
@@ -215,22 +196,14 @@ class ServerClient:
         sink: ChunkSink,
         read_seconds: float = 0.0,
     ) -> bool:
-        """Send ``body`` and deliver the chunks of the reply; return whether it was a stream.
+        """Send ``body`` as :meth:`post` does and deliver the chunks of the reply into ``sink``.
 
-        Closing ``sink`` closes the connection, which ends the generation.
-
-        Args:
-            path: Path below the root.
-            body: JSON.
-            headers: Further headers.
-            reader: Reads the events of the reply.
-            sink: Where the chunks go; the last one has ``finish`` set.
-            read_seconds: Longest silence; the stall limit if that is more.
+        Closing ``sink`` closes the connection, which ends the generation. Returns whether the reply
+        was a stream.
 
         Raises:
-            EngineUnavailable: The reply broke off, stalled, or is not what was asked for.
-            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it, or what the
-                server reports in mid-stream.
+            EngineUnavailable: The reply broke off, stalled, or does not follow the wire format.
+            EngineRefused: The server refuses the request in mid-stream.
         """
         url = self.root + path
         response: aiohttp.ClientResponse | None = None

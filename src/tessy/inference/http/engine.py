@@ -1,29 +1,29 @@
 """A model behind an HTTP server: vLLM, SGLang, or anything with OpenAI's ``/v1/completions``.
 
-One request is one span, streamed; closing the stream closes the connection, which aborts the
-request on the server. Nothing is retried here: faults become errors, and the pool of replicas is
-the one place that tries again.
+Nothing is retried here: faults become errors, and the pool of replicas retries.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import urllib.parse
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from tessy.core.errors import EngineRefused
-from tessy.inference.base import ChunkSink, EngineInfo, Request, ScoredToken
+from tessy.inference.base import TOP_LOGPROBS, ChunkSink, EngineInfo, Request, ScoredToken
 from tessy.inference.http.address import shown_url
 from tessy.inference.http.client import ServerClient
 from tessy.inference.http.probe import ServerCapabilities, ServerProbe
-from tessy.inference.http.prompt_logprobs import score_prompt
 from tessy.tokenization.token_ids import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
+_SCORING_SECONDS_PER_TOKEN = 0.05  # the reply comes when the whole prompt was read
 _LONGEST_SESSION_CHARS = 200
 
 
@@ -69,7 +69,7 @@ class HttpEngine:
     async def probe(self) -> EngineInfo:
         """Determine the wire format and the capabilities of the server.
 
-        Streams rely on what the last probe found. Calls at the same time share one probe.
+        Streams rely on the last probe. Calls at the same time share one probe.
 
         Raises:
             EngineUnavailable: It cannot be reached now.
@@ -89,8 +89,7 @@ class HttpEngine:
         """Continue ``request.prompt`` into ``sink``.
 
         Raises:
-            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a stall, or a reply that
-                broke off or is not what was asked for.
+            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a stall or a broken reply.
             EngineRefused: 400, 413, 422, or a prompt that fills the context.
             EngineMisconfigured: 401, 403, 404.
         """
@@ -110,10 +109,30 @@ class HttpEngine:
         """Score each of ``ids`` but the first, by a vLLM server.
 
         Raises:
-            EngineError: As :meth:`stream`.
-            EngineRefused: The server returned no log-probabilities of the prompt.
+            EngineError: As :meth:`stream`; EngineRefused without log-probabilities in the reply.
         """
-        return await score_prompt(self._server, self._model, key, ids)
+        if len(ids) < 2:
+            return []
+        body = {
+            "model": self._model,
+            "prompt": list(ids),
+            "max_tokens": 1,
+            "prompt_logprobs": TOP_LOGPROBS,
+        }
+        reply = await self._server.post_for_json(
+            "/v1/completions",
+            json.dumps(body).encode(),
+            {},
+            read_seconds=len(ids) * _SCORING_SECONDS_PER_TOKEN,
+        )
+        try:
+            rows = reply["choices"][0]["prompt_logprobs"][1:]
+            return [_scored(row, token_id) for row, token_id in zip(rows, ids[1:], strict=True)]
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise EngineRefused(
+                f"{self._server.root} returned no log-probabilities for the {len(ids)} prompt "
+                f"tokens of {key}: this needs a vLLM server, or a model in this process"
+            ) from error
 
     @staticmethod
     def _fit(request: Request, info: EngineInfo) -> Request:
@@ -152,3 +171,10 @@ class HttpEngine:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._server.aclose()
+
+
+def _scored(row: Mapping[str, Any], token_id: int) -> ScoredToken:
+    """Return one token of ``prompt_logprobs``: ``row`` has the likeliest tokens, and this one."""
+    own = row[str(token_id)]
+    top = sorted((float(entry["logprob"]) for entry in row.values()), reverse=True)
+    return ScoredToken(float(own["logprob"]), int(own["rank"]), tuple(top[:TOP_LOGPROBS]))

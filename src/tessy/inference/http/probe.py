@@ -33,30 +33,19 @@ _CACHE_PROBE_TOKENS = 512  # several blocks of any server's cache
 
 @dataclass(frozen=True, slots=True)
 class ServerCapabilities:
-    """The result of a probe.
-
-    Attributes:
-        wire: How to speak to the server.
-        info: What to tell the rest of tessy.
-        engines: Engines behind this address, each with its own cache.
-    """
+    """The result of a probe."""
 
     wire: Wire
     info: EngineInfo
-    engines: int
+    engines: int  # behind this address, each with its own cache
 
 
 class ServerProbe:
-    """One probe of one server."""
+    """One probe of one server; ``wire`` restricts it to one of :data:`WIRES`."""
 
     def __init__(
         self, server: ServerClient, model: str, codec: Codec, *, wire: str | None, streaming: bool
     ) -> None:
-        """Prepare a probe.
-
-        Raises:
-            ConfigError: No wire is called ``wire``.
-        """
         if wire is not None and wire not in WIRES:
             raise ConfigError(f"no wire format is called {wire!r}; there are {', '.join(WIRES)}")
         self._server = server
@@ -72,7 +61,7 @@ class ServerProbe:
 
         Raises:
             EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong key, wrong model name, or nothing we can use.
+            EngineMisconfigured: Wrong key, wrong model name, or no usable wire format.
         """
         card = await self._model_card()
         info = await self._sglang_info(card)
@@ -114,7 +103,7 @@ class ServerProbe:
         return card
 
     async def _sglang_info(self, card: dict[str, Any]) -> dict[str, Any] | None:
-        """SGLang's server info; None if this is another server."""
+        """Return SGLang's server info; None if this is another server."""
         if card.get("owned_by") == "vllm":
             return None
         for path in ("/get_server_info", "/server_info", "/get_model_info"):
@@ -133,9 +122,9 @@ class ServerProbe:
             TextWire(self._model, self._codec, plain=True),
         ]
         if self._wanted is not None:
-            return [wire for wire in wires if wire.name == self._wanted]
+            return [wire for wire in wires if wire.mode == self._wanted]
         other = "generate" if sglang is not None else "sglang"
-        return [wire for wire in wires if wire.name != other]
+        return [wire for wire in wires if wire.mode != other]
 
     async def _first_that_works(self, wires: Sequence[Wire]) -> tuple[Wire, bool]:
         """Return the first usable wire, and whether it streams."""
@@ -216,7 +205,6 @@ class ServerProbe:
         }
 
     def _refuse_old_vllm(self, wire: Wire, card: dict[str, Any]) -> None:
-        """Refuse a vLLM that returns no token ids."""
         if wire.mode == "text" and self._wanted is None and card.get("owned_by") == "vllm":
             raise EngineMisconfigured(
                 f"{self._server.root} is a vLLM that returns no token ids; update it to vLLM "

@@ -1,8 +1,7 @@
 """The worker thread of the in-process model: batches of streams, and their caches.
 
-Everything here runs in the worker thread unless its docstring says otherwise. All streams advance
-together: each turn of the loop drops what was closed, admits what waits, and takes one step with
-every active stream, a chunk of its prompt or one new token.
+All streams advance together: each turn drops closed streams, admits waiting ones, and takes one
+step with every active one, a chunk of its prompt or one new token.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Batcher:
-    """Owns the decoder. ``submit``, ``release`` and ``close`` are thread-safe."""
+    """Owns the decoder; ``submit``, ``release`` and ``close`` are thread-safe."""
 
     def __init__(
         self,
@@ -42,7 +41,6 @@ class Batcher:
         make_draw: Callable[..., Draw],
         limits: BatchLimits,
     ) -> None:
-        """Start the thread."""
         self._decoder = decoder
         self._draw = draw
         self._make_draw = make_draw

@@ -1,11 +1,7 @@
 """A model in this process, with the same interface as a server.
 
-The model lives in a worker thread (:mod:`.batcher`); importing this module loads
-neither torch nor transformers. Each sample's keys and values stay between its requests, so a
-request only reads what is new to the model, and going back is exact.
-
-In float32 a stream's ids do not depend on the streams decoded beside it. In bfloat16 the rounding
-of a batch may tip a close draw, as on any server.
+Importing this module loads neither torch nor transformers. In float32 a stream's ids do not depend
+on the streams decoded beside it; in bfloat16 rounding may decide a close draw, as on any server.
 """
 
 from __future__ import annotations
@@ -28,7 +24,10 @@ _GPU_SLACK = 512
 
 
 class LocalEngine:
-    """A transformers causal language model in this process."""
+    """A transformers causal language model in this process.
+
+    Each sample's keys and values stay between its requests, and going back is exact.
+    """
 
     def __init__(
         self,
@@ -42,10 +41,9 @@ class LocalEngine:
 
         Args:
             model: On its device, in evaluation mode.
-            name: What to call it.
+            name: Its name, for messages.
             max_batch: Streams decoded together; more wait their turn.
-            cache_tokens: Tokens to keep keys and values of, over all samples; by default what fits
-                into 4 GiB, on a GPU into 60 % of the memory that is free.
+            cache_tokens: Tokens to keep keys and values of; see :func:`make_decoder`.
         """
         from tessy.inference.local.model import make_decoder, vocabulary_size
         from tessy.inference.local.sampling import Draw, draw
@@ -78,13 +76,7 @@ class LocalEngine:
         max_batch: int = 32,
         trust_remote_code: bool = False,
     ) -> LocalEngine:
-        """Load a model: float32 on CPU, bfloat16 on a GPU.
-
-        Args:
-            model: A local folder or a hub id; weights in safetensors.
-            device: As torch names it; a GPU if there is one by default.
-            max_batch: Streams decoded together; more wait their turn.
-            trust_remote_code: Run code that comes with the model.
+        """Load a model as :func:`~tessy.inference.local.model.load_model` does.
 
         Raises:
             ModelError: torch is not installed, or the model cannot be loaded.
@@ -134,13 +126,8 @@ class LocalEngine:
             job.closed = True
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first.
-
-        Raises:
-            EngineRefused: It is longer than the model's context, or the model failed on it.
-            EngineUnavailable: Out of memory.
-        """
-        from tessy.inference.local.scoring import score_ids
+        """Score each of ``ids`` but the first."""
+        from tessy.inference.local.model import score_ids
 
         if self._context is not None and len(ids) > self._context:
             raise EngineRefused(

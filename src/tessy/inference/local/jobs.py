@@ -47,21 +47,13 @@ class LocalJob:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Limits of the worker.
+    """Limits of the worker."""
 
-    Attributes:
-        max_batch: Streams decoded together; more wait their turn.
-        context_tokens: Prompt plus output; None for no limit.
-        vocabulary: Ids are below this.
-        eos_ids: Ids that always stop a stream.
-        slack: Padding tokens worth computing to spare one more forward pass.
-    """
-
-    max_batch: int
-    context_tokens: int | None
-    vocabulary: int
-    eos_ids: frozenset[int]
-    slack: int
+    max_batch: int  # streams decoded together; more wait their turn
+    context_tokens: int | None  # prompt plus output; None: no limit
+    vocabulary: int  # ids are below this
+    eos_ids: frozenset[int]  # always stop a stream
+    slack: int  # padding tokens worth computing to spare one more forward pass
 
 
 def model_failure(error: Exception, what: str) -> EngineError:

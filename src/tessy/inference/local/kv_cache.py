@@ -1,9 +1,8 @@
 """Keys and values of many sequences in one store with a row per token, so that rollback is exact.
 
 A sequence owns rows anywhere in the store. For a forward pass the rows of all its members are
-gathered right-aligned, as in a left-padded batch: the one batch layout every decoder architecture
-of transformers masks by itself, sliding windows included. Layers with a sliding window keep all of
-their tokens, because a rollback would need those that slid out.
+gathered right-aligned: the one batch layout every decoder architecture of transformers masks by
+itself. Layers with a sliding window keep all of their tokens, because a rollback would need them.
 
 Shapes: B sequences, Q new tokens each at most, T tokens each at most, H key heads, D their size.
 """
@@ -45,7 +44,6 @@ class KvPool:
     """The free rows, and the rows that the current forward pass reads and writes."""
 
     def __init__(self, capacity: int) -> None:
-        """Create a pool of at most ``capacity`` tokens."""
         self.capacity = capacity
         self.size = 1  # rows that exist, the padding row included
         self._free: list[int] = []
@@ -98,13 +96,9 @@ class KvPool:
 
 
 class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers' own hook
-    """The store of one layer, as a transformers cache layer.
-
-    The base class's ``keys`` and ``values`` are ``[rows, H, D]`` here.
-    """
+    """The store of one layer as a transformers cache layer; its tensors are ``[rows, H, D]``."""
 
     def __init__(self, pool: KvPool, *, sliding: bool) -> None:
-        """Create an empty layer; its tensors are allocated with the first keys."""
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in transformers
         self.pool = pool
         self.is_sliding = sliding
@@ -162,17 +156,11 @@ def pool_cache(config: PreTrainedConfig, pool: KvPool) -> Cache | None:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Inputs of the model.
+    """Inputs of the model, right-aligned."""
 
-    Attributes:
-        ids: ``[B, Q]``, new ids, right-aligned.
-        positions: ``[B, Q]``, their places in their sequences.
-        mask: ``[B, T]``, 1 where there is a token; None if all are as long.
-    """
-
-    ids: Tensor
-    positions: Tensor
-    mask: Tensor | None
+    ids: Tensor  # [B, Q], new ids
+    positions: Tensor  # [B, Q], their places in their sequences
+    mask: Tensor | None  # [B, T], 1 where there is a token; None if all are as long
 
 
 def arrange(

@@ -1,8 +1,7 @@
 """Sampling of tokens that depends on the request alone, not on the rest of the batch.
 
 Filters act in the usual order: temperature, top-k, top-p, min-p. What is left is drawn by inverse
-CDF over the probabilities in descending order, with a uniform number that is a pure function of the
-request's seed and the token's index. Equal logits are ordered by id.
+CDF over the probabilities in descending order, equal logits by id.
 """
 
 from __future__ import annotations
@@ -18,17 +17,11 @@ from tessy.inference.base import Sampling
 
 
 class Draw(NamedTuple):
-    """How to draw one token.
-
-    Attributes:
-        sampling: The filters.
-        seed: The request's seed.
-        place: The token's place in the request's output, from 0.
-    """
+    """How to draw one token."""
 
     sampling: Sampling
     seed: int
-    place: int
+    place: int  # the token's place in the request's output, from 0
 
 
 def uniform(seed: int, index: int) -> float:
@@ -38,15 +31,7 @@ def uniform(seed: int, index: int) -> float:
 
 
 def draw(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
-    """Draw one token per row.
-
-    Args:
-        logits: ``[rows, vocabulary]``, any float type.
-        draws: One per row.
-
-    Returns:
-        The ids; -1 for a row whose logits are no numbers.
-    """
+    """Draw a token for each row of ``[rows, vocabulary]``; -1 if its logits are no numbers."""
     groups: dict[Sampling, list[int]] = {}
     for row, one in enumerate(draws):
         groups.setdefault(one.sampling, []).append(row)

@@ -24,11 +24,7 @@ def backoff(tries: int, draw: float) -> float:
 
 
 class HealthMonitor:
-    """A task that checks replicas which were left, and sleeps while there are none.
-
-    Attributes:
-        expected: What requests rely on; a replica that came back with less stays out.
-    """
+    """A task that checks unhealthy replicas, and sleeps while there are none."""
 
     def __init__(
         self,
@@ -40,8 +36,7 @@ class HealthMonitor:
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
     ) -> None:
-        """Create a monitor; its arguments are those of the pool."""
-        self.expected: EngineInfo | None = None
+        self.expected: EngineInfo | None = None  # a replica that recovers with less stays out
         self._replicas = replicas
         self._role = role
         self._on_wait = on_wait

@@ -1,8 +1,4 @@
-"""The replicas of one role as one engine.
-
-A stream that breaks is continued where it broke, so callers see every id once and no failure that
-passes.
-"""
+"""The replicas of one role as one engine; a stream that breaks is continued where it broke."""
 
 from __future__ import annotations
 
@@ -31,19 +27,12 @@ from tessy.inference.pool.retry import Failover, RetryState
 
 @dataclass(slots=True, kw_only=True)
 class _Stream(RetryState):
-    """State of a stream across failures.
-
-    Attributes:
-        request: As the caller made it.
-        delivered: Ids the caller has.
-        serving: The replica of this try has brought something.
-        finished: It has come to its end.
-    """
+    """State of a stream across failures."""
 
     request: Request
-    delivered: list[int]
-    serving: bool = False
-    finished: bool = False
+    delivered: list[int]  # ids the caller has
+    serving: bool = False  # the replica of this try has sent something
+    finished: bool = False  # the last chunk was delivered
 
     def rest(self) -> Request:
         """Return the request for the remaining tokens."""
@@ -66,8 +55,8 @@ class ReplicaPool(Failover[Engine]):
         Raises:
             EngineUnavailable: Nothing came from any replica for longer than the patience.
             EngineMisconfigured: No request can work, on no replica.
-            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
-                it fails again and again while others are served.
+            SampleFailed: ``refused`` by the server, or a ``server_error`` that repeats while others
+                are served.
         """
         course = _Stream(key=request.key, request=request, delivered=[])
         while len(course.delivered) < request.max_tokens and not sink.closed:
@@ -90,11 +79,7 @@ class ReplicaPool(Failover[Engine]):
             sink.put(Chunk((), "length"))
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first, on any replica.
-
-        Raises:
-            EngineError, SampleFailed: As :meth:`stream`.
-        """
+        """Score each of ``ids`` but the first, on any replica; raises as :meth:`stream`."""
         return await self._retried(RetryState(key), lambda engine: engine.score(key, ids))
 
     async def _try(

@@ -46,33 +46,19 @@ ServerT_co = TypeVar("ServerT_co", bound=ServerLike, covariant=True)
 
 @dataclass(eq=False, slots=True)
 class Replica(Generic[ServerT_co]):
-    """A server and its state.
+    """A server and its state."""
 
-    Attributes:
-        name: Its URL, or what else to call it.
-        engine: How to talk to it.
-        healthy: It gets requests.
-        doubtful: It was unhealthy and has served nothing since.
-        failures: Failed requests in a row, over all samples.
-        served: Chunks received from it.
-        requests: Requests sent to it.
-        samples: Samples that have it as their home.
-        info: What its last probe found; None before.
-        trouble: Why it is unhealthy.
-        misconfigured: It answers, but no request can work there.
-    """
-
-    name: str
+    name: str  # its URL, for messages
     engine: ServerT_co
-    healthy: bool = True
-    doubtful: bool = False
-    failures: int = 0
-    served: int = 0
-    requests: int = 0
-    samples: int = 0
-    info: EngineInfo | None = None
-    trouble: str = ""
-    misconfigured: bool = False
+    healthy: bool = True  # it gets requests
+    doubtful: bool = False  # it was unhealthy and has served nothing since
+    failures: int = 0  # failed requests in a row, over all samples
+    served: int = 0  # chunks received from it
+    requests: int = 0  # requests sent to it
+    samples: int = 0  # samples that have it as their home
+    info: EngineInfo | None = None  # result of its last probe
+    trouble: str = ""  # why it is unhealthy
+    misconfigured: bool = False  # it answers, but no request can work there
 
     @property
     def capacity(self) -> int | None:
@@ -80,9 +66,7 @@ class Replica(Generic[ServerT_co]):
         return self.info.capacity_tokens if self.info else None
 
     async def check(self) -> EngineInfo | None:
-        """Check whether it can serve again; return its probe, None if only its health is known.
-
-        It may have been restarted with other settings, so earlier results are discarded.
+        """Probe it again, as it may have been restarted; None if its health check fails.
 
         Raises:
             EngineError: It cannot be reached, or not be used like this.
@@ -125,14 +109,7 @@ def not_listening(error: BaseException) -> bool:
 
 
 def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
-    """Return the capabilities that all replicas share.
-
-    Args:
-        infos: What each probe found, by replica; at least one.
-
-    Returns:
-        The least of each: the smallest context, text mode if any has it, all capacities added.
-    """
+    """Return the capabilities that all replicas share, and their capacities added."""
     every = list(infos.values())
     first = next((info for info in every if info.mode == "text"), every[0])
     contexts = [info.context_tokens for info in every if info.context_tokens is not None]

@@ -1,8 +1,6 @@
 """Replicas of one role; the only place where requests are retried.
 
-A sample stays on its replica, where its prefix is cached. The samples of a failing replica move to
-others; a task of this layer checks when it recovers. The kind of request is defined above:
-:mod:`tessy.inference.pool.pool` for streams of ids, :mod:`tessy.inference.chat` for chat replies.
+A sample stays on its replica, where its prefix is cached, until that replica fails.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from tessy.core.errors import (
@@ -46,22 +43,14 @@ def ignore(*_: object) -> None:
 
 @dataclass(slots=True)
 class RetryState:
-    """Retry state of one request.
+    """Retry state of one request."""
 
-    Attributes:
-        key: The sample.
-        tries: Failures since its last progress.
-        strikes: Failures at replicas that served other requests meanwhile.
-        here: Consecutive failures at the current replica.
-        since: Time of the first of them (clock); None without failures.
-        marks: Requests served by each replica at this request's last failure there.
-    """
-
-    key: str
-    tries: int = 0
-    strikes: int = 0
-    here: int = 0
-    since: float | None = None
+    key: str  # the sample
+    tries: int = 0  # failures since its last progress
+    strikes: int = 0  # failures at replicas that served other requests meanwhile
+    here: int = 0  # consecutive failures at the current replica
+    since: float | None = None  # time of the first of them (clock)
+    # requests served by each replica at the last failure there
     marks: dict[str, int] = field(default_factory=dict)
 
     def got_on(self) -> None:
@@ -120,18 +109,11 @@ class Failover(Generic[ServerT]):
             self._replicas, role=role, on_wait=on_wait, clock=clock, sleep=sleep, draw=draw
         )
 
-    # ------------------------------------------------------------------ life
-
     async def __aenter__(self) -> Self:
         self._watch.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -175,8 +157,6 @@ class Failover(Generic[ServerT]):
         late = tuple(f"{reason}; it gets samples once it does" for reason in missing)
         return replace(info, notes=(*late, *info.notes))
 
-    # ------------------------------------------------------------------ what is known
-
     @property
     def capacities(self) -> dict[str, int | None]:
         """Tokens of KV cache by replica; None where unknown."""
@@ -209,23 +189,10 @@ class Failover(Generic[ServerT]):
             home.samples -= 1
             home.engine.release(key)
 
-    # ------------------------------------------------------------------ requests
-
     async def _retried(
         self, course: RetryState, send: Callable[[ServerT], Awaitable[ResultT]]
     ) -> ResultT:
-        """Return the result of a request that comes as a whole, from any replica.
-
-        Args:
-            course: A new state.
-            send: Sends the request to one server.
-
-        Raises:
-            EngineUnavailable: Nothing came from any replica for longer than the patience.
-            EngineMisconfigured: No request can work, on no replica.
-            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
-                it fails again and again while others are served.
-        """
+        """Return the result of a request that comes as a whole, from any replica."""
         while True:
             replica = await self._next(course)
             try:
@@ -322,8 +289,6 @@ class Failover(Generic[ServerT]):
                 f"{silent:.0f} s; last: {reason}; start the server again, then the same command "
                 "resumes it"
             )
-
-    # ------------------------------------------------------------------ homes
 
     async def _find(self, course: RetryState) -> Replica[ServerT]:
         """Return the replica for the next try, waiting for one if none is healthy."""

@@ -13,13 +13,10 @@ from tessy.inference.http.wires.vllm_generate import IdsReader
 class CompletionsWire(Wire):
     """Token ids both ways, with ``return_token_ids``."""
 
-    name = "completions"
     mode: Mode = "completions"
     path = "/v1/completions"
-    notes = ()
 
     def __init__(self, model: str) -> None:
-        """Use the server's ``model``."""
         self._model = model
 
     def body(self, request: Request, *, stream: bool) -> bytes:

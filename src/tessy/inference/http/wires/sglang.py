@@ -25,9 +25,11 @@ from tessy.inference.http.wires.base import (
 
 
 class SglangWire(Wire):
-    """Token ids both ways; no model name is sent, because a server has one model."""
+    """Token ids both ways; no model name is sent, because a server has one model.
 
-    name = "sglang"
+    ``seeds`` is False for versions that refuse ``sampling_seed``.
+    """
+
     mode: Mode = "sglang"
     path = "/generate"
     notes: tuple[str, ...] = (
@@ -36,7 +38,6 @@ class SglangWire(Wire):
     )
 
     def __init__(self, *, seeds: bool = True) -> None:
-        """Use SGLang; ``seeds`` is False for versions that refuse ``sampling_seed``."""
         self._seeds = seeds
         if not seeds:
             self.notes = (
@@ -63,15 +64,14 @@ class SglangWire(Wire):
 class SglangReader:
     """Reads ``output_ids`` and ``meta_info``.
 
-    A stream's ``output_ids`` are all ids so far, or only the new ones if the server was started
-    with ``--incremental-streaming-output``. ``meta_info.completion_tokens`` counts all of them, so
-    the new ones are the last (that count minus those seen), either way.
+    A stream's ``output_ids`` are all ids so far, or only the new ones with
+    ``--incremental-streaming-output``. ``meta_info.completion_tokens`` counts all of them either
+    way.
     """
 
     by_ids = False
 
     def __init__(self) -> None:
-        """Nothing read yet."""
         self._seen = 0
 
     def read(self, event: dict[str, Any]) -> Chunk:

@@ -1,8 +1,6 @@
 """``/v1/completions`` with text, for servers without token ids in requests or replies.
 
-The prompt's ids become text with its control tokens spelled out, and the reply's text becomes ids
-again. That costs the server a tokenisation of the whole prompt per request, and loses what the
-notes say.
+Control tokens are spelled out in the text; the reply's text is encoded again.
 """
 
 from __future__ import annotations
@@ -43,7 +41,6 @@ class ControlText:
     """A codec of text in which control tokens are spelled out."""
 
     def __init__(self, codec: Codec) -> None:
-        """Collect the spellings of ``codec``'s control tokens."""
         self._codec = codec
         spellings = {decode(codec, [token_id]): token_id for token_id in codec.control_ids}
         spellings.pop("", None)
@@ -76,20 +73,12 @@ class ControlText:
 
 
 class TextWire(Wire):
-    """Text both ways, with special tokens included."""
+    """Text both ways, with special tokens included; ``plain`` sends only fields of OpenAI's API."""
 
-    name = "text"
     mode: Mode = "text"
     path = "/v1/completions"
 
     def __init__(self, model: str, codec: Codec, *, plain: bool = False) -> None:
-        """Speak to the server's ``model``.
-
-        Args:
-            model: Name it is served under.
-            codec: The model's tokenizer.
-            plain: Send only fields of OpenAI's API.
-        """
         self._model = model
         self._text = ControlText(codec)
         self._plain = plain
@@ -98,8 +87,7 @@ class TextWire(Wire):
     def body(self, request: Request, *, stream: bool) -> bytes:
         """Return the request, without stops: the reader finds them in the text and ends the stream.
 
-        Many servers do not say whether a stop or the model's end of text ended a reply, and
-        cut the stop out of the text; one they were not asked for stands there to be read.
+        Many servers cut the stop out of the text, and do not report which one ended the reply.
         """
         sampling = neutral_sampling(request)
         del sampling["stop_token_ids"]
@@ -133,7 +121,6 @@ class TextReader:
     by_ids = False
 
     def __init__(self, text: ControlText, stop_ids: tuple[int, ...]) -> None:
-        """Nothing read yet."""
         self._text = text
         self._stop_ids = stop_ids
         self._held = ""

@@ -25,13 +25,10 @@ from tessy.inference.http.wires.base import (
 class GenerateWire(Wire):
     """Token ids both ways; sampling values are vLLM's ``SamplingParams``."""
 
-    name = "generate"
     mode: Mode = "generate"
     path = "/inference/v1/generate"
-    notes = ()
 
     def __init__(self, model: str) -> None:
-        """Use the server's ``model``."""
         self._model = model
         # Serializing the fields shared by all requests costs more than the rest.
         self._beginnings: dict[tuple[Sampling, tuple[int, ...], bool], str] = {}
