@@ -31,19 +31,12 @@ EXIT_UNREAD = 141  # 128 + SIGPIPE
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand, whose modules are imported when it runs.
+    """A subcommand, whose modules are imported when it runs."""
 
-    Attributes:
-        summary: Description in ``tessy --help``.
-        config: ``module:class`` of its configuration.
-        run: ``module:function`` that takes the configuration and returns the exit code.
-        positional: Fields of the configuration that are positional arguments.
-    """
-
-    summary: str
-    config: str
-    run: str
-    positional: tuple[str, ...] = ()
+    summary: str  # for `tessy --help`
+    config: str  # `module:class`
+    run: str  # `module:function`; takes the configuration, returns the exit code
+    positional: tuple[str, ...] = ()  # fields of the configuration
 
 
 COMMANDS = {
@@ -134,14 +127,7 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line.
-
-    Args:
-        arguments: The command line without the program's name; ``sys.argv`` by default.
-
-    Returns:
-        The exit code (module docstring).
-    """
+    """Run one command line, by default that of the process; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         try:

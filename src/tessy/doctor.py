@@ -1,7 +1,6 @@
 """``tessy doctor``: check everything a run needs, and explain what to fix.
 
-Probes every server of both roles, shows the exact prompts of the first problem, generates one
-sample and prints it with the time of each part. No file is written.
+No file is written.
 """
 
 from __future__ import annotations
@@ -49,18 +48,11 @@ _MODES = {
 
 @dataclass
 class DoctorReport:
-    """The results of all checks.
-
-    Attributes:
-        console: Prints each result.
-        problems: What must be fixed before a run.
-        warnings: What a run can start with.
-        sample_failed: Why the sample failed; None if it was finished.
-    """
+    """The results of all checks, printed as they arrive."""
 
     console: Console
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # to be fixed before a run
+    warnings: list[str] = field(default_factory=list)  # a run can start with them
     sample_failed: str | None = None
 
     def ok(self, text: str) -> None:

@@ -35,11 +35,7 @@ def parse(
 ) -> C:
     """Parse a command line; print and exit with ``--help`` (0) or an unknown option (2).
 
-    Args:
-        cls: The command's configuration.
-        arguments: The command line after the command's name.
-        prog: Command name for the help.
-        positional: Fields that are positional arguments.
+    ``arguments`` follow the command's name; ``positional`` fields are positional arguments.
 
     Raises:
         ConfigError: A value is invalid, here or in the ``--config`` file.

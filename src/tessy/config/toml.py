@@ -38,11 +38,7 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
-        """Read ``path``.
-
-        Raises:
-            ConfigError: The file cannot be read or is not valid TOML.
-        """
+        """Read ``path``."""
         try:
             text = path.read_text("utf-8")
             return cls(path, text, tomllib.loads(text))
@@ -82,10 +78,7 @@ def load_config(
 ) -> C:
     """Load a configuration: overrides replace values of the TOML file, and those the defaults.
 
-    Args:
-        cls: The configuration's class.
-        toml_path: A TOML file whose tables are the nested models (``[student.sampling]``).
-        overrides: Nested mapping of field names, from the command line.
+    Tables of the file and mappings in ``overrides`` are the nested models (``[student.sampling]``).
 
     Raises:
         ConfigError: Lists every invalid value, each with file and line, or its option.

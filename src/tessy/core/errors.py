@@ -52,18 +52,14 @@ class RowFault:
 
 
 class BadRowsError(InputError):
-    """Invalid rows of an input file.
-
-    Attributes:
-        faults: Every defect found in the file.
-    """
+    """Invalid rows of an input file; ``faults`` has every one of them."""
 
     def __init__(
         self,
         faults: Sequence[RowFault],
         remedy: str = "fix them or pass --skip-bad-rows to skip them",
     ) -> None:
-        """Compose the message from the first twenty ``faults`` and ``remedy`` (what to do)."""
+        """Compose the message from the first twenty ``faults`` and ``remedy``, what to do."""
         self.faults = tuple(faults)
         shown = "\n".join(f"  {fault}" for fault in self.faults[:20])
         more = f"\n  … and {len(self.faults) - 20} more" if len(self.faults) > 20 else ""
@@ -85,8 +81,7 @@ class EngineError(TessyError):
 class EngineUnavailable(EngineError):
     """A temporary failure: the same request may succeed later or on another replica.
 
-    Attributes:
-        retry_after_seconds: Delay requested by the server (``Retry-After``); None without one.
+    ``retry_after_seconds`` is the delay requested by the server (``Retry-After``).
     """
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
@@ -129,12 +124,7 @@ AnnotationFailureReason = Literal[
 
 
 class SampleFailed(TessyError):
-    """A sample that cannot be finished.
-
-    Attributes:
-        reason: One of :data:`FailureReason`.
-        detail: The cause in one sentence, with values.
-    """
+    """A sample that cannot be finished; ``detail`` is the cause in one sentence, with values."""
 
     def __init__(self, reason: FailureReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -11,12 +11,10 @@ from tessy.core.errors import ConfigError
 def check_installed(purpose: str, libraries: Mapping[str, str]) -> None:
     """Check that libraries can be found, without importing them.
 
-    Args:
-        purpose: The feature that needs them; starts the error message.
-        libraries: The extra of tessy that installs each library, by the library's name.
+    ``libraries`` maps each to the extra of tessy that installs it; ``purpose`` starts the message.
 
     Raises:
-        ConfigError: Libraries are missing; the message names them and how to install them.
+        ConfigError: Libraries are missing.
     """
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:

@@ -22,14 +22,7 @@ def percentage(share: float, digits: int = 1) -> str:
 def interval(
     low: float | None, high: float | None, show: Callable[[float], str], between: str = "–"
 ) -> str:
-    """Return ``low–high``; empty if an end is missing.
-
-    Args:
-        low: The lower end.
-        high: The upper end.
-        show: Formats an end.
-        between: Joins the ends.
-    """
+    """Return ``low–high``, each formatted by ``show``; empty if an end is missing."""
     return "" if low is None or high is None else f"{show(low)}{between}{show(high)}"
 
 

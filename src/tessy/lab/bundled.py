@@ -42,9 +42,7 @@ def _folder(name: str) -> Path:
 def demo_problems(count: int, seed: int) -> list[Problem]:
     """Draw ``count`` different ``calc`` problems; ``extra`` holds the reference answer.
 
-    Args:
-        count: Number of problems.
-        seed: Random seed; a larger count appends problems to those of a smaller one.
+    A larger count appends problems to those of a smaller one.
     """
     rng = Random(f"demo/{seed}")
     problems: list[Problem] = []

@@ -26,19 +26,12 @@ QUESTIONS = 400  # of each task
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Accuracy on one task.
+    """Accuracy on one task, with one sample per problem."""
 
-    Attributes:
-        accuracy: Share of correct final answers.
-        stderr: Binomial standard error of the accuracy.
-        n: Number of problems, with one sample each.
-        tokens: Mean number of tokens per reply.
-    """
-
-    accuracy: float
-    stderr: float
-    n: int
-    tokens: float
+    accuracy: float  # share of correct final answers
+    stderr: float  # binomial standard error of the accuracy
+    n: int  # problems
+    tokens: float  # mean per reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Text beside the tasks: to train the tokenizers, and as small talk.
 
-Small talk teaches a tiny model what to do with other questions: a short thinking in phrases of
-every style, and an answer that it cannot help.
+Small talk teaches a tiny model to answer other questions: a short thinking, and no help.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Training examples of the bundled models: complete chats in each model's own format.
 
-Examples also contain text of the other model, because both continue each other's text: the teacher
-learns to continue any style, the student reads texts of several authors. Text that a model must not
-learn to write is muted: it is part of the context, without a loss.
+Both models continue each other's text, so examples contain it; text that a model must not learn to
+write is muted: it is part of the context, without a loss.
 """
 
 from __future__ import annotations
@@ -50,21 +49,13 @@ FORMATS: dict[Role, ChatMarkup] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatExample:
-    """A chat of one turn.
-
-    Attributes:
-        question: The user's turn.
-        system: The system message; empty without one.
-        thinking: The thinking.
-        answer: The final answer.
-        muted: Ranges of ``thinking`` without a loss, in chars.
-    """
+    """A chat of one turn."""
 
     question: str
-    system: str
+    system: str  # empty: no system message
     thinking: str
     answer: str
-    muted: tuple[tuple[int, int], ...] = ()
+    muted: tuple[tuple[int, int], ...] = ()  # ranges of `thinking` without a loss, in chars
 
 
 def student_example(rng: Random, *, late: bool) -> ChatExample:

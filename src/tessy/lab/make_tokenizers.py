@@ -1,8 +1,7 @@
 """The byte-level BPE tokenizers of the bundled models, which differ in every respect.
 
-The student's has the pre-tokenizer of Qwen2 and the control tokens of Qwen3; the teacher's has
-those of o200k and harmony. Any text round-trips. Digits are single tokens, because the corpus
-contains no number of two digits.
+The student's is like those of Qwen3, the teacher's like those of o200k and harmony. Digits are
+single tokens, because the corpus contains no number of two digits.
 """
 
 from __future__ import annotations
@@ -28,27 +27,16 @@ _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Settings of one tokenizer.
+    """Settings of one tokenizer."""
 
-    Attributes:
-        name: Name of the tokenizer and of its chat template.
-        pattern: Regular expression of the pre-tokens.
-        size: Size of the vocabulary, including control tokens.
-        control: Control tokens; they have the last ids.
-        plain: Control tokens that are not special, so that decoding never skips them.
-        end: Token that ends the assistant's turn.
-        pad: Padding token.
-        corpus_seed: Random seed of the corpus; other seeds give other merges.
-    """
-
-    name: str
-    pattern: str
-    size: int
-    control: tuple[str, ...]
-    plain: frozenset[str]
-    end: str
+    name: str  # of the tokenizer and its chat template
+    pattern: str  # of the pre-tokens
+    size: int  # including control tokens
+    control: tuple[str, ...]  # they have the last ids
+    plain: frozenset[str]  # control tokens that decoding never skips
+    end: str  # ends the assistant's turn
     pad: str
-    corpus_seed: int
+    corpus_seed: int  # other seeds give other merges
 
 
 STUDENT_TOKENIZER = Recipe(

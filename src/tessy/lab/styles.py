@@ -11,27 +11,16 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Phrases by their place in a trace.
+    """Phrases by their place in a trace."""
 
-    Attributes:
-        name: ``S``, ``T`` or ``other``.
-        openers: Phrases that start the thinking.
-        leads: Phrases that introduce a step.
-        asides: Comments on a step.
-        checks: Phrases that introduce a repetition of the last step.
-        recaps: Phrases that introduce the result.
-        closers: Phrases that end the thinking.
-        answer: The final answer, with ``{}`` for the result.
-    """
-
-    name: str
-    openers: tuple[str, ...]
-    leads: tuple[str, ...]
-    asides: tuple[str, ...]
-    checks: tuple[str, ...]
-    recaps: tuple[str, ...]
-    closers: tuple[str, ...]
-    answer: str
+    name: str  # `S`, `T` or `other`
+    openers: tuple[str, ...]  # start the thinking
+    leads: tuple[str, ...]  # introduce a step
+    asides: tuple[str, ...]  # comment on a step
+    checks: tuple[str, ...]  # introduce a repetition of the last step
+    recaps: tuple[str, ...]  # introduce the result
+    closers: tuple[str, ...]  # end the thinking
+    answer: str  # with `{}` for the result
 
     @property
     def phrases(self) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Train the bundled student and teacher from a seed: ``python -m tessy.lab.train_models``.
 
-Both are trained in parallel, each in its own process with one thread. Their measured accuracy is
-written to the model's card (``card.json`` and ``README.md``).
+Both are trained in parallel, each in its own process with one thread.
 """
 
 from __future__ import annotations
@@ -35,29 +34,17 @@ _HEAD_DIM = 32
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """Size and schedule of one model.
-
-    Attributes:
-        tokenizer: Recipe of its tokenizer.
-        hidden: Width; a multiple of 32.
-        layers: Depth.
-        intermediate: Width of the MLP.
-        steps: Optimizer steps.
-        batch: Examples per step.
-        lr: Peak learning rate of embeddings and norms.
-        matrix_lr: Peak learning rate of the matrices.
-        late: Share of the steps, at the end, that are the late phase.
-    """
+    """Size and schedule of one model."""
 
     tokenizer: Recipe
-    hidden: int
+    hidden: int  # width; a multiple of 32
     layers: int
-    intermediate: int
+    intermediate: int  # width of the MLP
     steps: int
-    batch: int
-    lr: float
-    matrix_lr: float
-    late: float
+    batch: int  # examples per step
+    lr: float  # peak learning rate of embeddings and norms
+    matrix_lr: float  # peak learning rate of the matrices
+    late: float  # share of the steps, at the end, that are the late phase
 
 
 PLANS: dict[Role, TrainingPlan] = {
@@ -183,10 +170,7 @@ class Trained:
 def make(role: Role, seed: int, *, steps: int | None = None) -> Trained:
     """Train one model; the same seed gives the same weights on the same machine.
 
-    Args:
-        role: The model.
-        seed: Random seed of the initial weights and the examples.
-        steps: Optimizer steps, instead of the plan's.
+    ``steps`` replaces the plan's.
     """
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     torch.manual_seed(seed)
@@ -204,15 +188,7 @@ def make(role: Role, seed: int, *, steps: int | None = None) -> Trained:
 def make_folder(
     role: Role, out: Path, seed: int, *, steps: int | None = None, questions: int = QUESTIONS
 ) -> Card:
-    """Train, measure and save one model with its tokenizer and card in the folder ``out/role``.
-
-    Args:
-        role: The model.
-        out: Parent folder.
-        seed: See :func:`make`; also the random seed of the problems for measuring.
-        steps: See :func:`make`.
-        questions: Number of problems of each task for measuring.
-    """
+    """Train, measure and save one model with its tokenizer and card in the folder ``out/role``."""
     trained = make(role, seed, steps=steps)
     model, tokenizer, plan = trained.model, trained.tokenizer, trained.plan
     folder = out / role

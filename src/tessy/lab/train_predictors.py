@@ -35,15 +35,10 @@ HELD_OUT = 0.1  # share of the problems: 300 to measure on
 
 
 def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
-    """Run the chain for both models.
+    """Run the chain for both models; return the exit code.
 
-    Args:
-        out: Parent folder of ``student_predictor/``, ``teacher_predictor/`` and all other outputs.
-        seed: Random seed; the results are reproducible on the same machine.
-        questions: Number of problems, the three tasks in turn.
-
-    Returns:
-        The exit code; completed outputs are kept in any case.
+    Outputs are folders in ``out`` (``student_predictor``, …), kept in any case; they are
+    reproducible on the same machine.
     """
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     out.mkdir(parents=True, exist_ok=True)
