@@ -20,6 +20,7 @@ from tessy.core.errors import EngineError, EngineUnavailable, InputError, Sample
 from tessy.core.formatting import counted, duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.inference.base import EngineInfo
+from tessy.runtime.progress import ProgressState
 from tessy.runtime.terminal import print_sample, visible
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import LEAST_TOKENS, MARKER_TOKENS
@@ -50,6 +51,7 @@ _MODES = {
 class DoctorReport:
     """The results of all checks, printed as they arrive."""
 
+    config: SynthesisOptions
     console: Console
     problems: list[str] = field(default_factory=list)  # to be fixed before a run
     warnings: list[str] = field(default_factory=list)  # a run can start with them
@@ -73,6 +75,11 @@ class DoctorReport:
         line = Text.assemble((f"{mark} ", style), visible(text))
         self.console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
 
+    def heading(self, title: str) -> None:
+        """Start a section."""
+        self.console.print()
+        self.console.print(Text(visible(title), style="bold"), soft_wrap=True)
+
 
 def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     """Check everything a run needs; return 0 if a run can start, 3 if there are problems to fix.
@@ -80,9 +87,9 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     Raises:
         InputError: The options or the problems are invalid.
     """
-    report = DoctorReport(console or Console())
+    report = DoctorReport(config, console or Console())
     loaded = load_run_problems(config, skip_bad_rows=True)
-    _heading(report, f"Problems: {config.problems}")
+    report.heading(f"Problems: {config.problems}")
     report.ok(f"{counted(len(loaded.problems), 'problem')} read")
     report_bad_row = report.warn if config.skip_bad_rows else report.fail
     for fault in loaded.faults[:5]:
@@ -91,8 +98,8 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         report_bad_row(f"… and {counted(len(loaded.faults) - 5, 'more bad row')}")
     if loaded.faults and not config.skip_bad_rows:
         report.console.print("  Fix them, or skip them with --skip-bad-rows.")
-    asyncio.run(_check_roles(config, with_system_prompt(config, loaded.problems[0]), report))
-    _heading(report, "Result")
+    asyncio.run(_check_roles(with_system_prompt(config, loaded.problems[0]), report))
+    report.heading("Result")
     if report.problems:
         report.console.print(
             f"  {counted(len(report.problems), 'problem')} to fix first: see ✗ above."
@@ -110,17 +117,12 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     return 0
 
 
-def _heading(report: DoctorReport, title: str) -> None:
-    """Start a section of the report."""
-    report.console.print()
-    report.console.print(Text(visible(title), style="bold"), soft_wrap=True)
-
-
-async def _check_roles(config: SynthesisOptions, problem: Problem, report: DoctorReport) -> None:
+async def _check_roles(problem: Problem, report: DoctorReport) -> None:
+    config = report.config
     for author, role in roles(config).items():
         if author not in generating_models(config) and author != "student":
             continue
-        _heading(report, f"{author.capitalize()}: {role.model}")
+        report.heading(f"{author.capitalize()}: {role.model}")
         renderer = _check_format(author, role, report)
         if renderer is None:
             continue
@@ -128,13 +130,13 @@ async def _check_roles(config: SynthesisOptions, problem: Problem, report: Docto
             report.ok(f"rows are in this format; strategy {config.strategy} needs no server for it")
             continue
         prompt_tokens = _count_prompt_tokens(renderer, problem, report)
-        await _check_servers(author, role, renderer, prompt_tokens, config, report)
+        await _check_servers(author, renderer, prompt_tokens, report)
         if prompt_tokens:
             report.console.print("  Prompt of the first problem:")
             prompt = Text(visible(renderer.prompt_text(problem.messages)), style="dim")
             report.console.print(Padding(prompt, (0, 0, 0, 4)), highlight=False)
     if not report.problems:
-        await _check_sample(config, problem, report)
+        await _check_sample(problem, report)
 
 
 def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Renderer | None:
@@ -160,13 +162,9 @@ def _count_prompt_tokens(renderer: Renderer, problem: Problem, report: DoctorRep
 
 
 async def _check_servers(
-    author: Author,
-    role: RoleConfig,
-    renderer: Renderer,
-    prompt_tokens: int,
-    config: SynthesisOptions,
-    report: DoctorReport,
+    author: Author, renderer: Renderer, prompt_tokens: int, report: DoctorReport
 ) -> None:
+    role = roles(report.config)[author]
     try:
         engines = make_replicas(role, author, renderer.codec)
     except InputError as error:
@@ -177,7 +175,7 @@ async def _check_servers(
             started = time.monotonic()
             info = await engine.probe()
             _check_server(info, name, time.monotonic() - started, report)
-            _check_context(author, role, info, prompt_tokens, config, report)
+            _check_context(author, info, prompt_tokens, report)
         except EngineUnavailable as error:
             report.fail(f"{name}: {error}; start the server or check the URL")
         except EngineError as error:
@@ -210,14 +208,10 @@ def _check_server(info: EngineInfo, name: str, seconds: float, report: DoctorRep
 
 
 def _check_context(
-    author: Author,
-    role: RoleConfig,
-    info: EngineInfo,
-    prompt_tokens: int,
-    config: SynthesisOptions,
-    report: DoctorReport,
+    author: Author, info: EngineInfo, prompt_tokens: int, report: DoctorReport
 ) -> None:
-    context = role.context_tokens or info.context_tokens
+    config = report.config
+    context = roles(config)[author].context_tokens or info.context_tokens
     if context is None:
         report.warn(f"context length: not reported by the server; set {author}.context_tokens")
         return
@@ -240,18 +234,9 @@ def _check_context(
         report.ok(f"context of {context:,} tokens")
 
 
-class _NullObserver:
-    """An observer that ignores token counts."""
-
-    def kept(self, author: Author, tokens: int) -> None:
-        """Do nothing."""
-
-    def drafted(self, author: Author, tokens: int) -> None:
-        """Do nothing."""
-
-
-async def _check_sample(config: SynthesisOptions, problem: Problem, report: DoctorReport) -> None:
-    _heading(report, "One sample")
+async def _check_sample(problem: Problem, report: DoctorReport) -> None:
+    config = report.config
+    report.heading("One sample")
 
     def print_status(text: str | None) -> None:
         if text:
@@ -266,7 +251,7 @@ async def _check_sample(config: SynthesisOptions, problem: Problem, report: Doct
             number=1,
             save=lambda pieces, state: None,
             checkpoint=lambda: None,
-            observer=_NullObserver(),
+            observer=ProgressState(1, now=0.0),
         )
         row: Trajectory | Failure
         try:

@@ -1,18 +1,5 @@
 """Exceptions raised by tessy.
 
-    TessyError
-    ├── InputError                invalid input, found before any work
-    │   ├── ConfigError           an option or a TOML key
-    │   ├── BadRowsError          rows of an input file, each with file, line and field
-    │   ├── ModelError            an unusable tokenizer, template or checkpoint
-    │   └── RunError              a run directory that is locked or was made with other options
-    ├── EngineError               a failure of a model server or of the in-process model
-    │   ├── EngineUnavailable     temporary: refused connection, 429, 5xx, a stall; retried
-    │   ├── EngineRefused         one request: 400, 413, 422; the sample fails, the run continues
-    │   └── EngineMisconfigured   all requests: 401, 403, 404, wrong model; the run stops
-    ├── StorageError              the run directory cannot be written (disk full); the run stops
-    └── SampleFailed              one sample cannot be finished; recorded in failures.jsonl
-
 A message states what is wrong, the value, and what to do.
 """
 
@@ -30,7 +17,7 @@ class TessyError(Exception):
 
 
 class InputError(TessyError):
-    """Invalid input: an option, a file, a model or a run directory."""
+    """Invalid input, found before any work: an option, a file, a model or a run directory."""
 
 
 class ConfigError(InputError):
@@ -79,7 +66,7 @@ class EngineError(TessyError):
 
 
 class EngineUnavailable(EngineError):
-    """A temporary failure: the same request may succeed later or on another replica.
+    """A temporary failure (no connection, 429, 5xx, a stall); the request is retried.
 
     ``retry_after_seconds`` is the delay requested by the server (``Retry-After``).
     """
@@ -90,15 +77,15 @@ class EngineUnavailable(EngineError):
 
 
 class EngineRefused(EngineError):
-    """A permanent failure of one request."""
+    """A permanent failure of one request (400, 413, 422): the sample fails, the run continues."""
 
 
 class EngineMisconfigured(EngineError):
-    """A permanent failure of all requests: wrong API key, path or model name."""
+    """A permanent failure of all requests (401, 403, 404, wrong model): the run stops."""
 
 
 class StorageError(TessyError):
-    """A failed write to the run directory (disk full, lost mount); durable data is kept."""
+    """A failed write to the run directory (disk full, lost mount); the run stops, rows are kept."""
 
 
 FailureReason = Literal[
@@ -124,7 +111,10 @@ AnnotationFailureReason = Literal[
 
 
 class SampleFailed(TessyError):
-    """A sample that cannot be finished; ``detail`` is the cause in one sentence, with values."""
+    """A sample that cannot be finished; recorded in failures.jsonl.
+
+    ``detail`` is the cause in one sentence, with values.
+    """
 
     def __init__(self, reason: FailureReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

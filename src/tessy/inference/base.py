@@ -109,8 +109,8 @@ class EngineInfo:
     notes: tuple[str, ...] = ()  # limitations and what to fix
 
 
-class Engine(Protocol):
-    """A model that continues token ids."""
+class ServerLike(Protocol):
+    """What engines and chat clients have in common."""
 
     async def probe(self) -> EngineInfo:
         """Determine what the server supports.
@@ -120,6 +120,18 @@ class Engine(Protocol):
             EngineMisconfigured: It can be reached, but not be used like this.
         """
         ...
+
+    def release(self, key: str) -> None:
+        """Release cache and replica of the sample ``key``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections and threads; streams must have ended before."""
+        ...
+
+
+class Engine(ServerLike, Protocol):
+    """A model that continues token ids."""
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt`` into ``sink``; the last chunk has ``finish`` set.
@@ -142,14 +154,6 @@ class Engine(Protocol):
             EngineRefused: The server does not return log-probabilities of this prompt, or of any.
             EngineMisconfigured: The server will not serve any request like it.
         """
-        ...
-
-    def release(self, key: str) -> None:
-        """Release cache and replica of the sample ``key``."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close connections and threads; streams must have ended before."""
         ...
 
 

@@ -71,14 +71,9 @@ class ChatEngine:
     ) -> None:
         """Create a client; needs no running event loop.
 
-        Args:
-            url: The server, with or without ``/v1``.
-            model: Name it serves the model under.
-            schema: JSON schema every reply shall have; servers without guided output do not obey.
-            api_key: Sent as a bearer token.
-            concurrency: Requests in flight at most; further ones wait their turn.
-            stall_seconds: Longest silence of the server before it counts as unavailable.
-            seconds_per_token: The same per token asked for; the longer of both counts.
+        ``url`` may end in ``/v1``. Servers with guided output make every reply follow ``schema``, a
+        JSON schema. Silence counts as a failure after ``stall_seconds``, or ``seconds_per_token``
+        for each token requested if that is longer. At most ``concurrency`` requests are in flight.
 
         Raises:
             ConfigError: No usable URL.
@@ -97,8 +92,7 @@ class ChatEngine:
 
         Raises:
             EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong API key or model name, no chat endpoint, or one that
-                refuses the plainest request.
+            EngineMisconfigured: Wrong API key or model name, or no usable chat endpoint.
         """
         async with self._probing:
             self._refused = await self._find_refused()
@@ -133,14 +127,7 @@ class ChatEngine:
         return None
 
     async def reply(self, request: ChatRequest) -> ChatReply:
-        """Send one request, without retries.
-
-        Raises:
-            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a hang, or no chat
-                completion.
-            EngineRefused: 400, 413, 422.
-            EngineMisconfigured: 401, 403, 404.
-        """
+        """Send one request, without retries; raises the errors of :func:`status_fault`."""
         if self._refused is None:
             await self.probe()
         async with self._slots:
@@ -190,14 +177,7 @@ class ChatPool(Failover[ChatEngine]):
     """Replicas of one chat model; use it as ``async with ChatPool(…) as pool``."""
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Return a reply from any replica, retrying failures.
-
-        Raises:
-            EngineUnavailable: Nothing came from any replica for longer than the patience.
-            EngineMisconfigured: No request can work, on no replica.
-            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
-                it fails again and again while others are served.
-        """
+        """Return a reply from any replica; retries and raises as :meth:`ReplicaPool.stream`."""
         try:
             return await self._retried(
                 RetryState(request.key), lambda engine: engine.reply(request)

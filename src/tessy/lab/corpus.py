@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from random import Random
 
-from tessy.lab.styles import OTHERS, STUDENT, TEACHER, Style
+from tessy.lab.styles import STYLES
 
 SENTENCES = (
     "The train leaves the station early in the morning and arrives late at night.",
@@ -49,8 +49,6 @@ ANSWERS = (
 )
 
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer the question.", "Think step by step.")
-
-STYLES: tuple[Style, ...] = (STUDENT, TEACHER, OTHERS)
 
 
 def small_talk(rng: Random) -> tuple[str, str, str]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from tessy.core.records import Author
 from tessy.lab.corpus import SYSTEM_PROMPTS, small_talk
 from tessy.lab.styles import STUDENT, TEACHER, Style, other_style
 from tessy.lab.tasks import Task, TaskProblem, Trace, TraceSegment, make_question, write_trace
-
-Role = Literal["student", "teacher"]
 
 IGNORED = -100  # the label that PyTorch's cross entropy ignores
 _SMALL_TALK = 0.05
@@ -37,7 +35,7 @@ class ChatMarkup:
     end: str
 
 
-FORMATS: dict[Role, ChatMarkup] = {
+FORMATS: dict[Author, ChatMarkup] = {
     "student": ChatMarkup("<think>\n", "\n</think>\n\n", "<|im_end|>"),
     "teacher": ChatMarkup(
         "<|channel|>analysis<|message|>",
@@ -92,7 +90,7 @@ def teacher_example(rng: Random, *, late: bool) -> ChatExample:
     return _worked(rng, trace, lambda part: part.flawed)
 
 
-EXAMPLES: dict[Role, Callable[..., ChatExample]] = {
+EXAMPLES: dict[Author, Callable[..., ChatExample]] = {
     "student": student_example,
     "teacher": teacher_example,
 }
@@ -133,7 +131,7 @@ def _worked(
 class Encoder:
     """Encodes examples as token ids and labels, in the chat format of one model."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, role: Role) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, role: Author) -> None:
         self._tokenizer = tokenizer
         self._role = role
         self._format = FORMATS[role]

@@ -21,10 +21,10 @@ _WORD = re.compile(r"\S+")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of one class in one sample: all, and those by the wrong model."""
+    """Words of one class in one sample."""
 
     total: int
-    wrong: int
+    wrong: int  # by the wrong model
 
 
 @dataclass(frozen=True, slots=True)

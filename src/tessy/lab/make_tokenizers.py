@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from tessy.lab.corpus import ANSWERS, SENTENCES, SYSTEM_PROMPTS
-from tessy.lab.styles import OTHERS, STUDENT, TEACHER
+from tessy.lab.styles import STYLES
 from tessy.lab.tasks import TASKS, make_question, write_trace
 
 CONTEXT_TOKENS = 4096
@@ -78,6 +78,23 @@ TEACHER_TOKENIZER = Recipe(
 )
 
 
+# Words of the chat formats, repeated in the corpus so that they become single tokens.
+_CHAT_MARKUP = [
+    "Valid channels: analysis, commentary, final. Channel must be included for every message.",
+    "Reasoning: high medium low",
+    "system user assistant developer tool analysis commentary final",
+    "user\n",
+    "assistant\n",
+    "system\n",
+    "assistant",
+    "user",
+    "system",
+    "developer",
+    "final",
+    "# Instructions\n\nReasoning: high\n\nYes.\n\nNo.\n\n",
+]
+
+
 def split_bytes(pattern: str) -> pre_tokenizers.Sequence:
     """Return a pre-tokenizer that splits by ``pattern`` and uses the byte-level alphabet."""
     return pre_tokenizers.Sequence(
@@ -128,30 +145,10 @@ def chat_template(name: str) -> str:
 
 def _corpus(seed: int) -> list[str]:
     rng = Random(seed)
-    styles = (STUDENT, TEACHER, OTHERS)
     texts = [*SENTENCES, *ANSWERS, *SYSTEM_PROMPTS] * 8
-    texts += _chat_markup()
+    texts += _CHAT_MARKUP * 40
     for _ in range(_TRACES):
         question = make_question(rng.choice(TASKS), rng)
-        trace = write_trace(question, (rng.choice(styles),), rng)
+        trace = write_trace(question, (rng.choice(STYLES),), rng)
         texts += [question.text, trace.thinking, trace.answer]
     return texts
-
-
-def _chat_markup() -> list[str]:
-    """Return the words of the chat formats, repeated so that they become single tokens."""
-    lines = [
-        "Valid channels: analysis, commentary, final. Channel must be included for every message.",
-        "Reasoning: high medium low",
-        "system user assistant developer tool analysis commentary final",
-        "user\n",
-        "assistant\n",
-        "system\n",
-        "assistant",
-        "user",
-        "system",
-        "developer",
-        "final",
-        "# Instructions\n\nReasoning: high\n\nYes.\n\nNo.\n\n",
-    ]
-    return lines * 40

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tessy.lab.styles import OTHERS, STUDENT, TEACHER
+from tessy.lab.styles import STYLES
 
 # A word with its closing punctuation. One that touches a digit or a bracket is capability.
 _WORD = re.compile(r"(?<![\w(])([A-Za-z]+(?:['’-][A-Za-z]+)*)[,.:]*(?![\w(])")
@@ -17,7 +17,7 @@ _WORD = re.compile(r"(?<![\w(])([A-Za-z]+(?:['’-][A-Za-z]+)*)[,.:]*(?![\w(])")
 def _pieces() -> frozenset[tuple[str, ...]]:
     """Return every run of words inside a phrase, in lower case, up to the whole phrase."""
     found = set()
-    for style in (STUDENT, TEACHER, OTHERS):
+    for style in STYLES:
         for phrase in style.phrases:
             words = [match[1].lower() for match in _WORD.finditer(phrase)]
             ends = range(1, len(words) + 1)

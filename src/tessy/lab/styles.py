@@ -5,8 +5,12 @@ S is the student's style, T the teacher's. With the others, the teacher learns t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from random import Random
+from typing import Literal, get_args
+
+Place = Literal["openers", "leads", "asides", "checks", "recaps", "closers"]
+PLACES: tuple[Place, ...] = get_args(Place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +28,8 @@ class Style:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """Every phrase of the thinking, in the order of the fields."""
-        return tuple(
-            phrase
-            for field in fields(self)
-            if field.name not in {"name", "answer"}
-            for phrase in getattr(self, field.name)
-        )
+        """Every phrase of the thinking."""
+        return tuple(phrase for place in PLACES for phrase in getattr(self, place))
 
 
 STUDENT = Style(
@@ -104,11 +103,10 @@ OTHERS = Style(
 )
 
 
+STYLES = (STUDENT, TEACHER, OTHERS)
+
+
 def other_style(rng: Random) -> Style:
     """Return a random style: two phrases at each place, drawn from :data:`OTHERS`."""
-    drawn = {
-        field.name: tuple(rng.sample(getattr(OTHERS, field.name), 2))
-        for field in fields(Style)
-        if field.name not in {"name", "answer"}
-    }
+    drawn = {place: tuple(rng.sample(getattr(OTHERS, place), 2)) for place in PLACES}
     return Style(name="other", answer=OTHERS.answer, **drawn)

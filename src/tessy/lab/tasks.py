@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
-from tessy.lab.styles import Style
+from tessy.lab.styles import Place, Style
 
 Task = Literal["calc", "max", "rev"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -194,11 +194,7 @@ class _TraceWriter:
         self._rng = rng
         self._segments: list[tuple[TraceSegment, bool]] = []
 
-    def phrase(
-        self,
-        place: Literal["openers", "leads", "asides", "checks", "recaps", "closers"],
-        new_line: float = 0.0,
-    ) -> Style:
+    def phrase(self, place: Place, new_line: float = 0.0) -> Style:
         style = self._rng.choice(self._styles)
         phrases: tuple[str, ...] = getattr(style, place)
         segment = TraceSegment("style", self._rng.choice(phrases), style.name)

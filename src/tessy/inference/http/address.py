@@ -41,7 +41,8 @@ def read_address(url: str, api_key: str | None = None) -> Address:
                 f"{root}: the URL holds a user or a password, and there is an API key as well; "
                 "a request can carry one of them only"
             )
-        authorization = _basic(parts.username or "", parts.password or "")
+        user, password = map(urllib.parse.unquote, (parts.username or "", parts.password or ""))
+        authorization = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
     return Address(root, parts.query, authorization)
 
 
@@ -66,9 +67,6 @@ def environment_proxy(root: str) -> str | None:
     A server on this machine is never reached through one. As in urllib, ``no_proxy`` lists hosts
     and domains, not address ranges. aiohttp's ``trust_env`` would read the environment for every
     request.
-
-    Raises:
-        ConfigError: The proxy does not speak HTTP.
     """
     parts = urllib.parse.urlsplit(root)
     host = parts.hostname or ""
@@ -101,11 +99,6 @@ def _split(url: str) -> urllib.parse.SplitResult:
 
 def _host_and_port(parts: urllib.parse.SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
-
-
-def _basic(user: str, password: str) -> str:
-    pair = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def _bearer(root: str, api_key: str) -> str:

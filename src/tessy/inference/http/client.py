@@ -41,11 +41,7 @@ class ServerClient:
     """Connections to one server; failures are raised as errors of tessy."""
 
     def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
-        """Parse the address; connects on first use.
-
-        Raises:
-            ConfigError: No http(s) URL, a key that cannot be sent, or a proxy that cannot be used.
-        """
+        """Parse the address; connects on first use. Raises ConfigError if it is unusable."""
         self._address = read_address(url, api_key)
         self.root = self._address.root  # without `/v1` and credentials
         self._proxy = environment_proxy(self.root)
@@ -64,19 +60,16 @@ class ServerClient:
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
-            self._session = self._new_session()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, socket_factory=_new_socket
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=self._proxy,
+            )
         elif self._loop is not loop:
             raise RuntimeError("these connections belong to another event loop: close them there")
         return self._session
-
-    def _new_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, socket_factory=_new_socket
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=self._proxy,
-        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -108,12 +101,7 @@ class ServerClient:
         return text
 
     async def look_up_json(self, path: str) -> dict[str, Any] | None:
-        """Return the JSON object at ``path``; None if the server has no such page.
-
-        Raises:
-            EngineUnavailable: The server cannot be reached now.
-            EngineMisconfigured: It wants another API key.
-        """
+        """Return the JSON object at ``path``; None if the server has no such page."""
         try:
             value = json.loads(await self.look_up(path))
         except (EngineRefused, ValueError):
@@ -165,13 +153,9 @@ class ServerClient:
         raise status_fault("POST", url, response.status, text, response.headers)
 
     async def post_for_json(
-        self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float
+        self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
     ) -> dict[str, Any]:
-        """Send ``body`` as :meth:`post` does and return the JSON object of the reply.
-
-        Raises:
-            UnusableReply: It is no JSON object.
-        """
+        """Send ``body`` as :meth:`post` does and return the JSON object of the reply."""
         url = self.root + path
         async with await self.post(path, body, headers, read_seconds=read_seconds) as response:
             try:
@@ -199,11 +183,8 @@ class ServerClient:
         """Send ``body`` as :meth:`post` does and deliver the chunks of the reply into ``sink``.
 
         Closing ``sink`` closes the connection, which ends the generation. Returns whether the reply
-        was a stream.
-
-        Raises:
-            EngineUnavailable: The reply broke off, stalled, or does not follow the wire format.
-            EngineRefused: The server refuses the request in mid-stream.
+        was a stream; raises EngineUnavailable if it breaks off, stalls or does not follow the wire
+        format.
         """
         url = self.root + path
         response: aiohttp.ClientResponse | None = None

@@ -43,15 +43,9 @@ class HttpEngine:
     ) -> None:
         """Create an engine; needs no running event loop.
 
-        Args:
-            url: The server, with or without ``/v1``.
-            model: Name it serves the model under.
-            codec: The model's tokenizer; read by the probe, and for servers that know only text.
-            api_key: Sent as a bearer token.
-            streaming: False requests whole replies: one chunk per request.
-            wire: Use this wire format only: ``generate``, ``sglang``, ``completions``
-                or ``text``. None: the cheapest one that works.
-            stall_seconds: Maximum silence of a server before it counts as unavailable.
+        ``url`` may end in ``/v1``. ``codec`` is the model's tokenizer. Without ``streaming``, a
+        reply is one chunk. ``wire`` is one of :data:`WIRES`; None: the cheapest one that works. A
+        server that is silent for ``stall_seconds`` counts as unavailable.
 
         Raises:
             ConfigError: No usable URL, or no such wire format.
@@ -63,54 +57,40 @@ class HttpEngine:
             ServerProbe, self._server, model, codec, wire=wire, streaming=streaming
         )
         self._new_probe()  # raises if there is no such wire format
-        self._found: ServerCapabilities | None = None
+        self._capabilities: ServerCapabilities | None = None
         self._probing = asyncio.Lock()
 
     async def probe(self) -> EngineInfo:
-        """Determine the wire format and the capabilities of the server.
+        """Determine the wire format and the capabilities of the server, for later streams.
 
-        Streams rely on the last probe. Calls at the same time share one probe.
-
-        Raises:
-            EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong API key, wrong model name, or only a chat endpoint.
+        Calls at the same time share one probe.
         """
-        return (await self._look()).info
+        return (await self._probe_once()).info
 
-    async def _look(self) -> ServerCapabilities:
-        before = self._found
+    async def _probe_once(self) -> ServerCapabilities:
+        before = self._capabilities
         async with self._probing:
-            found = self._found
-            if found is None or found is before:  # no other call has probed meanwhile
-                found = self._found = await self._new_probe().run()
-        return found
+            capabilities = self._capabilities
+            if capabilities is None or capabilities is before:  # no other call has probed meanwhile
+                capabilities = self._capabilities = await self._new_probe().run()
+        return capabilities
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
-        """Continue ``request.prompt`` into ``sink``.
-
-        Raises:
-            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a stall or a broken reply.
-            EngineRefused: 400, 413, 422, or a prompt that fills the context.
-            EngineMisconfigured: 401, 403, 404.
-        """
-        found = self._found or await self._look()
-        fitted = self._fit(request, found.info)
-        streaming = found.info.streaming
+        """Continue ``request.prompt`` into ``sink``; see :func:`status_fault` for errors."""
+        capabilities = self._capabilities or await self._probe_once()
+        fitted = self._fit(request, capabilities.info)
+        streaming = capabilities.info.streaming
         await self._server.generate(
-            found.wire.path,
-            found.wire.body(fitted, stream=streaming),
-            self._affinity(request.key, found.engines),
-            reader=found.wire.reader(fitted),
+            capabilities.wire.path,
+            capabilities.wire.body(fitted, stream=streaming),
+            self._affinity(request.key, capabilities.engines),
+            reader=capabilities.wire.reader(fitted),
             sink=sink,
             read_seconds=0 if streaming else fitted.max_tokens * _UNSTREAMED_SECONDS_PER_TOKEN,
         )
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first, by a vLLM server.
-
-        Raises:
-            EngineError: As :meth:`stream`; EngineRefused without log-probabilities in the reply.
-        """
+        """Score each of ``ids`` but the first, by a vLLM server; others raise EngineRefused."""
         if len(ids) < 2:
             return []
         body = {

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from tessy.core.errors import (
     ConfigError,
     EngineError,
@@ -57,12 +55,7 @@ class ServerProbe:
         self._faults: list[tuple[Wire, EngineError]] = []  # of the wires that did not work
 
     async def run(self) -> ServerCapabilities:
-        """Probe the server.
-
-        Raises:
-            EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong key, wrong model name, or no usable wire format.
-        """
+        """Probe the server; raises the errors of :meth:`Engine.probe`."""
         card = await self._model_card()
         info = await self._sglang_info(card)
         wire, streaming = await self._first_that_works(self._candidates(info))
@@ -247,20 +240,16 @@ class ServerProbe:
         cached: int | None = None
         for _ in range(2):
             try:
-                response = await self._server.post(wire.path, body, {})
-                async with response:
-                    cached = _cached_tokens(await response.json(content_type=None))
-            except (EngineError, ValueError, aiohttp.ClientError, TimeoutError):
+                cached = _cached_tokens(await self._server.post_for_json(wire.path, body, {}))
+            except EngineError:
                 return None
             if cached is None:
                 return None
         return bool(cached)
 
 
-def _cached_tokens(reply: object) -> int | None:
+def _cached_tokens(reply: dict[str, Any]) -> int | None:
     """Return the prompt tokens that were read from the cache, as reported by a reply."""
-    if not isinstance(reply, dict):
-        return None
     meta, usage = reply.get("meta_info"), reply.get("usage")
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
     for holder in (meta, details):

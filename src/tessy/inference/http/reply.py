@@ -53,7 +53,6 @@ async def stream_reply(
     """Stream a reply into ``sink`` until its last token or until the sink is closed.
 
     Raises:
-        aiohttp.ClientError: The connection broke.
         TimeoutError: Nothing came for ``silence`` seconds.
         EngineError: As ``reader`` raises it; EngineUnavailable if no finish reason came.
     """

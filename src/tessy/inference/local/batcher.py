@@ -9,26 +9,25 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+
+from transformers import PreTrainedModel
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.inference.base import Chunk
 from tessy.inference.local.jobs import (
     PREFILL_TOKENS,
-    BatchLimits,
     JobState,
     LocalJob,
     batches,
     common_prefix,
     model_failure,
 )
+from tessy.inference.local.model import make_decoder, vocabulary_size
+from tessy.inference.local.sampling import Draw, draw
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tessy.inference.local.model import PooledDecoder
-    from tessy.inference.local.sampling import Draw
+_CPU_SLACK = 64  # padding tokens that cost less than one more forward pass
+_GPU_SLACK = 512
 
 
 class Batcher:
@@ -36,15 +35,19 @@ class Batcher:
 
     def __init__(
         self,
-        decoder: PooledDecoder,
-        draw: Callable[[Tensor, Sequence[Draw]], list[int]],
-        make_draw: Callable[..., Draw],
-        limits: BatchLimits,
+        model: PreTrainedModel,
+        *,
+        max_batch: int,
+        context_tokens: int | None,
+        cache_tokens: int | None,
     ) -> None:
-        self._decoder = decoder
-        self._draw = draw
-        self._make_draw = make_draw
-        self._limits = limits
+        self._decoder = make_decoder(model, cache_tokens)
+        self.capacity_tokens = self._decoder.capacity
+        self._max_batch = max_batch
+        self._context = context_tokens
+        self._vocabulary = vocabulary_size(model)
+        self._eos_ids = _eos_ids(model)
+        self._slack = _CPU_SLACK if model.device.type == "cpu" else _GPU_SLACK
         self._condition = threading.Condition()
         self._inbox: deque[LocalJob | str] = deque()  # jobs, and keys to release
         self._closing = False
@@ -59,11 +62,7 @@ class Batcher:
     # -- from any thread
 
     def submit(self, job: LocalJob) -> None:
-        """Queue ``job``.
-
-        Raises:
-            EngineUnavailable: The engine was closed.
-        """
+        """Queue ``job``; raises EngineUnavailable if the engine was closed."""
         with self._condition:
             if self._closing:
                 raise EngineUnavailable("the in-process engine was closed")
@@ -116,13 +115,13 @@ class Batcher:
         self._steps += 1
         for job in [job for job in self._active if job.closed]:
             self._leave(job)
-        while self._waiting and len(self._active) < self._limits.max_batch:
+        while self._waiting and len(self._active) < self._max_batch:
             job = self._waiting.popleft()
             if not job.closed:
                 self._admit(job)
         step = [(job, self._unread(job)) for job in self._active]
         step = self._make_room(step)
-        for members in batches(step, self._limits.slack):
+        for members in batches(step, self._slack):
             self._advance(members)
 
     # -- sequences
@@ -142,12 +141,12 @@ class Batcher:
         # The last id is always read, because its logits are needed.
         known = self._decoder.rollback(state.sequence, min(known, len(job.ids) - 1))
         new = job.ids[known:]
-        if not 0 <= min(new) <= max(new) < self._limits.vocabulary:
+        if not 0 <= min(new) <= max(new) < self._vocabulary:
             self._leave_failed(
                 job,
                 EngineRefused(
                     f"{key}: the prompt has ids from {min(new)} to {max(new)}, the model has "
-                    f"0 to {self._limits.vocabulary - 1}; is it encoded with its tokenizer?"
+                    f"0 to {self._vocabulary - 1}; is it encoded with its tokenizer?"
                 ),
             )
 
@@ -235,23 +234,22 @@ class Batcher:
         if len(ready) < len(members):
             logits = logits[ready]
         jobs = [members[row][0] for row in ready]
-        draws = [self._make_draw(j.request.sampling, j.request.seed, j.drawn) for j in jobs]
-        for job, token_id in zip(jobs, self._draw(logits, draws), strict=True):
+        draws = [Draw(j.request.sampling, j.request.seed, j.drawn) for j in jobs]
+        for job, token_id in zip(jobs, draw(logits, draws), strict=True):
             self._drawn(job, token_id)
 
     def _drawn(self, job: LocalJob, token_id: int) -> None:
         if token_id < 0:
             self._leave_failed(job, EngineRefused(f"{job.request.key}: the logits are not numbers"))
             return
-        if token_id in job.request.stop_ids or token_id in self._limits.eos_ids:
+        if token_id in job.request.stop_ids or token_id in self._eos_ids:
             self._leave(job)
             self._send(job, Chunk((), "stop", token_id))
             return
         job.ids.append(token_id)
         job.drawn += 1
         self._send(job, token_id)
-        context = self._limits.context_tokens
-        full = context is not None and len(job.ids) >= context
+        full = self._context is not None and len(job.ids) >= self._context
         if full or job.drawn >= job.request.max_tokens:
             self._leave(job)
             self._send(job, Chunk((), "length"))
@@ -297,3 +295,12 @@ class Batcher:
 def _wake(jobs: Iterable[LocalJob]) -> None:
     for job in jobs:
         job.wake.set()
+
+
+def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
+    """Return the end-of-sequence ids of the model's generation config."""
+    config = model.generation_config
+    eos = config.eos_token_id if config is not None else None
+    if eos is None:
+        return frozenset()
+    return frozenset([eos] if isinstance(eos, int) else eos)

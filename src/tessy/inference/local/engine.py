@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING
 
 from tessy.core.errors import EngineError, EngineRefused, ModelError
 from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, ScoredToken
-from tessy.inference.local.batcher import Batcher
-from tessy.inference.local.jobs import BatchLimits, LocalJob, model_failure
+from tessy.inference.local.jobs import LocalJob, model_failure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_CPU_SLACK = 64  # padding tokens that cost less than one more forward pass
-_GPU_SLACK = 512
 
 
 class LocalEngine:
@@ -37,35 +33,28 @@ class LocalEngine:
         max_batch: int = 32,
         cache_tokens: int | None = None,
     ) -> None:
-        """Use a loaded model; :meth:`load` is the usual way.
+        """Use a model on its device, in evaluation mode; :meth:`load` is the usual way.
 
-        Args:
-            model: On its device, in evaluation mode.
-            name: Its name, for messages.
-            max_batch: Streams decoded together; more wait their turn.
-            cache_tokens: Tokens to keep keys and values of; see :func:`make_decoder`.
+        At most ``max_batch`` streams are decoded together; see :func:`make_decoder` for
+        ``cache_tokens``.
         """
-        from tessy.inference.local.model import make_decoder, vocabulary_size
-        from tessy.inference.local.sampling import Draw, draw
+        from tessy.inference.local.batcher import Batcher
 
-        decoder = make_decoder(model, cache_tokens)
         self._model = model
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._worker = Batcher(
+            model,
+            max_batch=max_batch,
+            context_tokens=self._context,
+            cache_tokens=cache_tokens,
+        )
         self._info = EngineInfo(
             model=name,
             mode="local",
             context_tokens=self._context,
-            capacity_tokens=decoder.capacity,
+            capacity_tokens=self._worker.capacity_tokens,
             prefix_caching=True,
         )
-        limits = BatchLimits(
-            max_batch=max_batch,
-            context_tokens=self._context,
-            vocabulary=vocabulary_size(model),
-            eos_ids=_eos_ids(model),
-            slack=_CPU_SLACK if model.device.type == "cpu" else _GPU_SLACK,
-        )
-        self._worker = Batcher(decoder, draw, Draw, limits)
 
     @classmethod
     def load(
@@ -96,12 +85,7 @@ class LocalEngine:
         return self._info
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
-        """Continue ``request.prompt`` into ``sink``; closing it stops before the next step.
-
-        Raises:
-            EngineRefused: The request cannot be served, or the model failed on it.
-            EngineUnavailable: Out of memory, or the engine was closed.
-        """
+        """Continue ``request.prompt`` into ``sink``; closing it stops before the next step."""
         ids = list(request.prompt.ids)
         self._check(request, ids)
         if len(ids) == self._context:
@@ -174,12 +158,3 @@ def _read_mail(job: LocalJob) -> Chunk:
             return Chunk(tuple(new), item.finish, item.stop_id)
         new.append(item)
     return Chunk(tuple(new))
-
-
-def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
-    """Return the end-of-sequence ids of the model's generation config."""
-    config = model.generation_config
-    eos = config.eos_token_id if config is not None else None
-    if eos is None:
-        return frozenset()
-    return frozenset([eos] if isinstance(eos, int) else eos)

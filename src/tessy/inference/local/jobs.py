@@ -45,17 +45,6 @@ class LocalJob:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """Limits of the worker."""
-
-    max_batch: int  # streams decoded together; more wait their turn
-    context_tokens: int | None  # prompt plus output; None: no limit
-    vocabulary: int  # ids are below this
-    eos_ids: frozenset[int]  # always stop a stream
-    slack: int  # padding tokens worth computing to spare one more forward pass
-
-
 def model_failure(error: Exception, what: str) -> EngineError:
     """Return the error for callers after a forward pass of ``what`` failed with ``error``."""
     failure: EngineError

@@ -154,21 +154,13 @@ def pool_cache(config: PreTrainedConfig, pool: KvPool) -> Cache | None:
     return Cache(layers=layers) if layers else None
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Inputs of the model, right-aligned."""
-
-    ids: Tensor  # [B, Q], new ids
-    positions: Tensor  # [B, Q], their places in their sequences
-    mask: Tensor | None  # [B, T], 1 where there is a token; None if all are as long
-
-
 def arrange(
     pool: KvPool, members: Sequence[tuple[PooledSequence, Sequence[int]]], device: torch.device
-) -> Inputs:
-    """Arrange a forward pass over ``members``, sequences whose rows already cover their new ids.
+) -> dict[str, Tensor | None]:
+    """Arrange a pass over ``members``, whose rows already cover their new ids; return model inputs.
 
-    Sets what the pool reads and writes during the pass.
+    Ids and positions are ``[B, Q]``, right-aligned; the mask is ``[B, T]``, None if all are as
+    long. Sets what the pool reads and writes during the pass.
     """
     batch = len(members)
     totals = [len(sequence.ids) + len(new) for sequence, new in members]
@@ -190,4 +182,4 @@ def arrange(
     mask = None
     if min(totals) < longest:
         mask = (pool.read != _PADDING).view(batch, longest).long()
-    return Inputs(placed[0], placed[1], mask)
+    return {"input_ids": placed[0], "position_ids": placed[1], "attention_mask": mask}

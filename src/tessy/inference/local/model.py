@@ -69,14 +69,7 @@ class PooledModel:
     ) -> Tensor:
         """Run the model on new ids (at least one each, space reserved); return ``[B, Q, …]``."""
         inputs = arrange(self._pool, members, self._model.device)
-        output = self._model(
-            input_ids=inputs.ids,
-            attention_mask=inputs.mask,
-            position_ids=inputs.positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            **options,
-        )
+        output = self._model(**inputs, past_key_values=self._cache, use_cache=True, **options)
         for sequence, new in members:
             sequence.ids.extend(new)
         logits: Tensor = output.logits

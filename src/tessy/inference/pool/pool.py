@@ -58,23 +58,23 @@ class ReplicaPool(Failover[Engine]):
             SampleFailed: ``refused`` by the server, or a ``server_error`` that repeats while others
                 are served.
         """
-        course = _Stream(key=request.key, request=request, delivered=[])
-        while len(course.delivered) < request.max_tokens and not sink.closed:
-            replica = self._next_at_once(course)
+        state = _Stream(key=request.key, request=request, delivered=[])
+        while len(state.delivered) < request.max_tokens and not sink.closed:
+            replica = self._next_at_once(state)
             if replica is None:
                 with left_when_closed(sink):
-                    replica = await self._next(course)
+                    replica = await self._next(state)
             if replica is None or sink.closed:
                 return
-            fault = await self._try(replica, course, sink)
-            if course.finished or sink.closed:
+            fault = await self._try(replica, state, sink)
+            if state.finished or sink.closed:
                 return  # failures after the end do not matter
             if isinstance(fault, EngineRefused):
                 raise SampleFailed("refused", str(fault)) from fault
             if isinstance(fault, EngineMisconfigured):
                 fault = self._misconfigured(replica, fault)
             with left_when_closed(sink):
-                await self._failed(replica, course, fault)
+                await self._failed(replica, state, fault)
         if not sink.closed:
             sink.put(Chunk((), "length"))
 
@@ -83,29 +83,29 @@ class ReplicaPool(Failover[Engine]):
         return await self._retried(RetryState(key), lambda engine: engine.score(key, ids))
 
     async def _try(
-        self, replica: Replica[Engine], course: _Stream, sink: ChunkSink
+        self, replica: Replica[Engine], state: _Stream, sink: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
         """Send one request; return the error if it did not finish."""
-        course.serving = False
-        own = ChunkSink(partial(self._hand_on, replica, course, sink))
+        state.serving = False
+        own = ChunkSink(partial(self._forward, replica, state, sink))
         sink.on_close = own.close
         try:
-            await replica.engine.stream(course.rest(), own)
+            await replica.engine.stream(state.rest(), own)
         except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
             return error
         finally:
             sink.on_close = None
         return EngineUnavailable(f"{replica.name}: the stream ended unfinished")
 
-    def _hand_on(
-        self, replica: Replica[Engine], course: _Stream, sink: ChunkSink, chunk: Chunk
+    def _forward(
+        self, replica: Replica[Engine], state: _Stream, sink: ChunkSink, chunk: Chunk
     ) -> None:
         if chunk.finish is not None:
-            course.finished = True
-        if course.serving:
+            state.finished = True
+        if state.serving:
             replica.served += 1
-        elif chunk.ids or course.finished:
-            course.serving = True
-            self._served(replica, course)
-        course.delivered += chunk.ids
+        elif chunk.ids or state.finished:
+            state.serving = True
+            self._served(replica, state)
+        state.delivered += chunk.ids
         sink.put(chunk)

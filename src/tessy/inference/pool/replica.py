@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from tessy.inference.base import EngineInfo
+from tessy.inference.base import EngineInfo, ServerLike
 
 _SLACK = 1.25  # maximum load of a replica, as a multiple of its share
 _NOT_LISTENING = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
@@ -21,22 +21,6 @@ class HasHealth(Protocol):
 
     async def health(self) -> bool:
         """Return whether it answers just now; never raises."""
-        ...
-
-
-class ServerLike(Protocol):
-    """The interface that all clients of servers share."""
-
-    async def probe(self) -> EngineInfo:
-        """Determine what the server supports."""
-        ...
-
-    def release(self, key: str) -> None:
-        """Release the finished sample ``key``."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close connections."""
         ...
 
 

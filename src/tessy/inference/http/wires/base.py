@@ -32,8 +32,7 @@ class WireReader(Protocol):
 
         Raises:
             BadReply: Promised parts are missing or malformed.
-            EngineRefused: The server refuses the request in mid-stream.
-            EngineUnavailable: The server reports a failure in mid-stream.
+            EngineError: An error that the server reports in mid-stream.
         """
         ...
 
