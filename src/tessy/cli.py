@@ -172,7 +172,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
 def _run(name: str, arguments: Sequence[str]) -> int:
     """Run a command; print errors of tessy without a traceback."""
     try:
-        return _run_command(COMMANDS[name], f"tessy {name}", arguments)
+        from tessy.config.options import parse
+
+        command = COMMANDS[name]
+        config_class = cast("type[Config]", _import(command.config))
+        config = parse(config_class, arguments, prog=f"tessy {name}", positional=command.positional)
+        return cast("Callable[[Config], int]", _import(command.run))(config)
     except InputError as error:
         print(f"tessy: {error}", file=sys.stderr)
         return EXIT_INPUT
@@ -185,15 +190,6 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("tessy: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def _run_command(command: Command, prog: str, arguments: Sequence[str]) -> int:
-    from tessy.config.options import parse
-
-    config_class = cast("type[Config]", _import(command.config))
-    config = parse(config_class, arguments, prog=prog, positional=command.positional)
-    run = cast("Callable[[Config], int]", _import(command.run))
-    return run(config)
 
 
 def _import(spec: str) -> object:

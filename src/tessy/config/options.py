@@ -88,7 +88,9 @@ def _registry(
                 getattr(info.default, name),
                 positional=info.type is root and name in positional,
             )
-            for name, field in _required_first(info.type)
+            for name, field in sorted(
+                info.type.model_fields.items(), key=lambda item: not item[1].is_required()
+            )
         ]
         if info.type is root:
             path: Any = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
@@ -105,10 +107,6 @@ def _registry(
         return _COMMA_LIST if info.type == tuple[str, ...] else None
 
     return registry
-
-
-def _required_first(cls: type[Config]) -> list[tuple[str, FieldInfo]]:
-    return sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
 
 
 def _field(name: str, field: FieldInfo, default: object, *, positional: bool) -> StructFieldSpec:

@@ -8,14 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.core.errors import (
-    EngineMisconfigured,
-    EngineRefused,
-)
+from tessy.core.errors import EngineMisconfigured, EngineRefused
 from tessy.core.records import Message
 from tessy.inference.base import EngineInfo, Sampling
-from tessy.inference.http.address import shown_url
-from tessy.inference.http.client import ServerClient, UnusableReply
+from tessy.inference.http.client import ServerEngine, UnusableReply
 from tessy.inference.http.wires.base import fit_seed
 from tessy.inference.pool.retry import Failover, RetryState
 from tessy.storage import jsonl
@@ -55,7 +51,7 @@ class ChatReply:
     truncated: bool  # it reached its token limit
 
 
-class ChatEngine:
+class ChatEngine(ServerEngine):
     """A chat model on one server."""
 
     def __init__(
@@ -78,14 +74,12 @@ class ChatEngine:
         Raises:
             ConfigError: No usable URL.
         """
-        self.url = shown_url(url)
+        super().__init__(url, api_key=api_key, stall_seconds=stall_seconds)
         self._model = model
         self._schema = schema
         self._seconds_per_token = seconds_per_token
-        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
         self._slots = asyncio.Semaphore(concurrency)
         self._refused: frozenset[str] | None = None  # of _FIELDS; None before the first probe
-        self._probing = asyncio.Lock()
 
     async def probe(self) -> EngineInfo:
         """Determine which fields the server accepts, with a few short requests.
@@ -161,17 +155,6 @@ class ChatEngine:
             read_seconds=request.max_tokens * self._seconds_per_token,
         )
 
-    async def health(self) -> bool:
-        """Return whether the server answers just now; never raises."""
-        return await self._server.health()
-
-    def release(self, key: str) -> None:
-        """No-op: no cache is kept per sample."""
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._server.aclose()
-
 
 class ChatPool(Failover[ChatEngine]):
     """Replicas of one chat model; use it as ``async with ChatPool(…) as pool``."""
@@ -187,7 +170,6 @@ class ChatPool(Failover[ChatEngine]):
 
 
 def _read(value: Mapping[str, Any], where: str) -> ChatReply:
-    """Return the reply in a chat completion."""
     try:
         choice = value["choices"][0]
         content, finish = choice["message"].get("content"), choice.get("finish_reason")
@@ -196,12 +178,9 @@ def _read(value: Mapping[str, Any], where: str) -> ChatReply:
     if content is not None and not isinstance(content, str):
         shown = str(value)[:200]
         raise UnusableReply(f"{where}{_PATH}: the reply is no chat completion: {shown}")
-    return ChatReply(_without_thoughts(_valid(content or "")), truncated=finish == "length")
-
-
-def _valid(text: str) -> str:
-    r"""Replace unpaired surrogates, which ``\ud800`` in JSON decodes to."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    # Unpaired surrogates, as in "\\ud800", cannot be written to a file.
+    text = (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return ChatReply(_without_thoughts(text), truncated=finish == "length")
 
 
 def _without_thoughts(text: str) -> str:

@@ -106,7 +106,8 @@ def measure_task(
     replies = sample(model, tokenizer, prompts, seed=seed)
     correct = 0
     for question, reply in zip(questions, replies, strict=True):
-        thinking, closed, answer = str(tokenizer.decode(reply)).rpartition(encoder.close_marker)
+        text = str(tokenizer.decode(reply))
+        thinking, closed, answer = text.rpartition(encoder.markup.close_thinking)
         correct += bool(thinking and closed) and is_correct(answer, solve(question))
     accuracy = correct / count
     return Score(

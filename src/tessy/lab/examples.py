@@ -133,8 +133,7 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, role: Author) -> None:
         self._tokenizer = tokenizer
-        self._role = role
-        self._format = FORMATS[role]
+        self.markup = FORMATS[role]
         self._break = tokenizer.encode("\n", add_special_tokens=False)[0]
         # Rendered chats with a placeholder for the problem.
         self._frames: dict[tuple[str, str], str] = {}
@@ -144,11 +143,6 @@ class Encoder:
             head = tokenizer.encode(text[:-1], add_special_tokens=False)
             if text.endswith("\n") and text.strip() and len(head) == 1:
                 self._splits[token_id] = head[0]
-
-    @property
-    def close_marker(self) -> str:
-        """The text between thinking and answer."""
-        return self._format.close_thinking
 
     def prompt(self, question: str, system: str = "", effort: str = "high") -> str:
         """Return the chat up to the assistant's turn."""
@@ -163,7 +157,7 @@ class Encoder:
 
     def render(self, example: ChatExample, effort: str = "high") -> tuple[str, int]:
         """Return the complete chat and the start of the thinking in it, in chars."""
-        form = self._format
+        form = self.markup
         head = self.prompt(example.question, example.system, effort) + form.open_thinking
         tail = form.close_thinking + example.answer + form.end
         return head + example.thinking + tail, len(head)
@@ -172,7 +166,7 @@ class Encoder:
         """Return token ids of the chat, and labels for the assistant's text that is not muted."""
         effort = rng.choice(("high", "high", "medium", "low"))
         text, thinking = self.render(example, effort)
-        assistant = thinking - len(self._format.open_thinking)
+        assistant = thinking - len(self.markup.open_thinking)
         coded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         muted = [(thinking + start, thinking + end) for start, end in example.muted]
         ids: list[int] = []

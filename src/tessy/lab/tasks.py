@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 from typing import Literal, get_args
 
@@ -117,8 +118,13 @@ def work(
     if question.task == "calc":
         return _calc(question, rng, skilled, slips)
     if question.task == "max":
-        return _maximum(question.digits)
-    return _reverse(question.digits)
+        best = list(accumulate(question.digits, max))
+        pairs = zip(best, question.digits[1:], best[1:], strict=False)
+        return [Step(f"max({old}, {digit}) = {new}.", str(new)) for old, digit, new in pairs]
+    reverse = [str(digit) for digit in reversed(question.digits)]
+    return [
+        Step(f"put {digit}.", ", ".join(reverse[:count])) for count, digit in enumerate(reverse, 1)
+    ]
 
 
 def _calc(question: TaskProblem, rng: Random, skilled: bool, slips: float) -> list[Step]:
@@ -132,25 +138,6 @@ def _calc(question: TaskProblem, rng: Random, skilled: bool, slips: float) -> li
             result = rng.randrange(MODULUS)
         steps.append(Step(f"{value} {operator} {digit} = {result}.", str(result), flawed))
         value = result
-    return steps
-
-
-def _maximum(digits: Sequence[int]) -> list[Step]:
-    steps = []
-    best = digits[0]
-    for digit in digits[1:]:
-        text = f"max({best}, {digit}) = "
-        best = max(best, digit)
-        steps.append(Step(f"{text}{best}.", str(best)))
-    return steps
-
-
-def _reverse(digits: Sequence[int]) -> list[Step]:
-    steps = []
-    written: list[str] = []
-    for digit in reversed(digits):
-        written.append(str(digit))
-        steps.append(Step(f"put {digit}.", ", ".join(written)))
     return steps
 
 

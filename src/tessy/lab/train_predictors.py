@@ -52,7 +52,6 @@ def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
 
 
 def _annotate_responses(author: Author, out: Path, problems: Path, seed: int) -> int:
-    """Sample the responses of one model and mark the style in them."""
     responses = SampleConfig(
         model=str(model_path(author)),
         author=author,

@@ -14,14 +14,9 @@ from typing import Any
 
 import aiohttp
 
-from tessy.core.errors import (
-    EngineError,
-    EngineMisconfigured,
-    EngineRefused,
-    EngineUnavailable,
-)
+from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.inference.base import ChunkSink, left_when_closed
-from tessy.inference.http.address import environment_proxy, read_address
+from tessy.inference.http.address import environment_proxy, read_address, shown_url
 from tessy.inference.http.faults import StatusMisconfigured, shortened, status_fault
 from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, stream_reply
 from tessy.inference.http.wires.base import BadReply, EventReader, WireReader
@@ -209,6 +204,26 @@ class ServerClient:
         finally:
             response.close()  # nothing is closed if the reply is whole
         return True
+
+
+class ServerEngine:
+    """What the engine and the chat client of one server have in common."""
+
+    def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
+        self.url = shown_url(url)
+        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
+        self._probing = asyncio.Lock()
+
+    async def health(self) -> bool:
+        """Return whether the server answers just now; never raises."""
+        return await self._server.health()
+
+    def release(self, key: str) -> None:
+        """No-op: the server manages its cache."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._server.aclose()
 
 
 class UnusableReply(EngineUnavailable):

@@ -5,7 +5,6 @@ Nothing is retried here: faults become errors, and the pool of replicas retries.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import urllib.parse
@@ -17,8 +16,7 @@ from typing import Any
 
 from tessy.core.errors import EngineRefused
 from tessy.inference.base import TOP_LOGPROBS, ChunkSink, EngineInfo, Request, ScoredToken
-from tessy.inference.http.address import shown_url
-from tessy.inference.http.client import ServerClient
+from tessy.inference.http.client import ServerEngine
 from tessy.inference.http.probe import ServerCapabilities, ServerProbe
 from tessy.tokenization.token_ids import Codec
 
@@ -27,7 +25,7 @@ _SCORING_SECONDS_PER_TOKEN = 0.05  # the reply comes when the whole prompt was r
 _LONGEST_SESSION_CHARS = 200
 
 
-class HttpEngine:
+class HttpEngine(ServerEngine):
     """An :class:`~tessy.inference.base.Engine` on one server."""
 
     def __init__(
@@ -50,15 +48,13 @@ class HttpEngine:
         Raises:
             ConfigError: No usable URL, or no such wire format.
         """
-        self.url = shown_url(url)
+        super().__init__(url, api_key=api_key, stall_seconds=stall_seconds)
         self._model = model
-        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
         self._new_probe = partial(
             ServerProbe, self._server, model, codec, wire=wire, streaming=streaming
         )
         self._new_probe()  # raises if there is no such wire format
         self._capabilities: ServerCapabilities | None = None
-        self._probing = asyncio.Lock()
 
     async def probe(self) -> EngineInfo:
         """Determine the wire format and the capabilities of the server, for later streams.
@@ -140,17 +136,6 @@ class HttpEngine:
         if engines > 1:
             headers["X-data-parallel-rank"] = str(zlib.crc32(session.encode()) % engines)
         return headers
-
-    async def health(self) -> bool:
-        """Return whether the server answers just now; never raises."""
-        return await self._server.health()
-
-    def release(self, key: str) -> None:
-        """Do nothing: the server manages its cache."""
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._server.aclose()
 
 
 def _scored(row: Mapping[str, Any], token_id: int) -> ScoredToken:

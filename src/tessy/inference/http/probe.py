@@ -7,12 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.core.errors import (
-    ConfigError,
-    EngineError,
-    EngineMisconfigured,
-    EngineRefused,
-)
+from tessy.core.errors import ConfigError, EngineError, EngineMisconfigured, EngineRefused
 from tessy.inference.base import ChunkSink, EngineInfo, Request, Sampling
 from tessy.inference.http.client import ServerClient, UnusableReply
 from tessy.inference.http.faults import StatusMisconfigured, StatusUnavailable
@@ -59,7 +54,6 @@ class ServerProbe:
         card = await self._model_card()
         info = await self._sglang_info(card)
         wire, streaming = await self._first_that_works(self._candidates(info))
-        self._refuse_old_vllm(wire, card)
         self._note_choice(wire, card)
         facts = sglang_facts(info) if info is not None else await self._vllm_facts()
         context = _positive(card.get("max_model_len")) or _positive(
@@ -120,7 +114,6 @@ class ServerProbe:
         return [wire for wire in wires if wire.mode != other]
 
     async def _first_that_works(self, wires: Sequence[Wire]) -> tuple[Wire, bool]:
-        """Return the first usable wire, and whether it streams."""
         for streaming in (True, False) if self._streaming else (False,):
             for wire in wires:
                 streamed = await self._try(wire, streaming=streaming)
@@ -197,23 +190,22 @@ class ServerProbe:
             if wire.path == path and isinstance(fault, StatusMisconfigured)
         }
 
-    def _refuse_old_vllm(self, wire: Wire, card: dict[str, Any]) -> None:
-        if wire.mode == "text" and self._wanted is None and card.get("owned_by") == "vllm":
+    def _note_choice(self, wire: Wire, card: dict[str, Any]) -> None:
+        """Note what a cheaper wire format requires; refuse a vLLM without token ids."""
+        if wire.mode == "generate" or self._wanted is not None:
+            return
+        is_vllm = card.get("owned_by") == "vllm"
+        if wire.mode == "text" and is_vllm:
             raise EngineMisconfigured(
                 f"{self._server.root} is a vLLM that returns no token ids; update it to vLLM "
                 "0.10.2 or later"
             )
-
-    def _note_choice(self, wire: Wire, card: dict[str, Any]) -> None:
-        """Note what a cheaper wire format requires."""
-        if wire.mode == "generate" or self._wanted is not None:
-            return
         if 403 in self._statuses(GenerateWire.path):
             self._notes.append(
                 "Start vLLM with --enable-scale-out: its /inference/v1/generate costs the server "
                 "a third of the work per request at long contexts."
             )
-        elif card.get("owned_by") == "vllm":
+        elif is_vllm:
             self._notes.append(
                 "This vLLM has no /inference/v1/generate; a newer one (0.32, with "
                 "--enable-scale-out) does less work per request at long contexts."
@@ -249,7 +241,6 @@ class ServerProbe:
 
 
 def _cached_tokens(reply: dict[str, Any]) -> int | None:
-    """Return the prompt tokens that were read from the cache, as reported by a reply."""
     meta, usage = reply.get("meta_info"), reply.get("usage")
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
     for holder in (meta, details):

@@ -77,8 +77,11 @@ async def stream_reply(
     finally:
         sink.on_close = None
         watch.end()
-    if not sink.closed and not content.is_eof():
-        await _drain(content)
+    if not sink.closed and not content.is_eof():  # drain, so that the connection can be reused
+        with contextlib.suppress(*FAULTS):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await content.readany():
+                    pass
 
 
 async def read_whole_reply(
@@ -149,11 +152,3 @@ class _SilenceTimer:
             self._look()
         else:
             self._content.set_exception(TimeoutError(f"nothing came for {self._silence:g} s"))
-
-
-async def _drain(content: aiohttp.StreamReader) -> None:
-    """Wait briefly for the end of a reply, so that its connection can be reused."""
-    with contextlib.suppress(*FAULTS):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while await content.readany():
-                pass

@@ -119,7 +119,10 @@ class Batcher:
             job = self._waiting.popleft()
             if not job.closed:
                 self._admit(job)
-        step = [(job, self._unread(job)) for job in self._active]
+        step = []
+        for job in self._active:
+            known = len(job.state.sequence.ids)
+            step.append((job, job.ids[known : known + PREFILL_TOKENS]))
         step = self._make_room(step)
         for members in batches(step, self._slack):
             self._advance(members)
@@ -150,16 +153,10 @@ class Batcher:
                 ),
             )
 
-    def _unread(self, job: LocalJob) -> list[int]:
-        assert job.state is not None
-        known = len(job.state.sequence.ids)
-        return job.ids[known : known + PREFILL_TOKENS]
-
     def _leave(self, job: LocalJob) -> None:
         """Deactivate ``job``; its sequence stays for the next request of the sample."""
         self._active.remove(job)
-        state, job.state = job.state, None
-        assert state is not None
+        state = job.state
         state.busy = False
         state.used = self._steps
         if state.doomed:
@@ -180,7 +177,6 @@ class Batcher:
         kept: list[tuple[LocalJob, list[int]]] = []
         while step:
             job, new = step.pop(0)
-            assert job.state is not None
             while not self._decoder.reserve(job.state.sequence, len(new)):
                 if self._evict_idle():
                     continue
@@ -190,14 +186,18 @@ class Batcher:
                     self._preempt(job)
                     break
                 else:
-                    self._leave_failed(job, self._too_long(job))
+                    refusal = (
+                        f"{job.request.key}: {len(job.ids)} tokens do not fit into a cache of "
+                        f"{self.capacity_tokens} tokens; shorten the thinking budget or use a "
+                        "model server"
+                    )
+                    self._leave_failed(job, EngineRefused(refusal))
                     break
             else:
                 kept.append((job, new))
         return kept
 
     def _evict_idle(self) -> bool:
-        """Drop the least recently used idle sequence."""
         idle = [(state.used, key) for key, state in self._states.items() if not state.busy]
         if not idle:
             return False
@@ -206,34 +206,22 @@ class Batcher:
 
     def _preempt(self, job: LocalJob) -> None:
         """Let ``job`` wait for memory; its tokens stay, its cache is dropped."""
-        state = job.state
-        assert state is not None
         self._leave(job)
-        self._decoder.rollback(state.sequence, 0)
+        self._decoder.rollback(job.state.sequence, 0)
         self._waiting.appendleft(job)
-
-    def _too_long(self, job: LocalJob) -> EngineRefused:
-        return EngineRefused(
-            f"{job.request.key}: {len(job.ids)} tokens do not fit into a cache of "
-            f"{self._decoder.capacity} tokens; shorten the thinking budget or use a model server"
-        )
 
     # -- tokens
 
     def _advance(self, members: Sequence[tuple[LocalJob, list[int]]]) -> None:
         """Run a forward pass; draw a token for jobs whose prompt is read completely."""
-        pairs = [(job.state.sequence, new) for job, new in members if job.state is not None]
-        logits = self._decoder.forward(pairs)
-        ready = []
-        for row, (job, _) in enumerate(members):
-            assert job.state is not None
-            if len(job.state.sequence.ids) == len(job.ids):
-                ready.append(row)
+        logits = self._decoder.forward([(job.state.sequence, new) for job, new in members])
+        jobs = [job for job, _ in members]
+        ready = [row for row, job in enumerate(jobs) if len(job.state.sequence.ids) == len(job.ids)]
         if not ready:
             return
-        if len(ready) < len(members):
+        if len(ready) < len(jobs):
             logits = logits[ready]
-        jobs = [members[row][0] for row in ready]
+            jobs = [jobs[row] for row in ready]
         draws = [Draw(j.request.sampling, j.request.seed, j.drawn) for j in jobs]
         for job, token_id in zip(jobs, draw(logits, draws), strict=True):
             self._drawn(job, token_id)
@@ -255,7 +243,6 @@ class Batcher:
             self._send(job, Chunk((), "length"))
 
     def _fail_active(self, error: Exception) -> None:
-        """End all active streams after a failed step, and drop their caches."""
         failure = model_failure(error, "the in-process model")
         if isinstance(failure, EngineUnavailable):
             while self._evict_idle():
@@ -264,10 +251,8 @@ class Batcher:
             self._leave_failed(job, failure)
 
     def _leave_failed(self, job: LocalJob, failure: EngineError) -> None:
-        assert job.state is not None
-        sequence = job.state.sequence
         self._leave(job)
-        self._decoder.rollback(sequence, 0)
+        self._decoder.rollback(job.state.sequence, 0)
         self._send(job, failure)
 
     # -- mail
@@ -298,7 +283,6 @@ def _wake(jobs: Iterable[LocalJob]) -> None:
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
-    """Return the end-of-sequence ids of the model's generation config."""
     config = model.generation_config
     eos = config.eos_token_id if config is not None else None
     if eos is None:

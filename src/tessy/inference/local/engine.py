@@ -81,7 +81,7 @@ class LocalEngine:
         return cls(loaded, name=str(model), max_batch=max_batch)
 
     async def probe(self) -> EngineInfo:
-        """Return what the model can do."""
+        """Return the facts collected when the model was loaded."""
         return self._info
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:

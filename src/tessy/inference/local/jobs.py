@@ -37,8 +37,8 @@ class LocalJob:
     request: Request
     loop: asyncio.AbstractEventLoop
     ids: list[int]  # prompt and output
+    state: JobState = field(init=False)  # once it is admitted
     drawn: int = 0
-    state: JobState | None = None
     closed: bool = False  # set by the stream
     notified: bool = False  # a wake-up is pending
     mail: deque[int | Chunk | EngineError] = field(default_factory=deque)

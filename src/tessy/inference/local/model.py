@@ -27,7 +27,6 @@ LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, Safe
 _CPU_CACHE_BYTES = 4 * 2**30
 _GPU_CACHE_SHARE = 0.6  # of the memory free after loading; the rest is for activations
 _PROBE_TOKENS = 12
-_PROBE_CAPACITY = 8 * _PROBE_TOKENS
 _CANNOT_CONTINUE = (
     "the model loads, but does not continue text step by step as transformers' decoders do; serve "
     "it with a model server"
@@ -110,11 +109,7 @@ def working_dtype(device: torch.device) -> torch.dtype:
 
 
 def model_name(model: str | Path) -> str:
-    """Return the name for transformers to load: the folder if it exists, else a hub id.
-
-    Raises:
-        ModelError: It is written like a folder, and there is none.
-    """
+    """Return the name to load: the folder if it exists, else a hub id; raises ModelError."""
     path = Path(model).expanduser()
     if path.is_dir():
         return str(path)
@@ -193,7 +188,7 @@ def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> Poo
         ModelError: The model has recurrent layers, or does not continue text step by step.
     """
     probe = [1 + (7 * i) % (vocabulary_size(model) - 1) for i in range(_PROBE_TOKENS)]
-    trial = PooledDecoder(model, _PROBE_CAPACITY)
+    trial = PooledDecoder(model, 8 * _PROBE_TOKENS)
     try:
         difference = _difference(trial, probe, _logits(model, probe))
     # Third-party modelling code may raise anything here.
@@ -201,15 +196,10 @@ def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> Poo
         raise ModelError(f"{_CANNOT_CONTINUE}: it fails with {error!r}") from error
     if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # NaN counts as a failure
         raise ModelError(f"{_CANNOT_CONTINUE}: its logits change by {difference:.2g}")
-    affordable = _cache_bytes(model.device) // max(1, trial.token_bytes())
-    return PooledDecoder(model, cache_tokens or max(1, affordable))
-
-
-def _cache_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return _CPU_CACHE_BYTES
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free * _GPU_CACHE_SHARE)
+    budget = _CPU_CACHE_BYTES
+    if model.device.type == "cuda":
+        budget = int(torch.cuda.mem_get_info(model.device)[0] * _GPU_CACHE_SHARE)
+    return PooledDecoder(model, cache_tokens or max(1, budget // max(1, trial.token_bytes())))
 
 
 @torch.inference_mode()

@@ -148,7 +148,6 @@ class HealthMonitor:
         misconfigured: bool = False,
         bug: Exception | None = None,
     ) -> None:
-        """Record the reason, and log it once."""
         if reason != replica.trouble:
             log.warning("%s: %s still fails: %s", self._role, replica.name, reason, exc_info=bug)
         replica.trouble, replica.misconfigured = reason, misconfigured

@@ -6,21 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tessy.core.errors import (
-    EngineMisconfigured,
-    EngineRefused,
-    EngineUnavailable,
-    SampleFailed,
-)
+from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
-from tessy.inference.base import (
-    Chunk,
-    ChunkSink,
-    Engine,
-    Request,
-    ScoredToken,
-    left_when_closed,
-)
+from tessy.inference.base import Chunk, ChunkSink, Engine, Request, ScoredToken, left_when_closed
 from tessy.inference.pool.replica import Replica
 from tessy.inference.pool.retry import Failover, RetryState
 

@@ -66,7 +66,12 @@ def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
     Rendezvous hashing: every replica ranks differently for each key, so a replica that goes takes
     only its own samples along. One that holds more than its share (by capacity) is passed over.
     """
-    ranked = sorted(replicas, key=lambda replica: _rank(key, replica.name), reverse=True)
+
+    def rank(replica: Replica[ServerT]) -> bytes:
+        named = f"{replica.name}\x1f{key}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(named, digest_size=8).digest()
+
+    ranked = sorted(replicas, key=rank, reverse=True)
     capacities = [replica.capacity for replica in ranked]
     known = [capacity for capacity in capacities if capacity]
     weights = known if len(known) == len(ranked) else [1] * len(ranked)
@@ -75,11 +80,6 @@ def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
         if replica.samples < math.ceil(_SLACK * total * weight / sum(weights)):
             return replica
     return ranked[0]
-
-
-def _rank(key: str, name: str) -> bytes:
-    named = f"{name}\x1f{key}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(named, digest_size=8).digest()
 
 
 def not_listening(error: BaseException) -> bool:

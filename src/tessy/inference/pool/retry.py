@@ -48,14 +48,14 @@ class RetryState:
     key: str  # the sample
     tries: int = 0  # failures since its last progress
     strikes: int = 0  # failures at replicas that served other requests meanwhile
-    here: int = 0  # consecutive failures at the current replica
+    failures_here: int = 0  # consecutive failures at the current replica
     since: float | None = None  # time of the first of them (clock)
     # requests served by each replica at the last failure there
     marks: dict[str, int] = field(default_factory=dict)
 
     def reset(self) -> None:
         """Reset after progress."""
-        self.tries = self.strikes = self.here = 0
+        self.tries = self.strikes = self.failures_here = 0
         self.since = None
         self.marks.clear()
 
@@ -129,9 +129,9 @@ class Failover(Generic[ServerT]):
             EngineMisconfigured: One can be reached, but not be used like this.
         """
         probes = (replica.engine.probe() for replica in self._replicas)
-        found = await asyncio.gather(*probes, return_exceptions=True)
+        results = await asyncio.gather(*probes, return_exceptions=True)
         missing = []
-        for replica, result in zip(self._replicas, found, strict=True):
+        for replica, result in zip(self._replicas, results, strict=True):
             if isinstance(result, EngineUnavailable):
                 missing.append(f"{replica.name} does not answer ({result})")
                 self._monitor.leave(replica, str(result))
@@ -243,7 +243,7 @@ class Failover(Generic[ServerT]):
         # A server that sends Retry-After is busy: neither it nor the request has failed.
         if fault.retry_after_seconds is None and status != 429:
             replica.failures += 1
-            state.here += 1
+            state.failures_here += 1
             if replica.served > state.marks.setdefault(replica.name, replica.served):
                 # 503 comes from full queues, and from gateways of servers that are gone.
                 state.strikes += status != 503
@@ -255,8 +255,8 @@ class Failover(Generic[ServerT]):
         if not replica.healthy:
             return
         key = state.key
-        if state.here >= FAILURES_TO_MOVE and self._settle(key, avoid=replica) is not None:
-            state.here = 0
+        if state.failures_here >= FAILURES_TO_MOVE and self._settle(key, avoid=replica) is not None:
+            state.failures_here = 0
         wait = backoff(state.tries, self._draw())
         if fault.retry_after_seconds is not None:
             wait = max(wait, min(fault.retry_after_seconds, self._patience))
@@ -266,7 +266,6 @@ class Failover(Generic[ServerT]):
             self._check()
 
     def _give_up(self, state: RetryState, reason: str) -> None:
-        """Raise if further tries are pointless."""
         since = self._clock() if state.since is None else state.since
         served_since = self._last_served > since
         if state.strikes >= MAX_STRIKES or (state.tries >= MAX_TRIES and served_since):
@@ -292,7 +291,7 @@ class Failover(Generic[ServerT]):
                 return home
             home = self._settle(key, avoid=None)
             if home is not None:
-                state.here = 0
+                state.failures_here = 0
                 return home
             if state.since is None:
                 state.since = self._clock()
