@@ -135,21 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             print(end="", flush=True)  # a failing flush at exit would print a traceback
     except BrokenPipeError:
-        if not _output_is_unread():
-            raise
-        return EXIT_UNREAD
-
-
-def _output_is_unread() -> bool:
-    """Return whether stdout was closed; if so, discard further output."""
-    try:
-        print(flush=True)
-    except BrokenPipeError:
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-        os.close(devnull)
-        return True
-    return False
+        try:
+            print(flush=True)
+        except BrokenPipeError:  # stdout was closed: discard further output
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stdout.fileno())
+            os.close(devnull)
+            return EXIT_UNREAD
+        raise
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

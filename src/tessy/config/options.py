@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -60,15 +61,12 @@ def parse(
 
 def _config_path(arguments: Sequence[str]) -> Path | None:
     """Return the file after ``--config``, which is read before tyro parses the command line."""
-    path = None
-    for index, argument in enumerate(arguments):
-        if argument == "--config":
-            if index + 1 == len(arguments):
-                raise ConfigError("--config: expected the name of a TOML file")
-            path = Path(arguments[index + 1])
-        elif argument.startswith("--config="):
-            path = Path(argument.removeprefix("--config="))
-    return path
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", nargs="?", const="")
+    path = parser.parse_known_args(arguments)[0].config
+    if path == "":
+        raise ConfigError("--config: expected the name of a TOML file")
+    return None if path is None else Path(path)
 
 
 def _registry(

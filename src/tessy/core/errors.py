@@ -68,11 +68,14 @@ class EngineError(TessyError):
 class EngineUnavailable(EngineError):
     """A temporary failure (no connection, 429, 5xx, a stall); the request is retried.
 
-    ``retry_after_seconds`` is the delay requested by the server (``Retry-After``).
+    ``status`` is that of the HTTP reply, ``retry_after_seconds`` its ``Retry-After``; None without.
     """
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
+        self.status = status
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -82,6 +85,10 @@ class EngineRefused(EngineError):
 
 class EngineMisconfigured(EngineError):
     """A permanent failure of all requests (401, 403, 404, wrong model): the run stops."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class StorageError(TessyError):

@@ -119,15 +119,12 @@ class ServerLike(Protocol):
             EngineUnavailable: It cannot be reached now.
             EngineMisconfigured: It can be reached, but not be used like this.
         """
-        ...
 
     def release(self, key: str) -> None:
         """Release cache and replica of the sample ``key``."""
-        ...
 
     async def aclose(self) -> None:
         """Close connections and threads; streams must have ended before."""
-        ...
 
 
 class Engine(ServerLike, Protocol):
@@ -144,7 +141,6 @@ class Engine(ServerLike, Protocol):
             EngineRefused: The server will not serve this request.
             EngineMisconfigured: The server will not serve any request like it.
         """
-        ...
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
         """Score each of ``ids`` (L) but the first (L - 1), as predicted from the ids before it.
@@ -154,7 +150,6 @@ class Engine(ServerLike, Protocol):
             EngineRefused: The server does not return log-probabilities of this prompt, or of any.
             EngineMisconfigured: The server will not serve any request like it.
         """
-        ...
 
 
 @contextmanager

@@ -134,13 +134,9 @@ def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT_TOKENS,
         clean_up_tokenization_spaces=False,
     )
-    wrapped.chat_template = chat_template(recipe.name)
+    template = files("tessy.lab") / "templates" / f"{recipe.name}.jinja"
+    wrapped.chat_template = template.read_text(encoding="utf-8")
     return wrapped
-
-
-def chat_template(name: str) -> str:
-    """Return the Jinja chat template ``templates/NAME.jinja``."""
-    return (files("tessy.lab") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 def _corpus(seed: int) -> list[str]:

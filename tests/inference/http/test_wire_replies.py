@@ -7,13 +7,9 @@ from typing import Any
 
 import pytest
 
-from tessy.core.errors import EngineRefused, EngineUnavailable
+from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.inference.base import Chunk, Request, Sampling
-from tessy.inference.http.faults import (
-    StatusMisconfigured,
-    shortened,
-    status_fault,
-)
+from tessy.inference.http.faults import shortened, status_fault
 from tessy.inference.http.metrics import CacheFacts, sglang_facts, vllm_facts
 from tessy.inference.http.wires.base import BadReply, EventReader
 from tessy.inference.http.wires.completions import CompletionsWire
@@ -197,7 +193,7 @@ def test_seeds_fit_the_integers_of_their_server(seed):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 410, 501])
 def test_a_status_that_no_retry_changes_is_a_matter_of_configuration(status):
     fault = status_fault("POST", "http://h/x", status, "why", {"retry-after": "1"})
-    assert isinstance(fault, StatusMisconfigured)
+    assert isinstance(fault, EngineMisconfigured)
     assert fault.status == status
     assert f"answered {status}: why; " in str(fault)
 

@@ -16,7 +16,6 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.inference.base import Chunk
-from tessy.inference.http.faults import StatusUnavailable
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.inference.pool.retry import MAX_STRIKES, MAX_TRIES
@@ -278,8 +277,8 @@ async def test_a_poison_request_fails_alone():
     "later",
     [
         EngineUnavailable("later", retry_after_seconds=1.0),
-        StatusUnavailable("later", 429, None),
-        StatusUnavailable("later", 503, None),
+        EngineUnavailable("later", status=429),
+        EngineUnavailable("later", status=503),
     ],
 )
 async def test_a_request_that_is_always_told_to_come_later_ends_some_day(later):

@@ -52,10 +52,7 @@ def server_root(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Return ``url`` for messages: without user and password, and with a digest of its query.
-
-    A query may hold a key; the digest tells two servers apart that differ in nothing else.
-    """
+    """Return ``url`` for messages: without user and password, its query as a digest."""
     parts = _split(url)
     query = f"…{hashlib.sha256(parts.query.encode()).hexdigest()[:4]}" if parts.query else ""
     return parts._replace(netloc=_host_and_port(parts), query=query, fragment="").geturl()

@@ -17,7 +17,7 @@ import aiohttp
 from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.inference.base import ChunkSink, left_when_closed
 from tessy.inference.http.address import environment_proxy, read_address, shown_url
-from tessy.inference.http.faults import StatusMisconfigured, shortened, status_fault
+from tessy.inference.http.faults import shortened, status_fault
 from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, stream_reply
 from tessy.inference.http.wires.base import BadReply, EventReader, WireReader
 
@@ -101,8 +101,8 @@ class ServerClient:
             value = json.loads(await self.look_up(path))
         except (EngineRefused, ValueError):
             return None
-        except StatusMisconfigured as error:
-            if error.status in (401, 403):
+        except EngineMisconfigured as error:
+            if error.status in (None, 401, 403):
                 raise
             return None
         return value if isinstance(value, dict) else None

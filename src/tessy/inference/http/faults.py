@@ -25,38 +25,22 @@ _NEVER = {
 }
 
 
-class StatusMisconfigured(EngineMisconfigured):
-    """A status that no retry can change; a probe tries the next wire format."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class StatusUnavailable(EngineUnavailable):
-    """A temporary status."""
-
-    def __init__(self, message: str, status: int, retry_after_seconds: float | None) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
-        self.status = status
-
-
 def status_fault(
     method: str, url: str, status: int, text: str, headers: Mapping[str, str]
 ) -> EngineError:
     """Return the error for the status of a reply.
 
-    StatusUnavailable for 408, 409, 425, 429 and 5xx; StatusMisconfigured for 401, 402, 403, 404,
+    EngineUnavailable for 408, 409, 425, 429 and 5xx; EngineMisconfigured for 401, 402, 403, 404,
     405, 410, 501 and redirects; EngineRefused for the rest. ``headers`` need names in lower case or
     in any case.
     """
     message = f"{method} {url} answered {status}: {shortened(text)}"
     if status in _NEVER:
         advice = _NEVER[status].format(location=headers.get("location", "it is not said"))
-        return StatusMisconfigured(f"{message}; {advice}", status)
+        return EngineMisconfigured(f"{message}; {advice}", status=status)
     if status in _LATER or status >= 500:
         wait = retry_after(headers.get("retry-after"), now=time.time())
-        return StatusUnavailable(message, status, wait)
+        return EngineUnavailable(message, status=status, retry_after_seconds=wait)
     return EngineRefused(message)
 
 

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.core.errors import ConfigError, EngineError, EngineMisconfigured, EngineRefused
+from tessy.core.errors import (
+    ConfigError,
+    EngineError,
+    EngineMisconfigured,
+    EngineRefused,
+    EngineUnavailable,
+)
 from tessy.inference.base import ChunkSink, EngineInfo, Request, Sampling
 from tessy.inference.http.client import ServerClient, UnusableReply
-from tessy.inference.http.faults import StatusMisconfigured, StatusUnavailable
 from tessy.inference.http.metrics import CacheFacts, sglang_facts, vllm_facts
 from tessy.inference.http.wires.base import Wire
 from tessy.inference.http.wires.completions import CompletionsWire
@@ -129,15 +134,15 @@ class ServerProbe:
             return await self._server.generate(
                 wire.path, body, {}, reader=wire.reader(request), sink=ChunkSink(lambda _: None)
             )
-        except StatusMisconfigured as fault:
-            if fault.status == 401:
+        except (UnusableReply, EngineRefused) as fault:
+            self._faults.append((wire, fault))
+        except EngineMisconfigured as fault:
+            if fault.status in (None, 401):
                 raise
             self._faults.append((wire, fault))
-        except StatusUnavailable as fault:
+        except EngineUnavailable as fault:
             if fault.status != 500:  # some servers answer 500 to shapes they do not know
                 raise
-            self._faults.append((wire, fault))
-        except (UnusableReply, EngineRefused) as fault:
             self._faults.append((wire, fault))
         return None
 
@@ -154,7 +159,7 @@ class ServerProbe:
     async def _nothing_works(self) -> EngineError:
         """Return why no wire works, in one error."""
         for _, fault in self._faults:
-            if isinstance(fault, StatusUnavailable):
+            if isinstance(fault, EngineUnavailable) and fault.status is not None:
                 return fault  # it may be a temporary failure
         if self._wanted in (None, "text") and await self._is_chat_only():
             return EngineMisconfigured(
@@ -182,12 +187,12 @@ class ServerProbe:
         response.close()
         return True
 
-    def _statuses(self, path: str) -> set[int]:
+    def _statuses(self, path: str) -> set[int | None]:
         """Return the statuses at ``path`` that every request fails with."""
         return {
             fault.status
             for wire, fault in self._faults
-            if wire.path == path and isinstance(fault, StatusMisconfigured)
+            if wire.path == path and isinstance(fault, EngineMisconfigured)
         }
 
     def _note_choice(self, wire: Wire, card: dict[str, Any]) -> None:

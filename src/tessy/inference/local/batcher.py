@@ -59,8 +59,6 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="tessy-local-engine", daemon=True)
         self._thread.start()
 
-    # -- from any thread
-
     def submit(self, job: LocalJob) -> None:
         """Queue ``job``; raises EngineUnavailable if the engine was closed."""
         with self._condition:
@@ -81,8 +79,6 @@ class Batcher:
             self._closing = True
             self._condition.notify()
         self._thread.join()
-
-    # -- the loop
 
     def _run(self) -> None:
         while self._collect():
@@ -126,8 +122,6 @@ class Batcher:
         step = self._make_room(step)
         for members in batches(step, self._slack):
             self._advance(members)
-
-    # -- sequences
 
     def _admit(self, job: LocalJob) -> None:
         """Assign the sample's sequence to ``job``, rolled back to the shared prefix."""
@@ -210,8 +204,6 @@ class Batcher:
         self._decoder.rollback(job.state.sequence, 0)
         self._waiting.appendleft(job)
 
-    # -- tokens
-
     def _advance(self, members: Sequence[tuple[LocalJob, list[int]]]) -> None:
         """Run a forward pass; draw a token for jobs whose prompt is read completely."""
         logits = self._decoder.forward([(job.state.sequence, new) for job, new in members])
@@ -254,8 +246,6 @@ class Batcher:
         self._leave(job)
         self._decoder.rollback(job.state.sequence, 0)
         self._send(job, failure)
-
-    # -- mail
 
     def _send(self, job: LocalJob, item: int | Chunk | EngineError) -> None:
         job.mail.append(item)

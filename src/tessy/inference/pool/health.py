@@ -118,39 +118,27 @@ class HealthMonitor:
         self._round_over = asyncio.Event()
 
     async def _check(self, replica: Replica[ServerLike]) -> None:
+        info, problem, misconfigured, bug = None, None, False, None
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 info = await replica.check()
+            if info is not None and self.expected is not None:
+                problem = unusable(info, self.expected)
         except (EngineError, TimeoutError) as error:
-            reason = str(error) or "no answer in time"
+            problem = str(error) or "no answer in time"
             misconfigured = isinstance(error, EngineMisconfigured)
-            self._keep_out(replica, reason, misconfigured=misconfigured)
-            return
         except Exception as error:  # a bug in one engine must not end the checks of the others
-            self._keep_out(replica, f"its check failed: {error!r}", bug=error)
-            return
-        if info is None:
-            replica.misconfigured = False
-            return
-        problem = unusable(info, self.expected) if self.expected is not None else None
+            problem, bug = f"its check failed: {error!r}", error
+        replica.misconfigured = misconfigured
         if problem is not None:
-            self._keep_out(replica, problem)
-            return
-        replica.info = info
-        replica.healthy, replica.misconfigured, replica.failures = True, False, 0
-        log.warning("%s: %s answers again", self._role, replica.name)
-
-    def _keep_out(
-        self,
-        replica: Replica[ServerLike],
-        reason: str,
-        *,
-        misconfigured: bool = False,
-        bug: Exception | None = None,
-    ) -> None:
-        if reason != replica.trouble:
-            log.warning("%s: %s still fails: %s", self._role, replica.name, reason, exc_info=bug)
-        replica.trouble, replica.misconfigured = reason, misconfigured
+            if problem != replica.trouble:
+                name = f"{self._role}: {replica.name}"
+                log.warning("%s still fails: %s", name, problem, exc_info=bug)
+            replica.trouble = problem
+        elif info is not None:
+            replica.info = info
+            replica.healthy, replica.failures = True, 0
+            log.warning("%s: %s answers again", self._role, replica.name)
 
     def _report(self) -> None:
         if self._down_since is not None:

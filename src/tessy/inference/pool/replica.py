@@ -7,21 +7,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
 from tessy.inference.base import EngineInfo, ServerLike
 
 _SLACK = 1.25  # maximum load of a replica, as a multiple of its share
 _NOT_LISTENING = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
-
-
-@runtime_checkable
-class HasHealth(Protocol):
-    """An engine with a check that is cheaper than a probe."""
-
-    async def health(self) -> bool:
-        """Return whether it answers just now; never raises."""
-        ...
 
 
 ServerT = TypeVar("ServerT", bound=ServerLike)
@@ -50,12 +41,9 @@ class Replica(Generic[ServerT_co]):
         return self.info.capacity_tokens if self.info else None
 
     async def check(self) -> EngineInfo | None:
-        """Probe it again, as it may have been restarted; None if its health check fails.
-
-        Raises:
-            EngineError: It cannot be reached, or not be used like this.
-        """
-        if isinstance(self.engine, HasHealth) and not await self.engine.health():
+        """Probe it again, as it may have been restarted; None if its health check fails."""
+        health = getattr(self.engine, "health", None)  # cheaper than a probe
+        if health is not None and not await health():
             return None
         return await self.engine.probe()
 

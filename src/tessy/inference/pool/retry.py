@@ -22,7 +22,6 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.inference.base import EngineInfo, ServerLike
-from tessy.inference.http.faults import StatusUnavailable
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, HealthMonitor, backoff
 from tessy.inference.pool.replica import Replica, choose, merged, not_listening
 
@@ -239,14 +238,13 @@ class Failover(Generic[ServerT]):
         state.tries += 1
         if state.since is None:
             state.since = self._clock()
-        status = fault.status if isinstance(fault, StatusUnavailable) else None
         # A server that sends Retry-After is busy: neither it nor the request has failed.
-        if fault.retry_after_seconds is None and status != 429:
+        if fault.retry_after_seconds is None and fault.status != 429:
             replica.failures += 1
             state.failures_here += 1
             if replica.served > state.marks.setdefault(replica.name, replica.served):
                 # 503 comes from full queues, and from gateways of servers that are gone.
-                state.strikes += status != 503
+                state.strikes += fault.status != 503
                 state.marks[replica.name] = replica.served
             if not_listening(fault) or replica.failures >= FAILURES_TO_LEAVE:
                 self._monitor.leave(replica, str(fault))

@@ -34,7 +34,6 @@ class WireReader(Protocol):
             BadReply: Promised parts are missing or malformed.
             EngineError: An error that the server reports in mid-stream.
         """
-        ...
 
 
 class Wire(Protocol):
@@ -46,11 +45,9 @@ class Wire(Protocol):
 
     def body(self, request: Request, *, stream: bool) -> bytes:
         """Return the JSON body of ``request``."""
-        ...
 
     def reader(self, request: Request) -> WireReader:
         """Return a reader for the reply to ``request``."""
-        ...
 
 
 NOTHING = Chunk(())
@@ -173,8 +170,7 @@ def token_list(value: object) -> list[int]:
 def finished(ids: list[int], reason: object, stop_id: int | None, *, includes_stop: bool) -> Chunk:
     """Return a chunk from the new ``ids`` and the server's finish reason, None while more may come.
 
-    ``includes_stop``: ``ids`` end with the id that stopped it. A server that includes it but names
-    no ``stop_id`` (vLLM at EOS) has it there.
+    ``includes_stop``: ``ids`` end with the stop id, even where the server names none (vLLM at EOS).
     """
     if ids and not 0 <= min(ids) <= max(ids) < _IDS_END:
         raise BadReply(f"no model has such token ids: {json.dumps(ids)[:200]}")

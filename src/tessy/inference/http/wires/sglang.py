@@ -64,9 +64,8 @@ class SglangWire(Wire):
 class SglangReader:
     """Reads ``output_ids`` and ``meta_info``.
 
-    A stream's ``output_ids`` are all ids so far, or only the new ones with
-    ``--incremental-streaming-output``. ``meta_info.completion_tokens`` counts all of them either
-    way.
+    A stream's ``output_ids`` are all ids so far or only the new ones, by the server's options;
+    ``meta_info.completion_tokens`` counts all of them either way.
     """
 
     by_ids = False
@@ -88,10 +87,7 @@ class SglangReader:
         if fresh > len(ids):
             raise BadReply(f"{fresh} new tokens by count, but only {len(ids)} ids")
         new = ids[len(ids) - fresh :] if fresh > 0 else []
-        return self._finished(new, meta.get("finish_reason"))
-
-    @staticmethod
-    def _finished(new: list[int], reason: object) -> Chunk:
+        reason = meta.get("finish_reason")
         if not isinstance(reason, dict):
             return finished(new, reason, None, includes_stop=False)
         kind, matched = reason.get("type"), reason.get("matched")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from tessy.inference.base import Chunk, Request
@@ -50,10 +49,6 @@ class ControlText:
         self._prefixes = {text[:end] for text in spellings for end in range(1, len(text))}
         self._longest = max(map(len, spellings), default=1) - 1
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ``ids``; control tokens appear as they are written."""
-        return decode(self._codec, ids)
-
     def encode(self, text: str) -> list[int]:
         """Return ids of ``text``; the spelling of a control token becomes that token."""
         ids: list[int] = []
@@ -80,6 +75,7 @@ class TextWire(Wire):
 
     def __init__(self, model: str, codec: Codec, *, plain: bool = False) -> None:
         self._model = model
+        self._codec = codec
         self._text = ControlText(codec)
         self._plain = plain
         self.notes = _LOST + _LOST_IN_PLAIN if plain else _LOST
@@ -105,7 +101,7 @@ class TextWire(Wire):
             "stream": stream,
             "seed": fit_seed(request.seed, 31),
             **sampling,
-            "prompt": self._text.decode(request.prompt.ids),
+            "prompt": decode(self._codec, request.prompt.ids),
             "n": 1,
         }
         return json.dumps(fields).encode("ascii")
