@@ -129,7 +129,11 @@ async def _check_roles(problem: Problem, report: DoctorReport) -> None:
         if author not in generating_models(config):
             report.ok(f"rows are in this format; strategy {config.strategy} needs no server for it")
             continue
-        prompt_tokens = _count_prompt_tokens(renderer, problem, report)
+        try:
+            prompt_tokens = len(renderer.prompt_ids(problem.messages))
+        except InputError as error:
+            report.fail(f"the first problem cannot be rendered: {error}")
+            prompt_tokens = 0
         await _check_servers(author, renderer, prompt_tokens, report)
         if prompt_tokens:
             report.console.print("  Prompt of the first problem:")
@@ -151,14 +155,6 @@ def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Ren
     )
     report.ok(f"chat format {renderer.family}; thinking ends at {ends}")
     return renderer
-
-
-def _count_prompt_tokens(renderer: Renderer, problem: Problem, report: DoctorReport) -> int:
-    try:
-        return len(renderer.prompt_ids(problem.messages))
-    except InputError as error:
-        report.fail(f"the first problem cannot be rendered: {error}")
-        return 0
 
 
 async def _check_servers(

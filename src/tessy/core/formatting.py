@@ -66,12 +66,7 @@ def duration(seconds: float) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table that ends with a newline."""
-    head = f"{markdown_row(columns)}|{'---|' * len(columns)}\n"
-    return head + "".join(map(markdown_row, rows))
-
-
-def markdown_row(cells: Iterable[str]) -> str:
-    """Return a line of a Markdown table with its newline; a ``|`` in a cell is escaped."""
-    escaped = (cell.replace("|", r"\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |\n"
+    """Return a Markdown table that ends with a newline; a ``|`` in a cell is escaped."""
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (columns, *rows)]
+    head, *body = [f"| {' | '.join(row)} |\n" for row in escaped]
+    return f"{head}|{'---|' * len(columns)}\n{''.join(body)}"

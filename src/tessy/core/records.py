@@ -9,9 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
+import struct
 import zlib
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self, get_args
 
@@ -232,16 +231,13 @@ def problem_digest(messages: Sequence[Message]) -> str:
 
 def pack_ids(ids: Iterable[int]) -> str:
     """Pack token ids: little-endian uint32, deflated, base64."""
-    values = array("I", ids)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return base64.b64encode(zlib.compress(values.tobytes(), 6)).decode("ascii")
+    values = tuple(ids)
+    packed = struct.pack(f"<{len(values)}I", *values)
+    return base64.b64encode(zlib.compress(packed, 6)).decode("ascii")
 
 
 def unpack_ids(packed: str) -> list[int]:
     """Unpack ids packed by :func:`pack_ids`."""
-    values = array("I")
-    values.frombytes(zlib.decompress(base64.b64decode(packed)))
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tolist()
+    return [
+        value for (value,) in struct.iter_unpack("<I", zlib.decompress(base64.b64decode(packed)))
+    ]

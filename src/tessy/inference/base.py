@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from tessy.tokenization.token_ids import TokenIds
 
+Mode = Literal["generate", "sglang", "completions", "text", "local"]
 TOP_LOGPROBS = 20  # vLLM's default limit of log-probabilities per token
 
 
@@ -101,7 +102,7 @@ class EngineInfo:
     """Result of a probe."""
 
     model: str  # name on the server
-    mode: Literal["generate", "sglang", "completions", "text", "local"]  # how token ids travel
+    mode: Mode  # how token ids travel
     context_tokens: int | None = None  # limit of prompt plus output; None: unknown
     capacity_tokens: int | None = None  # size of the KV cache; None: unknown
     prefix_caching: bool | None = None  # None: unknown

@@ -10,7 +10,7 @@ import pytest
 
 from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailable
 from tessy.inference.chat import ChatEngine
-from tessy.inference.http.address import environment_proxy, read_address, server_root, shown_url
+from tessy.inference.http.address import environment_proxy, read_address, shown_url
 from tessy.inference.http.client import ServerClient
 from tessy.inference.http.engine import HttpEngine
 from tests.support.engine_requests import CODEC
@@ -28,10 +28,10 @@ def test_what_is_no_url_is_said(url):
 
 
 def test_the_root_of_a_url():
-    assert server_root("http://h:1/v1/") == server_root(" http://h:1 ") == "http://h:1"
-    assert server_root("https://h/models/a/v1") == "https://h/models/a"
-    assert server_root("https://u:p@h:1/a/v1?b=/v1#c") == "https://h:1/a"
-    assert server_root("http://[::1]:8000/v1") == "http://[::1]:8000"
+    assert read_address("http://h:1/v1/").root == read_address(" http://h:1 ").root == "http://h:1"
+    assert read_address("https://h/models/a/v1").root == "https://h/models/a"
+    assert read_address("https://u:p@h:1/a/v1?b=/v1#c").root == "https://h:1/a"
+    assert read_address("http://[::1]:8000/v1").root == "http://[::1]:8000"
 
 
 def test_credentials_are_never_shown():
@@ -44,7 +44,7 @@ def test_credentials_are_never_shown():
     assert shown_url("http://h:1/v1?key=other") != shown == shown_url("http://h:1/v1?key=hidden")
     assert shown_url("http://h:1/v1") == "http://h:1/v1"
     with pytest.raises(ConfigError) as caught:
-        server_root("me:secret@h:1/v1")
+        read_address("me:secret@h:1/v1")
     assert "secret" not in str(caught.value)
 
 

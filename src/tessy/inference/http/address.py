@@ -46,11 +46,6 @@ def read_address(url: str, api_key: str | None = None) -> Address:
     return Address(root, parts.query, authorization)
 
 
-def server_root(url: str) -> str:
-    """Return ``url`` without a trailing ``/v1``: the root of ``/health`` and ``/metrics``."""
-    return read_address(url).root
-
-
 def shown_url(url: str) -> str:
     """Return ``url`` for messages: without user and password, its query as a digest."""
     parts = _split(url)

@@ -33,18 +33,13 @@ _GPU_SLACK = 512
 class Batcher:
     """Owns the decoder; ``submit``, ``release`` and ``close`` are thread-safe."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        *,
-        max_batch: int,
-        context_tokens: int | None,
-        cache_tokens: int | None,
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, max_batch: int, cache_tokens: int | None) -> None:
         self._decoder = make_decoder(model, cache_tokens)
         self.capacity_tokens = self._decoder.capacity
         self._max_batch = max_batch
-        self._context = context_tokens
+        self.context_tokens: int | None = getattr(
+            model.config.get_text_config(), "max_position_embeddings", None
+        )
         self._vocabulary = vocabulary_size(model)
         self._eos_ids = _eos_ids(model)
         self._slack = _CPU_SLACK if model.device.type == "cpu" else _GPU_SLACK
@@ -229,7 +224,7 @@ class Batcher:
         job.ids.append(token_id)
         job.drawn += 1
         self._send(job, token_id)
-        full = self._context is not None and len(job.ids) >= self._context
+        full = self.context_tokens is not None and len(job.ids) >= self.context_tokens
         if full or job.drawn >= job.request.max_tokens:
             self._leave(job)
             self._send(job, Chunk((), "length"))

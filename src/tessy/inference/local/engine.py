@@ -41,13 +41,8 @@ class LocalEngine:
         from tessy.inference.local.batcher import Batcher
 
         self._model = model
-        self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self._worker = Batcher(
-            model,
-            max_batch=max_batch,
-            context_tokens=self._context,
-            cache_tokens=cache_tokens,
-        )
+        self._worker = Batcher(model, max_batch, cache_tokens)
+        self._context = self._worker.context_tokens
         self._info = EngineInfo(
             model=name,
             mode="local",
@@ -87,7 +82,13 @@ class LocalEngine:
     async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt`` into ``sink``; closing it stops before the next step."""
         ids = list(request.prompt.ids)
-        self._check(request, ids)
+        if not ids:
+            raise self._refused(request.key, "the prompt is empty")
+        if request.max_tokens < 1:
+            raise self._refused(request.key, f"max_tokens is {request.max_tokens}, below 1")
+        if self._context is not None and len(ids) > self._context:
+            why = f"the prompt has {len(ids)} tokens, the context {self._context}"
+            raise self._refused(request.key, why)
         if len(ids) == self._context:
             sink.put(Chunk((), "length"))
             return
@@ -114,10 +115,8 @@ class LocalEngine:
         from tessy.inference.local.model import score_ids
 
         if self._context is not None and len(ids) > self._context:
-            raise EngineRefused(
-                f"{key}: a text of {len(ids)} tokens is longer than the context of {self._context} "
-                f"({self._info.model}, in this process)"
-            )
+            why = f"a text of {len(ids)} tokens is longer than the context of {self._context}"
+            raise self._refused(key, why)
         try:
             return await asyncio.to_thread(score_ids, self._model, ids)
         except Exception as error:
@@ -131,16 +130,8 @@ class LocalEngine:
         """End the worker thread; streams still open fail."""
         await asyncio.to_thread(self._worker.close)
 
-    def _check(self, request: Request, ids: list[int]) -> None:
-        def refuse(why: str) -> EngineRefused:
-            return EngineRefused(f"{request.key}: {why} ({self._info.model}, in this process)")
-
-        if not ids:
-            raise refuse("the prompt is empty")
-        if request.max_tokens < 1:
-            raise refuse(f"max_tokens is {request.max_tokens}, it must be at least 1")
-        if self._context is not None and len(ids) > self._context:
-            raise refuse(f"the prompt has {len(ids)} tokens, the context {self._context}")
+    def _refused(self, key: str, why: str) -> EngineRefused:
+        return EngineRefused(f"{key}: {why} ({self._info.model}, in this process)")
 
 
 def _read_mail(job: LocalJob) -> Chunk:

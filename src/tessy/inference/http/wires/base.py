@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
-from tessy.inference.base import Chunk, Request
+from tessy.inference.base import Chunk, Mode, Request
 from tessy.tokenization.token_ids import TokenIds
-
-Mode = Literal["generate", "sglang", "completions", "text"]
 
 
 class BadReply(EngineError):

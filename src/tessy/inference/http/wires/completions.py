@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from tessy.inference.base import Request
-from tessy.inference.http.wires.base import Mode, Wire, fit_seed, json_object, neutral_sampling
+from tessy.inference.base import Mode, Request
+from tessy.inference.http.wires.base import Wire, fit_seed, json_object, neutral_sampling
 from tessy.inference.http.wires.vllm_generate import IdsReader
 
 

@@ -10,10 +10,9 @@ import json
 from typing import Any
 
 from tessy.core.errors import EngineRefused, EngineUnavailable
-from tessy.inference.base import Chunk, Request
+from tessy.inference.base import Chunk, Mode, Request
 from tessy.inference.http.wires.base import (
     BadReply,
-    Mode,
     Wire,
     finished,
     fit_seed,

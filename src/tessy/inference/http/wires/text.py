@@ -9,11 +9,10 @@ import json
 import re
 from typing import Any
 
-from tessy.inference.base import Chunk, Request
+from tessy.inference.base import Chunk, Mode, Request
 from tessy.inference.http.wires.base import (
     NOTHING,
     BadReply,
-    Mode,
     Wire,
     finished,
     fit_seed,

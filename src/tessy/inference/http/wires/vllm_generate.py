@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.base import Chunk, Mode, Request, Sampling
 from tessy.inference.http.wires.base import (
     NOTHING,
-    Mode,
     Wire,
     finished,
     fit_seed,
