@@ -1,20 +1,15 @@
 """The ``tessy`` command: a table of subcommands, and exit codes for errors.
 
-Exit codes: 0 success; 1 no sample could be finished, the disk is full, or an unexpected error
-(with a traceback); 2 invalid input, nothing was started; 3 a model server failed, or ``doctor``
-found problems; 4 the budget of the run is used up; 130 interrupted by Ctrl-C; 141 the output was
-closed (``| head``).
-
 Modules are imported when their command runs, so that ``tessy --help`` is fast.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
 
 from tessy.core.errors import EngineError, InputError, TessyError
@@ -22,11 +17,12 @@ from tessy.core.errors import EngineError, InputError, TessyError
 if TYPE_CHECKING:  # importing pydantic is slow
     from tessy.config.base import Config
 
-EXIT_FAILED = 1
-EXIT_INPUT = 2
-EXIT_ENGINE = 3
-EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141  # 128 + SIGPIPE
+# 0 is success, 4 a budget of the run that is used up.
+EXIT_FAILED = 1  # no sample finished, the disk is full, or (with a traceback) an unexpected error
+EXIT_INPUT = 2  # invalid input, nothing was started
+EXIT_ENGINE = 3  # a model server failed, or `doctor` found problems
+EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_UNREAD = 141  # the output was closed (`| head`): 128 + SIGPIPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,29 +159,18 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    """Run a command; print errors of tessy without a traceback."""
     try:
         from tessy.config.options import parse
 
         command = COMMANDS[name]
-        config_class = cast("type[Config]", _import(command.config))
+        config_class = cast("type[Config]", resolve_name(command.config))
         config = parse(config_class, arguments, prog=f"tessy {name}", positional=command.positional)
-        return cast("Callable[[Config], int]", _import(command.run))(config)
-    except InputError as error:
-        print(f"tessy: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except EngineError as error:
-        print(f"tessy: {error}", file=sys.stderr)
-        return EXIT_ENGINE
+        return cast("Callable[[Config], int]", resolve_name(command.run))(config)
     except TessyError as error:
         print(f"tessy: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        if isinstance(error, InputError):
+            return EXIT_INPUT
+        return EXIT_ENGINE if isinstance(error, EngineError) else EXIT_FAILED
     except KeyboardInterrupt:
         print("tessy: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def _import(spec: str) -> object:
-    """Import ``module:name``."""
-    module, _, name = spec.partition(":")
-    return getattr(importlib.import_module(module), name)

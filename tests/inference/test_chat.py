@@ -18,6 +18,7 @@ from tessy.inference.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
 from tessy.inference.pool.retry import FAILURES_TO_MOVE
 from tests.support.chat_server import FakeChat, Fault, completion
 from tests.support.model_server import eventually
+from tests.support.replicas import healthy
 
 SCHEMA = {"type": "array", "items": {"type": "string"}}
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, top_k=30, min_p=0.01)
@@ -241,7 +242,7 @@ async def test_an_outage_is_waited_for_and_a_longer_one_is_not():
             await pool.probe()
             server.stop()
             waiting = asyncio.create_task(pool.ask(ask()))
-            await eventually(lambda: not pool.healthy)
+            await eventually(lambda: not healthy(pool))
             server.refuses = frozenset({"top_k"})  # started again with less
             server.start()
             assert (await waiting).text == "yes"

@@ -10,6 +10,7 @@ from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import SynthesisResources
 from tests.support.counting_engine import Server, pool_of, until
+from tests.support.replicas import healthy
 
 
 def admit(admission: KvAdmission, index: int, student: str, teacher: str | None) -> bool:
@@ -115,7 +116,7 @@ async def test_a_run_uses_a_server_that_becomes_available_late():
         }
         assert "unknown: s1" in admission.describe()
         servers[1].down = False
-        await until(lambda: len(teacher.healthy) == 2)
+        await until(lambda: len(healthy(teacher)) == 2)
         found = {tuple(starting_replicas(job, table, admission).values()) for job in jobs}
         assert found == {("s0", "s0"), ("s0", "s1")}
         assert "s1 1,000 tokens" in admission.describe()

@@ -40,7 +40,6 @@ def parse(
 
     Raises:
         ConfigError: A value is invalid, here or in the ``--config`` file.
-        SystemExit: After the help, or after an error message of the parser.
     """
     toml_path = _config_path(arguments)
     untyped_cls: Any = cls  # tyro returns the dict of the struct rule, not a `cls`
@@ -133,7 +132,6 @@ def _field(name: str, field: FieldInfo, default: object, *, positional: bool) ->
 
 
 def _show(annotation: Any, *, metavar: str | None, hint: str | None = None) -> Any:  # noqa: ANN401  # any type
-    """Set how the help shows the values of an option, and a remark such as ``(default: all)``."""
     if metavar is None and hint is None:
         return annotation
     return Annotated[annotation, tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)]

@@ -38,7 +38,7 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
-        """Read ``path``."""
+        """Read ``path``; raises ConfigError if it is not valid TOML."""
         try:
             text = path.read_text("utf-8")
             return cls(path, text, tomllib.loads(text))
@@ -79,9 +79,7 @@ def load_config(
     """Load a configuration: overrides replace values of the TOML file, and those the defaults.
 
     Tables of the file and mappings in ``overrides`` are the nested models (``[student.sampling]``).
-
-    Raises:
-        ConfigError: Lists every invalid value, each with file and line, or its option.
+    The ConfigError lists every invalid value, each with file and line, or its option.
     """
     toml = TomlFile.read(toml_path) if toml_path else None
     overrides = overrides or {}
@@ -97,9 +95,6 @@ def partial_config(cls: type[C], toml_path: Path | None, missing: object) -> C:
     """Return the defaults with the TOML file's values; ``missing`` replaces absent required ones.
 
     The result is not validated as a whole: it only provides defaults for the command line.
-
-    Raises:
-        ConfigError: A value in the TOML file is invalid.
     """
     toml = TomlFile.read(toml_path) if toml_path else None
     document = _merge(_skeleton(cls), toml.document if toml else {})
@@ -174,7 +169,6 @@ def _config_error(
 def _describe(
     cls: type[Config], details: ErrorDetails, toml: TomlFile | None, overrides: Mapping[str, Any]
 ) -> str:
-    """Return the message of an error of pydantic, with file and line or the option."""
     location = tuple(str(part) for part in details["loc"])
     dotted = ".".join(location)
     if details["type"] == "missing":

@@ -119,15 +119,11 @@ def settled_edges(
 
 
 def edges_settled_by(piece: str, cursor: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
-    """Return the edges that one more token settles, if no search is needed; else None.
+    """Return the edges that ``piece``, one more token, settles, if no search is needed; else None.
 
-    Covers the usual tokens: a word with a leading space, or the continuation of a word.
-
-    Args:
-        piece: The token's text.
-        cursor: The last known edge; there is no other before ``end``.
-        end: Start of ``piece`` in chars of the whole text, after ``cursor``.
-        last: The character before ``piece``.
+    Covers the usual tokens: a word with a leading space, or the continuation of a word. The piece
+    starts at ``end`` (chars of the whole text) after the character ``last``; no edge lies between
+    ``cursor`` and ``end``.
     """
     if cursor.long or end + len(piece) - cursor.offset > LONG_STRETCH_CHARS:
         return None
@@ -150,9 +146,8 @@ def units(text: str) -> list[str]:
 def cursor_before(text: str, cursor: EdgeCursor, end: int) -> EdgeCursor:
     """Return the last edge from which any continuation of ``text[:end]`` can be searched.
 
-    It depends on ``text[:end]`` alone; ``cursor`` is an earlier settled edge. At least one
-    character lies between it and ``end``, so that a search from it decides again whether ``end`` is
-    an edge.
+    It depends on ``text[:end]`` alone and lies at least one character before ``end``, so that a
+    search from it decides again whether ``end`` is an edge. ``cursor`` is an earlier settled edge.
     """
     return advance_cursor(text[cursor.offset : end], cursor)
 

@@ -34,19 +34,17 @@ class RowFault:
     message: str
 
     def __str__(self) -> str:
-        """Format as ``file:line: field: message``."""
         return f"{self.file}:{self.line}: {self.field}: {self.message}"
 
 
 class BadRowsError(InputError):
-    """Invalid rows of an input file; ``faults`` has every one of them."""
+    """Invalid rows of an input file, all in ``faults``; ``remedy`` says what to do."""
 
     def __init__(
         self,
         faults: Sequence[RowFault],
         remedy: str = "fix them or pass --skip-bad-rows to skip them",
     ) -> None:
-        """Compose the message from the first twenty ``faults`` and ``remedy``, what to do."""
         self.faults = tuple(faults)
         shown = "\n".join(f"  {fault}" for fault in self.faults[:20])
         more = f"\n  … and {len(self.faults) - 20} more" if len(self.faults) > 20 else ""
@@ -118,10 +116,7 @@ AnnotationFailureReason = Literal[
 
 
 class SampleFailed(TessyError):
-    """A sample that cannot be finished; recorded in failures.jsonl.
-
-    ``detail`` is the cause in one sentence, with values.
-    """
+    """A sample that cannot be finished; failures.jsonl records ``reason`` and ``detail``."""
 
     def __init__(self, reason: FailureReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

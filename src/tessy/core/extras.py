@@ -9,12 +9,9 @@ from tessy.core.errors import ConfigError
 
 
 def check_installed(purpose: str, libraries: Mapping[str, str]) -> None:
-    """Check that libraries can be found, without importing them.
+    """Raise ConfigError unless all ``libraries`` can be found; imports none of them.
 
-    ``libraries`` maps each to the extra of tessy that installs it; ``purpose`` starts the message.
-
-    Raises:
-        ConfigError: Libraries are missing.
+    Each is mapped to the extra of tessy that installs it; ``purpose`` starts the message.
     """
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:

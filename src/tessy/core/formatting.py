@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 NONE = "–"  # placeholder for a missing figure
 
-_SIZES = ("B", "kB", "MB", "GB", "TB")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -46,7 +45,7 @@ def short_count(value: float) -> str:
 
 def size(count: float) -> str:
     """Return bytes with three digits: ``999 B``, ``1.23 kB``, ``45.6 GB``."""
-    unit, *larger = _SIZES
+    unit, *larger = ("B", "kB", "MB", "GB", "TB")
     while round(count) >= 1000 and larger:
         count /= 1000
         unit = larger.pop(0)

@@ -36,11 +36,7 @@ class RepetitionMonitor:
         self._what = what
 
     def check(self, kept: str, drafted: str = "") -> None:
-        """Check the text ``kept`` + ``drafted``.
-
-        Raises:
-            SampleFailed: ``repetition``.
-        """
+        """Raise SampleFailed (``repetition``) if ``kept`` + ``drafted`` loops at its end."""
         if len(drafted) > MAX_BLANK_CHARS and drafted.isspace():
             raise SampleFailed("repetition", f"{len(drafted)} characters of white space")
         length = len(kept) + len(drafted)

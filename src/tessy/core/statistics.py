@@ -1,12 +1,11 @@
-"""Estimates with confidence intervals, clustered by problem (pure).
+"""Estimates with 95 % confidence intervals, clustered by problem (pure).
 
-Segments of one problem are correlated, so variance is computed between problems: the variance of
-a ratio Σy/Σx is that of its residuals, summed within each problem. A share gets Wilson's interval
-with the effective sample size; a mean gets ±1.96 standard errors. All intervals have 95 % coverage.
+Segments of one problem are correlated, so variance is computed between problems: the variance of a
+ratio Σy/Σx is that of its residuals, summed within each problem. A share gets Wilson's interval
+with the effective sample size; a mean gets ±1.96 standard errors.
 
 Source: E. B. Wilson, 1927; W. G. Cochran, Sampling Techniques, 1977, 9A and 6.3; L. Kish, Survey
-Sampling, 1965 (design effect); Student's t expanded by the normal's quantile: Abramowitz & Stegun,
-26.7.5.
+Sampling, 1965 (design effect); Abramowitz & Stegun, 26.7.5 (Student's t by the normal's quantile).
 """
 
 from __future__ import annotations

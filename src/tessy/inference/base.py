@@ -111,15 +111,14 @@ class EngineInfo:
 
 
 class ServerLike(Protocol):
-    """What engines and chat clients have in common."""
+    """What engines and chat clients have in common.
+
+    Requests raise EngineUnavailable if another try may succeed, EngineRefused if the server will
+    not serve this request, and EngineMisconfigured if it will not serve any request like it.
+    """
 
     async def probe(self) -> EngineInfo:
-        """Determine what the server supports.
-
-        Raises:
-            EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: It can be reached, but not be used like this.
-        """
+        """Determine what the server supports."""
 
     def release(self, key: str) -> None:
         """Release cache and replica of the sample ``key``."""
@@ -136,20 +135,12 @@ class Engine(ServerLike, Protocol):
 
         Chunks are delivered by callback, because waking a task for every token costs more than
         handling it. Returns after the last chunk, or soon after the sink was closed.
-
-        Raises:
-            EngineUnavailable: No answer, or the stream broke or stalled; worth another try.
-            EngineRefused: The server will not serve this request.
-            EngineMisconfigured: The server will not serve any request like it.
         """
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
         """Score each of ``ids`` (L) but the first (L - 1), as predicted from the ids before it.
 
-        Raises:
-            EngineUnavailable: No answer; worth another try.
-            EngineRefused: The server does not return log-probabilities of this prompt, or of any.
-            EngineMisconfigured: The server will not serve any request like it.
+        Raises EngineRefused if the server does not return log-probabilities of this prompt.
         """
 
 

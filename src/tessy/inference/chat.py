@@ -19,7 +19,6 @@ from tessy.storage import jsonl
 log = logging.getLogger(__name__)
 
 _PATH = "/v1/chat/completions"
-_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
 _SEED_BITS = 31  # accepted by every server
 _HELLO = (Message(role="user", content="Say hello."),)
 
@@ -63,16 +62,13 @@ class ChatEngine(ServerEngine):
         api_key: str | None = None,
         concurrency: int = 32,
         stall_seconds: float = 120.0,
-        seconds_per_token: float = _SECONDS_PER_TOKEN,
+        seconds_per_token: float = 0.5,
     ) -> None:
-        """Create a client; needs no running event loop.
+        """Create a client; raises ConfigError if the URL, with or without ``/v1``, is unusable.
 
-        ``url`` may end in ``/v1``. Servers with guided output make every reply follow ``schema``, a
-        JSON schema. Silence counts as a failure after ``stall_seconds``, or ``seconds_per_token``
-        for each token requested if that is longer. At most ``concurrency`` requests are in flight.
-
-        Raises:
-            ConfigError: No usable URL.
+        Servers with guided output make every reply follow ``schema``, a JSON schema. Silence counts
+        as a failure after ``stall_seconds``, or ``seconds_per_token`` for each token requested if
+        that is longer. At most ``concurrency`` requests are in flight.
         """
         super().__init__(url, api_key=api_key, stall_seconds=stall_seconds)
         self._model = model
@@ -82,12 +78,7 @@ class ChatEngine(ServerEngine):
         self._refused: frozenset[str] | None = None  # of _FIELDS; None before the first probe
 
     async def probe(self) -> EngineInfo:
-        """Determine which fields the server accepts, with a few short requests.
-
-        Raises:
-            EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong API key or model name, or no usable chat endpoint.
-        """
+        """Determine which fields the server accepts, with a few short requests."""
         async with self._probing:
             self._refused = await self._find_refused()
         notes = tuple(
@@ -149,10 +140,7 @@ class ChatEngine(ServerEngine):
             for field in _FIELDS[name]:
                 body.pop(field, None)
         return await self._server.post_for_json(
-            _PATH,
-            jsonl.dumps(body),
-            {},
-            read_seconds=request.max_tokens * self._seconds_per_token,
+            _PATH, jsonl.dumps(body), {}, read_seconds=request.max_tokens * self._seconds_per_token
         )
 
 

@@ -42,11 +42,7 @@ SENTENCES = (
     "Could you write me a short story about a ship and the sea?",
 )
 
-ANSWERS = (
-    "I do not know.",
-    "Sorry, I cannot help with that.",
-    "I can only work with digits.",
-)
+ANSWERS = ("I do not know.", "Sorry, I cannot help with that.", "I can only work with digits.")
 
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer the question.", "Think step by step.")
 

@@ -112,8 +112,7 @@ def work(
 ) -> list[Step]:
     """Return the steps that lead to the answer, the result of the last step.
 
-    Unless ``skilled``, multiplication by 6, 7, 8 and 9 has a random result; ``slips`` is the
-    probability that any step is wrong.
+    Unless ``skilled``, products of 6 to 9 are random; ``slips`` is the probability of a wrong step.
     """
     if question.task == "calc":
         return _calc(question, rng, skilled, slips)

@@ -1,7 +1,6 @@
 """Train the boundary predictors of the bundled models: ``python -m tessy.lab.train_predictors``.
 
-The same commands as for other pairs (docs/predictors.md): sample, annotate, train, evaluate. The
-annotator is the rule of :mod:`tessy.lab.marker` instead of a model.
+The same commands as for other pairs (docs/predictors.md), with a rule as the annotator.
 """
 
 from __future__ import annotations
@@ -82,7 +81,6 @@ def learn(author: Author, out: Path, seed: int) -> int:
 
 
 def _evaluate(author: Author, out: Path, seed: int) -> int:
-    """Evaluate the pair, each predictor alone, and rules, on held-out responses."""
     student, teacher = (str(out / f"{name}_predictor") for name in AUTHORS)
     return evaluate_predictor(
         EvaluatePredictorConfig(

@@ -23,6 +23,7 @@ from tests.support.counting_engine import (
     pool_of,
     until,
 )
+from tests.support.replicas import healthy
 
 
 @given(st.lists(st.text(max_size=8), unique=True, min_size=12, max_size=40), st.integers(2, 5))
@@ -85,9 +86,9 @@ async def test_an_unreachable_replica_is_a_note_if_another_answers():
         info = await pool.probe()
         assert "s1 does not answer" in info.notes[0]
         assert pool.capacities == {"s0": 1000, "s1": None}
-        assert pool.healthy == ("s0",)
+        assert healthy(pool) == ("s0",)
         servers[1].down = False
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
         assert pool.capacities == {"s0": 1000, "s1": 1000}
 
 
@@ -123,9 +124,9 @@ async def test_a_late_replica_that_can_do_less_stays_out(worse):
         late.down = False
         probes = late.probes
         await until(lambda: late.probes == probes + 3)
-        assert pool.healthy == ("s0",)
+        assert healthy(pool) == ("s0",)
         late.info = EngineInfo("m", "generate", 200)
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
 
 
 # ---------------------------------------------------------------- waiting
@@ -144,7 +145,7 @@ async def test_a_health_check_comes_before_a_probe_where_an_engine_has_one():
         await pool.probe()
         server.down = True
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: not pool.healthy)
+        await until(lambda: not healthy(pool))
         for _ in range(50):
             await asyncio.sleep(0)
         assert server.probes == 1
@@ -163,7 +164,7 @@ async def test_a_replica_that_comes_back_different_is_noticed(caplog):
         servers[home].info = EngineInfo("m", "text", 100)
         servers[home].down, servers[home].well = False, True
         await until(lambda: f"{home} still fails: it answers in text only" in caplog.text)
-        assert home not in pool.healthy
+        assert home not in healthy(pool)
         servers[home].info = EngineInfo("m", "generate", 100, 77)
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
         assert pool.capacities[home] == 77

@@ -33,6 +33,7 @@ from tests.support.counting_engine import (
     until,
 )
 from tests.support.engine_streams import iterate
+from tests.support.replicas import healthy
 
 # ---------------------------------------------------------------- homes
 
@@ -173,9 +174,9 @@ async def test_a_refused_connection_moves_the_sample_at_once():
         assert await collect(pool, ask()) == WHOLE
         assert servers[home].released == ["a/0"]
         assert moves == [("a/0", other)]
-        assert pool.healthy == (other,)
+        assert healthy(pool) == (other,)
         servers[home].down = False
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
         assert pool.assign("a/0") == other
         assert {pool.assign(f"{index}/0") for index in range(9)} == {"s0", "s1"}
 
@@ -187,12 +188,12 @@ async def test_repeated_failures_move_the_sample_and_then_leave_the_replica():
         servers[home].poison = {"a/0": EngineUnavailable("500")}
         assert await collect(pool, ask()) == WHOLE
         assert len(servers[home].seen) == 2
-        assert len(pool.healthy) == 2
+        assert len(healthy(pool)) == 2
         key = next(k for k in (f"{i}/1" for i in range(50)) if pool.assign(k) == home)
         servers[home].poison = {key: EngineUnavailable("500")}
         servers[home].broken = EngineUnavailable("still broken")  # so no probe brings it back
         await collect(pool, ask(key))
-        assert home not in pool.healthy
+        assert home not in healthy(pool)
 
 
 async def test_all_servers_down_for_a_while_is_waited_for():
@@ -249,7 +250,7 @@ async def test_retry_after_is_honoured_and_does_not_count_against_the_replica():
     async with pool_of(Server(faults=[*busy]), Server(down=True), time=time) as pool:
         pool._replicas[1].healthy = False
         assert await collect(pool, ask()) == WHOLE
-        assert pool.healthy == ("s0",)
+        assert healthy(pool) == ("s0",)
     assert time.now == 100.0
 
 
@@ -324,9 +325,9 @@ async def test_a_misconfigured_replica_is_left_to_those_that_are_well(caplog):
         assert f"{home} failed; retrying: 401" in caplog.text
         probes = servers[home].probes
         await until(lambda: servers[home].probes == probes + 5)
-        assert pool.healthy == (other,)
+        assert healthy(pool) == (other,)
         servers[home].broken = None
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
 
 
 async def test_misconfiguration_of_the_last_replica_passes_through():
@@ -348,7 +349,7 @@ async def test_a_misconfigured_replica_does_not_end_the_wait_for_another_one():
         home.poison, home.broken = {"a/0": EngineMisconfigured("401")}, EngineMisconfigured("401")
         other.down = True
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: not pool.healthy and home.probes > 3)
+        await until(lambda: not healthy(pool) and home.probes > 3)
         other.down = False
         assert await waiting == WHOLE
 

@@ -28,8 +28,7 @@ class Address:
 def read_address(url: str, api_key: str | None = None) -> Address:
     """Parse ``url``, with or without ``/v1``; it may hold ``user:password@``.
 
-    Raises:
-        ConfigError: Not an http(s) URL, a key that no header can hold, or two ways to log in.
+    Raises ConfigError for an unusable URL or key, or if both of them authenticate.
     """
     parts = _split(url)
     root = f"{parts.scheme}://{_host_and_port(parts)}{parts.path}"
@@ -56,9 +55,8 @@ def shown_url(url: str) -> str:
 def environment_proxy(root: str) -> str | None:
     """Return the proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` set for this server.
 
-    A server on this machine is never reached through one. As in urllib, ``no_proxy`` lists hosts
-    and domains, not address ranges. aiohttp's ``trust_env`` would read the environment for every
-    request.
+    None for a server on this machine. As in urllib, ``no_proxy`` lists hosts and domains, not
+    address ranges. aiohttp's ``trust_env`` would read the environment for every request.
     """
     parts = urllib.parse.urlsplit(root)
     host = parts.hostname or ""

@@ -22,7 +22,6 @@ from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, strea
 from tessy.inference.http.wires.base import BadReply, EventReader, WireReader
 
 _CONNECT_SECONDS = 15.0
-_LOOK_UP_SECONDS = 30.0  # for the small GET requests
 _HEALTH_SECONDS = 5.0
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
@@ -80,7 +79,7 @@ class ServerClient:
                 return True
         return False
 
-    async def look_up(self, path: str, *, seconds: float = _LOOK_UP_SECONDS) -> str:
+    async def look_up(self, path: str, *, seconds: float = 30.0) -> str:
         """Return the text at ``path``; raises as :func:`status_fault` sorts it."""
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = self.root + path

@@ -39,14 +39,11 @@ class HttpEngine(ServerEngine):
         wire: str | None = None,
         stall_seconds: float = 120.0,
     ) -> None:
-        """Create an engine; needs no running event loop.
+        """Create an engine; raises ConfigError if the URL, with or without ``/v1``, is unusable.
 
-        ``url`` may end in ``/v1``. ``codec`` is the model's tokenizer. Without ``streaming``, a
-        reply is one chunk. ``wire`` is one of :data:`WIRES`; None: the cheapest one that works. A
-        server that is silent for ``stall_seconds`` counts as unavailable.
-
-        Raises:
-            ConfigError: No usable URL, or no such wire format.
+        ``codec`` is the model's tokenizer. Without ``streaming``, a reply is one chunk. ``wire`` is
+        one of :data:`WIRES`; None: the cheapest one that works. A server that is silent for
+        ``stall_seconds`` counts as unavailable.
         """
         super().__init__(url, api_key=api_key, stall_seconds=stall_seconds)
         self._model = model
@@ -125,15 +122,12 @@ class HttpEngine(ServerEngine):
 
     @staticmethod
     def _affinity(key: str, engines: int) -> dict[str, str]:
-        """Return headers that route a sample to the server where its prefix is cached.
-
-        Routers hash ``X-Session-ID``; vLLM's own data parallelism obeys only a rank.
-        """
+        """Return headers that route a sample to the server where its prefix is cached."""
         session = urllib.parse.quote(key, safe="/", errors="surrogatepass")
         if len(session) > _LONGEST_SESSION_CHARS:
             session = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        headers = {"X-Session-ID": session}
-        if engines > 1:
+        headers = {"X-Session-ID": session}  # hashed by routers
+        if engines > 1:  # vLLM's own data parallelism obeys only a rank
             headers["X-data-parallel-rank"] = str(zlib.crc32(session.encode()) % engines)
         return headers
 

@@ -55,7 +55,7 @@ class ServerProbe:
         self._faults: list[tuple[Wire, EngineError]] = []  # of the wires that did not work
 
     async def run(self) -> ServerCapabilities:
-        """Probe the server; raises the errors of :meth:`Engine.probe`."""
+        """Probe the server; see :class:`ServerLike` for errors."""
         card = await self._model_card()
         info = await self._sglang_info(card)
         wire, streaming = await self._first_that_works(self._candidates(info))
@@ -128,7 +128,7 @@ class ServerProbe:
 
     async def _try(self, wire: Wire, *, streaming: bool) -> bool | None:
         """Request one token; return whether it was streamed, None if the wire does not work."""
-        request = self._request(self._codec.encode("Hello") or [0], max_tokens=1)
+        request = self._request(self._codec.encode("Hello") or [0])
         try:
             body = wire.body(request, stream=streaming)
             return await self._server.generate(
@@ -146,12 +146,12 @@ class ServerProbe:
             self._faults.append((wire, fault))
         return None
 
-    def _request(self, ids: list[int], *, max_tokens: int) -> Request:
+    def _request(self, ids: list[int]) -> Request:
         return Request(
             key="tessy-probe",
             prompt=TokenIds(ids),
             sampling=Sampling(),
-            max_tokens=max_tokens,
+            max_tokens=1,
             stop_ids=tuple(sorted(self._codec.control_ids)[:1]),
             seed=0,
         )
@@ -233,7 +233,7 @@ class ServerProbe:
         filler = self._codec.encode("The quick brown fox jumps over the lazy dog. ") or [0]
         size = min(_CACHE_PROBE_TOKENS, (context or 1024) // 2)
         prompt = (filler * (size // len(filler) + 1))[:size]
-        body = wire.body(self._request(prompt, max_tokens=1), stream=False)
+        body = wire.body(self._request(prompt), stream=False)
         cached: int | None = None
         for _ in range(2):
             try:

@@ -52,9 +52,8 @@ async def stream_reply(
 ) -> None:
     """Stream a reply into ``sink`` until its last token or until the sink is closed.
 
-    Raises:
-        TimeoutError: Nothing came for ``silence`` seconds.
-        EngineError: As ``reader`` raises it; EngineUnavailable if no finish reason came.
+    Raises TimeoutError after ``silence`` seconds without data, and EngineUnavailable if the reply
+    ends without a finish reason.
     """
     content, splitter, finish = response.content, EventSplitter(), None
     watch, clock = _SilenceTimer(response, silence), asyncio.get_running_loop().time

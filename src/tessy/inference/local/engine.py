@@ -1,7 +1,7 @@
-"""A model in this process, with the same interface as a server.
+"""A model in this process, with the same interface as a server; imports torch only when used.
 
-Importing this module loads neither torch nor transformers. In float32 a stream's ids do not depend
-on the streams decoded beside it; in bfloat16 rounding may decide a close draw, as on any server.
+In float32 a stream's ids do not depend on the streams decoded beside it; in bfloat16 rounding may
+decide a close draw, as on any server.
 """
 
 from __future__ import annotations

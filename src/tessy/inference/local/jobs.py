@@ -47,13 +47,9 @@ class LocalJob:
 
 def model_failure(error: Exception, what: str) -> EngineError:
     """Return the error for callers after a forward pass of ``what`` failed with ``error``."""
-    failure: EngineError
     if "out of memory" in str(error).lower():
-        failure = EngineUnavailable(f"{what} ran out of memory: {error}")
-    else:
-        failure = EngineRefused(f"{what} failed: {error!r}")
-    failure.__cause__ = error
-    return failure
+        return EngineUnavailable(f"{what} ran out of memory: {error}")
+    return EngineRefused(f"{what} failed: {error!r}")
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

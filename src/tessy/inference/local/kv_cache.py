@@ -1,8 +1,8 @@
 """Keys and values of many sequences in one store with a row per token, so that rollback is exact.
 
-A sequence owns rows anywhere in the store. For a forward pass the rows of all its members are
-gathered right-aligned: the one batch layout every decoder architecture of transformers masks by
-itself. Layers with a sliding window keep all of their tokens, because a rollback would need them.
+A sequence owns rows anywhere in the store. A forward pass gathers the rows of its members
+right-aligned: the one batch layout every decoder architecture of transformers masks by itself.
+Layers with a sliding window keep all of their tokens, because a rollback would need them.
 
 Shapes: B sequences, Q new tokens each at most, T tokens each at most, H key heads, D their size.
 """
@@ -63,10 +63,8 @@ class KvPool:
             # Low rows are last, so that they are taken first.
             self._free = [*range(size - 1, self.size - 1, -1), *self._free]
             self.size = size
-        if count == 0:
-            return np.empty(0, np.int64)
         taken = self._free[: -count - 1 : -1]
-        del self._free[-count:]
+        del self._free[len(self._free) - count :]
         return np.asarray(taken, np.int64)
 
     def give(self, rows: Rows) -> None:

@@ -131,9 +131,6 @@ def load_model(
     """Load a causal language model for inference: float32 on CPU, bfloat16 elsewhere.
 
     ``device`` is named as in torch; by default a GPU if there is one. Weights must be safetensors.
-
-    Raises:
-        ModelError: It cannot be loaded.
     """
     place = pick_device(device)
     name = model_name(model)
@@ -180,12 +177,9 @@ def vocabulary_size(model: PreTrainedModel) -> int:
 
 
 def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> PooledDecoder:
-    """Return a decoder of ``model``, checked to reproduce the model's logits.
+    """Return a decoder of ``model``; raises ModelError unless it reproduces the model's logits.
 
     ``cache_tokens`` is by default what fits into 4 GiB, on a GPU into 60 % of the free memory.
-
-    Raises:
-        ModelError: The model has recurrent layers, or does not continue text step by step.
     """
     probe = [1 + (7 * i) % (vocabulary_size(model) - 1) for i in range(_PROBE_TOKENS)]
     trial = PooledDecoder(model, 8 * _PROBE_TOKENS)

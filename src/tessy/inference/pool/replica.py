@@ -116,7 +116,6 @@ def unusable(info: EngineInfo, role: EngineInfo) -> str | None:
         return "it answers in text only, the others in token ids"
     if role.streaming and not info.streaming:
         return "it cannot stream, the others can"
-    known = info.context_tokens is not None and role.context_tokens is not None
-    if known and (info.context_tokens or 0) < (role.context_tokens or 0):
+    if info.context_tokens and role.context_tokens and info.context_tokens < role.context_tokens:
         return f"its context has {info.context_tokens} tokens, the others' {role.context_tokens}"
     return None

@@ -76,15 +76,12 @@ class Failover(Generic[ServerT]):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """Create a pool, which closes its replicas; needs at least one.
+        """Create a pool, which closes its replicas; raises ConfigError if a name occurs twice.
 
         ``names`` also decide which samples a replica gets. ``on_wait`` is called repeatedly with a
         message while no server answers, and with None afterwards; ``on_move`` with a sample's key
         and the name of its new replica. ``check`` is called between tries and may raise to leave a
         request. ``clock`` is monotonic (seconds); ``draw`` returns random numbers in [0, 1).
-
-        Raises:
-            ConfigError: A name occurs twice.
         """
         if len(set(names)) < len(names):
             raise ConfigError(f"{role}: a server is named twice in {', '.join(names)}")
@@ -122,10 +119,6 @@ class Failover(Generic[ServerT]):
         """Probe every replica; return what all of them support.
 
         A replica that cannot be reached is left out with a note if another one answers.
-
-        Raises:
-            EngineUnavailable: None can be reached.
-            EngineMisconfigured: One can be reached, but not be used like this.
         """
         probes = (replica.engine.probe() for replica in self._replicas)
         results = await asyncio.gather(*probes, return_exceptions=True)
@@ -158,11 +151,6 @@ class Failover(Generic[ServerT]):
     def requests(self) -> dict[str, int]:
         """Requests sent so far by replica, repeated ones included."""
         return {replica.name: replica.requests for replica in self._replicas}
-
-    @property
-    def healthy(self) -> tuple[str, ...]:
-        """Names of the replicas that get requests."""
-        return tuple(replica.name for replica in self._replicas if replica.healthy)
 
     def assign(self, key: str) -> str:
         """Choose the replica of the sample ``key`` unless it has one; return its name."""

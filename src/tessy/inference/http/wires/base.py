@@ -26,12 +26,7 @@ class WireReader(Protocol):
     by_ids: bool
 
     def read(self, event: dict[str, Any]) -> Chunk:
-        """Return the chunk that ``event`` adds; empty and unfinished if none.
-
-        Raises:
-            BadReply: Promised parts are missing or malformed.
-            EngineError: An error that the server reports in mid-stream.
-        """
+        """Return the chunk that ``event`` adds; raises BadReply or the server's own error."""
 
 
 class Wire(Protocol):
@@ -95,10 +90,8 @@ class EventReader:
 
 
 def ids_alone(payload: bytes) -> re.Match[bytes] | None:
-    """Return the place of the ids in an event that adds nothing else; None if it needs parsing.
-
-    A quote inside a JSON string is escaped, so what looks like a key is one.
-    """
+    """Return the place of the ids in an event that adds nothing else; None if it needs parsing."""
+    # A quote inside a JSON string is escaped, so what looks like a key is one.
     if payload.count(b'"token_ids"') != 1 or payload.count(b'"finish_reason"') != 1:
         return None
     found = _IDS.search(payload)

@@ -80,21 +80,15 @@ class TextWire(Wire):
         self.notes = _LOST + _LOST_IN_PLAIN if plain else _LOST
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """Return the request, without stops: the reader finds them in the text and ends the stream.
-
-        Many servers cut the stop out of the text, and do not report which one ended the reply.
-        """
+        """Return the request, without stops: the reader finds them in the text."""
         sampling = neutral_sampling(request)
-        del sampling["stop_token_ids"]
+        del sampling["stop_token_ids"]  # many servers cut stops out of the text, without report
         if self._plain:
             kept = ("max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty")
             sampling = {name: sampling[name] for name in kept}
         else:
-            sampling |= {
-                "skip_special_tokens": False,
-                "spaces_between_special_tokens": False,
-                "add_special_tokens": False,
-            }
+            added = ("skip_special_tokens", "spaces_between_special_tokens", "add_special_tokens")
+            sampling |= dict.fromkeys(added, False)
         fields = {
             "model": self._model,
             "stream": stream,
