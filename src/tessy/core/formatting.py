@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 NONE = "–"  # placeholder for a missing figure
 
 
-
 def percent(share: float | None, digits: int = 1) -> str:
     """Return a share as ``12.3 %``; :data:`NONE` if it is None."""
     return NONE if share is None else f"{percentage(share, digits)} %"

@@ -44,7 +44,7 @@ async def test_probe_reads_name_context_capacity_and_cache(connect):
     )
 
 
-async def test_stock_vllm_is_told_of_the_cheaper_endpoint(connect):
+async def test_the_note_for_stock_vllm_names_the_cheaper_endpoint(connect):
     async with FakeServer(writes("a"), can=STOCK_VLLM) as server:
         engine = connect(server.url)
         info = await engine.probe()
@@ -62,7 +62,7 @@ async def test_prefix_caching_is_tried_where_no_metrics_tell(connect, can):
     assert any("--concurrency" in note for note in info.notes)
 
 
-async def test_a_cache_that_is_off_is_said(connect):
+async def test_a_note_reports_a_disabled_prefix_cache(connect):
     metrics = 'vllm:cache_config_info{enable_prefix_caching="False",engine="0"} 1.0\n'
     async with FakeServer(writes("a"), metrics=metrics) as server:
         engine = connect(server.url)
@@ -78,7 +78,7 @@ async def test_a_wrong_model_name_is_refused_with_the_names_served(connect):
             await engine.probe()
 
 
-async def test_a_server_without_a_list_of_models_is_used_and_that_is_said(connect):
+async def test_a_server_without_a_list_of_models_is_used_with_a_note(connect):
     async with FakeServer(writes("abc"), can=VLLM - {"models"}) as server:
         engine = connect(server.url)
         info = await engine.probe()
@@ -101,7 +101,7 @@ async def test_a_server_with_nothing_of_use_is_refused_with_every_answer(connect
             await engine.probe()
 
 
-async def test_a_missing_key_is_said(connect):
+async def test_a_missing_key_is_an_error(connect):
     async with FakeServer(writes("a"), api_key="secret") as server:
         engine = connect(server.url)
         with pytest.raises(EngineMisconfigured, match="API key"):
@@ -117,7 +117,7 @@ async def test_a_server_that_cannot_stream_is_used_without(connect):
     assert chunks == [Chunk(tuple(b"abc"), "stop", END_THINKING)]
 
 
-async def test_a_wire_can_be_asked_for_and_must_then_work(connect):
+async def test_a_requested_wire_must_work(connect):
     async with FakeServer(writes("abc"), can=TEXT_ONLY | VLLM) as server:
         engine = connect(server.url, wire="text")
         assert (await engine.probe()).mode == "text"
@@ -177,7 +177,7 @@ async def test_a_server_that_is_failing_just_now_is_not_taken_for_a_lesser_one(c
         assert (await engine.probe()).mode == "generate"
 
 
-def test_an_unknown_wire_is_said():
+def test_an_unknown_wire_is_an_error():
     with pytest.raises(ConfigError, match="'morse'"):
         HttpEngine("http://h", "tiny", CODEC, wire="morse")
 

@@ -58,7 +58,7 @@ def sglang(ids: list[int], count: int) -> dict[str, Any]:
     }
 
 
-def test_a_count_of_sglang_that_goes_backwards_brings_no_token_twice():
+def test_a_decreasing_token_count_of_sglang_repeats_no_token():
     reader = SglangReader()
     assert reader.read(sglang([5, 6, 7], 3)).ids == (5, 6, 7)
     assert reader.read(sglang([5, 6], 2)).ids == ()

@@ -25,7 +25,7 @@ from tests.support.scripted_engine import EOS
     cuts=st.lists(st.integers(0, 400), max_size=8),
     newline=st.sampled_from([b"\n", b"\r\n"]),
 )
-def test_events_come_out_however_the_bytes_are_cut(events, cuts, newline):
+def test_events_do_not_depend_on_how_the_bytes_are_split(events, cuts, newline):
     data = b": hello" + newline * 2
     for event in events:
         data += b"event: x" + newline + b"data: " + event + newline * 2
@@ -73,7 +73,7 @@ def test_a_request_is_valid_json_without_serialising_the_prompt():
     assert json.loads(GenerateWire("tiny").body(request, stream=True))["token_ids"] == [1, 2, 3]
 
 
-def test_a_request_holds_its_own_values_whatever_was_asked_before():
+def test_a_request_body_has_its_own_values_after_other_requests():
     wire = GenerateWire("tiny")
     asked = Request("k", TokenIds([1]), Sampling(), 9, (EOS,), 3)
     others = [
@@ -119,7 +119,7 @@ def test_ids_that_no_model_has_are_a_bad_reply(ids):
 
 
 @given(st.lists(st.sampled_from([event("7"), event("8"), event("7, 8"), event("")]), max_size=6))
-def test_events_of_one_packet_are_read_as_one_after_the_other(events):
+def test_events_of_one_packet_are_read_in_order(events):
     alone = EventReader(IdsReader())
     ids = [i for payload in events for i in alone.read([payload]).ids]
     assert EventReader(IdsReader()).read(events) == Chunk(tuple(ids))

@@ -20,7 +20,7 @@ class Buggy(Server):
         return await super().probe()
 
 
-async def test_a_bug_in_one_check_is_told_and_the_others_go_on(caplog):
+async def test_a_bug_in_one_check_is_logged_and_the_others_continue(caplog):
     buggy, well = Buggy(down=True), Server(down=True)
     async with pool_of(buggy, well) as pool:
         waiting = asyncio.create_task(collect(pool, ask()))

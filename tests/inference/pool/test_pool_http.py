@@ -77,7 +77,7 @@ async def test_an_outage_of_the_only_server_is_waited_for():
         assert await asyncio.gather(*work) == [TEXT] * 4
 
 
-async def test_a_server_that_comes_back_with_another_model_gets_nothing_until_it_is_mended(caplog):
+async def test_a_server_that_recovers_with_another_model_gets_no_requests_until_it_is_fixed(caplog):
     async with AsyncExitStack() as stack:
         servers = [FakeServer(goes_on), FakeServer(goes_on)]
         pool = await pool_over(stack, *servers)

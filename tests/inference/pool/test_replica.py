@@ -27,7 +27,7 @@ from tests.support.replicas import healthy
 
 
 @given(st.lists(st.text(max_size=8), unique=True, min_size=12, max_size=40), st.integers(2, 5))
-def test_a_replica_that_goes_takes_only_its_own_samples_along(keys, count):
+def test_only_samples_of_a_removed_replica_move(keys, count):
     replicas = [Replica(f"s{index}", Server()) for index in range(count)]
     for key in keys:
         before = choose(key, replicas)
@@ -138,7 +138,7 @@ def test_backoff_grows_to_a_bound(tries, draw):
     assert backoff(tries + 1, draw) >= backoff(tries, draw)
 
 
-async def test_a_health_check_comes_before_a_probe_where_an_engine_has_one():
+async def test_an_engine_with_a_health_check_is_probed_only_if_it_passes():
     server = ServerWithHealth()
     server.well = False
     async with pool_of(server) as pool:
@@ -154,7 +154,7 @@ async def test_a_health_check_comes_before_a_probe_where_an_engine_has_one():
     assert server.probes == 2
 
 
-async def test_a_replica_that_comes_back_different_is_noticed(caplog):
+async def test_a_replica_that_recovers_with_less_is_logged_and_stays_out(caplog):
     servers = {"s0": ServerWithHealth(), "s1": ServerWithHealth()}
     async with pool_of(*servers.values()) as pool:
         await pool.probe()

@@ -102,7 +102,7 @@ async def test_every_id_arrives_once_whatever_breaks(breaks, max_tokens, count):
         assert last.finish == ("stop" if max_tokens > 9 else "length")
 
 
-async def test_a_broken_stream_goes_on_where_it_broke():
+async def test_a_broken_stream_continues_where_it_broke():
     server = Server(faults=[(3, EngineUnavailable("broke")), (0, EngineUnavailable("again"))])
     time = Time()
     async with pool_of(server, time=time) as pool:
@@ -198,19 +198,19 @@ async def test_repeated_failures_move_the_sample_and_then_leave_the_replica():
 
 async def test_all_servers_down_for_a_while_is_waited_for():
     server = Server(down=True)
-    said: list[str | None] = []
+    messages: list[str | None] = []
     time = Time()
 
     def on_wait(message: str | None) -> None:
-        said.append(message)
+        messages.append(message)
         server.down = time.now < 60
 
     async with pool_of(server, time=time, on_wait=on_wait) as pool:
         results = await asyncio.gather(*(collect(pool, ask(f"{i}/0")) for i in range(5)))
     assert results == [WHOLE] * 5
-    assert said[0] == "teacher: no server answers; waiting (0 s)…"
-    assert said[-1] is None
-    assert said.count(None) == 1
+    assert messages[0] == "teacher: no server answers; waiting (0 s)…"
+    assert messages[-1] is None
+    assert messages.count(None) == 1
     assert max(time.waits) <= LONGEST_WAIT_SECONDS
     assert server.probes < 20
 
@@ -229,7 +229,7 @@ async def test_patience_ends():
     assert 100 <= time.now < 120
 
 
-async def test_a_server_that_is_healthy_but_serves_nothing_is_no_reason_to_wait_for_ever():
+async def test_a_healthy_server_that_serves_nothing_is_given_up():
     time = Time()
     server = ServerWithHealth(faults=[(0, EngineUnavailable("500"))] * 5000)
     async with pool_of(server, time=time, patience_seconds=300) as pool:
@@ -238,7 +238,7 @@ async def test_a_server_that_is_healthy_but_serves_nothing_is_no_reason_to_wait_
     assert 300 <= time.now < 330
 
 
-async def test_without_patience_the_first_failure_is_told():
+async def test_without_patience_the_first_failure_is_raised():
     async with pool_of(Server(down=True), patience_seconds=0) as pool:
         with pytest.raises(EngineUnavailable, match="connection refused"):
             await collect(pool, ask())
@@ -282,7 +282,7 @@ async def test_a_poison_request_fails_alone():
         EngineUnavailable("later", status=503),
     ],
 )
-async def test_a_request_that_is_always_told_to_come_later_ends_some_day(later):
+async def test_a_request_that_is_always_deferred_is_given_up(later):
     server = ServerWithHealth(poison={"bad/0": later})
     async with pool_of(server, patience_seconds=1e9) as pool:
 
@@ -354,7 +354,7 @@ async def test_a_misconfigured_replica_does_not_end_the_wait_for_another_one():
         assert await waiting == WHOLE
 
 
-async def test_a_lone_server_that_comes_back_misconfigured_is_told():
+async def test_a_single_server_that_recovers_misconfigured_is_an_error():
     server = Server(down=True)
     async with pool_of(server) as pool:
         waiting = asyncio.create_task(collect(pool, ask()))
@@ -366,22 +366,22 @@ async def test_a_lone_server_that_comes_back_misconfigured_is_told():
 
 async def test_a_run_that_drains_leaves_waiting_requests():
     stop = Stop()
-    said: list[str | None] = []
-    pool = pool_of(Server(down=True), check=stop.check, on_wait=said.append)
+    messages: list[str | None] = []
+    pool = pool_of(Server(down=True), check=stop.check, on_wait=messages.append)
     async with pool:
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: len(said) == 3)
+        await until(lambda: len(messages) == 3)
         stop.request()
         with pytest.raises(Draining):
             await waiting
 
 
 async def test_closing_wakes_those_who_wait():
-    said: list[str | None] = []
-    pool = pool_of(Server(down=True), on_wait=said.append)
+    messages: list[str | None] = []
+    pool = pool_of(Server(down=True), on_wait=messages.append)
     async with pool:
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: bool(said))
+        await until(lambda: bool(messages))
     with pytest.raises(EngineUnavailable, match="closed"):
         await waiting
 

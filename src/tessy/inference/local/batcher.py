@@ -231,7 +231,6 @@ class Batcher:
 
     def _fail_active(self, error: Exception) -> None:
         failure = model_failure(error, "the in-process model")
-        failure.__cause__ = error
         if isinstance(failure, EngineUnavailable):
             while self._evict_idle():
                 pass

@@ -47,9 +47,11 @@ class LocalJob:
 
 def model_failure(error: Exception, what: str) -> EngineError:
     """Return the error for callers after a forward pass of ``what`` failed with ``error``."""
+    failure: EngineError = EngineRefused(f"{what} failed: {error!r}")
     if "out of memory" in str(error).lower():
-        return EngineUnavailable(f"{what} ran out of memory: {error}")
-    return EngineRefused(f"{what} failed: {error!r}")
+        failure = EngineUnavailable(f"{what} ran out of memory: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

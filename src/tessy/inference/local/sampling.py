@@ -33,8 +33,8 @@ def uniform(seed: int, index: int) -> float:
 def draw(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
     """Draw a token for each row of ``[rows, vocabulary]``; -1 if its logits are no numbers."""
     groups: dict[Sampling, list[int]] = {}
-    for row, one in enumerate(draws):
-        groups.setdefault(one.sampling, []).append(row)
+    for row, item in enumerate(draws):
+        groups.setdefault(item.sampling, []).append(row)
     if len(groups) == 1:
         return _draw_alike(logits, draws)
     ids = [0] * len(draws)
@@ -59,7 +59,7 @@ def _draw_alike(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
     keep[:, 0] = True
     cdf = (weights * keep).cumsum(-1)
     total = cdf[:, -1]
-    numbers = [uniform(one.seed, one.place) for one in draws]
+    numbers = [uniform(item.seed, item.place) for item in draws]
     target = torch.tensor(numbers, dtype=torch.float64, device=logits.device) * total
     place = torch.minimum((cdf <= target[:, None]).sum(-1), keep.sum(-1) - 1)
     drawn = ids.gather(-1, place[:, None])[:, 0]
