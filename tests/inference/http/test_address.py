@@ -133,7 +133,7 @@ def test_a_key_beside_credentials_is_refused():
     assert "other" not in str(caught.value).replace("another", "")
 
 
-async def test_a_redirected_request_says_where_to():
+async def test_the_error_of_a_redirect_names_its_target():
     location = "https://elsewhere.test/v1/x"
     head = f"HTTP/1.1 307 Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
     async with listening(head.encode()) as (place, _), server_at(f"http://{place}") as server:

@@ -67,7 +67,7 @@ async def test_a_server_that_is_silent_everywhere_is_unavailable(dark, monkeypat
     assert not peers
 
 
-async def test_connections_of_another_event_loop_say_so():
+async def test_connections_of_another_event_loop_raise():
     async with serving(SHAPES["chunked"], 10_000) as (server, _):
         await send(server)
 

@@ -152,7 +152,7 @@ async def test_generate_gets_ids_every_sampling_value_the_seed_and_the_sample(co
 
 
 @EVERY_WIRE
-async def test_no_server_default_is_left_standing(connect, wire):
+async def test_every_server_default_is_overridden(connect, wire):
     async with FakeServer(writes("abc"), can=WIRES[wire]) as server:
         engine = connect(server.url)
         await collect(engine, Request("k", TokenIds([65]), Sampling(top_k=0), 9, (EOS,), 3))
@@ -177,7 +177,7 @@ async def test_the_text_wire_spells_out_control_tokens(connect):
     assert body["spaces_between_special_tokens"] is False
 
 
-async def test_plain_openai_servers_get_only_what_they_know(connect):
+async def test_plain_openai_servers_get_only_fields_of_the_openai_api(connect):
     async with FakeServer(writes("abc", END_THINKING), can=PLAIN_OPENAI) as server:
         engine = connect(server.url)
         info = await engine.probe()

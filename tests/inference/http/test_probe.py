@@ -53,7 +53,7 @@ async def test_the_note_for_stock_vllm_names_the_cheaper_endpoint(connect):
 
 
 @pytest.mark.parametrize("can", [TEXT_ONLY, VLLM - {"metrics"}])
-async def test_prefix_caching_is_tried_where_no_metrics_tell(connect, can):
+async def test_prefix_caching_is_measured_where_no_metrics_report_it(connect, can):
     async with FakeServer(writes("a"), can=can) as server:
         engine = connect(server.url)
         info = await engine.probe()
@@ -94,7 +94,7 @@ async def test_chat_only_servers_are_refused_with_the_reason(connect):
             await engine.probe()
 
 
-async def test_a_server_with_nothing_of_use_is_refused_with_every_answer(connect):
+async def test_the_refusal_of_an_unusable_server_lists_every_answer(connect):
     async with FakeServer(writes("a"), can=frozenset({"models"})) as server:
         engine = connect(server.url)
         with pytest.raises(EngineMisconfigured, match=r"/v1/completions answered 404"):
@@ -150,7 +150,7 @@ async def test_a_probe_that_failed_can_be_tried_again(connect):
     await server.stop()
 
 
-async def test_a_probe_looks_anew_and_streams_follow_the_last_one(connect):
+async def test_streams_use_the_result_of_the_last_probe(connect):
     async with FakeServer(writes("abc", END_THINKING)) as server:
         engine = connect(server.url)
         assert (await engine.probe()).mode == "generate"
@@ -164,7 +164,7 @@ async def test_a_probe_looks_anew_and_streams_follow_the_last_one(connect):
         assert [seen.path for seen in server.seen[asked:]] == ["/v1/completions"]
 
 
-async def test_a_server_that_is_failing_just_now_is_not_taken_for_a_lesser_one(connect):
+async def test_a_temporary_failure_does_not_select_a_simpler_wire(connect):
     async with FakeServer(writes("a")) as server:
         server.faults = [Fault("status", status=503)]
         engine = connect(server.url)

@@ -55,7 +55,7 @@ async def test_every_shape_of_a_reply_gives_the_same_ids(shape, step):
     STREAM + b"Content-Length: many\r\n\r\n",
     b"H" * 70_000,
 ])  # fmt: skip
-async def test_what_is_no_http_is_an_unusable_reply(reply):
+async def test_a_reply_that_is_not_http_is_unusable(reply):
     async with serving(reply, 10_000) as (server, _):
         with pytest.raises(UnusableReply, match="no HTTP reply"):
             await send(server)
@@ -93,7 +93,7 @@ async def test_an_incomplete_or_garbled_reply_delivers_its_first_chunks_and_an_e
     assert len(peers) == 1  # what has begun to come is not asked for again here
 
 
-async def test_a_stream_that_does_not_end_behind_its_last_token_is_left():
+async def test_a_stream_that_stays_open_after_its_last_token_is_closed():
     reply = STREAM + b"Content-Length: 1000\r\n\r\n" + FIRST + LAST
     async with serving(reply, 10_000) as (server, peers):
         for _ in range(2):

@@ -209,7 +209,7 @@ def info(**labels: str) -> str:
     return f"vllm:cache_config_info{{{named}}} 1.0\n"
 
 
-def test_a_capacity_is_known_if_every_engine_of_vllm_tells_its_own():
+def test_the_capacity_is_known_if_every_engine_of_vllm_reports_its_own():
     one, two = info(kv_cache_size_tokens="16"), info(kv_cache_size_tokens="32")
     assert vllm_facts(one + two) == CacheFacts(48, None, 2)
     assert vllm_facts(one + info(kv_cache_size_tokens="None")) == CacheFacts(None, None, 2)
@@ -227,7 +227,7 @@ def test_a_capacity_is_known_if_every_engine_of_vllm_tells_its_own():
         ({}, None, None),
     ],
 )
-def test_what_sglang_tells_of_its_cache(told, capacity, caching):
+def test_the_cache_figures_of_sglang(told, capacity, caching):
     facts = sglang_facts(told)
     assert (facts.capacity_tokens, facts.prefix_caching) == (capacity, caching)
     assert any("--disable-radix-cache" in note for note in facts.notes) == (caching is False)

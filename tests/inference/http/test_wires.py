@@ -54,7 +54,7 @@ def test_control_text_reads_back_what_it_spells(parts):
     assert held == "" or any(s.startswith(held) for s in ("</think>", "<eos>", "<mark>"))
 
 
-def test_old_vllm_tells_its_capacity_in_blocks():
+def test_the_capacity_of_old_vllm_is_computed_from_blocks():
     line = 'vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="100"} 1.0'
     assert vllm_facts(f"# HELP x\n{line}\n").capacity_tokens == 1600
     assert vllm_facts("something else") == CacheFacts()
@@ -105,7 +105,7 @@ def event(ids: str, finish: str = "null", **more: object) -> bytes:
 @pytest.mark.parametrize(
     "more", [{}, {"text": '"\\"token_ids\\": [1]"'}, {"prompt_token_ids": [5]}]
 )
-def test_the_short_way_to_the_ids_reads_what_json_says(ids, more):
+def test_the_fast_path_reads_the_same_ids_as_json(ids, more):
     payload = event(ids, **more)
     expected = IdsReader().read(json.loads(payload))
     assert EventReader(IdsReader()).read([payload]) == expected

@@ -43,7 +43,7 @@ async def test_a_bug_in_the_only_check_ends_with_the_patience():
     assert 100 <= time.now < 120
 
 
-async def test_nobody_waits_for_a_watch_that_died():
+async def test_a_dead_health_task_ends_all_waits():
     def on_wait(message: str | None) -> None:
         raise ZeroDivisionError
 

@@ -63,7 +63,7 @@ async def probed(*infos: EngineInfo) -> EngineInfo:
         return await pool.probe()
 
 
-async def test_a_probe_tells_what_holds_for_all():
+async def test_a_probe_returns_what_all_replicas_support():
     one = EngineInfo("m", "generate", 4096, 1000, True, notes=("slow",))
     assert await probed(one) == one
     two = EngineInfo("m", "text", 2048, 500, None, streaming=False)
@@ -116,7 +116,7 @@ async def test_a_misconfigured_replica_is_named():
         EngineInfo("m", "generate", 100, streaming=False),
     ],
 )
-async def test_a_late_replica_that_can_do_less_stays_out(worse):
+async def test_a_late_replica_with_fewer_capabilities_stays_out(worse):
     late = Server(down=True, info=worse)
     time = Time()
     async with pool_of(Server(), late, time=time) as pool:

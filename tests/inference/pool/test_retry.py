@@ -76,7 +76,7 @@ def test_a_server_cannot_be_named_twice():
         ReplicaPool([Server(), Server()], ["x", "x"])
 
 
-async def test_a_pool_that_was_not_entered_says_so():
+async def test_a_pool_that_was_not_entered_raises():
     pool = pool_of(Server(down=True))
     with pytest.raises(RuntimeError, match="async with"):
         await collect(pool, ask())
@@ -90,7 +90,7 @@ async def test_a_pool_that_was_not_entered_says_so():
     st.integers(1, 12),
     st.integers(1, 3),
 )
-async def test_every_id_arrives_once_whatever_breaks(breaks, max_tokens, count):
+async def test_every_id_arrives_once_after_any_failure(breaks, max_tokens, count):
     faults: list[tuple[int, Exception | None]] = [
         (after, refused() if hard else EngineUnavailable("broke")) for after, hard in breaks
     ]
@@ -144,7 +144,7 @@ async def test_a_stream_that_ends_without_a_finish_is_a_failure():
         assert await collect(pool, ask()) == WHOLE
 
 
-async def test_what_closing_says_after_a_stop_does_not_matter():
+async def test_an_error_after_the_last_chunk_is_ignored():
     class Sour(Server):
         async def chunks(self, request):
             try:
@@ -196,7 +196,7 @@ async def test_repeated_failures_move_the_sample_and_then_leave_the_replica():
         assert home not in healthy(pool)
 
 
-async def test_all_servers_down_for_a_while_is_waited_for():
+async def test_requests_wait_while_all_servers_are_down():
     server = Server(down=True)
     messages: list[str | None] = []
     time = Time()
@@ -312,7 +312,7 @@ async def test_misconfiguration_passes_through():
             await collect(pool, ask())
 
 
-async def test_a_misconfigured_replica_is_left_to_those_that_are_well(caplog):
+async def test_samples_leave_a_misconfigured_replica_for_healthy_ones(caplog):
     servers = {"s0": Server(), "s1": Server()}
     moves: list[tuple[str, str]] = []
     async with pool_of(*servers.values(), on_move=lambda *move: moves.append(move)) as pool:
@@ -376,7 +376,7 @@ async def test_a_run_that_drains_leaves_waiting_requests():
             await waiting
 
 
-async def test_closing_wakes_those_who_wait():
+async def test_closing_the_pool_ends_all_waits():
     messages: list[str | None] = []
     pool = pool_of(Server(down=True), on_wait=messages.append)
     async with pool:
