@@ -56,7 +56,7 @@ class ModelError(InputError):
 
 
 class RunError(InputError):
-    """A run directory that is locked by another process or was made with other options."""
+    """A run directory that is locked by another process or was created with other options."""
 
 
 class EngineError(TessyError):

@@ -166,7 +166,7 @@ def _read(value: Mapping[str, Any], where: str) -> ChatReply:
     if content is not None and not isinstance(content, str):
         shown = str(value)[:200]
         raise UnusableReply(f"{where}{_PATH}: the reply is no chat completion: {shown}")
-    # Unpaired surrogates, as in "\\ud800", cannot be written to a file.
+    # Unpaired surrogates, as in "\ud800", cannot be written to a file.
     text = (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return ChatReply(_without_thoughts(text), truncated=finish == "length")
 
