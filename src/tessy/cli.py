@@ -1,21 +1,16 @@
 """The ``tessy`` command: a table of subcommands, and exit codes for errors.
 
-Exit codes: 0 success; 1 no sample could be finished, the disk is full, or an unexpected error
-(with a traceback); 2 invalid input, nothing was started; 3 a model server failed, or ``doctor``
-found problems; 4 the budget of the run is used up; 130 interrupted by Ctrl-C; 141 the output was
-closed (``| head``).
-
 Modules are imported when their command runs, so that ``tessy --help`` is fast.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
 
 from tessy.core.errors import EngineError, InputError, TessyError
@@ -23,28 +18,22 @@ from tessy.core.errors import EngineError, InputError, TessyError
 if TYPE_CHECKING:  # importing pydantic is slow
     from tessy.config.base import Config
 
-EXIT_FAILED = 1
-EXIT_INPUT = 2
-EXIT_ENGINE = 3
-EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141  # 128 + SIGPIPE
+# 0 is success, 4 a budget of the run that is used up.
+EXIT_FAILED = 1  # no sample finished, the disk is full, or (with a traceback) an unexpected error
+EXIT_INPUT = 2  # invalid input, nothing was started
+EXIT_ENGINE = 3  # a model server failed, or `doctor` found problems
+EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_UNREAD = 141  # the output was closed (`| head`): 128 + SIGPIPE
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand, whose modules are imported when it runs.
+    """A subcommand, whose modules are imported when it runs."""
 
-    Attributes:
-        summary: Description in ``tessy --help``.
-        config: ``module:class`` of its configuration.
-        run: ``module:function`` that takes the configuration and returns the exit code.
-        positional: Fields of the configuration that are positional arguments.
-    """
-
-    summary: str
-    config: str
-    run: str
-    positional: tuple[str, ...] = ()
+    summary: str  # for `tessy --help`
+    config: str  # `module:class`
+    run: str  # `module:function`; takes the configuration, returns the exit code
+    positional: tuple[str, ...] = ()  # fields of the configuration
 
 
 COMMANDS = {
@@ -135,14 +124,7 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line.
-
-    Args:
-        arguments: The command line without the program's name; ``sys.argv`` by default.
-
-    Returns:
-        The exit code (module docstring).
-    """
+    """Run one command line, by default that of the process; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # tests replace them
@@ -153,21 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             print(end="", flush=True)  # a failing flush at exit would print a traceback
     except BrokenPipeError:
-        if not _output_is_unread():
-            raise
-        return EXIT_UNREAD
-
-
-def _output_is_unread() -> bool:
-    """Return whether stdout was closed; if so, discard further output."""
-    try:
-        print(flush=True)
-    except BrokenPipeError:
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-        os.close(devnull)
-        return True
-    return False
+        try:
+            print(flush=True)
+        except BrokenPipeError:  # stdout was closed: discard further output
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stdout.fileno())
+            os.close(devnull)
+            return EXIT_UNREAD
+        raise
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -188,33 +163,18 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    """Run a command; print errors of tessy without a traceback."""
     try:
-        return _run_command(COMMANDS[name], f"tessy {name}", arguments)
-    except InputError as error:
-        print(f"tessy: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except EngineError as error:
-        print(f"tessy: {error}", file=sys.stderr)
-        return EXIT_ENGINE
+        from tessy.config.options import parse
+
+        command = COMMANDS[name]
+        config_class = cast("type[Config]", resolve_name(command.config))
+        config = parse(config_class, arguments, prog=f"tessy {name}", positional=command.positional)
+        return cast("Callable[[Config], int]", resolve_name(command.run))(config)
     except TessyError as error:
         print(f"tessy: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        if isinstance(error, InputError):
+            return EXIT_INPUT
+        return EXIT_ENGINE if isinstance(error, EngineError) else EXIT_FAILED
     except KeyboardInterrupt:
         print("tessy: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def _run_command(command: Command, prog: str, arguments: Sequence[str]) -> int:
-    from tessy.config.options import parse
-
-    config_class = cast("type[Config]", _import(command.config))
-    config = parse(config_class, arguments, prog=prog, positional=command.positional)
-    run = cast("Callable[[Config], int]", _import(command.run))
-    return run(config)
-
-
-def _import(spec: str) -> object:
-    """Import ``module:name``."""
-    module, _, name = spec.partition(":")
-    return getattr(importlib.import_module(module), name)

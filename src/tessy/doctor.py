@@ -1,7 +1,6 @@
 """``tessy doctor``: check everything a run needs, and explain what to fix.
 
-Probes every server of both roles, shows the exact prompts of the first problem, generates one
-sample and prints it with the time of each part. No file is written.
+No file is written.
 """
 
 from __future__ import annotations
@@ -45,24 +44,17 @@ _MODES = {
     "completions": "token ids in and out, the completions endpoint",
     "text": "text in and out, tokenized in this process",
     "local": "in this process",
-    "scripted": "a script",
 }
 
 
 @dataclass
 class DoctorReport:
-    """The results of all checks.
+    """The results of all checks, printed as they arrive."""
 
-    Attributes:
-        console: Prints each result.
-        problems: What must be fixed before a run.
-        warnings: What a run can start with.
-        sample_failed: Why the sample failed; None if it was finished.
-    """
-
+    config: SynthesisOptions
     console: Console
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # to be fixed before a run
+    warnings: list[str] = field(default_factory=list)  # a run can start with them
     sample_failed: str | None = None
 
     def ok(self, text: str) -> None:
@@ -83,6 +75,11 @@ class DoctorReport:
         line = Text.assemble((f"{mark} ", style), visible(text))
         self.console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
 
+    def heading(self, title: str) -> None:
+        """Start a section."""
+        self.console.print()
+        self.console.print(Text(visible(title), style="bold"), soft_wrap=True)
+
 
 def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     """Check everything a run needs; return 0 if a run can start, 3 if there are problems to fix.
@@ -90,9 +87,9 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     Raises:
         InputError: The options or the problems are invalid.
     """
-    report = DoctorReport(console or Console())
+    report = DoctorReport(config, console or Console())
     loaded = load_run_problems(config, skip_bad_rows=True)
-    _heading(report, f"Problems: {', '.join(map(str, config.problems))}")
+    report.heading(f"Problems: {', '.join(map(str, config.problems))}")
     report.ok(f"{counted(len(loaded.problems), 'problem')} read")
     report_bad_row = report.warn if config.skip_bad_rows else report.fail
     for fault in loaded.faults[:5]:
@@ -101,8 +98,8 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         report_bad_row(f"… and {counted(len(loaded.faults) - 5, 'more bad row')}")
     if loaded.faults and not config.skip_bad_rows:
         report.console.print("  Fix them, or skip them with --skip-bad-rows.")
-    asyncio.run(_check_roles(config, with_system_prompt(config, loaded.problems[0]), report))
-    _heading(report, "Result")
+    asyncio.run(_check_roles(with_system_prompt(config, loaded.problems[0]), report))
+    report.heading("Result")
     if report.problems:
         report.console.print(
             f"  {counted(len(report.problems), 'problem')} to fix first: see ✗ above."
@@ -120,31 +117,30 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     return 0
 
 
-def _heading(report: DoctorReport, title: str) -> None:
-    """Start a section of the report."""
-    report.console.print()
-    report.console.print(Text(visible(title), style="bold"), soft_wrap=True)
-
-
-async def _check_roles(config: SynthesisOptions, problem: Problem, report: DoctorReport) -> None:
+async def _check_roles(problem: Problem, report: DoctorReport) -> None:
+    config = report.config
     for author, role in roles(config).items():
         if author not in generating_models(config) and author != "student":
             continue
-        _heading(report, f"{author.capitalize()}: {role.model}")
+        report.heading(f"{author.capitalize()}: {role.model}")
         renderer = _check_format(author, role, report)
         if renderer is None:
             continue
         if author not in generating_models(config):
             report.ok(f"rows are in this format; strategy {config.strategy} needs no server for it")
             continue
-        prompt_tokens = _count_prompt_tokens(renderer, problem, report)
-        await _check_servers(author, role, renderer, prompt_tokens, config, report)
+        try:
+            prompt_tokens = len(renderer.prompt_ids(problem.messages))
+        except InputError as error:
+            report.fail(f"the first problem cannot be rendered: {error}")
+            prompt_tokens = 0
+        await _check_servers(author, renderer, prompt_tokens, report)
         if prompt_tokens:
             report.console.print("  Prompt of the first problem:")
             prompt = Text(visible(renderer.prompt_text(problem.messages)), style="dim")
             report.console.print(Padding(prompt, (0, 0, 0, 4)), highlight=False)
     if not report.problems:
-        await _check_sample(config, problem, report)
+        await _check_sample(problem, report)
 
 
 def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Renderer | None:
@@ -161,22 +157,10 @@ def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Ren
     return renderer
 
 
-def _count_prompt_tokens(renderer: Renderer, problem: Problem, report: DoctorReport) -> int:
-    try:
-        return len(renderer.prompt_ids(problem.messages))
-    except InputError as error:
-        report.fail(f"the first problem cannot be rendered: {error}")
-        return 0
-
-
 async def _check_servers(
-    author: Author,
-    role: RoleConfig,
-    renderer: Renderer,
-    prompt_tokens: int,
-    config: SynthesisOptions,
-    report: DoctorReport,
+    author: Author, renderer: Renderer, prompt_tokens: int, report: DoctorReport
 ) -> None:
+    role = roles(report.config)[author]
     try:
         engines = make_replicas(role, author, renderer.codec)
     except InputError as error:
@@ -187,7 +171,7 @@ async def _check_servers(
             started = time.monotonic()
             info = await engine.probe()
             _check_server(info, name, time.monotonic() - started, report)
-            _check_context(author, role, info, prompt_tokens, config, report)
+            _check_context(author, info, prompt_tokens, report)
         except EngineUnavailable as error:
             report.fail(f"{name}: {error}; start the server or check the URL")
         except EngineError as error:
@@ -220,14 +204,10 @@ def _check_server(info: EngineInfo, name: str, seconds: float, report: DoctorRep
 
 
 def _check_context(
-    author: Author,
-    role: RoleConfig,
-    info: EngineInfo,
-    prompt_tokens: int,
-    config: SynthesisOptions,
-    report: DoctorReport,
+    author: Author, info: EngineInfo, prompt_tokens: int, report: DoctorReport
 ) -> None:
-    context = role.context_tokens or info.context_tokens
+    config = report.config
+    context = roles(config)[author].context_tokens or info.context_tokens
     if context is None:
         report.warn(f"context length: not reported by the server; set {author}.context_tokens")
         return
@@ -250,8 +230,9 @@ def _check_context(
         report.ok(f"context of {context:,} tokens")
 
 
-async def _check_sample(config: SynthesisOptions, problem: Problem, report: DoctorReport) -> None:
-    _heading(report, "One sample")
+async def _check_sample(problem: Problem, report: DoctorReport) -> None:
+    config = report.config
+    report.heading("One sample")
 
     def print_status(text: str | None) -> None:
         if text:

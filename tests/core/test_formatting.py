@@ -3,7 +3,6 @@ import pytest
 from tessy.core.formatting import (
     duration,
     interval,
-    markdown_row,
     markdown_table,
     percent,
     percentage,
@@ -80,4 +79,3 @@ def test_duration(seconds: float, text: str) -> None:
 def test_a_markdown_table():
     table = markdown_table(("name", "n"), [("a", "1"), ("b|c", "")])
     assert table == "| name | n |\n|---|---|\n| a | 1 |\n| b\\|c |  |\n"
-    assert markdown_row(("a", "1")) == "| a | 1 |\n"

@@ -18,6 +18,7 @@ from tessy.inference.chat import ChatEngine, ChatPool, ChatReply, ChatRequest
 from tessy.inference.pool.retry import FAILURES_TO_MOVE
 from tests.support.chat_server import FakeChat, Fault, completion
 from tests.support.model_server import eventually
+from tests.support.replicas import healthy
 
 SCHEMA = {"type": "array", "items": {"type": "string"}}
 SAMPLING = Sampling(temperature=0.6, top_p=0.9, top_k=30, min_p=0.01)
@@ -74,7 +75,7 @@ async def test_without_a_schema_nothing_is_guided():
         assert "response_format" not in server.seen[0]
 
 
-async def test_seeds_differ_and_no_limit_on_top_k_is_said_so():
+async def test_seeds_differ_and_top_k_without_a_limit_is_minus_one():
     with FakeChat(lambda body: "yes") as server:
         async with pool_over(server) as pool:
             for seed in (1, 2):
@@ -235,13 +236,13 @@ async def test_a_wrong_key_or_model_stops_at_once(monkeypatch):
                 await pool.ask(ask())
 
 
-async def test_an_outage_is_waited_for_and_a_longer_one_is_not():
+async def test_a_short_outage_is_waited_out_and_a_long_one_is_an_error():
     with FakeChat(lambda body: "yes") as server:
         async with pool_over(server) as pool:
             await pool.probe()
             server.stop()
             waiting = asyncio.create_task(pool.ask(ask()))
-            await eventually(lambda: not pool.healthy)
+            await eventually(lambda: not healthy(pool))
             server.refuses = frozenset({"top_k"})  # started again with less
             server.start()
             assert (await waiting).text == "yes"

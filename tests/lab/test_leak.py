@@ -22,8 +22,8 @@ def written(*pieces: tuple[Author, str], name: str = "a") -> Trajectory:
         spans.append(Span(start=len(text), end=len(text) + len(piece), author=author))
         text += piece
     messages = (Message(role="user", content=name), Message(role="assistant", content=text))
-    made = row(name, thinking=text)
-    return made.model_copy(update={"spans": tuple(spans), "messages": messages})
+    sample = row(name, thinking=text)
+    return sample.model_copy(update={"spans": tuple(spans), "messages": messages})
 
 
 def test_there_is_no_leak_if_each_author_writes_its_own_class():
@@ -110,6 +110,6 @@ def test_problems_are_identified_by_text_not_by_id():
     apart, same = leak(rows), leak(again)
     assert apart.style.share == same.style.share == 0.5
     assert apart != same
-    for found, made in ((apart, rows), (same, again)):
-        renamed = [one.model_copy(update={"id": f"set#{n}"}) for n, one in enumerate(made)]
-        assert leak(renamed) == found
+    for result, samples in ((apart, rows), (same, again)):
+        renamed = [item.model_copy(update={"id": f"set#{n}"}) for n, item in enumerate(samples)]
+        assert leak(renamed) == result

@@ -11,6 +11,7 @@ from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import SynthesisResources
 from tests.support.counting_engine import Server, pool_of, until
+from tests.support.replicas import healthy
 
 
 def admit(admission: KvAdmission, index: int, student: str, teacher: str | None) -> bool:
@@ -127,7 +128,7 @@ async def test_a_run_uses_a_server_that_becomes_available_late():
         assert admission.reserved("s1") == 0
         assert "unknown: s1" in admission.describe()
         servers[1].down = False
-        await until(lambda: len(teacher.healthy) == 2)
+        await until(lambda: len(healthy(teacher)) == 2)
         assert all(gate.try_admit(job) for job in jobs[10:])
         assert admission.reserved("s1") > 0
         assert "s1 1,000 tokens" in admission.describe()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 from collections.abc import Collection, Sequence
@@ -36,15 +37,10 @@ def parse(
 ) -> C:
     """Parse a command line; print and exit with ``--help`` (0) or an unknown option (2).
 
-    Args:
-        cls: The command's configuration.
-        arguments: The command line after the command's name.
-        prog: Command name for the help.
-        positional: Fields that are positional arguments.
+    ``arguments`` follow the command's name; ``positional`` fields are positional arguments.
 
     Raises:
         ConfigError: A value is invalid, here or in the ``--config`` file.
-        SystemExit: After the help, or after an error message of the parser.
     """
     toml_path = _config_path(arguments)
     untyped_cls: Any = cls  # tyro returns the dict of the struct rule, not a `cls`
@@ -65,15 +61,12 @@ def parse(
 
 def _config_path(arguments: Sequence[str]) -> Path | None:
     """Return the file after ``--config``, which is read before tyro parses the command line."""
-    path = None
-    for index, argument in enumerate(arguments):
-        if argument == "--config":
-            if index + 1 == len(arguments):
-                raise ConfigError("--config: expected the name of a TOML file")
-            path = Path(arguments[index + 1])
-        elif argument.startswith("--config="):
-            path = Path(argument.removeprefix("--config="))
-    return path
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", nargs="?", const="")
+    path = parser.parse_known_args(arguments)[0].config
+    if path == "":
+        raise ConfigError("--config: expected the name of a TOML file")
+    return None if path is None else Path(path)
 
 
 def _registry(
@@ -93,7 +86,9 @@ def _registry(
                 getattr(info.default, name),
                 positional=info.type is root and name in positional,
             )
-            for name, field in _required_first(info.type)
+            for name, field in sorted(
+                info.type.model_fields.items(), key=lambda item: not item[1].is_required()
+            )
         ]
         if info.type is root:
             path: Any = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
@@ -110,10 +105,6 @@ def _registry(
         return _COMMA_LIST if info.type == tuple[str, ...] else None
 
     return registry
-
-
-def _required_first(cls: type[Config]) -> list[tuple[str, FieldInfo]]:
-    return sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
 
 
 def _field(name: str, field: FieldInfo, default: object, *, positional: bool) -> StructFieldSpec:
@@ -142,7 +133,6 @@ def _field(name: str, field: FieldInfo, default: object, *, positional: bool) ->
 
 
 def _show(annotation: Any, *, metavar: str | None, hint: str | None = None) -> Any:  # noqa: ANN401  # any type
-    """Set how the help shows the values of an option, and a remark such as ``(default: all)``."""
     if metavar is None and hint is None:
         return annotation
     return Annotated[annotation, tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)]

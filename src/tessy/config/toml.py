@@ -38,11 +38,7 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
-        """Read ``path``.
-
-        Raises:
-            ConfigError: The file cannot be read or is not valid TOML.
-        """
+        """Read ``path``; raises ConfigError if it is not valid TOML."""
         try:
             text = path.read_text("utf-8-sig")
             return cls(path, text, tomllib.loads(text))
@@ -82,13 +78,8 @@ def load_config(
 ) -> C:
     """Load a configuration: overrides replace values of the TOML file, and those the defaults.
 
-    Args:
-        cls: The configuration's class.
-        toml_path: A TOML file whose tables are the nested models (``[student.sampling]``).
-        overrides: Nested mapping of field names, from the command line.
-
-    Raises:
-        ConfigError: Lists every invalid value, each with file and line, or its option.
+    Tables of the file and mappings in ``overrides`` are the nested models (``[student.sampling]``).
+    The ConfigError lists every invalid value, each with file and line, or its option.
     """
     toml = TomlFile.read(toml_path) if toml_path else None
     overrides = overrides or {}
@@ -122,9 +113,6 @@ def partial_config(cls: type[C], toml_path: Path | None, missing: object) -> C:
     """Return the defaults with the TOML file's values; ``missing`` replaces absent required ones.
 
     The result is not validated as a whole: it only provides defaults for the command line.
-
-    Raises:
-        ConfigError: A value in the TOML file is invalid.
     """
     toml = TomlFile.read(toml_path) if toml_path else None
     document = _merge(_skeleton(cls), toml.document if toml else {})
@@ -199,7 +187,6 @@ def _config_error(
 def _describe(
     cls: type[Config], details: ErrorDetails, toml: TomlFile | None, overrides: Mapping[str, Any]
 ) -> str:
-    """Return the message of an error of pydantic, with file and line or the option."""
     location = tuple(str(part) for part in details["loc"])
     dotted = ".".join(location)
     if details["type"] == "missing":

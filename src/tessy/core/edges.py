@@ -32,15 +32,10 @@ _WORD = regex.compile(r"(?w)\b(?=\S)(?<=\S)")
 
 
 class EdgeCursor(NamedTuple):
-    """A settled edge from which further edges are searched.
+    """A settled edge from which further edges are searched."""
 
-    Attributes:
-        offset: The edge, in chars.
-        long: Whether it lies in a long stretch, so that (c) applies after it.
-    """
-
-    offset: int
-    long: bool = False
+    offset: int  # the edge, in chars
+    long: bool = False  # inside a long stretch, so that (c) applies after it
 
 
 def hard_edges(text: str) -> list[int]:
@@ -66,13 +61,10 @@ def hard_edges(text: str) -> list[int]:
 
 
 def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
-    """Return edges of ``text`` after its start, ascending.
+    """Return edges of ``text`` after its start, which is an edge, ascending.
 
-    Args:
-        text: Text that starts at an edge.
-        long: Whether the text starts inside a long stretch.
-        final: Whether the text is complete. If so, ``len(text)`` is the last edge; otherwise only
-            settled edges are returned: those that later characters cannot move.
+    ``long``: the text starts inside a long stretch. If it is ``final``, its end is the last edge;
+    otherwise only settled edges are returned: those that later characters cannot move.
     """
     return _edges(text, long=long, final=final)[0]
 
@@ -106,10 +98,7 @@ def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
 
 
 def last_unit(text: str) -> int:
-    """Return the start of the last unit of a finished text, in chars; 0 if it is empty.
-
-    Only the end of the text is searched.
-    """
+    """Return the start of the last unit of a finished text, in chars; searches only its end."""
     cursor = cursor_before(text, EdgeCursor(0), len(text))
     found = [0, *edges(text[cursor.offset :], long=cursor.long)]
     return cursor.offset + (found[-2] if text else 0)
@@ -118,15 +107,10 @@ def last_unit(text: str) -> int:
 def settled_edges(
     text: str, cursor: EdgeCursor, *, final: bool = False
 ) -> tuple[list[int], EdgeCursor]:
-    """Return the settled edges after ``cursor`` in a growing text.
+    """Return the settled edges after ``cursor`` in a growing text, and a cursor at the last one.
 
-    Args:
-        text: The text after ``cursor``.
-        cursor: The last known edge.
-        final: Whether the text is complete; its end is then an edge too.
-
-    Returns:
-        Settled edges as offsets into the whole text, and a cursor at the last of them.
+    ``text`` begins at ``cursor``; the edges are offsets into the whole text. If it is ``final``,
+    its end is an edge too.
     """
     found, long = _edges(text, long=cursor.long, final=final)
     if not found:
@@ -135,15 +119,11 @@ def settled_edges(
 
 
 def edges_settled_by(piece: str, cursor: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
-    """Return the edges that one more token settles, if no search is needed; else None.
+    """Return the edges that ``piece``, one more token, settles, if no search is needed; else None.
 
-    Covers the usual tokens: a word with a leading space, or the continuation of a word.
-
-    Args:
-        piece: The token's text.
-        cursor: The last known edge; there is no other before ``end``.
-        end: Start of ``piece`` in chars of the whole text, after ``cursor``.
-        last: The character before ``piece``.
+    Covers the usual tokens: a word with a leading space, or the continuation of a word. The piece
+    starts at ``end`` (chars of the whole text) after the character ``last``; no edge lies between
+    ``cursor`` and ``end``.
     """
     if cursor.long or end + len(piece) - cursor.offset > LONG_STRETCH_CHARS:
         return None
@@ -166,13 +146,8 @@ def units(text: str) -> list[str]:
 def cursor_before(text: str, cursor: EdgeCursor, end: int) -> EdgeCursor:
     """Return the last edge from which any continuation of ``text[:end]`` can be searched.
 
-    The edge depends on ``text[:end]`` alone. At least one character lies between it and ``end``,
-    so that a search from it decides again whether ``end`` is an edge.
-
-    Args:
-        text: Text from the start of the thinking.
-        cursor: An earlier settled edge of the same text.
-        end: End of the text that is final, in chars.
+    It depends on ``text[:end]`` alone and lies at least one character before ``end``, so that a
+    search from it decides again whether ``end`` is an edge. ``cursor`` is an earlier settled edge.
     """
     return advance_cursor(text[cursor.offset : end], cursor)
 

@@ -1,18 +1,5 @@
 """Exceptions raised by tessy.
 
-    TessyError
-    ├── InputError                invalid input, found before any work
-    │   ├── ConfigError           an option or a TOML key
-    │   ├── BadRowsError          rows of an input file, each with file, line and field
-    │   ├── ModelError            an unusable tokenizer, template or checkpoint
-    │   └── RunError              a run directory that is locked or was made with other options
-    ├── EngineError               a failure of a model server or of the in-process model
-    │   ├── EngineUnavailable     temporary: refused connection, 429, 5xx, a stall; retried
-    │   ├── EngineRefused         one request: 400, 413, 422; the sample fails, the run continues
-    │   └── EngineMisconfigured   all requests: 401, 403, 404, wrong model; the run stops
-    ├── StorageError              the run directory cannot be written (disk full); the run stops
-    └── SampleFailed              one sample cannot be finished; recorded in failures.jsonl
-
 A message states what is wrong, the value, and what to do.
 """
 
@@ -30,7 +17,7 @@ class TessyError(Exception):
 
 
 class InputError(TessyError):
-    """Invalid input: an option, a file, a model or a run directory."""
+    """Invalid input, found before any work: an option, a file, a model or a run directory."""
 
 
 class ConfigError(InputError):
@@ -47,23 +34,17 @@ class RowFault:
     message: str
 
     def __str__(self) -> str:
-        """Format as ``file:line: field: message``."""
         return f"{self.file}:{self.line}: {self.field}: {self.message}"
 
 
 class BadRowsError(InputError):
-    """Invalid rows of an input file.
-
-    Attributes:
-        faults: Every defect found in the file.
-    """
+    """Invalid rows of an input file, all in ``faults``; ``remedy`` says what to do."""
 
     def __init__(
         self,
         faults: Sequence[RowFault],
         remedy: str = "fix them or pass --skip-bad-rows to skip them",
     ) -> None:
-        """Compose the message from the first twenty ``faults`` and ``remedy`` (what to do)."""
         self.faults = tuple(faults)
         shown = "\n".join(f"  {fault}" for fault in self.faults[:20])
         more = f"\n  … and {len(self.faults) - 20} more" if len(self.faults) > 20 else ""
@@ -75,7 +56,7 @@ class ModelError(InputError):
 
 
 class RunError(InputError):
-    """A run directory that is locked by another process or was made with other options."""
+    """A run directory that is locked by another process or was created with other options."""
 
 
 class EngineError(TessyError):
@@ -83,27 +64,33 @@ class EngineError(TessyError):
 
 
 class EngineUnavailable(EngineError):
-    """A temporary failure: the same request may succeed later or on another replica.
+    """A temporary failure (no connection, 429, 5xx, a stall); the request is retried.
 
-    Attributes:
-        retry_after_seconds: Delay requested by the server (``Retry-After``); None without one.
+    ``status`` is that of the HTTP reply, ``retry_after_seconds`` its ``Retry-After``; None without.
     """
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
+        self.status = status
         self.retry_after_seconds = retry_after_seconds
 
 
 class EngineRefused(EngineError):
-    """A permanent failure of one request."""
+    """A permanent failure of one request (400, 413, 422): the sample fails, the run continues."""
 
 
 class EngineMisconfigured(EngineError):
-    """A permanent failure of all requests: wrong API key, path or model name."""
+    """A permanent failure of all requests (401, 403, 404, wrong model): the run stops."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class StorageError(TessyError):
-    """A failed write to the run directory (disk full, lost mount); durable data is kept."""
+    """A failed write to the run directory (disk full, lost mount); the run stops, rows are kept."""
 
 
 FailureReason = Literal[
@@ -129,12 +116,7 @@ AnnotationFailureReason = Literal[
 
 
 class SampleFailed(TessyError):
-    """A sample that cannot be finished.
-
-    Attributes:
-        reason: One of :data:`FailureReason`.
-        detail: The cause in one sentence, with values.
-    """
+    """A sample that cannot be finished; failures.jsonl records ``reason`` and ``detail``."""
 
     def __init__(self, reason: FailureReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -9,14 +9,9 @@ from tessy.core.errors import ConfigError
 
 
 def check_installed(purpose: str, libraries: Mapping[str, str]) -> None:
-    """Check that libraries can be found, without importing them.
+    """Raise ConfigError unless all ``libraries`` can be found; imports none of them.
 
-    Args:
-        purpose: The feature that needs them; starts the error message.
-        libraries: The extra of tessy that installs each library, by the library's name.
-
-    Raises:
-        ConfigError: Libraries are missing; the message names them and how to install them.
+    Each is mapped to the extra of tessy that installs it; ``purpose`` starts the message.
     """
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:

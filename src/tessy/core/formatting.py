@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 NONE = "–"  # placeholder for a missing figure
 
-_SIZES = ("B", "kB", "MB", "GB", "TB")
-
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Return a share as ``12.3 %``; :data:`NONE` if it is None."""
@@ -22,14 +20,7 @@ def percentage(share: float, digits: int = 1) -> str:
 def interval(
     low: float | None, high: float | None, show: Callable[[float], str], between: str = "–"
 ) -> str:
-    """Return ``low–high``; empty if an end is missing.
-
-    Args:
-        low: The lower end.
-        high: The upper end.
-        show: Formats an end.
-        between: Joins the ends.
-    """
+    """Return ``low–high``, each formatted by ``show``; empty if an end is missing."""
     return "" if low is None or high is None else f"{show(low)}{between}{show(high)}"
 
 
@@ -53,7 +44,7 @@ def short_count(value: float) -> str:
 
 def size(count: float) -> str:
     """Return bytes with three digits: ``999 B``, ``1.23 kB``, ``45.6 GB``."""
-    unit, *larger = _SIZES
+    unit, *larger = ("B", "kB", "MB", "GB", "TB")
     while round(count) >= 1000 and larger:
         count /= 1000
         unit = larger.pop(0)
@@ -73,12 +64,7 @@ def duration(seconds: float) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table that ends with a newline."""
-    head = f"{markdown_row(columns)}|{'---|' * len(columns)}\n"
-    return head + "".join(map(markdown_row, rows))
-
-
-def markdown_row(cells: Iterable[str]) -> str:
-    """Return a line of a Markdown table with its newline; a ``|`` in a cell is escaped."""
-    escaped = (cell.replace("|", r"\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |\n"
+    """Return a Markdown table that ends with a newline; a ``|`` in a cell is escaped."""
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (columns, *rows)]
+    head, *body = [f"| {' | '.join(row)} |\n" for row in escaped]
+    return f"{head}|{'---|' * len(columns)}\n{''.join(body)}"

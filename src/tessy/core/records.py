@@ -9,9 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
+import struct
 import zlib
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self, get_args
 
@@ -48,17 +47,11 @@ class Message(_RowModel):
 
 
 class Problem(_RowModel):
-    """A problem read from the input.
+    """A problem read from the input."""
 
-    Attributes:
-        id: Unique within the input; a repeated problem gets ``id#2``, ``id#3`` …
-        messages: The conversation up to and including the last user turn.
-        extra: All other fields of the input row, unchanged.
-    """
-
-    id: str
-    messages: tuple[Message, ...] = Field(min_length=1)
-    extra: dict[str, Any] = Field(default_factory=dict)
+    id: str  # unique in the input; a repeated problem gets `id#2`, `id#3` …
+    messages: tuple[Message, ...] = Field(min_length=1)  # up to and including the last user turn
+    extra: dict[str, Any] = Field(default_factory=dict)  # all other fields of the input row
 
 
 class Span(_RowModel):
@@ -80,14 +73,10 @@ class Span(_RowModel):
 class TokenCounts(_RowModel):
     """Token counts of a sample.
 
-    Attributes:
-        student: Kept thinking tokens by the student, in student tokens (rows of ``tessy sample``:
-            in the model's own tokens), as are ``teacher`` and ``answer``.
-        teacher: Kept thinking tokens by the teacher.
-        answer: Tokens of the answer.
-        drafted: Tokens each model generated, in its own tokens: for the thinking, and for text
-            the row does not contain (rejected candidates, scores, a reference, answers of earlier
-            attempts).
+    Thinking and answer are counted in student tokens (rows of ``tessy sample``: in the model's
+    own). ``drafted`` is what each model generated, in its own tokens: for the thinking, and for
+    text the row does not contain (rejected candidates, scores, a reference, answers of earlier
+    attempts).
     """
 
     student: int = 0
@@ -104,30 +93,18 @@ class StudentIds(_RowModel):
 
 
 class Cost(_RowModel):
-    """Resources used by a sample over all of its attempts.
-
-    Attributes:
-        requests: Number of requests by role.
-        seconds: Wall-clock seconds by part: ``student``, ``teacher``, ``predictor``, ``answer``.
-    """
+    """Resources used by a sample over all of its attempts."""
 
     requests: dict[Author, int] = Field(default_factory=_zero_counts)
+    # wall clock: student, teacher, predictor, answer
     seconds: dict[str, float] = Field(default_factory=dict)
 
 
 class _Outcome(_RowModel):
     """Fields shared by trajectories and failures.
 
-    Attributes:
-        strategy: Name of the strategy.
-        answer_by: Author of the answer; the authors of the thinking are in ``spans``.
-        forced: Units kept although the predictor assigned them to the other author, by author.
-        glued: Hand-overs inside a word.
-        seconds: Wall-clock seconds over all attempts.
-        scores: ``teacher-score`` only: the score of each candidate, 0 to 10 from the teacher, 0 or
-            1 from the reference answer; None without a score. The row is the first of the best.
-        unscored: Reasons for missing scores, by index in ``scores``.
-        reference_answer: ``teacher-reference`` only: the teacher's answer shown to the student.
+    ``scores`` and ``unscored`` belong to ``teacher-score``, ``reference_answer`` to
+    ``teacher-reference``.
     """
 
     id: str
@@ -139,14 +116,17 @@ class _Outcome(_RowModel):
     answer_by: Author = "student"
     spans: tuple[Span, ...]
     tokens: TokenCounts
+    # units kept although assigned to the other author
     forced: dict[Author, int] = Field(default_factory=_zero_counts)
-    glued: int = 0
+    glued: int = 0  # hand-overs inside a word
     attempts: int = Field(ge=1)
-    seconds: float = Field(ge=0)
+    seconds: float = Field(ge=0)  # wall clock, over all attempts
     cost: Cost = Field(default_factory=Cost)
+    # of each candidate: 0 to 10 by the teacher, or 0 and 1 by the reference
     scores: tuple[float | None, ...] = ()
+    # reasons for missing scores, by index in `scores`
     unscored: dict[int, FailureReason] = Field(default_factory=dict)
-    reference_answer: str | None = None
+    reference_answer: str | None = None  # the teacher's, as shown to the student
     problem: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -171,16 +151,13 @@ class _Outcome(_RowModel):
 class Trajectory(_Outcome):
     """A finished sample: one line of trajectories.jsonl.
 
-    Attributes:
-        messages: The problem's messages and one assistant turn in the student's format.
-        student_ids: Sampled ids of the student's text, and the student's encoding of the teacher's
-            text. None if the student's server returned no ids, with ``--no-ids``, and in rows of
-            ``tessy sample`` for a teacher.
-        ended_by: Author whose stop id ended the thinking.
+    ``messages`` are the problem's and one assistant turn in the student's format. ``student_ids``
+    are the sampled ids of the student's text and the student's encoding of the teacher's; None if
+    the server returned no ids, with ``--no-ids``, and in rows of ``tessy sample`` for a teacher.
     """
 
     student_ids: StudentIds | None = None
-    ended_by: Author
+    ended_by: Author  # its stop id ended the thinking
 
 
 class Failure(_Outcome):
@@ -198,27 +175,16 @@ class StyleSpan(_RowModel):
 
 
 class _SegmentRow(_RowModel):
-    """A segment of sampled thinking.
+    """A segment of sampled thinking."""
 
-    Attributes:
-        id: The problem's id.
-        sample: Index of the response to the problem.
-        segment: Index of the segment in its response, in drawing order.
-        question: Digest of the problem (:func:`problem_digest`).
-        author: Author of the response.
-        start: Start of the segment in the thinking, in chars.
-        text: Text of the segment.
-        attempts: Number of annotation requests.
-    """
-
-    id: str
-    sample: int = Field(ge=0)
-    segment: int = Field(ge=0)
-    question: str = Field(pattern="^[0-9a-f]{16}$")
+    id: str  # the problem's id
+    sample: int = Field(ge=0)  # index of the response to the problem
+    segment: int = Field(ge=0)  # index in the response, in drawing order
+    question: str = Field(pattern="^[0-9a-f]{16}$")  # :func:`problem_digest`
     author: Author
-    start: int = Field(ge=0)
+    start: int = Field(ge=0)  # in the thinking, in chars
     text: str = Field(min_length=1)
-    attempts: int = Field(ge=1)
+    attempts: int = Field(ge=1)  # number of annotation requests
 
     @property
     def key(self) -> SegmentKey:
@@ -253,13 +219,9 @@ class FailedAnnotation(_SegmentRow):
 
 
 def problem_digest(messages: Sequence[Message]) -> str:
-    """Return 16 hex digits of the SHA-256 of a problem's messages.
+    """Return 16 hex digits that identify equal problems across ids and files.
 
-    Identifies equal problems across ids and files.
-
-    Args:
-        messages: The problem's messages, optionally followed by the assistant's response, which
-            is ignored. White space at the ends of a message is ignored.
+    A final response of the assistant and white space at the ends of a message are ignored.
     """
     answered = bool(messages) and messages[-1].role == "assistant"
     prompt = messages[:-1] if answered else messages
@@ -269,16 +231,13 @@ def problem_digest(messages: Sequence[Message]) -> str:
 
 def pack_ids(ids: Iterable[int]) -> str:
     """Pack token ids: little-endian uint32, deflated, base64."""
-    values = array("I", ids)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return base64.b64encode(zlib.compress(values.tobytes(), 6)).decode("ascii")
+    values = tuple(ids)
+    packed = struct.pack(f"<{len(values)}I", *values)
+    return base64.b64encode(zlib.compress(packed, 6)).decode("ascii")
 
 
 def unpack_ids(packed: str) -> list[int]:
     """Unpack ids packed by :func:`pack_ids`."""
-    values = array("I")
-    values.frombytes(zlib.decompress(base64.b64decode(packed)))
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tolist()
+    return [
+        value for (value,) in struct.iter_unpack("<I", zlib.decompress(base64.b64decode(packed)))
+    ]

@@ -9,10 +9,7 @@ from typing import Any
 
 
 def find_in_modules(package: ModuleType, name: str) -> list[Any]:
-    """Return the value of ``name`` in every module of ``package`` that defines it.
-
-    Modules are imported in alphabetical order.
-    """
+    """Return ``name`` from every module of ``package`` that defines it, in alphabetical order."""
     modules = (
         importlib.import_module(f"{package.__name__}.{module.name}")
         for module in pkgutil.iter_modules(package.__path__)

@@ -2,8 +2,6 @@
 
 A loop is a phrase of 3 to 50 words repeated at least 8 times in a row (the paper's rule), or, for
 text without spaces, at least 400 characters that repeat a piece of at most 50 characters.
-:class:`RepetitionMonitor` and :func:`find_loop` check the end of a growing text,
-:func:`find_any_loop` checks all of a finished text.
 """
 
 from __future__ import annotations
@@ -30,26 +28,15 @@ _STEP_WORDS = SHORTEST_WORDS * (REPEATS - 1) - _EDGE_WORDS - 1
 class RepetitionMonitor:
     """Checks a growing text for a loop at its end, every 100 characters.
 
-    Attributes:
-        checked: Length of the text at the last check.
+    ``what`` names the text in messages; ``checked`` is its length at the last check.
     """
 
     def __init__(self, what: str, checked: int = 0) -> None:
-        """Initialize the monitor.
-
-        Args:
-            what: Name of the text in error messages, e.g. ``thinking``.
-            checked: Length of the text at the last check.
-        """
         self.checked = checked
         self._what = what
 
     def check(self, kept: str, drafted: str = "") -> None:
-        """Check the text ``kept`` + ``drafted``.
-
-        Raises:
-            SampleFailed: ``repetition``.
-        """
+        """Raise SampleFailed (``repetition``) if ``kept`` + ``drafted`` loops at its end."""
         if len(drafted) > MAX_BLANK_CHARS and drafted.isspace():
             raise SampleFailed("repetition", f"{len(drafted)} characters of white space")
         length = len(kept) + len(drafted)
@@ -62,10 +49,7 @@ class RepetitionMonitor:
 
 
 def find_loop(text: str) -> str | None:
-    """Return the phrase or piece that loops at the end of ``text``, or None.
-
-    Only the last 1,000 characters are searched.
-    """
+    """Return the phrase or piece that loops in the last 1,000 characters of ``text``, or None."""
     tail = text[-WINDOW_CHARS:]
     words = tail.split()[:-1]  # the last word may be incomplete
     for size in range(SHORTEST_WORDS, min(LONGEST_WORDS, len(words) // REPEATS) + 1):

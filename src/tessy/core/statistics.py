@@ -1,12 +1,11 @@
-"""Estimates with confidence intervals, clustered by problem (pure).
+"""Estimates with 95 % confidence intervals, clustered by problem (pure).
 
-Segments of one problem are correlated, so variance is computed between problems: the variance of
-a ratio Σy/Σx is that of its residuals, summed within each problem. A share gets Wilson's interval
-with the effective sample size; a mean gets ±1.96 standard errors. All intervals have 95 % coverage.
+Segments of one problem are correlated, so variance is computed between problems: the variance of a
+ratio Σy/Σx is that of its residuals, summed within each problem. A share gets Wilson's interval
+with the effective sample size; a mean gets ±1.96 standard errors.
 
 Source: E. B. Wilson, 1927; W. G. Cochran, Sampling Techniques, 1977, 9A and 6.3; L. Kish, Survey
-Sampling, 1965 (design effect); Student's t expanded by the normal's quantile: Abramowitz & Stegun,
-26.7.5.
+Sampling, 1965 (design effect); Abramowitz & Stegun, 26.7.5 (Student's t by the normal's quantile).
 """
 
 from __future__ import annotations
@@ -20,35 +19,21 @@ Z95 = 1.959964
 
 
 class Case(NamedTuple):
-    """One observation of a ratio.
-
-    Attributes:
-        cluster: Its cluster.
-        amount: Its contribution to the numerator.
-        weight: Its contribution to the denominator.
-    """
+    """One observation of a ratio."""
 
     cluster: str
-    amount: float
-    weight: float = 1.0
+    amount: float  # contribution to the numerator
+    weight: float = 1.0  # contribution to the denominator
 
 
 class Estimate(NamedTuple):
-    """An estimate with its 95 % confidence interval.
-
-    Attributes:
-        value: The point estimate.
-        low: Lower end of the interval; None with a single problem.
-        high: Upper end of the interval; None with a single problem.
-        n: Sum of weights: the number of cases (words, drafts, tokens …).
-        questions: Number of problems (clusters).
-    """
+    """An estimate with its 95 % confidence interval."""
 
     value: float
-    low: float | None
+    low: float | None  # end of the interval; None with a single problem
     high: float | None
-    n: float
-    questions: int
+    n: float  # sum of weights: the number of cases (words, drafts, tokens …)
+    questions: int  # number of problems (clusters)
 
 
 def share(cases: Iterable[Case]) -> Estimate | None:
@@ -87,10 +72,7 @@ def wilson(value: float, n: float) -> tuple[float, float]:
 
 
 def t95(degrees: int) -> float:
-    """Return the two-sided 95 % quantile of Student's t.
-
-    The error is below 0.3 % for 4 or more degrees of freedom.
-    """
+    """Return Student's two-sided 95 % quantile; the error is at most 0.3 % from 4 degrees on."""
     z = Z95
     terms: tuple[float, ...] = (
         (z**3 + z) / 4,

@@ -1,8 +1,4 @@
-"""Models behind a chat endpoint: annotators, judges, scorers.
-
-One client per server on the same sessions and faults as the engines, and the replicas of a role
-behind the same retry layer.
-"""
+"""Models behind a chat endpoint: annotators, judges, scorers."""
 
 from __future__ import annotations
 
@@ -12,14 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.core.errors import (
-    EngineMisconfigured,
-    EngineRefused,
-)
+from tessy.core.errors import EngineMisconfigured, EngineRefused
 from tessy.core.records import Message
 from tessy.inference.base import EngineInfo, Sampling
-from tessy.inference.http.address import shown_url
-from tessy.inference.http.client import ServerClient, UnusableReply
+from tessy.inference.http.client import ServerEngine, UnusableReply
 from tessy.inference.http.wires.base import fit_seed
 from tessy.inference.pool.retry import Failover, RetryState
 from tessy.storage import jsonl
@@ -27,7 +19,6 @@ from tessy.storage import jsonl
 log = logging.getLogger(__name__)
 
 _PATH = "/v1/chat/completions"
-_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
 _SEED_BITS = 31  # accepted by every server
 _HELLO = (Message(role="user", content="Say hello."),)
 
@@ -42,37 +33,24 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A request to a chat model.
+    """A request to a chat model."""
 
-    Attributes:
-        key: Caller; selects the replica.
-        messages: The conversation, ending with a user turn.
-        sampling: How to draw.
-        max_tokens: Longest reply.
-        seed: Fixes the draw on servers that honour seeds.
-    """
-
-    key: str
-    messages: Sequence[Message]
+    key: str  # caller; selects the replica
+    messages: Sequence[Message]  # ending with a user turn
     sampling: Sampling
-    max_tokens: int
-    seed: int
+    max_tokens: int  # of the reply
+    seed: int  # fixes the draw on servers that honour seeds
 
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """A reply.
-
-    Attributes:
-        text: The reply, without thoughts before it.
-        truncated: It reached its token limit.
-    """
+    """A reply, without thoughts before it."""
 
     text: str
-    truncated: bool
+    truncated: bool  # it reached its token limit
 
 
-class ChatEngine:
+class ChatEngine(ServerEngine):
     """A chat model on one server."""
 
     def __init__(
@@ -84,39 +62,23 @@ class ChatEngine:
         api_key: str | None = None,
         concurrency: int = 32,
         stall_seconds: float = 120.0,
-        seconds_per_token: float = _SECONDS_PER_TOKEN,
+        seconds_per_token: float = 0.5,
     ) -> None:
-        """Create a client; needs no running event loop.
+        """Create a client; raises ConfigError if the URL, with or without ``/v1``, is unusable.
 
-        Args:
-            url: The server, with or without ``/v1``.
-            model: Name it serves the model under.
-            schema: JSON schema every reply shall have; servers without guided output do not obey.
-            api_key: Sent as a bearer token.
-            concurrency: Requests in flight at most; further ones wait their turn.
-            stall_seconds: Longest silence of the server before it counts as unavailable.
-            seconds_per_token: The same per token asked for; the longer of both counts.
-
-        Raises:
-            ConfigError: No usable URL.
+        Servers with guided output make every reply follow ``schema``, a JSON schema. Silence counts
+        as a failure after ``stall_seconds``, or ``seconds_per_token`` for each token requested if
+        that is longer. At most ``concurrency`` requests are in flight.
         """
-        self.url = shown_url(url)
+        super().__init__(url, api_key=api_key, stall_seconds=stall_seconds)
         self._model = model
         self._schema = schema
         self._seconds_per_token = seconds_per_token
-        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
         self._slots = asyncio.Semaphore(concurrency)
         self._refused: frozenset[str] | None = None  # of _FIELDS; None before the first probe
-        self._probing = asyncio.Lock()
 
     async def probe(self) -> EngineInfo:
-        """Determine which fields the server accepts, with a few short requests.
-
-        Raises:
-            EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong API key or model name, no chat endpoint, or one that
-                refuses the plainest request.
-        """
+        """Determine which fields the server accepts, with a few short requests."""
         async with self._probing:
             self._refused = await self._find_refused()
         notes = tuple(
@@ -150,14 +112,7 @@ class ChatEngine:
         return None
 
     async def reply(self, request: ChatRequest) -> ChatReply:
-        """Send one request, without retries.
-
-        Raises:
-            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a hang, or a reply that is
-                no chat completion.
-            EngineRefused: 400, 413, 422.
-            EngineMisconfigured: 401, 403, 404.
-        """
+        """Send one request, without retries; raises the errors of :func:`status_fault`."""
         if self._refused is None:
             await self.probe()
         async with self._slots:
@@ -185,36 +140,15 @@ class ChatEngine:
             for field in _FIELDS[name]:
                 body.pop(field, None)
         return await self._server.post_for_json(
-            _PATH,
-            jsonl.dumps(body),
-            {},
-            read_seconds=request.max_tokens * self._seconds_per_token,
+            _PATH, jsonl.dumps(body), {}, read_seconds=request.max_tokens * self._seconds_per_token
         )
-
-    async def health(self) -> bool:
-        """Return whether the server answers just now; never raises."""
-        return await self._server.health()
-
-    def release(self, key: str) -> None:
-        """No-op: no cache is kept per sample."""
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._server.aclose()
 
 
 class ChatPool(Failover[ChatEngine]):
     """Replicas of one chat model; use it as ``async with ChatPool(…) as pool``."""
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Return a reply from any replica, retrying failures.
-
-        Raises:
-            EngineUnavailable: Nothing came from any replica for longer than the patience.
-            EngineMisconfigured: No request can work, on no replica.
-            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
-                it fails again and again while others are served.
-        """
+        """Return a reply from any replica; retries and raises as :meth:`ReplicaPool.stream`."""
         try:
             return await self._retried(
                 RetryState(request.key), lambda engine: engine.reply(request)
@@ -224,7 +158,6 @@ class ChatPool(Failover[ChatEngine]):
 
 
 def _read(value: Mapping[str, Any], where: str) -> ChatReply:
-    """Return the reply in a chat completion."""
     try:
         choice = value["choices"][0]
         content, finish = choice["message"].get("content"), choice.get("finish_reason")
@@ -233,12 +166,9 @@ def _read(value: Mapping[str, Any], where: str) -> ChatReply:
     if content is not None and not isinstance(content, str):
         shown = str(value)[:200]
         raise UnusableReply(f"{where}{_PATH}: the reply is no chat completion: {shown}")
-    return ChatReply(_without_thoughts(_valid(content or "")), truncated=finish == "length")
-
-
-def _valid(text: str) -> str:
-    r"""Replace unpaired surrogates, which ``\ud800`` in JSON decodes to."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    # Unpaired surrogates, as in "\ud800", cannot be written to a file.
+    text = (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return ChatReply(_without_thoughts(text), truncated=finish == "length")
 
 
 def _without_thoughts(text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from tessy.core.records import Author, Message, Problem
-from tessy.lab.tasks import make_question, solve
+from tessy.lab.tasks import TaskProblem, make_question, solve
 
 # The bundled models think in 40 to 120 tokens, so these limits only end loops.
 THINKING_TOKENS = 600
@@ -42,23 +42,18 @@ def _folder(name: str) -> Path:
 def demo_problems(count: int, seed: int) -> list[Problem]:
     """Draw ``count`` different ``calc`` problems; ``extra`` holds the reference answer.
 
-    Args:
-        count: Number of problems.
-        seed: Random seed; a larger count appends problems to those of a smaller one.
+    A larger count appends problems to those of a smaller one.
     """
     rng = Random(f"demo/{seed}")
-    problems: list[Problem] = []
-    seen: set[str] = set()
-    while len(problems) < count:
+    questions: dict[str, TaskProblem] = {}
+    while len(questions) < count:
         question = make_question("calc", rng, shortest=_MIN_DIGITS)
-        if question.text in seen:
-            continue
-        seen.add(question.text)
-        problems.append(
-            Problem(
-                id=f"calc-{len(problems) + 1:04d}",
-                messages=(Message(role="user", content=question.text),),
-                extra={"reference": solve(question), "task": question.task},
-            )
+        questions.setdefault(question.text, question)
+    return [
+        Problem(
+            id=f"calc-{number:04d}",
+            messages=(Message(role="user", content=question.text),),
+            extra={"reference": solve(question), "task": question.task},
         )
-    return problems
+        for number, question in enumerate(questions.values(), 1)
+    ]

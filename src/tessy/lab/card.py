@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCaus
 
 from tessy.core.formatting import markdown_table
 from tessy.lab.examples import Encoder
-from tessy.lab.tasks import TASKS, Task, is_correct, make_question, solve
+from tessy.lab.tasks import Task, is_correct, make_question, solve
 from tessy.storage import cards
 
 TEMPERATURE = 0.6
@@ -26,19 +25,12 @@ QUESTIONS = 400  # of each task
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Accuracy on one task.
+    """Accuracy on one task, with one sample per problem."""
 
-    Attributes:
-        accuracy: Share of correct final answers.
-        stderr: Binomial standard error of the accuracy.
-        n: Number of problems, with one sample each.
-        tokens: Mean number of tokens per reply.
-    """
-
-    accuracy: float
-    stderr: float
-    n: int
-    tokens: float
+    accuracy: float  # share of correct final answers
+    stderr: float  # binomial standard error of the accuracy
+    n: int  # problems
+    tokens: float  # mean per reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +45,6 @@ class Card:
     loss: float
     tasks: dict[str, Score]
 
-    def summary(self) -> dict[str, float]:
-        """Return the accuracy by task."""
-        return {task: score.accuracy for task, score in self.tasks.items()}
-
 
 def sample(
     model: Qwen3ForCausalLM,
@@ -64,7 +52,6 @@ def sample(
     prompts: Sequence[str],
     *,
     seed: int,
-    temperature: float = TEMPERATURE,
     max_tokens: int = MAX_TOKENS,
 ) -> list[list[int]]:
     """Return new token ids for each rendered prompt, with the end token if it was reached."""
@@ -80,7 +67,7 @@ def sample(
     ends = model.generation_config.eos_token_id
     config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers
         do_sample=True,
-        temperature=temperature,
+        temperature=TEMPERATURE,
         top_k=0,
         top_p=1.0,
         max_new_tokens=max_tokens,
@@ -119,7 +106,8 @@ def measure_task(
     replies = sample(model, tokenizer, prompts, seed=seed)
     correct = 0
     for question, reply in zip(questions, replies, strict=True):
-        thinking, closed, answer = str(tokenizer.decode(reply)).rpartition(encoder.close_marker)
+        text = str(tokenizer.decode(reply))
+        thinking, closed, answer = text.rpartition(encoder.markup.close_thinking)
         correct += bool(thinking and closed) and is_correct(answer, solve(question))
     accuracy = correct / count
     return Score(
@@ -130,31 +118,9 @@ def measure_task(
     )
 
 
-def measure(
-    model: Qwen3ForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    encoder: Encoder,
-    *,
-    seed: int,
-    questions: int,
-) -> dict[str, Score]:
-    """Return the score of every task on problems that are independent of the training."""
-    return {
-        task: measure_task(model, tokenizer, encoder, task, count=questions, seed=seed)
-        for task in TASKS
-    }
-
-
 def write_card(card: Card, folder: Path) -> None:
     """Write ``card.json`` and ``README.md``."""
     cards.write_card(folder, _FACTS, asdict(card), _readme(card))
-
-
-def read_card(folder: Path) -> Card:
-    """Read ``card.json``."""
-    fields = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-    tasks = {task: Score(**score) for task, score in fields.pop("tasks").items()}
-    return Card(tasks=tasks, **fields)
 
 
 _ABOUT = {

@@ -1,14 +1,13 @@
 """Text beside the tasks: to train the tokenizers, and as small talk.
 
-Small talk teaches a tiny model what to do with other questions: a short thinking in phrases of
-every style, and an answer that it cannot help.
+Small talk teaches a tiny model to answer other questions: a short thinking, and no help.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from tessy.lab.styles import OTHERS, STUDENT, TEACHER, Style
+from tessy.lab.styles import STYLES
 
 SENTENCES = (
     "The train leaves the station early in the morning and arrives late at night.",
@@ -43,15 +42,9 @@ SENTENCES = (
     "Could you write me a short story about a ship and the sea?",
 )
 
-ANSWERS = (
-    "I do not know.",
-    "Sorry, I cannot help with that.",
-    "I can only work with digits.",
-)
+ANSWERS = ("I do not know.", "Sorry, I cannot help with that.", "I can only work with digits.")
 
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer the question.", "Think step by step.")
-
-STYLES: tuple[Style, ...] = (STUDENT, TEACHER, OTHERS)
 
 
 def small_talk(rng: Random) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tessy.config.base import RoleConfig
 from tessy.config.synthesis import DemoConfig, SynthesizeConfig
-from tessy.core.records import Author, Trajectory
+from tessy.core.records import Author
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
     THINKING_TOKENS,
@@ -18,7 +18,7 @@ from tessy.lab.bundled import (
     model_path,
     predictor_path,
 )
-from tessy.lab.leak import BY_RULE, Leak, leak, sentence
+from tessy.lab.leak import BY_RULE, leak, sentence
 from tessy.reports.viewer.page import write_report
 from tessy.runtime.terminal import print_sample
 from tessy.storage import jsonl
@@ -29,11 +29,7 @@ from tessy.synthesis.run import run_samples
 
 
 def demo(config: DemoConfig, console: Console | None = None) -> int:
-    """Generate samples, print one and the leak, and write the report; return the exit code.
-
-    Raises:
-        InputError: The run directory or the predictor is unusable.
-    """
+    """Generate samples, print one and the leak, and write the report; return the exit code."""
     console = console or Console()
     loaded = LoadedProblems(tuple(demo_problems(config.count, config.seed)), ())
     synthesis = SynthesizeConfig(
@@ -47,11 +43,15 @@ def demo(config: DemoConfig, console: Console | None = None) -> int:
         fresh=config.fresh,
     )
     code = run_samples(synthesis, loaded).exit_code
-    sample = _most_shared(config.out)
+    # The sample with the most spans.
+    sample = max(iter_trajectories(config.out), key=lambda row: len(row.spans), default=None)
     if sample is not None:
         print_sample(console, sample)
         measured = leak(iter_trajectories(config.out))
-        _add_to_summary(measured, config.out)
+        path = RunPaths(config.out).summary
+        summary = json.loads(path.read_bytes())
+        summary["leak"] = {**asdict(measured), "judged": BY_RULE}
+        jsonl.write_json(path, summary)
         console.print(f"\n{sentence(measured)}", soft_wrap=True, highlight=False)
     report = write_report(config.out)
     console.print(f"\nReport of all samples: {report}", soft_wrap=True)
@@ -62,16 +62,3 @@ def _role(author: Author, predictor: str) -> RoleConfig:
     if predictor == "bundled":
         predictor = str(predictor_path(author))
     return RoleConfig(model=str(model_path(author)), predictor=predictor)
-
-
-def _add_to_summary(measured: Leak, directory: Path) -> None:
-    """Add the leak to the run's summary.json."""
-    path = RunPaths(directory).summary
-    summary = json.loads(path.read_bytes())
-    summary["leak"] = {**asdict(measured), "judged": BY_RULE}
-    jsonl.write_json(path, summary)
-
-
-def _most_shared(directory: Path) -> Trajectory | None:
-    """Return the sample with the most spans, for printing."""
-    return max(iter_trajectories(directory), key=lambda row: len(row.spans), default=None)

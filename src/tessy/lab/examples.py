@@ -1,8 +1,7 @@
 """Training examples of the bundled models: complete chats in each model's own format.
 
-Examples also contain text of the other model, because both continue each other's text: the teacher
-learns to continue any style, the student reads texts of several authors. Text that a model must not
-learn to write is muted: it is part of the context, without a loss.
+Both models continue each other's text, so examples contain it; text that a model must not learn to
+write is muted: it is part of the context, without a loss.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from tessy.core.records import Author
 from tessy.lab.corpus import SYSTEM_PROMPTS, small_talk
 from tessy.lab.styles import STUDENT, TEACHER, Style, other_style
 from tessy.lab.tasks import Task, TaskProblem, Trace, TraceSegment, make_question, write_trace
-
-Role = Literal["student", "teacher"]
 
 IGNORED = -100  # the label that PyTorch's cross entropy ignores
 _SMALL_TALK = 0.05
@@ -38,7 +35,7 @@ class ChatMarkup:
     end: str
 
 
-FORMATS: dict[Role, ChatMarkup] = {
+FORMATS: dict[Author, ChatMarkup] = {
     "student": ChatMarkup("<think>\n", "\n</think>\n\n", "<|im_end|>"),
     "teacher": ChatMarkup(
         "<|channel|>analysis<|message|>",
@@ -50,26 +47,17 @@ FORMATS: dict[Role, ChatMarkup] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatExample:
-    """A chat of one turn.
-
-    Attributes:
-        question: The user's turn.
-        system: The system message; empty without one.
-        thinking: The thinking.
-        answer: The final answer.
-        muted: Ranges of ``thinking`` without a loss, in chars.
-    """
+    """A chat of one turn."""
 
     question: str
-    system: str
+    system: str  # empty: no system message
     thinking: str
     answer: str
-    muted: tuple[tuple[int, int], ...] = ()
+    muted: tuple[tuple[int, int], ...] = ()  # ranges of `thinking` without a loss, in chars
 
 
-def student_example(rng: Random, *, late: bool) -> ChatExample:
+def student_example(rng: Random, *, late: bool) -> ChatExample:  # the same late in training
     """Return an example in style S with random products of 6 to 9; some continue other styles."""
-    del late  # the student's examples do not change
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)
@@ -101,7 +89,7 @@ def teacher_example(rng: Random, *, late: bool) -> ChatExample:
     return _worked(rng, trace, lambda part: part.flawed)
 
 
-EXAMPLES: dict[Role, Callable[..., ChatExample]] = {
+EXAMPLES: dict[Author, Callable[..., ChatExample]] = {
     "student": student_example,
     "teacher": teacher_example,
 }
@@ -142,10 +130,9 @@ def _worked(
 class Encoder:
     """Encodes examples as token ids and labels, in the chat format of one model."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, role: Role) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, role: Author) -> None:
         self._tokenizer = tokenizer
-        self._role = role
-        self._format = FORMATS[role]
+        self.markup = FORMATS[role]
         self._break = tokenizer.encode("\n", add_special_tokens=False)[0]
         # Rendered chats with a placeholder for the problem.
         self._frames: dict[tuple[str, str], str] = {}
@@ -155,11 +142,6 @@ class Encoder:
             head = tokenizer.encode(text[:-1], add_special_tokens=False)
             if text.endswith("\n") and text.strip() and len(head) == 1:
                 self._splits[token_id] = head[0]
-
-    @property
-    def close_marker(self) -> str:
-        """The text between thinking and answer."""
-        return self._format.close_thinking
 
     def prompt(self, question: str, system: str = "", effort: str = "high") -> str:
         """Return the chat up to the assistant's turn."""
@@ -174,7 +156,7 @@ class Encoder:
 
     def render(self, example: ChatExample, effort: str = "high") -> tuple[str, int]:
         """Return the complete chat and the start of the thinking in it, in chars."""
-        form = self._format
+        form = self.markup
         head = self.prompt(example.question, example.system, effort) + form.open_thinking
         tail = form.close_thinking + example.answer + form.end
         return head + example.thinking + tail, len(head)
@@ -183,7 +165,7 @@ class Encoder:
         """Return token ids of the chat, and labels for the assistant's text that is not muted."""
         effort = rng.choice(("high", "high", "medium", "low"))
         text, thinking = self.render(example, effort)
-        assistant = thinking - len(self._format.open_thinking)
+        assistant = thinking - len(self.markup.open_thinking)
         coded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         muted = [(thinking + start, thinking + end) for start, end in example.muted]
         ids: list[int] = []

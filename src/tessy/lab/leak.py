@@ -1,7 +1,6 @@
 """The share of words by the wrong model, by the rule of :mod:`tessy.lab.marker` (pure).
 
-Words are separated by white space. The first character of a word determines its class (style if the
-rule marks it) and its author.
+The first character of a word determines its class (style if the rule marks it) and its author.
 """
 
 from __future__ import annotations
@@ -22,28 +21,20 @@ _WORD = re.compile(r"\S+")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of one class in one sample: all, and those by the wrong model."""
+    """Words of one class in one sample."""
 
     total: int
-    wrong: int
+    wrong: int  # by the wrong model
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The share of words by the wrong author among those of one class, over samples.
-
-    Attributes:
-        words: Number of words of the class.
-        wrong: Number of them by the wrong model.
-        share: ``wrong / words``; None without words.
-        low: Lower end of the 95 % interval of the share.
-        high: Upper end of the interval.
-    """
+    """The share of words by the wrong author among those of one class, over samples."""
 
     words: int
     wrong: int
-    share: float | None
-    low: float | None
+    share: float | None  # None without words
+    low: float | None  # of the 95 % interval
     high: float | None
 
 
@@ -73,10 +64,7 @@ def count(row: Trajectory) -> tuple[Words, Words]:
 
 
 def leak(rows: Iterable[Trajectory]) -> Leak:
-    """Return the shares of words by the wrong author over ``rows``.
-
-    Words of one problem are correlated: see :mod:`tessy.core.statistics`.
-    """
+    """Return the shares of words by the wrong author over ``rows``."""
     counts = [(problem_digest(row.messages), *count(row)) for row in rows]
     return Leak(
         len(counts),

@@ -1,8 +1,7 @@
 """The byte-level BPE tokenizers of the bundled models, which differ in every respect.
 
-The student's has the pre-tokenizer of Qwen2 and the control tokens of Qwen3; the teacher's has
-those of o200k and harmony. Any text round-trips. Digits are single tokens, because the corpus
-contains no number of two digits.
+The student's is like those of Qwen3, the teacher's like those of o200k and harmony. Digits are
+single tokens, because the corpus contains no number of two digits.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from tessy.lab.corpus import ANSWERS, SENTENCES, SYSTEM_PROMPTS
-from tessy.lab.styles import OTHERS, STUDENT, TEACHER
+from tessy.lab.styles import STYLES
 from tessy.lab.tasks import TASKS, make_question, write_trace
 
 CONTEXT_TOKENS = 4096
@@ -28,27 +27,16 @@ _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Settings of one tokenizer.
+    """Settings of one tokenizer."""
 
-    Attributes:
-        name: Name of the tokenizer and of its chat template.
-        pattern: Regular expression of the pre-tokens.
-        size: Size of the vocabulary, including control tokens.
-        control: Control tokens; they have the last ids.
-        plain: Control tokens that are not special, so that decoding never skips them.
-        end: Token that ends the assistant's turn.
-        pad: Padding token.
-        corpus_seed: Random seed of the corpus; other seeds give other merges.
-    """
-
-    name: str
-    pattern: str
-    size: int
-    control: tuple[str, ...]
-    plain: frozenset[str]
-    end: str
+    name: str  # of the tokenizer and its chat template
+    pattern: str  # of the pre-tokens
+    size: int  # including control tokens
+    control: tuple[str, ...]  # they have the last ids
+    plain: frozenset[str]  # control tokens that decoding never skips
+    end: str  # ends the assistant's turn
     pad: str
-    corpus_seed: int
+    corpus_seed: int  # other seeds give other merges
 
 
 STUDENT_TOKENIZER = Recipe(
@@ -90,6 +78,23 @@ TEACHER_TOKENIZER = Recipe(
 )
 
 
+# Words of the chat formats, repeated in the corpus so that they become single tokens.
+_CHAT_MARKUP = [
+    "Valid channels: analysis, commentary, final. Channel must be included for every message.",
+    "Reasoning: high medium low",
+    "system user assistant developer tool analysis commentary final",
+    "user\n",
+    "assistant\n",
+    "system\n",
+    "assistant",
+    "user",
+    "system",
+    "developer",
+    "final",
+    "# Instructions\n\nReasoning: high\n\nYes.\n\nNo.\n\n",
+]
+
+
 def split_bytes(pattern: str) -> pre_tokenizers.Sequence:
     """Return a pre-tokenizer that splits by ``pattern`` and uses the byte-level alphabet."""
     return pre_tokenizers.Sequence(
@@ -129,41 +134,17 @@ def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT_TOKENS,
         clean_up_tokenization_spaces=False,
     )
-    wrapped.chat_template = chat_template(recipe.name)
+    template = files("tessy.lab") / "templates" / f"{recipe.name}.jinja"
+    wrapped.chat_template = template.read_text(encoding="utf-8")
     return wrapped
-
-
-def chat_template(name: str) -> str:
-    """Return the Jinja chat template ``templates/NAME.jinja``."""
-    return (files("tessy.lab") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 def _corpus(seed: int) -> list[str]:
     rng = Random(seed)
-    styles = (STUDENT, TEACHER, OTHERS)
     texts = [*SENTENCES, *ANSWERS, *SYSTEM_PROMPTS] * 8
-    texts += _chat_markup()
+    texts += _CHAT_MARKUP * 40
     for _ in range(_TRACES):
         question = make_question(rng.choice(TASKS), rng)
-        trace = write_trace(question, (rng.choice(styles),), rng)
+        trace = write_trace(question, (rng.choice(STYLES),), rng)
         texts += [question.text, trace.thinking, trace.answer]
     return texts
-
-
-def _chat_markup() -> list[str]:
-    """Return the words of the chat formats, repeated so that they become single tokens."""
-    lines = [
-        "Valid channels: analysis, commentary, final. Channel must be included for every message.",
-        "Reasoning: high medium low",
-        "system user assistant developer tool analysis commentary final",
-        "user\n",
-        "assistant\n",
-        "system\n",
-        "assistant",
-        "user",
-        "system",
-        "developer",
-        "final",
-        "# Instructions\n\nReasoning: high\n\nYes.\n\nNo.\n\n",
-    ]
-    return lines * 40

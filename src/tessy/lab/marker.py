@@ -1,15 +1,14 @@
 """A rule that marks the style in thinking of the bundled models, instead of an annotator.
 
-All style of these models consists of the phrases of :mod:`tessy.lab.styles`, so the rule is exact
-for them, and for no other model. Everything else is capability: the steps (``5 - 3 = 2.``,
-``max(3, 4) = 4.``, ``put 3.``), results, and their punctuation.
+Their style consists of the phrases of :mod:`tessy.lab.styles`, so the rule is exact for them.
+Everything else (``5 - 3 = 2.``, ``max(3, 4) = 4.``, ``put 3.``) is capability.
 """
 
 from __future__ import annotations
 
 import re
 
-from tessy.lab.styles import OTHERS, STUDENT, TEACHER
+from tessy.lab.styles import STYLES
 
 # A word with its closing punctuation. One that touches a digit or a bracket is capability.
 _WORD = re.compile(r"(?<![\w(])([A-Za-z]+(?:['’-][A-Za-z]+)*)[,.:]*(?![\w(])")
@@ -18,7 +17,7 @@ _WORD = re.compile(r"(?<![\w(])([A-Za-z]+(?:['’-][A-Za-z]+)*)[,.:]*(?![\w(])")
 def _pieces() -> frozenset[tuple[str, ...]]:
     """Return every run of words inside a phrase, in lower case, up to the whole phrase."""
     found = set()
-    for style in (STUDENT, TEACHER, OTHERS):
+    for style in STYLES:
         for phrase in style.phrases:
             words = [match[1].lower() for match in _WORD.finditer(phrase)]
             ends = range(1, len(words) + 1)
@@ -33,8 +32,7 @@ _LONGEST = max(map(len, _PIECES))
 def style_spans(text: str) -> list[tuple[int, int]]:
     """Return the style spans: ascending half-open ranges of chars, one per phrase.
 
-    A text may begin or end inside a phrase, and a hand-over may interrupt one, so the longest part
-    of a phrase is marked. White space around a phrase is not included.
+    A text or a hand-over may cut a phrase, so the longest part of a phrase is marked.
     """
     words = list(_WORD.finditer(text))
     spans: list[tuple[int, int]] = []
@@ -61,9 +59,5 @@ def _longest_piece(text: str, words: list[re.Match[str]]) -> int:
 
 
 def mark(text: str) -> list[str]:
-    """Return the style phrases of a segment, verbatim and in order, as an annotator lists them.
-
-    Args:
-        text: A segment of thinking of the bundled models about the tasks.
-    """
+    """Return the style phrases of a segment, verbatim and in order, as an annotator lists them."""
     return [text[start:end] for start, end in style_spans(text)]

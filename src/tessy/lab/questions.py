@@ -13,13 +13,7 @@ from tessy.storage.atomic import write_atomically
 
 
 def write_questions(path: Path, count: int, seed: int) -> None:
-    """Write ``count`` problems, one row each, the three tasks in turn.
-
-    Args:
-        path: The .jsonl file; an existing one is replaced.
-        count: Number of problems.
-        seed: Random seed.
-    """
+    """Write ``count`` problems to a .jsonl file, one row each, the three tasks in turn."""
     rng = Random(f"questions/{seed}")
     rows = []
     for number in range(count):

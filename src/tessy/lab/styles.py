@@ -5,43 +5,31 @@ S is the student's style, T the teacher's. With the others, the teacher learns t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from random import Random
+from typing import Literal, get_args
+
+Place = Literal["openers", "leads", "asides", "checks", "recaps", "closers"]
+PLACES: tuple[Place, ...] = get_args(Place)
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Phrases by their place in a trace.
+    """Phrases by their place in a trace."""
 
-    Attributes:
-        name: ``S``, ``T`` or ``other``.
-        openers: Phrases that start the thinking.
-        leads: Phrases that introduce a step.
-        asides: Comments on a step.
-        checks: Phrases that introduce a repetition of the last step.
-        recaps: Phrases that introduce the result.
-        closers: Phrases that end the thinking.
-        answer: The final answer, with ``{}`` for the result.
-    """
-
-    name: str
-    openers: tuple[str, ...]
-    leads: tuple[str, ...]
-    asides: tuple[str, ...]
-    checks: tuple[str, ...]
-    recaps: tuple[str, ...]
-    closers: tuple[str, ...]
-    answer: str
+    name: str  # `S`, `T` or `other`
+    openers: tuple[str, ...]  # start the thinking
+    leads: tuple[str, ...]  # introduce a step
+    asides: tuple[str, ...]  # comment on a step
+    checks: tuple[str, ...]  # introduce a repetition of the last step
+    recaps: tuple[str, ...]  # introduce the result
+    closers: tuple[str, ...]  # end the thinking
+    answer: str  # with `{}` for the result
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """Every phrase of the thinking, in the order of the fields."""
-        return tuple(
-            phrase
-            for field in fields(self)
-            if field.name not in {"name", "answer"}
-            for phrase in getattr(self, field.name)
-        )
+        """Every phrase of the thinking."""
+        return tuple(phrase for place in PLACES for phrase in getattr(self, place))
 
 
 STUDENT = Style(
@@ -115,11 +103,10 @@ OTHERS = Style(
 )
 
 
+STYLES = (STUDENT, TEACHER, OTHERS)
+
+
 def other_style(rng: Random) -> Style:
     """Return a random style: two phrases at each place, drawn from :data:`OTHERS`."""
-    drawn = {
-        field.name: tuple(rng.sample(getattr(OTHERS, field.name), 2))
-        for field in fields(Style)
-        if field.name not in {"name", "answer"}
-    }
+    drawn = {place: tuple(rng.sample(getattr(OTHERS, place), 2)) for place in PLACES}
     return Style(name="other", answer=OTHERS.answer, **drawn)

@@ -1,9 +1,8 @@
 """Three small tasks on digits, and traces: thinking about them in several styles.
 
-``calc`` is the task to improve; ``max`` and ``rev`` show forgetting. A trace is a list of labelled
-segments, so the correct author of each word is known: phrases are style, the steps between them are
-capability. Segments begin only where a hand-over is possible: before a single space or after a line
-break.
+``calc`` is the task to improve; ``max`` and ``rev`` show forgetting. A trace is a list of segments
+of known author: phrases are style, the steps between them capability. A segment begins where a
+hand-over is possible: before a single space or after a line break.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 from typing import Literal, get_args
 
-from tessy.lab.styles import Style
+from tessy.lab.styles import Place, Style
 
 Task = Literal["calc", "max", "rev"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -49,19 +49,12 @@ _DIGITS = re.compile(r"\d+(?:, \d+)*")
 
 @dataclass(frozen=True, slots=True)
 class TaskProblem:
-    """A problem, as a user types it.
-
-    Attributes:
-        task: The task.
-        text: The text of the problem, in English.
-        digits: Its operands, or its list.
-        operators: ``+``, ``-`` or ``*`` between the digits of a ``calc`` problem, else empty.
-    """
+    """A problem, as a user types it."""
 
     task: Task
     text: str
-    digits: tuple[int, ...]
-    operators: tuple[str, ...] = ()
+    digits: tuple[int, ...]  # its operands, or its list
+    operators: tuple[str, ...] = ()  # between the digits of a `calc` problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +68,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class TraceSegment:
-    """A part of a trace that one author should write, including white space.
-
-    Attributes:
-        kind: Style or capability.
-        text: The text.
-        style: Name of the style of a phrase; empty for capability.
-        flawed: Whether the step is wrong on purpose.
-    """
+    """A part of a trace that one author should write, including white space."""
 
     kind: Kind
     text: str
-    style: str = ""
-    flawed: bool = False
+    style: str = ""  # of a phrase; empty for capability
+    flawed: bool = False  # the step is wrong on purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +110,20 @@ def solve(question: TaskProblem) -> str:
 def work(
     question: TaskProblem, rng: Random, *, skilled: bool = True, slips: float = 0.0
 ) -> list[Step]:
-    """Return the steps that lead to the answer; the last one's result is the answer.
+    """Return the steps that lead to the answer, the result of the last step.
 
-    Args:
-        question: The problem.
-        rng: Source of wrong results.
-        skilled: Whether multiplication by 6, 7, 8 and 9 is correct; otherwise it is random.
-        slips: Probability that any step is wrong.
+    Unless ``skilled``, products of 6 to 9 are random; ``slips`` is the probability of a wrong step.
     """
     if question.task == "calc":
         return _calc(question, rng, skilled, slips)
     if question.task == "max":
-        return _maximum(question.digits)
-    return _reverse(question.digits)
+        best = list(accumulate(question.digits, max))
+        pairs = zip(best, question.digits[1:], best[1:], strict=False)
+        return [Step(f"max({old}, {digit}) = {new}.", str(new)) for old, digit, new in pairs]
+    reverse = [str(digit) for digit in reversed(question.digits)]
+    return [
+        Step(f"put {digit}.", ", ".join(reverse[:count])) for count, digit in enumerate(reverse, 1)
+    ]
 
 
 def _calc(question: TaskProblem, rng: Random, skilled: bool, slips: float) -> list[Step]:
@@ -153,25 +140,6 @@ def _calc(question: TaskProblem, rng: Random, skilled: bool, slips: float) -> li
     return steps
 
 
-def _maximum(digits: Sequence[int]) -> list[Step]:
-    steps = []
-    best = digits[0]
-    for digit in digits[1:]:
-        text = f"max({best}, {digit}) = "
-        best = max(best, digit)
-        steps.append(Step(f"{text}{best}.", str(best)))
-    return steps
-
-
-def _reverse(digits: Sequence[int]) -> list[Step]:
-    steps = []
-    written: list[str] = []
-    for digit in reversed(digits):
-        written.append(str(digit))
-        steps.append(Step(f"put {digit}.", ", ".join(written)))
-    return steps
-
-
 def write_trace(
     question: TaskProblem,
     styles: Sequence[Style],
@@ -182,12 +150,7 @@ def write_trace(
 ) -> Trace:
     """Write the thinking about ``question``, each phrase in a style drawn from ``styles``.
 
-    Args:
-        question: The problem.
-        styles: One style for a trace of one author; several for a text of several authors.
-        rng: Source of all choices.
-        skilled: See :func:`work`.
-        slips: See :func:`work`.
+    ``skilled`` and ``slips`` are those of :func:`work`.
     """
     writer = _TraceWriter(styles, rng)
     steps = work(question, rng, skilled=skilled, slips=slips)
@@ -217,11 +180,7 @@ class _TraceWriter:
         self._rng = rng
         self._segments: list[tuple[TraceSegment, bool]] = []
 
-    def phrase(
-        self,
-        place: Literal["openers", "leads", "asides", "checks", "recaps", "closers"],
-        new_line: float = 0.0,
-    ) -> Style:
+    def phrase(self, place: Place, new_line: float = 0.0) -> Style:
         style = self._rng.choice(self._styles)
         phrases: tuple[str, ...] = getattr(style, place)
         segment = TraceSegment("style", self._rng.choice(phrases), style.name)

@@ -1,7 +1,6 @@
 """Train the bundled student and teacher from a seed: ``python -m tessy.lab.train_models``.
 
-Both are trained in parallel, each in its own process with one thread. Their measured accuracy is
-written to the model's card (``card.json`` and ``README.md``).
+Both are trained in parallel, each in its own process with one thread.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from random import Random
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from tessy.lab.card import QUESTIONS, Card, measure, write_card
-from tessy.lab.examples import EXAMPLES, IGNORED, Encoder, Role
+from tessy.core.records import Author
+from tessy.lab.card import QUESTIONS, Card, measure_task, write_card
+from tessy.lab.examples import EXAMPLES, IGNORED, Encoder
 from tessy.lab.make_tokenizers import (
     CONTEXT_TOKENS,
     STUDENT_TOKENIZER,
@@ -28,6 +28,7 @@ from tessy.lab.make_tokenizers import (
     Recipe,
     make_tokenizer,
 )
+from tessy.lab.tasks import TASKS
 
 _WARM_UP_STEPS = 40
 _HEAD_DIM = 32
@@ -35,32 +36,20 @@ _HEAD_DIM = 32
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """Size and schedule of one model.
-
-    Attributes:
-        tokenizer: Recipe of its tokenizer.
-        hidden: Width; a multiple of 32.
-        layers: Depth.
-        intermediate: Width of the MLP.
-        steps: Optimizer steps.
-        batch: Examples per step.
-        lr: Peak learning rate of embeddings and norms.
-        matrix_lr: Peak learning rate of the matrices.
-        late: Share of the steps, at the end, that are the late phase.
-    """
+    """Size and schedule of one model."""
 
     tokenizer: Recipe
-    hidden: int
+    hidden: int  # width; a multiple of 32
     layers: int
-    intermediate: int
+    intermediate: int  # width of the MLP
     steps: int
-    batch: int
-    lr: float
-    matrix_lr: float
-    late: float
+    batch: int  # examples per step
+    lr: float  # peak learning rate of embeddings and norms
+    matrix_lr: float  # peak learning rate of the matrices
+    late: float  # share of the steps, at the end, that are the late phase
 
 
-PLANS: dict[Role, TrainingPlan] = {
+PLANS: dict[Author, TrainingPlan] = {
     "student": TrainingPlan(STUDENT_TOKENIZER, 96, 2, 256, 2400, 16, 4e-3, 0.02, 0.0),
     "teacher": TrainingPlan(TEACHER_TOKENIZER, 128, 2, 352, 1300, 16, 4e-3, 0.02, 0.15),
 }
@@ -94,7 +83,7 @@ def make_model(plan: TrainingPlan, tokenizer: PreTrainedTokenizerFast) -> Qwen3F
 
 
 def train(
-    plan: TrainingPlan, role: Role, seed: int, model: Qwen3ForCausalLM, encoder: Encoder
+    plan: TrainingPlan, role: Author, seed: int, model: Qwen3ForCausalLM, encoder: Encoder
 ) -> float:
     """Train in place; return the mean loss (nats per token) of the last tenth of the steps."""
     rng = Random(f"{seed}/{role}")
@@ -169,24 +158,12 @@ def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
     return torch.tensor([row + [value] * (width - len(row)) for row in rows])
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A trained model with its tokenizer and plan; ``loss`` is the result of :func:`train`."""
+def make(
+    role: Author, seed: int, *, steps: int | None = None
+) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast, float]:
+    """Train one model; return it with its tokenizer and the loss, see :func:`train`.
 
-    model: Qwen3ForCausalLM
-    tokenizer: PreTrainedTokenizerFast
-    encoder: Encoder
-    plan: TrainingPlan
-    loss: float
-
-
-def make(role: Role, seed: int, *, steps: int | None = None) -> Trained:
-    """Train one model; the same seed gives the same weights on the same machine.
-
-    Args:
-        role: The model.
-        seed: Random seed of the initial weights and the examples.
-        steps: Optimizer steps, instead of the plan's.
+    The same seed gives the same weights on the same machine. ``steps`` replaces the plan's.
     """
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     torch.manual_seed(seed)
@@ -194,49 +171,41 @@ def make(role: Role, seed: int, *, steps: int | None = None) -> Trained:
     if steps is not None:
         plan = replace(plan, steps=steps)
     tokenizer = make_tokenizer(plan.tokenizer)
-    encoder = Encoder(tokenizer, role)
     model = make_model(plan, tokenizer)
-    loss = train(plan, role, seed, model, encoder)
+    loss = train(plan, role, seed, model, Encoder(tokenizer, role))
     model.eval()  # type: ignore[no-untyped-call]  # torch
-    return Trained(model, tokenizer, encoder, plan, loss)
+    return model, tokenizer, loss
 
 
 def make_folder(
-    role: Role, out: Path, seed: int, *, steps: int | None = None, questions: int = QUESTIONS
+    role: Author, out: Path, seed: int, steps: int | None = None, questions: int = QUESTIONS
 ) -> Card:
     """Train, measure and save one model with its tokenizer and card in the folder ``out/role``.
 
-    Args:
-        role: The model.
-        out: Parent folder.
-        seed: See :func:`make`; also the random seed of the problems for measuring.
-        steps: See :func:`make`.
-        questions: Number of problems of each task for measuring.
+    Accuracy is measured on ``questions`` problems of each task.
     """
-    trained = make(role, seed, steps=steps)
-    model, tokenizer, plan = trained.model, trained.tokenizer, trained.plan
+    model, tokenizer, loss = make(role, seed, steps=steps)
     folder = out / role
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    scores = measure(model, tokenizer, trained.encoder, seed=seed, questions=questions)
-    schedule = {key: value for key, value in asdict(plan).items() if key != "tokenizer"}
+    encoder = Encoder(tokenizer, role)
+    schedule = asdict(PLANS[role]) | ({} if steps is None else {"steps": steps})
+    del schedule["tokenizer"]
     card = Card(
         role=role,
         seed=seed,
         parameters=model.num_parameters(),
-        vocabulary=plan.tokenizer.size,
+        vocabulary=len(tokenizer),
         schedule=schedule,
-        loss=round(trained.loss, 4),
-        tasks=scores,
+        loss=round(loss, 4),
+        tasks={
+            task: measure_task(model, tokenizer, encoder, task, count=questions, seed=seed)
+            for task in TASKS
+        },
     )
     write_card(card, folder)
     return card
-
-
-def _make_one(job: tuple[Role, Path, int, int | None]) -> Card:
-    role, out, seed, steps = job
-    return make_folder(role, out, seed, steps=steps)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -247,13 +216,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="optimizer steps, instead of the plan's")
     parser.add_argument("--role", choices=list(PLANS), help="train only this model")
     options = parser.parse_args(argv)
-    roles: list[Role] = [options.role] if options.role else list(PLANS)
+    roles: list[Author] = [options.role] if options.role else list(PLANS)
     jobs = [(role, options.out, options.seed, options.steps) for role in roles]
     started = time.monotonic()
     # A forked process inherits locks of PyTorch's threads and may hang.
     with multiprocessing.get_context("spawn").Pool(len(jobs)) as workers:
-        for card in workers.imap_unordered(_make_one, jobs):
-            print(json.dumps({"role": card.role, "tasks": card.summary()}), flush=True)
+        for card in workers.starmap(make_folder, jobs):
+            accuracy = {task: score.accuracy for task, score in card.tasks.items()}
+            print(json.dumps({"role": card.role, "tasks": accuracy}), flush=True)
     print(f"finished in {time.monotonic() - started:.0f} s", flush=True)
     return 0
 

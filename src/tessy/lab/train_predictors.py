@@ -1,7 +1,6 @@
 """Train the boundary predictors of the bundled models: ``python -m tessy.lab.train_predictors``.
 
-The same commands as for other pairs (docs/predictors.md): sample, annotate, train, evaluate. The
-annotator is the rule of :mod:`tessy.lab.marker` instead of a model.
+The same commands as for other pairs (docs/predictors.md), with a rule as the annotator.
 """
 
 from __future__ import annotations
@@ -35,15 +34,10 @@ HELD_OUT = 0.1  # share of the problems: 300 to measure on
 
 
 def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
-    """Run the chain for both models.
+    """Run the chain for both models; return the exit code.
 
-    Args:
-        out: Parent folder of ``student_predictor/``, ``teacher_predictor/`` and all other outputs.
-        seed: Random seed; the results are reproducible on the same machine.
-        questions: Number of problems, the three tasks in turn.
-
-    Returns:
-        The exit code; completed outputs are kept in any case.
+    Outputs are folders in ``out`` (``student_predictor``, …), kept in any case; they are
+    reproducible on the same machine.
     """
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +51,6 @@ def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
 
 
 def _annotate_responses(author: Author, out: Path, problems: Path, seed: int) -> int:
-    """Sample the responses of one model and mark the style in them."""
     responses = SampleConfig(
         model=str(model_path(author)),
         author=author,
@@ -88,7 +81,6 @@ def learn(author: Author, out: Path, seed: int) -> int:
 
 
 def _evaluate(author: Author, out: Path, seed: int) -> int:
-    """Evaluate the pair, each predictor alone, and rules, on held-out responses."""
     student, teacher = (str(out / f"{name}_predictor") for name in AUTHORS)
     return evaluate_predictor(
         EvaluatePredictorConfig(

@@ -10,7 +10,7 @@ import pytest
 
 from tessy.core.errors import ConfigError, EngineMisconfigured, EngineUnavailable
 from tessy.inference.chat import ChatEngine
-from tessy.inference.http.address import environment_proxy, read_address, server_root, shown_url
+from tessy.inference.http.address import environment_proxy, read_address, shown_url
 from tessy.inference.http.client import ServerClient
 from tessy.inference.http.engine import HttpEngine
 from tests.support.engine_requests import CODEC
@@ -22,16 +22,16 @@ USER_AND_PASSWORD = "Basic " + base64.b64encode("ü@b:p w".encode()).decode()
 @pytest.mark.parametrize(
     "url", ["", "127.0.0.1:8000", "ftp://h/v1", "http:///v1", "http://h:99999", "http://[1/v1"]
 )
-def test_what_is_no_url_is_said(url):
+def test_an_invalid_url_is_an_error(url):
     with pytest.raises(ConfigError, match="no server URL"):
         HttpEngine(url, "tiny", CODEC)
 
 
 def test_the_root_of_a_url():
-    assert server_root("http://h:1/v1/") == server_root(" http://h:1 ") == "http://h:1"
-    assert server_root("https://h/models/a/v1") == "https://h/models/a"
-    assert server_root("https://u:p@h:1/a/v1?b=/v1#c") == "https://h:1/a"
-    assert server_root("http://[::1]:8000/v1") == "http://[::1]:8000"
+    assert read_address("http://h:1/v1/").root == read_address(" http://h:1 ").root == "http://h:1"
+    assert read_address("https://h/models/a/v1").root == "https://h/models/a"
+    assert read_address("https://u:p@h:1/a/v1?b=/v1#c").root == "https://h:1/a"
+    assert read_address("http://[::1]:8000/v1").root == "http://[::1]:8000"
 
 
 def test_credentials_are_never_shown():
@@ -44,7 +44,7 @@ def test_credentials_are_never_shown():
     assert shown_url("http://h:1/v1?key=other") != shown == shown_url("http://h:1/v1?key=hidden")
     assert shown_url("http://h:1/v1") == "http://h:1/v1"
     with pytest.raises(ConfigError) as caught:
-        server_root("me:secret@h:1/v1")
+        read_address("me:secret@h:1/v1")
     assert "secret" not in str(caught.value)
 
 
@@ -103,7 +103,7 @@ async def test_errors_show_neither_credentials_nor_query():
                     assert "hidden" not in str(caught.value)
 
 
-async def test_a_key_goes_as_a_bearer_token_without_what_surrounds_it():
+async def test_a_key_is_sent_as_a_bearer_token_without_surrounding_space():
     async with listening() as (place, heads), server_at(f"http://{place}", " k/3+= \n") as server:
         await send(server)
         await server.look_up("/health")
@@ -133,7 +133,7 @@ def test_a_key_beside_credentials_is_refused():
     assert "other" not in str(caught.value).replace("another", "")
 
 
-async def test_a_redirected_request_says_where_to():
+async def test_the_error_of_a_redirect_names_its_target():
     location = "https://elsewhere.test/v1/x"
     head = f"HTTP/1.1 307 Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
     async with listening(head.encode()) as (place, _), server_at(f"http://{place}") as server:
@@ -153,7 +153,7 @@ def environment(monkeypatch):
     return monkeypatch.setenv
 
 
-async def test_the_key_of_a_server_behind_tls_is_not_told_to_the_proxy(environment):
+async def test_the_key_of_a_server_behind_tls_is_not_sent_to_the_proxy(environment):
     async with listening(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n") as (place, heads):
         environment("https_proxy", f"http://{place}")
         async with server_at("https://model.test", "secret") as server:
@@ -191,7 +191,7 @@ def test_which_servers_are_reached_through_a_proxy(environment):
     assert environment_proxy("http://gpu.test:8001/v1") == "http://proxy.test:3128"
 
 
-def test_a_proxy_that_is_no_http_proxy_is_said(environment):
+def test_a_proxy_that_is_no_http_proxy_is_an_error(environment):
     environment("http_proxy", "socks5://me:secret@proxy.test:1")
     with pytest.raises(ConfigError, match="http_proxy in the environment") as caught:
         HttpEngine("http://model.test", "m", CODEC)

@@ -14,7 +14,7 @@ from tessy.inference.http import client as http_server
 from tests.support.http_replies import SHAPES, WHOLE, send, serving
 
 
-async def test_a_name_with_several_addresses_finds_the_one_that_listens():
+async def test_of_several_addresses_of_a_name_the_listening_one_is_used():
     """``localhost`` is often ::1 first, where nobody listens."""
     async with serving(SHAPES["HTTP/1.0"], 10_000, stay=False, host="localhost") as (server, _):
         for _ in range(3):
@@ -67,7 +67,7 @@ async def test_a_server_that_is_silent_everywhere_is_unavailable(dark, monkeypat
     assert not peers
 
 
-async def test_connections_of_another_event_loop_say_so():
+async def test_connections_of_another_event_loop_raise():
     async with serving(SHAPES["chunked"], 10_000) as (server, _):
         await send(server)
 

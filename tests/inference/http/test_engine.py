@@ -11,7 +11,6 @@ from tessy.core.errors import (
     EngineRefused,
 )
 from tessy.inference.base import Request, Sampling
-from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL
 from tessy.tokenization.token_ids import TokenIds
 from tests.support.engine_requests import (
     CODEC,
@@ -32,6 +31,7 @@ from tests.support.model_server import (
     eventually,
     writes,
 )
+from tests.support.scripted_engine import END_THINKING, EOS, OTHER_CONTROL
 
 # -- what comes back -----------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ async def test_sglang_deltas_are_read_like_its_cumulative_ids(connect):
     assert text_of(chunks) == "abcdef"
 
 
-async def test_what_has_arrived_comes_as_one_chunk(connect):
+async def test_tokens_that_have_arrived_are_one_chunk(connect):
     """A slow reader gets few large chunks, never one per token."""
     async with FakeServer(writes("x" * 200)) as server:
         engine = connect(server.url)
@@ -109,7 +109,7 @@ async def test_control_tokens_that_do_not_stop_stay_in_the_ids(connect):
     assert [i for chunk in chunks for i in chunk.ids] == [97, 98, OTHER_CONTROL, 99]
 
 
-async def test_text_knows_a_stop_that_the_server_does_not(connect):
+async def test_the_text_wire_ends_at_a_stop_id_that_the_server_ignores(connect):
     """The server writes on; the stop is found in the text."""
     request = Request("k", TokenIds([65]), Sampling(), 64, (OTHER_CONTROL,), 0)
     script = writes("ab", OTHER_CONTROL, *b"never read")
@@ -152,7 +152,7 @@ async def test_generate_gets_ids_every_sampling_value_the_seed_and_the_sample(co
 
 
 @EVERY_WIRE
-async def test_no_server_default_is_left_standing(connect, wire):
+async def test_every_server_default_is_overridden(connect, wire):
     async with FakeServer(writes("abc"), can=WIRES[wire]) as server:
         engine = connect(server.url)
         await collect(engine, Request("k", TokenIds([65]), Sampling(top_k=0), 9, (EOS,), 3))
@@ -165,7 +165,7 @@ async def test_no_server_default_is_left_standing(connect, wire):
     assert 9 in (sent.get("max_tokens"), sent.get("max_new_tokens"))
 
 
-async def test_text_goes_out_with_control_tokens_spelled_out(connect):
+async def test_the_text_wire_spells_out_control_tokens(connect):
     async with FakeServer(writes("abc"), can=TEXT_ONLY) as server:
         engine = connect(server.url)
         await collect(engine, ask())
@@ -177,7 +177,7 @@ async def test_text_goes_out_with_control_tokens_spelled_out(connect):
     assert body["spaces_between_special_tokens"] is False
 
 
-async def test_plain_openai_servers_get_only_what_they_know(connect):
+async def test_plain_openai_servers_get_only_fields_of_the_openai_api(connect):
     async with FakeServer(writes("abc", END_THINKING), can=PLAIN_OPENAI) as server:
         engine = connect(server.url)
         info = await engine.probe()
@@ -187,7 +187,7 @@ async def test_plain_openai_servers_get_only_what_they_know(connect):
     assert any("top_k" in note for note in info.notes)
 
 
-async def test_max_tokens_are_cut_to_the_context_and_a_full_one_is_refused(connect):
+async def test_max_tokens_fit_into_the_context_and_a_full_context_is_refused(connect):
     async with FakeServer(writes("abc"), context=20) as server:
         engine = connect(server.url)
         await collect(engine, ask(max_tokens=64))
@@ -266,7 +266,7 @@ async def test_many_streams_at_once(connect):
     assert [text_of(reply) for reply in replies] == [str(i) for i in range(200)]
 
 
-async def test_as_many_streams_are_open_at_once_as_are_asked_for(connect):
+async def test_all_requested_streams_are_open_at_the_same_time(connect):
     async with FakeServer(writes("x")) as server:
         engine = connect(server.url)
         await engine.probe()

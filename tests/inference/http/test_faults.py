@@ -120,7 +120,7 @@ async def test_an_error_the_request_caused_is_refused_even_in_mid_stream(connect
             await collect(engine, ask())
 
 
-async def test_a_kept_connection_that_the_server_has_left_costs_no_request():
+async def test_a_request_on_a_stale_connection_is_sent_again():
     """It closes them when it likes, also in the moment in which a request is on its way."""
     requests = []
 

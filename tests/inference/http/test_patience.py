@@ -74,7 +74,7 @@ async def test_a_stream_survives_a_pause_of_this_process():
     assert ids == [7, 8, 7, 8, 9]
 
 
-async def test_a_silent_stream_is_given_up_and_the_message_says_how_long():
+async def test_a_silent_stream_is_given_up_and_the_message_has_the_seconds():
     over = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -108,7 +108,7 @@ async def test_a_server_that_does_not_read_the_request_is_given_up(monkeypatch):
             await server.aclose()
 
 
-async def test_a_deadline_receives_first_what_came_during_a_pause():
+async def test_a_deadline_first_receives_data_that_arrived_during_a_pause():
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
 

@@ -15,7 +15,6 @@ from tessy.core.errors import (
 )
 from tessy.inference.base import Chunk, EngineInfo
 from tessy.inference.http.engine import HttpEngine
-from tessy.inference.scripted import END_THINKING
 from tests.support.engine_requests import CODEC, STREAMING_AND_NOT, ask, collect, text_of
 from tests.support.model_server import (
     CHAT_ONLY,
@@ -28,6 +27,7 @@ from tests.support.model_server import (
     eventually,
     writes,
 )
+from tests.support.scripted_engine import END_THINKING
 
 
 async def test_probe_reads_name_context_capacity_and_cache(connect):
@@ -44,7 +44,7 @@ async def test_probe_reads_name_context_capacity_and_cache(connect):
     )
 
 
-async def test_stock_vllm_is_told_of_the_cheaper_endpoint(connect):
+async def test_the_note_for_stock_vllm_names_the_cheaper_endpoint(connect):
     async with FakeServer(writes("a"), can=STOCK_VLLM) as server:
         engine = connect(server.url)
         info = await engine.probe()
@@ -53,7 +53,7 @@ async def test_stock_vllm_is_told_of_the_cheaper_endpoint(connect):
 
 
 @pytest.mark.parametrize("can", [TEXT_ONLY, VLLM - {"metrics"}])
-async def test_prefix_caching_is_tried_where_no_metrics_tell(connect, can):
+async def test_prefix_caching_is_measured_where_no_metrics_report_it(connect, can):
     async with FakeServer(writes("a"), can=can) as server:
         engine = connect(server.url)
         info = await engine.probe()
@@ -62,7 +62,7 @@ async def test_prefix_caching_is_tried_where_no_metrics_tell(connect, can):
     assert any("--concurrency" in note for note in info.notes)
 
 
-async def test_a_cache_that_is_off_is_said(connect):
+async def test_a_note_reports_a_disabled_prefix_cache(connect):
     metrics = 'vllm:cache_config_info{enable_prefix_caching="False",engine="0"} 1.0\n'
     async with FakeServer(writes("a"), metrics=metrics) as server:
         engine = connect(server.url)
@@ -78,7 +78,7 @@ async def test_a_wrong_model_name_is_refused_with_the_names_served(connect):
             await engine.probe()
 
 
-async def test_a_server_without_a_list_of_models_is_used_and_that_is_said(connect):
+async def test_a_server_without_a_list_of_models_is_used_with_a_note(connect):
     async with FakeServer(writes("abc"), can=VLLM - {"models"}) as server:
         engine = connect(server.url)
         info = await engine.probe()
@@ -94,14 +94,14 @@ async def test_chat_only_servers_are_refused_with_the_reason(connect):
             await engine.probe()
 
 
-async def test_a_server_with_nothing_of_use_is_refused_with_every_answer(connect):
+async def test_the_refusal_of_an_unusable_server_lists_every_answer(connect):
     async with FakeServer(writes("a"), can=frozenset({"models"})) as server:
         engine = connect(server.url)
         with pytest.raises(EngineMisconfigured, match=r"/v1/completions answered 404"):
             await engine.probe()
 
 
-async def test_a_missing_key_is_said(connect):
+async def test_a_missing_key_is_an_error(connect):
     async with FakeServer(writes("a"), api_key="secret") as server:
         engine = connect(server.url)
         with pytest.raises(EngineMisconfigured, match="API key"):
@@ -117,7 +117,7 @@ async def test_a_server_that_cannot_stream_is_used_without(connect):
     assert chunks == [Chunk(tuple(b"abc"), "stop", END_THINKING)]
 
 
-async def test_a_wire_can_be_asked_for_and_must_then_work(connect):
+async def test_a_requested_wire_must_work(connect):
     async with FakeServer(writes("abc"), can=TEXT_ONLY | VLLM) as server:
         engine = connect(server.url, wire="text")
         assert (await engine.probe()).mode == "text"
@@ -150,7 +150,7 @@ async def test_a_probe_that_failed_can_be_tried_again(connect):
     await server.stop()
 
 
-async def test_a_probe_looks_anew_and_streams_follow_the_last_one(connect):
+async def test_streams_use_the_result_of_the_last_probe(connect):
     async with FakeServer(writes("abc", END_THINKING)) as server:
         engine = connect(server.url)
         assert (await engine.probe()).mode == "generate"
@@ -164,7 +164,7 @@ async def test_a_probe_looks_anew_and_streams_follow_the_last_one(connect):
         assert [seen.path for seen in server.seen[asked:]] == ["/v1/completions"]
 
 
-async def test_a_server_that_is_failing_just_now_is_not_taken_for_a_lesser_one(connect):
+async def test_a_temporary_failure_does_not_select_a_simpler_wire(connect):
     async with FakeServer(writes("a")) as server:
         server.faults = [Fault("status", status=503)]
         engine = connect(server.url)
@@ -177,7 +177,7 @@ async def test_a_server_that_is_failing_just_now_is_not_taken_for_a_lesser_one(c
         assert (await engine.probe()).mode == "generate"
 
 
-def test_an_unknown_wire_is_said():
+def test_an_unknown_wire_is_an_error():
     with pytest.raises(ConfigError, match="'morse'"):
         HttpEngine("http://h", "tiny", CODEC, wire="morse")
 

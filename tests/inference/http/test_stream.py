@@ -55,20 +55,20 @@ async def test_every_shape_of_a_reply_gives_the_same_ids(shape, step):
     STREAM + b"Content-Length: many\r\n\r\n",
     b"H" * 70_000,
 ])  # fmt: skip
-async def test_what_is_no_http_is_an_unusable_reply(reply):
+async def test_a_reply_that_is_not_http_is_unusable(reply):
     async with serving(reply, 10_000) as (server, _):
         with pytest.raises(UnusableReply, match="no HTTP reply"):
             await send(server)
 
 
-async def test_chunks_that_come_in_one_packet_are_handed_on_once():
+async def test_events_of_one_packet_are_delivered_as_one_chunk():
     async with serving(SHAPES["chunks cut anywhere"], 10_000) as (server, _):
         for _ in range(2):
             chunks, _ = await send(server)
             assert chunks == [Chunk((7, 8, 9), "length")]
 
 
-async def test_after_more_than_was_asked_for_the_connection_is_not_used_again():
+async def test_a_connection_with_data_after_the_reply_is_not_reused():
     async with serving(SHAPES["chunked"] + SHAPES["of a length"], 10_000) as (server, peers):
         for _ in range(3):
             chunks, _ = await send(server)
@@ -82,7 +82,7 @@ async def test_after_more_than_was_asked_for_the_connection_is_not_used_again():
     STREAM + b"\r\n" + FIRST,
     STREAM + chunked(FIRST).removesuffix(b"0\r\n\r\n") + b"zz\r\n",
 ])  # fmt: skip
-async def test_a_reply_that_is_cut_off_or_garbled_brings_what_came_and_an_error(reply):
+async def test_an_incomplete_or_garbled_reply_delivers_its_first_chunks_and_an_error(reply):
     async with serving(reply, 10_000, stay=False) as (server, peers):
         chunks: list[Chunk] = []
         with pytest.raises(EngineUnavailable, match=server.root):
@@ -93,7 +93,7 @@ async def test_a_reply_that_is_cut_off_or_garbled_brings_what_came_and_an_error(
     assert len(peers) == 1  # what has begun to come is not asked for again here
 
 
-async def test_a_stream_that_does_not_end_behind_its_last_token_is_left():
+async def test_a_stream_that_stays_open_after_its_last_token_is_closed():
     reply = STREAM + b"Content-Length: 1000\r\n\r\n" + FIRST + LAST
     async with serving(reply, 10_000) as (server, peers):
         for _ in range(2):
@@ -146,9 +146,9 @@ async def test_https_with_a_certificate_that_is_trusted_or_not(certificate):
 
 
 async def send_until_closed(server: ServerClient, body: bytes = b"{}") -> None:
-    """Close the tap at the first chunk."""
-    tap = ChunkSink(lambda _: tap.close())
-    await server.generate("/x", body, {}, reader=IdsReader(), sink=tap)
+    """Close the sink at the first chunk."""
+    sink = ChunkSink(lambda _: sink.close())
+    await server.generate("/x", body, {}, reader=IdsReader(), sink=sink)
 
 
 @asynccontextmanager
@@ -189,20 +189,20 @@ async def test_closing_resets_the_connection_so_that_its_port_is_free_at_once():
     STREAM + chunked(FIRST).removesuffix(b"0\r\n\r\n"),
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
 ])  # fmt: skip
-async def test_a_tap_closed_while_more_is_waited_for_closes_the_connection(reply):
+async def test_closing_a_sink_during_a_stream_closes_the_connection(reply):
     async with answering(reply) as (server, ends):
-        tap = ChunkSink(lambda _: None)
+        sink = ChunkSink(lambda _: None)
         sending = asyncio.ensure_future(
-            server.generate("/x", b"{}", {}, reader=IdsReader(), sink=tap)
+            server.generate("/x", b"{}", {}, reader=IdsReader(), sink=sink)
         )
         await asyncio.sleep(0.05)
-        tap.close()
+        sink.close()
         await sending
         await eventually(lambda: bool(ends))
         assert isinstance(ends[0], ConnectionResetError)
 
 
-async def test_a_tap_closed_behind_its_reply_leaves_the_next_one_alone():
+async def test_a_late_close_of_a_sink_does_not_affect_the_next_request():
     async with serving(SHAPES["chunked"], 7) as (server, peers):
         closing: list[Callable[[], None] | None] = []
         first = ChunkSink(lambda _: closing.append(first.on_close))
@@ -210,7 +210,7 @@ async def test_a_tap_closed_behind_its_reply_leaves_the_next_one_alone():
         sending = asyncio.ensure_future(send(server))
         await asyncio.sleep(0)
         assert closing[-1] is not None
-        closing[-1]()  # somebody closes `first` before its own sender has had its turn
+        closing[-1]()  # `first` is closed before its own sender continues
         chunks, _ = await sending
         assert ids(chunks) == WHOLE
     assert len(peers) == 1
@@ -267,14 +267,14 @@ async def test_a_server_that_leaves_while_it_is_written_to_is_unavailable():
             await send(server, LARGE)
 
 
-async def test_a_tap_closed_while_the_body_is_sent_ends_the_request():
+async def test_closing_a_sink_while_the_body_is_sent_ends_the_request():
     async with reading(0.02) as (server, got):
-        tap = ChunkSink(lambda _: None)
+        sink = ChunkSink(lambda _: None)
         sending = asyncio.ensure_future(
-            server.generate("/x", LARGE, {}, reader=IdsReader(), sink=tap)
+            server.generate("/x", LARGE, {}, reader=IdsReader(), sink=sink)
         )
         await asyncio.sleep(0.1)
-        tap.close()
+        sink.close()
         await sending
         await eventually(lambda: got == [False])
 

@@ -72,7 +72,7 @@ async def make(can: frozenset[str], *, streams: bool = True, ends_early: bool = 
 
 @SERVERS
 @pytest.mark.parametrize("streams", [True, False])
-async def test_a_thinking_ends_where_the_text_says_so(can, streams):
+async def test_thinking_ends_at_the_marker_in_the_text(can, streams):
     row = await make(can, streams=streams)
     assert row.thinking == THINKING
     assert row.answer == ANSWER
@@ -80,7 +80,7 @@ async def test_a_thinking_ends_where_the_text_says_so(can, streams):
 
 
 @SERVERS
-async def test_a_turn_that_ends_in_the_thinking_is_not_taken_for_its_end(can):
+async def test_the_end_of_a_turn_is_not_the_end_of_the_thinking(can):
     with pytest.raises(SampleFailed) as failure:
         await make(can, ends_early=True)
     assert failure.value.reason == "eos_in_thinking"

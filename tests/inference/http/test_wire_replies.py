@@ -7,22 +7,18 @@ from typing import Any
 
 import pytest
 
-from tessy.core.errors import EngineRefused, EngineUnavailable
+from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.inference.base import Chunk, Request, Sampling
-from tessy.inference.http.faults import (
-    StatusMisconfigured,
-    shortened,
-    status_fault,
-)
+from tessy.inference.http.faults import shortened, status_fault
 from tessy.inference.http.metrics import CacheFacts, sglang_facts, vllm_facts
 from tessy.inference.http.wires.base import BadReply, EventReader
 from tessy.inference.http.wires.completions import CompletionsWire
 from tessy.inference.http.wires.sglang import SglangReader
 from tessy.inference.http.wires.text import ControlText, TextReader, TextWire
 from tessy.inference.http.wires.vllm_generate import IdsReader
-from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 from tessy.tokenization.token_ids import TokenIds
 from tests.support.engine_requests import CODEC
+from tests.support.scripted_engine import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 
 # -- ids -------------------------------------------------------------------------------------------
 
@@ -197,7 +193,7 @@ def test_seeds_fit_the_integers_of_their_server(seed):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 410, 501])
 def test_a_status_that_no_retry_changes_is_a_matter_of_configuration(status):
     fault = status_fault("POST", "http://h/x", status, "why", {"retry-after": "1"})
-    assert isinstance(fault, StatusMisconfigured)
+    assert isinstance(fault, EngineMisconfigured)
     assert fault.status == status
     assert f"answered {status}: why; " in str(fault)
 
@@ -213,7 +209,7 @@ def info(**labels: str) -> str:
     return f"vllm:cache_config_info{{{named}}} 1.0\n"
 
 
-def test_a_capacity_is_known_if_every_engine_of_vllm_tells_its_own():
+def test_the_capacity_is_known_if_every_engine_of_vllm_reports_its_own():
     one, two = info(kv_cache_size_tokens="16"), info(kv_cache_size_tokens="32")
     assert vllm_facts(one + two) == CacheFacts(48, None, 2)
     assert vllm_facts(one + info(kv_cache_size_tokens="None")) == CacheFacts(None, None, 2)
@@ -231,7 +227,7 @@ def test_a_capacity_is_known_if_every_engine_of_vllm_tells_its_own():
         ({}, None, None),
     ],
 )
-def test_what_sglang_tells_of_its_cache(told, capacity, caching):
+def test_the_cache_figures_of_sglang(told, capacity, caching):
     facts = sglang_facts(told)
     assert (facts.capacity_tokens, facts.prefix_caching) == (capacity, caching)
     assert any("--disable-radix-cache" in note for note in facts.notes) == (caching is False)

@@ -15,9 +15,9 @@ from tessy.inference.http.reply import EventSplitter
 from tessy.inference.http.wires.base import BadReply, EventReader, neutral_sampling
 from tessy.inference.http.wires.text import ControlText
 from tessy.inference.http.wires.vllm_generate import GenerateWire, IdsReader
-from tessy.inference.scripted import EOS
-from tessy.tokenization.token_ids import TokenIds
+from tessy.tokenization.token_ids import TokenIds, decode
 from tests.support.engine_requests import CODEC
+from tests.support.scripted_engine import EOS
 
 
 @given(
@@ -25,7 +25,7 @@ from tests.support.engine_requests import CODEC
     cuts=st.lists(st.integers(0, 400), max_size=8),
     newline=st.sampled_from([b"\n", b"\r\n"]),
 )
-def test_events_come_out_however_the_bytes_are_cut(events, cuts, newline):
+def test_events_do_not_depend_on_how_the_bytes_are_split(events, cuts, newline):
     data = b": hello" + newline * 2
     for event in events:
         data += b"event: x" + newline + b"data: " + event + newline * 2
@@ -48,13 +48,13 @@ def test_an_event_of_several_lines_is_joined_and_a_last_one_unfinished_is_read()
 def test_control_text_reads_back_what_it_spells(parts):
     text = ControlText(CODEC)
     ids = text.encode("".join(parts))
-    assert text.decode(ids) == "".join(parts)
+    assert decode(CODEC, ids) == "".join(parts)
     assert text.encode("") == []
     held = "".join(parts)[text.settled("".join(parts)) :]
     assert held == "" or any(s.startswith(held) for s in ("</think>", "<eos>", "<mark>"))
 
 
-def test_old_vllm_tells_its_capacity_in_blocks():
+def test_the_capacity_of_old_vllm_is_computed_from_blocks():
     line = 'vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="100"} 1.0'
     assert vllm_facts(f"# HELP x\n{line}\n").capacity_tokens == 1600
     assert vllm_facts("something else") == CacheFacts()
@@ -73,7 +73,7 @@ def test_a_request_is_valid_json_without_serialising_the_prompt():
     assert json.loads(GenerateWire("tiny").body(request, stream=True))["token_ids"] == [1, 2, 3]
 
 
-def test_a_request_holds_its_own_values_whatever_was_asked_before():
+def test_a_request_body_has_its_own_values_after_other_requests():
     wire = GenerateWire("tiny")
     asked = Request("k", TokenIds([1]), Sampling(), 9, (EOS,), 3)
     others = [
@@ -105,7 +105,7 @@ def event(ids: str, finish: str = "null", **more: object) -> bytes:
 @pytest.mark.parametrize(
     "more", [{}, {"text": '"\\"token_ids\\": [1]"'}, {"prompt_token_ids": [5]}]
 )
-def test_the_short_way_to_the_ids_reads_what_json_says(ids, more):
+def test_the_fast_path_reads_the_same_ids_as_json(ids, more):
     payload = event(ids, **more)
     expected = IdsReader().read(json.loads(payload))
     assert EventReader(IdsReader()).read([payload]) == expected
@@ -119,7 +119,7 @@ def test_ids_that_no_model_has_are_a_bad_reply(ids):
 
 
 @given(st.lists(st.sampled_from([event("7"), event("8"), event("7, 8"), event("")]), max_size=6))
-def test_events_of_one_packet_are_read_as_one_after_the_other(events):
+def test_events_of_one_packet_are_read_in_order(events):
     alone = EventReader(IdsReader())
     ids = [i for payload in events for i in alone.read([payload]).ids]
     assert EventReader(IdsReader()).read(events) == Chunk(tuple(ids))

@@ -36,19 +36,19 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def collect(engine: LocalEngine, asked: Request) -> tuple[list[int], Chunk]:
+async def collect(engine: LocalEngine, sent: Request) -> tuple[list[int], Chunk]:
     """All ids of a stream, and its last chunk."""
     ids: list[int] = []
     last = Chunk(())
-    async with aclosing(iterate(engine, asked)) as stream:
+    async with aclosing(iterate(engine, sent)) as stream:
         async for chunk in stream:
             ids += chunk.ids
             last = chunk
     return ids, last
 
 
-async def ids_of(engine: LocalEngine, asked: Request) -> list[int]:
-    return (await collect(engine, asked))[0]
+async def ids_of(engine: LocalEngine, sent: Request) -> list[int]:
+    return (await collect(engine, sent))[0]
 
 
 @pytest.fixture
@@ -100,15 +100,15 @@ async def test_greedy_ids_are_those_of_generate(family):
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
 async def test_streams_together_write_what_each_writes_alone(family, sampling):
     model = model_of(family)
-    asked = [
+    sent = [
         request(f"k{i}", [(3 * i + j) % VOCABULARY for j in range(2 + 5 * i)], 10, sampling, seed=i)
         for i in range(7)
     ]
-    expected = [plain_ids(model, one.prompt.ids, 10, sampling, one.seed) for one in asked]
+    expected = [plain_ids(model, item.prompt.ids, 10, sampling, item.seed) for item in sent]
     served = LocalEngine(model, name=family, max_batch=5)
     try:
-        together = await asyncio.gather(*(ids_of(served, one) for one in asked))
-        alone = [await ids_of(served, one) for one in asked]
+        together = await asyncio.gather(*(ids_of(served, item) for item in sent))
+        alone = [await ids_of(served, item) for item in sent]
     finally:
         await served.aclose()
     assert together == expected
@@ -127,21 +127,21 @@ async def test_any_history_of_a_sample_leaves_its_ids_unchanged(family, rounds):
     model = model_of(family)
     served = LocalEngine(model, name=family, cache_tokens=60)
     try:
-        for asked in rounds:
+        for sent in rounds:
             requests = [
                 request(key, prompt, count, WARM if warm else GREEDY, seed=5)
-                for key, prompt, count, warm in asked
+                for key, prompt, count, warm in sent
             ]
-            got = await asyncio.gather(*(ids_of(served, one) for one in requests))
+            got = await asyncio.gather(*(ids_of(served, item) for item in requests))
             assert got == [
-                plain_ids(model, one.prompt.ids, one.max_tokens, one.sampling, 5)
-                for one in requests
+                plain_ids(model, item.prompt.ids, item.max_tokens, item.sampling, 5)
+                for item in requests
             ]
     finally:
         await served.aclose()
 
 
-async def test_a_prompt_that_goes_on_is_not_read_again(engine):
+async def test_the_shared_prefix_of_a_longer_prompt_is_not_read_again(engine):
     read: list[int] = []
     decoder = engine._worker._decoder
     forward = decoder.forward
@@ -166,25 +166,25 @@ async def test_a_prompt_that_goes_on_is_not_read_again(engine):
 async def test_a_full_cache_costs_time_not_ids():
     """Room for one sample and a half: idle ones are dropped, active ones wait their turn."""
     model = model_of("qwen3")
-    asked = [request(f"k{i}", [i + 1] * 20, 12) for i in range(4)]
+    sent = [request(f"k{i}", [i + 1] * 20, 12) for i in range(4)]
     served = LocalEngine(model, name="tiny", cache_tokens=50)
     try:
-        got = await asyncio.gather(*(ids_of(served, one) for one in asked))
-        again = await asyncio.gather(*(ids_of(served, one) for one in reversed(asked)))
+        got = await asyncio.gather(*(ids_of(served, item) for item in sent))
+        again = await asyncio.gather(*(ids_of(served, item) for item in reversed(sent)))
         with pytest.raises(EngineRefused, match="do not fit into a cache of 50 tokens"):
             await ids_of(served, request(prompt=[1] * 51))
     finally:
         await served.aclose()
-    assert got == [plain_ids(model, one.prompt.ids, 12) for one in asked]
+    assert got == [plain_ids(model, item.prompt.ids, 12) for item in sent]
     assert again == got[::-1]
 
 
 async def test_long_prompts_are_read_in_parts(engine, monkeypatch):
     expected = plain_ids(model_of("qwen3"), list(range(50)), 5)
     monkeypatch.setattr("tessy.inference.local.batcher.PREFILL_TOKENS", 8)
-    asked = request("b", [1, 2, 3], 20)
+    sent = request("b", [1, 2, 3], 20)
     got = await asyncio.gather(
-        ids_of(engine, request(prompt=list(range(50)), count=5)), ids_of(engine, asked)
+        ids_of(engine, request(prompt=list(range(50)), count=5)), ids_of(engine, sent)
     )
     assert list(got) == [expected, plain_ids(model_of("qwen3"), [1, 2, 3], 20)]
 

@@ -56,7 +56,7 @@ def _close_call(weights: torch.Tensor, kept: list[float], top_p: float) -> bool:
     return len(kept) < len(weights) and abs(float(weights[: len(kept)].sum()) - top_p) < 1e-9
 
 
-def test_draws_have_the_probabilities_asked_for():
+def test_draws_have_the_probabilities_of_the_logits():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).expand(4000, -1)
     ids = draw(logits, [Draw(Sampling(1.0, 1.0, 0, 0.0), 1, i) for i in range(4000)])
     shares = torch.bincount(torch.tensor(ids), minlength=3) / 4000

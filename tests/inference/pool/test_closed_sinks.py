@@ -20,7 +20,7 @@ from tests.support.counting_engine import (
 
 
 @pytest.mark.parametrize("down", [False, True])
-async def test_a_tap_that_is_closed_between_two_tries_ends_the_wait(down):
+async def test_closing_a_sink_between_two_tries_ends_the_wait(down):
     """The predictor may say so when the server has just failed."""
 
     async def sleep(seconds: float) -> None:
@@ -53,7 +53,7 @@ class Late(Server):
         raise EngineRefused("too late")
 
 
-async def test_what_fails_behind_a_closed_tap_is_no_failure():
+async def test_an_error_after_the_sink_was_closed_is_ignored():
     server = Late()
     async with pool_of(server) as pool:
         tap = ChunkSink(lambda chunk: None)
@@ -63,7 +63,7 @@ async def test_what_fails_behind_a_closed_tap_is_no_failure():
         await feeding
 
 
-async def test_a_cancelled_caller_stays_cancelled_though_the_tap_is_closed_as_well():
+async def test_a_cancelled_caller_stays_cancelled_if_the_sink_is_closed_too():
     server = Server()
     async with pool_of(server) as pool:
         tap = ChunkSink(lambda chunk: None)

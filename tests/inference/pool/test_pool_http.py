@@ -8,10 +8,11 @@ import pytest
 from tessy.core.errors import SampleFailed
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.pool.pool import ReplicaPool
-from tessy.inference.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
 from tests.support.engine_requests import ask
 from tests.support.engine_streams import iterate
 from tests.support.model_server import STOCK_VLLM, FakeServer, Fault, eventually
+from tests.support.replicas import healthy
+from tests.support.scripted_engine import END_THINKING, OTHER_CONTROL, ByteCodec
 
 CODEC = ByteCodec()
 TEXT = "Okay, let's see. 3 + 4 = 7, and 7 + 5 = 12. That seems right."
@@ -57,9 +58,9 @@ async def test_samples_survive_a_server_that_dies_in_mid_stream():
         await eventually(lambda: all(server.written > 40 for server in servers))
         await servers[0].stop()
         assert await asyncio.gather(*work) == [TEXT] * 8
-        assert pool.healthy == (servers[1].url,)
+        assert healthy(pool) == (servers[1].url,)
         await servers[0].start()
-        await eventually(lambda: len(pool.healthy) == 2)
+        await eventually(lambda: len(healthy(pool)) == 2)
         assert await asyncio.gather(*(written(pool, f"{i}/1") for i in range(8))) == [TEXT] * 8
         assert min(pool.requests.values()) > 2
 
@@ -71,12 +72,12 @@ async def test_an_outage_of_the_only_server_is_waited_for():
         work = [asyncio.create_task(written(pool, f"{index}/0")) for index in range(4)]
         await eventually(lambda: server.written > 40)
         await server.stop()
-        await eventually(lambda: not pool.healthy)
+        await eventually(lambda: not healthy(pool))
         await server.start()
         assert await asyncio.gather(*work) == [TEXT] * 4
 
 
-async def test_a_server_that_comes_back_with_another_model_gets_nothing_until_it_is_mended(caplog):
+async def test_a_server_that_recovers_with_another_model_gets_no_requests_until_it_is_fixed(caplog):
     async with AsyncExitStack() as stack:
         servers = [FakeServer(goes_on), FakeServer(goes_on)]
         pool = await pool_over(stack, *servers)
@@ -86,9 +87,9 @@ async def test_a_server_that_comes_back_with_another_model_gets_nothing_until_it
         home.model = "huge"
         await home.start()
         await eventually(lambda: "it serves 'huge'" in caplog.text)
-        assert pool.healthy == (other.url,)
+        assert healthy(pool) == (other.url,)
         home.model, home.can = "tiny", STOCK_VLLM  # it speaks another wire format now
-        await eventually(lambda: len(pool.healthy) == 2)
+        await eventually(lambda: len(healthy(pool)) == 2)
         await other.stop()
         assert await written(pool, "a/0") == TEXT
         assert home.seen[-1].path == "/v1/completions"

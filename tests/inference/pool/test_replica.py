@@ -23,10 +23,11 @@ from tests.support.counting_engine import (
     pool_of,
     until,
 )
+from tests.support.replicas import healthy
 
 
 @given(st.lists(st.text(max_size=8), unique=True, min_size=12, max_size=40), st.integers(2, 5))
-def test_a_replica_that_goes_takes_only_its_own_samples_along(keys, count):
+def test_only_samples_of_a_removed_replica_move(keys, count):
     replicas = [Replica(f"s{index}", Server()) for index in range(count)]
     for key in keys:
         before = choose(key, replicas)
@@ -62,7 +63,7 @@ async def probed(*infos: EngineInfo) -> EngineInfo:
         return await pool.probe()
 
 
-async def test_a_probe_tells_what_holds_for_all():
+async def test_a_probe_returns_what_all_replicas_support():
     one = EngineInfo("m", "generate", 4096, 1000, True, notes=("slow",))
     assert await probed(one) == one
     two = EngineInfo("m", "text", 2048, 500, None, streaming=False)
@@ -85,9 +86,9 @@ async def test_an_unreachable_replica_is_a_note_if_another_answers():
         info = await pool.probe()
         assert "s1 does not answer" in info.notes[0]
         assert pool.capacities == {"s0": 1000, "s1": None}
-        assert pool.healthy == ("s0",)
+        assert healthy(pool) == ("s0",)
         servers[1].down = False
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
         assert pool.capacities == {"s0": 1000, "s1": 1000}
 
 
@@ -115,7 +116,7 @@ async def test_a_misconfigured_replica_is_named():
         EngineInfo("m", "generate", 100, streaming=False),
     ],
 )
-async def test_a_late_replica_that_can_do_less_stays_out(worse):
+async def test_a_late_replica_with_fewer_capabilities_stays_out(worse):
     late = Server(down=True, info=worse)
     time = Time()
     async with pool_of(Server(), late, time=time) as pool:
@@ -123,9 +124,9 @@ async def test_a_late_replica_that_can_do_less_stays_out(worse):
         late.down = False
         probes = late.probes
         await until(lambda: late.probes == probes + 3)
-        assert pool.healthy == ("s0",)
+        assert healthy(pool) == ("s0",)
         late.info = EngineInfo("m", "generate", 200)
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
 
 
 # ---------------------------------------------------------------- waiting
@@ -137,14 +138,14 @@ def test_backoff_grows_to_a_bound(tries, draw):
     assert backoff(tries + 1, draw) >= backoff(tries, draw)
 
 
-async def test_a_health_check_comes_before_a_probe_where_an_engine_has_one():
+async def test_an_engine_with_a_health_check_is_probed_only_if_it_passes():
     server = ServerWithHealth()
     server.well = False
     async with pool_of(server) as pool:
         await pool.probe()
         server.down = True
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: not pool.healthy)
+        await until(lambda: not healthy(pool))
         for _ in range(50):
             await asyncio.sleep(0)
         assert server.probes == 1
@@ -153,7 +154,7 @@ async def test_a_health_check_comes_before_a_probe_where_an_engine_has_one():
     assert server.probes == 2
 
 
-async def test_a_replica_that_comes_back_different_is_noticed(caplog):
+async def test_a_replica_that_recovers_with_less_is_logged_and_stays_out(caplog):
     servers = {"s0": ServerWithHealth(), "s1": ServerWithHealth()}
     async with pool_of(*servers.values()) as pool:
         await pool.probe()
@@ -163,7 +164,7 @@ async def test_a_replica_that_comes_back_different_is_noticed(caplog):
         servers[home].info = EngineInfo("m", "text", 100)
         servers[home].down, servers[home].well = False, True
         await until(lambda: f"{home} still fails: it answers in text only" in caplog.text)
-        assert home not in pool.healthy
+        assert home not in healthy(pool)
         servers[home].info = EngineInfo("m", "generate", 100, 77)
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
         assert pool.capacities[home] == 77

@@ -16,7 +16,6 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.inference.base import Chunk
-from tessy.inference.http.faults import StatusUnavailable
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.inference.pool.retry import MAX_STRIKES, MAX_TRIES
@@ -34,6 +33,7 @@ from tests.support.counting_engine import (
     until,
 )
 from tests.support.engine_streams import iterate
+from tests.support.replicas import healthy
 
 # ---------------------------------------------------------------- homes
 
@@ -76,7 +76,7 @@ def test_a_server_cannot_be_named_twice():
         ReplicaPool([Server(), Server()], ["x", "x"])
 
 
-async def test_a_pool_that_was_not_entered_says_so():
+async def test_a_pool_that_was_not_entered_raises():
     pool = pool_of(Server(down=True))
     with pytest.raises(RuntimeError, match="async with"):
         await collect(pool, ask())
@@ -90,7 +90,7 @@ async def test_a_pool_that_was_not_entered_says_so():
     st.integers(1, 12),
     st.integers(1, 3),
 )
-async def test_every_id_arrives_once_whatever_breaks(breaks, max_tokens, count):
+async def test_every_id_arrives_once_after_any_failure(breaks, max_tokens, count):
     faults: list[tuple[int, Exception | None]] = [
         (after, refused() if hard else EngineUnavailable("broke")) for after, hard in breaks
     ]
@@ -102,7 +102,7 @@ async def test_every_id_arrives_once_whatever_breaks(breaks, max_tokens, count):
         assert last.finish == ("stop" if max_tokens > 9 else "length")
 
 
-async def test_a_broken_stream_goes_on_where_it_broke():
+async def test_a_broken_stream_continues_where_it_broke():
     server = Server(faults=[(3, EngineUnavailable("broke")), (0, EngineUnavailable("again"))])
     time = Time()
     async with pool_of(server, time=time) as pool:
@@ -144,7 +144,7 @@ async def test_a_stream_that_ends_without_a_finish_is_a_failure():
         assert await collect(pool, ask()) == WHOLE
 
 
-async def test_what_closing_says_after_a_stop_does_not_matter():
+async def test_an_error_after_the_last_chunk_is_ignored():
     class Sour(Server):
         async def chunks(self, request):
             try:
@@ -174,9 +174,9 @@ async def test_a_refused_connection_moves_the_sample_at_once():
         assert await collect(pool, ask()) == WHOLE
         assert servers[home].released == ["a/0"]
         assert moves == [("a/0", other)]
-        assert pool.healthy == (other,)
+        assert healthy(pool) == (other,)
         servers[home].down = False
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
         assert pool.assign("a/0") == other
         assert {pool.assign(f"{index}/0") for index in range(9)} == {"s0", "s1"}
 
@@ -188,29 +188,29 @@ async def test_repeated_failures_move_the_sample_and_then_leave_the_replica():
         servers[home].poison = {"a/0": EngineUnavailable("500")}
         assert await collect(pool, ask()) == WHOLE
         assert len(servers[home].seen) == 2
-        assert len(pool.healthy) == 2
+        assert len(healthy(pool)) == 2
         key = next(k for k in (f"{i}/1" for i in range(50)) if pool.assign(k) == home)
         servers[home].poison = {key: EngineUnavailable("500")}
         servers[home].broken = EngineUnavailable("still broken")  # so no probe brings it back
         await collect(pool, ask(key))
-        assert home not in pool.healthy
+        assert home not in healthy(pool)
 
 
-async def test_all_servers_down_for_a_while_is_waited_for():
+async def test_requests_wait_while_all_servers_are_down():
     server = Server(down=True)
-    said: list[str | None] = []
+    messages: list[str | None] = []
     time = Time()
 
     def on_wait(message: str | None) -> None:
-        said.append(message)
+        messages.append(message)
         server.down = time.now < 60
 
     async with pool_of(server, time=time, on_wait=on_wait) as pool:
         results = await asyncio.gather(*(collect(pool, ask(f"{i}/0")) for i in range(5)))
     assert results == [WHOLE] * 5
-    assert said[0] == "teacher: no server answers; waiting (0 s)…"
-    assert said[-1] is None
-    assert said.count(None) == 1
+    assert messages[0] == "teacher: no server answers; waiting (0 s)…"
+    assert messages[-1] is None
+    assert messages.count(None) == 1
     assert max(time.waits) <= LONGEST_WAIT_SECONDS
     assert server.probes < 20
 
@@ -229,7 +229,7 @@ async def test_patience_ends():
     assert 100 <= time.now < 120
 
 
-async def test_a_server_that_is_healthy_but_serves_nothing_is_no_reason_to_wait_for_ever():
+async def test_a_healthy_server_that_serves_nothing_is_given_up():
     time = Time()
     server = ServerWithHealth(faults=[(0, EngineUnavailable("500"))] * 5000)
     async with pool_of(server, time=time, patience_seconds=300) as pool:
@@ -238,7 +238,7 @@ async def test_a_server_that_is_healthy_but_serves_nothing_is_no_reason_to_wait_
     assert 300 <= time.now < 330
 
 
-async def test_without_patience_the_first_failure_is_told():
+async def test_without_patience_the_first_failure_is_raised():
     async with pool_of(Server(down=True), patience_seconds=0) as pool:
         with pytest.raises(EngineUnavailable, match="connection refused"):
             await collect(pool, ask())
@@ -250,7 +250,7 @@ async def test_retry_after_is_honoured_and_does_not_count_against_the_replica():
     async with pool_of(Server(faults=[*busy]), Server(down=True), time=time) as pool:
         pool._replicas[1].healthy = False
         assert await collect(pool, ask()) == WHOLE
-        assert pool.healthy == ("s0",)
+        assert healthy(pool) == ("s0",)
     assert time.now == 100.0
 
 
@@ -278,11 +278,11 @@ async def test_a_poison_request_fails_alone():
     "later",
     [
         EngineUnavailable("later", retry_after_seconds=1.0),
-        StatusUnavailable("later", 429, None),
-        StatusUnavailable("later", 503, None),
+        EngineUnavailable("later", status=429),
+        EngineUnavailable("later", status=503),
     ],
 )
-async def test_a_request_that_is_always_told_to_come_later_ends_some_day(later):
+async def test_a_request_that_is_always_deferred_is_given_up(later):
     server = ServerWithHealth(poison={"bad/0": later})
     async with pool_of(server, patience_seconds=1e9) as pool:
 
@@ -312,7 +312,7 @@ async def test_misconfiguration_passes_through():
             await collect(pool, ask())
 
 
-async def test_a_misconfigured_replica_is_left_to_those_that_are_well(caplog):
+async def test_samples_leave_a_misconfigured_replica_for_healthy_ones(caplog):
     servers = {"s0": Server(), "s1": Server()}
     moves: list[tuple[str, str]] = []
     async with pool_of(*servers.values(), on_move=lambda *move: moves.append(move)) as pool:
@@ -325,9 +325,9 @@ async def test_a_misconfigured_replica_is_left_to_those_that_are_well(caplog):
         assert f"{home} failed; retrying: 401" in caplog.text
         probes = servers[home].probes
         await until(lambda: servers[home].probes == probes + 5)
-        assert pool.healthy == (other,)
+        assert healthy(pool) == (other,)
         servers[home].broken = None
-        await until(lambda: len(pool.healthy) == 2)
+        await until(lambda: len(healthy(pool)) == 2)
 
 
 async def test_misconfiguration_of_the_last_replica_passes_through():
@@ -349,12 +349,12 @@ async def test_a_misconfigured_replica_does_not_end_the_wait_for_another_one():
         home.poison, home.broken = {"a/0": EngineMisconfigured("401")}, EngineMisconfigured("401")
         other.down = True
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: not pool.healthy and home.probes > 3)
+        await until(lambda: not healthy(pool) and home.probes > 3)
         other.down = False
         assert await waiting == WHOLE
 
 
-async def test_a_lone_server_that_comes_back_misconfigured_is_told():
+async def test_a_single_server_that_recovers_misconfigured_is_an_error():
     server = Server(down=True)
     async with pool_of(server) as pool:
         waiting = asyncio.create_task(collect(pool, ask()))
@@ -366,22 +366,22 @@ async def test_a_lone_server_that_comes_back_misconfigured_is_told():
 
 async def test_a_run_that_drains_leaves_waiting_requests():
     stop = Stop()
-    said: list[str | None] = []
-    pool = pool_of(Server(down=True), check=stop.check, on_wait=said.append)
+    messages: list[str | None] = []
+    pool = pool_of(Server(down=True), check=stop.check, on_wait=messages.append)
     async with pool:
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: len(said) == 3)
+        await until(lambda: len(messages) == 3)
         stop.request()
         with pytest.raises(Draining):
             await waiting
 
 
-async def test_closing_wakes_those_who_wait():
-    said: list[str | None] = []
-    pool = pool_of(Server(down=True), on_wait=said.append)
+async def test_closing_the_pool_ends_all_waits():
+    messages: list[str | None] = []
+    pool = pool_of(Server(down=True), on_wait=messages.append)
     async with pool:
         waiting = asyncio.create_task(collect(pool, ask()))
-        await until(lambda: bool(said))
+        await until(lambda: bool(messages))
     with pytest.raises(EngineUnavailable, match="closed"):
         await waiting
 

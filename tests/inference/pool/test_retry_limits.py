@@ -61,9 +61,7 @@ class FailsOne(Server):
         ([0] * MAX_STRIKES + [1], MAX_STRIKES + MAX_STRIKES + 1),
     ],
 )
-async def test_a_request_is_given_up_after_five_failures_beside_others_that_are_served(
-    tokens, failures
-):
+async def test_a_request_fails_after_five_failures_while_others_are_served(tokens, failures):
     server, time = FailsOne(*tokens), ServesOthers()
     async with pool_of(server, time=time) as pool:
         time.pool = pool

@@ -33,7 +33,7 @@ from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool
-from tessy.inference.http.address import read_address, server_root, shown_url
+from tessy.inference.http.address import read_address, shown_url
 from tessy.runtime.admission import Slots
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
@@ -100,7 +100,7 @@ def _check_options(config: AnnotateConfig) -> str | None:
             "instead"
         )
     for url in config.url:
-        server_root(url)
+        read_address(url)
     if len(set(config.url)) < len(config.url):
         raise ConfigError(
             f"url: a server is given twice in {', '.join(map(shown_url, config.url))}"

@@ -14,17 +14,11 @@ from tessy.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Parts of a server's URL.
+    """Parts of a server's URL."""
 
-    Attributes:
-        root: Where paths begin, without ``/v1``, credentials and query: fit to be shown.
-        query: Sent with every request, because gateways want an API version there.
-        authorization: Value of the ``Authorization`` header; None if there is none.
-    """
-
-    root: str
-    query: str
-    authorization: str | None
+    root: str  # where paths begin, without `/v1`, credentials and query; can be shown
+    query: str  # sent with every request: gateways want an API version there
+    authorization: str | None  # header; None: none
 
     def url(self, path: str) -> str:
         """Return the URL of ``path``, with the query."""
@@ -32,14 +26,9 @@ class Address:
 
 
 def read_address(url: str, api_key: str | None = None) -> Address:
-    """Parse ``url``.
+    """Parse ``url``, with or without ``/v1``; it may hold ``user:password@``.
 
-    Args:
-        url: The server, with or without ``/v1``; it may hold ``user:password@``.
-        api_key: Sent as a bearer token.
-
-    Raises:
-        ConfigError: Not an http(s) URL, a key that no header can hold, or two ways to log in.
+    Raises ConfigError for an unusable URL or key, or if both of them authenticate.
     """
     parts = _split(url)
     root = f"{parts.scheme}://{_host_and_port(parts)}{parts.path}"
@@ -51,24 +40,13 @@ def read_address(url: str, api_key: str | None = None) -> Address:
                 f"{root}: the URL holds a user or a password, and there is an API key as well; "
                 "a request can carry one of them only"
             )
-        authorization = _basic(parts.username or "", parts.password or "")
+        user, password = map(urllib.parse.unquote, (parts.username or "", parts.password or ""))
+        authorization = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
     return Address(root, parts.query, authorization)
 
 
-def server_root(url: str) -> str:
-    """Return ``url`` without a trailing ``/v1``: the root of ``/health`` and ``/metrics``.
-
-    Raises:
-        ConfigError: Not an http(s) URL.
-    """
-    return read_address(url).root
-
-
 def shown_url(url: str) -> str:
-    """Return ``url`` for messages: without user and password, and with a digest of its query.
-
-    A query may hold a key; the digest tells two servers apart that differ in nothing else.
-    """
+    """Return ``url`` for messages: without user and password, its query as a digest."""
     parts = _split(url)
     query = f"…{hashlib.sha256(parts.query.encode()).hexdigest()[:4]}" if parts.query else ""
     return parts._replace(netloc=_host_and_port(parts), query=query, fragment="").geturl()
@@ -77,13 +55,8 @@ def shown_url(url: str) -> str:
 def environment_proxy(root: str) -> str | None:
     """Return the proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` set for this server.
 
-    A server on this machine is never reached through one. ``no_proxy`` lists hosts and domains,
-    with or without a port; address ranges (``10.0.0.0/8``) are not supported, as in urllib.
-    aiohttp's own ``trust_env`` reads the environment and ``~/.netrc`` for every request, in a
-    thread.
-
-    Raises:
-        ConfigError: The proxy does not speak HTTP.
+    None for a server on this machine. As in urllib, ``no_proxy`` lists hosts and domains, not
+    address ranges. aiohttp's ``trust_env`` would read the environment for every request.
     """
     parts = urllib.parse.urlsplit(root)
     host = parts.hostname or ""
@@ -101,7 +74,6 @@ def environment_proxy(root: str) -> str | None:
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
-    """Return the parts of an http(s) URL."""
     try:
         parts = urllib.parse.urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -117,11 +89,6 @@ def _split(url: str) -> urllib.parse.SplitResult:
 
 def _host_and_port(parts: urllib.parse.SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
-
-
-def _basic(user: str, password: str) -> str:
-    pair = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def _bearer(root: str, api_key: str) -> str:

@@ -1,7 +1,4 @@
-"""HTTP client of one model server: connections, errors, replies.
-
-Independent of wire formats, except that events are JSON objects in server-sent events.
-"""
+"""HTTP client of one model server: connections, errors, replies."""
 
 from __future__ import annotations
 
@@ -17,20 +14,14 @@ from typing import Any
 
 import aiohttp
 
-from tessy.core.errors import (
-    EngineError,
-    EngineMisconfigured,
-    EngineRefused,
-    EngineUnavailable,
-)
+from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.inference.base import ChunkSink, left_when_closed
-from tessy.inference.http.address import environment_proxy, read_address
-from tessy.inference.http.faults import StatusMisconfigured, shortened, status_fault
+from tessy.inference.http.address import environment_proxy, read_address, shown_url
+from tessy.inference.http.faults import shortened, status_fault
 from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, stream_reply
 from tessy.inference.http.wires.base import BadReply, EventReader, WireReader
 
 _CONNECT_SECONDS = 15.0
-_LOOK_UP_SECONDS = 30.0  # for the small GET requests
 _HEALTH_SECONDS = 5.0
 # uvicorn (vLLM, SGLang) closes idle connections after 5 s; a request sent just then would fail.
 _KEEP_ALIVE_SECONDS = 3.0
@@ -41,20 +32,12 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ServerClient:
-    """Connections to one server; failures are raised as errors of tessy.
-
-    Attributes:
-        root: Where paths begin, without ``/v1`` and credentials.
-    """
+    """Connections to one server; failures are raised as errors of tessy."""
 
     def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
-        """Parse the address; connects on first use.
-
-        Raises:
-            ConfigError: No http(s) URL, a key that cannot be sent, or a proxy that cannot be used.
-        """
+        """Parse the address; connects on first use. Raises ConfigError if it is unusable."""
         self._address = read_address(url, api_key)
-        self.root = self._address.root
+        self.root = self._address.root  # without `/v1` and credentials
         self._proxy = environment_proxy(self.root)
         self._stall_seconds = stall_seconds
         # Not headers of the session: aiohttp sends those to a proxy as well.
@@ -71,19 +54,16 @@ class ServerClient:
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
-            self._session = self._new_session()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, socket_factory=_new_socket
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=self._proxy,
+            )
         elif self._loop is not loop:
             raise RuntimeError("these connections belong to another event loop: close them there")
         return self._session
-
-    def _new_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, socket_factory=_new_socket
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=self._proxy,
-        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -99,12 +79,8 @@ class ServerClient:
                 return True
         return False
 
-    async def look_up(self, path: str, *, seconds: float = _LOOK_UP_SECONDS) -> str:
-        """Return the text at ``path``.
-
-        Raises:
-            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
-        """
+    async def look_up(self, path: str, *, seconds: float = 30.0) -> str:
+        """Return the text at ``path``; raises as :func:`status_fault` sorts it."""
         timeout = aiohttp.ClientTimeout(total=seconds)
         url = self.root + path
         try:
@@ -119,18 +95,13 @@ class ServerClient:
         return text
 
     async def look_up_json(self, path: str) -> dict[str, Any] | None:
-        """Return the JSON object at ``path``; None if the server has no such page.
-
-        Raises:
-            EngineUnavailable: The server cannot be reached now.
-            EngineMisconfigured: It wants another API key.
-        """
+        """Return the JSON object at ``path``; None if the server has no such page."""
         try:
             value = json.loads(await self.look_up(path))
         except (EngineRefused, ValueError):
             return None
-        except StatusMisconfigured as error:
-            if error.status in (401, 403):
+        except EngineMisconfigured as error:
+            if error.status in (None, 401, 403):
                 raise
             return None
         return value if isinstance(value, dict) else None
@@ -140,15 +111,8 @@ class ServerClient:
     ) -> aiohttp.ClientResponse:
         """Send ``body`` and return the unread reply, which has status 200. The caller closes it.
 
-        Args:
-            path: Path below the root.
-            body: JSON.
-            headers: Further headers.
-            read_seconds: Maximum silence before and during the reply; the stall limit if
-                that is more.
-
-        Raises:
-            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it.
+        ``read_seconds`` is the maximum silence before and during the reply, if above the stall
+        limit. Raises as :func:`status_fault` sorts it.
         """
         url = self.root + path
         silence = max(self._stall_seconds, read_seconds)
@@ -183,14 +147,9 @@ class ServerClient:
         raise status_fault("POST", url, response.status, text, response.headers)
 
     async def post_for_json(
-        self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float
+        self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
     ) -> dict[str, Any]:
-        """Send ``body`` as :meth:`post` does and return the JSON object of the reply.
-
-        Raises:
-            EngineError: As :meth:`post`; EngineUnavailable too if the reply breaks off, stalls or
-                is no JSON object.
-        """
+        """Send ``body`` as :meth:`post` does and return the JSON object of the reply."""
         url = self.root + path
         async with await self.post(path, body, headers, read_seconds=read_seconds) as response:
             try:
@@ -215,22 +174,11 @@ class ServerClient:
         sink: ChunkSink,
         read_seconds: float = 0.0,
     ) -> bool:
-        """Send ``body`` and deliver the chunks of the reply; return whether it was a stream.
+        """Send ``body`` as :meth:`post` does and deliver the chunks of the reply into ``sink``.
 
-        Closing ``sink`` closes the connection, which ends the generation.
-
-        Args:
-            path: Path below the root.
-            body: JSON.
-            headers: Further headers.
-            reader: Reads the events of the reply.
-            sink: Where the chunks go; the last one has ``finish`` set.
-            read_seconds: Longest silence; the stall limit if that is more.
-
-        Raises:
-            EngineUnavailable: The reply broke off, stalled, or is not what was asked for.
-            EngineError: As :func:`~tessy.inference.http.faults.status_fault` sorts it, or what the
-                server reports in mid-stream.
+        Closing ``sink`` closes the connection, which ends the generation. Returns whether the reply
+        was a stream; raises EngineUnavailable if it breaks off, stalls or does not follow the wire
+        format.
         """
         url = self.root + path
         response: aiohttp.ClientResponse | None = None
@@ -255,6 +203,26 @@ class ServerClient:
         finally:
             response.close()  # nothing is closed if the reply is whole
         return True
+
+
+class ServerEngine:
+    """What the engine and the chat client of one server have in common."""
+
+    def __init__(self, url: str, *, api_key: str | None, stall_seconds: float) -> None:
+        self.url = shown_url(url)
+        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
+        self._probing = asyncio.Lock()
+
+    async def health(self) -> bool:
+        """Return whether the server answers just now; never raises."""
+        return await self._server.health()
+
+    def release(self, key: str) -> None:
+        """No-op: the server manages its cache."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._server.aclose()
 
 
 class UnusableReply(EngineUnavailable):

@@ -1,33 +1,31 @@
 """A model behind an HTTP server: vLLM, SGLang, or anything with OpenAI's ``/v1/completions``.
 
-One request is one span, streamed; closing the stream closes the connection, which aborts the
-request on the server. Nothing is retried here: faults become errors, and the pool of replicas is
-the one place that tries again.
+Nothing is retried here: faults become errors, and the pool of replicas retries.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import json
 import urllib.parse
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from tessy.core.errors import EngineRefused
-from tessy.inference.base import ChunkSink, EngineInfo, Request, ScoredToken
-from tessy.inference.http.address import shown_url
-from tessy.inference.http.client import ServerClient
+from tessy.inference.base import TOP_LOGPROBS, ChunkSink, EngineInfo, Request, ScoredToken
+from tessy.inference.http.client import ServerEngine
 from tessy.inference.http.probe import ServerCapabilities, ServerProbe
-from tessy.inference.http.prompt_logprobs import score_prompt
 from tessy.tokenization.token_ids import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
+_SCORING_SECONDS_PER_TOKEN = 0.05  # the reply comes when the whole prompt was read
 _LONGEST_SESSION_CHARS = 200
 
 
-class HttpEngine:
+class HttpEngine(ServerEngine):
     """An :class:`~tessy.inference.base.Engine` on one server."""
 
     def __init__(
@@ -41,79 +39,73 @@ class HttpEngine:
         wire: str | None = None,
         stall_seconds: float = 120.0,
     ) -> None:
-        """Create an engine; needs no running event loop.
+        """Create an engine; raises ConfigError if the URL, with or without ``/v1``, is unusable.
 
-        Args:
-            url: The server, with or without ``/v1``.
-            model: Name it serves the model under.
-            codec: The model's tokenizer; read by the probe, and for servers that know only text.
-            api_key: Sent as a bearer token.
-            streaming: False requests whole replies: one chunk per request.
-            wire: Use this wire format only: ``generate``, ``sglang``, ``completions``
-                or ``text``. None: the cheapest one that works.
-            stall_seconds: Maximum silence of a server before it counts as unavailable.
-
-        Raises:
-            ConfigError: No usable URL, or no such wire format.
+        ``codec`` is the model's tokenizer. Without ``streaming``, a reply is one chunk. ``wire`` is
+        one of :data:`WIRES`; None: the cheapest one that works. A server that is silent for
+        ``stall_seconds`` counts as unavailable.
         """
-        self.url = shown_url(url)
+        super().__init__(url, api_key=api_key, stall_seconds=stall_seconds)
         self._model = model
-        self._server = ServerClient(url, api_key=api_key, stall_seconds=stall_seconds)
         self._new_probe = partial(
             ServerProbe, self._server, model, codec, wire=wire, streaming=streaming
         )
         self._new_probe()  # raises if there is no such wire format
-        self._found: ServerCapabilities | None = None
-        self._probing = asyncio.Lock()
+        self._capabilities: ServerCapabilities | None = None
 
     async def probe(self) -> EngineInfo:
-        """Determine the wire format and the capabilities of the server.
+        """Determine the wire format and the capabilities of the server, for later streams.
 
-        Streams rely on what the last probe found. Calls at the same time share one probe.
-
-        Raises:
-            EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong API key, wrong model name, or only a chat endpoint.
+        Calls at the same time share one probe.
         """
-        return (await self._look()).info
+        return (await self._probe_once()).info
 
-    async def _look(self) -> ServerCapabilities:
-        before = self._found
+    async def _probe_once(self) -> ServerCapabilities:
+        before = self._capabilities
         async with self._probing:
-            found = self._found
-            if found is None or found is before:  # no other call has probed meanwhile
-                found = self._found = await self._new_probe().run()
-        return found
+            capabilities = self._capabilities
+            if capabilities is None or capabilities is before:  # no other call has probed meanwhile
+                capabilities = self._capabilities = await self._new_probe().run()
+        return capabilities
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
-        """Continue ``request.prompt`` into ``sink``.
-
-        Raises:
-            EngineUnavailable: No connection, 408, 409, 425, 429, 5xx, a stall, or a reply that
-                broke off or is not what was asked for.
-            EngineRefused: 400, 413, 422, or a prompt that fills the context.
-            EngineMisconfigured: 401, 403, 404.
-        """
-        found = self._found or await self._look()
-        fitted = self._fit(request, found.info)
-        streaming = found.info.streaming
+        """Continue ``request.prompt`` into ``sink``; see :func:`status_fault` for errors."""
+        capabilities = self._capabilities or await self._probe_once()
+        fitted = self._fit(request, capabilities.info)
+        streaming = capabilities.info.streaming
         await self._server.generate(
-            found.wire.path,
-            found.wire.body(fitted, stream=streaming),
-            self._affinity(request.key, found.engines),
-            reader=found.wire.reader(fitted),
+            capabilities.wire.path,
+            capabilities.wire.body(fitted, stream=streaming),
+            self._affinity(request.key, capabilities.engines),
+            reader=capabilities.wire.reader(fitted),
             sink=sink,
             read_seconds=0 if streaming else fitted.max_tokens * _UNSTREAMED_SECONDS_PER_TOKEN,
         )
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first, by a vLLM server.
-
-        Raises:
-            EngineError: As :meth:`stream`.
-            EngineRefused: The server returned no log-probabilities of the prompt.
-        """
-        return await score_prompt(self._server, self._model, key, ids)
+        """Score each of ``ids`` but the first, by a vLLM server; others raise EngineRefused."""
+        if len(ids) < 2:
+            return []
+        body = {
+            "model": self._model,
+            "prompt": list(ids),
+            "max_tokens": 1,
+            "prompt_logprobs": TOP_LOGPROBS,
+        }
+        reply = await self._server.post_for_json(
+            "/v1/completions",
+            json.dumps(body).encode(),
+            {},
+            read_seconds=len(ids) * _SCORING_SECONDS_PER_TOKEN,
+        )
+        try:
+            rows = reply["choices"][0]["prompt_logprobs"][1:]
+            return [_scored(row, token_id) for row, token_id in zip(rows, ids[1:], strict=True)]
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise EngineRefused(
+                f"{self._server.root} returned no log-probabilities for the {len(ids)} prompt "
+                f"tokens of {key}: this needs a vLLM server, or a model in this process"
+            ) from error
 
     @staticmethod
     def _fit(request: Request, info: EngineInfo) -> Request:
@@ -130,25 +122,18 @@ class HttpEngine:
 
     @staticmethod
     def _affinity(key: str, engines: int) -> dict[str, str]:
-        """Return headers that route a sample to the server where its prefix is cached.
-
-        Routers hash ``X-Session-ID``; vLLM's own data parallelism obeys only a rank.
-        """
+        """Return headers that route a sample to the server where its prefix is cached."""
         session = urllib.parse.quote(key, safe="/", errors="surrogatepass")
         if len(session) > _LONGEST_SESSION_CHARS:
             session = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        headers = {"X-Session-ID": session}
-        if engines > 1:
+        headers = {"X-Session-ID": session}  # hashed by routers
+        if engines > 1:  # vLLM's own data parallelism obeys only a rank
             headers["X-data-parallel-rank"] = str(zlib.crc32(session.encode()) % engines)
         return headers
 
-    async def health(self) -> bool:
-        """Return whether the server answers just now; never raises."""
-        return await self._server.health()
 
-    def release(self, key: str) -> None:
-        """Do nothing: the server manages its cache."""
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._server.aclose()
+def _scored(row: Mapping[str, Any], token_id: int) -> ScoredToken:
+    """Return one token of ``prompt_logprobs``: ``row`` has the likeliest tokens, and this one."""
+    own = row[str(token_id)]
+    top = sorted((float(entry["logprob"]) for entry in row.values()), reverse=True)
+    return ScoredToken(float(own["logprob"]), int(own["rank"]), tuple(top[:TOP_LOGPROBS]))

@@ -25,48 +25,22 @@ _NEVER = {
 }
 
 
-class StatusMisconfigured(EngineMisconfigured):
-    """A status that no retry can change; a probe tries the next wire format."""
-
-    def __init__(self, message: str, status: int) -> None:
-        """Keep the status apart from the message."""
-        super().__init__(message)
-        self.status = status
-
-
-class StatusUnavailable(EngineUnavailable):
-    """A temporary status."""
-
-    def __init__(self, message: str, status: int, retry_after_seconds: float | None) -> None:
-        """Keep the status and ``Retry-After`` apart from the message."""
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
-        self.status = status
-
-
 def status_fault(
     method: str, url: str, status: int, text: str, headers: Mapping[str, str]
 ) -> EngineError:
     """Return the error for the status of a reply.
 
-    Args:
-        method: What was sent.
-        url: Where to.
-        status: Status of the reply, not 200.
-        text: Its body.
-        headers: Its headers, names in any case or in lower case; ``Retry-After`` is kept,
-            ``Location`` is shown.
-
-    Returns:
-        StatusUnavailable for 408, 409, 425, 429 and 5xx; StatusMisconfigured for 401,
-        402, 403, 404, 405, 410, 501 and redirects; EngineRefused for the rest.
+    EngineUnavailable for 408, 409, 425, 429 and 5xx; EngineMisconfigured for 401, 402, 403, 404,
+    405, 410, 501 and redirects; EngineRefused for the rest. ``headers`` need names in lower case or
+    in any case.
     """
     message = f"{method} {url} answered {status}: {shortened(text)}"
     if status in _NEVER:
         advice = _NEVER[status].format(location=headers.get("location", "it is not said"))
-        return StatusMisconfigured(f"{message}; {advice}", status)
+        return EngineMisconfigured(f"{message}; {advice}", status=status)
     if status in _LATER or status >= 500:
         wait = retry_after(headers.get("retry-after"), now=time.time())
-        return StatusUnavailable(message, status, wait)
+        return EngineUnavailable(message, status=status, retry_after_seconds=wait)
     return EngineRefused(message)
 
 
@@ -77,14 +51,9 @@ def shortened(text: str) -> str:
 
 
 def retry_after(value: str | None, *, now: float) -> float | None:
-    """Return seconds of a ``Retry-After`` header, which holds seconds or a date (RFC 9110, 10.2.3).
+    """Return the seconds of a ``Retry-After`` header: a number or a date (RFC 9110, 10.2.3).
 
-    Args:
-        value: The header; None if there was none.
-        now: Seconds since the epoch.
-
-    Returns:
-        Seconds to wait, at least 0; None if the header is absent or unreadable.
+    ``now`` is in seconds since the epoch. None if the header is absent or unreadable.
     """
     if value is None:
         return None

@@ -17,19 +17,12 @@ _CACHE_OFF = (
 
 @dataclass(frozen=True, slots=True)
 class CacheFacts:
-    """KV cache of one server.
+    """KV cache of one server; None where unknown."""
 
-    Attributes:
-        capacity_tokens: Over all its engines.
-        prefix_caching: Whether prompts are cached between requests.
-        engines: Engines behind this address (vLLM's data parallelism), each with its own cache.
-        notes: What to fix.
-    """
-
-    capacity_tokens: int | None = None
+    capacity_tokens: int | None = None  # over all its engines
     prefix_caching: bool | None = None
-    engines: int = 1
-    notes: tuple[str, ...] = ()
+    engines: int = 1  # behind this address (vLLM's data parallelism), each with its own cache
+    notes: tuple[str, ...] = ()  # what to fix
 
 
 def vllm_facts(metrics: str) -> CacheFacts:

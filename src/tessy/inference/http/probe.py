@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from tessy.core.errors import (
     ConfigError,
     EngineError,
     EngineMisconfigured,
     EngineRefused,
+    EngineUnavailable,
 )
 from tessy.inference.base import ChunkSink, EngineInfo, Request, Sampling
 from tessy.inference.http.client import ServerClient, UnusableReply
-from tessy.inference.http.faults import StatusMisconfigured, StatusUnavailable
 from tessy.inference.http.metrics import CacheFacts, sglang_facts, vllm_facts
 from tessy.inference.http.wires.base import Wire
 from tessy.inference.http.wires.completions import CompletionsWire
@@ -33,30 +31,19 @@ _CACHE_PROBE_TOKENS = 512  # several blocks of any server's cache
 
 @dataclass(frozen=True, slots=True)
 class ServerCapabilities:
-    """The result of a probe.
-
-    Attributes:
-        wire: How to speak to the server.
-        info: What to tell the rest of tessy.
-        engines: Engines behind this address, each with its own cache.
-    """
+    """The result of a probe."""
 
     wire: Wire
     info: EngineInfo
-    engines: int
+    engines: int  # behind this address, each with its own cache
 
 
 class ServerProbe:
-    """One probe of one server."""
+    """One probe of one server; ``wire`` restricts it to one of :data:`WIRES`."""
 
     def __init__(
         self, server: ServerClient, model: str, codec: Codec, *, wire: str | None, streaming: bool
     ) -> None:
-        """Prepare a probe.
-
-        Raises:
-            ConfigError: No wire is called ``wire``.
-        """
         if wire is not None and wire not in WIRES:
             raise ConfigError(f"no wire format is called {wire!r}; there are {', '.join(WIRES)}")
         self._server = server
@@ -68,16 +55,10 @@ class ServerProbe:
         self._faults: list[tuple[Wire, EngineError]] = []  # of the wires that did not work
 
     async def run(self) -> ServerCapabilities:
-        """Probe the server.
-
-        Raises:
-            EngineUnavailable: It cannot be reached now.
-            EngineMisconfigured: Wrong key, wrong model name, or nothing we can use.
-        """
+        """Probe the server; see :class:`ServerLike` for errors."""
         card = await self._model_card()
         info = await self._sglang_info(card)
         wire, streaming = await self._first_that_works(self._candidates(info))
-        self._refuse_old_vllm(wire, card)
         self._note_choice(wire, card)
         facts = sglang_facts(info) if info is not None else await self._vllm_facts()
         context = _positive(card.get("max_model_len")) or _positive(
@@ -114,7 +95,7 @@ class ServerProbe:
         return card
 
     async def _sglang_info(self, card: dict[str, Any]) -> dict[str, Any] | None:
-        """SGLang's server info; None if this is another server."""
+        """Return SGLang's server info; None if this is another server."""
         if card.get("owned_by") == "vllm":
             return None
         for path in ("/get_server_info", "/server_info", "/get_model_info"):
@@ -133,12 +114,11 @@ class ServerProbe:
             TextWire(self._model, self._codec, plain=True),
         ]
         if self._wanted is not None:
-            return [wire for wire in wires if wire.name == self._wanted]
+            return [wire for wire in wires if wire.mode == self._wanted]
         other = "generate" if sglang is not None else "sglang"
-        return [wire for wire in wires if wire.name != other]
+        return [wire for wire in wires if wire.mode != other]
 
     async def _first_that_works(self, wires: Sequence[Wire]) -> tuple[Wire, bool]:
-        """Return the first usable wire, and whether it streams."""
         for streaming in (True, False) if self._streaming else (False,):
             for wire in wires:
                 streamed = await self._try(wire, streaming=streaming)
@@ -148,30 +128,30 @@ class ServerProbe:
 
     async def _try(self, wire: Wire, *, streaming: bool) -> bool | None:
         """Request one token; return whether it was streamed, None if the wire does not work."""
-        request = self._request(self._codec.encode("Hello") or [0], max_tokens=1)
+        request = self._request(self._codec.encode("Hello") or [0])
         try:
             body = wire.body(request, stream=streaming)
             return await self._server.generate(
                 wire.path, body, {}, reader=wire.reader(request), sink=ChunkSink(lambda _: None)
             )
-        except StatusMisconfigured as fault:
-            if fault.status == 401:
+        except (UnusableReply, EngineRefused) as fault:
+            self._faults.append((wire, fault))
+        except EngineMisconfigured as fault:
+            if fault.status in (None, 401):
                 raise
             self._faults.append((wire, fault))
-        except StatusUnavailable as fault:
+        except EngineUnavailable as fault:
             if fault.status != 500:  # some servers answer 500 to shapes they do not know
                 raise
             self._faults.append((wire, fault))
-        except (UnusableReply, EngineRefused) as fault:
-            self._faults.append((wire, fault))
         return None
 
-    def _request(self, ids: list[int], *, max_tokens: int) -> Request:
+    def _request(self, ids: list[int]) -> Request:
         return Request(
             key="tessy-probe",
             prompt=TokenIds(ids),
             sampling=Sampling(),
-            max_tokens=max_tokens,
+            max_tokens=1,
             stop_ids=tuple(sorted(self._codec.control_ids)[:1]),
             seed=0,
         )
@@ -179,7 +159,7 @@ class ServerProbe:
     async def _nothing_works(self) -> EngineError:
         """Return why no wire works, in one error."""
         for _, fault in self._faults:
-            if isinstance(fault, StatusUnavailable):
+            if isinstance(fault, EngineUnavailable) and fault.status is not None:
                 return fault  # it may be a temporary failure
         if self._wanted in (None, "text") and await self._is_chat_only():
             return EngineMisconfigured(
@@ -207,32 +187,30 @@ class ServerProbe:
         response.close()
         return True
 
-    def _statuses(self, path: str) -> set[int]:
+    def _statuses(self, path: str) -> set[int | None]:
         """Return the statuses at ``path`` that every request fails with."""
         return {
             fault.status
             for wire, fault in self._faults
-            if wire.path == path and isinstance(fault, StatusMisconfigured)
+            if wire.path == path and isinstance(fault, EngineMisconfigured)
         }
 
-    def _refuse_old_vllm(self, wire: Wire, card: dict[str, Any]) -> None:
-        """Refuse a vLLM that returns no token ids."""
-        if wire.mode == "text" and self._wanted is None and card.get("owned_by") == "vllm":
+    def _note_choice(self, wire: Wire, card: dict[str, Any]) -> None:
+        """Note what a cheaper wire format requires; refuse a vLLM without token ids."""
+        if wire.mode == "generate" or self._wanted is not None:
+            return
+        is_vllm = card.get("owned_by") == "vllm"
+        if wire.mode == "text" and is_vllm:
             raise EngineMisconfigured(
                 f"{self._server.root} is a vLLM that returns no token ids; update it to vLLM "
                 "0.10.2 or later"
             )
-
-    def _note_choice(self, wire: Wire, card: dict[str, Any]) -> None:
-        """Note what a cheaper wire format requires."""
-        if wire.mode == "generate" or self._wanted is not None:
-            return
         if 403 in self._statuses(GenerateWire.path):
             self._notes.append(
                 "Start vLLM with --enable-scale-out: its /inference/v1/generate costs the server "
                 "a third of the work per request at long contexts."
             )
-        elif card.get("owned_by") == "vllm":
+        elif is_vllm:
             self._notes.append(
                 "This vLLM has no /inference/v1/generate; a newer one (0.32, with "
                 "--enable-scale-out) does less work per request at long contexts."
@@ -255,24 +233,19 @@ class ServerProbe:
         filler = self._codec.encode("The quick brown fox jumps over the lazy dog. ") or [0]
         size = min(_CACHE_PROBE_TOKENS, (context or 1024) // 2)
         prompt = (filler * (size // len(filler) + 1))[:size]
-        body = wire.body(self._request(prompt, max_tokens=1), stream=False)
+        body = wire.body(self._request(prompt), stream=False)
         cached: int | None = None
         for _ in range(2):
             try:
-                response = await self._server.post(wire.path, body, {})
-                async with response:
-                    cached = _cached_tokens(await response.json(content_type=None))
-            except (EngineError, ValueError, aiohttp.ClientError, TimeoutError):
+                cached = _cached_tokens(await self._server.post_for_json(wire.path, body, {}))
+            except EngineError:
                 return None
             if cached is None:
                 return None
         return bool(cached)
 
 
-def _cached_tokens(reply: object) -> int | None:
-    """Return the prompt tokens that were read from the cache, as reported by a reply."""
-    if not isinstance(reply, dict):
-        return None
+def _cached_tokens(reply: dict[str, Any]) -> int | None:
     meta, usage = reply.get("meta_info"), reply.get("usage")
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
     for holder in (meta, details):

@@ -20,8 +20,8 @@ _DRAIN_SECONDS = 0.25  # for the rest of a stream after its last tokens
 class EventSplitter:
     """Splits a stream of server-sent events into the payloads of complete events.
 
-    Comments (keep-alives) and fields other than ``data`` are skipped; several ``data`` lines of
-    one event are joined by newlines, as the standard says (WHATWG HTML, 9.2.6).
+    Comments and fields other than ``data`` are skipped; several ``data`` lines of one event are
+    joined by newlines (WHATWG HTML, 9.2.6).
     """
 
     __slots__ = ("_data", "_rest")
@@ -52,16 +52,8 @@ async def stream_reply(
 ) -> None:
     """Stream a reply into ``sink`` until its last token or until the sink is closed.
 
-    Args:
-        response: Unread; the caller closes it.
-        reader: Reads its events.
-        sink: Receives the chunks; closing it closes the connection.
-        silence: Maximum seconds without data.
-
-    Raises:
-        aiohttp.ClientError: The connection broke.
-        TimeoutError: Nothing came for too long.
-        EngineError: As ``reader`` raises it; EngineUnavailable if no finish reason came.
+    Raises TimeoutError after ``silence`` seconds without data, and EngineUnavailable if the reply
+    ends without a finish reason.
     """
     content, splitter, finish = response.content, EventSplitter(), None
     watch, clock = _SilenceTimer(response, silence), asyncio.get_running_loop().time
@@ -84,25 +76,17 @@ async def stream_reply(
     finally:
         sink.on_close = None
         watch.end()
-    if not sink.closed and not content.is_eof():
-        await _drain(content)
+    if not sink.closed and not content.is_eof():  # drain, so that the connection can be reused
+        with contextlib.suppress(*FAULTS):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await content.readany():
+                    pass
 
 
 async def read_whole_reply(
     response: aiohttp.ClientResponse, reader: EventReader, sink: ChunkSink
 ) -> None:
-    """Read a reply that is not a stream into ``sink``.
-
-    Args:
-        response: As in :func:`stream_reply`, and so are the others.
-        reader: Reads it.
-        sink: Receives it.
-
-    Raises:
-        aiohttp.ClientError: The connection broke.
-        TimeoutError: Nothing came for too long.
-        EngineError: As :func:`stream_reply`.
-    """
+    """Read a reply that is not a stream into ``sink``; raises as :func:`stream_reply`."""
     body: bytes | None = None
     with left_when_closed(sink):
         body = await response.read()
@@ -119,9 +103,6 @@ async def deadline(seconds: float) -> AsyncGenerator[None, None]:
     """Limit the time of a block, as :func:`asyncio.timeout` does.
 
     Data that arrived while this process was stopped (Ctrl-Z, a debugger) is received first.
-
-    Raises:
-        TimeoutError: The block took longer.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
@@ -138,9 +119,6 @@ class _SilenceTimer:
     """Ends a stream that is silent for too long.
 
     aiohttp's own limit would set a timer again for every packet, a tenth of what a packet costs.
-
-    Attributes:
-        heard: Time of the last data (loop clock).
     """
 
     def __init__(self, response: aiohttp.ClientResponse, silence: float) -> None:
@@ -150,7 +128,7 @@ class _SilenceTimer:
             self._connection.protocol.read_timeout = None
             self._connection.protocol.start_timeout()  # stops the timer that runs already
         self._silence = silence
-        self.heard = self._loop.time()
+        self.heard = self._loop.time()  # time of the last data
         self._timer = self._loop.call_later(silence, self._look)
 
     def abort(self) -> None:
@@ -159,7 +137,6 @@ class _SilenceTimer:
             self._connection.transport.abort()
 
     def end(self) -> None:
-        """Stop the timer."""
         self._timer.cancel()
 
     def _look(self) -> None:
@@ -174,11 +151,3 @@ class _SilenceTimer:
             self._look()
         else:
             self._content.set_exception(TimeoutError(f"nothing came for {self._silence:g} s"))
-
-
-async def _drain(content: aiohttp.StreamReader) -> None:
-    """Wait briefly for the end of a reply, so that its connection can be reused."""
-    with contextlib.suppress(*FAULTS):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while await content.readany():
-                pass

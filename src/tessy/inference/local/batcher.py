@@ -1,8 +1,7 @@
 """The worker thread of the in-process model: batches of streams, and their caches.
 
-Everything here runs in the worker thread unless its docstring says otherwise. All streams advance
-together: each turn of the loop drops what was closed, admits what waits, and takes one step with
-every active stream, a chunk of its prompt or one new token.
+All streams advance together: each turn drops closed streams, admits waiting ones, and takes one
+step with every active one, a chunk of its prompt or one new token.
 """
 
 from __future__ import annotations
@@ -10,43 +9,40 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+
+from transformers import PreTrainedModel
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
 from tessy.inference.base import Chunk
 from tessy.inference.local.jobs import (
     PREFILL_TOKENS,
-    BatchLimits,
     JobState,
     LocalJob,
     batches,
     common_prefix,
     model_failure,
 )
+from tessy.inference.local.model import make_decoder, vocabulary_size
+from tessy.inference.local.sampling import Draw, draw
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tessy.inference.local.model import PooledDecoder
-    from tessy.inference.local.sampling import Draw
+_CPU_SLACK = 64  # padding tokens that cost less than one more forward pass
+_GPU_SLACK = 512
 
 
 class Batcher:
-    """Owns the decoder. ``submit``, ``release`` and ``close`` are thread-safe."""
+    """Owns the decoder; ``submit``, ``release`` and ``close`` are thread-safe."""
 
-    def __init__(
-        self,
-        decoder: PooledDecoder,
-        draw: Callable[[Tensor, Sequence[Draw]], list[int]],
-        make_draw: Callable[..., Draw],
-        limits: BatchLimits,
-    ) -> None:
-        """Start the thread."""
-        self._decoder = decoder
-        self._draw = draw
-        self._make_draw = make_draw
-        self._limits = limits
+    def __init__(self, model: PreTrainedModel, max_batch: int, cache_tokens: int | None) -> None:
+        self._decoder = make_decoder(model, cache_tokens)
+        self.capacity_tokens = self._decoder.capacity
+        self._max_batch = max_batch
+        self.context_tokens: int | None = getattr(
+            model.config.get_text_config(), "max_position_embeddings", None
+        )
+        self._vocabulary = vocabulary_size(model)
+        self._eos_ids = _eos_ids(model)
+        self._slack = _CPU_SLACK if model.device.type == "cpu" else _GPU_SLACK
         self._condition = threading.Condition()
         self._inbox: deque[LocalJob | str] = deque()  # jobs, and keys to release
         self._closing = False
@@ -58,14 +54,8 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="tessy-local-engine", daemon=True)
         self._thread.start()
 
-    # -- from any thread
-
     def submit(self, job: LocalJob) -> None:
-        """Queue ``job``.
-
-        Raises:
-            EngineUnavailable: The engine was closed.
-        """
+        """Queue ``job``; raises EngineUnavailable if the engine was closed."""
         with self._condition:
             if self._closing:
                 raise EngineUnavailable("the in-process engine was closed")
@@ -84,8 +74,6 @@ class Batcher:
             self._closing = True
             self._condition.notify()
         self._thread.join()
-
-    # -- the loop
 
     def _run(self) -> None:
         while self._collect():
@@ -118,16 +106,17 @@ class Batcher:
         self._steps += 1
         for job in [job for job in self._active if job.closed]:
             self._leave(job)
-        while self._waiting and len(self._active) < self._limits.max_batch:
+        while self._waiting and len(self._active) < self._max_batch:
             job = self._waiting.popleft()
             if not job.closed:
                 self._admit(job)
-        step = [(job, self._unread(job)) for job in self._active]
+        step = []
+        for job in self._active:
+            known = len(job.state.sequence.ids)
+            step.append((job, job.ids[known : known + PREFILL_TOKENS]))
         step = self._make_room(step)
-        for members in batches(step, self._limits.slack):
+        for members in batches(step, self._slack):
             self._advance(members)
-
-    # -- sequences
 
     def _admit(self, job: LocalJob) -> None:
         """Assign the sample's sequence to ``job``, rolled back to the shared prefix."""
@@ -144,25 +133,19 @@ class Batcher:
         # The last id is always read, because its logits are needed.
         known = self._decoder.rollback(state.sequence, min(known, len(job.ids) - 1))
         new = job.ids[known:]
-        if not 0 <= min(new) <= max(new) < self._limits.vocabulary:
+        if not 0 <= min(new) <= max(new) < self._vocabulary:
             self._leave_failed(
                 job,
                 EngineRefused(
                     f"{key}: the prompt has ids from {min(new)} to {max(new)}, the model has "
-                    f"0 to {self._limits.vocabulary - 1}; is it encoded with its tokenizer?"
+                    f"0 to {self._vocabulary - 1}; is it encoded with its tokenizer?"
                 ),
             )
-
-    def _unread(self, job: LocalJob) -> list[int]:
-        assert job.state is not None
-        known = len(job.state.sequence.ids)
-        return job.ids[known : known + PREFILL_TOKENS]
 
     def _leave(self, job: LocalJob) -> None:
         """Deactivate ``job``; its sequence stays for the next request of the sample."""
         self._active.remove(job)
-        state, job.state = job.state, None
-        assert state is not None
+        state = job.state
         state.busy = False
         state.used = self._steps
         if state.doomed:
@@ -183,7 +166,6 @@ class Batcher:
         kept: list[tuple[LocalJob, list[int]]] = []
         while step:
             job, new = step.pop(0)
-            assert job.state is not None
             while not self._decoder.reserve(job.state.sequence, len(new)):
                 if self._evict_idle():
                     continue
@@ -193,14 +175,18 @@ class Batcher:
                     self._preempt(job)
                     break
                 else:
-                    self._leave_failed(job, self._too_long(job))
+                    refusal = (
+                        f"{job.request.key}: {len(job.ids)} tokens do not fit into a cache of "
+                        f"{self.capacity_tokens} tokens; shorten the thinking budget or use a "
+                        "model server"
+                    )
+                    self._leave_failed(job, EngineRefused(refusal))
                     break
             else:
                 kept.append((job, new))
         return kept
 
     def _evict_idle(self) -> bool:
-        """Drop the least recently used idle sequence."""
         idle = [(state.used, key) for key, state in self._states.items() if not state.busy]
         if not idle:
             return False
@@ -209,57 +195,41 @@ class Batcher:
 
     def _preempt(self, job: LocalJob) -> None:
         """Let ``job`` wait for memory; its tokens stay, its cache is dropped."""
-        state = job.state
-        assert state is not None
         self._leave(job)
-        self._decoder.rollback(state.sequence, 0)
+        self._decoder.rollback(job.state.sequence, 0)
         self._waiting.appendleft(job)
-
-    def _too_long(self, job: LocalJob) -> EngineRefused:
-        return EngineRefused(
-            f"{job.request.key}: {len(job.ids)} tokens do not fit into a cache of "
-            f"{self._decoder.capacity} tokens; shorten the thinking budget or use a model server"
-        )
-
-    # -- tokens
 
     def _advance(self, members: Sequence[tuple[LocalJob, list[int]]]) -> None:
         """Run a forward pass; draw a token for jobs whose prompt is read completely."""
-        pairs = [(job.state.sequence, new) for job, new in members if job.state is not None]
-        logits = self._decoder.forward(pairs)
-        ready = []
-        for row, (job, _) in enumerate(members):
-            assert job.state is not None
-            if len(job.state.sequence.ids) == len(job.ids):
-                ready.append(row)
+        logits = self._decoder.forward([(job.state.sequence, new) for job, new in members])
+        jobs = [job for job, _ in members]
+        ready = [row for row, job in enumerate(jobs) if len(job.state.sequence.ids) == len(job.ids)]
         if not ready:
             return
-        if len(ready) < len(members):
+        if len(ready) < len(jobs):
             logits = logits[ready]
-        jobs = [members[row][0] for row in ready]
-        draws = [self._make_draw(j.request.sampling, j.request.seed, j.drawn) for j in jobs]
-        for job, token_id in zip(jobs, self._draw(logits, draws), strict=True):
+            jobs = [jobs[row] for row in ready]
+        draws = [Draw(j.request.sampling, j.request.seed, j.drawn) for j in jobs]
+        for job, token_id in zip(jobs, draw(logits, draws), strict=True):
             self._drawn(job, token_id)
 
     def _drawn(self, job: LocalJob, token_id: int) -> None:
         if token_id < 0:
             self._leave_failed(job, EngineRefused(f"{job.request.key}: the logits are not numbers"))
             return
-        if token_id in job.request.stop_ids or token_id in self._limits.eos_ids:
+        if token_id in job.request.stop_ids or token_id in self._eos_ids:
             self._leave(job)
             self._send(job, Chunk((), "stop", token_id))
             return
         job.ids.append(token_id)
         job.drawn += 1
         self._send(job, token_id)
-        context = self._limits.context_tokens
-        full = context is not None and len(job.ids) >= context
+        full = self.context_tokens is not None and len(job.ids) >= self.context_tokens
         if full or job.drawn >= job.request.max_tokens:
             self._leave(job)
             self._send(job, Chunk((), "length"))
 
     def _fail_active(self, error: Exception) -> None:
-        """End all active streams after a failed step, and drop their caches."""
         failure = model_failure(error, "the in-process model")
         if isinstance(failure, EngineUnavailable):
             while self._evict_idle():
@@ -268,13 +238,9 @@ class Batcher:
             self._leave_failed(job, failure)
 
     def _leave_failed(self, job: LocalJob, failure: EngineError) -> None:
-        assert job.state is not None
-        sequence = job.state.sequence
         self._leave(job)
-        self._decoder.rollback(sequence, 0)
+        self._decoder.rollback(job.state.sequence, 0)
         self._send(job, failure)
-
-    # -- mail
 
     def _send(self, job: LocalJob, item: int | Chunk | EngineError) -> None:
         job.mail.append(item)
@@ -299,3 +265,11 @@ class Batcher:
 def _wake(jobs: Iterable[LocalJob]) -> None:
     for job in jobs:
         job.wake.set()
+
+
+def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
+    config = model.generation_config
+    eos = config.eos_token_id if config is not None else None
+    if eos is None:
+        return frozenset()
+    return frozenset([eos] if isinstance(eos, int) else eos)

@@ -1,11 +1,7 @@
-"""A model in this process, with the same interface as a server.
+"""A model in this process, with the same interface as a server; imports torch only when used.
 
-The model lives in a worker thread (:mod:`.batcher`); importing this module loads
-neither torch nor transformers. Each sample's keys and values stay between its requests, so a
-request only reads what is new to the model, and going back is exact.
-
-In float32 a stream's ids do not depend on the streams decoded beside it. In bfloat16 the rounding
-of a batch may tip a close draw, as on any server.
+In float32 a stream's ids do not depend on the streams decoded beside it; in bfloat16 rounding may
+decide a close draw, as on any server.
 """
 
 from __future__ import annotations
@@ -17,18 +13,17 @@ from typing import TYPE_CHECKING
 
 from tessy.core.errors import EngineError, EngineRefused, ModelError
 from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, ScoredToken
-from tessy.inference.local.batcher import Batcher
-from tessy.inference.local.jobs import BatchLimits, LocalJob, model_failure
+from tessy.inference.local.jobs import LocalJob, model_failure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_CPU_SLACK = 64  # padding tokens that cost less than one more forward pass
-_GPU_SLACK = 512
-
 
 class LocalEngine:
-    """A transformers causal language model in this process."""
+    """A transformers causal language model in this process.
+
+    Each sample's keys and values stay between its requests, and going back is exact.
+    """
 
     def __init__(
         self,
@@ -38,36 +33,23 @@ class LocalEngine:
         max_batch: int = 32,
         cache_tokens: int | None = None,
     ) -> None:
-        """Use a loaded model; :meth:`load` is the usual way.
+        """Use a model on its device, in evaluation mode; :meth:`load` is the usual way.
 
-        Args:
-            model: On its device, in evaluation mode.
-            name: What to call it.
-            max_batch: Streams decoded together; more wait their turn.
-            cache_tokens: Tokens to keep keys and values of, over all samples; by default what fits
-                into 4 GiB, on a GPU into 60 % of the memory that is free.
+        At most ``max_batch`` streams are decoded together; see :func:`make_decoder` for
+        ``cache_tokens``.
         """
-        from tessy.inference.local.model import make_decoder, vocabulary_size
-        from tessy.inference.local.sampling import Draw, draw
+        from tessy.inference.local.batcher import Batcher
 
-        decoder = make_decoder(model, cache_tokens)
         self._model = model
-        self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._worker = Batcher(model, max_batch, cache_tokens)
+        self._context = self._worker.context_tokens
         self._info = EngineInfo(
             model=name,
             mode="local",
             context_tokens=self._context,
-            capacity_tokens=decoder.capacity,
+            capacity_tokens=self._worker.capacity_tokens,
             prefix_caching=True,
         )
-        limits = BatchLimits(
-            max_batch=max_batch,
-            context_tokens=self._context,
-            vocabulary=vocabulary_size(model),
-            eos_ids=_eos_ids(model),
-            slack=_CPU_SLACK if model.device.type == "cpu" else _GPU_SLACK,
-        )
-        self._worker = Batcher(decoder, draw, Draw, limits)
 
     @classmethod
     def load(
@@ -78,13 +60,7 @@ class LocalEngine:
         max_batch: int = 32,
         trust_remote_code: bool = False,
     ) -> LocalEngine:
-        """Load a model: float32 on CPU, bfloat16 on a GPU.
-
-        Args:
-            model: A local folder or a hub id; weights in safetensors.
-            device: As torch names it; a GPU if there is one by default.
-            max_batch: Streams decoded together; more wait their turn.
-            trust_remote_code: Run code that comes with the model.
+        """Load a model as :func:`~tessy.inference.local.model.load_model` does.
 
         Raises:
             ModelError: torch is not installed, or the model cannot be loaded.
@@ -100,18 +76,19 @@ class LocalEngine:
         return cls(loaded, name=str(model), max_batch=max_batch)
 
     async def probe(self) -> EngineInfo:
-        """Return what the model can do."""
+        """Return the facts collected when the model was loaded."""
         return self._info
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
-        """Continue ``request.prompt`` into ``sink``; closing it stops before the next step.
-
-        Raises:
-            EngineRefused: The request cannot be served, or the model failed on it.
-            EngineUnavailable: Out of memory, or the engine was closed.
-        """
+        """Continue ``request.prompt`` into ``sink``; closing it stops before the next step."""
         ids = list(request.prompt.ids)
-        self._check(request, ids)
+        if not ids:
+            raise self._refused(request.key, "the prompt is empty")
+        if request.max_tokens < 1:
+            raise self._refused(request.key, f"max_tokens is {request.max_tokens}, below 1")
+        if self._context is not None and len(ids) > self._context:
+            why = f"the prompt has {len(ids)} tokens, the context {self._context}"
+            raise self._refused(request.key, why)
         if len(ids) == self._context:
             sink.put(Chunk((), "length"))
             return
@@ -134,19 +111,12 @@ class LocalEngine:
             job.closed = True
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first.
-
-        Raises:
-            EngineRefused: It is longer than the model's context, or the model failed on it.
-            EngineUnavailable: Out of memory.
-        """
-        from tessy.inference.local.scoring import score_ids
+        """Score each of ``ids`` but the first."""
+        from tessy.inference.local.model import score_ids
 
         if self._context is not None and len(ids) > self._context:
-            raise EngineRefused(
-                f"{key}: a text of {len(ids)} tokens is longer than the context of {self._context} "
-                f"({self._info.model}, in this process)"
-            )
+            why = f"a text of {len(ids)} tokens is longer than the context of {self._context}"
+            raise self._refused(key, why)
         try:
             return await asyncio.to_thread(score_ids, self._model, ids)
         except Exception as error:
@@ -160,16 +130,8 @@ class LocalEngine:
         """End the worker thread; streams still open fail."""
         await asyncio.to_thread(self._worker.close)
 
-    def _check(self, request: Request, ids: list[int]) -> None:
-        def refuse(why: str) -> EngineRefused:
-            return EngineRefused(f"{request.key}: {why} ({self._info.model}, in this process)")
-
-        if not ids:
-            raise refuse("the prompt is empty")
-        if request.max_tokens < 1:
-            raise refuse(f"max_tokens is {request.max_tokens}, it must be at least 1")
-        if self._context is not None and len(ids) > self._context:
-            raise refuse(f"the prompt has {len(ids)} tokens, the context {self._context}")
+    def _refused(self, key: str, why: str) -> EngineRefused:
+        return EngineRefused(f"{key}: {why} ({self._info.model}, in this process)")
 
 
 def _read_mail(job: LocalJob) -> Chunk:
@@ -187,12 +149,3 @@ def _read_mail(job: LocalJob) -> Chunk:
             return Chunk(tuple(new), item.finish, item.stop_id)
         new.append(item)
     return Chunk(tuple(new))
-
-
-def _eos_ids(model: PreTrainedModel) -> frozenset[int]:
-    """Return the end-of-sequence ids of the model's generation config."""
-    config = model.generation_config
-    eos = config.eos_token_id if config is not None else None
-    if eos is None:
-        return frozenset()
-    return frozenset([eos] if isinstance(eos, int) else eos)

@@ -37,40 +37,19 @@ class LocalJob:
     request: Request
     loop: asyncio.AbstractEventLoop
     ids: list[int]  # prompt and output
+    state: JobState = field(init=False)  # once it is admitted
     drawn: int = 0
-    state: JobState | None = None
     closed: bool = False  # set by the stream
     notified: bool = False  # a wake-up is pending
     mail: deque[int | Chunk | EngineError] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """Limits of the worker.
-
-    Attributes:
-        max_batch: Streams decoded together; more wait their turn.
-        context_tokens: Prompt plus output; None for no limit.
-        vocabulary: Ids are below this.
-        eos_ids: Ids that always stop a stream.
-        slack: Padding tokens worth computing to spare one more forward pass.
-    """
-
-    max_batch: int
-    context_tokens: int | None
-    vocabulary: int
-    eos_ids: frozenset[int]
-    slack: int
-
-
 def model_failure(error: Exception, what: str) -> EngineError:
     """Return the error for callers after a forward pass of ``what`` failed with ``error``."""
-    failure: EngineError
+    failure: EngineError = EngineRefused(f"{what} failed: {error!r}")
     if "out of memory" in str(error).lower():
         failure = EngineUnavailable(f"{what} ran out of memory: {error}")
-    else:
-        failure = EngineRefused(f"{what} failed: {error!r}")
     failure.__cause__ = error
     return failure
 

@@ -1,9 +1,8 @@
 """Keys and values of many sequences in one store with a row per token, so that rollback is exact.
 
-A sequence owns rows anywhere in the store. For a forward pass the rows of all its members are
-gathered right-aligned, as in a left-padded batch: the one batch layout every decoder architecture
-of transformers masks by itself, sliding windows included. Layers with a sliding window keep all of
-their tokens, because a rollback would need those that slid out.
+A sequence owns rows anywhere in the store. A forward pass gathers the rows of its members
+right-aligned: the one batch layout every decoder architecture of transformers masks by itself.
+Layers with a sliding window keep all of their tokens, because a rollback would need them.
 
 Shapes: B sequences, Q new tokens each at most, T tokens each at most, H key heads, D their size.
 """
@@ -45,7 +44,6 @@ class KvPool:
     """The free rows, and the rows that the current forward pass reads and writes."""
 
     def __init__(self, capacity: int) -> None:
-        """Create a pool of at most ``capacity`` tokens."""
         self.capacity = capacity
         self.size = 1  # rows that exist, the padding row included
         self._free: list[int] = []
@@ -65,10 +63,8 @@ class KvPool:
             # Low rows are last, so that they are taken first.
             self._free = [*range(size - 1, self.size - 1, -1), *self._free]
             self.size = size
-        if count == 0:
-            return np.empty(0, np.int64)
         taken = self._free[: -count - 1 : -1]
-        del self._free[-count:]
+        del self._free[len(self._free) - count :]
         return np.asarray(taken, np.int64)
 
     def give(self, rows: Rows) -> None:
@@ -98,13 +94,9 @@ class KvPool:
 
 
 class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers' own hook
-    """The store of one layer, as a transformers cache layer.
-
-    The base class's ``keys`` and ``values`` are ``[rows, H, D]`` here.
-    """
+    """The store of one layer as a transformers cache layer; its tensors are ``[rows, H, D]``."""
 
     def __init__(self, pool: KvPool, *, sliding: bool) -> None:
-        """Create an empty layer; its tensors are allocated with the first keys."""
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in transformers
         self.pool = pool
         self.is_sliding = sliding
@@ -160,27 +152,13 @@ def pool_cache(config: PreTrainedConfig, pool: KvPool) -> Cache | None:
     return Cache(layers=layers) if layers else None
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Inputs of the model.
-
-    Attributes:
-        ids: ``[B, Q]``, new ids, right-aligned.
-        positions: ``[B, Q]``, their places in their sequences.
-        mask: ``[B, T]``, 1 where there is a token; None if all are as long.
-    """
-
-    ids: Tensor
-    positions: Tensor
-    mask: Tensor | None
-
-
 def arrange(
     pool: KvPool, members: Sequence[tuple[PooledSequence, Sequence[int]]], device: torch.device
-) -> Inputs:
-    """Arrange a forward pass over ``members``, sequences whose rows already cover their new ids.
+) -> dict[str, Tensor | None]:
+    """Arrange a pass over ``members``, whose rows already cover their new ids; return model inputs.
 
-    Sets what the pool reads and writes during the pass.
+    Ids and positions are ``[B, Q]``, right-aligned; the mask is ``[B, T]``, None if all are as
+    long. Sets what the pool reads and writes during the pass.
     """
     batch = len(members)
     totals = [len(sequence.ids) + len(new) for sequence, new in members]
@@ -202,4 +180,4 @@ def arrange(
     mask = None
     if min(totals) < longest:
         mask = (pool.read != _PADDING).view(batch, longest).long()
-    return Inputs(placed[0], placed[1], mask)
+    return {"input_ids": placed[0], "position_ids": placed[1], "attention_mask": mask}

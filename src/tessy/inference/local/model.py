@@ -1,8 +1,7 @@
 """The model of the in-process engine: loading it, and one forward pass over many sequences.
 
-:class:`PooledDecoder` runs sequences of any lengths as one batch on a :class:`~.kv_cache.KvPool`
-and rolls back exactly. Whether an architecture can share a batch that way is checked with a few
-real passes when the model is loaded.
+Whether an architecture can share a right-aligned batch is checked with a few real passes when the
+model is loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from tessy.core.errors import ModelError
+from tessy.inference.base import TOP_LOGPROBS, ScoredToken
 from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
 
 # Errors of loading files that are missing, damaged or of another kind.
@@ -27,7 +27,6 @@ LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, Safe
 _CPU_CACHE_BYTES = 4 * 2**30
 _GPU_CACHE_SHARE = 0.6  # of the memory free after loading; the rest is for activations
 _PROBE_TOKENS = 12
-_PROBE_CAPACITY = 8 * _PROBE_TOKENS
 _CANNOT_CONTINUE = (
     "the model loads, but does not continue text step by step as transformers' decoders do; serve "
     "it with a model server"
@@ -37,18 +36,10 @@ _HALF_TOLERANCE = 0.2  # bf16 and fp16; a wrong mask or position is off by about
 
 
 class PooledModel:
-    """A model whose sequences lie in one pool; a pass is one right-aligned batch of them.
-
-    Attributes:
-        capacity: Tokens whose keys and values are kept at most.
-    """
+    """A model whose sequences lie in one pool; a pass is one right-aligned batch of them."""
 
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
-        """Create a model with a cache of at most ``capacity`` tokens.
-
-        Raises:
-            ModelError: The model has layers other than attention.
-        """
+        """Cache at most ``capacity`` tokens; raises ModelError for layers other than attention."""
         self.capacity = capacity
         self._model = model
         self._pool = KvPool(capacity)
@@ -75,28 +66,16 @@ class PooledModel:
     def read(
         self, members: Sequence[tuple[PooledSequence, Sequence[int]]], **options: object
     ) -> Tensor:
-        """Run the model on new ids (at least one each, space reserved); return ``[B, Q, …]``.
-
-        Args:
-            members: Sequences and what each is to read.
-            options: Further arguments of the model.
-        """
+        """Run the model on new ids (at least one each, space reserved); return ``[B, Q, …]``."""
         inputs = arrange(self._pool, members, self._model.device)
-        output = self._model(
-            input_ids=inputs.ids,
-            attention_mask=inputs.mask,
-            position_ids=inputs.positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            **options,
-        )
+        output = self._model(**inputs, past_key_values=self._cache, use_cache=True, **options)
         for sequence, new in members:
             sequence.ids.extend(new)
         logits: Tensor = output.logits
         return logits
 
     def token_bytes(self) -> int:
-        """Return the bytes of a token's keys and values; known after the first pass."""
+        """Return the bytes of a token's keys and values, after the first pass."""
         layers = [layer for layer in self._cache.layers if isinstance(layer, PoolLayer)]
         held = [part for layer in layers for part in (layer.keys, layer.values)]
         return sum(part[:1].numel() * part.element_size() for part in held if part is not None)
@@ -112,11 +91,7 @@ class PooledDecoder(PooledModel):
 
 
 def pick_device(device: str | None) -> torch.device:
-    """Return the device named, or a GPU if there is one, or the CPU.
-
-    Raises:
-        ModelError: It is not there.
-    """
+    """Return the device named, else a GPU, else the CPU; raises ModelError if it is unusable."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -134,11 +109,7 @@ def working_dtype(device: torch.device) -> torch.dtype:
 
 
 def model_name(model: str | Path) -> str:
-    """Return the name for transformers to load: the folder if it exists, else a hub id.
-
-    Raises:
-        ModelError: It is written like a folder, and there is none.
-    """
+    """Return the name to load: the folder if it exists, else a hub id; raises ModelError."""
     path = Path(model).expanduser()
     if path.is_dir():
         return str(path)
@@ -159,13 +130,7 @@ def load_model(
 ) -> PreTrainedModel:
     """Load a causal language model for inference: float32 on CPU, bfloat16 elsewhere.
 
-    Args:
-        model: A local folder or a hub id; weights in safetensors.
-        device: As torch names it; a GPU if there is one by default.
-        trust_remote_code: Run code that comes with the model.
-
-    Raises:
-        ModelError: It cannot be loaded.
+    ``device`` is named as in torch; by default a GPU if there is one. Weights must be safetensors.
     """
     place = pick_device(device)
     name = model_name(model)
@@ -195,10 +160,7 @@ def hide_loading_bar() -> None:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep back transformers' reports, of weights that are missing say.
-
-    Errors are raised all the same, and the loader checks what matters of the rest.
-    """
+    """Silence transformers' reports, of missing weights for example; errors are still raised."""
     before = logging.get_verbosity()
     logging.set_verbosity(ERROR)
     try:
@@ -215,18 +177,12 @@ def vocabulary_size(model: PreTrainedModel) -> int:
 
 
 def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> PooledDecoder:
-    """Return a decoder of ``model``, checked to reproduce the model's logits.
+    """Return a decoder of ``model``; raises ModelError unless it reproduces the model's logits.
 
-    Args:
-        model: The loaded model.
-        cache_tokens: Tokens to keep keys and values of; by default what fits into 4 GiB, on a GPU
-            into 60 % of the memory that is free.
-
-    Raises:
-        ModelError: The model has recurrent layers, or does not continue text step by step.
+    ``cache_tokens`` is by default what fits into 4 GiB, on a GPU into 60 % of the free memory.
     """
     probe = [1 + (7 * i) % (vocabulary_size(model) - 1) for i in range(_PROBE_TOKENS)]
-    trial = PooledDecoder(model, _PROBE_CAPACITY)
+    trial = PooledDecoder(model, 8 * _PROBE_TOKENS)
     try:
         difference = _difference(trial, probe, _logits(model, probe))
     # Third-party modelling code may raise anything here.
@@ -234,15 +190,10 @@ def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> Poo
         raise ModelError(f"{_CANNOT_CONTINUE}: it fails with {error!r}") from error
     if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # NaN counts as a failure
         raise ModelError(f"{_CANNOT_CONTINUE}: its logits change by {difference:.2g}")
-    affordable = _cache_bytes(model.device) // max(1, trial.token_bytes())
-    return PooledDecoder(model, cache_tokens or max(1, affordable))
-
-
-def _cache_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return _CPU_CACHE_BYTES
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free * _GPU_CACHE_SHARE)
+    budget = _CPU_CACHE_BYTES
+    if model.device.type == "cuda":
+        budget = int(torch.cuda.mem_get_info(model.device)[0] * _GPU_CACHE_SHARE)
+    return PooledDecoder(model, cache_tokens or max(1, budget // max(1, trial.token_bytes())))
 
 
 @torch.inference_mode()
@@ -271,3 +222,21 @@ def _difference(decoder: PooledDecoder, probe: list[int], expected: Tensor) -> f
             reference = expected[end - 1]
             errors.append(float((logits[row] - reference).norm() / reference.norm()))
     return max(errors)
+
+
+def score_ids(model: PreTrainedModel, ids: Sequence[int]) -> list[ScoredToken]:
+    """Score each of ``ids`` (L) but the first (L - 1) by ``model``, in one pass.
+
+    Tokens with the same logit share the lowest of their ranks.
+    """
+    if len(ids) < 2:
+        return []
+    with torch.inference_mode():
+        tokens_1l = torch.tensor([list(ids)], device=model.device)
+        logits_lv = model(input_ids=tokens_1l, use_cache=False).logits[0, :-1].float()
+        logprobs_lv = torch.log_softmax(logits_lv, -1)
+        own_l1 = logprobs_lv.gather(1, tokens_1l[0, 1:, None])
+        ranks_l = (logprobs_lv > own_l1).sum(-1) + 1
+        top_lk = logprobs_lv.topk(min(TOP_LOGPROBS, logprobs_lv.shape[-1]), -1).values
+    rows = zip(own_l1[:, 0].tolist(), ranks_l.tolist(), top_lk.tolist(), strict=True)
+    return [ScoredToken(own, rank, tuple(top)) for own, rank, top in rows]

@@ -1,8 +1,7 @@
 """Sampling of tokens that depends on the request alone, not on the rest of the batch.
 
 Filters act in the usual order: temperature, top-k, top-p, min-p. What is left is drawn by inverse
-CDF over the probabilities in descending order, with a uniform number that is a pure function of the
-request's seed and the token's index. Equal logits are ordered by id.
+CDF over the probabilities in descending order, equal logits by id.
 """
 
 from __future__ import annotations
@@ -18,17 +17,11 @@ from tessy.inference.base import Sampling
 
 
 class Draw(NamedTuple):
-    """How to draw one token.
-
-    Attributes:
-        sampling: The filters.
-        seed: The request's seed.
-        place: The token's place in the request's output, from 0.
-    """
+    """How to draw one token."""
 
     sampling: Sampling
     seed: int
-    place: int
+    place: int  # the token's place in the request's output, from 0
 
 
 def uniform(seed: int, index: int) -> float:
@@ -38,18 +31,10 @@ def uniform(seed: int, index: int) -> float:
 
 
 def draw(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
-    """Draw one token per row.
-
-    Args:
-        logits: ``[rows, vocabulary]``, any float type.
-        draws: One per row.
-
-    Returns:
-        The ids; -1 for a row whose logits are no numbers.
-    """
+    """Draw a token for each row of ``[rows, vocabulary]``; -1 if its logits are no numbers."""
     groups: dict[Sampling, list[int]] = {}
-    for row, one in enumerate(draws):
-        groups.setdefault(one.sampling, []).append(row)
+    for row, item in enumerate(draws):
+        groups.setdefault(item.sampling, []).append(row)
     if len(groups) == 1:
         return _draw_alike(logits, draws)
     ids = [0] * len(draws)
@@ -74,7 +59,7 @@ def _draw_alike(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
     keep[:, 0] = True
     cdf = (weights * keep).cumsum(-1)
     total = cdf[:, -1]
-    numbers = [uniform(one.seed, one.place) for one in draws]
+    numbers = [uniform(item.seed, item.place) for item in draws]
     target = torch.tensor(numbers, dtype=torch.float64, device=logits.device) * total
     place = torch.minimum((cdf <= target[:, None]).sum(-1), keep.sum(-1) - 1)
     drawn = ids.gather(-1, place[:, None])[:, 0]

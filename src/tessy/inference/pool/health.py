@@ -7,8 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from tessy.core.errors import EngineError, EngineMisconfigured, EngineUnavailable
-from tessy.inference.base import EngineInfo
-from tessy.inference.pool.replica import Replica, ServerLike, unusable
+from tessy.inference.base import EngineInfo, ServerLike
+from tessy.inference.pool.replica import Replica, unusable
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,7 @@ def backoff(tries: int, draw: float) -> float:
 
 
 class HealthMonitor:
-    """A task that checks replicas which were left, and sleeps while there are none.
-
-    Attributes:
-        expected: What requests rely on; a replica that came back with less stays out.
-    """
+    """A task that checks unhealthy replicas, and sleeps while there are none."""
 
     def __init__(
         self,
@@ -40,14 +36,13 @@ class HealthMonitor:
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
     ) -> None:
-        """Create a monitor; its arguments are those of the pool."""
-        self.expected: EngineInfo | None = None
+        self.expected: EngineInfo | None = None  # a replica that recovers with less stays out
         self._replicas = replicas
         self._role = role
         self._on_wait = on_wait
         self._clock, self._sleep, self._draw = clock, sleep, draw
-        self._dark_since: float | None = None  # time since no replica is healthy
-        self._told = False
+        self._down_since: float | None = None  # time since no replica is healthy
+        self._reported = False
         self._rounds = 0  # rounds of checks since a failed replica served again
         self._trouble = asyncio.Event()
         self._round_over = asyncio.Event()
@@ -76,8 +71,8 @@ class HealthMonitor:
             return
         replica.healthy, replica.doubtful = False, True
         log.warning("%s: %s failed; retrying: %s", self._role, replica.name, reason)
-        if self._dark_since is None and not any(r.healthy for r in self._replicas):
-            self._dark_since = self._clock()
+        if self._down_since is None and not any(r.healthy for r in self._replicas):
+            self._down_since = self._clock()
         self._trouble.set()
 
     def served(self, replica: Replica[ServerLike]) -> None:
@@ -89,11 +84,7 @@ class HealthMonitor:
             self._rounds = 0
 
     async def next_round(self) -> None:
-        """Wait until all failed replicas have been checked again.
-
-        Raises:
-            EngineUnavailable: The watch has ended.
-        """
+        """Wait until all failed replicas have been checked again."""
         if self._task is None:
             raise RuntimeError("a pool serves only inside `async with Pool(…)`")
         if not self._task.done():  # a task that has ended runs no more rounds
@@ -105,19 +96,19 @@ class HealthMonitor:
         try:
             while True:
                 await self._trouble.wait()
-                self._tell()
+                self._report()
                 self._rounds += 1
                 await self._sleep(backoff(self._rounds, self._draw()))
                 async with asyncio.TaskGroup() as checks:
                     for replica in self._replicas:
                         if not replica.healthy:
-                            checks.create_task(self._look_at(replica))
+                            checks.create_task(self._check(replica))
                 healthy = [replica.healthy for replica in self._replicas]
                 if all(healthy):
                     self._trouble.clear()
                 if any(healthy):
-                    self._dark_since = None
-                self._tell()
+                    self._down_since = None
+                self._report()
                 self._end_round()
         finally:
             self._end_round()
@@ -126,47 +117,34 @@ class HealthMonitor:
         self._round_over.set()
         self._round_over = asyncio.Event()
 
-    async def _look_at(self, replica: Replica[ServerLike]) -> None:
+    async def _check(self, replica: Replica[ServerLike]) -> None:
+        info, problem, misconfigured, bug = None, None, False, None
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 info = await replica.check()
+            if info is not None and self.expected is not None:
+                problem = unusable(info, self.expected)
         except (EngineError, TimeoutError) as error:
-            reason = str(error) or "no answer in time"
+            problem = str(error) or "no answer in time"
             misconfigured = isinstance(error, EngineMisconfigured)
-            self._stays_out(replica, reason, misconfigured=misconfigured)
-            return
         except Exception as error:  # a bug in one engine must not end the checks of the others
-            self._stays_out(replica, f"its check failed: {error!r}", bug=error)
-            return
-        if info is None:
-            replica.misconfigured = False
-            return
-        problem = unusable(info, self.expected) if self.expected is not None else None
+            problem, bug = f"its check failed: {error!r}", error
+        replica.misconfigured = misconfigured
         if problem is not None:
-            self._stays_out(replica, problem)
-            return
-        replica.info = info
-        replica.healthy, replica.misconfigured, replica.failures = True, False, 0
-        log.warning("%s: %s answers again", self._role, replica.name)
+            if problem != replica.trouble:
+                name = f"{self._role}: {replica.name}"
+                log.warning("%s still fails: %s", name, problem, exc_info=bug)
+            replica.trouble = problem
+        elif info is not None:
+            replica.info = info
+            replica.healthy, replica.failures = True, 0
+            log.warning("%s: %s answers again", self._role, replica.name)
 
-    def _stays_out(
-        self,
-        replica: Replica[ServerLike],
-        reason: str,
-        *,
-        misconfigured: bool = False,
-        bug: Exception | None = None,
-    ) -> None:
-        """Record the reason, and log it once."""
-        if reason != replica.trouble:
-            log.warning("%s: %s still fails: %s", self._role, replica.name, reason, exc_info=bug)
-        replica.trouble, replica.misconfigured = reason, misconfigured
-
-    def _tell(self) -> None:
-        if self._dark_since is not None:
-            seconds = self._clock() - self._dark_since
+    def _report(self) -> None:
+        if self._down_since is not None:
+            seconds = self._clock() - self._down_since
             self._on_wait(f"{self._role}: no server answers; waiting ({seconds:.0f} s)…")
-            self._told = True
-        elif self._told:
+            self._reported = True
+        elif self._reported:
             self._on_wait(None)
-            self._told = False
+            self._reported = False

@@ -1,8 +1,4 @@
-"""The replicas of one role as one engine.
-
-A stream that breaks is continued where it broke, so callers see every id once and no failure that
-passes.
-"""
+"""The replicas of one role as one engine; a stream that breaks is continued where it broke."""
 
 from __future__ import annotations
 
@@ -10,40 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tessy.core.errors import (
-    EngineMisconfigured,
-    EngineRefused,
-    EngineUnavailable,
-    SampleFailed,
-)
+from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
-from tessy.inference.base import (
-    Chunk,
-    ChunkSink,
-    Engine,
-    Request,
-    ScoredToken,
-    left_when_closed,
-)
+from tessy.inference.base import Chunk, ChunkSink, Engine, Request, ScoredToken, left_when_closed
 from tessy.inference.pool.replica import Replica
 from tessy.inference.pool.retry import Failover, RetryState
 
 
 @dataclass(slots=True, kw_only=True)
 class _Stream(RetryState):
-    """State of a stream across failures.
-
-    Attributes:
-        request: As the caller made it.
-        delivered: Ids the caller has.
-        serving: The replica of this try has brought something.
-        finished: It has come to its end.
-    """
+    """State of a stream across failures."""
 
     request: Request
-    delivered: list[int]
-    serving: bool = False
-    finished: bool = False
+    delivered: list[int]  # ids the caller has
+    serving: bool = False  # the replica of this try has sent something
+    finished: bool = False  # the last chunk was delivered
 
     def rest(self) -> Request:
         """Return the request for the remaining tokens."""
@@ -66,61 +43,57 @@ class ReplicaPool(Failover[Engine]):
         Raises:
             EngineUnavailable: Nothing came from any replica for longer than the patience.
             EngineMisconfigured: No request can work, on no replica.
-            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
-                it fails again and again while others are served.
+            SampleFailed: ``refused`` by the server, or a ``server_error`` that repeats while others
+                are served.
         """
-        course = _Stream(key=request.key, request=request, delivered=[])
-        while len(course.delivered) < request.max_tokens and not sink.closed:
-            replica = self._next_at_once(course)
+        state = _Stream(key=request.key, request=request, delivered=[])
+        while len(state.delivered) < request.max_tokens and not sink.closed:
+            replica = self._next_at_once(state)
             if replica is None:
                 with left_when_closed(sink):
-                    replica = await self._next(course)
+                    replica = await self._next(state)
             if replica is None or sink.closed:
                 return
-            fault = await self._try(replica, course, sink)
-            if course.finished or sink.closed:
+            fault = await self._try(replica, state, sink)
+            if state.finished or sink.closed:
                 return  # failures after the end do not matter
             if isinstance(fault, EngineRefused):
                 raise SampleFailed("refused", str(fault)) from fault
             if isinstance(fault, EngineMisconfigured):
                 fault = self._misconfigured(replica, fault)
             with left_when_closed(sink):
-                await self._failed(replica, course, fault)
+                await self._failed(replica, state, fault)
         if not sink.closed:
             sink.put(Chunk((), "length"))
 
     async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first, on any replica.
-
-        Raises:
-            EngineError, SampleFailed: As :meth:`stream`.
-        """
+        """Score each of ``ids`` but the first, on any replica; raises as :meth:`stream`."""
         return await self._retried(RetryState(key), lambda engine: engine.score(key, ids))
 
     async def _try(
-        self, replica: Replica[Engine], course: _Stream, sink: ChunkSink
+        self, replica: Replica[Engine], state: _Stream, sink: ChunkSink
     ) -> EngineUnavailable | EngineMisconfigured | EngineRefused:
         """Send one request; return the error if it did not finish."""
-        course.serving = False
-        own = ChunkSink(partial(self._hand_on, replica, course, sink))
+        state.serving = False
+        own = ChunkSink(partial(self._forward, replica, state, sink))
         sink.on_close = own.close
         try:
-            await replica.engine.stream(course.rest(), own)
+            await replica.engine.stream(state.rest(), own)
         except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
             return error
         finally:
             sink.on_close = None
         return EngineUnavailable(f"{replica.name}: the stream ended unfinished")
 
-    def _hand_on(
-        self, replica: Replica[Engine], course: _Stream, sink: ChunkSink, chunk: Chunk
+    def _forward(
+        self, replica: Replica[Engine], state: _Stream, sink: ChunkSink, chunk: Chunk
     ) -> None:
         if chunk.finish is not None:
-            course.finished = True
-        if course.serving:
+            state.finished = True
+        if state.serving:
             replica.served += 1
-        elif chunk.ids or course.finished:
-            course.serving = True
-            self._served(replica, course)
-        course.delivered += chunk.ids
+        elif chunk.ids or state.finished:
+            state.serving = True
+            self._served(replica, state)
+        state.delivered += chunk.ids
         sink.put(chunk)

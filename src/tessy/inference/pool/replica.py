@@ -7,37 +7,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
-from tessy.inference.base import EngineInfo
+from tessy.inference.base import EngineInfo, ServerLike
 
 _SLACK = 1.25  # maximum load of a replica, as a multiple of its share
 _NOT_LISTENING = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
-
-
-@runtime_checkable
-class HasHealth(Protocol):
-    """An engine with a check that is cheaper than a probe."""
-
-    async def health(self) -> bool:
-        """Return whether it answers just now; never raises."""
-        ...
-
-
-class ServerLike(Protocol):
-    """The interface that all clients of servers share."""
-
-    async def probe(self) -> EngineInfo:
-        """Determine what the server supports."""
-        ...
-
-    def release(self, key: str) -> None:
-        """Release the finished sample ``key``."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close connections."""
-        ...
 
 
 ServerT = TypeVar("ServerT", bound=ServerLike)
@@ -46,33 +21,19 @@ ServerT_co = TypeVar("ServerT_co", bound=ServerLike, covariant=True)
 
 @dataclass(eq=False, slots=True)
 class Replica(Generic[ServerT_co]):
-    """A server and its state.
+    """A server and its state."""
 
-    Attributes:
-        name: Its URL, or what else to call it.
-        engine: How to talk to it.
-        healthy: It gets requests.
-        doubtful: It was unhealthy and has served nothing since.
-        failures: Failed requests in a row, over all samples.
-        served: Chunks received from it.
-        requests: Requests sent to it.
-        samples: Samples that have it as their home.
-        info: What its last probe found; None before.
-        trouble: Why it is unhealthy.
-        misconfigured: It answers, but no request can work there.
-    """
-
-    name: str
+    name: str  # its URL, for messages
     engine: ServerT_co
-    healthy: bool = True
-    doubtful: bool = False
-    failures: int = 0
-    served: int = 0
-    requests: int = 0
-    samples: int = 0
-    info: EngineInfo | None = None
-    trouble: str = ""
-    misconfigured: bool = False
+    healthy: bool = True  # it gets requests
+    doubtful: bool = False  # it was unhealthy and has served nothing since
+    failures: int = 0  # failed requests in a row, over all samples
+    served: int = 0  # chunks received from it
+    requests: int = 0  # requests sent to it
+    samples: int = 0  # samples that have it as their home
+    info: EngineInfo | None = None  # result of its last probe
+    trouble: str = ""  # why it is unhealthy
+    misconfigured: bool = False  # it answers, but no request can work there
 
     @property
     def capacity(self) -> int | None:
@@ -80,14 +41,9 @@ class Replica(Generic[ServerT_co]):
         return self.info.capacity_tokens if self.info else None
 
     async def check(self) -> EngineInfo | None:
-        """Check whether it can serve again; return its probe, None if only its health is known.
-
-        It may have been restarted with other settings, so earlier results are discarded.
-
-        Raises:
-            EngineError: It cannot be reached, or not be used like this.
-        """
-        if isinstance(self.engine, HasHealth) and not await self.engine.health():
+        """Probe it again, as it may have been restarted; None if its health check fails."""
+        health = getattr(self.engine, "health", None)  # cheaper than a probe
+        if health is not None and not await health():
             return None
         return await self.engine.probe()
 
@@ -98,7 +54,12 @@ def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
     Rendezvous hashing: every replica ranks differently for each key, so a replica that goes takes
     only its own samples along. One that holds more than its share (by capacity) is passed over.
     """
-    ranked = sorted(replicas, key=lambda replica: _rank(key, replica.name), reverse=True)
+
+    def rank(replica: Replica[ServerT]) -> bytes:
+        named = f"{replica.name}\x1f{key}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(named, digest_size=8).digest()
+
+    ranked = sorted(replicas, key=rank, reverse=True)
     capacities = [replica.capacity for replica in ranked]
     known = [capacity for capacity in capacities if capacity]
     weights = known if len(known) == len(ranked) else [1] * len(ranked)
@@ -107,11 +68,6 @@ def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
         if replica.samples < math.ceil(_SLACK * total * weight / sum(weights)):
             return replica
     return ranked[0]
-
-
-def _rank(key: str, name: str) -> bytes:
-    named = f"{name}\x1f{key}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(named, digest_size=8).digest()
 
 
 def not_listening(error: BaseException) -> bool:
@@ -125,14 +81,7 @@ def not_listening(error: BaseException) -> bool:
 
 
 def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
-    """Return the capabilities that all replicas share.
-
-    Args:
-        infos: What each probe found, by replica; at least one.
-
-    Returns:
-        The least of each: the smallest context, text mode if any has it, all capacities added.
-    """
+    """Return the capabilities that all replicas share, and their capacities added."""
     every = list(infos.values())
     first = next((info for info in every if info.mode == "text"), every[0])
     contexts = [info.context_tokens for info in every if info.context_tokens is not None]
@@ -167,7 +116,6 @@ def unusable(info: EngineInfo, role: EngineInfo) -> str | None:
         return "it answers in text only, the others in token ids"
     if role.streaming and not info.streaming:
         return "it cannot stream, the others can"
-    known = info.context_tokens is not None and role.context_tokens is not None
-    if known and (info.context_tokens or 0) < (role.context_tokens or 0):
+    if info.context_tokens and role.context_tokens and info.context_tokens < role.context_tokens:
         return f"its context has {info.context_tokens} tokens, the others' {role.context_tokens}"
     return None

@@ -1,8 +1,6 @@
 """Replicas of one role; the only place where requests are retried.
 
-A sample stays on its replica, where its prefix is cached. The samples of a failing replica move to
-others; a task of this layer checks when it recovers. The kind of request is defined above:
-:mod:`tessy.inference.pool.pool` for streams of ids, :mod:`tessy.inference.chat` for chat replies.
+A sample stays on its replica, where its prefix is cached, until that replica fails.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from tessy.core.errors import (
@@ -24,10 +21,9 @@ from tessy.core.errors import (
     EngineUnavailable,
     SampleFailed,
 )
-from tessy.inference.base import EngineInfo
-from tessy.inference.http.faults import StatusUnavailable
+from tessy.inference.base import EngineInfo, ServerLike
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, HealthMonitor, backoff
-from tessy.inference.pool.replica import Replica, ServerLike, choose, merged, not_listening
+from tessy.inference.pool.replica import Replica, choose, merged, not_listening
 
 log = logging.getLogger(__name__)
 
@@ -46,27 +42,19 @@ def ignore(*_: object) -> None:
 
 @dataclass(slots=True)
 class RetryState:
-    """Retry state of one request.
+    """Retry state of one request."""
 
-    Attributes:
-        key: The sample.
-        tries: Failures since its last progress.
-        strikes: Failures at replicas that served other requests meanwhile.
-        here: Consecutive failures at the current replica.
-        since: Time of the first of them (clock); None without failures.
-        marks: Requests served by each replica at this request's last failure there.
-    """
-
-    key: str
-    tries: int = 0
-    strikes: int = 0
-    here: int = 0
-    since: float | None = None
+    key: str  # the sample
+    tries: int = 0  # failures since its last progress
+    strikes: int = 0  # failures at replicas that served other requests meanwhile
+    failures_here: int = 0  # consecutive failures at the current replica
+    since: float | None = None  # time of the first of them (clock)
+    # requests served by each replica at the last failure there
     marks: dict[str, int] = field(default_factory=dict)
 
-    def got_on(self) -> None:
+    def reset(self) -> None:
         """Reset after progress."""
-        self.tries = self.strikes = self.here = 0
+        self.tries = self.strikes = self.failures_here = 0
         self.since = None
         self.marks.clear()
 
@@ -80,7 +68,7 @@ class Failover(Generic[ServerT]):
         names: Sequence[str],
         *,
         role: str = "model",
-        patience_seconds: float = 1800.0,
+        patience_seconds: float = 1800.0,  # without a reply from any replica
         on_wait: Callable[[str | None], None] = ignore,
         on_move: Callable[[str, str], None] = ignore,
         check: Callable[[], None] = ignore,
@@ -88,22 +76,12 @@ class Failover(Generic[ServerT]):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """Create a pool, which closes its replicas.
+        """Create a pool, which closes its replicas; raises ConfigError if a name occurs twice.
 
-        Args:
-            replicas: At least one engine.
-            names: Name of each in messages; also decides which samples it gets.
-            role: Name of the role in messages (``teacher``).
-            patience_seconds: Maximum seconds without a reply from any replica.
-            on_wait: Called repeatedly with a message while no server answers, with None afterwards.
-            on_move: Called with a sample's key and the name of its new replica.
-            check: Called between tries; may raise to leave a request (a run that drains).
-            clock: Seconds, monotonic.
-            sleep: Waits for some seconds.
-            draw: Random numbers in [0, 1), to spread retries.
-
-        Raises:
-            ConfigError: A name occurs twice.
+        ``names`` also decide which samples a replica gets. ``on_wait`` is called repeatedly with a
+        message while no server answers, and with None afterwards; ``on_move`` with a sample's key
+        and the name of its new replica. ``check`` is called between tries and may raise to leave a
+        request. ``clock`` is monotonic (seconds); ``draw`` returns random numbers in [0, 1).
         """
         if len(set(names)) < len(names):
             raise ConfigError(f"{role}: a server is named twice in {', '.join(names)}")
@@ -116,28 +94,21 @@ class Failover(Generic[ServerT]):
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._homes: dict[str, Replica[ServerT]] = {}
         self._last_served = -math.inf
-        self._watch = HealthMonitor(
+        self._monitor = HealthMonitor(
             self._replicas, role=role, on_wait=on_wait, clock=clock, sleep=sleep, draw=draw
         )
 
-    # ------------------------------------------------------------------ life
-
     async def __aenter__(self) -> Self:
-        self._watch.start()
+        self._monitor.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
         """End the health task and close every replica."""
         try:
-            await self._watch.stop()
+            await self._monitor.stop()
         finally:
             closing = (replica.engine.aclose() for replica in self._replicas)
             for ending in await asyncio.gather(*closing, return_exceptions=True):
@@ -148,18 +119,14 @@ class Failover(Generic[ServerT]):
         """Probe every replica; return what all of them support.
 
         A replica that cannot be reached is left out with a note if another one answers.
-
-        Raises:
-            EngineUnavailable: None can be reached.
-            EngineMisconfigured: One can be reached, but not be used like this.
         """
         probes = (replica.engine.probe() for replica in self._replicas)
-        found = await asyncio.gather(*probes, return_exceptions=True)
+        results = await asyncio.gather(*probes, return_exceptions=True)
         missing = []
-        for replica, result in zip(self._replicas, found, strict=True):
+        for replica, result in zip(self._replicas, results, strict=True):
             if isinstance(result, EngineUnavailable):
                 missing.append(f"{replica.name} does not answer ({result})")
-                self._watch.leave(replica, str(result))
+                self._monitor.leave(replica, str(result))
             elif isinstance(result, EngineMisconfigured):
                 raise EngineMisconfigured(f"{self._role} {replica.name}: {result}") from result
             elif isinstance(result, BaseException):
@@ -171,11 +138,9 @@ class Failover(Generic[ServerT]):
             raise EngineUnavailable(
                 f"{self._role}: {'; '.join(missing)}; start the server or check the URL"
             )
-        info = self._watch.expected = merged(infos)
+        info = self._monitor.expected = merged(infos)
         late = tuple(f"{reason}; it gets samples once it does" for reason in missing)
         return replace(info, notes=(*late, *info.notes))
-
-    # ------------------------------------------------------------------ what is known
 
     @property
     def capacities(self) -> dict[str, int | None]:
@@ -186,11 +151,6 @@ class Failover(Generic[ServerT]):
     def requests(self) -> dict[str, int]:
         """Requests sent so far by replica, repeated ones included."""
         return {replica.name: replica.requests for replica in self._replicas}
-
-    @property
-    def healthy(self) -> tuple[str, ...]:
-        """Names of the replicas that get requests."""
-        return tuple(replica.name for replica in self._replicas if replica.healthy)
 
     def assign(self, key: str) -> str:
         """Choose the replica of the sample ``key`` unless it has one; return its name."""
@@ -209,25 +169,12 @@ class Failover(Generic[ServerT]):
             home.samples -= 1
             home.engine.release(key)
 
-    # ------------------------------------------------------------------ requests
-
     async def _retried(
-        self, course: RetryState, send: Callable[[ServerT], Awaitable[ResultT]]
+        self, state: RetryState, send: Callable[[ServerT], Awaitable[ResultT]]
     ) -> ResultT:
-        """Return the result of a request that comes as a whole, from any replica.
-
-        Args:
-            course: A new state.
-            send: Sends the request to one server.
-
-        Raises:
-            EngineUnavailable: Nothing came from any replica for longer than the patience.
-            EngineMisconfigured: No request can work, on no replica.
-            SampleFailed: ``refused``: the server will not serve this request. ``server_error``:
-                it fails again and again while others are served.
-        """
+        """Return the result of a request that comes as a whole, from any replica."""
         while True:
-            replica = await self._next(course)
+            replica = await self._next(state)
             try:
                 result = await send(replica.engine)
             except EngineUnavailable as error:
@@ -237,31 +184,31 @@ class Failover(Generic[ServerT]):
             except EngineRefused as error:
                 raise SampleFailed("refused", str(error)) from error
             else:
-                self._served(replica, course)
+                self._served(replica, state)
                 return result
-            await self._failed(replica, course, fault)
+            await self._failed(replica, state, fault)
 
-    async def _next(self, course: RetryState) -> Replica[ServerT]:
+    async def _next(self, state: RetryState) -> Replica[ServerT]:
         """Return the replica for the next try, and count the request."""
         self._check()
-        return self._noted(await self._find(course), course)
+        return self._count(await self._find(state), state)
 
-    def _next_at_once(self, course: RetryState) -> Replica[ServerT] | None:
+    def _next_at_once(self, state: RetryState) -> Replica[ServerT] | None:
         """Return the same without waiting, if the sample's replica is healthy; else None."""
         self._check()
-        home = self._healthy_home(course.key)
-        return None if home is None else self._noted(home, course)
+        home = self._healthy_home(state.key)
+        return None if home is None else self._count(home, state)
 
     @staticmethod
-    def _noted(replica: Replica[ServerT], course: RetryState) -> Replica[ServerT]:
+    def _count(replica: Replica[ServerT], state: RetryState) -> Replica[ServerT]:
         replica.requests += 1
-        course.marks.setdefault(replica.name, replica.served)
+        state.marks.setdefault(replica.name, replica.served)
         return replica
 
-    def _served(self, replica: Replica[ServerT], course: RetryState) -> None:
-        course.got_on()
+    def _served(self, replica: Replica[ServerT], state: RetryState) -> None:
+        state.reset()
         self._last_served = self._clock()
-        self._watch.served(replica)
+        self._monitor.served(replica)
 
     def _misconfigured(
         self, replica: Replica[ServerT], error: EngineMisconfigured
@@ -269,35 +216,34 @@ class Failover(Generic[ServerT]):
         """Exclude ``replica``; raises ``error`` if no other replica is usable."""
         if all(other.misconfigured for other in self._replicas if other is not replica):
             raise error
-        self._watch.leave(replica, str(error), misconfigured=True)
+        self._monitor.leave(replica, str(error), misconfigured=True)
         return EngineUnavailable(str(error))
 
     async def _failed(
-        self, replica: Replica[ServerT], course: RetryState, fault: EngineUnavailable
+        self, replica: Replica[ServerT], state: RetryState, fault: EngineUnavailable
     ) -> None:
         """Record the failure; wait, move the sample, or give up."""
-        course.tries += 1
-        if course.since is None:
-            course.since = self._clock()
-        status = fault.status if isinstance(fault, StatusUnavailable) else None
+        state.tries += 1
+        if state.since is None:
+            state.since = self._clock()
         # A server that sends Retry-After is busy: neither it nor the request has failed.
-        if fault.retry_after_seconds is None and status != 429:
+        if fault.retry_after_seconds is None and fault.status != 429:
             replica.failures += 1
-            course.here += 1
-            if replica.served > course.marks.setdefault(replica.name, replica.served):
+            state.failures_here += 1
+            if replica.served > state.marks.setdefault(replica.name, replica.served):
                 # 503 comes from full queues, and from gateways of servers that are gone.
-                course.strikes += status != 503
-                course.marks[replica.name] = replica.served
+                state.strikes += fault.status != 503
+                state.marks[replica.name] = replica.served
             if not_listening(fault) or replica.failures >= FAILURES_TO_LEAVE:
-                self._watch.leave(replica, str(fault))
-        log.debug("%s: %s failed (%d in a row): %s", course.key, replica.name, course.tries, fault)
-        self._give_up(course, str(fault))
+                self._monitor.leave(replica, str(fault))
+        log.debug("%s: %s failed (%d in a row): %s", state.key, replica.name, state.tries, fault)
+        self._give_up(state, str(fault))
         if not replica.healthy:
             return
-        key = course.key
-        if course.here >= FAILURES_TO_MOVE and self._settle(key, avoid=replica) is not None:
-            course.here = 0
-        wait = backoff(course.tries, self._draw())
+        key = state.key
+        if state.failures_here >= FAILURES_TO_MOVE and self._settle(key, avoid=replica) is not None:
+            state.failures_here = 0
+        wait = backoff(state.tries, self._draw())
         if fault.retry_after_seconds is not None:
             wait = max(wait, min(fault.retry_after_seconds, self._patience))
         while wait > 0:
@@ -305,14 +251,13 @@ class Failover(Generic[ServerT]):
             wait -= LONGEST_WAIT_SECONDS
             self._check()
 
-    def _give_up(self, course: RetryState, reason: str) -> None:
-        """Raise if further tries are pointless."""
-        since = self._clock() if course.since is None else course.since
+    def _give_up(self, state: RetryState, reason: str) -> None:
+        since = self._clock() if state.since is None else state.since
         served_since = self._last_served > since
-        if course.strikes >= MAX_STRIKES or (course.tries >= MAX_TRIES and served_since):
+        if state.strikes >= MAX_STRIKES or (state.tries >= MAX_TRIES and served_since):
             raise SampleFailed(
                 "server_error",
-                f"the {self._role} failed this request {course.tries} times in a row while it "
+                f"the {self._role} failed this request {state.tries} times in a row while it "
                 f"served others; last: {reason}",
             )
         silent = self._clock() - max(since, self._last_served)
@@ -323,26 +268,24 @@ class Failover(Generic[ServerT]):
                 "resumes it"
             )
 
-    # ------------------------------------------------------------------ homes
-
-    async def _find(self, course: RetryState) -> Replica[ServerT]:
+    async def _find(self, state: RetryState) -> Replica[ServerT]:
         """Return the replica for the next try, waiting for one if none is healthy."""
         while True:
-            key = course.key
+            key = state.key
             home = self._healthy_home(key)
             if home is not None:
                 return home
             home = self._settle(key, avoid=None)
             if home is not None:
-                course.here = 0
+                state.failures_here = 0
                 return home
-            if course.since is None:
-                course.since = self._clock()
+            if state.since is None:
+                state.since = self._clock()
             troubles = "; ".join(f"{r.name}: {r.trouble}" for r in self._replicas)
             if all(r.misconfigured for r in self._replicas):
                 raise EngineMisconfigured(f"{self._role}: {troubles}")
-            self._give_up(course, troubles)
-            await self._watch.next_round()
+            self._give_up(state, troubles)
+            await self._monitor.next_round()
             self._check()
 
     def _healthy_home(self, key: str) -> Replica[ServerT] | None:

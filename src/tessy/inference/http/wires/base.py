@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
-from tessy.inference.base import Chunk, Request
+from tessy.inference.base import Chunk, Mode, Request
 from tessy.tokenization.token_ids import TokenIds
-
-Mode = Literal["generate", "sglang", "completions", "text"]
 
 
 class BadReply(EngineError):
@@ -21,46 +19,28 @@ class BadReply(EngineError):
 class WireReader(Protocol):
     """Reads the events of one reply; one per request, because formats may carry state.
 
-    Attributes:
-        by_ids: An event with ``token_ids`` and no finish reason is not given to :meth:`read`: it
-            adds those ids and nothing else.
+    If ``by_ids`` is set, an event with ``token_ids`` and no finish reason is not passed to
+    :meth:`read`: it adds those ids and nothing else.
     """
 
     by_ids: bool
 
     def read(self, event: dict[str, Any]) -> Chunk:
-        """Return the chunk that ``event`` adds; empty and unfinished if none.
-
-        Raises:
-            BadReply: Promised parts are missing or malformed.
-            EngineRefused: The server refuses the request in mid-stream.
-            EngineUnavailable: The server reports a failure in mid-stream.
-        """
-        ...
+        """Return the chunk that ``event`` adds; raises BadReply or the server's own error."""
 
 
 class Wire(Protocol):
-    """A way of sending a prompt and receiving ids.
+    """A way of sending a prompt and receiving ids."""
 
-    Attributes:
-        name: What ``HttpEngine(wire=...)`` calls it.
-        mode: How ids travel, for :class:`~tessy.inference.base.EngineInfo`.
-        path: Path below the server's root.
-        notes: What is lost with this wire, in plain sentences.
-    """
-
-    name: str
     mode: Mode
-    path: str
-    notes: tuple[str, ...]
+    path: str  # below the server's root
+    notes: tuple[str, ...] = ()  # what is lost with this wire, in plain sentences
 
     def body(self, request: Request, *, stream: bool) -> bytes:
         """Return the JSON body of ``request``."""
-        ...
 
     def reader(self, request: Request) -> WireReader:
         """Return a reader for the reply to ``request``."""
-        ...
 
 
 NOTHING = Chunk(())
@@ -70,10 +50,7 @@ _UNFINISHED = re.compile(rb'"finish_reason": ?null')
 
 
 def json_object(fields: dict[str, Any], name: str, ids: TokenIds) -> bytes:
-    """Serialize ``fields`` as a JSON object with another member ``name``, the array ``ids``.
-
-    A long prompt is never serialised again.
-    """
+    """Serialize ``fields`` and a member ``name``: the array ``ids``, serialized only once."""
     head = f'{json.dumps(fields)[:-1]},"{name}":'
     return ids.json_between(head.encode("ascii"), b"}")
 
@@ -84,16 +61,11 @@ class EventReader:
     __slots__ = ("_by_ids", "_reader")
 
     def __init__(self, reader: WireReader) -> None:
-        """Parse events with ``reader``."""
         self._reader = reader
         self._by_ids = reader.by_ids
 
     def read(self, events: Sequence[bytes]) -> Chunk:
-        """Return ``events`` (JSON objects) as one chunk; those after a finish are ignored.
-
-        Raises:
-            BadReply: They are not what the wire format promises.
-        """
+        """Return ``events`` (JSON objects) as one chunk; those after a finish are ignored."""
         ids: list[int] = []
         for payload in events:
             if payload == b"[DONE]":
@@ -118,10 +90,8 @@ class EventReader:
 
 
 def ids_alone(payload: bytes) -> re.Match[bytes] | None:
-    """Return the place of the ids in an event that adds nothing else; None if it needs parsing.
-
-    A quote inside a JSON string is escaped, so what looks like a key is one.
-    """
+    """Return the place of the ids in an event that adds nothing else; None if it needs parsing."""
+    # A quote inside a JSON string is escaped, so what looks like a key is one.
     if payload.count(b'"token_ids"') != 1 or payload.count(b'"finish_reason"') != 1:
         return None
     found = _IDS.search(payload)
@@ -133,8 +103,8 @@ def ids_alone(payload: bytes) -> re.Match[bytes] | None:
 def neutral_sampling(request: Request) -> dict[str, Any]:
     """Return sampling values as OpenAI-like servers name them, with all defaults neutralised.
 
-    Servers fill what is missing from the model's generation_config.json, so nothing is left out.
-    ``top_k`` -1 is "no limit" on every server; 0 is not.
+    Servers fill what is missing from the model's generation_config.json. ``top_k`` -1 means "no
+    limit" on every server; 0 does not.
     """
     sampling = request.sampling
     return {
@@ -158,13 +128,7 @@ def fit_seed(seed: int, bits: int) -> int:
 
 
 def only_choice(event: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the choice of an OpenAI-like event; None for an event without choices, such as usage.
-
-    Raises:
-        BadReply: No ``choices`` at all, or not a list of objects.
-        EngineRefused: The event is an error the request caused.
-        EngineUnavailable: The event is an error of the server.
-    """
+    """Return the choice of an OpenAI-like event; None for an event without one (usage)."""
     error = event.get("error")
     if error:
         raise_event_error(error)
@@ -186,11 +150,7 @@ def raise_event_error(error: object) -> NoReturn:
 
 
 def token_list(value: object) -> list[int]:
-    """``value`` checked to be token ids.
-
-    Raises:
-        BadReply: It is missing, or something else.
-    """
+    """Return ``value`` checked to be token ids."""
     if value is None:
         raise BadReply("the reply carries no token ids")
     if not isinstance(value, list) or not all(type(item) is int for item in value):
@@ -199,14 +159,9 @@ def token_list(value: object) -> list[int]:
 
 
 def finished(ids: list[int], reason: object, stop_id: int | None, *, includes_stop: bool) -> Chunk:
-    """Return a chunk from the new ``ids`` and the server's finish reason.
+    """Return a chunk from the new ``ids`` and the server's finish reason, None while more may come.
 
-    Args:
-        ids: New ids.
-        reason: ``finish_reason``; None while more may come.
-        stop_id: What stopped it, where the server names it.
-        includes_stop: Whether ``ids`` end with the id that stopped it. A server that names no
-            stop id but includes it (vLLM at EOS) has it there.
+    ``includes_stop``: ``ids`` end with the stop id, even where the server names none (vLLM at EOS).
     """
     if ids and not 0 <= min(ids) <= max(ids) < _IDS_END:
         raise BadReply(f"no model has such token ids: {json.dumps(ids)[:200]}")

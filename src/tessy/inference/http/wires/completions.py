@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
-from tessy.inference.base import Request
-from tessy.inference.http.wires.base import Mode, Wire, fit_seed, json_object, neutral_sampling
+from tessy.inference.base import Mode, Request
+from tessy.inference.http.wires.base import Wire, fit_seed, json_object, neutral_sampling
 from tessy.inference.http.wires.vllm_generate import IdsReader
 
 
 class CompletionsWire(Wire):
     """Token ids both ways, with ``return_token_ids``."""
 
-    name = "completions"
     mode: Mode = "completions"
     path = "/v1/completions"
-    notes = ()
 
     def __init__(self, model: str) -> None:
-        """Use the server's ``model``."""
         self._model = model
 
     def body(self, request: Request, *, stream: bool) -> bytes:

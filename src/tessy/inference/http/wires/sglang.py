@@ -10,10 +10,9 @@ import json
 from typing import Any
 
 from tessy.core.errors import EngineRefused, EngineUnavailable
-from tessy.inference.base import Chunk, Request
+from tessy.inference.base import Chunk, Mode, Request
 from tessy.inference.http.wires.base import (
     BadReply,
-    Mode,
     Wire,
     finished,
     fit_seed,
@@ -25,9 +24,11 @@ from tessy.inference.http.wires.base import (
 
 
 class SglangWire(Wire):
-    """Token ids both ways; no model name is sent, because a server has one model."""
+    """Token ids both ways; no model name is sent, because a server has one model.
 
-    name = "sglang"
+    ``seeds`` is False for versions that refuse ``sampling_seed``.
+    """
+
     mode: Mode = "sglang"
     path = "/generate"
     notes: tuple[str, ...] = (
@@ -36,7 +37,6 @@ class SglangWire(Wire):
     )
 
     def __init__(self, *, seeds: bool = True) -> None:
-        """Use SGLang; ``seeds`` is False for versions that refuse ``sampling_seed``."""
         self._seeds = seeds
         if not seeds:
             self.notes = (
@@ -63,15 +63,13 @@ class SglangWire(Wire):
 class SglangReader:
     """Reads ``output_ids`` and ``meta_info``.
 
-    A stream's ``output_ids`` are all ids so far, or only the new ones if the server was started
-    with ``--incremental-streaming-output``. ``meta_info.completion_tokens`` counts all of them, so
-    the new ones are the last (that count minus those seen), either way.
+    A stream's ``output_ids`` are all ids so far or only the new ones, by the server's options;
+    ``meta_info.completion_tokens`` counts all of them either way.
     """
 
     by_ids = False
 
     def __init__(self) -> None:
-        """Nothing read yet."""
         self._seen = 0
 
     def read(self, event: dict[str, Any]) -> Chunk:
@@ -88,10 +86,7 @@ class SglangReader:
         if fresh > len(ids):
             raise BadReply(f"{fresh} new tokens by count, but only {len(ids)} ids")
         new = ids[len(ids) - fresh :] if fresh > 0 else []
-        return self._finished(new, meta.get("finish_reason"))
-
-    @staticmethod
-    def _finished(new: list[int], reason: object) -> Chunk:
+        reason = meta.get("finish_reason")
         if not isinstance(reason, dict):
             return finished(new, reason, None, includes_stop=False)
         kind, matched = reason.get("type"), reason.get("matched")

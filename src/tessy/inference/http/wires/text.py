@@ -1,22 +1,18 @@
 """``/v1/completions`` with text, for servers without token ids in requests or replies.
 
-The prompt's ids become text with its control tokens spelled out, and the reply's text becomes ids
-again. That costs the server a tokenisation of the whole prompt per request, and loses what the
-notes say.
+Control tokens are spelled out in the text; the reply's text is encoded again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
-from tessy.inference.base import Chunk, Request
+from tessy.inference.base import Chunk, Mode, Request
 from tessy.inference.http.wires.base import (
     NOTHING,
     BadReply,
-    Mode,
     Wire,
     finished,
     fit_seed,
@@ -43,7 +39,6 @@ class ControlText:
     """A codec of text in which control tokens are spelled out."""
 
     def __init__(self, codec: Codec) -> None:
-        """Collect the spellings of ``codec``'s control tokens."""
         self._codec = codec
         spellings = {decode(codec, [token_id]): token_id for token_id in codec.control_ids}
         spellings.pop("", None)
@@ -52,10 +47,6 @@ class ControlText:
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._prefixes = {text[:end] for text in spellings for end in range(1, len(text))}
         self._longest = max(map(len, spellings), default=1) - 1
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ``ids``; control tokens appear as they are written."""
-        return decode(self._codec, ids)
 
     def encode(self, text: str) -> list[int]:
         """Return ids of ``text``; the spelling of a control token becomes that token."""
@@ -76,48 +67,34 @@ class ControlText:
 
 
 class TextWire(Wire):
-    """Text both ways, with special tokens included."""
+    """Text both ways, with special tokens included; ``plain`` sends only fields of OpenAI's API."""
 
-    name = "text"
     mode: Mode = "text"
     path = "/v1/completions"
 
     def __init__(self, model: str, codec: Codec, *, plain: bool = False) -> None:
-        """Speak to the server's ``model``.
-
-        Args:
-            model: Name it is served under.
-            codec: The model's tokenizer.
-            plain: Send only fields of OpenAI's API.
-        """
         self._model = model
+        self._codec = codec
         self._text = ControlText(codec)
         self._plain = plain
         self.notes = _LOST + _LOST_IN_PLAIN if plain else _LOST
 
     def body(self, request: Request, *, stream: bool) -> bytes:
-        """Return the request, without stops: the reader finds them in the text and ends the stream.
-
-        Many servers do not say whether a stop or the model's end of text ended a reply, and
-        cut the stop out of the text; one they were not asked for stands there to be read.
-        """
+        """Return the request, without stops: the reader finds them in the text."""
         sampling = neutral_sampling(request)
-        del sampling["stop_token_ids"]
+        del sampling["stop_token_ids"]  # many servers cut stops out of the text, without report
         if self._plain:
             kept = ("max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty")
             sampling = {name: sampling[name] for name in kept}
         else:
-            sampling |= {
-                "skip_special_tokens": False,
-                "spaces_between_special_tokens": False,
-                "add_special_tokens": False,
-            }
+            added = ("skip_special_tokens", "spaces_between_special_tokens", "add_special_tokens")
+            sampling |= dict.fromkeys(added, False)
         fields = {
             "model": self._model,
             "stream": stream,
             "seed": fit_seed(request.seed, 31),
             **sampling,
-            "prompt": self._text.decode(request.prompt.ids),
+            "prompt": decode(self._codec, request.prompt.ids),
             "n": 1,
         }
         return json.dumps(fields).encode("ascii")
@@ -133,7 +110,6 @@ class TextReader:
     by_ids = False
 
     def __init__(self, text: ControlText, stop_ids: tuple[int, ...]) -> None:
-        """Nothing read yet."""
         self._text = text
         self._stop_ids = stop_ids
         self._held = ""

@@ -87,7 +87,7 @@ class ScriptedEngine:
 
     async def probe(self) -> EngineInfo:
         """Always fine."""
-        return EngineInfo(model="scripted", mode="scripted")
+        return EngineInfo(model="scripted", mode="local")
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Deliver what the script returns; other tasks run between two chunks."""
