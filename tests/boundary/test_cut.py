@@ -11,9 +11,9 @@ from tessy.boundary.evaluation.drafts import draw_drafts, to_segment, truth_scor
 from tessy.boundary.evaluation.metrics import replay
 from tessy.core.edges import edges, units
 from tessy.core.records import StyleSpan
+from tessy.inference.scripted import reference_script
 from tests.support.annotations import TEXTS, annotation
 from tests.support.cooperation_driver import CODECS, RandomClasses, engine, make, run
-from tests.support.scripted_engine import reference_script
 
 CUTS = st.sampled_from(["discard", "extend"])
 AUTHORS = st.sampled_from(["student", "teacher"])

@@ -18,7 +18,7 @@ from tessy.inference.base import TOP_LOGPROBS, ScoredToken
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.local.engine import LocalEngine
 from tessy.inference.pool.pool import ReplicaPool
-from tests.support.scripted_engine import ByteCodec, ScriptedEngine
+from tessy.inference.scripted import ByteCodec, ScriptedEngine
 from tests.support.tiny_classifier import SIZES, build
 
 IDS = [5, 9, 9, 3, 40, 41, 2]

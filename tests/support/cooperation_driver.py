@@ -11,11 +11,11 @@ from tessy.core.edges import units
 from tessy.core.records import Author
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.shared_thinking import RoleSpec
 from tests.support.engine_streams import iterate
-from tests.support.scripted_engine import END_THINKING, ByteCodec, ScriptedEngine
 
 PROMPTS: dict[Author, tuple[int, ...]] = {"student": (1, 2, 3), "teacher": (4,)}
 

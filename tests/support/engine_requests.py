@@ -6,10 +6,10 @@ import pytest
 
 from tessy.inference.base import Chunk, Request, Sampling
 from tessy.inference.http.engine import HttpEngine
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 from tessy.tokenization.token_ids import TokenIds
 from tests.support.engine_streams import iterate
 from tests.support.model_server import SGLANG, STOCK_VLLM, TEXT_ONLY, VLLM
-from tests.support.scripted_engine import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 
 CODEC = ByteCodec()
 WIRES = {

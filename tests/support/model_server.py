@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
+from tessy.inference.scripted import EOS, ByteCodec
 from tessy.tokenization.token_ids import Codec, decode
 from tests.support.listeners import start_listening, stop_accepting
-from tests.support.scripted_engine import EOS, ByteCodec
 
 Script = Callable[[list[int], int], Sequence[int]]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from tessy.core.records import AUTHORS, Author, Problem, Trajectory
 from tessy.inference.base import Sampling
+from tessy.inference.scripted import ScriptedEngine
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.strategies.registry import all_strategies
 from tests.support.cooperation_driver import ReferenceClasses
-from tests.support.scripted_engine import ScriptedEngine
 from tests.synthesis.test_sample import PROBLEM, RENDERERS, THINKING, is_style, make_attempt
 
 Text = tuple[str, str]  # thinking, answer

@@ -11,6 +11,13 @@ from tessy.core.edges import units
 from tessy.core.errors import SampleFailed
 from tessy.core.records import other
 from tessy.core.seeds import derive_seed
+from tessy.inference.scripted import (
+    END_THINKING,
+    EOS,
+    OTHER_CONTROL,
+    ByteCodec,
+    reference_script,
+)
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import (
     CODECS,
@@ -24,13 +31,6 @@ from tests.support.cooperation_driver import (
     make,
     run,
     say,
-)
-from tests.support.scripted_engine import (
-    END_THINKING,
-    EOS,
-    OTHER_CONTROL,
-    ByteCodec,
-    reference_script,
 )
 
 WORDS = st.sampled_from(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tessy.core.errors import SampleFailed
+from tessy.inference.scripted import END_THINKING, EOS
 from tests.support.cooperation_driver import (
     CODECS,
     PROMPTS,
@@ -17,7 +18,6 @@ from tests.support.cooperation_driver import (
     run,
     say,
 )
-from tests.support.scripted_engine import END_THINKING, EOS
 
 
 def test_one_unit_is_forced_if_neither_author_continues_and_no_redraw_can_help():

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.strategies.tessy import tessy
 from tests.support.cooperation_driver import (
@@ -30,7 +31,6 @@ from tests.support.cooperation_driver import (
 )
 from tests.support.engine_streams import GeneratorEngine, iterate
 from tests.support.saved_samples import SavedSample
-from tests.support.scripted_engine import END_THINKING
 from tests.synthesis.test_sample import THINKING, is_style, make_attempt, make_context
 
 

@@ -9,6 +9,7 @@ import pytest
 from tessy.core.errors import SampleFailed
 from tessy.core.records import Author, Message, Problem, Trajectory, unpack_ids
 from tessy.inference.base import Sampling
+from tessy.inference.scripted import ScriptedEngine
 from tessy.runtime.admission import Slots
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.runner import JobList, JobResult, run_jobs
@@ -25,7 +26,6 @@ from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import ReferenceClasses
 from tests.support.paths import TESTS
 from tests.support.saved_samples import SavedSample
-from tests.support.scripted_engine import ScriptedEngine
 
 FAMILIES = TESTS / "families"
 THINKING = "Okay, let's see.\n\nWe get 5 - 3 = 2. Hmm, then 2 * 2 = 4.\n\nSo it is 4. Done."

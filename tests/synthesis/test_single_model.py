@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tessy.core.errors import FailureReason, SampleFailed
 from tessy.core.records import Author, unpack_ids
 from tessy.inference.base import Chunk, Sampling
+from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
 from tessy.storage.run_reader import read_run
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
@@ -20,7 +21,6 @@ from tessy.synthesis.single_model import Measure, SingleModelGeneration
 from tessy.synthesis.strategies.sample import STRATEGY
 from tessy.tokenization.token_ids import decode
 from tests.support.saved_samples import SavedSample
-from tests.support.scripted_engine import END_THINKING, ByteCodec, ScriptedEngine
 from tests.synthesis.test_sample import (
     ANSWER,
     PROBLEM,

@@ -21,8 +21,8 @@ from tessy.boundary.evaluation.entropy import (
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, ModelError
 from tessy.inference.base import ScoredToken
+from tessy.inference.scripted import ScriptedEngine
 from tests.support.annotations import TEXTS, annotation
-from tests.support.scripted_engine import ScriptedEngine
 from tests.support.tiny_bpe import codec, tokenizer
 from tests.support.tiny_classifier import SIZES, build
 

@@ -11,6 +11,7 @@ from tessy.core.errors import (
     EngineRefused,
 )
 from tessy.inference.base import Request, Sampling
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL
 from tessy.tokenization.token_ids import TokenIds
 from tests.support.engine_requests import (
     CODEC,
@@ -31,7 +32,6 @@ from tests.support.model_server import (
     eventually,
     writes,
 )
-from tests.support.scripted_engine import END_THINKING, EOS, OTHER_CONTROL
 
 # -- what comes back -----------------------------------------------------------------------------
 

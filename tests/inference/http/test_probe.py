@@ -15,6 +15,7 @@ from tessy.core.errors import (
 )
 from tessy.inference.base import Chunk, EngineInfo
 from tessy.inference.http.engine import HttpEngine
+from tessy.inference.scripted import END_THINKING
 from tests.support.engine_requests import CODEC, STREAMING_AND_NOT, ask, collect, text_of
 from tests.support.model_server import (
     CHAT_ONLY,
@@ -27,7 +28,6 @@ from tests.support.model_server import (
     eventually,
     writes,
 )
-from tests.support.scripted_engine import END_THINKING
 
 
 async def test_probe_reads_name_context_capacity_and_cache(connect):

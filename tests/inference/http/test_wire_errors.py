@@ -13,9 +13,9 @@ from tessy.inference.http.wires.base import EventReader, raise_event_error
 from tessy.inference.http.wires.sglang import SglangReader, SglangWire
 from tessy.inference.http.wires.text import ControlText
 from tessy.inference.http.wires.vllm_generate import IdsReader
+from tessy.inference.scripted import EOS
 from tessy.tokenization.token_ids import TokenIds
 from tests.support.engine_requests import CODEC
-from tests.support.scripted_engine import EOS
 
 
 def test_an_error_beside_token_ids_is_an_error():

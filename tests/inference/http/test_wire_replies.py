@@ -16,9 +16,9 @@ from tessy.inference.http.wires.completions import CompletionsWire
 from tessy.inference.http.wires.sglang import SglangReader
 from tessy.inference.http.wires.text import ControlText, TextReader, TextWire
 from tessy.inference.http.wires.vllm_generate import IdsReader
+from tessy.inference.scripted import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 from tessy.tokenization.token_ids import TokenIds
 from tests.support.engine_requests import CODEC
-from tests.support.scripted_engine import END_THINKING, EOS, OTHER_CONTROL, ByteCodec
 
 # -- ids -------------------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from tessy.inference.http.reply import EventSplitter
 from tessy.inference.http.wires.base import BadReply, EventReader, neutral_sampling
 from tessy.inference.http.wires.text import ControlText
 from tessy.inference.http.wires.vllm_generate import GenerateWire, IdsReader
+from tessy.inference.scripted import EOS
 from tessy.tokenization.token_ids import TokenIds, decode
 from tests.support.engine_requests import CODEC
-from tests.support.scripted_engine import EOS
 
 
 @given(

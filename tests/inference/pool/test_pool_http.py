@@ -8,11 +8,11 @@ import pytest
 from tessy.core.errors import SampleFailed
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.pool.pool import ReplicaPool
+from tessy.inference.scripted import END_THINKING, OTHER_CONTROL, ByteCodec
 from tests.support.engine_requests import ask
 from tests.support.engine_streams import iterate
 from tests.support.model_server import STOCK_VLLM, FakeServer, Fault, eventually
 from tests.support.replicas import healthy
-from tests.support.scripted_engine import END_THINKING, OTHER_CONTROL, ByteCodec
 
 CODEC = ByteCodec()
 TEXT = "Okay, let's see. 3 + 4 = 7, and 7 + 5 = 12. That seems right."
