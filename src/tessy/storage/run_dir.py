@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +80,15 @@ class Run(Closeable, Generic[KeyT]):
         known: Collection[str] | None = None,
         software: Mapping[str, str] | None = None,
         fresh: bool = False,
+        seen: Callable[[KeyT, jsonl.Line], None] = lambda key, line: None,
     ) -> Run[KeyT]:
         """Start a run in ``directory``, or resume the run there.
 
         config.json records ``config`` (all options of the command), the ``software`` versions, and
         ``data_config``: the options that decide the content of rows, as flat dotted keys. ``known``
         lists all keys of ``data_config`` in this version; a run with other keys is rejected.
-        ``fresh`` moves an existing run to ``<directory>.old-<n>``.
+        ``fresh`` moves an existing run to ``<directory>.old-<n>``. ``seen`` is called with every
+        existing row.
 
         Raises:
             RunError: The directory is locked by another process, was created with another
@@ -113,8 +115,14 @@ class Run(Closeable, Generic[KeyT]):
                 )
                 rows = stack.enter_context(closing(AppendFile(paths.rows)))
                 failures = stack.enter_context(closing(AppendFile(paths.failures)))
-                done = set(jsonl.last_rows(paths.row_files(), kind.key_of))
-                failed = _failed(paths.failure_files(), done, kind.key_of)
+
+                def key_of(path: Path, line: jsonl.Line) -> KeyT:
+                    key = kind.key_of(path, line)
+                    seen(key, line)
+                    return key
+
+                done = set(jsonl.last_rows(paths.row_files(), key_of))
+                failed = _failed(paths.failure_files(), done, key_of)
                 return cls(paths, document, done, failed, rows, failures, stack.pop_all())
         except OSError as error:
             raise RunError(

@@ -18,6 +18,7 @@ from tessy.core.records import (
     StudentIds,
     Trajectory,
     pack_ids,
+    problem_digest,
 )
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Chunk, ChunkSink, Request
@@ -27,7 +28,13 @@ from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.prefetch import HandoverPrefetch
-from tessy.synthesis.resume import FinishedPart, Piece, SampleState
+from tessy.synthesis.resume import (
+    CooperationState,
+    FinishedPart,
+    GenerationState,
+    Piece,
+    SampleState,
+)
 from tessy.synthesis.shared_thinking import GeneratedResponse, ThinkingResult
 from tessy.synthesis.single_model import SingleModelGeneration, Text
 from tessy.synthesis.span_driver import SpanDriver
@@ -67,10 +74,12 @@ class SampleAttempt:
     shown: GeneratedResponse | None = None
     extras: dict[str, Any] = field(default_factory=dict)
     longest_tokens: int = 0
+    _problem_digest: str = field(init=False)
     _saved: dict[Text, Any] = field(default_factory=dict, init=False)
     _saved_parts: deque[FinishedPart] = field(default_factory=deque, init=False)
 
     def __post_init__(self, saved: SampleState | None) -> None:
+        self._problem_digest = problem_digest(self.problem.messages)
         if saved is not None:
             self.meter = saved.usage
             self._saved_parts.extend(saved.parts)
@@ -218,7 +227,15 @@ class SampleAttempt:
         assert self.thinker is not None  # a sample is saved from its thinking on
         answer = self._saved.get("answer") if self.answer is None else self.answer.state()
         thinking = self.thinker.state()
-        self.save(pieces, SampleState(self.number, replace(self.meter), (), thinking, answer))
+        self.save(pieces, self._state(thinking, answer))
+
+    def _state(
+        self,
+        thinking: CooperationState | GenerationState | None = None,
+        answer: GenerationState | None = None,
+    ) -> SampleState:
+        meter = replace(self.meter)
+        return SampleState(self.number, meter, (), thinking, answer, self._problem_digest)
 
     async def part(self, make: Callable[[], Awaitable[FinishedPart]]) -> FinishedPart:
         """Return the saved next part of a sample that consists of several, or make and save it.
@@ -229,7 +246,7 @@ class SampleAttempt:
             return self._saved_parts.popleft()
         part = await make()
         self.leave()
-        self.save([part], SampleState(self.number, replace(self.meter)))
+        self.save([part], self._state())
         return part
 
     def leave(self) -> None:

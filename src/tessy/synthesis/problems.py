@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
+from pathlib import Path
 
 from tessy.config.base import RunOptions
 from tessy.config.synthesis import SynthesisOptions
-from tessy.core.errors import InputError
-from tessy.core.records import Message, Problem
+from tessy.core.errors import InputError, RunError
+from tessy.core.records import Key, Message, Problem, problem_digest
+from tessy.storage.jsonl import Line, dumps
 from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems
 from tessy.synthesis.strategies.registry import strategy_of
 
@@ -39,6 +42,47 @@ def _unusable(config: RunOptions, problem: Problem) -> UnusableProblem | None:
                     "messages", f"expected no system turn beside --system-prompt: {shown}"
                 )
     return strategy_of(config).check(config, problem)
+
+
+class ChangedProblems:
+    """Finds rows of a run whose problem differs from the file's problem with the same id."""
+
+    def __init__(self, loaded: LoadedProblems) -> None:
+        self._problems = {problem.id: problem for problem in loaded.problems}
+        places = loaded.places or [""] * len(loaded.problems)
+        self._places = dict(zip(self._problems, places, strict=True))
+        self._changed: dict[str, None] = {}
+
+    def look_at(self, key: Key, line: Line) -> None:
+        """Compare the problem of an existing row."""
+        problem = self._problems.get(key[0])
+        if problem is None:  # the file has become shorter
+            return
+        turns = dumps([turn.model_dump() for turn in problem.messages])
+        if b'"messages": ' + turns[:-1] in line.content:  # parsing a long row is slow
+            return
+        try:
+            messages = [Message(**turn) for turn in json.loads(line.content)["messages"]]
+        except (ValueError, KeyError, TypeError):
+            return  # readers of rows report it
+        if problem_digest(messages) != problem_digest(problem.messages):
+            self._changed[key[0]] = None
+
+    def refuse(self, run: Path) -> None:
+        """Raise RunError if there are such rows, with the ids."""
+        if not self._changed:
+            return
+        ids = list(self._changed)
+        shown = ", ".join(map(self._name, ids[:10]))
+        more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
+        raise RunError(
+            f"{run} has rows of other problems under the ids {shown}{more}; give a changed problem "
+            "another id, restore it, choose another --out, or start over with --fresh"
+        )
+
+    def _name(self, problem_id: str) -> str:
+        place = self._places[problem_id]
+        return f"{problem_id!r} ({place})" if place else repr(problem_id)
 
 
 def with_system_prompt(config: RunOptions, problem: Problem) -> Problem:

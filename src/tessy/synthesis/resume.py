@@ -13,7 +13,7 @@ from typing import Any
 
 from tessy.core.edges import EdgeCursor
 from tessy.core.errors import RunError
-from tessy.core.records import Author
+from tessy.core.records import Author, Problem, problem_digest
 from tessy.runtime.budget import Spending
 from tessy.runtime.summary import wall_seconds
 from tessy.storage.journal import InFlight
@@ -107,7 +107,7 @@ class SampleState:
     """A sample between two requests.
 
     ``attempt`` counts from 1. ``thinking`` is in progress or precedes the ``answer`` in progress;
-    None between ``parts``.
+    None between ``parts``. ``problem`` is its digest; empty in states of older versions.
     """
 
     attempt: int
@@ -115,12 +115,17 @@ class SampleState:
     parts: tuple[FinishedPart, ...] = ()
     thinking: CooperationState | GenerationState | None = None
     answer: GenerationState | None = None
+    problem: str = ""
 
     @property
     def generated_tokens(self) -> int:
         """Tokens generated so far, kept or not, each model's in its own tokens."""
         answer = len(self.answer.ids) if self.answer is not None else 0
         return sum(self.usage.drafted.values()) + answer
+
+    def is_of_another(self, problem: Problem) -> bool:
+        """Return whether the state is known to belong to a problem with other messages."""
+        return self.problem not in ("", problem_digest(problem.messages))
 
     def dump(self, pieces: int) -> bytes:
         """Serialize the state that belongs to the first ``pieces`` pieces of the sample.
@@ -136,6 +141,7 @@ class SampleState:
                 "answer": answer and {"ids": answer.ids, **answer.to_json()},
                 "meter": vars(self.usage),
                 "pieces": pieces,
+                "problem": self.problem,
             }
         ).encode("ascii")
 
@@ -178,7 +184,10 @@ def load_state(in_flight: InFlight | None) -> tuple[SampleState, int] | None:
         thinking = GenerationState.from_json(saved["thinking"], ids)
     answer = saved["answer"] and GenerationState.from_json(saved["answer"], saved["answer"]["ids"])
     usage = UsageMeter(**saved["meter"])
-    return SampleState(saved["attempt"], usage, tuple(parts), thinking, answer), saved["pieces"]
+    state = SampleState(
+        saved["attempt"], usage, tuple(parts), thinking, answer, saved.get("problem", "")
+    )
+    return state, saved["pieces"]
 
 
 def load_progress(in_flight: InFlight) -> SampleState | None:

@@ -36,7 +36,7 @@ from tessy.storage.run_dir import FailureSummary, Run
 from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories
 from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.data_config import data_config, data_names
-from tessy.synthesis.problems import load_run_problems, with_system_prompt
+from tessy.synthesis.problems import ChangedProblems, load_run_problems, with_system_prompt
 from tessy.synthesis.resume import load_progress, spent_before
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
@@ -114,6 +114,7 @@ def run_samples(
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     loaded = replace(loaded, problems=tuple(problems))
     renderers = load_renderers(config)
+    changed = ChangedProblems(loaded)
     with Run.open(
         config.out,
         TRAJECTORIES,
@@ -125,7 +126,9 @@ def run_samples(
         known=_DATA_NAMES,
         software=software(),
         fresh=config.fresh,
+        seen=changed.look_at,
     ) as run:
+        changed.refuse(run.paths.directory)
         tracker = BudgetTracker()
         if isinstance(config, SynthesizeConfig):
             tracker = BudgetTracker(config.budget_hours, config.budget_tokens)
@@ -291,12 +294,17 @@ class _SynthesisRun:
     def _in_flight(self, journal: Journal) -> dict[Key, InFlight]:
         """Return the samples in the journal that have no row yet."""
         in_flight = journal.load()
+        problems = {problem.id: problem for problem in self.loaded.problems}
         for key in list(in_flight):
             failure = self.run.failed.get(key)
             # A crash between a row and its journal entry leaves the entry behind.
             state = load_progress(in_flight[key])
             attempt = state.attempt if state else 0
             ended = failure is not None and attempt <= failure.attempts
+            problem = problems.get(key[0])
+            if state is not None and problem is not None and state.is_of_another(problem):
+                log.warning("%s: the problem has changed; the sample in flight starts over", key[0])
+                ended = True
             if key in self.run.done or ended:
                 del in_flight[key]
                 journal.forget(key)
