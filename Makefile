@@ -16,7 +16,7 @@ MADE_OF := pyproject.toml constraints.txt
 export PYTHON TORCH_INDEX # for scripts/vllm-env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo baselines env env-vllm test lint test-vllm test-benchmarks clean
+.PHONY: help demo baselines env env-vllm test lint test-vllm test-benchmarks test-long clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -46,10 +46,13 @@ env-vllm: ## The environment for tests against real servers: .venv-vllm
 	scripts/vllm-env
 
 test-vllm: .venv/.for-dev env-vllm ## Tests against real vLLM servers on the CPU
-	$(BIN)/pytest -m 'vllm and not benchmark' tests/vllm
+	$(BIN)/pytest -m 'vllm and not benchmark and not long' tests/vllm
 
 test-benchmarks: .venv/.for-dev env-vllm ## All tests of the benchmarks (makes .venv-vllm too)
 	$(BIN)/pytest -m benchmark tests/benchmarks tests/vllm
+
+test-long: .venv/.for-dev env-vllm ## Tests that CI has no time for, with real servers too
+	$(BIN)/pytest -m long tests
 
 clean: ## Remove the environments and caches; runs/ stays
 	rm -rf .venv .venv-vllm .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

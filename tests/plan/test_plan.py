@@ -73,7 +73,7 @@ def test_a_pilot_larger_than_the_file_takes_further_samples():
     ("count", "rounds", "pilot", "sigma"),
     [
         (2000, 1, 20, 0.5),
-        (2000, 1, 60, 1.0),
+        pytest.param(2000, 1, 60, 1.0, marks=pytest.mark.long),
         (500, 4, 20, 0.5),
         (30, 1, 20, 0.5),  # as few remaining as drawn problems
         (8, 20, 40, 0.5),  # every problem has a sample

@@ -114,6 +114,7 @@ async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: An
     return rows, sum(engine.early for engine in engines.values())
 
 
+CUTS = pytest.mark.parametrize("cut", ["discard", pytest.param("extend", marks=pytest.mark.long)])
 # Tokens in a chunk (None: a request's tokens come at once, with its end) and in a request.
 WAYS: dict[str, tuple[int | None, int]] = {
     "streamed in twos": (2, 64),
@@ -125,7 +126,7 @@ WAYS: dict[str, tuple[int | None, int]] = {
 }
 
 
-@pytest.mark.parametrize("cut", ["discard", "extend"])
+@CUTS
 async def test_a_classifier_ends_spans_at_the_same_places(models, classifiers, cut):
     expected, early = await rows_of(models, classifiers, chunk=1, tokens=64, cut=cut)
     assert any(len(spans) > 3 for _, spans, *_ in expected)
@@ -136,7 +137,7 @@ async def test_a_classifier_ends_spans_at_the_same_places(models, classifiers, c
         assert chunk is not None or not early, way
 
 
-@pytest.mark.parametrize("cut", ["discard", "extend"])
+@CUTS
 async def test_the_lexicon_ends_spans_at_the_same_places(models, cut):
     lexicon = dict.fromkeys(SIDES, LexiconPredictor(Phrases.load()))
     expected, early = await rows_of(models, lexicon, chunk=1, tokens=64, cut=cut)

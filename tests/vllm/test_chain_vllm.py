@@ -41,6 +41,7 @@ def write_questions_of_others(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_through_real_servers_to_predictors_that_synthesis_uses(servers: Servers, tmp_path: Path):
     asked = {
         "PROBLEMS": str(write_questions_of_others(tmp_path)),

@@ -28,7 +28,6 @@ from tests.vllm.test_synthesize_vllm import (
 pytestmark = pytest.mark.vllm
 
 MODELS: dict[Author, Path] = {"student": student_path(), "teacher": teacher_path()}
-AUTHORS = pytest.mark.parametrize("author", MODELS)
 
 
 def arguments(author: Author, servers: Servers, problems: Path, run: Path, *more: str) -> list[str]:
@@ -60,7 +59,7 @@ def check(run: Path, author: Author, count: int) -> None:
         assert failure.detail
 
 
-@AUTHORS
+@pytest.mark.parametrize("author", ["teacher", pytest.param("student", marks=pytest.mark.long)])
 def test_a_model_answers_its_own_questions(servers: Servers, questions, tmp_path, author: Author):
     run = tmp_path / "run"
     output = finish(arguments(author, servers, questions(24), run, "--concurrency", "8"))
@@ -79,7 +78,11 @@ def test_a_model_answers_its_own_questions(servers: Servers, questions, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("author", "number"), [("student", signal.SIGKILL), ("teacher", signal.SIGINT)]
+    ("author", "number"),
+    [
+        ("student", signal.SIGKILL),
+        pytest.param("teacher", signal.SIGINT, marks=pytest.mark.long),
+    ],
 )
 def test_a_run_that_was_stopped_goes_on(
     servers: Servers, questions, tmp_path, author: Author, number
@@ -110,6 +113,7 @@ def test_questions_it_cannot_answer(servers: Servers, tmp_path):
     check(run, "student", 12)
 
 
+@pytest.mark.long
 def test_a_replica_that_goes_down_leaves_its_samples_to_the_other(
     servers: Servers, questions, tmp_path
 ):
