@@ -38,6 +38,7 @@ _NOT_DATA = frozenset(
         "budget_tokens",
         "url",
         "api_key_env",
+        "force_thinking",
     }
 )
 

@@ -11,12 +11,14 @@ gpt-oss) and SentencePiece-like BPE with byte fallback (``▁`` is a space, ``<0
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
-from itertools import pairwise, repeat
+from itertools import pairwise, repeat, zip_longest
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +70,11 @@ class HfCodec:
             ModelError: The tokenizer is not lossless.
         """
         self.name = str(tokenizer.name_or_path)
+        with collection_paused():
+            self._load(tokenizer)
+        self._check_lossless()
+
+    def _load(self, tokenizer: PreTrainedTokenizerFast) -> None:
         spec = _backend_spec(tokenizer)
         self.control: Mapping[str, int] = MappingProxyType(
             {
@@ -78,14 +85,13 @@ class HfCodec:
         )
         self.control_ids = frozenset(self.control.values())
         self._byte_level = _is_byte_level(spec)
-        self._table = _byte_table(spec, byte_level=self._byte_level)
+        self._table = _byte_table(spec, self.control, byte_level=self._byte_level)
         self._meta_ids = self._find_bytes(spec)
-        self._backend = _plain_backend(spec, self.control)
+        self._backend = _plain_backend(tokenizer.backend_tokenizer, spec, self.control)
         self._normalizer = tokenizer.backend_tokenizer.normalizer
         self._words = lru_cache(_CACHED_WORDS)(self._spell)
         self._word_by_word = self._cuts_at_edges(spec)
         self.digest = self._digest(spec)
-        self._check_lossless()
 
     def encode(self, text: str) -> list[int]:
         """Return ids whose bytes are exactly ``text``; markup in ``text`` stays plain text.
@@ -187,11 +193,12 @@ class HfCodec:
 
     def _digest(self, spec: Spec) -> str:
         digest = hashlib.sha256()
-        for token_id, piece in sorted(self._table.items()):
-            digest.update(b"%d %d %d\n" % (token_id, token_id in self.control_ids, len(piece)))
-            digest.update(piece)
-        for left, right in spec["model"]["merges"]:
-            digest.update(f"{left} {right}\n".encode())
+        control = self.control_ids
+        # Joined, because a call for each of several hundred thousand tokens is slow.
+        pieces = sorted(self._table.items())
+        digest.update(b"".join([b"%d %d %d\n%b" % (i, i in control, len(b), b) for i, b in pieces]))
+        merges = spec["model"]["merges"]
+        digest.update("".join([f"{left} {right}\n" for left, right in merges]).encode())
         digest.update(json.dumps(spec["pre_tokenizer"], sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -200,12 +207,16 @@ class HfCodec:
         for text in (_HARD_SAMPLE, " a", "a", "  \n", *self.control):
             ids = self.encode(text)
             decoded = b"".join(map(self.token_bytes, ids))
-            if decoded != text.encode() or not self.control_ids.isdisjoint(ids):
+            if decoded != text.encode():
+                shown = decoded.decode(errors="replace")
+                pairs = enumerate(zip_longest(text, shown))
+                at = next(i for i, (wanted, got) in pairs if wanted != got)
                 raise ModelError(
                     f"the tokenizer of {self.name!r} does not reproduce text unchanged: "
-                    f"{text!r} became {decoded.decode(errors='replace')!r}; tessy needs byte-level "
-                    "BPE or BPE with byte fallback, in a tokenizer.json"
+                    f"{text[at : at + 20]!r} became {shown[at : at + 20]!r}; tessy needs "
+                    "byte-level BPE or BPE with byte fallback, in a tokenizer.json"
                 )
+            assert self.control_ids.isdisjoint(ids), text
 
 
 def _backend_spec(tokenizer: PreTrainedTokenizerFast) -> Spec:
@@ -229,14 +240,29 @@ def _backend_spec(tokenizer: PreTrainedTokenizerFast) -> Spec:
     return spec
 
 
-def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
-    """Return a copy of a tokenizer that does not change text and never produces ``control``.
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Pause garbage collection, which visits every entry of a vocabulary again while it loads."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _plain_backend(backend: Tokenizer, spec: Spec, control: Mapping[str, int]) -> Tokenizer:
+    """Return a tokenizer that does not change text and never produces ``control``.
+
+    It shares the vocabulary of ``backend`` unless the vocabulary has to be changed.
 
     Args:
+        backend: The tokenizer.
         spec: Its tokenizer.json.
         control: Id of each control token.
     """
-    from tokenizers import Tokenizer
+    from tokenizers import AddedToken, Tokenizer
 
     # Added tokens that are plain text (runs of spaces in GPT-NeoX) are kept, because the model is
     # trained with them, except those that absorb adjacent white space. They are added to the
@@ -246,27 +272,57 @@ def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
         for token in spec["added_tokens"]
         if token["content"] not in control and not (token["lstrip"] or token["rstrip"])
     ]
-    vocab, merges = spec["model"]["vocab"], spec["model"]["merges"]
-    if not control.keys().isdisjoint(vocab):
-        vocab = {token: i for token, i in vocab.items() if token not in control}
-        merges = [
-            [left, right]
-            for left, right in merges
-            if control.keys().isdisjoint((left, right, left + right))
-        ]
-    vocab = vocab | {token["content"]: token["id"] for token in kept}
-    # Every byte has a token, so no text is unknown; dropout would make ids random.
-    model = spec["model"] | {"vocab": vocab, "merges": merges, "unk_token": None, "dropout": None}
-    changed = {
+    parts = {
         "added_tokens": kept,
-        "model": model,
         "normalizer": _exact_normalizer(spec["normalizer"]),
         "pre_tokenizer": _without_prefix(spec["pre_tokenizer"]),
         "post_processor": None,
         "truncation": None,
         "padding": None,
     }
-    return Tokenizer.from_str(json.dumps(spec | changed))
+    model = _plain_model(spec["model"], kept, control)
+    if model is not spec["model"]:
+        return Tokenizer.from_str(json.dumps(spec | parts | {"model": model}))
+    # Parsing a vocabulary takes seconds, so only the rest of the tokenizer is.
+    empty = model | {"vocab": {}, "merges": [], "unk_token": None}
+    rest = Tokenizer.from_str(json.dumps(spec | parts | {"model": empty, "added_tokens": []}))
+    plain = Tokenizer(backend.model)
+    if rest.normalizer is not None:
+        plain.normalizer = rest.normalizer
+    if rest.pre_tokenizer is not None:
+        plain.pre_tokenizer = rest.pre_tokenizer
+    options = ("single_word", "normalized", "special")
+    plain.add_tokens(
+        [AddedToken(token["content"], **{key: token[key] for key in options}) for token in kept]
+    )
+    return plain
+
+
+def _plain_model(model: Spec, kept: Iterable[Spec], control: Mapping[str, int]) -> Spec:
+    """Return ``model`` if it encodes every text without ``control``, else a copy that does.
+
+    Args:
+        model: The part of a tokenizer.json.
+        kept: Added tokens that are text; they need their ids in the vocabulary.
+        control: Id of each control token.
+    """
+    vocab, merges = model["vocab"], model["merges"]
+    missing = {token["content"]: token["id"] for token in kept if token["content"] not in vocab}
+    reachable = not control.keys().isdisjoint(vocab) and (
+        model["ignore_merges"] or any(left + right in control for left, right in merges)
+    )
+    if not (missing or reachable or model["dropout"]):
+        return model
+    if reachable:
+        vocab = {token: i for token, i in vocab.items() if token not in control}
+        merges = [
+            [left, right]
+            for left, right in merges
+            if control.keys().isdisjoint((left, right, left + right))
+        ]
+    # Every byte has a token, so no text is unknown; dropout would make ids random.
+    changes = {"vocab": vocab | missing, "merges": merges, "unk_token": None, "dropout": None}
+    return model | changes
 
 
 def surrogate_error(text: str) -> InputError:
@@ -341,11 +397,16 @@ _TO_LATIN1 = dict.fromkeys(range(256), "\uffff") | {
 }
 
 
-def _byte_table(spec: Spec, *, byte_level: bool) -> dict[int, bytes]:
+def _byte_table(spec: Spec, control: Mapping[str, int], *, byte_level: bool) -> dict[int, bytes]:
     """Return the bytes of every id of the vocabulary and of added tokens."""
     to_bytes = _byte_level_token if byte_level else _fallback_token
     table = {i: to_bytes(token) for token, i in spec["model"]["vocab"].items()}
-    return table | {token["id"]: token["content"].encode() for token in spec["added_tokens"]}
+    for token in spec["added_tokens"]:
+        content: str = token["content"]
+        # Gemma lists runs of ▁ as added tokens; as in its vocabulary, they are spaces.
+        text = byte_level or content in control
+        table[token["id"]] = content.encode() if text else _fallback_token(content)
+    return table
 
 
 def _byte_level_token(token: str) -> bytes:
