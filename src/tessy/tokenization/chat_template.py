@@ -163,7 +163,11 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    list(turns), tokenize=False, add_generation_prompt=prompt, **self._options
+                    list(turns),
+                    chat_template=self.source,
+                    tokenize=False,
+                    add_generation_prompt=prompt,
+                    **self._options,
                 )
             )
         except (TemplateError, TypeError) as error:
