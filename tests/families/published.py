@@ -106,7 +106,8 @@ PUBLISHED = (
     Published("llama-cpp-deepseek-r1", "deepseek_r1", **_R1, shown=False),
     Published("meta-llama-Llama-3.1-8B-Instruct", None, vocabulary="llama3_1"),
     Published(
-        "google-gemma-4-31B-it", "gemma4", "<|channel>thought\n", "\n<channel|>", vocabulary="gemma3", **_GEMMA
+        "google-gemma-4-31B-it", "gemma4", "<|channel>thought\n", "\n<channel|>",
+        vocabulary="gemma3", **_GEMMA,
     ),
     Published(
         "google-gemma-4-31B-it-interleaved", "gemma4", "<|channel>thought\n", "<channel|>",
