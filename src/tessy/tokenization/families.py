@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, cast
 
 from tessy.core.errors import InputError, ModelError
 from tessy.tokenization.chat_template import ChatTemplate
-from tessy.tokenization.codec import HfCodec, collection_paused
+from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.probe import probe_turn
 from tessy.tokenization.renderer import Family, Renderer
+from tessy.tokenization.tokenizer_json import collection_paused
 
 if TYPE_CHECKING:  # importing transformers is slow
     from transformers import PreTrainedTokenizerFast
