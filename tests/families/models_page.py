@@ -44,7 +44,7 @@ These published templates are checked:
 
 The vocabulary is the published one of the family, with markers that it lacks added, or a small
 stand-in with the template's control tokens. Text in all five published vocabularies comes back
-unchanged, and every edge is a token boundary.
+unchanged, and edges (a) and (b) are token boundaries, except inside one token of Gemma's (`> </`).
 
 """
 _TAIL = """

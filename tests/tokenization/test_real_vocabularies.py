@@ -38,6 +38,8 @@ PIECES = [
     "\U0010ffff", " ", " ", " ", " ", "\n", "\n\n", "  ", "    ", "\n   ", "\t", "\r\n", "\n\n\n",
     "", ".", "/",
 ]  # fmt: skip
+# Tokens that cross an edge: Gemma has no pre-tokenizer, and this one in its vocabulary.
+CROSSED = {"gemma3": ("> </",)}
 each_vocabulary = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in REAL]
 )
@@ -71,7 +73,8 @@ def test_edges_are_token_boundaries_whatever_is_written_before_and_behind(name):
         pieces = codec.pieces(codec._spell(text))
         bounds = set(accumulate(map(len, pieces)))
         for edge in hard_edges(text):
-            assert len(text[:edge].encode()) in bounds, text[edge - 9 : edge + 9]
+            known = any(text.startswith(token, edge - 1) for token in CROSSED.get(name, ()))
+            assert known or len(text[:edge].encode()) in bounds, text[edge - 9 : edge + 9]
             checked += 1
         assert codec.encode(text) == codec._spell(text)
     assert checked > 500
