@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,8 +162,15 @@ def real_tokenizer(name: str) -> Any:
 
 @cache
 def real_codec(name: str) -> HfCodec:
-    """Return the codec of a published vocabulary."""
+    """Return the codec of a published vocabulary, that of its template where there is one."""
+    cases = [case for case in PUBLISHED if case.vocabulary == name and case.family]
+    if cases and _file(cases[0]).exists():
+        return renderer_of(cases[0]).codec
     return HfCodec(real_tokenizer(name))
+
+
+def _file(case: Published) -> Path:
+    return TEMPLATES / f"{case.template}.jinja"
 
 
 def _add(tokenizer: Any, marks: Sequence[str]) -> None:
@@ -171,7 +179,7 @@ def _add(tokenizer: Any, marks: Sequence[str]) -> None:
 
 def tokenizer_of(case: Published) -> Any:
     """Return a tokenizer with the template of ``case``; its vocabulary is shared by cases."""
-    file = TEMPLATES / f"{case.template}.jinja"
+    file = _file(case)
     if not file.exists():
         pytest.skip(f"no {file.name} in {TEMPLATES}; the published templates are not in this repo")
     if case.vocabulary is None:

@@ -214,7 +214,11 @@ class HfCodec:
                     f"{text[at : at + 20]!r} became {shown[at : at + 20]!r}; tessy needs "
                     "byte-level BPE or BPE with byte fallback, in a tokenizer.json"
                 )
-            assert self.control_ids.isdisjoint(ids), text
+            if not self.control_ids.isdisjoint(ids):
+                raise ModelError(
+                    f"the tokenizer of {self.name!r} encodes {text!r} with a control token even "
+                    "where it is text; tessy needs control tokens that merges do not produce"
+                )
 
 
 def surrogate_error(text: str) -> InputError:

@@ -115,8 +115,11 @@ def _plain_model(model: Spec, kept: Iterable[Spec], control: Mapping[str, int]) 
     """
     vocab, merges = model["vocab"], model["merges"]
     missing = {token["content"]: token["id"] for token in kept if token["content"] not in vocab}
-    reachable = not control.keys().isdisjoint(vocab) and (
-        model["ignore_merges"] or any(left + right in control for left, right in merges)
+    in_vocab = control.keys() & vocab.keys()
+    reachable = bool(in_vocab) and (
+        model["ignore_merges"]
+        or any(len(token) == 1 for token in in_vocab)
+        or any(left + right in in_vocab for left, right in merges)
     )
     if not (missing or reachable or model["dropout"]):
         return model
