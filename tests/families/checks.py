@@ -14,7 +14,6 @@ from tessy.core.errors import ModelError
 from tessy.core.records import Author, Message, Trajectory, unpack_ids
 from tessy.data.export.tokens import StudentFormat, tokenize
 from tessy.synthesis.strategies.tessy import tessy
-from tessy.tokenization.families import make_renderer
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.published import Published, renderer_of, tokenizer_of
@@ -38,7 +37,7 @@ def rendered(case: Published) -> None:
     """The format is recognized with its markers, and a model that does not think is refused."""
     if case.family is None:
         with pytest.raises(ModelError, match="never mentions"):
-            make_renderer(tokenizer_of(case))
+            renderer_of(case)
         return
     renderer = renderer_of(case)
     shape = renderer.shape

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,15 +161,8 @@ def real_tokenizer(name: str) -> Any:
 
 @cache
 def real_codec(name: str) -> HfCodec:
-    """Return the codec of a published vocabulary, that of its template where there is one."""
-    cases = [case for case in PUBLISHED if case.vocabulary == name and case.family]
-    if cases and _file(cases[0]).exists():
-        return renderer_of(cases[0]).codec
+    """Return the codec of a published vocabulary."""
     return HfCodec(real_tokenizer(name))
-
-
-def _file(case: Published) -> Path:
-    return TEMPLATES / f"{case.template}.jinja"
 
 
 def _add(tokenizer: Any, marks: Sequence[str]) -> None:
@@ -179,7 +171,7 @@ def _add(tokenizer: Any, marks: Sequence[str]) -> None:
 
 def tokenizer_of(case: Published) -> Any:
     """Return a tokenizer with the template of ``case``; its vocabulary is shared by cases."""
-    file = _file(case)
+    file = TEMPLATES / f"{case.template}.jinja"
     if not file.exists():
         pytest.skip(f"no {file.name} in {TEMPLATES}; the published templates are not in this repo")
     if case.vocabulary is None:
@@ -195,5 +187,10 @@ def tokenizer_of(case: Published) -> Any:
 
 @cache
 def renderer_of(case: Published) -> Renderer:
-    """Return the format of a template that is not refused."""
-    return make_renderer(tokenizer_of(case))
+    """Return the format of a template.
+
+    Raises:
+        ModelError: It is refused.
+    """
+    tokenizer = tokenizer_of(case)
+    return make_renderer(tokenizer, real_codec(case.vocabulary) if case.vocabulary else None)

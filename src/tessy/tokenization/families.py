@@ -70,24 +70,24 @@ def load_renderer(
             raise ModelError(_load_fault(name, error)) from error
         return cast("PreTrainedTokenizerFast", tokenizer)  # HfCodec rejects other classes
 
-    def make(tokenizer: PreTrainedTokenizerFast) -> Renderer:
-        return make_renderer(
-            tokenizer,
-            reasoning_effort=reasoning_effort,
-            force_thinking=force_thinking,
-            date=date,
-        )
-
     tokenizer = load(AutoTokenizer)
     try:
-        return make(tokenizer)
+        codec = HfCodec(tokenizer)
     except ModelError:
         # Some checkpoints name the wrong class (LlamaTokenizerFast for a byte-level vocabulary:
         # the Llama distillations of DeepSeek-R1), which loses every space. Their
         # tokenizer.json is correct.
         if type(tokenizer) is PreTrainedTokenizerFast:
             raise
-        return make(load(PreTrainedTokenizerFast))
+        tokenizer = load(PreTrainedTokenizerFast)
+        codec = HfCodec(tokenizer)
+    return make_renderer(
+        tokenizer,
+        codec,
+        reasoning_effort=reasoning_effort,
+        force_thinking=force_thinking,
+        date=date,
+    )
 
 
 def _load_fault(name: str, error: Exception) -> str:
@@ -110,18 +110,26 @@ def _load_fault(name: str, error: Exception) -> str:
 
 def make_renderer(
     tokenizer: PreTrainedTokenizerFast,
+    codec: HfCodec | None = None,
     *,
     reasoning_effort: str = "high",
     force_thinking: bool = False,
     date: datetime.date | None = None,
 ) -> Renderer:
-    """Detect the chat format of a loaded tokenizer; options as of :func:`load_renderer`.
+    """Detect the chat format of a loaded tokenizer.
+
+    Args:
+        tokenizer: The tokenizer.
+        codec: Its codec; None: made here.
+        reasoning_effort: As of :func:`load_renderer`, like the others.
+        force_thinking: Whether to accept a chat template that does not mention thinking.
+        date: The date for chat templates that print it; None: today's.
 
     Raises:
         ModelError: The tokenizer has no chat template, does not support thinking, or is not
             lossless.
     """
-    codec = HfCodec(tokenizer)
+    codec = codec or HfCodec(tokenizer)
     # Templates ignore unknown names; the switch for thinking differs by family.
     options = {"enable_thinking": True, "thinking": True, "reasoning_effort": reasoning_effort}
     template = ChatTemplate(tokenizer, codec, options, date)
