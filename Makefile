@@ -16,7 +16,8 @@ MADE_OF := pyproject.toml constraints.txt
 export PYTHON TORCH_INDEX # for scripts/vllm-env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo baselines env env-vllm test lint test-vllm test-benchmarks test-long clean
+.PHONY: help demo baselines env env-vllm lint test test-vllm test-vocabularies test-benchmarks
+.PHONY: test-long models-page clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -39,8 +40,18 @@ lint: .venv/.for-dev ## ruff, mypy and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A group of tests shares what is slow to load, such as a vocabulary, in one process.
 test: lint ## lint, then all tests without model servers; of the benchmarks, smoke rounds
-	$(BIN)/pytest --numprocesses 2
+	scripts/real-tokenizers
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+
+test-vocabularies: .venv/.for-dev ## Published vocabularies with a hundred times as many texts
+	scripts/real-tokenizers
+	TESSY_SWEEP=100 $(BIN)/pytest --numprocesses 2 --dist loadgroup --timeout 3600 tests/tokenization/test_real_vocabularies.py
+
+models-page: .venv/.for-dev ## Write docs/models.md from the checks of published chat templates
+	scripts/real-tokenizers
+	$(BIN)/python -m tests.families.models_page
 
 env-vllm: ## The environment for tests against real servers: .venv-vllm
 	scripts/vllm-env

@@ -154,6 +154,15 @@ def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Ren
         for token_id in sorted(renderer.thinking_stop_ids)
     )
     report.ok(f"chat format {renderer.family}; thinking ends at {ends}")
+    shape, template = renderer.shape, renderer.template
+    if not shape.shown:
+        report.warn(
+            f"the chat template does not show the white space around the thinking; the usual is "
+            f"assumed: {shape.opening!r} … {shape.closing!r}. Compare it with a raw response of "
+            "the model"
+        )
+    if template.prints_date:
+        report.ok(f"the chat template prints the date; prompts say {template.date}")
     return renderer
 
 

@@ -75,12 +75,17 @@ class RandomClasses(ReferenceClasses):
         return Prediction(scores, self._hash(view.text[-5:]) if self.sees_next else None)
 
 
+def stop_of(codec) -> int:
+    """Return the id that ends the thinking in tests."""
+    return END_THINKING if isinstance(codec, ByteCodec) else min(codec.control_ids)
+
+
 def party(codec, author: Author, predictor: BoundaryPredictor, *, request_tokens=64, redraws=True,
           context=100_000):  # fmt: skip
     return RoleSpec(
         codec=codec,
         prompt=PROMPTS[author],
-        stop_ids=frozenset({END_THINKING}),
+        stop_ids=frozenset({stop_of(codec)}),
         request_tokens=request_tokens,
         room_tokens=context,
         sees_next=predictor.sees_next,

@@ -118,6 +118,16 @@ def test_a_model_without_thinking_is_refused():
         load_renderer(FAMILIES / "chatml_plain")
 
 
+def test_a_template_that_never_mentions_thinking_is_refused_unless_forced():
+    """Qwen3-Instruct-2507 shares its vocabulary with thinking models."""
+    tokenizer = with_template(CHATML, "<think>", "</think>")
+    with pytest.raises(ModelError, match=r"never mentions <think>.*--student.force-thinking"):
+        make_renderer(tokenizer)
+    renderer = make_renderer(tokenizer, force_thinking=True)
+    assert renderer.prompt_text(QUESTION).endswith("<|im_start|>assistant\n<think>\n")
+    assert not renderer.shape.shown
+
+
 def test_markers_that_are_not_single_tokens_are_refused():
     template = CHATML.replace("assistant\n'", "assistant\n<think>\n'")
     with pytest.raises(ModelError, match="no token that ends the thinking"):
@@ -137,7 +147,7 @@ def test_markers_that_are_not_single_tokens_are_refused():
 )
 def test_unusable_templates_are_refused_with_the_reason(template, message):
     with pytest.raises(ModelError, match=message):
-        make_renderer(with_template(template, "<think>", "</think>"))
+        make_renderer(with_template(template, "<think>", "</think>"), force_thinking=True)
 
 
 def test_a_model_without_an_end_of_turn_is_refused():
@@ -148,7 +158,7 @@ def test_a_model_without_an_end_of_turn_is_refused():
     )
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="eos_token"):
-        make_renderer(tokenizer)
+        make_renderer(tokenizer, force_thinking=True)
 
 
 def test_the_error_for_a_rejected_conversation_has_the_templates_reason():
@@ -195,8 +205,8 @@ V31 = """\
         (
             MAGISTRAL,
             ["[INST]", "[/INST]", "[THINK]", "[/THINK]"],
-            "[INST]Why?[/INST][THINK]\nHmm.\n[/THINK]\n\n",
-            "[THINK]\nPonder.\n[/THINK]\n\nDone.<|im_end|>",
+            "[INST]Why?[/INST][THINK]Hmm.[/THINK]",
+            "[THINK]Ponder.[/THINK]Done.<|im_end|>",
         ),
         (
             V31,
@@ -210,7 +220,7 @@ V31 = """\
 def test_other_shapes_are_detected_from_the_template(template, added, expected, earlier):
     tokenizer = with_template(template, *added)
     tokenizer.bos_token = "<|endoftext|>"
-    renderer = make_renderer(tokenizer)
+    renderer = make_renderer(tokenizer, force_thinking=True)
     assert whole_turn(renderer).removeprefix("<|endoftext|>") == expected
     thought = Message(role="assistant", content="<think>\nPonder.\n</think>\n\nDone.")
     assert earlier in renderer.prompt_text([*QUESTION, thought, *QUESTION])
@@ -257,7 +267,7 @@ def test_white_space_next_to_markup_that_absorbs_it_is_kept():
     """Phi's end markers take the line break after them."""
     tokenizer = with_template(CHATML, AddedToken("<|end|>", rstrip=True), "<think>", "</think>")
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|end|>")
-    renderer = make_renderer(tokenizer)
+    renderer = make_renderer(tokenizer, force_thinking=True)
     marked = [
         Message(role="user", content="One <|end|>\n two."),
         Message(role="assistant", content="Fine."),

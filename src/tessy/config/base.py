@@ -66,6 +66,8 @@ class ModelConfig(Config):
     """Run Python code that comes with the model; only for sources you trust."""
     reasoning_effort: str = Field(default="high", min_length=1)
     """Reasoning effort (low, medium, high), for chat templates with this setting."""
+    force_thinking: bool = False
+    """Accept a chat template that never mentions thinking; only for models trained to think."""
 
 
 PredictorWindow = Literal["anchored", "sliding-200"]

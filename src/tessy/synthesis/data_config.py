@@ -34,6 +34,7 @@ _NOT_DATA = frozenset(
         "budget_tokens",
         "url",
         "api_key_env",
+        "force_thinking",
     }
 )
 

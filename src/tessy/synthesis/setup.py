@@ -86,6 +86,7 @@ def load_role_renderer(role: ModelConfig) -> Renderer:
         role.tokenizer or role.model,
         trust_remote_code=role.trust_remote_code,
         reasoning_effort=role.reasoning_effort,
+        force_thinking=role.force_thinking,
     )
 
 

@@ -9,8 +9,10 @@ ids of ``apply_chat_template``.
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -21,7 +23,9 @@ from tessy.tokenization.codec import HfCodec, surrogate_error
 if TYPE_CHECKING:  # importing transformers is slow
     from transformers import PreTrainedTokenizerFast
 
-Turn = dict[str, str]  # a message for templates: role, content and optionally thinking
+Block = dict[str, str]
+# A message for templates: role, content and optionally thinking. The content is text, or blocks.
+Turn = dict[str, Any]
 
 _FIRST_PLACEHOLDER = 0xF0000  # of the private-use characters
 
@@ -47,16 +51,75 @@ def split_thinking(content: str) -> tuple[str, str] | None:
     return (match[2].strip("\n"), match[4].lstrip("\n")) if match else None
 
 
+def check_turns_rendered(
+    prompt: str, turns: Sequence[Turn], model: str, thought: re.Pattern[str] | None = None
+) -> None:
+    """Check that a rendered prompt contains the text of every turn.
+
+    White space at the ends of a text may be missing, and so may the thinking of assistant turns,
+    which most templates remove from history.
+
+    Args:
+        prompt: The rendered conversation.
+        turns: The conversation.
+        model: Name of the template's model, for the message.
+        thought: Pattern of thinking in the content of assistant turns (:func:`thought_pattern`).
+
+    Raises:
+        InputError: A text is missing; names the first such turn.
+    """
+    texts = [(number, text) for number, turn in enumerate(turns) for text in _texts(turn, thought)]
+    missing = []
+    # Longest first and each place once: a text may be part of another one, or occur twice.
+    for number, text in sorted(texts, key=lambda item: len(item[1]), reverse=True):
+        before, found, after = prompt.partition(text)
+        if not found:
+            missing.append((number, text))
+        prompt = f"{before}\0{after}" if found else prompt
+    if missing:
+        number, text = min(missing)
+        role = turns[number]["role"]
+        advice = "move its text into a user message" if role == "system" else "change the messages"
+        raise InputError(
+            f"the chat template of {model!r} drops or changes the text of turn {number + 1} "
+            f"({role}: {shorten(text, 60, placeholder=' …')!r}); {advice}, or use another model"
+        )
+
+
+def _texts(turn: Turn, thought: re.Pattern[str] | None) -> list[str]:
+    """Return the texts of a turn that a prompt must contain."""
+    content = turn["content"]
+    if not isinstance(content, str):
+        texts = [block["text"] for block in content if block["type"] == "text"]
+    elif turn["role"] == "assistant" and thought and (match := thought.fullmatch(content)):
+        texts = [match[4]]
+    else:
+        texts = [content]
+    return [text.strip() for text in texts if text.strip()]
+
+
+def _block_texts(blocks: object) -> Iterator[str]:
+    """Yield the texts of content in blocks; other values have none."""
+    if isinstance(blocks, list):
+        for block in blocks:
+            yield from block.values()
+
+
 class ChatTemplate:
     """The chat template of a tokenizer: renders and encodes conversations.
 
     Attributes:
         source: The Jinja source.
         markup: Pattern of the control tokens.
+        date: The date that the template prints, if it prints one.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, codec: HfCodec, options: Mapping[str, Any]
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        codec: HfCodec,
+        options: Mapping[str, Any],
+        date: datetime.date | None = None,
     ) -> None:
         """Load the template of ``tokenizer``.
 
@@ -64,13 +127,17 @@ class ChatTemplate:
             tokenizer: The tokenizer.
             codec: Its codec.
             options: Variables passed to the template.
+            date: The date for templates that print it; None: today's.
 
         Raises:
             ModelError: The tokenizer has no chat template.
         """
         self._tokenizer = tokenizer
         self._codec = codec
-        self._options = dict(options)
+        self.date = date or datetime.date.today()
+        midnight = datetime.datetime.combine(self.date, datetime.time())
+        # The name that transformers gives to templates; theirs returns the present time.
+        self._options = {**options, "strftime_now": midnight.strftime}
         try:
             self.source = str(tokenizer.get_chat_template())
         except ValueError:
@@ -82,6 +149,11 @@ class ChatTemplate:
         self.markup = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._added_ids = frozenset(tokenizer.added_tokens_decoder)
 
+    @property
+    def prints_date(self) -> bool:
+        """Whether prompts depend on :attr:`date`."""
+        return "strftime_now" in self.source
+
     def render(self, turns: Sequence[Turn], *, prompt: bool = True) -> str:
         """Render ``turns``; with ``prompt``, followed by the generation prompt.
 
@@ -91,7 +163,11 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    list(turns), tokenize=False, add_generation_prompt=prompt, **self._options
+                    list(turns),
+                    chat_template=self.source,
+                    tokenize=False,
+                    add_generation_prompt=prompt,
+                    **self._options,
                 )
             )
         except (TemplateError, TypeError) as error:
@@ -113,10 +189,18 @@ class ChatTemplate:
                 stay as they are, because most templates remove them from history.
 
         Raises:
-            InputError: The template rejects the conversation, or the text is not valid Unicode.
+            InputError: The template rejects the conversation or drops the text of a turn, or the
+                text is not valid Unicode.
         """
         hidden, placeholders = self._hide(turns, thought)
-        text = self.render(hidden) + suffix
+        text = self.render(hidden)
+        try:
+            check_turns_rendered(text, hidden, self._codec.name, thought)
+        except InputError:
+            if placeholders:  # for a message with the text instead of placeholders
+                check_turns_rendered(self.render(turns), turns, self._codec.name, thought)
+            raise
+        text += suffix
         try:
             encoding = self._tokenizer(
                 text,
@@ -135,7 +219,12 @@ class ChatTemplate:
         self, turns: Sequence[Turn], thought: re.Pattern[str] | None
     ) -> tuple[list[Turn], dict[str, str]]:
         """Replace markup in the messages by placeholders; return also the markup by placeholder."""
-        all_text = "".join(value for turn in turns for value in turn.values())
+        all_text = "".join(
+            text
+            for turn in turns
+            for value in turn.values()
+            for text in ([value] if isinstance(value, str) else _block_texts(value))
+        )
         markup = dict.fromkeys(self.markup.findall(all_text))
         if not markup:
             return list(turns), {}
@@ -146,10 +235,12 @@ class ChatTemplate:
         def hide(text: str) -> str:
             return self.markup.sub(lambda match: placeholders[match[0]], text)
 
-        def hide_in(text: str, role: str) -> str:
-            match = thought.fullmatch(text) if thought and role == "assistant" else None
+        def hide_in(value: str | list[Block], role: str) -> str | list[Block]:
+            if not isinstance(value, str):
+                return [{key: hide(text) for key, text in block.items()} for block in value]
+            match = thought.fullmatch(value) if thought and role == "assistant" else None
             if match is None:
-                return hide(text)
+                return hide(value)
             opening, thinking, closing, answer = match.groups()
             return opening + hide(thinking) + closing + hide(answer)
 

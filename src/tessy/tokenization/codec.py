@@ -13,32 +13,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import pairwise, repeat
+from itertools import pairwise, repeat, zip_longest
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tessy.core.edges import hard_edges
 from tessy.core.errors import InputError, ModelError
+from tessy.tokenization.tokenizer_json import (
+    BYTE_TO_CHAR,
+    META,
+    Spec,
+    backend_spec,
+    byte_table,
+    collection_paused,
+    is_byte_level,
+    is_control,
+    plain_backend,
+)
 
 if TYPE_CHECKING:  # importing transformers is slow
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-Spec = dict[str, Any]  # a tokenizer.json
-
-_MARKUP = re.compile(r"<[^<>\s][^<>]*>|\[/?[A-Z][A-Z_]*\]|◁/?\w+▷", re.DOTALL)
-# Gemma lists these as added tokens, although they are text.
-_HTML = re.compile(
-    r"</?(?:a|b|blockquote|br|caption|code|em|h[1-6]|i|img|li|ol|p|pre|s|strong|sub|sup|table"
-    r"|tbody|td|tfoot|th|thead|tr|u|ul)>"
-)
 # A cached word is faster, and does not release the GIL.
 _WORD_CHARS = 24
 _CACHED_WORDS = 2**14
-_META = "▁"  # U+2581, SentencePiece's space
 _UNKNOWN = "\ufffd".encode()
 # Bytes that occur in UTF-8: all but 0xC0, 0xC1 and 0xF5 to 0xFF.
 _UTF8 = tuple(b for b in range(0xF5) if b not in (0xC0, 0xC1))
@@ -68,24 +68,28 @@ class HfCodec:
             ModelError: The tokenizer is not lossless.
         """
         self.name = str(tokenizer.name_or_path)
-        spec = _backend_spec(tokenizer)
+        with collection_paused():
+            self._load(tokenizer)
+        self._check_lossless()
+
+    def _load(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        spec = backend_spec(tokenizer)
         self.control: Mapping[str, int] = MappingProxyType(
             {
                 token["content"]: token["id"]
                 for token in spec["added_tokens"]
-                if _is_control(token["content"], special=token["special"])
+                if is_control(token["content"], special=token["special"])
             }
         )
         self.control_ids = frozenset(self.control.values())
-        self._byte_level = _is_byte_level(spec)
-        self._table = _byte_table(spec, byte_level=self._byte_level)
+        self._byte_level = is_byte_level(spec)
+        self._table = byte_table(spec, self.control, byte_level=self._byte_level)
         self._meta_ids = self._find_bytes(spec)
-        self._backend = _plain_backend(spec, self.control)
+        self._backend = plain_backend(tokenizer.backend_tokenizer, spec, self.control)
         self._normalizer = tokenizer.backend_tokenizer.normalizer
         self._words = lru_cache(_CACHED_WORDS)(self._spell)
         self._word_by_word = self._cuts_at_edges(spec)
         self.digest = self._digest(spec)
-        self._check_lossless()
 
     def encode(self, text: str) -> list[int]:
         """Return ids whose bytes are exactly ``text``; markup in ``text`` stays plain text.
@@ -131,10 +135,10 @@ class HfCodec:
         return not across and cuts(_ALL_EDGES) == alone
 
     def _spell(self, text: str) -> list[int]:
-        if self._byte_level or _META not in text:
+        if self._byte_level or META not in text:
             return self._encode(text)
         # The copy represents a space by ▁, so a ▁ of the text is encoded as its bytes.
-        first, *rest = text.split(_META)
+        first, *rest = text.split(META)
         ids = self._encode(first)
         for piece in rest:
             ids += self._meta_ids
@@ -175,7 +179,7 @@ class HfCodec:
     def _find_bytes(self, spec: Spec) -> tuple[int, ...]:
         """Return the ids of the bytes of ▁; check that every byte of UTF-8 has an id."""
         vocab = spec["model"]["vocab"]
-        names = _BYTE_TO_CHAR if self._byte_level else {b: f"<0x{b:02X}>" for b in _UTF8}
+        names = BYTE_TO_CHAR if self._byte_level else {b: f"<0x{b:02X}>" for b in _UTF8}
         missing = [b for b in _UTF8 if names[b] not in vocab]
         if missing:
             raise ModelError(
@@ -183,15 +187,16 @@ class HfCodec:
                 f"UTF-8 (first: 0x{missing[0]:02X}), so it cannot encode every text; tessy "
                 "needs byte-level BPE or BPE with byte fallback"
             )
-        return tuple(vocab[names[b]] for b in _META.encode())
+        return tuple(vocab[names[b]] for b in META.encode())
 
     def _digest(self, spec: Spec) -> str:
         digest = hashlib.sha256()
-        for token_id, piece in sorted(self._table.items()):
-            digest.update(b"%d %d %d\n" % (token_id, token_id in self.control_ids, len(piece)))
-            digest.update(piece)
-        for left, right in spec["model"]["merges"]:
-            digest.update(f"{left} {right}\n".encode())
+        control = self.control_ids
+        # Joined, because a call for each of several hundred thousand tokens is slow.
+        pieces = sorted(self._table.items())
+        digest.update(b"".join([b"%d %d %d\n%b" % (i, i in control, len(b), b) for i, b in pieces]))
+        merges = spec["model"]["merges"]
+        digest.update("".join([f"{left} {right}\n" for left, right in merges]).encode())
         digest.update(json.dumps(spec["pre_tokenizer"], sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -200,73 +205,20 @@ class HfCodec:
         for text in (_HARD_SAMPLE, " a", "a", "  \n", *self.control):
             ids = self.encode(text)
             decoded = b"".join(map(self.token_bytes, ids))
-            if decoded != text.encode() or not self.control_ids.isdisjoint(ids):
+            if decoded != text.encode():
+                shown = decoded.decode(errors="replace")
+                pairs = enumerate(zip_longest(text, shown))
+                at = next(i for i, (wanted, got) in pairs if wanted != got)
                 raise ModelError(
                     f"the tokenizer of {self.name!r} does not reproduce text unchanged: "
-                    f"{text!r} became {decoded.decode(errors='replace')!r}; tessy needs byte-level "
-                    "BPE or BPE with byte fallback, in a tokenizer.json"
+                    f"{text[at : at + 20]!r} became {shown[at : at + 20]!r}; tessy needs "
+                    "byte-level BPE or BPE with byte fallback, in a tokenizer.json"
                 )
-
-
-def _backend_spec(tokenizer: PreTrainedTokenizerFast) -> Spec:
-    """Return the tokenizer.json of a loaded tokenizer.
-
-    Raises:
-        ModelError: It has none, or its model is not BPE.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ModelError(
-            f"the tokenizer of {tokenizer.name_or_path!r} is not a fast one "
-            f"({type(tokenizer).__name__}); tessy needs a model with a tokenizer.json"
-        )
-    spec: Spec = json.loads(backend.to_str())
-    if spec["model"]["type"] != "BPE":
-        raise ModelError(
-            f"the tokenizer of {tokenizer.name_or_path!r} is {spec['model']['type']}; tessy needs "
-            "byte-level BPE or BPE with byte fallback"
-        )
-    return spec
-
-
-def _plain_backend(spec: Spec, control: Mapping[str, int]) -> Tokenizer:
-    """Return a copy of a tokenizer that does not change text and never produces ``control``.
-
-    Args:
-        spec: Its tokenizer.json.
-        control: Id of each control token.
-    """
-    from tokenizers import Tokenizer
-
-    # Added tokens that are plain text (runs of spaces in GPT-NeoX) are kept, because the model is
-    # trained with them, except those that absorb adjacent white space. They are added to the
-    # vocabulary, which fixes their ids although other added tokens are removed.
-    kept = [
-        token
-        for token in spec["added_tokens"]
-        if token["content"] not in control and not (token["lstrip"] or token["rstrip"])
-    ]
-    vocab, merges = spec["model"]["vocab"], spec["model"]["merges"]
-    if not control.keys().isdisjoint(vocab):
-        vocab = {token: i for token, i in vocab.items() if token not in control}
-        merges = [
-            [left, right]
-            for left, right in merges
-            if control.keys().isdisjoint((left, right, left + right))
-        ]
-    vocab = vocab | {token["content"]: token["id"] for token in kept}
-    # Every byte has a token, so no text is unknown; dropout would make ids random.
-    model = spec["model"] | {"vocab": vocab, "merges": merges, "unk_token": None, "dropout": None}
-    changed = {
-        "added_tokens": kept,
-        "model": model,
-        "normalizer": _exact_normalizer(spec["normalizer"]),
-        "pre_tokenizer": _without_prefix(spec["pre_tokenizer"]),
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-    }
-    return Tokenizer.from_str(json.dumps(spec | changed))
+            if not self.control_ids.isdisjoint(ids):
+                raise ModelError(
+                    f"the tokenizer of {self.name!r} encodes {text!r} with a control token even "
+                    "where it is text; tessy needs control tokens that merges do not produce"
+                )
 
 
 def surrogate_error(text: str) -> InputError:
@@ -276,86 +228,3 @@ def surrogate_error(text: str) -> InputError:
         f"text contains the lone surrogate U+{ord(text[at]):04X} at character {at} "
         f"({text[max(0, at - 10) : at + 10]!r}), which is not valid Unicode; fix the input"
     )
-
-
-def _is_control(content: str, *, special: bool) -> bool:
-    """Return whether an added token is markup rather than text."""
-    if special:
-        return True
-    return bool(_MARKUP.fullmatch(content)) and not _HTML.fullmatch(content)
-
-
-def _parts(node: Spec | None, key: str) -> list[Spec]:
-    """Return the members of a normalizer or pre-tokenizer, sequences flattened."""
-    if node is None:
-        return []
-    if node["type"] == "Sequence":
-        return [part for member in node[key] for part in _parts(member, key)]
-    return [node]
-
-
-def _is_byte_level(spec: Spec) -> bool:
-    parts = _parts(spec["normalizer"], "normalizers")
-    parts += _parts(spec["pre_tokenizer"], "pretokenizers")
-    return any(part["type"] == "ByteLevel" for part in parts)
-
-
-def _exact_normalizer(node: Spec | None) -> Spec | None:
-    """Return the parts that the vocabulary requires: the byte alphabet, and ▁ for a space."""
-    kept = [
-        part
-        for part in _parts(node, "normalizers")
-        if part["type"] == "ByteLevel"
-        or (
-            part["type"] == "Replace"
-            and (part["pattern"], part["content"]) == ({"String": " "}, _META)
-        )
-    ]
-    return {"type": "Sequence", "normalizers": kept} if kept else None
-
-
-def _without_prefix(node: Spec | None) -> Spec | None:
-    """Remove the option that adds a space before the text."""
-    parts = []
-    for part in _parts(node, "pretokenizers"):
-        if part["type"] == "Metaspace":
-            part = part | {"prepend_scheme": "never"}
-        elif part["type"] == "ByteLevel":
-            part = part | {"add_prefix_space": False}
-        parts.append(part)
-    return {"type": "Sequence", "pretokenizers": parts} if parts else None
-
-
-def _byte_alphabet() -> dict[int, str]:
-    """Return GPT-2's alphabet: printable Latin-1 is itself, other bytes are U+0100 and above."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [b for b in range(0x100) if b not in set(shown)]
-    return {b: chr(b) for b in shown} | {b: chr(0x100 + i) for i, b in enumerate(hidden)}
-
-
-_BYTE_TO_CHAR = _byte_alphabet()
-# Maps the alphabet to Latin-1, whose code points are the bytes. Other characters of Latin-1 are
-# mapped outside of it, so that encoding them fails.
-_TO_LATIN1 = dict.fromkeys(range(256), "\uffff") | {
-    ord(char): chr(byte) for byte, char in _BYTE_TO_CHAR.items()
-}
-
-
-def _byte_table(spec: Spec, *, byte_level: bool) -> dict[int, bytes]:
-    """Return the bytes of every id of the vocabulary and of added tokens."""
-    to_bytes = _byte_level_token if byte_level else _fallback_token
-    table = {i: to_bytes(token) for token, i in spec["model"]["vocab"].items()}
-    return table | {token["id"]: token["content"].encode() for token in spec["added_tokens"]}
-
-
-def _byte_level_token(token: str) -> bytes:
-    try:
-        return token.translate(_TO_LATIN1).encode("latin-1")
-    except UnicodeEncodeError:  # not in the alphabet, so plain text
-        return token.encode()
-
-
-def _fallback_token(token: str) -> bytes:
-    if re.fullmatch(r"<0x[0-9A-F]{2}>", token):
-        return bytes([int(token[3:5], 16)])
-    return token.replace(_META, " ").encode()

@@ -8,20 +8,28 @@ the template expects: ``apply_chat_template(renderer.turns(row.messages))`` is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tessy.core.records import Message
-from tessy.tokenization.chat_template import ChatTemplate, Turn, split_thinking, thought_pattern
+from tessy.tokenization.chat_template import (
+    Block,
+    ChatTemplate,
+    Turn,
+    split_thinking,
+    thought_pattern,
+)
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import decode
 
-Family = Literal["qwen3", "deepseek_r1", "harmony", "generic"]
+Family = Literal["qwen3", "deepseek_r1", "harmony", "gemma4", "generic"]
+ThinkingPlace = Literal["fields", "blocks", "content"]
 
 _ROW_MARKERS = ("<think>\n", "\n</think>\n\n")
 # The names that templates use for thinking; each template reads one of them.
-THINKING_FIELDS = ("reasoning_content", "thinking")
+THINKING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +40,17 @@ class Shape:
         suffix: Text from the end of the template's generation prompt to the start of the thinking.
         opening: Start marker of the thinking with its white space (``"<think>\n"``).
         closing: End of the thinking and start of the answer (``"\n</think>\n\n"``).
-        fields: Whether the template reads thinking from a separate field.
+        place: Where the template reads the thinking of a turn: in fields next to the content, in
+            a block of the content, or in its text.
+        shown: Whether the template shows the white space next to the markers; otherwise it is the
+            usual one.
     """
 
     suffix: str
     opening: str
     closing: str
-    fields: bool
+    place: ThinkingPlace
+    shown: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +77,14 @@ class Renderer:
         """Return ids up to and including the opening marker of the thinking.
 
         Raises:
-            InputError: The template rejects the conversation.
+            InputError: The template rejects the conversation, or drops the text of a turn.
         """
-        thought = None
-        if not self.shape.fields:
-            thought = thought_pattern(self.shape.opening.strip(), self.shape.closing.strip())
+        thought = self._own_thought if self.shape.place == "content" else None
         return self.template.encode(self.turns(messages), self.shape.suffix, thought)
+
+    @property
+    def _own_thought(self) -> re.Pattern[str]:
+        return thought_pattern(self.shape.opening.strip(), self.shape.closing.strip())
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return the text of :meth:`prompt_ids` with markup, for display."""
@@ -104,19 +118,37 @@ class Renderer:
     def turns(self, messages: Iterable[Message]) -> list[Turn]:
         """Return the messages as expected by the tokenizer's ``apply_chat_template``.
 
-        In assistant turns that begin with ``<think>``, the thinking is moved to a separate field if
-        the template reads one; otherwise it gets the model's own markers.
+        In assistant turns that begin with ``<think>`` or the model's own marker, the thinking is
+        moved to where the template reads it.
         """
         return [self._turn(message) for message in messages]
 
     def _turn(self, message: Message) -> Turn:
-        turn = {"role": message.role, "content": message.content}
-        parts = split_thinking(message.content) if message.role == "assistant" else None
+        turn: Turn = {"role": message.role, "content": message.content}
+        parts = self._split(message.content) if message.role == "assistant" else None
         if parts is None:
             return turn
         thinking, answer = parts
-        if self.shape.fields:
+        if self.shape.place == "fields":
             return turn | {"content": answer} | dict.fromkeys(THINKING_FIELDS, thinking)
+        if self.shape.place == "blocks":
+            return turn | {"content": thinking_blocks(thinking, answer)}
         if (self.shape.opening, self.shape.closing) == _ROW_MARKERS:
             return turn
         return turn | {"content": self.assistant(thinking, answer)}
+
+    def _split(self, content: str) -> tuple[str, str] | None:
+        """Return thinking and answer of a turn with the markers of rows or of the model."""
+        shape = self.shape
+        if content.startswith(shape.opening) and shape.closing in content:
+            thinking, _, answer = content.removeprefix(shape.opening).partition(shape.closing)
+        elif match := self._own_thought.fullmatch(content):
+            thinking, answer = match[2], match[4]
+        else:
+            return split_thinking(content)
+        return thinking.strip("\n"), answer.lstrip("\n")
+
+
+def thinking_blocks(thinking: str, answer: str) -> list[Block]:
+    """Return the content of an assistant turn as blocks, as Mistral's templates read it."""
+    return [{"type": "thinking", "thinking": thinking}, {"type": "text", "text": answer}]

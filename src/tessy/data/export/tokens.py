@@ -199,7 +199,9 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Stu
             f"the tokenizer {name!r} requires trust_remote_code, which export does not support; "
             "export with --to messages instead"
         )
-    renderer = load_renderer(name, reasoning_effort=_effort(document, role))
+    # The run accepted the template, whatever it mentions.
+    effort = _effort(document, role)
+    renderer = load_renderer(name, reasoning_effort=effort, force_thinking=True)
     if formats({role.author: renderer})[f"{role.author}.format"] != recorded:
         raise ModelError(
             f"the tokenizer {name!r} differs from the run's in its vocabulary or chat template, so "
