@@ -9,15 +9,20 @@ import pytest
 from rich.console import Console
 
 from tessy.config.base import RoleConfig
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.records import Message, Problem
-from tessy.doctor import DoctorReport, _check_format, _count_prompt_tokens
+from tessy.doctor import DoctorReport, _check_format, _check_prompts
 from tests.families.patterns import FAMILIES
 from tests.tokenization.test_families_load import CHATML, QUESTION, copy_of
+
+OPTIONS = SynthesisOptions.model_validate(
+    {"problems": "q.jsonl", "student": {"model": "s"}, "teacher": {"model": "t"}}
+)
 
 
 @pytest.fixture
 def report() -> DoctorReport:
-    return DoctorReport(Console(file=io.StringIO(), width=1000))
+    return DoctorReport(OPTIONS, Console(file=io.StringIO(), width=1000))
 
 
 def printed(report: DoctorReport) -> str:
@@ -37,7 +42,7 @@ def test_white_space_that_the_template_does_not_show_is_a_warning(report):
     assert not report.problems
     assert "does not show the white space" in report.warnings[0]
     assert r"'<think>\n' … '\n</think>\n\n'" in report.warnings[0]
-    shown = DoctorReport(report.console)
+    shown = DoctorReport(OPTIONS, report.console)
     assert _check_format("student", RoleConfig(model=str(FAMILIES / "qwen3")), shown)
     assert not shown.warnings
 
@@ -47,7 +52,7 @@ def test_a_template_that_never_mentions_thinking_is_a_problem_unless_forced(tmp_
     assert _check_format("teacher", role, report) is None
     assert "never mentions <think> or </think>" in report.problems[0]
     forced = role.model_copy(update={"force_thinking": True})
-    assert _check_format("teacher", forced, DoctorReport(report.console)) is not None
+    assert _check_format("teacher", forced, DoctorReport(OPTIONS, report.console)) is not None
 
 
 def test_a_system_message_that_the_template_ignores_is_a_problem(tmp_path, report):
@@ -55,9 +60,14 @@ def test_a_system_message_that_the_template_ignores_is_a_problem(tmp_path, repor
     renderer = _check_format("student", with_template(tmp_path / "model", template), report)
     assert renderer is not None
     system = Message(role="system", content="Be brief.")
-    problem = Problem(id="p", messages=(system, *QUESTION))
-    assert _count_prompt_tokens(renderer, problem, report) == 0
-    assert "turn 1 (system: 'Be brief.')" in report.problems[0]
+    problems = [
+        Problem(id="good", messages=tuple(QUESTION)),
+        Problem(id="bad", messages=(system, *QUESTION)),
+    ]
+    _check_prompts(renderer, problems, ["q.jsonl:1", "q.jsonl:2"], report)
+    (problem,) = report.problems
+    assert problem.startswith("q.jsonl:2: ")
+    assert "turn 1 (system: 'Be brief.')" in problem
 
 
 def test_the_date_that_a_template_prints_is_reported(tmp_path, report):

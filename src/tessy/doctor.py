@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from textwrap import shorten
 
@@ -24,7 +26,7 @@ from tessy.runtime.progress import ProgressState
 from tessy.runtime.terminal import print_sample, visible
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import LEAST_TOKENS, MARKER_TOKENS
-from tessy.synthesis.problems import load_run_problems, with_system_prompt
+from tessy.synthesis.problems import load_run_problems, refused_prompts, with_system_prompt
 from tessy.synthesis.setup import (
     load_models,
     load_renderers,
@@ -98,7 +100,8 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         report_bad_row(f"… and {counted(len(loaded.faults) - 5, 'more bad row')}")
     if loaded.faults and not config.skip_bad_rows:
         report.console.print("  Fix them, or skip them with --skip-bad-rows.")
-    asyncio.run(_check_roles(with_system_prompt(config, loaded.problems[0]), report))
+    problems = [with_system_prompt(config, problem) for problem in loaded.problems]
+    asyncio.run(_check_roles(problems, loaded.places, report))
     report.heading("Result")
     if report.problems:
         report.console.print(
@@ -117,7 +120,10 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     return 0
 
 
-async def _check_roles(problem: Problem, report: DoctorReport) -> None:
+async def _check_roles(
+    problems: Sequence[Problem], places: Sequence[str], report: DoctorReport
+) -> None:
+    problem = problems[0]
     config = report.config
     for author, role in roles(config).items():
         if author not in generating_models(config) and author != "student":
@@ -129,11 +135,10 @@ async def _check_roles(problem: Problem, report: DoctorReport) -> None:
         if author not in generating_models(config):
             report.ok(f"rows are in this format; strategy {config.strategy} needs no server for it")
             continue
-        try:
+        _check_prompts(renderer, problems, places, report)
+        prompt_tokens = 0
+        with suppress(InputError):  # reported
             prompt_tokens = len(renderer.prompt_ids(problem.messages))
-        except InputError as error:
-            report.fail(f"the first problem cannot be rendered: {error}")
-            prompt_tokens = 0
         await _check_servers(author, renderer, prompt_tokens, report)
         if prompt_tokens:
             report.console.print("  Prompt of the first problem:")
@@ -164,6 +169,17 @@ def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Ren
     if template.prints_date:
         report.ok(f"the chat template prints the date; prompts say {template.date}")
     return renderer
+
+
+def _check_prompts(
+    renderer: Renderer, problems: Sequence[Problem], places: Sequence[str], report: DoctorReport
+) -> None:
+    """Check that the model would see every text of every problem."""
+    refused = refused_prompts(renderer, problems)
+    for index, error in refused[:3]:
+        report.fail(f"{places[index]}: {error}")
+    if len(refused) > 3:
+        report.fail(f"… and {counted(len(refused) - 3, 'more problem')} like these")
 
 
 async def _check_servers(

@@ -97,7 +97,7 @@ def cooperated(case: Published) -> None:
 def exported(case: Published) -> None:
     """Training ids are prompt, thinking, markers and answer; where templates keep it, the same."""
     renderer, row = renderer_of(case), _row(case, "student")
-    tokens = tokenize(row, StudentFormat.of(renderer))
+    tokens = tokenize(row, StudentFormat(renderer))
     assert not tokens.encoded
     assert row.student_ids is not None
     assert decode(renderer.codec, unpack_ids(row.student_ids.thinking)) == THINKING

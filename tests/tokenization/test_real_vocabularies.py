@@ -133,7 +133,7 @@ def test_cooperation_with_known_classes_has_no_leaks(name: str, role: Author):
         run(machine, engines, known)
         assert machine.thinking.text == text
         assert leaked_positions(machine, text) == 0
-        assert machine.stats.forced == {"student": 0, "teacher": 0}
+        assert machine.thinking.forced == {"student": 0, "teacher": 0}
         if role == "student":
             assert decode(codecs[role], machine.thinking.student_ids) == text
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tessy.core.records import Key, Message, Problem, problem_digest
 from tessy.storage.jsonl import Line, dumps
 from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems
 from tessy.synthesis.strategies.registry import strategy_of
+from tessy.tokenization.renderer import Renderer
 
 
 def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) -> LoadedProblems:
@@ -83,6 +85,19 @@ class ChangedProblems:
     def _name(self, problem_id: str) -> str:
         place = self._places[problem_id]
         return f"{problem_id!r} ({place})" if place else repr(problem_id)
+
+
+def refused_prompts(
+    renderer: Renderer, problems: Sequence[Problem]
+) -> list[tuple[int, InputError]]:
+    """Return index and error of each problem with a text that the model would not see."""
+    refused = []
+    for index, problem in enumerate(problems):
+        try:
+            renderer.check_prompt(problem.messages)
+        except InputError as error:
+            refused.append((index, error))
+    return refused
 
 
 def with_system_prompt(config: RunOptions, problem: Problem) -> Problem:

@@ -192,14 +192,7 @@ class ChatTemplate:
             InputError: The template rejects the conversation or drops the text of a turn, or the
                 text is not valid Unicode.
         """
-        hidden, placeholders = self._hide(turns, thought)
-        text = self.render(hidden)
-        try:
-            check_turns_rendered(text, hidden, self._codec.name, thought)
-        except InputError:
-            if placeholders:  # for a message with the text instead of placeholders
-                check_turns_rendered(self.render(turns), turns, self._codec.name, thought)
-            raise
+        text, placeholders = self._rendered(turns, thought)
         text += suffix
         try:
             encoding = self._tokenizer(
@@ -214,6 +207,23 @@ class ChatTemplate:
         if not placeholders:
             return ids
         return self._reveal(text, ids, encoding["offset_mapping"], placeholders)
+
+    def check(self, turns: Sequence[Turn], thought: re.Pattern[str] | None) -> None:
+        """Check that every turn is rendered, without encoding; raises like :meth:`encode`."""
+        self._rendered(turns, thought)
+
+    def _rendered(
+        self, turns: Sequence[Turn], thought: re.Pattern[str] | None
+    ) -> tuple[str, dict[str, str]]:
+        hidden, placeholders = self._hide(turns, thought)
+        text = self.render(hidden)
+        try:
+            check_turns_rendered(text, hidden, self._codec.name, thought)
+        except InputError:
+            if placeholders:  # for a message with the text instead of placeholders
+                check_turns_rendered(self.render(turns), turns, self._codec.name, thought)
+            raise
+        return text, placeholders
 
     def _hide(
         self, turns: Sequence[Turn], thought: re.Pattern[str] | None

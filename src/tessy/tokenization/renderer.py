@@ -79,8 +79,15 @@ class Renderer:
         Raises:
             InputError: The template rejects the conversation, or drops the text of a turn.
         """
-        thought = self._own_thought if self.shape.place == "content" else None
-        return self.template.encode(self.turns(messages), self.shape.suffix, thought)
+        return self.template.encode(self.turns(messages), self.shape.suffix, self._thought_to_keep)
+
+    def check_prompt(self, messages: Sequence[Message]) -> None:
+        """Raise what :meth:`prompt_ids` raises, without encoding, which is slower."""
+        self.template.check(self.turns(messages), self._thought_to_keep)
+
+    @property
+    def _thought_to_keep(self) -> re.Pattern[str] | None:
+        return self._own_thought if self.shape.place == "content" else None
 
     @property
     def _own_thought(self) -> re.Pattern[str]:
