@@ -1,12 +1,12 @@
-# Every target makes the environment it needs and does nothing twice. `make help` lists them.
+# Each target first installs the environment it needs, once. `make help` lists the targets.
 
 PYTHON ?= python3
 # URL of a package index to take torch from, e.g. PyTorch's index of CPU-only wheels.
 TORCH_INDEX ?=
 
 BIN := .venv/bin
-# Compiling every module of torch and transformers takes a minute or more, so that is left to the
-# first import (WARM), which must then be allowed to keep what it compiled.
+# pip would compile every module of torch and transformers, which takes a minute or more. Instead,
+# one import (WARM) compiles the modules in use; it must be allowed to write bytecode.
 export PYTHONDONTWRITEBYTECODE :=
 WARM := $(BIN)/python -c 'import torch, transformers.models.qwen3.modeling_qwen3, aiohttp, pyarrow.parquet'
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile
@@ -41,7 +41,7 @@ lint: .venv/.for-dev ## ruff, mypy and the direction of imports
 	$(BIN)/lint-imports
 
 # A group of tests shares what is slow to load, such as a vocabulary, in one process.
-test: lint ## lint, then all tests without model servers; of the benchmarks, smoke rounds
+test: lint ## lint, then all tests without model servers, and a short round of each benchmark
 	scripts/real-tokenizers
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
@@ -59,7 +59,7 @@ env-vllm: ## The environment for tests against real servers: .venv-vllm
 test-vllm: .venv/.for-dev env-vllm ## Tests against real vLLM servers on the CPU
 	$(BIN)/pytest -m 'vllm and not benchmark and not long' tests/vllm
 
-test-benchmarks: .venv/.for-dev env-vllm ## All tests of the benchmarks (makes .venv-vllm too)
+test-benchmarks: .venv/.for-dev env-vllm ## All tests of the benchmarks (also installs .venv-vllm)
 	$(BIN)/pytest -m benchmark tests/benchmarks tests/vllm
 
 test-long: .venv/.for-dev env-vllm ## Tests that CI has no time for, with real servers too
@@ -71,11 +71,11 @@ clean: ## Remove the environments and caches; runs/ stays
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "tessy needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.12 …" >&2; exit 1; }
-	@echo "making .venv (some minutes: torch and transformers are large)"
+	@echo "installing .venv (some minutes: torch and transformers are large)"
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --constraint constraints.txt --upgrade pip
 
-# Torch comes first and alone where it has an index of its own, so that nothing else is taken from there.
+# With an index for torch, torch is installed first and alone, so that only torch comes from it.
 .venv/.torch: $(MADE_OF) | .venv/bin/python
 	$(if $(TORCH_INDEX),$(INSTALL) '$(TORCH_PIN)' --index-url '$(TORCH_INDEX)',@:)
 	@touch $@

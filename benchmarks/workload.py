@@ -156,7 +156,7 @@ def in_flight(
         author=point.author,
         exempt=False,
         turn_start=len(text),
-        judged=len(text),
+        classified_end=len(text),
         prediction_due=True,
         base=_base(text),
         checked=len(text),

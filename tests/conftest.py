@@ -13,18 +13,18 @@ from hypothesis import settings
 from tessy.inference.http.engine import HttpEngine
 from tests.support.engine_requests import CODEC
 
-# Machines are shared and noisy: no test fails for being slow. In CI the same examples every time.
+# Machines are shared and noisy, so hypothesis has no deadline. In CI the examples are the same.
 settings.register_profile("tessy", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("tessy")
 
-# A shell starts background jobs with Ctrl-C ignored, and every process of theirs inherits that.
+# A shell starts background jobs with SIGINT ignored, which their child processes inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Callable[..., HttpEngine]]:
-    """Makes engines on fake servers, and closes them when the test is over."""
+    """Return a function that creates engines on fake servers; they are closed after the test."""
     engines: list[HttpEngine] = []
 
     def make(url: str, **options: Any) -> HttpEngine:

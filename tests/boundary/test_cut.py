@@ -25,7 +25,7 @@ GAPS = st.sampled_from([" ", " ", " ", "\n", "\n\n", "  ", "\n  "])
 
 @st.composite
 def marked_texts(draw):
-    """A text and style spans anywhere in it."""
+    """Draw a text and style spans anywhere in it."""
     words = draw(st.lists(st.tuples(WORDS, GAPS), min_size=1, max_size=25))
     text = "".join(word + gap for word, gap in words).strip()
     offsets = draw(st.lists(st.integers(0, len(text)), max_size=12, unique=True).map(sorted))

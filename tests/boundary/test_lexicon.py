@@ -131,16 +131,16 @@ def test_a_phrase_may_begin_before_the_request():
 
 
 async def test_predict_leaves_next_style_unset():
-    judgement = await ENGLISH.predict(PredictionRequest("k", "Okay,", (0, 5), final=True))
-    assert judgement.next_style is None
-    assert judgement.units == ((1.0, 1.0, 1.0),)
+    prediction = await ENGLISH.predict(PredictionRequest("k", "Okay,", (0, 5), final=True))
+    assert prediction.next_style is None
+    assert prediction.units == ((1.0, 1.0, 1.0),)
     assert (await ENGLISH.predict(PredictionRequest("k", "Okay,", (5,)))).units == ()
     assert (ENGLISH.sees_next, ENGLISH.lookahead) == (False, 3)
     ENGLISH.release("k")
     await ENGLISH.aclose()
 
 
-# ---------------------------------------------------------------- judging as the text grows
+# ---------------------------------------------------------------- growing texts
 
 CHAINED = of("a b", "^c", "b c d a", "+ d", "d,", "a?", "e", "+ a b c", "^b d")
 piece = st.sampled_from(
@@ -268,9 +268,9 @@ def rules(tmp_path: Path) -> Path:
 
 async def test_a_rule_runs_in_its_own_thread(rules):
     predictor = RulePredictor.load(f"{rules}:upper")
-    judgement = await predictor.predict(PredictionRequest("k", "go ON and", (2, 5, 9)))
-    assert judgement.units == ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    assert judgement.next_style is None
+    prediction = await predictor.predict(PredictionRequest("k", "go ON and", (2, 5, 9)))
+    assert prediction.units == ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    assert prediction.next_style is None
     assert (await predictor.predict(PredictionRequest("k", "go", (2,)))).units == ()
     before, units, final, thread = predictor._rule.__globals__["seen"][-1]
     assert (before, units, final) == ("go", (" ON", " and"), False)

@@ -35,7 +35,7 @@ TEXTS = st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=120)
         ("see.\n\nWe have", ["see.\n\n", "We", " have"]),
         ("a  b", ["a  b"]),  # two spaces: no edge
         ("x\n /y", ["x\n /y"]),  # white space ends in a space, not in a newline
-        ("x\n/y z", ["x\n/y", " z"]),  # o200k glues a slash to the newline
+        ("x\n/y z", ["x\n/y", " z"]),  # o200k joins a slash to the newline
         ("a\tb", ["a\tb"]),
         ("", []),
         (" a b", [" a", " b"]),

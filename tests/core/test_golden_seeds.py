@@ -25,7 +25,7 @@ from tests.support.annotate_command import run as annotate
 from tests.support.annotations import questions
 from tests.support.chat_server import FakeChat
 from tests.support.cooperation_driver import CODECS, PROMPTS, Always, alone, run
-from tests.support.counting_engine import Server, ask, collect, pool_of
+from tests.support.counting_engine import Server, collect, make_request, pool_of
 from tests.support.scripted_strategies import make, make_context, requests_of
 from tests.synthesis.test_sample import make_attempt
 
@@ -124,7 +124,7 @@ def test_requests_of_a_turn_are_seeded_by_author_position_and_redraw():
 async def test_a_broken_stream_is_continued_with_a_seed_of_its_length():
     server = Server(faults=[(3, EngineUnavailable("broke"))])
     async with pool_of(server) as pool:
-        await collect(pool, ask(max_tokens=20))
+        await collect(pool, make_request(max_tokens=20))
     assert [request.seed for request in server.seen] == [7, 6570489577246834173]
 
 

@@ -1,4 +1,4 @@
-"""Make the small tokenizers in this folder: ``python -m tests.families.make``.
+"""Create the small tokenizers in this folder: ``python -m tests.families.make``.
 
 Each carries one family's special tokens and pre-tokenizer on a vocabulary of a few hundred tokens,
 trained from the text below. The chat templates beside them are written by hand, in the shapes the

@@ -1,4 +1,4 @@
-"""The model families whose small tokenizers live in this folder, and their pre-tokenizers.
+"""The model families with small tokenizers in this folder, and their pre-tokenizers.
 
 A pre-tokenizer is a sequence of patterns as the family's tokenizer.json states them, applied one
 after the other: a later one splits the pieces an earlier one left.
@@ -7,7 +7,7 @@ after the other: a later one splits the pieces an earlier one left.
 from pathlib import Path
 
 FAMILIES = Path(__file__).parent
-# Its folders whose models think, and the family tessy takes each for.
+# Folders of models that think, and the family that tessy detects for each.
 THINKING = {
     "qwen3": "qwen3",
     "qwen3_thinking": "qwen3",

@@ -1,4 +1,4 @@
-"""The chat client over real HTTP: what it sends, what it reads, and how it gets through faults."""
+"""The chat client over real HTTP: requests, replies, and faults."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SAMPLING = Sampling(temperature=0.6, top_p=0.9, top_k=30, min_p=0.01)
 ALL_FIELDS = {"chat_template_kwargs", "top_k", "min_p", "response_format"}
 
 
-async def shortly(seconds: float) -> None:
+async def sleep_briefly(seconds: float) -> None:
     await asyncio.sleep(seconds / 500)
 
 
-def ask(key: str = "a/0/0", seed: int = 2**62 + 5) -> ChatRequest:
+def make_request(key: str = "a/0/0", seed: int = 2**62 + 5) -> ChatRequest:
     return ChatRequest(key, (Message(role="user", content="Say yes."),), SAMPLING, 50, seed)
 
 
@@ -40,15 +40,15 @@ async def pool_over(*servers: FakeChat, **options: Any) -> AsyncGenerator[ChatPo
     engine |= {name: options.pop(name) for name in named if name in options}
     engines = [ChatEngine(server.url, "strong", **engine) for server in servers]
     names = [server.url for server in servers]
-    async with ChatPool(engines, names, role="annotator", sleep=shortly, **options) as pool:
+    async with ChatPool(engines, names, role="annotator", sleep=sleep_briefly, **options) as pool:
         yield pool
 
 
-async def test_a_request_says_everything_in_full():
+async def test_a_request_contains_every_sampling_value():
     with FakeChat(lambda body: "yes") as server:
         async with pool_over(server) as pool:
             assert (await pool.probe()).notes == ()
-            assert await pool.ask(ask()) == ChatReply("yes", truncated=False)
+            assert await pool.reply(make_request()) == ChatReply("yes", truncated=False)
         (body,) = server.seen
         assert 0 <= body.pop("seed") < 2**31
         assert body == {
@@ -71,7 +71,7 @@ async def test_a_request_says_everything_in_full():
 async def test_without_a_schema_nothing_is_guided():
     with FakeChat(lambda body: "yes") as server:
         async with pool_over(server, schema=None) as pool:
-            await pool.ask(ask())
+            await pool.reply(make_request())
         assert "response_format" not in server.seen[0]
 
 
@@ -80,7 +80,7 @@ async def test_seeds_differ_and_top_k_without_a_limit_is_minus_one():
         async with pool_over(server) as pool:
             for seed in (1, 2):
                 free = Sampling(top_k=0)
-                await pool.ask(ChatRequest("k", ask().messages, free, 5, seed))
+                await pool.reply(ChatRequest("k", make_request().messages, free, 5, seed))
         assert [body["seed"] for body in server.seen] == [1, 2]
         assert {body["top_k"] for body in server.seen} == {-1}
 
@@ -99,13 +99,13 @@ async def test_seeds_differ_and_top_k_without_a_limit_is_minus_one():
         (ALL_FIELDS, ALL_FIELDS),
     ],
 )
-async def test_fields_a_server_refuses_are_found_once_and_left_out(refused, missing):
+async def test_fields_that_a_server_refuses_are_detected_once_and_omitted(refused, missing):
     with FakeChat(lambda body: "yes", refuses=frozenset(refused)) as server:
         async with pool_over(server) as pool:
             notes = " ".join((await pool.probe()).notes)
             probes = server.probes
             for _ in range(3):
-                assert (await pool.ask(ask())).text == "yes"
+                assert (await pool.reply(make_request())).text == "yes"
         assert server.probes == probes
         assert all(ALL_FIELDS - set(body) == missing for body in server.seen)
         assert all(field in notes for field in missing)
@@ -132,23 +132,23 @@ async def test_a_server_that_refuses_everything_is_misconfigured():
 async def test_thoughts_before_a_reply_are_removed(reply, text):
     with FakeChat(lambda body: reply) as server:
         async with pool_over(server) as pool:
-            assert (await pool.ask(ask())).text == text
+            assert (await pool.reply(make_request())).text == text
 
 
 @pytest.mark.parametrize("content", ["[", None])
-async def test_a_reply_that_reached_its_limit_says_so(content):
+async def test_a_reply_at_its_token_limit_is_marked_as_truncated(content):
     with FakeChat() as server:
         server.faults = [Fault("reply", body=json.dumps(completion(content, "length")))]
         async with pool_over(server) as pool:
-            assert await pool.ask(ask()) == ChatReply(content or "", truncated=True)
+            assert await pool.reply(make_request()) == ChatReply(content or "", truncated=True)
 
 
-async def test_half_a_surrogate_pair_does_not_get_in():
+async def test_half_a_surrogate_pair_is_replaced():
     with FakeChat() as server:
         body = '{"choices": [{"message": {"content": "a\\ud800b\\ud83d\\ude00"}}]}'
         server.faults = [Fault("reply", body=body)]
         async with pool_over(server) as pool:
-            assert (await pool.ask(ask())).text == "a�b😀"
+            assert (await pool.reply(make_request())).text == "a�b😀"
 
 
 UNUSABLE = [
@@ -165,15 +165,15 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize("fault", UNUSABLE)
-async def test_what_may_pass_is_tried_again(fault):
+async def test_temporary_failures_are_retried(fault):
     with FakeChat(lambda body: "yes") as server:
         server.faults = [fault, fault]
         async with pool_over(server) as pool:
-            assert (await pool.ask(ask())).text == "yes"
+            assert (await pool.reply(make_request())).text == "yes"
         assert len(server.seen) == 3
 
 
-async def test_a_server_that_wants_to_be_left_alone_is():
+async def test_retry_after_is_honoured():
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -184,34 +184,34 @@ async def test_a_server_that_wants_to_be_left_alone_is():
         server.faults = [Fault("status", status=429, headers={"Retry-After": "7"})]
         engine = ChatEngine(server.url, "strong")
         async with ChatPool([engine], [server.url], sleep=sleep) as pool:
-            assert (await pool.ask(ask())).text == "yes"
+            assert (await pool.reply(make_request())).text == "yes"
     assert sum(waits) == 7.0
 
 
-async def test_a_server_that_hangs_is_left_for_another():
+async def test_a_hanging_server_is_replaced_by_another():
     with FakeChat(lambda body: "yes") as slow, FakeChat(lambda body: "yes") as quick:
         slow.faults = [Fault("hang")] * 9
         async with pool_over(slow, quick, stall_seconds=0.2) as pool:
             await pool.probe()
             keys = (str(index) for index in range(1000))
             unlucky = next(key for key in keys if pool.assign(key) == slow.url)
-            assert (await pool.ask(ask(unlucky))).text == "yes"
+            assert (await pool.reply(make_request(unlucky))).text == "yes"
         assert (len(slow.seen), len(quick.seen)) == (FAILURES_TO_MOVE, 1)
 
 
-async def test_a_reply_that_never_is_of_use_fails_that_request_alone():
+async def test_a_request_with_only_unusable_replies_fails_alone():
     def script(body: dict[str, Any]) -> str | Fault:
         poisoned = body["messages"][0]["content"] == "broken"
         return Fault("reply", body="no json") if poisoned else "yes"
 
-    broken = replace(ask("broken"), messages=(Message(role="user", content="broken"),))
+    broken = replace(make_request("broken"), messages=(Message(role="user", content="broken"),))
     with FakeChat(script) as server:
         async with pool_over(server) as pool:
-            asked = asyncio.create_task(pool.ask(broken))
-            while not asked.done():
-                assert (await pool.ask(ask("fine"))).text == "yes"
+            pending = asyncio.create_task(pool.reply(broken))
+            while not pending.done():
+                assert (await pool.reply(make_request("fine"))).text == "yes"
             with pytest.raises(SampleFailed) as caught:
-                await asked
+                await pending
     assert caught.value.reason == "server_error"
 
 
@@ -220,7 +220,7 @@ async def test_a_refusal_fails_the_request():
         server.faults = [Fault("status", status=422)]
         async with pool_over(server) as pool:
             with pytest.raises(SampleFailed, match="422") as caught:
-                await pool.ask(ask())
+                await pool.reply(make_request())
     assert caught.value.reason == "refused"
 
 
@@ -233,7 +233,7 @@ async def test_a_wrong_key_or_model_stops_at_once(monkeypatch):
             await pool.probe()
             server.model = "other"
             with pytest.raises(EngineMisconfigured, match="404"):
-                await pool.ask(ask())
+                await pool.reply(make_request())
 
 
 async def test_a_short_outage_is_waited_out_and_a_long_one_is_an_error():
@@ -241,16 +241,16 @@ async def test_a_short_outage_is_waited_out_and_a_long_one_is_an_error():
         async with pool_over(server) as pool:
             await pool.probe()
             server.stop()
-            waiting = asyncio.create_task(pool.ask(ask()))
+            waiting = asyncio.create_task(pool.reply(make_request()))
             await eventually(lambda: not healthy(pool))
-            server.refuses = frozenset({"top_k"})  # started again with less
+            server.refuses = frozenset({"top_k"})  # restarted without this field
             server.start()
             assert (await waiting).text == "yes"
             assert "min_p" not in server.seen[-1]
             server.stop()
         async with pool_over(server, patience_seconds=0.05) as pool:
             with pytest.raises(EngineUnavailable, match="nothing came from"):
-                await pool.ask(ask())
+                await pool.reply(make_request())
 
 
 async def test_each_server_has_its_own_limit():
@@ -259,7 +259,9 @@ async def test_each_server_has_its_own_limit():
             await pool.probe()
             one.hold()
             two.hold()
-            work = [asyncio.create_task(pool.ask(ask(str(index)))) for index in range(12)]
+            work = [
+                asyncio.create_task(pool.reply(make_request(str(index)))) for index in range(12)
+            ]
             await eventually(lambda: one.busy == two.busy == 2)
             one.go()
             two.go()
@@ -268,11 +270,11 @@ async def test_each_server_has_its_own_limit():
         assert len(one.seen) + len(two.seen) == 12
 
 
-async def test_a_homeless_request_leaves_nothing_behind():
+async def test_a_finished_request_leaves_no_state_in_the_pool():
     with FakeChat(lambda body: "yes") as server:
         async with pool_over(server) as pool:
             for index in range(5):
-                await pool.ask(ask(str(index)))
+                await pool.reply(make_request(str(index)))
             assert [replica.samples for replica in pool._replicas] == [0]
 
 

@@ -83,7 +83,7 @@ def test_the_chain_trains_and_evaluates_both_predictors_reproducibly(tmp_path: P
         again = tmp_path / "again"
         again.mkdir()
         (tmp_path / "teacher_annotations").rename(again / "teacher_annotations")
-        assert train_predictors.learn("teacher", again, 0) == 0
+        assert train_predictors.train_one("teacher", again, 0) == 0
     finally:
         torch.set_num_threads(threads)
     for author in AUTHORS:

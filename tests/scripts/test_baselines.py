@@ -1,4 +1,4 @@
-"""scripts/baselines from end to end with the bundled models, on a few questions."""
+"""scripts/baselines from end to end with the bundled models, on a few problems."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ RUNS = (
 COUNT = 4
 
 
-# Stands for the command where the script looks for it: hands its options to this process, which has
-# torch loaded already, and says and returns what came of them.
+# Replaces the command `tessy` of the script: passes its options to this process, which has loaded
+# torch already, and prints and returns the outcome.
 TESSY = """#!{python} -ES
 import json, os, socket, sys
 with socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))) as door:
@@ -45,11 +45,11 @@ sys.exit(code)
 """
 
 
-def run_here(door: socket.socket) -> None:
-    """Do what one call of the script asks for, if there is one."""
+def run_here(listener: socket.socket) -> None:
+    """Run the command of one call by the script, if there is one."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.suppress(TimeoutError):
-        calling, _ = door.accept()
+        calling, _ = listener.accept()
         with calling, calling.makefile() as asked:
             options = json.loads(asked.readline())
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -63,24 +63,24 @@ def environment(config: Path, out: Path, commands: Path, **more: str) -> dict[st
 
 
 def baselines(config: Path, out: Path) -> str:
-    """Run the script; what it writes to standard output."""
+    """Run the script; return its standard output."""
     commands = config.parent / "bin"
     commands.mkdir(exist_ok=True)
     (commands / "tessy").write_text(TESSY.format(python=sys.executable), "utf-8")
     (commands / "tessy").chmod(0o755)
     said = config.parent / "said.txt"
-    with socket.create_server(("127.0.0.1", 0)) as door, said.open("w") as stdout:
-        door.settimeout(0.1)
-        env = environment(config, out, commands, PORT=str(door.getsockname()[1]))
+    with socket.create_server(("127.0.0.1", 0)) as listener, said.open("w") as stdout:
+        listener.settimeout(0.1)
+        env = environment(config, out, commands, PORT=str(listener.getsockname()[1]))
         with subprocess.Popen([SCRIPT], cwd=ROOT, env=env, stdout=stdout) as script:
             while script.poll() is None:
-                run_here(door)
+                run_here(listener)
     assert script.returncode == 0
     return said.read_text("utf-8")
 
 
 def test_every_method_is_made_once_and_shown_on_one_page(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)  # as the script, whose paths are seen from there
+    monkeypatch.chdir(ROOT)  # the script's paths are relative to it
     config = tmp_path / "few.toml"
     example = (ROOT / "examples" / "baselines.toml").read_text("utf-8")
     config.write_text(f"limit = {COUNT}\n{example}", "utf-8")

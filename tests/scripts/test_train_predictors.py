@@ -1,4 +1,4 @@
-"""examples/train_predictors.sh as it is called without servers; tests/vllm has it with them."""
+"""examples/train_predictors.sh without servers; tests/vllm runs it with servers."""
 
 from __future__ import annotations
 

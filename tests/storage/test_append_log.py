@@ -216,7 +216,7 @@ def test_a_full_disk_raises_and_leaves_whole_rows(directory, paths):
 
 
 @pytest.mark.parametrize("recreated", [False, True])
-def test_the_lock_of_a_directory_that_was_move_directory_is_refused(
+def test_the_lock_of_a_directory_that_was_moved_is_refused(
     directory, paths, monkeypatch, recreated
 ):
     start(directory).close()

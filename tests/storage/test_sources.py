@@ -123,7 +123,7 @@ class _Hub(BaseHTTPRequestHandler):
         self.do_GET()
 
     def log_message(self, *arguments: object) -> None:
-        """Be quiet."""
+        """No-op: print no log."""
 
 
 @pytest.fixture

@@ -35,14 +35,14 @@ class ReferenceClasses:
         for unit in units(reference):
             self._class += [float(style(unit))] * len(unit)
 
-    async def predict(self, view: PredictionRequest) -> Prediction:
-        known = len(view.edges) - 1
-        if not view.final and not self.sees_next:
+    async def predict(self, request: PredictionRequest) -> Prediction:
+        known = len(request.edges) - 1
+        if not request.final and not self.sees_next:
             known = max(0, known - self.lookahead)
         scores = tuple(
-            UnitScore(p, p, p) for p in (self._class[start] for start in view.edges[:known])
+            UnitScore(p, p, p) for p in (self._class[start] for start in request.edges[:known])
         )
-        end = view.edges[-1]
+        end = request.edges[-1]
         ahead = self._class[end] if self.sees_next and end < self._end else None
         return Prediction(scores, ahead)
 
@@ -67,12 +67,12 @@ class RandomClasses(ReferenceClasses):
         rest = self._hash(unit + "|")
         return UnitScore(first, min(first, rest), max(first, rest))
 
-    async def predict(self, view: PredictionRequest) -> Prediction:
+    async def predict(self, request: PredictionRequest) -> Prediction:
         scores = tuple(
-            self.score(view.text[:start], view.text[start:end])
-            for start, end in pairwise(view.edges)
+            self.score(request.text[:start], request.text[start:end])
+            for start, end in pairwise(request.edges)
         )
-        return Prediction(scores, self._hash(view.text[-5:]) if self.sees_next else None)
+        return Prediction(scores, self._hash(request.text[-5:]) if self.sees_next else None)
 
 
 def stop_of(codec) -> int:
@@ -80,7 +80,7 @@ def stop_of(codec) -> int:
     return END_THINKING if isinstance(codec, ByteCodec) else min(codec.control_ids)
 
 
-def party(codec, author: Author, predictor: BoundaryPredictor, *, request_tokens=64, redraws=True,
+def make_role(codec, author, predictor: BoundaryPredictor, *, request_tokens=64, redraws=True,
           context=100_000):  # fmt: skip
     return RoleSpec(
         codec=codec,
@@ -105,8 +105,8 @@ def engine(script, codec, author: Author, chunk_tokens=1) -> ScriptedEngine:
 
 def make(codecs, predictors, *, budget=100_000, cut="discard", **options) -> Cooperation:
     return Cooperation(
-        party(codecs["student"], "student", predictors["student"], **options),
-        party(codecs["teacher"], "teacher", predictors["teacher"], **options),
+        make_role(codecs["student"], "student", predictors["student"], **options),
+        make_role(codecs["teacher"], "teacher", predictors["teacher"], **options),
         key="p/0",
         thinking_tokens=budget,
         seed=seed_of,
@@ -116,23 +116,27 @@ def make(codecs, predictors, *, budget=100_000, cut="discard", **options) -> Coo
 
 async def step(
     machine: Cooperation,
-    move: PredictNext | Generate,
+    action: PredictNext | Generate,
     engines,
     predictors,
     *,
     after_chunk=lambda: None,
 ) -> None:
     """Perform an action as the driver does; call ``after_chunk`` after chunks of a stream."""
-    predictor = predictors[move.author]
-    if isinstance(move, PredictNext):
-        machine.predicted_next(await predictor.predict(move.request))
+    predictor = predictors[action.author]
+    if isinstance(action, PredictNext):
+        machine.predicted_next(await predictor.predict(action.request))
         return
-    request = Request("p/0", move.prompt, Sampling(), move.max_tokens, move.stop_ids, move.seed)
-    stream = iterate(engines[move.author], request)
+    request = Request(
+        "p/0", action.prompt, Sampling(), action.max_tokens, action.stop_ids, action.seed
+    )
+    stream = iterate(engines[action.author], request)
     async for chunk in stream:
         machine.receive(chunk)
-        while (view := machine.pending_prediction()) is not None:
-            machine.apply_prediction(view, await predictor.predict(view))
+        while (prediction_request := machine.pending_prediction()) is not None:
+            machine.apply_prediction(
+                prediction_request, await predictor.predict(prediction_request)
+            )
         if machine.over:
             break
         after_chunk()
@@ -145,10 +149,10 @@ def run(machine: Cooperation, engines, predictors, *, each=None, limit=10_000) -
         for _ in range(limit):
             if each is not None:
                 each(machine)
-            move = machine.next()
-            if isinstance(move, Done):
-                return move
-            await step(machine, move, engines, predictors)
+            action = machine.next()
+            if isinstance(action, Done):
+                return action
+            await step(machine, action, engines, predictors)
         raise AssertionError(f"no end after {limit} moves")
 
     return asyncio.run(go())
@@ -181,12 +185,12 @@ class Always(ReferenceClasses):
     def __init__(self, p, *, sees_next=False):
         self._p, self.sees_next, self.lookahead = p, sees_next, 0
 
-    async def predict(self, view):
+    async def predict(self, request):
         score = UnitScore(self._p, self._p, self._p)
-        return Prediction((score,) * (len(view.edges) - 1), self._p if self.sees_next else None)
+        return Prediction((score,) * (len(request.edges) - 1), self._p if self.sees_next else None)
 
 
-def say(codec, *parts):
+def in_parts(codec, *parts):
     """Return a script that generates the next part at each call, for any text."""
     queue = list(parts)
 

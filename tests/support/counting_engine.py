@@ -120,7 +120,7 @@ def pool_of(*servers: Server, time: Time | None = None, **options) -> ReplicaPoo
     return ReplicaPool(servers, names, clock=time, sleep=time.sleep, draw=lambda: 0.5, **options)
 
 
-def ask(key: str = "a/0", *, start: int = 0, max_tokens: int = 50) -> Request:
+def make_request(key: str = "a/0", *, start: int = 0, max_tokens: int = 50) -> Request:
     return Request(key, TokenIds([start]), Sampling(), max_tokens, (STOP,), seed=7)
 
 

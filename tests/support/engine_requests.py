@@ -22,7 +22,7 @@ STREAMING_AND_NOT = pytest.mark.parametrize("streaming", [True, False])
 EVERY_WIRE = pytest.mark.parametrize("wire", list(WIRES))
 
 
-def ask(
+def make_request(
     text: str = "Q: what?", *, max_tokens: int = 64, seed: int = 11, key: str = "p 1/0"
 ) -> Request:
     prompt = TokenIds([*CODEC.encode(text), OTHER_CONTROL])

@@ -56,25 +56,25 @@ def writer(name: str, choose):
         before, mark, after = written.partition(closing)
         thinking, answer = choose(prompt.decode(), before.decode("utf-8", "ignore"), seed)
         ids = encode(answer if mark else thinking)
-        begun = after if mark else before
+        so_far = after if mark else before
         end = min(renderer.answer_stop_ids if mark else renderer.thinking_stop_ids)
         done = left = 0
-        while left < len(begun):
+        while left < len(so_far):
             left += len(token_bytes(ids[done]))
             done += 1
-        if left != len(begun) and not mark:  # text of the other model, in other tokens
-            return [*encode(thinking.encode()[len(begun) :].decode()), end]
+        if left != len(so_far) and not mark:  # text of the other model, in other tokens
+            return [*encode(thinking.encode()[len(so_far) :].decode()), end]
         return [*ids[done:], end]
 
     return script
 
 
-def students(prompt: str, begun: str, seed: int) -> Text:
+def students(prompt: str, so_far: str, seed: int) -> Text:
     return SHOWN if "<reference>" in prompt else STUDENTS
 
 
-def candidates(prompt: str, begun: str, seed: int) -> Text:
-    texts = [text for text in CANDIDATES if begun and text[0].startswith(begun.strip()[:5])]
+def candidates(prompt: str, so_far: str, seed: int) -> Text:
+    texts = [text for text in CANDIDATES if so_far and text[0].startswith(so_far.strip()[:5])]
     return texts[0] if texts else CANDIDATES[seed % 3]
 
 
@@ -82,16 +82,16 @@ def one_by_one():
     """Return a function that chooses the candidates in order."""
     begun_anew = [0]
 
-    def choose(prompt: str, begun: str, seed: int) -> Text:
-        if not begun:
+    def choose(prompt: str, so_far: str, seed: int) -> Text:
+        if not so_far:
             begun_anew[0] += 1
             return CANDIDATES[(begun_anew[0] - 1) % 3]
-        return candidates(prompt, begun, seed)
+        return candidates(prompt, so_far, seed)
 
     return choose
 
 
-def teachers(prompt: str, begun: str, seed: int) -> Text:
+def teachers(prompt: str, so_far: str, seed: int) -> Text:
     if "<answer>" not in prompt:
         return TEACHERS
     score = {"It is 4.": 3, "It is -1.": 9, "It is -1 indeed.": 9}
@@ -104,25 +104,25 @@ def make_context(
     student: str = "qwen3",
     teacher: str = "harmony",
     *,
-    student_says=None,
-    teacher_says=teachers,
+    student_text=None,
+    teacher_text=teachers,
     together: Text = (THINKING, THINKING),  # the student's, and the teacher's
     **more: Any,
 ) -> SynthesisContext:
     strategy, options, _ = CASES[case]
     scored = strategy == "teacher-score"
-    says = {
-        "student": student_says or (one_by_one() if scored else students),
-        "teacher": teacher_says,
+    texts = {
+        "student": student_text or (one_by_one() if scored else students),
+        "teacher": teacher_text,
     }
     if case == "answer_by":
-        says["student"] = lambda *_: (together[0], STUDENTS[1])
-        says["teacher"] = lambda *_: (together[1], TEACHERS[1])
+        texts["student"] = lambda *_: (together[0], STUDENTS[1])
+        texts["teacher"] = lambda *_: (together[1], TEACHERS[1])
     names: dict[Author, str] = {"student": student, "teacher": teacher}
     backends = {}
     for author in NEEDED.get(case, AUTHORS):
         renderer = RENDERERS[names[author]]
-        write = writer(names[author], says[author])
+        write = writer(names[author], texts[author])
         engine = ScriptedEngine(write, prompt_tokens=0, codec=renderer.codec, chunk_tokens=3)
         backends[author] = RoleBackend(renderer, engine, Sampling(), 16, more.pop("context", 4096))
     known = ReferenceClasses(together[1], is_style, sees_next=False)
@@ -134,14 +134,14 @@ def make_context(
     return SynthesisContext(backends=backends, **(settings | options | more))
 
 
-def ask(case: str, context: SynthesisContext, **options: Any):
+def attempt_of(case: str, context: SynthesisContext, **options: Any):
     attempt = make_attempt(context, **options)
     attempt.problem = Problem(id="p", messages=PROBLEM.messages, extra={"reference": "-1"})
     return attempt
 
 
 async def make(case: str, context: SynthesisContext, **options: Any) -> Trajectory:
-    return await all_strategies()[CASES[case][0]].make(ask(case, context, **options))
+    return await all_strategies()[CASES[case][0]].make(attempt_of(case, context, **options))
 
 
 def requests_of(context: SynthesisContext, author: Author) -> list[Any]:
@@ -165,9 +165,9 @@ def failing(*numbers: int):
     choose = one_by_one()
     count = [0]
 
-    def fails(prompt: str, begun: str, seed: int) -> Text:
-        count[0] += not begun
-        thinking, answer = choose(prompt, begun, seed)
+    def fails(prompt: str, so_far: str, seed: int) -> Text:
+        count[0] += not so_far
+        thinking, answer = choose(prompt, so_far, seed)
         return thinking, "" if count[0] - 1 in numbers else answer
 
     return fails

@@ -28,9 +28,9 @@ from tests.support.cooperation_driver import (
     alone,
     both,
     engine,
+    in_parts,
     make,
     run,
-    say,
 )
 
 WORDS = st.sampled_from(
@@ -59,12 +59,12 @@ def references(draw):
 
 
 def style(unit):
-    """A fixed class for every unit: by a hash of its letters."""
+    """Return a fixed class for a unit, by a hash of its letters."""
     return derive_seed(unit.strip()) % 2 == 0
 
 
 def check_ids(machine):
-    """Both models' ids are the text, and the spans tile it."""
+    """Check that both models' ids decode to the text, and that the spans tile it."""
     text = machine.thinking.text
     assert decode(CODECS["student"], machine.thinking.student_ids) == text
     spans = machine.thinking.spans
@@ -84,7 +84,7 @@ def check_ids(machine):
 def test_one_text_with_fixed_classes_is_written_without_leaks(
     text, sees_next, lookahead, cut, request_tokens, chunk
 ):
-    """With both engines emitting one reference text, leaks = 0 and forced = 0."""
+    """If both engines generate one reference text, there are no leaked and no forced units."""
     lookahead = 0 if sees_next else lookahead
     known = both(ReferenceClasses(text, style, sees_next=sees_next, lookahead=lookahead))
     engines = {
@@ -101,7 +101,7 @@ def test_one_text_with_fixed_classes_is_written_without_leaks(
 
 
 def leaked_positions(machine, text):
-    """Units of the whole text written by the wrong author (or split between both)."""
+    """Return the units of the text written by the wrong author (or split between both)."""
     owners = []
     for span in machine.thinking.spans:
         owners += [span.author] * (span.end - span.start)
@@ -127,7 +127,7 @@ def test_models_and_predictors_that_disagree_end_and_every_leak_was_forced(
         "teacher": RandomClasses(seed + 1, sees_next=teacher_sees),
     }
 
-    def babble(codec):
+    def random_words(codec):
         def script(text, draw):
             if len(text) > 150:
                 return [END_THINKING]
@@ -136,7 +136,9 @@ def test_models_and_predictors_that_disagree_end_and_every_leak_was_forced(
 
         return script
 
-    engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
+    engines = {
+        author: engine(random_words(codec), codec, author) for author, codec in CODECS.items()
+    }
     machine = make(CODECS, predictors, cut=cut, request_tokens=request_tokens)
     run(machine, engines, predictors)
     check_ids(machine)
@@ -153,10 +155,10 @@ def test_models_and_predictors_that_disagree_end_and_every_leak_was_forced(
     assert leaks == machine.thinking.forced
 
 
-def test_the_student_opens_even_if_its_predictor_says_otherwise():
+def test_the_student_writes_the_first_unit_whatever_its_predictor_returns():
     machine, engines, predictors = alone(
-        say(CODECS["student"], "x=3 and more"),
-        teacher=say(CODECS["teacher"], (" and so on", END_THINKING)),
+        in_parts(CODECS["student"], "x=3 and more"),
+        teacher=in_parts(CODECS["teacher"], (" and so on", END_THINKING)),
         predictors=both(Always(0.0)),
     )
     assert run(machine, engines, predictors).ended_by == "teacher"
@@ -167,8 +169,10 @@ def test_the_student_opens_even_if_its_predictor_says_otherwise():
     ]
 
 
-def test_white_space_next_to_the_markers_is_the_markers():
-    machine, engines, predictors = alone(say(CODECS["student"], ("\n\n Okay. \n", END_THINKING)))
+def test_white_space_next_to_a_marker_belongs_to_the_marker():
+    machine, engines, predictors = alone(
+        in_parts(CODECS["student"], ("\n\n Okay. \n", END_THINKING))
+    )
     run(machine, engines, predictors)
     assert machine.thinking.text == "Okay."
     check_ids(machine)
@@ -176,8 +180,8 @@ def test_white_space_next_to_the_markers_is_the_markers():
 
 def test_white_space_kept_before_the_other_ends_is_trimmed_too():
     machine, engines, predictors = alone(
-        say(CODECS["student"], "Okay.\n\nx=1 y"),
-        teacher=say(CODECS["teacher"], (END_THINKING,)),
+        in_parts(CODECS["student"], "Okay.\n\nx=1 y"),
+        teacher=in_parts(CODECS["teacher"], (END_THINKING,)),
         predictors=both(ReferenceClasses("Okay.\n\nx=1 y", lambda u: "O" in u, sees_next=False)),
     )
     assert run(machine, engines, predictors).ended_by == "teacher"
@@ -190,8 +194,8 @@ def test_an_end_after_a_unit_that_is_not_kept_is_dropped():
     text = "Okay, so x=1"
     known = both(ReferenceClasses(text + " hm", lambda u: "x" not in u, sees_next=False))
     machine, engines, predictors = alone(
-        say(CODECS["student"], (text, END_THINKING), (" hm", END_THINKING)),
-        teacher=say(CODECS["teacher"], " x=1 hm then"),
+        in_parts(CODECS["student"], (text, END_THINKING), (" hm", END_THINKING)),
+        teacher=in_parts(CODECS["teacher"], " x=1 hm then"),
         predictors=known,
     )
     assert run(machine, engines, predictors).ended_by == "student"
@@ -201,8 +205,8 @@ def test_an_end_after_a_unit_that_is_not_kept_is_dropped():
 
 def test_eos_ends_a_span_once():
     machine, engines, predictors = alone(
-        say(CODECS["student"], ("Okay,", EOS)),
-        teacher=say(CODECS["teacher"], (" x", END_THINKING)),
+        in_parts(CODECS["student"], ("Okay,", EOS)),
+        teacher=in_parts(CODECS["teacher"], (" x", END_THINKING)),
         predictors={"student": Always(1.0), "teacher": Always(0.0)},
     )
     run(machine, engines, predictors)
@@ -212,20 +216,20 @@ def test_eos_ends_a_span_once():
 @pytest.mark.parametrize("mark", [EOS, OTHER_CONTROL])
 def test_two_control_ids_in_a_row_fail_the_sample(mark):
     machine, engines, predictors = alone(
-        say(CODECS["student"], ("Okay,", mark)),
-        teacher=say(CODECS["teacher"], (" x", mark)),
+        in_parts(CODECS["student"], ("Okay,", mark)),
+        teacher=in_parts(CODECS["teacher"], (" x", mark)),
         predictors={"student": Always(1.0), "teacher": Always(0.0)},
     )
     with pytest.raises(SampleFailed) as failure:
         run(machine, engines, predictors)
     assert failure.value.reason == "eos_in_thinking"
-    assert machine.thinking.text == "Okay, x"  # what was written is kept for the failure's row
+    assert machine.thinking.text == "Okay, x"  # the text is kept for the row of the failure
 
 
 def test_a_line_break_before_a_control_id_stays_an_edge():
     machine, engines, predictors = alone(
-        say(CODECS["student"], ("Okay.\n\n  ", EOS)),
-        teacher=say(CODECS["teacher"], ("x=1", END_THINKING)),
+        in_parts(CODECS["student"], ("Okay.\n\n  ", EOS)),
+        teacher=in_parts(CODECS["teacher"], ("x=1", END_THINKING)),
         predictors={"student": Always(1.0), "teacher": Always(0.0)},
     )
     run(machine, engines, predictors)
@@ -239,8 +243,8 @@ def test_a_receiver_that_continues_inside_a_word_is_counted_and_keeps_its_letter
         "teacher": Always(0.0),
     }
     machine, engines, _ = alone(
-        say(CODECS["student"], "Okay, so on"),
-        teacher=say(CODECS["teacher"], ("yes x=1", END_THINKING)),
+        in_parts(CODECS["student"], "Okay, so on"),
+        teacher=in_parts(CODECS["teacher"], ("yes x=1", END_THINKING)),
         predictors=predictors,
     )
     run(machine, engines, predictors)
@@ -258,8 +262,8 @@ def test_a_receiver_that_starts_a_new_paragraph_keeps_it():
         "teacher": ReferenceClasses("Okay,\n\nx=1", lambda u: "O" in u, sees_next=False),
     }
     machine, engines, _ = alone(
-        say(CODECS["student"], "Okay, so on"),
-        teacher=say(CODECS["teacher"], ("\n\nx=1", END_THINKING)),
+        in_parts(CODECS["student"], "Okay, so on"),
+        teacher=in_parts(CODECS["teacher"], ("\n\nx=1", END_THINKING)),
         predictors=predictors,
     )
     run(machine, engines, predictors)

@@ -1,4 +1,4 @@
-"""When neither author would write, and when a thinking must end."""
+"""Units that both authors reject, and the ends of a thinking."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.support.cooperation_driver import (
     Always,
     ReferenceClasses,
     alone,
+    in_parts,
     make,
     run,
-    say,
 )
 
 
@@ -26,7 +26,7 @@ def test_one_unit_is_forced_if_neither_author_continues_and_no_redraw_can_help()
         "teacher": Always(0.7, sees_next=True),  # own class 0.3
     }
     machine, engines, _ = alone(
-        say(CODECS["student"], "Okay, so on", " a b", (" c", END_THINKING)),
+        in_parts(CODECS["student"], "Okay, so on", " a b", (" c", END_THINKING)),
         predictors=predictors,
     )
     run(machine, engines, predictors)
@@ -57,7 +57,7 @@ def test_drafts_are_redrawn_at_most_twice_with_fresh_seeds(redraws, expected):
     assert machine.thinking.forced["student"] > 0 == machine.thinking.forced["teacher"]
 
 
-def test_a_tie_is_forced_from_the_student():
+def test_on_a_tie_the_student_writes_the_forced_unit():
     predictors = {"student": Always(0.4), "teacher": Always(0.6)}
     machine, engines, _ = alone(
         lambda text, seed: CODECS["student"].encode(" a b c"),
@@ -72,20 +72,20 @@ def test_a_tie_is_forced_from_the_student():
 
 
 def test_an_empty_thinking_is_a_failure():
-    machine, engines, predictors = alone(say(CODECS["student"], (" \n", END_THINKING)))
+    machine, engines, predictors = alone(in_parts(CODECS["student"], (" \n", END_THINKING)))
     with pytest.raises(SampleFailed) as failure:
         run(machine, engines, predictors)
     assert failure.value.reason == "empty_thinking"
 
 
 @pytest.mark.parametrize(
-    "babble",
+    "loop",
     [" again and again and", "\n" * 9, "好好学习", " x"],
     ids=["words", "blank", "han", "short"],
 )
-def test_a_growing_loop_is_detected(babble):
+def test_a_growing_loop_is_detected(loop):
     def script(text, seed):
-        return CODECS["student"].encode("Okay" + babble * 3 if not text else babble * 10)
+        return CODECS["student"].encode("Okay" + loop * 3 if not text else loop * 10)
 
     machine, engines, predictors = alone(script, budget=20_000)
     with pytest.raises(SampleFailed) as failure:
@@ -115,8 +115,8 @@ def test_control_ids_with_a_normal_span_between_them_do_not_fail_the_sample():
         "teacher": ReferenceClasses("Okay, x so x", lambda unit: unit != " x", sees_next=False),
     }
     machine, engines, _ = alone(
-        say(CODECS["student"], ("Okay,", EOS), (" so", EOS)),
-        teacher=say(CODECS["teacher"], " x so x", (" x", END_THINKING)),
+        in_parts(CODECS["student"], ("Okay,", EOS), (" so", EOS)),
+        teacher=in_parts(CODECS["teacher"], " x so x", (" x", END_THINKING)),
         predictors=predictors,
     )
     done = run(machine, engines, predictors)
@@ -130,8 +130,8 @@ def test_a_thinking_that_has_ended_is_restored_without_its_last_white_space():
         "teacher": Always(0.0),
     }
     machine, engines, _ = alone(
-        say(CODECS["student"], "Okay.\n\nx=1 so"),
-        teacher=say(CODECS["teacher"], (END_THINKING,)),
+        in_parts(CODECS["student"], "Okay.\n\nx=1 so"),
+        teacher=in_parts(CODECS["teacher"], (END_THINKING,)),
         predictors=predictors,
     )
     run(machine, engines, predictors)

@@ -37,11 +37,11 @@ RENDERERS = {author: load_renderer(model_path(author)) for author in SIDES}
 
 
 class InChunks(GeneratorEngine):
-    """Hands a stream's ids on in chunks of ``size``; all at once, with its end, if that is None."""
+    """Delivers a stream in chunks of ``size``; None: all ids with the finish reason at once."""
 
     def __init__(self, inner, size, under_way):
         self.inner, self.size, self.under_way = inner, size, under_way
-        self.early = 0  # requests that came while another one of the sample was under way
+        self.early = 0  # requests sent while another one of the same sample was open
         self.probe, self.score = inner.probe, inner.score
         self.release, self.aclose = inner.release, inner.aclose
 
@@ -88,7 +88,7 @@ def classifiers():
 
 
 async def rows_of(models, predictors, *, chunk: int | None, tokens: int, cut: Any = "discard"):
-    """What is written, and how many requests came early."""
+    """Return the generated rows, and the number of prefetched requests."""
     under_way: set[InChunks] = set()
     engines = {author: InChunks(models[author], chunk, under_way) for author in SIDES}
     backends = {

@@ -39,7 +39,7 @@ def is_style(unit):
 
 
 def script(renderer, answer=ANSWER, end=None, thinking=THINKING):
-    """Writes the thinking, and behind its end the answer."""
+    """Return a script that generates the thinking, and the answer after its end."""
     codec = renderer.codec
     closing = renderer.shape.closing.lstrip().encode()
     stop = min(renderer.thinking_stop_ids)
@@ -211,7 +211,7 @@ def make_runner(context, journal, **options):
 
 
 async def write_row(context, run, journal, problem=PROBLEM, **options) -> JobResult | None:
-    """Make one sample as a run does; its result, or None if it was left in flight."""
+    """Generate one sample as a run does; return its result, None if it was left in flight."""
     runner = make_runner(context, journal, **options)
     results: list[JobResult] = []
 
@@ -263,10 +263,10 @@ async def test_attempts_of_an_earlier_process_count(tmp_path):
         await write_row(context, run, journal)
     assert read_run(tmp_path / "r").failures[0].attempts == 3
     starts = [r for r in context.backends["student"].engine.requests if r.prompt.ids[-1] < 256]
-    assert starts  # it was tried once, not three times
+    assert starts  # one attempt, not three
 
 
-async def test_pieces_younger_than_the_state_are_written_again(tmp_path):
+async def test_pieces_newer_than_the_state_are_generated_again(tmp_path):
     saved = SavedSample()
     whole = await tessy(make_attempt(make_context(), save=saved.save))
     middle = saved.in_flight[len(saved.in_flight) // 2]

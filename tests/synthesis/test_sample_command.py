@@ -22,7 +22,7 @@ from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_questions
 from tests.support.model_server import STOCK_VLLM, VLLM, FakeServer, eventually
 from tests.synthesis.test_sample import ANSWER, FAMILIES, RENDERERS
-from tests.synthesis.test_single_model import THINKING, writes
+from tests.synthesis.test_single_model import THINKING, model_script
 
 COUNT = 30
 MODELS: dict[Author, Path] = {"student": student_path(), "teacher": teacher_path()}
@@ -44,7 +44,7 @@ def sample(author: Author, problems: Path, run: Path, *more: str) -> list[str]:
 
 
 @AUTHORS
-def test_it_makes_a_run_of_the_models_own_responses(tmp_path: Path, author: Author):
+def test_sample_writes_a_run_of_the_models_own_responses(tmp_path: Path, author: Author):
     run = tmp_path / "run"
     output = finish(sample(author, questions(tmp_path, 6), run, "--samples-per-problem", "2"))
     assert f"Report of all samples: {run / 'report.html'}" in output
@@ -135,7 +135,7 @@ def test_errors_in_options_are_reported_before_any_work(
 
 def test_failed_samples_stay_failed_without_retry_failed(tmp_path: Path):
     run = tmp_path / "run"
-    # Nobody can think in a dozen tokens.
+    # No thinking of these models fits into twelve tokens.
     command = sample("teacher", questions(tmp_path, 1), run, "--thinking-tokens", "12")
     finish(command, code=1)
     finish([*command, "--retry-failed"], code=1)
@@ -150,7 +150,7 @@ FORMATS = pytest.mark.parametrize(
 
 
 def remote(name: str, author: Author, folder: Path, *servers: FakeServer) -> list[str]:
-    """A dozen samples by servers of the family ``name``."""
+    """Return the command for twelve samples by servers of the family ``name``."""
     rows: list[object] = [{"id": str(n), "prompt": "5 - 3 * 2?"} for n in range(12)]
     problems = write_questions(folder / "q.jsonl", rows)
     return [
@@ -178,14 +178,14 @@ async def test_servers_share_the_samples(tmp_path: Path, name, author: Author, c
 
 
 def thinking_kept(run: Path) -> int:
-    """Requests' worth of thinking that would survive the end of the process."""
+    """Return the number of requests whose thinking is in the journal."""
     path = RunPaths(run).journal
     if not path.exists():
         return 0
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         try:
             (count,) = db.execute("SELECT count(*) FROM piece").fetchone()
-        except sqlite3.OperationalError:  # not made yet
+        except sqlite3.OperationalError:  # does not exist yet
             return 0
     return int(count)
 
@@ -216,7 +216,7 @@ def prompt_and_seed(body: dict[str, Any]) -> tuple[tuple[int, ...], int]:
 
 
 def serving(name: str, **options: Any) -> FakeServer:
-    """A server of the family ``name`` that writes :func:`writes`'s text."""
+    """Return a server of the family ``name`` that generates the text of :func:`model_script`."""
     renderer = RENDERERS[name]
     return FakeServer(
         after_prompt(name), codec=renderer.codec, eos=min(renderer.answer_stop_ids),
@@ -225,14 +225,14 @@ def serving(name: str, **options: Any) -> FakeServer:
 
 
 def after_prompt(name: str):
-    """What a server writes: :func:`writes` behind this model's prompt, nothing for a probe."""
+    """Return a script: :func:`model_script` after this model's prompt, no ids for a probe."""
     renderer = RENDERERS[name]
-    write = writes(name)
+    write = model_script(name)
     opening = renderer.shape.suffix or renderer.shape.opening
 
     def script(ids: list[int], seed: int) -> list[int]:
         data = b"".join(map(renderer.codec.token_bytes, ids))
-        _, begun, written = data.rpartition(opening.encode())
-        return write(written, seed) if begun else []
+        _, so_far, written = data.rpartition(opening.encode())
+        return write(written, seed) if so_far else []
 
     return script

@@ -1,4 +1,4 @@
-"""One author sample: the strategy with scripted models, and ``tessy sample`` as a user runs it."""
+"""Samples by one author: the strategy with scripted models, and the state machine."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ FORMATS = pytest.mark.parametrize(
 )
 
 
-def writes(name: str, *, thinking=f"\n {THINKING} \n", end=None, answer=ANSWER, last=None):
-    """A script as one model follows it: thinking, the marker that ends it, answer, end of turn.
+def model_script(name: str, *, thinking=f"\n {THINKING} \n", end=None, answer=ANSWER, last=None):
+    """Return a script of one model: thinking, the marker that ends it, answer, end of turn.
 
-    It goes on at any token, also in the middle of a character.
+    It continues from any token, also in the middle of a character.
     """
     renderer = RENDERERS[name]
     control, encode = renderer.codec.control, renderer.codec.encode
@@ -56,10 +56,10 @@ def writes(name: str, *, thinking=f"\n {THINKING} \n", end=None, answer=ANSWER, 
 
     def script(text: bytes, seed: int) -> list[int]:
         before, mark, after = text.partition(closing)
-        begun, ids = (after, encode(answer)) if mark else (before, encode(thinking))
-        done = left = 0
-        while left < len(begun):
-            left += len(renderer.codec.token_bytes(ids[done]))
+        so_far, ids = (after, encode(answer)) if mark else (before, encode(thinking))
+        done = length = 0
+        while length < len(so_far):
+            length += len(renderer.codec.token_bytes(ids[done]))
             done += 1
         return [*ids[done:], last_id if mark else end_id]
 
@@ -71,7 +71,7 @@ def make_context(
 ) -> SynthesisContext:
     renderer = RENDERERS[name]
     engine = ScriptedEngine(
-        write or writes(name),
+        write or model_script(name),
         prompt_tokens=len(renderer.prompt_ids(PROBLEM.messages)),
         codec=renderer.codec,
         chunk_tokens=5,
@@ -159,7 +159,7 @@ async def test_the_journal_gets_every_id_of_the_thinking_once():
     codec = RENDERERS["qwen3"].codec
     assert decode(codec, kept) == f"\n {THINKING} \n"
     assert len(kept) > row.tokens.student > 4 * REQUEST_TOKENS
-    # However long the thinking grows, what is written again before each request does not.
+    # The state, which is written again before each request, does not grow with the thinking.
     assert max(len(entry.state or b"") for entry in saved.in_flight) < 600
 
 
@@ -180,7 +180,7 @@ SQUARES = " ".join(str(n * n) for n in range(300))
     ],
 )
 async def test_an_invalid_thinking_is_a_failure(name, thinking, end, reason):
-    context = make_context(name, write=writes(name, thinking=thinking, end=end))
+    context = make_context(name, write=model_script(name, thinking=thinking, end=end))
     attempt = make_attempt(context)
     with pytest.raises(SampleFailed) as failure:
         await STRATEGY.make(attempt)
@@ -193,8 +193,8 @@ async def test_an_invalid_thinking_is_a_failure(name, thinking, end, reason):
 
 
 @pytest.mark.parametrize("end", ["<|end|>", "<|return|>", "<|call|>", "<|channel|>"])
-async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
-    context = make_context("harmony", "teacher", write=writes("harmony", end=end))
+async def test_any_stop_id_of_harmony_ends_its_thinking(end):
+    context = make_context("harmony", "teacher", write=model_script("harmony", end=end))
     row = await STRATEGY.make(make_attempt(context))
     assert (row.thinking, row.answer) == (THINKING, ANSWER)
 
@@ -209,7 +209,7 @@ async def test_harmony_ends_its_thinking_in_any_of_its_ways(end):
     ],
 )
 async def test_an_invalid_answer_is_a_failure(answer, end, reason):
-    attempt = make_attempt(make_context(write=writes("qwen3", answer=answer, last=end)))
+    attempt = make_attempt(make_context(write=model_script("qwen3", answer=answer, last=end)))
     with pytest.raises(SampleFailed) as failure:
         await STRATEGY.make(attempt)
     assert failure.value.reason == reason
@@ -226,7 +226,7 @@ async def test_a_problem_without_room_fails_before_any_request():
 
 async def test_a_failure_is_tried_again_with_other_seeds_and_then_recorded(tmp_path: Path):
     codec = RENDERERS["qwen3"].codec
-    context = make_context(write=writes("qwen3", thinking="Okay", end="<|im_end|>"))
+    context = make_context(write=model_script("qwen3", thinking="Okay", end="<|im_end|>"))
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         await write_row(context, run, journal, strategy=STRATEGY.make)
         await journal.flush()
@@ -246,12 +246,12 @@ async def test_the_length_of_a_sample_is_reported_to_the_admission(tmp_path: Pat
     assert outcome.tokens == row.tokens.student + row.tokens.answer
 
 
-# ---------------------------------------------------------------- the machine
+# ---------------------------------------------------------------- the state machine
 
 PIECES = [b"Ok", b" s", b"\xe4\xb8", b"\n\nW", b" \n"]
 
 
-def solo(request_tokens: int = 7) -> SingleModelGeneration:
+def make_generation(request_tokens: int = 7) -> SingleModelGeneration:
     return SingleModelGeneration(
         "teacher", ByteCodec(PIECES), [1, 2], what="thinking",
         stop_ids=frozenset({END_THINKING}), max_tokens=10_000, request_tokens=request_tokens,
@@ -259,29 +259,31 @@ def solo(request_tokens: int = 7) -> SingleModelGeneration:
     )  # fmt: skip
 
 
-def write_on(machine: SingleModelGeneration, ids: list[int], requests: int) -> None:
-    """Let it write ``ids`` in at most so many requests."""
+def receive_all(generation: SingleModelGeneration, ids: list[int], requests: int) -> None:
+    """Deliver ``ids`` to the generation, in at most ``requests`` requests."""
     for _ in range(requests):
-        ask = machine.next()
-        if ask is None:
+        generate = generation.next()
+        if generate is None:
             return
-        begun = len(ask.prompt.ids) - 2
-        part = ids[begun : begun + ask.max_tokens]
+        begun = len(generate.prompt.ids) - 2
+        part = ids[begun : begun + generate.max_tokens]
         whole = begun + len(part) == len(ids)
-        machine.receive(Chunk(tuple(part)))
-        machine.receive(Chunk((), "stop" if whole else "length", END_THINKING if whole else None))
+        generation.receive(Chunk(tuple(part)))
+        generation.receive(
+            Chunk((), "stop" if whole else "length", END_THINKING if whole else None)
+        )
 
 
 @given(st.text(st.sampled_from("Ok s\n\t中 .文")), st.integers(0, 20), st.integers(1, 9))
 def test_a_text_interrupted_anywhere_resumes_to_the_same_text_and_ids(text, left, request):
     ids = ByteCodec(PIECES).encode(text)
-    whole = solo(request)
-    write_on(whole, ids, 1000)
-    stopped = solo(request)
-    write_on(stopped, ids, left)
-    again = solo(request)
+    whole = make_generation(request)
+    receive_all(whole, ids, 1000)
+    stopped = make_generation(request)
+    receive_all(stopped, ids, left)
+    again = make_generation(request)
     again.restore(stopped.state())
-    write_on(again, ids, 1000)
+    receive_all(again, ids, 1000)
     assert whole.done
     assert again.thinking_result() == whole.thinking_result()
     thought = whole.thinking_result()
@@ -296,29 +298,29 @@ def test_a_text_interrupted_anywhere_resumes_to_the_same_text_and_ids(text, left
 def test_a_loop_is_found_at_the_same_place_after_a_stop(left: int):
     ids = [*b"Okay, let us see. ", *b"word by word " * 60]
 
-    def until_it_fails(machine: SingleModelGeneration) -> int:
+    def until_it_fails(generation: SingleModelGeneration) -> int:
         with pytest.raises(SampleFailed, match="the thinking repeats"):
-            write_on(machine, ids, 1000)
-        return len(machine.ids)
+            receive_all(generation, ids, 1000)
+        return len(generation.ids)
 
-    stopped, again = solo(), solo()
-    write_on(stopped, ids, left)
+    stopped, again = make_generation(), make_generation()
+    receive_all(stopped, ids, left)
     again.restore(stopped.state())
-    assert until_it_fails(again) == until_it_fails(solo())
+    assert until_it_fails(again) == until_it_fails(make_generation())
 
 
 @pytest.mark.parametrize(
     ("chunk", "reason"),
     [
-        (Chunk((), "stop", None), "eos_in_thinking"),  # a server that does not name what it was
+        (Chunk((), "stop", None), "eos_in_thinking"),  # a server that does not report the stop id
         (Chunk((), "length"), "budget"),
     ],
 )
-def test_a_stream_that_ends_without_an_end(chunk: Chunk, reason: FailureReason):
-    machine = solo()
-    machine.next()
+def test_a_stream_without_an_end_of_the_text_is_a_failure(chunk: Chunk, reason: FailureReason):
+    generation = make_generation()
+    generation.next()
     with pytest.raises(SampleFailed) as failure:
-        machine.receive(chunk)
+        generation.receive(chunk)
     assert failure.value.reason == reason
 
 
@@ -326,12 +328,12 @@ BITS = ["Okay", ",", " ", "\n", "\n\n", " 12", "好的", ".", "x" * 50]
 
 
 @given(st.lists(st.sampled_from(BITS), max_size=40), st.sets(st.integers(1, 200)))
-def test_a_text_is_measured_the_same_however_it_grows(parts: list[str], looks: set[int]):
+def test_a_text_is_measured_the_same_however_it_grows(parts: list[str], lengths: set[int]):
     text = "".join(parts)
     codec = RENDERERS["qwen3"].codec
     measure = Measure(codec)
-    for end in sorted(look for look in looks if look < len(text)):
+    for end in sorted(look for look in lengths if look < len(text)):
         assert measure.tokens(text[:end]) >= len(codec.encode(text[:end]))
     known = len(codec.encode(text))
-    # Inside a long stretch without an edge each look may cost a token.
-    assert known <= measure.tokens(text) <= known + (len(looks) if "x" * 50 in text else 0)
+    # Inside a long stretch without an edge, each measurement may add a token.
+    assert known <= measure.tokens(text) <= known + (len(lengths) if "x" * 50 in text else 0)

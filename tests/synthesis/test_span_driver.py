@@ -1,4 +1,4 @@
-"""A request's draft driven in callbacks: nothing is lost, nothing hangs, nothing stays open."""
+"""The span driver: all tokens are delivered, every span ends, and no request stays open."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.cooperation_driver import (
 )
 from tests.support.engine_streams import GeneratorEngine, iterate
 from tests.support.garbage import no_collector
-from tests.synthesis.test_prefetch import babble, two, written
+from tests.synthesis.test_prefetch import fixed_engines, random_words, written
 from tests.synthesis.test_sample import make_attempt, make_context
 
 TEXT = "Okay, let us see x=1 y=2 now."
@@ -39,7 +39,7 @@ KNOWN = ReferenceClasses(TEXT, lambda unit: "=" not in unit, sees_next=True)
 
 
 class Deferred:
-    """A predictor whose results come when ``answer`` calls what it receives."""
+    """A predictor that passes the delivery of each result to ``answer``, which may delay it."""
 
     def __init__(self, inner, answer):
         self.inner, self.answer = inner, answer
@@ -62,26 +62,26 @@ class Deferred:
         return future
 
 
-class Pushing:
-    """Hands a stream's ids on in chunks of odd sizes, after odd turns of the event loop."""
+class OddChunks:
+    """Delivers a stream in chunks of random sizes, after random turns of the event loop."""
 
     def __init__(self, inner, rng):
         self.inner, self.rng, self.open = inner, rng, 0
 
-    async def stream(self, request, tap):
+    async def stream(self, request, sink):
         self.open += 1
         try:
             async with aclosing(iterate(self.inner, request)) as chunks:
                 held = [chunk async for chunk in chunks]
-            while held and not tap.closed:
+            while held and not sink.closed:
                 for _ in range(self.rng.choice([0, 0, 1, 7])):
                     await asyncio.sleep(0)
                 for _ in range(self.rng.choice([1, 1, 5])):  # several in one packet
                     size = self.rng.choice([1, 1, 2, 9])
-                    new, held = held[:size], held[size:]
-                    if new and not tap.closed:
-                        ids = tuple(i for chunk in new for i in chunk.ids)
-                        tap.put(new[-1]._replace(ids=ids))
+                    make_new, held = held[:size], held[size:]
+                    if make_new and not sink.closed:
+                        ids = tuple(i for chunk in make_new for i in chunk.ids)
+                        sink.put(make_new[-1]._replace(ids=ids))
         finally:
             self.open -= 1
 
@@ -89,30 +89,37 @@ class Pushing:
 async def drive(
     machine: Cooperation, engines: dict[Any, Any], predictors: Any, limit: int = 5000
 ) -> Done:
-    """The desk's loop, without the desk."""
+    """Run the cooperation to its end, as an attempt does, but without saving."""
 
-    async def send(ask: Generate, tap: ChunkSink) -> None:
-        request = Request("p/0", ask.prompt, Sampling(), ask.max_tokens, ask.stop_ids, ask.seed)
-        await engines[ask.author].stream(request, tap)
+    async def send(generate: Generate, sink: ChunkSink) -> None:
+        request = Request(
+            "p/0",
+            generate.prompt,
+            Sampling(),
+            generate.max_tokens,
+            generate.stop_ids,
+            generate.seed,
+        )
+        await engines[generate.author].stream(request, sink)
 
-    def judge(peek: PredictNext):
-        return predictors[peek.author].predict(peek.request)
+    def predict(predict_next: PredictNext):
+        return predictors[predict_next.author].predict(predict_next.request)
 
-    async with HandoverPrefetch(send, judge, lambda ask, drafted: None) as ahead:
+    async with HandoverPrefetch(send, predict, lambda generate, drafted: None) as ahead:
         for _ in range(limit):
-            move = machine.next()
-            if isinstance(move, Done):
-                return move
-            if isinstance(move, PredictNext):
-                machine.predicted_next(await ahead.prediction_for(move))
+            action = machine.next()
+            if isinstance(action, Done):
+                return action
+            if isinstance(action, PredictNext):
+                machine.predicted_next(await ahead.prediction_for(action))
                 continue
-            span = SpanDriver(machine, predictors[move.author], ahead, lambda: 0.0)
-            await span.run(move)
+            span = SpanDriver(machine, predictors[action.author], ahead, lambda: 0.0)
+            await span.run(action)
             machine.closed()
     raise AssertionError("no end")
 
 
-def others() -> set[asyncio.Task[Any]]:
+def other_tasks() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
@@ -133,101 +140,107 @@ def test_any_order_of_chunks_and_predictions_gives_the_same_text(
         "teacher": RandomClasses(seed + (not agree), sees_next=sees_next),
     }
 
-    def new():
+    def make_new():
         return make(CODECS, inner, cut=cut, request_tokens=request_tokens, redraws=False)
 
     def engines():
-        return {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
+        return {
+            author: engine(random_words(codec), codec, author) for author, codec in CODECS.items()
+        }
 
-    expected = new()
+    expected = make_new()
     run(expected, engines(), inner)
 
     async def go():
         rng = random.Random(seed)
         loop = asyncio.get_running_loop()
 
-        def later(tell, turns):
+        def later(deliver, turns):
             if turns:
-                loop.call_soon(later, tell, turns - 1)
+                loop.call_soon(later, deliver, turns - 1)
             else:
-                tell()
+                deliver()
 
-        def answer(tell):
-            later(tell, 0 if answers == "at once" else rng.choice([0, 0, 1, 2, 9]))
+        def answer(deliver):
+            later(deliver, 0 if answers == "at once" else rng.choice([0, 0, 1, 2, 9]))
 
-        asked = (
+        predictors_in_use = (
             inner if answers == "awaited" else {a: Deferred(p, answer) for a, p in inner.items()}
         )
-        pushing = {author: Pushing(e, rng) for author, e in engines().items()}
-        machine = new()
-        await drive(machine, pushing, asked)
-        assert not others()
-        assert [e.open for e in pushing.values()] == [0, 0]
+        engines_in_use = {author: OddChunks(e, rng) for author, e in engines().items()}
+        machine = make_new()
+        await drive(machine, engines_in_use, predictors_in_use)
+        assert not other_tasks()
+        assert [e.open for e in engines_in_use.values()] == [0, 0]
         return machine
 
     assert written(asyncio.run(go())) == written(expected)
 
 
 async def test_objects_of_a_span_are_freed_without_the_garbage_collector():
-    def later(tell):
-        asyncio.get_running_loop().call_soon(tell)
+    def later(deliver):
+        asyncio.get_running_loop().call_soon(deliver)
 
     classes = RandomClasses(5, sees_next=True)
     predictors = {author: Deferred(classes, later) for author in CODECS}
     machine = make(CODECS, both(classes), redraws=False)
-    with no_collector(SpanDriver, Turn, ChunkSink) as new:
-        engines = {author: engine(babble(codec), codec, author) for author, codec in CODECS.items()}
+    with no_collector(SpanDriver, Turn, ChunkSink) as new_objects:
+        engines = {
+            author: engine(random_words(codec), codec, author) for author, codec in CODECS.items()
+        }
         await drive(machine, engines, predictors)
-        assert [type(thing) for thing in new()] == [Turn]  # the machine's last one
+        assert [type(item) for item in new_objects()] == [Turn]  # the machine's last one
 
 
 # ------------------------------------------------------------------ errors
 
 
 class Closed(ReferenceClasses):
-    """Says no before it is awaited, as a classifier that was closed does."""
+    """Raises before it is awaited, like a closed classifier."""
 
     def __init__(self, inner):
         self.sees_next, self.lookahead = inner.sees_next, inner.lookahead
 
-    def predict(self, view):
+    def predict(self, request):
         raise EngineUnavailable("closed on purpose")
 
 
 class Cancelled(Closed):
-    """Is cancelled by its own."""
+    """Cancels its own prediction."""
 
-    async def predict(self, view):
+    async def predict(self, request):
         raise asyncio.CancelledError
 
 
 @pytest.mark.parametrize("bad", [Closed(KNOWN), Cancelled(KNOWN)])
 async def test_an_error_when_a_predictor_is_called_fails_the_span(bad):
     machine = make(CODECS, both(KNOWN))
-    engines = two("Okay, let us see x", (" x=1 y=2 now.", 257))
+    engines = fixed_engines("Okay, let us see x", (" x=1 y=2 now.", 257))
     with pytest.raises(EngineUnavailable):
         async with asyncio.timeout(5):
             await drive(machine, engines, {"student": bad, "teacher": KNOWN})
-    assert not others()
+    assert not other_tasks()
 
 
-class Silly(Closed):
-    """Answers with something else."""
+class InvalidPrediction(Closed):
+    """Returns an object that is not a prediction."""
 
-    async def predict(self, view):
+    async def predict(self, request):
         return None
 
 
 async def test_an_invalid_prediction_fails_the_span():
     machine = make(CODECS, both(KNOWN))
-    engines = two("Okay, let us see x", "never")
+    engines = fixed_engines("Okay, let us see x", "never")
     with pytest.raises(AttributeError):
-        await drive(machine, engines, {"student": Silly(KNOWN), "teacher": KNOWN}, limit=5)
-    assert not others()
+        await drive(
+            machine, engines, {"student": InvalidPrediction(KNOWN), "teacher": KNOWN}, limit=5
+        )
+    assert not other_tasks()
 
 
-class Steady(GeneratorEngine):
-    """Lets the predictor answer between two tokens."""
+class SlowTokens(GeneratorEngine):
+    """Waits between two tokens until the predictor has returned."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -241,14 +254,14 @@ class Steady(GeneratorEngine):
 
 
 class Endless:
-    """Never brings a token."""
+    """Never delivers a token."""
 
     open = 0
 
-    async def stream(self, request, tap):
+    async def stream(self, request, sink):
         self.open += 1
         ended = asyncio.Event()
-        tap.on_close = ended.set
+        sink.on_close = ended.set
         try:
             await ended.wait()
         finally:
@@ -258,85 +271,85 @@ class Endless:
 async def test_no_prefetched_request_stays_open_if_its_prediction_cannot_start():
     machine = make(CODECS, both(KNOWN))
     teacher = Endless()
-    engines: dict[Any, Any] = two("Okay, let us see x", "never") | {"teacher": teacher}
-    engines["student"] = Steady(engines["student"])
+    engines: dict[Any, Any] = fixed_engines("Okay, let us see x", "never") | {"teacher": teacher}
+    engines["student"] = SlowTokens(engines["student"])
     with pytest.raises(EngineUnavailable):
         async with asyncio.timeout(5):
             await drive(machine, engines, {"student": KNOWN, "teacher": Closed(KNOWN)})
-    assert not others()
+    assert not other_tasks()
     assert not teacher.open
 
 
 async def test_tokens_after_the_end_of_a_span_count_as_drafted():
-    """They arrive while the predictor finds the boundary in what came before."""
+    """They arrive while the predictor classifies the tokens before them."""
     loop = asyncio.get_running_loop()
     packets = [CODECS["student"].encode(part) for part in ("Okay, let us ", "see x", "=1")]
 
     class Burst:
-        async def stream(self, request, tap):
+        async def stream(self, request, sink):
             for ids in packets:
-                tap.put(Chunk(tuple(ids)))
+                sink.put(Chunk(tuple(ids)))
             ended = loop.create_future()
-            tap.on_close = lambda: ended.set_result(None)
+            sink.on_close = lambda: ended.set_result(None)
             await ended
 
     never = ReferenceClasses(TEXT, lambda unit: False, sees_next=True)
     slow: Any = Deferred(never, loop.call_soon)
     machine = make(CODECS, both(KNOWN))
-    ask = machine.next()
-    assert isinstance(ask, Generate)
+    generate = machine.next()
+    assert isinstance(generate, Generate)
     burst: Any = Burst()
     async with HandoverPrefetch(
-        lambda _, tap: burst.stream(ask, tap), slow.predict, lambda *_: None
+        lambda _, sink: burst.stream(generate, sink), slow.predict, lambda *_: None
     ) as ahead:
         span = SpanDriver(machine, slow, ahead, lambda: 0.0)
-        await span.run(ask)
+        await span.run(generate)
     assert machine.over
     assert span.drafted == sum(map(len, packets))
 
 
 @pytest.mark.parametrize("texts", [("Okay, let", " us see"), ("Okay,", " let"), ("Okay", ", let")])
 async def test_a_stream_without_a_final_chunk_ends_the_span(texts):
-    """The first answer comes when two chunks have arrived and the stream has ended."""
+    """The first prediction arrives after two chunks and the end of the stream."""
     first, second = (tuple(CODECS["student"].encode(text)) for text in texts)
 
     class Short:
-        async def stream(self, request, tap):
-            tap.put(Chunk(first))
-            tap.put(Chunk(second))
+        async def stream(self, request, sink):
+            sink.put(Chunk(first))
+            sink.put(Chunk(second))
 
     loop = asyncio.get_running_loop()
-    slow: Any = Deferred(KNOWN, lambda tell: loop.call_later(0.01, tell))
+    slow: Any = Deferred(KNOWN, lambda deliver: loop.call_later(0.01, deliver))
     machine = make(CODECS, both(KNOWN))
-    ask = machine.next()
-    assert isinstance(ask, Generate)
+    generate = machine.next()
+    assert isinstance(generate, Generate)
     short: Any = Short()
     async with HandoverPrefetch(
-        lambda _, tap: short.stream(ask, tap), slow.predict, lambda *_: None
+        lambda _, sink: short.stream(generate, sink), slow.predict, lambda *_: None
     ) as ahead:
         async with asyncio.timeout(5):
             span = SpanDriver(machine, slow, ahead, lambda: 0.0)
-            await span.run(ask)
+            await span.run(generate)
     assert span.drafted == len(first) + len(second)
 
 
 class Watched:
-    """Notes which requests were closed before they had ended."""
+    """Records which requests were closed before they had ended."""
 
     def __init__(self, inner):
         self.inner, self.closed = inner, []
 
-    async def stream(self, request, tap):
+    async def stream(self, request, sink):
         async with aclosing(iterate(self.inner, request)) as chunks:
             async for chunk in chunks:
-                tap.put(chunk)
-                if tap.closed:
+                sink.put(chunk)
+                if sink.closed:
                     break
-        self.closed.append(tap.closed)
+        self.closed.append(sink.closed)
 
 
 async def test_a_reply_that_has_ended_is_not_closed():
-    """It would take the connection with it."""
+    """Closing it would close its connection, which can be used again."""
     context = make_context()
     for backend in context.backends.values():
         object.__setattr__(backend, "engine", Watched(backend.engine))
@@ -354,17 +367,19 @@ def test_cancelling_a_span_at_any_point_leaves_nothing_open(seed, turns, sees_ne
     async def go():
         rng = random.Random(seed)
         loop = asyncio.get_running_loop()
-        asked = {
-            a: Deferred(p, rng.choice([loop.call_soon, lambda tell: tell()]))
+        predictors_in_use = {
+            a: Deferred(p, rng.choice([loop.call_soon, lambda deliver: deliver()]))
             for a, p in inner.items()
         }
-        pushing = {a: Pushing(engine(babble(c), c, a), rng) for a, c in CODECS.items()}
-        task = asyncio.create_task(drive(make(CODECS, inner), pushing, asked))
+        engines_in_use = {
+            a: OddChunks(engine(random_words(c), c, a), rng) for a, c in CODECS.items()
+        }
+        task = asyncio.create_task(drive(make(CODECS, inner), engines_in_use, predictors_in_use))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert not others()
-        assert [e.open for e in pushing.values()] == [0, 0]
+        assert not other_tasks()
+        assert [e.open for e in engines_in_use.values()] == [0, 0]
 
     asyncio.run(go())

@@ -1,4 +1,4 @@
-"""Every token a model generated is counted once, wherever the sample stands."""
+"""Every generated token is counted once, at any progress of the sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.resume import Piece, SampleState, spent_before
 from tessy.synthesis.strategies.registry import all_strategies
 from tests.support.saved_samples import SavedSample
-from tests.support.scripted_strategies import CASES, TEACHERS, Text, ask, make_context
+from tests.support.scripted_strategies import CASES, TEACHERS, Text, attempt_of, make_context
 from tests.synthesis.test_sample import PROBLEM, open_run, write_row
 
 EVERY = pytest.mark.parametrize("case", CASES)
@@ -22,7 +22,7 @@ EVERY = pytest.mark.parametrize("case", CASES)
 
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
-    """Texts here are short; each shall still take several requests."""
+    """Limit requests to a few tokens, so that short texts take several requests."""
     monkeypatch.setattr("tessy.synthesis.response_writer.REQUEST_TOKENS", 7)
 
 
@@ -41,7 +41,7 @@ async def test_the_usage_of_a_sample_in_flight_is_what_was_generated(case: str, 
         saved.save(pieces, state)
         differ.append(counted(RunPaths(tmp_path), saved.in_flight[-1]) - seen.generated)
 
-    attempt = ask(case, make_context(case), save=save)
+    attempt = attempt_of(case, make_context(case), save=save)
     attempt.progress = seen
     row = await all_strategies()[CASES[case][0]].make(attempt)
     assert len(differ) >= 8
@@ -49,13 +49,13 @@ async def test_the_usage_of_a_sample_in_flight_is_what_was_generated(case: str, 
     assert sum(row.tokens.drafted.values()) + row.tokens.answer == seen.generated
 
 
-def long_answer(prompt: str, begun: str, seed: int) -> Text:
+def long_answer(prompt: str, so_far: str, seed: int) -> Text:
     return TEACHERS[0], "9, " * 80
 
 
 @pytest.mark.parametrize("case", ["teacher-only", "teacher-answer", "teacher-reference"])
 async def test_the_usage_of_a_failure_is_what_was_generated(case: str):
-    attempt = ask(case, make_context(case, teacher_says=long_answer, answer_tokens=60))
+    attempt = attempt_of(case, make_context(case, teacher_text=long_answer, answer_tokens=60))
     attempt.progress = seen = ProgressState(1, now=0.0)
     with pytest.raises(SampleFailed) as failed:
         await all_strategies()[CASES[case][0]].make(attempt)
@@ -64,7 +64,7 @@ async def test_the_usage_of_a_failure_is_what_was_generated(case: str):
     counted_tokens = sum(row.tokens.drafted.values()) + row.tokens.answer
     assert (
         seen.generated - 2 <= counted_tokens <= seen.generated
-    )  # white space at an end is no part of a row
+    )  # white space at an end is not part of a row
 
 
 @pytest.mark.parametrize("case", ["student-only", "teacher-reference", "by answer"])
@@ -72,11 +72,11 @@ async def test_attempts_that_failed_in_their_answer_count(case: str, tmp_path: P
     strategy = CASES[case][0]
     tries = [0]
 
-    def loops_first(prompt: str, begun: str, seed: int) -> Text:
-        tries[0] += not begun
+    def loops_first(prompt: str, so_far: str, seed: int) -> Text:
+        tries[0] += not so_far
         return "Let me see.", "So it is the same again. " * 40 if tries[0] <= 3 else "-1"
 
-    context = make_context(case, student_says=loops_first, answer_tokens=400)
+    context = make_context(case, student_text=loops_first, answer_tokens=400)
     seen = ProgressState(1, now=0.0)
     problem = PROBLEM.model_copy(update={"extra": {"answer": -1}})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:

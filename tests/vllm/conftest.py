@@ -17,14 +17,14 @@ SECONDS_A_TEST = 240
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test's time does not include the start of the servers, which has a limit of its own."""
+    """Exclude the start of the servers, which has its own limit, from the time of a test."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(SECONDS_A_TEST, func_only=True))
 
 
 def vllm_python() -> Path:
-    """The interpreter that has vLLM; without one, a skip for users and a failure in CI."""
+    """The interpreter that has vLLM; without one, tests are skipped, or fail in CI."""
     python = Path(os.environ.get("TESSY_VLLM_PYTHON") or ROOT / ".venv-vllm/bin/python")
     if not python.exists():
         reason = f"no vLLM at {python}: run `make test-vllm`, or set TESSY_VLLM_PYTHON"
@@ -57,7 +57,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture
 def servers(started: Servers) -> Servers:
-    """All servers, serving. A test may kill some: the next test finds them started again."""
+    """All servers, running; those that a test has killed are started again for the next one."""
     for server in started.all:
         server.ensure()
     return started
@@ -65,7 +65,7 @@ def servers(started: Servers) -> Servers:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Callable[[int], Path]:
-    """Writes questions the bundled models know."""
+    """Return a function that writes problems that the bundled models can solve."""
 
     def write(count: int) -> Path:
         path = tmp_path / f"questions-{count}.jsonl"

@@ -68,7 +68,7 @@ class VllmServer:
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Choose a port; nothing runs yet. Later options win."""
+        """Choose a port without starting the server. Later options take precedence."""
         self.name, self.model = name, model
         self.log = folder / f"{label}.log"
         self._python, self._folder = python, folder
@@ -97,7 +97,7 @@ class VllmServer:
             )
 
     def wait(self) -> None:
-        """Return when it serves.
+        """Wait until the server is ready.
 
         Raises:
             RuntimeError: It ended, or did not come up in time; with the end of its log.
@@ -112,7 +112,7 @@ class VllmServer:
             time.sleep(0.5)
 
     def kill(self) -> None:
-        """End it and its children at once, as a crash would."""
+        """Kill the server and its children, as in a crash."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
@@ -121,18 +121,18 @@ class VllmServer:
         self._process = None
 
     def ensure(self) -> None:
-        """Start it if it is not running; return when it serves."""
+        """Start the server if it is not running, and wait until it is ready."""
         if self._process is None:
             self.start()
         self.wait()
 
     def restart(self) -> None:
-        """Kill, start again on the same port, and wait until it serves."""
+        """Kill the server, start it again on the same port, and wait until it is ready."""
         self.kill()
         self.ensure()
 
     def metric(self, name: str) -> float:
-        """The sum of a counter over its labels, e.g. ``vllm:generation_tokens_total``."""
+        """Return the sum of a counter over its labels, e.g. ``vllm:generation_tokens_total``."""
         with urllib.request.urlopen(self.url + "/metrics", timeout=30) as response:
             lines = response.read().decode().splitlines()
         values = [

@@ -41,25 +41,25 @@ def question(seed: int, *, max_tokens: int = 200) -> ChatRequest:
 async def test_every_reply_that_ends_is_an_array_of_strings(servers: Servers):
     async with pool_of(servers.student) as pool:
         assert (await pool.probe()).notes == ()
-        replies = await asyncio.gather(*(pool.ask(question(seed)) for seed in range(32)))
+        replies = await asyncio.gather(*(pool.reply(question(seed)) for seed in range(32)))
     # White space may fill a reply up to its limit: no grammar forbids it.
     whole = [reply for reply in replies if not reply.truncated]
     assert whole
     assert all(isinstance(parse(reply.text), list) for reply in whole)
     assert all(reply.text.lstrip()[:1] in ("", "[") for reply in replies)
     async with pool_of(servers.student, guided=False) as pool:
-        free = [await pool.ask(question(seed)) for seed in (1, 2, 1)]
+        free = [await pool.reply(question(seed)) for seed in (1, 2, 1)]
     assert not any(reply.text.lstrip().startswith("[") for reply in free)
-    assert free[0] == free[2] != free[1]  # seeds are obeyed
+    assert free[0] == free[2] != free[1]  # the server honours seeds
 
 
-async def test_a_limit_a_wrong_model_and_a_refusal_are_told_apart(servers: Servers):
+async def test_truncation_a_wrong_model_and_a_refusal_are_distinguished(servers: Servers):
     async with pool_of(servers.student) as pool:
-        cut = await pool.ask(question(0, max_tokens=2))
+        cut = await pool.reply(question(0, max_tokens=2))
         assert isinstance(cut, ChatReply)
         assert cut.truncated
         with pytest.raises(SampleFailed) as caught:
-            await pool.ask(question(0, max_tokens=2 * CONTEXT_TOKENS))
+            await pool.reply(question(0, max_tokens=2 * CONTEXT_TOKENS))
         assert caught.value.reason == "refused"
     async with pool_of(servers.student, "nobody") as pool:
         with pytest.raises(EngineMisconfigured, match="nobody"):
@@ -81,7 +81,7 @@ def test_every_segment_gets_a_row(servers: Servers, tmp_path: Path):
     try:
         annotate(asked, Console(file=output))
         refusal = None
-    except TessyError as error:  # so tiny a model may well list nothing that is there
+    except TessyError as error:  # such a tiny model may list no string of the segment
         refusal = str(error)
     accepted = list(iter_rows(asked.out, ANNOTATIONS))
     failed = list(iter_failed_rows(asked.out, ANNOTATIONS))

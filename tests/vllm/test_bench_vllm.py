@@ -1,4 +1,4 @@
-"""The benchmark against a real vLLM, for a moment: every client runs, every figure is there."""
+"""A short benchmark on a real vLLM: every client runs, and every figure is measured."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
                  "peak_rss_mib", "prefilled_per_kept", "step_ms"):  # fmt: skip
         assert found[name] > 0, name
     assert 0 <= found["server_idle"] < 1
-    # What a role wrote is in the cache, what the other one wrote is not.
+    # Text by the same role is in the cache, text by the other one is not.
     assert found["prefilled_per_kept"] < 20
 
 
@@ -67,12 +67,12 @@ def test_texts_of_random_words_end(monkeypatch):
                 text = decode(renderer.codec, ids) + after
                 return site.complete("student", "k", text, max_tokens=300, ignore_eos=ignore_eos)
 
-            # All in one batch, in which places change hands.
-            asked = [complete(ids, "") for ids in questions]
-            asked += [complete(ids, "dada</think>\n\n") for ids in questions]
-            asked += [complete(ids, "", ignore_eos=True) for ids in questions]
+            # All in one batch, whose slots are reused.
+            replies = [complete(ids, "") for ids in questions]
+            replies += [complete(ids, "dada</think>\n\n") for ids in questions]
+            replies += [complete(ids, "", ignore_eos=True) for ids in questions]
             try:
-                return await asyncio.gather(*asked)
+                return await asyncio.gather(*replies)
             finally:
                 await site.aclose()
 

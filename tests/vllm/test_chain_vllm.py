@@ -1,4 +1,4 @@
-"""examples/train_predictors.sh from end to end: questions, two predictors, a run that uses them."""
+"""examples/train_predictors.sh from end to end: problems, two predictors, a run that uses them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def on_servers(servers: Servers) -> dict[str, str]:
 
 
 def write_questions_of_others(folder: Path) -> Path:
-    """More than are asked, in a file of another form."""
+    """Write more problems than are used, to a file of another format."""
     write_questions(folder / "questions.jsonl", QUESTIONS + 4, seed=2)
     lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
     rows = [{"question": row.pop("prompt"), **row} for row in map(json.loads, lines)]
@@ -42,7 +42,9 @@ def write_questions_of_others(folder: Path) -> Path:
 
 
 @pytest.mark.long
-def test_through_real_servers_to_predictors_that_synthesis_uses(servers: Servers, tmp_path: Path):
+def test_the_commands_train_predictors_for_synthesis_on_real_servers(
+    servers: Servers, tmp_path: Path
+):
     asked = {
         "PROBLEMS": str(write_questions_of_others(tmp_path)),
         "FIELDS": "prompt=question",
@@ -54,7 +56,7 @@ def test_through_real_servers_to_predictors_that_synthesis_uses(servers: Servers
     samples = read_run(tmp_path / "out" / "samples")
     assert len(samples.trajectories) > QUESTIONS * 0.8
     assert any(len(row.spans) > 3 for row in samples.trajectories)
-    # A second call finds everything made.
+    # A second call has nothing left to do.
     before = (tmp_path / "out" / "samples" / "trajectories.jsonl").read_bytes()
     told = run_script(**on_servers(servers), **asked)
     assert all(f"{author}-predictor is kept" in told for author in AUTHORS)

@@ -1,4 +1,4 @@
-"""HttpEngine against a real vLLM: what its endpoints promise, and the contract of a stream."""
+"""HttpEngine on a real vLLM: its endpoints, and the contract of a stream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CODEC = RENDERER.codec
 
 @pytest.fixture
 async def connect():
-    """Makes engines on a server, and closes them when the test is over."""
+    """Return a function that creates engines on a server; they are closed after the test."""
     engines: list[HttpEngine] = []
 
     def make(server: VllmServer, **options: Any) -> HttpEngine:
@@ -45,10 +45,10 @@ async def connect():
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams end by length alone: the models end their turn too soon to be interrupted."""
+    """Let streams end only by length: the models would end their turn before an interruption."""
 
-    def without_end(asked: Request) -> dict[str, Any]:
-        return neutral_sampling(asked) | {"ignore_eos": True}
+    def without_end(sent: Request) -> dict[str, Any]:
+        return neutral_sampling(sent) | {"ignore_eos": True}
 
     monkeypatch.setattr(wire_generate, "neutral_sampling", without_end)
 
@@ -68,16 +68,16 @@ def request(
     return Request("p/0", TokenIds(prompt), sampling, max_tokens, stop_ids, seed)
 
 
-async def collect(engine: HttpEngine, asked: Request) -> tuple[list[int], Chunk]:
-    """All ids, and the last chunk without its ids: how many arrive with it is chance."""
-    chunks = [chunk async for chunk in iterate(engine, asked)]
+async def collect(engine: HttpEngine, sent: Request) -> tuple[list[int], Chunk]:
+    """Return all ids, and the last chunk without its ids, whose number is random."""
+    chunks = [chunk async for chunk in iterate(engine, sent)]
     return [token_id for chunk in chunks for token_id in chunk.ids], chunks[-1]._replace(ids=())
 
 
-async def begin(engine: HttpEngine, asked: Request, count: int) -> list[int]:
-    """The first ``count`` ids or some more, then the stream is closed."""
+async def begin(engine: HttpEngine, sent: Request, count: int) -> list[int]:
+    """Return the first ``count`` ids or a few more, and close the stream."""
     ids: list[int] = []
-    async with aclosing(iterate(engine, asked)) as chunks:
+    async with aclosing(iterate(engine, sent)) as chunks:
         async for chunk in chunks:
             ids += chunk.ids
             if len(ids) >= count:
@@ -103,34 +103,34 @@ async def test_probe_finds_the_cheapest_endpoint_the_context_and_the_cache(
     assert info.notes == ()
 
 
-async def test_every_wire_brings_the_same_ids(servers: Servers, connect):
-    asked = request(question(0), max_tokens=40)
+async def test_every_wire_gives_the_same_ids(servers: Servers, connect):
+    sent = request(question(0), max_tokens=40)
     replies = {}
     for wire in ("generate", "completions"):
         for streaming in (True, False):
             engine = connect(servers.student, wire=wire, streaming=streaming)
-            replies[wire, streaming] = await collect(engine, asked)
+            replies[wire, streaming] = await collect(engine, sent)
     ids, last = replies["generate", True]
     assert len(ids) == 40
     assert last.finish == "length"
     assert all(reply[0] == ids and reply[1].finish == "length" for reply in replies.values())
 
 
-async def test_text_brings_the_same_text(servers: Servers, connect):
-    asked = request(question(0), max_tokens=40)
-    ids, _ = await collect(connect(servers.student), asked)
+async def test_the_text_wire_gives_the_same_text(servers: Servers, connect):
+    sent = request(question(0), max_tokens=40)
+    ids, _ = await collect(connect(servers.student), sent)
     engine = connect(servers.student, wire="text")
-    text_ids, last = await collect(engine, asked)
+    text_ids, last = await collect(engine, sent)
     assert (await engine.probe()).mode == "text"
     assert decode(CODEC, text_ids) == decode(CODEC, ids)
     assert last.finish == "length"
 
 
 @pytest.mark.parametrize("wire", ["generate", "completions"])
-async def test_a_stop_id_is_told_and_kept_out(servers: Servers, connect, wire):
-    """Draw until the model uses some id for the first time, then ask to stop there."""
-    asked = request(question(1), max_tokens=40)
-    ids, _ = await collect(connect(servers.student), asked)
+async def test_a_stop_id_is_reported_and_removed_from_the_ids(servers: Servers, connect, wire):
+    """Use an id that the model generates in mid-text as the stop id."""
+    sent = request(question(1), max_tokens=40)
+    ids, _ = await collect(connect(servers.student), sent)
     stop = next(i for n, i in enumerate(ids) if n >= 10 and i not in ids[:n])
     stopped = request(question(1), max_tokens=40, stop_ids=(stop,))
     got, last = await collect(connect(servers.student, wire=wire), stopped)
@@ -152,7 +152,7 @@ async def test_thinking_ends_with_its_marker_and_the_answer_with_the_turn(
     answer, last = await collect(engine, request(answering, max_tokens=200))
     assert answer
     assert last.finish == "stop"
-    # Text leaves the end of the turn out, and vLLM names no reason for it.
+    # Text does not contain the end of the turn, and vLLM reports no stop reason for it.
     assert last.stop_id in (RENDERER.answer_stop_ids if wire != "text" else {None})
 
 
@@ -168,19 +168,19 @@ async def test_a_seed_fixes_the_draw_and_another_seed_another(servers: Servers, 
 
 @pytest.mark.usefixtures("endless")
 async def test_closing_a_stream_ends_the_generation(servers: Servers, connect):
-    """Eight long streams, closed at their fifth token: little of the rest is drawn."""
+    """Of eight long streams closed at their fifth token, few further tokens are generated."""
     engine = connect(servers.student)
-    asked = [request(question(i), WILD, seed=i, max_tokens=3000) for i in range(8)]
+    sent = [request(question(i), WILD, seed=i, max_tokens=3000) for i in range(8)]
     await idle(servers.student)
     before = servers.student.metric("vllm:generation_tokens_total")
-    await asyncio.gather(*[begin(engine, one, 5) for one in asked])
+    await asyncio.gather(*[begin(engine, one, 5) for one in sent])
     await idle(servers.student)
     drawn = servers.student.metric("vllm:generation_tokens_total") - before
     assert drawn < 8 * 3000 / 3
 
 
 @pytest.mark.usefixtures("endless")
-async def test_what_an_aborted_stream_read_and_wrote_stays_cached(servers: Servers, connect):
+async def test_tokens_of_an_aborted_stream_stay_cached(servers: Servers, connect):
     engine = connect(servers.student)
     prompt = question(4)
     read = await begin(engine, request(prompt, WILD, max_tokens=3000), 100)
@@ -199,7 +199,7 @@ async def test_a_wrong_model_name_is_refused_with_the_right_one(servers: Servers
 
 
 @pytest.mark.parametrize("wire", ["generate", "completions"])
-async def test_what_the_server_will_not_serve_is_refused(servers: Servers, connect, wire):
+async def test_an_invalid_request_is_refused(servers: Servers, connect, wire):
     engine = connect(servers.student, wire=wire)
     with pytest.raises(EngineRefused, match="out of vocabulary"):
         await collect(engine, request([10**6]))
@@ -223,7 +223,7 @@ async def replica(servers: Servers):
 
 
 @pytest.mark.usefixtures("endless")
-async def test_a_crash_in_mid_stream_is_worth_another_try(servers: Servers, replica: HttpEngine):
+async def test_a_crash_in_mid_stream_is_a_temporary_failure(servers: Servers, replica: HttpEngine):
     stream = iterate(replica, request(TEACHER_PROMPT, WILD, max_tokens=3000))
     assert (await anext(stream)).ids
     servers.teacher_b.kill()
@@ -233,7 +233,7 @@ async def test_a_crash_in_mid_stream_is_worth_another_try(servers: Servers, repl
     assert await replica.health() is False
 
 
-async def test_a_replica_that_came_back_serves_at_the_same_address(replica: HttpEngine):
+async def test_a_restarted_replica_serves_at_the_same_address(replica: HttpEngine):
     assert await replica.health() is True
     ids, last = await collect(replica, request(TEACHER_PROMPT, WILD))
     assert ids

@@ -44,7 +44,7 @@ def arguments(author: Author, servers: Servers, problems: Path, run: Path, *more
 
 
 def check(run: Path, author: Author, count: int) -> None:
-    """What every row promises, and that none is missing or there twice."""
+    """Check every row, and that no row is missing or duplicated."""
     data = read_run(run)
     assert len(set(keys(data))) == len(keys(data)) == count
     renderer = load_renderer(MODELS[author])
@@ -60,14 +60,16 @@ def check(run: Path, author: Author, count: int) -> None:
 
 
 @pytest.mark.parametrize("author", ["teacher", pytest.param("student", marks=pytest.mark.long)])
-def test_a_model_answers_its_own_questions(servers: Servers, questions, tmp_path, author: Author):
+def test_a_run_of_sample_has_the_models_own_responses(
+    servers: Servers, questions, tmp_path, author: Author
+):
     run = tmp_path / "run"
     output = finish(arguments(author, servers, questions(24), run, "--concurrency", "8"))
     check(run, author, 24)
     rows = read_run(run).trajectories
     assert len(rows) >= 20
     right = sum(str(row.problem["reference"]) in row.answer for row in rows)
-    # The teacher knows these, the student half of them; a guess would be right once in ten.
+    # The teacher can solve these, the student half of them; one guess in ten would be correct.
     assert right > len(rows) * {"student": 0.25, "teacher": 0.75}[author]
     assert str(run / "report.html") in output
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
@@ -84,9 +86,7 @@ def test_a_model_answers_its_own_questions(servers: Servers, questions, tmp_path
         pytest.param("teacher", signal.SIGINT, marks=pytest.mark.long),
     ],
 )
-def test_a_run_that_was_stopped_goes_on(
-    servers: Servers, questions, tmp_path, author: Author, number
-):
+def test_a_stopped_run_resumes(servers: Servers, questions, tmp_path, author: Author, number):
     run = tmp_path / "run"
     command = arguments(author, servers, questions(40), run, "--concurrency", "4")
     process = start(command)
@@ -102,8 +102,8 @@ def test_a_run_that_was_stopped_goes_on(
     check(run, author, 40)
 
 
-def test_questions_it_cannot_answer(servers: Servers, tmp_path):
-    """For the plumbing: whatever comes of them is a row."""
+def test_every_sample_gets_a_row_even_if_the_model_cannot_answer(servers: Servers, tmp_path):
+    """Samples finish or fail; each outcome is a row."""
     problems = SHARED / "gsm8k_test.jsonl"
     if not problems.exists():
         pytest.skip(f"{problems.name} is only in the project's own checkout")
@@ -114,9 +114,7 @@ def test_questions_it_cannot_answer(servers: Servers, tmp_path):
 
 
 @pytest.mark.long
-def test_a_replica_that_goes_down_leaves_its_samples_to_the_other(
-    servers: Servers, questions, tmp_path
-):
+def test_samples_of_a_stopped_replica_move_to_the_other(servers: Servers, questions, tmp_path):
     run = tmp_path / "run"
     process = start(arguments("teacher", servers, questions(40), run, "--concurrency", "6"))
     until_rows(run, 4, process)

@@ -46,7 +46,7 @@ def finish(command: list[str], code: int = 0) -> str:
 
 
 def finish_what_is_too_hard(command: list[str], run: Path) -> None:
-    """Ask what tiny models cannot do; the exit code says whether all of it failed."""
+    """Run a command on problems that are too hard; the exit code shows whether all failed."""
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
     )
@@ -59,7 +59,7 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 
 
 def until_rows(run: Path, count: int, process: subprocess.Popen[str]) -> list[bytes]:
-    """Wait until a run has ``count`` finished samples; its lines."""
+    """Wait until a run has ``count`` finished samples; return its lines."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         path = run / "trajectories.jsonl"
@@ -77,7 +77,7 @@ def end(process: subprocess.Popen[str]) -> str:
 
 
 def check_rows(data: RunData) -> None:
-    """What every row promises."""
+    """Check what holds for every row."""
     codec = load_renderer(student_path()).codec
     for row in data.trajectories:
         assert isinstance(row, Trajectory)
@@ -94,7 +94,7 @@ def keys(data: RunData) -> list[str]:
     return sorted(row.id for row in (*data.trajectories, *data.failures))
 
 
-def test_a_run_over_two_replicas_as_the_readme_has_it(servers: Servers, questions, tmp_path):
+def test_a_run_on_two_replicas_as_in_the_readme(servers: Servers, questions, tmp_path):
     run = tmp_path / "run"
     output = finish(
         arguments("synthesize", servers, questions(24), "--out", str(run), "--concurrency", "8")
@@ -119,7 +119,7 @@ def test_a_run_over_two_replicas_as_the_readme_has_it(servers: Servers, question
     ("name", "fields", "limit"),
     [("ojbench_prompts_5.jsonl", (), 5), ("gsm8k_test.jsonl", ("--fields", "prompt=question"), 12)],
 )
-def test_real_questions(servers: Servers, tmp_path, name, fields, limit):
+def test_real_problems(servers: Servers, tmp_path, name, fields, limit):
     problems = SHARED / name
     if not problems.exists():
         pytest.skip(f"{name} is only in the project's own checkout")
@@ -129,12 +129,12 @@ def test_real_questions(servers: Servers, tmp_path, name, fields, limit):
     data = read_run(run)
     check_rows(data)
     assert len(data.trajectories) + len(data.failures) == limit
-    # Other fields of the row travel along, untouched.
+    # Other fields of the input row are copied unchanged.
     row = (*data.trajectories, *data.failures)[0]
     assert ("difficulty" in row.problem) or ("answer" in row.problem)
 
 
-def test_kill_9_and_the_same_command_goes_on(servers: Servers, questions, tmp_path):
+def test_a_killed_run_is_resumed_by_the_same_command(servers: Servers, questions, tmp_path):
     run = tmp_path / "run"
     command = arguments(
         "synthesize", servers, questions(40), "--out", str(run), "--concurrency", "6"
@@ -154,7 +154,7 @@ def test_kill_9_and_the_same_command_goes_on(servers: Servers, questions, tmp_pa
     data = read_run(run)
     check_rows(data)
     assert len(keys(data)) == 40
-    # Raising the number of samples goes on; another budget would change what rows say.
+    # The number of samples may be increased; another budget would change the rows.
     assert "thinking_tokens" in finish([*command, "--thinking-tokens", "700"], code=2)
     finish([*command, "--limit", "5", "--samples-per-problem", "2"])
     assert {row.id for row in read_run(run).trajectories if row.sample == 1} <= {
@@ -162,7 +162,7 @@ def test_kill_9_and_the_same_command_goes_on(servers: Servers, questions, tmp_pa
     }
 
 
-def test_ctrl_c_ends_in_good_order_and_samples_in_flight_go_on(servers, questions, tmp_path):
+def test_ctrl_c_drains_a_run_and_its_samples_in_flight_are_resumed(servers, questions, tmp_path):
     run = tmp_path / "run"
     command = arguments(
         "synthesize", servers, questions(40), "--out", str(run), "--concurrency", "6"
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_in_good_order_and_samples_in_flight_go_on(servers, question
     assert len(keys(data)) == 40
 
 
-def test_doctor_says_what_is_there(servers: Servers, questions):
+def test_doctor_reports_what_the_servers_support(servers: Servers, questions):
     output = finish(arguments("doctor", servers, questions(1)))
     assert "Everything a run needs is in place" in output
     assert "prefix caching is on" in output
@@ -188,7 +188,7 @@ def test_doctor_says_what_is_there(servers: Servers, questions):
     assert "<|channel|>analysis<|message|>" in output
 
 
-def test_doctor_says_what_to_mend(servers: Servers, questions):
+def test_doctor_explains_what_to_fix(servers: Servers, questions):
     command = arguments("doctor", servers, questions(1), "--student.model", "studnet")
     output = finish(command, code=3)
     assert "studnet" in output
@@ -204,8 +204,8 @@ def test_no_ids_and_fixed_drafts_as_in_the_paper(servers: Servers, questions, tm
     assert all(row.student_ids is None for row in data.trajectories)
 
 
-def test_servers_that_go_down_in_mid_run(servers: Servers, questions, tmp_path):
-    """One of two teachers for good, the only student for a while."""
+def test_a_run_survives_servers_that_stop_or_restart(servers: Servers, questions, tmp_path):
+    """One of two teachers stops, the only student restarts."""
     run = tmp_path / "run"
     command = arguments(
         "synthesize", servers, questions(40), "--out", str(run), "--concurrency", "6"

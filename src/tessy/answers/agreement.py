@@ -5,8 +5,8 @@ text is the content of its last ``\boxed{}``. Without one, it is the last number
 a number; otherwise the last line, or its end after ``is``, ``are``, ``:`` or ``=``.
 
 Texts agree if they are equal without letter case, markup and white space; numbers by exact value,
-with or without a unit; a choice with or without its text. What these rules do not decide, and may
-be a formula, Math-Verify does (:mod:`tessy.answers.maths`).
+with or without a unit; a choice with or without its text. Texts that these rules leave undecided
+and that may be formulas are compared by Math-Verify (:mod:`tessy.answers.maths`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tessy.answers.maths import same_formula
 
 # "b) 12", "(b)12", "b. 12", "b: 12"; normalized.
 _CHOICE = re.compile(r"(?:\((?P<in>[a-j])\)|(?P<before>[a-j])[).:])(?P<text>.*)", re.DOTALL)
-_FORMULA_CHARS = 400  # of a normalized text; a longer one is no final answer
+_FORMULA_CHARS = 400  # maximum length of a normalized final answer
 _AROUND = " $.,;"
 _COMMAND = re.compile(r"\\[a-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -68,7 +68,7 @@ def _agrees(line: str, reference: str) -> bool:
     ]
     if True in decided:
         return True
-    # The shortest end, as "x = 5" and "the set is {1, 2}" have their value behind the lead-in.
+    # The shortest candidate, without the lead-in of "x = 5" or "the set is {1, 2}".
     return decided[-1] is None and same_formula(reference.strip(_AROUND), texts[-1].strip(_AROUND))
 
 

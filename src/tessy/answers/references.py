@@ -5,9 +5,10 @@ The reference is the first of the row's fields ``reference``, ``answer``, ``fina
 
 - of a text with GSM8K's ``####``, what follows it; else the content of its last ``\boxed{}``;
 - a whole text, except of ``solution``, if it is short and looks like an answer: a number, a
-  formula, a choice or a few words. A sentence is none, because no other wording agrees with it.
+  formula, a choice or a few words. A sentence is not a reference, because an answer in other words
+  would not agree with it.
 
-A field that says that there is no answer (``proof``, ``notfound``) ends the search.
+A field with ``proof`` or ``notfound`` ends the search: the problem has no reference.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def reference_of(row: Mapping[str, Any], field: str | None = None) -> str | None
 
 
 def marked_answer(text: str) -> str | None:
-    r"""Return what follows ``####``, else the content of the last ``\boxed{}``; None without."""
+    r"""Return what follows ``####``, else the content of the last ``\boxed{}``, else None."""
     _, mark, after = text.rpartition(_GSM8K_MARK)
     marked = after.strip() if mark else last_boxed(text)
     return marked if marked and 0 < len(normalize(marked)) <= SHORT_CHARS else None

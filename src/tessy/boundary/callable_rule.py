@@ -37,7 +37,7 @@ class RulePredictor:
         self.lookahead: int = getattr(rule, "lookahead", 0)
         if type(self.lookahead) is not int or self.lookahead < 0:
             raise ConfigError(
-                f"the rule {name} has lookahead = {self.lookahead!r}; give a count of units"
+                f"the rule {name} has lookahead = {self.lookahead!r}; set a number of units"
             )
         check_signature(rule, name, ("", (), False), _SIGNATURE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
@@ -89,8 +89,8 @@ class RulePredictor:
                 "of each unit"
             )
         values = [self._probability(value) for value in returned]
-        least = len(units) - (0 if final else self.lookahead)
-        if not least <= len(values) <= len(units):
+        minimum = len(units) - (0 if final else self.lookahead)
+        if not minimum <= len(values) <= len(units):
             raise ConfigError(
                 f"the rule {self.name} returned {len(values)} values for {len(units)} units "
                 f"{_shown(units)} with final={final}; return one for each (a rule that decides "

@@ -54,7 +54,7 @@ class FilterConfig(Config):
     fields: dict[str, str] = Field(default_factory=dict)
     """Map field names of those files to tessy's: `prompt=question,id=uid`."""
     reference: str | None = Field(default=None, min_length=1)
-    """Input field with the reference answer, for `wrong_answer`; default: as README says."""
+    """Input field with the reference answer, for `wrong_answer`; default: the rule in README."""
     fresh: bool = False
     """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
 

@@ -38,7 +38,7 @@ class RowFault:
 
 
 class BadRowsError(InputError):
-    """Invalid rows of an input file, all in ``faults``; ``remedy`` says what to do."""
+    """Invalid rows of an input file, all in ``faults``; ``remedy`` ends the message."""
 
     def __init__(
         self,
@@ -66,7 +66,8 @@ class EngineError(TessyError):
 class EngineUnavailable(EngineError):
     """A temporary failure (no connection, 429, 5xx, a stall); the request is retried.
 
-    ``status`` is that of the HTTP reply, ``retry_after_seconds`` its ``Retry-After``; None without.
+    ``status`` is that of the HTTP reply, ``retry_after_seconds`` its ``Retry-After``; None if the
+    failure has no reply or no such header.
     """
 
     def __init__(

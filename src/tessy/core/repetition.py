@@ -17,11 +17,11 @@ PERIODIC_CHARS = 400
 MAX_BLANK_CHARS = 400  # a longer draft of white space only is a loop
 _CHECK_CHARS = 100
 _LONGEST_PIECE_CHARS = PERIODIC_CHARS // REPEATS
-# Every periodic stretch contains at least one complete sample of this length.
+# A sample is taken at every multiple of this length, so that each periodic stretch has a whole one.
 _SAMPLE_CHARS = PERIODIC_CHARS // 2
 _EDGE_WORDS = 2  # the first and last word of a loop may be joined with adjacent text
-# In every loop of words, two consecutive words at a multiple of this step equal those one phrase
-# earlier.
+# A loop of words contains a multiple of this step where two consecutive words equal the two words
+# one phrase earlier.
 _STEP_WORDS = SHORTEST_WORDS * (REPEATS - 1) - _EDGE_WORDS - 1
 
 

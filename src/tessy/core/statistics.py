@@ -83,7 +83,7 @@ def t95(degrees: int) -> float:
 
 
 def quantile(ordered: Sequence[int], q: float) -> int:
-    """Return the smallest of the sorted values that a share ``q`` of them do not exceed."""
+    """Return the ``q``-quantile of sorted values: a share ``q`` of them is at most the result."""
     rank = math.ceil(q * len(ordered))
     return ordered[max(rank, 1) - 1]
 

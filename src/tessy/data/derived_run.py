@@ -237,11 +237,11 @@ def _write_config(
         }
         for source, document in zip(sources, documents, strict=True)
     ]
-    first, *others = (document["data_config"] for document in documents)
+    first, *further = (document["data_config"] for document in documents)
     shared = {
         name: value
         for name, value in first.items()
-        if all(name in other and other[name] == value for other in others)
+        if all(name in other and other[name] == value for other in further)
     }
     data = jsonl.plain_object({**shared, "derived": {"by": by, "sources": origins}})
     provenance = {"config": jsonl.plain_object(options), "software": software()}

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _PATH = "/v1/chat/completions"
 _SEED_BITS = 31  # accepted by every server
-_HELLO = (Message(role="user", content="Say hello."),)
+_PROBE_MESSAGES = (Message(role="user", content="Say hello."),)
 
 # Fields beyond OpenAI's original ones that some servers refuse, in the order in which they are
 # dropped: servers without thinking templates, without such filters, without guided output.
@@ -35,7 +35,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 class ChatRequest:
     """A request to a chat model."""
 
-    key: str  # caller; selects the replica
+    key: str  # identifies the request in messages; selects the replica
     messages: Sequence[Message]  # ending with a user turn
     sampling: Sampling
     max_tokens: int  # of the reply
@@ -82,7 +82,7 @@ class ChatEngine(ServerEngine):
         async with self._probing:
             self._refused = await self._find_refused()
         notes = tuple(
-            f"{self.url} does not take {name}: asked without" for name in sorted(self._refused)
+            f"{self.url} refuses {name}, which requests omit" for name in sorted(self._refused)
         )
         return EngineInfo(self._model, "text", streaming=False, notes=notes)
 
@@ -98,15 +98,15 @@ class ChatEngine(ServerEngine):
             without.append(names[len(without)])
         # The last dropped field was refused; the earlier ones may be accepted.
         for name in without[:-1]:
-            rest = [other for other in without if other != name]
-            if await self._refusal(rest) is None:
-                without = rest
+            fewer = [field for field in without if field != name]
+            if await self._refusal(fewer) is None:
+                without = fewer
         return frozenset(without)
 
     async def _refusal(self, without: Collection[str]) -> EngineRefused | None:
-        hello = ChatRequest("probe", _HELLO, Sampling(), max_tokens=1, seed=0)
+        probe = ChatRequest("probe", _PROBE_MESSAGES, Sampling(), max_tokens=1, seed=0)
         try:
-            await self._send(hello, without)
+            await self._send(probe, without)
         except EngineRefused as error:
             return error
         return None
@@ -147,14 +147,14 @@ class ChatEngine(ServerEngine):
 class ChatPool(Failover[ChatEngine]):
     """Replicas of one chat model; use it as ``async with ChatPool(…) as pool``."""
 
-    async def ask(self, request: ChatRequest) -> ChatReply:
+    async def reply(self, request: ChatRequest) -> ChatReply:
         """Return a reply from any replica; retries and raises as :meth:`ReplicaPool.stream`."""
         try:
             return await self._retried(
                 RetryState(request.key), lambda engine: engine.reply(request)
             )
         finally:
-            self.release(request.key)  # no cache is kept for it, so it needs no home
+            self.release(request.key)  # requests share no cache, so any replica may serve the next
 
 
 def _read(value: Mapping[str, Any], where: str) -> ChatReply:
@@ -165,7 +165,7 @@ def _read(value: Mapping[str, Any], where: str) -> ChatReply:
         content, finish = value, None
     if content is not None and not isinstance(content, str):
         shown = str(value)[:200]
-        raise UnusableReply(f"{where}{_PATH}: the reply is no chat completion: {shown}")
+        raise UnusableReply(f"{where}{_PATH}: the reply is not a chat completion: {shown}")
     # Unpaired surrogates, as in "\ud800", cannot be written to a file.
     text = (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return ChatReply(_without_thoughts(text), truncated=finish == "length")
@@ -173,8 +173,8 @@ def _read(value: Mapping[str, Any], where: str) -> ChatReply:
 
 def _without_thoughts(text: str) -> str:
     """Drop thinking at the start; its opening marker may come from the template."""
-    thoughts, end, rest = text.partition("</think>")
-    head = thoughts.lstrip()
+    before, marker, after = text.partition("</think>")
+    head = before.lstrip()
     # In a JSON reply the marker is part of a string.
-    begun = head.startswith("<think>") or ("<think>" not in head and head[:1] not in ("[", "{"))
-    return rest.lstrip() if end and begun else text
+    thinks = head.startswith("<think>") or ("<think>" not in head and head[:1] not in ("[", "{"))
+    return after.lstrip() if marker and thinks else text

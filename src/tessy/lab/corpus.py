@@ -1,4 +1,4 @@
-"""Text beside the tasks: to train the tokenizers, and as small talk.
+"""Text unrelated to the tasks: to train the tokenizers, and as small talk.
 
 Small talk teaches a tiny model to answer other questions: a short thinking, and no help.
 """

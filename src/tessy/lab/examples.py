@@ -56,8 +56,11 @@ class ChatExample:
     muted: tuple[tuple[int, int], ...] = ()  # ranges of `thinking` without a loss, in chars
 
 
-def student_example(rng: Random, *, late: bool) -> ChatExample:  # the same late in training
-    """Return an example in style S with random products of 6 to 9; some continue other styles."""
+def student_example(rng: Random, *, late: bool) -> ChatExample:
+    """Return an example in style S with random products of 6 to 9; some continue other styles.
+
+    ``late`` has no effect: the examples stay the same throughout training.
+    """
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)

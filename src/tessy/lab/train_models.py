@@ -116,13 +116,13 @@ def train(
 def _optimizers(model: Qwen3ForCausalLM, plan: TrainingPlan) -> list[torch.optim.Optimizer]:
     """Return Muon for matrices and AdamW for the rest: AdamW alone needs far more examples."""
     matrices: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
+    remaining: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in name
-        (matrices if is_matrix else others).append(parameter)
+        (matrices if is_matrix else remaining).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=plan.matrix_lr, weight_decay=0.02),
-        torch.optim.AdamW(others, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(remaining, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 

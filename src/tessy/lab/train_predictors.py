@@ -44,7 +44,7 @@ def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
     problems = out / "questions.jsonl"
     write_questions(problems, questions, seed)
     for author in AUTHORS:
-        code = _annotate_responses(author, out, problems, seed) or learn(author, out, seed)
+        code = _annotate_responses(author, out, problems, seed) or train_one(author, out, seed)
         if code:
             return code
     return next(filter(None, (_evaluate(author, out, seed) for author in AUTHORS)), 0)
@@ -66,7 +66,7 @@ def _annotate_responses(author: Author, out: Path, problems: Path, seed: int) ->
     return sample(responses) or annotate(annotations)
 
 
-def learn(author: Author, out: Path, seed: int) -> int:
+def train_one(author: Author, out: Path, seed: int) -> int:
     """Train the predictor of one author from its annotations in ``out``; return the exit code."""
     return train_predictor(
         TrainPredictorConfig(

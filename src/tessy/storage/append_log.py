@@ -57,8 +57,8 @@ class AppendFile:
 
     def _write_whole(self, line: bytes) -> None:
         start = os.fstat(self._fd).st_size
-        written = os.write(self._fd, line)
-        if written < len(line):
+        count = os.write(self._fd, line)
+        if count < len(line):
             os.ftruncate(self._fd, start)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -56,7 +56,7 @@ def new_folder(path: Path, advice: str = ADVICE) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         publish_folder(partial, path, old=old if path.exists() else None)
-        shutil.rmtree(old, ignore_errors=True)  # only now: it may be the one copy that is left
+        shutil.rmtree(old, ignore_errors=True)  # not earlier: it was the only complete copy
     except OSError as error:
         raise _unwritable(path, error, advice) from error
     finally:

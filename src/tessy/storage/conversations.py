@@ -65,7 +65,7 @@ class FieldMap:
     A name is that of a field, or a path with dots to a value inside it: ``reward.answer``.
 
     Args:
-        names: The mapped names; the others have their usual ones.
+        names: The mapped names; fields that are not mapped have their usual names.
         likely_prompts: Try other common names of the prompt (``question``, ``problem`` …) where a
             row has none of the mapped and the usual ones.
 
@@ -99,7 +99,7 @@ class FieldMap:
         """Return the name of the field with the prompt or the turns.
 
         Raises:
-            BadField: The row has none, or several.
+            BadField: The row has no such field, or several.
         """
         mapped = self.mapped("prompt") or self.mapped("messages")
         if mapped and get(row, mapped) is not None:

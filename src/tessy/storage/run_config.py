@@ -84,14 +84,14 @@ def open_config(
     kind: AnyRowKind,
     provenance: dict[str, Any],
     data: dict[str, Any],
-    begun: Callable[[], bool],
+    has_started: Callable[[], bool],
     known: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Write config.json of a new directory, or check that of an existing one; return its content.
 
     ``provenance`` contains options and versions to record, ``data`` (flat dotted keys) the options
-    that decide the content of rows. ``begun`` returns whether the directory has rows or samples in
-    flight. ``known`` lists all keys of ``data`` in this version; None accepts any key.
+    that decide the content of rows. ``has_started`` returns whether the directory has rows or
+    samples in flight. ``known`` lists all keys of ``data`` in this version; None accepts any key.
 
     Raises:
         RunError: The directory was created with other ``data``, or cannot be read.
@@ -101,7 +101,7 @@ def open_config(
     document = read(path, kind) if path.exists() else None
     # A run without any rows, e.g. because of a misspelt option, may be restarted with others.
     then = document["data_config"] if document is not None else {}
-    if document is not None and (begun() or then == data or "derived" in then):
+    if document is not None and (has_started() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)
         _check_same(path.parent, then, data, kind.added)
         last = [document, *document["resumed"]][-1]

@@ -111,7 +111,7 @@ class Run(Closeable, Generic[KeyT]):
                 stack.enter_context(FileLock(paths.lock))
                 data = jsonl.plain_object(data_config)
                 document = run_config.open_config(
-                    paths.config, kind, provenance, data, paths.begun, known
+                    paths.config, kind, provenance, data, paths.has_started, known
                 )
                 rows = stack.enter_context(closing(AppendFile(paths.rows)))
                 failures = stack.enter_context(closing(AppendFile(paths.failures)))

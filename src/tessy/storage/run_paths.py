@@ -30,10 +30,10 @@ class RunPaths:
         self.report = self.directory / "report.html"
         self.log = self.directory / "run.log"
 
-    def begun(self) -> bool:
+    def has_started(self) -> bool:
         """Return whether any row or failure was written, or a sample was started."""
-        written = (*self.row_files(), *self.failure_files())
-        return self.journal.exists() or any(path.stat().st_size for path in written)
+        files = (*self.row_files(), *self.failure_files())
+        return self.journal.exists() or any(path.stat().st_size for path in files)
 
     def row_files(self) -> list[Path]:
         """Return existing files of rows; of rows with equal keys the last one counts."""

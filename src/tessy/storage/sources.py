@@ -1,8 +1,8 @@
 """Input files behind the names a user gives: files, globs, folders of data sets, and the hub.
 
 A folder is one written by ``datasets`` (``save_to_disk``), or any folder of data files. Of a data
-set with several splits, ``--split`` selects one by its name, which stands in the names of its
-files or folders: ``train-00000-of-00002.parquet``, ``data/test.jsonl``, ``validation/0.parquet``.
+set with several splits, ``--split`` selects one by its name, which is part of its file or folder
+names: ``train-00000-of-00002.parquet``, ``data/test.jsonl``, ``validation/0.parquet``.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _of_split(dataset: _Dataset, split: str | None) -> list[str]:
         return dataset.names
     chosen = [name for name in dataset.names if _has_split(name, split)]
     if not chosen:
-        has = f"it has {', '.join(splits)}" if splits else "its file names have none"
+        has = f"it has {', '.join(splits)}" if splits else "its file names contain no split"
         raise InputError(f"{dataset.title} has no split {split!r}; {has}")
     return chosen
 

@@ -102,7 +102,7 @@ class SampleAttempt:
         predicted_next = False
         async with HandoverPrefetch(self._stream, self._predict, self._on_discarded) as prefetch:
             while True:
-                if not predicted_next:  # after a prediction the saved state still holds
+                if not predicted_next:  # a prediction does not change the saved state
                     self._save(cooperation.thinking.take_texts())
                 self.checkpoint()
                 action = cooperation.next()
@@ -219,7 +219,7 @@ class SampleAttempt:
             self.meter.seconds[part] += spent
             if thinking:
                 self._count(generate.author, drafted)
-            else:  # counted with the row, or by `leave`
+            else:  # counted with the row, or by `discard_text`
                 self.progress.drafted(generate.author, drafted)
 
     def _save(self, pieces: Sequence[Piece]) -> None:
@@ -245,11 +245,11 @@ class SampleAttempt:
         if self._saved_parts:
             return self._saved_parts.popleft()
         part = await make()
-        self.leave()
+        self.discard_text()
         self.save([part], self._state())
         return part
 
-    def leave(self) -> None:
+    def discard_text(self) -> None:
         """Drop the current text; its answer counts as generated and not kept."""
         if self.answer is not None:
             self.meter.drafted[self.answer.author] += len(self.answer.ids)

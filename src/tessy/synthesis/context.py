@@ -18,7 +18,7 @@ from tessy.tokenization.renderer import Renderer
 REQUEST_TOKENS = 64
 PAPER_DRAFT_TOKENS = 20  # the paper's k
 MARKER_TOKENS = 16  # end of the thinking, start of the answer, end of turn
-LEAST_TOKENS = 32  # a context with less room than this beside the prompt is of no use
+LEAST_TOKENS = 32  # minimum room in a context beside the prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,9 @@ class Cooperation:
         self._base = EdgeCursor(0)
         self._repetition = RepetitionMonitor("thinking")
         self._likely_next: tuple[PrefetchedTurn, AuthoredText] | None = None
-        self._ready: PrefetchedTurn | None = None  # the hand-over came where it was expected
-        # The request brought an id; it brought none for lack of room.
-        self._answered = self._full = False
+        self._ready: PrefetchedTurn | None = None  # the current turn, if it was prefetched
+        self._answered = False  # the request has returned an id
+        self._full = False  # the request returned none, because the context is full
         self._turn = self._new_turn("student", exempt=True)
         self._prediction_due = False
 
@@ -170,11 +170,13 @@ class Cooperation:
         receiver = other(self.author)
         text = self._turn.draft.text[: end - len(self.thinking.text)]
         piece = self.thinking.piece(self.author, text, self._turn.draft.cut(len(text)))
-        more = piece.ids(receiver)
-        tokens = min(self._available(receiver, len(piece.student_ids), len(more)))
+        receiver_ids = piece.ids(receiver)
+        tokens = min(self._available(receiver, len(piece.student_ids), len(receiver_ids)))
         if tokens <= 0:
             return None
-        generate = self._generate(receiver, more, chars=end, place=(0, 0), max_tokens=tokens)
+        generate = self._generate(
+            receiver, receiver_ids, chars=end, place=(0, 0), max_tokens=tokens
+        )
         sees_next = self._roles[receiver].sees_next
         predict_next = self._predict_next(receiver, text) if sees_next else None
         return PrefetchedTurn(end, predict_next, generate), piece
@@ -212,8 +214,8 @@ class Cooperation:
             self._end_turn(Rejection(0.0, drafted=True))
         elif self._full:
             raise SampleFailed("budget", f"the {self.author}'s context is full")
-        elif turn.judged > len(self.thinking.text):
-            self._keep_while_drafting(turn.judged - len(self.thinking.text))
+        elif turn.classified_end > len(self.thinking.text):
+            self._keep_while_drafting(turn.classified_end - len(self.thinking.text))
 
     def _keep_while_drafting(self, chars: int) -> None:
         """Keep ``chars`` of the draft if no token straddles their end: tokens stay as sampled."""
@@ -309,7 +311,7 @@ class Cooperation:
             author=turn.author,
             draft=tuple(turn.draft.ids),
             anchored=turn.anchored,
-            judged=turn.judged,
+            classified_end=turn.classified_end,
             exempt=turn.exempt,
             forcing=turn.forcing,
             turn_start=turn.start,

@@ -16,7 +16,7 @@ from tessy.core.errors import ConfigError
 from tessy.core.records import AUTHORS
 from tessy.synthesis.strategies.registry import all_strategies, generating_models, strategy_of
 
-# Options on where, how fast and how often samples are made.
+# Options on where, how fast and how often samples are generated.
 _NOT_DATA = frozenset(
     {
         "problems",
@@ -103,5 +103,5 @@ _DEFAULTS: Mapping[str, tuple[object, ...]] = {
     "answer_by": (None, "student"),
     "system_prompt": (None,),
 }
-# What is read of a role that writes nothing.
+# Options that apply to a role whose model does not generate.
 _FORMAT: Mapping[str, tuple[str, ...]] = {"student": ("model", "tokenizer"), "teacher": ()}

@@ -46,10 +46,10 @@ class ResponseWriter:
         self.prompts = {author: _prompt(attempt, author, messages) for author in authors}
         lengths = {author: len(prompt) for author, prompt in self.prompts.items()}
         self.limits = attempt.context.limits(lengths, self._answering)
-        self._extra_tokens = 0  # than the problem, in tokens of who answers
+        self._extra_tokens = 0  # prompt tokens of the answering model beyond those of the problem
         if tuple(messages) != attempt.problem.messages:
-            question = _prompt(attempt, self._answering, attempt.problem.messages)
-            self._extra_tokens = lengths[self._answering] - len(question)
+            problem_prompt = _prompt(attempt, self._answering, attempt.problem.messages)
+            self._extra_tokens = lengths[self._answering] - len(problem_prompt)
 
     async def think(self, author: Author) -> None:
         """Let ``author`` write the thinking; it may be empty only if it is ``aside``."""
@@ -105,7 +105,7 @@ class ResponseWriter:
             measured_by=None if own else attempt.context.format.codec,
             aside=self._aside,
             request_tokens=REQUEST_TOKENS,
-            seed=lambda written: attempt.seed(*self._label, *place, written),
+            seed=lambda generated: attempt.seed(*self._label, *place, generated),
         )
 
     def _thinking_of(self, author: Author) -> tuple[str, list[int]]:

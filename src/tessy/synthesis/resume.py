@@ -70,7 +70,7 @@ class CooperationState:
     author: Author
     draft: tuple[int, ...]
     anchored: bool
-    judged: int
+    classified_end: int
     exempt: bool
     forcing: bool
     turn_start: int
@@ -98,7 +98,12 @@ class CooperationState:
         return cls(tuple(texts), **values)
 
 
-_RENAMED = {"prediction_due": "peek_due", "rejections": "empties", "mid_word_handovers": "glued"}
+_RENAMED = {
+    "classified_end": "judged",
+    "prediction_due": "peek_due",
+    "rejections": "empties",
+    "mid_word_handovers": "glued",
+}
 _KEYS = {f.name: _RENAMED.get(f.name, f.name) for f in fields(CooperationState)[1:]}  # no texts
 
 

@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 
 
 def synthesize(config: SynthesizeConfig) -> int:
-    """Make every requested sample; can be interrupted and resumed at any time.
+    """Generate every requested sample; can be interrupted and resumed at any time.
 
     Returns:
         The exit code: 0; 130 if Ctrl-C stopped the run gracefully; 4 if its budget did; 1 if every
@@ -78,7 +78,7 @@ def synthesize(config: SynthesizeConfig) -> int:
 
 
 def sample(config: SampleConfig) -> int:
-    """Make every requested response of one model; returns and raises as :func:`synthesize`."""
+    """Generate every requested response of a model; returns and raises as :func:`synthesize`."""
     return run_samples(config, load_run_problems(config)).exit_code
 
 
@@ -107,7 +107,7 @@ def run_samples(
         config: Options of the run; ``problems`` is not read.
         loaded: The problems.
         console: Receives progress and the final table; standard error by default.
-        chosen: Make only samples with these keys; None: all.
+        chosen: Generate only samples with these keys; None: all.
     """
     console = console or SteadyConsole(stderr=True)
     check_servers(config)
@@ -144,7 +144,7 @@ def run_samples(
                 if missing:
                     synthesis.load_spending()
                 if (missing or chosen is not None) and not tracker.empty:
-                    left = asyncio.run(synthesis.go(missing, load_models(config, renderers)))
+                    left = asyncio.run(synthesis.execute(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
                     _summarise(run, tracker.seconds)
@@ -173,7 +173,7 @@ def _report_end(
         message = (
             f"None of {len(run.failed)} samples could be finished ({reasons}); "
             f"{run.paths.failures} has their texts so far, and `tessy doctor` with the same "
-            "options makes one sample and says what to fix\n"
+            "options generates one sample and explains what to fix\n"
             f"The last {common}: {shorten(last, 300, placeholder=' …')}"
         )
         console.print(Text(visible(message)), soft_wrap=True)
@@ -189,7 +189,7 @@ def _report_end(
 
 @dataclass
 class _SynthesisRun:
-    """The part of a run that this process makes."""
+    """The part of a run that this process generates."""
 
     config: RunConfig
     loaded: LoadedProblems
@@ -213,8 +213,8 @@ class _SynthesisRun:
                 self.tracker.before = spent_before(self.run.paths, in_flight)
             self.tracker.empty = self.tracker.exceeded(0)
 
-    async def go(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
-        """Make the missing samples; return the number that a stop left in flight, or None."""
+    async def execute(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
+        """Generate the missing samples; return how many a stop left in flight, or None."""
         wanted = self._wanted()
         failed = sum(job.key in self._given_up() for job in wanted)
         state = self.result.progress = ThroughputMonitor(

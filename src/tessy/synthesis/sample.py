@@ -25,7 +25,7 @@ RETRIED: frozenset[FailureReason] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SampleJob:
-    """A sample to make, with the prompt of each model in its tokens, as far as it was rendered."""
+    """A requested sample, with the prompts rendered so far, each in its model's tokens."""
 
     problem: Problem
     sample: int
@@ -44,7 +44,7 @@ class SampleJob:
 
 @dataclass
 class SampleRunner:
-    """Makes samples, each in up to ``attempts`` attempts.
+    """Generates samples, each in up to ``attempts`` attempts.
 
     Attributes:
         checkpoint: Raises to interrupt a sample at a safe place.
@@ -70,7 +70,7 @@ class SampleRunner:
             self.progress.failed(job.name, result.failure.reason)
 
     async def make(self, job: SampleJob) -> JobResult:
-        """Make the sample; return its row, and the tokens of the longest of its texts."""
+        """Generate the sample; return its row, and the tokens of the longest of its texts."""
         earlier = self.earlier.get(job.key, 0)
         saved, pieces = self._resume(job.key)
         meter = UsageMeter()
@@ -87,7 +87,7 @@ class SampleRunner:
                     if failure.reason in RETRIED and number - earlier < self.attempts:
                         self.journal.clear(job.key)
                         number = earlier + self.journal.bump_attempt(job.key)
-                        attempt.leave()
+                        attempt.discard_text()
                         pieces, meter = 0, attempt.meter
                         continue
                     failed = attempt.failure(failure.reason, failure.detail)
@@ -102,12 +102,12 @@ class SampleRunner:
 
     def _resume(self, key: Key) -> tuple[SampleState | None, int]:
         """Return the state that an earlier process left, and the number of its pieces."""
-        left = self.in_flight.pop(key, None)
-        saved = load_state(left)
-        if left is None or saved is None:
+        in_flight = self.in_flight.pop(key, None)
+        saved = load_state(in_flight)
+        if in_flight is None or saved is None:
             return None, 0
         state, pieces = saved
-        if pieces < len(left.pieces):
+        if pieces < len(in_flight.pieces):
             self.journal.truncate(key, pieces)
         return state, pieces
 

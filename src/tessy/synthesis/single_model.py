@@ -113,19 +113,19 @@ class SingleModelGeneration:
         self._repetition.check(self._draft.text)
         if self._length() >= self.max_tokens:
             raise self._too_long()
-        written = len(self._draft.ids)
-        left = (self.max_tokens if self.room_tokens is None else self.room_tokens) - written
+        generated = len(self._draft.ids)
+        left = (self.max_tokens if self.room_tokens is None else self.room_tokens) - generated
         if self._measure is None:
-            left = min(left, self.max_tokens - written)
+            left = min(left, self.max_tokens - generated)
         if left <= 0:
             raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
-        self._request_start = written
+        self._request_start = generated
         return Generate(
             author=self.author,
             prompt=self._prompt.plus(self._draft.ids),
             max_tokens=min(self.request_tokens, left),
             stop_ids=tuple(sorted(self.stop_ids)),
-            seed=self.seed(written),
+            seed=self.seed(generated),
         )
 
     def _length(self) -> int:
@@ -158,7 +158,7 @@ class SingleModelGeneration:
             raise SampleFailed("budget", f"no room for the {self.what}: the context is full")
 
     def _end(self, stop_id: int | None) -> None:
-        # A server that stops without naming the id has met the model's own end of turn.
+        # A server that stops without reporting the id has reached the model's own end of turn.
         if stop_id is None and self.what == "thinking":
             raise SampleFailed(
                 "eos_in_thinking", f"the {self.author} ended its turn in the middle of its thinking"

@@ -39,7 +39,7 @@ class Turn:
         start: Start of the turn, in chars of the thinking.
         exempt: The first unit is kept whatever its class.
         forcing: The first unit will count as forced.
-        judged: Units before this offset are classified and kept.
+        classified_end: End of the units that are classified and kept, in chars of the thinking.
         draft: Ids and text that are not kept yet.
         anchored: The offset where classification starts is known.
         final: The model ended the text: at the end of its thinking, or with another control id.
@@ -63,7 +63,7 @@ class Turn:
         self.start = len(thinking.text)
         self.exempt = exempt
         self.forcing = False
-        self.judged = self.start
+        self.classified_end = self.start
         self.anchored = False
         self.draft = Draft(role.codec)
         self.final: Literal["end", "control"] | None = None
@@ -71,11 +71,11 @@ class Turn:
         self.boundary: tuple[int, Rejection] | None = None
         self._role, self._thinking = role, thinking
         self._key, self._cut = key, cut
-        self._scan = base  # edges before it are known
-        self._scanned = False  # and all that could be found behind it was
-        self._edges: list[int] = []  # settled ones behind `judged`
-        self._pausing = False  # nothing more comes from this request
-        self._grown = False  # since units were last looked for
+        self._scan = base  # the last edge found; the search continues from it
+        self._scanned = False  # the draft was searched up to its end
+        self._edges: list[int] = []  # settled edges after `classified`
+        self._pausing = False  # the request has ended
+        self._grown = False  # the draft has grown since the last request for a prediction
         self._requested: tuple[int, bool] | None = None
         self._requested_end: int | None = None
         self._draft_end: _DraftEnd | None = None
@@ -84,7 +84,7 @@ class Turn:
         """Add the tokens of ``chunk`` to the draft."""
         ids: tuple[int, ...] = chunk.ids
         if self.boundary or self.final:
-            return  # generated before the close arrived: never looked at
+            return  # generated before the close reached the server; ignored
         role = self._role
         stop_id = chunk.stop_id
         ended = chunk.finish == "stop"
@@ -102,11 +102,11 @@ class Turn:
             self.final = "end" if stop_id in role.stop_ids else "control"
             self.visible = visible_chars(self.draft.text, keep_break=self.final == "control")
         if ended or not self._scanned or not self._grow(before, piece):
-            self._look()
+            self._find_edges()
         self._settle_draft_end()
 
     def _grow(self, before: str, piece: str) -> bool:
-        """Do the work of :meth:`_look` for ``piece`` after ``before``; False if it must run."""
+        """Find the edges that ``piece`` settles; return False if :meth:`_find_edges` must run."""
         kept = self._thinking.text
         if not kept:
             return False
@@ -116,11 +116,11 @@ class Turn:
             return False
         for edge in found:
             self._scan = EdgeCursor(edge)
-            if edge > self.judged:
+            if edge > self.classified_end:
                 self._edges.append(edge)
         return True
 
-    def _look(self) -> None:
+    def _find_edges(self) -> None:
         final = self.final is not None
         drafted = self.draft.text[: self.visible] if final else self.draft.text
         before = self._thinking.text[self._scan.offset :]
@@ -128,17 +128,17 @@ class Turn:
         found, last = settled_edges(local, self._scan, final=final)
         if self.anchored or self._anchor(found):
             self._scan, self._scanned = last, True
-            self._edges += [edge for edge in found if edge > self.judged]
+            self._edges += [edge for edge in found if edge > self.classified_end]
 
     def _anchor(self, found: list[int]) -> bool:
         """Find the offset where classification starts; return False if it is not known yet."""
         if self.start == self._scan.offset or self.start in found:
-            self.judged = self.start
+            self.classified_end = self.start
         elif any(edge > self.start for edge in found):
-            # The edge at the hand-over is gone: the receiver went on inside a word.
+            # The receiver continued a word, so there is no edge at the hand-over.
             self._thinking.mid_word_handovers += 1
             before = (edge for edge in found if edge < self.start)
-            self.judged = max(before, default=self._scan.offset)
+            self.classified_end = max(before, default=self._scan.offset)
         else:
             return False
         self.anchored = True
@@ -156,7 +156,7 @@ class Turn:
             return None
         self._requested, self._requested_end = (last, final), draft_end
         open_end = () if draft_end is None else (draft_end,)
-        edges = (self.judged, *self._edges, *open_end)
+        edges = (self.classified_end, *self._edges, *open_end)
         kept = self._thinking.text
         drafted = self.draft.text[: last - len(kept)]
         return PredictionRequest(self._key, kept, edges, final, self.start, drafted)
@@ -167,7 +167,7 @@ class Turn:
         if not text or not self._role.sees_next or self._pausing or self.final:
             return None
         kept = len(self._thinking.text)
-        last = self._edges[-1] if self._edges else self.judged
+        last = self._edges[-1] if self._edges else self.classified_end
         if text[-1].isspace() and (text[-1] != "\n" or text[max(0, last - kept) :].isspace()):
             return None
         return None if kept + len(text) <= last else kept + len(text)
@@ -178,7 +178,7 @@ class Turn:
         if request.final and len(prediction.units) < count:
             raise TessyError(
                 f"the {self.author}'s predictor decided {len(prediction.units)} of {count} units "
-                "of a final view; it must decide them all, for nothing will follow"
+                "of a final request; it must decide all of them, because no text follows"
             )
         for start, end, score in zip(
             request.edges, request.edges[1:], prediction.units, strict=False
@@ -190,7 +190,7 @@ class Turn:
             elif not self._keep_unit(start, end, score):
                 return
         if self._requested_end is None and not request.final and len(prediction.units) == count:
-            self._stop_before(self.judged, prediction.next_style)
+            self._stop_before(self.classified_end, prediction.next_style)
 
     def _keep_unit(self, start: int, end: int, score: UnitScore) -> bool:
         """Keep a unit and return True, or end the span before it."""
@@ -198,8 +198,8 @@ class Turn:
         kept = self._thinking.text
         drafted = self.draft.text[: max(0, end - len(kept))]
         blank = start < self.start and (kept[self.start : end] + drafted).isspace()
-        if keeps(self.author, score, self._cut) or blank or self._excused(start):
-            self.judged = end
+        if keeps(self.author, score, self._cut) or blank or self._use_exemption(start):
+            self.classified_end = end
             if self._edges and self._edges[0] == end:
                 del self._edges[0]
             return True
@@ -216,7 +216,7 @@ class Turn:
     def _is_exempt(self, start: int) -> bool:
         return self.exempt and start <= self.start
 
-    def _excused(self, start: int) -> bool:
+    def _use_exemption(self, start: int) -> bool:
         """Return whether the unit at ``start`` is kept although it is of the other class."""
         if not self._is_exempt(start):
             return False
@@ -230,7 +230,7 @@ class Turn:
             return
         if not self._edges:
             after = self.draft.text[draft_end.offset - len(self._thinking.text) :]
-            if after not in ("", " "):  # the word went on, or a line break follows
+            if after not in ("", " "):  # the word continues, or a line break follows
                 self._draft_end = self._requested = None
             return
         self._draft_end = None
@@ -238,7 +238,7 @@ class Turn:
             self._requested = None
             return
         last = self.final is not None and len(self._edges) == 1
-        if self._keep_unit(self.judged, draft_end.offset, draft_end.score) and not last:
+        if self._keep_unit(self.classified_end, draft_end.offset, draft_end.score) and not last:
             self._stop_before(draft_end.offset, draft_end.next_style)
 
     @property
@@ -249,11 +249,11 @@ class Turn:
             return None
         if in_class(self.author, draft_end.next_style):
             return None
-        own = keeps(self.author, draft_end.score, self._cut) or self._is_exempt(self.judged)
-        return draft_end.offset if own and self.judged >= self.start else None
+        own = keeps(self.author, draft_end.score, self._cut) or self._is_exempt(self.classified_end)
+        return draft_end.offset if own and self.classified_end >= self.start else None
 
     def resume(self, state: CooperationState) -> None:
         """Restore a state saved by :meth:`Cooperation.state`."""
-        self.start, self.judged = state.turn_start, state.judged
+        self.start, self.classified_end = state.turn_start, state.classified_end
         self.anchored, self.forcing = state.anchored, state.forcing
         self.draft.extend(state.draft)

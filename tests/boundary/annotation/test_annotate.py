@@ -47,7 +47,7 @@ def rule(tmp_path: Path) -> Path:
     return write_rules(tmp_path / "rules.py")
 
 
-# ---------------------------------------------------------------- what comes out
+# ---------------------------------------------------------------- output
 
 
 def test_a_model_marks_every_segment(responses):
@@ -106,7 +106,7 @@ def test_max_tokens_allow_the_segment_twice(responses):
             assert body["max_tokens"] > 2 * len(excerpt(body).encode())
 
 
-# ---------------------------------------------------------------- replies of no use
+# ---------------------------------------------------------------- unusable replies
 
 
 def test_a_rejected_reply_is_retried_once_with_the_reason(responses):
@@ -189,7 +189,7 @@ def test_failed_segments_are_retried_on_request_only(responses):
     assert list(iter_failed_rows(responses.parent / "out", ANNOTATIONS)) == []
 
 
-# ---------------------------------------------------------------- servers in trouble
+# ---------------------------------------------------------------- failing servers
 
 
 def test_transient_server_errors_are_retried(responses):
@@ -205,8 +205,8 @@ def test_transient_server_errors_are_retried(responses):
     assert {item.attempts for item in rows} == {1}
     assert len(server.seen) == len(rows) + 4
     log = (responses.parent / "out/run.log").read_text("utf-8")
-    assert "does not take top_k and min_p: asked without" in log
-    assert "does not take chat_template_kwargs: asked without" in log
+    assert "refuses top_k and min_p, which requests omit" in log
+    assert "refuses chat_template_kwargs, which requests omit" in log
 
 
 def test_requests_fail_over_to_the_other_replica(responses):
@@ -251,7 +251,7 @@ def test_a_wrong_model_or_key_ends_the_run(responses, monkeypatch):
         assert run(config(responses, server, api_key_env="STRONG_KEY"))[0] == 0
 
 
-# ---------------------------------------------------------------- stop and go on
+# ---------------------------------------------------------------- stop and resume
 
 
 def slowly(body: dict[str, Any]) -> str:
@@ -285,7 +285,7 @@ def test_a_stopped_run_resumes_without_annotating_twice(responses, number):
     lines = (out / "annotations.jsonl").read_text("utf-8").splitlines()
     keys = Counter((r["id"], r["sample"], r["segment"]) for r in map(json.loads, lines))
     assert set(keys.values()) == {1}
-    # What was in flight when it was killed is asked again; a stop waits for it.
+    # After a kill, requests in flight are repeated; a graceful stop waits for them.
     again = len(server.seen) - len(rows)
     assert again == 0 if number == signal.SIGINT else 0 <= again <= 2
 

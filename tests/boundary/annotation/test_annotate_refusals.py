@@ -22,7 +22,7 @@ def rule(tmp_path: Path) -> Path:
     return write_rules(tmp_path / "rules.py")
 
 
-# ---------------------------------------------------------------- refused at once
+# ---------------------------------------------------------------- options
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_the_same_case_is_preferred_where_the_rest_still_fits():
         ("5 - 3 — so", ["—", "—"], [(2, 3), (6, 7)]),
         ("So, yes. so", ["so"], [(9, 11)]),
         ("it's, it’s", ["it’s"], [(6, 10)]),
-        # The first is levelled, so that the two after it need not be.
+        # The first string is changed, so that the two after it match verbatim.
         ("— a so - So -", ["—", "So", "-"], [(0, 1), (9, 11), (12, 13)]),
         ("Wait so wait - —", ["wait", "—"], [(8, 12), (15, 16)]),
         # Another dash changes less than another case.
@@ -156,7 +156,7 @@ def test_verbatim_occurrences_are_preferred(text, listed, expected):
         ("3.5 and 3.", "3", 8),
         ("so-called", "so-called", 0),
         ("so — well", "so", 0),
-        ("so—well", "so", 0),  # a dash parts words
+        ("so—well", "so", 0),  # a dash separates words
         ("so - well", "well", 5),
         ("5-3", "3", 2),
         ("3, 4", "3", 0),
@@ -184,7 +184,7 @@ def test_a_span_ends_where_the_listed_string_ends():
 def texts(
     draw: st.DrawFn, words_of: st.SearchStrategy[list[str]]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """A text and some disjoint stretches of its whole words, ascending."""
+    """Draw a text and some disjoint ascending stretches of its whole words."""
     words = draw(words_of)
     text, bounds = draw(st.sampled_from(["", " ", "\n"])), []
     for word in words:
@@ -216,7 +216,7 @@ def level(text: str) -> str:
 def test_stretches_of_a_text_are_found_however_they_are_mangled(data):
     text, stretches = data.draw(texts(st.lists(WORDS, max_size=14)))
     listed = [mangled(data.draw, text[start:end]) for start, end in stretches]
-    # What is listed as quotes and dots alone may also be nothing, or stand in quotes.
+    # A string of only quotes and dots may be empty, or be in quotes.
     spans = locate(text, listed)
     assert not isinstance(spans, UnmatchedString), spans
     kept = [string for string in listed if normalize(string).strip(" '")]

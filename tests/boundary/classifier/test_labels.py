@@ -28,7 +28,7 @@ from tessy.core.records import StyleSpan
 from tests.support.tiny_bpe import WORDS, codec
 
 RULE = WindowRule(limit=24, keep=9)
-WHOLE = WindowRule(limit=100_000)  # leaves nothing of a piece out
+WHOLE = WindowRule(limit=100_000)  # truncates no piece
 TEXTS = st.builds(
     lambda words, join: join.join(words),
     st.lists(st.sampled_from([*WORDS, "汉字🙂", "naïve", "x" * 60]), max_size=30),
@@ -39,14 +39,14 @@ CLASSES = st.lists(st.sampled_from([CAPABILITY, STYLE]), max_size=30)
 
 @st.composite
 def marked(draw):
-    """A text and ascending style spans in it."""
+    """Draw a text and ascending style spans in it."""
     text = draw(TEXTS)
     cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=8)))
     return text, [StyleSpan(start=a, end=b) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
 
 
 def byte_ranges(text: str) -> list[range]:
-    """Where each token lies, in bytes of a text of which nothing is left out."""
+    """Return the range of each token, in bytes of the text."""
     ranges, at = [], 0
     for token in encode_text(codec(), text, WHOLE).ids:
         size = len(codec().token_bytes(token))

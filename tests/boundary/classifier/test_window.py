@@ -46,7 +46,7 @@ def test_ids_are_those_of_the_units_and_windows_follow_their_rule(pieces, join):
         assert window.start in starts  # windows start at edges
         assert window.end - window.start <= RULE.limit
         scored_before = windows[i - 1].end if i else 1
-        assert window.start < scored_before  # something comes before each token it speaks of
+        assert window.start < scored_before  # a token precedes each token that it scores
 
 
 @given(pieces=PIECES)

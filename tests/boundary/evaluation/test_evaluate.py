@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("annotations") / "a", questions(60))
 
 
-# -- known mistakes give known figures
+# -- figures of predictors with known errors
 
 
 def test_a_perfect_predictor_has_perfect_metrics(folder, tmp_path):
@@ -133,7 +133,7 @@ def test_the_sentence_rule_cuts_before_the_next_sentence(tmp_path):
     assert replayed["bounced"] == 0
 
 
-# -- what is by_name on what
+# -- the evaluated data
 
 
 def test_only_held_out_problems_are_evaluated(folder, tmp_path):

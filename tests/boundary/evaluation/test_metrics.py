@@ -1,4 +1,4 @@
-"""Metrics of a predictor, by scores that are known."""
+"""Metrics of known scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The split of problems is by whole problems and stable."""
+"""The split is stable and keeps each problem whole."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Training a predictor: what comes out."""
+"""Training a predictor: checkpoint, metrics and output."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def options(tmp_path):
     return quick_options(tmp_path)
 
 
-# -- what comes out
+# -- output
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_the_checkpoint_records_its_conventions(trained):
 
 
 def test_the_checkpoint_reproduces_its_validation_accuracy(trained):
-    """The accuracy of training.json, by way of what synthesis loads."""
+    """The predictor that synthesis loads has the accuracy in training.json."""
     options, _ = trained
     document = json.loads((options.out / "training.json").read_text())
     loaded = load_classifier(options.out, device="cpu")
@@ -165,7 +165,7 @@ async def test_the_checkpoint_finds_the_boundary(trained):
 def test_a_seed_fixes_the_weights(trained, tmp_path):
     options, _ = trained
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as there: one thread adds in one order
+    torch.set_num_threads(1)  # as in that training: one thread sums in one order
     train_predictor(changed(options, out=tmp_path / "again"))
     torch.set_num_threads(threads)
     first, again = (out / "model.safetensors" for out in (options.out, tmp_path / "again"))
@@ -179,7 +179,7 @@ def test_a_seed_fixes_the_weights(trained, tmp_path):
 
 def test_a_predictor_may_be_trained_further_and_short_inputs_make_short_windows(options):
     first = changed(options, max_tokens=40)
-    options.out.mkdir()  # an empty folder is as good as none
+    options.out.mkdir()  # an empty folder is accepted
     assert train_predictor(first) == 0
     further = changed(first, base=str(options.out), out=options.out.with_name("more"))
     assert train_predictor(further) == 0
@@ -189,14 +189,14 @@ def test_a_predictor_may_be_trained_further_and_short_inputs_make_short_windows(
 
 
 def test_training_ends_when_validation_no_longer_rises(options):
-    # Steps too small to change a weight: every epoch is as good as the first.
+    # Steps too small to change a weight, so no epoch is better than the first.
     train_predictor(changed(options, epochs=9, learning_rate=1e-30))
     document = json.loads((options.out / "training.json").read_text())
     assert (document["chosen"], len(document["epochs"])) == (1, 3)
 
 
 def test_a_useless_predictor_causes_a_warning(options, capsys):
-    # So much weight on style that it says nothing else.
+    # With so much weight on style, it predicts nothing else.
     config = changed(options, epochs=1, style_weight=1e6, learning_rate=0.1)
     assert train_predictor(config) == 0
     printed = capsys.readouterr().out
@@ -269,7 +269,7 @@ def test_temporary_folders_of_a_killed_training_are_removed(options):
     beside = options.out.parent
     stale = beside / f".out.{host}.{dead.pid}.partial"
     kept = [
-        beside / f".out.{host}.{os.getppid()}.partial",  # still at work
+        beside / f".out.{host}.{os.getppid()}.partial",  # of a running process
         beside / f".out.elsewhere.{dead.pid}.partial",
         beside / f".another.{host}.{dead.pid}.partial",
     ]
@@ -292,7 +292,7 @@ def test_an_example_is_truncated_to_the_input_length():
 
 
 def test_problems_are_split_whole():
-    # The same questions from another source, under ids of its own.
+    # The same problems from another source, with other ids.
     rows = [*ROWS, *(annotation(n, id=f"leetcode#{n}") for n in range(60))]
     parts = by_part(rows, 0, 0.2, 0.2)
     for part, held in parts.items():
@@ -306,7 +306,7 @@ def test_problems_are_split_whole():
 
 
 def test_an_interrupted_training_leaves_nothing(options):
-    # Single segments, many of them: what follows the first epoch outlasts the way of a signal.
+    # Many steps, so that the training is still running when the signal arrives.
     config = changed(options, annotations=directory(options.out.with_name("more"), ROWS[:120]))
     command = [
         *(sys.executable, "-u", "-c", "import sys; from tessy.cli import main; sys.exit(main())"),

@@ -50,7 +50,7 @@ def refused(options: TrainPredictorConfig, message: str, kind: type[InputError])
     assert not list(options.out.parent.glob(".*.partial"))
 
 
-# -- what is refused
+# -- refused input
 
 
 def test_wrong_annotations_are_refused(options, tmp_path):
@@ -160,7 +160,7 @@ def test_processes_share_a_batch_evenly(options, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     refused(options, "cannot be shared evenly by 3 processes", ConfigError)
     monkeypatch.setenv("RANK", "1")
-    assert train_predictor(options) == 2  # the first process says why
+    assert train_predictor(options) == 2  # the first process reports the reason
 
 
 def test_without_accelerate_the_message_names_the_extra(options):

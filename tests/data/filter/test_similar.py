@@ -120,14 +120,14 @@ def test_short_texts_are_compared_only_within_a_problem() -> None:
     assert again == "100 % of the word 5-grams are shared with sample 0 of 'a'"
 
 
-def test_a_text_without_words_is_no_duplicate() -> None:
+def test_a_text_without_words_is_not_a_duplicate() -> None:
     kept = KeptRows()
     wordless = row("a", thinking="…", answer="!")
     kept.keep(wordless)
     assert kept.known.find(row("b", thinking="…", answer="!")) is None
 
 
-def test_similar_arithmetic_problems_are_no_duplicates() -> None:
+def test_similar_arithmetic_problems_are_not_duplicates() -> None:
     rng = Random("arithmetic")
     kept = KeptRows()
     found = 0

@@ -194,7 +194,7 @@ def test_a_loop_is_found_at_any_place(before: str, loop: str, after: str) -> Non
         "-" * 100,
     ],
 )
-def test_short_repetitions_are_no_loop(text: str) -> None:
+def test_short_repetitions_are_not_a_loop(text: str) -> None:
     assert find_any_loop(text) is None
 
 

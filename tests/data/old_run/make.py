@@ -1,8 +1,8 @@
-"""Make the run in this directory: ``python make.py CHECKOUT``.
+"""Create the run in this directory: ``python make.py CHECKOUT``.
 
 CHECKOUT is a working tree of commit 853c8d3; the interpreter has that commit's dependencies (its
 constraints.txt). Models, problems and paths are relative to this directory, so that a copy of it
-is a run like any other. README.md says what is in it.
+is an ordinary run. README.md describes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a URL, an API key and the environment's proxies make of a request."""
+"""Effects of a URL, an API key and the environment's proxies on requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_credentials_are_never_shown():
     assert shown == HttpEngine(url, "m", CODEC).url == ChatEngine(url, "m").url
     assert shown.startswith("http://h:1/v1?…")
     assert not any(secret in shown for secret in ("me", "secret", "hidden", "key"))
-    # Servers that differ in their query alone stay apart; the same one has one name.
+    # Servers that differ only in their query have different names; equal URLs have equal names.
     assert shown_url("http://h:1/v1?key=other") != shown == shown_url("http://h:1/v1?key=hidden")
     assert shown_url("http://h:1/v1") == "http://h:1/v1"
     with pytest.raises(ConfigError) as caught:
@@ -50,7 +50,7 @@ def test_credentials_are_never_shown():
 
 @asynccontextmanager
 async def listening(reply: bytes = SHAPES["HTTP/1.0"]):
-    """Heads of requests that arrived, and where."""
+    """Serve ``reply`` on a free port; yield the heads of received requests, and the port."""
     heads: list[list[str]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,7 +118,7 @@ async def test_a_key_is_sent_as_a_bearer_token_without_surrounding_space():
     ("sek\x7f", "character 4 of 4 is U\\+007F"),
     (" \n", "it is blank"),
 ])  # fmt: skip
-def test_a_key_that_no_header_can_hold_is_refused_unseen(key, found):
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key, found):
     for make in (HttpEngine, ChatEngine):
         values = ("http://h", "m", CODEC) if make is HttpEngine else ("http://h", "m")
         with pytest.raises(ConfigError, match=found) as caught:
@@ -146,7 +146,7 @@ async def test_the_error_of_a_redirect_names_its_target():
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Sets proxies; those of the machine count no more."""
+    """Return a function that sets proxies; proxies of the machine are removed."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -1,4 +1,4 @@
-"""Which address of a server is connected to, and from which event loop."""
+"""Connections: the choice of an address, and the event loop that owns them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tessy.inference.http import client as http_server
 from tests.support.http_replies import SHAPES, WHOLE, send, serving
 
 
-async def test_of_several_addresses_of_a_name_the_listening_one_is_used():
-    """``localhost`` is often ::1 first, where nobody listens."""
+async def test_the_listening_one_of_several_addresses_is_used():
+    """``localhost`` often resolves to ::1 first, which may have no server."""
     async with serving(SHAPES["HTTP/1.0"], 10_000, stay=False, host="localhost") as (server, _):
         for _ in range(3):
             chunks, _ = await send(server)
@@ -23,8 +23,8 @@ async def test_of_several_addresses_of_a_name_the_listening_one_is_used():
 
 
 @pytest.fixture
-def dark(monkeypatch):
-    """An address that answers nothing at all, as behind a firewall."""
+def silent_address(monkeypatch):
+    """An address that drops all packets, as behind a firewall."""
     if sys.platform != "linux":
         pytest.skip("a full queue of connections is silent on Linux only")
     monkeypatch.setattr(http_server, "_CONNECT_SECONDS", 0.6)
@@ -39,8 +39,8 @@ def dark(monkeypatch):
         yield door.getsockname()
 
 
-def found_at(monkeypatch, *places: tuple[str, int]) -> None:
-    """``model.test`` has these addresses, in this order."""
+def resolve_to(monkeypatch, *places: tuple[str, int]) -> None:
+    """Resolve ``model.test`` to these addresses, in this order."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
 
     async def resolve(*_, **__):
@@ -49,19 +49,19 @@ def found_at(monkeypatch, *places: tuple[str, int]) -> None:
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
 
 
-async def test_an_address_that_is_silent_does_not_hide_the_next_one(dark, monkeypatch):
+async def test_an_address_that_is_silent_does_not_hide_the_next_one(silent_address, monkeypatch):
     reply = SHAPES["HTTP/1.0"]
     async with serving(reply, 10_000, stay=False, host="model.test") as (server, _):
         port = int(server.root.rpartition(":")[2].partition("/")[0])
-        found_at(monkeypatch, dark, ("127.0.0.1", port))
+        resolve_to(monkeypatch, silent_address, ("127.0.0.1", port))
         for _ in range(3):
             chunks, _ = await send(server)
             assert [i for chunk in chunks for i in chunk.ids] == WHOLE
 
 
-async def test_a_server_that_is_silent_everywhere_is_unavailable(dark, monkeypatch):
+async def test_a_server_with_only_silent_addresses_is_unavailable(silent_address, monkeypatch):
     async with serving(SHAPES["chunked"], 10_000, host="model.test") as (server, peers):
-        found_at(monkeypatch, dark)
+        resolve_to(monkeypatch, silent_address)
         with pytest.raises(EngineUnavailable, match="no answer in time"):
             await send(server)
     assert not peers

@@ -1,4 +1,4 @@
-"""HttpEngine: what is sent in each wire format, what comes back, and how a stream is closed."""
+"""HttpEngine: requests and replies in each wire format, and closing of streams."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.engine_requests import (
     EVERY_WIRE,
     STREAMING_AND_NOT,
     WIRES,
-    ask,
     collect,
+    make_request,
     text_of,
 )
 from tests.support.engine_streams import iterate
@@ -33,16 +33,16 @@ from tests.support.model_server import (
     writes,
 )
 
-# -- what comes back -----------------------------------------------------------------------------
+# -- replies -------------------------------------------------------------------------------------
 
 
 @STREAMING_AND_NOT
 @EVERY_WIRE
-async def test_every_wire_gives_the_same_ids_and_the_stop_id_apart(connect, wire, streaming):
+async def test_every_wire_gives_the_same_ids_and_a_separate_stop_id(connect, wire, streaming):
     async with FakeServer(writes("naïve ☃ end", END_THINKING), can=WIRES[wire]) as server:
         engine = connect(server.url, streaming=streaming)
         info = await engine.probe()
-        chunks = await collect(engine, ask())
+        chunks = await collect(engine, make_request())
     assert info.mode == wire
     assert info.streaming is streaming
     assert text_of(chunks) == "naïve ☃ end"
@@ -56,15 +56,15 @@ async def test_every_wire_gives_the_same_ids_and_the_stop_id_apart(connect, wire
 async def test_the_end_of_the_turn_is_a_stop(connect, wire):
     async with FakeServer(writes("abc"), can=WIRES[wire]) as server:
         engine = connect(server.url)
-        chunks = await collect(engine, ask())
+        chunks = await collect(engine, make_request())
     assert text_of(chunks) == "abc"
     assert chunks[-1].finish == "stop"
     assert chunks[-1].stop_id == (None if wire == "text" else EOS)
 
 
 @EVERY_WIRE
-async def test_an_eos_the_server_does_not_name_is_known_from_the_ids(connect, wire):
-    """vLLM reports no stop reason at EOS; only the last id tells, and text carries none."""
+async def test_an_eos_that_the_server_does_not_report_is_detected_in_the_ids(connect, wire):
+    """vLLM reports no stop reason at EOS; only the last id shows it, and text does not."""
     request = Request("k", TokenIds([65]), Sampling(), 64, (END_THINKING,), 0)
     async with FakeServer(writes("abc"), can=WIRES[wire]) as server:
         engine = connect(server.url)
@@ -78,7 +78,7 @@ async def test_an_eos_the_server_does_not_name_is_known_from_the_ids(connect, wi
 async def test_max_tokens_end_with_length(connect, wire):
     async with FakeServer(writes("abcdefgh"), can=WIRES[wire]) as server:
         engine = connect(server.url)
-        chunks = await collect(engine, ask(max_tokens=5))
+        chunks = await collect(engine, make_request(max_tokens=5))
     assert text_of(chunks) == "abcde"
     assert (chunks[-1].finish, chunks[-1].stop_id) == ("length", None)
 
@@ -86,16 +86,16 @@ async def test_max_tokens_end_with_length(connect, wire):
 async def test_sglang_deltas_are_read_like_its_cumulative_ids(connect):
     async with FakeServer(writes("abcdef"), can=SGLANG, incremental=True) as server:
         engine = connect(server.url)
-        chunks = await collect(engine, ask())
+        chunks = await collect(engine, make_request())
     assert text_of(chunks) == "abcdef"
 
 
 async def test_tokens_that_have_arrived_are_one_chunk(connect):
-    """A slow reader gets few large chunks, never one per token."""
+    """A slow reader receives few large chunks, not one per token."""
     async with FakeServer(writes("x" * 200)) as server:
         engine = connect(server.url)
         chunks = []
-        async for chunk in iterate(engine, ask(max_tokens=1000)):
+        async for chunk in iterate(engine, make_request(max_tokens=1000)):
             chunks.append(chunk)
             await eventually(lambda: server.busy == 0)
     assert text_of(chunks) == "x" * 200
@@ -105,12 +105,12 @@ async def test_tokens_that_have_arrived_are_one_chunk(connect):
 async def test_control_tokens_that_do_not_stop_stay_in_the_ids(connect):
     async with FakeServer(writes("ab", OTHER_CONTROL, 99), can=TEXT_ONLY) as server:
         engine = connect(server.url)
-        chunks = await collect(engine, ask())
+        chunks = await collect(engine, make_request())
     assert [i for chunk in chunks for i in chunk.ids] == [97, 98, OTHER_CONTROL, 99]
 
 
 async def test_the_text_wire_ends_at_a_stop_id_that_the_server_ignores(connect):
-    """The server writes on; the stop is found in the text."""
+    """The server continues after the stop, which is detected in the text."""
     request = Request("k", TokenIds([65]), Sampling(), 64, (OTHER_CONTROL,), 0)
     script = writes("ab", OTHER_CONTROL, *b"never read")
     async with FakeServer(script, can=PLAIN_OPENAI) as server:
@@ -121,13 +121,13 @@ async def test_the_text_wire_ends_at_a_stop_id_that_the_server_ignores(connect):
     assert (chunks[-1].finish, chunks[-1].stop_id) == ("stop", OTHER_CONTROL)
 
 
-# -- what is sent --------------------------------------------------------------------------------
+# -- requests ------------------------------------------------------------------------------------
 
 
-async def test_generate_gets_ids_every_sampling_value_the_seed_and_the_sample(connect):
+async def test_generate_receives_ids_sampling_values_seed_and_sample(connect):
     async with FakeServer(writes("abc")) as server:
         engine = connect(server.url + "/v1/", api_key="secret")
-        await collect(engine, ask(seed=2**70 + 5, key="näme 1/0\n"))
+        await collect(engine, make_request(seed=2**70 + 5, key="näme 1/0\n"))
         seen = server.seen[-1]
     assert seen.path == "/inference/v1/generate"
     assert seen.headers["X-Session-ID"] == "n%C3%A4me%201/0%0A"
@@ -168,7 +168,7 @@ async def test_every_server_default_is_overridden(connect, wire):
 async def test_the_text_wire_spells_out_control_tokens(connect):
     async with FakeServer(writes("abc"), can=TEXT_ONLY) as server:
         engine = connect(server.url)
-        await collect(engine, ask())
+        await collect(engine, make_request())
         body = server.seen[-1].body
     assert body["prompt"] == "Q: what?<mark>"
     assert not {"stop", "stop_token_ids"} & set(body)
@@ -181,7 +181,7 @@ async def test_plain_openai_servers_get_only_fields_of_the_openai_api(connect):
     async with FakeServer(writes("abc", END_THINKING), can=PLAIN_OPENAI) as server:
         engine = connect(server.url)
         info = await engine.probe()
-        chunks = await collect(engine, ask())
+        chunks = await collect(engine, make_request())
     assert text_of(chunks) == "abc"
     assert (chunks[-1].finish, chunks[-1].stop_id) == ("stop", END_THINKING)
     assert any("top_k" in note for note in info.notes)
@@ -190,10 +190,10 @@ async def test_plain_openai_servers_get_only_fields_of_the_openai_api(connect):
 async def test_max_tokens_fit_into_the_context_and_a_full_context_is_refused(connect):
     async with FakeServer(writes("abc"), context=20) as server:
         engine = connect(server.url)
-        await collect(engine, ask(max_tokens=64))
+        await collect(engine, make_request(max_tokens=64))
         assert server.seen[-1].body["sampling_params"]["max_tokens"] == 11
         with pytest.raises(EngineRefused, match="20 tokens"):
-            await collect(engine, ask("Q" * 19))
+            await collect(engine, make_request("Q" * 19))
 
 
 async def test_data_parallel_engines_get_a_rank_that_stays_with_the_sample(connect):
@@ -203,7 +203,7 @@ async def test_data_parallel_engines_get_a_rank_that_stays_with_the_sample(conne
         engine = connect(server.url)
         assert (await engine.probe()).capacity_tokens == 4000
         for key in [f"p{i % 20}/0" for i in range(40)]:
-            await collect(engine, ask(key=key))
+            await collect(engine, make_request(key=key))
         ranks = [seen.headers["X-data-parallel-rank"] for seen in server.seen[-40:]]
     assert ranks[:20] == ranks[20:]
     assert set(ranks) == {"0", "1", "2", "3"}
@@ -228,7 +228,7 @@ async def test_closing_a_stream_ends_the_generation(connect, wire):
     async with FakeServer(script, can=WIRES[wire], token_seconds=0.005) as server:
         engine = connect(server.url)
         await engine.probe()
-        async with aclosing(iterate(engine, ask(max_tokens=1000))) as chunks:
+        async with aclosing(iterate(engine, make_request(max_tokens=1000))) as chunks:
             async for chunk in chunks:
                 assert chunk.ids
                 break
@@ -240,7 +240,7 @@ async def test_cancelling_the_task_ends_the_generation(connect):
     async with FakeServer(writes("x" * 1000), token_seconds=0.005) as server:
         engine = connect(server.url)
         await engine.probe()
-        task = asyncio.create_task(collect(engine, ask(max_tokens=1000)))
+        task = asyncio.create_task(collect(engine, make_request(max_tokens=1000)))
         await eventually(lambda: server.written > 3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -254,7 +254,7 @@ async def test_finished_streams_leave_their_connection_for_the_next(connect):
         await engine.probe()
         before = server.connections
         for _ in range(5):
-            await collect(engine, ask())
+            await collect(engine, make_request())
     assert server.connections == before
     assert server.aborted == 0
 
@@ -262,7 +262,7 @@ async def test_finished_streams_leave_their_connection_for_the_next(connect):
 async def test_many_streams_at_once(connect):
     async with FakeServer(lambda prompt, seed: [*b"%d" % seed]) as server:
         engine = connect(server.url)
-        replies = await asyncio.gather(*[collect(engine, ask(seed=i)) for i in range(200)])
+        replies = await asyncio.gather(*[collect(engine, make_request(seed=i)) for i in range(200)])
     assert [text_of(reply) for reply in replies] == [str(i) for i in range(200)]
 
 
@@ -271,7 +271,7 @@ async def test_all_requested_streams_are_open_at_the_same_time(connect):
         engine = connect(server.url)
         await engine.probe()
         server.faults = [Fault("hang")] * 150
-        tasks = [asyncio.create_task(collect(engine, ask(seed=i))) for i in range(150)]
+        tasks = [asyncio.create_task(collect(engine, make_request(seed=i))) for i in range(150)]
         await eventually(lambda: server.busy == 150)
         for task in tasks:
             task.cancel()

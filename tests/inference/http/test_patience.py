@@ -1,4 +1,4 @@
-"""How long a server may be silent, and what does not count as silence."""
+"""Limits for the silence of a server; pauses of this process do not count."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_stream_survives_a_pause_of_this_process():
     assert ids == [7, 8, 7, 8, 9]
 
 
-async def test_a_silent_stream_is_given_up_and_the_message_has_the_seconds():
+async def test_the_error_of_a_silent_stream_has_the_seconds():
     over = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -91,7 +91,7 @@ async def test_a_silent_stream_is_given_up_and_the_message_has_the_seconds():
             await server.aclose()
 
 
-async def test_a_server_that_does_not_read_the_request_is_given_up(monkeypatch):
+async def test_a_server_that_does_not_read_the_request_times_out(monkeypatch):
     monkeypatch.setattr("tessy.inference.http.client._CONNECT_SECONDS", 0.3)
     over = threading.Event()
 
@@ -110,17 +110,17 @@ async def test_a_server_that_does_not_read_the_request_is_given_up(monkeypatch):
 
 async def test_a_deadline_first_receives_data_that_arrived_during_a_pause():
     loop = asyncio.get_running_loop()
-    ours, theirs = socket.socketpair()
+    client_end, server_end = socket.socketpair()
 
     def stop() -> None:
         time.sleep(0.3)
-        theirs.sendall(b"x")
+        server_end.sendall(b"x")
 
-    with ours, theirs:
-        ours.setblocking(False)
+    with client_end, server_end:
+        client_end.setblocking(False)
         async with deadline(0.1):
             loop.call_soon(stop)
-            assert await loop.sock_recv(ours, 1) == b"x"
+            assert await loop.sock_recv(client_end, 1) == b"x"
 
 
 async def test_a_deadline_ends_its_block_and_nothing_after_it():

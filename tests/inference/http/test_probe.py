@@ -1,4 +1,4 @@
-"""What a probe of a server finds out, and which servers are refused."""
+"""Results of a probe, and servers that it refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tessy.core.errors import (
 from tessy.inference.base import Chunk, EngineInfo
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.scripted import END_THINKING
-from tests.support.engine_requests import CODEC, STREAMING_AND_NOT, ask, collect, text_of
+from tests.support.engine_requests import CODEC, STREAMING_AND_NOT, collect, make_request, text_of
 from tests.support.model_server import (
     CHAT_ONLY,
     OLD_VLLM,
@@ -82,7 +82,7 @@ async def test_a_server_without_a_list_of_models_is_used_with_a_note(connect):
     async with FakeServer(writes("abc"), can=VLLM - {"models"}) as server:
         engine = connect(server.url)
         info = await engine.probe()
-        assert text_of(await collect(engine, ask())) == "abc"
+        assert text_of(await collect(engine, make_request())) == "abc"
     assert info.context_tokens is None
     assert any("name was not checked" in note for note in info.notes)
 
@@ -108,11 +108,11 @@ async def test_a_missing_key_is_an_error(connect):
             await engine.probe()
 
 
-async def test_a_server_that_cannot_stream_is_used_without(connect):
+async def test_a_server_that_cannot_stream_is_used_without_streaming(connect):
     async with FakeServer(writes("abc", END_THINKING), streams=False) as server:
         engine = connect(server.url)
         info = await engine.probe()
-        chunks = await collect(engine, ask())
+        chunks = await collect(engine, make_request())
     assert info.streaming is False
     assert chunks == [Chunk(tuple(b"abc"), "stop", END_THINKING)]
 
@@ -159,9 +159,9 @@ async def test_streams_use_the_result_of_the_last_probe(connect):
         fresh = await connect(server.url).probe()
         assert found == [fresh] * 5
         assert (fresh.mode, fresh.context_tokens) == ("text", 128)
-        asked = len(server.seen)
-        assert text_of(await collect(engine, ask())) == "abc"
-        assert [seen.path for seen in server.seen[asked:]] == ["/v1/completions"]
+        before = len(server.seen)
+        assert text_of(await collect(engine, make_request())) == "abc"
+        assert [seen.path for seen in server.seen[before:]] == ["/v1/completions"]
 
 
 async def test_a_temporary_failure_does_not_select_a_simpler_wire(connect):
@@ -184,9 +184,7 @@ def test_an_unknown_wire_is_an_error():
 
 @pytest.mark.parametrize(("context", "tokens"), [(2, 1), (128, 64), (1023, 511), (4096, 512)])
 @pytest.mark.parametrize("can", [TEXT_ONLY, VLLM - {"metrics"}])
-async def test_the_prompt_that_tries_the_cache_takes_half_of_a_short_context(
-    connect, can, context, tokens
-):
+async def test_the_cache_probe_takes_half_of_a_short_context(connect, can, context, tokens):
     async with FakeServer(writes("a"), can=can, context=context) as server:
         assert (await connect(server.url).probe()).prefix_caching is True
         first, second = (seen.body for seen in server.seen[-2:])
@@ -211,7 +209,7 @@ class TalkativeChat(FakeServer):
         return response
 
 
-async def test_a_chat_reply_that_only_shows_the_endpoint_is_closed_unread(connect):
+async def test_the_reply_to_the_probe_of_a_chat_endpoint_is_closed_unread(connect):
     loop = asyncio.get_running_loop()
     unclosed: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: unclosed.append(context))

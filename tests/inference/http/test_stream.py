@@ -1,4 +1,4 @@
-"""Streams from servers that write HTTP in every shape, byte by byte if need be."""
+"""Streams in every form of HTTP, split into packets of any size."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ async def test_an_incomplete_or_garbled_reply_delivers_its_first_chunks_and_an_e
             await server.generate(
                 "/x", b"{}", {}, reader=IdsReader(), sink=ChunkSink(chunks.append)
             )
-    assert ids(chunks) in ([7, 8], [])  # an error that is there at once hides what came with it
-    assert len(peers) == 1  # what has begun to come is not asked for again here
+    assert ids(chunks) in ([7, 8], [])  # an error in the first packet hides the chunks in it
+    assert len(peers) == 1  # a request whose reply has begun is not repeated
 
 
 async def test_a_stream_that_stays_open_after_its_last_token_is_closed():
@@ -104,7 +104,7 @@ async def test_a_stream_that_stays_open_after_its_last_token_is_closed():
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A self-signed one for 127.0.0.1, its key beside it."""
+    """A self-signed certificate for 127.0.0.1, with its key."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl to make a certificate with")
     path = str(tmp_path / "certificate.pem")
@@ -129,7 +129,7 @@ asyncio.run(ask())
 """
 
 
-async def test_https_with_a_certificate_that_is_trusted_or_not(certificate):
+async def test_https_requires_a_trusted_certificate(certificate):
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, f"{certificate}.key")
     async with serving(SHAPES["chunked"], 10_000, tls=tls) as (server, peers):
@@ -153,7 +153,7 @@ async def send_until_closed(server: ServerClient, body: bytes = b"{}") -> None:
 
 @asynccontextmanager
 async def answering(reply: bytes):
-    """A server that answers one request, and says how the connection ended."""
+    """Serve one request; yield how the connection ended."""
     ends: list[BaseException | bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -218,7 +218,7 @@ async def test_a_late_close_of_a_sink_does_not_affect_the_next_request():
 
 @asynccontextmanager
 async def reading(reader_seconds: float, hang_up_after: int | None = None):
-    """A server that takes a large request slowly, and perhaps leaves in the middle of it."""
+    """Serve a large request slowly; optionally disconnect in the middle of it."""
     got: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -261,7 +261,7 @@ async def test_a_body_that_the_socket_takes_in_parts_arrives_whole():
     assert got == [True, True]
 
 
-async def test_a_server_that_leaves_while_it_is_written_to_is_unavailable():
+async def test_a_server_that_disconnects_during_a_request_is_unavailable():
     async with reading(0.0, hang_up_after=2**20) as (server, _):
         with pytest.raises(EngineUnavailable, match="the connection failed"):
             await send(server, LARGE)
@@ -281,7 +281,7 @@ async def test_closing_a_sink_while_the_body_is_sent_ends_the_request():
 
 @asynccontextmanager
 async def hasty(head: bytes):
-    """A server that answers before it has read more than a line, and reads no more."""
+    """Serve a reply after reading only one line of the request."""
     busy = asyncio.Event()
     peers: list[object] = []
 

@@ -1,4 +1,4 @@
-"""Whole samples on servers that know only text, most of which do not say what ended a reply."""
+"""Whole samples on servers with text only, most of which do not report what ended a reply."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVERS = pytest.mark.parametrize("can", [PLAIN_OPENAI, LLAMA_CPP, TEXT_ONLY])
 
 
 def on_a_server(name: str, *, ends_early: bool = False) -> Script:
-    """Writes on behind the prompt and past every stop, as a model does; nothing for a probe."""
+    """Return a script that continues past every stop, as a model does; no ids for a probe."""
     renderer = RENDERERS[name]
     prompt = renderer.prompt_text(PROBLEM.messages)
     closing = renderer.shape.closing.lstrip()

@@ -1,4 +1,4 @@
-"""Errors and odd values inside replies, by wire."""
+"""Errors and unexpected values in replies, by wire format."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_error_beside_token_ids_is_an_error():
         (None, EngineUnavailable),
     ],
 )
-def test_the_code_of_an_error_in_a_reply_decides_whether_a_retry_may_help(code, kind):
+def test_the_code_of_an_error_in_a_reply_decides_whether_it_is_temporary(code, kind):
     with pytest.raises(kind) as raised:
         raise_event_error({"code": code, "message": "why"})
     assert type(raised.value) is kind
@@ -67,7 +67,7 @@ def test_a_decreasing_token_count_of_sglang_repeats_no_token():
 
 
 @pytest.mark.parametrize("token", ["</think>", "<eos>", "<mark>"])
-def test_every_beginning_of_a_control_token_is_held_back(token):
+def test_every_prefix_of_a_control_token_is_buffered(token):
     text = ControlText(CODEC)
     for length in range(1, len(token)):
         assert text.settled("x" + token[:length]) == 1

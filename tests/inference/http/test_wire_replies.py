@@ -1,4 +1,4 @@
-"""Replies at the edges of each wire format: odd values, errors inside, ends of texts."""
+"""Unusual replies of each wire format: unexpected values, errors, ends of texts."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_token_ids_are_integers(ids):
     [
         (None, Chunk((7, 8), "stop", 9)),  # vLLM at the end of a turn
         (9, Chunk((7, 8), "stop", 9)),
-        (5, Chunk((7, 8, 9), "stop", 5)),  # the server leaves the stop out
+        (5, Chunk((7, 8, 9), "stop", 5)),  # the server omits the stop id
         ("</s>", Chunk((7, 8), "stop", 9)),
     ],
 )
-def test_the_id_that_stopped_a_reply_is_taken_off_its_end_only(stop, chunk):
+def test_a_stop_id_is_removed_only_from_the_end_of_a_reply(stop, chunk):
     assert read_ids(choice([7, 8, 9], "stop", stop)) == chunk
 
 
@@ -70,7 +70,7 @@ def test_a_stop_without_ids_is_read():
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", "content_filter", ""])
-def test_any_other_reason_to_finish_is_worth_another_try(reason):
+def test_an_unknown_finish_reason_is_temporary(reason):
     with pytest.raises(EngineUnavailable, match=f"finish reason '{reason}'"):
         read_ids(choice([7], reason))
 
@@ -108,7 +108,7 @@ def test_sglang_must_not_count_more_tokens_than_it_sends():
 @pytest.mark.parametrize(
     ("status", "kind"), [(400, EngineRefused), (500, EngineUnavailable), (None, EngineUnavailable)]
 )
-def test_sglang_aborts_a_request_for_good_only_if_the_request_caused_it(status, kind):
+def test_an_abort_of_sglang_is_permanent_only_if_the_request_caused_it(status, kind):
     reason = {"type": "abort", "message": "why", "status_code": status}
     with pytest.raises(kind, match="SGLang aborted the request: why") as raised:
         SglangReader().read(sglang([7], 1, reason))
@@ -123,7 +123,7 @@ def test_an_error_of_sglang_beside_ids_is_an_error(code, kind):
     assert type(raised.value) is kind
 
 
-def test_sglang_names_the_stop_that_it_leaves_in_the_ids():
+def test_a_stop_id_that_sglang_leaves_in_the_ids_is_removed():
     for matched, chunk in [(9, Chunk((7,), "stop", 9)), ("x", Chunk((7, 9), "stop", None))]:
         reason = {"type": "stop", "matched": matched}
         assert SglangReader().read(sglang([7, 9], 2, reason)) == chunk
@@ -142,7 +142,7 @@ def read_text(*parts: str, reason: str = "length", stops: tuple[int, ...] = (EOS
 
 
 @pytest.mark.parametrize("end", ["<", "</thin", "<eos"])
-def test_text_that_was_held_back_is_read_when_the_reply_ends(end):
+def test_buffered_text_is_read_when_the_reply_ends(end):
     assert read_text("a" + end) == [Chunk((97, *end.encode()), "length")]
     assert read_text("a" + end, "b") == [Chunk((97,)), Chunk((*end.encode(), 98), "length")]
     assert read_text("a" + end, "", reason="stop")[1] == Chunk(tuple(end.encode()), "stop", None)
@@ -159,7 +159,7 @@ def test_a_control_token_in_pieces_is_one_id():
 
 
 class Nested(ByteCodec):
-    """The spelling of one control token begins with that of another."""
+    """A codec in which the text of one control token is a prefix of another's."""
 
     def token_bytes(self, token_id: int) -> bytes:
         return b"<eos>>" if token_id == OTHER_CONTROL else super().token_bytes(token_id)
@@ -191,7 +191,7 @@ def test_seeds_fit_the_integers_of_their_server(seed):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 410, 501])
-def test_a_status_that_no_retry_changes_is_a_matter_of_configuration(status):
+def test_a_permanent_status_is_a_misconfiguration(status):
     fault = status_fault("POST", "http://h/x", status, "why", {"retry-after": "1"})
     assert isinstance(fault, EngineMisconfigured)
     assert fault.status == status
@@ -218,7 +218,7 @@ def test_the_capacity_is_known_if_every_engine_of_vllm_reports_its_own():
 
 
 @pytest.mark.parametrize(
-    ("told", "capacity", "caching"),
+    ("reported", "capacity", "caching"),
     [
         ({"max_total_num_tokens": 64, "disable_radix_cache": False}, 64, True),
         ({"max_total_num_tokens": 0, "disable_radix_cache": True}, None, False),
@@ -227,7 +227,7 @@ def test_the_capacity_is_known_if_every_engine_of_vllm_reports_its_own():
         ({}, None, None),
     ],
 )
-def test_the_cache_figures_of_sglang(told, capacity, caching):
-    facts = sglang_facts(told)
+def test_the_cache_figures_of_sglang(reported, capacity, caching):
+    facts = sglang_facts(reported)
     assert (facts.capacity_tokens, facts.prefix_caching) == (capacity, caching)
     assert any("--disable-radix-cache" in note for note in facts.notes) == (caching is False)

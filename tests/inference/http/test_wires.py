@@ -38,7 +38,7 @@ def test_events_do_not_depend_on_how_the_bytes_are_split(events, cuts, newline):
     assert got == events
 
 
-def test_an_event_of_several_lines_is_joined_and_a_last_one_unfinished_is_read():
+def test_lines_of_an_event_are_joined_and_an_unterminated_last_event_is_read():
     splitter = EventSplitter()
     assert splitter.feed(b"data: {\ndata: }\n\ndata: [DONE]") == [b"{\n}"]
     assert splitter.finish() == [b"[DONE]"]
@@ -75,15 +75,15 @@ def test_a_request_is_valid_json_without_serialising_the_prompt():
 
 def test_a_request_body_has_its_own_values_after_other_requests():
     wire = GenerateWire("tiny")
-    asked = Request("k", TokenIds([1]), Sampling(), 9, (EOS,), 3)
-    others = [
-        replace(asked, max_tokens=8),
-        replace(asked, seed=4),
-        replace(asked, stop_ids=()),
-        replace(asked, sampling=Sampling(temperature=0.5)),
-        replace(asked, prompt=TokenIds([2])),
+    base = Request("k", TokenIds([1]), Sampling(), 9, (EOS,), 3)
+    variants = [
+        replace(base, max_tokens=8),
+        replace(base, seed=4),
+        replace(base, stop_ids=()),
+        replace(base, sampling=Sampling(temperature=0.5)),
+        replace(base, prompt=TokenIds([2])),
     ]
-    for request in (asked, *others):
+    for request in (base, *variants):
         for stream in (True, False):
             sent = json.loads(wire.body(request, stream=stream))
             assert sent == {

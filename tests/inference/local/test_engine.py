@@ -30,14 +30,14 @@ def request(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for the worker thread, which has no event of the loop to wait for."""
+    """Poll until the worker thread has reached ``condition``."""
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
 async def collect(engine: LocalEngine, sent: Request) -> tuple[list[int], Chunk]:
-    """All ids of a stream, and its last chunk."""
+    """Return all ids of a stream, and its last chunk."""
     ids: list[int] = []
     last = Chunk(())
     async with aclosing(iterate(engine, sent)) as stream:
@@ -98,7 +98,7 @@ async def test_greedy_ids_are_those_of_generate(family):
 
 @pytest.mark.parametrize("family", ["qwen3", "mistral", "gpt_oss"])
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
-async def test_streams_together_write_what_each_writes_alone(family, sampling):
+async def test_streams_decoded_together_have_the_ids_of_each_alone(family, sampling):
     model = model_of(family)
     sent = [
         request(f"k{i}", [(3 * i + j) % VOCABULARY for j in range(2 + 5 * i)], 10, sampling, seed=i)
@@ -123,7 +123,7 @@ ASKED = st.tuples(st.sampled_from("ab"), PROMPTS, st.integers(1, 4), st.booleans
 @given(rounds=st.lists(st.lists(ASKED, min_size=1, max_size=3), min_size=1, max_size=4))
 @pytest.mark.parametrize("family", ["qwen3", "gpt_oss"])
 async def test_any_history_of_a_sample_leaves_its_ids_unchanged(family, rounds):
-    """Prompts over four ids share prefixes often: growth, rollback, two streams of one sample."""
+    """Prompts of four ids often share prefixes: growth, rollback, two streams of one sample."""
     model = model_of(family)
     served = LocalEngine(model, name=family, cache_tokens=60)
     try:
@@ -164,7 +164,7 @@ async def test_the_shared_prefix_of_a_longer_prompt_is_not_read_again(engine):
 
 
 async def test_a_full_cache_costs_time_not_ids():
-    """Room for one sample and a half: idle ones are dropped, active ones wait their turn."""
+    """With memory for one and a half samples, idle ones are dropped and active ones wait."""
     model = model_of("qwen3")
     sent = [request(f"k{i}", [i + 1] * 20, 12) for i in range(4)]
     served = LocalEngine(model, name="tiny", cache_tokens=50)
@@ -192,7 +192,7 @@ async def test_long_prompts_are_read_in_parts(engine, monkeypatch):
 # -- how a stream ends
 
 
-async def test_a_stop_id_ends_the_stream_and_is_not_written(engine):
+async def test_a_stop_id_ends_the_stream_and_is_not_delivered(engine):
     prompt = (1, 2, 3)
     free = await ids_of(engine, request(prompt=prompt, count=12))
     stop = free[5]
@@ -201,7 +201,7 @@ async def test_a_stop_id_ends_the_stream_and_is_not_written(engine):
     assert (last.finish, last.stop_id) == ("stop", stop)
 
 
-async def test_the_models_own_end_stops_it_too():
+async def test_the_eos_id_of_the_model_ends_the_stream():
     model = model_of("llama")
     free = plain_ids(model, (1, 2, 3), 12)
     model.generation_config.eos_token_id = [free[4], free[7]]
@@ -326,7 +326,7 @@ async def test_a_saved_model_is_loaded_and_described(tmp_path):
     assert got == plain_ids(model_of("qwen3"), (1, 2, 3), 12)
 
 
-def test_what_cannot_be_loaded_is_a_model_error(tmp_path):
+def test_a_model_that_cannot_be_loaded_is_a_model_error(tmp_path):
     with pytest.raises(ModelError, match="no folder"):
         LocalEngine.load(tmp_path / "nothing")
     with pytest.raises(ModelError, match="no folder"):
@@ -351,12 +351,12 @@ def test_damaged_weights_are_named(tmp_path):
             LocalEngine.load(tmp_path, device="cpu")
 
 
-def test_an_architecture_that_cannot_go_back_is_refused():
+def test_an_architecture_that_cannot_roll_back_is_refused():
     with pytest.raises(ModelError, match=r"layers other than attention.* a model server"):
         LocalEngine(model_of("mamba"), name="tiny")
 
 
-def test_a_model_whose_steps_differ_from_its_whole_text_is_refused(monkeypatch):
+def test_a_model_whose_steps_have_other_logits_than_one_pass_is_refused(monkeypatch):
     """A model that does not read its cache as transformers' decoders do."""
     model = model_of("qwen3")
     forward = model.forward

@@ -13,7 +13,7 @@ def test_common_prefix(first, second):
 
 
 @given(st.lists(st.integers(1, 2048), max_size=30), st.sampled_from([0, 64, 512]))
-def test_batches_hold_everyone_once_with_little_padding(lengths, slack):
+def test_batches_contain_each_member_once_with_little_padding(lengths, slack):
     step = [(i, [0] * length) for i, length in enumerate(lengths)]
     groups = list(batches(step, slack))
     assert sorted(id(m) for group in groups for m in group) == sorted(map(id, step))

@@ -16,7 +16,7 @@ def test_the_uniform_numbers_are_fixed_and_even():
     counts = torch.histc(torch.tensor(numbers), 10, 0, 1)
     assert counts.min() > 330
     assert counts.max() < 470
-    assert uniform(1, 2) == 0.9438541695773657  # a saved run must draw the same for ever
+    assert uniform(1, 2) == 0.9438541695773657  # a resumed run must draw the same numbers
 
 
 @given(
@@ -32,7 +32,7 @@ def test_draws_follow_the_filters_in_their_order(logits, temperature, top_k, top
     drawn = draw(
         torch.tensor([logits]), [Draw(Sampling(temperature, top_p, top_k, min_p), seed, 0)]
     )
-    # The same by the book, one filter after the other.
+    # Reference implementation: one filter after the other.
     scaled = [x / temperature for x in torch.tensor(logits).double().tolist()]
     ranked = sorted(range(len(scaled)), key=lambda i: (-scaled[i], i))[: top_k or None]
     weights = torch.softmax(torch.tensor([scaled[i] for i in ranked], dtype=torch.float64), 0)
@@ -44,7 +44,7 @@ def test_draws_follow_the_filters_in_their_order(logits, temperature, top_k, top
     left = uniform(seed, 0) * sum(kept)
     allowed = set()
     for i, weight in enumerate(kept):
-        if -1e-9 <= left <= weight + 1e-9:  # at a border rounding may fall either way
+        if -1e-9 <= left <= weight + 1e-9:  # rounding may decide at a limit
             allowed.add(ranked[i])
         left -= weight
     assert set(drawn) <= allowed | (
@@ -63,7 +63,7 @@ def test_draws_have_the_probabilities_of_the_logits():
     assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.03)
 
 
-def test_rows_with_different_filters_are_drawn_each_by_its_own():
+def test_each_row_is_drawn_with_its_own_filters():
     logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
     kinds = [GREEDY, WARM, Sampling(0.5, 1.0, 0, 0.1)] * 2
     draws = [Draw(kind, 9, i) for i, kind in enumerate(kinds)]

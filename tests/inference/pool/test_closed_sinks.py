@@ -1,4 +1,4 @@
-"""A pool whose caller wants no more."""
+"""A pool whose caller closes the sink."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tessy.inference.base import Chunk, ChunkSink, Request
 from tessy.inference.pool.pool import ReplicaPool
 from tests.support.counting_engine import (
     Server,
-    ask,
+    make_request,
     pool_of,
     refused,
     until,
@@ -21,7 +21,7 @@ from tests.support.counting_engine import (
 
 @pytest.mark.parametrize("down", [False, True])
 async def test_closing_a_sink_between_two_tries_ends_the_wait(down):
-    """The predictor may say so when the server has just failed."""
+    """The predictor may end the span when the server has just failed."""
 
     async def sleep(seconds: float) -> None:
         await asyncio.Event().wait()
@@ -29,13 +29,13 @@ async def test_closing_a_sink_between_two_tries_ends_the_wait(down):
     server = Server(faults=[(2, refused() if down else EngineUnavailable("broken"))])
     arrived: list[Chunk] = []
     async with ReplicaPool([server], ["s0"], sleep=sleep) as pool:
-        tap = ChunkSink(arrived.append)
-        feeding = asyncio.create_task(pool.stream(ask(), tap))
+        sink = ChunkSink(arrived.append)
+        feeding = asyncio.create_task(pool.stream(make_request(), sink))
         await until(lambda: len(arrived) == 2 and not server.open)
         for _ in range(5):
             await asyncio.sleep(0)
         assert not feeding.done()
-        tap.close()
+        sink.close()
         async with asyncio.timeout(5):
             await feeding
         assert not feeding.cancelling()
@@ -43,12 +43,12 @@ async def test_closing_a_sink_between_two_tries_ends_the_wait(down):
 
 
 class Late(Server):
-    """Refuses a request once it is not wanted any more."""
+    """Refuses a request after its sink was closed."""
 
-    async def stream(self, request: Request, tap: ChunkSink) -> None:
+    async def stream(self, request: Request, sink: ChunkSink) -> None:
         self.open += 1
         ended = asyncio.Event()
-        tap.on_close = ended.set
+        sink.on_close = ended.set
         await ended.wait()
         raise EngineRefused("too late")
 
@@ -56,21 +56,21 @@ class Late(Server):
 async def test_an_error_after_the_sink_was_closed_is_ignored():
     server = Late()
     async with pool_of(server) as pool:
-        tap = ChunkSink(lambda chunk: None)
-        feeding = asyncio.create_task(pool.stream(ask(), tap))
+        sink = ChunkSink(lambda chunk: None)
+        feeding = asyncio.create_task(pool.stream(make_request(), sink))
         await until(lambda: server.open == 1)
-        tap.close()
+        sink.close()
         await feeding
 
 
 async def test_a_cancelled_caller_stays_cancelled_if_the_sink_is_closed_too():
     server = Server()
     async with pool_of(server) as pool:
-        tap = ChunkSink(lambda chunk: None)
-        feeding = asyncio.create_task(pool.stream(ask(), tap))
+        sink = ChunkSink(lambda chunk: None)
+        feeding = asyncio.create_task(pool.stream(make_request(), sink))
         await until(lambda: server.open == 1)
         feeding.cancel()
-        tap.close()
+        sink.close()
         with pytest.raises(asyncio.CancelledError):
             await feeding
         assert server.open == 0

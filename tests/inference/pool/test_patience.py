@@ -1,4 +1,4 @@
-"""Patience, waits and moves of a request that fails, exactly at their limits."""
+"""Patience, waits and moves of failing requests, at their limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 
 from tessy.core.errors import EngineUnavailable, SampleFailed, StorageError
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS
-from tests.support.counting_engine import WHOLE, Server, Time, ask, collect, pool_of, refused
+from tests.support.counting_engine import (
+    WHOLE,
+    Server,
+    Time,
+    collect,
+    make_request,
+    pool_of,
+    refused,
+)
 
 
 async def test_patience_counts_from_the_last_reply_that_was_served():
@@ -19,12 +27,12 @@ async def test_patience_counts_from_the_last_reply_that_was_served():
 
         async def serve_others() -> None:
             while True:
-                await collect(pool, ask("good/0"))
+                await collect(pool, make_request("good/0"))
 
         others = asyncio.create_task(serve_others())
-        # It fails for much longer than 50 s, but the server serves others all the time.
+        # It fails for much longer than 50 s, but the server serves other requests meanwhile.
         with pytest.raises(SampleFailed, match="later"):
-            await collect(pool, ask("bad/0"))
+            await collect(pool, make_request("bad/0"))
         others.cancel()
 
 
@@ -32,7 +40,7 @@ async def test_a_retry_after_is_not_honoured_beyond_patience():
     time = Time()
     server = Server(faults=[(0, EngineUnavailable("busy", retry_after_seconds=1e6))])
     async with pool_of(server, time=time, patience_seconds=60) as pool:
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
     assert time.now == 60
 
 
@@ -49,7 +57,7 @@ async def test_a_drain_is_noticed_during_a_long_wait():
     server = Server(faults=[(0, EngineUnavailable("busy", retry_after_seconds=5000.0))])
     async with pool_of(server, time=time, patience_seconds=1e4, check=check) as pool:
         with pytest.raises(Drain):
-            await collect(pool, ask())
+            await collect(pool, make_request())
     assert time.now <= LONGEST_WAIT_SECONDS
 
 
@@ -61,14 +69,14 @@ async def test_failures_at_a_former_replica_do_not_count_at_the_next():
         others = [server for server in servers if server is not first]
         for server in others:
             server.faults.append((0, EngineUnavailable("500")))
-        assert await collect(pool, ask()) == WHOLE
-        # One failure is not enough to leave the second replica, so the third is not asked.
+        assert await collect(pool, make_request()) == WHOLE
+        # One failure is not enough to leave the second replica, so the third gets no request.
         assert sorted(len(server.seen) for server in others) == [0, 2]
 
 
 @dataclass
 class Unclosable(Server):
-    """Cannot be closed."""
+    """Raises when it is closed."""
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -89,5 +97,5 @@ async def test_a_refused_connection_moves_the_sample_at_once():
     async with pool_of(*servers) as pool:
         first = servers[int(pool.assign("a/0")[1:])]
         first.faults.append((0, refused()))
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         assert [len(server.seen) for server in servers] == [1, 1]

@@ -1,4 +1,4 @@
-"""Which replica gets which sample, what a probe of several says, and how they come back."""
+"""Choice of a replica for a sample, probes of several replicas, and recovery."""
 
 import asyncio
 
@@ -18,8 +18,8 @@ from tests.support.counting_engine import (
     Server,
     ServerWithHealth,
     Time,
-    ask,
     collect,
+    make_request,
     pool_of,
     until,
 )
@@ -144,7 +144,7 @@ async def test_an_engine_with_a_health_check_is_probed_only_if_it_passes():
     async with pool_of(server) as pool:
         await pool.probe()
         server.down = True
-        waiting = asyncio.create_task(collect(pool, ask()))
+        waiting = asyncio.create_task(collect(pool, make_request()))
         await until(lambda: not healthy(pool))
         for _ in range(50):
             await asyncio.sleep(0)
@@ -160,7 +160,7 @@ async def test_a_replica_that_recovers_with_less_is_logged_and_stays_out(caplog)
         await pool.probe()
         home = pool.assign("a/0")
         servers[home].down, servers[home].well = True, False
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         servers[home].info = EngineInfo("m", "text", 100)
         servers[home].down, servers[home].well = False, True
         await until(lambda: f"{home} still fails: it answers in text only" in caplog.text)

@@ -1,4 +1,4 @@
-"""Replicas as one engine: homes, failures that pass, failures that do not."""
+"""Replicas as one engine: homes, temporary failures, permanent failures."""
 
 import asyncio
 from collections import Counter
@@ -26,8 +26,8 @@ from tests.support.counting_engine import (
     Server,
     ServerWithHealth,
     Time,
-    ask,
     collect,
+    make_request,
     pool_of,
     refused,
     until,
@@ -42,7 +42,7 @@ async def test_a_sample_stays_on_one_replica_until_it_is_released():
     servers = [Server(), Server(), Server()]
     async with pool_of(*servers) as pool:
         for _ in range(3):
-            assert await collect(pool, ask()) == WHOLE
+            assert await collect(pool, make_request()) == WHOLE
         home = next(server for server in servers if server.seen)
         assert [len(server.seen) for server in servers].count(0) == 2
         assert pool.requests[pool.assign("a/0")] == 3
@@ -58,14 +58,14 @@ async def test_assign_fixes_the_home_before_the_first_request():
     async with pool_of(*servers.values()) as pool:
         for index in range(10):
             home = pool.assign(f"{index}/0")
-            await collect(pool, ask(f"{index}/0"))
+            await collect(pool, make_request(f"{index}/0"))
             assert servers[home].seen[-1].key == f"{index}/0"
 
 
 async def test_closing_the_stream_closes_it_on_the_server():
     server = Server()
     async with pool_of(server) as pool:
-        async with aclosing(iterate(pool, ask())) as chunks:
+        async with aclosing(iterate(pool, make_request())) as chunks:
             await anext(chunks)
             assert server.open == 1
         assert server.open == 0
@@ -79,10 +79,10 @@ def test_a_server_cannot_be_named_twice():
 async def test_a_pool_that_was_not_entered_raises():
     pool = pool_of(Server(down=True))
     with pytest.raises(RuntimeError, match="async with"):
-        await collect(pool, ask())
+        await collect(pool, make_request())
 
 
-# ---------------------------------------------------------------- failures that pass
+# ---------------------------------------------------------------- temporary failures
 
 
 @given(
@@ -96,9 +96,9 @@ async def test_every_id_arrives_once_after_any_failure(breaks, max_tokens, count
     ]
     servers = [Server(faults=faults) for _ in range(count)]
     async with pool_of(*servers) as pool:
-        ids, last = await collect(pool, ask(max_tokens=max_tokens))
+        ids, last = await collect(pool, make_request(max_tokens=max_tokens))
     assert ids == list(range(1, 10))[:max_tokens]
-    if max_tokens != 9:  # there a break after the last id leaves it open how it would have ended
+    if max_tokens != 9:  # a break after the last id hides the finish reason
         assert last.finish == ("stop" if max_tokens > 9 else "length")
 
 
@@ -106,7 +106,7 @@ async def test_a_broken_stream_continues_where_it_broke():
     server = Server(faults=[(3, EngineUnavailable("broke")), (0, EngineUnavailable("again"))])
     time = Time()
     async with pool_of(server, time=time) as pool:
-        assert await collect(pool, ask(max_tokens=20)) == WHOLE
+        assert await collect(pool, make_request(max_tokens=20)) == WHOLE
         first, second, third = server.seen
         assert pool.requests == {"s0": 3}
     assert (first.seed, first.max_tokens, list(first.prompt.ids)) == (7, 20, [0])
@@ -119,14 +119,17 @@ async def test_a_broken_stream_continues_where_it_broke():
 async def test_a_request_that_never_began_is_repeated_with_its_own_seed():
     server = Server(faults=[(0, EngineUnavailable("broke"))])
     async with pool_of(server) as pool:
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
     assert [request.seed for request in server.seen] == [7, 7]
 
 
-async def test_all_tokens_delivered_and_then_a_break_is_a_full_length():
+async def test_a_break_after_the_last_token_ends_the_stream_with_length():
     server = Server(faults=[(4, EngineUnavailable("broke"))])
     async with pool_of(server) as pool:
-        assert await collect(pool, ask(max_tokens=4)) == ([1, 2, 3, 4], Chunk((), "length"))
+        assert await collect(pool, make_request(max_tokens=4)) == (
+            [1, 2, 3, 4],
+            Chunk((), "length"),
+        )
     assert len(server.seen) == 1
 
 
@@ -141,7 +144,7 @@ async def test_a_stream_that_ends_without_a_finish_is_a_failure():
                 yield chunk
 
     async with pool_of(Silent()) as pool:
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
 
 
 async def test_an_error_after_the_last_chunk_is_ignored():
@@ -156,8 +159,8 @@ async def test_an_error_after_the_last_chunk_is_ignored():
 
     server = Sour()
     async with pool_of(server) as pool:
-        assert await collect(pool, ask()) == ([1], Chunk((), "stop", STOP))
-        async with aclosing(iterate(pool, ask())) as chunks:
+        assert await collect(pool, make_request()) == ([1], Chunk((), "stop", STOP))
+        async with aclosing(iterate(pool, make_request())) as chunks:
             await anext(chunks)
     assert len(server.seen) == 2
 
@@ -171,7 +174,7 @@ async def test_a_refused_connection_moves_the_sample_at_once():
         home = pool.assign("a/0")
         other = ({"s0", "s1"} - {home}).pop()
         servers[home].down = True
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         assert servers[home].released == ["a/0"]
         assert moves == [("a/0", other)]
         assert healthy(pool) == (other,)
@@ -186,13 +189,13 @@ async def test_repeated_failures_move_the_sample_and_then_leave_the_replica():
     async with pool_of(*servers.values()) as pool:
         home = pool.assign("a/0")
         servers[home].poison = {"a/0": EngineUnavailable("500")}
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         assert len(servers[home].seen) == 2
         assert len(healthy(pool)) == 2
         key = next(k for k in (f"{i}/1" for i in range(50)) if pool.assign(k) == home)
         servers[home].poison = {key: EngineUnavailable("500")}
-        servers[home].broken = EngineUnavailable("still broken")  # so no probe brings it back
-        await collect(pool, ask(key))
+        servers[home].broken = EngineUnavailable("still broken")  # so that no probe succeeds
+        await collect(pool, make_request(key))
         assert home not in healthy(pool)
 
 
@@ -206,7 +209,7 @@ async def test_requests_wait_while_all_servers_are_down():
         server.down = time.now < 60
 
     async with pool_of(server, time=time, on_wait=on_wait) as pool:
-        results = await asyncio.gather(*(collect(pool, ask(f"{i}/0")) for i in range(5)))
+        results = await asyncio.gather(*(collect(pool, make_request(f"{i}/0")) for i in range(5)))
     assert results == [WHOLE] * 5
     assert messages[0] == "teacher: no server answers; waiting (0 s)…"
     assert messages[-1] is None
@@ -215,12 +218,12 @@ async def test_requests_wait_while_all_servers_are_down():
     assert server.probes < 20
 
 
-async def test_patience_ends():
+async def test_an_outage_longer_than_the_patience_is_an_error():
     time = Time()
     server = Server(faults=[(2, refused())])
     async with (
         pool_of(server, time=time, patience_seconds=100) as pool,
-        aclosing(iterate(pool, ask())) as chunks,
+        aclosing(iterate(pool, make_request())) as chunks,
     ):
         assert [(await anext(chunks)).ids, (await anext(chunks)).ids] == [(1,), (2,)]
         server.down = True
@@ -234,14 +237,14 @@ async def test_a_healthy_server_that_serves_nothing_is_given_up():
     server = ServerWithHealth(faults=[(0, EngineUnavailable("500"))] * 5000)
     async with pool_of(server, time=time, patience_seconds=300) as pool:
         with pytest.raises(EngineUnavailable, match="last: 500"):
-            await collect(pool, ask())
+            await collect(pool, make_request())
     assert 300 <= time.now < 330
 
 
 async def test_without_patience_the_first_failure_is_raised():
     async with pool_of(Server(down=True), patience_seconds=0) as pool:
         with pytest.raises(EngineUnavailable, match="connection refused"):
-            await collect(pool, ask())
+            await collect(pool, make_request())
 
 
 async def test_retry_after_is_honoured_and_does_not_count_against_the_replica():
@@ -249,12 +252,12 @@ async def test_retry_after_is_honoured_and_does_not_count_against_the_replica():
     time = Time()
     async with pool_of(Server(faults=[*busy]), Server(down=True), time=time) as pool:
         pool._replicas[1].healthy = False
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         assert healthy(pool) == ("s0",)
     assert time.now == 100.0
 
 
-# ---------------------------------------------------------------- failures that do not
+# ---------------------------------------------------------------- permanent failures
 
 
 async def test_a_poison_request_fails_alone():
@@ -263,11 +266,11 @@ async def test_a_poison_request_fails_alone():
 
         async def keep_busy() -> None:
             for index in range(300):
-                assert await collect(pool, ask(f"{index % 4}/0")) == WHOLE
+                assert await collect(pool, make_request(f"{index % 4}/0")) == WHOLE
 
         busy = asyncio.create_task(keep_busy())
         with pytest.raises(SampleFailed, match="malformed") as caught:
-            await collect(pool, ask("bad/0"))
+            await collect(pool, make_request("bad/0"))
         await busy
     tries = sum(request.key == "bad/0" for server in servers for request in server.seen)
     assert caught.value.reason == "server_error"
@@ -288,11 +291,11 @@ async def test_a_request_that_is_always_deferred_is_given_up(later):
 
         async def now_and_then() -> None:
             while True:
-                await collect(pool, ask("good/0"))
+                await collect(pool, make_request("good/0"))
 
         others = asyncio.create_task(now_and_then())
         with pytest.raises(SampleFailed, match="later"):
-            await collect(pool, ask("bad/0"))
+            await collect(pool, make_request("bad/0"))
         others.cancel()
     assert Counter(request.key for request in server.seen)["bad/0"] == MAX_TRIES
 
@@ -301,7 +304,7 @@ async def test_a_refused_request_fails_the_sample_at_once():
     server = Server(poison={"a/0": EngineRefused("400: too long")})
     async with pool_of(server, Server(poison=server.poison)) as pool:
         with pytest.raises(SampleFailed, match="too long") as caught:
-            await collect(pool, ask())
+            await collect(pool, make_request())
         assert sum(pool.requests.values()) == 1
     assert caught.value.reason == "refused"
 
@@ -309,7 +312,7 @@ async def test_a_refused_request_fails_the_sample_at_once():
 async def test_misconfiguration_passes_through():
     async with pool_of(Server(poison={"a/0": EngineMisconfigured("401")})) as pool:
         with pytest.raises(EngineMisconfigured, match="401"):
-            await collect(pool, ask())
+            await collect(pool, make_request())
 
 
 async def test_samples_leave_a_misconfigured_replica_for_healthy_ones(caplog):
@@ -320,7 +323,7 @@ async def test_samples_leave_a_misconfigured_replica_for_healthy_ones(caplog):
         other = ({"s0", "s1"} - {home}).pop()
         servers[home].faults = [(3, EngineMisconfigured("401"))]
         servers[home].broken = EngineMisconfigured("401")
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         assert moves == [("a/0", other)]
         assert f"{home} failed; retrying: 401" in caplog.text
         probes = servers[home].probes
@@ -337,7 +340,7 @@ async def test_misconfiguration_of_the_last_replica_passes_through():
         server.broken = EngineMisconfigured("401")
     async with pool_of(*servers.values()) as pool:
         with pytest.raises(EngineMisconfigured, match="401"):
-            await collect(pool, ask())
+            await collect(pool, make_request())
         assert pool.requests == {"s0": 1, "s1": 1}
 
 
@@ -348,7 +351,7 @@ async def test_a_misconfigured_replica_does_not_end_the_wait_for_another_one():
         (other,) = (server for server in servers.values() if server is not home)
         home.poison, home.broken = {"a/0": EngineMisconfigured("401")}, EngineMisconfigured("401")
         other.down = True
-        waiting = asyncio.create_task(collect(pool, ask()))
+        waiting = asyncio.create_task(collect(pool, make_request()))
         await until(lambda: not healthy(pool) and home.probes > 3)
         other.down = False
         assert await waiting == WHOLE
@@ -357,7 +360,7 @@ async def test_a_misconfigured_replica_does_not_end_the_wait_for_another_one():
 async def test_a_single_server_that_recovers_misconfigured_is_an_error():
     server = Server(down=True)
     async with pool_of(server) as pool:
-        waiting = asyncio.create_task(collect(pool, ask()))
+        waiting = asyncio.create_task(collect(pool, make_request()))
         await until(lambda: server.probes > 1)
         server.down, server.broken = False, EngineMisconfigured("it serves another model")
         with pytest.raises(EngineMisconfigured, match="teacher: s0: it serves another model"):
@@ -369,7 +372,7 @@ async def test_a_run_that_drains_leaves_waiting_requests():
     messages: list[str | None] = []
     pool = pool_of(Server(down=True), check=stop.check, on_wait=messages.append)
     async with pool:
-        waiting = asyncio.create_task(collect(pool, ask()))
+        waiting = asyncio.create_task(collect(pool, make_request()))
         await until(lambda: len(messages) == 3)
         stop.request()
         with pytest.raises(Draining):
@@ -380,10 +383,10 @@ async def test_closing_the_pool_ends_all_waits():
     messages: list[str | None] = []
     pool = pool_of(Server(down=True), on_wait=messages.append)
     async with pool:
-        waiting = asyncio.create_task(collect(pool, ask()))
+        waiting = asyncio.create_task(collect(pool, make_request()))
         await until(lambda: bool(messages))
     with pytest.raises(EngineUnavailable, match="closed"):
         await waiting
 
 
-# ---------------------------------------------------------------- nobody wants the rest
+# ---------------------------------------------------------------- closed sinks

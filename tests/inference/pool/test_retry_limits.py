@@ -1,4 +1,4 @@
-"""How often a failing request is retried, exactly, and what a reply resets."""
+"""Numbers of retries of a failing request, and the effect of a reply on them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.support.counting_engine import (
     Server,
     ServerWithHealth,
     Time,
-    ask,
     collect,
+    make_request,
     pool_of,
 )
 
@@ -33,7 +33,7 @@ class ServesOthers(Time):
         await super().sleep(seconds)
         if self._left and self.pool is not None:
             self._left -= 1
-            assert await collect(self.pool, ask("good/0")) == WHOLE
+            assert await collect(self.pool, make_request("good/0")) == WHOLE
 
 
 class FailsOne(Server):
@@ -66,7 +66,7 @@ async def test_a_request_fails_after_five_failures_while_others_are_served(token
     async with pool_of(server, time=time) as pool:
         time.pool = pool
         with pytest.raises(SampleFailed, match=f"request {MAX_STRIKES + 1} times in a row"):
-            await collect(pool, ask("bad/0"))
+            await collect(pool, make_request("bad/0"))
     assert server.failed == failures
 
 
@@ -78,17 +78,17 @@ async def test_one_reply_to_another_sample_counts_once_against_a_failing_request
     async with pool_of(server, time=time, patience_seconds=300) as pool:
         time.pool = pool
         with pytest.raises(EngineUnavailable, match="nothing came from s0"):
-            await collect(pool, ask("bad/0"))
+            await collect(pool, make_request("bad/0"))
     assert server.failed > MAX_STRIKES + 1
 
 
 async def test_a_request_is_not_given_up_for_its_tries_alone():
-    """Only a server that serves others in the meantime shows that the request is at fault."""
+    """A request is at fault only if the server serves other requests meanwhile."""
     faults: list[tuple[int, Exception | None]] = [(0, BROKE), (1, BROKE), *[(0, BROKE)] * 5000]
     server, time = ServerWithHealth(faults=faults), Time()
     async with pool_of(server, time=time, patience_seconds=20_000) as pool:
         with pytest.raises(EngineUnavailable, match="nothing came from s0"):
-            await collect(pool, ask())
+            await collect(pool, make_request())
     assert len(server.seen) > MAX_TRIES + 2
 
 
@@ -97,7 +97,7 @@ async def test_patience_ends_when_it_is_used_up():
     time = Time()
     async with pool_of(Server(poison={"a/0": busy}), time=time, patience_seconds=100) as pool:
         with pytest.raises(EngineUnavailable, match="for 100 s; last: busy"):
-            await collect(pool, ask())
+            await collect(pool, make_request())
     assert time.now == 100
 
 
@@ -105,7 +105,7 @@ async def test_patience_ends_when_it_is_used_up():
 async def test_a_replica_is_left_after_three_failures_in_a_row(failures, left, caplog):
     server = Server(faults=[(0, BROKE)] * failures)
     async with pool_of(server) as pool:
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
     assert server.probes == left
     assert caplog.text.count("s0 failed") == left
 
@@ -115,7 +115,7 @@ async def test_failures_before_and_after_a_reply_do_not_move_a_sample_together()
     async with pool_of(*servers.values()) as pool:
         home = pool.assign("a/0")
         servers[home].faults = [(0, BROKE), (1, BROKE)]
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         assert pool.assign("a/0") == home
         assert pool.requests[home] == 3
 
@@ -127,7 +127,7 @@ async def test_a_sample_that_was_moved_stays_through_one_failure():
         other = ({"s0", "s1"} - {home}).pop()
         servers[home].faults = [(0, BROKE)] * 2
         servers[other].faults = [(0, BROKE)]
-        assert await collect(pool, ask()) == WHOLE
+        assert await collect(pool, make_request()) == WHOLE
         assert pool.requests == {home: 2, other: 2}
 
 

@@ -1,4 +1,4 @@
-"""Strategies are found by their modules; nothing else names them."""
+"""Strategies are found by their modules; no other file lists them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def options(**changed: object) -> SynthesisOptions:
 
 @pytest.fixture
 def added(tmp_path, monkeypatch):
-    """A module with one more strategy."""
+    """Add a module with another strategy."""
     (tmp_path / "echo.py").write_text(ADDED)
     monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
     all_strategies.cache_clear()

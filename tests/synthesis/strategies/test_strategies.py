@@ -1,4 +1,4 @@
-"""What TESSY is compared with: every strategy with real formats and scripted models."""
+"""Every strategy, with real chat formats and scripted models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import (
     CASES,
     TEACHERS,
-    ask,
+    attempt_of,
     authors,
     candidates,
     make,
@@ -33,7 +33,7 @@ EVERY = pytest.mark.parametrize("case", CASES)
 
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
-    """Texts here are short; each shall still take several requests."""
+    """Limit requests to a few tokens, so that short texts take several requests."""
     monkeypatch.setattr("tessy.synthesis.response_writer.REQUEST_TOKENS", 7)
 
 
@@ -106,9 +106,9 @@ async def test_a_student_that_answers_reads_the_teachers_thinking_in_its_own_for
     )
 
 
-async def test_white_space_before_a_teachers_end_marker_is_no_part_of_what_it_answers_to():
+async def test_a_teacher_answers_without_reading_white_space_before_its_end_marker():
     short = "Okay, let's see.\n\nWe get 5 - 3 = 2."
-    # The teacher would go on with style, and the student ends it there.
+    # The teacher would continue with style, and the student ends the thinking there.
     context = make_context("answer_by", together=(f"{short}\n\n", f"{short}\n\nDone."))
     row = await make("answer_by", context)
     assert (row.thinking, row.ended_by) == (short, "student")
@@ -135,8 +135,8 @@ async def test_the_reference_is_in_the_students_prompt_and_in_a_field_but_not_in
     ("case", "reason"), [("teacher-reference", "empty_answer"), ("teacher-only", "empty_answer")]
 )
 async def test_a_failed_teacher_text_is_in_the_failure_row(case, reason):
-    context = make_context(case, teacher_says=lambda *_: (TEACHERS[0], " "))
-    attempt = ask(case, context)
+    context = make_context(case, teacher_text=lambda *_: (TEACHERS[0], " "))
+    attempt = attempt_of(case, context)
     with pytest.raises(SampleFailed) as failed:
         await all_strategies()[CASES[case][0]].make(attempt)
     row = attempt.failure(failed.value.reason, failed.value.detail)
@@ -148,33 +148,35 @@ async def test_a_failed_teacher_text_is_in_the_failure_row(case, reason):
 @pytest.mark.parametrize("case", ["teacher-only", "teacher-think"])
 async def test_a_teachers_budget_is_in_the_students_tokens(case):
     long = " ".join(f"{n} times {n} is {n * n};" for n in range(60))
-    says: dict[str, Any] = {"teacher_says": lambda *_: (long, TEACHERS[1])}
+    texts: dict[str, Any] = {"teacher_text": lambda *_: (long, TEACHERS[1])}
     tokens = len(RENDERERS["qwen3"].codec.encode(long))
-    row = await make(case, make_context(case, thinking_tokens=tokens + 1, **says))
+    row = await make(case, make_context(case, thinking_tokens=tokens + 1, **texts))
     assert row.tokens.teacher == tokens
     for less in (tokens - 1, tokens // 2):
-        context = make_context(case, thinking_tokens=less, **says)
+        context = make_context(case, thinking_tokens=less, **texts)
         with pytest.raises(SampleFailed, match=f"budget: the thinking reached {less} tokens"):
             await make(case, context)
 
 
 async def test_a_context_that_is_full_is_a_budget_failure():
     long = " ".join(f"{n} times {n} is {n * n};" for n in range(60))
-    context = make_context("teacher-only", teacher_says=lambda *_: (long, TEACHERS[1]), context=300)
+    context = make_context("teacher-only", teacher_text=lambda *_: (long, TEACHERS[1]), context=300)
     with pytest.raises(SampleFailed, match="budget: no room for the thinking"):
         await make("teacher-only", context)
 
 
 @EVERY
 async def test_a_sample_resumes_from_any_saved_state_to_the_same_row(case):
-    says: dict[str, Any] = {"student_says": candidates} if CASES[case][0] == "teacher-score" else {}
+    texts: dict[str, Any] = (
+        {"student_text": candidates} if CASES[case][0] == "teacher-score" else {}
+    )
     saved = SavedSample()
-    context = make_context(case, **says)
+    context = make_context(case, **texts)
     whole = await make(case, context, save=saved.save)
     seeds = {author: [r.seed for r in requests_of(context, author)] for author in context.backends}
     assert len(saved.loaded) >= 8
     for state in saved.loaded:
-        context = make_context(case, **says)
+        context = make_context(case, **texts)
         row = await make(case, context, saved=state)
         unlike = {"seconds", "cost"}
         assert row.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)

@@ -25,7 +25,7 @@ from tests.synthesis.test_sample import FAMILIES, RENDERERS
 from tests.synthesis.test_sample_command import thinking_kept
 
 GONE = "http://127.0.0.1:9"  # a port without a server
-# Strategy, who writes the thinking, who answers, and who is not needed.
+# Strategy, author of the thinking, author of the answer, and the unused model.
 STRATEGIES: list[tuple[str, Author, Author, Author | None]] = [
     ("student-only", "student", "student", "teacher"),
     ("teacher-only", "teacher", "teacher", "student"),
@@ -85,7 +85,7 @@ def test_every_strategy_needs_the_models_that_write_and_no_others(
     assert f'strategy: "{strategy}", now (not set)' in other
 
 
-def test_one_file_serves_every_strategy_and_doctor_looks_at_what_each_needs(tmp_path: Path):
+def test_one_file_serves_every_strategy_and_doctor_checks_what_each_needs(tmp_path: Path):
     (tmp_path / "all.toml").write_text(
         f'problems = "{questions(tmp_path)}"\nout = "{tmp_path / "run"}"\nscore_by = "answer"\n'
         f"candidates = 2\nthinking_tokens = 400\nanswer_tokens = 32\n"
@@ -178,10 +178,10 @@ def test_an_interrupted_run_resumes_to_the_same_rows(tmp_path: Path):
     assert content(run) == content(whole)
 
 
-def serving(name: str, says, **options: Any) -> FakeServer:
-    """A server of the family ``name`` that writes what ``says`` says."""
+def serving(name: str, texts, **options: Any) -> FakeServer:
+    """Return a server of the family ``name`` that generates the texts chosen by ``texts``."""
     renderer = RENDERERS[name]
-    write = writer(name, says)
+    write = writer(name, texts)
     opening = (renderer.shape.suffix or renderer.shape.opening).encode()
 
     def script(ids: list[int], seed: int) -> list[int]:
@@ -195,7 +195,7 @@ def serving(name: str, says, **options: Any) -> FakeServer:
 
 
 def candidates_kept(run: Path) -> int:
-    """Candidates of samples in flight that are in the journal as a whole."""
+    """Return the number of complete candidates in the journal."""
     with contextlib.closing(sqlite3.connect(RunPaths(run).journal)) as db:
         pieces = [content for (content,) in db.execute("SELECT content FROM piece")]
     return sum(b'"author"' in piece for piece in pieces)

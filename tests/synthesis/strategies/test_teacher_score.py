@@ -1,4 +1,4 @@
-"""Candidates, the scores they get, and which of them is kept."""
+"""``teacher-score``: candidates, their scores, and the choice of the best one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import (
     CANDIDATES,
     Text,
-    ask,
+    attempt_of,
     candidates,
     failing,
     make,
@@ -29,7 +29,7 @@ from tests.synthesis.test_sample import PROBLEM, RENDERERS, open_run, write_row
 
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch: pytest.MonkeyPatch):
-    """Texts here are short; each shall still take several requests."""
+    """Limit requests to a few tokens, so that short texts take several requests."""
     monkeypatch.setattr("tessy.synthesis.response_writer.REQUEST_TOKENS", 7)
 
 
@@ -54,7 +54,7 @@ async def test_a_reference_answer_scores_without_any_teacher():
 
 
 async def test_a_failed_candidate_is_excluded():
-    row = await make("teacher-score", make_context("teacher-score", student_says=failing(1)))
+    row = await make("teacher-score", make_context("teacher-score", student_text=failing(1)))
     assert row.scores == (3.0, None, 9.0)
     assert row.unscored == {1: "empty_answer"}
     assert row.thinking == CANDIDATES[2][0]
@@ -63,30 +63,30 @@ async def test_a_failed_candidate_is_excluded():
 
 @pytest.mark.parametrize("judgement", ["I cannot say.", "Score: 11", "Score: 5\nor so", ""])
 async def test_a_candidate_without_a_score_is_excluded(judgement):
-    def says(prompt: str, begun: str, seed: int) -> Text:
-        thinking, answer = teachers(prompt, begun, seed)
+    def texts(prompt: str, so_far: str, seed: int) -> Text:
+        thinking, answer = teachers(prompt, so_far, seed)
         return thinking, judgement if CANDIDATES[1][1] in prompt else answer
 
-    row = await make("teacher-score", make_context("teacher-score", teacher_says=says))
+    row = await make("teacher-score", make_context("teacher-score", teacher_text=texts))
     assert row.scores == (3.0, None, 9.0)
     assert row.unscored == {1: "no_score"}
 
 
 @pytest.mark.parametrize("teacher", ["harmony", "qwen3"])
 async def test_the_teachers_judgement_needs_no_thinking(teacher):
-    def says(prompt: str, begun: str, seed: int) -> Text:
-        return "", teachers(prompt, begun, seed)[1]
+    def texts(prompt: str, so_far: str, seed: int) -> Text:
+        return "", teachers(prompt, so_far, seed)[1]
 
     row = await make(
-        "teacher-score", make_context("teacher-score", "qwen3", teacher, teacher_says=says)
+        "teacher-score", make_context("teacher-score", "qwen3", teacher, teacher_text=texts)
     )
     assert row.scores == (3.0, 9.0, 9.0)
 
 
 async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason(tmp_path):
-    says = one_by_one()
+    texts = one_by_one()
     context = make_context(
-        "teacher-score", student_says=says, teacher_says=lambda *_: ("Hm.", "Good.")
+        "teacher-score", student_text=texts, teacher_text=lambda *_: ("Hm.", "Good.")
     )
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         await write_row(context, run, journal, strategy=all_strategies()["teacher-score"].make)
@@ -102,7 +102,7 @@ async def test_if_no_candidate_has_a_score_the_sample_fails_with_the_last_reason
 
 
 async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
-    context = make_context("by answer", student_says=failing(*range(8)))
+    context = make_context("by answer", student_text=failing(*range(8)))
     problem = Problem(id="p", messages=PROBLEM.messages, extra={"answer": -1})
     with open_run(tmp_path / "r") as run, Journal(tmp_path / "j") as journal:
         strategy = all_strategies()["teacher-score"].make
@@ -113,7 +113,7 @@ async def test_candidates_that_all_fail_are_tried_again_as_one_sample(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["teacher-score", "by answer"])
-async def test_what_is_saved_does_not_grow_with_the_candidates_that_are_finished(case):
+async def test_the_saved_state_does_not_grow_with_finished_candidates(case):
     sizes: list[tuple[int, int]] = []
 
     saved = SavedSample()
@@ -123,7 +123,7 @@ async def test_what_is_saved_does_not_grow_with_the_candidates_that_are_finished
         sizes.append((sum(len(dump_piece(piece)) for piece in pieces), len(state.dump(0))))
 
     options = {"save": save}
-    await make(case, make_context(case, student_says=candidates, candidates=4), **options)
+    await make(case, make_context(case, student_text=candidates, candidates=4), **options)
     half = len(sizes) // 2
     for kind in (0, 1):
         early, late = (max(size[kind] for size in part) for part in (sizes[:half], sizes[half:]))
@@ -167,7 +167,7 @@ async def test_a_conversation_is_judged_as_a_whole():
         Message(role="user", content="5 - 3 * 2?"),
     )
     context = make_context("teacher-score")
-    attempt = ask("teacher-score", context)
+    attempt = attempt_of("teacher-score", context)
     attempt.problem = Problem(id="p", messages=turns)
     row = await all_strategies()["teacher-score"].make(attempt)
     assert row.messages[:-1] == turns

@@ -121,7 +121,7 @@ def _check_options(config: AnnotateConfig) -> str | None:
 def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]:
     """Return the options that determine the rows, and must not change when a run is resumed."""
     data = {
-        # The time of creation too: the digest of a run does not cover its problems.
+        # The time of creation identifies the run: its digest does not cover its problems.
         "responses.created": responses.document.get("created"),
         "responses.data_digest": responses.document.get("data_digest"),
         "segment_words": config.segment_words,

@@ -40,7 +40,7 @@ class Annotator(Protocol):
     async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> AnnotatorReply:
         """Mark the style in ``segment``, in one attempt.
 
-        ``problem`` says what was wrong with the previous reply; None in the first attempt.
+        ``problem`` describes the fault of the previous reply; None in the first attempt.
 
         Raises:
             EngineError: The servers are unreachable or misconfigured.
@@ -69,7 +69,7 @@ class ModelAnnotator:
             max_tokens=max_tokens,
             seed=seed,
         )
-        reply = await self._pool.ask(request)
+        reply = await self._pool.reply(request)
         if reply.truncated:
             fault = ReplyFault("truncated", f"it was not complete after {max_tokens} tokens")
             return AnnotatorReply(fault, reply.text)

@@ -59,7 +59,7 @@ class ReplyFault:
 def prompt(text: str, problem: str | None = None) -> str:
     """Return the user message that requests the style of a segment.
 
-    ``problem`` says what was wrong with the previous reply; None in the first attempt.
+    ``problem`` describes the fault of the previous reply; None in the first attempt.
     """
     # A digest of the text, so the text cannot contain it.
     fence = f"=== EXCERPT {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"

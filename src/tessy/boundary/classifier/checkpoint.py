@@ -91,7 +91,7 @@ def check_labels(config: PreTrainedConfig, name: str, *, what: str) -> None:
         )
     if "style" in labels[1 - STYLE].lower():
         raise ModelError(
-            f"{what} {name!r} calls label 0 {labels[0]!r} and label 1 {labels[1]!r}; label 1 must "
+            f"{what} {name!r} has label 0 {labels[0]!r} and label 1 {labels[1]!r}; label 1 must "
             "be style"
         )
 

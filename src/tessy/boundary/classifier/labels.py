@@ -60,7 +60,7 @@ def encode_text(codec: Codec, text: str, rule: WindowRule | None = None) -> Toke
         piece = text[begin:end]
         piece_ids = codec.encode(piece)[:longest]
         bounds = list(accumulate((len(codec.token_bytes(i)) for i in piece_ids), initial=0))
-        after = list(accumulate(len(char.encode()) for char in piece))  # bytes, of each character
+        after = list(accumulate(len(char.encode()) for char in piece))  # end of each char, in bytes
         ids += piece_ids
         units += [unit] * len(piece_ids)
         for low, high in pairwise(bounds):
@@ -77,13 +77,13 @@ def token_classes(tokens: TokenOffsets, style: Sequence[StyleSpan]) -> list[Toke
     for start, end in zip(tokens.starts, tokens.ends, strict=True):
         while at < len(style) and style[at].end <= start:
             at += 1
-        # The first span that ends after `start`: the token starts in it, or it in the token.
+        # style[at] is the first span that ends after `start`; style if it begins before `end`.
         classes.append(STYLE if at < len(style) and style[at].start < end else CAPABILITY)
     for _, members in groupby(range(len(tokens)), lambda i: tokens.units[i]):
         unit = list(members)
         word = [i for i in unit if not tokens.blank[i]]
         for i in unit if word else ():
-            if tokens.blank[i]:  # the class of the next word token; at the unit's end, of the last
+            if tokens.blank[i]:  # takes the class of the next word token, or else of the last one
                 classes[i] = classes[next((k for k in word if k > i), word[-1])]
     return classes
 

@@ -1,8 +1,8 @@
 """Batched scoring of requests of many samples; the classifier reads each new token once.
 
 A sample keeps its current window, and the one before while a rollback may return to it. Cached ids
-are compared with the ids to read, so only new and changed tokens are read. There are no threads and
-no clock here: the predictor calls :meth:`WindowReader.step` in its worker thread.
+are compared with the ids to read, so only new and changed tokens are read. This module uses no
+threads and no clock: the predictor calls :meth:`WindowReader.step` in its worker thread.
 """
 
 from __future__ import annotations

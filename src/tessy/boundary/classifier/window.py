@@ -26,8 +26,8 @@ class WindowRule:
     """The length of windows, in tokens."""
 
     limit: int = 512
-    # Kept before the piece that exceeded the limit, at most (more only if the piece before it is
-    # longer); at most half of the limit, unless sliding.
+    # Maximum tokens kept before the piece that exceeded the limit; a longer piece directly before
+    # it is kept whole. At most half of the limit, unless sliding.
     keep: int = 200
     sliding: bool = False  # windows have no anchor: they are the last `keep` tokens
 
@@ -207,8 +207,8 @@ class TokenizedText:
         if self._ends[piece] == offset:
             return self._bounds[piece + 1]
         begin = self._ends[piece - 1] if piece else 0
-        written = self._text_from(begin)[: offset - begin]
-        target = len(written.encode("utf-8", "surrogatepass"))
+        prefix = self._text_from(begin)[: offset - begin]
+        target = len(prefix.encode("utf-8", "surrogatepass"))
         token, position = self._bounds[piece], 0
         while position < target and token < self._bounds[piece + 1]:
             position += len(self._codec.token_bytes(self._ids[token]))

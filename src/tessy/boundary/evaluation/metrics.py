@@ -80,7 +80,7 @@ def cut_drafts(
 def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
     """Return the metrics of draft cuts.
 
-    ``right``: share of drafts that are cut where they should be, or rightly left whole. Of the
+    ``right``: share of drafts that are cut where they should be, or correctly left whole. Of the
     drafts in which the class changes: ``exact``, ``early`` and ``late`` shares (a missing cut is
     late, at the draft's end), ``error_words`` and ``error_tokens``, the mean distances. Of the
     others: ``left_whole``, the share that is not cut.
@@ -88,20 +88,22 @@ def cut_metrics(rows: Sequence[DraftCut]) -> Metrics:
     changed = [row for row in rows if row.class_changes]
     unchanged = [row for row in rows if not row.class_changes]
 
-    def of(some: Sequence[DraftCut], condition: Callable[[DraftCut], bool]) -> Estimate | None:
-        return share(Case(r.draft.segment.question, condition(r)) for r in some)
+    def share_of(
+        cuts: Sequence[DraftCut], condition: Callable[[DraftCut], bool]
+    ) -> Estimate | None:
+        return share(Case(r.draft.segment.question, condition(r)) for r in cuts)
 
     def distance(measure: Callable[[DraftCut], int]) -> Estimate | None:
         return mean(Case(r.draft.segment.question, measure(r)) for r in changed)
 
     return {
-        "right": of(rows, lambda r: r.predicted == r.truth),
-        "exact": of(changed, lambda r: r.predicted == r.truth),
-        "early": of(changed, lambda r: r.predicted < r.truth),
-        "late": of(changed, lambda r: r.predicted > r.truth),
+        "right": share_of(rows, lambda r: r.predicted == r.truth),
+        "exact": share_of(changed, lambda r: r.predicted == r.truth),
+        "early": share_of(changed, lambda r: r.predicted < r.truth),
+        "late": share_of(changed, lambda r: r.predicted > r.truth),
         "error_words": distance(lambda r: abs(r.predicted - r.truth)),
         "error_tokens": distance(DraftCut.error_tokens),
-        "left_whole": of(unchanged, lambda r: r.predicted == r.truth),
+        "left_whole": share_of(unchanged, lambda r: r.predicted == r.truth),
     }
 
 
@@ -230,9 +232,9 @@ def disagreement(
     student's predictor.
     """
     words = [
-        Case(segment.question, kind_of(one, sample.cut) != kind_of(two, sample.cut))
+        Case(segment.question, kind_of(score, sample.cut) != kind_of(other, sample.cut))
         for segment, *scores in zip(sample.segments, first.segments, second.segments, strict=True)
-        for one, two in list(zip(*scores, strict=True))[1:]
+        for score, other in list(zip(*scores, strict=True))[1:]
     ]
     pair, swapped = PairedScores(first, second), PairedScores(second, first)
     return {

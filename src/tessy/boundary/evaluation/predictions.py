@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 async def predict_all(
     predictor: BoundaryPredictor, sample: EvaluationSample, on_progress: Callable[[int, int], None]
 ) -> PredictedUnits:
-    """Run ``predictor`` on drafts and whole segments, with the requests of synthesis.
+    """Run ``predictor`` on drafts and whole segments, with requests as in synthesis.
 
     ``on_progress`` is called with the finished and the total number of requests.
     """
@@ -51,16 +51,16 @@ async def gather_limited(
     The first error cancels the rest and is raised.
     """
     results: dict[int, Result] = {}
-    left: Iterator[tuple[int, Item]] = iter(enumerate(items))
+    remaining: Iterator[tuple[int, Item]] = iter(enumerate(items))
 
-    async def work() -> None:
-        for index, item in left:
+    async def worker() -> None:
+        for index, item in remaining:
             results[index] = await function(item)
 
     try:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(in_flight, len(items))):
-                tasks.create_task(work())
+                tasks.create_task(worker())
     except BaseExceptionGroup as group:
         error = group.exceptions[0]
         raise error from error.__cause__

@@ -173,7 +173,7 @@ def _origin(name: str, document: Mapping[str, Any], summary: Mapping[str, Any]) 
             origin += f"Its summary: {notes(summary[derived['by']])}.\n\n"
         origin += "Options that all sources share:\n\n"
     versions = listed(document.get("software", {}))
-    others = (
+    remark = (
         "Options not shown differ between the sources or have their defaults."
         if derived
         else "Options not shown have their defaults."
@@ -181,6 +181,6 @@ def _origin(name: str, document: Mapping[str, Any], summary: Mapping[str, Any]) 
     digest = short_digest(document.get("data_digest"))
     return (
         f"## Reproduction\n\n{origin}{fenced(command_line(document))}\n"
-        f"{others} Digest of the options: {digest}; started "
+        f"{remark} Digest of the options: {digest}; started "
         f"{document.get('created')}; {versions}. This folder: `tessy export {name} --to hf`.\n"
     )

@@ -92,10 +92,10 @@ class Batcher:
         with self._condition:
             while not (self._closing or self._inbox or self._active or self._waiting):
                 self._condition.wait()
-            news = list(self._inbox)
+            received = list(self._inbox)
             self._inbox.clear()
             closing = self._closing
-        for item in news:
+        for item in received:
             if isinstance(item, LocalJob):
                 self._waiting.append(item)
             else:
@@ -112,8 +112,8 @@ class Batcher:
                 self._admit(job)
         step = []
         for job in self._active:
-            known = len(job.state.sequence.ids)
-            step.append((job, job.ids[known : known + PREFILL_TOKENS]))
+            read = len(job.state.sequence.ids)
+            step.append((job, job.ids[read : read + PREFILL_TOKENS]))
         step = self._make_room(step)
         for members in batches(step, self._slack):
             self._advance(members)

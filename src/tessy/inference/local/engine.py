@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class LocalEngine:
     """A transformers causal language model in this process.
 
-    Each sample's keys and values stay between its requests, and going back is exact.
+    Each sample's keys and values stay between its requests, and a rollback is exact.
     """
 
     def __init__(

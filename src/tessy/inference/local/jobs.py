@@ -22,8 +22,8 @@ class JobState:
 
     sequence: Any  # the decoder's own type
     busy: bool = False
-    doomed: bool = False  # released while busy, or never to be kept
-    used: int = 0  # when it was last used, in steps
+    doomed: bool = False  # dropped when its current request ends
+    used: int = 0  # the step that used it last
 
 
 @dataclass(eq=False, slots=True)

@@ -122,7 +122,7 @@ def why_unloadable(name: str, error: Exception) -> str:
     """Return why ``name`` could not be loaded; a misspelt folder is looked up on the hub."""
     if Path(name).exists():
         return str(error)
-    return f"there is no folder {name!r} here, and it cannot be had from a hub ({error})"
+    return f"there is no folder {name!r} here, and the hub does not provide it ({error})"
 
 
 def load_model(

@@ -31,7 +31,7 @@ def uniform(seed: int, index: int) -> float:
 
 
 def draw(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
-    """Draw a token for each row of ``[rows, vocabulary]``; -1 if its logits are no numbers."""
+    """Draw a token for each row of ``[rows, vocabulary]``; -1 if its logits are not numbers."""
     groups: dict[Sampling, list[int]] = {}
     for row, item in enumerate(draws):
         groups.setdefault(item.sampling, []).append(row)

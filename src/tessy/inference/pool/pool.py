@@ -19,10 +19,10 @@ class _Stream(RetryState):
 
     request: Request
     delivered: list[int]  # ids the caller has
-    serving: bool = False  # the replica of this try has sent something
+    serving: bool = False  # the replica of this try has sent a chunk
     finished: bool = False  # the last chunk was delivered
 
-    def rest(self) -> Request:
+    def remaining_request(self) -> Request:
         """Return the request for the remaining tokens."""
         if not self.delivered:
             return self.request
@@ -78,7 +78,7 @@ class ReplicaPool(Failover[Engine]):
         own = ChunkSink(partial(self._forward, replica, state, sink))
         sink.on_close = own.close
         try:
-            await replica.engine.stream(state.rest(), own)
+            await replica.engine.stream(state.remaining_request(), own)
         except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
             return error
         finally:

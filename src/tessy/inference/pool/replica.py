@@ -51,13 +51,13 @@ class Replica(Generic[ServerT_co]):
 def choose(key: str, replicas: Sequence[Replica[ServerT]]) -> Replica[ServerT]:
     """Return the replica for a new sample, from at least one.
 
-    Rendezvous hashing: every replica ranks differently for each key, so a replica that goes takes
-    only its own samples along. One that holds more than its share (by capacity) is passed over.
+    Rendezvous hashing ranks the replicas anew for each key, so when a replica fails, only its own
+    samples move. A replica that holds more than its share (by capacity) is skipped.
     """
 
     def rank(replica: Replica[ServerT]) -> bytes:
-        named = f"{replica.name}\x1f{key}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(named, digest_size=8).digest()
+        pair = f"{replica.name}\x1f{key}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(pair, digest_size=8).digest()
 
     ranked = sorted(replicas, key=rank, reverse=True)
     capacities = [replica.capacity for replica in ranked]

@@ -48,7 +48,7 @@ def generated_by(*authors: Author) -> Callable[[SynthesisOptions], tuple[Author,
 
 
 def think_then_answer(author: Author | None) -> MakeSample:
-    """Return a strategy in which ``author`` writes the thinking alone; None: who answers."""
+    """Return a strategy where ``author`` alone writes the thinking; None: the answering model."""
 
     async def make(attempt: SampleAttempt) -> Trajectory:
         thinker = author or attempt.context.answering

@@ -1,4 +1,4 @@
-"""``teacher-score``: the student makes several candidates, and the best one is kept.
+"""``teacher-score``: the student generates several candidates, and the best one is kept.
 
 The paper's Teacher-Score (rejection sampling). The instruction to score is our own; the paper does
 not print one.
@@ -51,7 +51,7 @@ _SCORE = re.compile(
     rf"(?P<value>[0-9]{{1,2}}(?:\.[0-9]{{1,3}})?)(?:\s*/\s*10)?(?(box)\}}){_MARKUP}\.?{_MARKUP}",
     re.IGNORECASE,
 )
-_LINE_CHARS = 60  # no longer line is a score
+_LINE_CHARS = 60  # maximum length of the line with the score
 
 
 def score_messages(messages: Sequence[Message], response: GeneratedResponse) -> tuple[Message, ...]:
@@ -74,7 +74,7 @@ def parse_score(judgement: str) -> float | None:
 
 
 async def teacher_score(attempt: SampleAttempt) -> Trajectory:
-    """Make candidates one after another, score each, and keep the first of the best ones.
+    """Generate candidates one after another, score each, and keep the first of the best ones.
 
     Raises:
         SampleFailed: No candidate has a score; the reason is that of the last candidate.

@@ -10,7 +10,7 @@ from tessy.data.filter.rule import text_rule
 
 def empty(answer: str) -> str | None:
     """Return the fault if ``answer`` has no content (no letter, digit or symbol), or None."""
-    # Punctuation (P*) and backticks are no content; symbols such as "=", "€" or "∅" may be.
+    # Punctuation (P*) and backticks are not content; symbols such as "=", "€" or "∅" may be.
     if any(unicodedata.category(char)[0] in "LNS" and char != "`" for char in answer):
         return None
     return f"no letter, digit or symbol among {counted(len(answer), 'character')}"

@@ -65,9 +65,9 @@ class NearDuplicates:
         for at in sorted(likely, key=lambda at: (-estimates[at], at))[:_MAX_EXACT]:
             read, _ = self._kept[at]
             earlier = read()
-            theirs = _grams(earlier)
-            shared = len(own & theirs)
-            similarity = shared / (len(own) + len(theirs) - shared)
+            earlier_grams = _grams(earlier)
+            shared = len(own & earlier_grams)
+            similarity = shared / (len(own) + len(earlier_grams) - shared)
             if similarity >= SIMILARITY:
                 return (
                     f"{percent(similarity, 0)} of the word {GRAM_WORDS}-grams are shared with "

@@ -69,7 +69,7 @@ _EXPLAINS = re.compile(
     r"\b(?:without|do\s+not|don't|no\s+need\s+to)\s+(?:\w+\s+){0,2}(?:writ\w+|code|program)\b",
     re.IGNORECASE,
 )
-_BEGUN = re.compile(
+_SIGNATURE = re.compile(
     r"^[ \t]*(?:async )?def \w+\s*\(|^[ \t]*(?:public|private|static)\b[^\n(]*\([^\n)]*\)\s*\{|"
     r"^[ \t]*(?:func|fn|function) \w+\s*\(|^[ \t]*(?:[\w:<>,&*]+[ \t]+)+\w+\([^;{}\n]*\)\s*\{",
     re.MULTILINE,
@@ -90,9 +90,9 @@ def asks_for_code(problem: str) -> str | None:
         return " ".join((found["named"] or found[0]).split())[:80]
     parts = split_fences(problem)
     for code in (*parts.blocks, parts.open or "", parts.prose):
-        begun = _BEGUN.search(code)
-        if begun is not None and _UNFINISHED.search(code):
-            return begun[0].strip()
+        signature = _SIGNATURE.search(code)
+        if signature is not None and _UNFINISHED.search(code):
+            return signature[0].strip()
     return None
 
 

@@ -17,14 +17,14 @@ class ReferenceCheck:
 
     def __init__(self, field: str | None) -> None:
         self._field = field
-        self.judged = 0
+        self.compared = 0
 
     def find(self, row: Trajectory) -> str | None:
         """Return the reference and the end of the answer if they differ."""
         reference = reference_of(row.problem, self._field)
         if reference is None:
             return None
-        self.judged += 1
+        self.compared += 1
         if is_correct(row.answer, reference):
             return None
         expected, answer = (text.strip()[-80:] for text in (reference, row.answer))
@@ -35,7 +35,7 @@ def _prepare(options: FilterConfig) -> RowCheck:
     if options.reference is not None:
         _check_field(options)
     check = ReferenceCheck(options.reference)
-    return RowCheck(check.find, details=lambda: {"judged": check.judged})
+    return RowCheck(check.find, details=lambda: {"judged": check.compared})
 
 
 def _check_field(options: FilterConfig) -> None:
