@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import AUTHORS, Author, other
 from tessy.inference.base import Engine, EngineInfo, Sampling
-from tessy.inference.http.address import read_address, shown_url
+from tessy.inference.http.address import read_address, read_api_key, shown_url
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.local.engine import LocalEngine
 from tessy.inference.pool.pool import ReplicaPool
@@ -78,6 +77,10 @@ def check_servers(config: Options) -> None:
         api_key = _api_key(model, author) if model.url else None
         for url in model.url:
             read_address(url, api_key)
+        if len(set(replica_names(model))) < len(model.url):
+            raise ConfigError(
+                f"{author}.url: a server is given twice in {', '.join(replica_names(model))}"
+            )
 
 
 def load_role_renderer(role: ModelConfig) -> Renderer:
@@ -117,16 +120,8 @@ def _draft_tokens(role: ModelConfig) -> int | None:
 
 
 def _api_key(role: ModelConfig, author: Author) -> str | None:
-    if role.api_key_env is None:
-        return None
-    api_key = os.environ.get(role.api_key_env)
-    if not api_key:
-        option = f"{author}.api_key_env" if isinstance(role, RoleConfig) else "api_key_env"
-        raise ConfigError(
-            f"{option}: the environment variable {role.api_key_env} is not set; "
-            "export it, or leave the option out for a server without keys"
-        )
-    return api_key
+    option = f"{author}.api_key_env" if isinstance(role, RoleConfig) else "api_key_env"
+    return read_api_key(option, role.api_key_env)
 
 
 def replica_names(role: ModelConfig) -> Sequence[str]:
