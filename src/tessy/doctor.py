@@ -145,7 +145,7 @@ async def _check_roles(problem: Problem, report: DoctorReport) -> None:
 
 def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Renderer | None:
     try:
-        renderer = load_role_renderer(role)
+        renderer = load_role_renderer(role, author)
     except InputError as error:
         report.fail(f"{author}: {error}")
         return None

@@ -16,6 +16,11 @@ PAGE = "<!doctype html><title>A web app</title>"
 LM_STUDIO = '{"error":"Unexpected endpoint or method. (POST /x)"}'
 
 
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr("tessy.inference.http.doubts._WAIT_SECONDS", (0.001,) * 5)
+
+
 def answer(kind: str) -> web.Response:
     """A reply that holds no result."""
     if kind == "redirect":

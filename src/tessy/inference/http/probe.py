@@ -66,7 +66,8 @@ class ServerProbe:
         info = await self._sglang_info(card)
         wire, streaming = await self._best_that_works(self._candidates(info))
         self._note_choice(wire, card)
-        facts = sglang_facts(info) if info is not None else await self._vllm_facts()
+        is_vllm = card.get("owned_by") == "vllm"
+        facts = sglang_facts(info) if info is not None else await self._vllm_facts(known=is_vllm)
         context = _positive(card.get("max_model_len")) or _positive(
             (info or {}).get("context_length")
         )
@@ -283,10 +284,17 @@ class ServerProbe:
                 "--enable-scale-out) does less work per request at long contexts."
             )
 
-    async def _vllm_facts(self) -> CacheFacts:
+    async def _vllm_facts(self, *, known: bool) -> CacheFacts:
+        """Return the figures at ``/metrics``; a server ``known`` to be vLLM has some."""
+
+        async def look_up() -> CacheFacts:
+            facts = vllm_facts(await self._server.look_up("/metrics"))
+            if known and facts == CacheFacts():
+                raise UnusableReply(f"{self._server.root}/metrics: no figures of the KV cache")
+            return facts
+
         try:
-            page = partial(self._server.look_up, "/metrics")
-            facts = vllm_facts(await self._doubts.repeat(page, every=True))
+            facts = await self._doubts.repeat(look_up, every=True)
         except EngineError:
             facts = CacheFacts()
         if facts.capacity_tokens is None:

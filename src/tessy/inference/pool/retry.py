@@ -157,16 +157,19 @@ class Failover(Generic[ServerT]):
     ) -> None:
         """Wait before all replicas are probed again, or raise at the end of the patience."""
         troubles = "; ".join(f"{replica.name} ({fault})" for replica, fault in missing.items())
+        if all(fault.status is None for fault in missing.values()):  # it has not answered
+            troubles += "; start the server or check the URL"
         if silent >= self._patience:
             raise EngineUnavailable(
-                f"{self._role}: no server was ready within {silent:.0f} s: {troubles}; start the "
-                "server or check the URL"
+                f"{self._role}: no server was ready within {silent:.0f} s: {troubles}"
             )
         if tries == 1:
             log.warning(
-                "%s: no server is ready: %s; waiting up to %.0f s, start the server or check the "
-                "URL", self._role, troubles, self._patience,
-            )  # fmt: skip
+                "%s: no server is ready, waiting up to %.0f s: %s",
+                self._role,
+                self._patience,
+                troubles,
+            )
         self._on_wait(f"{self._role}: no server is ready; waiting ({silent:.0f} s)…")
         asked = min(fault.retry_after_seconds or 0.0 for fault in missing.values())
         wait = max(backoff(tries, self._draw()), asked)
