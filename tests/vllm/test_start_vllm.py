@@ -6,10 +6,12 @@ from contextlib import ExitStack
 
 import pytest
 
+from tessy.config.base import RoleConfig
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.storage.run_reader import read_run
+from tessy.synthesis.setup import load_role_renderer
 from tessy.tokenization.families import load_renderer
 from tests.support.faulty_proxy import KINDS, faulty_proxy
 from tests.vllm.servers import Servers
@@ -59,12 +61,6 @@ def test_a_run_starts_over_five_failures_and_keeps_its_ids(
     assert "failed again and again" not in log
 
 
-def test_a_served_name_leads_to_the_tokenizer(servers: Servers, questions, tmp_path):
-    run = tmp_path / "run"
-    finish([
-        TESSY, "synthesize", "--problems", str(questions(2)), "--out", str(run),
-        "--student.model", "student", "--student.url", servers.student.url,
-        "--teacher.model", "teacher", "--teacher.url", servers.teacher_a.url,
-        "--thinking-tokens", "600", "--answer-tokens", "64",
-    ])  # fmt: skip
-    check_rows(read_run(run))
+def test_a_served_name_leads_to_the_tokenizer(servers: Servers):
+    role = RoleConfig(model="student", url=(servers.student.url,))
+    assert load_role_renderer(role, "student").codec.name == str(student_path())

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import ipaddress
 import os
+import re
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tessy.core.errors import ConfigError
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,17 @@ def read_address(url: str, api_key: str | None = None) -> Address:
 def read_api_key(option: str, variable: str | None) -> str | None:
     """Return the API key in the environment ``variable``; None without a variable.
 
-    Raises ConfigError, naming ``option``, if it cannot be used. The message does not show the
-    variable where it is not set, because some users give the key itself.
+    Raises ConfigError, naming ``option``, if it cannot be used. The message shows ``variable`` only
+    if it is surely a name, because some users give the key itself.
     """
     if variable is None:
         return None
     key = os.environ.get(variable)
     if not key:
+        named = f"variable {variable}" if _VARIABLE.fullmatch(variable) else "variable it names"
         raise ConfigError(
-            f"{option}: the environment variable that it names is not set; give the name of a "
-            "variable (not the key itself) and export it, or leave the option out for a server "
-            "without keys"
+            f"{option}: the environment {named} is not set; give the name of a variable (not the "
+            "key itself) and export it, or leave the option out for a server without keys"
         )
     return _checked_key(f"{option} (the environment variable {variable})", key)
 

@@ -22,7 +22,7 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.inference.base import EngineInfo, ServerLike
-from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, HealthMonitor, backoff
+from tessy.inference.pool.health import HealthMonitor, backoff
 from tessy.inference.pool.replica import Replica, choose, merged, not_listening
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FAILURES_TO_LEAVE = 3  # consecutive failures, of any sample, until a replica counts as failed
 FAILURES_TO_MOVE = 2  # failures of one request after which its sample moves to another replica
 MAX_STRIKES = 5  # consecutive failures of one request on replicas that served others meanwhile
+CHECK_SECONDS = 1.0  # of a wait, until `check` is called
 MAX_TRIES = 200  # tries of one request without progress
 
 ServerT = TypeVar("ServerT", bound=ServerLike)
@@ -283,8 +284,8 @@ class Failover(Generic[ServerT]):
 
     async def _pause(self, seconds: float) -> None:
         while seconds > 0:
-            await self._sleep(min(seconds, LONGEST_WAIT_SECONDS))
-            seconds -= LONGEST_WAIT_SECONDS
+            await self._sleep(min(seconds, CHECK_SECONDS))
+            seconds -= CHECK_SECONDS
             self._check()
 
     def _give_up(self, state: RetryState, reason: str) -> None:
