@@ -56,7 +56,7 @@ class OddServer(FakeServer):
         return response
 
 
-@pytest.mark.parametrize("first", [1, 3, 5])
+@pytest.mark.parametrize("first", [1, 3, 5, 12])
 @pytest.mark.parametrize("kind", ["500", "page", "empty", "error", "list"])
 async def test_failures_of_the_first_requests_leave_no_trace(connect, kind, first):
     async with FakeServer(writes("abc")) as server:

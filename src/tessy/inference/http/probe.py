@@ -65,6 +65,9 @@ class ServerProbe:
         card = await self._model_card()
         info = await self._sglang_info(card)
         wire, streaming = await self._best_that_works(self._candidates(info))
+        card = card or await self._model_card()  # now that the server works
+        if not card:
+            self._notes.append("The server lists no models, so the model's name was not checked.")
         self._note_choice(wire, card)
         is_vllm = card.get("owned_by") == "vllm"
         facts = sglang_facts(info) if info is not None else await self._vllm_facts(known=is_vllm)
@@ -92,7 +95,6 @@ class ServerProbe:
         except UnusableReply:
             cards = None
         if cards is None:
-            self._notes.append("The server lists no models, so the model's name was not checked.")
             return {}
         named = {str(card.get("id")): card for card in cards if isinstance(card, dict)}
         if self._model not in named:
@@ -147,6 +149,7 @@ class ServerProbe:
         A wire is given up if the server does not offer it. One that fails in another way is tried
         again as long as there are doubts, also if a later one works: the failure may pass.
         """
+        doubts = Doubts()  # as many as without doubts about other pages
         left = [(wire, streaming) for streaming in self._streamings for wire in wires]
         while True:
             doubtful: list[tuple[Candidate, EngineUnavailable]] = []
@@ -167,7 +170,7 @@ class ServerProbe:
                 left = [candidate for candidate, _ in doubtful]
             if works is not None and not doubtful:
                 return works
-            if not left or not await self._doubts.wait():
+            if not left or not await doubts.wait():
                 self._faults += [(wire, fault) for (wire, _), fault in doubtful]
                 if works is None:
                     raise await self._nothing_works()
