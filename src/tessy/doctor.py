@@ -18,10 +18,11 @@ from rich.text import Text
 
 from tessy.config.base import RoleConfig
 from tessy.config.synthesis import SynthesisOptions
-from tessy.core.errors import EngineError, EngineUnavailable, InputError, SampleFailed
+from tessy.core.errors import EngineError, InputError, SampleFailed
 from tessy.core.formatting import counted, duration
 from tessy.core.records import Author, Failure, Problem, Trajectory
 from tessy.inference.base import EngineInfo
+from tessy.inference.pool.pool import ReplicaPool
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.terminal import print_sample, visible
 from tessy.synthesis.attempt import SampleAttempt
@@ -40,6 +41,7 @@ from tessy.synthesis.strategies.registry import all_strategies, answering_model,
 from tessy.tokenization.renderer import Renderer
 
 EXIT_PROBLEMS = 3
+_PATIENCE_SECONDS = 10.0  # for a server that is busy or starts just now
 _MODES = {
     "generate": "token ids in and out, vLLM's generate endpoint (the cheapest)",
     "sglang": "token ids in and out, SGLang's generate endpoint",
@@ -150,7 +152,7 @@ async def _check_roles(
 
 def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Renderer | None:
     try:
-        renderer = load_role_renderer(role)
+        renderer = load_role_renderer(role, author)
     except InputError as error:
         report.fail(f"{author}: {error}")
         return None
@@ -191,18 +193,18 @@ async def _check_servers(
     except InputError as error:
         report.fail(str(error))
         return
+    patience = min(report.config.server_patience_seconds, _PATIENCE_SECONDS)
     for engine, name in zip(engines, replica_names(role), strict=True):
         try:
             started = time.monotonic()
-            info = await engine.probe()
+            async with ReplicaPool(
+                [engine], [name], role=author, patience_seconds=patience
+            ) as server:
+                info = await server.probe()
             _check_server(info, name, time.monotonic() - started, report)
             _check_context(author, info, prompt_tokens, report)
-        except EngineUnavailable as error:
-            report.fail(f"{name}: {error}; start the server or check the URL")
         except EngineError as error:
-            report.fail(f"{name}: {error}")
-        finally:
-            await engine.aclose()
+            report.fail(str(error))
 
 
 def _check_server(info: EngineInfo, name: str, seconds: float, report: DoctorReport) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessy.core.errors import EngineMisconfigured, EngineRefused
+from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
 from tessy.core.records import Message
 from tessy.inference.base import EngineInfo, Sampling
 from tessy.inference.http.client import ServerEngine, UnusableReply
-from tessy.inference.http.wires.base import fit_seed
+from tessy.inference.http.doubts import Doubts
+from tessy.inference.http.faults import is_temporary
+from tessy.inference.http.wires.base import fit_seed, raise_event_error
 from tessy.inference.pool.retry import Failover, RetryState
 from tessy.storage import jsonl
 
@@ -88,8 +90,9 @@ class ChatEngine(ServerEngine):
 
     async def _find_refused(self) -> frozenset[str]:
         names = [name for name in _FIELDS if name != "response_format" or self._schema is not None]
+        doubts = Doubts()
         without: list[str] = []
-        while (refusal := await self._refusal(without)) is not None:
+        while (refusal := await self._refusal(without, doubts)) is not None:
             if len(without) == len(names):
                 raise EngineMisconfigured(
                     f"{self.url} refuses even a plain chat request for model {self._model!r}: "
@@ -99,15 +102,24 @@ class ChatEngine(ServerEngine):
         # The last dropped field was refused; the earlier ones may be accepted.
         for name in without[:-1]:
             fewer = [field for field in without if field != name]
-            if await self._refusal(fewer) is None:
+            if await self._refusal(fewer, doubts) is None:
                 without = fewer
         return frozenset(without)
 
-    async def _refusal(self, without: Collection[str]) -> EngineRefused | None:
+    async def _refusal(self, without: Collection[str], doubts: Doubts) -> EngineError | None:
+        """Return why the server does not take a request ``without`` some fields."""
         probe = ChatRequest("probe", _PROBE_MESSAGES, Sampling(), max_tokens=1, seed=0)
+
+        async def send() -> None:
+            _read(await self._send(probe, without), self._server.root)
+
         try:
-            await self._send(probe, without)
+            await doubts.repeat(send)
         except EngineRefused as error:
+            return error
+        except UnusableReply as error:
+            if is_temporary(error.status):
+                raise
             return error
         return None
 
@@ -158,6 +170,11 @@ class ChatPool(Failover[ChatEngine]):
 
 
 def _read(value: Mapping[str, Any], where: str) -> ChatReply:
+    if value.get("error"):
+        try:
+            raise_event_error(value["error"])
+        except EngineUnavailable as error:
+            raise UnusableReply(f"{where}{_PATH}: {error}", status=error.status) from error
     try:
         choice = value["choices"][0]
         content, finish = choice["message"].get("content"), choice.get("finish_reason")

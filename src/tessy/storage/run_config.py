@@ -79,6 +79,27 @@ def _check_rows(path: Path, document: dict[str, Any], kind: AnyRowKind) -> None:
         raise RunError(f"{path.parent} holds {rows}, not {kind.name}; {kind.made_by}")
 
 
+def check_resume(
+    path: Path,
+    kind: AnyRowKind,
+    data: dict[str, Any],
+    begun: Callable[[], bool],
+    known: Collection[str] | None = None,
+    later: Collection[str] = (),
+) -> dict[str, Any]:
+    """Raise as :func:`open_config` without writing; return the recorded data of a run to resume.
+
+    ``later`` are keys that are not compared. The result is empty if the run has no rows yet.
+    """
+    then: dict[str, Any] = read(path, kind)["data_config"]
+    if not begun() and "derived" not in then:
+        return {}
+    _refuse_newer(path.parent, then, known)
+    compared = {name: value for name, value in then.items() if name not in later}
+    check_same(path.parent, compared, data, kind.added)
+    return then
+
+
 def open_config(
     path: Path,
     kind: AnyRowKind,
@@ -103,7 +124,7 @@ def open_config(
     then = document["data_config"] if document is not None else {}
     if document is not None and (has_started() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)
-        _check_same(path.parent, then, data, kind.added)
+        check_same(path.parent, then, data, kind.added)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in provenance.items()):
             return document
@@ -135,9 +156,10 @@ def _refuse_newer(directory: Path, then: Mapping[str, Any], known: Collection[st
         )
 
 
-def _check_same(
+def check_same(
     directory: Path, then: dict[str, Any], now: dict[str, Any], added: Mapping[str, object]
 ) -> None:
+    """Raise RunError if the options ``now`` differ from ``then``; ``added`` as in RowKind."""
     derived = then.get("derived")
     if isinstance(derived, dict) and "derived" not in now:
         # Nearly all other options differ too; listing them would hide the cause.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -125,10 +127,45 @@ class Run(Closeable, Generic[KeyT]):
                 failed = _failed(paths.failure_files(), done, key_of)
                 return cls(paths, document, done, failed, rows, failures, stack.pop_all())
         except OSError as error:
-            raise RunError(
-                f"{paths.directory} cannot be used for a run: {error}; fix this or choose another "
-                "--out"
-            ) from error
+            raise _unusable(paths.directory, error) from error
+
+    @classmethod
+    def check(
+        cls,
+        directory: str | Path,
+        kind: RowKind[KeyT, Any, Any],
+        *,
+        data_config: Mapping[str, object],
+        known: Collection[str] | None = None,
+        later: Collection[str] = (),
+        fresh: bool = False,
+    ) -> dict[str, Any]:
+        """Raise as :meth:`open` before any work; writes nothing.
+
+        Returns the recorded ``data_config`` of a run that will be resumed, else an empty one.
+        ``later`` are keys of it that are not known yet and not compared.
+        """
+        paths = RunPaths(directory, kind.name)
+        try:
+            _check_is_run(paths)
+            _check_writable(paths.directory.resolve())
+            if not paths.config.exists():
+                return {}
+            with FileLock(paths.lock):
+                if fresh:
+                    run_config.check_kind(paths.config, kind)
+                    return {}
+                data = jsonl.plain_object(data_config)
+                return run_config.check_resume(
+                    paths.config, kind, data, paths.has_started, known, later
+                )
+        except OSError as error:
+            raise _unusable(paths.directory, error) from error
+
+    def check_same(self, data_config: Mapping[str, object]) -> None:
+        """Raise RunError if the run was created with another ``data_config``."""
+        data = jsonl.plain_object(data_config)
+        run_config.check_same(self.paths.directory, self.document["data_config"], data, {})
 
     async def append(self, row: KeyedRow[KeyT]) -> None:
         """Append a finished row and wait until it is durable.
@@ -148,6 +185,13 @@ class Run(Closeable, Generic[KeyT]):
         if row.key not in self.done:
             self.failed[row.key] = FailureSummary(row.reason, row.detail, row.attempts)
 
+    def first_row(self) -> dict[str, Any] | None:
+        """Return the first row as written; None without rows."""
+        for path in self.paths.row_files():
+            for line in jsonl.read_lines(path):
+                return jsonl.row(path, line)
+        return None
+
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Replace summary.json."""
         jsonl.write_json(self.paths.summary, summary)
@@ -155,6 +199,21 @@ class Run(Closeable, Generic[KeyT]):
     def close(self) -> None:
         """Write all pending rows and unlock the directory. Idempotent."""
         self._resources.close()
+
+
+def _unusable(directory: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{directory} cannot be used for a run: {error}; fix this or choose another --out"
+    )
+
+
+def _check_writable(directory: Path) -> None:
+    """Raise OSError if ``directory``, or the parent that would hold it, is read-only."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "it is read-only", str(existing))
 
 
 def _check_is_run(paths: RunPaths) -> None:

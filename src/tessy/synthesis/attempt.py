@@ -276,9 +276,7 @@ class SampleAttempt:
         response = response or self.draft()
         content = context.format.assistant(response.thinking.text, response.answer)
         ids = None
-        # If the rows' model does not generate, all of the text is encoded.
-        native = context.home not in context.backends or context.backends[context.home].native_ids
-        if context.keep_ids and context.home == "student" and native:
+        if context.writes_ids:
             ids = StudentIds(
                 thinking=pack_ids(response.thinking.ids), answer=pack_ids(response.answer_ids)
             )

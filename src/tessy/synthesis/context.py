@@ -92,6 +92,12 @@ class SynthesisContext:
         assert self.renderer is not None  # set where the model has no backend
         return self.renderer
 
+    @property
+    def writes_ids(self) -> bool:
+        """Whether rows hold the student's ids; if it does not generate, its text is encoded."""
+        native = self.home not in self.backends or self.backends[self.home].native_ids
+        return self.keep_ids and self.home == "student" and native
+
     def limits(self, prompts: Mapping[Author, int], answering: Author | None = None) -> TokenLimits:
         """Return the limits of a text after prompts of these lengths, each in its model's tokens.
 

@@ -17,14 +17,15 @@ from rich.text import Text
 
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
-from tessy.core.errors import TessyError
+from tessy.core.errors import EngineMisconfigured, TessyError
 from tessy.core.formatting import tally
 from tessy.core.records import Key
+from tessy.inference.http.address import without_credentials
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, SteadyConsole
 from tessy.runtime.runner import JobList, run_jobs
-from tessy.runtime.stop import Stop, interruptible
+from tessy.runtime.stop import Draining, Stop, interruptible
 from tessy.runtime.summary import summarize, wall_seconds
 from tessy.runtime.terminal import summary_table, visible
 from tessy.runtime.throughput import ThroughputMonitor
@@ -35,6 +36,7 @@ from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run
 from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories
 from tessy.synthesis.admission import SampleGate, make_admission
+from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import ChangedProblems, load_run_problems, with_system_prompt
 from tessy.synthesis.resume import load_progress, spent_before
@@ -74,11 +76,13 @@ def synthesize(config: SynthesizeConfig) -> int:
         InputError: Options, problems, models or the run directory are unusable; nothing started.
         EngineError: The servers failed permanently; finished samples are kept.
     """
+    check_run(config)
     return run_samples(config, load_run_problems(config)).exit_code
 
 
 def sample(config: SampleConfig) -> int:
     """Generate every requested response of a model; returns and raises as :func:`synthesize`."""
+    check_run(config)
     return run_samples(config, load_run_problems(config)).exit_code
 
 
@@ -93,6 +97,28 @@ class SessionResult:
     exit_code: int = 0
     progress: ThroughputMonitor | None = None
     slots: int | None = None
+
+
+def check_run(config: RunConfig) -> dict[str, Any]:
+    """Refuse unusable options and run directories, before anything is loaded.
+
+    Returns the recorded options of a run that will be resumed, else an empty dict.
+    """
+    check_servers(config)
+    return Run.check(
+        config.out,
+        TRAJECTORIES,
+        data_config=_data(config),
+        known=_DATA_NAMES,
+        later=FORMAT_NAMES,
+        fresh=config.fresh,
+    )
+
+
+def _data(config: RunConfig) -> dict[str, Any]:
+    # `annotate` requires a run of `sample`, which is therefore recorded.
+    command = {"command": "sample"} if isinstance(config, SampleConfig) else {}
+    return command | data_config(config)
 
 
 def run_samples(
@@ -110,19 +136,19 @@ def run_samples(
         chosen: Generate only samples with these keys; None: all.
     """
     console = console or SteadyConsole(stderr=True)
-    check_servers(config)
+    recorded = check_run(config)
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     loaded = replace(loaded, problems=tuple(problems))
-    renderers = load_renderers(config)
+    data = _data(config)
+    # Tokenizers load slowly: a run without missing samples needs none.
+    known = {name: recorded[name] for name in recorded.keys() & FORMAT_NAMES}
+    renderers = {} if known else load_renderers(config)
     changed = ChangedProblems(loaded)
     with Run.open(
         config.out,
         TRAJECTORIES,
-        config=config.model_dump(mode="json"),
-        # `annotate` requires a run of `sample`, which is therefore recorded.
-        data_config=({"command": "sample"} if isinstance(config, SampleConfig) else {})
-        | data_config(config)
-        | formats(renderers),
+        config=without_credentials(config.model_dump(mode="json")),
+        data_config=data | (known or formats(renderers)),
         known=_DATA_NAMES,
         software=software(),
         fresh=config.fresh,
@@ -144,6 +170,9 @@ def run_samples(
                 if missing:
                     synthesis.load_spending()
                 if (missing or chosen is not None) and not tracker.empty:
+                    if known:
+                        renderers = load_renderers(config)
+                        run.check_same(data | formats(renderers))
                     left = asyncio.run(synthesis.execute(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
@@ -227,17 +256,36 @@ class _SynthesisRun:
         async with (
             interruptible(lambda: self.tracker.exceeded(state.generated) is not None) as stop,
             Progress(state, self.console),
-            open_resources(self.config, parts, state.waiting, stop.check) as resources,
         ):
-            _describe(resources)
-            with Journal(self.run.paths.journal) as journal:
-                await self._make(missing, resources, journal, state, stop)
-            if stop.interrupted:
-                return state.in_flight
-            if not state.left:
-                return None
-            self.tracker.empty = self.tracker.exceeded(state.generated)
+            with suppress(Draining):  # while the servers were not ready
+                async with open_resources(
+                    self.config, parts, state.waiting, stop.check
+                ) as resources:
+                    _describe(resources)
+                    self._check_ids(resources.context)
+                    with Journal(self.run.paths.journal) as journal:
+                        await self._make(missing, resources, journal, state, stop)
+            if not stop.interrupted:
+                if not state.left:
+                    return None
+                self.tracker.empty = self.tracker.exceeded(state.generated)
             return state.in_flight
+
+    def _check_ids(self, context: SynthesisContext) -> None:
+        """Refuse to add rows without token ids to rows with them; report the reverse."""
+        row = self.run.first_row()
+        if row is None or (row.get("student_ids") is not None) == context.writes_ids:
+            return
+        if not context.writes_ids and context.keep_ids:
+            raise EngineMisconfigured(
+                f"the rows of {self.run.paths.directory} hold the student's token ids, but its "
+                "server now takes or returns only text, so new rows would hold none; use a server "
+                "like that of the earlier rows, or choose another --out"
+            )
+        log.warning(
+            "the rows so far hold no token ids of the student; new rows hold them, because its "
+            "server now returns ids"
+        )
 
     def _given_up(self) -> Mapping[Key, FailureSummary]:
         return {} if self.config.retry_failed else self.run.failed

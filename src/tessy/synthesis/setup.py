@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,12 @@ from tessy.boundary.load import load_predictor
 from tessy.config.base import ModelConfig, RoleConfig
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesisOptions
-from tessy.core.errors import ConfigError
+from tessy.core.errors import ConfigError, ModelError
 from tessy.core.records import AUTHORS, Author, other
 from tessy.inference.base import Engine, EngineInfo, Sampling
-from tessy.inference.http.address import read_address, shown_url
+from tessy.inference.http.address import read_address, read_api_key, shown_url
 from tessy.inference.http.engine import HttpEngine
+from tessy.inference.http.served_root import served_root
 from tessy.inference.local.engine import LocalEngine
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.synthesis.context import (
@@ -31,6 +32,7 @@ from tessy.synthesis.context import (
 )
 from tessy.synthesis.strategies.registry import answering_model, generating_models
 from tessy.tokenization.families import load_renderer
+from tessy.tokenization.lookup import can_find_tokenizer
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import Codec
 
@@ -56,7 +58,7 @@ def load_renderers(config: Options) -> dict[Author, Renderer]:
     needed = dict(models(config))
     if isinstance(config, SynthesisOptions):
         needed = {"student": config.student, **needed}  # rows are in its format
-    return {author: load_role_renderer(model) for author, model in needed.items()}
+    return {author: load_role_renderer(model, author) for author, model in needed.items()}
 
 
 FORMAT_NAMES = frozenset(f"{author}.format" for author in AUTHORS)  # keys of `formats`
@@ -78,15 +80,35 @@ def check_servers(config: Options) -> None:
         api_key = _api_key(model, author) if model.url else None
         for url in model.url:
             read_address(url, api_key)
+        if len(set(replica_names(model))) < len(model.url):
+            raise ConfigError(
+                f"{author}.url: a server is given twice in {', '.join(replica_names(model))}"
+            )
 
 
-def load_role_renderer(role: ModelConfig) -> Renderer:
+def load_role_renderer(role: ModelConfig, author: Author) -> Renderer:
     """Load the chat format of one model."""
     return load_renderer(
-        role.tokenizer or role.model,
+        role.tokenizer or _tokenizer_name(role, author),
         trust_remote_code=role.trust_remote_code,
         reasoning_effort=role.reasoning_effort,
         force_thinking=role.force_thinking,
+    )
+
+
+def _tokenizer_name(role: ModelConfig, author: Author) -> str:
+    """Return the model's name, or what its server loaded under a name of its own."""
+    if not role.url or can_find_tokenizer(role.model):
+        return role.model
+    root = served_root(role.url, role.model, api_key=_api_key(role, author))
+    if root is not None and can_find_tokenizer(root, seconds=1.0):
+        log.info("%s: tokenizer of %s, which is served as %s", author, root, role.model)
+        return root
+    option = f"{author}.tokenizer" if isinstance(role, RoleConfig) else "tokenizer"
+    said = f"the server loaded it from {root!r}, which is" if root else "that name is"
+    raise ModelError(
+        f"the tokenizer of {role.model!r} was not found: {said} no folder here and was not found "
+        f"on the hub; name the folder or hub id of its tokenizer with --{option}"
     )
 
 
@@ -118,16 +140,8 @@ def _draft_tokens(role: ModelConfig) -> int | None:
 
 
 def _api_key(role: ModelConfig, author: Author) -> str | None:
-    if role.api_key_env is None:
-        return None
-    api_key = os.environ.get(role.api_key_env)
-    if not api_key:
-        option = f"{author}.api_key_env" if isinstance(role, RoleConfig) else "api_key_env"
-        raise ConfigError(
-            f"{option}: the environment variable {role.api_key_env} is not set; "
-            "export it, or leave the option out for a server without keys"
-        )
-    return api_key
+    option = f"{author}.api_key_env" if isinstance(role, RoleConfig) else "api_key_env"
+    return read_api_key(option, role.api_key_env)
 
 
 def replica_names(role: ModelConfig) -> Sequence[str]:
@@ -204,12 +218,23 @@ async def open_resources(
                 on_move=partial(_notify, move_listeners, author),
             )
             pools[author] = await stack.enter_async_context(pool)
-        infos = {author: await pool.probe() for author, pool in pools.items()}
+        infos = await _probe(pools)
         backends = {
             author: _backend(model, loaded.renderers[author], pools[author], infos[author])
             for author, model in models(config).items()
         }
         yield SynthesisResources(_context(config, backends, loaded), infos, pools, move_listeners)
+
+
+async def _probe(pools: Mapping[Author, ReplicaPool]) -> dict[Author, EngineInfo]:
+    """Probe the servers of all roles at the same time; raises the first failure."""
+    probes = [asyncio.create_task(pool.probe()) for pool in pools.values()]
+    try:
+        return dict(zip(pools, await asyncio.gather(*probes), strict=True))
+    finally:
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
 
 
 def _notify(move_listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:

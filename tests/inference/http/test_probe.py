@@ -170,7 +170,7 @@ async def test_a_temporary_failure_does_not_select_a_simpler_wire(connect):
         engine = connect(server.url)
         with pytest.raises(EngineUnavailable, match="503"):
             await engine.probe()
-        server.faults = [Fault("status", status=500)] * 20
+        server.faults = [Fault("status", status=500)] * 200
         with pytest.raises(EngineUnavailable, match="500"):
             await engine.probe()
         server.faults = []

@@ -13,6 +13,7 @@ from tessy.core.errors import (
 from tessy.inference.base import EngineInfo
 from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, backoff
 from tessy.inference.pool.replica import Replica, choose
+from tessy.runtime.stop import Draining
 from tests.support.counting_engine import (
     WHOLE,
     Server,
@@ -21,6 +22,7 @@ from tests.support.counting_engine import (
     collect,
     make_request,
     pool_of,
+    refused,
     until,
 )
 from tests.support.replicas import healthy
@@ -84,7 +86,7 @@ async def test_an_unreachable_replica_is_a_note_if_another_answers():
     servers = [Server(), Server(down=True)]
     async with pool_of(*servers) as pool:
         info = await pool.probe()
-        assert "s1 does not answer" in info.notes[0]
+        assert "s1 is not ready" in info.notes[0]
         assert pool.capacities == {"s0": 1000, "s1": None}
         assert healthy(pool) == ("s0",)
         servers[1].down = False
@@ -92,9 +94,44 @@ async def test_an_unreachable_replica_is_a_note_if_another_answers():
         assert pool.capacities == {"s0": 1000, "s1": 1000}
 
 
-async def test_a_role_without_any_server_is_an_error_that_names_them():
-    async with pool_of(Server(down=True), Server(down=True)) as pool:
-        with pytest.raises(EngineUnavailable, match=r"s0 does not answer.*s1 does not answer"):
+async def test_a_start_without_any_server_waits_and_then_names_them():
+    time = Time()
+    waits: list[str | None] = []
+    servers = [Server(down=True), Server(down=True)]
+    async with pool_of(*servers, time=time, patience_seconds=60, on_wait=waits.append) as pool:
+        with pytest.raises(EngineUnavailable, match=r"60 s: s0 \(.*; s1 \(.*start the server"):
+            await pool.probe()
+    assert time.now == 60
+    assert all("no server is ready" in str(message) for message in waits)
+
+
+@pytest.mark.parametrize("fault", [
+    refused(),
+    EngineUnavailable("reset"),
+    EngineUnavailable("busy", status=429),
+    EngineUnavailable("busy", status=429, retry_after_seconds=25.0),
+    EngineUnavailable("loading", status=503),
+])  # fmt: skip
+async def test_a_start_waits_for_a_server_as_a_request_does(fault):
+    time = Time()
+    waits: list[str | None] = []
+    server = Server(broken=fault)
+    async with pool_of(server, time=time, patience_seconds=60, on_wait=waits.append) as pool:
+        probing = asyncio.create_task(pool.probe())
+        await until(lambda: server.probes == 2)
+        assert time.now >= (fault.retry_after_seconds or 0)
+        server.broken = None
+        assert (await probing).notes == ()
+        assert await collect(pool, make_request()) == WHOLE
+    assert waits[-1] is None
+
+
+async def test_a_drain_is_noticed_while_a_start_waits():
+    def check() -> None:
+        raise Draining
+
+    async with pool_of(Server(down=True), check=check) as pool:
+        with pytest.raises(Draining):
             await pool.probe()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
@@ -33,12 +32,17 @@ from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Sampling
 from tessy.inference.chat import ChatEngine, ChatPool
-from tessy.inference.http.address import read_address, shown_url
+from tessy.inference.http.address import (
+    read_address,
+    read_api_key,
+    shown_url,
+    without_credentials,
+)
 from tessy.runtime.admission import Slots
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, ProgressState, SteadyConsole
 from tessy.runtime.runner import JobList, JobResult, run_jobs
-from tessy.runtime.stop import Stop, interruptible
+from tessy.runtime.stop import Draining, Stop, interruptible
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import iter_failed_rows, iter_rows
 
@@ -78,7 +82,7 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
     with Run.open(
         config.out,
         ANNOTATIONS,
-        config=config.model_dump(mode="json"),
+        config=without_credentials(config.model_dump(mode="json")),
         data_config=_data_config(config, responses),
         known=_DATA_NAMES,
         software=software(),
@@ -105,14 +109,7 @@ def _check_options(config: AnnotateConfig) -> str | None:
         raise ConfigError(
             f"url: a server is given twice in {', '.join(map(shown_url, config.url))}"
         )
-    if config.api_key_env is None:
-        return None
-    api_key = os.environ.get(config.api_key_env)
-    if not api_key:
-        raise ConfigError(
-            f"api_key_env: the environment variable {config.api_key_env} is not set; export it, "
-            "or leave the option out for a server without keys"
-        )
+    api_key = read_api_key("api_key_env", config.api_key_env)
     for url in config.url:
         read_address(url, api_key)
     return api_key
@@ -185,23 +182,21 @@ class _AnnotationRun:
             failed=failed,
             authors=(),
         )
-        async with (
-            interruptible() as stop,
-            Progress(state, self.console),
-            self._annotator(state.waiting, stop) as annotator,
-        ):
-            earlier = {key: failure.attempts for key, failure in self.directory.failed.items()}
-            segments = _SegmentAnnotator(annotator, state, earlier, self.config.seed)
-            # Bounds the queue; each server has its own limit.
-            slots = Slots(self.config.concurrency * max(1, len(self.config.url)))
-            await run_jobs(
-                JobList(missing),
-                segments.annotate,
-                sink=self.directory,
-                admission=slots,
-                stop=stop,
-                written=segments.written,
-            )
+        earlier = {key: failure.attempts for key, failure in self.directory.failed.items()}
+        # Bounds the queue; each server has its own limit.
+        slots = Slots(self.config.concurrency * max(1, len(self.config.url)))
+        async with interruptible() as stop, Progress(state, self.console):
+            with suppress(Draining):  # while the servers were not ready
+                async with self._annotator(state.waiting, stop) as annotator:
+                    segments = _SegmentAnnotator(annotator, state, earlier, self.config.seed)
+                    await run_jobs(
+                        JobList(missing),
+                        segments.annotate,
+                        sink=self.directory,
+                        admission=slots,
+                        stop=stop,
+                        written=segments.written,
+                    )
             return stop.requested
 
     @asynccontextmanager

@@ -7,7 +7,6 @@ server's logprobs and a model in this process give the same value.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from tessy.boundary.evaluation.predictions import gather_limited
 from tessy.config.predictors import EntropyConfig
 from tessy.core.errors import ConfigError, ModelError
 from tessy.inference.base import TOP_LOGPROBS, Engine
+from tessy.inference.http.address import read_api_key
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.local.engine import LocalEngine
 from tessy.tokenization.codec import HfCodec
@@ -53,12 +53,7 @@ def load_entropy_model(config: EntropyConfig) -> EntropyModel:
     codec = _load_codec(config.tokenizer or config.model)
     if config.url is None:
         return EntropyModel(LocalEngine.load(config.model), codec)
-    api_key = os.environ.get(config.api_key_env) if config.api_key_env else None
-    if config.api_key_env and not api_key:
-        raise ConfigError(
-            f"entropy.api_key_env: the environment variable {config.api_key_env} is not set; "
-            "export it, or leave the option out for a server without keys"
-        )
+    api_key = read_api_key("entropy.api_key_env", config.api_key_env)
     engine = HttpEngine(
         config.url, config.model, codec, api_key=api_key, stall_seconds=_STALL_SECONDS
     )

@@ -42,6 +42,7 @@ from tessy.config.predictors import EvaluatePredictorConfig
 from tessy.core.errors import ConfigError, StorageError
 from tessy.core.extras import check_installed
 from tessy.core.records import Annotation
+from tessy.inference.http.address import without_credentials
 from tessy.runtime.log import software
 from tessy.storage import jsonl
 from tessy.storage.atomic import make_directory, write_atomically
@@ -239,7 +240,7 @@ def _provenance(
     """Return the options and versions behind the report."""
     return {
         "schema": SCHEMA,
-        "config": config.model_dump(mode="json"),
+        "config": without_credentials(config.model_dump(mode="json")),
         "part": config.part,
         "split": {**split.model_dump(), "from": source},
         "cut": config.cut,

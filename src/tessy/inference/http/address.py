@@ -5,11 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import os
+import re
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tessy.core.errors import ConfigError
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ def read_address(url: str, api_key: str | None = None) -> Address:
     parts = _split(url)
     root = f"{parts.scheme}://{_host_and_port(parts)}{parts.path}"
     root = root.rstrip("/").removesuffix("/v1").rstrip("/")
-    authorization = _bearer(root, api_key) if api_key else None
+    authorization = f"Bearer {_checked_key(root, api_key)}" if api_key else None
     if "@" in parts.netloc:
         if authorization is not None:
             raise ConfigError(
@@ -43,6 +49,42 @@ def read_address(url: str, api_key: str | None = None) -> Address:
         user, password = map(urllib.parse.unquote, (parts.username or "", parts.password or ""))
         authorization = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
     return Address(root, parts.query, authorization)
+
+
+def read_api_key(option: str, variable: str | None) -> str | None:
+    """Return the API key in the environment ``variable``; None without a variable.
+
+    Raises ConfigError, naming ``option``, if it cannot be used. The message shows ``variable`` only
+    if it is surely a name, because some users give the key itself.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        named = f"variable {variable}" if _VARIABLE.fullmatch(variable) else "variable it names"
+        raise ConfigError(
+            f"{option}: the environment {named} is not set; give the name of a variable (not the "
+            "key itself) and export it, or leave the option out for a server without keys"
+        )
+    return _checked_key(f"{option} (the environment variable {variable})", key)
+
+
+def without_credentials(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a command as its files record them, nested ones included.
+
+    URLs are replaced as by :func:`shown_url`, and a variable of an API key by None if it is not
+    set: it may be the key.
+    """
+    shown: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            value = without_credentials(value)
+        elif name == "url" and value:
+            value = shown_url(value) if isinstance(value, str) else [*map(shown_url, value)]
+        elif name == "api_key_env" and value is not None and value not in os.environ:
+            value = None
+        shown[name] = value
+    return shown
 
 
 def shown_url(url: str) -> str:
@@ -91,7 +133,7 @@ def _host_and_port(parts: urllib.parse.SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def _bearer(root: str, api_key: str) -> str:
+def _checked_key(owner: str, api_key: str) -> str:
     key = api_key.strip()
     unfit = [place for place, char in enumerate(key, 1) if not ("!" <= char <= "~")]
     if unfit or not key:
@@ -101,10 +143,10 @@ def _bearer(root: str, api_key: str) -> str:
             else "it is blank"
         )
         raise ConfigError(
-            f"{root}: the API key cannot be sent in a header: {found}; a key has printable ASCII "
+            f"{owner}: the API key cannot be sent in a header: {found}; a key has printable ASCII "
             "characters only, without spaces or line breaks"
         )
-    return f"Bearer {key}"
+    return key
 
 
 def _is_loopback(host: str) -> bool:

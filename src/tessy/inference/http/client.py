@@ -19,7 +19,7 @@ from tessy.inference.base import ChunkSink, left_when_closed
 from tessy.inference.http.address import environment_proxy, read_address, shown_url
 from tessy.inference.http.faults import shortened, status_fault
 from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, stream_reply
-from tessy.inference.http.wires.base import BadReply, EventReader, WireReader
+from tessy.inference.http.wires.base import BadReply, EventReader, NoTokenIds, WireReader
 
 _CONNECT_SECONDS = 15.0
 _HEALTH_SECONDS = 5.0
@@ -45,8 +45,10 @@ class ServerClient:
             "User-Agent": "tessy",  # some gateways require one
             "Accept-Encoding": "identity",  # compression would delay events
         }
+        self._secret = ""  # servers may repeat it in their errors
         if self._address.authorization is not None:
             self._headers["Authorization"] = self._address.authorization
+            self._secret = self._address.authorization.partition(" ")[2]
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # of the session
 
@@ -91,20 +93,23 @@ class ServerClient:
         except FAULTS as error:
             raise _connection_fault("GET", url, error) from error
         if response.status != 200:
-            raise status_fault("GET", url, response.status, text, response.headers)
+            raise self._status_fault("GET", url, response, text)
         return text
 
     async def look_up_json(self, path: str) -> dict[str, Any] | None:
-        """Return the JSON object at ``path``; None if the server has no such page."""
+        """Return the JSON object at ``path``; None if the server has no such page.
+
+        Raises as :func:`status_fault` sorts it, and UnusableReply for another page.
+        """
         try:
-            value = json.loads(await self.look_up(path))
-        except (EngineRefused, ValueError):
+            text = await self.look_up(path)
+        except EngineRefused:
             return None
         except EngineMisconfigured as error:
             if error.status in (None, 401, 403):
                 raise
             return None
-        return value if isinstance(value, dict) else None
+        return _json_object(self.root + path, text.encode())
 
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
@@ -144,7 +149,13 @@ class ServerClient:
                 text = await response.text(errors="replace")
         except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
-        raise status_fault("POST", url, response.status, text, response.headers)
+        raise self._status_fault("POST", url, response, text)
+
+    def _status_fault(
+        self, method: str, url: str, response: aiohttp.ClientResponse, text: str
+    ) -> EngineError:
+        shown = text.replace(self._secret, "…") if self._secret else text
+        return status_fault(method, url, response.status, shown, response.headers)
 
     async def post_for_json(
         self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
@@ -156,13 +167,7 @@ class ServerClient:
                 content = await response.read()
             except FAULTS as error:
                 raise _connection_fault("POST", url, error) from error
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise UnusableReply(f"{url}: malformed JSON: {content[:200]!r}") from error
-        if not isinstance(value, dict):
-            raise UnusableReply(f"{url}: not a JSON object: {content[:200]!r}")
-        return value
+        return _json_object(url, content)
 
     async def generate(
         self,
@@ -177,8 +182,8 @@ class ServerClient:
         """Send ``body`` as :meth:`post` does and deliver the chunks of the reply into ``sink``.
 
         Closing ``sink`` closes the connection, which ends the generation. Returns whether the reply
-        was a stream; raises EngineUnavailable if it breaks off, stalls or does not follow the wire
-        format.
+        was a stream; raises EngineUnavailable if it breaks off or stalls, and UnusableReply if it
+        does not follow the wire format or reports an error.
         """
         url = self.root + path
         response: aiohttp.ClientResponse | None = None
@@ -195,9 +200,10 @@ class ServerClient:
         except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         except BadReply as error:
-            raise UnusableReply(f"{url}: {error}") from error
+            kind = ReplyWithoutIds if isinstance(error, NoTokenIds) else UnusableReply
+            raise kind(f"{url}: {error}") from error
         except EngineUnavailable as error:
-            raise EngineUnavailable(f"{url}: {error}") from error
+            raise UnusableReply(f"{url}: {error}", status=error.status) from error
         except EngineRefused as error:
             raise EngineRefused(f"{url}: {error}") from error
         finally:
@@ -226,7 +232,24 @@ class ServerEngine:
 
 
 class UnusableReply(EngineUnavailable):
-    """A reply that does not follow the wire format; worth another try."""
+    """A reply with status 200 that holds no result; worth another try.
+
+    ``status`` is the code of an error in it.
+    """
+
+
+class ReplyWithoutIds(UnusableReply):
+    """A reply of a server that does not return token ids."""
+
+
+def _json_object(url: str, content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UnusableReply(f"{url}: malformed JSON: {content[:200]!r}") from error
+    if not isinstance(value, dict):
+        raise UnusableReply(f"{url}: not a JSON object: {content[:200]!r}")
+    return value
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:

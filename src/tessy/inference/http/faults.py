@@ -36,12 +36,26 @@ def status_fault(
     """
     message = f"{method} {url} answered {status}: {shortened(text)}"
     if status in _NEVER:
-        advice = _NEVER[status].format(location=headers.get("location", "it is not said"))
+        advice = _NEVER[status].format(location=_target(headers.get("location")))
         return EngineMisconfigured(f"{message}; {advice}", status=status)
-    if status in _LATER or status >= 500:
+    if is_temporary(status):
         wait = retry_after(headers.get("retry-after"), now=time.time())
         return EngineUnavailable(message, status=status, retry_after_seconds=wait)
     return EngineRefused(message)
+
+
+def is_temporary(status: int | None) -> bool:
+    """Return whether a request with this status may succeed later."""
+    return status is not None and (status in _LATER or status >= 500)
+
+
+def _target(location: str | None) -> str:
+    """Return where a redirect leads, without query and credentials."""
+    if location is None:
+        return "it is not said"
+    scheme, slashes, rest = location.partition("?")[0].rpartition("//")
+    host, slash, path = rest.partition("/")
+    return scheme + slashes + host.rpartition("@")[2] + slash + path
 
 
 def shortened(text: str) -> str:

@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar
 
@@ -22,7 +22,7 @@ from tessy.core.errors import (
     SampleFailed,
 )
 from tessy.inference.base import EngineInfo, ServerLike
-from tessy.inference.pool.health import LONGEST_WAIT_SECONDS, HealthMonitor, backoff
+from tessy.inference.pool.health import HealthMonitor, backoff
 from tessy.inference.pool.replica import Replica, choose, merged, not_listening
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FAILURES_TO_LEAVE = 3  # consecutive failures, of any sample, until a replica counts as failed
 FAILURES_TO_MOVE = 2  # failures of one request after which its sample moves to another replica
 MAX_STRIKES = 5  # consecutive failures of one request on replicas that served others meanwhile
+CHECK_SECONDS = 1.0  # of a wait, until `check` is called
 MAX_TRIES = 200  # tries of one request without progress
 
 ServerT = TypeVar("ServerT", bound=ServerLike)
@@ -90,7 +91,7 @@ class Failover(Generic[ServerT]):
         ]
         self._role = role
         self._patience = patience_seconds
-        self._on_move, self._check = on_move, check
+        self._on_wait, self._on_move, self._check = on_wait, on_move, check
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._homes: dict[str, Replica[ServerT]] = {}
         self._last_served = -math.inf
@@ -116,31 +117,64 @@ class Failover(Generic[ServerT]):
                     raise ending
 
     async def probe(self) -> EngineInfo:
-        """Probe every replica; return what all of them support.
+        """Probe every replica, until one of them answers; return what all of them support.
 
-        A replica that cannot be reached is left out with a note if another one answers.
+        A replica that cannot be reached is left out with a note if another one answers. Raises
+        EngineUnavailable if none does for longer than the patience.
         """
+        started, tries = self._clock(), 0
+        while len(missing := await self._probe_all()) == len(self._replicas):
+            tries += 1
+            await self._wait_for_start(missing, tries, self._clock() - started)
+        if tries:
+            self._on_wait(None)
+        for replica, fault in missing.items():
+            self._monitor.leave(replica, str(fault))
+        infos = {r.name: r.info for r in self._replicas if r.info is not None}
+        info = self._monitor.expected = merged(infos)
+        late = (
+            f"{r.name} is not ready ({f}); it gets samples once it is" for r, f in missing.items()
+        )
+        return replace(info, notes=(*late, *info.notes))
+
+    async def _probe_all(self) -> dict[Replica[ServerT], EngineUnavailable]:
+        """Probe every replica once; return the faults of those that are unavailable."""
         probes = (replica.engine.probe() for replica in self._replicas)
         results = await asyncio.gather(*probes, return_exceptions=True)
-        missing = []
+        missing = {}
         for replica, result in zip(self._replicas, results, strict=True):
             if isinstance(result, EngineUnavailable):
-                missing.append(f"{replica.name} does not answer ({result})")
-                self._monitor.leave(replica, str(result))
+                missing[replica] = result
             elif isinstance(result, EngineMisconfigured):
                 raise EngineMisconfigured(f"{self._role} {replica.name}: {result}") from result
             elif isinstance(result, BaseException):
                 raise result
             else:
                 replica.info = result
-        infos = {r.name: r.info for r in self._replicas if r.info is not None}
-        if not infos:
+        return missing
+
+    async def _wait_for_start(
+        self, missing: Mapping[Replica[ServerT], EngineUnavailable], tries: int, silent: float
+    ) -> None:
+        """Wait before all replicas are probed again, or raise at the end of the patience."""
+        troubles = "; ".join(f"{replica.name} ({fault})" for replica, fault in missing.items())
+        if all(fault.status is None for fault in missing.values()):  # it has not answered
+            troubles += "; start the server or check the URL"
+        if silent >= self._patience:
             raise EngineUnavailable(
-                f"{self._role}: {'; '.join(missing)}; start the server or check the URL"
+                f"{self._role}: no server was ready within {silent:.0f} s: {troubles}"
             )
-        info = self._monitor.expected = merged(infos)
-        late = tuple(f"{reason}; it gets samples once it does" for reason in missing)
-        return replace(info, notes=(*late, *info.notes))
+        if tries == 1:
+            log.warning(
+                "%s: no server is ready, waiting up to %.0f s: %s",
+                self._role,
+                self._patience,
+                troubles,
+            )
+        self._on_wait(f"{self._role}: no server is ready; waiting ({silent:.0f} s)…")
+        asked = min(fault.retry_after_seconds or 0.0 for fault in missing.values())
+        wait = max(backoff(tries, self._draw()), asked)
+        await self._pause(min(wait, self._patience - silent))
 
     @property
     def capacities(self) -> dict[str, int | None]:
@@ -246,9 +280,12 @@ class Failover(Generic[ServerT]):
         wait = backoff(state.tries, self._draw())
         if fault.retry_after_seconds is not None:
             wait = max(wait, min(fault.retry_after_seconds, self._patience))
-        while wait > 0:
-            await self._sleep(min(wait, LONGEST_WAIT_SECONDS))
-            wait -= LONGEST_WAIT_SECONDS
+        await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        while seconds > 0:
+            await self._sleep(min(seconds, CHECK_SECONDS))
+            seconds -= CHECK_SECONDS
             self._check()
 
     def _give_up(self, state: RetryState, reason: str) -> None:

@@ -16,6 +16,10 @@ class BadReply(EngineError):
     """A reply that does not follow the wire format; the caller adds the server."""
 
 
+class NoTokenIds(BadReply):
+    """A reply of a server that does not return token ids."""
+
+
 class WireReader(Protocol):
     """Reads the events of one reply; one per request, because formats may carry state.
 
@@ -146,13 +150,13 @@ def raise_event_error(error: object) -> NoReturn:
     message = f"the server reported an error in its reply: {json.dumps(error)[:200]}"
     if code in (400, 413, 422):
         raise EngineRefused(message)
-    raise EngineUnavailable(message)
+    raise EngineUnavailable(message, status=code if type(code) is int else None)
 
 
 def token_list(value: object) -> list[int]:
     """Return ``value`` checked to be token ids."""
     if value is None:
-        raise BadReply("the reply carries no token ids")
+        raise NoTokenIds("the reply carries no token ids")
     if not isinstance(value, list) or not all(type(item) is int for item in value):
         raise BadReply(f"token ids are not a list of integers: {json.dumps(value)[:200]}")
     return value

@@ -1,0 +1,40 @@
+"""Whether a tokenizer can be loaded by its name, found out in seconds."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+_FILE = "tokenizer_config.json"
+
+
+def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool:
+    """Return whether ``name`` is a local folder, or a hub id in the cache or on the hub.
+
+    Takes ``seconds`` at most, where transformers repeats requests to the hub for minutes.
+    """
+    if Path(name).expanduser().is_dir():
+        return True
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return False
+    found: list[bool] = []
+    # A look-up of the hub's address has no limit of its own.
+    thread = threading.Thread(target=lambda: found.append(_is_on_hub(name, seconds)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(found) and found[0]
+
+
+def _is_on_hub(name: str, seconds: float) -> bool:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, _FILE), str):
+            return True
+        get_hf_file_metadata(hf_hub_url(name, _FILE), timeout=seconds)
+    except GatedRepoError:
+        return True  # loading it says what to do
+    except Exception:  # errors of names, hub and connection have no common base class
+        return False
+    return True
