@@ -152,7 +152,7 @@ async def _check_roles(
 
 def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Renderer | None:
     try:
-        renderer = load_role_renderer(role, author)
+        renderer = load_role_renderer(role, author, report.config.date)
     except InputError as error:
         report.fail(f"{author}: {error}")
         return None

@@ -21,7 +21,7 @@ OUTCOME = (
     "seconds cost scores unscored reference_answer problem"
 )
 SEGMENT = "id sample segment question author start text attempts"
-STATE = "version attempt thinking answer meter pieces"
+STATE = "version attempt thinking answer meter pieces problem"
 TURN = (
     "author draft anchored judged exempt forcing turn_start peek_due empties redraws controls "
     "forced glued base checked ended_by"
@@ -29,7 +29,7 @@ TURN = (
 SAMPLING = "temperature top_p top_k min_p"
 MODEL = "model tokenizer context_tokens trust_remote_code reasoning_effort"
 METHOD = "strategy answer_by system_prompt candidates score_by cut lexicon"
-RUN = "thinking_tokens answer_tokens seed fields no_ids"
+RUN = "thinking_tokens answer_tokens date seed fields no_ids"
 
 
 def names(keys: Mapping[str, object]) -> frozenset[str]:

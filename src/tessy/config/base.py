@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -104,6 +105,8 @@ class RunOptions(Config):
     """Maximum concurrent samples; None: as many as fit into the servers' KV cache."""
     seed: int = Field(default=0, ge=0)
     """Random seed of the run."""
+    date: datetime.date | None = None
+    """Date that chat templates print, as YYYY-MM-DD; None: the day on which the run began."""
     attempts: int = Field(default=5, ge=1)
     """Maximum attempts per sample, each with a different seed."""
     fields: dict[str, str] = Field(default_factory=dict)

@@ -52,6 +52,16 @@ def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
     return document
 
 
+def prompt_date(document: Mapping[str, Any]) -> datetime.date | None:
+    """Return the date that prompts of a run state, of an older run the day of its creation.
+
+    None for a run that is derived from runs of different dates.
+    """
+    data = document["data_config"]
+    date = data.get("date") or (None if "derived" in data else document.get("created"))
+    return datetime.date.fromisoformat(str(date)[:10]) if date else None
+
+
 def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
     """Move a value of nested ``options`` if it exists."""
     source = options
@@ -91,12 +101,12 @@ def check_resume(
 
     ``later`` are keys that are not compared. The result is empty if the run has no rows yet.
     """
-    then: dict[str, Any] = read(path, kind)["data_config"]
+    document = read(path, kind)
+    then: dict[str, Any] = document["data_config"]
     if not begun() and "derived" not in then:
         return {}
     _refuse_newer(path.parent, then, known)
-    compared = {name: value for name, value in then.items() if name not in later}
-    check_same(path.parent, compared, data, kind.added)
+    check_same(path.parent, document, data, kind, later)
     return then
 
 
@@ -124,7 +134,7 @@ def open_config(
     then = document["data_config"] if document is not None else {}
     if document is not None and (has_started() or then == data or "derived" in then):
         _refuse_newer(path.parent, then, known)
-        check_same(path.parent, then, data, kind.added)
+        check_same(path.parent, document, data, kind)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in provenance.items()):
             return document
@@ -157,9 +167,16 @@ def _refuse_newer(directory: Path, then: Mapping[str, Any], known: Collection[st
 
 
 def check_same(
-    directory: Path, then: dict[str, Any], now: dict[str, Any], added: Mapping[str, object]
+    directory: Path,
+    document: Mapping[str, Any],
+    now: dict[str, Any],
+    kind: AnyRowKind,
+    later: Collection[str] = (),
 ) -> None:
-    """Raise RunError if the options ``now`` differ from ``then``; ``added`` as in RowKind."""
+    """Raise RunError if the options ``now``, but for ``later``, differ from those recorded."""
+    then = {name: value for name, value in document["data_config"].items() if name not in later}
+    date = prompt_date(document)
+    added = {**kind.added, "date": date and date.isoformat()}
     derived = then.get("derived")
     if isinstance(derived, dict) and "derived" not in now:
         # Nearly all other options differ too; listing them would hide the cause.

@@ -67,6 +67,7 @@ class Run(Closeable, Generic[KeyT]):
     document: dict[str, Any]  # content of config.json
     done: set[KeyT]  # keys with a durable row
     failed: dict[KeyT, FailureSummary]  # failures of keys without a row
+    _kind: RowKind[KeyT, Any, Any]
     _rows: AppendFile
     _failures: AppendFile
     _resources: ExitStack
@@ -125,7 +126,7 @@ class Run(Closeable, Generic[KeyT]):
 
                 done = set(jsonl.last_rows(paths.row_files(), key_of))
                 failed = _failed(paths.failure_files(), done, key_of)
-                return cls(paths, document, done, failed, rows, failures, stack.pop_all())
+                return cls(paths, document, done, failed, kind, rows, failures, stack.pop_all())
         except OSError as error:
             raise _unusable(paths.directory, error) from error
 
@@ -165,7 +166,7 @@ class Run(Closeable, Generic[KeyT]):
     def check_same(self, data_config: Mapping[str, object]) -> None:
         """Raise RunError if the run was created with another ``data_config``."""
         data = jsonl.plain_object(data_config)
-        run_config.check_same(self.paths.directory, self.document["data_config"], data, {})
+        run_config.check_same(self.paths.directory, self.document, data, self._kind)
 
     async def append(self, row: KeyedRow[KeyT]) -> None:
         """Append a finished row and wait until it is durable.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from tessy.config.base import RunOptions
 from tessy.config.synthesis import SynthesisOptions
-from tessy.core.errors import InputError, RunError
+from tessy.core.errors import BadRowsError, InputError, RowFault, RunError
 from tessy.core.records import Key, Message, Problem, problem_digest
 from tessy.storage.jsonl import Line, dumps
 from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems
@@ -98,6 +98,18 @@ def refused_prompts(
         except InputError as error:
             refused.append((index, error))
     return refused
+
+
+def check_prompts(loaded: LoadedProblems, renderers: Iterable[Renderer]) -> None:
+    """Raise BadRowsError for problems with a text that one of the models would not see."""
+    faults: dict[int, RowFault] = {}
+    for renderer in renderers:
+        for index, error in refused_prompts(renderer, loaded.problems):
+            place = loaded.places[index] if loaded.places else f"problem:{index + 1}"
+            file, _, line = place.rpartition(":")
+            faults.setdefault(index, RowFault(file, int(line), "messages", str(error)))
+    if faults:
+        raise BadRowsError([faults[index] for index in sorted(faults)])
 
 
 def with_system_prompt(config: RunOptions, problem: Problem) -> Problem:

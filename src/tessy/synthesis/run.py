@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -33,12 +34,19 @@ from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
+from tessy.storage.run_config import prompt_date
 from tessy.storage.run_dir import FailureSummary, Run
-from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories, read_config
 from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.data_config import data_config, data_names
-from tessy.synthesis.problems import ChangedProblems, load_run_problems, with_system_prompt
+from tessy.synthesis.problems import (
+    ChangedProblems,
+    check_prompts,
+    load_run_problems,
+    with_system_prompt,
+)
 from tessy.synthesis.resume import load_progress, spent_before
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
@@ -104,6 +112,7 @@ def check_run(config: RunConfig) -> dict[str, Any]:
 
     Returns the recorded options of a run that will be resumed, else an empty dict.
     """
+    config = _dated(config)
     check_servers(config)
     return Run.check(
         config.out,
@@ -113,6 +122,16 @@ def check_run(config: RunConfig) -> dict[str, Any]:
         later=FORMAT_NAMES,
         fresh=config.fresh,
     )
+
+
+def _dated(config: RunConfig) -> RunConfig:
+    """Return the options with the date of the run in ``out``, or of today, if they have none."""
+    if config.date is not None:
+        return config
+    date = None
+    if RunPaths(config.out).config.exists() and not config.fresh:
+        date = prompt_date(read_config(config.out))
+    return config.model_copy(update={"date": date or datetime.date.today()})
 
 
 def _data(config: RunConfig) -> dict[str, Any]:
@@ -136,6 +155,7 @@ def run_samples(
         chosen: Generate only samples with these keys; None: all.
     """
     console = console or SteadyConsole(stderr=True)
+    config = _dated(config)
     recorded = check_run(config)
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     loaded = replace(loaded, problems=tuple(problems))
@@ -173,6 +193,8 @@ def run_samples(
                     if known:
                         renderers = load_renderers(config)
                         run.check_same(data | formats(renderers))
+                    if not config.skip_bad_rows:
+                        check_prompts(loaded, [renderers[author] for author in models(config)])
                     left = asyncio.run(synthesis.execute(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show

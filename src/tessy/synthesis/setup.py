@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -58,7 +59,9 @@ def load_renderers(config: Options) -> dict[Author, Renderer]:
     needed = dict(models(config))
     if isinstance(config, SynthesisOptions):
         needed = {"student": config.student, **needed}  # rows are in its format
-    return {author: load_role_renderer(model, author) for author, model in needed.items()}
+    return {
+        author: load_role_renderer(model, author, config.date) for author, model in needed.items()
+    }
 
 
 FORMAT_NAMES = frozenset(f"{author}.format" for author in AUTHORS)  # keys of `formats`
@@ -86,13 +89,16 @@ def check_servers(config: Options) -> None:
             )
 
 
-def load_role_renderer(role: ModelConfig, author: Author) -> Renderer:
-    """Load the chat format of one model."""
+def load_role_renderer(
+    role: ModelConfig, author: Author, date: datetime.date | None = None
+) -> Renderer:
+    """Load the chat format of one model, whose prompts state ``date``; None: today."""
     return load_renderer(
         role.tokenizer or _tokenizer_name(role, author),
         trust_remote_code=role.trust_remote_code,
         reasoning_effort=role.reasoning_effort,
         force_thinking=role.force_thinking,
+        date=date,
     )
 
 

@@ -22,6 +22,7 @@ from tessy.core.edges import last_unit
 from tessy.core.errors import ConfigError, InputError, ModelError, RunError
 from tessy.core.records import AUTHORS, Author, Trajectory, unpack_ids
 from tessy.data.export.provenance import RoleProvenance, role_of
+from tessy.storage.run_config import prompt_date
 from tessy.synthesis.setup import formats
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.families import load_renderer
@@ -207,7 +208,18 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Stu
         )
     # The run accepted the template, whatever it mentions.
     effort = _effort(document, role)
-    renderer = load_renderer(name, reasoning_effort=effort, force_thinking=True)
+    date = prompt_date(document)
+    renderer = load_renderer(
+        name,
+        reasoning_effort=effort,
+        force_thinking=True,
+        date=date,
+    )
+    if date is None and renderer.template.prints_date:
+        raise RunError(
+            "the chat template prints the date, and the run's config.json has none, because its "
+            "source runs have different ones; export with --to messages instead"
+        )
     if formats({role.author: renderer})[f"{role.author}.format"] != recorded:
         raise ModelError(
             f"the tokenizer {name!r} differs from the run's in its vocabulary or chat template, so "

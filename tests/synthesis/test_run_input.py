@@ -1,8 +1,10 @@
-"""A run never mixes the problems of two inputs under the same ids."""
+"""A run never mixes problems or dates of two inputs, and models see every text of a problem."""
 
 from __future__ import annotations
 
+import datetime
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 
 from tessy.core.records import Message, Problem, problem_digest
-from tessy.lab.bundled import demo_problems
+from tessy.lab.bundled import demo_problems, model_path
+from tessy.storage.run_config import prompt_date
 from tessy.storage.run_reader import read_run
 from tessy.synthesis.resume import SampleState
 from tessy.synthesis.token_counts import UsageMeter
@@ -71,3 +74,39 @@ def test_a_sample_in_flight_of_a_changed_problem_starts_over(tmp_path: Path):
     for row in read_run(run).trajectories:
         assert row.messages[0].content == texts[row.id]
     assert "the sample in flight starts over" in (run / "run.log").read_text()
+
+
+def test_the_date_of_prompts_is_fixed_when_a_run_begins(tmp_path: Path):
+    problems, run = write_questions(tmp_path / "q.jsonl", rows(1)), tmp_path / "run"
+    command = synthesize(problems, run)
+    finish([*command, "--date", "2026-01-02"])
+    config = json.loads((run / "config.json").read_text())
+    assert config["data_config"]["date"] == "2026-01-02"
+    finish([*command, "--samples-per-problem", "2"])  # a later session has the date of the run
+    output = finish([*command, "--date", "2026-01-03"], code=2)
+    assert 'date: "2026-01-02", now "2026-01-03"' in output
+
+
+def test_a_run_without_a_date_has_the_day_of_its_creation():
+    document = {"data_config": {}, "created": "2026-01-02T03:04:05+00:00"}
+    assert prompt_date(document) == datetime.date(2026, 1, 2)
+    assert prompt_date({"data_config": {"date": "2026-02-01"}}) == datetime.date(2026, 2, 1)
+    assert prompt_date({**document, "data_config": {"derived": {}}}) is None
+
+
+def test_a_text_that_a_model_would_not_see_makes_a_bad_row(tmp_path: Path):
+    model = tmp_path / "teacher"
+    shutil.copytree(model_path("teacher"), model)
+    template = model / "chat_template.jinja"
+    template.write_text(
+        "{%- set messages = messages | rejectattr('role', 'equalto', 'system') | list %}"
+        + template.read_text()
+    )
+    system = {"role": "system", "content": "Work modulo 3."}
+    user = {"role": "user", "content": "What is 7 + 2?"}
+    problems = write_questions(tmp_path / "q.jsonl", [*rows(1), {"messages": [system, user]}])
+    command = synthesize(problems, tmp_path / "run", "--teacher.model", str(model))
+    output = " ".join(finish(command, code=2).split())
+    assert f"{problems}:2: messages: the chat template of" in output
+    assert "turn 1 (system: 'Work modulo 3.')" in output
+    assert not (tmp_path / "run" / "trajectories.jsonl").read_bytes()
