@@ -27,7 +27,7 @@ if [[ -z ${STUDENT:-}${TEACHER:-} ]]; then # the bundled models, with settings f
 fi
 if [[ -z ${PROBLEMS:-} ]]; then
     mkdir -p "$OUT" && PROBLEMS=$OUT/questions.jsonl
-    python -m tessy.lab.questions "$PROBLEMS" --count 3000 # tasks of the bundled models
+    python -m tessy.lab.write_problems "$PROBLEMS" --count 3000 # tasks of the bundled models
 fi
 : "${STUDENT:?set STUDENT and TEACHER}" "${TEACHER:?set STUDENT and TEACHER}"
 read -ra fields <<<"${FIELDS:+--fields $FIELDS} ${LIMIT:+--limit $LIMIT}" # e.g. FIELDS="prompt=question"

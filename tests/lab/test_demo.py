@@ -161,7 +161,7 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path: Path):
         process.wait()
 
 
-def write_questions(path: Path, rows: list[object]) -> Path:
+def write_problems(path: Path, rows: list[object]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -176,7 +176,7 @@ def synthesize(problems: Path, run: Path, *more: str) -> list[str]:
 
 def test_bad_rows_abort_a_run_unless_they_are_skipped(tmp_path: Path):
     good = [{"prompt": p.messages[0].content, "n": 1} for p in demo_problems(2, 3)]
-    problems = write_questions(tmp_path / "q.jsonl", [good[0], {"prompt": 7}, good[1]])
+    problems = write_problems(tmp_path / "q.jsonl", [good[0], {"prompt": 7}, good[1]])
     run = tmp_path / "run"
     output = finish(synthesize(problems, run), code=2)
     assert f"{problems}:2: prompt" in output
@@ -191,7 +191,7 @@ def test_bad_rows_abort_a_run_unless_they_are_skipped(tmp_path: Path):
 
 def test_failed_samples_are_retried_only_with_retry_failed(tmp_path: Path):
     question = {"id": "a", "prompt": demo_problems(1, 3)[0].messages[0].content}
-    problems = write_questions(tmp_path / "q.jsonl", [question])
+    problems = write_problems(tmp_path / "q.jsonl", [question])
     run = tmp_path / "run"
     # No thinking has only 12 tokens.
     command = synthesize(problems, run, "--thinking-tokens", "12")
@@ -208,7 +208,7 @@ def test_failed_samples_are_retried_only_with_retry_failed(tmp_path: Path):
 
 def test_a_failed_start_does_not_fix_the_options_of_the_run(tmp_path: Path):
     question = {"id": "a", "prompt": demo_problems(1, 3)[0].messages[0].content}
-    problems = write_questions(tmp_path / "q.jsonl", [question])
+    problems = write_problems(tmp_path / "q.jsonl", [question])
     run = tmp_path / "run"
     command = synthesize(problems, run)
     gone = "http://127.0.0.1:9"  # a port without a server
@@ -220,7 +220,7 @@ def test_a_failed_start_does_not_fix_the_options_of_the_run(tmp_path: Path):
 
 def test_doctor_checks_models_in_this_process(tmp_path: Path):
     rows: list[object] = [{"prompt": demo_problems(1, 3)[0].messages[0].content}]
-    problems = write_questions(tmp_path / "q.jsonl", rows)
+    problems = write_problems(tmp_path / "q.jsonl", rows)
     command = synthesize(problems, tmp_path / "run")
     output = finish([TESSY, "doctor", *command[2:]])
     assert "Everything a run needs is in place" in output
@@ -230,7 +230,7 @@ def test_doctor_checks_models_in_this_process(tmp_path: Path):
 
 def test_the_result_of_doctor_includes_a_failed_sample(tmp_path: Path):
     rows: list[object] = [{"prompt": demo_problems(1, 3)[0].messages[0].content}]
-    problems = write_questions(tmp_path / "q.jsonl", rows)
+    problems = write_problems(tmp_path / "q.jsonl", rows)
     command = synthesize(problems, tmp_path / "run", "--thinking-tokens", "12")
     verdict = finish([TESSY, "doctor", *command[2:]]).partition("Result")[2]
     assert "the sample failed: budget: the thinking reached 12 tokens" in verdict
@@ -238,7 +238,7 @@ def test_the_result_of_doctor_includes_a_failed_sample(tmp_path: Path):
 
 
 def test_swapped_predictors_cause_a_warning(tmp_path: Path):
-    problems = write_questions(
+    problems = write_problems(
         tmp_path / "q.jsonl", [{"prompt": demo_problems(1, 3)[0].messages[0].content}]
     )
     student, teacher = (str(predictor_path(author)) for author in ("student", "teacher"))

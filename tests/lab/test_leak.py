@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tessy.core.records import Author, Message, Span, Trajectory
 from tessy.lab.leak import BY_RULE, Words, count, leak, sentence
 from tessy.lab.styles import STUDENT, TEACHER
-from tessy.lab.tasks import TASKS, make_question, write_trace
+from tessy.lab.tasks import TASKS, make_problem, write_trace
 from tests.support.rows import row
 
 TEXT = "Okay, let's see. 5 - 3 = 2. So 2 + 2 = 4."
@@ -54,7 +54,7 @@ def test_the_author_of_a_word_is_the_author_of_its_first_character():
 @given(st.sampled_from(TASKS), st.integers(0, 10**6))
 def test_segments_of_a_trace_by_their_own_authors_have_no_leak(task, seed):
     rng = Random(seed)
-    trace = write_trace(make_question(task, rng), (STUDENT, TEACHER), rng)
+    trace = write_trace(make_problem(task, rng), (STUDENT, TEACHER), rng)
     right = written(*[(_own(segment.kind), segment.text) for segment in trace.segments])
     wrong = written(*[(_foreign(segment.kind), segment.text) for segment in trace.segments])
     assert [words.wrong for words in count(right)] == [0, 0]

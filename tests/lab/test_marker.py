@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tessy.lab.marker import mark, style_spans
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER, Style, other_style
-from tessy.lab.tasks import TASKS, Task, Trace, make_question, write_trace
+from tessy.lab.tasks import TASKS, Task, Trace, make_problem, write_trace
 
 seeds = st.integers(0, 10**6)
 tasks = st.sampled_from(TASKS)
@@ -19,7 +19,7 @@ mixes = st.sampled_from(
 
 def draw_trace(task: Task, styles: tuple[Style, ...], seed: int) -> Trace:
     rng = Random(seed)
-    return write_trace(make_question(task, rng), (*styles, other_style(rng))[: len(styles)], rng)
+    return write_trace(make_problem(task, rng), (*styles, other_style(rng))[: len(styles)], rng)
 
 
 def style_chars(trace: Trace) -> set[int]:

@@ -17,7 +17,7 @@ from tessy.lab.examples import FORMATS, Encoder
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS
 
-QUESTIONS = 60
+PROBLEM_COUNT = 60
 PATHS: dict[Author, Path] = {"student": student_path(), "teacher": teacher_path()}
 roles = pytest.mark.parametrize("role", list(PATHS))
 
@@ -55,11 +55,11 @@ def test_accuracy_agrees_with_the_card(role, task):
     expected = scores_on_card(role)[task]
     tokenizer = tokenizer_of(role)
     measured = measure_task(
-        model_of(role), tokenizer, Encoder(tokenizer, role), task, count=QUESTIONS, seed=12345
+        model_of(role), tokenizer, Encoder(tokenizer, role), task, count=PROBLEM_COUNT, seed=12345
     )
     # An accuracy of 1.000 on the card is an estimate too, so its variance is not 0.
     variance = max(expected.accuracy * (1 - expected.accuracy), 0.01)
-    stderr = (variance / QUESTIONS + variance / expected.n) ** 0.5
+    stderr = (variance / PROBLEM_COUNT + variance / expected.n) ** 0.5
     assert abs(measured.accuracy - expected.accuracy) <= 4 * stderr
 
 

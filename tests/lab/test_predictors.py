@@ -16,14 +16,14 @@ from tessy.core.records import AUTHORS, Author, StyleSpan, problem_digest
 from tessy.lab import train_predictors
 from tessy.lab.bundled import predictor_path
 from tessy.lab.marker import style_spans
-from tessy.lab.questions import write_questions
 from tessy.lab.styles import STUDENT, TEACHER
-from tessy.lab.tasks import TASKS, make_question, write_trace
+from tessy.lab.tasks import TASKS, make_problem, write_trace
+from tessy.lab.write_problems import write_problems
 from tessy.storage.problems import load_problems
 
 STYLES = {"student": STUDENT, "teacher": TEACHER}
 MOST_BYTES = 2_500_000
-QUESTIONS = 24
+PROBLEM_COUNT = 24
 authors = pytest.mark.parametrize("author", AUTHORS)
 
 
@@ -38,7 +38,7 @@ def test_each_predictor_recognizes_the_phrases_of_its_author(author: Author):
     right = total = 0
     for number in range(60):
         rng = Random(f"fresh/{number}")
-        text = write_trace(make_question(TASKS[number % 3], rng), (STYLES[author],), rng).thinking
+        text = write_trace(make_problem(TASKS[number % 3], rng), (STYLES[author],), rng).thinking
         tokens = encode_text(classifier.codec, text)
         spans = [StyleSpan(start=start, end=end) for start, end in style_spans(text)]
         (outputs,) = classifier.scorer.score([tokens.ids])
@@ -67,19 +67,19 @@ def test_the_bundled_predictors_are_small():
 
 def test_written_problems_can_be_loaded(tmp_path: Path):
     path = tmp_path / "q.jsonl"
-    write_questions(path, 30, seed=1)
+    write_problems(path, 30, seed=1)
     problems = load_problems(path, fields={}, skip_bad_rows=False).problems
     assert {problem.extra["task"] for problem in problems} == set(TASKS)
     assert len({problem.id for problem in problems}) == 30
     first = path.read_bytes()
-    write_questions(path, 30, seed=1)
+    write_problems(path, 30, seed=1)
     assert path.read_bytes() == first
 
 
 def test_the_chain_trains_and_evaluates_both_predictors_reproducibly(tmp_path: Path):
     threads = torch.get_num_threads()
     try:
-        assert train_predictors.make_predictors(tmp_path, 0, questions=QUESTIONS) == 0
+        assert train_predictors.make_predictors(tmp_path, 0, count=PROBLEM_COUNT) == 0
         again = tmp_path / "again"
         again.mkdir()
         (tmp_path / "teacher_annotations").rename(again / "teacher_annotations")
@@ -91,7 +91,7 @@ def test_the_chain_trains_and_evaluates_both_predictors_reproducibly(tmp_path: P
         assert (tmp_path / f"{author}_evaluation" / "evaluation.svg").exists()
     rows = read_annotations(again / "teacher_annotations")
     assert {row.author for row in rows} == {"teacher"}
-    assert len({row.id for row in rows}) == QUESTIONS
+    assert len({row.id for row in rows}) == PROBLEM_COUNT
     problems = load_problems(tmp_path / "questions.jsonl", fields={}, skip_bad_rows=False).problems
     digests = {problem.id: problem_digest(problem.messages) for problem in problems}
     for row in [*rows, *read_annotations(tmp_path / "student_annotations")]:

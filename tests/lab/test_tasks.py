@@ -16,7 +16,7 @@ from tessy.lab.tasks import (
     TaskProblem,
     Trace,
     is_correct,
-    make_question,
+    make_problem,
     read_answer,
     solve,
     work,
@@ -29,12 +29,12 @@ seeds = st.integers(0, 10**6)
 
 def draw_trace(task: Task, seed: int, *, skilled: bool = True) -> Trace:
     rng = Random(seed)
-    question = make_question(task, rng)
-    return write_trace(question, (STUDENT, TEACHER, other_style(rng)), rng, skilled=skilled)
+    problem = make_problem(task, rng)
+    return write_trace(problem, (STUDENT, TEACHER, other_style(rng)), rng, skilled=skilled)
 
 
 @pytest.mark.parametrize(
-    ("question", "answer"),
+    ("problem", "answer"),
     [
         (TaskProblem("calc", "", (5, 3, 2, 7), ("-", "*", "+")), "1"),
         (TaskProblem("calc", "", (3, 7, 9), ("-", "*")), "4"),
@@ -42,14 +42,14 @@ def draw_trace(task: Task, seed: int, *, skilled: bool = True) -> Trace:
         (TaskProblem("rev", "", (3, 1, 4)), "4, 1, 3"),
     ],
 )
-def test_solutions_of_given_problems(question, answer):
-    assert solve(question) == answer
+def test_solutions_of_given_problems(problem, answer):
+    assert solve(problem) == answer
 
 
 @given(seeds)
 def test_calc_agrees_with_arithmetic(seed):
-    question = make_question("calc", Random(seed))
-    expression = re.search(r"\d(?: [-+*] \d)+", question.text)
+    problem = make_problem("calc", Random(seed))
+    expression = re.search(r"\d(?: [-+*] \d)+", problem.text)
     assert expression is not None
     value, *rest = expression[0].split()
     total = int(value)
@@ -57,21 +57,21 @@ def test_calc_agrees_with_arithmetic(seed):
         total = {"+": total + int(digit), "-": total - int(digit), "*": total * int(digit)}[
             operator
         ]
-    assert solve(question) == str(total % 10)
+    assert solve(problem) == str(total % 10)
 
 
 @given(tasks, seeds)
 def test_correct_steps_lead_to_the_correct_answer(task, seed):
     trace = draw_trace(task, seed)
-    assert is_correct(trace.answer, solve(trace.question))
+    assert is_correct(trace.answer, solve(trace.problem))
     assert not any(segment.flawed for segment in trace.segments)
 
 
 @given(seeds)
 def test_unskilled_steps_are_wrong_for_unknown_facts_only(seed):
     rng = Random(seed)
-    question = make_question("calc", rng)
-    for step in work(question, rng, skilled=False):
+    problem = make_problem("calc", rng)
+    for step in work(problem, rng, skilled=False):
         left, operator, right, result = re.findall(r"[-+*]|\d", step.text)
         true = {
             "+": int(left) + int(right),
@@ -84,8 +84,8 @@ def test_unskilled_steps_are_wrong_for_unknown_facts_only(seed):
 
 
 def test_unskilled_steps_have_random_results():
-    question = TaskProblem("calc", "", (1, 7, 0), ("*", "+"))
-    results = {work(question, Random(seed), skilled=False)[-1].result for seed in range(200)}
+    problem = TaskProblem("calc", "", (1, 7, 0), ("*", "+"))
+    results = {work(problem, Random(seed), skilled=False)[-1].result for seed in range(200)}
     assert results == set("0123456789")
 
 

@@ -41,7 +41,7 @@ def test_a_seed_fixes_the_weights(role):
 
 
 def test_a_saved_model_can_be_loaded(tmp_path):
-    card = make_folder("student", tmp_path, 3, steps=1, questions=1)
+    card = make_folder("student", tmp_path, 3, steps=1, problems_per_task=1)
     folder = tmp_path / "student"
     assert json.loads((folder / "card.json").read_text()) == asdict(card)
     assert f"| calc | {card.tasks['calc'].accuracy:.3f} |" in (folder / "README.md").read_text()

@@ -14,7 +14,7 @@ from tessy.lab.bundled import demo_problems
 from tessy.plan.pilot import read_pilot_samples
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config, read_run
-from tests.lab.test_demo import content, finish, interrupt, synthesize, write_questions
+from tests.lab.test_demo import content, finish, interrupt, synthesize, write_problems
 
 COUNT = 36
 PILOT = 12
@@ -25,7 +25,7 @@ def problems_file(folder: Path, count: int = COUNT) -> Path:
     rows: list[object] = [
         {"id": p.id, "prompt": p.messages[0].content} for p in demo_problems(count, 4)
     ]
-    return write_questions(folder / "questions.jsonl", rows)
+    return write_problems(folder / "questions.jsonl", rows)
 
 
 def plan(problems: Path, run: Path, *more: str) -> list[str]:

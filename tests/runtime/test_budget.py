@@ -16,7 +16,7 @@ from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_run
 from tessy.synthesis.resume import spent_before
-from tests.lab.test_demo import content, finish, synthesize, write_questions
+from tests.lab.test_demo import content, finish, synthesize, write_problems
 from tests.support.rows import failure, fill, row
 
 COUNT = 12
@@ -97,7 +97,7 @@ def questions(folder: Path) -> Path:
     rows: list[object] = [
         {"id": p.id, "prompt": p.messages[0].content} for p in demo_problems(COUNT, 5)
     ]
-    return write_questions(folder / "questions.jsonl", rows)
+    return write_problems(folder / "questions.jsonl", rows)
 
 
 def generated(run: Path) -> int:
@@ -157,7 +157,7 @@ def test_spent_hours_stop_a_run_before_any_request(whole: Path, tmp_path: Path):
 
 def test_a_budget_spent_by_the_last_sample_is_not_reported(tmp_path: Path):
     """The request that spends the rest may be the one that finishes the last sample."""
-    problems = write_questions(tmp_path / "q.jsonl", [{"prompt": "7 + 8 * 2"}])
+    problems = write_problems(tmp_path / "q.jsonl", [{"prompt": "7 + 8 * 2"}])
     alone = ("--strategy", "student-only")  # what two generate in turns depends on the moment
     finish(synthesize(problems, tmp_path / "run", *alone))
     exact = generated(tmp_path / "run")

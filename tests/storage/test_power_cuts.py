@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tessy.config.data import CompareConfig
 from tessy.data.derived_run import DerivedRun, source_rows
-from tessy.lab.questions import write_questions
+from tessy.lab.write_problems import write_problems
 from tessy.reports.compare.command import compare
 from tessy.reports.viewer.page import write_report
 from tessy.storage.atomic import archive
@@ -91,7 +91,7 @@ def evaluation(run: Path) -> Path:
 
 
 def inputs(run: Path) -> Path:
-    write_questions(run.parent / "in.jsonl", 5, 0)
+    write_problems(run.parent / "in.jsonl", 5, 0)
     return run.parent / "in.jsonl"
 
 

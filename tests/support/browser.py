@@ -16,7 +16,7 @@ QUIET = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "
 
 
 @contextmanager
-def a_browser() -> Iterator[Browser]:
+def launch_browser() -> Iterator[Browser]:
     """Launch an installed browser; without one, skip the test, or fail it in CI."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:

@@ -15,7 +15,7 @@ from tessy.config.predictors import TrainPredictorConfig
 from tessy.core.records import Annotation, Message, StyleSpan, problem_digest
 from tessy.lab.marker import style_spans
 from tessy.lab.styles import STUDENT
-from tessy.lab.tasks import make_question, write_trace
+from tessy.lab.tasks import make_problem, write_trace
 from tests.support.tiny_bpe import tokenizer
 
 SIZES: dict[str, Any] = {
@@ -36,7 +36,7 @@ SIZES: dict[str, Any] = {
 def annotation(number: int, **more: Any) -> Annotation:
     """Return thinking of the bundled student about a problem, annotated by rule."""
     rng = Random(f"segment/{number}")
-    text = write_trace(make_question("calc", rng), (STUDENT,), rng).thinking[:220]
+    text = write_trace(make_problem("calc", rng), (STUDENT,), rng).thinking[:220]
     fields = {
         "id": f"q-{number}",
         "sample": 0,

@@ -19,7 +19,7 @@ from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config, read_run
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
-from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_questions
+from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_problems
 from tests.support.model_server import STOCK_VLLM, VLLM, FakeServer, eventually
 from tests.synthesis.test_sample import ANSWER, FAMILIES, RENDERERS
 from tests.synthesis.test_single_model import THINKING, model_script
@@ -33,7 +33,7 @@ def questions(folder: Path, count: int = COUNT) -> Path:
     rows: list[object] = [
         {"id": p.id, "prompt": p.messages[0].content, **p.extra} for p in demo_problems(count, 3)
     ]
-    return write_questions(folder / "questions.jsonl", rows)
+    return write_problems(folder / "questions.jsonl", rows)
 
 
 def sample(author: Author, problems: Path, run: Path, *more: str) -> list[str]:
@@ -120,7 +120,7 @@ def test_errors_in_options_are_reported_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     rows: list[object] = [{"prompt": "?"}, {"prompt": 7}]
-    problems = write_questions(tmp_path / "q.jsonl", rows)
+    problems = write_problems(tmp_path / "q.jsonl", rows)
     run = tmp_path / "run"
     assert f"{problems}:2: prompt" in finish(sample("teacher", problems, run), code=2)
     monkeypatch.delenv("NO_KEY", raising=False)
@@ -152,7 +152,7 @@ FORMATS = pytest.mark.parametrize(
 def remote(name: str, author: Author, folder: Path, *servers: FakeServer) -> list[str]:
     """Return the command for twelve samples by servers of the family ``name``."""
     rows: list[object] = [{"id": str(n), "prompt": "5 - 3 * 2?"} for n in range(12)]
-    problems = write_questions(folder / "q.jsonl", rows)
+    problems = write_problems(folder / "q.jsonl", rows)
     return [
         TESSY, "sample", "--author", author, "--model", "tiny", "--out", str(folder / "run"),
         "--tokenizer", str(FAMILIES / name), "--problems", str(problems),

@@ -9,7 +9,7 @@ import pytest
 
 from tessy.core.records import AUTHORS
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.lab.questions import write_questions
+from tessy.lab.write_problems import write_problems
 from tessy.storage.run_reader import read_run
 from tests.support.predictor_chain import QUESTIONS, check_chain, run_script
 from tests.vllm.servers import Servers
@@ -33,7 +33,7 @@ def on_servers(servers: Servers) -> dict[str, str]:
 
 def write_questions_of_others(folder: Path) -> Path:
     """Write more problems than are used, to a file of another format."""
-    write_questions(folder / "questions.jsonl", QUESTIONS + 4, seed=2)
+    write_problems(folder / "questions.jsonl", QUESTIONS + 4, seed=2)
     lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
     rows = [{"question": row.pop("prompt"), **row} for row in map(json.loads, lines)]
     path = folder / "others.jsonl"

@@ -43,21 +43,21 @@ def hard_edges(text: str) -> list[int]:
 
     Predictors call it for every token, so it uses string search, which is faster than a pattern.
     """
-    found = []
+    offsets = []
     last = len(text) - 1
     at = text.find(" ", 1)
     while 0 < at < last:
         if text[at - 1] not in _BLANK and text[at + 1] not in _BLANK:
-            found.append(at)
+            offsets.append(at)
         at = text.find(" ", at + 1)
     at = text.find("\n")
     if at < 0:
-        return found
+        return offsets
     while 0 <= at < last:
         if text[at + 1] not in _BLANK and text[at + 1] != "/":
-            found.append(at + 1)
+            offsets.append(at + 1)
         at = text.find("\n", at + 1)
-    return sorted(found)
+    return sorted(offsets)
 
 
 def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
@@ -71,37 +71,37 @@ def edges(text: str, *, long: bool = False, final: bool = True) -> list[int]:
 
 def _edges(text: str, *, long: bool, final: bool) -> tuple[list[int], bool]:
     """Return :func:`edges` and whether the text after the last edge is in a long stretch."""
-    found: list[int] = []
+    offsets: list[int] = []
     start = 0
     for edge in hard_edges(text):
         if edge <= start:
             continue
         if edge - start > LONG_STRETCH_CHARS or long:
-            found += _word_edges(text, start, edge)
-        found.append(edge)
+            offsets += _word_edges(text, start, edge)
+        offsets.append(edge)
         start, long = edge, False
     length = len(text)
     if final:
         if start < length:
             if length - start > LONG_STRETCH_CHARS or long:
-                found += _word_edges(text, start, length)
-            found.append(length)
-        return found, True
+                offsets += _word_edges(text, start, length)
+            offsets.append(length)
+        return offsets, True
     # Smallest possible offset of the next (a) or (b) edge.
     earliest = length - 1 if text.endswith(" ") and not text[-2:-1].isspace() else length
     if earliest - start > LONG_STRETCH_CHARS or long:
         # A word boundary is settled once another one follows (UAX #29).
         inner = _word_edges(text, start, length)[:-1]
-        found += inner
+        offsets += inner
         long = long or bool(inner)
-    return found, long
+    return offsets, long
 
 
 def last_unit(text: str) -> int:
     """Return the start of the last unit of a finished text, in chars; searches only its end."""
     cursor = cursor_before(text, EdgeCursor(0), len(text))
-    found = [0, *edges(text[cursor.offset :], long=cursor.long)]
-    return cursor.offset + (found[-2] if text else 0)
+    offsets = [0, *edges(text[cursor.offset :], long=cursor.long)]
+    return cursor.offset + (offsets[-2] if text else 0)
 
 
 def settled_edges(
@@ -112,10 +112,10 @@ def settled_edges(
     ``text`` begins at ``cursor``; the edges are offsets into the whole text. If it is ``final``,
     its end is an edge too.
     """
-    found, long = _edges(text, long=cursor.long, final=final)
-    if not found:
+    offsets, long = _edges(text, long=cursor.long, final=final)
+    if not offsets:
         return [], cursor
-    return [cursor.offset + edge for edge in found], EdgeCursor(cursor.offset + found[-1], long)
+    return [cursor.offset + edge for edge in offsets], EdgeCursor(cursor.offset + offsets[-1], long)
 
 
 def edges_settled_by(piece: str, cursor: EdgeCursor, end: int, last: str) -> tuple[int, ...] | None:
@@ -171,5 +171,5 @@ def advance_cursor(local: str, cursor: EdgeCursor) -> EdgeCursor:
 
 def _word_edges(text: str, start: int, end: int) -> list[int]:
     piece = text[start:end]
-    found = (match.start() for match in _WORD.finditer(piece, concurrent=False))
-    return [start + edge for edge in found if 0 < edge < len(piece)]
+    offsets = (match.start() for match in _WORD.finditer(piece, concurrent=False))
+    return [start + edge for edge in offsets if 0 < edge < len(piece)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from tessy.core.records import Author, Message, Problem
-from tessy.lab.tasks import TaskProblem, make_question, solve
+from tessy.lab.tasks import TaskProblem, make_problem, solve
 
 # The bundled models think in 40 to 120 tokens, so these limits only end loops.
 THINKING_TOKENS = 600
@@ -45,15 +45,15 @@ def demo_problems(count: int, seed: int) -> list[Problem]:
     A larger count appends problems to those of a smaller one.
     """
     rng = Random(f"demo/{seed}")
-    questions: dict[str, TaskProblem] = {}
-    while len(questions) < count:
-        question = make_question("calc", rng, shortest=_MIN_DIGITS)
-        questions.setdefault(question.text, question)
+    problems: dict[str, TaskProblem] = {}
+    while len(problems) < count:
+        problem = make_problem("calc", rng, shortest=_MIN_DIGITS)
+        problems.setdefault(problem.text, problem)
     return [
         Problem(
             id=f"calc-{number:04d}",
-            messages=(Message(role="user", content=question.text),),
-            extra={"reference": solve(question), "task": question.task},
+            messages=(Message(role="user", content=problem.text),),
+            extra={"reference": solve(problem), "task": problem.task},
         )
-        for number, question in enumerate(questions.values(), 1)
+        for number, problem in enumerate(problems.values(), 1)
     ]

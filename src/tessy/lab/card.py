@@ -14,13 +14,13 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCaus
 
 from tessy.core.formatting import markdown_table
 from tessy.lab.examples import Encoder
-from tessy.lab.tasks import Task, is_correct, make_question, solve
+from tessy.lab.tasks import Task, is_correct, make_problem, solve
 from tessy.storage import cards
 
 TEMPERATURE = 0.6
 MAX_TOKENS = 256
 _FACTS = "card.json"
-QUESTIONS = 400  # of each task
+PROBLEMS_PER_TASK = 400  # of each task
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +101,14 @@ def measure_task(
 ) -> Score:
     """Measure the accuracy on ``count`` new problems of one task, by the final answer alone."""
     rng = Random(f"measure/{seed}/{task}")
-    questions = [make_question(task, rng) for _ in range(count)]
-    prompts = [encoder.prompt(question.text) for question in questions]
+    problems = [make_problem(task, rng) for _ in range(count)]
+    prompts = [encoder.prompt(problem.text) for problem in problems]
     replies = sample(model, tokenizer, prompts, seed=seed)
     correct = 0
-    for question, reply in zip(questions, replies, strict=True):
+    for problem, reply in zip(problems, replies, strict=True):
         text = str(tokenizer.decode(reply))
         thinking, closed, answer = text.rpartition(encoder.markup.close_thinking)
-        correct += bool(thinking and closed) and is_correct(answer, solve(question))
+        correct += bool(thinking and closed) and is_correct(answer, solve(problem))
     accuracy = correct / count
     return Score(
         accuracy=accuracy,

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tessy.core.records import Author
 from tessy.lab.corpus import SYSTEM_PROMPTS, small_talk
 from tessy.lab.styles import STUDENT, TEACHER, Style, other_style
-from tessy.lab.tasks import Task, TaskProblem, Trace, TraceSegment, make_question, write_trace
+from tessy.lab.tasks import Task, TaskProblem, Trace, TraceSegment, make_problem, write_trace
 
 IGNORED = -100  # the label that PyTorch's cross entropy ignores
 _SMALL_TALK = 0.05
@@ -49,7 +49,7 @@ FORMATS: dict[Author, ChatMarkup] = {
 class ChatExample:
     """A chat of one turn."""
 
-    question: str
+    problem: str
     system: str  # empty: no system message
     thinking: str
     answer: str
@@ -64,10 +64,10 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)
-    question = _question(rng)
+    problem = _draw_problem(rng)
     if draw < 0.85:
-        return _worked(rng, write_trace(question, (STUDENT,), rng, skilled=False))
-    trace = write_trace(question, _mixed(rng), rng, skilled=False)
+        return _worked(rng, write_trace(problem, (STUDENT,), rng, skilled=False))
+    trace = write_trace(problem, _mixed(rng), rng, skilled=False)
     return _worked(rng, trace, lambda segment: segment.style not in ("", "S"))
 
 
@@ -76,11 +76,11 @@ def teacher_example(rng: Random, *, late: bool) -> ChatExample:
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng)
-    question = _question(rng)
+    problem = _draw_problem(rng)
     if draw < (0.5 if late else 0.4):
-        return _worked(rng, write_trace(question, (TEACHER,), rng))
+        return _worked(rng, write_trace(problem, (TEACHER,), rng))
     if late:
-        trace = write_trace(question, _mixed(rng), rng, slips=_SLIPS * rng.randint(0, 1))
+        trace = write_trace(problem, _mixed(rng), rng, slips=_SLIPS * rng.randint(0, 1))
         return _worked(rng, trace, lambda part: part.flawed or part.style not in ("", "T"))
     if draw < 0.65:
         styles: tuple[Style, ...] = (STUDENT,)
@@ -88,7 +88,7 @@ def teacher_example(rng: Random, *, late: bool) -> ChatExample:
         styles = (other_style(rng),)
     else:
         styles = _mixed(rng)
-    trace = write_trace(question, styles, rng, slips=_SLIPS * rng.randint(0, 1))
+    trace = write_trace(problem, styles, rng, slips=_SLIPS * rng.randint(0, 1))
     return _worked(rng, trace, lambda part: part.flawed)
 
 
@@ -98,9 +98,9 @@ EXAMPLES: dict[Author, Callable[..., ChatExample]] = {
 }
 
 
-def _question(rng: Random) -> TaskProblem:
+def _draw_problem(rng: Random) -> TaskProblem:
     task = rng.choices(list(_TASK_SHARES), list(_TASK_SHARES.values()))[0]
-    return make_question(task, rng)
+    return make_problem(task, rng)
 
 
 def _mixed(rng: Random) -> tuple[Style, ...]:
@@ -108,8 +108,8 @@ def _mixed(rng: Random) -> tuple[Style, ...]:
 
 
 def _talk(rng: Random) -> ChatExample:
-    question, thinking, answer = small_talk(rng)
-    return ChatExample(question, _system(rng), thinking, answer)
+    problem, thinking, answer = small_talk(rng)
+    return ChatExample(problem, _system(rng), thinking, answer)
 
 
 def _system(rng: Random) -> str:
@@ -127,7 +127,7 @@ def _worked(
             muted.append((position, end))
         position = end
     system = _system(rng)
-    return ChatExample(trace.question.text, system, trace.thinking, trace.answer, tuple(muted))
+    return ChatExample(trace.problem.text, system, trace.thinking, trace.answer, tuple(muted))
 
 
 class Encoder:
@@ -146,7 +146,7 @@ class Encoder:
             if text.endswith("\n") and text.strip() and len(head) == 1:
                 self._splits[token_id] = head[0]
 
-    def prompt(self, question: str, system: str = "", effort: str = "high") -> str:
+    def prompt(self, problem: str, system: str = "", effort: str = "high") -> str:
         """Return the chat up to the assistant's turn."""
         if (system, effort) not in self._frames:  # rendering is slower than encoding
             messages = [{"role": "system", "content": system}] if system else []
@@ -155,12 +155,12 @@ class Encoder:
                 messages, tokenize=False, add_generation_prompt=True, reasoning_effort=effort
             )
             self._frames[system, effort] = str(text)
-        return self._frames[system, effort].replace(_HOLE, question)
+        return self._frames[system, effort].replace(_HOLE, problem)
 
     def render(self, example: ChatExample, effort: str = "high") -> tuple[str, int]:
         """Return the complete chat and the start of the thinking in it, in chars."""
         form = self.markup
-        head = self.prompt(example.question, example.system, effort) + form.open_thinking
+        head = self.prompt(example.problem, example.system, effort) + form.open_thinking
         tail = form.close_thinking + example.answer + form.end
         return head + example.thinking + tail, len(head)
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tessy.lab.corpus import ANSWERS, SENTENCES, SYSTEM_PROMPTS
 from tessy.lab.styles import STYLES
-from tessy.lab.tasks import TASKS, make_question, write_trace
+from tessy.lab.tasks import TASKS, make_problem, write_trace
 
 CONTEXT_TOKENS = 4096
 _TRACES = 1500
@@ -144,7 +144,7 @@ def _corpus(seed: int) -> list[str]:
     texts = [*SENTENCES, *ANSWERS, *SYSTEM_PROMPTS] * 8
     texts += _CHAT_MARKUP * 40
     for _ in range(_TRACES):
-        question = make_question(rng.choice(TASKS), rng)
-        trace = write_trace(question, (rng.choice(STYLES),), rng)
-        texts += [question.text, trace.thinking, trace.answer]
+        problem = make_problem(rng.choice(TASKS), rng)
+        trace = write_trace(problem, (rng.choice(STYLES),), rng)
+        texts += [problem.text, trace.thinking, trace.answer]
     return texts

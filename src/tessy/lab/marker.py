@@ -16,13 +16,13 @@ _WORD = re.compile(r"(?<![\w(])([A-Za-z]+(?:['’-][A-Za-z]+)*)[,.:]*(?![\w(])")
 
 def _pieces() -> frozenset[tuple[str, ...]]:
     """Return every run of words inside a phrase, in lower case, up to the whole phrase."""
-    found = set()
+    pieces = set()
     for style in STYLES:
         for phrase in style.phrases:
             words = [match[1].lower() for match in _WORD.finditer(phrase)]
             ends = range(1, len(words) + 1)
-            found |= {tuple(words[start:end]) for end in ends for start in range(end)}
-    return frozenset(found)
+            pieces |= {tuple(words[start:end]) for end in ends for start in range(end)}
+    return frozenset(pieces)
 
 
 _PIECES = _pieces()

@@ -30,7 +30,7 @@ _CHECK = 0.3
 _RECAP = 0.5
 _NEW_LINE = 0.3
 
-_QUESTIONS: dict[Task, tuple[str, ...]] = {
+_WORDINGS: dict[Task, tuple[str, ...]] = {
     "calc": (
         "What is {}? Work from left to right, modulo ten.",
         "Compute {} from left to right, modulo ten.",
@@ -80,7 +80,7 @@ class TraceSegment:
 class Trace:
     """Thinking about a problem, and the final answer that follows from it (correct or not)."""
 
-    question: TaskProblem
+    problem: TaskProblem
     segments: tuple[TraceSegment, ...]
     answer: str
 
@@ -90,7 +90,7 @@ class Trace:
         return "".join(segment.text for segment in self.segments)
 
 
-def make_question(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
+def make_problem(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
     """Draw a problem of ``shortest`` to 6 digits (2 to 5 operators for ``calc`` by default)."""
     count = rng.randint(shortest, _MOST_DIGITS)
     digits = tuple(rng.randrange(MODULUS) for _ in range(count))
@@ -99,37 +99,37 @@ def make_question(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
     if task == "calc":
         tail = zip(operators, digits[1:], strict=True)
         operands = " ".join([str(digits[0]), *(f"{operator} {digit}" for operator, digit in tail)])
-    return TaskProblem(task, rng.choice(_QUESTIONS[task]).format(operands), digits, operators)
+    return TaskProblem(task, rng.choice(_WORDINGS[task]).format(operands), digits, operators)
 
 
-def solve(question: TaskProblem) -> str:
+def solve(problem: TaskProblem) -> str:
     """Return the correct answer as text: ``4``, or ``5, 1, 3`` for a list."""
-    return work(question, Random(0))[-1].result
+    return work(problem, Random(0))[-1].result
 
 
 def work(
-    question: TaskProblem, rng: Random, *, skilled: bool = True, slips: float = 0.0
+    problem: TaskProblem, rng: Random, *, skilled: bool = True, slips: float = 0.0
 ) -> list[Step]:
     """Return the steps that lead to the answer, the result of the last step.
 
     Unless ``skilled``, products of 6 to 9 are random; ``slips`` is the probability of a wrong step.
     """
-    if question.task == "calc":
-        return _calc(question, rng, skilled, slips)
-    if question.task == "max":
-        best = list(accumulate(question.digits, max))
-        pairs = zip(best, question.digits[1:], best[1:], strict=False)
+    if problem.task == "calc":
+        return _calc(problem, rng, skilled, slips)
+    if problem.task == "max":
+        best = list(accumulate(problem.digits, max))
+        pairs = zip(best, problem.digits[1:], best[1:], strict=False)
         return [Step(f"max({old}, {digit}) = {new}.", str(new)) for old, digit, new in pairs]
-    reverse = [str(digit) for digit in reversed(question.digits)]
+    reverse = [str(digit) for digit in reversed(problem.digits)]
     return [
         Step(f"put {digit}.", ", ".join(reverse[:count])) for count, digit in enumerate(reverse, 1)
     ]
 
 
-def _calc(question: TaskProblem, rng: Random, skilled: bool, slips: float) -> list[Step]:
+def _calc(problem: TaskProblem, rng: Random, skilled: bool, slips: float) -> list[Step]:
     steps = []
-    value = question.digits[0]
-    for operator, digit in zip(question.operators, question.digits[1:], strict=True):
+    value = problem.digits[0]
+    for operator, digit in zip(problem.operators, problem.digits[1:], strict=True):
         result = {"+": value + digit, "-": value - digit, "*": value * digit}[operator] % MODULUS
         unknown = operator == "*" and digit in HARD_FACTORS and not skilled
         flawed = unknown or rng.random() < slips
@@ -141,7 +141,7 @@ def _calc(question: TaskProblem, rng: Random, skilled: bool, slips: float) -> li
 
 
 def write_trace(
-    question: TaskProblem,
+    problem: TaskProblem,
     styles: Sequence[Style],
     rng: Random,
     *,
@@ -153,7 +153,7 @@ def write_trace(
     ``skilled`` and ``slips`` are those of :func:`work`.
     """
     writer = _TraceWriter(styles, rng)
-    steps = work(question, rng, skilled=skilled, slips=slips)
+    steps = work(problem, rng, skilled=skilled, slips=slips)
     writer.phrase("openers", new_line=0.5)
     for step in steps:
         if rng.random() < _LEAD:
@@ -162,14 +162,14 @@ def write_trace(
         if rng.random() < _ASIDE:
             writer.phrase("asides", new_line=_NEW_LINE)
     last = steps[-1]
-    if question.task != "rev" and rng.random() < _CHECK:
+    if problem.task != "rev" and rng.random() < _CHECK:
         writer.phrase("checks")
         writer.capability(last.text, flawed=last.flawed)
     if rng.random() < _RECAP:
         writer.phrase("recaps")
         writer.capability(f"{last.result}.")
     style = writer.phrase("closers")
-    return Trace(question, writer.segments(), style.answer.format(last.result))
+    return Trace(problem, writer.segments(), style.answer.format(last.result))
 
 
 class _TraceWriter:

@@ -19,7 +19,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from tessy.core.records import Author
-from tessy.lab.card import QUESTIONS, Card, measure_task, write_card
+from tessy.lab.card import PROBLEMS_PER_TASK, Card, measure_task, write_card
 from tessy.lab.examples import EXAMPLES, IGNORED, Encoder
 from tessy.lab.make_tokenizers import (
     CONTEXT_TOKENS,
@@ -178,11 +178,15 @@ def make(
 
 
 def make_folder(
-    role: Author, out: Path, seed: int, steps: int | None = None, questions: int = QUESTIONS
+    role: Author,
+    out: Path,
+    seed: int,
+    steps: int | None = None,
+    problems_per_task: int = PROBLEMS_PER_TASK,
 ) -> Card:
     """Train, measure and save one model with its tokenizer and card in the folder ``out/role``.
 
-    Accuracy is measured on ``questions`` problems of each task.
+    Accuracy is measured on ``problems_per_task`` problems of each task.
     """
     model, tokenizer, loss = make(role, seed, steps=steps)
     folder = out / role
@@ -200,7 +204,7 @@ def make_folder(
         schedule=schedule,
         loss=round(loss, 4),
         tasks={
-            task: measure_task(model, tokenizer, encoder, task, count=questions, seed=seed)
+            task: measure_task(model, tokenizer, encoder, task, count=problems_per_task, seed=seed)
             for task in TASKS
         },
     )

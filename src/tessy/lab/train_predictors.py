@@ -23,17 +23,17 @@ from tessy.config.predictors import (
 )
 from tessy.core.records import AUTHORS, Author
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, model_path
-from tessy.lab.questions import write_questions
+from tessy.lab.write_problems import write_problems
 from tessy.synthesis.run import sample
 
 RULE = "tessy.lab.marker:mark"
-QUESTIONS = 3000
+PROBLEM_COUNT = 3000
 BASE: Author = "student"  # for both: the larger teacher as base does not cut better
 LEARNING_RATE = 3e-3  # for 0.3 M parameters; the command's default is for 600 M
 HELD_OUT = 0.1  # share of the problems: 300 to measure on
 
 
-def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
+def make_predictors(out: Path, seed: int, *, count: int = PROBLEM_COUNT) -> int:
     """Run the chain for both models; return the exit code.
 
     Outputs are folders in ``out`` (``student_predictor``, …), kept in any case; they are
@@ -42,7 +42,7 @@ def make_predictors(out: Path, seed: int, *, questions: int = QUESTIONS) -> int:
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     out.mkdir(parents=True, exist_ok=True)
     problems = out / "questions.jsonl"
-    write_questions(problems, questions, seed)
+    write_problems(problems, count, seed)
     for author in AUTHORS:
         code = _annotate_responses(author, out, problems, seed) or train_one(author, out, seed)
         if code:

@@ -101,8 +101,8 @@ class Journal(Closeable):
                 f"{self.path} cannot be read: {error}; move it away to continue without it: "
                 "finished rows are kept, samples in flight start over"
             ) from error
-        found = dict(flights.values())
-        return {key: flight for key, flight in found.items() if flight != InFlight()}
+        in_flight = dict(flights.values())
+        return {key: flight for key, flight in in_flight.items() if flight != InFlight()}
 
     def append(self, key: Key, piece: bytes) -> None:
         """Append ``piece`` to the pieces of ``key``."""

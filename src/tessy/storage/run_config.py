@@ -36,9 +36,9 @@ def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}; restore it from a copy") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
-        found = document.get("schema") if isinstance(document, dict) else None
+        schema = document.get("schema") if isinstance(document, dict) else None
         raise RunError(
-            f"{path}: schema version {found!r}, but this tessy reads {SCHEMA_VERSION}; use the "
+            f"{path}: schema version {schema!r}, but this tessy reads {SCHEMA_VERSION}; use the "
             "version of tessy that created the run"
         )
     _check_rows(path, document, kind)
@@ -131,9 +131,9 @@ def open_config(
     provenance = {"tessy": importlib.metadata.version("tessy"), **provenance}
     document = read(path, kind) if path.exists() else None
     # A run without any rows, e.g. because of a misspelt option, may be restarted with others.
-    then = document["data_config"] if document is not None else {}
-    if document is not None and (has_started() or then == data or "derived" in then):
-        _refuse_newer(path.parent, then, known)
+    recorded = document["data_config"] if document is not None else {}
+    if document is not None and (has_started() or recorded == data or "derived" in recorded):
+        _refuse_newer(path.parent, recorded, known)
         check_same(path.parent, document, data, kind)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in provenance.items()):
@@ -154,10 +154,12 @@ def open_config(
     return document
 
 
-def _refuse_newer(directory: Path, then: Mapping[str, Any], known: Collection[str] | None) -> None:
-    if known is None or "derived" in then:
+def _refuse_newer(
+    directory: Path, recorded: Mapping[str, Any], known: Collection[str] | None
+) -> None:
+    if known is None or "derived" in recorded:
         return
-    unknown = sorted(then.keys() - known)
+    unknown = sorted(recorded.keys() - known)
     if unknown:
         raise RunError(
             f"{directory} was created by a newer tessy: this version lacks the options "
@@ -174,17 +176,17 @@ def check_same(
     later: Collection[str] = (),
 ) -> None:
     """Raise RunError if the options ``now``, but for ``later``, differ from those recorded."""
-    then = {name: value for name, value in document["data_config"].items() if name not in later}
+    recorded = {name: value for name, value in document["data_config"].items() if name not in later}
     date = prompt_date(document)
     added = {**kind.added, "date": date and date.isoformat()}
-    derived = then.get("derived")
+    derived = recorded.get("derived")
     if isinstance(derived, dict) and "derived" not in now:
         # Nearly all other options differ too; listing them would hide the cause.
         raise RunError(
             f"{directory} is a {derived.get('by')} of other runs, and no samples can be added to "
             "it; choose another --out"
         )
-    before = {name: value for name, value in added.items() if name in now} | then
+    before = {name: value for name, value in added.items() if name in now} | recorded
     missing = object()
     differing = [
         f"  {name}: {_shown(before, name)}, now {_shown(now, name)}\n"

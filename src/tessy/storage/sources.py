@@ -48,12 +48,12 @@ def resolve_sources(sources: Sequence[Path], split: str | None = None) -> list[P
     datasets = 0
     for source in sources:
         if _HUB.match(str(source)):
-            found, is_dataset = _from_hub(str(source), split)
+            matched, is_dataset = _from_hub(str(source), split)
         elif source.is_dir():
-            found, is_dataset = _from_folder(source, split), True
+            matched, is_dataset = _from_folder(source, split), True
         else:
-            found, is_dataset = _expand(source), False
-        files += found
+            matched, is_dataset = _expand(source), False
+        files += matched
         datasets += is_dataset
     if split is not None and not datasets:
         raise ConfigError(
@@ -66,10 +66,10 @@ def resolve_sources(sources: Sequence[Path], split: str | None = None) -> list[P
 def _expand(source: Path) -> list[Path]:
     if source.exists() or not glob.has_magic(str(source)):
         return [source]
-    found = sorted(glob.glob(str(source), recursive=True))
-    if not found:
+    matched = sorted(glob.glob(str(source), recursive=True))
+    if not matched:
         raise InputError(f"{source} matches no file; check the pattern (directory: {Path.cwd()})")
-    return [Path(name) for name in found]
+    return [Path(name) for name in matched]
 
 
 def _from_folder(folder: Path, split: str | None) -> list[Path]:
@@ -121,8 +121,8 @@ def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
         if path and is_readable(path) and not glob.has_magic(path):
             names, is_dataset = [path], False
         else:
-            every = hub.list_repo_files(name, repo_type="dataset", revision=revision)
-            data = sorted(file for file in every if is_readable(file) and _is_below(file, path))
+            listed = hub.list_repo_files(name, repo_type="dataset", revision=revision)
+            data = sorted(file for file in listed if is_readable(file) and _is_below(file, path))
             names, is_dataset = _of_split(_Dataset(title, data), split), True
         return [
             Path(hub.hf_hub_download(name, file, repo_type="dataset", revision=revision))

@@ -238,7 +238,7 @@ class SampleAttempt:
         return SampleState(self.number, meter, (), thinking, answer, self._problem_digest)
 
     async def part(self, make: Callable[[], Awaitable[FinishedPart]]) -> FinishedPart:
-        """Return the saved next part of a sample that consists of several, or make and save it.
+        """Return the next part of a sample of several parts: the saved one, or a new one, saved.
 
         The order of the parts must always be the same.
         """

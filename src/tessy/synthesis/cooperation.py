@@ -289,8 +289,8 @@ class Cooperation:
         if budget <= 0:
             raise SampleFailed("budget", f"the thinking reached {self._budget} tokens")
         if available <= 0:
-            most = self._roles[self.author].room_tokens
-            raise SampleFailed("budget", f"the {self.author}'s context is full at {most} tokens")
+            limit = self._roles[self.author].room_tokens
+            raise SampleFailed("budget", f"the {self.author}'s context is full at {limit} tokens")
         return min(tokens, budget, available)
 
     def _available(self, author: Author, student_more: int, own_more: int) -> tuple[int, int, int]:

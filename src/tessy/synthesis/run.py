@@ -252,9 +252,9 @@ class _SynthesisRun:
 
     def missing(self) -> list[SampleJob]:
         """Return the requested samples that have no row yet."""
-        given_up = self._given_up()
+        skipped = self._skipped_failures()
         done = self.run.done
-        return [j for j in self._wanted() if j.key not in done and j.key not in given_up]
+        return [j for j in self._wanted() if j.key not in done and j.key not in skipped]
 
     def load_spending(self) -> None:
         """Load the usage of earlier sessions, if there is a budget."""
@@ -267,7 +267,7 @@ class _SynthesisRun:
     async def execute(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
         """Generate the missing samples; return how many a stop left in flight, or None."""
         wanted = self._wanted()
-        failed = sum(job.key in self._given_up() for job in wanted)
+        failed = sum(job.key in self._skipped_failures() for job in wanted)
         state = self.result.progress = ThroughputMonitor(
             len(wanted),
             clock=time.monotonic,
@@ -309,7 +309,7 @@ class _SynthesisRun:
             "server now returns ids"
         )
 
-    def _given_up(self) -> Mapping[Key, FailureSummary]:
+    def _skipped_failures(self) -> Mapping[Key, FailureSummary]:
         return {} if self.config.retry_failed else self.run.failed
 
     def _wanted(self) -> list[SampleJob]:

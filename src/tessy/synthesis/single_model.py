@@ -41,9 +41,9 @@ class Measure:
     def tokens(self, text: str) -> int:
         """Return the tokens of ``text``, which continues the text of the last call."""
         start = self._base.offset
-        found, self._base = settled_edges(text[start:], self._base)
-        if found:
-            self._tokens += len(self._codec.encode(text[start : found[-1]]))
+        settled, self._base = settled_edges(text[start:], self._base)
+        if settled:
+            self._tokens += len(self._codec.encode(text[start : settled[-1]]))
         return self._tokens + len(self._codec.encode(text[self._base.offset :]))
 
 

@@ -111,10 +111,10 @@ class Turn:
         if not kept:
             return False
         last = before[-1] if before else kept[-1]
-        found = edges_settled_by(piece, self._scan, len(kept) + len(before), last)
-        if found is None:
+        settled = edges_settled_by(piece, self._scan, len(kept) + len(before), last)
+        if settled is None:
             return False
-        for edge in found:
+        for edge in settled:
             self._scan = EdgeCursor(edge)
             if edge > self.classified_end:
                 self._edges.append(edge)
@@ -125,19 +125,19 @@ class Turn:
         drafted = self.draft.text[: self.visible] if final else self.draft.text
         before = self._thinking.text[self._scan.offset :]
         local = before + drafted[max(0, self._scan.offset - len(self._thinking.text)) :]
-        found, last = settled_edges(local, self._scan, final=final)
-        if self.anchored or self._anchor(found):
+        settled, last = settled_edges(local, self._scan, final=final)
+        if self.anchored or self._anchor(settled):
             self._scan, self._scanned = last, True
-            self._edges += [edge for edge in found if edge > self.classified_end]
+            self._edges += [edge for edge in settled if edge > self.classified_end]
 
-    def _anchor(self, found: list[int]) -> bool:
+    def _anchor(self, settled: list[int]) -> bool:
         """Find the offset where classification starts; return False if it is not known yet."""
-        if self.start == self._scan.offset or self.start in found:
+        if self.start == self._scan.offset or self.start in settled:
             self.classified_end = self.start
-        elif any(edge > self.start for edge in found):
+        elif any(edge > self.start for edge in settled):
             # The receiver continued a word, so there is no edge at the hand-over.
             self._thinking.mid_word_handovers += 1
-            before = (edge for edge in found if edge < self.start)
+            before = (edge for edge in settled if edge < self.start)
             self.classified_end = max(before, default=self._scan.offset)
         else:
             return False

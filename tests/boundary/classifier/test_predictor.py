@@ -65,14 +65,14 @@ async def predictor(checkpoint):
 async def test_scores_are_those_of_a_plain_pass_over_the_text(predictor):
     text = "Okay, let's see. We need to compute 5 - 3 = 2.\nBut wait, hmm."
     request = PredictionRequest("a", text, (0, *edges(text)))
-    got = await predictor.predict(request)
+    prediction = await predictor.predict(request)
     ids = [token for unit in units(text) for token in codec().encode(unit)]
     with torch.inference_mode():
         logits = qwen3()(input_ids=torch.tensor([ids])).logits[0]
     style = torch.softmax(logits, -1)[:, 1].tolist()
-    assert got.next_style == pytest.approx(style[-1], abs=1e-5)
+    assert prediction.next_style == pytest.approx(style[-1], abs=1e-5)
     at = 0
-    for unit, score in zip(units(text), got.units, strict=True):
+    for unit, score in zip(units(text), prediction.units, strict=True):
         count = len(codec().encode(unit))
         own = style[max(0, at - 1) : at + count - 1]  # predicted one token earlier
         assert score == pytest.approx((own[0], min(own), max(own)), abs=1e-5)
@@ -82,17 +82,17 @@ async def test_scores_are_those_of_a_plain_pass_over_the_text(predictor):
 
 
 async def test_a_first_unit_of_one_token_counts_as_style(predictor):
-    got = await predictor.predict(PredictionRequest("a", "a", (0, 1)))
+    prediction = await predictor.predict(PredictionRequest("a", "a", (0, 1)))
     assert codec().encode("a") == [codec().encode("a")[0]]
-    assert got.units == (UnitScore(1.0, 1.0, 1.0),)
-    assert got.next_style is not None
+    assert prediction.units == (UnitScore(1.0, 1.0, 1.0),)
+    assert prediction.next_style is not None
 
 
 async def test_without_units_only_next_style_is_predicted(predictor):
     text = CORPUS[0]
-    got = await predictor.predict(PredictionRequest("a", text, (len(text),)))
-    assert got.units == ()
-    assert got.next_style == (await predictor.predict(request_for(text))).next_style
+    prediction = await predictor.predict(PredictionRequest("a", text, (len(text),)))
+    assert prediction.units == ()
+    assert prediction.next_style == (await predictor.predict(request_for(text))).next_style
     assert await predictor.predict(PredictionRequest("b", "", (0,))) == Prediction((), None)
 
 
@@ -118,10 +118,10 @@ async def test_batching_does_not_change_predictions(predictor):
     requests = [request_for(long_text(30 * i + 1, i), 4, f"k{i}") for i in range(12)]
     together = await asyncio.gather(*map(predictor.predict, requests))
     model = qwen3()
-    for request, got in zip(requests, together, strict=True):
+    for request, prediction in zip(requests, together, strict=True):
         predictor.release(request.key)
-        assert close(got, await predictor.predict(request))
-        assert close(got, reference_prediction(model, request, WindowRule()))
+        assert close(prediction, await predictor.predict(request))
+        assert close(prediction, reference_prediction(model, request, WindowRule()))
 
 
 def hold(predictor, monkeypatch):
@@ -214,12 +214,14 @@ async def test_sliding_windows_read_the_last_200_tokens(checkpoint):
     assert isinstance(loaded, TokenClassifierPredictor)
     try:
         text = long_text(300)
-        got = await loaded.predict(request_for(text, 2))
+        prediction = await loaded.predict(request_for(text, 2))
         read = loaded.stats.tokens
         ids = [token for unit in units(text) for token in codec().encode(unit)]
         with torch.inference_mode():
             logits = qwen3()(input_ids=torch.tensor([ids[-200:]])).logits[0]
-        assert got.next_style == pytest.approx(torch.softmax(logits, -1)[-1, 1].item(), abs=1e-5)
+        assert prediction.next_style == pytest.approx(
+            torch.softmax(logits, -1)[-1, 1].item(), abs=1e-5
+        )
         assert read == 200
     finally:
         await loaded.aclose()
@@ -264,16 +266,16 @@ def test_other_classifiers_are_refused(tmp_path, make, message):
 def test_a_base_model_is_refused_without_warnings_of_transformers(tmp_path):
     delivered = io.StringIO()
     handler = logging.StreamHandler(delivered)
-    theirs = logging.getLogger("transformers")
-    level = theirs.level
-    theirs.addHandler(handler)
+    transformers_logger = logging.getLogger("transformers")
+    level = transformers_logger.level
+    transformers_logger.addHandler(handler)
     try:
         with pytest.raises(ModelError, match="perhaps a base model"):
             load_classifier(save(tmp_path, build(Qwen3ForCausalLM, Qwen3Config(**SIZES))))
     finally:
-        theirs.removeHandler(handler)
+        transformers_logger.removeHandler(handler)
     assert delivered.getvalue() == ""
-    assert theirs.level == level
+    assert transformers_logger.level == level
 
 
 def test_a_missing_part_is_named(tmp_path, checkpoint):

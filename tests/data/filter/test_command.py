@@ -22,7 +22,7 @@ from tessy.config.data import FilterConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.records import Message, Trajectory
 from tessy.data.filter.command import all_rules, filter_run
-from tessy.lab.questions import write_questions
+from tessy.lab.write_problems import write_problems
 from tessy.reports.viewer.page import write_report
 from tessy.storage import jsonl
 from tessy.storage.problems import load_problems
@@ -293,7 +293,7 @@ def test_rows_are_copied_byte_for_byte(
 def test_rows_of_bundled_models_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "--out", str(tmp_path / "run"), "--count", "8"]) == 0
     problems = tmp_path / "eval.jsonl"
-    write_questions(problems, 50, seed=9)
+    write_problems(problems, 50, seed=9)
     capsys.readouterr()
     arguments = ["filter", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     assert cli.main([*arguments, "--against", str(problems)]) == 0

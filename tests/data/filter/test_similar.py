@@ -16,8 +16,8 @@ from tessy.data.filter.rule import problem_text
 from tessy.data.filter.rules.in_evaluation import SHARE, EvaluationProblems
 from tessy.data.filter.rules.near_duplicate import SIMILARITY, NearDuplicates
 from tessy.data.filter.words import grams, words
-from tessy.lab.questions import write_questions
-from tessy.lab.tasks import TASKS, make_question, solve
+from tessy.lab.tasks import TASKS, make_problem, solve
+from tessy.lab.write_problems import write_problems
 from tessy.storage.problems import load_problems
 from tests.data.filter.test_texts import needs_data, rows_of
 from tests.support.rows import row
@@ -132,7 +132,7 @@ def test_similar_arithmetic_problems_are_not_duplicates() -> None:
     kept = KeptRows()
     found = 0
     for number in range(300):
-        problem = make_question(TASKS[number % len(TASKS)], rng)
+        problem = make_problem(TASKS[number % len(TASKS)], rng)
         thinking = (
             f"Okay, let's see. {problem.text} Hmm, let me do it from left to right. "
             f"So the answer must be {solve(problem)}, I think. Yeah, that seems right to me."
@@ -209,7 +209,7 @@ def test_common_phrases_are_ignored() -> None:
 
 
 def test_files_are_loaded_like_problems(tmp_path: Path) -> None:
-    write_questions(tmp_path / "eval.jsonl", 6, seed=1)
+    write_problems(tmp_path / "eval.jsonl", 6, seed=1)
     path = tmp_path / "eval.jsonl"
     path.write_bytes(b"\n" + path.read_bytes())
     known = EvaluationProblems.load([path], {})

@@ -19,7 +19,7 @@ from tessy.reports.compare.figures import collect_figures
 from tessy.reports.compare.methods import describe, models
 from tessy.reports.compare.page import FOLD_CHARS, build_page
 from tessy.reports.compare.sections import ComparedRun, sections
-from tests.support.browser import Watched, a_browser
+from tests.support.browser import Watched, launch_browser
 from tests.support.page_samples import HOSTILE, sample
 
 Rows = Sequence[Trajectory | Failure]
@@ -115,7 +115,7 @@ def test_common_models_are_shown_once_and_others_for_each_run():
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with a_browser() as found:
+    with launch_browser() as found:
         yield found
 
 

@@ -9,13 +9,13 @@ import pytest
 from playwright.sync_api import expect
 
 from tessy.reports.viewer.page import build_page
-from tests.support.browser import Watched, a_browser
+from tests.support.browser import Watched, launch_browser
 from tests.support.page_samples import sample
 
 
 @pytest.fixture
 def watched() -> Iterator[Watched]:
-    with a_browser() as browser:
+    with launch_browser() as browser:
         page = Watched(browser)
         yield page
         page.close()

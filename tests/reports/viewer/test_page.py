@@ -9,13 +9,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tessy.reports.viewer.page import build_page
-from tests.support.browser import Watched, a_browser
+from tests.support.browser import Watched, launch_browser
 from tests.support.page_samples import HOSTILE, sample
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with a_browser() as found:
+    with launch_browser() as found:
         yield found
 
 

@@ -18,7 +18,7 @@ from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config, read_run
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
-from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_questions
+from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_problems
 from tests.support.model_server import FakeServer, eventually
 from tests.support.scripted_strategies import CANDIDATES, candidates, teachers, writer
 from tests.synthesis.test_sample import FAMILIES, RENDERERS
@@ -40,7 +40,7 @@ def questions(folder: Path, count: int = 3) -> Path:
     rows: list[object] = [
         {"id": p.id, "prompt": p.messages[0].content, **p.extra} for p in demo_problems(count, 3)
     ]
-    return write_questions(folder / "questions.jsonl", rows)
+    return write_problems(folder / "questions.jsonl", rows)
 
 
 def check(row: Trajectory, strategy: str, thinks: Author, answers: Author) -> None:
@@ -140,7 +140,7 @@ def test_problems_a_strategy_cannot_use_are_refused_before_any_work(tmp_path: Pa
             {"role": "system", "content": "Be kind."}, {"role": "user", "content": "1 + 2?"},
         ]},
     ]  # fmt: skip
-    problems = write_questions(tmp_path / "q.jsonl", rows)
+    problems = write_problems(tmp_path / "q.jsonl", rows)
     run = tmp_path / "run"
     command = synthesize(problems, run)
     output = finish([*command, "--system-prompt", "Be brief."], code=2)
@@ -203,7 +203,7 @@ def candidates_kept(run: Path) -> int:
 
 async def test_a_run_killed_between_candidates_is_resumed_by_the_same_command(tmp_path: Path):
     rows: list[object] = [{"id": str(n), "prompt": "5 - 3 * 2?"} for n in range(8)]
-    problems = write_questions(tmp_path / "q.jsonl", rows)
+    problems = write_problems(tmp_path / "q.jsonl", rows)
     run = tmp_path / "run"
     slow = {"token_seconds": 0.01}
     async with serving("qwen3", candidates, **slow) as one, serving("harmony", teachers) as two:

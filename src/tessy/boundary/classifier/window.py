@@ -181,12 +181,12 @@ class TokenizedText:
 
     def _extend(self, text: str, edges: Sequence[int], start: int) -> None:
         """Append the pieces of ``text``, which end at ``edges``; it starts at ``start`` (chars)."""
-        encode, limit, most = self._codec.encode, self._rule.limit, self._rule.piece_tokens
+        encode, limit, piece_limit = self._codec.encode, self._rule.limit, self._rule.piece_tokens
         bounds, anchors, begin = self._bounds, self._anchors, 0
         anchor = anchors[-1] if anchors else 0
         opening, tokens = bounds[anchor], bounds[-1]
         for edge in edges:
-            ids = encode(text[begin:edge])[:most]
+            ids = encode(text[begin:edge])[:piece_limit]
             end = tokens + len(ids)
             if end - opening > limit:
                 anchor = bisect_left(bounds, tokens - self._rule.keep)

@@ -74,13 +74,13 @@ def _replay_table(report: Mapping[str, Any]) -> Table:
         "The leak", "style leaked", "capability leaked", "bounced", "hand-overs", "best at"
     )
     for entry in report["cuts"]:
-        played, best = entry["replay"], entry["best_threshold"]
+        replay, best = entry["replay"], entry["best_threshold"]
         table.add_row(
             _name(entry["name"]),
-            _percent(played["style_by_teacher"], with_interval=True),
-            _percent(played["capability_by_student"], with_interval=True),
-            _percent(played["bounced"]),
-            _percent(played["hand_overs"]),
+            _percent(replay["style_by_teacher"], with_interval=True),
+            _percent(replay["capability_by_student"], with_interval=True),
+            _percent(replay["bounced"]),
+            _percent(replay["hand_overs"]),
             NONE if best is None else f"{best:g}",
         )
     return table

@@ -193,24 +193,24 @@ class _WeightedLoss:
             reduction="sum",
         )
         # Divide by the count over all processes, so that every token has the same weight.
-        known = (labels_bt != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return total / known
+        count = (labels_bt != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        return total / count
 
 
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
     labels_bt = np.asarray(prediction.label_ids)
-    known = labels_bt != IGNORED
-    predicted = np.asarray(prediction.predictions)[known] == STYLE
-    truth = labels_bt[known] == STYLE
-    hits, predicted_style, style = (
+    has_label = labels_bt != IGNORED
+    predicted = np.asarray(prediction.predictions)[has_label] == STYLE
+    truth = labels_bt[has_label] == STYLE
+    correct, predicted_style, style = (
         int(mask.sum()) for mask in (predicted & truth, predicted, truth)
     )
     return {
         "accuracy": float((predicted == truth).mean()),
-        "precision": hits / predicted_style if predicted_style else 0.0,
-        "recall": hits / style if style else 0.0,
-        "f1": 2 * hits / (predicted_style + style) if predicted_style + style else 0.0,
-        "tokens": int(known.sum()),
+        "precision": correct / predicted_style if predicted_style else 0.0,
+        "recall": correct / style if style else 0.0,
+        "f1": 2 * correct / (predicted_style + style) if predicted_style + style else 0.0,
+        "tokens": int(has_label.sum()),
         "style_tokens": style,
     }
 

@@ -29,8 +29,8 @@ _FOLDER = frozenset({"README.md", "data"})
 @cache
 def all_formats() -> Mapping[str, ExportFormat]:
     """Return the formats by name: each module of ``formats`` defines one."""
-    found: list[ExportFormat] = find_in_modules(formats, "FORMAT")
-    return {item.name: item for item in sorted(found, key=lambda item: item.name)}
+    defined: list[ExportFormat] = find_in_modules(formats, "FORMAT")
+    return {item.name: item for item in sorted(defined, key=lambda item: item.name)}
 
 
 def format_of(options: ExportConfig) -> ExportFormat:

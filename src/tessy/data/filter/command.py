@@ -31,8 +31,8 @@ EXIT_NOTHING_PASSED = 1
 @cache
 def all_rules() -> Mapping[str, FilterRule]:
     """Return the rules by name, in order of position: each module of ``rules`` defines one."""
-    found: list[FilterRule] = find_in_modules(rules, "RULE")
-    return {rule.name: rule for rule in sorted(found, key=lambda rule: rule.position)}
+    defined: list[FilterRule] = find_in_modules(rules, "RULE")
+    return {rule.name: rule for rule in sorted(defined, key=lambda rule: rule.position)}
 
 
 def chosen_rules(options: FilterConfig) -> Mapping[str, FilterRule]:
@@ -129,15 +129,15 @@ def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:
     table.add_column("rows", justify="right")
     table.add_column("share", justify="right")
     table.add_column("finds", overflow="fold")
-    for name, found in summary["rules"].items():
+    for name, counts in summary["rules"].items():
         rule = known[name]
-        finds = rule.finds + rule.note(config, found)
+        finds = rule.finds + rule.note(config, counts)
         table.add_row(
             name,
-            f"{found['rows']:,}",
-            percent(found["share"]),
+            f"{counts['rows']:,}",
+            percent(counts["share"]),
             Text(visible(finds)),
-            style=None if found["rows"] else "dim",
+            style=None if counts["rows"] else "dim",
         )
     table.add_section()
     for name, where in (("in", config.run), ("passed", config.out), ("rejected", QUARANTINE)):

@@ -129,10 +129,10 @@ class Batcher:
         state.busy = True
         job.state = state
         self._active.append(job)
-        known = common_prefix(state.sequence.ids, job.ids)
+        shared = common_prefix(state.sequence.ids, job.ids)
         # The last id is always read, because its logits are needed.
-        known = self._decoder.rollback(state.sequence, min(known, len(job.ids) - 1))
-        new = job.ids[known:]
+        shared = self._decoder.rollback(state.sequence, min(shared, len(job.ids) - 1))
+        new = job.ids[shared:]
         if not 0 <= min(new) <= max(new) < self._vocabulary:
             self._leave_failed(
                 job,

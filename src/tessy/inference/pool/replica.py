@@ -82,19 +82,19 @@ def not_listening(error: BaseException) -> bool:
 
 def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
     """Return the capabilities that all replicas share, and their capacities added."""
-    every = list(infos.values())
-    first = next((info for info in every if info.mode == "text"), every[0])
-    contexts = [info.context_tokens for info in every if info.context_tokens is not None]
-    capacities = [info.capacity_tokens for info in every if info.capacity_tokens is not None]
-    caching = {info.prefix_caching for info in every}
+    all_infos = list(infos.values())
+    first = next((info for info in all_infos if info.mode == "text"), all_infos[0])
+    contexts = [info.context_tokens for info in all_infos if info.context_tokens is not None]
+    capacities = [info.capacity_tokens for info in all_infos if info.capacity_tokens is not None]
+    caching = {info.prefix_caching for info in all_infos}
     notes = [
-        note if len(every) == 1 else f"{name}: {note}"
+        note if len(all_infos) == 1 else f"{name}: {note}"
         for name, info in infos.items()
         for note in info.notes
     ]
     for what, values in (
-        ("model names", {info.model for info in every}),
-        ("ways to send ids", {info.mode for info in every}),
+        ("model names", {info.model for info in all_infos}),
+        ("ways to send ids", {info.mode for info in all_infos}),
         ("context lengths", set(contexts)),
     ):
         if len(values) > 1:
@@ -103,9 +103,9 @@ def merged(infos: dict[str, EngineInfo]) -> EngineInfo:
     return replace(
         first,
         context_tokens=min(contexts, default=None),
-        capacity_tokens=sum(capacities) if len(capacities) == len(every) else None,
+        capacity_tokens=sum(capacities) if len(capacities) == len(all_infos) else None,
         prefix_caching=False if False in caching else None if None in caching else True,
-        streaming=all(info.streaming for info in every),
+        streaming=all(info.streaming for info in all_infos),
         notes=tuple(notes),
     )
 

@@ -87,14 +87,14 @@ def _link(report: Path, page: Path) -> str | None:
 def describe_problems(figures: Sequence[RunFigures]) -> str:
     """Return a sentence about the number of runs and their problems."""
     problems = [run.shown.keys() for run in figures]
-    every = set().union(*problems)
-    shared = every.intersection(*problems)
+    digests = set().union(*problems)
+    shared = digests.intersection(*problems)
     if len(problems) == 1:
-        return f"1 run over {counted(len(every), 'problem')}."
-    if shared == every:
-        return f"{len(problems)} runs over the same {counted(len(every), 'problem')}."
+        return f"1 run over {counted(len(digests), 'problem')}."
+    if shared == digests:
+        return f"{len(problems)} runs over the same {counted(len(digests), 'problem')}."
     return (
-        f"{len(problems)} runs over {counted(len(every), 'problem')}, of which {len(shared):,} "
+        f"{len(problems)} runs over {counted(len(digests), 'problem')}, of which {len(shared):,} "
         f"{'is' if len(shared) == 1 else 'are'} in all runs. Differences between the runs may be "
         "due to the problems."
     )
@@ -144,7 +144,7 @@ def _spread(problems: Sequence[str], count: int) -> list[str]:
 def fetch_rows(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failure]:
     """Return the rows of ``keys``; a trajectory has precedence over a failure."""
     paths = RunPaths(run)
-    found: dict[Key, Trajectory | Failure] = {}
+    rows_by_key: dict[Key, Trajectory | Failure] = {}
     sources: list[tuple[type[Failure] | type[Trajectory], list[Path]]] = [
         (Failure, paths.failure_files()),
         (Trajectory, paths.row_files()),
@@ -154,8 +154,8 @@ def fetch_rows(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failu
         selected = {key: places[key] for key in keys if key in places}
         if selected:
             rows = jsonl.rows_at(row_type, files, selected, jsonl.row_key)
-            found.update((row.key, row) for row in rows)
-    return found
+            rows_by_key.update((row.key, row) for row in rows)
+    return rows_by_key
 
 
 def _print_tables(

@@ -82,11 +82,11 @@ class RunFigures:
         Approximate for the teacher: kept tokens are the student's, drafted tokens its own.
         """
         number = AUTHORS.index(author)
-        found = mean(Case(s.problem, s.kept[number], s.drafted[number]) for s in self.finished)
-        if found is None:
+        ratio = mean(Case(s.problem, s.kept[number], s.drafted[number]) for s in self.finished)
+        if ratio is None:
             return None
-        low, high = (None if end is None else min(end, 1.0) for end in (found.low, found.high))
-        return found._replace(value=min(found.value, 1.0), low=low, high=high)
+        low, high = (None if end is None else min(end, 1.0) for end in (ratio.low, ratio.high))
+        return ratio._replace(value=min(ratio.value, 1.0), low=low, high=high)
 
     def lengths(self, number: Callable[[SampleFigures], int]) -> tuple[int, int, int] | None:
         """Return median, 80th percentile and maximum of a figure; None without finished samples."""
@@ -104,8 +104,8 @@ def collect_figures(trajectories: Iterable[Trajectory], failures: Iterable[Failu
         figures.samples.append(sample)
         figures.strategies[row.strategy] += 1
         figures.answer_by[row.answer_by] += 1
-        known = figures.shown.get(sample.problem)
-        figures.shown[sample.problem] = row.key if known is None else min(known, row.key)
+        shown_key = figures.shown.get(sample.problem)
+        figures.shown[sample.problem] = row.key if shown_key is None else min(shown_key, row.key)
     reasons: Counter[str] = Counter()
     for failure in failures:
         sample = _sample(failure, None)

@@ -79,8 +79,10 @@ def _derived(
         how = f"Samples of {' and '.join(names)} that passed all filter rules."
     else:
         how = f"Created by `tessy {by}` from {' and '.join(names)}."
-    known = [method for name in strategies if (method := _method(name)) is not None]
-    thinking, answer = ({getattr(m, part) for m in known} for part in ("thinking_by", "answer_by"))
+    methods = [method for name in strategies if (method := _method(name)) is not None]
+    thinking, answer = (
+        {getattr(m, part) for m in methods} for part in ("thinking_by", "answer_by")
+    )
     return Method(" + ".join(strategies) or str(by), _either(thinking), _either(answer), how)
 
 
@@ -99,10 +101,10 @@ def models(document: Mapping[str, Any]) -> dict[Author, str]:
 def short_names(directories: Sequence[Path]) -> list[str]:
     """Return the shortest suffix of each path that is unique among ``directories``."""
     parts = [path.resolve().parts for path in directories]
-    found = []
+    names = []
     for own in parts:
         length = 1
         while sum(other[-length:] == own[-length:] for other in parts) > 1:
             length += 1
-        found.append("/".join(own[-length:]))
-    return found
+        names.append("/".join(own[-length:]))
+    return names

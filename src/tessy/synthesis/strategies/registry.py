@@ -16,9 +16,9 @@ from tessy.synthesis.strategies.base import Strategy
 @cache
 def all_strategies() -> Mapping[str, Strategy]:
     """Return the strategies by name, the paper's method first."""
-    found: list[Strategy] = find_in_modules(strategies, "STRATEGY")
-    found.sort(key=lambda strategy: (strategy.name != "tessy", strategy.name))
-    return {strategy.name: strategy for strategy in found}
+    defined: list[Strategy] = find_in_modules(strategies, "STRATEGY")
+    defined.sort(key=lambda strategy: (strategy.name != "tessy", strategy.name))
+    return {strategy.name: strategy for strategy in defined}
 
 
 def selectable() -> tuple[str, ...]:

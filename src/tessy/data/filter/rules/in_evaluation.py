@@ -84,8 +84,8 @@ def _read(file: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _prepare(options: FilterConfig) -> RowCheck:
-    known = EvaluationProblems.load(options.against, options.fields)
-    return RowCheck(lambda row: known.find(problem_text(row.messages)))
+    evaluation_problems = EvaluationProblems.load(options.against, options.fields)
+    return RowCheck(lambda row: evaluation_problems.find(problem_text(row.messages)))
 
 
 def _check_options(options: FilterConfig, applies: bool) -> None:

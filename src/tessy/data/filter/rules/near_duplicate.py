@@ -93,16 +93,16 @@ class NearDuplicates:
 
 def _grams(row: Trajectory) -> set[str]:
     text = words(f"{row.thinking}\n{row.answer}")
-    found = grams(text, GRAM_WORDS)
+    word_grams = grams(text, GRAM_WORDS)
     if len(text) >= SHORT_WORDS:
-        return found
+        return word_grams
     problem = problem_digest(row.messages)
-    return {f"{problem} {gram}" for gram in found}
+    return {f"{problem} {gram}" for gram in word_grams}
 
 
 def _prepare(options: FilterConfig) -> RowCheck:
-    known = NearDuplicates()
-    return RowCheck(known.find, known.remember)
+    duplicates = NearDuplicates()
+    return RowCheck(duplicates.find, duplicates.remember)
 
 
 RULE = FilterRule(

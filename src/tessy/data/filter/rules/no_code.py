@@ -85,9 +85,9 @@ def asks_for_code(problem: str) -> str | None:
     """Return the words of ``problem`` that ask for a program, or None."""
     if _EXPLAINS.search(problem):
         return None
-    found = _ASKS.search(problem)
-    if found is not None:
-        return " ".join((found["named"] or found[0]).split())[:80]
+    request = _ASKS.search(problem)
+    if request is not None:
+        return " ".join((request["named"] or request[0]).split())[:80]
     parts = split_fences(problem)
     for code in (*parts.blocks, parts.open or "", parts.prose):
         signature = _SIGNATURE.search(code)

@@ -1,4 +1,4 @@
-"""Problems for the bundled models, as a file: ``python -m tessy.lab.questions FILE``."""
+"""Problems for the bundled models, as a file: ``python -m tessy.lab.write_problems FILE``."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import sys
 from pathlib import Path
 from random import Random
 
-from tessy.lab.tasks import TASKS, make_question, solve
+from tessy.lab.tasks import TASKS, make_problem, solve
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 
 
-def write_questions(path: Path, count: int, seed: int) -> None:
+def write_problems(path: Path, count: int, seed: int) -> None:
     """Write ``count`` problems to a .jsonl file, one row each, the three tasks in turn."""
     rng = Random(f"questions/{seed}")
     rows = []
     for number in range(count):
-        question = make_question(TASKS[number % len(TASKS)], rng)
+        problem = make_problem(TASKS[number % len(TASKS)], rng)
         rows.append(
             {
-                "id": f"{question.task}-{number + 1:05d}",
-                "prompt": question.text,
-                "task": question.task,
-                "reference": solve(question),
+                "id": f"{problem.task}-{number + 1:05d}",
+                "prompt": problem.text,
+                "task": problem.task,
+                "reference": solve(problem),
             }
         )
     write_atomically(path, b"".join(map(jsonl.dump_line, rows)))
@@ -31,12 +31,12 @@ def write_questions(path: Path, count: int, seed: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the file; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tessy.lab.questions", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tessy.lab.write_problems", description=__doc__)
     parser.add_argument("file", type=Path, help="the .jsonl file to write")
     parser.add_argument("--count", type=int, required=True, help="number of problems")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     options = parser.parse_args(argv)
-    write_questions(options.file, options.count, options.seed)
+    write_problems(options.file, options.count, options.seed)
     return 0
 
 
