@@ -17,7 +17,7 @@ from tessy.storage.run_config import prompt_date
 from tessy.storage.run_reader import read_run
 from tessy.synthesis.resume import SampleState
 from tessy.synthesis.token_counts import UsageMeter
-from tests.lab.test_demo import finish, interrupt, synthesize, write_questions
+from tests.lab.test_demo import finish, interrupt, synthesize, write_problems
 
 ROWS = ("trajectories.jsonl", "failures.jsonl")
 
@@ -28,23 +28,23 @@ def rows(count: int) -> list[Any]:
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_changed_problem_of_a_finished_or_failed_sample_is_refused(tmp_path: Path, failing: bool):
-    problems, run = write_questions(tmp_path / "q.jsonl", rows(3)), tmp_path / "run"
+    problems, run = write_problems(tmp_path / "q.jsonl", rows(3)), tmp_path / "run"
     command = synthesize(problems, run, *(["--thinking-tokens", "1"] if failing else []))
     finish(command, code=1 if failing else 0)
     changed = rows(3)
     changed[1]["prompt"] += " Hurry!"
-    write_questions(problems, changed)
+    write_problems(problems, changed)
     before = tuple((run / name).read_bytes() for name in ROWS)
     for more in ([], ["--samples-per-problem", "2"]):
         output = finish([*command, *more], code=2)
         assert f"other problems under the ids {changed[1]['id']!r} ({problems}:2);" in output
     assert before == tuple((run / name).read_bytes() for name in ROWS)
-    write_questions(problems, [{**row, "prompt": f" {row['prompt']}\n"} for row in rows(4)])
+    write_problems(problems, [{**row, "prompt": f" {row['prompt']}\n"} for row in rows(4)])
     finish(command, code=1 if failing else 0)  # white space around a problem, and new problems
 
 
 def test_a_system_prompt_is_no_change(tmp_path: Path):
-    problems, run = write_questions(tmp_path / "q.jsonl", rows(2)), tmp_path / "run"
+    problems, run = write_problems(tmp_path / "q.jsonl", rows(2)), tmp_path / "run"
     command = synthesize(problems, run, "--system-prompt", "Be brief.")
     finish(command)
     finish([*command, "--samples-per-problem", "2"])
@@ -61,14 +61,14 @@ def test_a_state_knows_whether_its_problem_has_changed():
 
 
 def test_a_sample_in_flight_of_a_changed_problem_starts_over(tmp_path: Path):
-    problems, run = write_questions(tmp_path / "q.jsonl", rows(8)), tmp_path / "run"
+    problems, run = write_problems(tmp_path / "q.jsonl", rows(8)), tmp_path / "run"
     command = synthesize(problems, run, "--concurrency", "2")
     interrupt(command, run, 1, signal.SIGKILL)
     done = {
         json.loads(line)["id"] for line in (run / "trajectories.jsonl").read_text().splitlines()
     }
     changed = [row if row["id"] in done else {**row, "prompt": "What is 1 + 1?"} for row in rows(8)]
-    write_questions(problems, changed)
+    write_problems(problems, changed)
     finish(command)
     texts = {row["id"]: row["prompt"] for row in changed}
     for row in read_run(run).trajectories:
@@ -77,7 +77,7 @@ def test_a_sample_in_flight_of_a_changed_problem_starts_over(tmp_path: Path):
 
 
 def test_the_date_of_prompts_is_fixed_when_a_run_begins(tmp_path: Path):
-    problems, run = write_questions(tmp_path / "q.jsonl", rows(1)), tmp_path / "run"
+    problems, run = write_problems(tmp_path / "q.jsonl", rows(1)), tmp_path / "run"
     command = synthesize(problems, run)
     finish([*command, "--date", "2026-01-02"])
     config = json.loads((run / "config.json").read_text())
@@ -104,7 +104,7 @@ def test_a_text_that_a_model_would_not_see_makes_a_bad_row(tmp_path: Path):
     )
     system = {"role": "system", "content": "Work modulo 3."}
     user = {"role": "user", "content": "What is 7 + 2?"}
-    problems = write_questions(tmp_path / "q.jsonl", [*rows(1), {"messages": [system, user]}])
+    problems = write_problems(tmp_path / "q.jsonl", [*rows(1), {"messages": [system, user]}])
     command = synthesize(problems, tmp_path / "run", "--teacher.model", str(model))
     output = " ".join(finish(command, code=2).split())
     assert f"{problems}:2: messages: the chat template of" in output
