@@ -12,9 +12,10 @@ from tessy.core.errors import RunError, StorageError
 from tessy.core.records import Trajectory
 from tessy.storage.run_dir import FailureSummary
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config, read_run
+from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
 from tests.support.paths import ROOT
 from tests.support.rows import CONFIG, DATA, failure, fill, keys, row, start
+from tests.support.run_data import read_run
 
 
 @pytest.fixture
