@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from tessy.tokenization.families import is_path
+
 _FILE = "tokenizer_config.json"
 
 
@@ -15,14 +17,14 @@ def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool:
     """
     if Path(name).expanduser().is_dir():
         return True
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_path(name):
         return False
     found: list[bool] = []
     # A look-up of the hub's address has no limit of its own.
     thread = threading.Thread(target=lambda: found.append(_is_on_hub(name, seconds)), daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(found) and found[0]
+    return found == [True]
 
 
 def _is_on_hub(name: str, seconds: float) -> bool:
