@@ -15,7 +15,7 @@ from tessy.runtime.admission import Slots
 from tessy.runtime.runner import JobList, JobResult, Revoke, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage import jsonl
-from tessy.storage.row_kinds import RowKind
+from tessy.storage.run_config import RowKind
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import iter_failed_rows, iter_rows, read_config
 from tests.support.run_data import read_run

@@ -13,8 +13,7 @@ from tessy.config.base import RoleConfig
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import RunError
-from tessy.storage.row_kinds import RowKind
-from tessy.storage.run_config import read
+from tessy.storage.run_config import RowKind, read
 from tessy.storage.run_reader import TRAJECTORIES, read_config
 from tessy.synthesis.data_config import data_config, data_names
 from tests.lab.test_demo import finish

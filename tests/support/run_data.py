@@ -22,4 +22,6 @@ class RunData:
 def read_run(directory: str | Path) -> RunData:
     """Read all trajectories and failures of a run."""
     failures, rows = tuple(iter_failures(directory)), tuple(iter_trajectories(directory))
+    done = {row.key for row in rows}  # includes rows written after the failures were read
+    failures = tuple(failure for failure in failures if failure.key not in done)
     return RunData(read_config(directory), rows, failures)

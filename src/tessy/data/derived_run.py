@@ -20,7 +20,7 @@ from tessy.runtime.summary import Summary
 from tessy.storage import jsonl, run_config
 from tessy.storage.atomic import archive_path, beside, make_directory, publish_folder
 from tessy.storage.lock import FileLock
-from tessy.storage.run_dir import not_a_run
+from tessy.storage.run_dir import check_is_run
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import TRAJECTORIES, read_config
 
@@ -203,16 +203,10 @@ def _close(file: BinaryIO) -> None:
 
 def _check_target(named: Path, target: Path, *, fresh: bool) -> bool:
     """Return whether ``target`` contains a run to replace; RunError if it cannot be used."""
-    if not target.exists():
-        return False
-    if not target.is_dir():
-        raise RunError(f"{named} is a file; name a directory for the run with --out")
-    first = min((path.name for path in target.iterdir()), default=None)
-    if first is None:
-        return False
-    paths = RunPaths(target)
+    paths = RunPaths(named)
+    check_is_run(paths)
     if not paths.config.exists():
-        raise not_a_run(named, first)
+        return target.exists() and any(target.iterdir())
     if not fresh:
         raise RunError(
             f"{named} already contains a run; choose another --out, or pass --fresh to move it "

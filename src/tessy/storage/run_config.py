@@ -7,14 +7,48 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
 
 from tessy.core.errors import RunError
 from tessy.core.records import SCHEMA_VERSION
 from tessy.storage import jsonl
-from tessy.storage.row_kinds import RowKind
+from tessy.storage.jsonl import KeyOf
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+RowT = TypeVar("RowT", bound=BaseModel)
+FailureT = TypeVar("FailureT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class RowKind(Generic[KeyT, RowT, FailureT]):
+    """A kind of rows.
+
+    Attributes:
+        name: Stem of the file of rows, and ``rows`` in config.json: ``trajectories``.
+        failure: Model of a row of failures.jsonl.
+        key_of: Returns the key of the row on a line.
+        directory: Noun for a directory of them in messages: ``run``.
+        made_by: Which commands create such directories, as a sentence without a full stop.
+        added: Options missing from the data_config of older directories, by dotted name
+            (``student.window``), with the value that reproduces the behaviour before the option
+            existed. Independent of the option's present default.
+        renamed: Present names of options by former names.
+    """
+
+    name: str
+    row: type[RowT]
+    failure: type[FailureT]
+    key_of: KeyOf[KeyT]
+    directory: str
+    made_by: str
+    added: Mapping[str, object] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
 
 AnyRowKind = RowKind[Any, Any, Any]
 
@@ -82,26 +116,6 @@ def _check_rows(path: Path, document: dict[str, Any], kind: AnyRowKind) -> None:
     rows = document.get("rows", "trajectories")
     if rows != kind.name:
         raise RunError(f"{path.parent} holds {rows}, not {kind.name}; {kind.made_by}")
-
-
-def check_resume(
-    path: Path,
-    kind: AnyRowKind,
-    data: dict[str, Any],
-    begun: Callable[[], bool],
-    known: Collection[str] | None = None,
-    later: Collection[str] = (),
-) -> dict[str, Any]:
-    """Raise as :func:`open_config` without writing; return the recorded data of a run to resume.
-
-    ``later`` are keys that are not compared. The result is empty if the run has no rows yet.
-    """
-    document = read(path, kind)
-    then: dict[str, Any] = document["data_config"]
-    if not begun() and "derived" not in then:
-        return {}
-    check_same(path.parent, document, data, kind, known, later)
-    return then
 
 
 def open_config(

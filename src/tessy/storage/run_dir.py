@@ -16,7 +16,7 @@ from tessy.storage.append_log import AppendFile
 from tessy.storage.atomic import archive, make_directory
 from tessy.storage.group_writer import Closeable
 from tessy.storage.lock import FileLock
-from tessy.storage.row_kinds import KeyT, RowKind
+from tessy.storage.run_config import KeyT, RowKind
 from tessy.storage.run_paths import RunPaths
 
 
@@ -103,7 +103,7 @@ class Run(Closeable, Generic[KeyT]):
         provenance = jsonl.plain_object({"config": config, "software": software or {}})
         try:
             with ExitStack() as stack:
-                _check_is_run(paths)
+                check_is_run(paths)
                 home = paths.directory.resolve()  # of a symbolic link, the target is moved
                 make_directory(home)
                 if fresh and paths.config.exists():
@@ -148,7 +148,7 @@ class Run(Closeable, Generic[KeyT]):
         """
         paths = RunPaths(directory, kind.name)
         try:
-            _check_is_run(paths)
+            check_is_run(paths)
             _check_writable(paths.directory.resolve())
             if not paths.config.exists():
                 return {}
@@ -156,10 +156,13 @@ class Run(Closeable, Generic[KeyT]):
                 if fresh:
                     run_config.check_kind(paths.config, kind)
                     return {}
+                document = run_config.read(paths.config, kind)
+                recorded: dict[str, Any] = document["data_config"]
+                if not paths.has_started() and "derived" not in recorded:
+                    return {}
                 data = jsonl.plain_object(data_config)
-                return run_config.check_resume(
-                    paths.config, kind, data, paths.has_started, known, later
-                )
+                run_config.check_same(paths.directory, document, data, kind, known, later)
+                return recorded
         except OSError as error:
             raise _unusable(paths.directory, error) from error
 
@@ -217,7 +220,8 @@ def _check_writable(directory: Path) -> None:
         raise PermissionError(errno.EACCES, "it is read-only", str(existing))
 
 
-def _check_is_run(paths: RunPaths) -> None:
+def check_is_run(paths: RunPaths) -> None:
+    """Raise RunError if the directory exists and has other content than a run."""
     directory = paths.directory
     if not directory.exists() or paths.config.exists():
         return
@@ -227,15 +231,10 @@ def _check_is_run(paths: RunPaths) -> None:
     own = {paths.lock.name, paths.log.name, paths.config.name + ".tmp"}
     foreign = sorted(path.name for path in directory.iterdir() if path.name not in own)
     if foreign:
-        raise not_a_run(directory, foreign[0])
-
-
-def not_a_run(directory: Path, entry: str) -> RunError:
-    """Return the error for a directory that contains ``entry`` but no run."""
-    return RunError(
-        f"{directory} contains {entry!r} but no config.json, so it is not a run; choose a new or "
-        "empty directory with --out"
-    )
+        raise RunError(
+            f"{directory} contains {foreign[0]!r} but no config.json, so it is not a run; choose a "
+            "new or empty directory with --out"
+        )
 
 
 def _failed(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tessy.core.records import Failure, Trajectory
 from tessy.storage import jsonl, run_config
-from tessy.storage.row_kinds import FailureT, KeyT, RowKind, RowT
+from tessy.storage.run_config import FailureT, KeyT, RowKind, RowT
 from tessy.storage.run_paths import RunPaths
 
 TRAJECTORIES = RowKind(

@@ -15,7 +15,7 @@ from pathlib import Path
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.storage import jsonl
-from tessy.storage.row_kinds import RowKind
+from tessy.storage.run_config import RowKind
 from tessy.storage.run_reader import iter_rows
 
 # Matches only the key of a row: inside JSON strings, quotation marks are escaped.
