@@ -99,10 +99,8 @@ def value_of(text: str) -> Fraction | None:
 
 def last_value(text: str) -> Fraction | None:
     """Return the value of the last number in a text without markup; None without one."""
-    last = None
-    for match in _VALUE.finditer(text):
-        last = match
-    return _value(last) if last else None
+    values = list(_VALUE.finditer(text))
+    return _value(values[-1]) if values else None
 
 
 def split_unit(text: str) -> tuple[str, str]:

@@ -74,10 +74,6 @@ class DerivedRun:
     process leaves ``<out>.partial-<random>`` behind, which can be deleted. The data_config contains
     the entries that all sources share, and ``derived``: the command ``by`` and the sources. No
     other command writes that key, so none resumes the run by mistake.
-
-    Attributes:
-        directory: Temporary directory.
-        notes: Additional entries of summary.json, by name; set by the command.
     """
 
     def __init__(
@@ -98,7 +94,7 @@ class DerivedRun:
             RunError: A source is not a run, or is ``out`` or inside it; ``out`` is not empty, is
                 not a run, or is in use; the directory cannot be created.
         """
-        self.notes: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}  # additional entries of summary.json, set by the command
         self._files: dict[str, BinaryIO] = {}
         self._keys: set[Key] = set()
         self._counted = Summary()

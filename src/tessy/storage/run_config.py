@@ -26,26 +26,19 @@ FailureT = TypeVar("FailureT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class RowKind(Generic[KeyT, RowT, FailureT]):
-    """A kind of rows.
+    """A kind of rows: what a directory holds, and how its rows are read.
 
-    Attributes:
-        name: Stem of the file of rows, and ``rows`` in config.json: ``trajectories``.
-        failure: Model of a row of failures.jsonl.
-        key_of: Returns the key of the row on a line.
-        directory: Noun for a directory of them in messages: ``run``.
-        made_by: Which commands create such directories, as a sentence without a full stop.
-        added: Options missing from the data_config of older directories, by dotted name
-            (``student.window``), with the value that reproduces the behaviour before the option
-            existed. Independent of the option's present default.
-        renamed: Present names of options by former names.
+    ``added`` are options missing from the data_config of older directories, by dotted name
+    (``student.window``), with the value that reproduces the behaviour before the option existed,
+    whatever its present default. ``renamed`` are present names of options by former names.
     """
 
-    name: str
+    name: str  # stem of the file of rows, and `rows` in config.json: trajectories
     row: type[RowT]
-    failure: type[FailureT]
+    failure: type[FailureT]  # a row of failures.jsonl
     key_of: KeyOf[KeyT]
-    directory: str
-    made_by: str
+    directory: str  # noun for a directory of them in messages: run
+    made_by: str  # which commands create such directories, as a sentence without a full stop
     added: Mapping[str, object] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
 

@@ -39,18 +39,6 @@ def thought_pattern(opening: str, closing: str) -> re.Pattern[str]:
     return re.compile(rf"(\s*{re.escape(opening)})(.*?)({re.escape(closing)})(.*)", re.DOTALL)
 
 
-_ROW_THOUGHT = thought_pattern("<think>", "</think>")  # the markers in rows
-
-
-def split_thinking(content: str) -> tuple[str, str] | None:
-    """Return thinking and answer of an assistant turn that begins with ``<think>``, else None.
-
-    Line breaks next to the markers belong to the markers, as in the templates of the families.
-    """
-    match = _ROW_THOUGHT.fullmatch(content)
-    return (match[2].strip("\n"), match[4].lstrip("\n")) if match else None
-
-
 def check_turns_rendered(
     prompt: str, turns: Sequence[Turn], model: str, thought: re.Pattern[str] | None = None
 ) -> None:

@@ -14,43 +14,29 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tessy.core.records import Message
-from tessy.tokenization.chat_template import (
-    Block,
-    ChatTemplate,
-    Turn,
-    split_thinking,
-    thought_pattern,
-)
+from tessy.tokenization.chat_template import Block, ChatTemplate, Turn, thought_pattern
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.token_ids import decode
 
 Family = Literal["qwen3", "deepseek_r1", "harmony", "gemma4", "generic"]
+# Where templates read thinking: next to the content, in a block of the content, or in its text.
 ThinkingPlace = Literal["fields", "blocks", "content"]
 
 _ROW_MARKERS = ("<think>\n", "\n</think>\n\n")
+_ROW_THOUGHT = thought_pattern("<think>", "</think>")
 # The names that templates use for thinking; each template reads one of them.
 THINKING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    r"""The markers of a turn.
+    """The markers of a turn."""
 
-    Attributes:
-        suffix: Text from the end of the template's generation prompt to the start of the thinking.
-        opening: Start marker of the thinking with its white space (``"<think>\n"``).
-        closing: End of the thinking and start of the answer (``"\n</think>\n\n"``).
-        place: Where the template reads the thinking of a turn: in fields next to the content, in
-            a block of the content, or in its text.
-        shown: Whether the template shows the white space next to the markers; otherwise it is the
-            usual one.
-    """
-
-    suffix: str
-    opening: str
-    closing: str
+    suffix: str  # from the end of the template's generation prompt to the start of the thinking
+    opening: str  # of the thinking, with its white space: "<think>\n"
+    closing: str  # from the end of the thinking to the start of the answer: "\n</think>\n\n"
     place: ThinkingPlace
-    shown: bool = True
+    shown: bool = True  # by the template; otherwise the white space next to markers is the usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +126,11 @@ class Renderer:
         shape = self.shape
         if content.startswith(shape.opening) and shape.closing in content:
             thinking, _, answer = content.removeprefix(shape.opening).partition(shape.closing)
-        elif match := self._own_thought.fullmatch(content):
+        elif match := self._own_thought.fullmatch(content) or _ROW_THOUGHT.fullmatch(content):
             thinking, answer = match[2], match[4]
         else:
-            return split_thinking(content)
+            return None
+        # Line breaks next to the markers belong to the markers, as in the families' templates.
         return thinking.strip("\n"), answer.lstrip("\n")
 
 

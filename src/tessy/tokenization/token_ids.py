@@ -12,15 +12,10 @@ from typing import Protocol
 
 
 class Codec(Protocol):
-    """Lossless conversion between text and ids of a tokenizer, without template or markup.
+    """Lossless conversion between text and ids of a tokenizer, without template or markup."""
 
-    Attributes:
-        control_ids: Ids that are markup, never text (end of turn, think markers, channels …).
-        digest: Hash of everything that determines the text of ids.
-    """
-
-    control_ids: frozenset[int]
-    digest: str
+    control_ids: frozenset[int]  # markup, never text: end of turn, think markers, channels …
+    digest: str  # of everything that determines the bytes of ids and the ids of text
 
     def encode(self, text: str) -> list[int]:
         """Return ids whose bytes are exactly ``text``; markup in ``text`` stays plain text."""

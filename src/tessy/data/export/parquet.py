@@ -49,18 +49,24 @@ _TYPES: Mapping[str, pa.DataType] = {
 _TEXTS = ("id", "strategy", "thinking", "answer", "answer_by", "ended_by", "reference_answer")
 
 
-def trajectory_schema() -> pa.Schema:
-    """Return the schema of a row.
-
-    ``student_ids`` are unpacked, ``cost.seconds`` is a list of parts, and fields without a fixed
-    structure (``problem``: other fields of the input row; ``unscored``) are JSON text.
-    """
-    names = Trajectory.model_fields
-    return pa.schema([(name, _TYPES.get(name, pa.string())) for name in names])
+# `student_ids` are unpacked, `cost.seconds` is a list of parts, and fields without a fixed
+# structure (`problem`: other fields of the input row; `unscored`) are JSON text.
+TRAJECTORY_SCHEMA = pa.schema(
+    [(name, _TYPES.get(name, pa.string())) for name in Trajectory.model_fields]
+)
+TOKEN_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("sample", pa.int32()),
+        ("input_ids", _IDS),
+        ("labels", _IDS),
+        ("loss_weights", pa.list_(pa.float32())),
+    ]
+)
 
 
 def trajectory_cells(row: Trajectory) -> dict[str, Any]:
-    """Return the values of a row, by column of :func:`trajectory_schema`."""
+    """Return the values of a row, by column of :data:`TRAJECTORY_SCHEMA`."""
     cells = row.model_dump()
     if row.student_ids is not None:
         cells["student_ids"] = {name: unpack_ids(packed) for name, packed in row.student_ids}
@@ -69,25 +75,6 @@ def trajectory_cells(row: Trajectory) -> dict[str, Any]:
     for name in cells.keys() - _TYPES.keys() - set(_TEXTS):
         cells[name] = jsonl.dumps(cells[name]).decode()
     return cells
-
-
-def trajectory_bytes(row: Trajectory) -> int:
-    """Return the approximate size of a row in memory."""
-    ids = row.tokens.student + row.tokens.teacher + row.tokens.answer
-    return 4 * ids + len(row.thinking) + sum(len(turn.content) for turn in row.messages)
-
-
-def token_schema() -> pa.Schema:
-    """Return the schema of pretokenized rows."""
-    return pa.schema(
-        [
-            ("id", pa.string()),
-            ("sample", pa.int32()),
-            ("input_ids", _IDS),
-            ("labels", _IDS),
-            ("loss_weights", pa.list_(pa.float32())),
-        ]
-    )
 
 
 class ParquetRows(AbstractContextManager["ParquetRows"]):
@@ -106,6 +93,12 @@ class ParquetRows(AbstractContextManager["ParquetRows"]):
         self._bytes += size
         if len(self._rows) >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
             self._flush()
+
+    def add_trajectory(self, row: Trajectory) -> None:
+        """Add a row to a file with the :data:`TRAJECTORY_SCHEMA`; raises like :meth:`add`."""
+        ids = row.tokens.student + row.tokens.teacher + row.tokens.answer
+        texts = len(row.thinking) + sum(len(turn.content) for turn in row.messages)
+        self.add(trajectory_cells(row), 4 * ids + texts)
 
     @property
     def size(self) -> int:
@@ -148,8 +141,8 @@ def write_shards(rows: Iterable[Trajectory], folder: Path, shard_bytes: int = _S
             if shard is None or shard.size >= shard_bytes:
                 stack.close()
                 shards.append(folder / f"{len(shards)}.parquet")
-                shard = stack.enter_context(ParquetRows(shards[-1], trajectory_schema()))
-            shard.add(trajectory_cells(row), trajectory_bytes(row))
+                shard = stack.enter_context(ParquetRows(shards[-1], TRAJECTORY_SCHEMA))
+            shard.add_trajectory(row)
     for number, path in enumerate(shards):
         path.rename(folder / f"train-{number:05}-of-{len(shards):05}.parquet")
 

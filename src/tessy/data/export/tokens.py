@@ -58,16 +58,11 @@ class StudentFormat:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedSample:
-    """A tokenized sample.
-
-    Attributes:
-        authors: Author of each token; None in the prompt.
-        encoded: Whether the text was tokenized again because the row has no matching ids.
-    """
+    """A tokenized sample."""
 
     ids: list[int]
-    authors: list[Author | None]
-    encoded: bool
+    authors: list[Author | None]  # of each token; None in the prompt
+    encoded: bool  # tokenized again, because the row has no matching ids
 
     def weights(self, weights: Weights) -> list[float]:
         """Return the loss weight of each token; 0 for tokens without loss."""

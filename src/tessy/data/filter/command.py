@@ -130,22 +130,12 @@ def _table(summary: Mapping[str, Any], config: FilterConfig) -> Table:
     table.add_column("share", justify="right")
     table.add_column("finds", overflow="fold")
     for name, counts in summary["rules"].items():
-        rule = known[name]
-        finds = rule.finds + rule.note(config, counts)
-        table.add_row(
-            name,
-            f"{counts['rows']:,}",
-            percent(counts["share"]),
-            Text(visible(finds)),
-            style=None if counts["rows"] else "dim",
-        )
+        finds = Text(visible(known[name].finds + known[name].note(config, counts)))
+        style = None if counts["rows"] else "dim"
+        table.add_row(name, f"{counts['rows']:,}", percent(counts["share"]), finds, style=style)
     table.add_section()
     for name, where in (("in", config.run), ("passed", config.out), ("rejected", QUARANTINE)):
         count = rows[name]
-        table.add_row(
-            Text(name, style="bold"),
-            f"{count:,}",
-            percent(share(count, rows["in"])),
-            Text(visible(str(where))),
-        )
+        cells = (f"{count:,}", percent(share(count, rows["in"])), Text(visible(str(where))))
+        table.add_row(Text(name, style="bold"), *cells)
     return table

@@ -13,13 +13,11 @@ from tessy.core.records import Message, Trajectory
 class RowCheck:
     """A rule with its data, applied to the rows of one run in order.
 
-    Attributes:
-        find: Returns the reason to reject a row, or None.
-        remember: Called with each row that passed all rules, and a function that reads it again.
-        details: Returns additional counts for summary.json.
+    ``remember`` is called with each row that passed all rules, and a function that reads it again;
+    ``details`` returns additional counts for summary.json.
     """
 
-    find: Callable[[Trajectory], str | None]
+    find: Callable[[Trajectory], str | None]  # returns the reason to reject a row
     remember: Callable[[Trajectory, Callable[[], Trajectory]], None] = lambda row, read: None
     details: Callable[[], Mapping[str, int]] = dict
 

@@ -10,17 +10,12 @@ from tessy.storage.atomic import new_file
 
 
 def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-    from tessy.data.export.parquet import (
-        ParquetRows,
-        trajectory_bytes,
-        trajectory_cells,
-        trajectory_schema,
-    )
+    from tessy.data.export.parquet import TRAJECTORY_SCHEMA, ParquetRows
 
     result = ExportResult()
-    with new_file(job.out, ADVICE) as path, ParquetRows(path, trajectory_schema()) as table:
+    with new_file(job.out, ADVICE) as path, ParquetRows(path, TRAJECTORY_SCHEMA) as table:
         for row in rows:
-            table.add(trajectory_cells(result.add(row)), trajectory_bytes(row))
+            table.add_trajectory(result.add(row))
     return result
 
 

@@ -11,7 +11,7 @@ from tessy.storage.atomic import new_file
 
 
 def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-    from tessy.data.export.parquet import ParquetRows, token_schema
+    from tessy.data.export.parquet import TOKEN_SCHEMA, ParquetRows
     from tessy.data.export.tokens import labels, load_format, parse_loss, tokenize, writers
 
     options = job.options
@@ -19,7 +19,7 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
     form, digest = load_format(job.document, options.tokenizer)
     result = ExportResult(learned=0)
     seen: set[Author] = set()
-    with new_file(job.out, ADVICE) as path, ParquetRows(path, token_schema()) as table:
+    with new_file(job.out, ADVICE) as path, ParquetRows(path, TOKEN_SCHEMA) as table:
         for row in rows:
             try:
                 tokens = tokenize(row, form)
