@@ -45,6 +45,7 @@ from tessy.synthesis.setup import (
     FORMAT_NAMES,
     LoadedModels,
     SynthesisResources,
+    check_folders,
     check_servers,
     formats,
     load_models,
@@ -105,6 +106,7 @@ def check_run(config: RunConfig) -> dict[str, Any]:
     Returns the recorded options of a run that will be resumed, else an empty dict.
     """
     check_servers(config)
+    check_folders(config)
     return Run.check(
         config.out,
         TRAJECTORIES,

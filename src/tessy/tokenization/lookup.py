@@ -15,7 +15,7 @@ def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool:
     """
     if Path(name).expanduser().is_dir():
         return True
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_path(name):
         return False
     found: list[bool] = []
     # A look-up of the hub's address has no limit of its own.
@@ -23,6 +23,11 @@ def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool:
     thread.start()
     thread.join(seconds)
     return bool(found) and found[0]
+
+
+def is_path(name: str) -> bool:
+    """Return whether ``name`` cannot be a hub id, which has one slash at most."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def _is_on_hub(name: str, seconds: float) -> bool:
