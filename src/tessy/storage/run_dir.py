@@ -153,9 +153,11 @@ class Run(Closeable, Generic[KeyT]):
             raise _unusable(paths.directory, error) from error
 
     def check_same(self, data_config: Mapping[str, object]) -> None:
-        """Raise RunError if the run was created with another ``data_config``."""
+        """Raise RunError if the run was created with other values of these options."""
         data = jsonl.plain_object(data_config)
-        run_config.check_same(self.paths.directory, self.document["data_config"], data, {})
+        recorded = self.document["data_config"]
+        then = {name: recorded[name] for name in data.keys() & recorded.keys()}
+        run_config.check_same(self.paths.directory, then, data, {})
 
     async def append(self, row: KeyedRow[KeyT]) -> None:
         """Append a finished row and wait until it is durable.

@@ -171,7 +171,7 @@ def run_samples(
                 if (missing or chosen is not None) and not tracker.empty:
                     if known:
                         renderers = load_renderers(config)
-                        run.check_same(data | formats(renderers))
+                        run.check_same(formats(renderers))
                     left = asyncio.run(synthesis.go(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
