@@ -212,7 +212,8 @@ def test_a_failed_start_does_not_fix_the_options_of_the_run(tmp_path: Path):
     run = tmp_path / "run"
     command = synthesize(problems, run)
     gone = "http://127.0.0.1:9"  # a port without a server
-    assert gone in finish([*command, "--student.url", gone], code=3)
+    dead = ["--student.url", gone, "--server-patience-seconds", "1"]
+    assert gone in finish([*command, *dead], code=3)
     assert "127.0.0.1:9" in finish([*command, "--student.url", "127.0.0.1:9"], code=2)
     finish([*command, "--cut", "extend"])
     assert len(read_run(run).trajectories) + len(read_run(run).failures) == 1

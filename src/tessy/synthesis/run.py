@@ -53,6 +53,7 @@ from tessy.synthesis.setup import (
     FORMAT_NAMES,
     LoadedModels,
     SynthesisResources,
+    check_folders,
     check_servers,
     formats,
     load_models,
@@ -114,6 +115,7 @@ def check_run(config: RunConfig) -> dict[str, Any]:
     """
     config = _dated(config)
     check_servers(config)
+    check_folders(config)
     return Run.check(
         config.out,
         TRAJECTORIES,

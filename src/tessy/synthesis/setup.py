@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from pathlib import Path
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
@@ -33,7 +34,7 @@ from tessy.synthesis.context import (
 )
 from tessy.synthesis.strategies.registry import answering_model, generating_models
 from tessy.tokenization.families import load_renderer
-from tessy.tokenization.lookup import can_find_tokenizer
+from tessy.tokenization.lookup import can_find_tokenizer, is_path
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import Codec
 
@@ -87,6 +88,21 @@ def check_servers(config: Options) -> None:
             raise ConfigError(
                 f"{author}.url: a server is given twice in {', '.join(replica_names(model))}"
             )
+
+
+def check_folders(config: Options) -> None:
+    """Check that local folders of models exist, before anything is loaded; raises ModelError."""
+    for author, model in models(config).items():
+        names = {"tokenizer": model.tokenizer, "model": None if model.url else model.model}
+        if isinstance(model, RoleConfig) and ":" not in model.predictor:
+            names["predictor"] = model.predictor
+        prefix = f"{author}." if isinstance(model, RoleConfig) else ""
+        for option, name in names.items():
+            if name is not None and is_path(name) and not Path(name).expanduser().is_dir():
+                raise ModelError(
+                    f"{prefix}{option}: there is no folder {name!r}; pass the folder or hub id of "
+                    "a model"
+                )
 
 
 def load_role_renderer(
