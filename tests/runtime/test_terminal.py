@@ -102,7 +102,7 @@ def test_no_color_in_the_environment_is_honoured(monkeypatch: pytest.MonkeyPatch
 
 def test_a_failure_shows_its_reason() -> None:
     text = shown(failure(), terminal=False)
-    assert "Failed: budget. 16 of 16." in text
+    assert "Failed: budget exceeded. 16 of 16." in text
 
 
 def test_markup_in_text_is_printed_verbatim() -> None:

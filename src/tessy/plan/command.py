@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tessy.config.synthesis import PlanConfig, SynthesisOptions, SynthesizeConfig
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, tally
 from tessy.core.records import Key
 from tessy.plan.estimate import MIN_UNITS, Scope
@@ -101,7 +102,7 @@ def _load(session: SessionResult, samples: list[PilotSample], plan_json: Path) -
 
 def _too_few(samples: list[PilotSample]) -> str:
     reasons = Counter(sample.reason for sample in samples if sample.reason is not None)
-    failed = tally(dict(reasons.most_common()))
+    failed = tally(reason_labels(dict(reasons.most_common())))
     return (
         f"Only {len(samples) - reasons.total()} of {counted(len(samples), 'sample')} finished "
         f"(failed: {failed or 'none'}), but an interval needs {MIN_UNITS}. Run `tessy doctor` with "

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tessy.config.synthesis import PlanConfig
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import (
     counted,
     duration,
@@ -59,10 +60,11 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
     inputs = plan.inputs
     share, low, high = plan.failure_share
     ends = interval(low, high, percentage, " – ")
+    failed = tally(reason_labels(plan.reasons)) or "none"
     models = ", ".join(f"{author} {visible(name)}" for author, name in names.items())
     lines = [
         f"From {counted(len(inputs.samples), 'sample')} of {counted(plan.problems, 'problem')}. "
-        f"Failed: {tally(plan.reasons) or 'none'} ({percent(share)}, 95 % interval {ends} %).",
+        f"Failed: {failed} ({percent(share)}, 95 % interval {ends} %).",
         "Kept tokens are in the training data, counted with the student's tokenizer. Generated "
         "tokens include those not kept, counted with each model's own tokenizer (answers with the "
         f"student's); multiply them by your prices ({models}). Prompts are not counted.",

@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import duration, percent, tally
 from tessy.core.records import AUTHORS, Author
 from tessy.runtime.summary import rolled_back
@@ -183,8 +184,8 @@ class ProgressState:
         return TimeLeft(rest * per_sample / (1 + spread), rest * per_sample / (1 - spread))
 
     def counts(self) -> str:
-        """Return for example ``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
-        reasons = tally(dict(self.reasons.most_common()))
+        """Return for example ``12 of 40 done, 1 failed (no answer 1), 8 in flight``."""
+        reasons = tally(reason_labels(dict(self.reasons.most_common())))
         failed = f"{self.failed_count:,} failed" + (f" ({reasons})" if reasons else "")
         return (
             f"{self.finished_count:,} of {self.total:,} done, {failed}, "

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tessy.core.errors import reason_label, reason_labels
 from tessy.core.formatting import counted, duration, percent, tally
 from tessy.core.records import AUTHORS, Author, Failure, Trajectory
 
@@ -72,7 +73,8 @@ def print_sample(console: Console, row: Trajectory | Failure) -> None:
     _heading(console, "Answer")
     _body(console, Text(visible(row.answer), overflow="fold"))
     if isinstance(row, Failure):
-        console.print(Text(f"Failed: {row.reason}. {visible(row.detail)}", style="bold red"))
+        reason = reason_label(row.reason)
+        console.print(Text(f"Failed: {reason}. {visible(row.detail)}", style="bold red"))
     console.print(Text(_counts(row), style="dim"))
 
 
@@ -103,7 +105,7 @@ def row_notes(row: Trajectory | Failure) -> list[tuple[str, str]]:
         notes.append(("answer by", row.answer_by))
     if row.scores:
         scores = [
-            row.unscored.get(number, "none") if score is None else f"{score:g}"
+            reason_label(row.unscored.get(number, "none")) if score is None else f"{score:g}"
             for number, score in enumerate(row.scores)
         ]
         notes.append(("candidates' scores", ", ".join(scores)))
@@ -166,7 +168,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     if strategies.keys() - {"tessy"}:
         lines.append(("Strategies", Text(tally(strategies))))
     if summary["failures"]:
-        lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
+        lines.append(("Failures", Text(tally(reason_labels(summary["failures"])), style="red")))
     authors = [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
     in_turns = "tessy" in strategies or not strategies
     for author in authors:

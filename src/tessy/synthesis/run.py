@@ -17,7 +17,7 @@ from rich.text import Text
 
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
-from tessy.core.errors import TessyError
+from tessy.core.errors import TessyError, reason_label, reason_labels
 from tessy.core.formatting import tally
 from tessy.core.records import Key
 from tessy.runtime.budget import BudgetTracker
@@ -164,14 +164,14 @@ def _report_end(
         if run.done or not run.failed:
             return 0
         failures = summary["failures"]
-        reasons = tally(failures)
+        reasons = tally(reason_labels(failures))
         common = max(failures, key=failures.get)
         last = [failure.detail for failure in run.failed.values() if failure.reason == common][-1]
         message = (
             f"None of {len(run.failed)} samples could be finished ({reasons}); "
             f"{run.paths.failures} has their texts so far, and `tessy doctor` with the same "
             "options makes one sample and says what to fix\n"
-            f"The last {common}: {shorten(last, 300, placeholder=' …')}"
+            f"The last one ({reason_label(common)}): {shorten(last, 300, placeholder=' …')}"
         )
         console.print(Text(visible(message)), soft_wrap=True)
         return EXIT_NOTHING_FINISHED
@@ -317,10 +317,11 @@ def _describe(resources: SynthesisResources) -> None:
     if tokens is not None and tokens < wanted:
         log.warning(
             "the %s's context of %d tokens is shorter than thinking_tokens + answer_tokens (%d): "
-            "longer samples will fail with reason budget",
+            "longer samples will fail (%s)",
             context.answering,
             tokens,
             wanted,
+            reason_label("budget"),
         )
 
 

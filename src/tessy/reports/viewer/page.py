@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tessy.core.errors import reason_label
 from tessy.core.records import Failure, Trajectory
 from tessy.reports import assets
 from tessy.reports.compare.methods import models
@@ -64,8 +65,10 @@ def build_page(
         + "\n".join(assets.asset("tessy.reports.viewer", name) for name in SCRIPTS)
         + "\n})();\n"
     )
+    figures = summary.result()
     head = {
-        "summary": summary.result(),
+        "summary": figures,
+        "reasons": {reason: reason_label(reason) for reason in figures["failures"]},
         "config": readable(config.items()),
         "index": packer.index,
         "blockChars": packer.block_chars,
