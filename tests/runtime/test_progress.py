@@ -26,7 +26,7 @@ state = ProgressState(total=40, now=time.monotonic(), done=2)
 
 
 def busy() -> ProgressState:
-    state = ProgressState(total=40, now=100.0, done=2, failed=1)
+    state = ProgressState(total=40, now=100.0, done=2, reasons={"refused": 1})
     for number in range(12):
         state.started(f"p{number}/0")
     for number in range(8):

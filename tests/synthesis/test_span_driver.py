@@ -98,7 +98,7 @@ async def drive(
     def judge(peek: PredictNext):
         return predictors[peek.author].predict(peek.request)
 
-    async with HandoverPrefetch(send, judge, lambda ask, drafted: None) as ahead:
+    async with HandoverPrefetch(send, judge, lambda *_: None) as ahead:
         for _ in range(limit):
             move = machine.next()
             if isinstance(move, Done):

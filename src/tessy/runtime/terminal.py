@@ -195,6 +195,15 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     wasted = tokens["drafted_in_failures"]
     if any(wasted.values()):
         lines.append(("Lost in failures", Text(_each(wasted, authors, "drafted tokens"))))
+    generated = _each(tokens["generated"], authors, "tokens")
+    unseen = tokens["unseen"]
+    if any(unseen.values()):
+        generated += f" ({_each(unseen, authors, '')} of them estimated: not received)"
+    lines.append(("Generated", Text(generated)))
+    if session := summary.get("session"):
+        by = list(session["servers"])
+        text = f"{_each(session['servers'], by, 'tokens')} in this session, where this run counts "
+        lines.append(("Servers' count", Text(text + _each(session["generated"], by, ""))))
     lines.append(("Requests", Text(_each(summary["requests"], authors, ""))))
     return lines + _times(summary["seconds"])
 

@@ -120,7 +120,7 @@ class SampleState:
     def generated_tokens(self) -> int:
         """Tokens generated so far, kept or not, each model's in its own tokens."""
         answer = len(self.answer.ids) if self.answer is not None else 0
-        return sum(self.usage.drafted.values()) + answer
+        return sum(self.usage.drafted.values()) + sum(self.usage.unseen.values()) + answer
 
     def dump(self, pieces: int) -> bytes:
         """Serialize the state that belongs to the first ``pieces`` pieces of the sample.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +20,7 @@ from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import TessyError, reason_label, reason_labels
 from tessy.core.formatting import tally
-from tessy.core.records import Key
+from tessy.core.records import Author, Key
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.log import log_file, software
 from tessy.runtime.progress import Progress, SteadyConsole
@@ -33,7 +34,12 @@ from tessy.storage.atomic import write_atomically
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run
-from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories
+from tessy.storage.run_reader import (
+    TRAJECTORIES,
+    iter_failures,
+    iter_superseded,
+    iter_trajectories,
+)
 from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import load_run_problems, with_system_prompt
@@ -86,12 +92,15 @@ def sample(config: SampleConfig) -> int:
 class SessionResult:
     """How one session of a run ended.
 
-    ``progress`` is None if no sample was missing. ``slots`` is the number of samples of the whole
-    file that would be in flight at a time, if samples were chosen and all of them have rows.
+    ``progress`` is None if no sample was missing. ``counted`` has the tokens that the servers of a
+    role generated in this session by their own count, if nobody else used them. ``slots`` is the
+    number of samples of the whole file that would be in flight at a time, if samples were chosen
+    and all of them have rows.
     """
 
     exit_code: int = 0
     progress: ThroughputMonitor | None = None
+    counted: dict[Author, int] = field(default_factory=dict)
     slots: int | None = None
 
 
@@ -146,7 +155,7 @@ def run_samples(
                 with suppress(TessyError):  # the first error is the one to show
                     _summarise(run, tracker.seconds)
                 raise
-            summary = _summarise(run, tracker.seconds)
+            summary = _summarise(run, tracker.seconds, synthesis.result)
         console.print(summary_table(summary))
     synthesis.result.exit_code = _report_end(run, tracker, left, summary, console)
     return synthesis.result
@@ -213,12 +222,12 @@ class _SynthesisRun:
     async def go(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
         """Make the missing samples; return the number that a stop left in flight, or None."""
         wanted = self._wanted()
-        failed = sum(job.key in self._given_up() for job in wanted)
+        given_up = self._given_up()
         state = self.result.progress = ThroughputMonitor(
             len(wanted),
             clock=time.monotonic,
-            done=len(wanted) - len(missing) - failed,
-            failed=failed,
+            done=sum(job.key in self.run.done for job in wanted),
+            reasons=Counter(given_up[job.key].reason for job in wanted if job.key in given_up),
             authors=tuple(models(self.config)),
         )
         async with (
@@ -228,7 +237,13 @@ class _SynthesisRun:
         ):
             _describe(resources)
             with Journal(self.run.paths.journal) as journal:
+                for pool in resources.pools.values():
+                    await pool.start_counting()
                 await self._make(missing, resources, journal, state, stop)
+                for author, pool in resources.pools.items():
+                    tokens = await pool.counted_tokens()
+                    if tokens is not None:
+                        self.result.counted[author] = tokens
             if stop.interrupted:
                 return state.in_flight
             if not state.left:
@@ -325,10 +340,19 @@ def _describe(resources: SynthesisResources) -> None:
         )
 
 
-def _summarise(run: Run[Key], seconds: float) -> dict[str, Any]:
-    """Summarise all rows; the wall clock covers all sessions."""
+def _summarise(
+    run: Run[Key], seconds: float, session: SessionResult | None = None
+) -> dict[str, Any]:
+    """Summarise all rows; the wall clock covers all sessions, the servers' counts this one."""
     directory = run.paths.directory
     seconds += wall_seconds(run.paths.summary)
-    summary = summarize(iter_trajectories(directory), iter_failures(directory), seconds)
+    summary = summarize(
+        iter_trajectories(directory), iter_failures(directory), iter_superseded(directory), seconds
+    )
+    if session is not None and session.progress is not None and session.counted:
+        summary["session"] = {
+            "generated": {a: session.progress.generated_by(a) for a in session.counted},
+            "servers": session.counted,
+        }
     run.write_summary(summary)
     return summary

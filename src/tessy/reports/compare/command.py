@@ -24,7 +24,12 @@ from tessy.runtime.terminal import figures_table, visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
+from tessy.storage.run_reader import (
+    iter_failures,
+    iter_superseded,
+    iter_trajectories,
+    read_config,
+)
 
 # Names of at most _NAME columns are not wrapped on terminals of at least _WIDE columns.
 _WIDE = 100
@@ -70,7 +75,9 @@ def _check(config: CompareConfig) -> None:
 
 def _read(directory: Path, name: str, page: Path) -> ComparedRun:
     document = read_config(directory)
-    figures = collect_figures(iter_trajectories(directory), iter_failures(directory))
+    figures = collect_figures(
+        iter_trajectories(directory), iter_failures(directory), iter_superseded(directory)
+    )
     method = describe(document, figures.strategies, figures.answer_by)
     link = _link(RunPaths(directory).report, page)
     return ComparedRun(name, directory, method, models(document), figures, link)
