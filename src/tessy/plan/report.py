@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.table import Table
 
 from tessy.config.synthesis import PlanConfig
 from tessy.core.errors import reason_labels
@@ -21,7 +20,7 @@ from tessy.core.formatting import (
 )
 from tessy.core.records import Author
 from tessy.plan.figures import Figure, Plan
-from tessy.runtime.terminal import figures_table, visible
+from tessy.runtime.terminal import FiguresTable, visible
 
 Show = Callable[[float], str]
 
@@ -31,8 +30,7 @@ def print_plan(
 ) -> None:
     """Print all figures with their assumptions and warnings; ``names`` are the models in use."""
     inputs = plan.inputs
-    table = figures_table("Plan", "so far", "to come", "95 % interval", "whole file")
-    table.columns[0].style = "bold"
+    table = FiguresTable("Plan", "so far", "to come", "95 % interval", "whole file", style="bold")
     samples = (len(inputs.samples), inputs.scope.samples)
     table.add_row("Samples", *(f"{n:,}" for n in samples), "", f"{sum(samples):,}")
     _row(table, "Wall clock", plan.hours, _clock)
@@ -50,7 +48,7 @@ def print_plan(
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
+def _row(table: FiguresTable, label: str, figure: Figure, show: Show) -> None:
     value, low, high = figure.to_come
     between = interval(low, high, show, " – ")
     table.add_row(label, show(figure.so_far), show(value), between, show(figure.whole))

@@ -17,10 +17,7 @@ from tessy.inference.http.wires.base import BadReply, EventReader
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 
-# Tokens that a server generates between the close of a stream and its abort: the step it is in
-# (measured: docs/performance.md).
-TOKENS_UNTIL_ABORT = 1
-
+MEASURED_CLOSES = 8  # one in so many is measured
 _DRAIN_SECONDS = 0.25  # for the rest of a stream after its last tokens
 
 
@@ -55,41 +52,59 @@ class EventSplitter:
 
 
 async def stream_reply(
-    response: aiohttp.ClientResponse, reader: EventReader, sink: ChunkSink, silence: float
+    response: aiohttp.ClientResponse,
+    reader: EventReader,
+    sink: ChunkSink,
+    silence: float,
+    late: LateTokens,
 ) -> None:
     """Stream a reply into ``sink`` until its last token or until the sink is closed.
+
+    At a close ``sink.unseen`` is set from ``late``, the estimate for this server.
 
     Raises TimeoutError after ``silence`` seconds without data, and EngineUnavailable if the reply
     ends without a finish reason.
     """
     content, splitter, finish = response.content, EventSplitter(), None
     watch, clock = _SilenceTimer(response, silence), asyncio.get_running_loop().time
-    tokens = 0
+    tokens, events, arriving, received = 0, 0, None, b""
 
     def close() -> None:
-        sink.unseen = _unseen_tokens(response, reader, splitter, tokens)
-        watch.abort()
+        nonlocal arriving
+        unread, arriving = _arrived(response, reader, splitter, tokens)
+        late.seen(tokens, events)
+        sink.unseen = unread if arriving is None else unread + arriving + late.take()
+        if arriving is None or not late.due() or not watch.end_sending():
+            arriving = None
+            watch.abort()
 
     sink.on_close = close
     try:
         while finish is None and not sink.closed:
             received = await content.readany()
             if sink.closed:
-                return
+                break
             watch.heard = clock()
-            chunk = reader.read(splitter.feed(received) if received else splitter.finish())
+            payloads = splitter.feed(received) if received else splitter.finish()
+            chunk = reader.read(payloads)
+            events += len(payloads)
             finish = chunk.finish
             tokens += len(chunk.ids)
             if chunk.ids or finish is not None:
                 sink.put(chunk)
             elif not received:
                 raise EngineUnavailable("the reply ended without a finish reason")
+            received = b""
     except aiohttp.ClientError:
         if not sink.closed:
             raise
+        received = b""
     finally:
         sink.on_close = None
         watch.end()
+    if arriving is not None:
+        more = await _rest(content, reader, splitter, received)
+        late.add(max(0, more - arriving))
     if not sink.closed and not content.is_eof():  # drain, so that the connection can be reused
         with contextlib.suppress(*FAULTS):
             async with asyncio.timeout(_DRAIN_SECONDS):
@@ -97,14 +112,13 @@ async def stream_reply(
                     pass
 
 
-def _unseen_tokens(
+def _arrived(
     response: aiohttp.ClientResponse, reader: EventReader, splitter: EventSplitter, tokens: int
-) -> int:
-    """Estimate the tokens of an open stream beyond the first ``tokens``, which were read.
+) -> tuple[int, int | None]:
+    """Return the tokens of an open stream that have arrived and are not among those read.
 
-    What the event loop has received is counted. What the kernel has received is estimated by its
-    size. To what the server generates until it has noticed the close, the estimate is
-    :data:`TOKENS_UNTIL_ABORT`.
+    The first number counts what the event loop has received. The second one estimates what the
+    kernel has, by its size; it is None if the stream has ended.
     """
     content, received = response.content, b""
     with contextlib.suppress(RuntimeError, *FAULTS):  # a reader waits: there is nothing
@@ -112,13 +126,70 @@ def _unseen_tokens(
     try:
         chunk = reader.read(splitter.feed(received))
     except (BadReply, EngineError):
-        return 0
+        return 0, None
     unread = len(chunk.ids)
     if chunk.finish is not None:
-        return unread + (chunk.finish == "stop")
+        return unread + (chunk.finish == "stop"), None
     tokens += unread
-    arriving = _bytes_in_kernel(response) * tokens / content.total_bytes if tokens else 0
-    return unread + round(arriving) + TOKENS_UNTIL_ABORT
+    size = _bytes_in_kernel(response)
+    return unread, round(size * tokens / content.total_bytes) if tokens else 0
+
+
+async def _rest(
+    content: aiohttp.StreamReader, reader: EventReader, splitter: EventSplitter, received: bytes
+) -> int:
+    """Return the tokens in ``received`` and in what comes until the server ends the stream."""
+    tokens = 0
+    with contextlib.suppress(BadReply, EngineError, *FAULTS):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while True:
+                chunk = reader.read(splitter.feed(received))
+                tokens += len(chunk.ids)
+                if chunk.finish is not None:
+                    return tokens + (chunk.finish == "stop")
+                received = await content.readany()
+                if not received:
+                    break
+    return tokens
+
+
+class LateTokens:
+    """Mean number of tokens that a server generates between the close of a stream and its abort.
+
+    Most closes abort the connection, so nobody sees these tokens. One in :data:`MEASURED_CLOSES`
+    ends only its sending side; the server closes the connection when it notices that, and what has
+    come until then is counted. What the server never sends is as much as it sends at once, but for
+    the token that it is sending.
+    """
+
+    def __init__(self) -> None:
+        self._tokens, self._measured = 1, 1  # at first: the step that the server is in
+        self._read = self._events = 0  # tokens and events of closed streams
+        self._closes = 0
+        self._rest = 0.0
+
+    def due(self) -> bool:
+        """Return whether this close is to be measured."""
+        self._closes += 1
+        return self._closes % MEASURED_CLOSES == 1
+
+    def add(self, tokens: int) -> None:
+        """Add a measured close."""
+        self._tokens += tokens
+        self._measured += 1
+
+    def seen(self, tokens: int, events: int) -> None:
+        """Add the tokens and events that were read of a stream that is being closed."""
+        self._read += tokens
+        self._events += events
+
+    def take(self) -> int:
+        """Return the estimate for one close; over many, fractions are not lost."""
+        unsent = self._read / self._events - 1 if self._events else 0.0
+        self._rest += self._tokens / self._measured + max(0.0, unsent)
+        whole = int(self._rest)
+        self._rest -= whole
+        return whole
 
 
 def _bytes_in_kernel(response: aiohttp.ClientResponse) -> int:
@@ -186,6 +257,14 @@ class _SilenceTimer:
         """Close the connection at once; pending reads fail."""
         if self._connection is not None and self._connection.transport is not None:
             self._connection.transport.abort()
+
+    def end_sending(self) -> bool:
+        """Close only the sending side, if the transport can do that; return whether it did."""
+        transport = None if self._connection is None else self._connection.transport
+        if transport is None or not transport.can_write_eof():
+            return False
+        transport.write_eof()
+        return True
 
     def end(self) -> None:
         self._timer.cancel()
