@@ -64,9 +64,16 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
         f"From {counted(len(inputs.samples), 'sample')} of {counted(plan.problems, 'problem')}. "
         f"Failed: {failed} ({percent(share)}, 95 % interval {ends} %).",
         "Kept tokens are in the training data, counted with the student's tokenizer. Generated "
-        "tokens include those not kept, counted with each model's own tokenizer (answers with the "
-        f"student's); multiply them by your prices ({models}). Prompts are not counted.",
+        "tokens include those not kept, counted with each model's own tokenizer, and an estimate "
+        "of what a server generates between the close of a request and its abort; multiply them by "
+        f"your prices ({models}). Prompts are not counted.",
     ]
+    if inputs.counted:
+        each = ", ".join(
+            f"{author} {servers:,} (this plan: {ours:,})"
+            for author, (servers, ours) in inputs.counted.items()
+        )
+        lines.append(f"Generated in this pilot by the servers' own count: {each}.")
     if inputs.scope.samples:
         lines.append(
             f"Assumptions: {counted(inputs.slots, 'sample')} in flight, and servers as fast as in "

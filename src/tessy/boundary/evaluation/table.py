@@ -31,8 +31,8 @@ _CLASSES_NOTE = (
     "capability, or mixed: words that neither author may write, with tokens of both classes."
 )
 _PAIRS_NOTE = (
-    "In %. Words in different classes (style, capability, mixed); hand-overs that are handed straight back if the first, or "
-    "the second, is the student's predictor."
+    "In %. Words in different classes (style, capability, mixed); hand-overs that are handed "
+    "straight back if the first, or the second, is the student's predictor."
 )
 
 
@@ -43,7 +43,8 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     console.print(
         f"The {report['author']}'s text, annotations {digest}: "
         f"{data['segments']:,} segments of {data['questions']:,} problems ({report['part']}), "
-        f"{data['words']:,} words, {_percent(data['style'])} % style, {_percent(data['mixed'])} % mixed; {drafts['n']:,} drafts of "
+        f"{data['words']:,} words, {_percent(data['style'])} % style, "
+        f"{_percent(data['mixed'])} % mixed; {drafts['n']:,} drafts of "
         f"{drafts['tokens']} {drafts['counted_in']}; {report['cut']}; 95 % intervals",
         soft_wrap=True,
         highlight=False,
@@ -120,7 +121,7 @@ def _name(name: str) -> Text:
     return Text(visible(short_name(name)))
 
 
-def _print(console: Console, table: Table, note: str) -> None:
+def _print(console: Console, table: FiguresTable, note: str) -> None:
     console.print()
     console.print(table)
     console.print(Text(note, style="dim"))

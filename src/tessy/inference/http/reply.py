@@ -17,7 +17,7 @@ from tessy.inference.http.wires.base import BadReply, EventReader
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 
-MEASURED_CLOSES = 8  # one in so many is measured
+MEASURED_CLOSES = 4  # one in so many is measured; its port stays in use for a minute
 _DRAIN_SECONDS = 0.25  # for the rest of a stream after its last tokens
 
 
@@ -104,7 +104,7 @@ async def stream_reply(
         watch.end()
     if arriving is not None:
         more = await _rest(content, reader, splitter, received)
-        late.add(max(0, more - arriving))
+        late.add(None if more is None else max(0, more - arriving))
     if not sink.closed and not content.is_eof():  # drain, so that the connection can be reused
         with contextlib.suppress(*FAULTS):
             async with asyncio.timeout(_DRAIN_SECONDS):
@@ -137,19 +137,25 @@ def _arrived(
 
 async def _rest(
     content: aiohttp.StreamReader, reader: EventReader, splitter: EventSplitter, received: bytes
-) -> int:
-    """Return the tokens in ``received`` and in what comes until the server ends the stream."""
+) -> int | None:
+    """Return the tokens in ``received`` and in what comes until the server ends the stream.
+
+    None if the server does not end it soon.
+    """
     tokens = 0
-    with contextlib.suppress(BadReply, EngineError, *FAULTS):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while True:
-                chunk = reader.read(splitter.feed(received))
-                tokens += len(chunk.ids)
-                if chunk.finish is not None:
-                    return tokens + (chunk.finish == "stop")
-                received = await content.readany()
-                if not received:
-                    break
+    with contextlib.suppress(BadReply, EngineError, aiohttp.ClientError, ConnectionError):
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while True:
+                    chunk = reader.read(splitter.feed(received))
+                    tokens += len(chunk.ids)
+                    if chunk.finish is not None:
+                        return tokens + (chunk.finish == "stop")
+                    received = await content.readany()
+                    if not received:
+                        break
+        except TimeoutError:
+            return None
     return tokens
 
 
@@ -166,15 +172,19 @@ class LateTokens:
         self._tokens, self._measured = 1, 1  # at first: the step that the server is in
         self._read = self._events = 0  # tokens and events of closed streams
         self._closes = 0
+        self._measurable = True
         self._rest = 0.0
 
     def due(self) -> bool:
         """Return whether this close is to be measured."""
         self._closes += 1
-        return self._closes % MEASURED_CLOSES == 1
+        return self._measurable and self._closes % MEASURED_CLOSES == 1
 
-    def add(self, tokens: int) -> None:
-        """Add a measured close."""
+    def add(self, tokens: int | None) -> None:
+        """Add a measured close; None if the server does not notice such closes."""
+        if tokens is None:
+            self._measurable = False
+            return
         self._tokens += tokens
         self._measured += 1
 
