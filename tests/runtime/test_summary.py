@@ -75,6 +75,8 @@ def test_counts_shares_and_costs() -> None:
         "drafted": {"student": 50, "teacher": 190},
         "rolled_back_share": {"student": 0.2, "teacher": round(30 / 190, 4)},
         "drafted_in_failures": {"student": 70, "teacher": 80},
+        "generated": {"student": 50 + 12 + 70, "teacher": 190 + 80},
+        "unseen": {"student": 0, "teacher": 0},
     }
     assert summary["forced"] == {"student": 2, "teacher": 4}
     assert summary["glued"] == 6

@@ -228,7 +228,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     generated = _each(tokens["generated"], authors, "tokens")
     unseen = tokens["unseen"]
     if any(unseen.values()):
-        generated += f" ({_each(unseen, authors, '')} of them estimated: not received)"
+        generated += f"; of them {_each(unseen, authors, '')} not received (stop tokens, estimate)"
     lines.append(("Generated", Text(generated)))
     if session := summary.get("session"):
         by = list(session["servers"])

@@ -27,12 +27,15 @@ async def closed_streams(serve: Serve, count: int) -> list[int]:
         port = listening.sockets[0].getsockname()[1]
         server = ServerClient(f"http://127.0.0.1:{port}", api_key=None, stall_seconds=20.0)
         for _ in range(count):
-            sink = ChunkSink(lambda chunk, box=[]: None)
-            sink.put = lambda chunk, sink=sink: sink.close()  # type: ignore[misc]
-            await server.generate("/x", b"{}", {}, reader=IdsReader(), sink=sink)
-            unseen.append(sink.unseen)
+            unseen.append(await closed_stream(server))
         await server.aclose()
     return unseen
+
+
+async def closed_stream(server: ServerClient) -> int:
+    sink = ChunkSink(lambda chunk: sink.close())
+    await server.generate("/x", b"{}", {}, reader=IdsReader(), sink=sink)
+    return sink.unseen
 
 
 def after_close(tokens: int) -> Serve:
