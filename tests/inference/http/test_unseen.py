@@ -22,12 +22,10 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 async def closed_streams(serve: Serve, count: int) -> list[int]:
     """Close ``count`` streams at their first token; return what is estimated beyond it."""
-    unseen = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         server = ServerClient(f"http://127.0.0.1:{port}", api_key=None, stall_seconds=20.0)
-        for _ in range(count):
-            unseen.append(await closed_stream(server))
+        unseen = [await closed_stream(server) for _ in range(count)]
         await server.aclose()
     return unseen
 
