@@ -395,7 +395,4 @@ def test_a_failure_that_is_tried_again_counts_only_as_cost(directory):
     assert keys(iter_trajectories(directory)) == [("a", 0)]
     assert keys(iter_failures(directory)) == [("b", 0), ("c", 0)]
     assert keys(read_run(directory).failures) == [("b", 0), ("c", 0)]
-    assert [(f.key, f.attempts) for f in iter_superseded(directory)] == [
-        (("a", 0), 1),
-        (("a", 0), 2),
-    ]
+    assert [(f.id, f.attempts) for f in iter_superseded(directory)] == [("a", 1), ("a", 2)]

@@ -52,7 +52,7 @@ class PlanInputs:
         journal_bytes: Size of the journal after the pilot.
         drawn: Whether the samples are exactly a random draw from the file.
         counted: Tokens generated in this session by the servers' own count, and by ours, for the
-            roles whose servers nobody else used.
+            roles whose servers no other client used.
     """
 
     samples: Sequence[PilotSample]

@@ -1,4 +1,4 @@
-"""Tokens of closed streams that nobody received, and the servers' own counters."""
+"""Tokens of closed streams that were not received, and the servers' own counters."""
 
 from __future__ import annotations
 

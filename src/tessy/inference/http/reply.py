@@ -162,7 +162,7 @@ async def _rest(
 class LateTokens:
     """Mean number of tokens that a server generates between the close of a stream and its abort.
 
-    Most closes abort the connection, so nobody sees these tokens. One in :data:`MEASURED_CLOSES`
+    Most closes abort the connection, so these tokens never come. One in :data:`MEASURED_CLOSES`
     ends only its sending side; the server closes the connection when it notices that, and what has
     come until then is counted. What the server never sends is as much as it sends at once, but for
     the token that it is sending.
@@ -178,7 +178,7 @@ class LateTokens:
     def due(self) -> bool:
         """Return whether this close is to be measured."""
         self._closes += 1
-        return self._measurable and self._closes % MEASURED_CLOSES == 1
+        return self._measurable and self._closes % MEASURED_CLOSES == 0
 
     def add(self, tokens: int | None) -> None:
         """Add a measured close; None if the server does not notice such closes."""
