@@ -94,8 +94,8 @@ class SessionResult:
 
     ``progress`` is None if no sample was missing. ``counted`` has the tokens that the servers of a
     role generated in this session by their own count, if no other client used them. ``slots`` is
-    the number of samples of the whole file that would be in flight at a time, if samples were chosen
-    and all of them have rows.
+    the number of samples of the whole file that would be in flight at a time, if samples were
+    chosen and all of them have rows.
     """
 
     exit_code: int = 0
