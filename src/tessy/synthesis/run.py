@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -18,9 +19,9 @@ from rich.text import Text
 
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
-from tessy.core.errors import EngineMisconfigured, TessyError
+from tessy.core.errors import EngineMisconfigured, TessyError, reason_label, reason_labels
 from tessy.core.formatting import tally
-from tessy.core.records import Key
+from tessy.core.records import Author, Key
 from tessy.inference.http.address import without_credentials
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.log import log_file, software
@@ -37,7 +38,13 @@ from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_config import prompt_date
 from tessy.storage.run_dir import FailureSummary, Run
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import TRAJECTORIES, iter_failures, iter_trajectories, read_config
+from tessy.storage.run_reader import (
+    TRAJECTORIES,
+    iter_failures,
+    iter_superseded,
+    iter_trajectories,
+    read_config,
+)
 from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.data_config import data_config, data_names
@@ -99,12 +106,15 @@ def sample(config: SampleConfig) -> int:
 class SessionResult:
     """How one session of a run ended.
 
-    ``progress`` is None if no sample was missing. ``slots`` is the number of samples of the whole
-    file that would be in flight at a time, if samples were chosen and all of them have rows.
+    ``progress`` is None if no sample was missing. ``counted`` has the tokens that the servers of a
+    role generated in this session by their own count, if no other client used them. ``slots`` is
+    the number of samples of the whole file that would be in flight at a time, if samples were
+    chosen and all of them have rows.
     """
 
     exit_code: int = 0
     progress: ThroughputMonitor | None = None
+    counted: dict[Author, int] = field(default_factory=dict)
     slots: int | None = None
 
 
@@ -202,7 +212,7 @@ def run_samples(
                 with suppress(TessyError):  # the first error is the one to show
                     _summarise(run, tracker.seconds)
                 raise
-            summary = _summarise(run, tracker.seconds)
+            summary = _summarise(run, tracker.seconds, synthesis.result)
         console.print(summary_table(summary))
     synthesis.result.exit_code = _report_end(run, tracker, left, summary, console)
     return synthesis.result
@@ -220,14 +230,14 @@ def _report_end(
         if run.done or not run.failed:
             return 0
         failures = summary["failures"]
-        reasons = tally(failures)
+        reasons = tally(reason_labels(failures))
         common = max(failures, key=failures.get)
         last = [failure.detail for failure in run.failed.values() if failure.reason == common][-1]
         message = (
             f"None of {len(run.failed)} samples could be finished ({reasons}); "
             f"{run.paths.failures} has their texts so far, and `tessy doctor` with the same "
             "options generates one sample and explains what to fix\n"
-            f"The last {common}: {shorten(last, 300, placeholder=' …')}"
+            f"The last one ({reason_label(common)}): {shorten(last, 300, placeholder=' …')}"
         )
         console.print(Text(visible(message)), soft_wrap=True)
         return EXIT_NOTHING_FINISHED
@@ -269,12 +279,12 @@ class _SynthesisRun:
     async def execute(self, missing: list[SampleJob], parts: LoadedModels) -> int | None:
         """Generate the missing samples; return how many a stop left in flight, or None."""
         wanted = self._wanted()
-        failed = sum(job.key in self._skipped_failures() for job in wanted)
+        skipped = self._skipped_failures()
         state = self.result.progress = ThroughputMonitor(
             len(wanted),
             clock=time.monotonic,
-            done=len(wanted) - len(missing) - failed,
-            failed=failed,
+            done=sum(job.key in self.run.done for job in wanted),
+            reasons=Counter(skipped[job.key].reason for job in wanted if job.key in skipped),
             authors=tuple(models(self.config)),
         )
         async with (
@@ -288,7 +298,13 @@ class _SynthesisRun:
                     _describe(resources)
                     self._check_ids(resources.context)
                     with Journal(self.run.paths.journal) as journal:
+                        for pool in resources.pools.values():
+                            await pool.start_counting()
                         await self._make(missing, resources, journal, state, stop)
+                        for author, pool in resources.pools.items():
+                            tokens = await pool.counted_tokens()
+                            if tokens is not None:
+                                self.result.counted[author] = tokens
             if not stop.interrupted:
                 if not state.left:
                     return None
@@ -397,17 +413,27 @@ def _describe(resources: SynthesisResources) -> None:
     if tokens is not None and tokens < wanted:
         log.warning(
             "the %s's context of %d tokens is shorter than thinking_tokens + answer_tokens (%d): "
-            "longer samples will fail with reason budget",
+            "longer samples will fail (%s)",
             context.answering,
             tokens,
             wanted,
+            reason_label("budget"),
         )
 
 
-def _summarise(run: Run[Key], seconds: float) -> dict[str, Any]:
-    """Summarise all rows; the wall clock covers all sessions."""
+def _summarise(
+    run: Run[Key], seconds: float, session: SessionResult | None = None
+) -> dict[str, Any]:
+    """Summarise all rows; the wall clock covers all sessions, the servers' counts this one."""
     directory = run.paths.directory
     seconds += wall_seconds(run.paths.summary)
-    summary = summarize(iter_trajectories(directory), iter_failures(directory), seconds)
+    summary = summarize(
+        iter_trajectories(directory), iter_failures(directory), iter_superseded(directory), seconds
+    )
+    if session is not None and session.progress is not None and session.counted:
+        summary["session"] = {
+            "generated": {a: session.progress.generated_by(a) for a in session.counted},
+            "servers": session.counted,
+        }
     run.write_summary(summary)
     return summary

@@ -229,6 +229,7 @@ async def open_resources(
             stack.push_async_callback(predictor.aclose)
         pools: dict[Author, ReplicaPool] = {}
         move_listeners: list[OnMove] = []
+        waiting: dict[Author, str] = {}
         for author, model in models(config).items():
             pool = ReplicaPool(
                 loaded.replicas[author],
@@ -236,7 +237,7 @@ async def open_resources(
                 role=author,
                 check=check,
                 patience_seconds=config.server_patience_seconds,
-                on_wait=on_wait,
+                on_wait=partial(_report_waits, waiting, on_wait, author),
                 on_move=partial(_notify, move_listeners, author),
             )
             pools[author] = await stack.enter_async_context(pool)
@@ -257,6 +258,16 @@ async def _probe(pools: Mapping[Author, ReplicaPool]) -> dict[Author, EngineInfo
         for probe in probes:
             probe.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
+
+
+def _report_waits(
+    waiting: dict[Author, str], on_wait: OnWait, author: Author, text: str | None
+) -> None:
+    """Call ``on_wait`` with the messages of all roles that wait: one may recover before another."""
+    waiting.pop(author, None)
+    if text is not None:
+        waiting[author] = text
+    on_wait("; ".join(waiting.values()) or None)
 
 
 def _notify(move_listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
@@ -153,7 +154,11 @@ class _AnnotationRun:
         missing = [segment for segment in self.segments if segment.key not in ended]
         try:
             if missing:
-                known = sum(segment.key in failed for segment in self.segments)
+                known = Counter(
+                    self.directory.failed[segment.key].reason
+                    for segment in self.segments
+                    if segment.key in failed
+                )
                 stopped = asyncio.run(self._annotate_missing(missing, failed=known))
         except TessyError:
             with suppress(TessyError):  # show the first error
@@ -173,13 +178,15 @@ class _AnnotationRun:
             )
         return 0
 
-    async def _annotate_missing(self, missing: list[TextSegment], *, failed: int) -> bool:
+    async def _annotate_missing(
+        self, missing: list[TextSegment], *, failed: Mapping[str, int]
+    ) -> bool:
         """Annotate the missing segments; return whether a stop was requested."""
         state = _AnnotationProgress(
             len(self.segments),
             now=time.monotonic(),
-            done=len(self.segments) - len(missing) - failed,
-            failed=failed,
+            done=len(self.segments) - len(missing) - sum(failed.values()),
+            reasons=failed,
             authors=(),
         )
         earlier = {key: failure.attempts for key, failure in self.directory.failed.items()}
@@ -250,8 +257,7 @@ class _AnnotationProgress(ProgressState):
 
     def line(self, now: float) -> str:
         """Return the progress as one plain line."""
-        waiting = (f"waiting: {self.waiting_for}",) if self.waiting_for else ()
-        return "; ".join(("segments: " + self.counts(), self.outlook(now), *waiting))
+        return "; ".join(("segments: " + self.counts(), self.outlook(now), *self.troubles(now)))
 
 
 @dataclass
