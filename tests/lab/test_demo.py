@@ -196,8 +196,8 @@ def test_failed_samples_are_retried_only_with_retry_failed(tmp_path: Path):
     # No thinking has only 12 tokens.
     command = synthesize(problems, run, "--thinking-tokens", "12")
     output = finish(command, code=1)
-    assert "None of 1 samples could be finished (budget 1)" in output
-    assert "The last budget: the thinking reached 12 tokens" in output
+    assert "None of 1 samples could be finished (budget exceeded 1)" in output
+    assert "The last one (budget exceeded): the thinking reached 12 tokens" in output
     finish(command, code=1)
     failures = (run / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["reason"] for line in failures] == ["budget"]
