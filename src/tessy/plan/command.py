@@ -26,7 +26,8 @@ from tessy.runtime.summary import wall_seconds
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.problems import load_run_problems
-from tessy.synthesis.run import SessionResult, run_samples
+from tessy.synthesis.run import run_samples
+from tessy.synthesis.session import SessionResult
 from tessy.synthesis.setup import models
 
 EXIT_TOO_FEW = 1
