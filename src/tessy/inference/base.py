@@ -163,7 +163,7 @@ class Engine(ServerLike, Protocol):
 
 
 @contextmanager
-def left_when_closed(sink: ChunkSink) -> Iterator[None]:
+def leave_when_closed(sink: ChunkSink) -> Iterator[None]:
     """Leave the block at its current await once ``sink`` is closed from outside the block."""
     task = asyncio.current_task()
     assert task is not None

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
-from tessy.inference.base import ChunkSink, left_when_closed
+from tessy.inference.base import ChunkSink, leave_when_closed
 from tessy.inference.http.address import environment_proxy, read_address, shown_url
 from tessy.inference.http.faults import shortened, status_fault
 from tessy.inference.http.reply import FAULTS, LateTokens, deadline, read_whole_reply, stream_reply
@@ -188,7 +188,7 @@ class ServerClient:
         """
         url = self.root + path
         response: aiohttp.ClientResponse | None = None
-        with left_when_closed(sink):
+        with leave_when_closed(sink):
             response = await self.post(path, body, headers, read_seconds=read_seconds)
         if response is None:
             return False
@@ -263,7 +263,7 @@ def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _connection_fault(method: str, url: str, error: Exception) -> EngineError:
     name = type(error).__name__
     if isinstance(error, TimeoutError):
-        hidden = isinstance(error, aiohttp.ClientError)  # its text may hold the query
+        hidden = isinstance(error, aiohttp.ClientError)  # its text may contain the query
         cause = name if hidden or not str(error) else f"{name}: {error}"
         return EngineUnavailable(f"{method} {url}: no answer in time ({cause})")
     if isinstance(error, aiohttp.ClientHttpProxyError):

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 import aiohttp
 
 from tessy.core.errors import EngineError, EngineUnavailable
-from tessy.inference.base import ChunkSink, left_when_closed
+from tessy.inference.base import ChunkSink, leave_when_closed
 from tessy.inference.http.wires.base import BadReply, EventReader
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
@@ -220,7 +220,7 @@ async def read_whole_reply(
 ) -> None:
     """Read a reply that is not a stream into ``sink``; raises as :func:`stream_reply`."""
     body: bytes | None = None
-    with left_when_closed(sink):
+    with leave_when_closed(sink):
         body = await response.read()
     if body is None:
         return

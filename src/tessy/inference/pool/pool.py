@@ -16,7 +16,7 @@ from tessy.inference.base import (
     Request,
     ScoredToken,
     ServerCounters,
-    left_when_closed,
+    leave_when_closed,
 )
 from tessy.inference.pool.replica import Replica
 from tessy.inference.pool.retry import Failover, RetryState
@@ -81,7 +81,7 @@ class ReplicaPool(Failover[Engine]):
         while len(state.delivered) < request.max_tokens and not sink.closed:
             replica = self._next_at_once(state)
             if replica is None:
-                with left_when_closed(sink):
+                with leave_when_closed(sink):
                     replica = await self._next(state)
             if replica is None or sink.closed:
                 return
@@ -92,7 +92,7 @@ class ReplicaPool(Failover[Engine]):
                 raise SampleFailed("refused", str(fault)) from fault
             if isinstance(fault, EngineMisconfigured):
                 fault = self._misconfigured(replica, fault)
-            with left_when_closed(sink):
+            with leave_when_closed(sink):
                 await self._failed(replica, state, fault)
         if not sink.closed:
             sink.put(Chunk((), "length"))

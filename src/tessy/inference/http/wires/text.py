@@ -24,7 +24,7 @@ from tessy.tokenization.token_ids import Codec, decode
 _LOST = (
     "Text goes both ways, for servers that take no token ids or return none: the whole text is "
     "tokenised again for every request, and a token the model sampled may come back as others.",
-    "Text that looks like a control token (a question that contains </think>, say) becomes one on "
+    "Text that looks like a control token (a problem that contains </think>, say) becomes one on "
     "the server.",
     "The end of the thinking is found in the text that comes back, so the server must show the "
     "tokens that end it there (llama.cpp needs --special where they are special tokens).",
