@@ -15,11 +15,11 @@ import pytest
 from tessy.core.records import Trajectory, unpack_ids
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import read_run
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import finish
 from tests.support.old_run import FAILED, FINISHED, LOAD, SOURCE, arguments, copy_to, synthesize
+from tests.support.run_data import read_run
 
 ROWS = "trajectories.jsonl"
 

@@ -16,8 +16,9 @@ from tessy.core.errors import InputError, RunError, StorageError
 from tessy.data.derived_run import DerivedRun, rows_with_progress, source_rows
 from tessy.reports.viewer.page import write_report
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_trajectories, read_config, read_run
+from tessy.storage.run_reader import iter_trajectories, read_config
 from tests.support.rows import DATA, fill, keys, row, start
+from tests.support.run_data import read_run
 
 
 def derive(out: Path, *sources: Path, fresh: bool = False) -> DerivedRun:

@@ -21,7 +21,7 @@ from tessy.lab.bundled import demo_problems, predictor_path, student_path, teach
 from tessy.lab.leak import BY_RULE
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import read_run
+from tests.support.run_data import read_run
 
 TESSY = str(Path(sys.executable).with_name("tessy"))
 WAIT_SECONDS = 100

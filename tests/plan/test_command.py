@@ -13,8 +13,9 @@ import pytest
 from tessy.lab.bundled import demo_problems
 from tessy.plan.pilot import read_pilot_samples
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import read_config, read_run
+from tessy.storage.run_reader import read_config
 from tests.lab.test_demo import content, finish, interrupt, synthesize, write_problems
+from tests.support.run_data import read_run
 
 COUNT = 36
 PILOT = 12

@@ -14,10 +14,10 @@ from tessy.runtime.budget import BudgetTracker, Spending
 from tessy.runtime.stop import Draining, Stop
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import read_run
 from tessy.synthesis.resume import spent_before
 from tests.lab.test_demo import content, finish, synthesize, write_problems
 from tests.support.rows import failure, fill, row
+from tests.support.run_data import read_run
 
 COUNT = 12
 

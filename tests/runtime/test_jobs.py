@@ -17,7 +17,8 @@ from tessy.runtime.stop import Stop
 from tessy.storage import jsonl
 from tessy.storage.row_kinds import RowKind
 from tessy.storage.run_dir import Run
-from tessy.storage.run_reader import iter_failed_rows, iter_rows, read_config, read_run
+from tessy.storage.run_reader import iter_failed_rows, iter_rows, read_config
+from tests.support.run_data import read_run
 
 
 class Square(BaseModel):

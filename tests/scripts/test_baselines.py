@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from tessy.cli import main
-from tessy.storage.run_reader import read_run
 from tests.support.paths import ROOT
+from tests.support.run_data import read_run
 
 SCRIPT = ROOT / "scripts" / "baselines"
 RUNS = (

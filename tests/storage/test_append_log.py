@@ -16,9 +16,10 @@ from tessy.core.errors import InputError, RunError, StorageError
 from tessy.storage.atomic import archive
 from tessy.storage.group_writer import GroupWriter
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_trajectories, read_run
+from tessy.storage.run_reader import iter_trajectories
 from tests.support.paths import ROOT
 from tests.support.rows import failure, fill, keys, row, start
+from tests.support.run_data import read_run
 
 TIMEOUT = 30  # seconds; a test that hangs fails
 

@@ -17,10 +17,10 @@ from tessy.storage.run_reader import (
     iter_superseded,
     iter_trajectories,
     read_config,
-    read_run,
 )
 from tests.support.paths import ROOT
 from tests.support.rows import CONFIG, DATA, failure, fill, keys, row, start
+from tests.support.run_data import read_run
 
 
 @pytest.fixture

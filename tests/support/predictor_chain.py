@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from tessy.core.records import AUTHORS
-from tessy.storage.run_reader import read_run
 from tests.support.paths import EXAMPLES
+from tests.support.run_data import read_run
 
 SCRIPT = EXAMPLES / "train_predictors.sh"
 QUESTIONS = 36

@@ -14,10 +14,10 @@ import pytest
 from tessy.core.records import Message, Problem, problem_digest
 from tessy.lab.bundled import demo_problems, model_path
 from tessy.storage.run_config import prompt_date
-from tessy.storage.run_reader import read_run
 from tessy.synthesis.resume import SampleState
 from tessy.synthesis.token_counts import UsageMeter
 from tests.lab.test_demo import finish, interrupt, synthesize, write_problems
+from tests.support.run_data import read_run
 
 ROWS = ("trajectories.jsonl", "failures.jsonl")
 

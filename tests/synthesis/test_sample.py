@@ -16,7 +16,7 @@ from tessy.runtime.runner import JobList, JobResult, run_jobs
 from tessy.runtime.stop import Stop
 from tessy.storage.journal import InFlight, Journal
 from tessy.storage.run_dir import Run
-from tessy.storage.run_reader import TRAJECTORIES, read_run
+from tessy.storage.run_reader import TRAJECTORIES
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import RoleBackend, SynthesisContext
 from tessy.synthesis.sample import SampleJob, SampleRunner
@@ -25,6 +25,7 @@ from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.support.cooperation_driver import ReferenceClasses
 from tests.support.paths import TESTS
+from tests.support.run_data import read_run
 from tests.support.saved_samples import SavedSample
 
 FAMILIES = TESTS / "families"

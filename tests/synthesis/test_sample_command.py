@@ -16,11 +16,12 @@ from tessy.core.records import Author, Message, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import read_config, read_run
+from tessy.storage.run_reader import read_config
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_problems
 from tests.support.model_server import STOCK_VLLM, VLLM, FakeServer, eventually
+from tests.support.run_data import read_run
 from tests.synthesis.test_sample import ANSWER, FAMILIES, RENDERERS
 from tests.synthesis.test_single_model import THINKING, model_script
 

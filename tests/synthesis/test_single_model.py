@@ -15,11 +15,11 @@ from tessy.core.records import Author, unpack_ids
 from tessy.inference.base import Chunk, Sampling
 from tessy.inference.scripted import END_THINKING, ByteCodec, ScriptedEngine
 from tessy.storage.journal import Journal
-from tessy.storage.run_reader import read_run
 from tessy.synthesis.context import REQUEST_TOKENS, RoleBackend, SynthesisContext
 from tessy.synthesis.single_model import Measure, SingleModelGeneration
 from tessy.synthesis.strategies.sample import STRATEGY
 from tessy.tokenization.token_ids import decode
+from tests.support.run_data import read_run
 from tests.support.saved_samples import SavedSample
 from tests.synthesis.test_sample import (
     ANSWER,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tessy.storage.run_reader import read_run
 from tests.lab.test_demo import finish, synthesize
 from tests.support.model_server import PLAIN_OPENAI, VLLM
+from tests.support.run_data import read_run
 from tests.synthesis.test_sample_command import questions, remote, serving
 
 # Runs commands in one process and prints, for each, its exit code and whether it loaded a model.

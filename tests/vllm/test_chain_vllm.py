@@ -10,8 +10,8 @@ import pytest
 from tessy.core.records import AUTHORS
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.lab.write_problems import write_problems
-from tessy.storage.run_reader import read_run
 from tests.support.predictor_chain import QUESTIONS, check_chain, run_script
+from tests.support.run_data import read_run
 from tests.vllm.servers import Servers
 
 pytestmark = pytest.mark.vllm

@@ -10,9 +10,9 @@ import pytest
 
 from tessy.core.records import Author, unpack_ids
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.storage.run_reader import read_run
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
+from tests.support.run_data import read_run
 from tests.vllm.servers import Servers
 from tests.vllm.test_synthesize_vllm import (
     SHARED,

@@ -10,10 +10,10 @@ from tessy.config.base import RoleConfig
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.storage.run_reader import read_run
 from tessy.synthesis.setup import load_role_renderer
 from tessy.tokenization.families import load_renderer
 from tests.support.faulty_proxy import KINDS, faulty_proxy
+from tests.support.run_data import read_run
 from tests.vllm.servers import Servers
 from tests.vllm.test_synthesize_vllm import TESSY, check_rows, finish
 

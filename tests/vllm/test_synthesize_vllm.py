@@ -13,9 +13,9 @@ import pytest
 
 from tessy.core.records import Trajectory, unpack_ids
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.storage.run_reader import RunData, read_run
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
+from tests.support.run_data import RunData, read_run
 from tests.vllm.servers import Servers
 
 pytestmark = pytest.mark.vllm

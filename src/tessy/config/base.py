@@ -94,9 +94,9 @@ class RunOptions(Config):
     split: str | None = Field(default=None, min_length=1)
     """Split of these data sets, such as train; None: the only one."""
     thinking_tokens: int = Field(default=32_000, ge=1)
-    """Maximum thinking length, in student tokens."""
+    """Maximum thinking length in tokens, of the student or of the only model."""
     answer_tokens: int = Field(default=6_000, ge=1)
-    """Maximum answer length, in student tokens."""
+    """Maximum answer length in tokens, of the student or of the only model."""
     samples_per_problem: int = Field(default=1, ge=1)
     """Number of samples per problem."""
     limit: int | None = Field(default=None, ge=1)
@@ -119,6 +119,6 @@ class RunOptions(Config):
     retry_failed: bool = False
     """Retry samples that failed in an earlier session of this run."""
     no_ids: bool = False
-    """Omit the student's token ids from the rows."""
+    """Omit the student's token ids from the rows; a teacher's ids are never stored."""
     server_patience_seconds: float = Field(default=1800, gt=0)
     """Seconds without a reply from any server of a role before the run aborts."""

@@ -43,12 +43,6 @@ class SampleConfig(RunOptions, ModelConfig):
     """Run directory; created if it does not exist."""
     sampling: ResponseSampling = ResponseSampling()
     """Sampling parameters."""
-    thinking_tokens: int = Field(default=32_000, ge=1)
-    """Maximum thinking length, in the model's tokens."""
-    answer_tokens: int = Field(default=6_000, ge=1)
-    """Maximum answer length, in the model's tokens."""
-    no_ids: bool = False
-    """Omit the student's token ids from the rows; a teacher's ids are never stored."""
 
 
 class AnnotateConfig(Config):

@@ -60,11 +60,7 @@ class RunError(InputError):
 
 
 class EngineError(TessyError):
-    """A failure of a model server or of the in-process model."""
-
-
-class EngineUnavailable(EngineError):
-    """A temporary failure (no connection, 429, 5xx, a stall); the request is retried.
+    """A failure of a model server or of the in-process model.
 
     ``status`` is that of the HTTP reply, ``retry_after_seconds`` its ``Retry-After``; None if the
     failure has no reply or no such header.
@@ -78,16 +74,16 @@ class EngineUnavailable(EngineError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class EngineUnavailable(EngineError):
+    """A temporary failure (no connection, 429, 5xx, a stall); the request is retried."""
+
+
 class EngineRefused(EngineError):
     """A permanent failure of one request (400, 413, 422): the sample fails, the run continues."""
 
 
 class EngineMisconfigured(EngineError):
     """A permanent failure of all requests (401, 403, 404, wrong model): the run stops."""
-
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class StorageError(TessyError):

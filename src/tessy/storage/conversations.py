@@ -16,7 +16,6 @@ The conversation ends with the last user turn. The last assistant turn after it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from tessy.core.errors import ConfigError
@@ -51,23 +50,12 @@ class BadField(Exception):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """The messages up to the last user turn; ``reply`` is empty if there is none."""
-
-    messages: tuple[Message, ...]
-    reply: str
-
-
 class FieldMap:
-    """Names of a file's fields, by tessy's name; an empty name means that the file has none.
+    """Names of a file's fields, by tessy's name (``mapped``); others have their usual names.
 
-    A name is that of a field, or a path with dots to a value inside it: ``reward.answer``.
-
-    Args:
-        names: The mapped names; fields that are not mapped have their usual names.
-        likely_prompts: Try other common names of the prompt (``question``, ``problem`` …) where a
-            row has none of the mapped and the usual ones.
+    A name is that of a field, or a path with dots to a value inside it: ``reward.answer``. An empty
+    name means that the file has no such field. With ``likely_prompts``, other common names of the
+    prompt (``question``, ``problem`` …) are tried in rows without the mapped and the usual ones.
 
     Raises:
         ConfigError: A key of ``names`` is unknown, or both prompt and messages are mapped.
@@ -82,16 +70,12 @@ class FieldMap:
             )
         if "prompt" in names and "messages" in names:
             raise ConfigError("--fields: map either prompt or messages, not both")
-        self._names = names
+        self.mapped = names
         self._likely_prompts = likely_prompts
-
-    def mapped(self, field: str) -> str | None:
-        """Return the mapped name of a field; None if it has its usual names."""
-        return self._names.get(field)
 
     def take(self, row: dict[str, Any], field: str) -> list[tuple[str, Any]]:
         """Return names and values of a field, without None; remove top-level ones from the row."""
-        mapped = self.mapped(field)
+        mapped = self.mapped.get(field)
         names = _USUAL[field] if mapped is None else (mapped,) if mapped else ()
         return [(name, value) for name in names if (value := pop(row, name)) is not None]
 
@@ -101,7 +85,7 @@ class FieldMap:
         Raises:
             BadField: The row has no such field, or several.
         """
-        mapped = self.mapped("prompt") or self.mapped("messages")
+        mapped = self.mapped.get("prompt") or self.mapped.get("messages")
         if mapped and get(row, mapped) is not None:
             return mapped
         if mapped and not self._likely_prompts:
@@ -125,7 +109,7 @@ class FieldMap:
 
     def is_prompt(self, name: str) -> bool:
         """Return whether a field may hold text instead of turns."""
-        return name in ("prompt", self.mapped("prompt"), *_LIKELY)
+        return name in ("prompt", self.mapped.get("prompt"), *_LIKELY)
 
 
 def get(row: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
@@ -148,11 +132,10 @@ def pop(row: dict[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON valu
     return row.pop(name) if name in row else get(row, name)
 
 
-def take_conversation(row: dict[str, Any], fields: FieldMap) -> Conversation:
-    """Return the conversation of a row; its fields are removed from the row.
+def take_conversation(row: dict[str, Any], fields: FieldMap) -> tuple[tuple[Message, ...], str]:
+    """Return the messages up to the last user turn, and the reply that follows ("" without one).
 
-    Raises:
-        BadField: The row has no usable conversation.
+    Their fields are removed from the row. Raises BadField if it has no usable conversation.
     """
     name = fields.prompt_name(row)
     value = pop(row, name)
@@ -213,7 +196,7 @@ def _with_system(turns: list[Message], systems: Sequence[tuple[str, Any]]) -> li
     return turns
 
 
-def _split_reply(turns: list[Message], name: str) -> Conversation:
+def _split_reply(turns: list[Message], name: str) -> tuple[tuple[Message, ...], str]:
     last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=None)
     if last is None:
         raise BadField(name, "expected a user turn, got none")
@@ -222,7 +205,7 @@ def _split_reply(turns: list[Message], name: str) -> Conversation:
     after = turns[last + 1 :]
     if any(turn.role == "system" for turn in after):
         raise BadField(name, "expected no system turn after the last user turn, got one")
-    return Conversation(tuple(turns[: last + 1]), after[-1].content if after else "")
+    return tuple(turns[: last + 1]), after[-1].content if after else ""
 
 
 def _turn(place: str, turn: object) -> Message:

@@ -79,7 +79,7 @@ def load_problems(
         check: Returns why a problem cannot be used, which makes its row bad, or None.
 
     Raises:
-        BadRowsError: Rows are unusable; contains every fault of the file.
+        BadRowsError: Rows are unusable; contains the first fault of each.
         InputError: A file cannot be read, or no row is usable.
         ConfigError: ``fields`` contains an unknown standard name, or ``split`` has no use.
     """
@@ -102,6 +102,13 @@ def load_problems(
 
 
 @dataclass(slots=True)
+class _AssignedId:
+    digest: bytes  # of the messages
+    place: str
+    count: int = 0  # of problems with this id, and of numbers tried for repeated ones
+
+
+@dataclass(slots=True)
 class _ProblemReader:
     """Converts rows to problems with unique ids."""
 
@@ -110,47 +117,54 @@ class _ProblemReader:
     problems: list[Problem] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     faults: list[RowFault] = field(default_factory=list)
-    _ids: _IdRegistry = field(default_factory=lambda: _IdRegistry())
+    _ids: dict[str, _AssignedId] = field(default_factory=dict)
 
     def add(self, path: str, row: InputRow) -> None:
-        """Add the problem of a row of the file ``path``, or its faults."""
+        """Add the problem of a row of the file ``path``, or the first fault of the row."""
         place = f"{path}:{row.line}"
-        bad: list[BadField] = []
         try:
-            problem = self._problem(row.value, place, bad)
+            problem = self._problem(row.value, place)
         except BadField as error:
-            bad.append(error)
-        if not bad:
+            self.faults.append(RowFault(path, row.line, error.field, str(error)))
+        else:
             self.problems.append(problem)
             self.places.append(place)
-        for fault in bad:
-            self.faults.append(RowFault(path, row.line, fault.field, str(fault)))
 
-    def _problem(self, row: object, place: str, bad: list[BadField]) -> Problem:
-        """Return the problem of a row; a bad id is added to ``bad``, to report both faults."""
+    def _problem(self, row: object, place: str) -> Problem:
         if not isinstance(row, dict):
             raise BadField("(row)", f"expected an object, got {kind(row)}")
         extra = dict(row)
-        name = ""
-        try:
-            name = _id(extra, self.fields)
-        except BadField as error:
-            bad.append(error)
-        conversation = take_conversation(extra, self.fields)
-        if bad:
-            raise bad.pop()
-        name = self._ids.assign(name, conversation.messages, place)
-        _add_references(extra, conversation.reply, self.fields)
-        problem = Problem(id=name, messages=conversation.messages, extra=extra)
+        name = _id(extra, self.fields)
+        messages, reply = take_conversation(extra, self.fields)
+        name = self._unique_id(name, messages, place)
+        _add_references(extra, reply, self.fields)
+        problem = Problem(id=name, messages=messages, extra=extra)
         unusable = self.check(problem)
         if unusable is not None:
             raise BadField(*unusable)
         return problem
 
+    def _unique_id(self, name: str, messages: tuple[Message, ...], place: str) -> str:
+        """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
+        turns = [[turn.role, turn.content] for turn in messages]
+        digest = hashlib.sha256(_encode(turns).encode()).digest()
+        name = name or digest.hex()[:16]
+        first = self._ids.setdefault(name, _AssignedId(digest, place))
+        if first.digest != digest:
+            message = f"expected unique ids, but {name!r} is another problem at {first.place}"
+            raise BadField("id", message)
+        first.count += 1
+        if first.count == 1:
+            return name
+        while (free := f"{name}#{first.count}") in self._ids:
+            first.count += 1
+        self._ids[free] = _AssignedId(digest, place, count=1)
+        return free
+
 
 def _id(row: dict[str, Any], fields: FieldMap) -> str:
     """Remove and return the row's id; empty if it has none."""
-    mapped = fields.mapped("id")
+    mapped = fields.mapped.get("id")
     column, value = next(iter(fields.take(row, "id")), (mapped, None))
     if value is None or column is None:
         if mapped:
@@ -171,7 +185,7 @@ def _id(row: dict[str, Any], fields: FieldMap) -> str:
 
 def _add_references(extra: dict[str, Any], reply: str, fields: FieldMap) -> None:
     """Add the mapped reference and the reply to the additional fields of a row."""
-    mapped = fields.mapped("reference")
+    mapped = fields.mapped.get("reference")
     if mapped:
         if mapped not in extra and mapped.split(".")[0] not in extra:
             raise BadField(mapped, "expected a reference (the field map names it), got none")
@@ -185,36 +199,3 @@ def _add_references(extra: dict[str, Any], reply: str, fields: FieldMap) -> None
         while name in extra:
             name += "_turn"
         extra[name] = reply
-
-
-@dataclass(slots=True)
-class _AssignedId:
-    digest: bytes  # of the messages
-    place: str
-    repeats: int = 1
-
-
-@dataclass(slots=True)
-class _IdRegistry:
-    _assigned: dict[str, _AssignedId] = field(default_factory=dict)
-
-    def assign(self, name: str, messages: tuple[Message, ...], place: str) -> str:
-        """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
-        turns = [[turn.role, turn.content] for turn in messages]
-        digest = hashlib.sha256(_encode(turns).encode()).digest()
-        name = name or digest.hex()[:16]
-        first = self._assigned.get(name)
-        if first is None:
-            self._assigned[name] = _AssignedId(digest, place)
-            return name
-        if first.digest != digest:
-            raise BadField(
-                "id",
-                f"expected unique ids, but {name!r} is another problem at {first.place}",
-            )
-        free = name
-        while free in self._assigned:
-            first.repeats += 1
-            free = f"{name}#{first.repeats}"
-        self._assigned[free] = _AssignedId(digest, place)
-        return free

@@ -105,8 +105,7 @@ def check_resume(
     then: dict[str, Any] = document["data_config"]
     if not begun() and "derived" not in then:
         return {}
-    _refuse_newer(path.parent, then, known)
-    check_same(path.parent, document, data, kind, later)
+    check_same(path.parent, document, data, kind, known, later)
     return then
 
 
@@ -133,8 +132,7 @@ def open_config(
     # A run without any rows, e.g. because of a misspelt option, may be restarted with others.
     recorded = document["data_config"] if document is not None else {}
     if document is not None and (has_started() or recorded == data or "derived" in recorded):
-        _refuse_newer(path.parent, recorded, known)
-        check_same(path.parent, document, data, kind)
+        check_same(path.parent, document, data, kind, known)
         last = [document, *document["resumed"]][-1]
         if all(last.get(name) == value for name, value in provenance.items()):
             return document
@@ -154,32 +152,29 @@ def open_config(
     return document
 
 
-def _refuse_newer(
-    directory: Path, recorded: Mapping[str, Any], known: Collection[str] | None
-) -> None:
-    if known is None or "derived" in recorded:
-        return
-    unknown = sorted(recorded.keys() - known)
-    if unknown:
-        raise RunError(
-            f"{directory} was created by a newer tessy: this version lacks the options "
-            f"{', '.join(unknown)} of its config.json; resume it with that version, or choose "
-            "another --out"
-        )
-
-
 def check_same(
     directory: Path,
     document: Mapping[str, Any],
     now: dict[str, Any],
     kind: AnyRowKind,
+    known: Collection[str] | None = None,
     later: Collection[str] = (),
 ) -> None:
-    """Raise RunError if the options ``now``, but for ``later``, differ from those recorded."""
+    """Raise RunError if the options ``now``, but for ``later``, differ from those recorded.
+
+    ``known`` lists the options of this version; None accepts any recorded option.
+    """
     recorded = {name: value for name, value in document["data_config"].items() if name not in later}
     date = prompt_date(document)
     added = {**kind.added, "date": date and date.isoformat()}
     derived = recorded.get("derived")
+    newer = sorted(recorded.keys() - known) if known is not None and not derived else []
+    if newer:
+        raise RunError(
+            f"{directory} was created by a newer tessy: this version lacks the options "
+            f"{', '.join(newer)} of its config.json; resume it with that version, or choose "
+            "another --out"
+        )
     if isinstance(derived, dict) and "derived" not in now:
         # Nearly all other options differ too; listing them would hide the cause.
         raise RunError(

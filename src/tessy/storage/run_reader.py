@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,6 @@ from tessy.core.records import Failure, Trajectory
 from tessy.storage import jsonl, run_config
 from tessy.storage.row_kinds import FailureT, KeyT, RowKind, RowT
 from tessy.storage.run_paths import RunPaths
-
-
-@dataclass(frozen=True, slots=True)
-class RunData:
-    """The content of a run: config.json, and rows as yielded by the functions below."""
-
-    config: dict[str, Any]
-    trajectories: tuple[Trajectory, ...]
-    failures: tuple[Failure, ...]
-
 
 TRAJECTORIES = RowKind(
     name="trajectories",
@@ -92,13 +81,3 @@ def iter_superseded(directory: str | Path) -> Iterator[Failure]:
         for line in jsonl.read_lines(path):
             if counted.get(jsonl.row_key(path, line)) != (path, line.offset):
                 yield jsonl.parse_row(Failure, path, line)
-
-
-def read_run(directory: str | Path) -> RunData:
-    """Read all trajectories and failures of a run into memory; see :func:`iter_rows`."""
-    config = read_config(directory)
-    failures = tuple(iter_failures(directory))
-    trajectories = tuple(iter_trajectories(directory))
-    # Includes rows that were written after the failures were read.
-    done = {row.key for row in trajectories}
-    return RunData(config, trajectories, tuple(row for row in failures if row.key not in done))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 from tessy.core.errors import ConfigError, InputError
@@ -23,13 +23,6 @@ _HUB_DATASET = re.compile(
     _HUB.pattern + r"datasets/(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+))?"
 )
 _SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval")
-
-
-class _Dataset(NamedTuple):
-    """Files of a data set, with names relative to it."""
-
-    title: str
-    names: list[str]
 
 
 def resolve_sources(sources: Sequence[Path], split: str | None = None) -> list[Path]:
@@ -73,36 +66,32 @@ def _expand(source: Path) -> list[Path]:
 
 
 def _from_folder(folder: Path, split: str | None) -> list[Path]:
-    saved = _saved_splits(folder)
-    if saved is not None:
+    saved = _saved(folder / "dataset_dict.json", lambda content: map(str, content["splits"]))
+    if saved:
         if split is None and len(saved) > 1:
             raise _several_splits(str(folder), saved)
         chosen = split or saved[0]
         if chosen not in saved:
             raise InputError(f"{folder} has no split {chosen!r}; it has {', '.join(saved)}")
         folder = folder / chosen
-    state = folder / "state.json"
-    if state.is_file():
-        try:
-            files = json.loads(state.read_bytes())["_data_files"]
-            return [folder / file["filename"] for file in files]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{state} is not a file of a saved data set: {error!r}") from error
-    names = sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if is_readable(path.name)
+    names = _saved(
+        folder / "state.json", lambda content: [file["filename"] for file in content["_data_files"]]
     )
-    return [folder / name for name in _of_split(_Dataset(str(folder), names), split)]
+    if not names:
+        paths = [path for path in folder.rglob("*") if is_readable(path.name)]
+        names = sorted(str(path.relative_to(folder)) for path in paths)
+        names = _of_split(str(folder), names, split)
+    return [folder / name for name in names]
 
 
-def _saved_splits(folder: Path) -> list[str] | None:
-    """Return the splits of a ``DatasetDict`` saved in ``folder``; None for another folder."""
-    description = folder / "dataset_dict.json"
-    if not description.is_file():
-        return None
+def _saved(path: Path, names: Callable[[Any], Iterable[str]]) -> list[str]:
+    """Return the names in a JSON file of ``datasets``; none if the file does not exist."""
+    if not path.is_file():
+        return []
     try:
-        return list(map(str, json.loads(description.read_bytes())["splits"]))
+        return list(names(json.loads(path.read_bytes())))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{description} is not a file of a saved data set: {error!r}") from error
+        raise InputError(f"{path} is not a file of a saved data set: {error!r}") from error
 
 
 def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
@@ -123,7 +112,7 @@ def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
         else:
             listed = hub.list_repo_files(name, repo_type="dataset", revision=revision)
             data = sorted(file for file in listed if is_readable(file) and _is_below(file, path))
-            names, is_dataset = _of_split(_Dataset(title, data), split), True
+            names, is_dataset = _of_split(title, data, split), True
         return [
             Path(hub.hf_hub_download(name, file, repo_type="dataset", revision=revision))
             for file in names
@@ -141,24 +130,20 @@ def _is_below(file: str, path: str | None) -> bool:
     return file.startswith(f"{path.rstrip('/')}/")
 
 
-def _of_split(dataset: _Dataset, split: str | None) -> list[str]:
-    if not dataset.names:
-        raise InputError(f"{dataset.title} has no data files (.jsonl, .json, .csv, .parquet)")
-    splits = _splits_of(dataset.names)
+def _of_split(title: str, names: list[str], split: str | None) -> list[str]:
+    """Return the files of a split; ``names`` are relative to the data set ``title``."""
+    if not names:
+        raise InputError(f"{title} has no data files (.jsonl, .json, .csv, .parquet)")
+    splits = [known for known in _SPLITS if any(_has_split(name, known) for name in names)]
     if split is None:
         if len(splits) > 1:
-            raise _several_splits(dataset.title, splits)
-        return dataset.names
-    chosen = [name for name in dataset.names if _has_split(name, split)]
+            raise _several_splits(title, splits)
+        return names
+    chosen = [name for name in names if _has_split(name, split)]
     if not chosen:
         has = f"it has {', '.join(splits)}" if splits else "its file names contain no split"
-        raise InputError(f"{dataset.title} has no split {split!r}; {has}")
+        raise InputError(f"{title} has no split {split!r}; {has}")
     return chosen
-
-
-def _splits_of(names: Iterable[str]) -> list[str]:
-    names = list(names)
-    return [split for split in _SPLITS if any(_has_split(name, split) for name in names)]
 
 
 def _has_split(name: str, split: str) -> bool:

@@ -31,7 +31,6 @@ _GEMMA4 = ("<|channel>", "<channel|>")
 def load_renderer(
     model: str | Path,
     *,
-    revision: str | None = None,
     trust_remote_code: bool = False,
     reasoning_effort: str = "high",
     force_thinking: bool = False,
@@ -41,7 +40,6 @@ def load_renderer(
 
     Args:
         model: A local folder or hub id.
-        revision: Branch, tag or commit on the hub.
         trust_remote_code: Whether to run Python code that comes with the tokenizer.
         reasoning_effort: Passed to the chat template (gpt-oss: low, medium, high).
         force_thinking: Whether to accept a chat template that does not mention thinking.
@@ -63,9 +61,7 @@ def load_renderer(
     def load(cls: type[AutoTokenizer] | type[PreTrainedTokenizerFast]) -> PreTrainedTokenizerFast:
         try:
             with collection_paused():
-                tokenizer = cls.from_pretrained(
-                    name, revision=revision or "main", trust_remote_code=trust_remote_code
-                )
+                tokenizer = cls.from_pretrained(name, trust_remote_code=trust_remote_code)
         except Exception as error:  # errors of hub, files and parsers have no common base class
             raise ModelError(_load_fault(name, error)) from error
         return cast("PreTrainedTokenizerFast", tokenizer)  # HfCodec rejects other classes

@@ -16,8 +16,9 @@ from tessy.boundary.annotation.directory import (
 from tessy.core.errors import InputError, RunError
 from tessy.core.records import Annotation, FailedAnnotation, StyleSpan
 from tessy.storage.run_dir import Run
-from tessy.storage.run_reader import iter_failed_rows, iter_rows, read_run
+from tessy.storage.run_reader import iter_failed_rows, iter_rows
 from tests.support.rows import fill, row
+from tests.support.run_data import read_run
 
 
 def annotation(name: str = "q", sample: int = 0, segment: int = 0, **more: Any) -> Annotation:

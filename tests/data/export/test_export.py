@@ -11,7 +11,7 @@ import pytest
 
 from tessy.storage.atomic import new_file, new_folder
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_trajectories, read_run
+from tessy.storage.run_reader import iter_trajectories
 from tests.support.exported_runs import (
     FORMATS,
     PLAIN,
@@ -22,6 +22,7 @@ from tests.support.exported_runs import (
     small_run,
 )
 from tests.support.rows import failure, fill, row
+from tests.support.run_data import read_run
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ import pytest
 from tessy.core.records import AUTHORS, Author, Message, Trajectory, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import read_config, read_run
+from tessy.storage.run_reader import read_config
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import TESSY, content, finish, interrupt, synthesize, write_problems
 from tests.support.model_server import FakeServer, eventually
+from tests.support.run_data import read_run
 from tests.support.scripted_strategies import CANDIDATES, candidates, teachers, writer
 from tests.synthesis.test_sample import FAMILIES, RENDERERS
 from tests.synthesis.test_sample_command import thinking_kept

@@ -6,11 +6,11 @@ import pytest
 
 from tessy.core.records import Message, Problem, Trajectory
 from tessy.storage.journal import Journal
-from tessy.storage.run_reader import read_run
 from tessy.synthesis.resume import dump_piece
 from tessy.synthesis.strategies.registry import all_strategies
 from tessy.synthesis.strategies.teacher_score import parse_score
 from tessy.tokenization.token_ids import decode
+from tests.support.run_data import read_run
 from tests.support.saved_samples import SavedSample
 from tests.support.scripted_strategies import (
     CANDIDATES,
