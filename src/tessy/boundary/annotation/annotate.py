@@ -14,16 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.boundary.annotation.annotators import (
-    Annotator,
-    AnnotatorReply,
-    ModelAnnotator,
-    RuleAnnotator,
-)
+from tessy.boundary.annotation.annotators import Annotator, ModelAnnotator, RuleAnnotator
 from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.boundary.annotation.instruction import SCHEMA, ReplyFault, digest
-from tessy.boundary.annotation.responses import Responses
-from tessy.boundary.annotation.segments import TextSegment, draw_segments
+from tessy.boundary.annotation.segments import Responses, TextSegment, draw_segments
 from tessy.boundary.annotation.summary import summarise, summary_table
 from tessy.boundary.callables import source_digest
 from tessy.config.base import SamplingConfig
@@ -104,15 +98,13 @@ def _check_options(config: AnnotateConfig) -> str | None:
             f"{missing}: no annotator; give --model and --url of a strong model, or a --rule "
             "instead"
         )
+    api_key = read_api_key("api_key_env", config.api_key_env)
     for url in config.url:
-        read_address(url)
+        read_address(url, api_key)
     if len(set(config.url)) < len(config.url):
         raise ConfigError(
             f"url: a server is given twice in {', '.join(map(shown_url, config.url))}"
         )
-    api_key = read_api_key("api_key_env", config.api_key_env)
-    for url in config.url:
-        read_address(url, api_key)
     return api_key
 
 
@@ -245,7 +237,7 @@ class _AnnotationRun:
         summary = summarise(
             iter_rows(paths.directory, ANNOTATIONS),
             iter_failed_rows(paths.directory, ANNOTATIONS),
-            responses={"used": self.responses.count, "failed": self.responses.failed()},
+            responses={"used": self.responses.count, "failed": self.responses.count_failed()},
             seconds=seconds,
         )
         self.directory.write_summary(summary)
@@ -278,29 +270,27 @@ class _SegmentAnnotator:
         """Annotate ``segment``, retrying rejected replies; return its row."""
         attempt = self.earlier.get(segment.key, 0)
         self.state.started(segment.name)
-        fault, reply = ReplyFault("not_json", ""), ""
+        problem = None
         for _ in range(self.annotator.tries):
             attempt += 1
-            answer = await self._attempt(segment, attempt, fault.detail or None)
-            reply = answer.reply
-            if not isinstance(answer.style, ReplyFault):
-                row = Annotation(**asdict(segment), attempts=attempt, style=answer.style)
-                return JobResult(row=row)
-            fault = answer.style
-            if fault.reason in ("refused", "server_error"):
+            seed = derive_seed(self.seed, "annotate", *segment.key, attempt)
+            try:
+                style = await self.annotator.mark(segment, seed=seed, problem=problem)
+            except ReplyFault as error:
+                fault = error
+                problem = error.detail
+            except SampleFailed as error:
+                reason = error.reason if error.reason == "refused" else "server_error"
+                fault = ReplyFault(reason, error.detail)
                 break  # the client has already retried
-        failure = FailedAnnotation(
-            **asdict(segment), attempts=attempt, reply=reply, **asdict(fault)
+            else:
+                return JobResult(row=Annotation(**asdict(segment), attempts=attempt, style=style))
+        return JobResult(
+            failure=FailedAnnotation(
+                **asdict(segment),
+                attempts=attempt,
+                reason=fault.reason,
+                detail=fault.detail,
+                reply=fault.reply,
+            )
         )
-        return JobResult(failure=failure)
-
-    async def _attempt(
-        self, segment: TextSegment, attempt: int, problem: str | None
-    ) -> AnnotatorReply:
-        seed = derive_seed(self.seed, "annotate", *segment.key, attempt)
-        try:
-            return await self.annotator.mark(segment, seed=seed, problem=problem)
-        except SampleFailed as error:
-            refused = error.reason == "refused"
-            fault = ReplyFault("refused" if refused else "server_error", error.detail)
-            return AnnotatorReply(fault, "")
