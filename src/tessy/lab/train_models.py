@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from tessy.core.records import Author
-from tessy.lab.card import PROBLEMS_PER_TASK, Card, measure_task, write_card
+from tessy.lab.card import PROBLEMS_PER_TASK, Card, measure_task, readme
 from tessy.lab.examples import EXAMPLES, IGNORED, Encoder
 from tessy.lab.make_tokenizers import (
     CONTEXT_TOKENS,
@@ -30,6 +30,7 @@ from tessy.lab.make_tokenizers import (
     make_tokenizer,
 )
 from tessy.lab.tasks import TASKS
+from tessy.storage.cards import write_card
 
 _WARM_UP_STEPS = 40
 _HEAD_DIM = 32
@@ -203,7 +204,7 @@ def make_folder(
             for task in TASKS
         },
     )
-    write_card(card, folder)
+    write_card(folder, "card.json", asdict(card), readme(card))
     return card
 
 

@@ -64,7 +64,7 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
         TessyError: No segment was accepted; failures.jsonl has the reasons.
     """
     console = console or SteadyConsole(stderr=True)
-    api_key = _check_options(config)
+    _check_options(config)
     rule = RuleAnnotator(config.rule) if config.rule is not None else None
     responses = Responses(config.responses)
     segments = draw_segments(
@@ -83,13 +83,13 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
         software=software(),
         fresh=config.fresh,
     ) as directory:
-        run = _AnnotationRun(config, directory, responses, segments, console, rule, api_key)
+        run = _AnnotationRun(config, directory, responses, segments, console, rule)
         with log_file(directory.paths.log):
             return run.execute()
 
 
-def _check_options(config: AnnotateConfig) -> str | None:
-    """Refuse inconsistent options; return the servers' API key."""
+def _check_options(config: AnnotateConfig) -> None:
+    """Refuse inconsistent options."""
     if config.rule is not None and (config.model is not None or config.url):
         raise ConfigError("rule: it replaces a model; leave out model and url, or rule")
     if config.rule is None and (config.model is None or not config.url):
@@ -105,7 +105,6 @@ def _check_options(config: AnnotateConfig) -> str | None:
         raise ConfigError(
             f"url: a server is given twice in {', '.join(map(shown_url, config.url))}"
         )
-    return api_key
 
 
 def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]:
@@ -136,7 +135,6 @@ class _AnnotationRun:
     segments: list[TextSegment]
     console: Console
     rule: RuleAnnotator | None
-    api_key: str | None
 
     def execute(self) -> int:
         started = time.monotonic()
@@ -212,7 +210,7 @@ class _AnnotationRun:
                 url,
                 config.model or "",
                 schema=SCHEMA,
-                api_key=self.api_key,
+                api_key=read_api_key("api_key_env", config.api_key_env),
                 concurrency=config.concurrency,
             )
             for url in config.url

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from tessy.boundary.annotation.instruction import ReplyFault, parse, prompt
 from tessy.boundary.annotation.locate import UnmatchedString, locate
 from tessy.boundary.annotation.segments import TextSegment
@@ -21,10 +19,14 @@ _SHOWN_CHARS = 200
 Style = tuple[StyleSpan, ...]
 
 
-class Annotator(Protocol):
-    """Marks the style in segments, in at most ``tries`` attempts each."""
+class ModelAnnotator:
+    """A strong model behind chat endpoints."""
 
-    tries: int
+    tries = 2  # for one segment
+
+    def __init__(self, pool: ChatPool, sampling: Sampling) -> None:
+        self._pool = pool
+        self._sampling = sampling
 
     async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Style:
         """Mark the style in ``segment``, in one attempt.
@@ -35,21 +37,7 @@ class Annotator(Protocol):
             EngineError: The servers are unreachable or misconfigured.
             ReplyFault: The reply was rejected.
             SampleFailed: The servers do not serve this request.
-            ConfigError: A user-defined rule failed.
         """
-
-
-class ModelAnnotator:
-    """A strong model behind chat endpoints."""
-
-    tries = 2
-
-    def __init__(self, pool: ChatPool, sampling: Sampling) -> None:
-        self._pool = pool
-        self._sampling = sampling
-
-    async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Style:
-        """Send one request."""
         # A token has at least one byte, so this is enough to list the whole segment twice.
         max_tokens = 2 * len(segment.text.encode("utf-8", "surrogatepass")) + _MARGIN_TOKENS
         request = ChatRequest(
@@ -77,7 +65,7 @@ class RuleAnnotator(UserRule):
         self._strings(_TRIAL)
 
     async def mark(self, segment: TextSegment, *, seed: int, problem: str | None) -> Style:
-        """Call the function in its own thread."""
+        """Mark the style in ``segment``; raises ReplyFault, or ConfigError if the rule failed."""
         strings = await self._in_thread(self._strings, segment.text)
         return _locate_style(segment.text, strings, repr(strings))
 
@@ -89,6 +77,9 @@ class RuleAnnotator(UserRule):
                 "style of the text in order"
             )
         return returned
+
+
+Annotator = ModelAnnotator | RuleAnnotator
 
 
 def _locate_style(text: str, strings: list[str], reply: str) -> Style:
