@@ -36,12 +36,9 @@ _MATHS = re.compile(r"[\d\\^_+*/=<>|(\[{]")
 
 
 def is_correct(answer: str, reference: str) -> bool:
-    """Return whether ``answer`` agrees with ``reference``. Blocks for up to 30 s.
+    """Return whether an answer of any length agrees with ``reference``. Blocks for up to 30 s.
 
-    Args:
-        answer: Answer of a model, of any length.
-        reference: A final answer (:func:`tessy.answers.references.reference_of`). No answer agrees
-            with an empty one.
+    The reference is a final answer (:func:`tessy.answers.references.reference_of`), not empty.
     """
     expected = normalize(reference)
     if not expected:

@@ -89,9 +89,5 @@ atexit.register(_worker.close)
 
 @lru_cache(maxsize=10_000)
 def same_formula(reference: str, answer: str) -> bool:
-    """Return whether an answer has the value of a reference, both in LaTeX.
-
-    Raises:
-        TessyError: The worker process does not start.
-    """
+    """Return whether an answer has the value of a reference, both in LaTeX."""
     return _worker.verify(reference, answer)

@@ -32,9 +32,7 @@ _SENTENCE_BREAK = re.compile(r"[.!?:;]\s+\S")
 def reference_of(row: Mapping[str, Any], field: str | None = None) -> str | None:
     """Return the final answer of a problem's reference; None if nothing can be compared with it.
 
-    Args:
-        row: Additional fields of the problem (``Problem.extra``, or ``problem`` of a finished row).
-        field: The only field to read; by default the rule above.
+    ``row`` has the problem's additional fields. ``field`` is the only one to read, None: as above.
     """
     for name in _FIELDS if field is None else (field,):
         value = row.get(name)

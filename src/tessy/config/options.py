@@ -37,10 +37,8 @@ def parse(
 ) -> C:
     """Parse a command line; print and exit with ``--help`` (0) or an unknown option (2).
 
-    ``arguments`` follow the command's name; ``positional`` fields are positional arguments.
-
-    Raises:
-        ConfigError: A value is invalid, here or in the ``--config`` file.
+    ``arguments`` follow the command's name; ``positional`` fields are positional arguments. Raises
+    ConfigError for an invalid value, here or in the ``--config`` file.
     """
     toml_path = _config_path(arguments)
     untyped_cls: Any = cls  # tyro returns the dict of the struct rule, not a `cls`

@@ -19,12 +19,9 @@ ADVICE = "free some space or fix the permissions"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` by one with ``content``.
+    """Replace the file ``path`` by one with ``content``; raises as :func:`new_file`.
 
     The temporary file is ``<path>.tmp``; one left by a killed process is overwritten.
-
-    Raises:
-        StorageError: The file could not be written; the old one is unchanged.
     """
     with _replacing(path, path.with_name(path.name + ".tmp"), ADVICE) as temporary:
         temporary.write_bytes(content)
@@ -67,11 +64,7 @@ def publish_folder(folder: Path, path: Path, *, old: Path | None = None) -> None
     """Make everything in ``folder`` durable, then rename it to ``path`` (same file system).
 
     ``path`` is missing or an empty folder, unless ``old`` is given: the former ``path`` is moved
-    there first, and moved back if the last rename fails.
-
-    Raises:
-        OSError: A rename or sync failed. ``path`` is unchanged, or the new folder if only the last
-            sync failed.
+    there first, and moved back if the last rename fails with OSError.
     """
     for file in folder.rglob("*"):
         sync_path(file)

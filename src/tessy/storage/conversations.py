@@ -82,11 +82,7 @@ class FieldMap:
         return [(name, value) for name in names if (value := pop(row, name)) is not None]
 
     def prompt_name(self, row: Mapping[str, Any]) -> str:
-        """Return the name of the field with the prompt or the turns.
-
-        Raises:
-            BadField: The row has no such field, or several.
-        """
+        """Return the name of the field with the prompt or the turns; BadField unless it has one."""
         mapped = self.mapped.get("prompt") or self.mapped.get("messages")
         if mapped and get(row, mapped) is not None:
             return mapped

@@ -55,9 +55,8 @@ class Journal(Closeable):
 
     Calls are committed in order within ``delay`` seconds, so a state never refers to a missing
     piece, while pieces newer than the last state may exist. Only :meth:`flush` and :meth:`close`
-    wait for the disk. After a failed write, every method raises :class:`StorageError`. The run's
-    lock protects the file from other processes; a file that is not a journal raises
-    :class:`RunError`.
+    wait for the disk. A file that is not a journal raises :class:`RunError`; after a failed write,
+    every method raises :class:`StorageError`.
     """
 
     def __init__(self, path: Path, *, delay: float = 0.5) -> None:

@@ -9,7 +9,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,8 +29,6 @@ def plain(value: object) -> object:
     Dates and times become ISO 8601, bytes UTF-8 text (base64 if invalid), NaN null, infinities
     ``"Infinity"`` and ``"-Infinity"``, and other objects their ``str``.
     """
-    if isinstance(value, Enum):
-        return plain(value.value)
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):

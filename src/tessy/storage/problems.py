@@ -39,18 +39,11 @@ class UnusableProblem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
-    """The content of an input file.
-
-    Attributes:
-        problems: The problems in file order.
-        faults: Faults of skipped rows.
-        places: ``file:line`` of each problem (the row's number in formats without lines). Empty
-            for problems that come from no file.
-    """
+    """The content of input files, in their order."""
 
     problems: tuple[Problem, ...]
-    faults: tuple[RowFault, ...]
-    places: tuple[str, ...] = ()
+    faults: tuple[RowFault, ...]  # of skipped rows
+    places: tuple[str, ...] = ()  # `file:line` of each problem; empty if they come from no file
 
 
 def load_problems(
@@ -69,14 +62,9 @@ def load_problems(
     row has no such field, else ``extra["reference_turn"]``. All other fields of the row are copied
     to ``extra`` unchanged.
 
-    Args:
-        sources: Files, folders and data sets on the hub
-            (:func:`tessy.storage.sources.resolve_sources`).
-        split: The split of data sets.
-        fields: Field names of the file by standard name (:class:`FieldMap`).
-        skip_bad_rows: Return faults instead of raising them.
-        likely_prompts: Also accept other common names of the prompt (:class:`FieldMap`).
-        check: Returns why a problem cannot be used, which makes its row bad, or None.
+    ``sources`` and ``split`` are those of :func:`tessy.storage.sources.resolve_sources`, ``fields``
+    and ``likely_prompts`` those of :class:`FieldMap`. ``skip_bad_rows`` returns faults instead of
+    raising them. ``check`` returns why a problem cannot be used, which makes its row bad, or None.
 
     Raises:
         BadRowsError: Rows are unusable; contains the first fault of each.

@@ -20,12 +20,7 @@ AnyRowKind = RowKind[Any, Any, Any]
 
 
 def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
-    """Read config.json, with options under their present names.
-
-    Raises:
-        RunError: The file is missing, belongs to another kind of rows, or has a schema that this
-            version cannot read.
-    """
+    """Read config.json, with options under their present names; RunError if it is unusable."""
     try:
         document = jsonl.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -121,10 +116,7 @@ def open_config(
 
     ``provenance`` contains options and versions to record, ``data`` (flat dotted keys) the options
     that decide the content of rows. ``has_started`` returns whether the directory has rows or
-    samples in flight. ``known`` lists all keys of ``data`` in this version; None accepts any key.
-
-    Raises:
-        RunError: The directory was created with other ``data``, or cannot be read.
+    samples in flight. RunError as for :func:`check_same`.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     provenance = {"tessy": importlib.metadata.version("tessy"), **provenance}

@@ -28,13 +28,11 @@ _SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val",
 def resolve_sources(sources: Sequence[Path], split: str | None = None) -> list[Path]:
     """Return the files of ``sources`` in order; files on the hub are downloaded into its cache.
 
-    Args:
-        sources: Files, globs, folders, or ``hf://datasets/OWNER/NAME[@REVISION][/PATH]``, where the
-            path is that of a file or a folder, or a glob.
-        split: The split of data sets.
+    A source is a file, a glob, a folder, or ``hf://datasets/OWNER/NAME[@REVISION][/PATH]``, where
+    the path is that of a file or a folder, or a glob. ``split`` applies to data sets.
 
     Raises:
-        InputError: A source does not exist, has no data files, or has several splits.
+        InputError: A source has no data files, no such split, or several splits.
         ConfigError: ``split`` is given, but no source is a data set.
     """
     files: list[Path] = []

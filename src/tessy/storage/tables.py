@@ -34,10 +34,7 @@ def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
     The format follows from the extension: ``.jsonl``/``.ndjson``, ``.json`` (an array, or an
     object with exactly one array among its values), ``.csv`` (with a header; every value is
     text), each also with ``.gz`` or ``.zst``, ``.parquet``, and ``.arrow`` (of ``datasets``).
-    Blank lines are skipped.
-
-    Raises:
-        InputError: The file is missing, unreadable, or of an unknown format.
+    Blank lines are skipped. Raises InputError if the file cannot be read.
     """
     extension, compression = _format(path.name)
     if extension not in _READERS:

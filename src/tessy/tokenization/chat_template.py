@@ -54,19 +54,10 @@ def split_thinking(content: str) -> tuple[str, str] | None:
 def check_turns_rendered(
     prompt: str, turns: Sequence[Turn], model: str, thought: re.Pattern[str] | None = None
 ) -> None:
-    """Check that a rendered prompt contains the text of every turn.
+    """Raise InputError if a rendered prompt lacks the text of a turn; names the first such turn.
 
-    White space at the ends of a text may be missing, and so may the thinking of assistant turns,
-    which most templates remove from history.
-
-    Args:
-        prompt: The rendered conversation.
-        turns: The conversation.
-        model: Name of the template's model, for the message.
-        thought: Pattern of thinking in the content of assistant turns (:func:`thought_pattern`).
-
-    Raises:
-        InputError: A text is missing; names the first such turn.
+    White space at the ends of a text may be missing, and so may the thinking of assistant turns
+    (``thought``), which most templates remove from history.
     """
     texts = [(number, text) for number, turn in enumerate(turns) for text in _texts(turn, thought)]
     missing = []
@@ -98,20 +89,20 @@ def _texts(turn: Turn, thought: re.Pattern[str] | None) -> list[str]:
     return [text.strip() for text in texts if text.strip()]
 
 
-def _block_texts(blocks: object) -> Iterator[str]:
-    """Yield the texts of content in blocks; other values have none."""
-    if isinstance(blocks, list):
-        for block in blocks:
-            yield from block.values()
+def _strings(turn: Turn) -> Iterator[str]:
+    """Yield every string of a turn, those of blocks included."""
+    for value in turn.values():
+        if isinstance(value, str):
+            yield value
+        else:
+            yield from (text for block in value for text in block.values())
 
 
 class ChatTemplate:
     """The chat template of a tokenizer: renders and encodes conversations.
 
-    Attributes:
-        source: The Jinja source.
-        markup: Pattern of the control tokens.
-        date: The date that the template prints, if it prints one.
+    ``source`` is its Jinja source, ``markup`` a pattern of the control tokens, and ``date`` the
+    date that it prints, if it prints one.
     """
 
     def __init__(
@@ -121,16 +112,9 @@ class ChatTemplate:
         options: Mapping[str, Any],
         date: datetime.date | None = None,
     ) -> None:
-        """Load the template of ``tokenizer``.
+        """Load the template of ``tokenizer``; ModelError if it has none.
 
-        Args:
-            tokenizer: The tokenizer.
-            codec: Its codec.
-            options: Variables passed to the template.
-            date: The date for templates that print it; None: today's.
-
-        Raises:
-            ModelError: The tokenizer has no chat template.
+        ``options`` are variables passed to the template; a ``date`` of None is today's.
         """
         self._tokenizer = tokenizer
         self._codec = codec
@@ -155,11 +139,7 @@ class ChatTemplate:
         return "strftime_now" in self.source
 
     def render(self, turns: Sequence[Turn], *, prompt: bool = True) -> str:
-        """Render ``turns``; with ``prompt``, followed by the generation prompt.
-
-        Raises:
-            InputError: The template rejects the conversation.
-        """
+        """Render ``turns``, by default followed by the generation prompt; may raise InputError."""
         try:
             return str(
                 self._tokenizer.apply_chat_template(
@@ -180,13 +160,10 @@ class ChatTemplate:
     def encode(
         self, turns: Sequence[Turn], suffix: str, thought: re.Pattern[str] | None
     ) -> list[int]:
-        """Return ids of the rendered prompt followed by ``suffix``.
+        """Return ids of the rendered prompt, followed by ``suffix`` with its markup.
 
-        Args:
-            turns: The conversation.
-            suffix: Text to append; control tokens in it are markup.
-            thought: Pattern of thinking in assistant turns (:func:`thought_pattern`). Its markers
-                stay as they are, because most templates remove them from history.
+        ``thought`` is the pattern of thinking in assistant turns (:func:`thought_pattern`). Its
+        markers stay as they are, because most templates remove them from history.
 
         Raises:
             InputError: The template rejects the conversation or drops the text of a turn, or the
@@ -229,12 +206,7 @@ class ChatTemplate:
         self, turns: Sequence[Turn], thought: re.Pattern[str] | None
     ) -> tuple[list[Turn], dict[str, str]]:
         """Replace markup in the messages by placeholders; return also the markup by placeholder."""
-        all_text = "".join(
-            text
-            for turn in turns
-            for value in turn.values()
-            for text in ([value] if isinstance(value, str) else _block_texts(value))
-        )
+        all_text = "".join(text for turn in turns for text in _strings(turn))
         markup = dict.fromkeys(self.markup.findall(all_text))
         if not markup:
             return list(turns), {}

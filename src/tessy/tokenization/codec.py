@@ -54,24 +54,17 @@ _ALL_EDGES = "".join(f"{a} {b}\n{b} {a}\n\n{b}\r\n{a}  \n{b} " for a in _KINDS f
 class HfCodec:
     """The :class:`tessy.tokenization.token_ids.Codec` of a Hugging Face tokenizer.
 
-    Attributes:
-        name: The tokenizer's name or path, for messages.
-        control: Id of each control token, by its text.
-        control_ids: The ids of ``control``.
-        digest: Hash of everything that determines the bytes of ids and the ids of text.
+    ``name`` is the tokenizer's name or path, for messages, and ``control`` the id of each control
+    token by its text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Build the byte table and the plain copy, and check both on a difficult text.
-
-        Raises:
-            ModelError: The tokenizer is not lossless.
-        """
+        """Build the byte table and the plain copy; ModelError if they are not lossless."""
         self.name = str(tokenizer.name_or_path)
-        with collection_paused():
-            self._load(tokenizer)
+        self._load(tokenizer)
         self._check_lossless()
 
+    @collection_paused()
     def _load(self, tokenizer: PreTrainedTokenizerFast) -> None:
         spec = backend_spec(tokenizer)
         self.control: Mapping[str, int] = MappingProxyType(
@@ -94,8 +87,7 @@ class HfCodec:
     def encode(self, text: str) -> list[int]:
         """Return ids whose bytes are exactly ``text``; markup in ``text`` stays plain text.
 
-        Raises:
-            InputError: ``text`` contains a lone surrogate, which cannot be encoded as UTF-8.
+        Raises InputError for a lone surrogate, which cannot be encoded as UTF-8.
         """
         if len(text) <= _WORD_CHARS:
             return list(self._words(text))
@@ -150,9 +142,6 @@ class HfCodec:
 
         Unlike :meth:`encode`, this applies the tokenizer's normalizer. No space is prepended, since
         the part comes from the middle of a prompt.
-
-        Raises:
-            InputError: ``text`` contains a lone surrogate.
         """
         if self._normalizer is None:
             return self.encode(text)

@@ -40,9 +40,9 @@ def load_renderer(
 
     Args:
         model: A local folder or hub id.
-        trust_remote_code: Whether to run Python code that comes with the tokenizer.
+        trust_remote_code: Run Python code that comes with the tokenizer.
         reasoning_effort: Passed to the chat template (gpt-oss: low, medium, high).
-        force_thinking: Whether to accept a chat template that does not mention thinking.
+        force_thinking: Accept a chat template that does not mention thinking.
         date: The date for chat templates that print it; None: today's.
 
     Raises:
@@ -52,9 +52,7 @@ def load_renderer(
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     path = Path(model).expanduser()
-    # A hub id has one slash at most.
-    looks_local = str(model).startswith((".", "/", "~")) or str(model).count("/") > 1
-    if not path.is_dir() and (isinstance(model, Path) or looks_local):
+    if not path.is_dir() and (isinstance(model, Path) or is_path(model)):
         raise ModelError(f"there is no folder {str(model)!r}; pass the folder or hub id of a model")
     name = str(path) if path.is_dir() else str(model)
 
@@ -86,6 +84,11 @@ def load_renderer(
     )
 
 
+def is_path(model: str) -> bool:
+    """Return whether a model's name is a path: a hub id has one slash at most."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
 def _load_fault(name: str, error: Exception) -> str:
     """Return why the tokenizer of a folder or hub id cannot be loaded, and what to do."""
     detail = " ".join(str(error).split()).rstrip(".")
@@ -112,14 +115,7 @@ def make_renderer(
     force_thinking: bool = False,
     date: datetime.date | None = None,
 ) -> Renderer:
-    """Detect the chat format of a loaded tokenizer.
-
-    Args:
-        tokenizer: The tokenizer.
-        codec: Its codec; None: made here.
-        reasoning_effort: As of :func:`load_renderer`, like the others.
-        force_thinking: Whether to accept a chat template that does not mention thinking.
-        date: The date for chat templates that print it; None: today's.
+    """Detect the chat format of a loaded tokenizer; the options are those of :func:`load_renderer`.
 
     Raises:
         ModelError: The tokenizer has no chat template, does not support thinking, or is not
@@ -169,14 +165,10 @@ def _detect_family(
         return "gemma4", "<|channel>thought", "<channel|>"
     # The closing marker of each pair by its opening one.
     pairs = {
-        match[1] + match[2] + match[3]: closing
+        opening: closing
         for closing in codec.control
         if (match := _CLOSING.fullmatch(closing))
-    }
-    pairs = {
-        opening: closing
-        for opening, closing in pairs.items()
-        if opening in codec.control or opening in source
+        and ((opening := "".join(match.groups())) in codec.control or opening in source)
     }
     if not pairs:
         raise ModelError(

@@ -28,12 +28,8 @@ def probe_turn(
 ) -> tuple[Shape, set[str]]:
     """Return the markers of a turn, and the control tokens that end it.
 
-    Args:
-        template: The chat template.
-        opening: Marker that opens the thinking, without white space; None for harmony, where a
-            message of its own does.
-        closing: The control token that ends the thinking.
-        name: The model's name, for messages.
+    ``opening`` is the marker that opens the thinking, without white space (None for harmony, where
+    a message of its own does), ``closing`` the control token that ends it.
 
     Raises:
         InputError: The template rejects the conversation.

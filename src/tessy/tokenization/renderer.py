@@ -57,13 +57,7 @@ class Shape:
 class Renderer:
     """The chat format of a model.
 
-    Attributes:
-        family: Family of the model's template.
-        codec: Codec of its tokenizer.
-        thinking_stop_ids: Ids that end the thinking.
-        answer_stop_ids: Ids that end the answer.
-        shape: Markers of a turn.
-        template: Chat template.
+    The ``thinking_stop_ids`` end the thinking, the ``answer_stop_ids`` the answer.
     """
 
     family: Family
@@ -104,15 +98,12 @@ class Renderer:
         the marker, so that ``".\n"`` is one token if the model has it.
         """
         ids: list[int] = []
-        text = tail
         position = 0
         for mark in self.template.markup.finditer(self.shape.closing):
-            text += self.shape.closing[position : mark.start()]
-            ids += self.codec.encode(text) if text else []
+            ids += self.codec.encode(tail + self.shape.closing[position : mark.start()])
             ids.append(self.codec.control[mark[0]])
-            text, position = "", mark.end()
-        text = self.shape.closing[position:]
-        return ids + (self.codec.encode(text) if text else [])
+            tail, position = "", mark.end()
+        return ids + self.codec.encode(self.shape.closing[position:])
 
     def assistant(self, thinking: str, answer: str) -> str:
         """Return the content of the assistant turn of a row."""

@@ -46,7 +46,6 @@ class TokenIds:
     __slots__ = ("_bytes", "_count", "_ids", "_json", "_tail")
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
-        """Start with ``ids``."""
         # An array, because a list takes nine times the memory. May be shared, like _json.
         self._ids = array("i")
         self._json = bytearray()
@@ -97,7 +96,6 @@ class TokenIds:
             return b"".join((head, b"[", own, comma, _json_of(self._tail), b"]", tail))
 
     def __len__(self) -> int:
-        """Return the number of ids."""
         return self._count + len(self._tail)
 
 
@@ -115,7 +113,6 @@ class Draft:
     __slots__ = ("_clean", "_codec", "_decoder", "_ends", "ids", "text")
 
     def __init__(self, codec: Codec) -> None:
-        """Create an empty draft in tokens of ``codec``."""
         self._codec = codec
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._ends: list[int] = []  # complete characters of `text` after each id
@@ -196,17 +193,9 @@ class Draft:
 
 
 def split_tail(codec: Codec, ids: Sequence[int], text: str, chars: int) -> tuple[list[int], str]:
-    """Split the last ``chars`` characters of ``text`` off its ids.
+    """Split the last ``chars`` characters off ``ids``, whose text ends with ``text``.
 
-    Args:
-        codec: The tokenizer of ``ids``.
-        ids: Token ids whose text ends with ``text``.
-        text: The end of the text of ``ids``, at least.
-        chars: Number of characters to split off.
-
-    Returns:
-        The remaining ids, and the text split off: at least ``chars`` characters, more if a token
-        covers the split.
+    Return the remaining ids and the text split off, which is longer if a token covers the split.
     """
     tail = b""
     keep = len(ids)

@@ -27,11 +27,7 @@ META = "▁"  # U+2581, SentencePiece's space
 
 
 def backend_spec(tokenizer: PreTrainedTokenizerFast) -> Spec:
-    """Return the tokenizer.json of a loaded tokenizer.
-
-    Raises:
-        ModelError: It has none, or its model is not BPE.
-    """
+    """Return the tokenizer.json of a loaded tokenizer; ModelError without one, or if not BPE."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
@@ -63,11 +59,6 @@ def plain_backend(backend: Tokenizer, spec: Spec, control: Mapping[str, int]) ->
     """Return a tokenizer that does not change text and never produces ``control``.
 
     It shares the vocabulary of ``backend`` unless the vocabulary has to be changed.
-
-    Args:
-        backend: The tokenizer.
-        spec: Its tokenizer.json.
-        control: Id of each control token.
     """
     from tokenizers import AddedToken, Tokenizer
 
@@ -108,10 +99,7 @@ def plain_backend(backend: Tokenizer, spec: Spec, control: Mapping[str, int]) ->
 def _plain_model(model: Spec, kept: Iterable[Spec], control: Mapping[str, int]) -> Spec:
     """Return ``model`` if it encodes every text without ``control``, else a copy that does.
 
-    Args:
-        model: The part of a tokenizer.json.
-        kept: Added tokens that are text; they need their ids in the vocabulary.
-        control: Id of each control token.
+    ``kept`` are added tokens that are text; they need their ids in the vocabulary.
     """
     vocab, merges = model["vocab"], model["merges"]
     missing = {token["content"]: token["id"] for token in kept if token["content"] not in vocab}

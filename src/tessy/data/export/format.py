@@ -37,23 +37,14 @@ class ExportJob:
 
 @dataclass
 class ExportResult:
-    """Counts of an export.
-
-    Attributes:
-        tokens: Tokens of thinking and answer as counted by the run, or of whole conversations in
-            the format ``tokens``.
-        learned: Tokens with a label; None for formats without labels.
-        encoded: Rows that were tokenized again.
-        bare: Rows where only markup has labels.
-        uneven: Rows whose roles do not alternate.
-    """
+    """Counts of an export."""
 
     rows: int = 0
-    tokens: int = 0
-    learned: int | None = None
-    encoded: int = 0
-    bare: int = 0
-    uneven: int = 0
+    tokens: int = 0  # of thinking and answer; in the format `tokens`, of whole conversations
+    learned: int | None = None  # tokens with a label; None for formats without labels
+    encoded: int = 0  # rows that were tokenized again
+    bare: int = 0  # rows where only markup has labels
+    uneven: int = 0  # rows whose roles do not alternate
 
     def add(self, row: Trajectory) -> Trajectory:
         """Count a row and return it."""

@@ -209,12 +209,7 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Stu
     # The run accepted the template, whatever it mentions.
     effort = _effort(document, role)
     date = prompt_date(document)
-    renderer = load_renderer(
-        name,
-        reasoning_effort=effort,
-        force_thinking=True,
-        date=date,
-    )
+    renderer = load_renderer(name, reasoning_effort=effort, force_thinking=True, date=date)
     if date is None and renderer.template.prints_date:
         raise RunError(
             "the chat template prints the date, and the run's config.json has none, because its "

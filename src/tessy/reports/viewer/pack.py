@@ -36,17 +36,13 @@ class Packer:
     The page has at most ``max_rows`` finished samples, as many failed ones, and ``max_bytes`` of
     compressed texts. Further samples count in the totals and are reported as left out.
 
-    Attributes:
-        index: Result of :func:`index_entry` for each sample, followed by block and position.
-        blocks: Base64 of zlib streams of JSON arrays with the details of samples.
-        block_chars: Number of JSON characters in each block.
-        left_out: Number of finished and failed samples that are not in the page.
     """
 
     def __init__(self, max_rows: int = 10_000, max_bytes: int = 100 * 2**20) -> None:
+        # The index entry of each sample, followed by its block and its position in the block.
         self.index: list[list[Any]] = []
-        self.blocks: list[str] = []
-        self.block_chars: list[int] = []
+        self.blocks: list[str] = []  # base64 of zlib streams of JSON arrays
+        self.block_chars: list[int] = []  # of JSON
         self.left_out = {"finished": 0, "failed": 0}
         self._max_rows = max_rows
         self._max_bytes = max_bytes

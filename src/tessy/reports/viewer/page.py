@@ -30,13 +30,7 @@ SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # concatenated in thi
 
 
 def write_report(run_directory: Path) -> Path:
-    """Write ``report.html`` of a run, finished or in progress; return its path.
-
-    Raises:
-        RunError: ``run_directory`` is not a run.
-        InputError: A row is invalid; names file and line.
-        StorageError: The page could not be written.
-    """
+    """Write ``report.html`` of a run, finished or in progress; return its path."""
     page = build_page(
         read_config(run_directory),
         iter_trajectories(run_directory),
