@@ -27,7 +27,7 @@ from benchmarks.arguments import new_file, whole_number
 from benchmarks.processes import command
 from benchmarks.results import header, write
 from tessy.boundary.base import Prediction, PredictionRequest
-from tessy.boundary.classifier.kv_cache import WholeWindows, make_window_model
+from tessy.boundary.classifier.kv_cache import make_window_model
 from tessy.boundary.classifier.model import Classifier, load_classifier
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor, padding_slack
 from tessy.boundary.classifier.window import TokenizedText, WindowRule
@@ -166,7 +166,7 @@ async def in_process(classifier: Classifier, samples: Samples, reading: str) -> 
     rule = classifier.rule.as_sliding() if reading == "sliding-200" else classifier.rule
     model = make_window_model(classifier.scorer, rule)
     if reading == "whole window":
-        model = WholeWindows(classifier.scorer, rule.limit)
+        model = classifier.scorer
     slack = padding_slack(classifier.scorer.model.device.type)
     predictor = TokenClassifierPredictor(
         model, classifier.codec, name=reading, rule=rule, slack=slack

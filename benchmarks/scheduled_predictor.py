@@ -20,7 +20,7 @@ from functools import cache, partial
 from itertools import pairwise
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
-from tessy.boundary.classifier.scoring import Scores
+from tessy.boundary.classifier.reader import Scores
 from tessy.tokenization.token_ids import Codec
 
 CAPABILITY_TOKENS = 19  # mean capability span

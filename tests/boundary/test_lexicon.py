@@ -267,7 +267,7 @@ def rules(tmp_path: Path) -> Path:
 
 
 async def test_a_rule_runs_in_its_own_thread(rules):
-    predictor = RulePredictor.load(f"{rules}:upper")
+    predictor = RulePredictor(f"{rules}:upper")
     prediction = await predictor.predict(PredictionRequest("k", "go ON and", (2, 5, 9)))
     assert prediction.units == ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     assert prediction.next_style is None
@@ -280,7 +280,7 @@ async def test_a_rule_runs_in_its_own_thread(rules):
 
 
 async def test_a_rule_with_lookahead_may_leave_units_undecided(rules):
-    predictor = RulePredictor.load(f"{rules}:late")
+    predictor = RulePredictor(f"{rules}:late")
     assert predictor.lookahead == 1
     assert len((await predictor.predict(PredictionRequest("k", "a b", (0, 1, 3)))).units) == 1
     assert (
@@ -292,7 +292,7 @@ async def test_a_rule_with_lookahead_may_leave_units_undecided(rules):
 
 def test_a_module_is_imported_by_name(rules, monkeypatch):
     monkeypatch.syspath_prepend(rules.parent)
-    assert RulePredictor.load("my_rules:upper").name == "my_rules:upper"
+    assert RulePredictor("my_rules:upper").name == "my_rules:upper"
 
 
 @pytest.mark.parametrize(
@@ -312,13 +312,13 @@ def test_a_module_is_imported_by_name(rules, monkeypatch):
 )
 def test_an_unusable_rule_is_refused_at_load_time(rules, name, why):
     with pytest.raises(ConfigError, match=why):
-        RulePredictor.load(f"{rules}:{name}")
+        RulePredictor(f"{rules}:{name}")
 
 
 def test_a_rule_that_cannot_be_found_is_refused(rules):
     for spec in ("no_such_module:f", "f", ":f", f"{rules.parent}/none.py:f"):
         with pytest.raises(ConfigError, match=r"predictor"):
-            RulePredictor.load(spec)
+            RulePredictor(spec)
     rules.write_text("def broken(:\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="SyntaxError"):
-        RulePredictor.load(f"{rules}:broken")
+        RulePredictor(f"{rules}:broken")

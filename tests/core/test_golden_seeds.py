@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tessy.boundary.annotation.segments import Response, draw_segments
+from tessy.boundary.annotation.segments import draw_segments
 from tessy.boundary.evaluation.drafts import draw_drafts, to_segment
 from tessy.boundary.training.dataset import part_of
 from tessy.core.errors import EngineUnavailable, SampleFailed
@@ -26,6 +26,7 @@ from tests.support.annotations import questions
 from tests.support.chat_server import FakeChat
 from tests.support.cooperation_driver import CODECS, PROMPTS, Always, alone, run
 from tests.support.counting_engine import Server, collect, make_request, pool_of
+from tests.support.rows import row
 from tests.support.scripted_strategies import make, make_context, requests_of
 from tests.synthesis.test_sample import make_attempt
 
@@ -154,7 +155,7 @@ def test_a_mix_has_these_samples():
 
 def test_annotation_draws_these_segments():
     text = " ".join(map(str, range(40)))
-    responses = [Response(name, 0, "0" * 16, "teacher", text) for name in "ab"]
+    responses = [row(name, thinking=text) for name in "ab"]
     drawn = draw_segments(responses, size=5, per_response=3, total=4, seed=1)
     assert [(s.id, s.start, s.text) for s in drawn] == [
         ("a", 32, "14 15 16 17 18"),

@@ -279,5 +279,5 @@ async def test_a_finished_request_leaves_no_state_in_the_pool():
 
 
 def test_an_url_is_checked_at_once():
-    with pytest.raises(ConfigError, match="no server URL"):
+    with pytest.raises(ConfigError, match="not a server URL"):
         ChatEngine("localhost", "strong")

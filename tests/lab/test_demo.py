@@ -196,8 +196,8 @@ def test_failed_samples_are_retried_only_with_retry_failed(tmp_path: Path):
     # No thinking has only 12 tokens.
     command = synthesize(problems, run, "--thinking-tokens", "12")
     output = finish(command, code=1)
-    assert "None of 1 samples could be finished (budget 1)" in output
-    assert "The last budget: the thinking reached 12 tokens" in output
+    assert "None of 1 samples could be finished (budget exceeded 1)" in output
+    assert "The last one (budget exceeded): the thinking reached 12 tokens" in output
     finish(command, code=1)
     failures = (run / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["reason"] for line in failures] == ["budget"]
@@ -212,7 +212,8 @@ def test_a_failed_start_does_not_fix_the_options_of_the_run(tmp_path: Path):
     run = tmp_path / "run"
     command = synthesize(problems, run)
     gone = "http://127.0.0.1:9"  # a port without a server
-    assert gone in finish([*command, "--student.url", gone], code=3)
+    dead = ["--student.url", gone, "--server-patience-seconds", "1"]
+    assert gone in finish([*command, *dead], code=3)
     assert "127.0.0.1:9" in finish([*command, "--student.url", "127.0.0.1:9"], code=2)
     finish([*command, "--cut", "extend"])
     assert len(read_run(run).trajectories) + len(read_run(run).failures) == 1

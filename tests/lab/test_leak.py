@@ -1,19 +1,30 @@
 """The leak: words by the wrong model, and the interval of their share."""
 
 from random import Random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.core.records import Author, Message, Span, Trajectory
-from tessy.lab.leak import BY_RULE, Words, count, leak, sentence
+from tessy.lab.leak import BY_RULE, leak, sentence
+from tessy.lab.leak import count as count_cases
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import TASKS, make_problem, write_trace
 from tests.support.rows import row
 
 TEXT = "Okay, let's see. 5 - 3 = 2. So 2 + 2 = 4."
 STYLE_WORDS, WORK_WORDS = 4, 10
+
+
+class Words(NamedTuple):
+    total: int
+    wrong: int
+
+
+def count(sample: Trajectory) -> tuple[Words, ...]:
+    return tuple(Words(int(case.weight), int(case.amount)) for case in count_cases(sample))
 
 
 def written(*pieces: tuple[Author, str], name: str = "a") -> Trajectory:

@@ -26,7 +26,7 @@ state = ProgressState(total=40, now=time.monotonic(), done=2)
 
 
 def busy() -> ProgressState:
-    state = ProgressState(total=40, now=100.0, done=2, failed=1)
+    state = ProgressState(total=40, now=100.0, done=2, reasons={"refused": 1})
     for number in range(12):
         state.started(f"p{number}/0")
     for number in range(8):
@@ -43,7 +43,7 @@ def test_the_line_contains_all_figures() -> None:
     state = busy()
     state.observe(130.0)
     assert state.line(130.0) == (
-        "10 of 40 done, 2 failed (budget 1), 3 in flight; "
+        "10 of 40 done, 2 failed (refused by the server 1, budget exceeded 1), 3 in flight; "
         "10 student + 50 teacher tokens/s kept; 10.0 % rolled back; 1 min to 2 min left"
     )
 
@@ -330,3 +330,45 @@ def test_an_abandoned_view_is_closed_at_exit() -> None:
     )
     assert status == 4
     assert output.rindex(SHOW) > output.rindex(HIDE)
+
+
+def test_failures_of_earlier_processes_keep_their_reasons():
+    state = ProgressState(total=9, now=0.0, reasons={"budget": 2, "refused": 1})
+    state.started("a")
+    state.failed("a", "budget")
+    assert "4 failed (budget exceeded 3, refused by the server 1)" in state.line(1.0)
+
+
+def test_stalled_streams_are_reported_and_no_time_left_is_given():
+    state = ProgressState(total=20, now=0.0)
+    for number in range(6):
+        state.started(str(number))
+    for number in range(4):
+        state.finished(str(number))
+    for now in range(0, 61, 30):
+        state.observe(now)
+    assert "left" in state.line(60.0)
+    assert "stalled" not in state.line(60.0)
+    state.observe(90.0)
+    line = state.line(90.0)
+    assert "stalled: no token from any server for 1 min 30 s" in line
+    assert "time left unknown" in line
+    out = io.StringIO()
+    Console(file=out, width=100).print(render(state, 90.0))
+    assert "stalled" in out.getvalue()
+    state.drafted("student", 5)
+    state.observe(120.0)
+    assert "stalled" not in state.line(120.0)
+    # The stall does not count as work.
+    assert state.outlook(120.0) != "time left unknown"
+
+
+def test_no_time_left_is_given_while_no_server_answers():
+    state = ProgressState(total=20, now=0.0)
+    for number in range(6):
+        state.started(str(number))
+        state.finished(str(number))
+    state.waiting("teacher: no server answers; waiting (12 s)…")
+    assert "time left unknown; waiting: teacher: no server answers" in state.line(30.0)
+    state.waiting(None)
+    assert "unknown" not in state.line(30.0)

@@ -75,6 +75,8 @@ def test_counts_shares_and_costs() -> None:
         "drafted": {"student": 50, "teacher": 190},
         "rolled_back_share": {"student": 0.2, "teacher": round(30 / 190, 4)},
         "drafted_in_failures": {"student": 70, "teacher": 80},
+        "generated": {"student": 50 + 12 + 70, "teacher": 190 + 80},
+        "unseen": {"student": 0, "teacher": 0},
     }
     assert summary["forced"] == {"student": 2, "teacher": 4}
     assert summary["glued"] == 6
@@ -116,3 +118,21 @@ def test_rows_are_read_in_one_pass() -> None:
 def test_a_negative_rolled_back_share_is_zero() -> None:
     row = finished("a", 1, 120, drafted={"student": 1, "teacher": 100})
     assert summarize([row], [])["tokens"]["rolled_back_share"]["teacher"] == 0.0
+
+
+def test_a_replaced_failure_adds_its_cost_and_nothing_else():
+    row = finished("a", 10, 20, attempts=6)
+    summary = summarize([row], [], [failed("a")])
+    assert summary["samples"] == {"finished": 1, "failed": 0, "attempts": 6}
+    assert summary["failures"] == {}
+    assert summary["requests"] == {"student": 5, "teacher": 4}
+    assert summary["tokens"]["drafted_in_failures"] == {"student": 70, "teacher": 80}
+    assert summary["tokens"]["generated"] == {"student": 10 + 5 + 70, "teacher": 20 + 80}
+
+
+def test_generated_tokens_include_those_that_were_not_received():
+    row = finished("a", 10, 20)
+    row = row.model_copy(update={"cost": Cost(unseen={"student": 3, "teacher": 4})})
+    tokens = summarize([row], [])["tokens"]
+    assert tokens["generated"] == {"student": 10 + 5 + 3, "teacher": 20 + 4}
+    assert tokens["unseen"] == {"student": 3, "teacher": 4}

@@ -8,7 +8,13 @@ from rich.console import Console
 
 from tessy.core.records import Cost, Failure, Message, Span, TokenCounts, Trajectory
 from tessy.runtime.summary import summarize
-from tessy.runtime.terminal import print_sample, summary_table, thinking_text, visible
+from tessy.runtime.terminal import (
+    FiguresTable,
+    print_sample,
+    summary_table,
+    thinking_text,
+    visible,
+)
 
 PIECES = (("student", "Okay, "), ("teacher", "2 + 2 = 4."), ("student", " Hmm,"))
 
@@ -102,7 +108,7 @@ def test_no_color_in_the_environment_is_honoured(monkeypatch: pytest.MonkeyPatch
 
 def test_a_failure_shows_its_reason() -> None:
     text = shown(failure(), terminal=False)
-    assert "Failed: budget. 16 of 16." in text
+    assert "Failed: budget exceeded. 16 of 16." in text
 
 
 def test_markup_in_text_is_printed_verbatim() -> None:
@@ -139,7 +145,7 @@ def test_the_final_table() -> None:
     assert lines == [
         "Run",
         "Samples 2 finished, 1 failed (3 attempts)",
-        "Failures budget 1",
+        "Failures budget exceeded 1",
         "Student 8 tokens (25.0 % of the thinking), 10 drafted, 20.0 % rolled back",
         "Teacher 24 tokens (75.0 % of the thinking), 32 drafted (own tokens), 25.0 % rolled back",
         "Forced units student 0, teacher 2 (kept although neither author would continue)",
@@ -147,6 +153,7 @@ def test_the_final_table() -> None:
         "Thinking length mean 16, median 16, p80 16, longest 16 tokens",
         "Answer length mean 5, median 5, p80 5, longest 5 tokens",
         "Lost in failures student 5, teacher 16 drafted tokens",
+        "Generated student 30, teacher 48 tokens",
         "Requests student 9, teacher 6",
         "Wall clock 1 h 02 min",
         "Time by part answer 3 min 45 s, student 1.5 s (summed over samples)",
@@ -164,7 +171,10 @@ def test_the_final_table_of_one_author() -> None:
     console(out, terminal=False).print(summary_table(summary))
     text = " ".join(out.getvalue().split())
     assert "Teacher 12 tokens of thinking Answers 5 tokens" in text
-    assert "Lost in failures teacher 13 drafted tokens Requests teacher 4" in text
+    assert (
+        "Lost in failures teacher 13 drafted tokens Generated teacher 26 tokens Requests teacher 4"
+        in text
+    )
     assert "Student" not in text
 
 
@@ -193,3 +203,19 @@ def test_a_row_of_a_baseline_shows_its_strategy():
     assert "rolled back" not in closing
     assert "rolled back" in table(summarize([sample()], []))
     assert "Strategies" not in table(summarize([sample()], []))
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_name_of_a_table_is_broken(width: int):
+    names = ["predictors/the-student-s+predictors/the-teacher-s", "lexicon", "  student"]
+    table = FiguresTable("The cut", "right", "exactly right", "late", "early", "left whole", "off")
+    for name in (*names, names[0]):
+        table.add_row(name, "99.9 [98–100]", "12.3", "4.5", "6.7", "8.9", "0.12 ±0.03")
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    text = out.getvalue()
+    for name in names:
+        if len(name) < width - 6:
+            assert name.strip() in text
+    assert max(map(len, text.splitlines())) <= width
+    assert ("[1]" in text) == (width < 200)

@@ -46,7 +46,7 @@ def test_keys_of_rows():
     assert names(failure().model_dump()) == words(f"{OUTCOME} reason detail")
     assert names(dumped["tokens"]) == words("student teacher answer drafted")
     assert names(dumped["student_ids"]) == words("thinking answer")
-    assert names(dumped["cost"]) == words("requests seconds")
+    assert names(dumped["cost"]) == words("requests seconds unseen")
     assert names(dumped["spans"][0]) == words("start end author")
     assert names(dumped["messages"][0]) == words("role content")
 
@@ -75,7 +75,7 @@ async def test_keys_of_the_journal_of_a_text_written_in_turns():
     pieces, states = await saved("answer_by")
     assert {names(state) for state in states} == {words(STATE)}
     assert {names(state["thinking"]) for state in states} == {words(TURN)}
-    assert {names(state["meter"]) for state in states} == {words("requests drafted seconds")}
+    assert {names(state["meter"]) for state in states} == {words("requests drafted seconds unseen")}
     assert {tuple(map(type, piece)) for piece in pieces} == {(str, str, list, list)}
     answers = {names(state["answer"]) for state in states if state["answer"] is not None}
     assert answers == {words("ids done checked")}

@@ -146,7 +146,12 @@ def test_a_reference_field_is_kept_next_to_the_turn(tmp_path):
         ({"prompt": "q", "system": ["s"]}, "system", "a system turn, got a list"),
         ({"messages": [SYSTEM, *QA], "system": "t"}, "system", "beside a system turn"),
         ({"messages": [*QA[:1], SYSTEM]}, "messages", "no system turn after"),
-        ({"messages": [{**QA[0], "tool_calls": ["f"]}]}, "messages[0].tool_calls", "no calls"),
+        ({"messages": [{**QA[0], "tool_calls": ["f"]}]}, "messages[0].tool_calls", "not see"),
+        ({"messages": [{**QA[0], "images": ["i"]}]}, "messages[0].images", "not see"),
+        ({"prompt": "q", "image": "a.png"}, "image", "--fields tools="),
+        ({"prompt": "Which?", "choices": ["red", "blue"]}, "choices", "lacks 'red'"),
+        ({"prompt": "Which?", "choices": {"text": ["red"], "label": ["A"]}}, "choices", "'red'"),
+        ({"messages": QA, "input": "7"}, "input", "beside turns"),
         ({"prompt": "q", "id": ""}, "id", "empty"),
         ({"prompt": "q", "id": "a\nb"}, "id", "control"),
         ({"prompt": "q", "id": "a\x00"}, "id", "control"),
@@ -169,8 +174,10 @@ def test_the_input_of_an_instruction_follows_it(tmp_path, name):
     problem = one(tmp_path, row, fields={"prompt": "instruction"})
     assert problem.messages[0].content == "Work it out.\n\n7 + 2"
     assert problem.extra == {}
-    repeated = {"prompt": "Work out 7 + 2.", name: "7 + 2"}
-    assert one(tmp_path, repeated).messages[0].content == "Work out 7 + 2."
+    repeated = {"prompt": "Work it out.\n7 + 2", name: "7 + 2"}
+    assert one(tmp_path, repeated).messages[0].content == "Work it out.\n7 + 2"
+    part = {"prompt": "Translate the word into French.", name: "the"}
+    assert one(tmp_path, part).messages[0].content.endswith("French.\n\nthe")
     left_out = one(tmp_path, {"prompt": "q", name: "7 + 2"}, fields={"input": ""})
     assert (left_out.messages[0].content, left_out.extra) == ("q", {name: "7 + 2"})
 
@@ -178,6 +185,11 @@ def test_the_input_of_an_instruction_follows_it(tmp_path, name):
 def test_empty_fields_add_nothing(tmp_path):
     row = {"prompt": "q", "input": " ", "system": "", "context": None, "tools": "[]"}
     assert [turn.content for turn in one(tmp_path, row).messages] == ["q"]
+
+
+def test_choices_in_the_prompt_are_no_fault(tmp_path):
+    row = {"prompt": "Which? (A) red (B) blue", "options": {"A": "red", "B": "blue"}}
+    assert one(tmp_path, row).extra == {"options": row["options"]}
 
 
 @pytest.mark.parametrize("name", ["system", "system_prompt"])

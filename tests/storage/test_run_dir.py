@@ -12,7 +12,12 @@ from tessy.core.errors import RunError, StorageError
 from tessy.core.records import Trajectory
 from tessy.storage.run_dir import FailureSummary
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
+from tessy.storage.run_reader import (
+    iter_failures,
+    iter_superseded,
+    iter_trajectories,
+    read_config,
+)
 from tests.support.paths import ROOT
 from tests.support.rows import CONFIG, DATA, failure, fill, keys, row, start
 from tests.support.run_data import read_run
@@ -381,3 +386,13 @@ def test_iterating_holds_one_row_in_memory(directory, monkeypatch):
     for number, _ in enumerate(iter_trajectories(directory), 1):
         assert len(validated) == number
     assert len(validated) == 5
+
+
+def test_a_failure_that_is_tried_again_counts_only_as_cost(directory):
+    first, again, other = failure("a"), failure("a", attempts=2), failure("b", reason="refused")
+    fill(directory, first, other, again, failure("c"))
+    fill(directory, row("a"))
+    assert keys(iter_trajectories(directory)) == [("a", 0)]
+    assert keys(iter_failures(directory)) == [("b", 0), ("c", 0)]
+    assert keys(read_run(directory).failures) == [("b", 0), ("c", 0)]
+    assert [(f.id, f.attempts) for f in iter_superseded(directory)] == [("a", 1), ("a", 2)]

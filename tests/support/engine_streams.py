@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from tessy.inference.base import Chunk, ChunkSink, Engine, Request, left_when_closed
+from tessy.inference.base import Chunk, ChunkSink, Engine, Request, leave_when_closed
 
 
 async def iterate(engine: Engine, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -45,7 +45,7 @@ class GeneratorEngine:
         async with aclosing(self.chunks(request)) as chunks:
             while not sink.closed:
                 chunk = None
-                with left_when_closed(sink):
+                with leave_when_closed(sink):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return

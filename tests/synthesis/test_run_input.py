@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import pytest
 
 from tessy.core.records import Message, Problem, problem_digest
 from tessy.lab.bundled import demo_problems, model_path
+from tessy.storage.journal import Journal
 from tessy.storage.run_config import prompt_date
 from tessy.synthesis.resume import SampleState
 from tessy.synthesis.token_counts import UsageMeter
-from tests.lab.test_demo import finish, interrupt, synthesize, write_problems
+from tests.lab.test_demo import finish, synthesize, write_problems
 from tests.support.run_data import read_run
 
 ROWS = ("trajectories.jsonl", "failures.jsonl")
@@ -61,19 +61,18 @@ def test_a_state_knows_whether_its_problem_has_changed():
 
 
 def test_a_sample_in_flight_of_a_changed_problem_starts_over(tmp_path: Path):
-    problems, run = write_problems(tmp_path / "q.jsonl", rows(8)), tmp_path / "run"
-    command = synthesize(problems, run, "--concurrency", "2")
-    interrupt(command, run, 1, signal.SIGKILL)
-    done = {
-        json.loads(line)["id"] for line in (run / "trajectories.jsonl").read_text().splitlines()
-    }
-    changed = [row if row["id"] in done else {**row, "prompt": "What is 1 + 1?"} for row in rows(8)]
-    write_problems(problems, changed)
+    problems, run = write_problems(tmp_path / "q.jsonl", rows(1)), tmp_path / "run"
+    command = synthesize(problems, run)
     finish(command)
-    texts = {row["id"]: row["prompt"] for row in changed}
-    for row in read_run(run).trajectories:
-        assert row.messages[0].content == texts[row.id]
-    assert "the sample in flight starts over" in (run / "run.log").read_text()
+    write_problems(problems, rows(2))
+    with Journal(run / "journal.sqlite") as journal:
+        state = SampleState(1, UsageMeter(), problem="0" * 16)
+        journal.set_state((rows(2)[1]["id"], 0), state.dump(0))
+    finish(command)
+    assert "the problem has changed; the sample in flight starts over" in (
+        (run / "run.log").read_text()
+    )
+    assert len(read_run(run).trajectories) == 2
 
 
 def test_the_date_of_prompts_is_fixed_when_a_run_begins(tmp_path: Path):

@@ -105,7 +105,7 @@ async def drive(
     def predict(predict_next: PredictNext):
         return predictors[predict_next.author].predict(predict_next.request)
 
-    async with HandoverPrefetch(send, predict, lambda generate, drafted: None) as ahead:
+    async with HandoverPrefetch(send, predict, lambda *_: None) as ahead:
         for _ in range(limit):
             action = machine.next()
             if isinstance(action, Done):

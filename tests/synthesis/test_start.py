@@ -53,10 +53,17 @@ def test_nothing_is_loaded_for_what_is_refused_or_finished(tmp_path: Path):
         synthesize(problems, foreign / "thesis.tex" / "run"),
         [*command, *url, "--student.api-key-env", "sk-secret"],
         [*command, "--student.url", "ftp://h"],
+        [*command, "--student.tokenizer", "/no/tokenizer"],
+        [*command, "--teacher.model", "/no/model"],
+        [*command, "--student.predictor", "/no/predictor"],
         synthesize(tmp_path / "none.jsonl", tmp_path / "new"),
     )
-    assert codes == [(0, False), *[(2, False)] * 6], output
-    for part in ("seed: 0, now 7", "'thesis.tex'", "cannot be used", "api_key_env", "'ftp://h'"):
+    assert codes == [(0, False), *[(2, False)] * 9], output
+    for part in (
+        *("seed: 0, now 7", "'thesis.tex'", "cannot be used", "api_key_env", "'ftp://h'"),
+        *("student.tokenizer: there is no folder", "teacher.model: there is no folder"),
+        *("'/no/predictor'", "none.jsonl"),
+    ):
         assert part in output
     assert "sk-secret" not in output
     assert not (tmp_path / "new").exists()

@@ -110,6 +110,11 @@ def test_a_run_on_two_replicas_as_in_the_readme(servers: Servers, questions, tmp
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["samples"]["finished"] == len(data.trajectories)
     assert summary["requests"]["teacher"] > 24
+    session = summary["session"]
+    for author, counted in session["servers"].items():
+        assert session["generated"][author] == summary["tokens"]["generated"][author]
+        assert session["generated"][author] == pytest.approx(counted, rel=0.05), session
+    assert set(session["servers"]) == {"student", "teacher"}
     log = (run / "run.log").read_text(encoding="utf-8")
     assert "generate" in log
     assert "KV caches" in log

@@ -9,46 +9,33 @@ leave out the last ``n`` units, except when ``final`` is true. It runs in its ow
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from typing import SupportsFloat
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
-from tessy.boundary.callables import check_signature, load_callable
+from tessy.boundary.callables import UserRule
 from tessy.core.errors import ConfigError
 
-Rule = Callable[[str, Sequence[str], bool], Sequence[float | bool]]
 _SIGNATURE = "(text_before: str, units: Sequence[str], final: bool) -> Sequence[float | bool]"
 _TRIAL = PredictionRequest(
     "trial", "Okay, so 3 + 4 = 7.", (0, 5, 8, 10, 12, 14, 16, 19), final=True
 )
 
 
-class RulePredictor:
-    """Scores written units by a user-defined function."""
+class RulePredictor(UserRule):
+    """Scores written units by a user-defined function; tests it on one line of text first."""
 
     sees_next = False
 
-    def __init__(self, rule: Rule, *, name: str) -> None:
-        self.name = name
-        self._rule = rule
-        self.lookahead: int = getattr(rule, "lookahead", 0)
+    def __init__(self, spec: str) -> None:
+        super().__init__(spec, option="predictor", signature=_SIGNATURE, trial=("", (), False))
+        self.lookahead: int = getattr(self._rule, "lookahead", 0)
         if type(self.lookahead) is not int or self.lookahead < 0:
             raise ConfigError(
-                f"the rule {name} has lookahead = {self.lookahead!r}; set a number of units"
+                f"the rule {spec} has lookahead = {self.lookahead!r}; set a number of units"
             )
-        check_signature(rule, name, ("", (), False), _SIGNATURE)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
-
-    @classmethod
-    def load(cls, spec: str) -> RulePredictor:
-        """Import the rule ``spec`` names, and test it on one line of text."""
-        rule = load_callable(spec, option="predictor", signature=_SIGNATURE)
-        predictor = cls(rule, name=spec)
-        predictor.scores(_TRIAL)
-        return predictor
+        self.scores(_TRIAL)
 
     async def predict(self, request: PredictionRequest) -> Prediction:
         """Score the units of ``request``.
@@ -58,31 +45,21 @@ class RulePredictor:
         """
         if len(request.edges) < 2:
             return Prediction(())
-        loop = asyncio.get_running_loop()
-        return Prediction(await loop.run_in_executor(self._thread, self.scores, request))
+        return Prediction(await self._in_thread(self.scores, request))
 
     def release(self, key: str) -> None:
         """No-op: the rule is stateless."""
 
     async def aclose(self) -> None:
         """Stop the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.close()
 
     def scores(self, request: PredictionRequest) -> tuple[UnitScore, ...]:
         """Return the scores of :meth:`predict`, computed in the calling thread."""
-        units = request.units
-        try:
-            returned = self._rule(request.text[: request.edges[0]], units, request.final)
-        except Exception as error:
-            raise ConfigError(
-                f"the rule {self.name} raised {type(error).__name__}: {error}, for the units "
-                f"{_shown(units)}; fix the rule"
-            ) from error
-        return self._validate(returned, units, final=request.final)
-
-    def _validate(
-        self, returned: object, units: Sequence[str], *, final: bool
-    ) -> tuple[UnitScore, ...]:
+        units, final = request.units, request.final
+        shown = f"{list(units)!r:.200}"
+        before = request.text[: request.edges[0]]
+        returned = self._call(before, units, final, shown=f"the units {shown}")
         if isinstance(returned, str | bytes | dict | set) or not isinstance(returned, Iterable):
             raise ConfigError(
                 f"the rule {self.name} returned {returned!r:.100}; return a sequence with P(style) "
@@ -93,7 +70,7 @@ class RulePredictor:
         if not minimum <= len(values) <= len(units):
             raise ConfigError(
                 f"the rule {self.name} returned {len(values)} values for {len(units)} units "
-                f"{_shown(units)} with final={final}; return one for each (a rule that decides "
+                f"{shown} with final={final}; return one for each (a rule that decides "
                 "later sets its attribute `lookahead`, which applies unless final is true; "
                 f"it is {self.lookahead})"
             )
@@ -109,7 +86,3 @@ class RulePredictor:
                 "a number from 0 to 1, or True and False"
             )
         return number
-
-
-def _shown(units: Sequence[str]) -> str:
-    return f"{list(units)!r:.200}"

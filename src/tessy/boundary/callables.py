@@ -1,21 +1,55 @@
-"""Importing user-defined functions: ``module:callable`` or ``path/to/file.py:callable``."""
+"""User-defined functions: ``module:callable`` or ``path/to/file.py:callable``."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from tessy.core.errors import ConfigError
 
+Result = TypeVar("Result")
 
-def load_callable(spec: str, *, option: str, signature: str) -> Callable[..., Any]:
-    """Import the function ``spec`` names; ``option`` and ``signature`` appear in messages."""
+
+class UserRule:
+    """A user-defined function, called in a thread of its own.
+
+    ``trial`` are arguments that it must accept; ``option`` and ``signature`` appear in messages.
+    """
+
+    def __init__(
+        self, spec: str, *, option: str, signature: str, trial: tuple[object, ...]
+    ) -> None:
+        self.name = spec
+        self._rule = _load(spec, option, signature)
+        _check_signature(self._rule, spec, trial, signature)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tessy-rule")
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def _call(self, *arguments: object, shown: str) -> Any:  # noqa: ANN401  # checked by the caller
+        try:
+            return self._rule(*arguments)
+        except Exception as error:
+            raise ConfigError(
+                f"the rule {self.name} raised {type(error).__name__}: {error}, for {shown}; fix "
+                "the rule"
+            ) from error
+
+
+def _load(spec: str, option: str, signature: str) -> Callable[..., Any]:
     where, separator, attribute = spec.rpartition(":")
     if not separator or not where or not attribute:
         raise ConfigError(f"{option} {spec!r}: write module:callable or path/to/file.py:callable")
@@ -50,10 +84,9 @@ def source_digest(spec: str) -> str | None:
         ) from error
 
 
-def check_signature(
+def _check_signature(
     function: Callable[..., Any], name: str, trial: tuple[object, ...], signature: str
 ) -> None:
-    """Check that ``function`` is synchronous and accepts the arguments ``trial``."""
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"the rule {name} is async; give a plain function {signature}")
     try:

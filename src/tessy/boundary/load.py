@@ -23,7 +23,7 @@ def load_predictor(
     if spec == "lexicon":
         return LexiconPredictor(Phrases.load(lexicon))
     if ":" in spec and not Path(spec).exists():
-        return RulePredictor.load(spec)
+        return RulePredictor(spec)
     from tessy.boundary.classifier.predictor import TokenClassifierPredictor  # needs torch
 
     return TokenClassifierPredictor.load(spec, window=window)

@@ -151,6 +151,9 @@ def _pairs(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in parts if part.strip()]
     if not all(equals for _, equals, _ in pairs):
         raise ValueError(f"expected KEY=NAME,KEY=NAME…, got {text!r}")
+    keys = [key.strip() for key, _, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"a key occurs twice in {text!r}; the map applies to all files")
     return {key.strip(): name.strip().strip('"') for key, _, name in pairs}
 
 

@@ -5,7 +5,7 @@ A message states what is wrong, the value, and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,6 +110,36 @@ AnnotationFailureReason = Literal[
     "refused",  # the server refused the request
     "server_error",  # the server repeatedly returned unusable responses
 ]
+
+_LABELS: Mapping[str, str] = {
+    "budget": "budget exceeded",
+    "repetition": "repetition",
+    "eos_in_thinking": "ended in the thinking",
+    "empty_thinking": "no thinking",
+    "empty_answer": "no answer",
+    "control_in_answer": "markup in the answer",
+    "prompt_too_long": "prompt too long",
+    "no_score": "not scored",
+    "refused": "refused by the server",
+    "server_error": "server error",
+    "not_json": "reply is not JSON",
+    "not_found": "quote not in the segment",
+    "truncated": "reply cut off",
+}
+
+
+def reason_label(reason: str) -> str:
+    """Return a failure reason as people read it; the code of an unknown one without underscores."""
+    return _LABELS.get(reason, reason.replace("_", " "))
+
+
+def reason_labels(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts by reason as counts by label, in the same order."""
+    labels: dict[str, int] = {}
+    for reason, count in counts.items():
+        label = reason_label(reason)
+        labels[label] = labels.get(label, 0) + count
+    return labels
 
 
 class SampleFailed(TessyError):

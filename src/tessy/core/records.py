@@ -93,11 +93,17 @@ class StudentIds(_RowModel):
 
 
 class Cost(_RowModel):
-    """Resources used by a sample over all of its attempts."""
+    """Resources used by a sample over all of its attempts.
+
+    ``unseen`` is what each model generated and no other count has, in its own tokens: stop tokens,
+    text around the answer, and an estimate of what the server generates between the close of a
+    request and its abort.
+    """
 
     requests: dict[Author, int] = Field(default_factory=_zero_counts)
     # wall clock: student, teacher, predictor, answer
     seconds: dict[str, float] = Field(default_factory=dict)
+    unseen: dict[Author, int] = Field(default_factory=_zero_counts)
 
 
 class _Outcome(_RowModel):

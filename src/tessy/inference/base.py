@@ -73,14 +73,16 @@ class ChunkSink:
     """Receives the chunks of one request.
 
     ``put`` is called with each chunk until the sink is closed; it must neither block nor raise. The
-    engine sets ``on_close``, which :meth:`close` calls once.
+    engine sets ``on_close``, which :meth:`close` calls once, and which may set ``unseen``: an
+    estimate of the tokens that were generated and not put.
     """
 
-    __slots__ = ("closed", "on_close", "put")
+    __slots__ = ("closed", "on_close", "put", "unseen")
 
     def __init__(self, put: Callable[[Chunk], None]) -> None:
         self.put = put
         self.closed = False
+        self.unseen = 0
         self.on_close: Callable[[], None] | None = None
 
     def close(self) -> None:
@@ -91,6 +93,15 @@ class ChunkSink:
             callback, self.on_close = self.on_close, None
             if callback is not None:
                 callback()
+
+    def close_also(self, inner: ChunkSink) -> None:
+        """Close ``inner``, which this sink's chunks come through, when this sink is closed."""
+
+        def close() -> None:
+            inner.close()
+            self.unseen += inner.unseen
+
+        self.on_close = close
 
 
 def _nowhere(chunk: Chunk) -> None:
@@ -108,6 +119,13 @@ class EngineInfo:
     prefix_caching: bool | None = None  # None: unknown
     streaming: bool = True  # False: a stream is one chunk, and spans have a fixed length
     notes: tuple[str, ...] = ()  # limitations and what to fix
+
+
+class ServerCounters(NamedTuple):
+    """What a server has counted since it started, for all of its clients."""
+
+    requests: int
+    tokens: int  # generated
 
 
 class ServerLike(Protocol):
@@ -145,7 +163,7 @@ class Engine(ServerLike, Protocol):
 
 
 @contextmanager
-def left_when_closed(sink: ChunkSink) -> Iterator[None]:
+def leave_when_closed(sink: ChunkSink) -> Iterator[None]:
     """Leave the block at its current await once ``sink`` is closed from outside the block."""
     task = asyncio.current_task()
     assert task is not None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -19,7 +18,6 @@ from tessy.storage import cards
 
 TEMPERATURE = 0.6
 MAX_TOKENS = 256
-_FACTS = "card.json"
 PROBLEMS_PER_TASK = 400  # of each task
 
 
@@ -118,11 +116,6 @@ def measure_task(
     )
 
 
-def write_card(card: Card, folder: Path) -> None:
-    """Write ``card.json`` and ``README.md``."""
-    cards.write_card(folder, _FACTS, asdict(card), _readme(card))
-
-
 _ABOUT = {
     "student": (
         "It is trained on all three tasks, but not on multiplication by 6, 7, 8 and 9, where it "
@@ -135,7 +128,8 @@ _ABOUT = {
 }
 
 
-def _readme(card: Card) -> str:
+def readme(card: Card) -> str:
+    """Return the model card as Markdown."""
     rows = [
         (task, f"{s.accuracy:.3f}", f"{s.stderr:.3f}", f"{s.n}", f"{s.tokens:.0f}")
         for task, s in card.tasks.items()

@@ -20,14 +20,6 @@ _WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """Words of one class in one sample."""
-
-    total: int
-    wrong: int  # by the wrong model
-
-
-@dataclass(frozen=True, slots=True)
 class Share:
     """The share of words by the wrong author among those of one class, over samples."""
 
@@ -47,8 +39,8 @@ class Leak:
     capability: Share
 
 
-def count(row: Trajectory) -> tuple[Words, Words]:
-    """Count style words and capability words of one sample's thinking."""
+def count(row: Trajectory) -> tuple[Case, Case]:
+    """Count the words by the wrong model among style and among capability words of one sample."""
     marked = style_spans(row.thinking)
     starts = [start for start, _ in marked]
     turns = [span.start for span in row.spans]
@@ -60,22 +52,23 @@ def count(row: Trajectory) -> tuple[Words, Words]:
         author = row.spans[bisect_right(turns, start) - 1].author
         totals[style] += 1
         wrong[style] += author == ("teacher" if style else "student")
-    return Words(totals[True], wrong[True]), Words(totals[False], wrong[False])
+    problem = problem_digest(row.messages)
+    return Case(problem, wrong[True], totals[True]), Case(problem, wrong[False], totals[False])
 
 
 def leak(rows: Iterable[Trajectory]) -> Leak:
     """Return the shares of words by the wrong author over ``rows``."""
-    counts = [(problem_digest(row.messages), *count(row)) for row in rows]
+    counts = [count(row) for row in rows]
     return Leak(
         len(counts),
-        style=_pool([(problem, style) for problem, style, _ in counts]),
-        capability=_pool([(problem, capability) for problem, _, capability in counts]),
+        style=_pool([style for style, _ in counts]),
+        capability=_pool([capability for _, capability in counts]),
     )
 
 
-def _pool(samples: Sequence[tuple[str, Words]]) -> Share:
-    estimate = share(Case(problem, words.wrong, words.total) for problem, words in samples)
-    wrong = sum(words.wrong for _, words in samples)
+def _pool(cases: Sequence[Case]) -> Share:
+    estimate = share(cases)
+    wrong = int(sum(case.amount for case in cases))
     if estimate is None:
         return Share(0, wrong, None, None, None)
     ends = (estimate.value, estimate.low, estimate.high)

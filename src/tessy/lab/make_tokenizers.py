@@ -35,7 +35,6 @@ class Recipe:
     control: tuple[str, ...]  # they have the last ids
     plain: frozenset[str]  # control tokens that decoding never skips
     end: str  # ends the assistant's turn
-    pad: str
     corpus_seed: int  # other seeds give other merges
 
 
@@ -48,7 +47,6 @@ STUDENT_TOKENIZER = Recipe(
     control=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
     plain=frozenset({"<think>", "</think>"}),
     end="<|im_end|>",
-    pad="<|endoftext|>",
     corpus_seed=1,
 )
 
@@ -73,7 +71,6 @@ TEACHER_TOKENIZER = Recipe(
     ),
     plain=frozenset(),
     end="<|return|>",
-    pad="<|endoftext|>",
     corpus_seed=2,
 )
 
@@ -130,7 +127,7 @@ def make_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers
         tokenizer_object=tokenizer,
         eos_token=recipe.end,
-        pad_token=recipe.pad,
+        pad_token="<|endoftext|>",
         model_max_length=CONTEXT_TOKENS,
         clean_up_tokenization_spaces=False,
     )

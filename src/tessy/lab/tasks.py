@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
 from typing import Literal, get_args
@@ -169,38 +169,31 @@ def write_trace(
         writer.phrase("recaps")
         writer.capability(f"{last.result}.")
     style = writer.phrase("closers")
-    return Trace(problem, writer.segments(), style.answer.format(last.result))
+    return Trace(problem, tuple(writer.segments), style.answer.format(last.result))
 
 
 class _TraceWriter:
     """Collects segments, separated by a space or a line break."""
 
     def __init__(self, styles: Sequence[Style], rng: Random) -> None:
+        self.segments: list[TraceSegment] = []
         self._styles = styles
         self._rng = rng
-        self._segments: list[tuple[TraceSegment, bool]] = []
+        self._separator = ""
 
     def phrase(self, place: Place, new_line: float = 0.0) -> Style:
         style = self._rng.choice(self._styles)
         phrases: tuple[str, ...] = getattr(style, place)
-        segment = TraceSegment("style", self._rng.choice(phrases), style.name)
-        self._segments.append((segment, self._rng.random() < new_line))
+        self._add(TraceSegment("style", self._rng.choice(phrases), style.name), new_line)
         return style
 
     def capability(self, text: str, *, flawed: bool = False) -> None:
-        segment = TraceSegment("capability", text, flawed=flawed)
-        self._segments.append((segment, self._rng.random() < _NEW_LINE))
+        self._add(TraceSegment("capability", text, flawed=flawed), _NEW_LINE)
 
-    def segments(self) -> tuple[TraceSegment, ...]:
-        joined = []
-        after_break = True
-        last = len(self._segments) - 1
-        for index, (segment, breaks) in enumerate(self._segments):
-            breaks = breaks and index < last
-            text = ("" if after_break else " ") + segment.text + ("\n" if breaks else "")
-            joined.append(TraceSegment(segment.kind, text, segment.style, segment.flawed))
-            after_break = breaks
-        return tuple(joined)
+    def _add(self, segment: TraceSegment, new_line: float) -> None:
+        end = "\n" if self._rng.random() < new_line else ""
+        self.segments.append(replace(segment, text=self._separator + segment.text + end))
+        self._separator = "" if end else " "
 
 
 def read_answer(text: str) -> str | None:

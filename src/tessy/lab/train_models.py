@@ -16,10 +16,11 @@ from pathlib import Path
 from random import Random
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from tessy.core.records import Author
-from tessy.lab.card import PROBLEMS_PER_TASK, Card, measure_task, write_card
+from tessy.lab.card import PROBLEMS_PER_TASK, Card, measure_task, readme
 from tessy.lab.examples import EXAMPLES, IGNORED, Encoder
 from tessy.lab.make_tokenizers import (
     CONTEXT_TOKENS,
@@ -29,6 +30,7 @@ from tessy.lab.make_tokenizers import (
     make_tokenizer,
 )
 from tessy.lab.tasks import TASKS
+from tessy.storage.cards import write_card
 
 _WARM_UP_STEPS = 40
 _HEAD_DIM = 32
@@ -132,8 +134,8 @@ def _backward(model: Qwen3ForCausalLM, coded: list[tuple[list[int], list[int]]],
     count = sum(label != IGNORED for _, labels in coded for label in labels)
     total = 0.0
     for part in (coded[: len(coded) // 2], coded[len(coded) // 2 :]):
-        ids = _padded([ids for ids, _ in part], pad)
-        labels = _padded([labels for _, labels in part], IGNORED)
+        ids = pad_sequence([torch.tensor(ids) for ids, _ in part], True, pad)
+        labels = pad_sequence([torch.tensor(labels) for _, labels in part], True, IGNORED)
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
         has_loss = targets != IGNORED  # logits of other positions are not needed
@@ -150,12 +152,6 @@ def _rate(step: int, steps: int) -> float:
         return (step + 1) / _WARM_UP_STEPS
     done = (step - _WARM_UP_STEPS) / max(1, steps - _WARM_UP_STEPS)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
-    """Return rows as a tensor (B, T), padded with ``value`` on the right."""
-    width = max(map(len, rows))
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows])
 
 
 def make(
@@ -208,7 +204,7 @@ def make_folder(
             for task in TASKS
         },
     )
-    write_card(card, folder)
+    write_card(folder, "card.json", asdict(card), readme(card))
     return card
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from tessy.config.synthesis import PlanConfig, SynthesisOptions, SynthesizeConfig
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, tally
-from tessy.core.records import Key
+from tessy.core.records import Author, Key
 from tessy.plan.estimate import MIN_UNITS, Scope
 from tessy.plan.figures import PlanInputs, make_plan
 from tessy.plan.pilot import (
@@ -25,7 +26,8 @@ from tessy.runtime.summary import wall_seconds
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.problems import load_run_problems
-from tessy.synthesis.run import SessionResult, run_samples
+from tessy.synthesis.run import run_samples
+from tessy.synthesis.session import SessionResult
 from tessy.synthesis.setup import models
 
 EXIT_TOO_FEW = 1
@@ -68,6 +70,7 @@ def plan(config: PlanConfig) -> int:
         load=_load(session, samples, plan_json),
         wall_seconds=wall_seconds(paths.summary),
         journal_bytes=paths.journal.stat().st_size,
+        counted=_counted(session),
         drawn={s.key for s in samples} == draw(problems, rounds, len(samples), config.seed),
     )
     estimate = make_plan(inputs)
@@ -82,6 +85,13 @@ def plan(config: PlanConfig) -> int:
         closing += " `tessy synthesize` with the same options continues the run."
     console.print(closing, soft_wrap=True, highlight=False, markup=False)
     return 0
+
+
+def _counted(session: SessionResult) -> dict[Author, tuple[int, int]]:
+    progress = session.progress
+    if progress is None:
+        return {}
+    return {a: (tokens, progress.generated_by(a)) for a, tokens in session.counted.items()}
 
 
 def _scope(wanted: set[Key], samples: list[PilotSample]) -> Scope:
@@ -101,7 +111,7 @@ def _load(session: SessionResult, samples: list[PilotSample], plan_json: Path) -
 
 def _too_few(samples: list[PilotSample]) -> str:
     reasons = Counter(sample.reason for sample in samples if sample.reason is not None)
-    failed = tally(dict(reasons.most_common()))
+    failed = tally(reason_labels(dict(reasons.most_common())))
     return (
         f"Only {len(samples) - reasons.total()} of {counted(len(samples), 'sample')} finished "
         f"(failed: {failed or 'none'}), but an interval needs {MIN_UNITS}. Run `tessy doctor` with "

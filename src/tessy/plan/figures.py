@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tessy.core.records import AUTHORS
+from tessy.core.records import AUTHORS, Author
 from tessy.plan.estimate import (
     CONFIDENCE,
     MIN_UNITS,
@@ -51,6 +51,8 @@ class PlanInputs:
         wall_seconds: Wall-clock seconds of the run's sessions.
         journal_bytes: Size of the journal after the pilot.
         drawn: Whether the samples are exactly a random draw from the file.
+        counted: Tokens generated in this session by the servers' own count, and by ours, for the
+            roles whose servers no other client used.
     """
 
     samples: Sequence[PilotSample]
@@ -60,6 +62,7 @@ class PlanInputs:
     wall_seconds: float
     journal_bytes: int
     drawn: bool
+    counted: Mapping[Author, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tessy.core.seeds import derive_seed
 from tessy.runtime.throughput import ThroughputMonitor
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
+from tessy.synthesis.token_counts import generated_tokens
 
 
 def draw(problems: Sequence[Problem], rounds: int, count: int, seed: int) -> frozenset[Key]:
@@ -39,7 +40,7 @@ class PilotSample:
         requests: Requests sent, by role.
         kept: Tokens in the training data, by part (``student`` and ``teacher`` of the thinking,
             ``answer``), in the student's tokens; 0 for a failure.
-        generated: Tokens of thinking and answer, kept or not, by author.
+        generated: Tokens generated, kept or not, by author.
         size: Bytes of the row.
     """
 
@@ -58,31 +59,47 @@ class PilotSample:
 
 
 def read_pilot_samples(paths: RunPaths, keys: Collection[Key]) -> list[PilotSample]:
-    """Return the last row of each key in ``keys``; a finished row has precedence over a failure."""
+    """Return the last row of each key in ``keys``; a finished row has precedence over a failure.
+
+    Its cost is that of all rows of the key.
+    """
     samples: dict[Key, PilotSample] = {}
     for path in (*paths.row_files(), *paths.failure_files()):
         for line in jsonl.read_lines(path):
             key = jsonl.row_key(path, line)
             sample = _pilot_sample(key, jsonl.row(path, line), len(line.content))
             before = samples.get(key)
-            if key in keys and (before is None or before.reason or not sample.reason):
+            if key not in keys:
+                continue
+            if before is None:
                 samples[key] = sample
+            elif before.reason or not sample.reason:
+                samples[key] = _with_cost_of(sample, before)
+            else:
+                samples[key] = _with_cost_of(before, sample)
     return list(samples.values())
+
+
+def _with_cost_of(sample: PilotSample, other: PilotSample) -> PilotSample:
+    return replace(
+        sample,
+        seconds=sample.seconds + other.seconds,
+        requests={a: sample.requests[a] + other.requests[a] for a in AUTHORS},
+        generated={a: sample.generated[a] + other.generated[a] for a in AUTHORS},
+        size=sample.size + other.size,
+    )
 
 
 def _pilot_sample(key: Key, row: Mapping[str, Any], size: int) -> PilotSample:
     tokens, reason = row["tokens"], row.get("reason")
     parts = {part: int(tokens[part]) for part in (*AUTHORS, "answer")}
-    generated: dict[Author, int] = {author: tokens["drafted"][author] for author in AUTHORS}
-    answer_by: Author = row.get("answer_by", "student")
-    generated[answer_by] += parts["answer"]
     return PilotSample(
         key=key,
         reason=reason,
         seconds=row["seconds"],
         requests=row["cost"]["requests"],
         kept=dict.fromkeys(parts, 0) if reason else parts,
-        generated=generated,
+        generated=generated_tokens(row),
         size=size,
     )
 

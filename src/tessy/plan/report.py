@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.table import Table
 
 from tessy.config.synthesis import PlanConfig
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import (
     counted,
     duration,
@@ -20,7 +20,7 @@ from tessy.core.formatting import (
 )
 from tessy.core.records import Author
 from tessy.plan.figures import Figure, Plan
-from tessy.runtime.terminal import figures_table, visible
+from tessy.runtime.terminal import FiguresTable, visible
 
 Show = Callable[[float], str]
 
@@ -30,8 +30,7 @@ def print_plan(
 ) -> None:
     """Print all figures with their assumptions and warnings; ``names`` are the models in use."""
     inputs = plan.inputs
-    table = figures_table("Plan", "so far", "to come", "95 % interval", "whole file")
-    table.columns[0].style = "bold"
+    table = FiguresTable("Plan", "so far", "to come", "95 % interval", "whole file", style="bold")
     samples = (len(inputs.samples), inputs.scope.samples)
     table.add_row("Samples", *(f"{n:,}" for n in samples), "", f"{sum(samples):,}")
     _row(table, "Wall clock", plan.hours, _clock)
@@ -49,7 +48,7 @@ def print_plan(
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _row(table: Table, label: str, figure: Figure, show: Show) -> None:
+def _row(table: FiguresTable, label: str, figure: Figure, show: Show) -> None:
     value, low, high = figure.to_come
     between = interval(low, high, show, " – ")
     table.add_row(label, show(figure.so_far), show(value), between, show(figure.whole))
@@ -59,14 +58,22 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
     inputs = plan.inputs
     share, low, high = plan.failure_share
     ends = interval(low, high, percentage, " – ")
+    failed = tally(reason_labels(plan.reasons)) or "none"
     models = ", ".join(f"{author} {visible(name)}" for author, name in names.items())
     lines = [
         f"From {counted(len(inputs.samples), 'sample')} of {counted(plan.problems, 'problem')}. "
-        f"Failed: {tally(plan.reasons) or 'none'} ({percent(share)}, 95 % interval {ends} %).",
+        f"Failed: {failed} ({percent(share)}, 95 % interval {ends} %).",
         "Kept tokens are in the training data, counted with the student's tokenizer. Generated "
-        "tokens include those not kept, counted with each model's own tokenizer (answers with the "
-        f"student's); multiply them by your prices ({models}). Prompts are not counted.",
+        "tokens include those not kept, counted with each model's own tokenizer, and an estimate "
+        "of what a server generates between the close of a request and its abort; multiply them by "
+        f"your prices ({models}). Prompts are not counted.",
     ]
+    if inputs.counted:
+        each = ", ".join(
+            f"{author} {servers:,} (this plan: {ours:,})"
+            for author, (servers, ours) in inputs.counted.items()
+        )
+        lines.append(f"Generated in this pilot by the servers' own count: {each}.")
     if inputs.scope.samples:
         lines.append(
             f"Assumptions: {counted(inputs.slots, 'sample')} in flight, and servers as fast as in "

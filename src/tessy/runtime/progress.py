@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import duration, percent, tally
 from tessy.core.records import AUTHORS, Author
 from tessy.runtime.summary import rolled_back
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 RATE_WINDOW = 60.0  # seconds; window of the token rates
 PLAIN_INTERVAL = 30.0  # seconds between plain lines
 LIVE_INTERVAL = 0.25  # seconds between frames
+STALL_SECONDS = 60.0  # without a token or row while samples are in flight: longer than a request
 MIN_FINISHED = 3  # samples before the remaining time is estimated
 
 
@@ -58,7 +60,7 @@ class ProgressState:
 
     Attributes:
         authors: Authors that generate text.
-        reasons: Failures of this process by reason.
+        reasons: Failures by reason, those of earlier processes included.
         most_in_flight: Maximum number of samples in flight in this process.
         ended: Samples finished or failed in this process.
         waiting_for: What the run waits for, or None.
@@ -70,24 +72,29 @@ class ProgressState:
         *,
         now: float,
         done: int = 0,
-        failed: int = 0,
+        reasons: Mapping[str, int] | None = None,
         authors: Sequence[Author] = AUTHORS,
     ) -> None:
-        """Initialize at ``now`` (seconds on any monotonic clock), after earlier processes."""
+        """Initialize at ``now`` (seconds on any monotonic clock).
+
+        ``done`` and ``reasons`` are the samples that earlier processes finished, and their failures
+        by reason.
+        """
         self.total = total
         self.authors = tuple(authors)
         self.finished_count = done
-        self.failed_count = failed
-        self.reasons: Counter[str] = Counter()
+        self.reasons = Counter(reasons or {})
         self.most_in_flight = 0
         self._in_flight: set[str] = set()
         self._kept: Counter[Author] = Counter()
         self._drafted: Counter[Author] = Counter()
+        self._unseen: Counter[Author] = Counter()
         self.ended = 0
         self.waiting_for: str | None = None
         self._started = now
         self._snapshots = deque([(now, Counter(self._kept))])  # time, kept tokens
         self._waited = 0.0
+        self._moved = now, self._position(), 0.0  # time, position and waiting time of the last move
 
     def _before_change(self) -> None:
         """Called before the samples in flight, or what the run waits for, change."""
@@ -106,6 +113,10 @@ class ProgressState:
         """Record ``tokens`` that ``author`` generated, kept or not."""
         self._drafted[author] += tokens
 
+    def unseen(self, author: Author, tokens: int) -> None:
+        """Record ``tokens`` that ``author`` generated and that were not received."""
+        self._unseen[author] += tokens
+
     def finished(self, key: str) -> None:
         """Record a finished sample."""
         self._end(key)
@@ -114,7 +125,6 @@ class ProgressState:
     def failed(self, key: str, reason: str) -> None:
         """Record a failed sample."""
         self._end(key)
-        self.failed_count += 1
         self.reasons[reason] += 1
 
     def _end(self, key: str) -> None:
@@ -131,9 +141,23 @@ class ProgressState:
         """Take a snapshot of the counters at ``now``, from which rates are computed."""
         if self.waiting_for:
             self._waited += max(0.0, now - self._snapshots[-1][0])
+        moved, position, waited = self._moved
+        if position != self._position():
+            if now - moved > STALL_SECONDS:  # a stall is waiting time, too
+                self._waited = max(self._waited, waited + now - moved)
+            self._moved = now, self._position(), self._waited
         self._snapshots.append((now, Counter(self._kept)))
         while len(self._snapshots) > 2 and self._snapshots[1][0] <= now - RATE_WINDOW:
             self._snapshots.popleft()
+
+    def _position(self) -> tuple[int, ...]:
+        return self._drafted.total(), self.ended, self.in_flight
+
+    def stalled(self, now: float) -> float | None:
+        """Return the seconds since a token or row came, if they are many; None otherwise."""
+        seconds = now - self._moved[0]
+        still = self.in_flight and self._moved[1] == self._position()
+        return seconds if still and seconds > STALL_SECONDS else None
 
     def rate(self, author: Author, now: float) -> float:
         """Return kept tokens per second of ``author`` over :data:`RATE_WINDOW`."""
@@ -144,7 +168,16 @@ class ProgressState:
     @property
     def generated(self) -> int:
         """Tokens generated in this process, kept or not, each model's in its own tokens."""
-        return self._drafted.total()
+        return sum(self.generated_by(author) for author in AUTHORS)
+
+    def generated_by(self, author: Author) -> int:
+        """Return the tokens that ``author`` generated in this process, in its own tokens."""
+        return self._drafted[author] + self._unseen[author]
+
+    @property
+    def failed_count(self) -> int:
+        """Samples that failed, those of earlier processes included."""
+        return self.reasons.total()
 
     @property
     def left(self) -> int:
@@ -183,8 +216,8 @@ class ProgressState:
         return TimeLeft(rest * per_sample / (1 + spread), rest * per_sample / (1 - spread))
 
     def counts(self) -> str:
-        """Return for example ``12 of 40 done, 1 failed (budget 1), 8 in flight``."""
-        reasons = tally(dict(self.reasons.most_common()))
+        """Return for example ``12 of 40 done, 1 failed (no answer 1), 8 in flight``."""
+        reasons = tally(reason_labels(dict(self.reasons.most_common())))
         failed = f"{self.failed_count:,} failed" + (f" ({reasons})" if reasons else "")
         return (
             f"{self.finished_count:,} of {self.total:,} done, {failed}, "
@@ -192,7 +225,9 @@ class ProgressState:
         )
 
     def outlook(self, now: float) -> str:
-        """Return the remaining time in words."""
+        """Return the remaining time in words; none while nothing moves."""
+        if self.left > 0 and (self.waiting_for or self.stalled(now) is not None):
+            return "time left unknown"
         left = self.time_left(now)
         if left is None:
             return "estimating time left…"
@@ -205,10 +240,16 @@ class ProgressState:
         parts = [self.counts(), f"{rates} tokens/s{kept}"]
         if self.rolled_back is not None:
             parts.append(f"{percent(self.rolled_back)} rolled back")
-        parts.append(self.outlook(now))
+        return "; ".join((*parts, self.outlook(now), *self.troubles(now)))
+
+    def troubles(self, now: float) -> list[str]:
+        """Return why nothing moves, if nothing does."""
         if self.waiting_for:
-            parts.append(f"waiting: {visible(self.waiting_for)}")
-        return "; ".join(parts)
+            return [f"waiting: {visible(self.waiting_for)}"]
+        stalled = self.stalled(now)
+        if stalled is None:
+            return []
+        return [f"stalled: no token from any server for {duration(stalled)}"]
 
 
 def render(state: ProgressState, now: float) -> RenderableType:
@@ -228,8 +269,7 @@ def render(state: ProgressState, now: float) -> RenderableType:
         rates,
         Text(f"{state.outlook(now)}; {duration(state.elapsed(now))} so far", style="dim"),
     ]
-    if state.waiting_for:
-        rows.append(Text(f"waiting: {visible(state.waiting_for)}", style="bold yellow"))
+    rows += [Text(trouble, style="bold yellow") for trouble in state.troubles(now)]
     return Group(*rows)
 
 

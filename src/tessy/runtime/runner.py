@@ -1,7 +1,7 @@
 """Bounded concurrency for all commands: from a source of jobs to a durable row for each.
 
-Neither the kind of rows nor what makes them is known here. Jobs start lazily, and a source may take
-a job back while it is in work, as a cluster does when another process has taken it over.
+Independent of the kind of rows and of the work. Jobs start lazily; a source may revoke a job in
+progress, for example when another process of a cluster has taken it over.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Summary:
     """Accumulates rows in any order.
 
     A key that failed and was finished later (``--retry-failed``) counts as finished. A key with
-    several failures counts once, with its last reason.
+    several failures counts once, with its last reason. Costs are those of all rows.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Summary:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._thinking: list[int] = []
         self._answers: list[int] = []
-        self._attempts = 0
+        self._attempts: Counter[tuple[str, int]] = Counter()
         self._mid_word_handovers = 0
 
     def add(self, row: Trajectory) -> None:
@@ -48,12 +48,20 @@ class Summary:
     def add_failure(self, row: Failure) -> None:
         """Add a failed sample: its reason and its cost."""
         self._reasons[row.key] = row.reason
+        self.add_superseded(row)
+
+    def add_superseded(self, row: Failure) -> None:
+        """Add only the cost of a failure that a later row of its key has replaced."""
         self._counts["drafted_in_failures"].update(row.tokens.drafted)
         self._add_cost(row)
 
     def _add_cost(self, row: Trajectory | Failure) -> None:
-        self._attempts += row.attempts
+        # A later row counts the attempts of the earlier ones, too.
+        self._attempts[row.key] = max(self._attempts[row.key], row.attempts)
         self._counts["requests"].update(row.cost.requests)
+        self._counts["unseen"].update(row.cost.unseen)
+        for counts in (row.tokens.drafted, row.cost.unseen, {row.answer_by: row.tokens.answer}):
+            self._counts["generated"].update(counts)
         for part, seconds in row.cost.seconds.items():
             # Counter supports floats, but its type stubs do not.
             self._counts["parts"][part] += seconds  # type: ignore[assignment]
@@ -62,7 +70,8 @@ class Summary:
         """Return the content of summary.json, with the run's wall-clock seconds if known.
 
         Shares are in [0, 1], or None if the whole is 0. ``tokens`` and ``lengths`` cover finished
-        samples. ``requests``, ``attempts`` and ``seconds.parts`` (summed over concurrent samples)
+        samples. ``requests``, ``attempts``, ``tokens.generated`` (``tokens.unseen`` of them as in
+        :class:`~tessy.core.records.Cost`) and ``seconds.parts`` (summed over concurrent samples)
         cover all rows. ``tokens.drafted_in_failures`` covers failures.
         """
         counts = self._counts
@@ -73,7 +82,7 @@ class Summary:
             "samples": {
                 "finished": len(self._finished),
                 "failed": failed.total(),
-                "attempts": self._attempts,
+                "attempts": self._attempts.total(),
             },
             "strategies": dict(counts["strategies"].most_common()),
             "failures": dict(failed.most_common()),
@@ -104,11 +113,16 @@ class Summary:
                 author: rolled_back(kept[author], drafted[author]) for author in AUTHORS
             },
             "drafted_in_failures": by_author(self._counts["drafted_in_failures"]),
+            "generated": by_author(self._counts["generated"]),
+            "unseen": by_author(self._counts["unseen"]),
         }
 
 
 def summarize(
-    trajectories: Iterable[Trajectory], failures: Iterable[Failure], seconds: float | None = None
+    trajectories: Iterable[Trajectory],
+    failures: Iterable[Failure],
+    superseded: Iterable[Failure] = (),
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Summarize the rows of a run; see :meth:`Summary.result`."""
     summary = Summary()
@@ -116,6 +130,8 @@ def summarize(
         summary.add(trajectory)
     for failure in failures:
         summary.add_failure(failure)
+    for failure in superseded:
+        summary.add_superseded(failure)
     return summary.result(seconds)
 
 

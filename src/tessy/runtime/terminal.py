@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tessy.core.errors import reason_label, reason_labels
 from tessy.core.formatting import counted, duration, percent, tally
 from tessy.core.records import AUTHORS, Author, Failure, Trajectory
 
@@ -24,6 +26,7 @@ AUTHOR_STYLES: Mapping[Author, str] = {
     **AUTHOR_COLOURS,
     "student": f"bold underline {AUTHOR_COLOURS['student']}",
 }
+_LONG_NAME = 14  # characters of a name that is replaced by a number where the table is too wide
 MARKS = ("⟦", "⟧")  # around the student's text where styles are unavailable
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -72,7 +75,8 @@ def print_sample(console: Console, row: Trajectory | Failure) -> None:
     _heading(console, "Answer")
     _body(console, Text(visible(row.answer), overflow="fold"))
     if isinstance(row, Failure):
-        console.print(Text(f"Failed: {row.reason}. {visible(row.detail)}", style="bold red"))
+        reason = reason_label(row.reason)
+        console.print(Text(f"Failed: {reason}. {visible(row.detail)}", style="bold red"))
     console.print(Text(_counts(row), style="dim"))
 
 
@@ -103,7 +107,7 @@ def row_notes(row: Trajectory | Failure) -> list[tuple[str, str]]:
         notes.append(("answer by", row.answer_by))
     if row.scores:
         scores = [
-            row.unscored.get(number, "none") if score is None else f"{score:g}"
+            reason_label(row.unscored.get(number, "none")) if score is None else f"{score:g}"
             for number, score in enumerate(row.scores)
         ]
         notes.append(("candidates' scores", ", ".join(scores)))
@@ -143,13 +147,41 @@ def facts_table(title: str, facts: Iterable[tuple[str, Text]]) -> Table:
     return table
 
 
-def figures_table(title: str, *columns: str, no_wrap: bool = False) -> Table:
-    """Return a table whose first column holds names; ``columns`` are the headings of the others."""
-    table = plain_table(title)
-    table.add_column("", overflow="fold", no_wrap=no_wrap)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+class FiguresTable:
+    """A table of named rows of figures. Long names that do not fit stand above it, by number."""
+
+    def __init__(self, title: str, *columns: str, style: str = "") -> None:
+        """Create a table without rows; ``columns`` are the headings of the figures."""
+        self._title, self._columns, self._style = title, columns, style
+        self._rows: list[tuple[Text, tuple[str | Text, ...]]] = []
+
+    def add_row(self, name: str | Text, *figures: str | Text) -> None:
+        """Add a row."""
+        self._rows.append((Text(name) if isinstance(name, str) else name, figures))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        names = [name for name, _ in self._rows]
+        table = self._table(names)
+        unlimited = options.update(max_width=10_000)
+        if Measurement.get(console, unlimited, table).maximum > options.max_width:
+            long = list({name.plain: None for name in names if name.cell_len > _LONG_NAME})
+            if long:
+                yield Text(self._title, style="table.title")
+            for number, name in enumerate(long, 1):
+                yield Text(f"  [{number}] {name}", overflow="fold")
+            numbers = {name: Text(f"[{number}]") for number, name in enumerate(long, 1)}
+            table = self._table([numbers.get(name.plain, name) for name in names])
+            table.title = None if long else self._title
+        yield table
+
+    def _table(self, names: Sequence[Text]) -> Table:
+        table = plain_table(self._title)
+        table.add_column("", no_wrap=True, style=self._style)
+        for column in self._columns:
+            table.add_column(column, justify="right")
+        for name, (_, figures) in zip(names, self._rows, strict=True):
+            table.add_row(name, *figures)
+        return table
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
@@ -166,7 +198,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     if strategies.keys() - {"tessy"}:
         lines.append(("Strategies", Text(tally(strategies))))
     if summary["failures"]:
-        lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
+        lines.append(("Failures", Text(tally(reason_labels(summary["failures"])), style="red")))
     authors = [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
     in_turns = "tessy" in strategies or not strategies
     for author in authors:
@@ -193,6 +225,15 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     wasted = tokens["drafted_in_failures"]
     if any(wasted.values()):
         lines.append(("Lost in failures", Text(_each(wasted, authors, "drafted tokens"))))
+    generated = _each(tokens["generated"], authors, "tokens")
+    unseen = tokens["unseen"]
+    if any(unseen.values()):
+        generated += f"; of them {_each(unseen, authors, '')} not received (stop tokens, estimate)"
+    lines.append(("Generated", Text(generated)))
+    if session := summary.get("session"):
+        by = list(session["servers"])
+        text = f"{_each(session['servers'], by, 'tokens')} in this session, where this run counts "
+        lines.append(("Servers' count", Text(text + _each(session["generated"], by, ""))))
     lines.append(("Requests", Text(_each(summary["requests"], authors, ""))))
     return lines + _times(summary["seconds"])
 

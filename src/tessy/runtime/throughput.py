@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tessy.core.records import AUTHORS, Author
@@ -32,12 +32,12 @@ class ThroughputMonitor(ProgressState):
         *,
         clock: Callable[[], float],
         done: int = 0,
-        failed: int = 0,
+        reasons: Mapping[str, int] | None = None,
         authors: Sequence[Author] = AUTHORS,
     ) -> None:
         """Start as a :class:`ProgressState` does; ``clock`` is monotonic, in seconds."""
         now = clock()
-        super().__init__(total, now=now, done=done, failed=failed, authors=authors)
+        super().__init__(total, now=now, done=done, reasons=reasons, authors=authors)
         self._clock = clock
         self._seen = now
         self._seconds: defaultdict[int, float] = defaultdict(float)  # by samples in flight
@@ -48,6 +48,11 @@ class ThroughputMonitor(ProgressState):
         self._before_change()
         self._tokens[self.in_flight] += tokens
         super().drafted(author, tokens)
+
+    def unseen(self, author: Author, tokens: int) -> None:
+        """Record ``tokens`` that ``author`` generated and that were not received."""
+        self._tokens[self.in_flight] += tokens
+        super().unseen(author, tokens)
 
     def _before_change(self) -> None:
         now = self._clock()

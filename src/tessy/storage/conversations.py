@@ -8,7 +8,8 @@ Every text of the row that belongs to the problem becomes part of the conversati
 - ``system`` or ``system_prompt`` becomes the first turn;
 - ``input`` and ``context`` (Alpaca, Dolly) are appended to a prompt that is text, after a blank
   line, unless the prompt contains them;
-- definitions of tools, and calls of tools in a turn, are faults: the models would not see them.
+- tools and images, and ``choices`` or ``options`` whose texts are not in the prompt, are faults:
+  the models would not see them.
 
 The conversation ends with the last user turn. The last assistant turn after it is the reply.
 """
@@ -22,16 +23,17 @@ from tessy.core.errors import ConfigError
 from tessy.core.records import Message
 from tessy.storage.jsonl import loads
 
-FIELDS = ("id", "prompt", "messages", "reference", "system", "input", "tools")
+FIELDS = ("id", "prompt", "messages", "reference", "system", "input", "tools", "choices")
 _CONVERSATIONS = ("messages", "dialogs", "conversations")
 _LIKELY = ("question", "problem", "instruction", "query")  # other common names of a prompt
 _USUAL: dict[str, tuple[str, ...]] = {
     "id": ("id",),
     "system": ("system", "system_prompt"),
     "input": ("input", "context"),
-    "tools": ("tools", "functions"),
+    "tools": ("tools", "functions", "images", "image"),
+    "choices": ("choices", "options"),
 }
-_CALLS = ("tool_calls", "function_call")
+_UNSEEN = ("tool_calls", "function_call", "images", "image", "audio")  # of a turn
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
     "developer": "system",
@@ -146,6 +148,13 @@ def take_conversation(row: dict[str, Any], fields: FieldMap) -> tuple[tuple[Mess
         if not turns:
             raise BadField(name, "expected a problem, got empty text")
     elif isinstance(value, list):
+        for beside, text in fields.take(row, "input"):
+            if text:
+                raise BadField(
+                    beside,
+                    "expected no text beside turns; add it to a turn, or leave it out with "
+                    "`--fields input=`",
+                )
         turns = [_turn(f"{name}[{n}]", turn) for n, turn in enumerate(value)]
     else:
         what = "text" if fields.is_prompt(name) else "a list of turns"
@@ -154,10 +163,32 @@ def take_conversation(row: dict[str, Any], fields: FieldMap) -> tuple[tuple[Mess
         if definitions and definitions != "[]":
             raise BadField(
                 tools,
-                "expected no tools, because the models would not see their definitions; "
-                "`--fields tools=` leaves them out",
+                f"expected none, because the models would not see the {tools}; "
+                "`--fields tools=` leaves it out",
             )
+    _check_choices(turns, row, fields)
     return _split_reply(_with_system(turns, fields.take(row, "system")), name)
+
+
+def _check_choices(turns: Sequence[Message], row: Mapping[str, Any], fields: FieldMap) -> None:
+    prompt = "\n".join(turn.content for turn in turns)
+    for name, choices in fields.take(dict(row), "choices"):
+        missing = [text for text in _texts(choices) if text.strip() not in prompt]
+        if missing:
+            raise BadField(
+                name,
+                f"expected the choices in the prompt, which lacks {_short(missing[0])}; add them "
+                "to it, or ignore the field with `--fields choices=`",
+            )
+
+
+def _texts(value: object) -> list[str]:
+    """Return all texts in nested lists and objects."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _with_inputs(prompt: str, inputs: Sequence[tuple[str, Any]]) -> str:
@@ -169,7 +200,8 @@ def _with_inputs(prompt: str, inputs: Sequence[tuple[str, Any]]) -> str:
                 "with `--fields input=NAME`, or leave it out with `--fields input=`",
             )
         text = _checked(name, value or "").strip()
-        if text not in prompt:
+        paragraphs = f"\n{prompt.strip()}\n"
+        if text and f"\n{text}\n" not in paragraphs:
             prompt = f"{prompt}\n\n{text}"
     return prompt
 
@@ -215,10 +247,9 @@ def _turn(place: str, turn: object) -> Message:
         raise BadField(
             f"{place}.{role}", f"expected one of {', '.join(_ROLES)}, got {_short(turn[role])}"
         )
-    for calls in _CALLS:
-        if turn.get(calls):
-            message = "expected no calls of tools, because the models would not see them"
-            raise BadField(f"{place}.{calls}", message)
+    for unseen in _UNSEEN:
+        if turn.get(unseen):
+            raise BadField(f"{place}.{unseen}", "expected none; the models would not see it")
     place = f"{place}.{content}"
     return Message(role=known, content=_checked(place, _content(place, turn.get(content))))
 

@@ -167,7 +167,7 @@ class Run(Closeable, Generic[KeyT]):
             raise _unusable(paths.directory, error) from error
 
     def check_same(self, data_config: Mapping[str, object]) -> None:
-        """Raise RunError if the run was created with another ``data_config``."""
+        """Raise RunError if the run was created with other values of these options."""
         data = jsonl.plain_object(data_config)
         run_config.check_same(self.paths.directory, self.document, data, self._kind)
 

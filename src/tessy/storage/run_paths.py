@@ -4,7 +4,7 @@ NAME/
   run.lock             host and process id of the owner
   config.json          options of the run; resume compares the data-relevant part
   trajectories.jsonl   finished samples, one row per line (named by the kind of rows)
-  failures.jsonl       log of samples that could not be finished
+  failures.jsonl       log of failures; later rows of a key, finished or failed, replace its row
   parts/*.jsonl        rows from several machines (parts/*.failures.jsonl: failures)
   journal.sqlite       samples in flight
   summary.json, report.html, run.log

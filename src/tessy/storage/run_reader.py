@@ -48,11 +48,15 @@ def iter_failed_rows(
     """Yield the last failure of each key without a row; raises like :func:`iter_rows`."""
     read_config(directory, kind)
     paths = RunPaths(directory, kind.name)
+    locations = _failed(paths, kind)
+    yield from jsonl.rows_at(kind.failure, paths.failure_files(), locations, kind.key_of)
+
+
+def _failed(paths: RunPaths, kind: RowKind[KeyT, RowT, FailureT]) -> dict[KeyT, jsonl.Location]:
     # Failures first: a key that succeeds between the two reads counts as a success.
     failed = jsonl.last_rows(paths.failure_files(), kind.key_of)
     done = jsonl.last_rows(paths.row_files(), kind.key_of)
-    locations = {key: place for key, place in failed.items() if key not in done}
-    yield from jsonl.rows_at(kind.failure, paths.failure_files(), locations, kind.key_of)
+    return {key: place for key, place in failed.items() if key not in done}
 
 
 def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
@@ -63,3 +67,17 @@ def iter_trajectories(directory: str | Path) -> Iterator[Trajectory]:
 def iter_failures(directory: str | Path) -> Iterator[Failure]:
     """Yield the last failure of each key without a trajectory; see :func:`iter_failed_rows`."""
     return iter_failed_rows(directory, TRAJECTORIES)
+
+
+def iter_superseded(directory: str | Path) -> Iterator[Failure]:
+    """Yield the other failures: a later row of their key replaces them, and only their cost counts.
+
+    Raises like :func:`iter_rows`.
+    """
+    read_config(directory)
+    paths = RunPaths(directory)
+    counted = _failed(paths, TRAJECTORIES)
+    for path in paths.failure_files():
+        for line in jsonl.read_lines(path):
+            if counted.get(jsonl.row_key(path, line)) != (path, line.offset):
+                yield jsonl.parse_row(Failure, path, line)

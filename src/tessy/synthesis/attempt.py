@@ -134,7 +134,7 @@ class SampleAttempt:
         try:
             await span.run(generate)
         finally:
-            self._count(generate.author, span.drafted)
+            self._count(generate.author, span.drafted, span.unseen)
             self.meter.seconds["predictor"] += span.predictor_seconds
             self.meter.seconds[generate.author] += self.clock() - started - span.predictor_seconds
         cooperation.closed()
@@ -154,13 +154,15 @@ class SampleAttempt:
     def _predict(self, predict_next: PredictNext) -> Awaitable[Prediction]:
         return self.context.predictors[predict_next.author].predict(predict_next.request)
 
-    def _on_discarded(self, generate: Generate, drafted: int) -> None:
+    def _on_discarded(self, generate: Generate, drafted: int, unseen: int) -> None:
         self.meter.requests[generate.author] += 1
-        self._count(generate.author, drafted)
+        self._count(generate.author, drafted, unseen)
 
-    def _count(self, author: Author, drafted: int) -> None:
+    def _count(self, author: Author, drafted: int, unseen: int) -> None:
         self.meter.drafted[author] += drafted
+        self.meter.unseen[author] += unseen
         self.progress.drafted(author, drafted)
+        self.progress.unseen(author, unseen)
 
     async def _timed(self, prediction: Awaitable[Prediction]) -> Prediction:
         started = self.clock()
@@ -191,13 +193,14 @@ class SampleAttempt:
     async def _continue(self, generation: SingleModelGeneration, generate: Generate) -> None:
         started = self.clock()
         response = len(generation.ids)
-        drafted = 0
+        drafted = stops = 0
         self.meter.requests[generate.author] += 1
         failed: Exception | None = None
 
         def take(chunk: Chunk) -> None:
-            nonlocal drafted, failed
+            nonlocal drafted, stops, failed
             drafted += len(chunk.ids)
+            stops += chunk.finish == "stop"
             try:
                 generation.receive(chunk)
             except Exception as error:
@@ -217,10 +220,10 @@ class SampleAttempt:
             thinking = generation.what == "thinking"
             part = generate.author if thinking or generation.aside else "answer"
             self.meter.seconds[part] += spent
-            if thinking:
-                self._count(generate.author, drafted)
-            else:  # counted with the row, or by `discard_text`
-                self.progress.drafted(generate.author, drafted)
+            # The row, or `discard_text`, counts the answer.
+            counted = drafted if thinking else 0
+            self.progress.drafted(generate.author, drafted - counted)
+            self._count(generate.author, counted, stops + sink.unseen)
 
     def _save(self, pieces: Sequence[Piece]) -> None:
         """Save ``pieces``, the thinking since the last call, and the state with the answer."""
@@ -287,6 +290,15 @@ class SampleAttempt:
         """Return the row of a sample that could not be finished, with its text so far."""
         return Failure(**self._common(self.shown), reason=reason, detail=detail)
 
+    def _trimmed(self, response: GeneratedResponse) -> dict[Author, int]:
+        """Return the tokens of the answer as generated, minus those in the row: white space.
+
+        Of an answer in another model's tokens it is the difference of the two counts.
+        """
+        if self.answer is None:
+            return {}
+        return {self.answer.author: len(self.answer.ids) - len(response.answer_ids)}
+
     def _common(self, part: GeneratedResponse | None) -> dict[str, Any]:
         response = part or self.draft()
         thinking = response.thinking
@@ -304,7 +316,7 @@ class SampleAttempt:
             "glued": thinking.mid_word_handovers,
             "attempts": self.number,
             "seconds": round(sum(self.meter.seconds.values()), 4),
-            "cost": self.meter.cost(),
+            "cost": self.meter.cost(self._trimmed(response) if part is None else {}),
             "problem": self.problem.extra,
             **self.extras,
         }

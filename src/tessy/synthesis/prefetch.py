@@ -48,12 +48,12 @@ class HandoverPrefetch:
         self,
         stream: Stream,
         predict: Predict,
-        on_discarded: Callable[[Generate, int], None],
+        on_discarded: Callable[[Generate, int, int], None],
     ) -> None:
         """Create a prefetcher with nothing in flight.
 
-        ``on_discarded`` is called with a request that was closed unused, and the tokens it had
-        received.
+        ``on_discarded`` is called with a request that was closed unused, the tokens it had
+        received, and those generated beyond them.
         """
         self._stream, self._predict, self._on_discarded = stream, predict, on_discarded
         self._in_flight: _Prefetch | None = None
@@ -71,12 +71,14 @@ class HandoverPrefetch:
         in_flight = self._in_flight
         if in_flight is not None and in_flight.prefetched is not prefetched:
             self._in_flight = None
-            if in_flight.sent:
-                received = sum(len(chunk.ids) for chunk in in_flight.chunks)
-                self._on_discarded(in_flight.prefetched.generate, received)
             for task in in_flight.close():
                 self._ending.add(task)
                 task.add_done_callback(self._on_task_done)
+            if in_flight.sent:
+                received = sum(len(chunk.ids) for chunk in in_flight.chunks)
+                stops = sum(chunk.finish == "stop" for chunk in in_flight.chunks)
+                unseen = stops + in_flight.sink.unseen
+                self._on_discarded(in_flight.prefetched.generate, received, unseen)
         if prefetched is not None and self._in_flight is None:
             self._in_flight = _Prefetch(prefetched, self._stream, self._predict)
 
@@ -107,7 +109,7 @@ class HandoverPrefetch:
             await self._stream(generate, sink)
             return
         self._in_flight = None
-        sink.on_close = in_flight.sink.close
+        sink.close_also(in_flight.sink)
         in_flight.sink.put = sink.put
         if in_flight.chunks:
             sink.put(join(in_flight.chunks))

@@ -60,9 +60,11 @@ class ChangedProblems:
         problem = self._problems.get(key[0])
         if problem is None:  # the file has become shorter
             return
-        turns = dumps([turn.model_dump() for turn in problem.messages])
-        if b'"messages": ' + turns[:-1] in line.content:  # parsing a long row is slow
-            return
+        turns = dumps([turn.model_dump() for turn in problem.messages])[:-1]
+        ends = (b"]", b', {"role": "assistant"')  # of a failure, and of a row with a response
+        asked = problem.messages[-1].role == "user"
+        if asked and any(b'"messages": ' + turns + end in line.content for end in ends):
+            return  # parsing a long row is slow
         try:
             messages = [Message(**turn) for turn in json.loads(line.content)["messages"]]
         except (ValueError, KeyError, TypeError):

@@ -126,7 +126,7 @@ class SampleState:
     def generated_tokens(self) -> int:
         """Tokens generated so far, kept or not, each model's in its own tokens."""
         answer = len(self.answer.ids) if self.answer is not None else 0
-        return sum(self.usage.drafted.values()) + answer
+        return sum(self.usage.drafted.values()) + sum(self.usage.unseen.values()) + answer
 
     def is_of_another(self, problem: Problem) -> bool:
         """Return whether the state is known to belong to a problem with other messages."""

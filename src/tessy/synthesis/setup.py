@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from pathlib import Path
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import TokenClassifierPredictor
@@ -33,7 +34,7 @@ from tessy.synthesis.context import (
 )
 from tessy.synthesis.strategies.registry import answering_model, generating_models
 from tessy.tokenization.families import load_renderer
-from tessy.tokenization.lookup import can_find_tokenizer
+from tessy.tokenization.lookup import can_find_tokenizer, is_path
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import Codec
 
@@ -87,6 +88,21 @@ def check_servers(config: Options) -> None:
             raise ConfigError(
                 f"{author}.url: a server is given twice in {', '.join(replica_names(model))}"
             )
+
+
+def check_folders(config: Options) -> None:
+    """Check that local folders of models exist, before anything is loaded; raises ModelError."""
+    for author, model in models(config).items():
+        names = {"tokenizer": model.tokenizer, "model": None if model.url else model.model}
+        if isinstance(model, RoleConfig) and ":" not in model.predictor:
+            names["predictor"] = model.predictor
+        prefix = f"{author}." if isinstance(model, RoleConfig) else ""
+        for option, name in names.items():
+            if name is not None and is_path(name) and not Path(name).expanduser().is_dir():
+                raise ModelError(
+                    f"{prefix}{option}: there is no folder {name!r}; pass the folder or hub id of "
+                    "a model"
+                )
 
 
 def load_role_renderer(
@@ -213,6 +229,7 @@ async def open_resources(
             stack.push_async_callback(predictor.aclose)
         pools: dict[Author, ReplicaPool] = {}
         move_listeners: list[OnMove] = []
+        waiting: dict[Author, str] = {}
         for author, model in models(config).items():
             pool = ReplicaPool(
                 loaded.replicas[author],
@@ -220,7 +237,7 @@ async def open_resources(
                 role=author,
                 check=check,
                 patience_seconds=config.server_patience_seconds,
-                on_wait=on_wait,
+                on_wait=partial(_report_waits, waiting, on_wait, author),
                 on_move=partial(_notify, move_listeners, author),
             )
             pools[author] = await stack.enter_async_context(pool)
@@ -241,6 +258,16 @@ async def _probe(pools: Mapping[Author, ReplicaPool]) -> dict[Author, EngineInfo
         for probe in probes:
             probe.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
+
+
+def _report_waits(
+    waiting: dict[Author, str], on_wait: OnWait, author: Author, text: str | None
+) -> None:
+    """Call ``on_wait`` with the messages of all roles that wait: one may recover before another."""
+    waiting.pop(author, None)
+    if text is not None:
+        waiting[author] = text
+    on_wait("; ".join(waiting.values()) or None)
 
 
 def _notify(move_listeners: Sequence[OnMove], author: Author, key: str, name: str) -> None:

@@ -24,6 +24,7 @@ class SpanDriver:
 
     Attributes:
         drafted: Tokens received, kept or not.
+        stops: Stop tokens, which ended the request.
         predictor_seconds: Time in which tokens, or the end of the stream, waited for the predictor.
     """
 
@@ -34,7 +35,7 @@ class SpanDriver:
         prefetch: HandoverPrefetch,
         clock: Callable[[], float],
     ) -> None:
-        self.drafted = 0
+        self.drafted = self.stops = 0
         self.predictor_seconds = 0.0
         self._machine, self._predictor = machine, predictor
         self._prefetch, self._clock = prefetch, clock
@@ -45,6 +46,11 @@ class SpanDriver:
         self._waiting_since: float | None = None
         self._error: BaseException | None = None
         self._drained: asyncio.Future[None] | None = None  # set after the last prediction
+
+    @property
+    def unseen(self) -> int:
+        """Tokens generated beyond those received: stop tokens, and an estimate after a close."""
+        return self.stops + self._sink.unseen
 
     async def run(self, action: Generate) -> None:
         """Send the request; return when the span has ended and no prediction is pending."""
@@ -66,6 +72,7 @@ class SpanDriver:
 
     def _take(self, chunk: Chunk) -> None:
         self.drafted += len(chunk.ids)
+        self.stops += chunk.finish == "stop"
         if self._pending is None:
             self._advance(chunk)
         else:

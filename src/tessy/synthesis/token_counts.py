@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tessy.core.errors import FailureReason
-from tessy.core.records import AUTHORS, Cost, TokenCounts
+from tessy.core.records import AUTHORS, Author, Cost, TokenCounts
 from tessy.runtime.summary import by_author
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
@@ -24,22 +24,26 @@ class UsageMeter:
 
     ``drafted`` has the tokens generated for the thinking and for texts that the row does not keep,
     by role, each in its model's tokens. The answer in progress is counted once it is dropped.
+    ``unseen`` has the tokens that were generated and not received; see :class:`Cost`.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
     drafted: Counter[str] = field(default_factory=Counter)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    unseen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         """Copy the counts, which may be plain dicts from the journal or those of another meter."""
         self.requests, self.drafted = Counter(self.requests), Counter(self.drafted)
         self.seconds = defaultdict(float, self.seconds)
+        self.unseen = Counter(self.unseen)
 
-    def cost(self) -> Cost:
-        """Return the cost for the row."""
+    def cost(self, trimmed: Mapping[Author, int]) -> Cost:
+        """Return the cost for the row; ``trimmed`` tokens of its answer are not in the row."""
         return Cost(
             requests=by_author(self.requests),
             seconds={part: round(value, 4) for part, value in sorted(self.seconds.items())},
+            unseen={author: self.unseen[author] + trimmed.get(author, 0) for author in AUTHORS},
         )
 
     def token_counts(self, response: GeneratedResponse, *, counted: bool) -> TokenCounts:
@@ -59,8 +63,17 @@ class UsageMeter:
 
 def tokens_of_rows(paths: RunPaths) -> int:
     """Return the tokens generated for all rows of a run, kept or not, failed attempts included."""
-    every = (row["tokens"] for row in _rows(paths))
-    return sum(int(sum(tokens["drafted"].values()) + tokens["answer"]) for tokens in every)
+    return sum(sum(generated_tokens(row).values()) for row in _rows(paths))
+
+
+def generated_tokens(row: Mapping[str, Any]) -> dict[Author, int]:
+    """Return the tokens that each model generated for ``row`` (JSON), kept or not, in its own."""
+    tokens, unseen = row["tokens"], row.get("cost", {}).get("unseen", {})  # older rows have none
+    generated: dict[Author, int] = {
+        author: int(tokens["drafted"][author]) + int(unseen.get(author, 0)) for author in AUTHORS
+    }
+    generated[row.get("answer_by", "student")] += int(tokens["answer"])
+    return generated
 
 
 def lengths_of_rows(paths: RunPaths) -> list[int]:

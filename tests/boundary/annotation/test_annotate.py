@@ -22,6 +22,7 @@ from tessy.core.errors import (
     EngineUnavailable,
     RunError,
     TessyError,
+    reason_label,
 )
 from tessy.storage.run_reader import iter_failed_rows
 from tests.support.annotate_command import (
@@ -148,7 +149,7 @@ def test_a_failed_segment_is_a_row_with_the_reply(responses, reply, finish, reas
         else:
             code, output = run(config(responses, server))
             assert code == 0
-            assert f"{reason} " in output
+            assert f"{reason_label(reason)} " in output
     failures = list(iter_failed_rows(responses.parent / "out", ANNOTATIONS))
     assert failures
     assert {item.reason for item in failures} == {reason}

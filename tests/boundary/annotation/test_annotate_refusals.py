@@ -32,7 +32,7 @@ def rule(tmp_path: Path) -> Path:
         ({"model": "m"}, "url: no annotator; give"),
         ({"url": ("http://a",)}, "model: no annotator; give"),
         ({"rule": "a:b", "model": "m"}, "rule: it replaces a model"),
-        ({"model": "m", "url": ("ftp://a",)}, "no server URL"),
+        ({"model": "m", "url": ("ftp://a",)}, "not a server URL"),
         ({"model": "m", "url": ("http://a", "http://a")}, "given twice"),
         ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "api_key_env"),
         ({"model": "m", "url": ("http://a",), "api_key_env": "BROKEN_KEY"}, "cannot be sent"),

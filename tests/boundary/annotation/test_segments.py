@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.boundary.annotation.segments import (
-    Response,
     TextSegment,
     draw_segments,
     segments_of,
@@ -18,17 +17,19 @@ from tessy.boundary.annotation.segments import (
     words,
 )
 from tessy.core.edges import units
+from tessy.core.records import Trajectory
+from tests.support.rows import row
 
 TEXTS = st.text(alphabet=st.sampled_from("ab,.\n \t嗯让é😀"), max_size=300)
 KEYS = st.tuples(st.text("ab", max_size=3), st.integers(0, 3))
 SIZES = st.integers(1, 12)
 
 
-def response(key: tuple[str, int], thinking: str) -> Response:
-    return Response(*key, "0" * 16, "teacher", thinking)
+def response(key: tuple[str, int], thinking: str) -> Trajectory:
+    return row().model_copy(update={"id": key[0], "sample": key[1], "thinking": thinking})
 
 
-def draw(responses: list[Response], **options: int) -> list[TextSegment]:
+def draw(responses: list[Trajectory], **options: int) -> list[TextSegment]:
     return draw_segments(
         responses, **{"size": 5, "per_response": 100, "total": 10_000, "seed": 1, **options}
     )

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tessy.boundary.base import UnitScore
-from tessy.boundary.evaluation.metrics import Metrics, PredictedUnits, best_threshold
+from tessy.boundary.evaluation.metrics import (
+    Metrics,
+    PredictedUnits,
+    best_threshold,
+    class_metrics,
+)
 from tessy.core.statistics import Estimate
 
 YES, NO, UNSURE = UnitScore(1, 1, 1), UnitScore(0, 0, 0), UnitScore(0.5, 0.5, 0.5)
@@ -44,3 +49,15 @@ def test_ties_for_the_best_threshold_go_to_the_one_nearest_to_a_half(right, best
     swept: list[tuple[float, Metrics]] = [(0.5, {"right": None})]
     swept += [(threshold, {"right": estimate(value)}) for threshold, value in right.items()]
     assert best_threshold(swept) == best
+
+
+def test_accuracy_agrees_with_precision_and_recall_where_words_are_mixed():
+    kinds = ["style", "capability", "mixed"]
+    rows = [("q", truth, guess) for truth in kinds for guess in kinds for _ in range(3)]
+    rows += [("q", "style", "style")] * 8 + [("q", "mixed", "capability")] * 5
+    metrics = class_metrics(rows)
+    values = {name: metric.value for name, metric in metrics.items() if metric is not None}
+    styles = sum(truth == "style" for _, truth, _ in rows)
+    hits = values["recall"] * styles
+    false = hits / values["precision"] - hits
+    assert values["accuracy"] == pytest.approx(1 - (styles - hits + false) / len(rows))

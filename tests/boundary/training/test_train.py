@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from itertools import combinations
@@ -260,24 +259,6 @@ def test_several_processes_train_one_predictor_and_the_first_prints(options, tmp
     assert done.stdout.count("Kept") == 1
     assert json.loads((options.out / "training.json").read_text())["processes"] == 2
     load_classifier(options.out, device="cpu")
-
-
-def test_temporary_folders_of_a_killed_training_are_removed(options):
-    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
-        dead.wait()
-    host = socket.gethostname()
-    beside = options.out.parent
-    stale = beside / f".out.{host}.{dead.pid}.partial"
-    kept = [
-        beside / f".out.{host}.{os.getppid()}.partial",  # of a running process
-        beside / f".out.elsewhere.{dead.pid}.partial",
-        beside / f".another.{host}.{dead.pid}.partial",
-    ]
-    for folder in (stale, *kept):
-        folder.mkdir()
-        (folder / "model.safetensors").touch()
-    train_predictor(options)
-    assert {path for path in beside.iterdir() if path.suffix == ".partial"} == set(kept)
 
 
 # -- examples

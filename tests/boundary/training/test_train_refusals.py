@@ -47,7 +47,7 @@ def refused(options: TrainPredictorConfig, message: str, kind: type[InputError])
     with pytest.raises(kind, match=message):
         train_predictor(options)
     assert not options.out.exists() or not options.out.is_dir() or any(options.out.iterdir())
-    assert not list(options.out.parent.glob(".*.partial"))
+    assert not list(options.out.parent.glob("*.partial-*"))
 
 
 # -- refused input

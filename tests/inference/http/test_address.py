@@ -23,7 +23,7 @@ USER_AND_PASSWORD = "Basic " + base64.b64encode("ü@b:p w".encode()).decode()
     "url", ["", "127.0.0.1:8000", "ftp://h/v1", "http:///v1", "http://h:99999", "http://[1/v1"]
 )
 def test_an_invalid_url_is_an_error(url):
-    with pytest.raises(ConfigError, match="no server URL"):
+    with pytest.raises(ConfigError, match="not a server URL"):
         HttpEngine(url, "tiny", CODEC)
 
 

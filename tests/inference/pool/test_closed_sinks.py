@@ -8,7 +8,7 @@ from tessy.core.errors import (
     EngineRefused,
     EngineUnavailable,
 )
-from tessy.inference.base import Chunk, ChunkSink, Request
+from tessy.inference.base import Chunk, ChunkSink, Request, ServerCounters
 from tessy.inference.pool.pool import ReplicaPool
 from tests.support.counting_engine import (
     Server,
@@ -74,3 +74,55 @@ async def test_a_cancelled_caller_stays_cancelled_if_the_sink_is_closed_too():
         with pytest.raises(asyncio.CancelledError):
             await feeding
         assert server.open == 0
+
+
+class Counting(Server):
+    """Has counters, as a server that others may use, too."""
+
+    others = 0
+
+    async def counters(self) -> ServerCounters:
+        return ServerCounters(100 + len(self.seen) + self.others, 1000 + 7 * len(self.seen))
+
+
+@pytest.mark.parametrize(("others", "tokens"), [(0, 21), (1, None)])
+async def test_the_servers_count_holds_only_if_nobody_else_used_them(others, tokens):
+    server = Counting()
+    async with pool_of(server) as pool:
+        await pool.start_counting()
+        for number in range(3):
+            await pool.stream(make_request(key=f"{number}/0"), ChunkSink(lambda chunk: None))
+        server.others = others
+        assert await pool.counted_tokens() == tokens
+
+
+async def test_there_is_no_count_where_one_server_has_no_counters():
+    async with pool_of(Counting(), Server()) as pool:
+        await pool.start_counting()
+        assert await pool.counted_tokens() is None
+
+
+class Generous(Server):
+    """Has generated more than it has sent."""
+
+    async def stream(self, request: Request, tap: ChunkSink) -> None:
+        ended = asyncio.Event()
+
+        def close() -> None:
+            tap.unseen = 3
+            ended.set()
+
+        tap.on_close = close
+        await ended.wait()
+
+
+async def test_what_a_closed_stream_had_generated_reaches_the_caller():
+    async with pool_of(Generous()) as pool:
+        tap = ChunkSink(lambda chunk: None)
+        feeding = asyncio.create_task(pool.stream(make_request(), tap))
+        await until(lambda: tap.on_close is not None)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        tap.close()
+        await feeding
+        assert tap.unseen == 3

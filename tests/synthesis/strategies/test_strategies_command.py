@@ -161,7 +161,7 @@ def test_a_teacher_that_gives_no_scores_fails_the_samples_not_the_run(tmp_path: 
     command = synthesize(
         questions(tmp_path, 1), run, "--strategy", "teacher-score", "--candidates", "2"
     )
-    assert "no_score 1" in finish(command, code=1)
+    assert "not scored 1" in finish(command, code=1)
     (row,) = read_run(run).failures
     assert row.scores == (None, None)
     assert row.thinking

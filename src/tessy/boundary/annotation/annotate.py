@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
@@ -13,16 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
-from tessy.boundary.annotation.annotators import (
-    Annotator,
-    AnnotatorReply,
-    ModelAnnotator,
-    RuleAnnotator,
-)
+from tessy.boundary.annotation.annotators import Annotator, ModelAnnotator, RuleAnnotator
 from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.boundary.annotation.instruction import SCHEMA, ReplyFault, digest
-from tessy.boundary.annotation.responses import Responses
-from tessy.boundary.annotation.segments import TextSegment, draw_segments
+from tessy.boundary.annotation.segments import Responses, TextSegment, draw_segments
 from tessy.boundary.annotation.summary import summarise, summary_table
 from tessy.boundary.callables import source_digest
 from tessy.config.base import SamplingConfig
@@ -69,7 +64,7 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
         TessyError: No segment was accepted; failures.jsonl has the reasons.
     """
     console = console or SteadyConsole(stderr=True)
-    api_key = _check_options(config)
+    _check_options(config)
     rule = RuleAnnotator(config.rule) if config.rule is not None else None
     responses = Responses(config.responses)
     segments = draw_segments(
@@ -88,13 +83,13 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
         software=software(),
         fresh=config.fresh,
     ) as directory:
-        run = _AnnotationRun(config, directory, responses, segments, console, rule, api_key)
+        run = _AnnotationRun(config, directory, responses, segments, console, rule)
         with log_file(directory.paths.log):
             return run.execute()
 
 
-def _check_options(config: AnnotateConfig) -> str | None:
-    """Refuse inconsistent options; return the servers' API key."""
+def _check_options(config: AnnotateConfig) -> None:
+    """Refuse inconsistent options."""
     if config.rule is not None and (config.model is not None or config.url):
         raise ConfigError("rule: it replaces a model; leave out model and url, or rule")
     if config.rule is None and (config.model is None or not config.url):
@@ -103,16 +98,13 @@ def _check_options(config: AnnotateConfig) -> str | None:
             f"{missing}: no annotator; give --model and --url of a strong model, or a --rule "
             "instead"
         )
+    api_key = read_api_key("api_key_env", config.api_key_env)
     for url in config.url:
-        read_address(url)
+        read_address(url, api_key)
     if len(set(config.url)) < len(config.url):
         raise ConfigError(
             f"url: a server is given twice in {', '.join(map(shown_url, config.url))}"
         )
-    api_key = read_api_key("api_key_env", config.api_key_env)
-    for url in config.url:
-        read_address(url, api_key)
-    return api_key
 
 
 def _data_config(config: AnnotateConfig, responses: Responses) -> dict[str, Any]:
@@ -143,7 +135,6 @@ class _AnnotationRun:
     segments: list[TextSegment]
     console: Console
     rule: RuleAnnotator | None
-    api_key: str | None
 
     def execute(self) -> int:
         started = time.monotonic()
@@ -153,7 +144,11 @@ class _AnnotationRun:
         missing = [segment for segment in self.segments if segment.key not in ended]
         try:
             if missing:
-                known = sum(segment.key in failed for segment in self.segments)
+                known = Counter(
+                    self.directory.failed[segment.key].reason
+                    for segment in self.segments
+                    if segment.key in failed
+                )
                 stopped = asyncio.run(self._annotate_missing(missing, failed=known))
         except TessyError:
             with suppress(TessyError):  # show the first error
@@ -173,13 +168,15 @@ class _AnnotationRun:
             )
         return 0
 
-    async def _annotate_missing(self, missing: list[TextSegment], *, failed: int) -> bool:
+    async def _annotate_missing(
+        self, missing: list[TextSegment], *, failed: Mapping[str, int]
+    ) -> bool:
         """Annotate the missing segments; return whether a stop was requested."""
         state = _AnnotationProgress(
             len(self.segments),
             now=time.monotonic(),
-            done=len(self.segments) - len(missing) - failed,
-            failed=failed,
+            done=len(self.segments) - len(missing) - sum(failed.values()),
+            reasons=failed,
             authors=(),
         )
         earlier = {key: failure.attempts for key, failure in self.directory.failed.items()}
@@ -213,7 +210,7 @@ class _AnnotationRun:
                 url,
                 config.model or "",
                 schema=SCHEMA,
-                api_key=self.api_key,
+                api_key=read_api_key("api_key_env", config.api_key_env),
                 concurrency=config.concurrency,
             )
             for url in config.url
@@ -238,7 +235,7 @@ class _AnnotationRun:
         summary = summarise(
             iter_rows(paths.directory, ANNOTATIONS),
             iter_failed_rows(paths.directory, ANNOTATIONS),
-            responses={"used": self.responses.count, "failed": self.responses.failed()},
+            responses={"used": self.responses.count, "failed": self.responses.count_failed()},
             seconds=seconds,
         )
         self.directory.write_summary(summary)
@@ -250,8 +247,7 @@ class _AnnotationProgress(ProgressState):
 
     def line(self, now: float) -> str:
         """Return the progress as one plain line."""
-        waiting = (f"waiting: {self.waiting_for}",) if self.waiting_for else ()
-        return "; ".join(("segments: " + self.counts(), self.outlook(now), *waiting))
+        return "; ".join(("segments: " + self.counts(), self.outlook(now), *self.troubles(now)))
 
 
 @dataclass
@@ -272,29 +268,27 @@ class _SegmentAnnotator:
         """Annotate ``segment``, retrying rejected replies; return its row."""
         attempt = self.earlier.get(segment.key, 0)
         self.state.started(segment.name)
-        fault, reply = ReplyFault("not_json", ""), ""
+        problem = None
         for _ in range(self.annotator.tries):
             attempt += 1
-            answer = await self._attempt(segment, attempt, fault.detail or None)
-            reply = answer.reply
-            if not isinstance(answer.style, ReplyFault):
-                row = Annotation(**asdict(segment), attempts=attempt, style=answer.style)
-                return JobResult(row=row)
-            fault = answer.style
-            if fault.reason in ("refused", "server_error"):
+            seed = derive_seed(self.seed, "annotate", *segment.key, attempt)
+            try:
+                style = await self.annotator.mark(segment, seed=seed, problem=problem)
+            except ReplyFault as error:
+                fault = error
+                problem = error.detail
+            except SampleFailed as error:
+                reason = error.reason if error.reason == "refused" else "server_error"
+                fault = ReplyFault(reason, error.detail)
                 break  # the client has already retried
-        failure = FailedAnnotation(
-            **asdict(segment), attempts=attempt, reply=reply, **asdict(fault)
+            else:
+                return JobResult(row=Annotation(**asdict(segment), attempts=attempt, style=style))
+        return JobResult(
+            failure=FailedAnnotation(
+                **asdict(segment),
+                attempts=attempt,
+                reason=fault.reason,
+                detail=fault.detail,
+                reply=fault.reply,
+            )
         )
-        return JobResult(failure=failure)
-
-    async def _attempt(
-        self, segment: TextSegment, attempt: int, problem: str | None
-    ) -> AnnotatorReply:
-        seed = derive_seed(self.seed, "annotate", *segment.key, attempt)
-        try:
-            return await self.annotator.mark(segment, seed=seed, problem=problem)
-        except SampleFailed as error:
-            refused = error.reason == "refused"
-            fault = ReplyFault("refused" if refused else "server_error", error.detail)
-            return AnnotatorReply(fault, "")

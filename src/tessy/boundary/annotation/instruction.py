@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from tessy.core.errors import AnnotationFailureReason
@@ -48,12 +47,14 @@ _RETRY_NOTE = (
 SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyFault:
-    """Why a reply was rejected."""
+class ReplyFault(Exception):
+    """A reply was rejected."""
 
-    reason: AnnotationFailureReason
-    detail: str
+    def __init__(self, reason: AnnotationFailureReason, detail: str, reply: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.reply = reply
 
 
 def prompt(text: str, problem: str | None = None) -> str:
@@ -79,41 +80,34 @@ _RUNAWAY = re.compile(r"(?:[\[{]\s*){20}")  # of a model in a loop; avoids deep 
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
-def parse(reply: str) -> list[str] | ReplyFault:
-    """Return the list of strings in a reply, or a fault with reason ``not_json``.
+def parse(reply: str) -> list[str]:
+    """Return the list of strings in a reply.
 
     The array may be inside a code fence, prose, or an object without another array.
+
+    Raises:
+        ReplyFault: With reason ``not_json``.
     """
     if _RUNAWAY.search(reply):
-        return ReplyFault("not_json", "it opens one bracket after the other")
-    fenced = _FENCED.findall(reply)
-    for candidate in (reply, *(fenced if len(fenced) == 1 else ())):
-        whole = _loads(candidate)
-        if isinstance(whole, dict):
-            arrays = [value for value in whole.values() if isinstance(value, list)]
-            whole = arrays[0] if len(arrays) == 1 else None
-        if isinstance(whole, list):
-            return _strings(whole)
-    arrays = _outermost_arrays(reply)
-    if len(arrays) == 1:
-        return _strings(arrays[0])
-    content = f"{len(arrays)} JSON arrays" if arrays else "no JSON array"
-    return ReplyFault("not_json", f"it holds {content}, where one array of strings was expected")
-
-
-def _strings(array: list[Any]) -> list[str] | ReplyFault:
+        raise ReplyFault("not_json", "it opens one bracket after the other", reply)
+    array = _only_array(reply)
     for item in array:
         if not isinstance(item, str):
             fault = f"its array holds {type(item).__name__}, where only strings were expected"
-            return ReplyFault("not_json", fault)
+            raise ReplyFault("not_json", fault, reply)
     return array
 
 
-def _loads(text: str) -> object:
-    try:
-        return _DECODER.decode(text.strip())
-    except (ValueError, RecursionError):
-        return None
+def _only_array(reply: str) -> list[Any]:
+    arrays = _outermost_arrays(reply)
+    fenced = _FENCED.findall(reply)
+    if len(arrays) != 1 and len(fenced) == 1:
+        arrays = _outermost_arrays(fenced[0])
+    if len(arrays) != 1:
+        content = f"{len(arrays)} JSON arrays" if arrays else "no JSON array"
+        fault = f"it holds {content}, where one array of strings was expected"
+        raise ReplyFault("not_json", fault, reply)
+    return arrays[0]
 
 
 def _outermost_arrays(text: str) -> list[list[Any]]:

@@ -140,16 +140,13 @@ def _matches(normalized: _NormalizedText, string: str, *, changes: int) -> list[
     while wanted.joined and at >= 0:
         start, end = _boundary(normalized, at), _boundary(normalized, at + len(wanted.joined))
         if start is not None and end is not None:
-            total = changes + _changes(normalized, start, end, wanted)
+            total = changes
+            if normalized.clusters[start:end] != wanted.clusters:
+                verbatim = "".join(normalized.exact[start:end]) == "".join(wanted.exact)
+                total += 1 if verbatim else 2
             occurrences.append(_Occurrence(total, start, end))
         at = normalized.joined.find(wanted.joined, at + 1)
     return occurrences
-
-
-def _changes(normalized: _NormalizedText, start: int, end: int, wanted: _NormalizedText) -> int:
-    if normalized.clusters[start:end] == wanted.clusters:
-        return 0
-    return 1 if "".join(normalized.exact[start:end]) == "".join(wanted.exact) else 2
 
 
 def _boundary(normalized: _NormalizedText, offset: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Choosing the segments of sampled thinking to annotate (pure).
+"""Sampled responses of one author, and choosing the segments of their thinking to annotate.
 
 The segments of a response depend only on the seed, its key and its text. They are drawn in rounds,
 one of every response, so an additional response only displaces the last ones drawn.
@@ -12,29 +12,69 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
 
 from tessy.core.edges import LONG_STRETCH_CHARS, edges
-from tessy.core.records import Author, Key, SegmentKey
+from tessy.core.errors import InputError, RunError
+from tessy.core.records import Author, SegmentKey, Trajectory, problem_digest
 from tessy.core.seeds import derive_seed
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
 
 _WORD = re.compile(r"\S+")
+_SHOWN_FAULTS = 20
 Bounds = tuple[int, int]  # [start, end) in chars
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The thinking of one sampled response; ``question`` is the digest of the problem."""
+class Responses:
+    """The responses of a run, and its config.json; ``count`` of them were read so far."""
 
-    id: str
-    sample: int
-    question: str
-    author: Author
-    thinking: str
+    def __init__(self, directory: Path) -> None:
+        self.document: dict[str, Any] = read_config(directory)
+        self.count = 0
+        self._directory = directory
 
-    @property
-    def key(self) -> Key:
-        """Key of the response in its run."""
-        return self.id, self.sample
+    def read(self) -> Iterator[Trajectory]:
+        """Yield the responses in file order.
+
+        Raises:
+            InputError: After the last row: some rows, which are listed, cannot be annotated.
+            RunError: After the last row: there was no response.
+        """
+        files = RunPaths(self._directory).row_files()
+        file = files[0] if len(files) == 1 else self._directory
+        faults = []
+        first: Author | None = None
+        for row in iter_trajectories(self._directory):
+            if not row.thinking.strip():
+                fault = "it has no thinking"
+            elif len({span.author for span in row.spans}) > 1:
+                fault = "its thinking is by both student and teacher"
+            elif first not in (None, row.spans[0].author):
+                fault = (
+                    f"its thinking is by the {row.spans[0].author}, that of earlier rows by the "
+                    f"{first}"
+                )
+            else:
+                first = row.spans[0].author
+                self.count += 1
+                yield row
+                continue
+            faults.append(f"  {file}: {row.id}/{row.sample}: {fault}")
+        if faults:
+            shown, more = "\n".join(faults[:_SHOWN_FAULTS]), len(faults) - _SHOWN_FAULTS
+            raise InputError(
+                f"{len(faults)} response(s) cannot be annotated:\n{shown}"
+                + (f"\n  … and {more} more" if more > 0 else "")
+                + "\ngive a run of one model's own responses, as written by `tessy sample`"
+            )
+        if not self.count:
+            raise RunError(f"{self._directory} has no finished response to annotate")
+
+    def count_failed(self) -> int:
+        """Return the number of failed samples, which are skipped."""
+        return sum(1 for _ in iter_failures(self._directory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +134,19 @@ def split_stretches(text: str, size: int, draw: random.Random) -> list[Bounds]:
     return [(bounds[a][0], bounds[b - 1][1]) for a, b in stretches]
 
 
-def segments_of(response: Response, *, size: int, seed: int) -> Iterator[TextSegment]:
+def segments_of(response: Trajectory, *, size: int, seed: int) -> Iterator[TextSegment]:
     """Yield the segments of one response, of ``size`` words each, in drawing order."""
     draw = random.Random(derive_seed(seed, "segments", *response.key))
     bounds = split_stretches(response.thinking, size, draw)
     draw.shuffle(bounds)
+    question, author = problem_digest(response.messages), response.spans[0].author
     for number, (start, end) in enumerate(bounds):
         text = response.thinking[start:end]
-        yield TextSegment(*response.key, number, response.question, response.author, start, text)
+        yield TextSegment(*response.key, number, question, author, start, text)
 
 
 def draw_segments(
-    responses: Iterable[Response], *, size: int, per_response: int, total: int, seed: int
+    responses: Iterable[Trajectory], *, size: int, per_response: int, total: int, seed: int
 ) -> list[TextSegment]:
     """Draw at most ``total`` segments, evenly over responses; returns them in drawing order."""
 

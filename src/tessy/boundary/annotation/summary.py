@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import duration, interval, percent, tally
 from tessy.core.records import Annotation, FailedAnnotation
 from tessy.core.statistics import Case, share
@@ -76,7 +77,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         lines.append(("Acceptance rate", Text(f"{rate} (95 %: {ends}, n = {segments['n']:,})")))
         lines.append(("Retried", Text(f"{segments['retried']:,}")))
     if summary["failures"]:
-        lines.append(("Failures", Text(tally(summary["failures"]), style="red")))
+        lines.append(("Failures", Text(tally(reason_labels(summary["failures"])), style="red")))
     if summary["style_chars"] is not None:
         style_share = f"{percent(summary['style_chars'])} of a segment's characters on average"
         lines.append(("Style", Text(f"{style_share}, {summary['style_spans_per_segment']} spans")))

@@ -15,17 +15,16 @@ import torch
 
 from tessy.boundary.classifier.labels import STYLE
 from tessy.boundary.classifier.model import PlainScorer
-from tessy.boundary.classifier.scoring import Scores, WindowModel
+from tessy.boundary.classifier.reader import Scores, WindowModel
 from tessy.boundary.classifier.window import WindowRule
 from tessy.inference.local.kv_cache import PooledSequence
-from tessy.inference.local.model import PooledModel, vocabulary_size
+from tessy.inference.local.model import TRIAL_CAPACITY, PooledModel, probe_ids, trial_passes
 
 # Shares of the memory that is free after loading: two predictors and the models of an in-process
 # run may share a device, and a pass needs memory for activations.
 _CACHE_SHARE = {"cuda": 0.25, "cpu": 0.125}
 _CPU_CACHE_BYTES = 4 * 2**30  # maximum; a container may have less memory than the system reports
 _STEP_TOKENS = 64  # of one window in one pass, so that rebuilt windows do not delay short ones
-_PROBE_TOKENS = 12
 _TOLERANCE = {torch.float32: 1e-4}  # of P(style)
 _HALF_TOLERANCE = 0.1  # bf16 and fp16; a wrong mask or position causes a larger error
 
@@ -43,29 +42,6 @@ class CachedScorer(PooledModel):
         return [row[-len(new) :] for row, (_, new) in zip(style, members, strict=True)]
 
 
-class WholeWindows:
-    """A classifier without a cache: reads every window, of at most ``limit`` tokens, whole."""
-
-    def __init__(self, scorer: PlainScorer, limit: int) -> None:
-        self.step_tokens = limit
-        self._scorer = scorer
-
-    def new(self) -> None:
-        """Return None: there is no state."""
-
-    def reserve(self, state: None, count: int) -> bool:
-        """Return True: no memory is needed."""
-        return True
-
-    def rollback(self, state: None, length: int) -> int:
-        """Return 0: no tokens are kept."""
-        return 0
-
-    def forward(self, members: Sequence[tuple[None, Sequence[int]]]) -> list[Scores]:
-        """Read whole windows; return P(style) of what follows each token."""
-        return self._scorer.score([new for _, new in members])
-
-
 def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]:
     """Return the fastest window model with the same scores as ``scorer``.
 
@@ -73,34 +49,26 @@ def make_window_model(scorer: PlainScorer, rule: WindowRule) -> WindowModel[Any]
     the scores differ.
     """
     model = scorer.model
-    whole = WholeWindows(scorer, rule.limit)
     if rule.sliding:
-        return whole
+        return scorer
     try:
-        trial = CachedScorer(model, 8 * _PROBE_TOKENS)
+        trial = CachedScorer(model, TRIAL_CAPACITY)
         difference = _difference(trial, scorer)
     # Third-party modelling code may raise anything when it does not support the cache.
     except Exception:
-        return whole
+        return scorer
     if not difference <= _TOLERANCE.get(model.dtype, _HALF_TOLERANCE):  # also refuses NaN
-        return whole
+        return scorer
     tokens = _budget_bytes(model.device) // max(1, trial.token_bytes())
     return CachedScorer(model, max(rule.limit, tokens))
 
 
 def _difference(trial: CachedScorer, scorer: PlainScorer) -> float:
-    """Return the largest error of P(style) over two windows, a rollback and a joint step."""
-    last = vocabulary_size(scorer.model) - 1
-    probe = [1 + (7 * i) % last for i in range(_PROBE_TOKENS)]
+    """Return the largest error of P(style) in the trial passes."""
+    probe = probe_ids(scorer.model)
     expected = scorer.score([probe])[0]
-    short, long = trial.new(), trial.new()
-    half = len(probe) // 2
     errors = []
-    for ends in ((half, len(probe)), (half + 1, len(probe) - 1)):
-        trial.rollback(long, half - 1)
-        members = [(s, probe[len(s.ids) : end]) for s, end in zip((short, long), ends, strict=True)]
-        for sequence, new in members:
-            trial.reserve(sequence, len(new))
+    for members, ends in trial_passes(trial, probe):
         for scores, end in zip(trial.forward(members), ends, strict=True):
             wanted = expected[end - len(scores) : end]
             errors += [abs(a - b) for a, b in zip(scores, wanted, strict=True)]

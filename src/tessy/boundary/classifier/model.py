@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel
 
 from tessy.boundary.classifier.checkpoint import check_causal, check_labels, load_tokenizer
@@ -27,14 +28,16 @@ from tessy.inference.local.model import (
 )
 from tessy.tokenization.codec import HfCodec
 
-_WHAT = "the boundary predictor"
-
 
 class PlainScorer:
-    """Scores whole windows without a cache, all windows of a call in one right-padded batch."""
+    """Scores whole windows without a cache, all windows of a call in one right-padded batch.
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    It is a :class:`~tessy.boundary.classifier.reader.WindowModel` without any state.
+    """
+
+    def __init__(self, model: PreTrainedModel, limit: int) -> None:
         self.model = model
+        self.step_tokens = limit  # of the longest window
 
     @torch.inference_mode()
     def score(self, windows: Sequence[Sequence[int]]) -> list[Sequence[float]]:
@@ -42,12 +45,25 @@ class PlainScorer:
 
         The model is causal, so padding on the right needs no mask.
         """
-        longest = max(map(len, windows))
-        padded = [[*window, *[0] * (longest - len(window))] for window in windows]
-        ids = torch.tensor(padded, device=self.model.device)
-        logits = self.model(input_ids=ids, use_cache=False).logits
+        ids = pad_sequence([torch.tensor(window) for window in windows], batch_first=True)
+        logits = self.model(input_ids=ids.to(self.model.device), use_cache=False).logits
         style = torch.softmax(logits.float(), -1)[..., STYLE].tolist()
         return [row[: len(window)] for row, window in zip(style, windows, strict=True)]
+
+    def new(self) -> None:
+        """Return None: there is no state."""
+
+    def reserve(self, state: None, count: int) -> bool:
+        """Return True: no memory is needed."""
+        return True
+
+    def rollback(self, state: None, length: int) -> int:
+        """Return 0: no tokens are kept."""
+        return 0
+
+    def forward(self, members: Sequence[tuple[None, Sequence[int]]]) -> list[Sequence[float]]:
+        """Read whole windows; return P(style) of what follows each token."""
+        return self.score([new for _, new in members])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +83,10 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
         ModelError: It is not a causal two-label token classifier with its own tokenizer.
     """
     name = model_name(path)
+    what = f"the boundary predictor {name!r}"
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        check_labels(config, name, what=_WHAT)
+        check_labels(config, what)
         conventions = read_conventions(config, name)
         target = pick_device(device)
         hide_loading_bar()
@@ -85,18 +102,18 @@ def load_classifier(path: str | Path, *, device: str | None = None) -> Classifie
         torch.nn.Module.eval(model)
     except LOADING_ERRORS as error:
         raise ModelError(
-            f"cannot load the boundary predictor {name!r}: {why_unloadable(name, error)}; it must "
+            f"cannot load {what}: {why_unloadable(name, error)}; it must "
             "be a transformers token classifier with safetensors weights (a local folder or a hub "
             "id)"
         ) from error
     missing = sorted(loading["missing_keys"]) + sorted(loading["mismatched_keys"])
     if missing:
         raise ModelError(
-            f"the boundary predictor {name!r} has no weights for {', '.join(map(str, missing))}; "
+            f"{what} has no weights for {', '.join(map(str, missing))}; "
             "it is not a trained token classifier (perhaps a base model)"
         )
-    _, codec = load_tokenizer(name, vocabulary_size(model), what=_WHAT)
-    check_causal(model, name, what=_WHAT)
+    _, codec = load_tokenizer(name, vocabulary_size(model), what)
+    check_causal(model, what)
     rule = window_rule(config, conventions)
     author = conventions.author if conventions is not None else None
-    return Classifier(PlainScorer(model), codec, rule, author)
+    return Classifier(PlainScorer(model, rule.limit), codec, rule, author)

@@ -16,8 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tessy.boundary.base import Prediction, PredictionRequest
-from tessy.boundary.classifier.reader import RequestResult, WindowReader
-from tessy.boundary.classifier.scoring import WindowModel
+from tessy.boundary.classifier.reader import RequestResult, WindowModel, WindowReader
 from tessy.boundary.classifier.window import WindowRule
 from tessy.config.base import PredictorWindow
 from tessy.core.errors import EngineUnavailable, ModelError
@@ -52,7 +51,6 @@ class TokenClassifierPredictor:
         name: str,
         author: Author | None = None,
         rule: WindowRule | None = None,
-        max_batch: int = MAX_BATCH,
         max_wait_ms: float = MAX_WAIT_MS,
         slack: int = _CPU_SLACK,
     ) -> None:
@@ -64,10 +62,9 @@ class TokenClassifierPredictor:
         self.name = name
         self.author = author
         self._reader = WindowReader(
-            model, codec, rule or WindowRule(), max_batch=max_batch, slack=slack
+            model, codec, rule or WindowRule(), max_batch=MAX_BATCH, slack=slack
         )
         self.stats = self._reader.stats  # updated in place
-        self._max_batch = max_batch
         self._max_wait = max_wait_ms / 1000
         # Requests and their futures, keys to release, and None to stop.
         self._inbox: SimpleQueue[
@@ -84,8 +81,6 @@ class TokenClassifierPredictor:
         *,
         window: PredictorWindow = "anchored",
         device: str | None = None,
-        max_batch: int = MAX_BATCH,
-        max_wait_ms: float = MAX_WAIT_MS,
     ) -> TokenClassifierPredictor:
         """Load a checkpoint (local folder or hub id): float32 on CPU, bfloat16 on a GPU.
 
@@ -112,8 +107,6 @@ class TokenClassifierPredictor:
             name=str(path),
             author=classifier.author,
             rule=rule,
-            max_batch=max_batch,
-            max_wait_ms=max_wait_ms,
             slack=padding_slack(classifier.scorer.model.device.type),
         )
 
@@ -147,7 +140,7 @@ class TokenClassifierPredictor:
         while not self._closing:
             idle = self._reader.idle
             received = self._receive(wait=idle)
-            if batched and idle and received < self._max_batch and not self._closing:
+            if batched and idle and received < MAX_BATCH and not self._closing:
                 # Sleeping avoids a wake-up per request, which waiting on the inbox would cause.
                 time.sleep(self._max_wait)
                 received += self._receive()

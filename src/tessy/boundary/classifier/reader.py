@@ -12,16 +12,52 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.classifier.labels import deciding_tokens
-from tessy.boundary.classifier.scoring import PredictorStats, Scores, WindowModel
 from tessy.boundary.classifier.window import TokenizedText, TokenWindow, WindowRule
 from tessy.inference.local.jobs import batches, common_prefix
 from tessy.tokenization.token_ids import Codec
 
 _LONG_EVERY = 3  # steps
+Scores = Sequence[float]  # P(style) of what follows each token
+StateT = TypeVar("StateT")
+
+
+class WindowModel(Protocol[StateT]):
+    """A classifier that reads windows incrementally; ``StateT`` is its state of one window.
+
+    It reads at most ``step_tokens`` tokens of a window in one pass.
+    """
+
+    step_tokens: int
+
+    def new(self) -> StateT:
+        """Return the state of an empty window."""
+
+    def reserve(self, state: StateT, count: int) -> bool:
+        """Reserve memory for ``count`` more tokens; return False if there is not enough."""
+
+    def rollback(self, state: StateT, length: int) -> int:
+        """Free all but at most the first ``length`` tokens; return the number kept."""
+
+    def forward(self, members: Sequence[tuple[StateT, Sequence[int]]]) -> list[Scores]:
+        """Read the new tokens of each window; return P(style) of what follows each token.
+
+        Each member has at least one new token, and its memory is reserved.
+        """
+
+
+@dataclass(slots=True)
+class PredictorStats:
+    """Counters of a predictor since it was loaded."""
+
+    passes: int = 0  # forward passes
+    windows: int = 0  # summed over all passes
+    tokens: int = 0  # tokens read; a token read twice counts twice
+    openings: int = 0  # windows opened: for a sample, a move of its anchor, and after a rollback
+    cache_drops: int = 0  # windows whose keys and values were evicted
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +96,7 @@ class _Task:
     sample: _SampleWindows
     remaining: deque[TokenWindow] | None = None  # None until the text is encoded
     scored: list[tuple[TokenWindow, Scores]] = field(default_factory=list)
-    window: CachedWindow | None = None  # the one being read
+    window: CachedWindow = field(init=False)  # the one being read
     ids: array[int] = field(default_factory=partial(array, "i"))  # its tokens
 
 
@@ -126,7 +162,6 @@ class WindowReader:
             yield results
         inputs = []
         for task in self._active:
-            assert task.window is not None
             cached = task.window.cached
             inputs.append((task, task.ids[cached : cached + self._model.step_tokens].tolist()))
         groups = list(batches(inputs, self._slack))
@@ -201,7 +236,6 @@ class WindowReader:
                 self._active.append(task)
                 return
             task.scored.append((task.remaining.popleft(), window.scores))
-        self.stats.requests += 1
         self._finish(task)
         prediction = _prediction_of(task.request, task.sample.text, task.scored)
         results.append(RequestResult(task.handle, prediction))
@@ -275,11 +309,12 @@ class WindowReader:
     def _forward(self, members: Sequence[tuple[_Task, list[int]]]) -> list[RequestResult]:
         """Run one forward pass; advance the tasks whose window is complete."""
         results: list[RequestResult] = []
-        self.stats.count_pass([len(new) for _, new in members])
+        self.stats.passes += 1
+        self.stats.windows += len(members)
+        self.stats.tokens += sum(len(new) for _, new in members)
         tasks = {task for task, _ in members}
         try:
-            pairs = [(task.window.state, new) for task, new in members if task.window is not None]
-            outputs = self._model.forward(pairs)
+            outputs = self._model.forward([(task.window.state, new) for task, new in members])
         except Exception as error:  # modelling code may raise anything: the callers must get it
             self._active = [task for task in self._active if task not in tasks]
             for task in tasks:
@@ -288,7 +323,6 @@ class WindowReader:
         ready = []
         for (task, _), scores in zip(members, outputs, strict=True):
             window = task.window
-            assert window is not None
             end = window.cached + len(scores)
             window.scores[window.cached : end] = scores
             window.cached = end
@@ -299,9 +333,7 @@ class WindowReader:
         finished = set(ready)
         self._active = [task for task in self._active if task not in finished]
         for task in ready:
-            assert task.window is not None
             task.window.in_use = False
-            task.window = None
             self._advance(task, results)
         return results
 

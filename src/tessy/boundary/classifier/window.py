@@ -52,26 +52,6 @@ class TokenWindow(NamedTuple):
     end: int
 
 
-class _StablePrefixes:
-    """The points from which the tokenization of a text can resume, about one per word.
-
-    Any text with the same first ``end`` chars has the same first ``pieces`` pieces, to ``base``.
-    """
-
-    def __init__(self) -> None:
-        self._rows = array("i", [0] * 4)  # of each: end, pieces, and the fields of base; ascending
-
-    def add(self, end: int, pieces: int, base: EdgeCursor) -> None:
-        self._rows.extend((end, pieces, base.offset, base.long))
-
-    def rewind(self, end: int) -> tuple[int, EdgeCursor]:
-        """Drop the points after ``end`` chars; return pieces and base of the last remaining one."""
-        while self._rows[-4] > end:
-            del self._rows[-4:]
-        _, pieces, offset, long = self._rows[-4:]
-        return pieces, EdgeCursor(offset, bool(long))
-
-
 class TokenizedText:
     """A text as tokens of a classifier, updated incrementally; empty at first."""
 
@@ -82,7 +62,9 @@ class TokenizedText:
         self._ends = array("i")  # end of each piece, in chars
         self._bounds = array("i", [0])  # first token of each piece, and the number of tokens
         self._anchors = array("i")  # for each piece, the piece where its window starts
-        self._stable = _StablePrefixes()
+        # Points from which the tokenization can resume, about one per word. A text with the same
+        # first `end` chars has the same first `pieces` pieces, up to the offset of the cursor.
+        self._stable = array("i", [0] * 4)  # of each: end, pieces, and the fields of the cursor
         self._kept = self._drafted = ""
         self._ids = array("i")
 
@@ -93,16 +75,19 @@ class TokenizedText:
         """
         common = self._common(kept, drafted)
         self._kept, self._drafted = kept, drafted
-        pieces, cursor = self._stable.rewind(common)
-        self._truncate(pieces)
-        start = cursor.offset
+        while self._stable[-4] > common:
+            del self._stable[-4:]
+        _, pieces, start, long = self._stable[-4:]
+        del self._ends[pieces:], self._anchors[pieces:], self._bounds[pieces + 1 :]
+        del self._ids[self._bounds[-1] :]
+        cursor = EdgeCursor(start, bool(long))
         assert start == (self._ends[-1] if self._ends else 0)
         new = self._text_from(start)
         self._extend(new, edges(new, long=cursor.long), start)
         base = advance_cursor(new, cursor)
         if base.offset > start:
-            end = len(kept) + len(drafted)
-            self._stable.add(end, bisect_right(self._ends, base.offset), base)
+            pieces = bisect_right(self._ends, base.offset)
+            self._stable.extend((len(kept) + len(drafted), pieces, base.offset, base.long))
 
     def _common(self, kept: str, drafted: str) -> int:
         """Return how many leading characters of ``kept + drafted`` are unchanged."""
@@ -174,10 +159,6 @@ class TokenizedText:
             # Windows overlap by half, so that every token has at least that much context.
             end = windows[0].start and windows[0].start + keep // 2
         return windows
-
-    def _truncate(self, pieces: int) -> None:
-        del self._ends[pieces:], self._anchors[pieces:], self._bounds[pieces + 1 :]
-        del self._ids[self._bounds[-1] :]
 
     def _extend(self, text: str, edges: Sequence[int], start: int) -> None:
         """Append the pieces of ``text``, which end at ``edges``; it starts at ``start`` (chars)."""

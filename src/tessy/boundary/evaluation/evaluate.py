@@ -20,7 +20,7 @@ from rich.status import Status
 
 from tessy.boundary.annotation.directory import read_annotations
 from tessy.boundary.base import BoundaryPredictor
-from tessy.boundary.classifier.conventions import SplitSettings, conventions_of
+from tessy.boundary.classifier.conventions import conventions_of
 from tessy.boundary.evaluation.baseline_rules import predict_by_marks, sentence_marks
 from tessy.boundary.evaluation.drafts import EvaluationSample, TokenCount, draw_drafts, to_segment
 from tessy.boundary.evaluation.entropy import EntropyModel, load_entropy_model, predict_by_entropy
@@ -85,21 +85,18 @@ def evaluate_predictor(config: EvaluatePredictorConfig, console: Console | None 
     with progress:
         # Outside the event loop, so that Ctrl-C interrupts it immediately.
         labelled = _evaluate_tokens(config, chosen, checkpoints, progress)
-        outputs = asyncio.run(
-            _predict_each(
-                specs,
-                predictors,
-                entropy_model,
-                labelled.sample,
-                _sample(config, tuning, labelled.count),
-                progress,
-            )
+        tuning_sample = _sample(config, tuning, labelled.count)
+        results = asyncio.run(
+            _predict_each(specs, predictors, entropy_model, labelled, tuning_sample, progress)
         )
         progress.start_stage("Computing metrics")
-        report = _report(config, pairs, labelled, outputs)
-    report |= _provenance(config, split, source)
-    report |= {"author": author, "annotations": {"digest": digest_of(rows), "segments": len(rows)}}
-    report["notes"] = report_notes(config.part, split, known, author)
+        report = _report(config, pairs, labelled, results)
+    report |= {
+        "split": {**split.model_dump(), "from": source},
+        "author": author,
+        "annotations": {"digest": digest_of(rows), "segments": len(rows)},
+        "notes": report_notes(config.part, split, known, author),
+    }
     _write(config.out, report)
     console = console or Console()
     print_report(console, report)
@@ -136,12 +133,13 @@ async def _predict_each(
     specs: Sequence[str],
     predictors: Mapping[str, BoundaryPredictor],
     entropy_model: EntropyModel | None,
-    sample: EvaluationSample,
+    labelled: _TokenEvaluation,
     validation: EvaluationSample,
     progress: _PredictionProgress,
-) -> dict[str, tuple[PredictedUnits, dict[str, Any]]]:
-    """Return the scores of all predictors, with details for the report; close them at the end."""
-    outputs: dict[str, tuple[PredictedUnits, dict[str, Any]]] = {}
+) -> list[PredictorResult]:
+    """Return the results of all predictors; close them at the end."""
+    sample = labelled.sample
+    results = []
     async with AsyncExitStack() as stack:
         for predictor in predictors.values():
             stack.push_async_callback(predictor.aclose)
@@ -150,37 +148,43 @@ async def _predict_each(
         for spec in specs:
             text = f"Running {spec}"
             progress.start_stage(text)
+            details: dict[str, Any] = {}
             if spec in predictors:
                 count = partial(progress.count, text)
                 units = await predict_all(predictors[spec], sample, count)
-                outputs[spec] = units, {}
             elif spec == ENTROPY and entropy_model is not None:
-                outputs[spec] = await predict_by_entropy(entropy_model, sample, validation)
+                units, details = await predict_by_entropy(entropy_model, sample, validation)
             else:
                 marks = [sentence_marks(segment) for segment in sample.segments]
-                outputs[spec] = predict_by_marks(sample, marks), {}
-    return outputs
+                units = predict_by_marks(sample, marks)
+            tokens = labelled.tokens.get(spec)
+            results.append(PredictorResult(spec, spec_kind(spec), units, tokens, details))
+    return results
 
 
 def _report(
     config: EvaluatePredictorConfig,
-    pairs: Sequence[PredictorPair],
+    pairs: list[PredictorPair],
     labelled: _TokenEvaluation,
-    outputs: Mapping[str, tuple[PredictedUnits, dict[str, Any]]],
+    results: list[PredictorResult],
 ) -> dict[str, Any]:
-    results = [
-        PredictorResult(spec, spec_kind(spec), units, labelled.tokens.get(spec), details)
-        for spec, (units, details) in outputs.items()
-    ]
     if labelled.oracle is not None:
-        results.append(PredictorResult(LABELS, "marks", labelled.oracle))
+        results = [*results, PredictorResult(LABELS, "marks", labelled.oracle)]
         pairs = [*pairs, PredictorPair(LABELS, LABELS, LABELS)]
-    drafts = {
-        "n": len(labelled.sample.drafts),
-        "tokens": config.draft_tokens,
-        "counted_in": labelled.counted_in,
+    return {
+        "schema": SCHEMA,
+        "config": without_credentials(config.model_dump(mode="json")),
+        "part": config.part,
+        "cut": config.cut,
+        "window": config.window,
+        "versions": software() | {"matplotlib": importlib.metadata.version("matplotlib")},
+        "drafts": {
+            "n": len(labelled.sample.drafts),
+            "tokens": config.draft_tokens,
+            "counted_in": labelled.counted_in,
+        },
+        **make_report(labelled.sample, results, pairs),
     }
-    return {"drafts": drafts, **make_report(labelled.sample, results, pairs)}
 
 
 def _evaluate_tokens(
@@ -232,21 +236,6 @@ def _check_out(out: Path) -> None:
         raise ConfigError(
             f"out: {home} cannot be written; fix its permissions or choose another --out"
         )
-
-
-def _provenance(
-    config: EvaluatePredictorConfig, split: SplitSettings, source: str | None
-) -> dict[str, Any]:
-    """Return the options and versions behind the report."""
-    return {
-        "schema": SCHEMA,
-        "config": without_credentials(config.model_dump(mode="json")),
-        "part": config.part,
-        "split": {**split.model_dump(), "from": source},
-        "cut": config.cut,
-        "window": config.window,
-        "versions": software() | {"matplotlib": importlib.metadata.version("matplotlib")},
-    }
 
 
 def _write(out: Path, report: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-import matplotlib as mpl
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -47,10 +47,7 @@ def draw(report: Mapping[str, Any]) -> bytes:
     """
     entries: Sequence[Mapping[str, Any]] = report["cuts"]
     graded = [entry for entry in entries if entry["sweep"]]
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        rc: Any = mpl.rcParams  # typed with literal keys only
-        rc.update(_STYLE)
+    with style.context(_STYLE, after_reset=True):
         height = 2.6 + 0.42 * max(len(entries), 4)
         figure = Figure(figsize=(11.0, height), layout="constrained", facecolor="white")
         left, right = figure.subplots(1, 2)

@@ -184,7 +184,7 @@ def replay_metrics(
 
 
 def word_metrics(sample: EvaluationSample, predicted: PredictedUnits) -> Metrics:
-    """Return ``accuracy`` of word classes, and ``precision``, ``recall`` and ``f1`` of style."""
+    """Return :func:`class_metrics` of the words, the first of each segment excepted."""
     return class_metrics(
         (segment.question, kind_of(truth, sample.cut), kind_of(score, sample.cut))
         for segment, scores in zip(sample.segments, predicted.segments, strict=True)
@@ -193,11 +193,13 @@ def word_metrics(sample: EvaluationSample, predicted: PredictedUnits) -> Metrics
 
 
 def class_metrics(rows: Iterable[tuple[str, str, str]]) -> Metrics:
-    """Return metrics of style from the problem, true class and predicted class of each case."""
-    cases = list(rows)
-    style = [(q, truth == "style", predicted == "style") for q, truth, predicted in cases]
+    """Return ``accuracy``, ``precision``, ``recall`` and ``f1`` of style against all other classes.
+
+    ``rows`` have the problem, the true class and the predicted class of each case.
+    """
+    style = [(q, truth == "style", predicted == "style") for q, truth, predicted in rows]
     return {
-        "accuracy": share(Case(q, truth == predicted) for q, truth, predicted in cases),
+        "accuracy": share(Case(q, truth == guess) for q, truth, guess in style),
         "precision": share(Case(q, truth and guess, guess) for q, truth, guess in style),
         "recall": share(Case(q, truth and guess, truth) for q, truth, guess in style),
         "f1": share(Case(q, 2 * (truth and guess), truth + guess) for q, truth, guess in style),

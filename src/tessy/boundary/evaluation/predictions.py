@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from tessy.boundary.base import BoundaryPredictor, PredictionRequest
@@ -50,18 +50,16 @@ async def gather_limited(
 
     The first error cancels the rest and is raised.
     """
-    results: dict[int, Result] = {}
-    remaining: Iterator[tuple[int, Item]] = iter(enumerate(items))
+    limit = asyncio.Semaphore(in_flight)
 
-    async def worker() -> None:
-        for index, item in remaining:
-            results[index] = await function(item)
+    async def run(item: Item) -> Result:
+        async with limit:
+            return await function(item)
 
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(in_flight, len(items))):
-                tasks.create_task(worker())
-    except BaseExceptionGroup as group:
-        error = group.exceptions[0]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(item)) for item in items]
+    except BaseExceptionGroup as errors:
+        error = errors.exceptions[0]
         raise error from error.__cause__
-    return [results[index] for index in range(len(items))]
+    return [task.result() for task in tasks]

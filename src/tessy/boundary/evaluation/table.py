@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from tessy.boundary.evaluation.report import short_name
 from tessy.core.formatting import NONE, interval, percentage
-from tessy.runtime.terminal import figures_table, visible
+from tessy.runtime.terminal import FiguresTable, visible
 from tessy.storage.cards import short_digest
 
 _CUTS = ("right", "exact", "early", "late", "left_whole")
@@ -27,10 +26,13 @@ _REPLAY_NOTE = (
     "capability words that the student would write, hand-overs that are handed straight back; "
     "hand-overs per 100 words."
 )
-_CLASSES_NOTE = "In %. Classes of words, and of tokens where a predictor has them; f1 of style."
+_CLASSES_NOTE = (
+    "In %. Style against all other words, and tokens where a predictor has them. The others are "
+    "capability, or mixed: words that neither author may write, with tokens of both classes."
+)
 _PAIRS_NOTE = (
-    "In %. Words in different classes; hand-overs that are handed straight back if the first, or "
-    "the second, is the student's predictor."
+    "In %. Words in different classes (style, capability, mixed); hand-overs that are handed "
+    "straight back if the first, or the second, is the student's predictor."
 )
 
 
@@ -41,7 +43,8 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     console.print(
         f"The {report['author']}'s text, annotations {digest}: "
         f"{data['segments']:,} segments of {data['questions']:,} problems ({report['part']}), "
-        f"{data['words']:,} words, {_percent(data['style'])} % style; {drafts['n']:,} drafts of "
+        f"{data['words']:,} words, {_percent(data['style'])} % style, "
+        f"{_percent(data['mixed'])} % mixed; {drafts['n']:,} drafts of "
         f"{drafts['tokens']} {drafts['counted_in']}; {report['cut']}; 95 % intervals",
         soft_wrap=True,
         highlight=False,
@@ -55,8 +58,8 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         console.print(Text(visible(note), style="dim"))
 
 
-def _cut_table(report: Mapping[str, Any]) -> Table:
-    table = figures_table("The cut", *(name.replace("_", " ") for name in _CUTS), "off", "n")
+def _cut_table(report: Mapping[str, Any]) -> FiguresTable:
+    table = FiguresTable("The cut", *(name.replace("_", " ") for name in _CUTS), "off", "n")
     for entry in report["cuts"]:
         for key, name in _DRAFTS.items():
             figures = entry[key]
@@ -69,8 +72,8 @@ def _cut_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _replay_table(report: Mapping[str, Any]) -> Table:
-    table = figures_table(
+def _replay_table(report: Mapping[str, Any]) -> FiguresTable:
+    table = FiguresTable(
         "The leak", "style leaked", "capability leaked", "bounced", "hand-overs", "best at"
     )
     for entry in report["cuts"]:
@@ -86,9 +89,9 @@ def _replay_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _class_table(report: Mapping[str, Any]) -> Table:
+def _class_table(report: Mapping[str, Any]) -> FiguresTable:
     names = ("accuracy", "precision", "recall", "f1")
-    table = figures_table("Classes", "of", *names, "n")
+    table = FiguresTable("Classes", "of", *names, "n")
     for entry in report["predictors"]:
         for what in ("words", "tokens"):
             figures = entry[what]
@@ -102,12 +105,11 @@ def _class_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _pair_table(report: Mapping[str, Any]) -> Table:
-    table = figures_table("Side by side", "and", "apart", "bounced", "bounced, reversed")
+def _pair_table(report: Mapping[str, Any]) -> FiguresTable:
+    table = FiguresTable("Side by side", "apart", "bounced", "bounced, reversed")
     for pair in report["pairs"]:
         table.add_row(
-            _name(pair["first"]),
-            _name(pair["second"]),
+            Text(" and ").join((_name(pair["first"]), _name(pair["second"]))),
             _percent(pair["words"], with_interval=True),
             _percent(pair["bounced_first_student"], with_interval=True),
             _percent(pair["bounced_second_student"], with_interval=True),
@@ -119,7 +121,7 @@ def _name(name: str) -> Text:
     return Text(visible(short_name(name)))
 
 
-def _print(console: Console, table: Table, note: str) -> None:
+def _print(console: Console, table: FiguresTable, note: str) -> None:
     console.print()
     console.print(table)
     console.print(Text(note, style="dim"))

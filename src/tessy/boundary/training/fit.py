@@ -10,12 +10,14 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     EvalPrediction,
     PreTrainedModel,
@@ -27,7 +29,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from tessy.boundary.classifier.labels import CAPABILITY, IGNORED, STYLE
+from tessy.boundary.classifier.labels import IGNORED, STYLE
 from tessy.boundary.training.dataset import TrainingExample
 from tessy.boundary.training.progress import EpochScores, TrainingProgress
 from tessy.config.predictors import TrainPredictorConfig
@@ -92,7 +94,7 @@ def fit(
         data_collator=collate,
         train_dataset=_rows(train),
         eval_dataset=_rows(validation),
-        compute_loss_func=_WeightedLoss(options.style_weight),
+        compute_loss_func=partial(_weighted_loss, style_weight=options.style_weight),
         compute_metrics=_metrics,
         preprocess_logits_for_metrics=lambda logits_btc, _: logits_btc.argmax(-1),
         callbacks=[checkpoints],
@@ -163,38 +165,31 @@ def _device_name(arguments: TrainingArguments) -> str:
 
 def collate(rows: Sequence[Mapping[str, list[int]]]) -> dict[str, Tensor]:
     """Return ``input_ids`` and ``labels``, each (B, T), padded on the right."""
-    width = max(len(row["input_ids"]) for row in rows)
-
-    def padded(key: str, value: int) -> Tensor:
-        return torch.tensor([row[key] + [value] * (width - len(row[key])) for row in rows])
-
-    return {"input_ids": padded("input_ids", _PAD), "labels": padded("labels", IGNORED)}
+    return {
+        key: pad_sequence([torch.tensor(row[key]) for row in rows], True, padding)
+        for key, padding in (("input_ids", _PAD), ("labels", IGNORED))
+    }
 
 
-class _WeightedLoss:
-    """Cross entropy with a weight for style tokens, averaged over an optimizer step."""
-
-    def __init__(self, style_weight: float) -> None:
-        weights = {CAPABILITY: 1.0, STYLE: style_weight}
-        self._weights = torch.tensor([weights[label] for label in sorted(weights)])
-
-    def __call__(
-        self,
-        outputs: Any,  # noqa: ANN401  # output types differ by architecture
-        labels_bt: Tensor,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Tensor:
-        logits_btc: Tensor = outputs.logits
-        total = torch.nn.functional.cross_entropy(
-            logits_btc.flatten(0, 1).float(),
-            labels_bt.flatten(),
-            self._weights.to(logits_btc.device),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
-        # Divide by the count over all processes, so that every token has the same weight.
-        count = (labels_bt != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return total / count
+def _weighted_loss(
+    outputs: Any,  # noqa: ANN401  # output types differ by architecture
+    labels_bt: Tensor,
+    num_items_in_batch: Tensor | None = None,
+    *,
+    style_weight: float,
+) -> Tensor:
+    """Return the cross entropy, averaged over an optimizer step."""
+    logits_btc: Tensor = outputs.logits
+    total = torch.nn.functional.cross_entropy(
+        logits_btc.flatten(0, 1).float(),
+        labels_bt.flatten(),
+        torch.tensor([1.0, style_weight], device=logits_btc.device),  # capability, style
+        ignore_index=IGNORED,
+        reduction="sum",
+    )
+    # Divide by the count over all processes, so that every token has the same weight.
+    count = (labels_bt != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    return total / count
 
 
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:

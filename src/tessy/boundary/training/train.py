@@ -6,15 +6,11 @@ and writes. The checkpoint is moved into place when it is complete.
 
 from __future__ import annotations
 
-import glob
 import importlib.metadata
 import os
 import platform
-import shutil
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +34,11 @@ from tessy.boundary.training.dataset import (
     encode_parts,
 )
 from tessy.config.predictors import SplitPart, TrainPredictorConfig
-from tessy.core.errors import ConfigError, InputError, StorageError
+from tessy.core.errors import ConfigError, InputError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import percent
-from tessy.core.records import Annotation, Author
-from tessy.storage.atomic import make_directory, publish_folder
+from tessy.core.records import Annotation
+from tessy.storage.atomic import new_folder
 from tessy.storage.run_reader import read_config
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -52,13 +48,6 @@ _EXIT_INPUT_ERROR = 2
 _LIBRARIES = ("torch", "accelerate")
 _VERSIONS = ("tessy", "transformers", "tokenizers", "torch", "accelerate")
 _HYPERPARAMETERS = ("epochs", "batch", "learning_rate", "max_tokens", "style_weight", "seed")
-
-
-@dataclass(frozen=True, slots=True)
-class _TrainingData:
-    author: Author
-    parts: dict[SplitPart, list[Annotation]]
-    source: AnnotationSource
 
 
 def train_predictor(options: TrainPredictorConfig) -> int:
@@ -80,16 +69,23 @@ def train_predictor(options: TrainPredictorConfig) -> int:
 def _train(options: TrainPredictorConfig, *, first: bool) -> None:
     out = options.out.expanduser().resolve()
     _check_options(options, out)
-    data = _read(options)
+    rows = read_annotations(options.annotations)
+    author_of(rows)  # refuses the annotations of both authors
+    parts = by_part(rows, options.seed, options.validation_share, options.test_share)
     check_installed("training", dict.fromkeys(_LIBRARIES, "train"))
     from tessy.inference.local.model import quiet_loading
 
     with quiet_loading():
-        _train_and_write(options, data, out, first=first)
+        _train_and_write(options, rows, parts, out, first=first)
 
 
 def _train_and_write(
-    options: TrainPredictorConfig, data: _TrainingData, out: Path, *, first: bool
+    options: TrainPredictorConfig,
+    rows: list[Annotation],
+    parts: dict[SplitPart, list[Annotation]],
+    out: Path,
+    *,
+    first: bool,
 ) -> None:
     from tessy.boundary.training.base_model import load_weights, read_base
     from tessy.boundary.training.card import write_predictor_card
@@ -98,13 +94,14 @@ def _train_and_write(
 
     base = read_base(options)
     rule = WindowRule().scaled(options.max_tokens)
-    examples, counts = encode_parts(base.codec, data.parts, rule)
-    conventions = _conventions(options, data, base, rule)
+    examples, counts = encode_parts(base.codec, parts, rule)
+    conventions = _conventions(options, rows, base, rule)
     setattr(base.config, KEY, conventions.model_dump(by_alias=True))
     progress = TrainingProgress(Console(), enabled=first)
-    for line in _header_lines(options, data, counts, examples):
+    for line in _header_lines(options, conventions.author, counts, examples):
         progress.print_line(line)
-    with _atomic_folder(out, first=first) as folder:
+    # The first process writes; the others need only a name.
+    with new_folder(out, "choose another --out") if first else nullcontext(out) as folder:
         model = load_weights(base, options)
         result = fit(
             model,
@@ -157,33 +154,24 @@ def _check_options(options: TrainPredictorConfig, out: Path) -> None:
         )
 
 
-def _read(options: TrainPredictorConfig) -> _TrainingData:
-    rows = read_annotations(options.annotations)
-    author = author_of(rows)
-    parts = by_part(rows, options.seed, options.validation_share, options.test_share)
+def _conventions(
+    options: TrainPredictorConfig, rows: list[Annotation], base: BaseModelSpec, rule: WindowRule
+) -> Conventions:
     data_config = read_config(options.annotations, ANNOTATIONS)["data_config"]
     annotator = data_config.get("model") or data_config.get("rule")
-    return _TrainingData(
-        author,
-        parts,
-        AnnotationSource(digest=digest_of(rows), segments=len(rows), annotator=annotator),
-    )
-
-
-def _conventions(
-    options: TrainPredictorConfig, data: _TrainingData, base: BaseModelSpec, rule: WindowRule
-) -> Conventions:
     folder = Path(base.name)
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
     return Conventions(
-        author=data.author,
+        author=author_of(rows),
         window=WindowSettings(limit=rule.limit, keep=rule.keep),
         split=SplitSettings(
             seed=options.seed,
             validation_share=options.validation_share,
             test_share=options.test_share,
         ),
-        annotations=data.source,
+        annotations=AnnotationSource(
+            digest=digest_of(rows), segments=len(rows), annotator=annotator
+        ),
         # The name only: local paths are meaningless on another machine.
         base=folder.resolve().name if folder.is_dir() else base.name,
         versions={"python": platform.python_version(), **versions},
@@ -192,11 +180,11 @@ def _conventions(
 
 def _header_lines(
     options: TrainPredictorConfig,
-    data: _TrainingData,
+    author: str,
     counts: dict[SplitPart, PartCounts],
     examples: dict[SplitPart, list[TrainingExample]],
 ) -> Iterator[str]:
-    yield f"Predictor of the {data.author} from {options.base}"
+    yield f"Predictor of the {author} from {options.base}"
     for part, count in counts.items():
         cut = f", {count.cut_segments:,} truncated to {options.max_tokens} tokens"
         yield (
@@ -206,53 +194,6 @@ def _header_lines(
         )
     steps = -(-len(examples["train"]) // options.batch)
     yield f"Up to {options.epochs} epochs of {steps:,} steps"
-
-
-@contextmanager
-def _atomic_folder(out: Path, *, first: bool) -> Iterator[Path]:
-    """Yield a temporary folder; the first process creates it, and renames it to ``out``."""
-    # Process ids are unique per machine only, and several machines may share the disk.
-    prefix = f".{out.name}.{socket.gethostname()}."
-    folder = out.with_name(f"{prefix}{os.getpid()}.partial")
-    if not first:
-        yield folder
-        return
-    _remove_stale(out.parent, prefix)
-    try:
-        make_directory(folder.parent)
-        folder.mkdir()
-    except OSError as error:
-        raise StorageError(
-            f"{out.parent} cannot be written: {error}; choose another --out or fix the permissions"
-        ) from error
-    try:
-        yield folder
-        try:
-            publish_folder(folder, out)
-        except OSError as error:
-            raise StorageError(f"{out} cannot be written: {error}; choose another --out") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale(parent: Path, prefix: str) -> None:
-    """Remove the temporary folders of killed trainings with the same output."""
-    for folder in parent.glob(f"{glob.escape(prefix)}*.partial"):
-        process = folder.name.removeprefix(prefix).removesuffix(".partial")
-        if process.isdecimal() and not _is_alive(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # the id was reused
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _apply_umask(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, markdown_table, percent
 from tessy.core.records import AUTHORS
 from tessy.data.export.provenance import command_line, notes, public, role_of, sources
@@ -157,7 +158,7 @@ def _counts(counts: Mapping[str, Any]) -> str:
 
 
 def _failures(counts: Mapping[str, Any]) -> str:
-    rows = [(reason, f"{count:,}") for reason, count in counts["failures"].items()]
+    rows = [(name, f"{count:,}") for name, count in reason_labels(counts["failures"]).items()]
     table = f"\n{markdown_table(('reason', 'samples'), rows)}" if rows else ""
     failed = counted(counts["samples"]["failed"], "failed sample")
     return f"## Failures\n\nNot included: {failed}.\n{table}"

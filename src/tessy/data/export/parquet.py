@@ -42,6 +42,7 @@ _TYPES: Mapping[str, pa.DataType] = {
     "cost": pa.struct(
         [
             ("requests", _BOTH),
+            ("unseen", _BOTH),
             ("seconds", pa.list_(pa.struct([("part", pa.string()), ("seconds", pa.float64())]))),
         ]
     ),

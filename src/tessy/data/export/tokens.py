@@ -26,7 +26,7 @@ from tessy.storage.run_config import prompt_date
 from tessy.synthesis.setup import formats
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.families import load_renderer
-from tessy.tokenization.lookup import can_find_tokenizer
+from tessy.tokenization.lookup import can_find_tokenizer, is_path
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import split_tail
 
@@ -196,7 +196,7 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Stu
             f"the tokenizer {name!r} requires trust_remote_code, which export does not support; "
             "export with --to messages instead"
         )
-    if not can_find_tokenizer(name):
+    if not is_path(name) and not can_find_tokenizer(name):
         raise ModelError(
             f"the tokenizer {name!r} of the run was not found, neither as a folder nor on the hub; "
             "it may be a server's own name for its model: pass the tokenizer with --tokenizer"

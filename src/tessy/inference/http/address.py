@@ -32,7 +32,7 @@ class Address:
 
 
 def read_address(url: str, api_key: str | None = None) -> Address:
-    """Parse ``url``, with or without ``/v1``; it may hold ``user:password@``.
+    """Parse ``url``, with or without ``/v1``; it may contain ``user:password@``.
 
     Raises ConfigError for an unusable URL or key, or if both of them authenticate.
     """
@@ -124,7 +124,8 @@ def _split(url: str) -> urllib.parse.SplitResult:
     if not usable:
         shown = url.rpartition("@")[2]  # a password may stand before it
         raise ConfigError(
-            f"{shown!r} is no server URL; write it like http://127.0.0.1:8000 (with or without /v1)"
+            f"{shown!r} is not a server URL; write it like http://127.0.0.1:8000 (with or without "
+            "/v1)"
         )
     return parts
 

@@ -15,10 +15,10 @@ from typing import Any
 import aiohttp
 
 from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, EngineUnavailable
-from tessy.inference.base import ChunkSink, left_when_closed
+from tessy.inference.base import ChunkSink, leave_when_closed
 from tessy.inference.http.address import environment_proxy, read_address, shown_url
 from tessy.inference.http.faults import shortened, status_fault
-from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, stream_reply
+from tessy.inference.http.reply import FAULTS, LateTokens, deadline, read_whole_reply, stream_reply
 from tessy.inference.http.wires.base import BadReply, EventReader, NoTokenIds, WireReader
 
 _CONNECT_SECONDS = 15.0
@@ -49,6 +49,7 @@ class ServerClient:
         if self._address.authorization is not None:
             self._headers["Authorization"] = self._address.authorization
             self._secret = self._address.authorization.partition(" ")[2]
+        self._late = LateTokens()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # of the session
 
@@ -187,7 +188,7 @@ class ServerClient:
         """
         url = self.root + path
         response: aiohttp.ClientResponse | None = None
-        with left_when_closed(sink):
+        with leave_when_closed(sink):
             response = await self.post(path, body, headers, read_seconds=read_seconds)
         if response is None:
             return False
@@ -196,7 +197,7 @@ class ServerClient:
                 await read_whole_reply(response, EventReader(reader), sink)
                 return False
             silence = max(self._stall_seconds, read_seconds)
-            await stream_reply(response, EventReader(reader), sink, silence)
+            await stream_reply(response, EventReader(reader), sink, silence, self._late)
         except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
         except BadReply as error:
@@ -262,7 +263,7 @@ def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 def _connection_fault(method: str, url: str, error: Exception) -> EngineError:
     name = type(error).__name__
     if isinstance(error, TimeoutError):
-        hidden = isinstance(error, aiohttp.ClientError)  # its text may hold the query
+        hidden = isinstance(error, aiohttp.ClientError)  # its text may contain the query
         cause = name if hidden or not str(error) else f"{name}: {error}"
         return EngineUnavailable(f"{method} {url}: no answer in time ({cause})")
     if isinstance(error, aiohttp.ClientHttpProxyError):

@@ -14,15 +14,24 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tessy.core.errors import EngineRefused
-from tessy.inference.base import TOP_LOGPROBS, ChunkSink, EngineInfo, Request, ScoredToken
+from tessy.core.errors import EngineError, EngineRefused
+from tessy.inference.base import (
+    TOP_LOGPROBS,
+    ChunkSink,
+    EngineInfo,
+    Request,
+    ScoredToken,
+    ServerCounters,
+)
 from tessy.inference.http.client import ServerEngine
+from tessy.inference.http.metrics import server_counters
 from tessy.inference.http.probe import ServerCapabilities, ServerProbe
 from tessy.tokenization.token_ids import Codec
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
 _SCORING_SECONDS_PER_TOKEN = 0.05  # the reply comes when the whole prompt was read
 _LONGEST_SESSION_CHARS = 200
+_METRICS_SECONDS = 5.0
 
 
 class HttpEngine(ServerEngine):
@@ -106,6 +115,13 @@ class HttpEngine(ServerEngine):
                 f"{self._server.root} returned no log-probabilities for the {len(ids)} prompt "
                 f"tokens of {key}: this needs a vLLM server, or a model in this process"
             ) from error
+
+    async def counters(self) -> ServerCounters | None:
+        """Return what the server has counted so far; None if it does not tell."""
+        try:
+            return server_counters(await self._server.look_up("/metrics", seconds=_METRICS_SECONDS))
+        except EngineError:
+            return None
 
     @staticmethod
     def _fit(request: Request, info: EngineInfo) -> Request:

@@ -52,7 +52,7 @@ def is_temporary(status: int | None) -> bool:
 def _target(location: str | None) -> str:
     """Return where a redirect leads, without query and credentials."""
     if location is None:
-        return "it is not said"
+        return "not given"
     scheme, slashes, rest = location.partition("?")[0].rpartition("//")
     host, slash, path = rest.partition("/")
     return scheme + slashes + host.rpartition("@")[2] + slash + path

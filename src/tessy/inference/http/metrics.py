@@ -1,4 +1,4 @@
-"""KV cache figures in vLLM's metrics and SGLang's server info (pure)."""
+"""Figures in vLLM's and SGLang's metrics, and in SGLang's server info (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tessy.inference.base import ServerCounters
+
 _INFO = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
+# Of requests and of generated tokens. vLLM's request_success does not count aborted requests, which
+# most of ours are; a first token comes once a request.
+_COUNTERS = (
+    ("vllm:time_to_first_token_seconds_count", "vllm:generation_tokens_total"),
+    ("sglang:num_requests_total", "sglang:generation_tokens_total"),
+)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 _CACHE_OFF = (
@@ -40,6 +48,23 @@ def vllm_facts(metrics: str) -> CacheFacts:
         engines=len(lines),
         notes=notes,
     )
+
+
+def server_counters(metrics: str) -> ServerCounters | None:
+    """Read the counters in ``/metrics``, over all engines and labels; None without them."""
+    for names in _COUNTERS:
+        requests, tokens = (_sum(metrics, name) for name in names)
+        if requests is not None and tokens is not None:
+            return ServerCounters(requests, tokens)
+    return None
+
+
+def _sum(metrics: str, name: str) -> int | None:
+    samples = re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)", metrics, re.MULTILINE)
+    try:
+        return int(sum(map(float, samples))) if samples else None
+    except (ValueError, OverflowError):  # not a number, or not a finite one
+        return None
 
 
 def sglang_facts(info: dict[str, Any]) -> CacheFacts:

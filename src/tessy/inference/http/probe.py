@@ -302,7 +302,7 @@ class ServerProbe:
             facts = CacheFacts()
         if facts.capacity_tokens is None:
             self._notes.append(
-                "The server does not say how many tokens its KV cache holds, so the number of "
+                "The server does not report how many tokens its KV cache holds, so the number of "
                 "samples in flight is bounded by --concurrency only."
             )
         return facts

@@ -27,6 +27,7 @@ LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, Safe
 _CPU_CACHE_BYTES = 4 * 2**30
 _GPU_CACHE_SHARE = 0.6  # of the memory free after loading; the rest is for activations
 _PROBE_TOKENS = 12
+TRIAL_CAPACITY = 8 * _PROBE_TOKENS  # of the model that makes :func:`trial_passes`
 _CANNOT_CONTINUE = (
     "the model loads, but does not continue text step by step as transformers' decoders do; serve "
     "it with a model server"
@@ -181,10 +182,9 @@ def make_decoder(model: PreTrainedModel, cache_tokens: int | None = None) -> Poo
 
     ``cache_tokens`` is by default what fits into 4 GiB, on a GPU into 60 % of the free memory.
     """
-    probe = [1 + (7 * i) % (vocabulary_size(model) - 1) for i in range(_PROBE_TOKENS)]
-    trial = PooledDecoder(model, 8 * _PROBE_TOKENS)
+    trial = PooledDecoder(model, TRIAL_CAPACITY)
     try:
-        difference = _difference(trial, probe, _logits(model, probe))
+        difference = _difference(trial, model)
     # Third-party modelling code may raise anything here.
     except Exception as error:
         raise ModelError(f"{_CANNOT_CONTINUE}: it fails with {error!r}") from error
@@ -204,19 +204,37 @@ def _logits(model: PreTrainedModel, ids: list[int]) -> Tensor:
     return logits[0].float()
 
 
-def _difference(decoder: PooledDecoder, probe: list[int], expected: Tensor) -> float:
-    """Return the largest relative error of a prefill of two lengths, a rollback and a step."""
-    short, long = decoder.new(), decoder.new()
+def probe_ids(model: PreTrainedModel) -> list[int]:
+    """Return ids to compare the passes of a :class:`PooledModel` with those of its model."""
+    return [1 + (7 * i) % (vocabulary_size(model) - 1) for i in range(_PROBE_TOKENS)]
+
+
+def trial_passes(
+    pooled: PooledModel, probe: list[int]
+) -> Iterator[tuple[list[tuple[PooledSequence, list[int]]], tuple[int, int]]]:
+    """Yield the members of two passes over ``probe``, and how many ids each has read after it.
+
+    The passes are a prefill of two lengths, and a step after a rollback.
+    """
+    short, long = pooled.new(), pooled.new()
     half = len(probe) // 2
-    errors = []
     for ends in ((half, len(probe)), (half + 1, len(probe) - 1)):
-        decoder.rollback(long, ends[1] - 1)
+        pooled.rollback(long, half - 1)
         members = [
             (sequence, probe[len(sequence.ids) : end])
             for sequence, end in zip((short, long), ends, strict=True)
         ]
         for sequence, new in members:
-            decoder.reserve(sequence, len(new))
+            pooled.reserve(sequence, len(new))
+        yield members, ends
+
+
+def _difference(decoder: PooledDecoder, model: PreTrainedModel) -> float:
+    """Return the largest relative error of the trial passes."""
+    probe = probe_ids(model)
+    expected = _logits(model, probe)
+    errors = []
+    for members, ends in trial_passes(decoder, probe):
         logits = decoder.forward(members).float()
         for row, end in enumerate(ends):
             reference = expected[end - 1]

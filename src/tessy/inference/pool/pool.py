@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
-from tessy.inference.base import Chunk, ChunkSink, Engine, Request, ScoredToken, left_when_closed
+from tessy.inference.base import (
+    Chunk,
+    ChunkSink,
+    Engine,
+    Request,
+    ScoredToken,
+    ServerCounters,
+    leave_when_closed,
+)
 from tessy.inference.pool.replica import Replica
 from tessy.inference.pool.retry import Failover, RetryState
 
@@ -37,6 +46,28 @@ class _Stream(RetryState):
 class ReplicaPool(Failover[Engine]):
     """Replicas of one role behind the engine protocol; use it as ``async with Pool(…) as pool``."""
 
+    _counted: list[ServerCounters | None] | None = None
+
+    async def start_counting(self) -> None:
+        """Read the servers' counters; call it before the first request."""
+        self._counted = await asyncio.gather(*(r.counters() for r in self._replicas))
+
+    async def counted_tokens(self) -> int | None:
+        """Return the tokens that the servers have generated since :meth:`start_counting`.
+
+        None if a server has no counters, was restarted, or has served requests that are not ours.
+        """
+        after = await asyncio.gather(*(r.counters() for r in self._replicas))
+        tokens = 0
+        for replica, first, last in zip(self._replicas, self._counted or (), after, strict=True):
+            if first is None or last is None:
+                return None
+            # A request that was closed at once may have missed its server.
+            if not replica.begun <= last.requests - first.requests <= replica.requests:
+                return None
+            tokens += last.tokens - first.tokens
+        return tokens
+
     async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt`` on the sample's replica, or on another one if that fails.
 
@@ -50,7 +81,7 @@ class ReplicaPool(Failover[Engine]):
         while len(state.delivered) < request.max_tokens and not sink.closed:
             replica = self._next_at_once(state)
             if replica is None:
-                with left_when_closed(sink):
+                with leave_when_closed(sink):
                     replica = await self._next(state)
             if replica is None or sink.closed:
                 return
@@ -61,7 +92,7 @@ class ReplicaPool(Failover[Engine]):
                 raise SampleFailed("refused", str(fault)) from fault
             if isinstance(fault, EngineMisconfigured):
                 fault = self._misconfigured(replica, fault)
-            with left_when_closed(sink):
+            with leave_when_closed(sink):
                 await self._failed(replica, state, fault)
         if not sink.closed:
             sink.put(Chunk((), "length"))
@@ -76,7 +107,7 @@ class ReplicaPool(Failover[Engine]):
         """Send one request; return the error if it did not finish."""
         state.serving = False
         own = ChunkSink(partial(self._forward, replica, state, sink))
-        sink.on_close = own.close
+        sink.close_also(own)
         try:
             await replica.engine.stream(state.remaining_request(), own)
         except (EngineUnavailable, EngineMisconfigured, EngineRefused) as error:
@@ -94,6 +125,7 @@ class ReplicaPool(Failover[Engine]):
             replica.served += 1
         elif chunk.ids or state.finished:
             state.serving = True
+            replica.begun += 1
             self._served(replica, state)
         state.delivered += chunk.ids
         sink.put(chunk)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from tessy.inference.base import EngineInfo, ServerLike
+from tessy.inference.base import EngineInfo, ServerCounters, ServerLike
 
 _SLACK = 1.25  # maximum load of a replica, as a multiple of its share
 _NOT_LISTENING = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
@@ -30,10 +30,17 @@ class Replica(Generic[ServerT_co]):
     failures: int = 0  # failed requests in a row, over all samples
     served: int = 0  # chunks received from it
     requests: int = 0  # requests sent to it
+    begun: int = 0  # requests of these that it has served something of
     samples: int = 0  # samples that have it as their home
     info: EngineInfo | None = None  # result of its last probe
     trouble: str = ""  # why it is unhealthy
     misconfigured: bool = False  # it answers, but no request can work there
+
+    async def counters(self) -> ServerCounters | None:
+        """Return what its server has counted since its start; None without counters."""
+        read = getattr(self.engine, "counters", None)
+        counters: ServerCounters | None = None if read is None else await read()
+        return counters
 
     @property
     def capacity(self) -> int | None:

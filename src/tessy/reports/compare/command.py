@@ -20,15 +20,16 @@ from tessy.reports.compare.figures import RunFigures, collect_figures
 from tessy.reports.compare.methods import describe, models, short_names
 from tessy.reports.compare.page import Example, build_page
 from tessy.reports.compare.sections import Cell, ComparedRun, Section, sections
-from tessy.runtime.terminal import figures_table, visible
+from tessy.runtime.terminal import FiguresTable, visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
-
-# Names of at most _NAME columns are not wrapped on terminals of at least _WIDE columns.
-_WIDE = 100
-_NAME = 40
+from tessy.storage.run_reader import (
+    iter_failures,
+    iter_superseded,
+    iter_trajectories,
+    read_config,
+)
 
 
 def compare(config: CompareConfig, console: Console | None = None) -> int:
@@ -70,7 +71,9 @@ def _check(config: CompareConfig) -> None:
 
 def _read(directory: Path, name: str, page: Path) -> ComparedRun:
     document = read_config(directory)
-    figures = collect_figures(iter_trajectories(directory), iter_failures(directory))
+    figures = collect_figures(
+        iter_trajectories(directory), iter_failures(directory), iter_superseded(directory)
+    )
     method = describe(document, figures.strategies, figures.answer_by)
     link = _link(RunPaths(directory).report, page)
     return ComparedRun(name, directory, method, models(document), figures, link)
@@ -163,10 +166,9 @@ def _print_tables(
 ) -> None:
     console.print(Text(visible(overview)), soft_wrap=True)
     names = [Text(visible(run.name)) for run in runs]
-    no_wrap = console.width >= _WIDE and max(name.cell_len for name in names) <= _NAME
     for section in tables:
         headings = (column.name for column in section.columns)
-        table = figures_table(section.title, *headings, no_wrap=no_wrap)
+        table = FiguresTable(section.title, *headings)
         for name, cells in zip(names, section.rows, strict=True):
             table.add_row(name, *map(_text, cells))
         console.print()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,11 +96,21 @@ class RunFigures:
         return quantile(ordered, 0.5), quantile(ordered, 0.8), ordered[-1]
 
 
-def collect_figures(trajectories: Iterable[Trajectory], failures: Iterable[Failure]) -> RunFigures:
-    """Collect the figures of a run; ``failures`` has one failure of each unfinished key."""
+def collect_figures(
+    trajectories: Iterable[Trajectory],
+    failures: Iterable[Failure],
+    superseded: Iterable[Failure] = (),
+) -> RunFigures:
+    """Collect the figures of a run.
+
+    ``failures`` has one failure of each unfinished key; of ``superseded`` only the cost counts.
+    """
     figures = RunFigures()
+    earlier: dict[Key, list[Failure]] = defaultdict(list)
+    for failure in superseded:
+        earlier[failure.key].append(failure)
     for row in trajectories:
-        sample = _sample(row, answered_correctly(row))
+        sample = _sample(row, answered_correctly(row), earlier[row.key])
         figures.samples.append(sample)
         figures.strategies[row.strategy] += 1
         figures.answer_by[row.answer_by] += 1
@@ -108,7 +118,7 @@ def collect_figures(trajectories: Iterable[Trajectory], failures: Iterable[Failu
         figures.shown[sample.problem] = row.key if shown_key is None else min(shown_key, row.key)
     reasons: Counter[str] = Counter()
     for failure in failures:
-        sample = _sample(failure, None)
+        sample = _sample(failure, None, earlier[failure.key])
         figures.samples.append(sample)
         reasons[failure.reason] += 1
         figures.shown.setdefault(sample.problem, failure.key)
@@ -116,17 +126,24 @@ def collect_figures(trajectories: Iterable[Trajectory], failures: Iterable[Failu
     return figures
 
 
-def _sample(row: Trajectory | Failure, correct: bool | None) -> SampleFigures:
-    tokens, requests = row.tokens, row.cost.requests
+def _sample(
+    row: Trajectory | Failure, correct: bool | None, earlier: Sequence[Failure]
+) -> SampleFigures:
+    tokens, every = row.tokens, (row, *earlier)
+
+    def both(counts: Callable[[Trajectory | Failure], Mapping[Author, int]]) -> tuple[int, int]:
+        student, teacher = (sum(counts(one).get(a, 0) for one in every) for a in AUTHORS)
+        return student, teacher
+
     return SampleFigures(
         problem=problem_digest(problem_messages(row)),
         finished=isinstance(row, Trajectory),
         kept=(tokens.student, tokens.teacher),
         answer=tokens.answer,
-        drafted=(tokens.drafted.get("student", 0), tokens.drafted.get("teacher", 0)),
-        requests=(requests.get("student", 0), requests.get("teacher", 0)),
+        drafted=both(lambda one: one.tokens.drafted),
+        requests=both(lambda one: one.cost.requests),
         attempts=row.attempts,
-        seconds=row.seconds,
+        seconds=sum(one.seconds for one in every),
         correct=correct,
     )
 

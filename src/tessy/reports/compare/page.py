@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tessy.answers.references import reference_of
+from tessy.core.errors import reason_label
 from tessy.core.records import AUTHORS, Failure, Trajectory
 from tessy.reports import assets
 from tessy.reports.compare.figures import answered_correctly, problem_messages
-from tessy.reports.compare.sections import REASONS, ComparedRun, Section
+from tessy.reports.compare.sections import ComparedRun, Section
 
 # Longer texts are collapsed.
 FOLD_CHARS = 1_200
@@ -64,7 +65,7 @@ def _example(example: Example, runs: Sequence[ComparedRun]) -> dict[str, Any]:
 def _card(name: str, row: Trajectory | Failure) -> dict[str, Any]:
     return {
         "run": name,
-        "failed": REASONS.get(row.reason, row.reason) if isinstance(row, Failure) else None,
+        "failed": reason_label(row.reason) if isinstance(row, Failure) else None,
         "detail": row.detail if isinstance(row, Failure) else "",
         "correct": answered_correctly(row) if isinstance(row, Trajectory) else None,
         "scores": ["none" if score is None else f"{score:g}" for score in row.scores],

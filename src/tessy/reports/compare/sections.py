@@ -9,25 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tessy.core.errors import reason_label
 from tessy.core.formatting import NONE, interval, percent, percentage
 from tessy.core.records import AUTHORS, Author
 from tessy.core.statistics import Estimate
 from tessy.reports.compare.figures import RunFigures, SampleFigures
 from tessy.reports.compare.methods import Method
-
-# Display names of failure reasons; other reasons are shown unchanged.
-REASONS = {
-    "budget": "budget exceeded",
-    "repetition": "repetition",
-    "eos_in_thinking": "ended in the thinking",
-    "empty_thinking": "no thinking",
-    "empty_answer": "no answer",
-    "control_in_answer": "markup in the answer",
-    "prompt_too_long": "prompt too long",
-    "no_score": "not scored",
-    "refused": "refused by the server",
-    "server_error": "server error",
-}
 
 
 class Cell(NamedTuple):
@@ -86,7 +73,7 @@ _OUTCOME = (
 
 
 def _outcome(figures: RunFigures) -> list[Cell]:
-    reasons = [f"{REASONS.get(name, name)} {n:,}" for name, n in figures.failures.items()]
+    reasons = [f"{reason_label(name)} {n:,}" for name, n in figures.failures.items()]
     correct = figures.correct_share()
     return [
         Cell(f"{len(figures.shown):,}"),

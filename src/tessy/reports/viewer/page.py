@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tessy.core.errors import reason_label
 from tessy.core.records import Failure, Trajectory
 from tessy.reports import assets
 from tessy.reports.compare.methods import models
@@ -18,7 +19,12 @@ from tessy.reports.viewer.pack import Packer, readable, script_json
 from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
 from tessy.storage.run_paths import RunPaths
-from tessy.storage.run_reader import iter_failures, iter_trajectories, read_config
+from tessy.storage.run_reader import (
+    iter_failures,
+    iter_superseded,
+    iter_trajectories,
+    read_config,
+)
 
 SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # concatenated in this order
 
@@ -30,6 +36,7 @@ def write_report(run_directory: Path) -> Path:
         iter_trajectories(run_directory),
         iter_failures(run_directory),
         title=run_directory.resolve().name,
+        superseded=iter_superseded(run_directory),
     )
     path = RunPaths(run_directory).report
     write_atomically(path, page.encode("utf-8"))
@@ -42,6 +49,7 @@ def build_page(
     failures: Iterable[Failure],
     title: str,
     packer: Packer | None = None,
+    superseded: Iterable[Failure] = (),
 ) -> str:
     """Return the HTML of the page. Rows are streamed, with one in memory at a time."""
     summary = Summary()
@@ -52,14 +60,18 @@ def build_page(
     for failure in failures:
         summary.add_failure(failure)
         packer.add(failure)
+    for failure in superseded:
+        summary.add_superseded(failure)
     packer.finish()
     script = (
         '"use strict";\n(() => {\n'
         + "\n".join(assets.asset("tessy.reports.viewer", name) for name in SCRIPTS)
         + "\n})();\n"
     )
+    figures = summary.result()
     head = {
-        "summary": summary.result(),
+        "summary": figures,
+        "reasons": {reason: reason_label(reason) for reason in figures["failures"]},
         "config": readable(config.items()),
         "index": packer.index,
         "blockChars": packer.block_chars,

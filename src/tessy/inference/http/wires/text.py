@@ -22,12 +22,12 @@ from tessy.inference.http.wires.base import (
 from tessy.tokenization.token_ids import Codec, decode
 
 _LOST = (
-    "Text goes both ways, for servers that take no token ids or return none: the whole text is "
-    "tokenised again for every request, and a token the model sampled may come back as others.",
-    "Text that looks like a control token (a question that contains </think>, say) becomes one on "
+    "Prompts and replies are text, because the server takes or returns no token ids: every request "
+    "is tokenized as a whole, and sampled tokens may change.",
+    "Text that looks like a control token (a problem that contains </think>, say) becomes one on "
     "the server.",
-    "The end of the thinking is found in the text that comes back, so the server must show the "
-    "tokens that end it there (llama.cpp needs --special where they are special tokens).",
+    "The end of the thinking is found in the text of the reply, so the server must show the tokens "
+    "that end it (llama.cpp needs --special where they are special tokens).",
 )
 _LOST_IN_PLAIN = (
     "The server refuses sampling values beyond OpenAI's, so top_k and min_p are not sent, and it "

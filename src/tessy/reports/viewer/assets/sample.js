@@ -8,26 +8,13 @@ const twoAuthors = activeAuthors.length !== 1; // a run of one author needs no s
 const number = new Intl.NumberFormat("en");
 const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)}\u00a0%`);
 const counted = (count, noun) => `${number.format(count)} ${noun}${count === 1 ? "" : "s"}`;
-const REASONS = {
-  finished: "finished",
-  budget: "budget exceeded",
-  repetition: "repetition",
-  eos_in_thinking: "ended in the thinking",
-  empty_thinking: "no thinking",
-  empty_answer: "no answer",
-  control_in_answer: "markup in the answer",
-  prompt_too_long: "prompt too long",
-  no_score: "not scored",
-  refused: "refused by the server",
-  server_error: "server error",
-};
 const MEANINGS = {
   dropped: "share of generated thinking tokens that are not kept, such as text after a hand-over; drafted tokens are " +
     "counted with each model's own tokenizer, kept tokens with the student's",
   forced: "words that the predictor assigned to the other author, kept because neither author would continue",
   midWord: "hand-overs where the next author continues inside a word",
 };
-const outcomeName = (outcome) => REASONS[outcome] ?? outcome;
+const outcomeName = (outcome) => head.reasons[outcome] ?? outcome;
 
 function el(tag, options, ...children) {
   const { text, ...attributes } = options ?? {};
