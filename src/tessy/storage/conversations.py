@@ -143,10 +143,10 @@ def take_conversation(row: dict[str, Any], fields: FieldMap) -> tuple[tuple[Mess
         except ValueError:
             raise BadField(name, f"expected a list of turns, got {kind(value)}") from None
     if isinstance(value, str):
-        text = _with_inputs(_checked(name, value), fields.take(row, "input"))
-        turns = [Message(role="user", content=text)] if value.strip() else []
-        if not turns:
+        if not value.strip():
             raise BadField(name, "expected a problem, got empty text")
+        text = _with_inputs(_checked(name, value), fields.take(row, "input"))
+        turns = [Message(role="user", content=text)]
     elif isinstance(value, list):
         for beside, text in fields.take(row, "input"):
             if text:

@@ -161,7 +161,9 @@ def test_a_missing_library_is_reported_with_its_installation(tmp_path: Path) -> 
         assert not (tmp_path / "out").exists()
         return done.stderr
 
-    assert "pip install 'tessy[data]', or skip the rule" in run()
+    message = run()
+    assert 'needs rensa, not installed here: pip install "tessy[data]"' in message
+    assert "--skip near_duplicate" in message
     assert "no finished samples" in run("--skip", "near_duplicate")
 
 

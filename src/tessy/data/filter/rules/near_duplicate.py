@@ -7,12 +7,11 @@ disk. Fewer than 1 in 2,000 pairs that share 80 % of their 5-grams is missed.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tessy.config.data import FilterConfig
-from tessy.core.errors import ConfigError
+from tessy.core.extras import check_installed
 from tessy.core.formatting import percent
 from tessy.core.records import Trajectory, problem_digest
 from tessy.data.filter.rule import FilterRule, RowCheck
@@ -39,13 +38,9 @@ class NearDuplicates:
     """Finds rows that nearly repeat a remembered row; ConfigError if rensa is not installed."""
 
     def __init__(self) -> None:
-        try:
-            rensa = importlib.import_module("rensa")
-        except ImportError:
-            raise ConfigError(
-                "finding near-duplicates needs the library rensa, which is not installed: "
-                "pip install 'tessy[data]', or skip the rule with --skip near_duplicate"
-            ) from None
+        check_installed("near_duplicate (omit it with --skip near_duplicate)", {"rensa": "data"})
+        import rensa
+
         self._new: Callable[..., RMinHash] = rensa.RMinHash
         self._index = rensa.RMinHashLSH(
             threshold=SIMILARITY, num_perm=_PERMUTATIONS, num_bands=_BANDS
