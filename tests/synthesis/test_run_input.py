@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tessy.core.errors import RunError
 from tessy.core.records import Message, Problem, problem_digest
 from tessy.lab.bundled import demo_problems, model_path
 from tessy.storage.journal import Journal
@@ -91,6 +92,8 @@ def test_a_run_without_a_date_has_the_day_of_its_creation():
     assert prompt_date(document) == datetime.date(2026, 1, 2)
     assert prompt_date({"data_config": {"date": "2026-02-01"}}) == datetime.date(2026, 2, 1)
     assert prompt_date({**document, "data_config": {"derived": {}}}) is None
+    with pytest.raises(RunError, match=r"`created`, got 'soon'"):
+        prompt_date({"data_config": {}, "created": "soon"})
 
 
 def test_a_text_that_a_model_would_not_see_makes_a_bad_row(tmp_path: Path):

@@ -111,7 +111,9 @@ class ChatEngine(ServerEngine):
         probe = ChatRequest("probe", _PROBE_MESSAGES, Sampling(), max_tokens=1, seed=0)
 
         async def send() -> None:
-            _read(await self._send(probe, without), self._server.root)
+            reply = await self._send(probe, without)
+            with self._server.masked_errors():
+                _read(reply, self._server.root)
 
         try:
             await doubts.repeat(send)
@@ -128,7 +130,9 @@ class ChatEngine(ServerEngine):
         if self._refused is None:
             await self.probe()
         async with self._slots:
-            return _read(await self._send(request, self._refused or ()), self._server.root)
+            reply = await self._send(request, self._refused or ())
+            with self._server.masked_errors():
+                return _read(reply, self._server.root)
 
     async def _send(self, request: ChatRequest, without: Collection[str]) -> dict[str, Any]:
         sampling = request.sampling

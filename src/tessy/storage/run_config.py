@@ -81,7 +81,12 @@ def prompt_date(document: Mapping[str, Any]) -> datetime.date | None:
     """
     data = document["data_config"]
     date = data.get("date") or (None if "derived" in data else document.get("created"))
-    return datetime.date.fromisoformat(str(date)[:10]) if date else None
+    try:
+        return datetime.date.fromisoformat(str(date)[:10]) if date else None
+    except ValueError:
+        raise RunError(
+            f"config.json: expected a date in `date` or `created`, got {date!r}; restore the file"
+        ) from None
 
 
 def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:

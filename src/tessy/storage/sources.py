@@ -99,7 +99,6 @@ def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
     if match is None:
         raise InputError(f"{title}: expected hf://datasets/OWNER/NAME[@REVISION][/PATH]")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     name, path = match["name"], match["path"]
     revision = unquote(match["revision"]) if match["revision"] else None
@@ -115,7 +114,9 @@ def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
             Path(hub.hf_hub_download(name, file, repo_type="dataset", revision=revision))
             for file in names
         ], is_dataset
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # errors of hub and connection have no common base class
         reason = " ".join(str(error).split())
         raise InputError(f"{title} cannot be read: {reason}") from error
 

@@ -197,3 +197,16 @@ def test_a_proxy_that_is_no_http_proxy_is_an_error(environment):
         HttpEngine("http://model.test", "m", CODEC)
     assert "secret" not in str(caught.value)
     HttpEngine("http://127.0.0.1:8000", "m", CODEC)
+
+
+def test_a_url_that_is_refused_is_shown_without_its_query():
+    for url in ("127.0.0.1:8000/v1?api-key=QSECRET", "http://a:99999/?api-key=QSECRET"):
+        with pytest.raises(ConfigError) as caught:
+            read_address(url)
+        assert "QSECRET" not in str(caught.value)
+
+
+def test_what_servers_repeat_of_credentials_is_masked():
+    keyed = read_address("http://a?api-key=QSECRET&version=1", "KSECRET")
+    assert keyed.mask("Bearer KSECRET, QSECRET, version 1") == "Bearer …, …, version 1"
+    assert read_address("http://me:p%40ss@a").mask("p@ss p%40ss") == "… …"

@@ -18,6 +18,9 @@ from tessy.core.errors import ConfigError
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
+_SECRET_CHARS = 6  # a shorter value of a query is a version
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Parts of a server's URL."""
@@ -25,6 +28,18 @@ class Address:
     root: str  # where paths begin, without `/v1`, credentials and query; can be shown
     query: str  # sent with every request: gateways want an API version there
     authorization: str | None  # header; None: none
+
+    def mask(self, text: str) -> str:
+        """Return ``text`` without key, password and query values, which servers may repeat."""
+        scheme, _, token = (self.authorization or "").partition(" ")
+        secrets = {token}
+        if scheme == "Basic":
+            secrets.add(base64.b64decode(token).decode().partition(":")[2])
+        values = (value for _, value in urllib.parse.parse_qsl(self.query))
+        secrets.update(value for value in values if len(value) >= _SECRET_CHARS)
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            text = text.replace(secret, "…").replace(urllib.parse.quote(secret, safe=""), "…")
+        return text
 
     def url(self, path: str) -> str:
         """Return the URL of ``path``, with the query."""
@@ -122,7 +137,7 @@ def _split(url: str) -> urllib.parse.SplitResult:
     except ValueError:  # no port, or no IPv6 address
         usable = False
     if not usable:
-        shown = url.rpartition("@")[2]  # a password may stand before it
+        shown = url.rpartition("@")[2].partition("?")[0]  # without password and query
         raise ConfigError(
             f"{shown!r} is not a server URL; write it like http://127.0.0.1:8000 (with or without "
             "/v1)"

@@ -9,7 +9,7 @@ import json
 import socket
 import ssl
 import struct
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import aiohttp
@@ -45,10 +45,8 @@ class ServerClient:
             "User-Agent": "tessy",  # some gateways require one
             "Accept-Encoding": "identity",  # compression would delay events
         }
-        self._secret = ""  # servers may repeat it in their errors
         if self._address.authorization is not None:
             self._headers["Authorization"] = self._address.authorization
-            self._secret = self._address.authorization.partition(" ")[2]
         self._late = LateTokens()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # of the session
@@ -94,7 +92,8 @@ class ServerClient:
         except FAULTS as error:
             raise _connection_fault("GET", url, error) from error
         if response.status != 200:
-            raise self._status_fault("GET", url, response, text)
+            with self.masked_errors():
+                raise status_fault("GET", url, response.status, text, response.headers)
         return text
 
     async def look_up_json(self, path: str) -> dict[str, Any] | None:
@@ -110,7 +109,8 @@ class ServerClient:
             if error.status in (None, 401, 403):
                 raise
             return None
-        return _json_object(self.root + path, text.encode())
+        with self.masked_errors():
+            return _json_object(self.root + path, text.encode())
 
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
@@ -150,13 +150,17 @@ class ServerClient:
                 text = await response.text(errors="replace")
         except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
-        raise self._status_fault("POST", url, response, text)
+        with self.masked_errors():
+            raise status_fault("POST", url, response.status, text, response.headers)
 
-    def _status_fault(
-        self, method: str, url: str, response: aiohttp.ClientResponse, text: str
-    ) -> EngineError:
-        shown = text.replace(self._secret, "…") if self._secret else text
-        return status_fault(method, url, response.status, shown, response.headers)
+    @contextlib.contextmanager
+    def masked_errors(self) -> Generator[None, None, None]:
+        """Mask what servers repeat of keys and passwords in the errors raised inside."""
+        try:
+            yield
+        except EngineError as error:
+            error.args = (self._address.mask(str(error)), *error.args[1:])
+            raise
 
     async def post_for_json(
         self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
@@ -168,7 +172,8 @@ class ServerClient:
                 content = await response.read()
             except FAULTS as error:
                 raise _connection_fault("POST", url, error) from error
-        return _json_object(url, content)
+        with self.masked_errors():
+            return _json_object(url, content)
 
     async def generate(
         self,
@@ -192,23 +197,24 @@ class ServerClient:
             response = await self.post(path, body, headers, read_seconds=read_seconds)
         if response is None:
             return False
-        try:
-            if response.content_type != "text/event-stream":
-                await read_whole_reply(response, EventReader(reader), sink)
-                return False
-            silence = max(self._stall_seconds, read_seconds)
-            await stream_reply(response, EventReader(reader), sink, silence, self._late)
-        except FAULTS as error:
-            raise _connection_fault("POST", url, error) from error
-        except BadReply as error:
-            kind = ReplyWithoutIds if isinstance(error, NoTokenIds) else UnusableReply
-            raise kind(f"{url}: {error}") from error
-        except EngineUnavailable as error:
-            raise UnusableReply(f"{url}: {error}", status=error.status) from error
-        except EngineRefused as error:
-            raise EngineRefused(f"{url}: {error}") from error
-        finally:
-            response.close()  # nothing is closed if the reply is whole
+        with self.masked_errors():
+            try:
+                if response.content_type != "text/event-stream":
+                    await read_whole_reply(response, EventReader(reader), sink)
+                    return False
+                silence = max(self._stall_seconds, read_seconds)
+                await stream_reply(response, EventReader(reader), sink, silence, self._late)
+            except FAULTS as error:
+                raise _connection_fault("POST", url, error) from error
+            except BadReply as error:
+                kind = ReplyWithoutIds if isinstance(error, NoTokenIds) else UnusableReply
+                raise kind(f"{url}: {error}") from error
+            except EngineUnavailable as error:
+                raise UnusableReply(f"{url}: {error}", status=error.status) from error
+            except EngineRefused as error:
+                raise EngineRefused(f"{url}: {error}") from error
+            finally:
+                response.close()  # nothing is closed if the reply is whole
         return True
 
 
