@@ -63,7 +63,7 @@ class MathsWorker:
         except BrokenPipeError:
             reply = ""
         except BaseException:
-            self._stop()  # a reply that nobody read would be taken for the next one
+            self._stop()  # an unread reply would be taken for the next one
             raise
         if reply:
             return bool(json.loads(reply))
