@@ -2,11 +2,12 @@ r"""Agreement of answers with references.
 
 For problems whose answer is a number, a formula, a choice or a few words. The final answer of a
 text is the content of its last ``\boxed{}``. Without one, it is the last number if the reference is
-a number; otherwise the last line, or its end after ``is``, ``are``, ``:`` or ``=``.
+a number, unless that is part of a formula, a list or a range; otherwise the last line, or its end
+after ``is``, ``are``, ``:`` or ``=``. Text up to the last ``</think>`` is ignored.
 
 Texts agree if they are equal without letter case, markup and white space; numbers by exact value,
-with or without a unit; a choice with or without its text. Texts that these rules leave undecided
-and that may be formulas are compared by Math-Verify (:mod:`tessy.answers.maths`).
+with or without a common unit; a choice with or without its text. Texts that these rules leave
+undecided and that may be formulas are compared by Math-Verify (:mod:`tessy.answers.maths`).
 """
 
 from __future__ import annotations
