@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessy.answers.agreement import is_correct
-from tessy.answers.maths import MathsWorker
 from tessy.answers.references import reference_of
 
 
@@ -35,7 +34,6 @@ def agrees(answer: str, reference: str) -> bool:
         ("1.5e3", "1500"),
         ("The temperature falls to −3 °C.", "-3"),
         ("x = -3", "-3"),
-        ("5-3", "3"),
         ("It is -\\frac{1}{3}", "-1/3"),
         ("about 50%", "50"),
         ("so \\boxed{x = 5}", "5"),
@@ -49,7 +47,6 @@ def agrees(answer: str, reference: str) -> bool:
         ("Hence \\boxed{7}.", "We find $x = \\boxed{7}$, since 3 + 4 = 7 (not 8)."),
         ("0.10", ".1"),
         ("\\boxed{12{,}000}", "12000"),
-        ("That is 5*3", "3"),
         ("The answer is (B).", "B"),
         ("\\boxed{B}", "(b)"),
         ("\\boxed{\\text{(B)}}", "B"),
@@ -71,11 +68,41 @@ def agrees(answer: str, reference: str) -> bool:
         ("\\boxed{10^{6}}", "1000000"),
         ("\\boxed{50\\%}", "50"),
         ("\\boxed{90^\\circ}", "90"),
-        ("It is 6, 100", "100"),
         ("**Answer: 5** apples, checked in 2 ways.", "5"),
         ("The answer is $5$ (see step 3).", "5"),
         ("\\boxed{1} and \\boxed{2}", "1, 2"),
         ("\\boxed{0.5}", "50\\%"),
+        ("<think>\\boxed{41}?</think>It is 42.", "42"),
+        ("\\boxed{Yes!}", "yes"),
+        ("It is 10 km.", "10 km"),
+        ("The answer is 3 times 4 = 12", "12"),
+        ("It is 12cm.", "12"),
+        ("\\boxed{5 days}", "5"),
+        ("\\boxed{12}", "12 apples"),
+        ("\\boxed{2} and \\boxed{1}", "1,2"),
+        ("答案是5。", "5"),
+        ("答案：**B**", "B"),
+        ("\\boxed{1 3/10}", "13/10"),
+        ("\\boxed{1\\frac{3}{10}}", "1.3"),
+        ("\\boxed{-1\\frac12}", "-1.5"),
+        ("\\boxed{(1,\\infty)}", "x>1"),
+        ("\\boxed{x=5}", "x = 5"),
+        ("\\boxed{(B) 1/2}", "(B) 0.5"),
+        ("\\boxed{A and B}", "A and B"),
+        ("\\boxed{12_{3}}", "12_3"),
+        ("\\boxed{6!}", "6!"),
+        ("The answer is A", "a"),
+        ("\\boxed{5 cents}", "5 cents"),
+        ("\\boxed{\\$5}", "5 dollars"),
+        ("\\boxed{2020-01-05}", "2020-01-05"),
+        ("\\boxed{1,2}", "\\{1,2\\}"),
+        ("\\boxed{12 m/s}", "12"),
+        ("It is 42, not more", "42"),
+        ("Profit: $1,234", "1234"),
+        ("So, 42", "42"),
+        ("x = 12 km/h", "12"),
+        ("\\boxed{3 square feet}", "3"),
+        ("The correct option is C", "C"),
     ],
 )  # fmt: skip
 def test_equal_answers_are_right(answer, reference):
@@ -113,6 +140,66 @@ def test_equal_answers_are_right(answer, reference):
         ("\\boxed{6+5i}", "6 - 5i"),
         ("\\boxed{6, 100}", "6100"),
         ("\\boxed{9^{9^{9^{9}}}}", "x^2"),
+        ("\\boxed{f(x)=x^2}", "g(x)=x^2"),
+        ("x = 2\\pi or x = \\pi", "\\pi"),
+        ("It is 10 km", "10 m"),
+        ("5-3", "3"),
+        ("That is 5*3", "3"),
+        ("It is 6, 100", "100"),
+        ("It is 10-5", "5"),
+        ("3 or 4", "4"),
+        ("between 3 and 4", "4"),
+        ("2:5", "5"),
+        ("12x", "12"),
+        ("12 + 5", "5"),
+        ("12 + 5", "12"),
+        ("It is 10^{6}", "10"),
+        ("It is \\sqrt{2}", "2"),
+        ("It is \\frac{a}{12}", "12"),
+        ("It is 6!", "6"),
+        ("x_{12}", "12"),
+        ("the range is 3–4", "4"),
+        ("5 million", "5"),
+        ("The answer is 5 million", "5"),
+        ("It is 12\\pi", "12"),
+        ("the answer is not 5", "5"),
+        ("This is a", "A"),
+        ("\\boxed{(a) 5, (b) 7}", "(a) 5, (b) 8"),
+        ("\\boxed{(a)(b+1)}", "a"),
+        ("\\boxed{(a)b}", "(a)c"),
+        ("\\boxed{a.b}", "a"),
+        ("\\boxed{(A)}", "(A) and (B)"),
+        ("\\boxed{C: 12}", "B: 12"),
+        ("\\boxed{B: 12}", "B: 13"),
+        ("\\boxed{12 apples}", "12"),
+        ("\\boxed{5 million}", "5"),
+        ("\\boxed{5 dozen}", "5"),
+        ("\\boxed{5 or}", "5"),
+        ("\\boxed{5 x}", "5"),
+        ("\\boxed{5 n}", "5"),
+        ("\\boxed{5 is}", "5"),
+        ("\\boxed{6!}", "6"),
+        ("\\boxed{5 cents}", "\\$5"),
+        ("\\boxed{\\$5}", "5 cents"),
+        ("\\boxed{5}", "5 million"),
+        ("\\boxed{x=1 \\text{ or } x=2}", "2"),
+        ("\\boxed{x=1, x=2}", "2"),
+        ("\\boxed{a=1, b=2}", "2"),
+        ("\\boxed{2020-01-05}", "2014"),
+        ("\\boxed{2020-01-05}", "2020-05-01"),
+        ("\\boxed{2024/01/05}", "2024/05/01"),
+        ("\\boxed{555-1234}", "-679"),
+        ("\\boxed{12_3}", "12"),
+        ("\\boxed{12_3}", "12_4"),
+        ("\\boxed{12_3}", "5"),
+        ("\\boxed{(0,1)}", "\\{0,1\\}"),
+        ("\\boxed{(1,2)}", "1,2"),
+        ("\\boxed{1,2,2}", "1,2"),
+        ("\\boxed{1.41421356}", "\\sqrt{2}"),
+        ("\\boxed{3.14159265}", "\\pi"),
+        ("\\boxed{y=5}", "x=5"),
+        ("\\boxed{13/10}", "1 2/10"),
+        ("\\boxed{3.14159265x}", "\\pi x"),
     ],
 )
 def test_different_answers_are_wrong(answer, reference):
@@ -138,24 +225,3 @@ def test_any_text_can_be_compared(answer: str, reference: str):
     wanted = reference.strip().splitlines()
     if len(wanted) == 1 and agrees(reference, reference):
         assert agrees(f"Some words.\n{reference}", reference)
-
-
-def test_a_worker_is_replaced_after_a_comparison_beyond_its_limits(monkeypatch):
-    monkeypatch.setattr("tessy.answers.maths.LIMIT_SECONDS", 0.001)
-    worker = MathsWorker()
-    try:
-        assert not worker.verify("x^{60}", "(a+b+c+d)^{60}")
-        monkeypatch.undo()
-        assert worker.verify("x+1", "1+x")
-    finally:
-        worker.close()
-
-
-def test_a_worker_is_replaced_after_a_number_of_comparisons(monkeypatch):
-    monkeypatch.setattr("tessy.answers.maths.RECYCLE_AFTER", 1)
-    worker = MathsWorker()
-    try:
-        assert worker.verify("x+1", "1+x")
-        assert worker.verify("y+1", "1+y")
-    finally:
-        worker.close()

@@ -111,6 +111,11 @@ def test_a_reply_that_is_a_sentence_is_not_a_reference(tmp_path):
     }
 
 
+def test_a_reply_is_not_a_reference_beside_another_one(tmp_path):
+    extra = one(tmp_path, {"messages": QA, "answer": 7}).extra
+    assert extra == {"answer": 7, "reference_turn": "Because."}
+
+
 def test_a_reference_field_is_kept_next_to_the_turn(tmp_path):
     problem = one(tmp_path, {"messages": QA, "reference": None})
     assert problem.extra == {"reference": None, "reference_turn": "Because."}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-_BOXED = re.compile(r"\\f?boxed\s?\{")
+_BOXED = re.compile(r"\\(?:f?boxed|fbox)\s?\{")
 _BRACE = re.compile(r"[{}]")
 _THOUSANDS = re.compile(
     r"(?<![0-9.,])[0-9]{1,3}(?:(?:,|\{,\}|\\[,!])[0-9]{3})+(?![0-9]|,[0-9]|\\[,!][0-9])"
@@ -20,19 +20,42 @@ _VALUE = re.compile(
     rf"(?P<sign>(?<![\w.)\]}}])[+-])?"
     rf"(?:{_FRACTION}|(?<![\w.^])(?<!\^\{{)(?P<top>{_NUMBER})(?:\s?/\s?(?P<bottom>{_NUMBER}))?)"
 )
-# "12 cm", "3 m/s", "40 square feet": a single letter without a space is a variable ("5x").
+# "12 cm", "3 m/s", "40 apples": a single letter without a space is a variable ("5x").
 _UNIT = re.compile(
     rf"(?P<number>[+-]?(?:{_FRACTION}|{_NUMBER}(?:/{_NUMBER})?))"
     r"\s(?P<unit>[a-zµμΩ]+(?:[\s/·*][a-z]+){0,3}(?:\^?\{?[23²³]\}?)?)"
 )
+_MIXED = re.compile(
+    rf"(?P<minus>-)?(?P<whole>[0-9]{{1,9}})(?:\s|(?=\\))(?P<rest>[0-9]+/[0-9]+|{_FRACTION})"
+)
+# A number beside one of these is a part of a formula, a list or a range, and no answer.
+_OPERATOR = r"[-–+*/×÷·^_<>≤≥]"
+_PART_BEFORE = re.compile(
+    rf"(?:(?:\d|\b[a-z]|[)}}\]])\s*{_OPERATOR}|\d\s*[:,]?|[{{^_√\\]|\\[a-z]+"
+    r"|\d\s*(?:or|and|to|times|plus|minus|mod|of|by)|\bnot)\s*$"
+)
+_PART_AFTER = re.compile(
+    rf"(?!(?:cm|mm|km|kg|ft|min)\b)[a-z!^_:(]|\s*\\|\s*{_OPERATOR}\s*(?:\d|[a-z]\b|[({{\\])"
+    r"|\s*(?:(?:million|billion|trillion|hundred|thousand|dozen)s?|[xnyk])\b|\s*(?:or|to)\s+\d"
+)
+_CLAUSE_END = re.compile(r"[.;!?](?:\s|$)|,\s|\(")
+_CJK_BORDER = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])(?=[-\d\\])")
+_CJK_MARKS = str.maketrans("。，：；！？（）", ".,:;!?()")
 _WRAPPER = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname)\s?\{([^{}]*)\}"
 )
 _NOISE = re.compile(r"\\[!()\[\]]|\\(?:left|right)(?![a-z])|\^\{?\\circ\}?|°|\\?[%$]|\*\*|`")
 _SPACE = re.compile(r"\\(?:[,;: ]|quad|qquad)|~")
-_STATED = re.compile(r"\banswer\s?(?:is|:|=)\s?")
-_LEAD_IN = re.compile(r"[:=](?=.)|\b(?:is|are)\s", re.IGNORECASE)
+_STATED = re.compile(r"(?:\banswer|答案)\s?(?:is|:|=|是|为)\s?")
+_LEAD_IN = re.compile(r"[:=：是为](?=.)|\b(?:is|are)\s", re.IGNORECASE)
+_ANSWER = re.compile(r"\b(?:answer|choice|option)\b|答案", re.IGNORECASE)
+_OTHER = re.compile(r"\b(?:or|not)\b", re.IGNORECASE)  # "x = 1 or x = 2"
 _QUOTES = " \t\"'“”‘’"
+
+
+def without_thoughts(text: str) -> str:
+    """Return what follows the last ``</think>``; without one, the text."""
+    return text.rpartition("</think>")[2]
 
 
 def last_boxed(text: str) -> str | None:
@@ -57,29 +80,49 @@ def boxed_in_last_line(text: str) -> list[str]:
 
 
 def stated_value(text: str) -> Fraction | None:
-    """Return the last number after "answer is" or "answer:" in a text without markup."""
+    """Return the last number after "answer is" or "answer:" in a text without markup.
+
+    Of a calculation, "answer is 3 times 4 = 12", it is the number after ``=``.
+    """
     last = None
     for match in _STATED.finditer(text):
-        last = _VALUE.match(text, match.end()) or last
+        end = _CLAUSE_END.search(text, match.end())
+        equal = text.rfind("=", match.end(), end.start() if end else len(text))
+        start = match.end() if equal < 0 else equal + 1
+        number = _VALUE.match(text, start + text.startswith(" ", start))
+        if number and not _is_part(text, number):
+            last = number
     return _value(last) if last else None
 
 
-def candidates(line: str, max_chars: int) -> Iterator[str]:
-    """Yield the end of a line, and its part after each position where an answer may begin."""
+def candidates(line: str, max_chars: int, *, boxed: bool, letter: bool) -> Iterator[str]:
+    """Yield the end of a line, and its part after each position where an answer may begin.
+
+    Args:
+        line: Content of a box, or a line of an answer.
+        max_chars: Length of the end.
+        boxed: Whether it is a box, which has at most one such position: "x=1 or x=2" has none.
+        letter: Whether the answer is one letter, which must follow "answer": "This is a".
+    """
     line = line[-max_chars:]
     yield line
-    for match in _LEAD_IN.finditer(line):
-        yield line[match.end() :]
+    matches = list(_LEAD_IN.finditer(line))
+    for match in matches if not boxed or len(matches) == 1 else []:
+        before = line[: match.start()]
+        if not _OTHER.search(before) and (not letter or _ANSWER.search(before)):
+            yield line[match.end() :]
 
 
 def without_markup(text: str) -> str:
     """Return ``text`` without letter case, LaTeX's text commands, separators and quotes."""
-    text = text.replace("−", "-").replace("…", " ").replace("...", " ")
+    text = text.replace("−", "-").replace("…", " ").replace("...", " ").translate(_CJK_MARKS)
+    text = _CJK_BORDER.sub(" ", text)
     text = _THOUSANDS.sub(lambda match: re.sub(r"[^0-9]", "", match[0]), text)
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
     # A space keeps the unit of "12\\text{cm}" apart from its number.
     text = _SPACE.sub(" ", _WRAPPER.sub(r" \1 ", text))
-    return " ".join(_NOISE.sub("", text).split()).strip(_QUOTES).rstrip(_QUOTES + ".,;!").casefold()
+    text = " ".join(_NOISE.sub("", text).split()).strip(_QUOTES).rstrip(_QUOTES + ".,;")
+    return re.sub(r"(?<=[^\W\d_]{2})!+$", "", text).casefold()  # but "6!" is a factorial
 
 
 def normalize(text: str) -> str:
@@ -88,25 +131,43 @@ def normalize(text: str) -> str:
     White space remains between two words or numbers: "1 2" differs from "12".
     """
     text = re.sub(r"(?<!\w) | (?!\w)", "", without_markup(text))
+    text = re.sub(r"_\{(\w+)\}", r"_\1", text)
     return re.sub(r"^\((\w)\)$", r"\1", text)  # a choice: "(B)" is "B"
 
 
 def value_of(text: str) -> Fraction | None:
     """Return the value of a normalized text that is a number; None for any other text."""
     match = _VALUE.fullmatch(text)
-    return _value(match) if match else None
+    if match is not None:
+        return _value(match)
+    mixed = _MIXED.fullmatch(text)  # "1 3/10"
+    rest = value_of(mixed["rest"]) if mixed else None
+    if mixed is None or rest is None:
+        return None
+    value = int(mixed["whole"]) + rest
+    return -value if mixed["minus"] else value
 
 
 def last_value(text: str) -> Fraction | None:
-    """Return the value of the last number in a text without markup; None without one."""
-    values = list(_VALUE.finditer(text))
-    return _value(values[-1]) if values else None
+    """Return the value of the last number in a text without markup.
+
+    None without one, or if it is a part of a formula, a list or a range.
+    """
+    last = None
+    for match in _VALUE.finditer(text):
+        last = match
+    return _value(last) if last and not _is_part(text, last) else None
 
 
 def split_unit(text: str) -> tuple[str, str]:
     """Return the number and the unit of a normalized quantity; the text and "" for another one."""
     match = _UNIT.fullmatch(text)
     return (match["number"], match["unit"]) if match else (text, "")
+
+
+def _is_part(text: str, number: re.Match[str]) -> bool:
+    before = text[max(0, number.start() - 40) : number.start()]
+    return bool(_PART_BEFORE.search(before) or _PART_AFTER.match(text, number.end()))
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

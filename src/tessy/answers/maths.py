@@ -12,12 +12,18 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from tessy.core.errors import TessyError
 
 LIMIT_SECONDS = 30.0
 RECYCLE_AFTER = 2000
+
+
+class WorkerLostError(TessyError):
+    """The worker process ended, and its successor too, without a known reason."""
 
 
 class MathsWorker:
@@ -29,28 +35,40 @@ class MathsWorker:
         self._lock = threading.Lock()
 
     def verify(self, reference: str, answer: str) -> bool:
-        """Return whether two LaTeX expressions are equal; False if the limits are exceeded."""
+        """Return whether two LaTeX expressions are equal; False if the limits are exceeded.
+
+        Raises:
+            WorkerLostError: The process ended twice before its reply and before the time limit.
+        """
+        pair = json.dumps([reference, answer]) + "\n"
         with self._lock:
-            if self._comparisons >= RECYCLE_AFTER:
-                self._stop()
-            process = self._process or self._start()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            self._comparisons += 1
-            timer = threading.Timer(LIMIT_SECONDS, process.kill)
-            timer.start()
-            try:
-                process.stdin.write(json.dumps([reference, answer]) + "\n")
+            for _ in range(2):
+                reply = self._ask(pair)
+                if reply is not None:
+                    return reply
+        raise WorkerLostError("the worker process for Math-Verify ended before its reply, twice")
+
+    def _ask(self, pair: str) -> bool | None:
+        """Return the reply; None if the process ended before it for an unknown reason."""
+        if self._comparisons >= RECYCLE_AFTER:
+            self._stop()
+        process = self._process or self._start()
+        assert process.stdin is not None
+        self._comparisons += 1
+        try:
+            with _time_limit(process) as expired:
+                process.stdin.write(pair)
                 process.stdin.flush()
-                reply = process.stdout.readline()
-            except BrokenPipeError:
-                reply = ""
-            finally:
-                timer.cancel()
-            if not reply:  # killed, or out of memory
-                self._stop()
-                return False
+                reply = _line(process)
+        except BrokenPipeError:
+            reply = ""
+        except BaseException:
+            self._stop()  # an unread reply would be taken for the next one
+            raise
+        if reply:
             return bool(json.loads(reply))
+        self._stop()
+        return False if expired.is_set() else None
 
     def close(self) -> None:
         """End the process; the next comparison starts another one."""
@@ -58,22 +76,28 @@ class MathsWorker:
             self._stop()
 
     def _start(self) -> subprocess.Popen[str]:
+        # -P: a module in the current folder must not replace one of ours.
         process = subprocess.Popen(
-            [sys.executable, "-m", "tessy.answers.maths_worker"],
+            [sys.executable, "-P", "-m", "tessy.answers.maths_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
         )
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            process.wait()
+        self._process, self._comparisons = process, 0
+        try:
+            with _time_limit(process):
+                ready = _line(process)
+        except BaseException:
+            self._stop()
+            raise
+        if not ready:
+            self._stop()
             raise TessyError(
                 "the worker process for Math-Verify does not start; try "
-                f"`{sys.executable} -m tessy.answers.maths_worker`"
+                f"`{sys.executable} -P -m tessy.answers.maths_worker`"
             )
-        self._process, self._comparisons = process, 0
         return process
 
     def _stop(self) -> None:
@@ -83,11 +107,46 @@ class MathsWorker:
             process.communicate()
 
 
+@contextmanager
+def _time_limit(process: subprocess.Popen[str]) -> Iterator[threading.Event]:
+    """Kill a process after ``LIMIT_SECONDS``; the event is set before."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(LIMIT_SECONDS, expire)
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    """Return the next whole line of a process; "" if it ends before."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return line if line.endswith("\n") else ""
+
+
 _worker = MathsWorker()
 atexit.register(_worker.close)
 
 
-@lru_cache(maxsize=10_000)
 def same_formula(reference: str, answer: str) -> bool:
-    """Return whether an answer has the value of a reference, both in LaTeX."""
+    """Return whether an answer has the value of a reference, both in LaTeX.
+
+    Raises:
+        TessyError: The worker process does not start.
+    """
+    try:
+        return _verify(reference, answer)
+    except WorkerLostError:  # not cached: the next comparison of the pair may succeed
+        return False
+
+
+@lru_cache(maxsize=10_000)
+def _verify(reference: str, answer: str) -> bool:
     return _worker.verify(reference, answer)

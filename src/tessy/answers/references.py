@@ -3,11 +3,14 @@ r"""Where the reference answer of a problem comes from (pure): one rule for ever
 The reference is the first of the row's fields ``reference``, ``answer``, ``final_answer`` and
 ``solution`` that contains one:
 
-- of a text with GSM8K's ``####``, what follows it; else the content of its last ``\boxed{}``;
+- of a text whose last line begins with GSM8K's ``####``, the rest of that line; else the content
+  of its last ``\boxed{}``;
 - a whole text, except of ``solution``, if it is short and looks like an answer: a number, a
   formula, a choice or a few words. A sentence is not a reference, because an answer in other words
   would not agree with it.
 
+Text up to the last ``</think>`` is ignored. A whole number in ``answer`` beside a list ``choices``
+or ``options`` is an index, not a reference.
 A field with ``proof`` or ``notfound`` ends the search: the problem has no reference.
 """
 
@@ -17,16 +20,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tessy.answers.final_answer import last_boxed, normalize
+from tessy.answers.final_answer import last_boxed, normalize, without_thoughts
 
 SHORT_CHARS = 200
 MAX_WORDS = 5
 _FIELDS = ("reference", "answer", "final_answer", "solution")
 _ONLY_MARKED = "solution"
 _NO_ANSWER = {"proof", "notfound", "not found", "n/a", "na", "none", "null", "nan", "unknown"}
-_GSM8K_MARK = "####"
+_GSM8K_LINE = re.compile(r"####(?!#)\s*(.+)")
+_CHOICE_LISTS = ("choices", "options")
 _WORD = re.compile(r"(?<!\\)\b[^\W\d_]{2,}")
-_SENTENCE_BREAK = re.compile(r"[.!?:;]\s+\S")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # kana and Han: no spaces between words
+_SENTENCE_BREAK = re.compile(r"[.!?:;]\s+\S|[。！？；：，]\s*\S")
 
 
 def reference_of(row: Mapping[str, Any], field: str | None = None) -> str | None:
@@ -38,7 +43,9 @@ def reference_of(row: Mapping[str, Any], field: str | None = None) -> str | None
         value = row.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             continue
-        text = str(value)
+        if name == "answer" and _is_index(value, row):
+            continue
+        text = without_thoughts(str(value))
         if text.strip().strip(".").casefold() in _NO_ANSWER:
             return None
         reference = marked_answer(text)
@@ -50,9 +57,10 @@ def reference_of(row: Mapping[str, Any], field: str | None = None) -> str | None
 
 
 def marked_answer(text: str) -> str | None:
-    r"""Return what follows ``####``, else the content of the last ``\boxed{}``, else None."""
-    _, mark, after = text.rpartition(_GSM8K_MARK)
-    marked = after.strip() if mark else last_boxed(text)
+    r"""Return the last line after ``####``, or else the content of the last ``\boxed{}``."""
+    lines = text.strip().splitlines()
+    line = _GSM8K_LINE.fullmatch(lines[-1]) if lines else None
+    marked = line[1].strip() if line else last_boxed(text)
     return marked if marked and 0 < len(normalize(marked)) <= SHORT_CHARS else None
 
 
@@ -61,7 +69,12 @@ def looks_like_answer(text: str) -> bool:
     text = text.strip()
     if "\n" in text or not 0 < len(normalize(text)) <= SHORT_CHARS:
         return False
-    words = len(_WORD.findall(text))
+    words = len(_WORD.findall(_CJK.sub(" ", text))) + (len(_CJK.findall(text)) + 1) // 2
     return words <= 1 or (
-        words <= MAX_WORDS and not _SENTENCE_BREAK.search(text) and text[-1] not in ".!?"
+        words <= MAX_WORDS and not _SENTENCE_BREAK.search(text) and text[-1] not in ".!?。！？"
     )
+
+
+def _is_index(value: str | float, row: Mapping[str, Any]) -> bool:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return whole and any(isinstance(row.get(name), list | tuple) for name in _CHOICE_LISTS)

@@ -59,7 +59,7 @@ def load_problems(
 
     The conversation of a row is that of :mod:`tessy.storage.conversations`. Its reply becomes
     ``extra["reference"]`` if it can be a reference answer (:mod:`tessy.answers.references`) and the
-    row has no such field, else ``extra["reference_turn"]``. All other fields of the row are copied
+    row has no reference, else ``extra["reference_turn"]``. All other fields of the row are copied
     to ``extra`` unchanged.
 
     ``sources`` and ``split`` are those of :func:`tessy.storage.sources.resolve_sources`, ``fields``
@@ -183,7 +183,8 @@ def _add_references(extra: dict[str, Any], reply: str, fields: FieldMap) -> None
         if value is not None:
             extra["reference"] = value
     if reply:
-        name = "reference" if reference_of({"reference": reply}) is not None else "reference_turn"
+        wanted = reference_of(extra) is None and reference_of({"reference": reply}) is not None
+        name = "reference" if wanted else "reference_turn"
         while name in extra:
             name += "_turn"
         extra[name] = reply
