@@ -33,8 +33,7 @@ from tessy.synthesis.context import (
     SynthesisContext,
 )
 from tessy.synthesis.strategies.registry import answering_model, generating_models
-from tessy.tokenization.families import load_renderer
-from tessy.tokenization.lookup import can_find_tokenizer, is_path
+from tessy.tokenization.families import can_find_tokenizer, is_path, load_renderer
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import Codec
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # importing transformers is slow
 _HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 _HARMONY_STOPS = ("<|end|>", "<|return|>", "<|call|>", "<|channel|>")
 _CLOSING = re.compile(r"([<\[◁])/([\w:]*(?:think|thought|reason)[\w:]*)([>\]▷])", re.IGNORECASE)
+_TOKENIZER_FILE = "tokenizer_config.json"
 _GEMMA4 = ("<|channel>", "<channel|>")
 
 
@@ -84,9 +86,47 @@ def load_renderer(
     )
 
 
-def is_path(model: str) -> bool:
-    """Return whether a model's name is a path: a hub id has one slash at most."""
-    return model.startswith((".", "/", "~")) or model.count("/") > 1
+def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool:
+    """Return whether ``name`` is a local folder, or a hub id in the cache or on the hub.
+
+    The hub has ``seconds`` to answer, where transformers repeats requests for minutes.
+    """
+    if Path(name).expanduser().is_dir():
+        return True
+    if is_path(name):
+        return False
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, _TOKENIZER_FILE), str):
+            return True
+    except HFValidationError:
+        return False
+    found: list[bool] = []
+    # A look-up of the hub's address has no limit of its own.
+    thread = threading.Thread(target=lambda: found.append(_is_on_hub(name, seconds)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(found) and found[0]
+
+
+def is_path(name: str) -> bool:
+    """Return whether ``name`` cannot be a hub id, which has one slash at most."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _is_on_hub(name: str, seconds: float) -> bool:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, _TOKENIZER_FILE), timeout=seconds)
+    except GatedRepoError:
+        return True  # loading it says what to do
+    except Exception:  # errors of hub and connection have no common base class
+        return False
+    return True
 
 
 def _load_fault(name: str, error: Exception) -> str:

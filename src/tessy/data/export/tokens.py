@@ -25,8 +25,7 @@ from tessy.data.export.provenance import RoleProvenance, role_of
 from tessy.storage.run_config import prompt_date
 from tessy.synthesis.setup import formats
 from tessy.tokenization.codec import HfCodec
-from tessy.tokenization.families import load_renderer
-from tessy.tokenization.lookup import can_find_tokenizer, is_path
+from tessy.tokenization.families import can_find_tokenizer, is_path, load_renderer
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import split_tail
 

@@ -14,40 +14,30 @@ from tessy.core.statistics import Case, Estimate, mean, quantile, share
 
 
 class SampleFigures(NamedTuple):
-    """Figures of one row; pairs are (student, teacher).
-
-    Attributes:
-        kept: Tokens of the thinking by author, in the student's tokens.
-        drafted: Tokens generated for the thinking by author, in each model's own tokens.
-        seconds: Wall-clock seconds over all attempts.
-        correct: Whether the answer matches the reference; None without reference or answer.
-    """
+    """Figures of one row; pairs are (student, teacher)."""
 
     problem: str  # digest
     finished: bool
-    kept: tuple[int, int]
+    kept: tuple[int, int]  # tokens of the thinking by author, in the student's tokens
     answer: int
-    drafted: tuple[int, int]
+    drafted: tuple[int, int]  # tokens generated for the thinking, in each model's own tokens
     requests: tuple[int, int]
     attempts: int
-    seconds: float
-    correct: bool | None
+    seconds: float  # wall clock, over all attempts
+    correct: bool | None  # the answer matches the reference; None without reference or answer
 
 
 @dataclass(slots=True)
 class RunFigures:
     """Figures of one run.
 
-    Attributes:
-        failures: Number of failures by reason, most frequent first.
-        strategies: Number of finished samples by strategy.
-        answer_by: Number of finished samples by author of the answer.
-        shown: Key of the row to show as an example, by digest of the problem: the first finished
-            sample, or else a failure.
+    ``strategies`` and ``answer_by`` count finished samples by strategy and author of the answer.
+    ``shown`` has the key of the row to show as an example, by digest of the problem: the first
+    finished sample, or else a failure.
     """
 
     samples: list[SampleFigures] = field(default_factory=list)
-    failures: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)  # by reason, most frequent first
     strategies: Counter[str] = field(default_factory=Counter)
     answer_by: Counter[Author] = field(default_factory=Counter)
     shown: dict[str, Key] = field(default_factory=dict)
