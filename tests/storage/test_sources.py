@@ -81,6 +81,22 @@ def test_folders_of_data_files(tmp_path: Path) -> None:
         texts(tmp_path / "empty")
 
 
+def test_hidden_files_and_metadata_are_no_data(tmp_path: Path) -> None:
+    for name in (".cache/x.jsonl", "dataset_info.json", "a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(rows(name))
+    assert texts(tmp_path) == ["a.jsonl"]
+
+
+def test_a_split_in_several_folders_is_refused(tmp_path: Path) -> None:
+    for name in ("main", "socratic"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-00000-of-00001.jsonl").write_bytes(rows(name))
+    with pytest.raises(InputError, match="in the folders main, socratic"):
+        texts(tmp_path, split="train")
+    assert texts(tmp_path / "main", split="train") == ["main"]
+
+
 def test_a_split_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(rows("a"))
     with pytest.raises(ConfigError, match="--split train"):

@@ -22,6 +22,7 @@ _HUB = re.compile(r"hf:/{1,2}")  # pathlib reduces two slashes to one
 _HUB_DATASET = re.compile(
     _HUB.pattern + r"datasets/(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.+))?"
 )
+_METADATA = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
 _SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval")
 
 
@@ -76,8 +77,7 @@ def _from_folder(folder: Path, split: str | None) -> list[Path]:
         folder / "state.json", lambda content: [file["filename"] for file in content["_data_files"]]
     )
     if not names:
-        paths = [path for path in folder.rglob("*") if is_readable(path.name)]
-        names = sorted(str(path.relative_to(folder)) for path in paths)
+        names = sorted(filter(_is_data, (str(f.relative_to(folder)) for f in folder.rglob("*"))))
         names = _of_split(str(folder), names, split)
     return [folder / name for name in names]
 
@@ -108,7 +108,7 @@ def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
             names, is_dataset = [path], False
         else:
             listed = hub.list_repo_files(name, repo_type="dataset", revision=revision)
-            data = sorted(file for file in listed if is_readable(file) and _is_below(file, path))
+            data = sorted(file for file in listed if _is_data(file) and _is_below(file, path))
             names, is_dataset = _of_split(title, data, split), True
         return [
             Path(hub.hf_hub_download(name, file, repo_type="dataset", revision=revision))
@@ -119,6 +119,12 @@ def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
     except Exception as error:  # errors of hub and connection have no common base class
         reason = " ".join(str(error).split())
         raise InputError(f"{title} cannot be read: {reason}") from error
+
+
+def _is_data(name: str) -> bool:
+    parts = Path(name).parts
+    hidden = any(part.startswith(".") for part in parts)  # like .cache of `hf download`
+    return is_readable(name) and not hidden and parts[-1] not in _METADATA
 
 
 def _is_below(file: str, path: str | None) -> bool:
@@ -139,6 +145,12 @@ def _of_split(title: str, names: list[str], split: str | None) -> list[str]:
             raise _several_splits(title, splits)
         return names
     chosen = [name for name in names if _has_split(name, split)]
+    tops = sorted({Path(name).parts[0] for name in chosen if len(Path(name).parts) > 1})
+    if len(tops) > 1 and not any(_has_split(top, split) for top in tops):
+        raise InputError(
+            f"{title} has the split {split} in the folders {', '.join(tops)}, which mostly hold the "
+            f"same problems; add one to the path: …/{tops[0]}"
+        )
     if not chosen:
         has = f"it has {', '.join(splits)}" if splits else "its file names contain no split"
         raise InputError(f"{title} has no split {split!r}; {has}")
