@@ -120,6 +120,20 @@ def test_a_closed_output_ends_the_command_without_a_message(arguments, unbuffere
     assert done.returncode == 141
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["synthesize", "--help"]])
+def test_a_full_disk_under_the_output_is_one_line(arguments, unbuffered):
+    code = f"import sys, tessy.cli; sys.exit(tessy.cli.main({arguments}))"
+    with open("/dev/full", "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=output, stderr=subprocess.PIPE, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert done.stderr == b"tessy: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
 def test_another_broken_pipe_is_an_error(monkeypatch):
     monkeypatch.setattr(commands, "raised", [BrokenPipeError("a server's socket")])
     monkeypatch.setitem(cli.COMMANDS, "fail", commands.FAIL)

@@ -134,14 +134,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _dispatch(arguments)
         finally:
             print(end="", flush=True)  # a failing flush at exit would print a traceback
-    except BrokenPipeError:
+    except OSError:
         try:
             print(flush=True)
-        except BrokenPipeError:  # stdout was closed: discard further output
+        except OSError as error:  # stdout was closed, or its disk is full: discard further output
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, sys.stdout.fileno())
             os.close(devnull)
-            return EXIT_UNREAD
+            if isinstance(error, BrokenPipeError):
+                return EXIT_UNREAD
+            print(f"tessy: the output cannot be written: {error.strerror}", file=sys.stderr)
+            return EXIT_FAILED
         raise
 
 
