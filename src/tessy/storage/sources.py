@@ -148,8 +148,8 @@ def _of_split(title: str, names: list[str], split: str | None) -> list[str]:
     tops = sorted({Path(name).parts[0] for name in chosen if len(Path(name).parts) > 1})
     if len(tops) > 1 and not any(_has_split(top, split) for top in tops):
         raise InputError(
-            f"{title} has the split {split} in the folders {', '.join(tops)}, which mostly hold the "
-            f"same problems; add one to the path: …/{tops[0]}"
+            f"{title} has the split {split} in the folders {', '.join(tops)}, which mostly hold "
+            f"the same problems; add one to the path: …/{tops[0]}"
         )
     if not chosen:
         has = f"it has {', '.join(splits)}" if splits else "its file names contain no split"
