@@ -12,6 +12,7 @@ from tessy.config.base import RoleConfig
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.records import Message, Problem
 from tessy.doctor import DoctorReport, _check_format, _check_prompts
+from tessy.storage.problems import LoadedProblems, RowPlace
 from tests.families.patterns import FAMILIES
 from tests.tokenization.test_families_load import CHATML, QUESTION, copy_of
 
@@ -60,11 +61,12 @@ def test_a_system_message_that_the_template_ignores_is_a_problem(tmp_path, repor
     renderer = _check_format("student", with_template(tmp_path / "model", template), report)
     assert renderer is not None
     system = Message(role="system", content="Be brief.")
-    problems = [
+    problems = (
         Problem(id="good", messages=tuple(QUESTION)),
         Problem(id="bad", messages=(system, *QUESTION)),
-    ]
-    _check_prompts(renderer, problems, ["q.jsonl:1", "q.jsonl:2"], report)
+    )
+    places = (RowPlace("q.jsonl", 1), RowPlace("q.jsonl", 2))
+    _check_prompts(renderer, LoadedProblems(problems, (), places), report)
     (problem,) = report.problems
     assert problem.startswith("q.jsonl:2: ")
     assert "turn 1 (system: 'Be brief.')" in problem

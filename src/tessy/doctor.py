@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import shorten
 
 from rich.console import Console
@@ -25,9 +24,10 @@ from tessy.inference.base import EngineInfo
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.terminal import print_sample, visible
+from tessy.storage.problems import LoadedProblems
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.context import LEAST_TOKENS, MARKER_TOKENS
-from tessy.synthesis.problems import load_run_problems, refused_prompts, with_system_prompt
+from tessy.synthesis.problems import load_run_problems, prompt_faults, with_system_prompt
 from tessy.synthesis.setup import (
     load_models,
     load_renderers,
@@ -103,7 +103,7 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     if loaded.faults and not config.skip_bad_rows:
         report.console.print("  Fix them, or skip them with --skip-bad-rows.")
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
-    asyncio.run(_check_roles(problems, loaded.places, report))
+    asyncio.run(_check_roles(replace(loaded, problems=tuple(problems)), report))
     report.heading("Result")
     if report.problems:
         report.console.print(
@@ -122,10 +122,8 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     return 0
 
 
-async def _check_roles(
-    problems: Sequence[Problem], places: Sequence[str], report: DoctorReport
-) -> None:
-    problem = problems[0]
+async def _check_roles(loaded: LoadedProblems, report: DoctorReport) -> None:
+    problem = loaded.problems[0]
     config = report.config
     for author, role in roles(config).items():
         if author not in generating_models(config) and author != "student":
@@ -137,7 +135,7 @@ async def _check_roles(
         if author not in generating_models(config):
             report.ok(f"rows are in this format; strategy {config.strategy} needs no server for it")
             continue
-        _check_prompts(renderer, problems, places, report)
+        _check_prompts(renderer, loaded, report)
         prompt_tokens = 0
         with suppress(InputError):  # reported
             prompt_tokens = len(renderer.prompt_ids(problem.messages))
@@ -173,15 +171,13 @@ def _check_format(author: Author, role: RoleConfig, report: DoctorReport) -> Ren
     return renderer
 
 
-def _check_prompts(
-    renderer: Renderer, problems: Sequence[Problem], places: Sequence[str], report: DoctorReport
-) -> None:
+def _check_prompts(renderer: Renderer, loaded: LoadedProblems, report: DoctorReport) -> None:
     """Check that the model would see every text of every problem."""
-    refused = refused_prompts(renderer, problems)
-    for index, error in refused[:3]:
-        report.fail(f"{places[index]}: {error}")
-    if len(refused) > 3:
-        report.fail(f"… and {counted(len(refused) - 3, 'more problem')} like these")
+    faults = prompt_faults(loaded, [renderer])
+    for fault in faults[:3]:
+        report.fail(f"{fault.file}:{fault.line}: {fault.message}")
+    if len(faults) > 3:
+        report.fail(f"… and {counted(len(faults) - 3, 'more problem')} like these")
 
 
 async def _check_servers(

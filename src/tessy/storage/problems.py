@@ -37,13 +37,23 @@ class UnusableProblem(NamedTuple):
     message: str
 
 
+class RowPlace(NamedTuple):
+    """A row of an input file, formatted by ``str`` as ``file:line``."""
+
+    file: str
+    line: int  # 1-based; the row's number in formats without lines
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
     """The content of input files, in their order."""
 
     problems: tuple[Problem, ...]
     faults: tuple[RowFault, ...]  # of skipped rows
-    places: tuple[str, ...] = ()  # `file:line` of each problem; empty if they come from no file
+    places: tuple[RowPlace, ...] = ()  # of each problem; empty if they come from no file
 
 
 def load_problems(
@@ -92,7 +102,7 @@ def load_problems(
 @dataclass(slots=True)
 class _AssignedId:
     digest: bytes  # of the messages
-    place: str
+    place: RowPlace
     count: int = 0  # of problems with this id, and of numbers tried for repeated ones
 
 
@@ -103,22 +113,22 @@ class _ProblemReader:
     fields: FieldMap
     check: Callable[[Problem], UnusableProblem | None]
     problems: list[Problem] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
+    places: list[RowPlace] = field(default_factory=list)
     faults: list[RowFault] = field(default_factory=list)
     _ids: dict[str, _AssignedId] = field(default_factory=dict)
 
     def add(self, path: str, row: InputRow) -> None:
         """Add the problem of a row of the file ``path``, or the first fault of the row."""
-        place = f"{path}:{row.line}"
+        place = RowPlace(path, row.line)
         try:
             problem = self._problem(row.value, place)
         except BadField as error:
-            self.faults.append(RowFault(path, row.line, error.field, str(error)))
+            self.faults.append(RowFault(*place, error.field, str(error)))
         else:
             self.problems.append(problem)
             self.places.append(place)
 
-    def _problem(self, row: object, place: str) -> Problem:
+    def _problem(self, row: object, place: RowPlace) -> Problem:
         if not isinstance(row, dict):
             raise BadField("(row)", f"expected an object, got {kind(row)}")
         extra = dict(row)
@@ -132,7 +142,7 @@ class _ProblemReader:
             raise BadField(*unusable)
         return problem
 
-    def _unique_id(self, name: str, messages: tuple[Message, ...], place: str) -> str:
+    def _unique_id(self, name: str, messages: tuple[Message, ...], place: RowPlace) -> str:
         """Return a unique id; an empty ``name`` is replaced by the digest of the messages."""
         turns = [[turn.role, turn.content] for turn in messages]
         digest = hashlib.sha256(_encode(turns).encode()).digest()

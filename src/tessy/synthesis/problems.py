@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
 from tessy.config.base import RunOptions
 from tessy.config.synthesis import SynthesisOptions
-from tessy.core.errors import BadRowsError, InputError, RowFault, RunError
+from tessy.core.errors import InputError, RowFault, RunError
 from tessy.core.records import Key, Message, Problem, problem_digest
 from tessy.storage.jsonl import Line, dumps
-from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems
+from tessy.storage.problems import LoadedProblems, RowPlace, UnusableProblem, load_problems
 from tessy.synthesis.strategies.registry import strategy_of
 from tessy.tokenization.renderer import Renderer
 
@@ -51,8 +51,7 @@ class ChangedProblems:
 
     def __init__(self, loaded: LoadedProblems) -> None:
         self._problems = {problem.id: problem for problem in loaded.problems}
-        places = loaded.places or [""] * len(loaded.problems)
-        self._places = dict(zip(self._problems, places, strict=True))
+        self._places = dict(zip(self._problems, loaded.places, strict=False))  # there may be none
         self._changed: dict[str, None] = {}
 
     def look_at(self, key: Key, line: Line) -> None:
@@ -85,33 +84,21 @@ class ChangedProblems:
         )
 
     def _name(self, problem_id: str) -> str:
-        place = self._places[problem_id]
+        place = self._places.get(problem_id)
         return f"{problem_id!r} ({place})" if place else repr(problem_id)
 
 
-def refused_prompts(
-    renderer: Renderer, problems: Sequence[Problem]
-) -> list[tuple[int, InputError]]:
-    """Return index and error of each problem with a text that the model would not see."""
-    refused = []
-    for index, problem in enumerate(problems):
+def prompt_faults(loaded: LoadedProblems, renderers: Collection[Renderer]) -> list[RowFault]:
+    """Return a fault for each problem with a text that one of the models would not see."""
+    faults = []
+    for index, problem in enumerate(loaded.problems):
         try:
-            renderer.check_prompt(problem.messages)
+            for renderer in renderers:
+                renderer.check_prompt(problem.messages)
         except InputError as error:
-            refused.append((index, error))
-    return refused
-
-
-def check_prompts(loaded: LoadedProblems, renderers: Iterable[Renderer]) -> None:
-    """Raise BadRowsError for problems with a text that one of the models would not see."""
-    faults: dict[int, RowFault] = {}
-    for renderer in renderers:
-        for index, error in refused_prompts(renderer, loaded.problems):
-            place = loaded.places[index] if loaded.places else f"problem:{index + 1}"
-            file, _, line = place.rpartition(":")
-            faults.setdefault(index, RowFault(file, int(line), "messages", str(error)))
-    if faults:
-        raise BadRowsError([faults[index] for index in sorted(faults)])
+            place = loaded.places[index] if loaded.places else RowPlace("problem", index + 1)
+            faults.append(RowFault(*place, "messages", str(error)))
+    return faults
 
 
 def with_system_prompt(config: RunOptions, problem: Problem) -> Problem:

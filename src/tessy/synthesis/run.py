@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
-from tessy.core.errors import RowFault, TessyError, reason_label, reason_labels
+from tessy.core.errors import BadRowsError, RowFault, TessyError, reason_label, reason_labels
 from tessy.core.formatting import tally
 from tessy.core.records import Key
 from tessy.inference.http.address import without_credentials
@@ -41,8 +41,8 @@ from tessy.storage.run_reader import (
 from tessy.synthesis.data_config import data_config, data_names
 from tessy.synthesis.problems import (
     ChangedProblems,
-    check_prompts,
     load_run_problems,
+    prompt_faults,
     with_system_prompt,
 )
 from tessy.synthesis.session import RunConfig, SessionResult, SynthesisSession
@@ -171,7 +171,9 @@ def run_samples(
                         renderers = load_renderers(config)
                         run.check_same(data | formats(renderers))
                     if not config.skip_bad_rows:
-                        check_prompts(loaded, [renderers[author] for author in models(config)])
+                        faults = prompt_faults(loaded, [renderers[a] for a in models(config)])
+                        if faults:
+                            raise BadRowsError(faults)
                     left = asyncio.run(synthesis.execute(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
