@@ -76,22 +76,19 @@ def synthesize(config: SynthesizeConfig) -> int:
         InputError: Options, problems, models or the run directory are unusable; nothing started.
         EngineError: The servers failed permanently; finished samples are kept.
     """
-    check_run(config)
-    return run_samples(config, load_run_problems(config)).exit_code
+    return run_samples(config).exit_code
 
 
 def sample(config: SampleConfig) -> int:
     """Generate every requested response of a model; returns and raises as :func:`synthesize`."""
-    check_run(config)
-    return run_samples(config, load_run_problems(config)).exit_code
+    return run_samples(config).exit_code
 
 
-def check_run(config: RunConfig) -> dict[str, Any]:
+def _check_run(config: RunConfig) -> dict[str, Any]:
     """Refuse unusable options and run directories, before anything is loaded.
 
     Returns the recorded options of a run that will be resumed, else an empty dict.
     """
-    config = _dated(config)
     check_servers(config)
     check_folders(config)
     return Run.check(
@@ -122,21 +119,20 @@ def _data(config: RunConfig) -> dict[str, Any]:
 
 def run_samples(
     config: RunConfig,
-    loaded: LoadedProblems,
-    console: Console | None = None,
+    loaded: LoadedProblems | None = None,
     chosen: Collection[Key] | None = None,
 ) -> SessionResult:
-    """Run :func:`synthesize` or :func:`sample` with problems that are already loaded.
+    """Run :func:`synthesize` or :func:`sample`, with progress and a final table on standard error.
 
     Args:
-        config: Options of the run; ``problems`` is not read.
-        loaded: The problems.
-        console: Receives progress and the final table; standard error by default.
+        config: Options of the run.
+        loaded: Problems that are used instead of those of ``config.problems``.
         chosen: Generate only samples with these keys; None: all.
     """
-    console = console or SteadyConsole(stderr=True)
+    console = SteadyConsole(stderr=True)
     config = _dated(config)
-    recorded = check_run(config)
+    recorded = _check_run(config)
+    loaded = loaded or load_run_problems(config)
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     loaded = replace(loaded, problems=tuple(problems))
     data = _data(config)
