@@ -28,13 +28,11 @@ def differ_in_form(text: str, expected: str) -> bool:
             return True
         if first != second and {"", "{}"} != {first, second} and _items(text) > 1:
             return True
-    irrational = [_IRRATIONAL.search(part) is not None for part in (text, expected)]
-    decimal = [_DECIMAL.search(part) is not None for part in (text, expected)]
-    return (
-        irrational == [not is_decimal for is_decimal in decimal]
-        and any(decimal)
-        and not all(decimal)
-    )
+    kinds = {
+        (_DECIMAL.search(part) is not None, _IRRATIONAL.search(part) is not None)
+        for part in (text, expected)
+    }
+    return kinds == {(True, False), (False, True)}
 
 
 def _brackets(text: str) -> str:

@@ -75,11 +75,22 @@ class FieldMap:
         self.mapped = names
         self._likely_prompts = likely_prompts
 
+    def values(self, row: Mapping[str, Any], field: str) -> list[tuple[str, Any]]:
+        """Return names and values of a field, without None."""
+        return [
+            (name, value) for name in self._names(field) if (value := get(row, name)) is not None
+        ]
+
     def take(self, row: dict[str, Any], field: str) -> list[tuple[str, Any]]:
-        """Return names and values of a field, without None; remove top-level ones from the row."""
+        """Do the same as :meth:`values`, and remove top-level fields from the row."""
+        values = self.values(row, field)
+        for name in self._names(field):
+            row.pop(name, None)
+        return values
+
+    def _names(self, field: str) -> tuple[str, ...]:
         mapped = self.mapped.get(field)
-        names = _USUAL[field] if mapped is None else (mapped,) if mapped else ()
-        return [(name, value) for name in names if (value := pop(row, name)) is not None]
+        return _USUAL[field] if mapped is None else (mapped,) if mapped else ()
 
     def prompt_name(self, row: Mapping[str, Any]) -> str:
         """Return the name of the field with the prompt or the turns; BadField unless it has one."""
@@ -125,18 +136,14 @@ def get(row: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON v
     return value
 
 
-def pop(row: dict[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
-    """Do the same as :func:`get`, and remove a field of that name from the row."""
-    return row.pop(name) if name in row else get(row, name)
-
-
 def take_conversation(row: dict[str, Any], fields: FieldMap) -> tuple[tuple[Message, ...], str]:
     """Return the messages up to the last user turn, and the reply that follows ("" without one).
 
     Their fields are removed from the row. Raises BadField if it has no usable conversation.
     """
     name = fields.prompt_name(row)
-    value = pop(row, name)
+    value = get(row, name)
+    row.pop(name, None)
     if isinstance(value, str) and not fields.is_prompt(name):
         try:  # lists in CSV are JSON text
             value = loads(value)
@@ -172,7 +179,7 @@ def take_conversation(row: dict[str, Any], fields: FieldMap) -> tuple[tuple[Mess
 
 def _check_choices(turns: Sequence[Message], row: Mapping[str, Any], fields: FieldMap) -> None:
     prompt = "\n".join(turn.content for turn in turns)
-    for name, choices in fields.take(dict(row), "choices"):
+    for name, choices in fields.values(row, "choices"):
         missing = [text for text in _texts(choices) if text.strip() not in prompt]
         if missing:
             raise BadField(

@@ -55,6 +55,8 @@ def iter_failed_rows(
 def _failed(paths: RunPaths, kind: RowKind[KeyT, RowT, FailureT]) -> dict[KeyT, jsonl.Location]:
     # Failures first: a key that succeeds between the two reads counts as a success.
     failed = jsonl.last_rows(paths.failure_files(), kind.key_of)
+    if not failed:
+        return {}  # rows are many, and are read for the keys of failures only
     done = jsonl.last_rows(paths.row_files(), kind.key_of)
     return {key: place for key, place in failed.items() if key not in done}
 

@@ -16,8 +16,6 @@ from typing import Any
 from tessy.core.errors import ConfigError
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
-
-
 _SECRET_CHARS = 6  # a shorter value of a query is a version
 
 

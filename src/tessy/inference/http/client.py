@@ -92,8 +92,7 @@ class ServerClient:
         except FAULTS as error:
             raise _connection_fault("GET", url, error) from error
         if response.status != 200:
-            with self.masked_errors():
-                raise status_fault("GET", url, response.status, text, response.headers)
+            raise self._status_fault("GET", url, response, text)
         return text
 
     async def look_up_json(self, path: str) -> dict[str, Any] | None:
@@ -109,8 +108,7 @@ class ServerClient:
             if error.status in (None, 401, 403):
                 raise
             return None
-        with self.masked_errors():
-            return _json_object(self.root + path, text.encode())
+        return self._json_object(self.root + path, text.encode())
 
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str], *, read_seconds: float = 0.0
@@ -150,8 +148,26 @@ class ServerClient:
                 text = await response.text(errors="replace")
         except FAULTS as error:
             raise _connection_fault("POST", url, error) from error
-        with self.masked_errors():
-            raise status_fault("POST", url, response.status, text, response.headers)
+        raise self._status_fault("POST", url, response, text)
+
+    def _status_fault(
+        self, method: str, url: str, response: aiohttp.ClientResponse, text: str
+    ) -> EngineError:
+        masked = self._address.mask(text)
+        return status_fault(method, url, response.status, masked, response.headers)
+
+    def _json_object(self, url: str, content: bytes) -> dict[str, Any]:
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UnusableReply(f"{url}: malformed JSON: {self._shown(content)}") from error
+        if not isinstance(value, dict):
+            raise UnusableReply(f"{url}: not a JSON object: {self._shown(content)}")
+        return value
+
+    def _shown(self, content: bytes) -> str:
+        text = self._address.mask(content.decode(errors="surrogateescape"))
+        return repr(text.encode(errors="surrogateescape")[:200])
 
     @contextlib.contextmanager
     def masked_errors(self) -> Generator[None, None, None]:
@@ -172,8 +188,7 @@ class ServerClient:
                 content = await response.read()
             except FAULTS as error:
                 raise _connection_fault("POST", url, error) from error
-        with self.masked_errors():
-            return _json_object(url, content)
+        return self._json_object(url, content)
 
     async def generate(
         self,
@@ -247,16 +262,6 @@ class UnusableReply(EngineUnavailable):
 
 class ReplyWithoutIds(UnusableReply):
     """A reply of a server that does not return token ids."""
-
-
-def _json_object(url: str, content: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UnusableReply(f"{url}: malformed JSON: {content[:200]!r}") from error
-    if not isinstance(value, dict):
-        raise UnusableReply(f"{url}: not a JSON object: {content[:200]!r}")
-    return value
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
