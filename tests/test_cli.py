@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from typing import BinaryIO
 
 import pytest
 
@@ -19,6 +20,17 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )
+
+
+def run_with_output(
+    output: BinaryIO, arguments: list[str], unbuffered: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line in a new process whose standard output is ``output``."""
+    code = f"import sys, tessy.cli; sys.exit(tessy.cli.main({arguments}))"
+    return subprocess.run(
+        [sys.executable, "-c", code], stdout=output, stderr=subprocess.PIPE, check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
 
 
 def imported_by(*arguments: str, among: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -110,12 +122,8 @@ def test_an_unexpected_error_has_a_traceback():
 def test_a_closed_output_ends_the_command_without_a_message(arguments, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
-    code = f"import sys, tessy.cli; sys.exit(tessy.cli.main({arguments}))"
     with os.fdopen(writer, "wb") as output:
-        done = subprocess.run(
-            [sys.executable, "-c", code], stdout=output, stderr=subprocess.PIPE, check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        )  # fmt: skip
+        done = run_with_output(output, arguments, unbuffered)
     assert done.stderr == b""
     assert done.returncode == 141
 
@@ -124,12 +132,8 @@ def test_a_closed_output_ends_the_command_without_a_message(arguments, unbuffere
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["synthesize", "--help"]])
 def test_a_full_disk_under_the_output_is_one_line(arguments, unbuffered):
-    code = f"import sys, tessy.cli; sys.exit(tessy.cli.main({arguments}))"
     with open("/dev/full", "wb") as output:
-        done = subprocess.run(
-            [sys.executable, "-c", code], stdout=output, stderr=subprocess.PIPE, check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        )  # fmt: skip
+        done = run_with_output(output, arguments, unbuffered)
     assert done.stderr == b"tessy: the output cannot be written: No space left on device\n"
     assert done.returncode == 1
 

@@ -114,6 +114,13 @@ def make(codecs, predictors, *, budget=100_000, cut="discard", **options) -> Coo
     )
 
 
+def request_of(generate: Generate) -> Request:
+    """Return the request that an attempt sends for ``generate``."""
+    return Request(
+        "p/0", generate.prompt, Sampling(), generate.max_tokens, generate.stop_ids, generate.seed
+    )
+
+
 async def step(
     machine: Cooperation,
     action: PredictNext | Generate,
@@ -127,10 +134,7 @@ async def step(
     if isinstance(action, PredictNext):
         machine.predicted_next(await predictor.predict(action.request))
         return
-    request = Request(
-        "p/0", action.prompt, Sampling(), action.max_tokens, action.stop_ids, action.seed
-    )
-    stream = iterate(engines[action.author], request)
+    stream = iterate(engines[action.author], request_of(action))
     async for chunk in stream:
         machine.receive(chunk)
         while (prediction_request := machine.pending_prediction()) is not None:

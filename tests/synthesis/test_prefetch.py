@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
-from tessy.inference.base import Request, Sampling
 from tessy.inference.scripted import END_THINKING
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.strategies.tessy import tessy
@@ -26,6 +25,7 @@ from tests.support.cooperation_driver import (
     engine,
     in_parts,
     make,
+    request_of,
     run,
     step,
 )
@@ -130,16 +130,8 @@ def test_a_hand_over_is_prepared_before_it_is_settled():
     async def go():
         generate = machine.next()
         assert isinstance(generate, Generate)
-        request = Request(
-            "p/0",
-            generate.prompt,
-            Sampling(),
-            generate.max_tokens,
-            generate.stop_ids,
-            generate.seed,
-        )
         early = []
-        async for chunk in iterate(engines["student"], request):
+        async for chunk in iterate(engines["student"], request_of(generate)):
             machine.receive(chunk)
             while (pending := machine.pending_prediction()) is not None:
                 machine.apply_prediction(pending, await known.predict(pending))

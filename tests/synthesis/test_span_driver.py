@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tessy.boundary.base import BoundaryPredictor
 from tessy.core.errors import EngineUnavailable
-from tessy.inference.base import Chunk, ChunkSink, Request, Sampling
+from tessy.inference.base import Chunk, ChunkSink
 from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.prefetch import HandoverPrefetch
@@ -27,6 +27,7 @@ from tests.support.cooperation_driver import (
     both,
     engine,
     make,
+    request_of,
     run,
 )
 from tests.support.engine_streams import GeneratorEngine, iterate
@@ -92,15 +93,7 @@ async def drive(
     """Run the cooperation to its end, as an attempt does, but without saving."""
 
     async def send(generate: Generate, sink: ChunkSink) -> None:
-        request = Request(
-            "p/0",
-            generate.prompt,
-            Sampling(),
-            generate.max_tokens,
-            generate.stop_ids,
-            generate.seed,
-        )
-        await engines[generate.author].stream(request, sink)
+        await engines[generate.author].stream(request_of(generate), sink)
 
     def predict(predict_next: PredictNext):
         return predictors[predict_next.author].predict(predict_next.request)

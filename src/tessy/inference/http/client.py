@@ -264,6 +264,14 @@ class ReplyWithoutIds(UnusableReply):
     """A reply of a server that does not return token ids."""
 
 
+def model_cards(listing: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """Return the entries of a page ``/v1/models`` by model; None if it has no list."""
+    cards = listing.get("data")
+    if not isinstance(cards, list):
+        return None
+    return {str(card.get("id")): card for card in cards if isinstance(card, dict)}
+
+
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, *_ = address
     new = socket.socket(family, kind, protocol)

@@ -16,7 +16,12 @@ from tessy.core.errors import (
     EngineUnavailable,
 )
 from tessy.inference.base import ChunkSink, EngineInfo, Request, Sampling
-from tessy.inference.http.client import ReplyWithoutIds, ServerClient, UnusableReply
+from tessy.inference.http.client import (
+    ReplyWithoutIds,
+    ServerClient,
+    UnusableReply,
+    model_cards,
+)
 from tessy.inference.http.doubts import Doubts
 from tessy.inference.http.faults import is_temporary
 from tessy.inference.http.metrics import CacheFacts, sglang_facts, vllm_facts
@@ -96,21 +101,19 @@ class ServerProbe:
             cards = None
         if cards is None:
             return {}
-        named = {str(card.get("id")): card for card in cards if isinstance(card, dict)}
-        if self._model not in named:
+        if self._model not in cards:
             raise EngineMisconfigured(
                 f"{self._server.root} does not serve {self._model!r}; "
-                f"it serves {', '.join(map(repr, named)) or 'nothing'}"
+                f"it serves {', '.join(map(repr, cards)) or 'nothing'}"
             )
-        card: dict[str, Any] = named[self._model]
-        return card
+        return cards[self._model]
 
-    async def _list_models(self) -> list[object] | None:
+    async def _list_models(self) -> dict[str, dict[str, Any]] | None:
         listing = await self._server.look_up_json("/v1/models")
         if listing is None:
             return None
-        cards = listing.get("data")
-        if not isinstance(cards, list):
+        cards = model_cards(listing)
+        if cards is None:
             raise UnusableReply(f"{self._server.root}/v1/models: no list of models")
         return cards
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tessy.core.errors import EngineError
-from tessy.inference.http.client import ServerClient
+from tessy.inference.http.client import ServerClient, model_cards
 from tessy.inference.http.doubts import Doubts
 
 _SECONDS = 1.5
@@ -42,9 +42,6 @@ async def _root(url: str, model: str, api_key: str | None) -> str | None:
         return None
     finally:
         await server.aclose()
-    cards = (listing or {}).get("data")
-    for card in cards if isinstance(cards, list) else ():
-        if isinstance(card, dict) and card.get("id") == model:
-            root = card.get("root")
-            return root if isinstance(root, str) and root != model else None
-    return None
+    cards = model_cards(listing or {}) or {}
+    root = cards.get(model, {}).get("root")
+    return root if isinstance(root, str) and root != model else None
