@@ -85,6 +85,16 @@ class RoleConfig(ModelConfig):
     """Tokens per request (20 in the paper); None: one stream per span, stopped at the boundary."""
 
 
+class ProblemOptions(Config):
+    """Options of the commands that read problems."""
+
+    problems: PathList = Field(min_length=1)
+    """Files of problems (.jsonl, .json, .csv, .parquet), globs, folders of data sets, or
+    `hf://datasets/OWNER/NAME[@REVISION][/PATH]`."""
+    split: str | None = Field(default=None, min_length=1)
+    """Split of these data sets, such as train; None: the only one."""
+
+
 class GenerationOptions(Config):
     """Options of the commands that generate text for problems."""
 
@@ -113,14 +123,9 @@ class GenerationOptions(Config):
     """Seconds without a reply from any server of a role before the run aborts."""
 
 
-class RunOptions(GenerationOptions):
+class RunOptions(GenerationOptions, ProblemOptions):  # their fields in reverse
     """Options of the commands that generate samples."""
 
-    problems: PathList = Field(min_length=1)
-    """Files of problems (.jsonl, .json, .csv, .parquet), globs, folders of data sets, or
-    `hf://datasets/OWNER/NAME[@REVISION][/PATH]`."""
-    split: str | None = Field(default=None, min_length=1)
-    """Split of these data sets, such as train; None: the only one."""
     samples_per_problem: int = Field(default=1, ge=1)
     """Number of samples per problem."""
     attempts: int = Field(default=5, ge=1)
