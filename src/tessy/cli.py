@@ -89,7 +89,7 @@ COMMANDS = {
         ("run",),
     ),
     "compare": Command(
-        "Compare runs in tables and a page",
+        "Compare runs, or evaluations, in tables and a page",
         "tessy.config.data:CompareConfig",
         "tessy.reports.compare.command:compare",
         ("runs",),

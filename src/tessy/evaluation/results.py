@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, interval, percent, percentage, tally
+from tessy.core.records import Evaluation, problem_digest
 from tessy.core.statistics import Estimate
 from tessy.evaluation.scores import Score, score
 from tessy.runtime.terminal import facts_table, visible
@@ -29,6 +30,7 @@ class Result(NamedTuple):
     judge: str
     score: Score
     failures: Counter[str]  # samples without a response, by reason
+    prompts: dict[str, str]  # digests of the problems' texts, by id
 
     @property
     def unscored(self) -> int:
@@ -58,7 +60,15 @@ class Result(NamedTuple):
 def read_result(directory: Path) -> Result:
     """Compute the result of a run from its rows; RunError if it is no run of `tessy evaluate`."""
     data = read_config(directory, EVALUATIONS)["data_config"]
-    found = score(iter_rows(directory, EVALUATIONS))
+    prompts: dict[str, str] = {}
+
+    def rows() -> Iterator[Evaluation]:
+        for row in iter_rows(directory, EVALUATIONS):
+            if row.id not in prompts:
+                prompts[row.id] = problem_digest(row.messages)
+            yield row
+
+    found = score(rows())
     failures = Counter[str](row.reason for row in iter_failed_rows(directory, EVALUATIONS))
     return Result(
         benchmark=str(data.get("benchmark")),
@@ -67,6 +77,7 @@ def read_result(directory: Path) -> Result:
         judge=str(data.get("judge")),
         score=found,
         failures=failures,
+        prompts=prompts,
     )
 
 

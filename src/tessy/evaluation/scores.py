@@ -21,6 +21,8 @@ from tessy.core.statistics import Case, Estimate, share, standard_error
 
 Correct = Mapping[str, Sequence[bool]]  # of each scored response, by the problem's id
 BOOTSTRAP_DRAWS = 4_000
+# With fewer problems that differ, no paired test can exclude chance at 95 %: 2 · 0.5⁵ > 0.05.
+LEAST_DIFFERING = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ class Difference(NamedTuple):
 
     @property
     def within_noise(self) -> bool:
-        """Whether the interval includes no difference."""
-        return self.low <= 0 <= self.high
+        """Whether chance can explain the difference, by the interval or for lack of problems."""
+        return self.low <= 0 <= self.high or self.better + self.worse < LEAST_DIFFERING
 
 
 def paired_difference(first: Correct, second: Correct, seed: int = 0) -> Difference | None:

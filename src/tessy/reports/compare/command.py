@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import re
-import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
 from tessy.core.records import Failure, Key, Trajectory
+from tessy.reports.compare.evaluations import compare_evaluations
 from tessy.reports.compare.figures import RunFigures, collect_figures
 from tessy.reports.compare.methods import describe, models, short_names
+from tessy.reports.compare.output import link_to, print_sections
 from tessy.reports.compare.page import Example, build_page
-from tessy.reports.compare.sections import Cell, ComparedRun, Section, sections
-from tessy.runtime.terminal import FiguresTable, visible
+from tessy.reports.compare.sections import ComparedRun, sections
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file
+from tessy.storage.run_config import AnyRowKind
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import (
+    EVALUATIONS,
+    TRAJECTORIES,
     iter_failures,
     iter_superseded,
     iter_trajectories,
+    kind_of,
     read_config,
 )
 
@@ -35,38 +37,55 @@ from tessy.storage.run_reader import (
 def compare(config: CompareConfig, console: Console | None = None) -> int:
     """Print the tables, write the page, and return the exit code.
 
+    Evaluations are compared by their scores (:mod:`tessy.reports.compare.evaluations`).
+
     Raises:
         InputError: A run is invalid or given twice, or ``out`` cannot be used.
         StorageError: The page could not be written.
     """
     console = console or Console()
-    _check(config)
+    if _check(config) == EVALUATIONS:
+        return compare_evaluations(config, console)
     runs = [
         _read(path, name, config.out)
         for path, name in zip(config.runs, short_names(config.runs), strict=True)
     ]
     tables = sections(runs)
     overview = describe_problems([run.figures for run in runs])
+    overview = " ".join((overview, *describe_equal(runs)))
     page = build_page(runs, tables, _examples(runs, config.examples), overview=overview)
     with new_file(config.out, "choose another --out") as path:
         path.write_bytes(page.encode("utf-8"))
-    _print_tables(console, runs, tables, overview)
+    print_sections(console, [run.name for run in runs], tables, overview)
     console.print(f"\nTables with explanations and examples: {config.out}", soft_wrap=True)
     return 0
 
 
-def _check(config: CompareConfig) -> None:
+def _check(config: CompareConfig) -> AnyRowKind:
+    """Refuse unusable options; return the kind of rows of all runs."""
     if not config.runs:
         raise ConfigError("no runs to compare: pass at least one run directory")
     if config.out.is_dir():
         raise ConfigError(
             f"--out {config.out} is a directory; pass a file name such as compare.html"
         )
+    kinds = {path: kind_of(path) for path in config.runs}
+    kind = EVALUATIONS if EVALUATIONS in kinds.values() else TRAJECTORIES
+    if other_kinds := [path for path, found in kinds.items() if found != kind]:
+        evaluated = next(path for path, found in kinds.items() if found == EVALUATIONS)
+        read_config(other_kinds[0])
+        raise ConfigError(
+            f"{evaluated} is a run of `tessy evaluate`, but {other_kinds[0]} is a run of samples; "
+            "compare them separately"
+        )
+    if config.json_file is not None and kind != EVALUATIONS:
+        raise ConfigError("json_file: only evaluations are compared in JSON; leave the option out")
     seen: dict[Path, Path] = {}
     for path in config.runs:
-        read_config(path)
+        read_config(path, kind)
         if (other := seen.setdefault(path.resolve(), path)) is not path:
             raise ConfigError(f"{path} and {other} are the same run; pass each run once")
+    return kind
 
 
 def _read(directory: Path, name: str, page: Path) -> ComparedRun:
@@ -75,16 +94,8 @@ def _read(directory: Path, name: str, page: Path) -> ComparedRun:
         iter_trajectories(directory), iter_failures(directory), iter_superseded(directory)
     )
     method = describe(document, figures.strategies, figures.answer_by)
-    link = _link(RunPaths(directory).report, page)
+    link = link_to(RunPaths(directory).report, page)
     return ComparedRun(name, directory, method, models(document), figures, link)
-
-
-def _link(report: Path, page: Path) -> str | None:
-    """Return a relative link from the page to the page of a run; None if there is none."""
-    if not report.is_file():
-        return None
-    relative = Path(os.path.relpath(report, page.parent)).as_posix()
-    return urllib.parse.quote(os.fsencode(relative))
 
 
 def describe_problems(figures: Sequence[RunFigures]) -> str:
@@ -101,6 +112,23 @@ def describe_problems(figures: Sequence[RunFigures]) -> str:
         f"{'is' if len(shared) == 1 else 'are'} in all runs. Differences between the runs may be "
         "due to the problems."
     )
+
+
+def describe_equal(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return a sentence for each run with the same texts as an earlier one."""
+    remarks = []
+    for number, run in enumerate(runs):
+        for earlier in runs[:number]:
+            texts, others = run.figures.texts, earlier.figures.texts
+            shared = texts.keys() & others.keys()
+            if shared and all(texts[key] == others[key] for key in shared):
+                remarks.append(
+                    f"{run.name} and {earlier.name} have the same thinking and answer in all "
+                    f"{counted(len(shared), 'sample')} that both finished: their methods made no "
+                    "difference here."
+                )
+                break
+    return remarks
 
 
 def _examples(runs: Sequence[ComparedRun], count: int) -> list[Example]:
@@ -159,24 +187,3 @@ def fetch_rows(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failu
             rows = jsonl.rows_at(row_type, files, selected, jsonl.row_key)
             rows_by_key.update((row.key, row) for row in rows)
     return rows_by_key
-
-
-def _print_tables(
-    console: Console, runs: Sequence[ComparedRun], tables: Sequence[Section], overview: str
-) -> None:
-    console.print(Text(visible(overview)), soft_wrap=True)
-    names = [Text(visible(run.name)) for run in runs]
-    for section in tables:
-        headings = (column.name for column in section.columns)
-        table = FiguresTable(section.title, *headings)
-        for name, cells in zip(names, section.rows, strict=True):
-            table.add_row(name, *map(_text, cells))
-        console.print()
-        console.print(table)
-
-
-def _text(cell: Cell) -> Text:
-    text = Text(visible(cell.text))
-    if cell.note:
-        text.append(f"\n{visible(cell.note)}", style="red" if cell.bad else "dim")
-    return text

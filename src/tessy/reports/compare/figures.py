@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class RunFigures:
     strategies: Counter[str] = field(default_factory=Counter)
     answer_by: Counter[Author] = field(default_factory=Counter)
     shown: dict[str, Key] = field(default_factory=dict)
+    # digests of thinking and answer of finished samples, by problem and index
+    texts: dict[Key, bytes] = field(default_factory=dict)
 
     @property
     def finished(self) -> list[SampleFigures]:
@@ -102,6 +105,7 @@ def collect_figures(
     for row in trajectories:
         sample = _sample(row, answered_correctly(row), earlier[row.key])
         figures.samples.append(sample)
+        figures.texts[sample.problem, row.sample] = _text_digest(row)
         figures.strategies[row.strategy] += 1
         figures.answer_by[row.answer_by] += 1
         shown_key = figures.shown.get(sample.problem)
@@ -136,6 +140,11 @@ def _sample(
         seconds=sum(one.seconds for one in every),
         correct=correct,
     )
+
+
+def _text_digest(row: Trajectory) -> bytes:
+    text = f"{len(row.thinking)} {row.thinking}{row.answer}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def answered_correctly(row: Trajectory) -> bool | None:

@@ -79,7 +79,7 @@ def _outcome(figures: RunFigures) -> list[Cell]:
         Cell(f"{len(figures.shown):,}"),
         Cell(f"{len(figures.finished):,}"),
         Cell(f"{figures.failures.total():,}", ", ".join(reasons), bad=bool(reasons)),
-        _percent_cell(correct, f"n = {correct.n:,.0f}" if correct else ""),
+        percent_cell(correct, f"n = {correct.n:,.0f}" if correct else ""),
     ]
 
 
@@ -106,7 +106,7 @@ def _authors(figures: RunFigures) -> list[Cell]:
     by = figures.answer_by
     both = " + ".join(f"{by[author]:,}" for author in AUTHORS) if len(by) > 1 else ""
     return [
-        _percent_cell(share)._replace(share=share and share.value),
+        percent_cell(share)._replace(share=share and share.value),
         Cell(f"{figures.total(lambda sample: sample.kept[0]):,}"),
         Cell(f"{figures.total(lambda sample: sample.kept[1]):,}"),
         Cell(f"{figures.total(lambda sample: sample.answer):,}"),
@@ -160,12 +160,13 @@ def _cost(figures: RunFigures) -> list[Cell]:
         _mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
         _mean_cell(figures.mean(lambda sample: sample.requests[0], failed=True), 1),
         _mean_cell(figures.mean(lambda sample: sample.requests[1], failed=True), 1),
-        *(_percent_cell(figures.kept(author)) for author in AUTHORS),
+        *(percent_cell(figures.kept(author)) for author in AUTHORS),
         _mean_cell(figures.mean(lambda sample: sample.seconds, failed=True), 1),
     ]
 
 
-def _percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
+def percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
+    """Return a share with its interval, and ``of`` in the note."""
     if estimate is None:
         return Cell(NONE)
     ends = _interval(estimate, lambda value: percentage(value, 0))
