@@ -19,7 +19,7 @@ from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
 from tests.lab.test_demo import TESSY, finish, write_problems
 from tests.support.evaluated_model import FOLDER, Reply, serve
-from tests.support.model_server import FakeServer, Fault
+from tests.support.model_server import FakeServer, Fault, eventually
 from tests.support.paths import SHARED
 from tests.synthesis.test_single_model import THINKING
 
@@ -88,9 +88,7 @@ REPLIES = {
     "right": Reply(r"It is \boxed{4}."),
     "wrong": Reply("It is 5."),
     "no number": Reply("I do not know."),
-    "too long": Reply(
-        "4", thinking=r"It is \boxed{4}, but wait: " + " ".join(map(str, range(200)))
-    ),
+    "too long": Reply("4", thinking=r"It is \boxed{4}; " + " ".join(map(str, range(200)))),
     "loop": Reply("4", thinking="It is 4. " * 40),
     "early end": Reply("4", thinking="It is 4.", end="<|im_end|>"),
     "empty": Reply(""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,6 @@ from tessy.evaluation.scores import (
     LEAST_DIFFERING,
     paired_difference,
     pass_at_k,
-    pass_k_of,
     score,
 )
 from tests.support.evaluations import evaluations
@@ -75,7 +75,7 @@ def test_scores_equal_those_of_inspect_ai(drawn: dict[str, list[bool]]):
 
     letters = {name: "".join("+" if value else "-" for value in v) for name, v in drawn.items()}
     ours = score(evaluations(letters))
-    theirs = [
+    theirs: Any = [
         SampleScore(score=Score(value=float(value)), sample_metadata={"problem": name})
         for name, values in drawn.items()
         for value in values
@@ -90,14 +90,7 @@ def test_scores_equal_those_of_inspect_ai(drawn: dict[str, list[bool]]):
             for values in drawn.values()
         ]
         assert estimate.value == pytest.approx(sum(reduced) / len(reduced))
-        by_problem = [
-            SampleScore(score=Score(value=value), sample_metadata={"problem": str(n)})
-            for n, value in enumerate(reduced)
-        ]
-        spread = stderr(cluster="problem")(by_problem)
-        assert estimate.n == len(reduced)
-        assert pass_k_of(drawn, k) == estimate
-        assert spread > 0
+        assert estimate.n == estimate.questions == len(reduced)
 
 
 def test_a_difference_is_paired_by_problem():

@@ -41,7 +41,7 @@ def answering(reply: Callable[[str], Reply]) -> Script:
             end=found.end,
             last=found.last,
         )
-        return write(written, seed)
+        return list(write(written, seed))
 
     return script
 
