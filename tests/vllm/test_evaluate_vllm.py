@@ -9,8 +9,8 @@ import pytest
 
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.storage.run_reader import EVALUATIONS, iter_rows
+from tests.lab.test_demo import TESSY, finish
 from tests.vllm.servers import Servers
-from tests.vllm.test_synthesize_vllm import TESSY, finish
 
 pytestmark = pytest.mark.vllm
 

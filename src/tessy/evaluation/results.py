@@ -14,7 +14,7 @@ from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, interval, percent, percentage, tally
 from tessy.core.records import Evaluation, problem_digest
 from tessy.core.statistics import Estimate
-from tessy.evaluation.scores import Score, score
+from tessy.evaluation.scores import RunScore, score
 from tessy.runtime.terminal import facts_table, visible
 from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
 
@@ -28,7 +28,7 @@ class Result(NamedTuple):
     digest: str  # of problems and references
     model: str
     judge: str
-    score: Score
+    score: RunScore
     failures: Counter[str]  # samples without a response, by reason
     prompts: dict[str, str]  # digests of the problems' texts, by id
 

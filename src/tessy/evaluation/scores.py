@@ -26,7 +26,7 @@ LEAST_DIFFERING = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class RunScore:
     """The score of a run.
 
     ``n`` responses to ``problems`` problems are scored. ``pass_k`` has k = 2, 4, 8 … and the
@@ -43,7 +43,7 @@ class Score:
     correct: Correct = field(repr=False)
 
 
-def score(rows: Iterable[Evaluation]) -> Score:
+def score(rows: Iterable[Evaluation]) -> RunScore:
     """Score the rows of a run, in any order."""
     outcomes: Counter[EvaluationOutcome] = Counter()
     reasons: Counter[str] = Counter()
@@ -57,7 +57,7 @@ def score(rows: Iterable[Evaluation]) -> Score:
     cases = _cases(correct)
     most = min(map(len, correct.values()), default=0)
     ks = sorted({k for k in (*(2**power for power in range(1, 20)), most) if 1 < k <= most})
-    return Score(
+    return RunScore(
         pass_1=share(cases),
         stderr=standard_error(cases),
         pass_k={k: estimate for k in ks if (estimate := pass_k_of(correct, k)) is not None},

@@ -35,3 +35,7 @@ class RunOutput:
     data: Mapping[str, object] = field(default_factory=dict)
     strategy: str | None = None
     finish: Finish = _unchanged
+
+
+SAMPLES = RunOutput()
+"""The samples themselves."""

@@ -38,7 +38,7 @@ from tessy.storage.run_reader import (
     read_config,
 )
 from tessy.synthesis.data_config import data_config, data_names
-from tessy.synthesis.output import RunOutput
+from tessy.synthesis.output import SAMPLES, RunOutput
 from tessy.synthesis.problems import (
     ChangedProblems,
     load_run_problems,
@@ -121,7 +121,7 @@ def run_samples(
     config: RunConfig,
     loaded: LoadedProblems | None = None,
     chosen: Collection[Key] | None = None,
-    output: RunOutput | None = None,
+    output: RunOutput = SAMPLES,
 ) -> SessionResult:
     """Run :func:`synthesize` or :func:`sample`, with progress and a final table on standard error.
 
@@ -129,10 +129,9 @@ def run_samples(
         config: Options of the run.
         loaded: Problems that are used instead of those of ``config.problems``.
         chosen: Generate only samples with these keys; None: all.
-        output: What is written for a sample; None: the sample.
+        output: What is written for a sample.
     """
     console = SteadyConsole(stderr=True)
-    output = output or RunOutput()
     config = _dated(config, output.kind)
     recorded = _check_run(config, output)
     loaded = loaded or load_run_problems(config)

@@ -26,7 +26,7 @@ from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run
 from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.context import SynthesisContext
-from tessy.synthesis.output import RunOutput
+from tessy.synthesis.output import SAMPLES, RunOutput
 from tessy.synthesis.resume import load_progress, spent_before
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
@@ -69,7 +69,7 @@ class SynthesisSession:
     console: Console
     tracker: BudgetTracker
     chosen: Collection[Key] | None = None
-    output: RunOutput = field(default_factory=RunOutput)
+    output: RunOutput = SAMPLES
     result: SessionResult = field(default_factory=SessionResult)
 
     def missing(self) -> list[SampleJob]:

@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from tessy.reports.viewer.page import build_page
 from tests.support.browser import Watched, launch_browser
-from tests.support.evaluations import evaluations
 from tests.support.page_samples import HOSTILE, sample
 
 
@@ -382,28 +381,3 @@ def test_a_run_of_one_author_has_no_shares(watched: Watched, tmp_path: Path) -> 
     found(page, "1 of 3 samples")
     page.click("#clear")
     found(page, "3 of 3 samples")
-
-
-def test_an_evaluation_is_filtered_by_outcome(watched: Watched, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    rows = evaluations({"a": "+-", "b": "t+", "c": "m"})
-    failed = [sample("d", (), counts=(0, 0), reason="server_error")]
-    path.write_text(build_page({}, rows, failed, "scores"), "utf-8", newline="\n")
-    page = watched.open(path)
-    options = page.locator("#outcome option").all_inner_texts()
-    assert options[:3] == ["all (6)", "finished (5)", "failed (1)"]
-    assert set(options[3:]) == {
-        "– correct (2)", "– wrong (1)", "– truncated (1)", "– no answer (1)", "– server error (1)",
-    }  # fmt: skip
-    page.select_option("#outcome", "truncated")
-    found(page, "1 of 6 samples")
-    page.click(".row")
-    expect(page.locator("#sample .badge")).to_have_text("truncated")
-    expect(page.locator("#sample")).to_contain_text("the thinking reached 9 tokens")
-    expect(page.locator("#sample")).to_contain_text("budget exceeded")
-    page.select_option("#outcome", "finished")
-    found(page, "5 of 6 samples")
-    page.select_option("#outcome", "correct")
-    page.click(".row")
-    expect(page.locator("#sample .badge.good")).to_have_text("correct")
-    expect(page.locator("#sample")).to_contain_text("maths 1, number")
