@@ -85,7 +85,7 @@ def _to_json(estimate: Estimate | None, stderr: float | None = None) -> dict[str
     if estimate is None:
         return None
     ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return ends if stderr is None else ends | {"stderr": stderr}
+    return ends | {"stderr": stderr, "n": estimate.n, "problems": estimate.questions}
 
 
 def shown_score(estimate: Estimate | None) -> str:

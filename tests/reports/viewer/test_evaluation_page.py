@@ -30,6 +30,8 @@ def check(page: Page) -> None:
     assert set(options[3:]) == {
         "– correct (2)", "– wrong (1)", "– truncated (1)", "– no answer (1)", "– server error (1)",
     }  # fmt: skip
+    expect(page.locator("#figures")).to_contain_text("Correct")
+    expect(page.locator("#figures")).to_contain_text("1 wrong, 1 truncated, 1 no answer")
     page.select_option("#outcome", "truncated")
     found("1 of 6 samples")
     page.click(".row")
