@@ -15,8 +15,8 @@ from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_diges
 from tessy.core.statistics import Case, Estimate, mean
 from tessy.evaluation.scores import (
     Difference,
-    JudgedSample,
     EvaluationScore,
+    JudgedSample,
     paired_difference,
     problem_means,
     score,
