@@ -163,9 +163,7 @@ def measure_runs(problems: int, rounds: int) -> list[RunRow]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "problems.jsonl"
-        with file.open("w", encoding="utf-8") as lines:
-            for problem in demo_problems(problems, seed=0):
-                lines.write(problem.model_dump_json(include={"id", "messages"}) + "\n")
+        write_problems(file, problems)
         for strategy in STRATEGIES:
             speeds = []
             for _ in range(rounds):
@@ -174,6 +172,13 @@ def measure_runs(problems: int, rounds: int) -> list[RunRow]:
                 speeds.append((tokens - first_tokens) / (seconds - first_seconds))
             rows.append(RunRow(strategy, _spread(speeds)))
     return rows
+
+
+def write_problems(file: Path, count: int) -> None:
+    """Write problems for the bundled models."""
+    with file.open("w", encoding="utf-8") as lines:
+        for problem in demo_problems(count, seed=0):
+            lines.write(problem.model_dump_json(include={"id", "messages"}) + "\n")
 
 
 def synthesize(file: Path, strategy: str, limit: int) -> tuple[float, int]:
@@ -237,7 +242,7 @@ def main() -> None:
     parser.add_argument("--streams", type=whole_number, nargs="+", default=[1, 32, 128])
     parser.add_argument("--tokens", type=whole_number, default=128, help="tokens of each stream")
     parser.add_argument(
-        "--problems", type=count, default=400, help="problems of each run; 0: no runs"
+        "--problems", type=count, default=600, help="problems of each run; 0: no runs"
     )
     parser.add_argument("--rounds", type=whole_number, default=3)
     parser.add_argument("--json", type=new_file, help="file for the rows")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tessy.core.errors import EngineRefused, EngineUnavailable, ModelError
-from tessy.inference.base import Chunk, Request, Sampling
+from tessy.inference.base import Chunk, ChunkSink, Request, Sampling
 from tessy.inference.local.engine import LocalEngine
 from tessy.tokenization.token_ids import TokenIds
 from tests.support.engine_streams import iterate
@@ -252,6 +252,34 @@ async def test_closing_a_stream_stops_the_decoding(engine):
     assert await ids_of(engine, request(prompt=prompt, count=4)) == plain_ids(
         model_of("qwen3"), prompt, 4
     )
+
+
+async def test_a_sink_that_is_closed_by_its_own_chunk_receives_no_other(engine):
+    received: list[Chunk] = []
+
+    def take(chunk: Chunk) -> None:
+        received.append(chunk)
+        if len(received) == 3:
+            sink.close()
+
+    sink = ChunkSink(take)
+    await engine.stream(request(count=150), sink)
+    await until(lambda: not engine._worker._active)
+    assert [id_ for chunk in received for id_ in chunk.ids] == plain_ids(
+        model_of("qwen3"), (1, 2, 3), 3
+    )
+
+
+async def test_a_sink_that_raises_fails_its_own_stream_only(engine):
+    def fail(_chunk: Chunk) -> None:
+        raise ValueError("of the caller")
+
+    failing = engine.stream(request("a", count=150), ChunkSink(fail))
+    other = ids_of(engine, request("b", count=12))
+    failed, got = await asyncio.gather(failing, other, return_exceptions=True)
+    assert repr(failed) == "ValueError('of the caller')"
+    assert got == plain_ids(model_of("qwen3"), (1, 2, 3), 12)
+    await until(lambda: not engine._worker._active)
 
 
 async def test_cancelling_the_reader_closes_the_stream(engine):
