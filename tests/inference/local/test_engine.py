@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn
@@ -254,20 +255,32 @@ async def test_closing_a_stream_stops_the_decoding(engine):
     )
 
 
-async def test_a_sink_that_is_closed_by_its_own_chunk_receives_no_other(engine):
-    received: list[Chunk] = []
+async def test_a_sink_closed_by_its_own_chunk_ends_the_stream_before_the_next_step(engine):
+    received: list[int] = []
+    steps = threading.Semaphore(1)  # each chunk allows one more
+    decoder = engine._worker._decoder
+    forward = decoder.forward
+    calls: list[object] = []
+
+    def wait_and_forward(members):
+        steps.acquire()
+        calls.append(members)
+        return forward(members)
 
     def take(chunk: Chunk) -> None:
-        received.append(chunk)
+        received.extend(chunk.ids)
         if len(received) == 3:
             sink.close()
+        else:
+            steps.release()
 
+    decoder.forward = wait_and_forward
     sink = ChunkSink(take)
     await engine.stream(request(count=150), sink)
+    steps.release()  # the worker may have begun a step before the sink was closed
     await until(lambda: not engine._worker._active)
-    assert [id_ for chunk in received for id_ in chunk.ids] == plain_ids(
-        model_of("qwen3"), (1, 2, 3), 3
-    )
+    assert received == plain_ids(model_of("qwen3"), (1, 2, 3), 3)
+    assert len(calls) <= 4
 
 
 async def test_a_sink_that_raises_fails_its_own_stream_only(engine):
