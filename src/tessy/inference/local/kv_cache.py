@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -161,25 +160,24 @@ def arrange(
     Ids and positions are ``[B, Q]``, right-aligned; the mask is ``[B, T]``, None if all are as
     long. Sets what the pool reads and writes during the pass.
     """
-    counts = np.array([len(new) for _, new in members])
-    totals = np.array([len(sequence.ids) for sequence, _ in members]) + counts
-    batch, most_new, longest = len(members), int(counts.max()), int(totals.max())
-    first = (longest - totals)[:, None]  # column of each sequence's first token
-    known = np.arange(longest) >= first
-    fresh = np.arange(most_new) >= (most_new - counts)[:, None]
-    read = np.full((batch, longest), _PADDING, np.int64)
-    read[known] = np.concatenate(
-        [sequence.rows[:total] for (sequence, _), total in zip(members, totals, strict=True)]
-    )
+    batch = len(members)
+    totals = [len(sequence.ids) + len(new) for sequence, new in members]
+    most_new, longest = max(len(new) for _, new in members), max(totals)
     # ids, positions and rows to write, in one array, so that one copy takes them to the device
     queries = np.zeros((3, batch, most_new), np.int64)
-    queries[0, fresh] = list(chain.from_iterable(new for _, new in members))
-    queries[1] = (np.arange(longest - most_new, longest) - first) * fresh
-    queries[2] = np.where(fresh, read[:, -most_new:], _PADDING)
+    read = np.full((batch, longest), _PADDING, np.int64)
+    for row, ((sequence, new), total) in enumerate(zip(members, totals, strict=True)):
+        start, known = most_new - len(new), len(sequence.ids)
+        queries[0, row, start:] = new
+        queries[1, row, start:] = np.arange(known, total)
+        queries[2, row, start:] = sequence.rows[known:total]
+        read[row, longest - total :] = sequence.rows[:total]
     placed = torch.from_numpy(queries).to(device)
     pool.write = placed[2].flatten()
     pool.read = torch.from_numpy(read).to(device).flatten()
     pool.past = longest - most_new
-    pool.padded = not bool(fresh.all())
-    mask = None if known.all() else torch.from_numpy(known.astype(np.int64)).to(device)
+    pool.padded = any(len(new) < most_new for _, new in members)
+    mask = None
+    if min(totals) < longest:
+        mask = (pool.read != _PADDING).view(batch, longest).long()
     return {"input_ids": placed[0], "position_ids": placed[1], "attention_mask": mask}
