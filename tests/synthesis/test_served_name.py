@@ -63,6 +63,45 @@ async def test_a_root_that_is_not_here_leads_to_the_option(root):
             await load(server.url)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (404, {"X-Error-Code": "RepoNotFound"}, "it was not found on the hub"),
+        (404, {"X-Error-Code": "EntryNotFound"}, "it was not found on the hub"),
+        (503, {}, "the hub did not answer"),
+        (None, {}, "the hub did not answer"),
+    ],
+)
+async def test_only_a_hub_that_lacks_the_name_is_said_to_lack_it(
+    monkeypatch, status, headers, message
+):
+    async def hub(request: web.Request) -> web.Response:
+        if status is None:
+            await asyncio.sleep(10)
+        return web.Response(status=status or 200, headers=headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", hub)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        url + "/{repo_id}/resolve/{revision}/{filename}",
+    )
+    try:
+        async with Renamed(writes("a")) as server:
+            server.root = "some/where"
+            with pytest.raises(ModelError, match=message):
+                await load(server.url)
+    finally:
+        await runner.cleanup()
+
+
 async def test_a_server_that_is_not_up_leads_to_the_option():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # not listening

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import Failure, Trajectory
+from tessy.core.records import Evaluation, Failure, Trajectory
 from tessy.storage import jsonl, run_config
 from tessy.storage.run_config import FailureT, KeyT, RowKind, RowT
 from tessy.storage.run_paths import RunPaths
@@ -18,6 +18,15 @@ TRAJECTORIES = RowKind(
     key_of=jsonl.row_key,
     directory="run",
     made_by="`tessy synthesize` and `tessy sample` create such runs",
+)
+
+EVALUATIONS = RowKind(
+    name="evaluations",
+    row=Evaluation,
+    failure=Failure,
+    key_of=jsonl.row_key,
+    directory="run of `tessy evaluate`",
+    made_by="`tessy evaluate` creates such runs",
 )
 
 

@@ -33,7 +33,7 @@ from tessy.synthesis.context import (
     SynthesisContext,
 )
 from tessy.synthesis.strategies.registry import answering_model, generating_models
-from tessy.tokenization.families import can_find_tokenizer, is_path, load_renderer
+from tessy.tokenization.families import can_find_tokenizer, is_path, load_renderer, why_not_found
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import Codec
 
@@ -119,17 +119,17 @@ def load_role_renderer(
 
 def _tokenizer_name(role: ModelConfig, author: Author) -> str:
     """Return the model's name, or what its server loaded under a name of its own."""
-    if not role.url or can_find_tokenizer(role.model):
+    if not role.url or (found := can_find_tokenizer(role.model)):
         return role.model
     root = served_root(role.url, role.model, api_key=_api_key(role, author))
-    if root is not None and can_find_tokenizer(root, seconds=1.0):
+    if root is not None and (found := can_find_tokenizer(root, seconds=1.0)):
         log.info("%s: tokenizer of %s, which is served as %s", author, root, role.model)
         return root
     option = f"{author}.tokenizer" if isinstance(role, RoleConfig) else "tokenizer"
-    said = f"the server loaded it from {root!r}, which is" if root else "that name is"
+    name = f"the server loaded it from {root!r}, which is" if root else "that name is"
     raise ModelError(
-        f"the tokenizer of {role.model!r} was not found: {said} no folder here and was not found "
-        f"on the hub; name the folder or hub id of its tokenizer with --{option}"
+        f"the tokenizer of {role.model!r} was not found: {name} no folder here, and "
+        f"{why_not_found(found)}; name the folder or hub id of its tokenizer with --{option}"
     )
 
 

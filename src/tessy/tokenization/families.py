@@ -86,10 +86,11 @@ def load_renderer(
     )
 
 
-def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool:
+def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool | None:
     """Return whether ``name`` is a local folder, or a hub id in the cache or on the hub.
 
-    The hub has ``seconds`` to answer, where transformers repeats requests for minutes.
+    The hub has ``seconds`` to answer, where transformers repeats requests for minutes; None if it
+    does not, or answers with a passing error.
     """
     if Path(name).expanduser().is_dir():
         return True
@@ -103,12 +104,12 @@ def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool:
             return True
     except HFValidationError:
         return False
-    found: list[bool] = []
+    found: list[bool | None] = []
     # A look-up of the hub's address has no limit of its own.
     thread = threading.Thread(target=lambda: found.append(_is_on_hub(name, seconds)), daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(found) and found[0]
+    return found[0] if found else None
 
 
 def is_path(name: str) -> bool:
@@ -116,16 +117,23 @@ def is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
-def _is_on_hub(name: str, seconds: float) -> bool:
+def why_not_found(found: bool | None) -> str:
+    """Return how a search for a hub id ended that :func:`can_find_tokenizer` did not find."""
+    return "the hub did not answer" if found is None else "it was not found on the hub"
+
+
+def _is_on_hub(name: str, seconds: float) -> bool | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
     try:
         get_hf_file_metadata(hf_hub_url(name, _TOKENIZER_FILE), timeout=seconds)
     except GatedRepoError:
         return True  # loading it says what to do
-    except Exception:  # errors of hub and connection have no common base class
+    except (RepositoryNotFoundError, EntryNotFoundError):
         return False
+    except Exception:  # errors of hub and connection have no common base class
+        return None
     return True
 
 

@@ -189,6 +189,11 @@ def test_every_strategy_has_a_description():
             {"strategy": "teacher-score", "candidates": 3, "score_by": "answer"},
             "Candidates: 3, scored by correctness of the answer.",
         ),
+        (
+            {"student.predictor": "mine/a", "teacher.predictor": "runs/p/b"},
+            "Predictors: a and b.",
+        ),
+        ({"student.predictor": "lexicon", "teacher.predictor": "lexicon"}, "Predictors: lexicon."),
         ({"strategy": "unheard-of"}, "Unknown strategy."),
     ],
 )

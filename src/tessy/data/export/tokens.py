@@ -25,7 +25,7 @@ from tessy.data.export.provenance import RoleProvenance, role_of
 from tessy.storage.run_config import prompt_date
 from tessy.synthesis.setup import formats
 from tessy.tokenization.codec import HfCodec
-from tessy.tokenization.families import can_find_tokenizer, is_path, load_renderer
+from tessy.tokenization.families import can_find_tokenizer, is_path, load_renderer, why_not_found
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import split_tail
 
@@ -195,10 +195,11 @@ def load_format(document: Mapping[str, Any], tokenizer: str | None) -> tuple[Stu
             f"the tokenizer {name!r} requires trust_remote_code, which export does not support; "
             "export with --to messages instead"
         )
-    if not is_path(name) and not can_find_tokenizer(name):
+    if not is_path(name) and not (found := can_find_tokenizer(name)):
         raise ModelError(
-            f"the tokenizer {name!r} of the run was not found, neither as a folder nor on the hub; "
-            "it may be a server's own name for its model: pass the tokenizer with --tokenizer"
+            f"the tokenizer {name!r} of the run was not found: there is no such folder, and "
+            f"{why_not_found(found)}; if that is a server's own name for its model, pass the "
+            "tokenizer with --tokenizer"
         )
     # The run accepted the template, whatever it mentions.
     effort = _effort(document, role)
