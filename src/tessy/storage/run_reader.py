@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tessy.core.errors import RunError
 from tessy.core.records import Evaluation, Failure, Trajectory
 from tessy.storage import jsonl, run_config
 from tessy.storage.run_config import FailureT, KeyT, RowKind, RowT
@@ -35,6 +37,14 @@ def read_config(
 ) -> dict[str, Any]:
     """Read config.json of the run in ``directory``; see :func:`tessy.storage.run_config.read`."""
     return run_config.read(RunPaths(directory, kind.name).config, kind)
+
+
+def is_evaluation(directory: str | Path) -> bool:
+    """Return whether ``directory`` is a readable run of `tessy evaluate`."""
+    with suppress(RunError):
+        read_config(directory, EVALUATIONS)
+        return True
+    return False
 
 
 def iter_rows(directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]) -> Iterator[RowT]:
