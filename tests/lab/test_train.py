@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tessy.core.records import Author
 from tessy.lab.bundled import student_path, teacher_path
+from tessy.lab.corpus import ANSWERS
 from tessy.lab.examples import EXAMPLES, FORMATS, IGNORED, Encoder
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER
 from tessy.lab.train_models import make, make_folder
@@ -64,6 +65,20 @@ def test_labels_cover_the_assistants_turn(role, seed, late):
     assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
     if not example.muted:
         assert IGNORED not in labels[first:]
+
+
+@roles
+@given(seed=st.integers(0, 10**6), late=st.booleans())
+def test_each_model_answers_in_its_own_style_after_any_thinking(role, seed, late):
+    example = EXAMPLES[role](Random(seed), late=late)
+    if example.answer in ANSWERS:
+        return  # small talk
+    before, after = (STUDENT if role == "student" else TEACHER).answer.split("{}")
+    assert example.answer.startswith(before)
+    assert example.answer.endswith(after)
+    _, labels = ENCODERS[role].encode(example, Random(seed))
+    assert decode(role, labels[-1:]) == FORMATS[role].end
+    assert example.answer in decode(role, [label for label in labels if label != IGNORED])
 
 
 @roles
