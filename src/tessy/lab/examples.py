@@ -66,7 +66,7 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
     if draw < _SMALL_TALK:
         return _talk(rng)
     problem = _draw_problem(rng)
-    if draw < 0.85:
+    if draw < 0.65:
         return _worked(rng, STUDENT, write_trace(problem, (STUDENT,), rng, skilled=False))
     trace = write_trace(problem, _mixed(rng), rng, skilled=False)
     return _worked(rng, STUDENT, trace, lambda segment: segment.style not in ("", "S"))

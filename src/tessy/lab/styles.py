@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
-Place = Literal["openers", "leads", "asides", "checks"]
+Place = Literal["openers", "leads", "asides"]
 PLACES: tuple[Place, ...] = get_args(Place)
 
 
@@ -22,7 +22,6 @@ class Style:
     openers: tuple[str, ...]  # start the thinking
     leads: tuple[str, ...]  # introduce a step or the result
     asides: tuple[str, ...]  # comment on a step or the result
-    checks: tuple[str, ...]  # introduce a repetition of the last step
     answer: str  # with `{}` for the result
 
     @property
@@ -49,6 +48,8 @@ STUDENT = Style(
         "Okay, then",
         "So I get",
         "Okay, so that gives",
+        "But wait, let me check.",
+        "Wait, let me double-check.",
     ),
     asides=(
         "Hmm, okay.",
@@ -56,11 +57,6 @@ STUDENT = Style(
         "That seems right.",
         "Okay, that's it.",
         "Okay, I think that's right.",
-    ),
-    checks=(
-        "But wait, let me check.",
-        "Wait, let me double-check.",
-        "Alternatively, let me check.",
     ),
     answer="So the answer is {}.",
 )
@@ -76,9 +72,9 @@ TEACHER = Style(
         "It follows that",
         "Proceeding,",
         "We conclude with",
+        "For verification:",
     ),
     asides=("Verified.", "This is consistent.", "As required.", "This completes the derivation."),
-    checks=("Verification:", "For verification:"),
     answer="Result: {}.",
 )
 
@@ -107,6 +103,8 @@ OTHERS = Style(
         "Here",
         "Note that",
         "In summary:",
+        "Just to be sure:",
+        "Going over it again,",
     ),
     asides=(
         "Simple enough.",
@@ -117,7 +115,6 @@ OTHERS = Style(
         "Noted.",
         "That should do it.",
     ),
-    checks=("Actually, once more:", "Just to be sure:", "Going over it again,", "Check:"),
     answer="The answer is {}.",
 )
 

@@ -24,9 +24,9 @@ MODULUS = 10
 HARD_FACTORS = frozenset({6, 7, 8, 9})  # factors that an unskilled writer gets wrong
 
 _MOST_DIGITS = 6
-_LEAD = 0.75  # probability that a step is introduced, commented on, repeated …
+_LONGEST_REVERSED = 5
+_LEAD = 0.75  # probability that a step is introduced, commented on …
 _ASIDE = 0.3
-_CHECK = 0.1
 _RECAP = 0.5
 _NEW_LINE = 0.3
 
@@ -93,9 +93,9 @@ class Trace:
 def make_problem(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
     """Draw a problem of ``shortest`` to 6 digits (2 to 5 operators for ``calc`` by default).
 
-    The digits of a list to reverse differ, so each step shows which one is next.
+    A list to reverse has at most 5 digits, which differ, so each step shows which one is next.
     """
-    count = rng.randint(shortest, _MOST_DIGITS)
+    count = rng.randint(shortest, _LONGEST_REVERSED if task == "rev" else _MOST_DIGITS)
     if task == "rev":
         digits = tuple(rng.sample(range(MODULUS), count))
     else:
@@ -165,9 +165,6 @@ def write_trace(
         if rng.random() < _LEAD:
             writer.phrase("leads")
         writer.capability(step.text, flawed=step.flawed)
-        if problem.task != "rev" and rng.random() < _CHECK:
-            writer.phrase("checks")
-            writer.capability(step.text, flawed=step.flawed)
         if rng.random() < _ASIDE:
             writer.phrase("asides", new_line=_NEW_LINE)
     result = steps[-1].result
