@@ -15,6 +15,7 @@ from tessy.core.records import Author
 from tessy.lab.bundled import student_path, teacher_path
 from tessy.lab.corpus import ANSWERS
 from tessy.lab.examples import EXAMPLES, FORMATS, IGNORED, Encoder
+from tessy.lab.muon import Muon
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER
 from tessy.lab.train_models import make, make_folder
 
@@ -39,6 +40,22 @@ def test_a_seed_fixes_the_weights(role):
     first, again, other = weights(role, 7), weights(role, 7), weights(role, 8)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 8)])
+def test_muon_is_torchs_in_another_precision(shape):
+    torch.manual_seed(0)
+    first = torch.randn(shape)
+    ours, torchs = torch.nn.Parameter(first.clone()), torch.nn.Parameter(first.clone())
+    options = {"lr": 0.02, "weight_decay": 0.02}
+    optimizers = [Muon([ours], **options), torch.optim.Muon([torchs], **options)]
+    for _ in range(4):
+        ours.grad = torch.randn(shape)
+        torchs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert (ours - first).norm() > 0.1
+    assert torch.allclose(ours, torchs, atol=2e-3)  # bfloat16 has 8 bits
 
 
 def test_a_saved_model_can_be_loaded(tmp_path):
