@@ -129,7 +129,7 @@ def test_help_shows_positional_arguments_as_required(capsys):
     with pytest.raises(SystemExit):
         parse(CompareConfig, ["--help"], prog="tessy compare", positional=["runs"])
     output = capsys.readouterr().out
-    assert "usage: tessy compare [-h] [OPTIONS] RUNS [RUNS ...]" in output
+    assert "usage: tessy compare [-h] RUNS [RUNS ...]" in output
     assert "at least one. (required)" in output
 
 

@@ -1,127 +1,124 @@
-"""Scores, against known values and the implementations of inspect_ai."""
+"""Scores against inspect_ai's implementations, known values, and the coverage of intervals."""
 
 from __future__ import annotations
 
-import math
-import random
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from inspect_ai.scorer import SampleScore, Score, mean, stderr
+from inspect_ai.scorer._reducer.reducer import pass_at as inspect_pass_at
 
-from tessy.core.statistics import wilson
+from tessy.core.records import EvaluationOutcome
 from tessy.evaluation.scores import (
-    LEAST_DIFFERING,
+    JudgedSample,
     paired_difference,
-    pass_at_k,
+    pass_at,
+    problem_means,
     score,
 )
-from tests.support.evaluations import evaluations
+
+
+def sampled(seed: int, problems: int = 40, samples: int = 6) -> list[JudgedSample]:
+    """Return samples of problems of different difficulty."""
+    rng = Random(seed)
+    rows = []
+    for number in range(problems):
+        chance = rng.random()
+        for _ in range(samples):
+            outcome: EvaluationOutcome = "correct" if rng.random() < chance else "wrong"
+            rows.append(JudgedSample(f"p{number}", outcome))
+    return rows
+
+
+def inspect_scores(rows: list[JudgedSample]) -> Any:
+    return [
+        SampleScore(
+            score=Score(value=float(row.outcome == "correct")),
+            sample_metadata={"problem": row.problem},
+        )
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mean_and_clustered_error_are_those_of_inspect_ai(seed):
+    rows = sampled(seed)
+    result = score(rows)
+    assert result.pass_1 is not None
+    assert result.pass_1.value == pytest.approx(mean()(inspect_scores(rows)))
+    expected = stderr(cluster="problem")(inspect_scores(rows))
+    assert result.standard_error == pytest.approx(expected, rel=1e-9)
+    assert (result.n, result.problems) == (240, 40)
+
+
+@pytest.mark.parametrize("correct", range(7))
+@pytest.mark.parametrize("k", [1, 2, 4, 6])
+def test_pass_at_k_is_that_of_inspect_ai(k, correct):
+    reduce = inspect_pass_at(k)
+    scores = [Score(value=float(number < correct)) for number in range(6)]
+    assert pass_at(k, 6, correct) == pytest.approx(reduce(scores).value)
 
 
 def test_pass_at_k_has_the_known_values():
-    found = [pass_at_k(10, 3, k) for k in (1, 2, 5, 10)]
-    assert found == pytest.approx([0.3, 0.53333333, 0.91666667, 1.0])
-    assert pass_at_k(4, 0, 2) == 0
-    with pytest.raises(ValueError, match="needs at least 5 responses, got 4"):
-        pass_at_k(4, 4, 5)
+    values = [pass_at(k, 10, 3) for k in (1, 2, 5, 10)]
+    assert values == pytest.approx([0.3, 0.5333, 0.9167, 1.0], abs=1e-4)
 
 
-def test_a_score_is_a_mean_over_problems_of_means_over_responses():
-    found = score(evaluations({"a": "++--", "b": "+"}))
-    assert found.pass_1 is not None
-    assert found.pass_1.value == 0.75  # not 3 of 5
-    assert (found.n, found.problems, found.pass_k) == (5, 2, {})
+def test_pass_at_k_goes_up_to_the_fewest_samples_of_a_problem():
+    rows = sampled(0, problems=3, samples=8)
+    assert list(score(rows).pass_k) == [1, 2, 4, 8]
+    del rows[-1]
+    assert list(score(rows).pass_k) == [1, 2, 4]
 
 
-def test_truncated_and_missing_answers_are_not_correct_and_judge_errors_do_not_count():
-    found = score(evaluations({"a": "+t", "b": "nj", "c": "jj", "d": "lm"}))
-    assert found.pass_1 is not None
-    assert found.pass_1.value == pytest.approx((0.5 + 0 + 0) / 3)
-    assert (found.n, found.problems) == (5, 3)
-    assert found.outcomes == {
-        "correct": 1, "truncated": 2, "no_answer": 2, "judge_error": 3,
-    }  # fmt: skip
-    assert found.reasons == {
-        "budget": 1, "no_final_answer": 1, "repetition": 1, "eos_in_thinking": 1,
-    }  # fmt: skip
+def test_each_problem_counts_once_however_many_samples_it_has():
+    rows = [JudgedSample("a", "correct")] * 9 + [JudgedSample("b", "wrong")]
+    result = score(rows)
+    assert result.pass_1 is not None
+    assert result.pass_1.value == 0.5
 
 
-def test_one_response_per_problem_has_wilsons_interval():
-    found = score(evaluations({str(n): "+" if n % 4 else "-" for n in range(40)}))
-    assert found.pass_1 is not None
-    variance = 0.75 * 0.25 / 39  # unbiased
-    low, high = wilson(0.75, 0.75 * 0.25 / variance)
-    assert (found.pass_1.low, found.pass_1.high) == pytest.approx((low, high))
-
-
-def test_no_rows_and_one_problem_have_no_interval():
-    assert score([]).pass_1 is None
-    single = score(evaluations({"a": "+-"}))
-    assert single.stderr is None
-    assert single.pass_1 is not None
-    assert single.pass_1.value == 0.5
-
-
-@pytest.fixture(scope="module")
-def drawn() -> dict[str, list[bool]]:
-    draw = random.Random(5)
-    return {f"p{n}": [draw.random() < n / 20 for _ in range(6)] for n in range(20)}
-
-
-def test_scores_equal_those_of_inspect_ai(drawn: dict[str, list[bool]]):
-    from inspect_ai.scorer import SampleScore, Score, mean, pass_at, stderr
-
-    letters = {name: "".join("+" if value else "-" for value in v) for name, v in drawn.items()}
-    ours = score(evaluations(letters))
-    theirs: Any = [
-        SampleScore(score=Score(value=float(value)), sample_metadata={"problem": name})
-        for name, values in drawn.items()
-        for value in values
-    ]
-    assert ours.pass_1 is not None
-    assert ours.pass_1.value == pytest.approx(mean()(theirs))
-    assert ours.stderr == pytest.approx(stderr(cluster="problem")(theirs))
-    assert list(ours.pass_k) == [2, 4, 6]
-    for k, estimate in ours.pass_k.items():
-        reduced = [
-            pass_at(k)([Score(value=float(value)) for value in values]).as_float()
-            for values in drawn.values()
-        ]
-        assert estimate.value == pytest.approx(sum(reduced) / len(reduced))
-        assert estimate.n == estimate.questions == len(reduced)
+def test_only_a_failed_judge_leaves_a_sample_unscored():
+    outcomes: list[EvaluationOutcome] = [
+        "correct", "wrong", "no_answer", "truncated", "judge_error",
+    ]  # fmt: skip
+    rows = [JudgedSample(outcome, outcome) for outcome in outcomes]
+    result = score(rows)
+    assert result.pass_1 is not None
+    assert result.pass_1.value == 0.25
+    assert (result.n, result.problems, result.outcomes["judge_error"]) == (4, 4, 1)
+    assert problem_means(rows).keys() == {"correct", "wrong", "no_answer", "truncated"}
+    unjudged = score([JudgedSample("a", "judge_error")])
+    assert (unjudged.pass_1, unjudged.n) == (None, 0)
+    assert score([]).standard_error is None
 
 
 def test_a_difference_is_paired_by_problem():
-    first = {str(n): [n < 10] for n in range(40)}
-    second = {str(n): [n < 18] for n in range(2, 50)}
-    found = paired_difference(first, second)
-    assert found is not None
-    assert (found.problems, found.better, found.worse) == (38, 8, 0)
-    assert found.value == pytest.approx(8 / 38)
-    assert not found.within_noise
-    # The standard error of the mean difference is 0.067.
-    assert found.low == pytest.approx(8 / 38 - 1.96 * 0.067, abs=0.03)
-    assert found.high == pytest.approx(8 / 38 + 1.96 * 0.067, abs=0.03)
-    assert paired_difference(first, second) == found  # seeded
-    assert paired_difference(first, {"x": [True]}) is None
+    before = {str(n): n % 2 for n in range(100)} | {"only before": 1.0}
+    after = {str(n): 1.0 if n % 10 == 0 else n % 2 for n in range(100)} | {"only after": 0.0}
+    difference = paired_difference(before, after)
+    assert difference is not None
+    assert difference.value == pytest.approx(0.1)
+    assert (difference.problems, difference.better, difference.worse) == (100, 10, 0)
+    # Unpaired, a difference of 10 points of 100 problems would be within noise.
+    assert 0.04 <= difference.low <= 0.06
+    assert 0.14 <= difference.high <= 0.18
+    assert difference.verdict == "better"
+    back = paired_difference(after, before)
+    assert back is not None
+    assert back.verdict == "worse"
+    assert paired_difference(before, before).verdict == "within noise"  # type: ignore[union-attr]
+    assert paired_difference({"a": 1.0}, {"b": 1.0}) is None
 
 
-def test_few_differing_problems_are_within_noise():
-    first = {str(n): [False] for n in range(6)}
-    for differing in range(7):
-        second = {str(n): [n < differing] for n in range(6)}
-        found = paired_difference(first, second)
-        assert found is not None
-        assert found.within_noise == (differing < LEAST_DIFFERING)
-
-
-@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=8))
-def test_a_run_does_not_differ_from_itself(values: list[list[bool]]):
-    run = {str(n): value for n, value in enumerate(values)}
-    found = paired_difference(run, run)
-    assert found is not None
-    assert found[:5] == (0, 0, 0, 0, 0)
-    assert found.within_noise
-    assert not math.isnan(found.value)
+def test_the_interval_contains_the_true_difference_as_often_as_it_says():
+    hits = 0
+    for seed in range(60):
+        rng = Random(seed)
+        before = {str(n): float(rng.random() < 0.5) for n in range(60)}
+        after = {key: float(rng.random() < 0.5) for key in before}
+        difference = paired_difference(before, after)
+        assert difference is not None
+        hits += difference.low <= 0 <= difference.high
+    assert 52 <= hits <= 60

@@ -1,65 +1,57 @@
-"""Rows and runs of evaluations for tests."""
+"""Runs of evaluations for tests."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import Evaluation, Failure, Message
+from tessy.core.records import Evaluation, EvaluationOutcome, Failure, Message, Span, TokenCounts
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import EVALUATIONS
-from tests.support import rows
 
-LETTERS: Mapping[str, dict[str, Any]] = {
-    "+": {"outcome": "correct", "final_answer": "4"},
-    "-": {"outcome": "wrong", "final_answer": "5"},
-    "t": {"outcome": "truncated", "reason": "budget", "detail": "the thinking reached 9 tokens"},
-    "l": {"outcome": "truncated", "reason": "repetition", "detail": "a loop"},
-    "m": {"outcome": "no_answer", "reason": "eos_in_thinking", "detail": "it ended its turn"},
-    "e": {"outcome": "no_answer", "reason": "empty_answer", "detail": "no answer"},
-    "n": {"outcome": "no_answer", "detail": "no final answer"},
-    "j": {"outcome": "judge_error", "detail": "killed"},
-}
+DATA = {"model": "m", "benchmark": "gsm8k", "sampling.temperature": 0.6}
 
 
-def evaluation(name: str, sample: int, letter: str, question: str = "2 + 2?") -> Evaluation:
-    """Return a row with the outcome of a letter of LETTERS."""
-    kept = rows.row(name, sample).model_dump(exclude={"student_ids", "ended_by", "messages"})
-    messages = (Message(role="user", content=f"{name}: {question}"),)
-    return Evaluation(
-        **{**kept, "strategy": "evaluate"},
-        messages=messages,
-        reference="4",
-        judge="maths 1",
-        rule="number",
-        **LETTERS[letter],
-    )
-
-
-def evaluations(outcomes: Mapping[str, str]) -> list[Evaluation]:
-    """Return a row for each letter; the letters of an id are its samples."""
-    return [
-        evaluation(name, sample, letter)
-        for name, letters in outcomes.items()
-        for sample, letter in enumerate(letters)
-    ]
+def judged(
+    name: str = "a", sample: int = 0, outcome: EvaluationOutcome = "correct", **more: Any
+) -> Evaluation:
+    """Return a judged response to the problem ``<name>?``."""
+    return Evaluation(**{
+        "id": name,
+        "sample": sample,
+        "strategy": "sample",
+        "messages": (
+            Message(role="user", content=f"{name}?"),
+            Message(role="assistant", content="<think>\nOkay.\n</think>\n\n4"),
+        ),
+        "thinking": "Okay.",
+        "answer": "4",
+        "spans": (Span(start=0, end=5, author="student"),),
+        "tokens": TokenCounts(student=2, answer=1),
+        "attempts": 1,
+        "seconds": 0.5,
+        "outcome": outcome,
+        "final_answer": "4",
+        "reference": "4",
+        "judge": "exact 1",
+        **more,
+    })  # fmt: skip
 
 
 def write_evaluation(
-    directory: Path, found: Sequence[Evaluation], failures: Sequence[Failure] = (), **data: Any
+    directory: Path, *rows: Evaluation | Failure, data: Mapping[str, Any] = DATA
 ) -> Path:
-    """Write a run of `tessy evaluate`."""
-    known = {"benchmark": "sums.jsonl", "benchmark.digest": "0" * 16, "model": directory.name}
-    known |= {"judge": "maths 1", "command": "evaluate", "author": "student", **data}
+    """Write a run with these rows; return its directory."""
 
-    async def append(run: Run[Any]) -> None:
-        for row in found:
-            await run.append(row)
-        for failure in failures:
-            await run.append_failure(failure)
+    async def append() -> None:
+        with Run.open(directory, EVALUATIONS, config={}, data_config=data) as run:
+            for row in rows:
+                if isinstance(row, Evaluation):
+                    await run.append(row)
+                else:
+                    await run.append_failure(row)
 
-    with Run.open(directory, EVALUATIONS, config={}, data_config=known) as run:
-        asyncio.run(append(run))
+    asyncio.run(append())
     return directory

@@ -95,7 +95,5 @@ class CompareConfig(Config):
     """Run directories, at least one."""
     out: Path = Path("compare.html")
     """Output page; an existing file is replaced."""
-    json_file: Path | None = None
-    """File for the comparison of evaluations as JSON; None: none."""
     examples: int = Field(default=5, ge=0)
     """Number of problems shown with the text of every run."""

@@ -62,12 +62,6 @@ def mean(cases: Iterable[Case]) -> Estimate | None:
     return Estimate(value, max(0.0, value - reach), value + reach, n, questions)
 
 
-def standard_error(cases: Iterable[Case]) -> float | None:
-    """Return the standard error of a ratio, clustered; None without two clusters."""
-    total = _total(cases)
-    return None if total is None or total[3] is None else math.sqrt(total[3])
-
-
 def wilson(value: float, n: float) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share ``value`` of ``n`` independent cases."""
     z2 = Z95 * Z95

@@ -15,7 +15,7 @@ from tessy.config.evaluation import EvaluateConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import interval, percent, percentage
 from tessy.evaluation.results import SCORES
-from tessy.evaluation.scores import RunScore
+from tessy.evaluation.scores import EvaluationScore
 from tessy.runtime.terminal import plain_table
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
@@ -48,7 +48,7 @@ class EpochScore(NamedTuple):
     """The score of a checkpoint."""
 
     checkpoint: Checkpoint
-    score: RunScore
+    score: EvaluationScore
 
 
 def has_own_model(model: str) -> bool:

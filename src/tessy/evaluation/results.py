@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,8 @@ from rich.text import Text
 
 from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, interval, percent, percentage, tally
-from tessy.core.records import Evaluation, problem_digest
 from tessy.core.statistics import Estimate
-from tessy.evaluation.scores import RunScore, score
+from tessy.evaluation.scores import EvaluationScore, JudgedSample, score
 from tessy.runtime.terminal import facts_table, visible
 from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
 
@@ -28,9 +27,9 @@ class Result(NamedTuple):
     digest: str  # of problems and references
     model: str
     judge: str
-    score: RunScore
+    score: EvaluationScore
+    reasons: Counter[str]  # of responses that were truncated or have no answer
     failures: Counter[str]  # samples without a response, by reason
-    prompts: dict[str, str]  # digests of the problems' texts, by id
 
     @property
     def unscored(self) -> int:
@@ -44,12 +43,12 @@ class Result(NamedTuple):
             "benchmark": {"name": self.benchmark, "digest": self.digest},
             "model": self.model,
             "judge": self.judge,
-            "pass@1": _to_json(found.pass_1, found.stderr),
-            "pass@k": {str(k): _to_json(estimate) for k, estimate in found.pass_k.items()},
+            "pass@1": _to_json(found.pass_1, found.standard_error),
+            "pass@k": {str(k): _to_json(estimate) for k, estimate in found.pass_k.items() if k > 1},
             "responses": found.n,
             "problems": found.problems,
             "outcomes": dict(found.outcomes.most_common()),
-            "reasons": dict(found.reasons.most_common()),
+            "reasons": dict(self.reasons.most_common()),
             "unscored": {
                 "judge_error": found.outcomes["judge_error"],
                 **dict(self.failures.most_common()),
@@ -60,24 +59,21 @@ class Result(NamedTuple):
 def read_result(directory: Path) -> Result:
     """Compute the result of a run from its rows; RunError if it is no run of `tessy evaluate`."""
     data = read_config(directory, EVALUATIONS)["data_config"]
-    prompts: dict[str, str] = {}
-
-    def rows() -> Iterator[Evaluation]:
-        for row in iter_rows(directory, EVALUATIONS):
-            if row.id not in prompts:
-                prompts[row.id] = problem_digest(row.messages)
-            yield row
-
-    found = score(rows())
+    reasons: Counter[str] = Counter()
+    samples = []
+    for row in iter_rows(directory, EVALUATIONS):
+        samples.append(JudgedSample(row.id, row.outcome))
+        if row.outcome in ("truncated", "no_answer"):
+            reasons[row.reason or "no_final_answer"] += 1
     failures = Counter[str](row.reason for row in iter_failed_rows(directory, EVALUATIONS))
     return Result(
         benchmark=str(data.get("benchmark")),
         digest=str(data.get("benchmark.digest")),
         model=str(data.get("model")),
         judge=str(data.get("judge")),
-        score=found,
+        score=score(samples),
+        reasons=reasons,
         failures=failures,
-        prompts=prompts,
     )
 
 
@@ -105,11 +101,11 @@ def result_table(result: Result) -> Table:
         ("Model", Text(visible(result.model))),
         ("Judge", Text(result.judge)),
         ("pass@1", Text(f"{shown_score(found.pass_1)}, {scope}", style="bold")),
-        *((f"pass@{k}", Text(shown_score(one))) for k, one in found.pass_k.items()),
+        *((f"pass@{k}", Text(shown_score(one))) for k, one in found.pass_k.items() if k > 1),
         ("Outcomes", Text(tally(labels(found.outcomes)) or "none")),
     ]
-    if found.reasons:
-        lines.append(("Not answered", Text(tally(reason_labels(found.reasons)))))
+    if result.reasons:
+        lines.append(("Not answered", Text(tally(reason_labels(result.reasons)))))
     if result.unscored:
         why = Counter(reason_labels(result.failures))
         why["judge error"] += found.outcomes["judge_error"]

@@ -1,139 +1,152 @@
-"""Scores of judged responses: pass@1, pass@k, and paired differences (pure).
+"""Scores of an evaluation and paired differences of two, clustered by problem (pure).
 
-A score is a mean over problems of each problem's own score. Its standard error and its 95 %
-interval are clustered by problem, because responses to one problem are correlated. A response that
-is truncated or has no answer counts as not correct; one whose judge failed does not count.
+A score is the mean over problems of the mean over samples. Responses that cannot be judged
+(``judge_error``, and failures of servers) have no score; truncated ones and those without an answer
+are not correct.
 
-Source: M. Chen et al., arXiv 2107.03374 (pass@k); E. Miller, arXiv 2411.00640 (standard errors).
+Source: M. Chen et al., arXiv 2107.03374 (pass@k); E. Miller, arXiv 2411.00640 (standard errors
+clustered by problem, paired differences).
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from random import Random
 from typing import NamedTuple
 
-from tessy.core.records import Evaluation, EvaluationOutcome
-from tessy.core.statistics import Case, Estimate, share, standard_error
+from tessy.core.records import EvaluationOutcome
+from tessy.core.statistics import Case, Estimate, share
 
-Correct = Mapping[str, Sequence[bool]]  # of each scored response, by the problem's id
-BOOTSTRAP_DRAWS = 4_000
-# With fewer problems that differ, no paired test can exclude chance at 95 %: 2 · 0.5⁵ > 0.05.
-LEAST_DIFFERING = 6
+RESAMPLES = 4000  # of the bootstrap: the ends of its interval vary by about 1 % of its width
+
+
+class JudgedSample(NamedTuple):
+    """What a score needs of a row."""
+
+    problem: str  # id
+    outcome: EvaluationOutcome
 
 
 @dataclass(frozen=True, slots=True)
-class RunScore:
-    """The score of a run.
+class EvaluationScore:
+    """EvaluationScore of one evaluation.
 
-    ``n`` responses to ``problems`` problems are scored. ``pass_k`` has k = 2, 4, 8 … and the
-    largest one, as far as each problem has as many responses.
+    Attributes:
+        pass_1: Probability that one sample is correct; None without a scored sample.
+        standard_error: Standard error of ``pass_1``; None with fewer than two problems.
+        pass_k: Probability that at least one of k samples is correct, for powers of two up to the
+            smallest number of scored samples of a problem.
+        outcomes: Samples by outcome.
+        n: Scored samples.
+        problems: Problems with a scored sample.
     """
 
     pass_1: Estimate | None
-    stderr: float | None  # of pass@1; None with a single problem
-    pass_k: dict[int, Estimate]
+    standard_error: float | None
+    pass_k: Mapping[int, Estimate]
     outcomes: Counter[EvaluationOutcome]
-    reasons: Counter[str]  # why responses were truncated or had no answer
     n: int
     problems: int
-    correct: Correct = field(repr=False)
-
-
-def score(rows: Iterable[Evaluation]) -> RunScore:
-    """Score the rows of a run, in any order."""
-    outcomes: Counter[EvaluationOutcome] = Counter()
-    reasons: Counter[str] = Counter()
-    correct: defaultdict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        outcomes[row.outcome] += 1
-        if row.outcome in ("truncated", "no_answer"):
-            reasons[row.reason or "no_final_answer"] += 1
-        if row.outcome != "judge_error":
-            correct[row.id].append(row.outcome == "correct")
-    cases = _cases(correct)
-    most = min(map(len, correct.values()), default=0)
-    ks = sorted({k for k in (*(2**power for power in range(1, 20)), most) if 1 < k <= most})
-    return RunScore(
-        pass_1=share(cases),
-        stderr=standard_error(cases),
-        pass_k={k: estimate for k in ks if (estimate := pass_k_of(correct, k)) is not None},
-        outcomes=outcomes,
-        reasons=reasons,
-        n=sum(map(len, correct.values())),
-        problems=len(correct),
-        correct=dict(correct),
-    )
-
-
-def _cases(correct: Correct) -> list[Case]:
-    """Return cases whose ratio is the mean over problems of means over responses.
-
-    Each problem has the same weight, and the weights sum to the number of responses.
-    """
-    total = sum(map(len, correct.values()))
-    return [
-        Case(problem, value * weight, weight)
-        for problem, values in correct.items()
-        for weight in [total / len(correct) / len(values)]
-        for value in values
-    ]
-
-
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Return the unbiased estimate that one of ``k`` responses is correct, from ``n`` responses."""
-    if not 0 < k <= n:
-        raise ValueError(f"pass@{k} needs at least {k} responses, got {n}")
-    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
-
-
-def pass_k_of(correct: Correct, k: int) -> Estimate | None:
-    """Return pass@k over problems, each of which has at least ``k`` responses; None without any."""
-    return share(Case(p, pass_at_k(len(c), sum(c), k)) for p, c in correct.items())
 
 
 class Difference(NamedTuple):
-    """The paired difference of two pass@1 scores, with its 95 % interval over problems."""
+    """Paired difference of two evaluations, in the problems that both scored.
 
-    value: float  # second minus first
+    The 95 % interval is a percentile bootstrap over problems.
+    """
+
+    value: float
     low: float
     high: float
-    better: int  # problems with a higher score in the second run
-    worse: int
     problems: int
+    better: int  # problems with a higher mean afterwards
+    worse: int
 
     @property
-    def within_noise(self) -> bool:
-        """Whether chance can explain the difference, by the interval or for lack of problems."""
-        return self.low <= 0 <= self.high or self.better + self.worse < LEAST_DIFFERING
+    def verdict(self) -> str:
+        """``better``, ``worse``, or ``within noise`` if the interval contains 0."""
+        if self.low <= 0 <= self.high:
+            return "within noise"
+        return "better" if self.low > 0 else "worse"
 
 
-def paired_difference(first: Correct, second: Correct, seed: int = 0) -> Difference | None:
-    """Return the difference over the problems that both have; None without any.
+def score(samples: Iterable[JudgedSample]) -> EvaluationScore:
+    """EvaluationScore the samples of one evaluation."""
+    outcomes: Counter[EvaluationOutcome] = Counter()
+    correct: defaultdict[str, list[bool]] = defaultdict(list)
+    for sample in samples:
+        outcomes[sample.outcome] += 1
+        if sample.outcome != "judge_error":
+            correct[sample.problem].append(sample.outcome == "correct")
+    counts = {problem: (len(each), sum(each)) for problem, each in correct.items()}
+    least = min((n for n, _ in counts.values()), default=0)
+    powers = [2**power for power in range(least.bit_length())]
+    pass_k = {k: _over_problems({p: pass_at(k, *c) for p, c in counts.items()}) for k in powers}
+    means = {problem: c / n for problem, (n, c) in counts.items()}
+    return EvaluationScore(
+        pass_1=_over_problems(means),
+        standard_error=_standard_error(list(means.values())),
+        pass_k={k: estimate for k, estimate in pass_k.items() if estimate is not None},
+        outcomes=outcomes,
+        n=sum(n for n, _ in counts.values()),
+        problems=len(counts),
+    )
 
-    The interval is that of the percentile bootstrap: problems are drawn with replacement.
+
+def pass_at(k: int, n: int, correct: int) -> float:
+    """Return the unbiased estimate of pass@k from ``correct`` of ``n`` >= k samples."""
+    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def problem_means(samples: Iterable[JudgedSample]) -> dict[str, float]:
+    """Return the share of correct samples of each problem with a scored sample."""
+    results: defaultdict[str, list[bool]] = defaultdict(list)
+    for sample in samples:
+        if sample.outcome != "judge_error":
+            results[sample.problem].append(sample.outcome == "correct")
+    return {problem: sum(each) / len(each) for problem, each in results.items()}
+
+
+def paired_difference(
+    before: Mapping[str, float], after: Mapping[str, float], *, seed: int = 0
+) -> Difference | None:
+    """Return ``after - before`` over the problems of both; None if there are none.
+
+    The arguments are those of :func:`problem_means`. The same arguments give the same interval.
     """
-    shared = sorted(first.keys() & second.keys())
-    if not shared:
+    shared = sorted(before.keys() & after.keys())
+    differences = [after[problem] - before[problem] for problem in shared]
+    if not differences:
         return None
-    differences = [
-        sum(second[problem]) / len(second[problem]) - sum(first[problem]) / len(first[problem])
-        for problem in shared
-    ]
-    count = len(differences)
-    draw = random.Random(seed)
-    means = sorted(
-        math.fsum(draw.choices(differences, k=count)) / count for _ in range(BOOTSTRAP_DRAWS)
-    )
-    edge = round(0.025 * BOOTSTRAP_DRAWS)
+    low, high = _bootstrap(differences, Random(seed))
     return Difference(
-        value=math.fsum(differences) / count,
-        low=means[edge],
-        high=means[-1 - edge],
-        better=sum(value > 0 for value in differences),
-        worse=sum(value < 0 for value in differences),
-        problems=count,
+        value=math.fsum(differences) / len(differences),
+        low=low,
+        high=high,
+        problems=len(differences),
+        better=sum(d > 0 for d in differences),
+        worse=sum(d < 0 for d in differences),
     )
+
+
+def _over_problems(values: Mapping[str, float]) -> Estimate | None:
+    return share(Case(problem, value) for problem, value in values.items())
+
+
+def _standard_error(means: Sequence[float]) -> float | None:
+    count = len(means)
+    if count < 2:
+        return None
+    middle = math.fsum(means) / count
+    spread = math.fsum((value - middle) ** 2 for value in means)
+    return math.sqrt(spread / (count * (count - 1)))
+
+
+def _bootstrap(values: Sequence[float], rng: Random) -> tuple[float, float]:
+    count = len(values)
+    means = sorted(math.fsum(rng.choices(values, k=count)) / count for _ in range(RESAMPLES))
+    tail = round(0.025 * RESAMPLES)
+    return means[tail - 1], means[-tail]

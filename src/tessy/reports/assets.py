@@ -6,7 +6,7 @@ import base64
 import hashlib
 from importlib import resources
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from tessy.core.formatting import counted
@@ -18,25 +18,19 @@ def asset(package: str, name: str) -> str:
     return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def render(
-    package: str, template: str = "page.html.jinja", *, script: str | None = None, **values: object
-) -> str:
-    """Render a template of a package, with the shared style and its ``page.css``.
+def render(package: str, *, script: str | None = None, **values: object) -> str:
+    """Render ``page.html.jinja`` of a package, with the shared style and its ``page.css``.
 
     Text is escaped, and control characters are shown as symbols or escapes;
     :class:`~markupsafe.Markup` is inserted unchanged. The page may use no other style and script.
     """
     style = asset("tessy.reports.viewer", "look.css") + asset(package, "page.css")
     environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FunctionLoader(lambda name: asset(package, name)),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.finalize = _displayable
     environment.filters["counted"] = counted
-    return environment.get_template(template).render(
+    return environment.from_string(asset(package, "page.html.jinja")).render(
         policy=_policy(style, script), style=Markup(style), script=Markup(script or ""), **values
     )
 

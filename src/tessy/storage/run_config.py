@@ -74,15 +74,6 @@ def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
     return document
 
 
-def rows_name(path: Path) -> str | None:
-    """Return the name of the kind of rows in a config.json; None if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError):
-        document = jsonl.loads(path.read_bytes())
-        if isinstance(document, dict):
-            return str(document.get("rows", "trajectories"))
-    return None
-
-
 def prompt_date(document: Mapping[str, Any]) -> datetime.date | None:
     """Return the date that prompts of a run state, of an older run the day of its creation.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tessy.core.errors import RunError
 from tessy.core.records import Evaluation, Failure, Trajectory
 from tessy.storage import jsonl, run_config
 from tessy.storage.run_config import FailureT, KeyT, RowKind, RowT
@@ -30,17 +32,24 @@ EVALUATIONS = RowKind(
 )
 
 
-def kind_of(directory: str | Path) -> run_config.AnyRowKind:
-    """Return the kind of rows of a run; trajectories if that is unknown or another one."""
-    rows = run_config.rows_name(RunPaths(directory).config)
-    return EVALUATIONS if rows == EVALUATIONS.name else TRAJECTORIES
-
-
 def read_config(
     directory: str | Path, kind: run_config.AnyRowKind = TRAJECTORIES
 ) -> dict[str, Any]:
     """Read config.json of the run in ``directory``; see :func:`tessy.storage.run_config.read`."""
     return run_config.read(RunPaths(directory, kind.name).config, kind)
+
+
+def is_evaluation(directory: str | Path) -> bool:
+    """Return whether ``directory`` is a readable run of `tessy evaluate`."""
+    with suppress(RunError):
+        read_config(directory, EVALUATIONS)
+        return True
+    return False
+
+
+def kind_of(directory: str | Path) -> run_config.AnyRowKind:
+    """Return the kind of rows of a run: evaluations, or else trajectories."""
+    return EVALUATIONS if is_evaluation(directory) else TRAJECTORIES
 
 
 def iter_rows(directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]) -> Iterator[RowT]:

@@ -1,112 +1,107 @@
-"""``tessy compare`` for evaluations, and the remark on runs with equal texts."""
+"""``tessy compare`` of evaluations."""
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 
-from tessy.config.data import CompareConfig
-from tessy.core.errors import ConfigError, InputError
-from tessy.reports.compare.command import compare
-from tests.support import rows
-from tests.support.evaluations import evaluation, evaluations, write_evaluation
-
-
-def compared(*runs: Path, **options: Any) -> str:
-    output = io.StringIO()
-    out = options.pop("out", runs[0].parent / "compare.html")
-    config = CompareConfig(runs=runs, out=out, **options)
-    assert compare(config, Console(file=output, width=200)) == 0
-    return output.getvalue()
+from tessy.core.errors import ConfigError
+from tests.reports.compare.test_compare import run_compare
+from tests.support import rows as run_rows
+from tests.support.evaluations import DATA, judged, write_evaluation
 
 
 @pytest.fixture
 def before(tmp_path: Path) -> Path:
-    outcomes = {f"q{n}": "+-" if n % 2 else "--" for n in range(20)}
-    return write_evaluation(tmp_path / "before", evaluations(outcomes))
-
-
-def test_a_difference_beyond_noise_is_stated(before: Path):
-    after = write_evaluation(
-        before.with_name("after"), evaluations({f"q{n}": "++" for n in range(20)})
+    """Half of 40 problems are correct; two more samples have no score."""
+    rows = [judged(f"q{n}", outcome="correct" if n % 2 else "wrong") for n in range(40)]
+    return write_evaluation(
+        tmp_path / "before",
+        *rows,
+        judged("q40", outcome="judge_error"),
+        run_rows.failure("q41", reason="server_error"),
     )
-    out = before.with_name("compare.json")
-    output = compared(before, after, json_file=out)
-    assert "2 evaluations on sums.jsonl over the same 20 problems." in output
-    assert "after is better than before by 75.0 points (95 %: +" in output
-    found = json.loads(out.read_text("utf-8"))
-    (difference,) = found["differences"]
-    assert difference["value"] == pytest.approx(0.75)
-    assert difference["low"] < 0.75 < difference["high"]
-    assert (difference["better"], difference["worse"], difference["problems"]) == (20, 0, 20)
-    assert difference["conclusion"] == "better"
-    assert [run["pass@1"]["value"] for run in found["runs"]] == [0.25, 1.0]
-    assert list(found["runs"][0]["pass@k"]) == ["2"]
-    page = before.with_name("compare.html").read_text("utf-8")
-    assert "after is better than before" in page
-    assert "Validity of responses" in page
-    assert "is worse than after by 75.0 points" in compared(after, before)
 
 
-def test_a_difference_that_chance_explains_is_within_noise(before: Path):
-    same = write_evaluation(
-        before.with_name("same"), evaluations({f"q{n}": "-+" if n % 2 else "--" for n in range(20)})
+@pytest.fixture
+def after(tmp_path: Path) -> Path:
+    """All are correct but three, which are not valid."""
+    rows = [judged(f"q{n}", answer="<b>4") for n in range(37)]
+    return write_evaluation(
+        tmp_path / "after",
+        *rows,
+        judged("q37", outcome="truncated", reason="repetition"),
+        judged("q38", outcome="truncated", reason="budget"),
+        judged("q39", outcome="no_answer", reason="control_in_answer"),
+        data=DATA | {"model": "runs/sft"},
     )
-    assert "same against before: +0.0 points, within noise" in compared(before, same)
-    few = {f"q{n}": "++" if n < 5 else "+-" if n % 2 else "--" for n in range(20)}
-    other = write_evaluation(before.with_name("few"), evaluations(few))
-    assert "of which only 5 differ" in compared(before, other)
 
 
-def test_validity_is_counted_and_unscored_samples_are_named(before: Path):
-    outcomes = {f"q{n}": letters for n, letters in enumerate(("tt", "l+", "me", "nj", "+-"))}
-    failures = [rows.failure("q5", reason="server_error")]
-    odd = write_evaluation(before.with_name("odd"), evaluations(outcomes), failures)
-    out = before.with_name("compare.json")
-    output = compared(before, odd, json_file=out)
-    assert "20 problems, of which 5 have a score in all runs" in output
-    assert "2 samples without a score" in output
-    found = json.loads(out.read_text("utf-8"))["runs"][1]
-    assert found["validity"] == {
-        "empty": 1, "no final answer": 1, "truncated": 2, "looping": 1, "misplaced marker": 1,
-    }  # fmt: skip
-    assert found["unscored"] == {"judge_error": 1, "server_error": 1}
-    assert "server error 1, judge error 1" in output
+def test_evaluations_are_compared_problem_by_problem(before: Path, after: Path, tmp_path: Path):
+    out = tmp_path / "page.html"
+    text = run_compare(before, after, out=out, width=200)
+    page = out.read_text("utf-8")
+    for words in (
+        "2 evaluations over 41 problems, of which 40 are in all of them",
+        "50.0 %",
+        "92.5 %",
+        "Differences to before",
+        "+42.5",
+        "better",
+        "server error 1, judge failed 1",
+    ):
+        assert words in text
+        assert words in page
+    assert "&lt;b&gt;4" in page
+    figures = json.loads((tmp_path / "page.json").read_text("utf-8"))
+    first, second = figures["runs"]
+    assert first["pass_1"]["value"] == 0.5
+    assert first["difference_to_first"] is None
+    assert second["difference_to_first"]["value"] == pytest.approx(0.425)
+    assert second["difference_to_first"]["verdict"] == "better"
+    assert second["outcomes"] == {"correct": 37, "truncated": 2, "no_answer": 1}
+    assert second["reasons"] == {"repetition": 1, "budget": 1, "control_in_answer": 1}
+    assert run_compare(before, after, out=out, width=200) == text
 
 
-def test_runs_that_cannot_be_compared_are_refused(before: Path, tmp_path: Path):
-    rows.fill(tmp_path / "samples", rows.row())
-    with pytest.raises(ConfigError, match=r"is a run of `tessy evaluate`, but .*samples is a run"):
-        compared(before, tmp_path / "samples")
-    other = write_evaluation(tmp_path / "other", evaluations({"x": "+"}))
-    with pytest.raises(InputError, match="no problem with a score in common"):
-        compared(before, other)
-    asked = [evaluation("q0", 0, "+", "2 + 2? Be brief.")]
-    changed = write_evaluation(tmp_path / "changed", asked)
-    with pytest.raises(InputError, match="different texts of the problem 'q0'"):
-        compared(before, changed)
-    with pytest.raises(ConfigError, match="json_file: only evaluations"):
-        compared(tmp_path / "samples", json_file=tmp_path / "c.json")
-    judged = [row.model_copy(update={"judge": "exact 1"}) for row in evaluations({"q0": "+"})]
-    exact = write_evaluation(tmp_path / "exact", judged, judge="exact 1")
-    assert "Their judges differ" in compared(before, exact)
-    assert "within noise" not in compared(before)  # one run has nothing to differ from
-
-
-def test_runs_with_equal_texts_are_remarked(tmp_path: Path):
-    for name, answers in {"one": "44", "two": "44", "three": "45"}.items():
-        found = [rows.row("a", sample, answer=answer) for sample, answer in enumerate(answers)]
-        rows.fill(tmp_path / name, *found)
-    output = compared(*(tmp_path / name for name in ("one", "three", "two")))
-    remark = (
-        "two and one have the same thinking and answer in all 2 samples that both finished: their "
-        "methods made no difference here."
+def test_validity_is_counted(after: Path, tmp_path: Path):
+    text = run_compare(after, out=tmp_path / "page.html", width=200)
+    line = next(
+        line for line in text.partition("Validity")[2].splitlines() if line.startswith("after")
     )
-    assert remark in output
-    assert remark in (tmp_path / "compare.html").read_text("utf-8")
-    assert "three and" not in output
+    assert line.split()[1:5] == ["1", "2", "1", "1"]
+    assert "Differences" not in text
+
+
+def test_a_difference_that_chance_explains_is_called_noise(before: Path, tmp_path: Path):
+    rows = [judged(f"q{n}", outcome="wrong" if n % 2 else "correct") for n in range(40)]
+    other = write_evaluation(tmp_path / "other", *rows)
+    assert "within noise" in run_compare(before, other, out=tmp_path / "page.html", width=200)
+
+
+def test_samples_whose_outcomes_differ_are_the_first_examples(
+    before: Path, after: Path, tmp_path: Path
+):
+    out = tmp_path / "page.html"
+    run_compare(before, after, out=out, examples=3)
+    shown = [n for n in range(40) if f"<bdi>q{n}</bdi>" in out.read_text("utf-8")]
+    assert len(shown) == 3
+    assert all(n % 2 == 0 or n >= 37 for n in shown)
+
+
+def test_evaluations_that_cannot_be_compared_are_refused(before: Path, tmp_path: Path):
+    out = tmp_path / "page.html"
+    samples = tmp_path / "samples"
+    run_rows.fill(samples, run_rows.row("a"))
+    for runs in ((before, samples), (samples, before)):
+        with pytest.raises(ConfigError, match=r"before is an evaluation and .*samples is not"):
+            run_compare(*runs, out=out)
+    another = write_evaluation(tmp_path / "another", judged("q1", reference="5"))
+    with pytest.raises(ConfigError, match="different problems or references under the id 'q1'"):
+        run_compare(before, another, out=out)
+    distinct = write_evaluation(tmp_path / "distinct", judged("z"))
+    with pytest.raises(ConfigError, match="no problem in common"):
+        run_compare(before, distinct, out=out)
+    assert not out.exists()

@@ -6,13 +6,20 @@ from playwright.sync_api import Page, expect
 
 from tessy.reports.viewer.page import build_page
 from tests.support.browser import Watched, launch_browser
-from tests.support.evaluations import evaluations
+from tests.support.evaluations import judged
 from tests.support.page_samples import sample
 
 
 def test_an_evaluation_is_filtered_by_outcome(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    rows = evaluations({"a": "+-", "b": "t+", "c": "m"})
+    limit = {"reason": "budget", "detail": "the thinking reached 9 tokens", "final_answer": None}
+    rows = [
+        judged("a", 0, "correct", judge="maths 1", rule="number"),
+        judged("a", 1, "wrong"),
+        judged("b", 0, "truncated", **limit),
+        judged("b", 1, "correct", judge="maths 1", rule="number"),
+        judged("c", 0, "no_answer", reason="eos_in_thinking"),
+    ]
     failed = [sample("d", (), counts=(0, 0), reason="server_error")]
     path.write_text(build_page({}, rows, failed, "scores"), "utf-8", newline="\n")
     with launch_browser() as browser:

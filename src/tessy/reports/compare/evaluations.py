@@ -1,241 +1,316 @@
-"""Comparison of evaluations: scores, paired differences from the first run, and validity."""
+"""Comparison of runs of `tessy evaluate`: scores, paired differences to the first run, validity."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
+from tessy.core.errors import ConfigError, reason_label
+from tessy.core.formatting import NONE, counted, interval, percentage
+from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_digest
+from tessy.core.statistics import Case, Estimate, mean
+from tessy.evaluation.scores import (
+    Difference,
+    EvaluationScore,
+    JudgedSample,
+    paired_difference,
+    problem_means,
+    score,
+)
+from tessy.reports.compare.figures import problem_messages
+from tessy.reports.compare.sections import (
+    Cell,
+    Column,
+    Section,
+    mean_cell,
+    percent_cell,
+)
+from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
 
-from tessy.config.data import CompareConfig
-from tessy.core.errors import InputError, reason_label
-from tessy.core.formatting import NONE, counted, percent
-from tessy.evaluation.results import Result, read_result
-from tessy.evaluation.scores import LEAST_DIFFERING, Difference, paired_difference
-from tessy.reports import assets
-from tessy.reports.compare.methods import short_names
-from tessy.reports.compare.output import link_to, print_sections
-from tessy.reports.compare.sections import Cell, Column, Section, percent_cell
-from tessy.storage import jsonl
-from tessy.storage.atomic import new_file
-from tessy.storage.run_paths import RunPaths
-
-_NOISE, _BETTER, _WORSE = "within noise", "better", "worse"
+# Responses with markup in the wrong place.
+_MARKUP = frozenset({"eos_in_thinking", "control_in_answer"})
 
 
-class EvaluatedRun(NamedTuple):
-    """A run of ``tessy evaluate`` in a comparison."""
+class EvaluatedSample(NamedTuple):
+    """Figures of one row."""
+
+    key: Key
+    problem: str  # digest of problem and reference
+    outcome: EvaluationOutcome
+    reason: str | None
+    thinking: int  # tokens
+    answer: int
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One evaluation; ``unjudged`` counts samples that servers failed to generate, by reason."""
 
     name: str  # short
     directory: Path
-    result: Result
-    report: str | None  # link to the page of the run
+    document: Mapping[str, Any]  # content of config.json
+    samples: Sequence[EvaluatedSample]
+    unjudged: Counter[str]
+    judges: tuple[str, ...]
+    report: str | None = None  # link to the page of the run
+
+    @cached_property
+    def judged(self) -> list[JudgedSample]:
+        """Problem and outcome of each sample."""
+        return [JudgedSample(sample.key[0], sample.outcome) for sample in self.samples]
+
+    @cached_property
+    def score(self) -> EvaluationScore:
+        """Its score."""
+        return score(self.judged)
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """Share of correct samples by problem."""
+        return problem_means(self.judged)
+
+    @cached_property
+    def problems(self) -> dict[str, str]:
+        """Digest of problem and reference by id."""
+        return {sample.key[0]: sample.problem for sample in self.samples}
+
+    def option(self, name: str) -> str:
+        """Return a value of data_config as text."""
+        value = self.document["data_config"].get(name)
+        return NONE if value is None else str(value)
 
 
-def compare_evaluations(config: CompareConfig, console: Console) -> int:
-    """Print the tables, write page and JSON, and return the exit code.
-
-    Raises:
-        InputError: The runs have no problem in common, or other texts of the same problem.
-        StorageError: A file could not be written.
-    """
-    runs = [
-        EvaluatedRun(name, path, read_result(path), link_to(RunPaths(path).report, config.out))
-        for path, name in zip(config.runs, short_names(config.runs), strict=True)
-    ]
-    differences = [_difference(runs[0], run) for run in runs[1:]]
-    overview, tables = describe_runs(runs), _sections(runs, differences)
-    conclusions = [
-        _conclusion(runs[0], run, found) for run, found in zip(runs[1:], differences, strict=True)
-    ]
-    page = assets.render(
-        "tessy.reports.compare",
-        "evaluations.html.jinja",
-        runs=runs,
-        overview=overview,
-        conclusions=conclusions,
-        tables=tables,
+def read_evaluation(directory: Path, name: str, report: str | None) -> EvaluatedRun:
+    """Read the rows of an evaluation, without their texts."""
+    samples, judges = [], Counter[str]()
+    for row in iter_rows(directory, EVALUATIONS):
+        samples.append(_sample(row))
+        judges[row.judge] += 1
+    unjudged = Counter(row.reason for row in iter_failed_rows(directory, EVALUATIONS))
+    return EvaluatedRun(
+        name=name,
+        directory=directory,
+        document=read_config(directory, EVALUATIONS),
+        samples=sorted(samples),
+        unjudged=Counter(dict(unjudged.most_common())),
+        judges=tuple(judge for judge, _ in judges.most_common()),
+        report=report,
     )
-    with new_file(config.out, "choose another --out") as path:
-        path.write_bytes(page.encode("utf-8"))
-    if config.json_file is not None:
-        with new_file(config.json_file, "choose another --json-file") as path:
-            path.write_bytes(jsonl.dumps(_to_json(runs, differences), indent=2) + b"\n")
-    print_sections(console, [run.name for run in runs], tables, overview)
-    for line in ("", *conclusions, f"Tables with explanations: {config.out}"):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    return 0
 
 
-def describe_runs(runs: Sequence[EvaluatedRun]) -> str:
-    """Return sentences about the problems of the runs, and on what makes them incomparable."""
-    problems = [run.result.score.correct.keys() for run in runs]
-    every, shared = set().union(*problems), set(problems[0]).intersection(*problems)
-    what = " and ".join(sorted({run.result.benchmark for run in runs}))
-    over = f"the same {counted(len(every), 'problem')}"
-    if shared != every:
-        over = (
-            f"{counted(len(every), 'problem')}, of which {len(shared):,} have a score in all runs: "
-            "differences are over the problems that two runs share, scores over all of a run's own"
-        )
-    text = f"{counted(len(runs), 'evaluation')} on {what} over {over}."
-    if len({run.result.judge for run in runs}) > 1:
-        text += " Their judges differ, which alone can change the scores."
-    if unscored := sum(run.result.unscored for run in runs):
-        text += f" {counted(unscored, 'sample')} without a score: scores do not count them."
-    return text
+def _sample(row: Evaluation) -> EvaluatedSample:
+    tokens = row.tokens
+    return EvaluatedSample(
+        row.key,
+        f"{problem_digest(problem_messages(row))} {row.reference}",
+        row.outcome,
+        row.reason,
+        tokens.student + tokens.teacher,
+        tokens.answer,
+    )
 
 
-def _difference(first: EvaluatedRun, second: EvaluatedRun) -> Difference:
-    before, after = first.result.prompts, second.result.prompts
-    for problem in before.keys() & after.keys():
-        if before[problem] != after[problem]:
-            raise InputError(
-                f"{first.directory} and {second.directory} have different texts of the problem "
-                f"{problem!r}, so their scores cannot be compared; evaluate both with the same "
-                "file and the same --instruction"
+def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
+    """Raise ConfigError if runs have different problems or references under the same id."""
+    first = runs[0]
+    for run in runs[1:]:
+        for key, digest in run.problems.items():
+            if first.problems.get(key, digest) != digest:
+                raise ConfigError(
+                    f"{first.directory} and {run.directory} have different problems or references "
+                    f"under the id {key!r}; compare evaluations of the same benchmark"
+                )
+        if not first.problems.keys() & run.problems.keys():
+            raise ConfigError(
+                f"{first.directory} and {run.directory} have no problem in common; compare "
+                "evaluations of the same benchmark"
             )
-    found = paired_difference(first.result.score.correct, second.result.score.correct)
-    if found is None:
-        raise InputError(
-            f"{first.directory} and {second.directory} have no problem with a score in common; "
-            "evaluate both on the same benchmark"
-        )
-    return found
 
 
-def _conclusion(first: EvaluatedRun, second: EvaluatedRun, found: Difference) -> str:
-    over = f"{_ends(found)} over {counted(found.problems, 'problem')}"
-    if not found.within_noise:
-        points = _points(abs(found.value)).lstrip("+")
-        return f"{second.name} is {_verdict(found)} than {first.name} by {points} points ({over})."
-    differing = found.better + found.worse
-    if 0 < differing < LEAST_DIFFERING:
-        over += f", of which only {differing} differ"
-    return f"{second.name} against {first.name}: {_points(found.value)} points, {_NOISE} ({over})."
+def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
+    """Return a sentence about the number of runs and their problems."""
+    sets = [run.problems.keys() for run in runs]
+    every = set().union(*sets)
+    shared = every.intersection(*sets)
+    if len(runs) == 1:
+        return f"1 evaluation over {counted(len(every), 'problem')}."
+    text = f"{len(runs)} evaluations over "
+    if shared == every:
+        return f"{text}the same {counted(len(every), 'problem')}."
+    return (
+        f"{text}{counted(len(every), 'problem')}, of which {len(shared):,} "
+        f"{'is' if len(shared) == 1 else 'are'} in all of them. A difference covers the problems "
+        "of its two evaluations."
+    )
 
 
-def _verdict(found: Difference) -> str:
-    return _NOISE if found.within_noise else _BETTER if found.value > 0 else _WORSE
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _ends(found: Difference) -> str:
-    return f"95 %: {_points(found.low)} to {_points(found.high)}"
-
-
-_SCORE = (
-    Column("pass@1", "Score of one response; below: 95 % interval."),
-    Column(
-        "pass@k",
-        "Probability that one of k responses is correct (unbiased), for the largest k that all "
-        "problems allow.",
-    ),
-    Column("responses", "Responses with a score, and the number of their problems."),
-    Column("unscored", "Samples whose server or judge failed; scores do not count them."),
+_RUNS = (
+    Column("model", "The evaluated model."),
+    Column("benchmark", "The benchmark, or the file of problems."),
+    Column("temperature", "Sampling temperature of the model."),
+    Column("judge", "What decides whether an answer is correct, with its version."),
 )
+_SCORES = (
+    Column(
+        "pass@1",
+        "Mean over problems of the share of correct samples; below: 95 % interval, clustered by "
+        "problem. Truncated responses and those without an answer are not correct.",
+    ),
+    Column("standard error", "Standard error of pass@1 in percentage points."),
+    Column("pass@k", "Share of problems solved by at least one of k samples (unbiased)."),
+    Column("problems", "Problems with a scored sample."),
+    Column("samples", "Scored samples; below: samples without a score, by reason."),
+)
+_VALIDITY = (
+    Column("no answer", "Responses that end without an answer."),
+    Column("truncated", "Responses that reached the token limit or looped; never judged."),
+    Column("looping", "Truncated responses that repeat themselves."),
+    Column("misplaced markup", "Responses with markup of the chat format in the wrong place."),
+    Column("thinking", "Mean thinking length in tokens; below: 95 % interval."),
+    Column("answer", "Mean answer length in tokens; below: 95 % interval."),
+)
+_DIFFERENCES = (
+    Column(
+        "difference",
+        "Change of pass@1 in percentage points, paired by problem; below: 95 % interval by "
+        "bootstrap over problems.",
+    ),
+    Column("verdict", "Within noise: the interval contains 0."),
+    Column("problems", "Problems in both evaluations."),
+    Column("better", "Problems with a larger share of correct samples than before."),
+    Column("worse", "Problems with a smaller one."),
+)
+
+
+def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
+    """Return every table, in reading order; one of differences only with several runs."""
+    sections = [
+        Section("Runs", _RUNS, [_run_cells(run) for run in runs]),
+        Section("Scores", _SCORES, [_score_cells(run) for run in runs]),
+        Section("Validity", _VALIDITY, [_validity_cells(run) for run in runs]),
+    ]
+    if len(runs) > 1:
+        rows = [_difference_cells(difference) for difference in differences(runs)]
+        title = f"Differences to {runs[0].name}"
+        sections.insert(2, Section(title, _DIFFERENCES, [[Cell(NONE)] * 5, *rows]))
+    return sections
+
+
+def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
+    """Return the difference of each later run to the first one."""
+    return [paired_difference(runs[0].means, run.means) for run in runs[1:]]
+
+
+def _run_cells(run: EvaluatedRun) -> list[Cell]:
+    temperature = run.option("sampling.temperature")
+    return [
+        Cell(run.option("model")),
+        Cell(run.option("benchmark")),
+        Cell(temperature),
+        Cell(run.judges[0] if run.judges else NONE, ", ".join(run.judges[1:])),
+    ]
 
 
 def _score_cells(run: EvaluatedRun) -> list[Cell]:
-    score = run.result.score
-    k = max(score.pass_k, default=None)
-    largest = Cell(NONE) if k is None else percent_cell(score.pass_k[k], f"k = {k}")
-    why = [f"{reason_label(reason)} {n:,}" for reason, n in run.result.failures.items()]
-    if errors := score.outcomes["judge_error"]:
-        why.append(f"judge error {errors:,}")
+    result = run.score
+    error = result.standard_error
+    rest = {k: estimate for k, estimate in result.pass_k.items() if k > 1}
+    unscored = {reason_label(reason): n for reason, n in run.unjudged.items()}
+    if errors := result.outcomes["judge_error"]:
+        unscored["judge failed"] = errors
     return [
-        percent_cell(score.pass_1),
-        largest,
-        Cell(f"{score.n:,}", counted(score.problems, "problem")),
-        Cell(f"{run.result.unscored:,}", ", ".join(why), bad=bool(why)),
+        percent_cell(result.pass_1),
+        Cell(NONE if error is None else percentage(error, 1)),
+        Cell(", ".join(f"@{k} {percentage(e.value)} %" for k, e in rest.items()) or NONE),
+        Cell(f"{result.problems:,}"),
+        Cell(
+            f"{result.n:,}",
+            ", ".join(f"{name} {count:,}" for name, count in unscored.items()),
+            bad=bool(unscored),
+        ),
     ]
-
-
-_DIFFERENCE = (
-    Column(
-        "difference",
-        "pass@1 minus that of the first run, in points, over the problems of both; below: 95 % "
-        "interval of the paired bootstrap over problems.",
-    ),
-    Column("problems", "Problems with a score in both runs."),
-    Column("better", "Problems with a higher score than in the first run."),
-    Column("worse", "Problems with a lower score."),
-    Column(
-        "conclusion",
-        f"{_NOISE}: the interval includes 0, or fewer than {LEAST_DIFFERING} problems differ, so "
-        "chance can explain the difference.",
-    ),
-)
-
-
-def _difference_cells(found: Difference) -> list[Cell]:
-    return [
-        Cell(_points(found.value), f"{_points(found.low)} to {_points(found.high)}"),
-        Cell(f"{found.problems:,}"),
-        Cell(f"{found.better:,}"),
-        Cell(f"{found.worse:,}"),
-        Cell(_verdict(found)),
-    ]
-
-
-# Counts of responses by what is wrong with their form: name, meaning, outcomes and reasons.
-_VALIDITY: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "empty": ("No answer after the thinking.", ("empty_answer",)),
-    "no final answer": ("An answer without a final one.", ("no_final_answer",)),
-    "truncated": ("The token limit was reached, or the context was full.", ("budget",)),
-    "looping": ("The text repeated itself.", ("repetition",)),
-    "misplaced marker": (
-        "A control token in the wrong place: the turn ended in the thinking, or the answer "
-        "contains markup.",
-        ("eos_in_thinking", "control_in_answer"),
-    ),
-}
-
-
-def validity(result: Result) -> dict[str, int]:
-    """Return the number of responses by what is wrong with their form."""
-    reasons = result.score.reasons
-    return {name: sum(reasons[r] for r in found) for name, (_, found) in _VALIDITY.items()}
 
 
 def _validity_cells(run: EvaluatedRun) -> list[Cell]:
-    n = run.result.score.n
+    samples = run.samples
+
+    def count(chosen: Callable[[EvaluatedSample], bool]) -> Cell:
+        return Cell(f"{sum(map(chosen, samples)):,}")
+
     return [
-        Cell(f"{count:,}", percent(count / n) if count and n else "")
-        for count in validity(run.result).values()
+        count(lambda sample: sample.outcome == "no_answer"),
+        count(lambda sample: sample.outcome == "truncated"),
+        count(lambda sample: sample.reason == "repetition"),
+        count(lambda sample: sample.reason in _MARKUP),
+        mean_cell(_mean(samples, lambda sample: sample.thinking), 0),
+        mean_cell(_mean(samples, lambda sample: sample.answer), 0),
     ]
 
 
-def _sections(runs: Sequence[EvaluatedRun], differences: Sequence[Difference]) -> list[Section]:
-    columns = tuple(Column(name, meaning) for name, (meaning, _) in _VALIDITY.items())
-    first = [Cell(NONE)] * (len(_DIFFERENCE) - 1) + [Cell("baseline")]
-    tables = [
-        Section("Score", _SCORE, [_score_cells(run) for run in runs]),
-        Section("Validity of responses", columns, [_validity_cells(run) for run in runs]),
+def _mean(
+    samples: Iterable[EvaluatedSample], number: Callable[[EvaluatedSample], int]
+) -> Estimate | None:
+    return mean(Case(sample.key[0], number(sample)) for sample in samples)
+
+
+def _difference_cells(difference: Difference | None) -> list[Cell]:
+    if difference is None:
+        return [Cell(NONE), Cell("no scored problem in both"), *[Cell(NONE)] * 3]
+    ends = interval(difference.low, difference.high, _points, " to ")
+    return [
+        Cell(_points(difference.value), ends),
+        Cell(difference.verdict),
+        *(Cell(f"{n:,}") for n in (difference.problems, difference.better, difference.worse)),
     ]
-    if differences:
-        rows = [first, *map(_difference_cells, differences)]
-        tables.insert(1, Section(f"Against {runs[0].name}", _DIFFERENCE, rows))
-    return tables
 
 
-def _to_json(runs: Sequence[EvaluatedRun], differences: Sequence[Difference]) -> dict[str, Any]:
-    """Return the comparison as JSON; scores and differences are in [-1, 1]."""
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def example_keys(runs: Sequence[EvaluatedRun], count: int) -> list[Key]:
+    """Return the keys of at most ``count`` samples, first those whose outcomes differ."""
+    outcomes = [{sample.key: sample.outcome for sample in run.samples} for run in runs]
+    keys = sorted(set().union(*outcomes))
+
+    def agree(key: Key) -> bool:
+        return len({each.get(key) for each in outcomes}) == 1
+
+    return sorted(sorted(keys, key=lambda key: (agree(key), key))[:count])
+
+
+def to_json(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
+    """Return the figures of the tables; shares and differences are fractions."""
+    changes = [None, *differences(runs)]
     return {
         "runs": [
-            {"name": run.name, "directory": str(run.directory)}
-            | run.result.to_json()
-            | {"validity": validity(run.result)}
-            for run in runs
-        ],
-        "differences": [
-            {"first": runs[0].name, "second": run.name}
-            | found._asdict()
-            | {"conclusion": _verdict(found)}
-            for run, found in zip(runs[1:], differences, strict=True)
-        ],
+            _run_json(run) | {"difference_to_first": change and _difference_json(change)}
+            for run, change in zip(runs, changes, strict=True)
+        ]
     }
+
+
+def _run_json(run: EvaluatedRun) -> dict[str, Any]:
+    result = run.score
+    return {
+        "run": str(run.directory),
+        "model": run.document["data_config"].get("model"),
+        "benchmark": run.document["data_config"].get("benchmark"),
+        "judges": run.judges,
+        "pass_1": result.pass_1 and result.pass_1._asdict(),
+        "standard_error": result.standard_error,
+        "pass_k": {str(k): estimate._asdict() for k, estimate in result.pass_k.items()},
+        "problems": result.problems,
+        "samples": result.n,
+        "outcomes": dict(result.outcomes),
+        "reasons": dict(Counter(s.reason for s in run.samples if s.reason)),
+        "failures": dict(run.unjudged),
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, Any]:
+    return difference._asdict() | {"verdict": difference.verdict}

@@ -125,7 +125,7 @@ _LENGTH = (
 def _length(figures: RunFigures, number: Callable[[SampleFigures], int]) -> list[Cell]:
     ordered = figures.lengths(number)
     rest = [Cell(f"{value:,}") for value in ordered] if ordered else [Cell(NONE)] * 3
-    return [_mean_cell(figures.mean(number), 0), *rest]
+    return [mean_cell(figures.mean(number), 0), *rest]
 
 
 _COST = (
@@ -157,16 +157,16 @@ _COST = (
 
 def _cost(figures: RunFigures) -> list[Cell]:
     return [
-        _mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
-        _mean_cell(figures.mean(lambda sample: sample.requests[0], failed=True), 1),
-        _mean_cell(figures.mean(lambda sample: sample.requests[1], failed=True), 1),
+        mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
+        mean_cell(figures.mean(lambda sample: sample.requests[0], failed=True), 1),
+        mean_cell(figures.mean(lambda sample: sample.requests[1], failed=True), 1),
         *(percent_cell(figures.kept(author)) for author in AUTHORS),
-        _mean_cell(figures.mean(lambda sample: sample.seconds, failed=True), 1),
+        mean_cell(figures.mean(lambda sample: sample.seconds, failed=True), 1),
     ]
 
 
 def percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
-    """Return a share with its interval, and ``of`` in the note."""
+    """Return a share in percent, with its interval and ``of`` below."""
     if estimate is None:
         return Cell(NONE)
     ends = _interval(estimate, lambda value: percentage(value, 0))
@@ -174,7 +174,8 @@ def percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
     return Cell(percent(estimate.value), ", ".join(filter(None, notes)))
 
 
-def _mean_cell(estimate: Estimate | None, digits: int) -> Cell:
+def mean_cell(estimate: Estimate | None, digits: int) -> Cell:
+    """Return a mean, with its interval below."""
     if estimate is None:
         return Cell(NONE)
     return Cell(
