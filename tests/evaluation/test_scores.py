@@ -112,6 +112,15 @@ def test_a_difference_is_paired_by_problem():
     assert paired_difference({"a": 1.0}, {"b": 1.0}) is None
 
 
+def test_a_few_problems_are_no_evidence():
+    for count in range(1, 9):
+        before = {str(n): 0.0 for n in range(20)}
+        after = before | {str(n): 1.0 for n in range(count)}
+        difference = paired_difference(before, after)
+        assert difference is not None
+        assert difference.verdict == ("better" if 2 * 0.5**count <= 0.05 else "within noise")
+
+
 def test_the_interval_contains_the_true_difference_as_often_as_it_says():
     hits = 0
     for seed in range(60):

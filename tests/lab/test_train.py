@@ -47,8 +47,10 @@ def test_muon_is_torchs_in_another_precision(shape):
     torch.manual_seed(0)
     first = torch.randn(shape)
     ours, torchs = torch.nn.Parameter(first.clone()), torch.nn.Parameter(first.clone())
-    options = {"lr": 0.02, "weight_decay": 0.02}
-    optimizers = [Muon([ours], **options), torch.optim.Muon([torchs], **options)]
+    optimizers: list[torch.optim.Optimizer] = [
+        Muon([ours], lr=0.02, weight_decay=0.02),
+        torch.optim.Muon([torchs], lr=0.02, weight_decay=0.02),
+    ]
     for _ in range(4):
         ours.grad = torch.randn(shape)
         torchs.grad = ours.grad.clone()

@@ -24,7 +24,7 @@ ROW_FILES = ("trajectories.jsonl", "failures.jsonl")
 
 def problems_file(folder: Path, count: int = COUNT) -> Path:
     rows: list[object] = [
-        {"id": p.id, "prompt": p.messages[0].content} for p in demo_problems(count, 4)
+        {"id": p.id, "prompt": p.messages[0].content} for p in demo_problems(count, 5)
     ]
     return write_problems(folder / "questions.jsonl", rows)
 
@@ -68,9 +68,9 @@ def test_a_plan_reports_figures_of_a_random_pilot_with_intervals(planned: Path):
         assert text in output
     assert f"From {PILOT} samples of {PILOT} problems." in output
     assert "continues the run" in output
-    samples = read_pilot_samples(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 4)})
+    samples = read_pilot_samples(RunPaths(planned), {(p.id, 0) for p in demo_problems(COUNT, 5)})
     assert len(samples) == PILOT
-    assert {sample.problem for sample in samples} != {p.id for p in demo_problems(PILOT, 4)}
+    assert {sample.problem for sample in samples} != {p.id for p in demo_problems(PILOT, 5)}
     document = plan_json(planned)
     assert document["samples"] == {"ended": PILOT, "questions": PILOT, "to_come": COUNT - PILOT}
     assert document["in_flight"] == COUNT - PILOT  # 32 fit, but only these remain
@@ -84,7 +84,7 @@ def test_a_plan_reports_figures_of_a_random_pilot_with_intervals(planned: Path):
 
 def test_the_intervals_cover_the_whole_run(planned: Path, whole: Path):
     figures = plan_json(planned)["figures"]
-    samples = read_pilot_samples(RunPaths(whole), {(p.id, 0) for p in demo_problems(COUNT, 4)})
+    samples = read_pilot_samples(RunPaths(whole), {(p.id, 0) for p in demo_problems(COUNT, 5)})
     assert len(samples) == COUNT
     for part in ("student", "teacher", "answer"):
         figure = figures[f"kept.{part}"]

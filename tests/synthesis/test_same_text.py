@@ -141,7 +141,7 @@ async def test_a_classifier_ends_spans_at_the_same_places(models, classifiers, c
 async def test_the_lexicon_ends_spans_at_the_same_places(models, cut):
     lexicon = dict.fromkeys(SIDES, LexiconPredictor(Phrases.load()))
     expected, early = await rows_of(models, lexicon, chunk=1, tokens=64, cut=cut)
-    assert any(len(spans) > 3 for _, spans, *_ in expected)
+    assert any(len(spans) > 1 for _, spans, *_ in expected)
     assert not early  # it does not know what comes next
     for way, (chunk, tokens) in WAYS.items():
         found, _ = await rows_of(models, lexicon, chunk=chunk, tokens=tokens, cut=cut)

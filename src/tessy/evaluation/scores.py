@@ -20,6 +20,7 @@ from typing import NamedTuple
 from tessy.core.records import EvaluationOutcome
 from tessy.core.statistics import Case, Estimate, share
 
+LEAST_DIFFERING = 6  # problems, for a verdict other than noise
 RESAMPLES = 4000  # of the bootstrap: the ends of its interval vary by about 1 % of its width
 
 
@@ -32,7 +33,7 @@ class JudgedSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationScore:
-    """EvaluationScore of one evaluation.
+    """Score of one evaluation.
 
     Attributes:
         pass_1: Probability that one sample is correct; None without a scored sample.
@@ -67,14 +68,18 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse``, or ``within noise`` if the interval contains 0."""
-        if self.low <= 0 <= self.high:
+        """``better``, ``worse``, or ``within noise``.
+
+        A difference is noise if its interval contains 0, or if fewer than six problems differ: even
+        five that all improve have a probability above 5 % by chance (sign test).
+        """
+        if self.low <= 0 <= self.high or self.better + self.worse < LEAST_DIFFERING:
             return "within noise"
         return "better" if self.low > 0 else "worse"
 
 
 def score(samples: Iterable[JudgedSample]) -> EvaluationScore:
-    """EvaluationScore the samples of one evaluation."""
+    """Score the samples of one evaluation."""
     outcomes: Counter[EvaluationOutcome] = Counter()
     correct: defaultdict[str, list[bool]] = defaultdict(list)
     for sample in samples:

@@ -1,8 +1,8 @@
 """Training examples of the bundled models: complete chats in each model's own format.
 
 Both models continue each other's text, so examples contain it; text that a model must not learn to
-write is muted: it is part of the context, without a loss. After any thinking, a model answers in its
-own style.
+write is muted: it is part of the context, without a loss. After any thinking, a model answers in
+its own style.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ torch's own orthogonalizes in bfloat16, which CPUs multiply slowly.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
         """Update all matrices from their gradients."""
         for group in self.param_groups:
             for matrix in group["params"]:
@@ -46,4 +45,5 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
     for _ in range(_ITERATIONS):
         gram = wide @ wide.T
         wide = first * wide + (third * gram + fifth * gram @ gram) @ wide
-    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+    result: torch.Tensor = wide.T if matrix.shape[0] > matrix.shape[1] else wide
+    return result

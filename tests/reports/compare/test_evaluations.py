@@ -91,6 +91,20 @@ def test_samples_whose_outcomes_differ_are_the_first_examples(
     assert all(n % 2 == 0 or n >= 37 for n in shown)
 
 
+def test_options_that_differ_are_named(before: Path, tmp_path: Path):
+    rows = [judged(f"q{n}") for n in range(40)]
+    data = DATA | {"sampling.top_p": 0.5, "thinking_tokens": 9, "seed": 3}
+    other = write_evaluation(tmp_path / "other", *rows, data=data)
+    text = run_compare(before, other, out=tmp_path / "page.html", width=200)
+    assert "Other options also differ: sampling.top_p, thinking_tokens." in text
+    assert "also differ" not in run_compare(before, out=tmp_path / "page.html", width=200)
+
+
+def test_the_page_is_not_replaced_by_its_figures(before: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="is the page"):
+        run_compare(before, out=tmp_path / "page.json")
+
+
 def test_evaluations_that_cannot_be_compared_are_refused(before: Path, tmp_path: Path):
     out = tmp_path / "page.html"
     samples = tmp_path / "samples"

@@ -106,6 +106,8 @@ def _check(config: CompareConfig) -> RowKind[Any, Any, Any]:
         raise ConfigError(
             f"--out {config.out} is a directory; pass a file name such as compare.html"
         )
+    if config.out.suffix == ".json":
+        raise ConfigError(f"--out {config.out} is the page; pass a file name such as compare.html")
     seen: dict[Path, Path] = {}
     evaluated = {path: is_evaluation(path) for path in config.runs}
     for path in config.runs:

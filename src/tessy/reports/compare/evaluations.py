@@ -33,6 +33,7 @@ from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, r
 
 # Responses with markup in the wrong place.
 _MARKUP = frozenset({"eos_in_thinking", "control_in_answer"})
+_OPTIONS = frozenset({"thinking_tokens", "answer_tokens", "instruction", "reasoning_effort"})
 
 
 class EvaluatedSample(NamedTuple):
@@ -131,8 +132,22 @@ def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
             )
 
 
+def differing_options(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """Return the names of options, other than the model's, that change scores and differ."""
+    every = [run.document["data_config"] for run in runs]
+    names = sorted(set().union(*every))
+    compared = [name for name in names if name.startswith("sampling.") or name in _OPTIONS]
+    return [name for name in compared if any(d.get(name) != every[0].get(name) for d in every)]
+
+
 def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
-    """Return a sentence about the number of runs and their problems."""
+    """Return the number of runs and their problems, and options that differ, as sentences."""
+    text = _describe_problems(runs)
+    names = differing_options(runs)
+    return f"{text} Other options also differ: {', '.join(names)}." if names else text
+
+
+def _describe_problems(runs: Sequence[EvaluatedRun]) -> str:
     sets = [run.problems.keys() for run in runs]
     every = set().union(*sets)
     shared = every.intersection(*sets)
@@ -151,7 +166,7 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
 _RUNS = (
     Column("model", "The evaluated model."),
     Column("benchmark", "The benchmark, or the file of problems."),
-    Column("temperature", "Sampling temperature of the model."),
+    Column("sampling", "Temperature, and below the other sampling parameters."),
     Column("judge", "What decides whether an answer is correct, with its version."),
 )
 _SCORES = (
@@ -179,7 +194,7 @@ _DIFFERENCES = (
         "Change of pass@1 in percentage points, paired by problem; below: 95 % interval by "
         "bootstrap over problems.",
     ),
-    Column("verdict", "Within noise: the interval contains 0."),
+    Column("verdict", "Within noise: the interval contains 0, or fewer than 6 problems differ."),
     Column("problems", "Problems in both evaluations."),
     Column("better", "Problems with a larger share of correct samples than before."),
     Column("worse", "Problems with a smaller one."),
@@ -206,11 +221,11 @@ def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
 
 
 def _run_cells(run: EvaluatedRun) -> list[Cell]:
-    temperature = run.option("sampling.temperature")
+    others = [f"{name} {run.option(f'sampling.{name}')}" for name in ("top_p", "top_k", "min_p")]
     return [
         Cell(run.option("model")),
         Cell(run.option("benchmark")),
-        Cell(temperature),
+        Cell(run.option("sampling.temperature"), ", ".join(others)),
         Cell(run.judges[0] if run.judges else NONE, ", ".join(run.judges[1:])),
     ]
 
