@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tessy.core.errors import InputError
-from tessy.core.records import Author, Trajectory
+from tessy.core.records import AUTHORS, Author, Trajectory
 from tessy.data.export.format import ADVICE, ExportFormat, ExportJob, ExportResult, trl_hint
+from tessy.data.export.provenance import public, role_of
 from tessy.storage.atomic import new_file
 
 
@@ -19,6 +22,8 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
     form, digest = load_format(job.document, options.tokenizer)
     result = ExportResult(learned=0)
     seen: set[Author] = set()
+    strategies: Counter[str] = Counter()
+    authors_of_tokens: Counter[Author] = Counter()
     with new_file(job.out, ADVICE) as path, ParquetRows(path, TOKEN_SCHEMA) as table:
         for row in rows:
             try:
@@ -31,6 +36,8 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
             result.tokens += len(learned)
             result.learned = (result.learned or 0) + sum(map(bool, loss_weights))
             result.encoded += tokens.encoded
+            strategies[row.strategy] += 1
+            authors_of_tokens.update(author for author in tokens.authors if author is not None)
             authors = writers(row, form)
             seen |= authors
             result.bare += not any(weights[author] for author in authors)
@@ -45,6 +52,10 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
         table.describe(
             {
                 "run": options.run.resolve().name,
+                "run_digest": job.document.get("data_digest"),
+                "model": _hub_id(job.document),
+                "strategies": dict(sorted(strategies.items())),
+                "tokens_by_author": {author: authors_of_tokens[author] for author in AUTHORS},
                 "format_digest": digest,
                 "tokenizer_digest": form.renderer.codec.digest,
                 "end_of_turn_id": form.end_id,
@@ -58,6 +69,13 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
             }
         )
     return result
+
+
+def _hub_id(document: Mapping[str, Any]) -> str | None:
+    """Return the model whose format the rows have; None for a local folder."""
+    data = document["data_config"]
+    name = data.get(f"{role_of(data).prefix}model")
+    return name if isinstance(name, str) and public(name) == name else None
 
 
 _REMARK = (

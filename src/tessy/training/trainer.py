@@ -1,0 +1,210 @@
+"""Training by TRL's SFTTrainer: a checkpoint per epoch, resumed from the last one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig
+
+from tessy.boundary.training.fit import OneDeviceMixin, device_name, leave_process_group
+from tessy.boundary.training.progress import TrainingProgress
+from tessy.config.training import SftConfig
+from tessy.core.errors import ConfigError, StorageError
+from tessy.training.checkpoints import checkpoints, complete, keep_model
+from tessy.training.curves import epoch_losses, steps_of
+from tessy.training.dataset import Sequences
+from tessy.training.student import StudentSpec, adapter_config, load_weights
+from tessy.training.weighted_loss import TokenTrainer, WeightedCollator
+
+_WARMUP_SHARE = 0.03  # of the steps, as in XTuner's configurations
+
+
+@dataclass(frozen=True, slots=True)
+class SftResult:
+    """The result of a fine-tuning."""
+
+    history: list[dict[str, Any]]  # the trainer's log, of all sessions
+    seconds: float  # of this session
+    device: str
+    peak_bytes: int | None  # of memory on the GPU of this process
+
+
+class _Arguments(OneDeviceMixin, SFTConfig):
+    pass
+
+
+def arguments(options: SftConfig, out: Path, processes: int) -> SFTConfig:
+    """Return the trainer's arguments; starts the process group if there are several processes."""
+    gpu = torch.cuda.is_available()
+    return _Arguments(
+        output_dir=str(out),
+        per_device_train_batch_size=options.device_batch,
+        gradient_accumulation_steps=options.batch // (options.device_batch * processes),
+        num_train_epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=_WARMUP_SHARE,
+        optim="adamw_torch",
+        seed=options.seed,
+        bf16=gpu and torch.cuda.is_bf16_supported(),
+        use_cpu=not gpu,
+        gradient_checkpointing=options.gradient_checkpointing,
+        ddp_backend=None if gpu or processes == 1 else "gloo",
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=gpu,
+        # Sequences are prepared, and TRL would cut them.
+        dataset_kwargs={"skip_prepare_dataset": True},
+        padding_free=options.packing,
+        max_length=None,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # would hide a diverged training
+        save_strategy="epoch",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    student: StudentSpec,
+    sequences: Sequences,
+    settings: SFTConfig,
+    lora_rank: int | None,
+) -> TokenTrainer:
+    """Return a trainer of ``model`` on prepared sequences."""
+    set_seed(settings.seed)  # new adapter weights
+    trainer = TokenTrainer(
+        model=model,
+        args=settings,
+        train_dataset=sequences.dataset,
+        processing_class=student.tokenizer,
+        peft_config=None if lora_rank is None else adapter_config(lora_rank),
+    )
+    # TRL accepts no other collator for joined sequences.
+    trainer.data_collator = WeightedCollator(
+        student.tokenizer.pad_token_id, padding_free=settings.padding_free
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def fit(
+    student: StudentSpec,
+    sequences: Sequences,
+    options: SftConfig,
+    settings: SFTConfig,
+    *,
+    facts: Mapping[str, object],
+    progress: TrainingProgress,
+) -> SftResult:
+    """Train the student, from the last checkpoint if there is one; the result is written to disk.
+
+    ``facts`` are written into each checkpoint.
+
+    Raises:
+        ConfigError: A micro batch does not fit in GPU memory, or the loss is not finite.
+        StorageError: The weights cannot be written.
+    """
+    out = Path(str(settings.output_dir))
+    model = load_weights(student, trained=options.lora_rank is None)
+    trainer = make_trainer(model, student, sequences, settings, options.lora_rank)
+    trainer.add_callback(_EpochCallback(trainer, out, student.dtype, facts, progress))
+    last = checkpoints(out)[-1:]
+    started = time.monotonic()
+    try:
+        with progress:
+            trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"the GPU's memory is too small ({error}); give a smaller --device-batch or "
+            "--max-tokens, use --lora-rank, or share the model between GPUs "
+            "(examples/accelerate/)"
+        ) from error
+    seconds = time.monotonic() - started
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    _save(trainer, out)
+    if trainer.is_world_process_zero():
+        keep_model(out, student.dtype)
+        for folder in checkpoints(out):
+            keep_model(folder, student.dtype)
+    history = list(trainer.state.log_history)
+    leave_process_group(trainer, model)
+    return SftResult(history, seconds, device_name(settings), peak)
+
+
+def _save(trainer: TokenTrainer, folder: Path) -> None:
+    try:
+        trainer.save_model(str(folder))
+    # For a full disk, safetensors raises its own error, a direct subclass of Exception.
+    except Exception as error:
+        raise StorageError(
+            f"the model cannot be written to {folder}: {error}; free some space or fix the "
+            "permissions, then run the same command"
+        ) from error
+
+
+class _EpochCallback(TrainerCallback):
+    """Marks the checkpoint of each epoch as complete, and reports the epoch."""
+
+    def __init__(
+        self,
+        trainer: TokenTrainer,
+        out: Path,
+        dtype: torch.dtype,
+        facts: Mapping[str, object],
+        progress: TrainingProgress,
+    ) -> None:
+        self._trainer = trainer
+        self._out = out
+        self._dtype = dtype
+        self._facts = facts
+        self._progress = progress
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self._progress.report_step(state.global_step, state.max_steps)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **values: object,
+    ) -> None:
+        loss = cast("Mapping[str, float]", values["logs"]).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the loss is {loss} at step {state.global_step}: training has diverged; give a "
+                f"smaller --learning-rate than {args.learning_rate:g}, and --fresh"
+            )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self._trainer.accelerator.wait_for_everyone()  # each process writes its own states
+        if not state.is_world_process_zero:
+            return
+        folder = self._out / f"checkpoint-{state.global_step}"
+        epoch = round(state.epoch or 0)
+        complete(folder, {**self._facts, "epoch": epoch, "step": state.global_step})
+        for older in checkpoints(self._out)[:-1]:
+            keep_model(older, self._dtype)
+        loss = epoch_losses(steps_of(state.log_history), epoch)[-1]["loss"]
+        self._progress.report_row((str(epoch), f"{state.global_step:,}", f"{loss:.4f}"), folder.name)
