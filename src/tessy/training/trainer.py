@@ -25,13 +25,12 @@ from tessy.boundary.training.fit import OneDeviceMixin, device_name, leave_proce
 from tessy.boundary.training.progress import TrainingProgress
 from tessy.config.training import SftConfig
 from tessy.core.errors import ConfigError, StorageError
+from tessy.data.export.trainer_folder import WARMUP_SHARE
 from tessy.training.checkpoints import checkpoints, complete, keep_model
 from tessy.training.curves import epoch_losses, steps_of
 from tessy.training.dataset import Sequences
 from tessy.training.student import StudentSpec, adapter_config, load_weights
 from tessy.training.weighted_loss import TokenTrainer, WeightedCollator
-
-_WARMUP_SHARE = 0.03  # of the steps, as in XTuner's configurations
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def arguments(options: SftConfig, out: Path, processes: int) -> SFTConfig:
         num_train_epochs=options.epochs,
         learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=_WARMUP_SHARE,
+        warmup_steps=WARMUP_SHARE,
         optim="adamw_torch",
         seed=options.seed,
         bf16=gpu and torch.cuda.is_bf16_supported(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tessy.core.errors import InputError
@@ -14,7 +15,20 @@ from tessy.storage.atomic import new_file
 
 
 def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-    from tessy.data.export.parquet import TOKEN_SCHEMA, ParquetRows
+    from tessy.data.export.parquet import TOKEN_SCHEMA
+
+    with new_file(job.out, ADVICE) as path:
+        return write_tokens(job, rows, path, TOKEN_SCHEMA)
+
+
+def write_tokens(
+    job: ExportJob,
+    rows: Iterable[Trajectory],
+    path: Path,
+    schema: Any,  # noqa: ANN401  # pyarrow has no types
+) -> ExportResult:
+    """Write the columns in ``schema`` to ``path``; raises like :func:`tokenize` and the rest."""
+    from tessy.data.export.parquet import ParquetRows
     from tessy.data.export.tokens import labels, load_format, parse_loss, tokenize, writers
 
     options = job.options
@@ -24,7 +38,7 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
     seen: set[Author] = set()
     strategies: Counter[str] = Counter()
     authors_of_tokens: Counter[Author] = Counter()
-    with new_file(job.out, ADVICE) as path, ParquetRows(path, TOKEN_SCHEMA) as table:
+    with ParquetRows(path, schema) as table:
         for row in rows:
             try:
                 tokens = tokenize(row, form)
@@ -41,9 +55,15 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
             authors = writers(row, form)
             seen |= authors
             result.bare += not any(weights[author] for author in authors)
-            cells = {"id": row.id, "sample": row.sample, "input_ids": tokens.ids}
-            size = 12 * len(learned)  # three columns of four bytes per token
-            table.add({**cells, "labels": learned, "loss_weights": loss_weights}, size)
+            cells = {
+                "id": row.id,
+                "sample": row.sample,
+                "input_ids": tokens.ids,
+                "attention_mask": [1] * len(learned),
+                "labels": learned,
+                "loss_weights": loss_weights,
+            }
+            table.add(cells, 12 * len(learned))  # three columns of four bytes per token
         if result.bare == result.rows:
             raise InputError(
                 f"--loss {options.loss}: all text in {options.run} is by the {seen.pop()}, so "
