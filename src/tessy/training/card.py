@@ -33,7 +33,7 @@ def write_model_card(
         "tags": ["tessy", "sft", "reasoning", *(["lora"] if rank else [])],
     }
     rows = [(f"{e['epoch']:.0f}", f"{e['step']:,.0f}", f"{e['loss']:.4f}") for e in epochs]
-    several = f", {counted(processes, 'process').replace('processs', 'processes')}"
+    several = f", {processes} processes" if processes > 1 else ""
     text = f"""\
 # {folder.name}
 

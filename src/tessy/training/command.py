@@ -7,6 +7,7 @@ and writes.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from tessy.runtime.processes import is_first_process, process_count
 from tessy.storage import jsonl
 from tessy.storage.atomic import archive, beside, make_directory
 from tessy.storage.lock import FileLock
-from tessy.storage.run_config import DirectoryKind, open_config
+from tessy.storage.run_config import DirectoryKind, open_config, read
 from tessy.training.launcher import check_processes
 from tessy.training.source import (
     Source,
@@ -47,7 +48,7 @@ _RESULT_OPTIONS = (
     *("epochs", "batch", "learning_rate", "lora_rank", "max_tokens", "packing", "seed"),
 )
 _SMALL = 50_000_000  # parameters; more threads than one only slow such a model down
-_RECORD, _TOKENS, _CARD = "sft.json", "tokens.parquet", "README.md"
+_RECORD, _CARD = "sft.json", "README.md"
 _KIND = DirectoryKind(
     name="fine-tuned model",
     directory="folder of a fine-tuned model",
@@ -70,7 +71,8 @@ def sft(options: SftConfig, console: Console | None = None) -> int:
         source = read_source(options)
         check_installed("sft", dict.fromkeys(_LIBRARIES, "train"))
         out = options.out.expanduser().resolve()
-        _check_out(out, fresh=options.fresh)
+        if first:
+            _check_out(out)
         check_tokenizer(source)
         with ExitStack() as stack:
             if first:
@@ -93,7 +95,8 @@ def _check_batch(options: SftConfig) -> None:
         )
 
 
-def _check_out(out: Path, *, fresh: bool) -> None:
+def _check_out(out: Path) -> None:
+    """Refuse a folder with other files than those of a fine-tuning."""
     if not out.exists() or (out / _RECORD).is_file():
         return
     if not out.is_dir() or any(path.name != "run.lock" for path in out.iterdir()):
@@ -120,38 +123,39 @@ def _run(options: SftConfig, source: Source, out: Path, console: Console) -> Non
     from tessy.training.student import read_student
 
     hide_loading_bar()
+    logging.getLogger("trl").setLevel(logging.ERROR)  # advice on options that sft sets itself
     with quiet_loading():
         student = read_student(source.model, options.lora_rank)
         data, document = _open_data(options, source, student, out)
-        if document is not None and (out / _CARD).is_file():
+        if (out / _CARD).is_file():
             console.print(f"{options.out} is finished; --fresh starts over", soft_wrap=True)
             return
-        _train(options, source, student, data, document or {}, out, console)
+        _train(options, source, student, data, document, out, console)
 
 
 def _open_data(
     options: SftConfig, source: Source, student: StudentSpec, out: Path
-) -> tuple[TokenFile, dict[str, Any] | None]:
-    """Return the token ids, exported if need be, and in the first process the content of sft.json.
+) -> tuple[TokenFile, dict[str, Any]]:
+    """Return the token ids, exported if need be, and the content of sft.json.
 
     Other processes wait until the first one has checked and written both.
     """
-    path = out / _TOKENS if source.is_run else source.path
-    document = None
+    path = out / "tokens.parquet" if source.is_run else source.path
     if is_first_process():
-        fresh_export = beside(path, "new").with_suffix(".parquet") if source.is_run else path
+        new = out / "tokens.new.parquet" if source.is_run else path
+        if source.is_run:
+            export_tokens(source, new)
         try:
-            if source.is_run:
-                export_tokens(source, fresh_export)
-            data = read_tokens(fresh_export, options.max_tokens)
+            data = read_tokens(new, options.max_tokens)
             _check_length(student, data)
-            document = _record(options, source, data, out)
-            fresh_export.replace(path)
+            _record(options, source, data, out)
+            if source.is_run:
+                new.replace(path)
         finally:
             if source.is_run:
-                fresh_export.unlink(missing_ok=True)
+                new.unlink(missing_ok=True)
     _wait_for_all()
-    return read_tokens(path, options.max_tokens), document
+    return read_tokens(path, options.max_tokens), read(out / _RECORD, _KIND)
 
 
 def _wait_for_all() -> None:
@@ -173,8 +177,8 @@ def _check_length(student: StudentSpec, data: TokenFile) -> None:
         )
 
 
-def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> dict[str, Any]:
-    """Write sft.json, or check that it has the same options; return its content."""
+def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> None:
+    """Write sft.json, or check that it has the same options."""
     path = Path(source.model).expanduser()
     values = {
         "model": str(path.resolve()) if path.is_dir() else source.model,
@@ -190,7 +194,7 @@ def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> d
         "data": {**provenance(data.metadata, data.digest), **counts, "longest": data.longest},
     }
     has_checkpoints = any(out.glob("checkpoint-*/" + _RECORD))
-    return open_config(
+    open_config(
         out / _RECORD,
         _KIND,
         jsonl.plain_object(facts),
@@ -278,10 +282,12 @@ def _header(
     packed = "packed " if options.packing else ""
     micro = options.batch // (options.device_batch * count)
     yield (
-        f"  steps      {counted(steps * options.epochs, 'step')}: {options.epochs} epochs of "
-        f"{steps:,}, each of {options.batch} of {sequences.count:,} {packed}sequences "
-        f"({count} process{'es' if count > 1 else ''} × {options.device_batch} × {micro} "
-        "accumulated)"
+        f"  steps      {counted(steps * options.epochs, 'step')}: {counted(options.epochs, 'epoch')} "
+        f"of {steps:,}, a step of {options.batch} of the {sequences.count:,} {packed}sequences"
+    )
+    yield (
+        f"  processes  {count} (world size), each {options.device_batch} "
+        f"sequence{'' if options.device_batch == 1 else 's'} at a time, {micro} times a step"
     )
     yield f"  memory     about {size(_memory(options, student, data))} per device (estimate)"
 

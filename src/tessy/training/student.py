@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from peft import LoraConfig
@@ -41,6 +42,8 @@ class StudentSpec:
 def read_student(model: str, lora_rank: int | None) -> StudentSpec:
     """Read config and tokenizer of a model; ModelError if it is no causal language model."""
     name = model_name(model)
+    if Path(name).is_dir():
+        name = str(Path(name).resolve())  # an adapter refers to its base by this name
     try:
         config = AutoConfig.from_pretrained(name)
         tokenizer = AutoTokenizer.from_pretrained(name)

@@ -29,8 +29,9 @@ from tessy.data.export.trainer_folder import WARMUP_SHARE
 from tessy.training.checkpoints import checkpoints, complete, keep_model
 from tessy.training.curves import epoch_losses, steps_of
 from tessy.training.dataset import Sequences
+from tessy.training.launcher import is_sharded
 from tessy.training.student import StudentSpec, adapter_config, load_weights
-from tessy.training.weighted_loss import TokenTrainer, WeightedCollator
+from tessy.training.weighted_loss import TokenTrainer, WeightedCollator, separates_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,9 @@ def fit(
     """
     out = Path(str(settings.output_dir))
     model = load_weights(student, trained=options.lora_rank is None)
+    # Flash attention needs a GPU, and separates rows by itself; shared weights are not complete.
+    if options.packing and student.attention == "sdpa" and not is_sharded():
+        _check_packing(model, student.name)
     trainer = make_trainer(model, student, sequences, settings, options.lora_rank)
     trainer.add_callback(_EpochCallback(trainer, out, student.dtype, facts, progress))
     last = checkpoints(out)[-1:]
@@ -145,6 +149,17 @@ def fit(
     history = list(trainer.state.log_history)
     leave_process_group(trainer, model)
     return SftResult(history, seconds, device_name(settings), peak)
+
+
+def _check_packing(model: PreTrainedModel, name: str) -> None:
+    try:
+        if separates_rows(model):
+            return
+        fault = "each row would depend on the one before it"
+    # Third-party modelling code may raise anything here.
+    except Exception as error:
+        fault = repr(error)
+    raise ConfigError(f"the model {name!r} cannot read packed rows: {fault}; give --no-packing")
 
 
 def _save(trainer: TokenTrainer, folder: Path) -> None:

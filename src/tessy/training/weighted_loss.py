@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from tessy.data.export.tokens import IGNORED
 
 _WEIGHTS = "loss_weights"
+_TOLERANCE = 0.05  # relative; logits in bfloat16
 
 
 @dataclass
@@ -73,3 +75,19 @@ class TokenTrainer(SFTTrainer):
             steps = self.current_gradient_accumulation_steps
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss / steps
         return (loss, outputs) if return_outputs else loss
+
+
+@torch.no_grad()
+def separates_rows(model: PreTrainedModel) -> bool:
+    """Return whether ``model`` reads joined rows as it reads each row alone."""
+    rows = [[1 + (7 * i) % 50 for i in range(length)] for length in (7, 9)]
+    collator = WeightedCollator(0, padding_free=True)
+
+    def logits(*ids: list[int]) -> Tensor:
+        inputs = collator([{"input_ids": row, "labels": row} for row in ids])
+        del inputs["labels"]
+        output: Tensor = model(**inputs, use_cache=False).logits[0].float()
+        return output
+
+    joined, alone = logits(*rows), torch.cat([logits(row) for row in rows])
+    return bool((joined - alone).norm() <= _TOLERANCE * alone.norm())

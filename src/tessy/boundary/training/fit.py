@@ -165,7 +165,7 @@ def device_name(arguments: TrainingArguments) -> str:
     if arguments.device.type != "cuda":
         return arguments.device.type
     precision = "bfloat16" if arguments.bf16 else "float32"
-    return f"{torch.cuda.getdevice_name(arguments.device)}, {precision}"
+    return f"{torch.cuda.get_device_name(arguments.device)}, {precision}"
 
 
 def collate(rows: Sequence[Mapping[str, list[int]]]) -> dict[str, Tensor]:

@@ -58,5 +58,5 @@ FORMAT = trainer_format(
     write=lambda job, rows, path: write_json_lines(convert, rows, path),
     configure=_configure,
     remark=skipped,
-    command="llamafactory-cli train {folder}/train.yaml",
+    command="FORCE_TORCHRUN=1 llamafactory-cli train {folder}/train.yaml",
 )
