@@ -109,7 +109,8 @@ def test_rows_are_copied_in_the_order_of_the_runs(runs, tmp_path):
     out = tmp_path / "mixed"
     text = run_mix(runs, out, ratio="1:2", seed=3)
     assert text == (
-        f"{out}: 6 samples, 2 from {first} and 4 from {second} (1:2); no sample was left out.\n"
+        f"{out}: 6 samples, 2 from {first} and 4 from {second} (1:2); "
+        "each problem and sample index occurs once.\n"
     )
     rows = list(iter_trajectories(out))
     assert [row.id for row in rows] == list("cabdef")

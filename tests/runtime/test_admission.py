@@ -4,12 +4,14 @@ from types import SimpleNamespace
 from typing import cast
 
 from tessy.core.records import Author, Message, Problem
+from tessy.inference.base import EngineInfo
+from tessy.inference.local.jobs import BATCH_STREAMS
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.runtime.admission import DEFAULT_CONCURRENCY, KvAdmission
-from tessy.synthesis.admission import SampleGate
+from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.sample import SampleJob
-from tessy.synthesis.setup import SynthesisResources
+from tessy.synthesis.setup import Options, SynthesisResources
 from tests.support.counting_engine import Server, pool_of, until
 from tests.support.replicas import healthy
 
@@ -76,6 +78,19 @@ def test_the_description_names_the_limits():
     capped = explain({"s": 65536, "t": None}, 5)
     assert "unknown: t)" in capped
     assert capped.endswith("at most 5 samples at a time")
+
+
+def test_samples_of_a_model_in_this_process_fill_its_batch():
+    backend = SimpleNamespace(context_tokens=4096)
+    context = cast(SynthesisContext, SimpleNamespace(backends={"student": backend}))
+    pool = cast(ReplicaPool, SimpleNamespace(capacities={"s": 10**9}))
+    infos: dict[Author, EngineInfo] = {"student": EngineInfo("tiny", "local")}
+    resources = SynthesisResources(context, infos, {"student": pool})
+    options = cast(Options, SimpleNamespace(thinking_tokens=600, concurrency=None))
+    admission = make_admission(options, resources)
+    assert admitted(admission, "s", None) == BATCH_STREAMS
+    options = cast(Options, SimpleNamespace(thinking_tokens=600, concurrency=7))
+    assert admitted(make_admission(options, resources), "s", None) == 7
 
 
 class Renderers:

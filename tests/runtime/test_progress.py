@@ -372,3 +372,15 @@ def test_no_time_left_is_given_while_no_server_answers():
     assert "time left unknown; waiting: teacher: no server answers" in state.line(30.0)
     state.waiting(None)
     assert "unknown" not in state.line(30.0)
+
+
+def test_no_time_left_is_given_while_one_of_several_servers_is_down():
+    state = ProgressState(total=20, now=0.0)
+    for number in range(6):
+        state.started(str(number))
+        state.finished(str(number))
+    down = ["teacher: 1 of 2 down (http://h:1)"]
+    state.servers_down = lambda: down
+    assert state.line(30.0).endswith("time left unknown; teacher: 1 of 2 down (http://h:1)")
+    down.clear()
+    assert "unknown" not in state.line(30.0)

@@ -105,6 +105,14 @@ async def test_rows_with_and_without_ids_are_not_mixed_silently(tmp_path: Path):
     assert ids == [False] * 3 + [True] * 9
 
 
+async def test_progress_names_a_server_that_is_down(tmp_path: Path):
+    async with serving("qwen3") as server:
+        command = remote("qwen3", "student", tmp_path, server)
+        command[command.index("--url") + 1] += ",http://127.0.0.1:9"
+        output = await asyncio.to_thread(finish, command)
+    assert "1 of 2 down (http://127.0.0.1:9)" in output
+
+
 async def test_credentials_stay_out_of_every_file_and_message(tmp_path: Path):
     async with serving("qwen3") as server:
         command = remote("qwen3", "student", tmp_path, server)

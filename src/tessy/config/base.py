@@ -102,7 +102,8 @@ class RunOptions(Config):
     limit: int | None = Field(default=None, ge=1)
     """Use only this many problems, from the start of the file; None: all."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Maximum concurrent samples; None: as many as fit into the servers' KV cache."""
+    """Maximum concurrent samples; None: as many as fit into the servers' KV cache, and 128 of a
+    model in this process."""
     seed: int = Field(default=0, ge=0)
     """Random seed of the run."""
     date: datetime.date | None = None

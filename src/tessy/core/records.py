@@ -173,6 +173,30 @@ class Failure(_Outcome):
     detail: str
 
 
+EvaluationOutcome = Literal[
+    "correct",
+    "wrong",
+    "no_answer",  # the response ended without an answer
+    "truncated",  # the response reached its token limit or looped; nothing was judged
+    "judge_error",  # the judge failed, so it is unknown whether the answer is correct
+]
+
+
+class Evaluation(_Outcome):
+    """A judged response to a problem of a benchmark: one line of evaluations.jsonl.
+
+    ``reason`` and ``detail`` say why a response is ``truncated`` or has ``no_answer``, and
+    ``detail`` why the judge failed.
+    """
+
+    outcome: EvaluationOutcome
+    final_answer: str | None = None  # found in the response; None if there is none
+    reference: str
+    judge: str  # name and version of what decided, such as `math-verify 0.9.0`
+    reason: FailureReason | None = None
+    detail: str = ""
+
+
 class StyleSpan(_RowModel):
     """A style span ``text[start:end]`` of a segment, in chars."""
 

@@ -164,7 +164,7 @@ def _copy(run: DerivedRun, runs: tuple[Path, Path], drawn: Drawn) -> None:
 
 
 def _report(config: MixConfig, counts: tuple[int, int], left_out: int) -> str:
-    rest = "no sample was left out"
+    rest = "each problem and sample index occurs once"
     if left_out:
         rest = f"{counted(left_out, 'sample')} left out to keep the ratio"
     first, second = _ratio(config.ratio)

@@ -64,6 +64,7 @@ class ProgressState:
         most_in_flight: Maximum number of samples in flight in this process.
         ended: Samples finished or failed in this process.
         waiting_for: What the run waits for, or None.
+        servers_down: Returns a message for each role with servers that do not answer at present.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class ProgressState:
         self._unseen: Counter[Author] = Counter()
         self.ended = 0
         self.waiting_for: str | None = None
+        self.servers_down: Callable[[], Sequence[str]] = tuple
         self._started = now
         self._snapshots = deque([(now, Counter(self._kept))])  # time, kept tokens
         self._waited = 0.0
@@ -225,8 +227,8 @@ class ProgressState:
         )
 
     def outlook(self, now: float) -> str:
-        """Return the remaining time in words; none while nothing moves."""
-        if self.left > 0 and (self.waiting_for or self.stalled(now) is not None):
+        """Return the remaining time in words; none while servers fail or nothing moves."""
+        if self.left > 0 and self.troubles(now):
             return "time left unknown"
         left = self.time_left(now)
         if left is None:
@@ -243,13 +245,14 @@ class ProgressState:
         return "; ".join((*parts, self.outlook(now), *self.troubles(now)))
 
     def troubles(self, now: float) -> list[str]:
-        """Return why nothing moves, if nothing does."""
+        """Return what keeps the run from its usual speed: servers that fail, or a stall."""
         if self.waiting_for:
             return [f"waiting: {visible(self.waiting_for)}"]
+        troubles = [visible(message) for message in self.servers_down()]
         stalled = self.stalled(now)
-        if stalled is None:
-            return []
-        return [f"stalled: no token from any server for {duration(stalled)}"]
+        if stalled is not None:
+            troubles.append(f"stalled: no token from any server for {duration(stalled)}")
+        return troubles
 
 
 def render(state: ProgressState, now: float) -> RenderableType:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import Failure, Trajectory
+from tessy.core.errors import RunError
+from tessy.core.records import Evaluation, Failure, Trajectory
 from tessy.storage import jsonl, run_config
 from tessy.storage.run_config import FailureT, KeyT, RowKind, RowT
 from tessy.storage.run_paths import RunPaths
@@ -20,12 +22,29 @@ TRAJECTORIES = RowKind(
     made_by="`tessy synthesize` and `tessy sample` create such runs",
 )
 
+EVALUATIONS = RowKind(
+    name="evaluations",
+    row=Evaluation,
+    failure=Failure,
+    key_of=jsonl.row_key,
+    directory="run of `tessy evaluate`",
+    made_by="`tessy evaluate` creates such runs",
+)
+
 
 def read_config(
     directory: str | Path, kind: run_config.AnyRowKind = TRAJECTORIES
 ) -> dict[str, Any]:
     """Read config.json of the run in ``directory``; see :func:`tessy.storage.run_config.read`."""
     return run_config.read(RunPaths(directory, kind.name).config, kind)
+
+
+def is_evaluation(directory: str | Path) -> bool:
+    """Return whether ``directory`` is a readable run of `tessy evaluate`."""
+    with suppress(RunError):
+        read_config(directory, EVALUATIONS)
+        return True
+    return False
 
 
 def iter_rows(directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]) -> Iterator[RowT]:

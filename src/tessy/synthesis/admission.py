@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from tessy.core.errors import InputError
 from tessy.core.records import Author
-from tessy.runtime.admission import DEFAULT_CONCURRENCY, KvAdmission
+from tessy.inference.local.jobs import BATCH_STREAMS
+from tessy.runtime.admission import KvAdmission
 from tessy.synthesis.sample import SampleJob
 from tessy.synthesis.setup import Options, SynthesisResources
 
@@ -29,7 +30,7 @@ def make_admission(
     }
     concurrency = options.concurrency
     if concurrency is None and any(i.mode == "local" for i in resources.infos.values()):
-        concurrency = DEFAULT_CONCURRENCY  # the batch size of a model in this process
+        concurrency = BATCH_STREAMS
     admission = KvAdmission(
         capacities, first_guess_tokens=guess, concurrency=concurrency, lengths=lengths
     )

@@ -103,10 +103,12 @@ class SynthesisSession:
                 async with open_resources(
                     self.config, parts, state.waiting, stop.check
                 ) as resources:
+                    pools = resources.pools.values()
+                    state.servers_down = lambda: [down for p in pools if (down := p.down())]
                     _describe(resources)
                     self._check_ids(resources.context)
                     with Journal(self.run.paths.journal) as journal:
-                        for pool in resources.pools.values():
+                        for pool in pools:
                             await pool.start_counting()
                         await self._make(missing, resources, journal, state, stop)
                         for author, pool in resources.pools.items():

@@ -81,6 +81,7 @@ class SingleModelGeneration:
         self._draft = Draft(self.codec)
         self._repetition = RepetitionMonitor(self.what)
         self._request_start = 0
+        self._marks = self.codec.control_ids | self.stop_ids
 
     @property
     def ids(self) -> list[int]:
@@ -145,9 +146,8 @@ class SingleModelGeneration:
         """
         if self.done:
             return
-        marks = self.codec.control_ids | self.stop_ids
         for index, token_id in enumerate(chunk.ids):
-            if token_id in marks:
+            if token_id in self._marks:
                 self._draft.extend(chunk.ids[:index])
                 self._end(token_id)
                 return

@@ -1,8 +1,14 @@
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.inference.local.jobs import batches, common_prefix
+from tessy.core.errors import EngineRefused
+from tessy.inference.base import Chunk, ChunkSink, Request, Sampling
+from tessy.inference.local.jobs import LocalJob, batches, common_prefix
 from tessy.inference.local.kv_cache import KvPool, Rows
+from tessy.tokenization.token_ids import TokenIds
 
 
 @given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40))
@@ -39,3 +45,17 @@ def test_a_pool_gives_each_row_once_and_no_more_than_it_has(counts):
         flat = [row for rows in held for row in rows.tolist()]
         assert len(set(flat)) == len(flat)
         assert all(0 < row <= 100 for row in flat)
+
+
+async def test_a_stream_that_has_ended_receives_nothing_that_was_on_its_way():
+    received: list[Chunk] = []
+    loop = asyncio.get_running_loop()
+    sent = Request("a", TokenIds([1]), Sampling(), 8, (), 0)
+    job = LocalJob(sent, ChunkSink(received.append), loop, loop.create_future(), [1])
+    job.deliver(Chunk((2,)))
+    job.deliver(EngineRefused("no"))
+    job.deliver(Chunk((3,), "length"))
+    assert received == [Chunk((2,))]
+    assert job.closed  # so that the worker takes no further step with it
+    with pytest.raises(EngineRefused, match="no"):
+        await job.ended

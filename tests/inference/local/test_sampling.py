@@ -78,3 +78,13 @@ def test_equal_logits_are_ordered_by_id():
         for top_k in (0, 9):
             (got,) = draw(flat, [Draw(Sampling(1.0, 1.0, top_k, 0.0), 4, place)])
             assert got == int(uniform(4, place) * (top_k or 10))
+
+
+def test_equal_logits_at_the_limit_of_one_row_are_ordered_by_id():
+    """Rows are drawn together; only one of them has equal logits on both sides of top-k."""
+    logits = torch.zeros(2, 50)
+    logits[0] = torch.arange(50, 0, -1)
+    warm = Sampling(1.0, 1.0, 5, 0.0)
+    for place in range(20):
+        _, got = draw(logits, [Draw(warm, 4, place)] * 2)
+        assert got == int(uniform(4, place) * 5)

@@ -26,7 +26,7 @@ from tessy.reports.compare.figures import RunFigures, collect_figures
 from tessy.reports.compare.methods import describe, models, short_names
 from tessy.reports.compare.sections import ComparedRun, sections
 from tessy.reports.viewer.page import write_report
-from tessy.storage.run_reader import read_config
+from tessy.storage.run_reader import TRAJECTORIES, read_config
 from tessy.synthesis.strategies.registry import selectable
 from tests.support import rows as run_rows
 from tests.support.page_samples import PLAIN, sample
@@ -189,6 +189,11 @@ def test_every_strategy_has_a_description():
             {"strategy": "teacher-score", "candidates": 3, "score_by": "answer"},
             "Candidates: 3, scored by correctness of the answer.",
         ),
+        (
+            {"student.predictor": "mine/a", "teacher.predictor": "runs/p/b"},
+            "Predictors: a and b.",
+        ),
+        ({"student.predictor": "lexicon", "teacher.predictor": "lexicon"}, "Predictors: lexicon."),
         ({"strategy": "unheard-of"}, "Unknown strategy."),
     ],
 )
@@ -248,7 +253,7 @@ def test_a_finished_row_has_precedence_over_a_failure(tmp_path):
     run_rows.fill(
         tmp_path, run_rows.failure("a"), run_rows.failure("b"), run_rows.row("a"), run_rows.row("c")
     )
-    found = fetch_rows(tmp_path, {("a", 0), ("b", 0), ("z", 0)})
+    found = fetch_rows(tmp_path, {("a", 0), ("b", 0), ("z", 0)}, TRAJECTORIES)
     assert found.keys() == {("a", 0), ("b", 0)}
     assert isinstance(found["a", 0], Trajectory)
     assert isinstance(found["b", 0], Failure)
@@ -303,6 +308,20 @@ def test_runs_of_every_kind_can_be_compared(tmp_path):
     ):
         assert words in page
     assert read_config(first)["data_config"]["student.model"] in page
+
+
+def test_runs_with_the_same_texts_are_named(tmp_path):
+    first, same, other, fewer = (tmp_path / name for name in ("first", "same", "other", "fewer"))
+    for run in (first, same):
+        run_rows.fill(run, run_rows.row("a"), run_rows.row("b"))
+    run_rows.fill(other, run_rows.row("a"), run_rows.row("b", answer="5"))
+    run_rows.fill(fewer, run_rows.row("a"))
+    out = tmp_path / "page.html"
+    text = run_compare(first, same, other, fewer, out=out)
+    remark = "first and same have the same text in all 2 samples"
+    assert remark in text
+    assert remark in out.read_text("utf-8")
+    assert "same text" not in run_compare(first, other, fewer, out=out)
 
 
 def test_names_are_not_wrapped_on_a_terminal_of_100_columns(tmp_path):

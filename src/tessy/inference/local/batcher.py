@@ -29,6 +29,8 @@ from tessy.inference.local.sampling import Draw, draw
 _CPU_SLACK = 64  # padding tokens that cost less than one more forward pass
 _GPU_SLACK = 512
 
+Delivery = tuple[LocalJob, Chunk | EngineError]
+
 
 class Batcher:
     """Owns the decoder; ``submit``, ``release`` and ``close`` are thread-safe."""
@@ -50,7 +52,7 @@ class Batcher:
         self._active: list[LocalJob] = []
         self._states: dict[str, JobState] = {}
         self._steps = 0
-        self._touched: list[LocalJob] = []
+        self._outbox: dict[asyncio.AbstractEventLoop, list[Delivery]] = {}
         self._thread = threading.Thread(target=self._run, name="tessy-local-engine", daemon=True)
         self._thread.start()
 
@@ -223,11 +225,12 @@ class Batcher:
             return
         job.ids.append(token_id)
         job.drawn += 1
-        self._send(job, token_id)
         full = self.context_tokens is not None and len(job.ids) >= self.context_tokens
         if full or job.drawn >= job.request.max_tokens:
             self._leave(job)
-            self._send(job, Chunk((), "length"))
+            self._send(job, Chunk((token_id,), "length"))
+        else:
+            self._send(job, Chunk((token_id,)))
 
     def _fail_active(self, error: Exception) -> None:
         failure = model_failure(error, "the in-process model")
@@ -242,29 +245,23 @@ class Batcher:
         self._decoder.rollback(job.state.sequence, 0)
         self._send(job, failure)
 
-    def _send(self, job: LocalJob, item: int | Chunk | EngineError) -> None:
-        job.mail.append(item)
-        self._touched.append(job)
+    def _send(self, job: LocalJob, item: Chunk | EngineError) -> None:
+        self._outbox.setdefault(job.loop, []).append((job, item))
 
     def _post(self) -> None:
-        """Wake streams with new tokens, with one call into each event loop."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[LocalJob]] = {}
-        for job in self._touched:
-            if not (job.notified or job.closed):
-                job.notified = True
-                by_loop.setdefault(job.loop, []).append(job)
-        self._touched.clear()
-        for loop, jobs in by_loop.items():
+        """Deliver the chunks of a step, with one call into each event loop."""
+        for loop, items in self._outbox.items():
             try:
-                loop.call_soon_threadsafe(_wake, jobs)
+                loop.call_soon_threadsafe(_deliver, items)
             except RuntimeError:  # the loop is closed, and so are these streams
-                for job in jobs:
+                for job, _ in items:
                     job.closed = True
+        self._outbox.clear()
 
 
-def _wake(jobs: Iterable[LocalJob]) -> None:
-    for job in jobs:
-        job.wake.set()
+def _deliver(items: Iterable[Delivery]) -> None:
+    for job, item in items:
+        job.deliver(item)
 
 
 def _eos_ids(model: PreTrainedModel) -> frozenset[int]:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessy.core.errors import EngineError, EngineRefused, ModelError
+from tessy.core.errors import EngineRefused, ModelError
 from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, ScoredToken
-from tessy.inference.local.jobs import LocalJob, model_failure
+from tessy.inference.local.jobs import BATCH_STREAMS, LocalJob, model_failure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +30,7 @@ class LocalEngine:
         model: PreTrainedModel,
         *,
         name: str,
-        max_batch: int = 32,
+        max_batch: int = BATCH_STREAMS,
         cache_tokens: int | None = None,
     ) -> None:
         """Use a model on its device, in evaluation mode; :meth:`load` is the usual way.
@@ -57,7 +57,7 @@ class LocalEngine:
         model: str | Path,
         *,
         device: str | None = None,
-        max_batch: int = 32,
+        max_batch: int = BATCH_STREAMS,
         trust_remote_code: bool = False,
     ) -> LocalEngine:
         """Load a model as :func:`~tessy.inference.local.model.load_model` does.
@@ -92,20 +92,12 @@ class LocalEngine:
         if len(ids) == self._context:
             sink.put(Chunk((), "length"))
             return
-        job = LocalJob(request, asyncio.get_running_loop(), ids)
+        loop = asyncio.get_running_loop()
+        job = LocalJob(request, sink, loop, loop.create_future(), ids)
         self._worker.submit(job)
-        sink.on_close = job.wake.set
+        sink.on_close = job.end
         try:
-            while True:
-                await job.wake.wait()
-                if sink.closed:
-                    return
-                job.wake.clear()
-                job.notified = False  # before reading, so that later tokens wake it again
-                chunk = _read_mail(job)
-                sink.put(chunk)
-                if chunk.finish is not None:
-                    return
+            await job.ended
         finally:
             sink.on_close = None
             job.closed = True
@@ -132,20 +124,3 @@ class LocalEngine:
 
     def _refused(self, key: str, why: str) -> EngineRefused:
         return EngineRefused(f"{key}: {why} ({self._info.model}, in this process)")
-
-
-def _read_mail(job: LocalJob) -> Chunk:
-    """Return all new tokens as one chunk; an error is raised after the tokens before it."""
-    new: list[int] = []
-    while job.mail:
-        item = job.mail[0]
-        if isinstance(item, EngineError) and new:
-            job.wake.set()
-            break
-        job.mail.popleft()
-        if isinstance(item, EngineError):
-            raise item
-        if isinstance(item, Chunk):
-            return Chunk(tuple(new), item.finish, item.stop_id)
-        new.append(item)
-    return Chunk(tuple(new))

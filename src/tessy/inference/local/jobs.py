@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tessy.core.errors import EngineError, EngineRefused, EngineUnavailable
-from tessy.inference.base import Chunk, Request
+from tessy.inference.base import Chunk, ChunkSink, Request
 
 MemberT = TypeVar("MemberT")
 
+BATCH_STREAMS = 128  # a pass of a tiny model has the same fixed cost for any number of them
 PREFILL_TOKENS = 2048  # of one prompt in one step, so that a long one does not hold up the others
 
 
@@ -28,21 +28,44 @@ class JobState:
 
 @dataclass(eq=False, slots=True)
 class LocalJob:
-    """A request in flight, and the mailbox that its stream reads.
+    """A request in flight.
 
-    ``mail`` holds new ids in order, then the last chunk or the error; the worker appends, the
-    stream takes from the left, and ``wake`` is set in the stream's event loop after an append.
+    The worker sends its chunks to ``loop``, where they are put into ``sink``. ``ended`` is done
+    after the last chunk, after an error, or when the sink was closed.
     """
 
     request: Request
+    sink: ChunkSink
     loop: asyncio.AbstractEventLoop
+    ended: asyncio.Future[None]
     ids: list[int]  # prompt and output
     state: JobState = field(init=False)  # once it is admitted
     drawn: int = 0
-    closed: bool = False  # set by the stream
-    notified: bool = False  # a wake-up is pending
-    mail: deque[int | Chunk | EngineError] = field(default_factory=deque)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False  # set in the loop
+
+    def end(self, error: Exception | None = None) -> None:
+        """End the stream; the worker takes no further step with it."""
+        self.closed = True
+        if self.ended.done():
+            return
+        if error is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(error)
+
+    def deliver(self, item: Chunk | EngineError) -> None:
+        """Put a chunk into the sink, or end the stream with an error."""
+        if self.ended.done():
+            return
+        if isinstance(item, EngineError):
+            self.end(item)
+            return
+        try:
+            self.sink.put(item)
+        except Exception as error:  # must not stop the delivery to other streams
+            self.end(error)
+        if item.finish is not None:
+            self.end()
 
 
 def model_failure(error: Exception, what: str) -> EngineError:

@@ -69,9 +69,10 @@ def _draw_alike(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
 def _descending(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """Return the ``top_k`` largest logits of each row (all if it is 0) and their ids."""
     if 0 < top_k < logits.shape[-1]:
-        values, ids = torch.topk(logits, top_k, dim=-1)
+        values, ids = torch.topk(logits, top_k + 1, dim=-1)
         # Which of several equal logits topk leaves out is not defined; the sort below defines it.
-        if int((logits >= values[:, -1:]).sum(-1).max()) <= top_k:
+        if not bool((values[:, -1] == values[:, -2]).any()):
+            values, ids = values[:, :top_k], ids[:, :top_k]
             ids, order = torch.sort(ids, dim=-1)
             values, order = torch.sort(
                 values.gather(-1, order), dim=-1, descending=True, stable=True

@@ -116,6 +116,13 @@ class Failover(Generic[ServerT]):
                 if ending is not None:
                     raise ending
 
+    def down(self) -> str | None:
+        """Return a message that names the replicas that do not answer at present, if any."""
+        names = [replica.name for replica in self._replicas if not replica.healthy]
+        if not names:
+            return None
+        return f"{self._role}: {len(names)} of {len(self._replicas)} down ({', '.join(names)})"
+
     async def probe(self) -> EngineInfo:
         """Probe every replica, until one of them answers; return what all of them support.
 

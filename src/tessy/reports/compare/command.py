@@ -8,6 +8,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +16,15 @@ from rich.text import Text
 from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
-from tessy.core.records import Failure, Key, Trajectory
+from tessy.core.records import Evaluation, Failure, Key, Trajectory
+from tessy.reports.compare.evaluations import (
+    check_comparable,
+    describe_evaluations,
+    evaluation_sections,
+    example_keys,
+    read_evaluation,
+    to_json,
+)
 from tessy.reports.compare.figures import RunFigures, collect_figures
 from tessy.reports.compare.methods import describe, models, short_names
 from tessy.reports.compare.page import Example, build_page
@@ -23,13 +32,19 @@ from tessy.reports.compare.sections import Cell, ComparedRun, Section, sections
 from tessy.runtime.terminal import FiguresTable, visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import new_file
+from tessy.storage.run_config import RowKind
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import (
+    EVALUATIONS,
+    TRAJECTORIES,
+    is_evaluation,
     iter_failures,
     iter_superseded,
     iter_trajectories,
     read_config,
 )
+
+RowT = TypeVar("RowT", Trajectory, Evaluation)
 
 
 def compare(config: CompareConfig, console: Console | None = None) -> int:
@@ -40,22 +55,51 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
         StorageError: The page could not be written.
     """
     console = console or Console()
-    _check(config)
-    runs = [
-        _read(path, name, config.out)
-        for path, name in zip(config.runs, short_names(config.runs), strict=True)
-    ]
+    kind = _check(config)
+    named = list(zip(config.runs, short_names(config.runs), strict=True))
+    if kind is EVALUATIONS:
+        return _compare_evaluations(config, named, console)
+    runs = [_read(path, name, config.out) for path, name in named]
     tables = sections(runs)
-    overview = describe_problems([run.figures for run in runs])
+    overview = " ".join((describe_problems([run.figures for run in runs]), *equal_runs(runs)))
     page = build_page(runs, tables, _examples(runs, config.examples), overview=overview)
-    with new_file(config.out, "choose another --out") as path:
-        path.write_bytes(page.encode("utf-8"))
-    _print_tables(console, runs, tables, overview)
+    _write(config.out, page.encode("utf-8"))
+    _print_tables(console, [name for _, name in named], tables, overview)
     console.print(f"\nTables with explanations and examples: {config.out}", soft_wrap=True)
     return 0
 
 
-def _check(config: CompareConfig) -> None:
+def _compare_evaluations(
+    config: CompareConfig, named: Sequence[tuple[Path, str]], console: Console
+) -> int:
+    runs = [
+        read_evaluation(path, name, _link(RunPaths(path).report, config.out))
+        for path, name in named
+    ]
+    check_comparable(runs)
+    tables, overview = evaluation_sections(runs), describe_evaluations(runs)
+    keys = example_keys(runs, config.examples)
+    rows = [fetch_rows(run.directory, keys, EVALUATIONS) for run in runs]
+    examples = [[each.get(key) for each in rows] for key in keys]
+    page = build_page(runs, tables, examples, overview=overview)
+    figures = config.out.with_suffix(".json")
+    _write(config.out, page.encode("utf-8"))
+    _write(figures, jsonl.dumps(to_json(runs), indent=2) + b"\n")
+    _print_tables(console, [name for _, name in named], tables, overview)
+    console.print(
+        f"\nTables with explanations and examples: {config.out}; figures as JSON: {figures}",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _write(file: Path, content: bytes) -> None:
+    with new_file(file, "choose another --out") as path:
+        path.write_bytes(content)
+
+
+def _check(config: CompareConfig) -> RowKind[Any, Any, Any]:
+    """Check the options; return the kind of rows that all runs have."""
     if not config.runs:
         raise ConfigError("no runs to compare: pass at least one run directory")
     if config.out.is_dir():
@@ -63,10 +107,18 @@ def _check(config: CompareConfig) -> None:
             f"--out {config.out} is a directory; pass a file name such as compare.html"
         )
     seen: dict[Path, Path] = {}
+    evaluated = {path: is_evaluation(path) for path in config.runs}
     for path in config.runs:
-        read_config(path)
+        if evaluated[path] != evaluated[config.runs[0]]:
+            first, second = sorted((config.runs[0], path), key=lambda run: not evaluated[run])
+            raise ConfigError(
+                f"{first} is an evaluation and {second} is not; compare evaluations with "
+                "evaluations, and samples with samples"
+            )
+        read_config(path, EVALUATIONS if evaluated[path] else TRAJECTORIES)
         if (other := seen.setdefault(path.resolve(), path)) is not path:
             raise ConfigError(f"{path} and {other} are the same run; pass each run once")
+    return EVALUATIONS if evaluated[config.runs[0]] else TRAJECTORIES
 
 
 def _read(directory: Path, name: str, page: Path) -> ComparedRun:
@@ -103,12 +155,27 @@ def describe_problems(figures: Sequence[RunFigures]) -> str:
     )
 
 
+def equal_runs(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return a sentence for each set of runs whose samples have the same texts."""
+    groups: dict[frozenset[tuple[Key, bytes]], list[str]] = {}
+    for run in runs:
+        if run.figures.texts:
+            groups.setdefault(frozenset(run.figures.texts.items()), []).append(run.name)
+    return [
+        f"{' and '.join(names)} have the same text in all {counted(len(texts), 'sample')}, so "
+        "nothing distinguishes their methods here."
+        for texts, names in groups.items()
+        if len(names) > 1
+    ]
+
+
 def _examples(runs: Sequence[ComparedRun], count: int) -> list[Example]:
     chosen = choose_problems([run.figures.shown for run in runs], count)
     columns = []
     for run in runs:
         keys = {problem: run.figures.shown.get(problem) for problem in chosen}
-        rows = fetch_rows(run.directory, {key for key in keys.values() if key is not None})
+        wanted = {key for key in keys.values() if key is not None}
+        rows = fetch_rows(run.directory, wanted, TRAJECTORIES)
         columns.append([key and rows.get(key) for key in keys.values()])
     return list(zip(*columns, strict=True))
 
@@ -144,13 +211,15 @@ def _spread(problems: Sequence[str], count: int) -> list[str]:
     return [problems[(2 * n + 1) * len(problems) // (2 * count)] for n in range(count)]
 
 
-def fetch_rows(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failure]:
-    """Return the rows of ``keys``; a trajectory has precedence over a failure."""
-    paths = RunPaths(run)
-    rows_by_key: dict[Key, Trajectory | Failure] = {}
-    sources: list[tuple[type[Failure] | type[Trajectory], list[Path]]] = [
+def fetch_rows(
+    run: Path, keys: Collection[Key], kind: RowKind[Key, RowT, Failure]
+) -> dict[Key, RowT | Failure]:
+    """Return the rows of ``keys``; a finished row has precedence over a failure."""
+    paths = RunPaths(run, kind.name)
+    rows_by_key: dict[Key, RowT | Failure] = {}
+    sources: list[tuple[type[RowT] | type[Failure], list[Path]]] = [
         (Failure, paths.failure_files()),
-        (Trajectory, paths.row_files()),
+        (kind.row, paths.row_files()),
     ]
     for row_type, files in sources:
         places = jsonl.last_rows(files, jsonl.row_key)
@@ -162,10 +231,10 @@ def fetch_rows(run: Path, keys: Collection[Key]) -> dict[Key, Trajectory | Failu
 
 
 def _print_tables(
-    console: Console, runs: Sequence[ComparedRun], tables: Sequence[Section], overview: str
+    console: Console, runs: Sequence[str], tables: Sequence[Section], overview: str
 ) -> None:
     console.print(Text(visible(overview)), soft_wrap=True)
-    names = [Text(visible(run.name)) for run in runs]
+    names = [Text(visible(name)) for name in runs]
     for section in tables:
         headings = (column.name for column in section.columns)
         table = FiguresTable(section.title, *headings)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
 from tessy.answers.agreement import is_correct
 from tessy.answers.references import reference_of
-from tessy.core.records import AUTHORS, Author, Failure, Key, Message, Trajectory, problem_digest
+from tessy.core.records import (
+    AUTHORS,
+    Author,
+    Evaluation,
+    Failure,
+    Key,
+    Message,
+    Trajectory,
+    problem_digest,
+)
 from tessy.core.statistics import Case, Estimate, mean, quantile, share
 
 
@@ -33,7 +43,7 @@ class RunFigures:
 
     ``strategies`` and ``answer_by`` count finished samples by strategy and author of the answer.
     ``shown`` has the key of the row to show as an example, by digest of the problem: the first
-    finished sample, or else a failure.
+    finished sample, or else a failure. ``texts`` has a digest of each finished sample's text.
     """
 
     samples: list[SampleFigures] = field(default_factory=list)
@@ -41,6 +51,7 @@ class RunFigures:
     strategies: Counter[str] = field(default_factory=Counter)
     answer_by: Counter[Author] = field(default_factory=Counter)
     shown: dict[str, Key] = field(default_factory=dict)
+    texts: dict[Key, bytes] = field(default_factory=dict)
 
     @property
     def finished(self) -> list[SampleFigures]:
@@ -102,6 +113,8 @@ def collect_figures(
     for row in trajectories:
         sample = _sample(row, answered_correctly(row), earlier[row.key])
         figures.samples.append(sample)
+        text = f"{row.thinking}\0{row.answer}".encode("utf-8", "surrogatepass")
+        figures.texts[row.key] = blake2b(text, digest_size=16).digest()
         figures.strategies[row.strategy] += 1
         figures.answer_by[row.answer_by] += 1
         shown_key = figures.shown.get(sample.problem)
@@ -144,7 +157,7 @@ def answered_correctly(row: Trajectory) -> bool | None:
     return None if reference is None else is_correct(row.answer, reference)
 
 
-def problem_messages(row: Trajectory | Failure) -> tuple[Message, ...]:
+def problem_messages(row: Evaluation | Trajectory | Failure) -> tuple[Message, ...]:
     """Return the problem's messages, without the response and system messages.
 
     Runs of the same problems may differ in their system messages.

@@ -62,6 +62,9 @@ def _own(data: Mapping[str, Any], strategies: Counter[str]) -> Method:
     if name == "tessy" and data.get("answer_by") == "teacher":
         method = method._replace(answer_by="teacher")
         how = how.replace("The student writes the answer", "The teacher writes the answer")
+    if name == "tessy" and data.get("student.predictor"):
+        names = [Path(str(data.get(f"{author}.predictor"))).name for author in AUTHORS]
+        how += f" Predictors: {' and '.join(dict.fromkeys(names))}."
     if name == "teacher-score":
         by = "correctness of the answer" if data.get("score_by") == "answer" else "the teacher"
         how += f" Candidates: {data.get('candidates', 'several')}, scored by {by}."

@@ -10,8 +10,9 @@ from typing import Any
 
 from tessy.answers.references import reference_of
 from tessy.core.errors import reason_label
-from tessy.core.records import AUTHORS, Failure, Trajectory
+from tessy.core.records import AUTHORS, Evaluation, Failure, Trajectory
 from tessy.reports import assets
+from tessy.reports.compare.evaluations import EvaluatedRun
 from tessy.reports.compare.figures import answered_correctly, problem_messages
 from tessy.reports.compare.sections import ComparedRun, Section
 
@@ -21,24 +22,26 @@ FOLD_LINES = 24
 
 
 # A sample of each run for one problem; None if the run does not have the problem.
-Example = Sequence[Trajectory | Failure | None]
+Example = Sequence[Trajectory | Evaluation | Failure | None]
 
 
 def build_page(
-    runs: Sequence[ComparedRun],
+    runs: Sequence[ComparedRun] | Sequence[EvaluatedRun],
     tables: Sequence[Section],
     examples: Sequence[Example],
     *,
     overview: str,
 ) -> str:
-    """Return the HTML of the page; ``overview`` is a sentence about the runs and their problems."""
+    """Return the HTML of the page; ``overview`` describes the runs and their problems."""
+    compared = [run for run in runs if isinstance(run, ComparedRun)]
     return assets.render(
         "tessy.reports.compare",
         overview=overview,
         runs=runs,
-        models=_common_models(runs),
+        evaluations=not compared,
+        models=_common_models(compared),
         tables=tables,
-        examples=[_example(example, runs) for example in examples],
+        examples=[_example(example, [run.name for run in runs]) for example in examples],
     )
 
 
@@ -50,24 +53,40 @@ def _common_models(runs: Sequence[ComparedRun]) -> dict[str, str] | None:
     return {role: found.pop() for role, found in by_role.items() if found}
 
 
-def _example(example: Example, runs: Sequence[ComparedRun]) -> dict[str, Any]:
+def _example(example: Example, names: Sequence[str]) -> dict[str, Any]:
     first = next(row for row in example if row is not None)
-    rows = list(zip([run.name for run in runs], example, strict=True))
+    rows = list(zip(names, example, strict=True))
     return {
         "id": first.id,
         "turns": [(turn.role, turn.content) for turn in problem_messages(first)],
-        "reference": reference_of(first.problem),
+        "reference": (
+            first.reference if isinstance(first, Evaluation) else reference_of(first.problem)
+        ),
         "cards": [_card(name, row) for name, row in rows if row is not None],
         "missing": [name for name, row in rows if row is None],
     }
 
 
-def _card(name: str, row: Trajectory | Failure) -> dict[str, Any]:
+def _badge(row: Trajectory | Evaluation | Failure) -> tuple[str, str] | None:
+    """Return the result of a row, and ``good`` or ``bad``."""
+    if isinstance(row, Failure):
+        return f"failed: {reason_label(row.reason)}", "bad"
+    if isinstance(row, Evaluation):
+        reason = f": {reason_label(row.reason)}" if row.reason else ""
+        good = "good" if row.outcome == "correct" else "bad"
+        return row.outcome.replace("_", " ") + reason, good
+    correct = answered_correctly(row)
+    if correct is None:
+        return None
+    return ("correct", "good") if correct else ("wrong", "bad")
+
+
+def _card(name: str, row: Trajectory | Evaluation | Failure) -> dict[str, Any]:
     return {
         "run": name,
-        "failed": reason_label(row.reason) if isinstance(row, Failure) else None,
-        "detail": row.detail if isinstance(row, Failure) else "",
-        "correct": answered_correctly(row) if isinstance(row, Trajectory) else None,
+        "badge": _badge(row),
+        "failed": isinstance(row, Failure),
+        "detail": "" if isinstance(row, Trajectory) else row.detail,
         "scores": ["none" if score is None else f"{score:g}" for score in row.scores],
         "shown": row.reference_answer,
         "pieces": [(span.author, row.thinking[span.start : span.end]) for span in row.spans],

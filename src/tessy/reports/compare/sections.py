@@ -79,7 +79,7 @@ def _outcome(figures: RunFigures) -> list[Cell]:
         Cell(f"{len(figures.shown):,}"),
         Cell(f"{len(figures.finished):,}"),
         Cell(f"{figures.failures.total():,}", ", ".join(reasons), bad=bool(reasons)),
-        _percent_cell(correct, f"n = {correct.n:,.0f}" if correct else ""),
+        percent_cell(correct, f"n = {correct.n:,.0f}" if correct else ""),
     ]
 
 
@@ -106,7 +106,7 @@ def _authors(figures: RunFigures) -> list[Cell]:
     by = figures.answer_by
     both = " + ".join(f"{by[author]:,}" for author in AUTHORS) if len(by) > 1 else ""
     return [
-        _percent_cell(share)._replace(share=share and share.value),
+        percent_cell(share)._replace(share=share and share.value),
         Cell(f"{figures.total(lambda sample: sample.kept[0]):,}"),
         Cell(f"{figures.total(lambda sample: sample.kept[1]):,}"),
         Cell(f"{figures.total(lambda sample: sample.answer):,}"),
@@ -125,7 +125,7 @@ _LENGTH = (
 def _length(figures: RunFigures, number: Callable[[SampleFigures], int]) -> list[Cell]:
     ordered = figures.lengths(number)
     rest = [Cell(f"{value:,}") for value in ordered] if ordered else [Cell(NONE)] * 3
-    return [_mean_cell(figures.mean(number), 0), *rest]
+    return [mean_cell(figures.mean(number), 0), *rest]
 
 
 _COST = (
@@ -157,15 +157,16 @@ _COST = (
 
 def _cost(figures: RunFigures) -> list[Cell]:
     return [
-        _mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
-        _mean_cell(figures.mean(lambda sample: sample.requests[0], failed=True), 1),
-        _mean_cell(figures.mean(lambda sample: sample.requests[1], failed=True), 1),
-        *(_percent_cell(figures.kept(author)) for author in AUTHORS),
-        _mean_cell(figures.mean(lambda sample: sample.seconds, failed=True), 1),
+        mean_cell(figures.mean(lambda sample: sample.attempts, failed=True), 2),
+        mean_cell(figures.mean(lambda sample: sample.requests[0], failed=True), 1),
+        mean_cell(figures.mean(lambda sample: sample.requests[1], failed=True), 1),
+        *(percent_cell(figures.kept(author)) for author in AUTHORS),
+        mean_cell(figures.mean(lambda sample: sample.seconds, failed=True), 1),
     ]
 
 
-def _percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
+def percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
+    """Return a share in percent, with its interval and ``of`` below."""
     if estimate is None:
         return Cell(NONE)
     ends = _interval(estimate, lambda value: percentage(value, 0))
@@ -173,7 +174,8 @@ def _percent_cell(estimate: Estimate | None, of: str = "") -> Cell:
     return Cell(percent(estimate.value), ", ".join(filter(None, notes)))
 
 
-def _mean_cell(estimate: Estimate | None, digits: int) -> Cell:
+def mean_cell(estimate: Estimate | None, digits: int) -> Cell:
+    """Return a mean, with its interval below."""
     if estimate is None:
         return Cell(NONE)
     return Cell(

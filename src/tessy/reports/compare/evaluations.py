@@ -1,0 +1,316 @@
+"""Comparison of runs of `tessy evaluate`: scores, paired differences to the first run, validity."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tessy.core.errors import ConfigError, reason_label
+from tessy.core.formatting import NONE, counted, interval, percentage
+from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_digest
+from tessy.core.statistics import Case, Estimate, mean
+from tessy.evaluation.scores import (
+    Difference,
+    EvaluationScore,
+    JudgedSample,
+    paired_difference,
+    problem_means,
+    score,
+)
+from tessy.reports.compare.figures import problem_messages
+from tessy.reports.compare.sections import (
+    Cell,
+    Column,
+    Section,
+    mean_cell,
+    percent_cell,
+)
+from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
+
+# Responses with markup in the wrong place.
+_MARKUP = frozenset({"eos_in_thinking", "control_in_answer"})
+
+
+class EvaluatedSample(NamedTuple):
+    """Figures of one row."""
+
+    key: Key
+    problem: str  # digest of problem and reference
+    outcome: EvaluationOutcome
+    reason: str | None
+    thinking: int  # tokens
+    answer: int
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One evaluation; ``unjudged`` counts samples that servers failed to generate, by reason."""
+
+    name: str  # short
+    directory: Path
+    document: Mapping[str, Any]  # content of config.json
+    samples: Sequence[EvaluatedSample]
+    unjudged: Counter[str]
+    judges: tuple[str, ...]
+    report: str | None = None  # link to the page of the run
+
+    @cached_property
+    def judged(self) -> list[JudgedSample]:
+        """Problem and outcome of each sample."""
+        return [JudgedSample(sample.key[0], sample.outcome) for sample in self.samples]
+
+    @cached_property
+    def score(self) -> EvaluationScore:
+        """Its score."""
+        return score(self.judged)
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """Share of correct samples by problem."""
+        return problem_means(self.judged)
+
+    @cached_property
+    def problems(self) -> dict[str, str]:
+        """Digest of problem and reference by id."""
+        return {sample.key[0]: sample.problem for sample in self.samples}
+
+    def option(self, name: str) -> str:
+        """Return a value of data_config as text."""
+        value = self.document["data_config"].get(name)
+        return NONE if value is None else str(value)
+
+
+def read_evaluation(directory: Path, name: str, report: str | None) -> EvaluatedRun:
+    """Read the rows of an evaluation, without their texts."""
+    samples, judges = [], Counter[str]()
+    for row in iter_rows(directory, EVALUATIONS):
+        samples.append(_sample(row))
+        judges[row.judge] += 1
+    unjudged = Counter(row.reason for row in iter_failed_rows(directory, EVALUATIONS))
+    return EvaluatedRun(
+        name=name,
+        directory=directory,
+        document=read_config(directory, EVALUATIONS),
+        samples=sorted(samples),
+        unjudged=Counter(dict(unjudged.most_common())),
+        judges=tuple(judge for judge, _ in judges.most_common()),
+        report=report,
+    )
+
+
+def _sample(row: Evaluation) -> EvaluatedSample:
+    tokens = row.tokens
+    return EvaluatedSample(
+        row.key,
+        f"{problem_digest(problem_messages(row))} {row.reference}",
+        row.outcome,
+        row.reason,
+        tokens.student + tokens.teacher,
+        tokens.answer,
+    )
+
+
+def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
+    """Raise ConfigError if runs have different problems or references under the same id."""
+    first = runs[0]
+    for run in runs[1:]:
+        for key, digest in run.problems.items():
+            if first.problems.get(key, digest) != digest:
+                raise ConfigError(
+                    f"{first.directory} and {run.directory} have different problems or references "
+                    f"under the id {key!r}; compare evaluations of the same benchmark"
+                )
+        if not first.problems.keys() & run.problems.keys():
+            raise ConfigError(
+                f"{first.directory} and {run.directory} have no problem in common; compare "
+                "evaluations of the same benchmark"
+            )
+
+
+def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
+    """Return a sentence about the number of runs and their problems."""
+    sets = [run.problems.keys() for run in runs]
+    every = set().union(*sets)
+    shared = every.intersection(*sets)
+    if len(runs) == 1:
+        return f"1 evaluation over {counted(len(every), 'problem')}."
+    text = f"{len(runs)} evaluations over "
+    if shared == every:
+        return f"{text}the same {counted(len(every), 'problem')}."
+    return (
+        f"{text}{counted(len(every), 'problem')}, of which {len(shared):,} "
+        f"{'is' if len(shared) == 1 else 'are'} in all of them. A difference covers the problems "
+        "of its two evaluations."
+    )
+
+
+_RUNS = (
+    Column("model", "The evaluated model."),
+    Column("benchmark", "The benchmark, or the file of problems."),
+    Column("temperature", "Sampling temperature of the model."),
+    Column("judge", "What decides whether an answer is correct, with its version."),
+)
+_SCORES = (
+    Column(
+        "pass@1",
+        "Mean over problems of the share of correct samples; below: 95 % interval, clustered by "
+        "problem. Truncated responses and those without an answer are not correct.",
+    ),
+    Column("standard error", "Standard error of pass@1 in percentage points."),
+    Column("pass@k", "Share of problems solved by at least one of k samples (unbiased)."),
+    Column("problems", "Problems with a scored sample."),
+    Column("samples", "Scored samples; below: samples without a score, by reason."),
+)
+_VALIDITY = (
+    Column("no answer", "Responses that end without an answer."),
+    Column("truncated", "Responses that reached the token limit or looped; never judged."),
+    Column("looping", "Truncated responses that repeat themselves."),
+    Column("misplaced markup", "Responses with markup of the chat format in the wrong place."),
+    Column("thinking", "Mean thinking length in tokens; below: 95 % interval."),
+    Column("answer", "Mean answer length in tokens; below: 95 % interval."),
+)
+_DIFFERENCES = (
+    Column(
+        "difference",
+        "Change of pass@1 in percentage points, paired by problem; below: 95 % interval by "
+        "bootstrap over problems.",
+    ),
+    Column("verdict", "Within noise: the interval contains 0."),
+    Column("problems", "Problems in both evaluations."),
+    Column("better", "Problems with a larger share of correct samples than before."),
+    Column("worse", "Problems with a smaller one."),
+)
+
+
+def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
+    """Return every table, in reading order; one of differences only with several runs."""
+    sections = [
+        Section("Runs", _RUNS, [_run_cells(run) for run in runs]),
+        Section("Scores", _SCORES, [_score_cells(run) for run in runs]),
+        Section("Validity", _VALIDITY, [_validity_cells(run) for run in runs]),
+    ]
+    if len(runs) > 1:
+        rows = [_difference_cells(difference) for difference in differences(runs)]
+        title = f"Differences to {runs[0].name}"
+        sections.insert(2, Section(title, _DIFFERENCES, [[Cell(NONE)] * 5, *rows]))
+    return sections
+
+
+def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
+    """Return the difference of each later run to the first one."""
+    return [paired_difference(runs[0].means, run.means) for run in runs[1:]]
+
+
+def _run_cells(run: EvaluatedRun) -> list[Cell]:
+    temperature = run.option("sampling.temperature")
+    return [
+        Cell(run.option("model")),
+        Cell(run.option("benchmark")),
+        Cell(temperature),
+        Cell(run.judges[0] if run.judges else NONE, ", ".join(run.judges[1:])),
+    ]
+
+
+def _score_cells(run: EvaluatedRun) -> list[Cell]:
+    result = run.score
+    error = result.standard_error
+    rest = {k: estimate for k, estimate in result.pass_k.items() if k > 1}
+    unscored = {reason_label(reason): n for reason, n in run.unjudged.items()}
+    if errors := result.outcomes["judge_error"]:
+        unscored["judge failed"] = errors
+    return [
+        percent_cell(result.pass_1),
+        Cell(NONE if error is None else percentage(error, 1)),
+        Cell(", ".join(f"@{k} {percentage(e.value)} %" for k, e in rest.items()) or NONE),
+        Cell(f"{result.problems:,}"),
+        Cell(
+            f"{result.n:,}",
+            ", ".join(f"{name} {count:,}" for name, count in unscored.items()),
+            bad=bool(unscored),
+        ),
+    ]
+
+
+def _validity_cells(run: EvaluatedRun) -> list[Cell]:
+    samples = run.samples
+
+    def count(chosen: Callable[[EvaluatedSample], bool]) -> Cell:
+        return Cell(f"{sum(map(chosen, samples)):,}")
+
+    return [
+        count(lambda sample: sample.outcome == "no_answer"),
+        count(lambda sample: sample.outcome == "truncated"),
+        count(lambda sample: sample.reason == "repetition"),
+        count(lambda sample: sample.reason in _MARKUP),
+        mean_cell(_mean(samples, lambda sample: sample.thinking), 0),
+        mean_cell(_mean(samples, lambda sample: sample.answer), 0),
+    ]
+
+
+def _mean(
+    samples: Iterable[EvaluatedSample], number: Callable[[EvaluatedSample], int]
+) -> Estimate | None:
+    return mean(Case(sample.key[0], number(sample)) for sample in samples)
+
+
+def _difference_cells(difference: Difference | None) -> list[Cell]:
+    if difference is None:
+        return [Cell(NONE), Cell("no scored problem in both"), *[Cell(NONE)] * 3]
+    ends = interval(difference.low, difference.high, _points, " to ")
+    return [
+        Cell(_points(difference.value), ends),
+        Cell(difference.verdict),
+        *(Cell(f"{n:,}") for n in (difference.problems, difference.better, difference.worse)),
+    ]
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def example_keys(runs: Sequence[EvaluatedRun], count: int) -> list[Key]:
+    """Return the keys of at most ``count`` samples, first those whose outcomes differ."""
+    outcomes = [{sample.key: sample.outcome for sample in run.samples} for run in runs]
+    keys = sorted(set().union(*outcomes))
+
+    def agree(key: Key) -> bool:
+        return len({each.get(key) for each in outcomes}) == 1
+
+    return sorted(sorted(keys, key=lambda key: (agree(key), key))[:count])
+
+
+def to_json(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
+    """Return the figures of the tables; shares and differences are fractions."""
+    changes = [None, *differences(runs)]
+    return {
+        "runs": [
+            _run_json(run) | {"difference_to_first": change and _difference_json(change)}
+            for run, change in zip(runs, changes, strict=True)
+        ]
+    }
+
+
+def _run_json(run: EvaluatedRun) -> dict[str, Any]:
+    result = run.score
+    return {
+        "run": str(run.directory),
+        "model": run.document["data_config"].get("model"),
+        "benchmark": run.document["data_config"].get("benchmark"),
+        "judges": run.judges,
+        "pass_1": result.pass_1 and result.pass_1._asdict(),
+        "standard_error": result.standard_error,
+        "pass_k": {str(k): estimate._asdict() for k, estimate in result.pass_k.items()},
+        "problems": result.problems,
+        "samples": result.n,
+        "outcomes": dict(result.outcomes),
+        "reasons": dict(Counter(s.reason for s in run.samples if s.reason)),
+        "failures": dict(run.unjudged),
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, Any]:
+    return difference._asdict() | {"verdict": difference.verdict}

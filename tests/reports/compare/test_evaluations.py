@@ -1,0 +1,107 @@
+"""``tessy compare`` of evaluations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tessy.core.errors import ConfigError
+from tests.reports.compare.test_compare import run_compare
+from tests.support import rows as run_rows
+from tests.support.evaluations import DATA, judged, write_evaluation
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    """Half of 40 problems are correct; two more samples have no score."""
+    rows = [judged(f"q{n}", outcome="correct" if n % 2 else "wrong") for n in range(40)]
+    return write_evaluation(
+        tmp_path / "before",
+        *rows,
+        judged("q40", outcome="judge_error"),
+        run_rows.failure("q41", reason="server_error"),
+    )
+
+
+@pytest.fixture
+def after(tmp_path: Path) -> Path:
+    """All are correct but three, which are not valid."""
+    rows = [judged(f"q{n}", answer="<b>4") for n in range(37)]
+    return write_evaluation(
+        tmp_path / "after",
+        *rows,
+        judged("q37", outcome="truncated", reason="repetition"),
+        judged("q38", outcome="truncated", reason="budget"),
+        judged("q39", outcome="no_answer", reason="control_in_answer"),
+        data=DATA | {"model": "runs/sft"},
+    )
+
+
+def test_evaluations_are_compared_problem_by_problem(before: Path, after: Path, tmp_path: Path):
+    out = tmp_path / "page.html"
+    text = run_compare(before, after, out=out, width=200)
+    page = out.read_text("utf-8")
+    for words in (
+        "2 evaluations over 41 problems, of which 40 are in all of them",
+        "50.0 %",
+        "92.5 %",
+        "Differences to before",
+        "+42.5",
+        "better",
+        "server error 1, judge failed 1",
+    ):
+        assert words in text
+        assert words in page
+    assert "&lt;b&gt;4" in page
+    figures = json.loads((tmp_path / "page.json").read_text("utf-8"))
+    first, second = figures["runs"]
+    assert first["pass_1"]["value"] == 0.5
+    assert first["difference_to_first"] is None
+    assert second["difference_to_first"]["value"] == pytest.approx(0.425)
+    assert second["difference_to_first"]["verdict"] == "better"
+    assert second["outcomes"] == {"correct": 37, "truncated": 2, "no_answer": 1}
+    assert second["reasons"] == {"repetition": 1, "budget": 1, "control_in_answer": 1}
+    assert run_compare(before, after, out=out, width=200) == text
+
+
+def test_validity_is_counted(after: Path, tmp_path: Path):
+    text = run_compare(after, out=tmp_path / "page.html", width=200)
+    line = next(
+        line for line in text.partition("Validity")[2].splitlines() if line.startswith("after")
+    )
+    assert line.split()[1:5] == ["1", "2", "1", "1"]
+    assert "Differences" not in text
+
+
+def test_a_difference_that_chance_explains_is_called_noise(before: Path, tmp_path: Path):
+    rows = [judged(f"q{n}", outcome="wrong" if n % 2 else "correct") for n in range(40)]
+    other = write_evaluation(tmp_path / "other", *rows)
+    assert "within noise" in run_compare(before, other, out=tmp_path / "page.html", width=200)
+
+
+def test_samples_whose_outcomes_differ_are_the_first_examples(
+    before: Path, after: Path, tmp_path: Path
+):
+    out = tmp_path / "page.html"
+    run_compare(before, after, out=out, examples=3)
+    shown = [n for n in range(40) if f"<bdi>q{n}</bdi>" in out.read_text("utf-8")]
+    assert len(shown) == 3
+    assert all(n % 2 == 0 or n >= 37 for n in shown)
+
+
+def test_evaluations_that_cannot_be_compared_are_refused(before: Path, tmp_path: Path):
+    out = tmp_path / "page.html"
+    samples = tmp_path / "samples"
+    run_rows.fill(samples, run_rows.row("a"))
+    for runs in ((before, samples), (samples, before)):
+        with pytest.raises(ConfigError, match=r"before is an evaluation and .*samples is not"):
+            run_compare(*runs, out=out)
+    another = write_evaluation(tmp_path / "another", judged("q1", reference="5"))
+    with pytest.raises(ConfigError, match="different problems or references under the id 'q1'"):
+        run_compare(before, another, out=out)
+    distinct = write_evaluation(tmp_path / "distinct", judged("z"))
+    with pytest.raises(ConfigError, match="no problem in common"):
+        run_compare(before, distinct, out=out)
+    assert not out.exists()
