@@ -72,9 +72,11 @@ class ExportConfig(Config):
     """Output file (.jsonl; .parquet for `parquet` and `tokens`), or folder; None:
     `export/<format>…` in the run directory."""
     loss: str = "all"
-    """Authors in the loss, for `tokens` and `axolotl`: `all`, `student`, `teacher`, `student=1,teacher=0.5`."""
+    """Authors in the loss, for `tokens` and `axolotl`: `all`, `student`, `teacher`,
+    `student=1,teacher=0.5`."""
     tokenizer: str | None = Field(default=None, min_length=1)
-    """For `tokens` and `axolotl`: folder or hub id of the student's tokenizer; None: as in the run."""
+    """For `tokens` and `axolotl`: folder or hub id of the student's tokenizer; None: as in the
+    run."""
     licence: str | None = None
     """Licence of the data, for the data card: an SPDX identifier, such as `cc-by-4.0`."""
 

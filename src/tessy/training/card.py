@@ -59,9 +59,11 @@ def _data(data: Mapping[str, Any]) -> str:
     shares, weights = data["tokens_by_author"], data["weights"]
     strategies = data["strategies"]
     how = f", strategy {', '.join(f'`{s}`' for s in strategies)}" if strategies else ""
-    digest = f" (digest of the options: {short_digest(data['run_digest'])})" if (
-        data["run_digest"]
-    ) else ""
+    digest = (
+        f" (digest of the options: {short_digest(data['run_digest'])})"
+        if (data["run_digest"])
+        else ""
+    )
     left_out = f"; {counted(data['left_out'], 'longer row')} left out" if data["left_out"] else ""
     text = (
         f"Run `{data['run']}`{digest}{how}: {counted(data['rows'], 'row')}{left_out}, "

@@ -24,7 +24,7 @@ from tessy.core.formatting import counted, duration, short_count, size
 from tessy.data.export.provenance import public
 from tessy.runtime.processes import is_first_process, process_count
 from tessy.storage import jsonl
-from tessy.storage.atomic import archive, beside, make_directory
+from tessy.storage.atomic import archive, make_directory
 from tessy.storage.lock import FileLock
 from tessy.storage.run_config import DirectoryKind, open_config, read
 from tessy.training.launcher import check_processes
@@ -161,7 +161,7 @@ def _open_data(
 def _wait_for_all() -> None:
     if process_count() > 1:
         import torch
-        from accelerate import PartialState
+        from accelerate import PartialState  # type: ignore[import-untyped]  # ships no types
 
         PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
 
@@ -281,9 +281,10 @@ def _header(
     steps = -(-sequences.count // options.batch)
     packed = "packed " if options.packing else ""
     micro = options.batch // (options.device_batch * count)
+    total, epochs = counted(steps * options.epochs, "step"), counted(options.epochs, "epoch")
     yield (
-        f"  steps      {counted(steps * options.epochs, 'step')}: {counted(options.epochs, 'epoch')} "
-        f"of {steps:,}, a step of {options.batch} of the {sequences.count:,} {packed}sequences"
+        f"  steps      {total}: {epochs} of {steps:,}, a step of {options.batch} of the "
+        f"{sequences.count:,} {packed}sequences"
     )
     yield (
         f"  processes  {count} (world size), each {options.device_batch} "

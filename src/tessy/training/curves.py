@@ -16,7 +16,9 @@ _BLUE, _ORANGE = "#0072B2", "#E69F00"  # of Okabe and Ito's colour-blind safe pa
 
 def steps_of(history: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
     """Return the optimizer steps in a trainer's log, without its totals."""
-    return [{name: row[name] for name in _FIELDS if name in row} for row in history if "loss" in row]
+    return [
+        {name: row[name] for name in _FIELDS if name in row} for row in history if "loss" in row
+    ]
 
 
 def epoch_losses(steps: Sequence[Mapping[str, float]], epochs: int) -> list[dict[str, float]]:

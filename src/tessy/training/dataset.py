@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
+import datasets  # type: ignore[import-untyped]  # ships no types
 from datasets import Dataset, concatenate_datasets
-from trl import pack_dataset
+from trl.data_utils import pack_dataset
 
 from tessy.data.export.tokens import IGNORED
 from tessy.training.token_file import TokenFile

@@ -48,7 +48,7 @@ def read_student(model: str, lora_rank: int | None) -> StudentSpec:
         config = AutoConfig.from_pretrained(name)
         tokenizer = AutoTokenizer.from_pretrained(name)
         with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(config)
+            empty = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     except LOADING_ERRORS as error:
         raise ModelError(
             f"cannot load the model {name!r}: {why_unloadable(name, error)}; {_HINT}"
@@ -77,16 +77,16 @@ def _size(model: PreTrainedModel, lora_rank: int | None) -> ModelSize:
     )
     if lora_rank is None:
         return size
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    return replace(
-        size, trainable=lora_rank * sum(m.in_features + m.out_features for m in linear)
-    )
+    return replace(size, trainable=lora_rank * sum(m.in_features + m.out_features for m in linear))
 
 
 def load_weights(student: StudentSpec, *, trained: bool) -> PreTrainedModel:
-    """Load the model: float32 if ``trained``, since optimizer steps are smaller than bfloat16
-    resolves; otherwise, under an adapter, bfloat16 on a GPU."""
+    """Load the model, in float32 if all its weights are ``trained``.
+
+    Optimizer steps are smaller than bfloat16 resolves. Under an adapter it is bfloat16 on a GPU.
+    """
     frozen = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

@@ -19,7 +19,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback
-from trl import SFTConfig
+from trl.trainer.sft_config import SFTConfig
 
 from tessy.boundary.training.fit import OneDeviceMixin, device_name, leave_process_group
 from tessy.boundary.training.progress import TrainingProgress
@@ -221,4 +221,6 @@ class _EpochCallback(TrainerCallback):
         for older in checkpoints(self._out)[:-1]:
             keep_model(older, self._dtype)
         loss = epoch_losses(steps_of(state.log_history), epoch)[-1]["loss"]
-        self._progress.report_row((str(epoch), f"{state.global_step:,}", f"{loss:.4f}"), folder.name)
+        self._progress.report_row(
+            (str(epoch), f"{state.global_step:,}", f"{loss:.4f}"), folder.name
+        )

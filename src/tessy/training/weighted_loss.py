@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
-from trl import SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tessy.data.export.tokens import IGNORED
 
@@ -42,7 +41,8 @@ class TokenTrainer(SFTTrainer):
         """No-op: the command writes a card."""
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "labels", "seq_lengths", _WEIGHTS]
+        columns: Any = ["input_ids", "labels", "seq_lengths", _WEIGHTS]
+        self._signature_columns = columns
 
     def _get_num_items_in_batch(
         self, batch_samples: list[dict[str, Tensor]], device: torch.device
@@ -63,7 +63,10 @@ class TokenTrainer(SFTTrainer):
     ) -> Any:  # noqa: ANN401  # the loss, or a pair with the outputs
         """Return the part of a micro batch in the mean loss of its step."""
         if _WEIGHTS not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss: Any = super().compute_loss(  # type: ignore[no-untyped-call]
+                model, inputs, return_outputs, num_items_in_batch
+            )
+            return loss
         weights_bt = inputs.pop(_WEIGHTS)[:, 1:]
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True

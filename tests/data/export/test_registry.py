@@ -46,7 +46,9 @@ def test_help_lists_every_format():
 
 @pytest.mark.parametrize("name", ["message", "PARQUET", "format"])
 def test_an_unknown_format_is_refused_and_known_ones_are_listed(name, tmp_path):
-    with pytest.raises(ConfigError, match=f"to: expected one of axolotl, dialogs, hf, .*; got '{name}'"):
+    with pytest.raises(
+        ConfigError, match=f"to: expected one of axolotl, dialogs, hf, .*; got '{name}'"
+    ):
         format_of(ExportConfig(run=tmp_path, to=name))
 
 

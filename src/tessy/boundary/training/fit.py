@@ -162,6 +162,8 @@ def _arguments(options: TrainPredictorConfig, folder: Path, processes: int) -> T
 
 
 def device_name(arguments: TrainingArguments) -> str:
+    """Return the device that trains, with its precision if it is a GPU."""
+    """Return the device and the precision of a training."""
     if arguments.device.type != "cuda":
         return arguments.device.type
     precision = "bfloat16" if arguments.bf16 else "float32"

@@ -140,8 +140,8 @@ def _check_options(options: TrainPredictorConfig, out: Path) -> None:
         )
     if options.batch % process_count():
         raise ConfigError(
-            f"batch: {options.batch} segments cannot be shared evenly by {process_count()} processes; "
-            "give a multiple of their number"
+            f"batch: {options.batch} segments cannot be shared evenly by {process_count()} "
+            "processes; give a multiple of their number"
         )
 
 

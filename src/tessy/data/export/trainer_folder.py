@@ -102,9 +102,7 @@ def trainer_format(
         name=name,
         suffix="",
         write=write_folder,
-        hint=lambda job, result: (
-            f"In an environment of {name}: {command_of(job)}{remark(result)}"
-        ),
+        hint=lambda job, result: f"In an environment of {name}: {command_of(job)}{remark(result)}",
         options=options,
         entries=frozenset({data_name, "train.yaml", "train.py", "dataset_info.json"}),
     )

@@ -6,7 +6,7 @@ from tessy.data.export.format import write_json_lines
 from tessy.data.export.formats.dialogs import convert
 from tessy.data.export.trainer_folder import WARMUP_SHARE, Files, TrainingSettings, trainer_format
 
-_CONFIG = '''\
+_CONFIG = """\
 # The chat template is XTuner's, by name. Packed sequences of pack_max_length tokens may cut rows.
 from pathlib import Path
 
@@ -42,7 +42,7 @@ trainer = TrainerConfig(
     total_epoch={epochs},
     work_dir={output!r},
 )
-'''
+"""
 
 
 def _configure(settings: TrainingSettings) -> Files:
