@@ -47,11 +47,15 @@ def remove_incomplete(out: Path) -> None:
 
 def complete(folder: Path, facts: Mapping[str, object]) -> None:
     """Make the files of a checkpoint durable, then mark it as complete."""
-    for file in folder.rglob("*"):
-        sync_path(file)
-    sync_path(folder)
+    make_durable(folder)
     jsonl.write_json(folder / RECORD, facts)
     apply_umask(folder, RECORD)
+
+
+def make_durable(folder: Path) -> None:
+    """Fsync everything in ``folder``."""
+    for path in (*folder.rglob("*"), folder):
+        sync_path(path)
 
 
 def keep_model(folder: Path, dtype: torch.dtype) -> None:

@@ -26,7 +26,14 @@ from tessy.boundary.training.progress import TrainingProgress
 from tessy.config.training import SftConfig
 from tessy.core.errors import ConfigError, StorageError
 from tessy.data.export.trainer_folder import WARMUP_SHARE
-from tessy.training.checkpoints import checkpoints, complete, keep_model
+from tessy.storage.atomic import apply_umask
+from tessy.training.checkpoints import (
+    RECORD,
+    checkpoints,
+    complete,
+    keep_model,
+    make_durable,
+)
 from tessy.training.curves import epoch_losses, steps_of
 from tessy.training.dataset import Sequences
 from tessy.training.launcher import is_sharded
@@ -144,6 +151,8 @@ def fit(
     _save(trainer, out)
     if trainer.is_world_process_zero():
         keep_model(out, student.dtype)
+        make_durable(out)
+        apply_umask(out, RECORD)
         for folder in checkpoints(out):
             keep_model(folder, student.dtype)
     history = list(trainer.state.log_history)
