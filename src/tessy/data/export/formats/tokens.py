@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,7 @@ def write_tokens(
             authors = writers(row, form)
             seen |= authors
             result.bare += not any(weights[author] for author in authors)
-            cells = {
-                "id": row.id,
-                "sample": row.sample,
-                "input_ids": tokens.ids,
-                "attention_mask": [1] * len(learned),
-                "labels": learned,
-                "loss_weights": loss_weights,
-            }
+            cells = _cells(row, tokens.ids, learned, loss_weights)
             table.add(cells, 12 * len(learned))  # three columns of four bytes per token
         if result.bare == result.rows:
             raise InputError(
@@ -70,12 +63,8 @@ def write_tokens(
                 "only markup would have labels; pass --loss all, or export another run"
             )
         table.describe(
-            {
-                "run": options.run.resolve().name,
-                "run_digest": job.document.get("data_digest"),
-                "model": _hub_id(job.document),
-                "strategies": dict(sorted(strategies.items())),
-                "tokens_by_author": {author: authors_of_tokens[author] for author in AUTHORS},
+            _provenance(job, strategies, authors_of_tokens)
+            | {
                 "format_digest": digest,
                 "tokenizer_digest": form.renderer.codec.digest,
                 "end_of_turn_id": form.end_id,
@@ -89,6 +78,32 @@ def write_tokens(
             }
         )
     return result
+
+
+def _cells(
+    row: Trajectory, ids: Sequence[int], learned: Sequence[int], loss_weights: Sequence[float]
+) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "sample": row.sample,
+        "input_ids": ids,
+        "attention_mask": [1] * len(ids),
+        "labels": learned,
+        "loss_weights": loss_weights,
+    }
+
+
+def _provenance(
+    job: ExportJob, strategies: Mapping[str, int], tokens: Mapping[Author, int]
+) -> dict[str, Any]:
+    """Return where the rows come from; ``tokens`` are those of responses by author."""
+    return {
+        "run": job.options.run.resolve().name,
+        "run_digest": job.document.get("data_digest"),
+        "model": _hub_id(job.document),
+        "strategies": dict(sorted(strategies.items())),
+        "tokens_by_author": {author: tokens[author] for author in AUTHORS},
+    }
 
 
 def _hub_id(document: Mapping[str, Any]) -> str | None:
