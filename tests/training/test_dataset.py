@@ -14,6 +14,8 @@ from tessy.training.dataset import load_sequences
 from tessy.training.token_file import read_tokens
 from tests.support.sft_runs import token_file
 
+pytestmark = pytest.mark.xdist_group("trl")  # which takes long to import
+
 WEIGHTED = ("--loss", "student=1,teacher=0.5")
 
 

@@ -20,6 +20,9 @@ from tests.support.sft_runs import quick_config, token_file
 from tests.support.tiny_causal import model_of
 
 
+pytestmark = pytest.mark.xdist_group("trl")  # which takes long to import
+
+
 class GradientCallback(TrainerCallback):
     """Keeps the gradients of the first optimizer step."""
 

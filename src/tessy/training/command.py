@@ -146,7 +146,7 @@ def _open_data(
         if source.is_run:
             export_tokens(source, new)
         try:
-            data = read_tokens(new, options.max_tokens)
+            data = read_tokens(new, options.max_tokens, source=source.path)
             _check_length(student, data)
             _record(options, source, data, out)
             if source.is_run:

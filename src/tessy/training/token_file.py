@@ -60,8 +60,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def read_tokens(path: Path, max_tokens: int | None = None) -> TokenFile:
+def read_tokens(
+    path: Path, max_tokens: int | None = None, *, source: Path | None = None
+) -> TokenFile:
     """Count the rows of the file, with few of them in memory at a time.
+
+    Errors name ``source``, if the file was exported for this training.
 
     Raises:
         InputError: It is no exported file of token ids, it has no rows within ``max_tokens``, or
@@ -88,7 +92,7 @@ def read_tokens(path: Path, max_tokens: int | None = None) -> TokenFile:
             tokens, learned = tokens + int(inside.sum()), learned + int(has_loss.sum())
             longest = max(longest, int(lengths[kept].max(initial=0)))
             weights.update(np.unique(columns[2][has_loss]).tolist())
-    _check(path, rows, left_out, learned, max_tokens)
+    _check(source or path, rows, left_out, learned, max_tokens)
     total = hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
     uniform = len(weights) == 1
     return TokenFile(
