@@ -129,7 +129,7 @@ def test_a_resumed_training_gives_the_same_bits(
     damaged.mkdir()
     (damaged / "model.safetensors").write_bytes(b"half")
     assert "batch: 4, now 8" in sft(run, out, batch=8, code=2)
-    sft(run, out)
+    assert f"resumed    from {first.name}\n" in sft(run, out)
     assert not damaged.exists()
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(out)[name])
@@ -147,6 +147,7 @@ def test_an_adapter_is_trained_and_loaded_with_its_base(
     assert "LoRA rank 4, 13,568 of 258,656 parameters" in output
     monkeypatch.chdir(tmp_path)
     (checkpoint,) = out.glob("checkpoint-*")
+    assert "README.md" not in names(checkpoint)
     for folder in (out, checkpoint):
         config = read(folder / "adapter_config.json")
         assert (config["r"], config["lora_alpha"]) == (4, 8)

@@ -19,7 +19,6 @@ from tessy.training.weighted_loss import separates_rows
 from tests.support.sft_runs import quick_config, token_file
 from tests.support.tiny_causal import model_of
 
-
 pytestmark = pytest.mark.xdist_group("trl")  # which takes long to import
 
 
@@ -44,9 +43,9 @@ def by_hand(path: Path) -> tuple[float, dict[str, Tensor]]:
         losses = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")
         total = total + (losses * weights[1:]).sum()
         weight += float(weights[1:].sum())
-    (total / weight).backward()  # type: ignore[no-untyped-call]
-    named = model.named_parameters()
-    return float(total.detach()) / weight, {name: p.grad.clone() for name, p in named if p.grad is not None}
+    (total / weight).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return float(total.detach()) / weight, gradients
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -61,9 +60,7 @@ def test_gradients_equal_those_by_hand(run: Path, tmp_path: Path, loss: str, pac
     settings.save_strategy = "no"
     sequences = load_sequences(data, packing=packing, batch=16, cache=tmp_path / "cache")
     student = read_student(str(student_path()), None)
-    trainer = make_trainer(
-        load_weights(student, trained=True), student, sequences, settings, None
-    )
+    trainer = make_trainer(load_weights(student, trained=True), student, sequences, settings, None)
     seen = GradientCallback()
     trainer.add_callback(seen)
     trainer.train()

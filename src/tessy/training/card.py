@@ -77,7 +77,8 @@ def _data(data: Mapping[str, Any]) -> str:
         (author, f"{count:,}", percent(count / total), f"{weights[author]:g}")
         for author, count in shares.items()
     ]
-    columns = ("written by", "tokens of responses", "share", "loss weight")
+    which = "tokens of responses" + (", longer rows included" if data["left_out"] else "")
+    columns = ("written by", which, "share", "loss weight")
     return f"{text}\n{markdown_table(columns, rows)}"
 
 

@@ -217,7 +217,7 @@ def _train(
 
     from tessy.boundary.training.progress import TrainingProgress
     from tessy.training.card import write_model_card
-    from tessy.training.checkpoints import remove_incomplete
+    from tessy.training.checkpoints import checkpoints, remove_incomplete
     from tessy.training.curves import epoch_losses, steps_of, write_curves
     from tessy.training.dataset import load_sequences
     from tessy.training.trainer import arguments, fit
@@ -234,6 +234,8 @@ def _train(
     progress = TrainingProgress(console, ("epoch", "step", "mean loss"), enabled=first)
     for line in _header(options, source, student, data, sequences):
         progress.print_line(line)
+    for folder in checkpoints(out)[-1:]:
+        progress.print_line(f"  resumed    from {folder.name}")
     facts = {name: document.get(name) for name in ("tessy", "data_config", "data", "software")}
     result = fit(student, sequences, options, settings, facts=facts, progress=progress)
     if not first:

@@ -108,6 +108,9 @@ def make_trainer(
         student.tokenizer.pad_token_id, padding_free=settings.padding_free
     )
     trainer.remove_callback(PrinterCallback)
+    if lora_rank is not None:
+        # peft would write a README.md with a path of this machine, before training has finished.
+        trainer.model.create_or_update_model_card = lambda folder: None
     return trainer
 
 
