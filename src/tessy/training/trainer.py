@@ -110,7 +110,8 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     if lora_rank is not None:
         # peft would write a README.md with a path of this machine, before training has finished.
-        trainer.model.create_or_update_model_card = lambda folder: None
+        adapter: Any = trainer.model
+        adapter.create_or_update_model_card = lambda folder: None
     return trainer
 
 
