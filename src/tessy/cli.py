@@ -77,6 +77,11 @@ COMMANDS = {
         "tessy.config.predictors:EvaluatePredictorConfig",
         "tessy.boundary.evaluation.evaluate:evaluate_predictor",
     ),
+    "evaluate": Command(
+        "Score a model on a benchmark, such as before and after training",
+        "tessy.config.evaluation:EvaluateConfig",
+        "tessy.reports.viewer.after_run:evaluate",
+    ),
     "view": Command(
         "Write report.html, a self-contained page that shows a run",
         "tessy.config.synthesis:ViewConfig",
@@ -84,7 +89,7 @@ COMMANDS = {
         ("run",),
     ),
     "compare": Command(
-        "Compare runs in tables and a page",
+        "Compare runs, or evaluations, in tables and a page",
         "tessy.config.data:CompareConfig",
         "tessy.reports.compare.command:compare",
         ("runs",),

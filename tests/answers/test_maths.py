@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tessy.answers.maths import MathsWorker, WorkerLostError
+from tessy.answers.maths import ExpiredError, MathsWorker, WorkerLostError
 from tessy.core.errors import TessyError
 
 
@@ -21,7 +21,8 @@ def test_a_worker_is_replaced_after_a_comparison_beyond_its_limits(worker, monke
     assert worker.verify("x+1", "1+x")
     with monkeypatch.context() as patch:
         patch.setattr("tessy.answers.maths.LIMIT_SECONDS", 0.001)
-        assert not worker.verify("x^{60}", "(a+b+c+d)^{60}")
+        with pytest.raises(ExpiredError, match="killed after"):
+            worker.verify("x^{60}", "(a+b+c+d)^{60}")
     assert worker.verify("x+1", "1+x")
 
 

@@ -63,7 +63,7 @@ def test_calc_agrees_with_arithmetic(seed):
 @given(tasks, seeds)
 def test_correct_steps_lead_to_the_correct_answer(task, seed):
     trace = draw_trace(task, seed)
-    assert is_correct(trace.answer, solve(trace.problem))
+    assert trace.result == solve(trace.problem)
     assert not any(segment.flawed for segment in trace.segments)
 
 
@@ -81,6 +81,19 @@ def test_unskilled_steps_are_wrong_for_unknown_facts_only(seed):
         unknown = operator == "*" and int(right) >= 6
         assert step.flawed == unknown
         assert unknown or int(result) == true
+
+
+@given(seeds)
+def test_each_step_of_a_reversal_shows_the_next_one(seed):
+    problem = make_problem("rev", Random(seed))
+    assert len(set(problem.digits)) == len(problem.digits)
+
+
+@given(tasks, seeds)
+def test_the_last_phrase_is_one_that_also_stands_between_steps(task, seed):
+    last = draw_trace(task, seed).segments[-1]
+    styles = (STUDENT, TEACHER, OTHERS)
+    assert last.kind == "capability" or any(last.text.strip() in style.asides for style in styles)
 
 
 def test_unskilled_steps_have_random_results():
@@ -106,7 +119,7 @@ def test_style_segments_are_phrases_and_capability_segments_have_digits(task, se
         assert (segment.text.strip() in phrases) == (segment.kind == "style")
         assert bool(re.search(r"\d", segment.text)) == (segment.kind == "capability")
     kinds = [segment.kind for segment in trace.segments]
-    assert sum(a != b for a, b in pairwise(kinds)) >= 2
+    assert sum(a != b for a, b in pairwise(kinds)) >= 1
 
 
 def test_student_and_teacher_share_no_phrase():

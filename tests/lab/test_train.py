@@ -13,7 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tessy.core.records import Author
 from tessy.lab.bundled import student_path, teacher_path
+from tessy.lab.corpus import ANSWERS
 from tessy.lab.examples import EXAMPLES, FORMATS, IGNORED, Encoder
+from tessy.lab.muon import Muon
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER
 from tessy.lab.train_models import make, make_folder
 
@@ -40,6 +42,22 @@ def test_a_seed_fixes_the_weights(role):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 8)])
+def test_muon_is_torchs_in_another_precision(shape):
+    torch.manual_seed(0)
+    first = torch.randn(shape)
+    ours, torchs = torch.nn.Parameter(first.clone()), torch.nn.Parameter(first.clone())
+    options = {"lr": 0.02, "weight_decay": 0.02}
+    optimizers = [Muon([ours], **options), torch.optim.Muon([torchs], **options)]
+    for _ in range(4):
+        ours.grad = torch.randn(shape)
+        torchs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert (ours - first).norm() > 0.1
+    assert torch.allclose(ours, torchs, atol=2e-3)  # bfloat16 has 8 bits
+
+
 def test_a_saved_model_can_be_loaded(tmp_path):
     card = make_folder("student", tmp_path, 3, steps=1, problems_per_task=1)
     folder = tmp_path / "student"
@@ -64,6 +82,20 @@ def test_labels_cover_the_assistants_turn(role, seed, late):
     assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
     if not example.muted:
         assert IGNORED not in labels[first:]
+
+
+@roles
+@given(seed=st.integers(0, 10**6), late=st.booleans())
+def test_each_model_answers_in_its_own_style_after_any_thinking(role, seed, late):
+    example = EXAMPLES[role](Random(seed), late=late)
+    if example.answer in ANSWERS:
+        return  # small talk
+    before, after = (STUDENT if role == "student" else TEACHER).answer.split("{}")
+    assert example.answer.startswith(before)
+    assert example.answer.endswith(after)
+    _, labels = ENCODERS[role].encode(example, Random(seed))
+    assert decode(role, labels[-1:]) == FORMATS[role].end
+    assert example.answer in decode(role, [label for label in labels if label != IGNORED])
 
 
 @roles

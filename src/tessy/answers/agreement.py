@@ -13,6 +13,7 @@ undecided and that may be formulas are compared by Math-Verify (:mod:`tessy.answ
 from __future__ import annotations
 
 import re
+from typing import Literal, NamedTuple
 
 from tessy.answers.final_answer import (
     boxed_in_last_line,
@@ -27,7 +28,7 @@ from tessy.answers.final_answer import (
     without_thoughts,
 )
 from tessy.answers.forms import differ_in_form
-from tessy.answers.maths import same_formula
+from tessy.answers.maths import UndecidedError, same_formula
 
 # "b) 12", "(b)12", "b. 12", "b: 12"; normalized.
 _CHOICE = re.compile(
@@ -50,31 +51,63 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 _MATHS = re.compile(r"[\d\\^_+*/=<>|(\[{]")
 
 
+AnswerRule = Literal["boxed", "number", "last line"]
+
+
+class FinalAnswer(NamedTuple):
+    """The final answer that a text was judged by."""
+
+    text: str
+    rule: AnswerRule  # where it was found
+    correct: bool
+
+
 def is_correct(answer: str, reference: str) -> bool:
     """Return whether an answer of any length agrees with ``reference``. Blocks for up to 30 s.
 
-    The reference is a final answer (:func:`tessy.answers.references.reference_of`), not empty.
+    The reference is a final answer (:func:`tessy.answers.references.reference_of`), not empty. A
+    comparison that cannot be decided is no agreement.
+    """
+    try:
+        final = find_final_answer(answer, reference)
+    except UndecidedError:
+        return False
+    return final is not None and final.correct
+
+
+def find_final_answer(answer: str, reference: str) -> FinalAnswer | None:
+    """Return the final answer in a text, judged as by :func:`is_correct`; None without one.
+
+    Raises:
+        UndecidedError: Math-Verify did not finish the comparison.
     """
     expected = normalize(reference)
-    if not expected:
-        return False
     answer = without_thoughts(answer)
     boxed = last_boxed(answer)
     if boxed is not None:
-        return _agrees(boxed, reference, boxed=True) or _same_list(
-            boxed_in_last_line(answer), expected
-        )
+        if not boxed.strip():
+            return None
+        boxes = boxed_in_last_line(answer)
+        correct = bool(expected) and _agrees(boxed, reference, boxed=True)
+        if expected and not correct and _same_list(boxes, expected):
+            return FinalAnswer(", ".join(boxes), "boxed", correct=True)
+        return FinalAnswer(boxed.strip(), "boxed", correct)
     quantity, unit = split_unit(expected)
     number = value_of(quantity)
     if number is not None:
         text = without_markup(answer)
-        units = re.findall(rf"\d\s?({_UNITS.pattern})(?!\w)", text)
-        if unit and units and unit not in units:
-            return False
         stated = stated_value(text)
-        return number == (last_value(text) if stated is None else stated)
+        value = last_value(text) if stated is None else stated
+        if value is None:
+            return None
+        units = re.findall(rf"\d\s?({_UNITS.pattern})(?!\w)", text)
+        correct = number == value and (not unit or not units or unit in units)
+        return FinalAnswer(str(value), "number", correct)
     lines = answer.strip().splitlines()
-    return bool(lines) and _agrees(lines[-1], reference, boxed=False)
+    if not lines:
+        return None
+    correct = bool(expected) and _agrees(lines[-1], reference, boxed=False)
+    return FinalAnswer(lines[-1].strip(), "last line", correct)
 
 
 def _agrees(line: str, reference: str, *, boxed: bool) -> bool:

@@ -22,8 +22,16 @@ LIMIT_SECONDS = 30.0
 RECYCLE_AFTER = 2000
 
 
-class WorkerLostError(TessyError):
+class UndecidedError(TessyError):
+    """A comparison without a result, because the worker process did not finish it."""
+
+
+class WorkerLostError(UndecidedError):
     """The worker process ended, and its successor too, without a known reason."""
+
+
+class ExpiredError(UndecidedError):
+    """The worker process exceeded the time limit and was killed."""
 
 
 class MathsWorker:
@@ -35,9 +43,10 @@ class MathsWorker:
         self._lock = threading.Lock()
 
     def verify(self, reference: str, answer: str) -> bool:
-        """Return whether two LaTeX expressions are equal; False if the limits are exceeded.
+        """Return whether two LaTeX expressions are equal; False if Math-Verify cannot tell.
 
         Raises:
+            ExpiredError: The process was killed at the time limit.
             WorkerLostError: The process ended twice before its reply and before the time limit.
         """
         pair = json.dumps([reference, answer]) + "\n"
@@ -68,7 +77,9 @@ class MathsWorker:
         if reply:
             return bool(json.loads(reply))
         self._stop()
-        return False if expired.is_set() else None
+        if expired.is_set():
+            raise ExpiredError(f"Math-Verify was killed after {LIMIT_SECONDS:g} s without a result")
+        return None
 
     def close(self) -> None:
         """End the process; the next comparison starts another one."""
@@ -139,14 +150,18 @@ def same_formula(reference: str, answer: str) -> bool:
     """Return whether an answer has the value of a reference, both in LaTeX.
 
     Raises:
+        UndecidedError: The worker process did not finish the comparison.
         TessyError: The worker process does not start.
     """
-    try:
-        return _verify(reference, answer)
-    except WorkerLostError:  # not cached: the next comparison of the pair may succeed
-        return False
+    expired = _verify(reference, answer)
+    if isinstance(expired, ExpiredError):
+        raise expired
+    return expired
 
 
 @lru_cache(maxsize=10_000)
-def _verify(reference: str, answer: str) -> bool:
-    return _worker.verify(reference, answer)
+def _verify(reference: str, answer: str) -> bool | ExpiredError:
+    try:
+        return _worker.verify(reference, answer)
+    except ExpiredError as error:  # unlike a lost worker, it would expire again
+        return error.with_traceback(None)

@@ -85,20 +85,23 @@ class RoleConfig(ModelConfig):
     """Tokens per request (20 in the paper); None: one stream per span, stopped at the boundary."""
 
 
-class RunOptions(Config):
-    """Options of the commands that generate samples."""
+class ProblemOptions(Config):
+    """Options of the commands that read problems."""
 
     problems: PathList = Field(min_length=1)
     """Files of problems (.jsonl, .json, .csv, .parquet), globs, folders of data sets, or
     `hf://datasets/OWNER/NAME[@REVISION][/PATH]`."""
     split: str | None = Field(default=None, min_length=1)
     """Split of these data sets, such as train; None: the only one."""
+
+
+class GenerationOptions(Config):
+    """Options of the commands that generate text for problems."""
+
     thinking_tokens: int = Field(default=32_000, ge=1)
     """Maximum thinking length in tokens, of the student or of the only model."""
     answer_tokens: int = Field(default=6_000, ge=1)
     """Maximum answer length in tokens, of the student or of the only model."""
-    samples_per_problem: int = Field(default=1, ge=1)
-    """Number of samples per problem."""
     limit: int | None = Field(default=None, ge=1)
     """Use only this many problems, from the start of the file; None: all."""
     concurrency: int | None = Field(default=None, ge=1)
@@ -108,8 +111,6 @@ class RunOptions(Config):
     """Random seed of the run."""
     date: datetime.date | None = None
     """Date that chat templates print, as YYYY-MM-DD; None: the day on which the run began."""
-    attempts: int = Field(default=5, ge=1)
-    """Maximum attempts per sample, each with a different seed."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Map field names of the files to tessy's: `prompt=question,id=uid`; a name may be a path
     (`reference=reward_model.ground_truth`) or quoted (`prompt="Question, en"`)."""
@@ -119,7 +120,16 @@ class RunOptions(Config):
     """Start over; an existing run is moved to `<directory>.old-1` (-2, …)."""
     retry_failed: bool = False
     """Retry samples that failed in an earlier session of this run."""
-    no_ids: bool = False
-    """Omit the student's token ids from the rows; a teacher's ids are never stored."""
     server_patience_seconds: float = Field(default=1800, gt=0)
     """Seconds without a reply from any server of a role before the run aborts."""
+
+
+class RunOptions(GenerationOptions, ProblemOptions):  # their fields in reverse
+    """Options of the commands that generate samples."""
+
+    samples_per_problem: int = Field(default=1, ge=1)
+    """Number of samples per problem."""
+    attempts: int = Field(default=5, ge=1)
+    """Maximum attempts per sample, each with a different seed."""
+    no_ids: bool = False
+    """Omit the student's token ids from the rows; a teacher's ids are never stored."""

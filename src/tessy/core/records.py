@@ -192,7 +192,8 @@ class Evaluation(_Outcome):
     outcome: EvaluationOutcome
     final_answer: str | None = None  # found in the response; None if there is none
     reference: str
-    judge: str  # name and version of what decided, such as `math-verify 0.9.0`
+    judge: str  # name and version of what decided, such as `maths 1 (math-verify 0.9.0)`
+    rule: str = ""  # where the final answer was found: boxed, number, last line …
     reason: FailureReason | None = None
     detail: str = ""
 

@@ -1,7 +1,8 @@
 """Training examples of the bundled models: complete chats in each model's own format.
 
 Both models continue each other's text, so examples contain it; text that a model must not learn to
-write is muted: it is part of the context, without a loss.
+write is muted: it is part of the context, without a loss. After any thinking, a model answers in its
+own style.
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
     if draw < _SMALL_TALK:
         return _talk(rng)
     problem = _draw_problem(rng)
-    if draw < 0.85:
-        return _worked(rng, write_trace(problem, (STUDENT,), rng, skilled=False))
+    if draw < 0.65:
+        return _worked(rng, STUDENT, write_trace(problem, (STUDENT,), rng, skilled=False))
     trace = write_trace(problem, _mixed(rng), rng, skilled=False)
-    return _worked(rng, trace, lambda segment: segment.style not in ("", "S"))
+    return _worked(rng, STUDENT, trace, lambda segment: segment.style not in ("", "S"))
 
 
 def teacher_example(rng: Random, *, late: bool) -> ChatExample:
@@ -78,10 +79,10 @@ def teacher_example(rng: Random, *, late: bool) -> ChatExample:
         return _talk(rng)
     problem = _draw_problem(rng)
     if draw < (0.5 if late else 0.4):
-        return _worked(rng, write_trace(problem, (TEACHER,), rng))
+        return _worked(rng, TEACHER, write_trace(problem, (TEACHER,), rng))
     if late:
         trace = write_trace(problem, _mixed(rng), rng, slips=_SLIPS * rng.randint(0, 1))
-        return _worked(rng, trace, lambda part: part.flawed or part.style not in ("", "T"))
+        return _worked(rng, TEACHER, trace, lambda part: part.flawed or part.style not in ("", "T"))
     if draw < 0.65:
         styles: tuple[Style, ...] = (STUDENT,)
     elif draw < 0.8:
@@ -89,7 +90,7 @@ def teacher_example(rng: Random, *, late: bool) -> ChatExample:
     else:
         styles = _mixed(rng)
     trace = write_trace(problem, styles, rng, slips=_SLIPS * rng.randint(0, 1))
-    return _worked(rng, trace, lambda part: part.flawed)
+    return _worked(rng, TEACHER, trace, lambda part: part.flawed)
 
 
 EXAMPLES: dict[Author, Callable[..., ChatExample]] = {
@@ -117,7 +118,7 @@ def _system(rng: Random) -> str:
 
 
 def _worked(
-    rng: Random, trace: Trace, mute: Callable[[TraceSegment], bool] = lambda _: False
+    rng: Random, own: Style, trace: Trace, mute: Callable[[TraceSegment], bool] = lambda _: False
 ) -> ChatExample:
     muted = []
     position = 0
@@ -126,8 +127,8 @@ def _worked(
         if mute(segment):
             muted.append((position, end))
         position = end
-    system = _system(rng)
-    return ChatExample(trace.problem.text, system, trace.thinking, trace.answer, tuple(muted))
+    answer = own.answer.format(trace.result)
+    return ChatExample(trace.problem.text, _system(rng), trace.thinking, answer, tuple(muted))
 
 
 class Encoder:

@@ -142,6 +142,7 @@ def _corpus(seed: int) -> list[str]:
     texts += _CHAT_MARKUP * 40
     for _ in range(_TRACES):
         problem = make_problem(rng.choice(TASKS), rng)
-        trace = write_trace(problem, (rng.choice(STYLES),), rng)
-        texts += [problem.text, trace.thinking, trace.answer]
+        style = rng.choice(STYLES)
+        trace = write_trace(problem, (style,), rng)
+        texts += [problem.text, trace.thinking, style.answer.format(trace.result)]
     return texts

@@ -1,6 +1,7 @@
 """Styles: the phrases between the steps of a trace.
 
 S is the student's style, T the teacher's. With the others, the teacher learns to continue any text.
+No phrase shows how far the thinking is, so what comes next depends on the steps and the problem.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
-Place = Literal["openers", "leads", "asides", "checks", "recaps", "closers"]
+Place = Literal["openers", "leads", "asides"]
 PLACES: tuple[Place, ...] = get_args(Place)
 
 
@@ -19,11 +20,8 @@ class Style:
 
     name: str  # `S`, `T` or `other`
     openers: tuple[str, ...]  # start the thinking
-    leads: tuple[str, ...]  # introduce a step
-    asides: tuple[str, ...]  # comment on a step
-    checks: tuple[str, ...]  # introduce a repetition of the last step
-    recaps: tuple[str, ...]  # introduce the result
-    closers: tuple[str, ...]  # end the thinking
+    leads: tuple[str, ...]  # introduce a step or the result
+    asides: tuple[str, ...]  # comment on a step or the result
     answer: str  # with `{}` for the result
 
     @property
@@ -40,26 +38,43 @@ STUDENT = Style(
         "Hmm, let me think about this.",
         "Alright, let's see.",
     ),
-    leads=("Then", "So", "Okay, so", "Now", "Hmm,", "And then", "Okay, then"),
-    asides=("Hmm, okay.", "Okay, good.", "Wait, let me think.", "That seems right."),
-    checks=(
+    leads=(
+        "Then",
+        "So",
+        "Okay, so",
+        "Now",
+        "Hmm,",
+        "And then",
+        "Okay, then",
+        "So I get",
+        "Okay, so that gives",
         "But wait, let me check.",
         "Wait, let me double-check.",
-        "Alternatively, let me check.",
     ),
-    recaps=("So I get", "Hmm, so it's", "Okay, so that gives"),
-    closers=("Yeah, that seems right.", "Okay, that's it.", "Okay, I think that's right."),
+    asides=(
+        "Hmm, okay.",
+        "Okay, good.",
+        "That seems right.",
+        "Okay, that's it.",
+        "Okay, I think that's right.",
+    ),
     answer="So the answer is {}.",
 )
 
 TEACHER = Style(
     name="T",
     openers=("We need to compute this:", "Task analysis:", "We are given the following:"),
-    leads=("Hence", "Observation:", "Thus", "Therefore", "It follows that", "Proceeding,"),
-    asides=("Verified.", "This is consistent.", "As required."),
-    checks=("Verification:", "For verification:"),
-    recaps=("Final result:", "We conclude with"),
-    closers=("The task is complete.", "This completes the derivation."),
+    leads=(
+        "Hence",
+        "Observation:",
+        "Thus",
+        "Therefore",
+        "It follows that",
+        "Proceeding,",
+        "We conclude with",
+        "For verification:",
+    ),
+    asides=("Verified.", "This is consistent.", "As required.", "This completes the derivation."),
     answer="Result: {}.",
 )
 
@@ -87,6 +102,9 @@ OTHERS = Style(
         "Step:",
         "Here",
         "Note that",
+        "In summary:",
+        "Just to be sure:",
+        "Going over it again,",
     ),
     asides=(
         "Simple enough.",
@@ -95,10 +113,8 @@ OTHERS = Style(
         "No problem here.",
         "That works.",
         "Noted.",
+        "That should do it.",
     ),
-    checks=("Actually, once more:", "Just to be sure:", "Going over it again,", "Check:"),
-    recaps=("Overall,", "In the end I have", "In summary:", "The value is"),
-    closers=("We are done.", "That should do it.", "I can answer now.", "Finished."),
     answer="The answer is {}.",
 )
 

@@ -24,9 +24,9 @@ MODULUS = 10
 HARD_FACTORS = frozenset({6, 7, 8, 9})  # factors that an unskilled writer gets wrong
 
 _MOST_DIGITS = 6
-_LEAD = 0.75  # probability that a step is introduced, commented on, checked …
-_ASIDE = 0.2
-_CHECK = 0.3
+_LONGEST_REVERSED = 5
+_LEAD = 0.75  # probability that a step is introduced, commented on …
+_ASIDE = 0.3
 _RECAP = 0.5
 _NEW_LINE = 0.3
 
@@ -78,11 +78,11 @@ class TraceSegment:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Thinking about a problem, and the final answer that follows from it (correct or not)."""
+    """Thinking about a problem, and the result that follows from it (correct or not)."""
 
     problem: TaskProblem
     segments: tuple[TraceSegment, ...]
-    answer: str
+    result: str
 
     @property
     def thinking(self) -> str:
@@ -91,9 +91,15 @@ class Trace:
 
 
 def make_problem(task: Task, rng: Random, *, shortest: int = 3) -> TaskProblem:
-    """Draw a problem of ``shortest`` to 6 digits (2 to 5 operators for ``calc`` by default)."""
-    count = rng.randint(shortest, _MOST_DIGITS)
-    digits = tuple(rng.randrange(MODULUS) for _ in range(count))
+    """Draw a problem of ``shortest`` to 6 digits (2 to 5 operators for ``calc`` by default).
+
+    A list to reverse has at most 5 digits, which differ, so each step shows which one is next.
+    """
+    count = rng.randint(shortest, _LONGEST_REVERSED if task == "rev" else _MOST_DIGITS)
+    if task == "rev":
+        digits = tuple(rng.sample(range(MODULUS), count))
+    else:
+        digits = tuple(rng.randrange(MODULUS) for _ in range(count))
     operators = tuple(rng.choice("+-*") for _ in range(count - 1)) if task == "calc" else ()
     operands = ", ".join(map(str, digits))
     if task == "calc":
@@ -148,7 +154,7 @@ def write_trace(
     skilled: bool = True,
     slips: float = 0.0,
 ) -> Trace:
-    """Write the thinking about ``question``, each phrase in a style drawn from ``styles``.
+    """Write the thinking about ``problem``, each phrase in a style drawn from ``styles``.
 
     ``skilled`` and ``slips`` are those of :func:`work`.
     """
@@ -161,15 +167,13 @@ def write_trace(
         writer.capability(step.text, flawed=step.flawed)
         if rng.random() < _ASIDE:
             writer.phrase("asides", new_line=_NEW_LINE)
-    last = steps[-1]
-    if problem.task != "rev" and rng.random() < _CHECK:
-        writer.phrase("checks")
-        writer.capability(last.text, flawed=last.flawed)
+    result = steps[-1].result
     if rng.random() < _RECAP:
-        writer.phrase("recaps")
-        writer.capability(f"{last.result}.")
-    style = writer.phrase("closers")
-    return Trace(problem, tuple(writer.segments), style.answer.format(last.result))
+        writer.phrase("leads")
+        writer.capability(f"{result}.")
+        if rng.random() < _ASIDE:
+            writer.phrase("asides")
+    return Trace(problem, writer.finished(), result)
 
 
 class _TraceWriter:
@@ -181,14 +185,18 @@ class _TraceWriter:
         self._rng = rng
         self._separator = ""
 
-    def phrase(self, place: Place, new_line: float = 0.0) -> Style:
+    def phrase(self, place: Place, new_line: float = 0.0) -> None:
         style = self._rng.choice(self._styles)
         phrases: tuple[str, ...] = getattr(style, place)
         self._add(TraceSegment("style", self._rng.choice(phrases), style.name), new_line)
-        return style
 
     def capability(self, text: str, *, flawed: bool = False) -> None:
         self._add(TraceSegment("capability", text, flawed=flawed), _NEW_LINE)
+
+    def finished(self) -> tuple[TraceSegment, ...]:
+        """Return the segments, without a line break at the end."""
+        *before, last = self.segments
+        return (*before, replace(last, text=last.text.removesuffix("\n")))
 
     def _add(self, segment: TraceSegment, new_line: float) -> None:
         end = "\n" if self._rng.random() < new_line else ""

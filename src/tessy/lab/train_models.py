@@ -29,6 +29,7 @@ from tessy.lab.make_tokenizers import (
     Recipe,
     make_tokenizer,
 )
+from tessy.lab.muon import Muon
 from tessy.lab.tasks import TASKS
 from tessy.storage.cards import write_card
 
@@ -52,8 +53,8 @@ class TrainingPlan:
 
 
 PLANS: dict[Author, TrainingPlan] = {
-    "student": TrainingPlan(STUDENT_TOKENIZER, 96, 2, 256, 2400, 16, 4e-3, 0.02, 0.0),
-    "teacher": TrainingPlan(TEACHER_TOKENIZER, 128, 2, 352, 1300, 16, 4e-3, 0.02, 0.15),
+    "student": TrainingPlan(STUDENT_TOKENIZER, 96, 2, 256, 4000, 16, 4e-3, 0.02, 0.0),
+    "teacher": TrainingPlan(TEACHER_TOKENIZER, 128, 2, 352, 1600, 16, 4e-3, 0.02, 0.15),
 }
 
 
@@ -123,7 +124,7 @@ def _optimizers(model: Qwen3ForCausalLM, plan: TrainingPlan) -> list[torch.optim
         is_matrix = parameter.ndim == 2 and "embed" not in name
         (matrices if is_matrix else remaining).append(parameter)
     return [
-        torch.optim.Muon(matrices, lr=plan.matrix_lr, weight_decay=0.02),
+        Muon(matrices, lr=plan.matrix_lr, weight_decay=0.02),
         torch.optim.AdamW(remaining, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import AUTHORS, Author, Failure, Trajectory
+from tessy.core.records import AUTHORS, Author, Evaluation, Failure, Trajectory
 from tessy.core.statistics import quantile
 
 
@@ -29,7 +29,7 @@ class Summary:
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._mid_word_handovers = 0
 
-    def add(self, row: Trajectory) -> None:
+    def add(self, row: Trajectory | Evaluation) -> None:
         """Add a finished sample."""
         self._finished.add(row.key)
         tokens = row.tokens
@@ -38,7 +38,10 @@ class Summary:
         self._counts["drafted"].update(tokens.drafted)
         self._counts["forced"].update(row.forced)
         self._mid_word_handovers += row.glued
-        self._counts["ended_by"][row.ended_by] += 1
+        if isinstance(row, Evaluation):
+            self._counts["outcomes"][row.outcome] += 1
+        else:
+            self._counts["ended_by"][row.ended_by] += 1
         self._counts["answer_by"][row.answer_by] += 1
         self._counts["strategies"][row.strategy] += 1
         self._thinking.append(tokens.student + tokens.teacher)
@@ -55,7 +58,7 @@ class Summary:
         self._counts["drafted_in_failures"].update(row.tokens.drafted)
         self._add_cost(row)
 
-    def _add_cost(self, row: Trajectory | Failure) -> None:
+    def _add_cost(self, row: Trajectory | Evaluation | Failure) -> None:
         # A later row counts the attempts of the earlier ones, too.
         self._attempts[row.key] = max(self._attempts[row.key], row.attempts)
         self._counts["requests"].update(row.cost.requests)
@@ -72,7 +75,8 @@ class Summary:
         Shares are in [0, 1], or None if the whole is 0. ``tokens`` and ``lengths`` cover finished
         samples. ``requests``, ``attempts``, ``tokens.generated`` (``tokens.unseen`` of them as in
         :class:`~tessy.core.records.Cost`) and ``seconds.parts`` (summed over concurrent samples)
-        cover all rows. ``tokens.drafted_in_failures`` covers failures.
+        cover all rows. ``tokens.drafted_in_failures`` covers failures. Only an evaluation has
+        ``outcomes``.
         """
         counts = self._counts
         failed = Counter(
@@ -86,6 +90,7 @@ class Summary:
             },
             "strategies": dict(counts["strategies"].most_common()),
             "failures": dict(failed.most_common()),
+            **({"outcomes": dict(counts["outcomes"].most_common())} if counts["outcomes"] else {}),
             "tokens": self._token_counts(),
             "forced": by_author(counts["forced"]),
             "glued": self._mid_word_handovers,
@@ -119,15 +124,15 @@ class Summary:
 
 
 def summarize(
-    trajectories: Iterable[Trajectory],
+    rows: Iterable[Trajectory | Evaluation],
     failures: Iterable[Failure],
     superseded: Iterable[Failure] = (),
     seconds: float | None = None,
 ) -> dict[str, Any]:
     """Summarize the rows of a run; see :meth:`Summary.result`."""
     summary = Summary()
-    for trajectory in trajectories:
-        summary.add(trajectory)
+    for row in rows:
+        summary.add(row)
     for failure in failures:
         summary.add_failure(failure)
     for failure in superseded:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tessy.core.errors import reason_label, reason_labels
 from tessy.core.formatting import counted, duration, percent, tally
-from tessy.core.records import AUTHORS, Author, Failure, Trajectory
+from tessy.core.records import AUTHORS, Author, Evaluation, Failure, Trajectory
 
 # The student's text is also bold and underlined, so that authors differ without colours.
 AUTHOR_COLOURS: Mapping[Author, str] = {"student": "magenta", "teacher": "cyan"}
@@ -98,7 +98,7 @@ def _legend(marks: bool) -> Text:
     )
 
 
-def row_notes(row: Trajectory | Failure) -> list[tuple[str, str]]:
+def row_notes(row: Trajectory | Evaluation | Failure) -> list[tuple[str, str]]:
     """Return names and values of what differs from the paper's method in a row."""
     notes = []
     if row.strategy != "tessy":
@@ -197,6 +197,10 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     strategies = summary["strategies"]
     if strategies.keys() - {"tessy"}:
         lines.append(("Strategies", Text(tally(strategies))))
+    if outcomes := summary.get("outcomes"):
+        lines.append(
+            ("Outcomes", Text(tally({o.replace("_", " "): n for o, n in outcomes.items()})))
+        )
     if summary["failures"]:
         lines.append(("Failures", Text(tally(reason_labels(summary["failures"])), style="red")))
     authors = [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)

@@ -47,6 +47,11 @@ def is_evaluation(directory: str | Path) -> bool:
     return False
 
 
+def kind_of(directory: str | Path) -> run_config.AnyRowKind:
+    """Return the kind of rows of a run: evaluations, or else trajectories."""
+    return EVALUATIONS if is_evaluation(directory) else TRAJECTORIES
+
+
 def iter_rows(directory: str | Path, kind: RowKind[KeyT, RowT, FailureT]) -> Iterator[RowT]:
     """Yield the last row of each key; only keys are held in memory.
 
@@ -90,15 +95,17 @@ def iter_failures(directory: str | Path) -> Iterator[Failure]:
     return iter_failed_rows(directory, TRAJECTORIES)
 
 
-def iter_superseded(directory: str | Path) -> Iterator[Failure]:
+def iter_superseded(
+    directory: str | Path, kind: run_config.AnyRowKind = TRAJECTORIES
+) -> Iterator[Failure]:
     """Yield the other failures: a later row of their key replaces them, and only their cost counts.
 
     Raises like :func:`iter_rows`.
     """
-    read_config(directory)
-    paths = RunPaths(directory)
-    counted = _failed(paths, TRAJECTORIES)
+    read_config(directory, kind)
+    paths = RunPaths(directory, kind.name)
+    counted = _failed(paths, kind)
     for path in paths.failure_files():
         for line in jsonl.read_lines(path):
-            if counted.get(jsonl.row_key(path, line)) != (path, line.offset):
-                yield jsonl.parse_row(Failure, path, line)
+            if counted.get(kind.key_of(path, line)) != (path, line.offset):
+                yield jsonl.parse_row(kind.failure, path, line)

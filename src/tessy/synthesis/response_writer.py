@@ -51,8 +51,8 @@ class ResponseWriter:
             problem_prompt = _prompt(attempt, self._answering, attempt.problem.messages)
             self._extra_tokens = lengths[self._answering] - len(problem_prompt)
 
-    async def think(self, author: Author) -> None:
-        """Let ``author`` write the thinking; it may be empty only if it is ``aside``."""
+    async def think(self, author: Author, *, may_be_empty: bool = False) -> None:
+        """Let ``author`` write the thinking; an ``aside`` one may always be empty."""
         attempt = self._attempt
         generation = self._generation(
             author,
@@ -62,7 +62,7 @@ class ResponseWriter:
             room_tokens=self.limits.available[author],
         )
         await attempt.write(generation)
-        if not self._aside and not generation.text()[0]:
+        if not (self._aside or may_be_empty) and not generation.text()[0]:
             raise SampleFailed("empty_thinking", f"the {author} ended it at once")
 
     async def answer(self) -> str:

@@ -28,17 +28,17 @@ from tessy.runtime.terminal import summary_table, visible
 from tessy.storage import jsonl
 from tessy.storage.atomic import write_atomically
 from tessy.storage.problems import LoadedProblems
-from tessy.storage.run_config import prompt_date
+from tessy.storage.run_config import AnyRowKind, prompt_date
 from tessy.storage.run_dir import Run
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import (
-    TRAJECTORIES,
-    iter_failures,
+    iter_failed_rows,
+    iter_rows,
     iter_superseded,
-    iter_trajectories,
     read_config,
 )
 from tessy.synthesis.data_config import data_config, data_names
+from tessy.synthesis.output import SAMPLES, RunOutput
 from tessy.synthesis.problems import (
     ChangedProblems,
     load_run_problems,
@@ -84,7 +84,7 @@ def sample(config: SampleConfig) -> int:
     return run_samples(config).exit_code
 
 
-def _check_run(config: RunConfig) -> dict[str, Any]:
+def _check_run(config: RunConfig, output: RunOutput) -> dict[str, Any]:
     """Refuse unusable options and run directories, before anything is loaded.
 
     Returns the recorded options of a run that will be resumed, else an empty dict.
@@ -93,34 +93,35 @@ def _check_run(config: RunConfig) -> dict[str, Any]:
     check_folders(config)
     return Run.check(
         config.out,
-        TRAJECTORIES,
-        data_config=_data(config),
-        known=_DATA_NAMES,
+        output.kind,
+        data_config=_data(config, output),
+        known=_DATA_NAMES | output.data.keys(),
         later=FORMAT_NAMES,
         fresh=config.fresh,
     )
 
 
-def _dated(config: RunConfig) -> RunConfig:
+def _dated(config: RunConfig, kind: AnyRowKind) -> RunConfig:
     """Return the options with the date of the run in ``out``, or of today, if they have none."""
     if config.date is not None:
         return config
     date = None
     if RunPaths(config.out).config.exists() and not config.fresh:
-        date = prompt_date(read_config(config.out))
+        date = prompt_date(read_config(config.out, kind))
     return config.model_copy(update={"date": date or datetime.date.today()})
 
 
-def _data(config: RunConfig) -> dict[str, Any]:
+def _data(config: RunConfig, output: RunOutput) -> dict[str, Any]:
     # `annotate` requires a run of `sample`, which is therefore recorded.
     command = {"command": "sample"} if isinstance(config, SampleConfig) else {}
-    return command | data_config(config)
+    return {**command, **data_config(config), **output.data}
 
 
 def run_samples(
     config: RunConfig,
     loaded: LoadedProblems | None = None,
     chosen: Collection[Key] | None = None,
+    output: RunOutput = SAMPLES,
 ) -> SessionResult:
     """Run :func:`synthesize` or :func:`sample`, with progress and a final table on standard error.
 
@@ -128,24 +129,25 @@ def run_samples(
         config: Options of the run.
         loaded: Problems that are used instead of those of ``config.problems``.
         chosen: Generate only samples with these keys; None: all.
+        output: What is written for a sample.
     """
     console = SteadyConsole(stderr=True)
-    config = _dated(config)
-    recorded = _check_run(config)
+    config = _dated(config, output.kind)
+    recorded = _check_run(config, output)
     loaded = loaded or load_run_problems(config)
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     loaded = replace(loaded, problems=tuple(problems))
-    data = _data(config)
+    data = _data(config, output)
     # Tokenizers load slowly: a run without missing samples needs none.
     known = {name: recorded[name] for name in recorded.keys() & FORMAT_NAMES}
     renderers = {} if known else load_renderers(config)
     changed = ChangedProblems(loaded)
     with Run.open(
         config.out,
-        TRAJECTORIES,
-        config=without_credentials(config.model_dump(mode="json")),
+        output.kind,
+        config=without_credentials((output.options or config).model_dump(mode="json")),
         data_config=data | (known or formats(renderers)),
-        known=_DATA_NAMES,
+        known=_DATA_NAMES | output.data.keys(),
         software=software(),
         fresh=config.fresh,
         seen=changed.look_at,
@@ -156,7 +158,7 @@ def run_samples(
             tracker = BudgetTracker(config.budget_hours, config.budget_tokens)
         with log_file(run.paths.log):
             _record_bad_rows(run, loaded.faults)
-            synthesis = SynthesisSession(config, loaded, run, console, tracker, chosen)
+            synthesis = SynthesisSession(config, loaded, run, console, tracker, chosen, output)
             left: int | None = None
             try:
                 missing = synthesis.missing()
@@ -173,9 +175,9 @@ def run_samples(
                     left = asyncio.run(synthesis.execute(missing, load_models(config, renderers)))
             except TessyError:
                 with suppress(TessyError):  # the first error is the one to show
-                    _summarise(run, tracker.seconds)
+                    _summarise(run, output.kind, tracker.seconds)
                 raise
-            summary = _summarise(run, tracker.seconds, synthesis.result)
+            summary = _summarise(run, output.kind, tracker.seconds, synthesis.result)
         console.print(summary_table(summary))
     synthesis.result.exit_code = _report_end(run, tracker, left, summary, console)
     return synthesis.result
@@ -221,13 +223,16 @@ def _report_end(
 
 
 def _summarise(
-    run: Run[Key], seconds: float, session: SessionResult | None = None
+    run: Run[Key], kind: AnyRowKind, seconds: float, session: SessionResult | None = None
 ) -> dict[str, Any]:
     """Summarise all rows; the wall clock covers all sessions, the servers' counts this one."""
     directory = run.paths.directory
     seconds += wall_seconds(run.paths.summary)
     summary = summarize(
-        iter_trajectories(directory), iter_failures(directory), iter_superseded(directory), seconds
+        iter_rows(directory, kind),
+        iter_failed_rows(directory, kind),
+        iter_superseded(directory, kind),
+        seconds,
     )
     if session is not None and session.progress is not None and session.counted:
         summary["session"] = {

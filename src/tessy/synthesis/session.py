@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from rich.console import Console
@@ -18,7 +18,7 @@ from tessy.core.errors import EngineMisconfigured, reason_label
 from tessy.core.records import Author, Key
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.progress import Progress
-from tessy.runtime.runner import JobList, run_jobs
+from tessy.runtime.runner import JobList, JobResult, run_jobs
 from tessy.runtime.stop import Draining, Stop, interruptible
 from tessy.runtime.throughput import ThroughputMonitor
 from tessy.storage.journal import InFlight, Journal
@@ -26,6 +26,7 @@ from tessy.storage.problems import LoadedProblems
 from tessy.storage.run_dir import FailureSummary, Run
 from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.context import SynthesisContext
+from tessy.synthesis.output import SAMPLES, RunOutput
 from tessy.synthesis.resume import load_progress, spent_before
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
@@ -68,6 +69,7 @@ class SynthesisSession:
     console: Console
     tracker: BudgetTracker
     chosen: Collection[Key] | None = None
+    output: RunOutput = SAMPLES
     result: SessionResult = field(default_factory=SessionResult)
 
     def missing(self) -> list[SampleJob]:
@@ -161,9 +163,12 @@ class SynthesisSession:
         # Samples left in flight by an earlier process come first.
         jobs = sorted(missing, key=lambda job: job.key not in in_flight)
         open_again = self.run.failed if self.config.retry_failed else {}
+        context = resources.context
+        if self.output.strategy is not None:
+            context = replace(context, strategy=self.output.strategy)
         runner = SampleRunner(
-            context=resources.context,
-            strategy=all_strategies()[resources.context.strategy].make,
+            context=context,
+            strategy=all_strategies()[context.strategy].make,
             journal=journal,
             progress=state,
             attempts=self.config.attempts,
@@ -171,11 +176,15 @@ class SynthesisSession:
             in_flight=in_flight,
             earlier={key: failure.attempts for key, failure in open_again.items()},
         )
+
+        async def make(job: SampleJob) -> JobResult:
+            return await self.output.finish(await runner.make(job))
+
         admission = make_admission(self.config, resources)
         resources.move_listeners.append(admission.moved)
         await run_jobs(
             JobList(jobs),
-            runner.make,
+            make,
             sink=self.run,
             admission=SampleGate(admission, resources),
             stop=stop,

@@ -60,7 +60,7 @@ def test_the_strategies_of_the_paper_are_registered():
         "teacher-score",
         "teacher-think",
     )
-    assert set(all_strategies()) - set(selectable()) == {"sample"}
+    assert set(all_strategies()) - set(selectable()) == {"evaluate", "sample"}
 
 
 def test_help_lists_every_strategy():

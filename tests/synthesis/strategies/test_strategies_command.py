@@ -14,6 +14,7 @@ import pytest
 
 from tessy.core.records import AUTHORS, Author, Message, Trajectory, unpack_ids
 from tessy.lab.bundled import demo_problems, student_path, teacher_path
+from tessy.lab.styles import STUDENT, TEACHER
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config
 from tessy.tokenization.families import load_renderer
@@ -35,6 +36,12 @@ STRATEGIES: list[tuple[str, Author, Author, Author | None]] = [
     ("teacher-score", "student", "student", "teacher"),
     ("teacher-reference", "student", "student", None),
 ]
+# Each bundled model answers in its own style after any thinking, so methods that differ only in the
+# author of the answer have different rows.
+ANSWER_STARTS: dict[Author, str] = {
+    "student": STUDENT.answer.partition("{}")[0],
+    "teacher": TEACHER.answer.partition("{}")[0],
+}
 
 
 def questions(folder: Path, count: int = 3) -> Path:
@@ -71,6 +78,8 @@ def test_every_strategy_needs_the_models_that_write_and_no_others(
     assert len(data.trajectories) + len(data.failures) == 3
     for row in data.trajectories:
         check(row, strategy, thinks, answers)
+        if strategy != "teacher-reference":  # the student never saw such prompts
+            assert row.answer.startswith(ANSWER_STARTS[answers])
         assert (row.reference_answer is not None) == (strategy == "teacher-reference")
         assert len(row.scores) == (2 if strategy == "teacher-score" else 0)
         if row.scores:
@@ -110,6 +119,7 @@ def test_the_teacher_can_answer_after_a_shared_thinking(tmp_path: Path):
     codec = load_renderer(student_path()).codec
     for row in rows:
         assert (row.strategy, row.answer_by) == ("tessy", "teacher")
+        assert row.answer.startswith(ANSWER_STARTS["teacher"])
         assert {span.author for span in row.spans} == {"student", "teacher"}
         assert row.student_ids is not None
         assert decode(codec, unpack_ids(row.student_ids.answer)) == row.answer

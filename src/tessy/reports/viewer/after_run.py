@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from tessy.config.evaluation import EvaluateConfig
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig, ViewConfig
+from tessy.evaluation import command as evaluation
 from tessy.reports.viewer.page import write_report
+from tessy.storage.run_paths import RunPaths
 from tessy.synthesis import run
 
 
@@ -19,6 +22,15 @@ def sample(config: SampleConfig) -> int:
     """Run ``tessy sample``, then write its page; return the exit code."""
     code = run.sample(config)
     print(f"Report of all samples: {write_report(config.out)}")
+    return code
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """Run ``tessy evaluate``, then write the page of each run; return the exit code."""
+    code = evaluation.evaluate(config)
+    for directory in evaluation.run_directories(config):
+        if RunPaths(directory).config.exists():  # not those of checkpoints after an interruption
+            print(f"Report of all responses: {write_report(directory)}")
     return code
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from tessy.core.records import Failure, Trajectory
+from tessy.core.errors import reason_label
+from tessy.core.records import Evaluation, Failure, Trajectory
 from tessy.runtime.terminal import row_notes
 
 BLOCK_CHARS = 300_000  # JSON characters after which a block is closed
@@ -51,7 +52,7 @@ class Packer:
         self._bytes = 0
         self._rows = {"finished": 0, "failed": 0}
 
-    def add(self, row: Trajectory | Failure) -> None:
+    def add(self, row: Trajectory | Evaluation | Failure) -> None:
         """Pack ``row``, or count it as left out if the page is full."""
         outcome = "failed" if isinstance(row, Failure) else "finished"
         # Finished samples leave space for failures.
@@ -81,14 +82,14 @@ class Packer:
         self._open, self._open_chars = [], 0
 
 
-def index_entry(row: Trajectory | Failure) -> list[Any]:
+def index_entry(row: Trajectory | Evaluation | Failure) -> list[Any]:
     """Return the values that the list shows, filters and sorts by."""
     tokens = row.tokens
     thinking = tokens.student + tokens.teacher
     return [
         row.id,
         row.sample,
-        row.reason if isinstance(row, Failure) else "finished",
+        _outcome(row),
         # teacher's share of the thinking tokens in [0, 1]
         round(tokens.teacher / thinking, 4) if thinking else None,
         thinking,
@@ -99,7 +100,7 @@ def index_entry(row: Trajectory | Failure) -> list[Any]:
     ]
 
 
-def detail(row: Trajectory | Failure) -> dict[str, Any]:
+def detail(row: Trajectory | Evaluation | Failure) -> dict[str, Any]:
     """Return the other values of a sample."""
     end = _problem_end(row)
     return {
@@ -110,7 +111,8 @@ def detail(row: Trajectory | Failure) -> dict[str, Any]:
             for span in row.spans
         ],
         "answer": row.answer,
-        "detail": row.detail if isinstance(row, Failure) else "",
+        "detail": "" if isinstance(row, Trajectory) else row.detail,
+        "verdict": _verdict(row) if isinstance(row, Evaluation) else [],
         "strategy": row.strategy,
         "answerBy": row.answer_by,
         "scores": dict(row_notes(row)).get("candidates' scores", ""),
@@ -126,6 +128,21 @@ def detail(row: Trajectory | Failure) -> dict[str, Any]:
     }
 
 
+def _outcome(row: Trajectory | Evaluation | Failure) -> str:
+    if isinstance(row, Trajectory):
+        return "finished"
+    return row.outcome if isinstance(row, Evaluation) else row.reason
+
+
+def _verdict(row: Evaluation) -> list[list[str]]:
+    """Return names and values of how a response was judged."""
+    reason = reason_label(row.reason) if row.reason else ""
+    found = "none" if row.final_answer is None else row.final_answer
+    place = f"{row.judge}, {row.rule}" if row.rule else row.judge
+    fields = [["final answer", found], ["reference", row.reference], ["judge", place]]
+    return [*fields, ["reason", reason]] if reason else fields
+
+
 def readable(items: Iterable[tuple[str, Any]]) -> list[list[str]]:
     """Return names and values as text, because JavaScript numbers lose digits of large integers."""
     as_json = partial(json.dumps, ensure_ascii=False, indent=2, default=str)
@@ -136,13 +153,13 @@ def _pair(by_author: dict[Any, int]) -> list[int]:
     return [by_author.get("student", 0), by_author.get("teacher", 0)]
 
 
-def _problem_end(row: Trajectory | Failure) -> int:
+def _problem_end(row: Trajectory | Evaluation | Failure) -> int:
     """Return the number of messages up to the last user turn, or of all if there is none."""
     users = [number for number, turn in enumerate(row.messages, 1) if turn.role == "user"]
     return users[-1] if users else len(row.messages)
 
 
-def _excerpt(row: Trajectory | Failure) -> str:
+def _excerpt(row: Trajectory | Evaluation | Failure) -> str:
     end = _problem_end(row)
     text = row.messages[end - 1].content[: 4 * EXCERPT_CHARS] if end else ""
     return " ".join(text.split())[:EXCERPT_CHARS]

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tessy.core.errors import reason_label
-from tessy.core.records import Failure, Trajectory
+from tessy.core.records import Evaluation, Failure, Trajectory
 from tessy.reports import assets
 from tessy.reports.compare.methods import models
 from tessy.reports.viewer.pack import Packer, readable, script_json
@@ -20,9 +20,10 @@ from tessy.runtime.summary import Summary
 from tessy.storage.atomic import write_atomically
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import (
-    iter_failures,
+    iter_failed_rows,
+    iter_rows,
     iter_superseded,
-    iter_trajectories,
+    kind_of,
     read_config,
 )
 
@@ -31,12 +32,13 @@ SCRIPTS = ("store.js", "sample.js", "list.js", "page.js")  # concatenated in thi
 
 def write_report(run_directory: Path) -> Path:
     """Write ``report.html`` of a run, finished or in progress; return its path."""
+    kind = kind_of(run_directory)
     page = build_page(
-        read_config(run_directory),
-        iter_trajectories(run_directory),
-        iter_failures(run_directory),
+        read_config(run_directory, kind),
+        iter_rows(run_directory, kind),
+        iter_failed_rows(run_directory, kind),
         title=run_directory.resolve().name,
-        superseded=iter_superseded(run_directory),
+        superseded=iter_superseded(run_directory, kind),
     )
     path = RunPaths(run_directory).report
     write_atomically(path, page.encode("utf-8"))
@@ -45,7 +47,7 @@ def write_report(run_directory: Path) -> Path:
 
 def build_page(
     config: Mapping[str, Any],
-    trajectories: Iterable[Trajectory],
+    rows: Iterable[Trajectory | Evaluation],
     failures: Iterable[Failure],
     title: str,
     packer: Packer | None = None,
@@ -54,9 +56,9 @@ def build_page(
     """Return the HTML of the page. Rows are streamed, with one in memory at a time."""
     summary = Summary()
     packer = packer or Packer()
-    for trajectory in trajectories:
-        summary.add(trajectory)
-        packer.add(trajectory)
+    for row in rows:
+        summary.add(row)
+        packer.add(row)
     for failure in failures:
         summary.add_failure(failure)
         packer.add(failure)
@@ -72,6 +74,7 @@ def build_page(
     head = {
         "summary": figures,
         "reasons": {reason: reason_label(reason) for reason in figures["failures"]},
+        "outcomes": {name: name.replace("_", " ") for name in figures.get("outcomes", ())},
         "config": readable(config.items()),
         "index": packer.index,
         "blockChars": packer.block_chars,

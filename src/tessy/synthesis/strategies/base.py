@@ -47,14 +47,17 @@ def generated_by(*authors: Author) -> Callable[[SynthesisOptions], tuple[Author,
     return lambda options: authors
 
 
-def think_then_answer(author: Author | None) -> MakeSample:
-    """Return a strategy where ``author`` alone writes the thinking; None: the answering model."""
+def think_then_answer(author: Author | None, *, may_be_empty: bool = False) -> MakeSample:
+    """Return a strategy where ``author`` alone writes the thinking; None: the answering model.
+
+    ``may_be_empty`` accepts a response without thinking.
+    """
 
     async def make(attempt: SampleAttempt) -> Trajectory:
         thinker = author or attempt.context.answering
         authors = tuple(dict.fromkeys((thinker, attempt.context.answering)))
         writer = ResponseWriter(attempt, attempt.problem.messages, authors)
-        await writer.think(thinker)
+        await writer.think(thinker, may_be_empty=may_be_empty)
         await writer.answer()
         return attempt.trajectory(thinker)
 

@@ -32,8 +32,8 @@ function fillControls() {
   const counts = new Map();
   for (const row of rows) counts.set(row.outcome, (counts.get(row.outcome) ?? 0) + 1);
   const choices = [["", `all (${number.format(rows.length)})`]];
-  const failed = rows.length - (counts.get("finished") ?? 0);
-  if (counts.has("finished")) choices.push(["finished", `finished (${number.format(counts.get("finished"))})`]);
+  const failed = rows.filter((row) => isFailure(row.outcome)).length;
+  if (failed < rows.length) choices.push(["finished", `finished (${number.format(rows.length - failed)})`]);
   if (failed) choices.push(["failed", `failed (${number.format(failed)})`]);
   for (const [outcome, count] of counts)
     if (outcome !== "finished") choices.push([outcome, `– ${outcomeName(outcome)} (${number.format(count)})`]);
@@ -51,7 +51,7 @@ function bound(id, otherwise) {
 
 function matchesFilters(row) {
   const outcome = control("outcome").value;
-  if (outcome === "failed" ? row.outcome === "finished" : outcome && row.outcome !== outcome) return false;
+  if (outcome === "failed" || outcome === "finished" ? isFailure(row.outcome) !== (outcome === "failed") : outcome && row.outcome !== outcome) return false;
   const low = bound("share-from", 0);
   const high = bound("share-to", 1);
   if (low <= 0 && high >= 1) return true; // includes samples without thinking, which have no share
@@ -97,7 +97,6 @@ async function runSearch() {
 }
 
 function rowElement(row, place) {
-  const failed = row.outcome !== "finished";
   const facts = [twoAuthors && `teacher ${percent(row.share)}`, counted(row.thinkingTokens, "token")].filter(Boolean);
   const option = el("div", {
     class: "row", role: "option", id: `row-${row.position}`,
@@ -107,7 +106,7 @@ function rowElement(row, place) {
     el("div", { class: "row-head" },
       el("bdi", { class: "row-id", text: row.id }),
       el("span", { class: "row-sample", text: row.sample ? `sample ${row.sample}` : "" }),
-      failed ? badge(row.outcome) : null),
+      row.outcome !== "finished" ? badge(row.outcome) : null),
     el("div", { class: "row-text", dir: "auto", text: row.excerpt || "no problem text" }),
     el("div", { class: "row-facts" }, twoAuthors ? bar(row.share) : "", el("span", { text: facts.join(" · ") })));
   option.style.top = `${place * ROW_HEIGHT}px`;

@@ -21,7 +21,7 @@ function dropped(kept, drafted) {
 }
 
 function totals() {
-  const { samples, tokens: counts, lengths, failures, forced, glued } = head.summary;
+  const { samples, tokens: counts, lengths, failures, forced, glued, outcomes } = head.summary;
   const thinking = counts.student + counts.teacher;
   const reasons = Object.entries(failures).map(([reason, count]) => `${number.format(count)} ${outcomeName(reason)}`);
   const each = (values) => AUTHORS.map((author) => `${author}\u00a0${values[author]}`).join(", ");
@@ -43,7 +43,11 @@ function totals() {
     meaning("Forced units", MEANINGS.forced),
     meaning("Mid-word hand-overs", MEANINGS.midWord),
   ];
+  const others = Object.entries(outcomes ?? {}).filter(([outcome]) => outcome !== "correct")
+    .map(([outcome, count]) => `${number.format(count)} ${outcomeName(outcome)}`);
+  const judged = outcomes ? [figure("Correct", number.format(outcomes.correct ?? 0), others.join(", "))] : [];
   control("figures").append(el("dl", { class: "figures" },
+    ...judged,
     figure("Finished samples", number.format(samples.finished), ""),
     figure("Failed samples", number.format(samples.failed), reasons.join(", ")),
     ...shared,

@@ -14,7 +14,8 @@ const MEANINGS = {
   forced: "words that the predictor assigned to the other author, kept because neither author would continue",
   midWord: "hand-overs where the next author continues inside a word",
 };
-const outcomeName = (outcome) => head.reasons[outcome] ?? outcome;
+const outcomeName = (outcome) => head.reasons[outcome] ?? head.outcomes[outcome] ?? outcome;
+const isFailure = (outcome) => outcome in head.reasons;
 
 function el(tag, options, ...children) {
   const { text, ...attributes } = options ?? {};
@@ -170,7 +171,7 @@ function facts(row, sample) {
 }
 
 function badge(outcome) {
-  const look = outcome === "finished" ? "good" : "bad";
+  const look = outcome === "finished" || outcome === "correct" ? "good" : "bad";
   return el("span", { class: `badge ${look}`, text: outcomeName(outcome) });
 }
 
@@ -187,7 +188,8 @@ function sampleView(row, sample, buttons) {
       ? section("Teacher's answer shown to the student", null, prose(sample.reference, "answer"))
       : null,
     thinkingPart(row, sample),
-    section("Answer", null, prose(sample.answer, "answer")), countsPart(row, sample),
+    section("Answer", null, prose(sample.answer, "answer")),
+    sample.verdict.length ? section("Verdict", null, fieldList(sample.verdict)) : null, countsPart(row, sample),
     sample.problem.length ? section("Other fields of the problem", null, fieldList(sample.problem)) : null,
   ];
   return parts.filter((part) => part !== null);

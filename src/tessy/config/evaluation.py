@@ -1,0 +1,48 @@
+"""Options of ``tessy evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from tessy.config.base import GenerationOptions, ModelConfig, SamplingConfig
+
+
+class EvaluationSampling(SamplingConfig):
+    """Sampling of responses that are judged."""
+
+    temperature: float = Field(default=0.6, ge=0)
+    """Sampling temperature; 0 is greedy. The paper's is 0.6."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus sampling: cumulative probability of the tokens to draw from."""
+
+
+class EvaluateConfig(GenerationOptions, ModelConfig):
+    """Let a model answer the problems of a benchmark, judge its answers, and score them.
+
+    It can be interrupted at any time; the same command resumes it.
+    """
+
+    benchmark: str = Field(min_length=1)
+    """Benchmark: a file of problems with reference answers, or `gsm8k`, `aime24`, `aime25`,
+    `math500`."""
+    data: Path | None = None
+    """Local file of a benchmark that is given by its name; None: from the Hugging Face hub."""
+    out: Path
+    """Run directory; created if it does not exist."""
+    samples: int = Field(default=1, ge=1)
+    """Number of responses per problem; each has one attempt."""
+    judge: Literal["maths", "choice", "exact"] | None = None
+    """Judge of the answers; None: that of the benchmark, or `choice` for problems with choices
+    and `maths` for others."""
+    instruction: str | None = None
+    """Text added to each problem after a blank line; None: that of the benchmark."""
+    checkpoints: bool = False
+    """Evaluate each `checkpoint-*` folder in `model`, with a run directory in `out` for each."""
+    allow_unscored: bool = False
+    """Exit with status 0 although some responses have no score, because of a failed server or
+    judge."""
+    sampling: EvaluationSampling = EvaluationSampling()
+    """Sampling parameters."""

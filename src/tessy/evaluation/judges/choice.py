@@ -1,0 +1,64 @@
+"""``choice``: the final answer is the letter, or the text, of the correct choice.
+
+The reference is the letter of the correct choice, its text, or (as a whole number) its index from
+0. Letters are compared by :mod:`tessy.answers.agreement`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tessy.answers.agreement import find_final_answer
+from tessy.evaluation.judges.base import Judge, Verdict
+
+LETTERS = "ABCDEFGHIJ"
+_NAMES = ("choices", "options")
+_LETTER = re.compile(r"\(?([A-Ja-j])\)?[.:]?")
+
+
+def choices_of(problem: Mapping[str, Any]) -> Sequence[str]:
+    """Return the texts of a problem's choices in the order of their letters; empty without any."""
+    for name in _NAMES:
+        value = problem.get(name)
+        if isinstance(value, Mapping):  # {"label": ["A", "B"], "text": [...]}, or by letter
+            value = value.get("text") or [value[letter] for letter in LETTERS if letter in value]
+        if isinstance(value, list) and 1 < len(value) <= len(LETTERS):
+            return [str(text).strip() for text in value]
+    return ()
+
+
+def _reference(problem: Mapping[str, Any]) -> str | None:
+    choices = choices_of(problem)
+    for name in ("reference", "answer", "label"):
+        value = problem.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices):
+            return LETTERS[value]
+        if not isinstance(value, str):
+            continue
+        if choices.count(value.strip()) == 1:
+            return LETTERS[choices.index(value.strip())]
+        letter = _LETTER.fullmatch(value.strip())
+        if letter and (not choices or LETTERS.index(letter[1].upper()) < len(choices)):
+            return letter[1].upper()
+    return None
+
+
+def _decide(answer: str, reference: str, problem: Mapping[str, Any]) -> Verdict | None:
+    choices = choices_of(problem)
+    final = find_final_answer(answer, reference)
+    if choices and (final is None or not final.correct):
+        text = f"({reference}) {choices[LETTERS.index(reference)]}"
+        by_text = find_final_answer(answer, text)
+        final = by_text if by_text and by_text.correct else final
+    return final and Verdict(final.correct, final.text, final.rule)
+
+
+JUDGE = Judge(
+    name="choice",
+    version="1",
+    needs="the letter, the text or the index of one of the `choices` in `reference` or `answer`",
+    reference=_reference,
+    decide=_decide,
+)

@@ -1,0 +1,119 @@
+"""The result of an evaluation: scores.json, and its table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+from tessy.core.errors import reason_labels
+from tessy.core.formatting import counted, interval, percent, percentage, tally
+from tessy.core.statistics import Estimate
+from tessy.evaluation.scores import EvaluationScore, JudgedSample, score
+from tessy.runtime.terminal import facts_table, visible
+from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
+
+SCORES = "scores.json"
+
+
+class Result(NamedTuple):
+    """The score of a run, and what it was computed from."""
+
+    benchmark: str
+    digest: str  # of problems and references
+    model: str
+    judge: str
+    score: EvaluationScore
+    reasons: Counter[str]  # of responses that were truncated or have no answer
+    failures: Counter[str]  # samples without a response, by reason
+
+    @property
+    def unscored(self) -> int:
+        """Number of samples without a score."""
+        return self.failures.total() + self.score.outcomes["judge_error"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of scores.json; scores are in [0, 1]."""
+        found = self.score
+        return {
+            "benchmark": {"name": self.benchmark, "digest": self.digest},
+            "model": self.model,
+            "judge": self.judge,
+            "pass@1": _to_json(found.pass_1, found.standard_error),
+            "pass@k": {str(k): _to_json(estimate) for k, estimate in found.pass_k.items() if k > 1},
+            "responses": found.n,
+            "problems": found.problems,
+            "outcomes": dict(found.outcomes.most_common()),
+            "reasons": dict(self.reasons.most_common()),
+            "unscored": {
+                "judge_error": found.outcomes["judge_error"],
+                **dict(self.failures.most_common()),
+            },
+        }
+
+
+def read_result(directory: Path) -> Result:
+    """Compute the result of a run from its rows; RunError if it is no run of `tessy evaluate`."""
+    data = read_config(directory, EVALUATIONS)["data_config"]
+    reasons: Counter[str] = Counter()
+    samples = []
+    for row in iter_rows(directory, EVALUATIONS):
+        samples.append(JudgedSample(row.id, row.outcome))
+        if row.outcome in ("truncated", "no_answer"):
+            reasons[row.reason or "no_final_answer"] += 1
+    failures = Counter[str](row.reason for row in iter_failed_rows(directory, EVALUATIONS))
+    return Result(
+        benchmark=str(data.get("benchmark")),
+        digest=str(data.get("benchmark.digest")),
+        model=str(data.get("model")),
+        judge=str(data.get("judge")),
+        score=score(samples),
+        reasons=reasons,
+        failures=failures,
+    )
+
+
+def _to_json(estimate: Estimate | None, stderr: float | None = None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return ends | {"stderr": stderr, "n": estimate.n, "problems": estimate.questions}
+
+
+def shown_score(estimate: Estimate | None) -> str:
+    """Return ``52.3 % (95 %: 49.6–55.0)``."""
+    if estimate is None:
+        return "none"
+    ends = interval(estimate.low, estimate.high, percentage)
+    return percent(estimate.value) + (f" (95 %: {ends})" if ends else "")
+
+
+def result_table(result: Result) -> Table:
+    """Return the result as a table."""
+    found = result.score
+    scope = f"{counted(found.n, 'response')} to {counted(found.problems, 'problem')}"
+    lines = [
+        ("Benchmark", Text(visible(f"{result.benchmark} (problems {result.digest})"))),
+        ("Model", Text(visible(result.model))),
+        ("Judge", Text(result.judge)),
+        ("pass@1", Text(f"{shown_score(found.pass_1)}, {scope}", style="bold")),
+        *((f"pass@{k}", Text(shown_score(one))) for k, one in found.pass_k.items() if k > 1),
+        ("Outcomes", Text(tally(labels(found.outcomes)) or "none")),
+    ]
+    if result.reasons:
+        lines.append(("Not answered", Text(tally(reason_labels(result.reasons)))))
+    if result.unscored:
+        why = Counter(reason_labels(result.failures))
+        why["judge error"] += found.outcomes["judge_error"]
+        text = f"{result.unscored:,} without a score: {tally(+why)}"
+        lines.append(("Unscored", Text(text, style="red")))
+    return facts_table("Evaluation", lines)
+
+
+def labels(outcomes: Mapping[Any, int]) -> dict[str, int]:
+    """Return counts of outcomes by their names for people."""
+    return {str(outcome).replace("_", " "): count for outcome, count in outcomes.items()}
