@@ -19,16 +19,11 @@ from tessy.lab.bundled import student_path, teacher_path
 from tessy.tokenization.families import load_renderer
 from tessy.training import trainer
 from tessy.training.checkpoints import keep_model
-from tests.lab.test_demo import finish
-from tests.support.sft_runs import command, quick_config, token_file
+from tests.support.sft_runs import sft, token_file
 
 pytestmark = pytest.mark.xdist_group("trl")  # which takes long to import
 
 STATES = {"optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"}
-
-
-def sft(data: Path, out: Path, *, code: int = 0, **options: Any) -> str:
-    return finish(["tessy", *command(quick_config(data, out, **options))], code)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -41,13 +36,6 @@ def names(folder: Path) -> set[str]:
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def trained(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A student after two epochs, and what was printed."""
-    out = tmp_path_factory.mktemp("trained") / "out"
-    return out, sft(run, out)
 
 
 def test_what_will_be_trained_is_printed_first(run: Path, trained: tuple[Path, str]):
@@ -92,9 +80,12 @@ def test_the_card_says_where_the_data_is_from(run: Path, trained: tuple[Path, st
     assert card.data.to_dict()["library_name"] == "transformers"
     digest = read(run / "config.json")["data_digest"]
     assert f"Run `run` (digest of the options: {digest[:16]}…), strategy `tessy`" in card.text
-    shares = re.findall(r"\| (student|teacher) \| ([\d,]+) \| ([\d.]+) % \| 1 \|", card.text)
-    assert [author for author, *_ in shares] == ["student", "teacher"]
-    assert sum(float(share) for *_, share in shares) == pytest.approx(100, abs=0.11)
+    shares = re.findall(r"\| (\w+) \| [\d,]+ \| ([\d.]+) % \| ([\d.]+) \|", card.text)
+    assert [(author, weight) for author, _, weight in shares] == [
+        ("student", "1"),
+        ("teacher", "0.5"),
+    ]
+    assert sum(float(share) for _, share, _ in shares) == pytest.approx(100, abs=0.11)
     record = read(out / "sft.json")
     assert record["data"]["run_digest"] == digest
     assert str(run) not in card.text
@@ -140,10 +131,11 @@ def test_a_resumed_training_gives_the_same_bits(
 def test_an_adapter_is_trained_and_loaded_with_its_base(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    data = token_file(run, "--loss", "student=1,teacher=0.5").path
+    data = token_file(run, "--loss", "teacher").path
     monkeypatch.chdir(student_path().parent)
     out = tmp_path / "adapter"
-    output = sft(data, out, lora_rank=4, model="student", epochs=1, packing=False)
+    options = {"lora_rank": 4, "loss": "teacher", "epochs": 1, "batch": 16, "packing": False}
+    output = sft(data, out, model="student", **options)
     assert "LoRA rank 4, 13,568 of 258,656 parameters" in output
     monkeypatch.chdir(tmp_path)
     (checkpoint,) = out.glob("checkpoint-*")
@@ -161,7 +153,7 @@ def test_an_adapter_is_trained_and_loaded_with_its_base(
     assert load_renderer(out).codec.digest == load_renderer(student_path()).codec.digest
     card = (out / "README.md").read_text()
     assert "A LoRA adapter of rank 4 for `student`" in card
-    assert re.search(r"\| teacher \| [\d,]+ \| [\d.]+ % \| 0.5 \|", card)
+    assert re.search(r"\| student \| [\d,]+ \| [\d.]+ % \| 0 \|", card)
 
 
 def test_a_missing_base_of_an_adapter_is_named(tmp_path: Path):
@@ -178,7 +170,7 @@ def test_unusable_input_is_refused_before_training(run: Path, tmp_path: Path):
         (tmp_path / "none", {}, "there is no "),
         (tmp_path, {}, "is not a run: it has no config.json"),
         (run / "config.json", {}, "is not a Parquet file"),
-        (data.path, {}, "does not name the student; pass it with --model"),
+        (data.path, {"loss": "student"}, "does not name the student; pass it with --model"),
         (data.path, {"loss": "all", "model": str(student_path())}, "was exported with --loss stu"),
         (run, {"loss": "nobody"}, "--loss: expected all, student, teacher, or"),
         (run, {"model": str(teacher_path())}, "has another vocabulary or chat template than"),
@@ -195,7 +187,7 @@ def test_unusable_input_is_refused_before_training(run: Path, tmp_path: Path):
 
 
 def test_a_diverged_training_stops(run: Path, tmp_path: Path):
-    output = sft(run, tmp_path / "out", learning_rate=1e30, epochs=3, code=2)
+    output = sft(run, tmp_path / "out", learning_rate=1e30, epochs=3, batch=16, code=2)
     assert re.search(r"the loss is (nan|inf) at step \d+: training has diverged", output)
 
 

@@ -65,7 +65,6 @@ def arguments(options: SftConfig, out: Path, processes: int) -> SFTConfig:
         num_train_epochs=options.epochs,
         learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=WARMUP_SHARE,
         optim="adamw_torch",
         seed=options.seed,
         bf16=gpu and torch.cuda.is_bf16_supported(),
@@ -94,7 +93,11 @@ def make_trainer(
     settings: SFTConfig,
     lora_rank: int | None,
 ) -> TokenTrainer:
-    """Return a trainer of ``model`` on prepared sequences."""
+    """Return a trainer of ``model`` on prepared sequences, a whole number of batches."""
+    batch = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    steps = len(sequences.dataset) // (batch * settings.world_size) * settings.num_train_epochs
+    # Rounded down: the first step of a warm-up has a learning rate of 0.
+    settings.warmup_steps = int(WARMUP_SHARE * steps)
     set_seed(settings.seed)  # new adapter weights
     trainer = TokenTrainer(
         model=model,
