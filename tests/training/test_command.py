@@ -134,7 +134,13 @@ def test_an_adapter_is_trained_and_loaded_with_its_base(
     data = token_file(run, "--loss", "teacher").path
     monkeypatch.chdir(student_path().parent)
     out = tmp_path / "adapter"
-    options = {"lora_rank": 4, "loss": "teacher", "epochs": 1, "batch": 16, "packing": False}
+    options: dict[str, Any] = {
+        "lora_rank": 4,
+        "loss": "teacher",
+        "epochs": 1,
+        "batch": 16,
+        "packing": False,
+    }
     output = sft(data, out, model="student", **options)
     assert "LoRA rank 4, 13,568 of 258,656 parameters" in output
     monkeypatch.chdir(tmp_path)
