@@ -112,6 +112,12 @@ COMMANDS = {
         "tessy.data.export.command:export",
         ("run",),
     ),
+    "sft": Command(
+        "Fine-tune the student on a run",
+        "tessy.config.training:SftConfig",
+        "tessy.training.command:sft",
+        ("data",),
+    ),
 }
 
 

@@ -12,8 +12,9 @@ from tessy.core.records import Message, StudentIds, pack_ids
 from tests.lab.test_demo import finish
 from tests.support.rows import failure, fill, row
 
-FORMATS = ("messages", "sharegpt", "dialogs", "parquet", "hf", "tokens")
-PLAIN = FORMATS[:-1]  # need no tokenizer
+TRAINERS = ("llama-factory", "ms-swift", "xtuner", "axolotl")
+FORMATS = ("messages", "sharegpt", "dialogs", "parquet", "hf", "tokens", *TRAINERS)
+PLAIN = tuple(name for name in FORMATS if name not in ("tokens", "axolotl"))  # no tokenizer
 SYSTEM = Message(role="system", content="Be brief.")
 
 
@@ -26,7 +27,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def place(run: Path, to: str) -> Path:
-    suffix = {"hf": "", "parquet": ".parquet", "tokens": ".parquet"}.get(to, ".jsonl")
+    suffixes = {"parquet": ".parquet", "tokens": ".parquet"} | dict.fromkeys(("hf", *TRAINERS), "")
+    suffix = suffixes.get(to, ".jsonl")
     return run / "export" / f"{to}{suffix}"
 
 

@@ -65,15 +65,18 @@ class ExportConfig(Config):
     run: Path
     """Run directory."""
     to: str = Field(min_length=1)
-    """Format: `messages`, `sharegpt`, `dialogs` (as TESSY-Code-80K), `parquet`, `tokens`, or `hf`
-    (a folder)."""
+    """Format: `messages`, `sharegpt`, `dialogs` (as TESSY-Code-80K), `parquet`, `tokens`, or a
+    folder: `hf`, or with a configuration of the trainer `llama-factory`, `ms-swift`, `axolotl`,
+    `xtuner`."""
     out: Path | None = None
-    """Output file (.jsonl; .parquet for `parquet` and `tokens`), or folder for `hf`; None:
+    """Output file (.jsonl; .parquet for `parquet` and `tokens`), or folder; None:
     `export/<format>…` in the run directory."""
     loss: str = "all"
-    """Authors in the loss, for `tokens`: `all`, `student`, `teacher`, `student=1,teacher=0.5`."""
+    """Authors in the loss, for `tokens` and `axolotl`: `all`, `student`, `teacher`,
+    `student=1,teacher=0.5`."""
     tokenizer: str | None = Field(default=None, min_length=1)
-    """For `tokens`: folder or hub id of the student's tokenizer; None: as in the run."""
+    """For `tokens` and `axolotl`: folder or hub id of the student's tokenizer; None: as in the
+    run."""
     licence: str | None = None
     """Licence of the data, for the data card: an SPDX identifier, such as `cc-by-4.0`."""
 

@@ -109,6 +109,16 @@ def make_directory(path: Path) -> None:
         sync_path(directory.parent)
 
 
+def apply_umask(folder: Path, model: str) -> None:
+    """Give the files of ``folder`` the mode of its file ``model``, which the umask decided.
+
+    safetensors creates files that only the owner can read.
+    """
+    for file in folder.iterdir():
+        if file.is_file():
+            file.chmod((folder / model).stat().st_mode)
+
+
 def sync_path(path: Path) -> None:
     """Fsync ``path``: the content of a file or the entries of a directory."""
     fd = os.open(path, os.O_RDONLY)

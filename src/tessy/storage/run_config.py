@@ -24,35 +24,41 @@ RowT = TypeVar("RowT", bound=BaseModel)
 FailureT = TypeVar("FailureT", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class RowKind(Generic[KeyT, RowT, FailureT]):
-    """A kind of rows: what a directory holds, and how its rows are read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryKind:
+    """A kind of directory with recorded options.
 
     ``added`` are options missing from the data_config of older directories, by dotted name
     (``student.window``), with the value that reproduces the behaviour before the option existed,
     whatever its present default. ``renamed`` are present names of options by former names.
     """
 
-    name: str  # stem of the file of rows, and `rows` in config.json: trajectories
-    row: type[RowT]
-    failure: type[FailureT]  # a row of failures.jsonl
-    key_of: KeyOf[KeyT]
-    directory: str  # noun for a directory of them in messages: run
+    name: str  # `rows` in config.json; of rows, the stem of their file: trajectories
+    directory: str  # noun for the directory in messages: run
     made_by: str  # which commands create such directories, as a sentence without a full stop
     added: Mapping[str, object] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowKind(DirectoryKind, Generic[KeyT, RowT, FailureT]):
+    """A kind of rows: what a directory holds, and how its rows are read."""
+
+    row: type[RowT]
+    failure: type[FailureT]  # a row of failures.jsonl
+    key_of: KeyOf[KeyT]
+
+
 AnyRowKind = RowKind[Any, Any, Any]
 
 
-def read(path: Path, kind: AnyRowKind) -> dict[str, Any]:
+def read(path: Path, kind: DirectoryKind) -> dict[str, Any]:
     """Read config.json, with options under their present names; RunError if it is unusable."""
     try:
         document = jsonl.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
-            f"{path.parent} is not a {kind.directory}: it has no config.json; check the path: "
+            f"{path.parent} is not a {kind.directory}: it has no {path.name}; check the path: "
             f"{kind.made_by}"
         ) from None
     except (OSError, ValueError) as error:
@@ -102,7 +108,7 @@ def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
     options[new[-1]] = value
 
 
-def check_kind(path: Path, kind: AnyRowKind) -> None:
+def check_kind(path: Path, kind: DirectoryKind) -> None:
     """Raise RunError if a directory about to be replaced has rows of another kind."""
     with contextlib.suppress(OSError, ValueError):  # an unreadable file may be replaced
         document = jsonl.loads(path.read_bytes())
@@ -110,7 +116,7 @@ def check_kind(path: Path, kind: AnyRowKind) -> None:
             _check_rows(path, document, kind)
 
 
-def _check_rows(path: Path, document: dict[str, Any], kind: AnyRowKind) -> None:
+def _check_rows(path: Path, document: dict[str, Any], kind: DirectoryKind) -> None:
     rows = document.get("rows", "trajectories")
     if rows != kind.name:
         raise RunError(f"{path.parent} holds {rows}, not {kind.name}; {kind.made_by}")
@@ -118,7 +124,7 @@ def _check_rows(path: Path, document: dict[str, Any], kind: AnyRowKind) -> None:
 
 def open_config(
     path: Path,
-    kind: AnyRowKind,
+    kind: DirectoryKind,
     provenance: dict[str, Any],
     data: dict[str, Any],
     has_started: Callable[[], bool],
@@ -160,7 +166,7 @@ def check_same(
     directory: Path,
     document: Mapping[str, Any],
     now: dict[str, Any],
-    kind: AnyRowKind,
+    kind: DirectoryKind,
     known: Collection[str] | None = None,
     later: Collection[str] = (),
 ) -> None:

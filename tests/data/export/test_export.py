@@ -141,10 +141,10 @@ def test_unsafe_destinations_are_refused(run: Path, tmp_path: Path):
 
 
 def test_options_of_other_formats_are_refused(run: Path):
-    assert "--loss applies only to --to tokens" in export(
+    assert "--loss applies only to --to axolotl, tokens" in export(
         run, "messages", "--loss", "student", code=2
     )
-    assert "--tokenizer applies only to --to tokens" in export(
+    assert "--tokenizer applies only to --to axolotl, tokens" in export(
         run, "hf", "--tokenizer", "x", code=2
     )
     assert "--licence applies only to --to hf" in export(run, "parquet", "--licence", "mit", code=2)

@@ -11,6 +11,7 @@ from tessy.config.data import ExportConfig
 from tessy.core.errors import ConfigError
 from tessy.data.export import formats
 from tessy.data.export.command import all_formats, export, format_of
+from tests.support.exported_runs import FORMATS
 from tests.support.rows import fill, row
 
 ADDED = """
@@ -39,13 +40,15 @@ def added(tmp_path, monkeypatch):
 def test_help_lists_every_format():
     description = ExportConfig.model_fields["to"].description
     assert description is not None
-    assert set(all_formats()) == {"messages", "sharegpt", "dialogs", "parquet", "hf", "tokens"}
+    assert set(all_formats()) == set(FORMATS)
     assert all(f"`{name}`" in description for name in all_formats())
 
 
 @pytest.mark.parametrize("name", ["message", "PARQUET", "format"])
 def test_an_unknown_format_is_refused_and_known_ones_are_listed(name, tmp_path):
-    with pytest.raises(ConfigError, match=f"to: expected one of dialogs, hf, .*; got '{name}'"):
+    with pytest.raises(
+        ConfigError, match=f"to: expected one of axolotl, dialogs, hf, .*; got '{name}'"
+    ):
         format_of(ExportConfig(run=tmp_path, to=name))
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tessy.boundary.evaluation.report import short_name
 from tessy.storage.cards import short_digest
+from tessy.storage.figures import figure_of, svg
 
 # Okabe and Ito's colour-blind safe palette; lines also differ in their dashes.
 _BLUE, _ORANGE, _SKY, _RED, _INK = "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#222222"
@@ -30,26 +28,13 @@ _BELOW: dict[str, Any] = {
     "fontsize": 8,
     "frameon": False,
 }
-_STYLE: dict[str, Any] = {
-    "svg.hashsalt": "tessy",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def draw(report: Mapping[str, Any]) -> bytes:
-    """Return the plot of the content of evaluation.json as SVG; deterministic.
-
-    Its background is white, so that it is legible on light and dark pages.
-    """
+    """Return the plot of the content of evaluation.json as SVG; deterministic."""
     entries: Sequence[Mapping[str, Any]] = report["cuts"]
     graded = [entry for entry in entries if entry["sweep"]]
-    with style.context(_STYLE, after_reset=True):
-        height = 2.6 + 0.42 * max(len(entries), 4)
-        figure = Figure(figsize=(11.0, height), layout="constrained", facecolor="white")
+    with figure_of(11.0, 2.6 + 0.42 * max(len(entries), 4)) as figure:
         left, right = figure.subplots(1, 2)
         _bars(left, entries)
         _sweep(right, graded)
@@ -61,9 +46,7 @@ def draw(report: Mapping[str, Any]) -> bytes:
             f"{short_digest(report['annotations']['digest'])}",
             fontsize=10,
         )
-        out = BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "tessy"})
-    return out.getvalue()
+        return svg(figure)
 
 
 def _bars(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:

@@ -56,12 +56,17 @@ class FitResult:
         return self.epochs[self.chosen - 1]
 
 
-class _OneDevice(TrainingArguments):
-    """Training arguments for one GPU per process, however many are visible."""
+class OneDeviceMixin:
+    """Makes training arguments use one GPU per process, however many are visible."""
 
     @property
     def n_gpu(self) -> int:
-        return min(1, int(super().n_gpu))
+        """Number of GPUs of this process: 0 or 1."""
+        return min(1, int(super().n_gpu))  # type: ignore[misc]  # of TrainingArguments
+
+
+class _OneDevice(OneDeviceMixin, TrainingArguments):
+    pass
 
 
 def _rows(examples: Sequence[TrainingExample]) -> Any:  # noqa: ANN401  # Trainer accepts lists
@@ -111,12 +116,12 @@ def fit(
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
     seconds = time.monotonic() - started
-    _leave_process_group(trainer, model)
-    device, best = _device_name(arguments), checkpoints.best.epoch
+    leave_process_group(trainer, model)
+    device, best = device_name(arguments), checkpoints.best.epoch
     return FitResult(tuple(checkpoints.epochs), best, seconds, device, processes)
 
 
-def _leave_process_group(trainer: Trainer, model: PreTrainedModel) -> None:
+def leave_process_group(trainer: Trainer, model: PreTrainedModel) -> None:
     """Leave the process group, in all processes at the same time.
 
     A gloo group that is freed after the others have left blocks forever, and the trainer's wrapped
@@ -156,7 +161,9 @@ def _arguments(options: TrainPredictorConfig, folder: Path, processes: int) -> T
     )
 
 
-def _device_name(arguments: TrainingArguments) -> str:
+def device_name(arguments: TrainingArguments) -> str:
+    """Return the device that trains, with its precision if it is a GPU."""
+    """Return the device and the precision of a training."""
     if arguments.device.type != "cuda":
         return arguments.device.type
     precision = "bfloat16" if arguments.bf16 else "float32"

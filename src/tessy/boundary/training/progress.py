@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -45,8 +46,11 @@ class EpochScores:
 class TrainingProgress:
     """Prints the progress of a training; disabled in all processes but the first."""
 
-    def __init__(self, console: Console, *, enabled: bool = True) -> None:
+    def __init__(
+        self, console: Console, headings: Sequence[str] = _HEADINGS, *, enabled: bool = True
+    ) -> None:
         self._console = console
+        self._headings = headings
         self._enabled = enabled
         self._progress = Progress(
             "training",
@@ -61,7 +65,7 @@ class TrainingProgress:
         self._task = self._progress.add_task("training", total=None)
 
     def __enter__(self) -> Self:
-        self.print_line("  ".join(_HEADINGS))
+        self.print_line("  ".join(self._headings))
         self._progress.start()
         return self
 
@@ -80,8 +84,12 @@ class TrainingProgress:
     def report_epoch(self, scores: EpochScores, *, best: bool) -> None:
         """Print the line of an epoch; ``best`` marks the best one so far."""
         numbers = (scores.accuracy, scores.precision, scores.recall, scores.f1)
-        cells = [str(scores.epoch), f"{scores.train_loss:.4f}", *(f"{n:.4f}" for n in numbers)]
+        cells = (str(scores.epoch), f"{scores.train_loss:.4f}", *(f"{n:.4f}" for n in numbers))
+        self.report_row(cells, "best" if best else "")
+
+    def report_row(self, cells: Sequence[str], note: str = "") -> None:
+        """Print the cells of an epoch below their headings, and ``note`` after them."""
         line = "  ".join(
-            cell.rjust(len(heading)) for cell, heading in zip(cells, _HEADINGS, strict=True)
+            cell.rjust(len(heading)) for cell, heading in zip(cells, self._headings, strict=True)
         )
-        self.print_line(f"{line}{'  best' if best else ''}")
+        self.print_line(f"{line}  {note}".rstrip())

@@ -7,7 +7,6 @@ and writes. The checkpoint is moved into place when it is complete.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -38,7 +37,8 @@ from tessy.core.errors import ConfigError, InputError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import percent
 from tessy.core.records import Annotation
-from tessy.storage.atomic import new_folder
+from tessy.runtime.processes import is_first_process, process_count
+from tessy.storage.atomic import apply_umask, new_folder
 from tessy.storage.run_reader import read_config
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import
@@ -58,9 +58,9 @@ def train_predictor(options: TrainPredictorConfig) -> int:
         StorageError: The checkpoint cannot be written.
     """
     try:
-        _train(options, first=_is_first_process())
+        _train(options, first=is_first_process())
     except InputError:
-        if _is_first_process():
+        if is_first_process():
             raise
         return _EXIT_INPUT_ERROR  # the first process reports the error
     return 0
@@ -109,7 +109,7 @@ def _train_and_write(
             examples["validation"],
             options,
             folder=folder,
-            processes=_processes(),
+            processes=process_count(),
             progress=progress,
         )
         if not first:
@@ -123,7 +123,7 @@ def _train_and_write(
             fit=result,
             base_on_hub=not Path(base.name).is_dir(),
         )
-        _apply_umask(folder)
+        apply_umask(folder, "training.json")
     progress.print_line(
         f"Kept epoch {result.chosen} after {result.seconds:,.0f} s on {result.device}: "
         f"{options.out}"
@@ -133,24 +133,15 @@ def _train_and_write(
         progress.print_line(f"Warning: {warning}.")
 
 
-# RANK and WORLD_SIZE are set by torchrun and accelerate launch.
-def _is_first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _check_options(options: TrainPredictorConfig, out: Path) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"out: {out} exists and is not an empty folder; choose another --out, or remove it"
         )
-    if options.batch % _processes():
+    if options.batch % process_count():
         raise ConfigError(
-            f"batch: {options.batch} segments cannot be shared evenly by {_processes()} processes; "
-            "give a multiple of their number"
+            f"batch: {options.batch} segments cannot be shared evenly by {process_count()} "
+            "processes; give a multiple of their number"
         )
 
 
@@ -194,9 +185,3 @@ def _header_lines(
         )
     steps = -(-len(examples["train"]) // options.batch)
     yield f"Up to {options.epochs} epochs of {steps:,} steps"
-
-
-def _apply_umask(folder: Path) -> None:
-    """Apply the umask to the weights, which safetensors creates readable by the owner only."""
-    for file in folder.iterdir():
-        file.chmod((folder / "training.json").stat().st_mode)

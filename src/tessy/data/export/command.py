@@ -22,9 +22,6 @@ from tessy.runtime.terminal import visible
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import read_config
 
-# Entries of an exported folder. A folder with any other entry is not replaced.
-_FOLDER = frozenset({"README.md", "data"})
-
 
 @cache
 def all_formats() -> Mapping[str, ExportFormat]:
@@ -61,7 +58,7 @@ def export(config: ExportConfig, console: Console | None = None) -> int:
     export_format = format_of(config)
     document = read_config(config.run)
     out = config.out or config.run / "export" / f"{config.to}{export_format.suffix}"
-    _check_destination(out, config.run, export_format.suffix)
+    _check_destination(out, config.run, export_format)
     job = ExportJob(config, document, out)
     with rows_with_progress(config.run, "Exporting") as items:
         result = export_format.write(job, _require_rows(config.run, items))
@@ -82,12 +79,12 @@ def _require_rows(run: Path, items: Iterable[SourceRow]) -> Iterator[Trajectory]
     return chain((first,), rows)
 
 
-def _check_destination(out: Path, run: Path, suffix: str) -> None:
+def _check_destination(out: Path, run: Path, export_format: ExportFormat) -> None:
     """Refuse a destination that would overwrite other files or whose suffix is misleading.
 
-    ``suffix`` is empty if the export is a folder, which may not have the suffix of a file format.
+    A folder may not have the suffix of a file format.
     """
-    target, home = out.resolve(), run.resolve()
+    target, home, suffix = out.resolve(), run.resolve(), export_format.suffix
     if home.is_relative_to(target) or target.parent in (home, RunPaths(home).parts):
         raise InputError(
             f"--out {out} lies among the run's own files; choose a path outside {run}, or in "
@@ -106,7 +103,7 @@ def _check_destination(out: Path, run: Path, suffix: str) -> None:
         return
     if not target.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
-    foreign = sorted({path.name for path in target.iterdir()} - _FOLDER)
+    foreign = sorted({path.name for path in target.iterdir()} - export_format.entries)
     if foreign:
         raise InputError(
             f"--out {out} contains {foreign[0]!r}, which is not part of an export; choose a new or "
@@ -116,7 +113,8 @@ def _check_destination(out: Path, run: Path, suffix: str) -> None:
 
 def _describe(result: ExportResult, out: Path) -> str:
     learned = "" if result.learned is None else f" ({result.learned:,} with labels)"
-    files = sorted(out.rglob("*.parquet")) if out.is_dir() else [out]
+    data = (path for path in out.rglob("*") if path.suffix in (".parquet", ".jsonl"))
+    files = list(data) if out.is_dir() else [out]
     total = sum(path.stat().st_size for path in files)
     shards = f" in {counted(len(files), 'file')}" if out.is_dir() else ""
     text = (

@@ -63,6 +63,7 @@ class ExportFormat:
         write: Writes the rows. Raises InputError if they cannot be represented, and StorageError.
         hint: Returns how to load the result in a trainer.
         options: Options that apply only to some formats, including this one.
+        entries: Entries of an exported folder. A folder with any other entry is not replaced.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ExportFormat:
     write: Callable[[ExportJob, Iterable[Trajectory]], ExportResult]
     hint: Callable[[ExportJob, ExportResult], str]
     options: frozenset[str] = frozenset()
+    entries: frozenset[str] = frozenset()
 
 
 def json_lines(
@@ -78,13 +80,21 @@ def json_lines(
     """Return a function that writes one JSON object per row."""
 
     def write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-        result = ExportResult()
-        with new_file(job.out, ADVICE) as path, path.open("wb") as file:
-            for row in rows:
-                file.write(jsonl.dump_line(convert(result.add(row))))
-        return result
+        with new_file(job.out, ADVICE) as path:
+            return write_json_lines(convert, rows, path)
 
     return write
+
+
+def write_json_lines(
+    convert: Callable[[Trajectory], dict[str, Any]], rows: Iterable[Trajectory], path: Path
+) -> ExportResult:
+    """Write one JSON object per row to ``path``."""
+    result = ExportResult()
+    with path.open("wb") as file:
+        for row in rows:
+            file.write(jsonl.dump_line(convert(result.add(row))))
+    return result
 
 
 def trl_hint(source: str, remark: str = _CHAT_REMARK) -> str:

@@ -64,6 +64,10 @@ TOKEN_SCHEMA = pa.schema(
         ("loss_weights", pa.list_(pa.float32())),
     ]
 )
+# Axolotl accepts exactly these columns.
+AXOLOTL_SCHEMA = pa.schema(
+    [("input_ids", _IDS), ("attention_mask", pa.list_(pa.int8())), ("labels", _IDS)]
+)
 
 
 def trajectory_cells(row: Trajectory) -> dict[str, Any]:

@@ -7,6 +7,7 @@ model is loaded.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from logging import ERROR
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from tessy.core.errors import ModelError
+from tessy.core.extras import check_installed
 from tessy.inference.base import TOP_LOGPROBS, ScoredToken
 from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
 
@@ -132,18 +134,22 @@ def load_model(
     """Load a causal language model for inference: float32 on CPU, bfloat16 elsewhere.
 
     ``device`` is named as in torch; by default a GPU if there is one. Weights must be safetensors.
+    A folder of a LoRA adapter gives its base model with the adapter merged in.
     """
     place = pick_device(device)
     name = model_name(model)
+    base = adapter_base(name)
     hide_loading_bar()
     try:
         with quiet_loading():
             loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                name,
+                base or name,
                 dtype=working_dtype(place),
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
             )
+            if base is not None:
+                loaded = _merged(loaded, name)
         torch.nn.Module.to(loaded, place)
         torch.nn.Module.eval(loaded)
     except LOADING_ERRORS as error:
@@ -152,6 +158,34 @@ def load_model(
             "causal language model with safetensors weights (a local folder or a hub id)"
         ) from error
     return loaded
+
+
+def adapter_base(name: str) -> str | None:
+    """Return the base model of the LoRA adapter in the folder ``name``; None if it is none.
+
+    Raises:
+        ModelError: The adapter names no base model, or a folder that does not exist.
+        ConfigError: peft is not installed.
+    """
+    path = Path(name) / "adapter_config.json"
+    if not path.is_file():
+        return None
+    check_installed(f"the LoRA adapter {name}", {"peft": "train"})
+    try:
+        base = json.loads(path.read_bytes()).get("base_model_name_or_path")
+        return model_name(str(base or ""))
+    except (OSError, ValueError, AttributeError, ModelError) as error:
+        raise ModelError(
+            f"the base model of the LoRA adapter {name!r} cannot be found: {error}; set "
+            "base_model_name_or_path in its adapter_config.json to the base's folder or hub id"
+        ) from error
+
+
+def _merged(base: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    from peft import PeftModel
+
+    merged: PreTrainedModel = PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    return merged
 
 
 def hide_loading_bar() -> None:

@@ -62,4 +62,5 @@ FORMAT = ExportFormat(
     write=_write,
     hint=lambda job, result: trl_hint(job.quoted_out),
     options=frozenset({"licence"}),
+    entries=frozenset({"README.md", "data"}),
 )

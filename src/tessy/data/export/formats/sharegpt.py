@@ -21,13 +21,17 @@ def convert(row: Trajectory) -> dict[str, Any]:
 def _hint(job: ExportJob, result: ExportResult) -> str:
     entry = f'{{"file_name": {job.quoted_out}, "formatting": "sharegpt"}}'
     name = json.dumps(job.options.run.resolve().name, ensure_ascii=False)
-    hint = f"LLaMA-Factory, in dataset_info.json: {name}: {entry}"
-    if result.uneven:
-        hint += (
-            f"\nLLaMA-Factory will skip {counted(result.uneven, 'sample')}, because the roles user "
-            "and assistant do not alternate."
-        )
-    return hint
+    return f"LLaMA-Factory, in dataset_info.json: {name}: {entry}{skipped(result)}"
+
+
+def skipped(result: ExportResult) -> str:
+    """Return a line on samples that LLaMA-Factory skips; empty if there are none."""
+    if not result.uneven:
+        return ""
+    return (
+        f"\nLLaMA-Factory will skip {counted(result.uneven, 'sample')}, because the roles user "
+        "and assistant do not alternate."
+    )
 
 
 FORMAT = ExportFormat(name="sharegpt", suffix=".jsonl", write=json_lines(convert), hint=_hint)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from tessy.core.errors import InputError
-from tessy.core.records import Author, Trajectory
+from tessy.core.records import AUTHORS, Author, Trajectory
 from tessy.data.export.format import ADVICE, ExportFormat, ExportJob, ExportResult, trl_hint
+from tessy.data.export.provenance import public, role_of
 from tessy.storage.atomic import new_file
 
 
 def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
-    from tessy.data.export.parquet import TOKEN_SCHEMA, ParquetRows
+    from tessy.data.export.parquet import TOKEN_SCHEMA
+
+    with new_file(job.out, ADVICE) as path:
+        return write_tokens(job, rows, path, TOKEN_SCHEMA)
+
+
+def write_tokens(
+    job: ExportJob,
+    rows: Iterable[Trajectory],
+    path: Path,
+    schema: Any,  # noqa: ANN401  # pyarrow has no types
+) -> ExportResult:
+    """Write the columns in ``schema`` to ``path``; raises like :func:`tokenize` and the rest."""
+    from tessy.data.export.parquet import ParquetRows
     from tessy.data.export.tokens import labels, load_format, parse_loss, tokenize, writers
 
     options = job.options
@@ -19,7 +36,9 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
     form, digest = load_format(job.document, options.tokenizer)
     result = ExportResult(learned=0)
     seen: set[Author] = set()
-    with new_file(job.out, ADVICE) as path, ParquetRows(path, TOKEN_SCHEMA) as table:
+    strategies: Counter[str] = Counter()
+    authors_of_tokens: Counter[Author] = Counter()
+    with ParquetRows(path, schema) as table:
         for row in rows:
             try:
                 tokens = tokenize(row, form)
@@ -31,20 +50,21 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
             result.tokens += len(learned)
             result.learned = (result.learned or 0) + sum(map(bool, loss_weights))
             result.encoded += tokens.encoded
+            strategies[row.strategy] += 1
+            authors_of_tokens.update(author for author in tokens.authors if author is not None)
             authors = writers(row, form)
             seen |= authors
             result.bare += not any(weights[author] for author in authors)
-            cells = {"id": row.id, "sample": row.sample, "input_ids": tokens.ids}
-            size = 12 * len(learned)  # three columns of four bytes per token
-            table.add({**cells, "labels": learned, "loss_weights": loss_weights}, size)
+            cells = _cells(row, tokens.ids, learned, loss_weights)
+            table.add(cells, 12 * len(learned))  # three columns of four bytes per token
         if result.bare == result.rows:
             raise InputError(
                 f"--loss {options.loss}: all text in {options.run} is by the {seen.pop()}, so "
                 "only markup would have labels; pass --loss all, or export another run"
             )
         table.describe(
-            {
-                "run": options.run.resolve().name,
+            _provenance(job, strategies, authors_of_tokens)
+            | {
                 "format_digest": digest,
                 "tokenizer_digest": form.renderer.codec.digest,
                 "end_of_turn_id": form.end_id,
@@ -58,6 +78,39 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
             }
         )
     return result
+
+
+def _cells(
+    row: Trajectory, ids: Sequence[int], learned: Sequence[int], loss_weights: Sequence[float]
+) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "sample": row.sample,
+        "input_ids": ids,
+        "attention_mask": [1] * len(ids),
+        "labels": learned,
+        "loss_weights": loss_weights,
+    }
+
+
+def _provenance(
+    job: ExportJob, strategies: Mapping[str, int], tokens: Mapping[Author, int]
+) -> dict[str, Any]:
+    """Return where the rows come from; ``tokens`` are those of responses by author."""
+    return {
+        "run": job.options.run.resolve().name,
+        "run_digest": job.document.get("data_digest"),
+        "model": _hub_id(job.document),
+        "strategies": dict(sorted(strategies.items())),
+        "tokens_by_author": {author: tokens[author] for author in AUTHORS},
+    }
+
+
+def _hub_id(document: Mapping[str, Any]) -> str | None:
+    """Return the model whose format the rows have; None for a local folder."""
+    data = document["data_config"]
+    name = data.get(f"{role_of(data).prefix}model")
+    return name if isinstance(name, str) and public(name) == name else None
 
 
 _REMARK = (
