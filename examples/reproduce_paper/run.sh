@@ -41,7 +41,7 @@ synthesize() {
 }
 
 train() {
-    "${launch[@]}" sft "$OUT/train.parquet" --config "$SFT" --out "$OUT/student"
+    "${launch[@]}" sft "$OUT/train.parquet" --model "$STUDENT" --config "$SFT" --out "$OUT/student"
 }
 
 evaluate() {
