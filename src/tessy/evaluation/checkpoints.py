@@ -52,7 +52,7 @@ class EpochScore(NamedTuple):
 
 
 def has_own_model(model: str) -> bool:
-    """Return whether a folder is a model, or is no local folder."""
+    """Return whether ``model`` is the folder or the hub id of a model."""
     folder = Path(model).expanduser()
     return not folder.is_dir() or any((folder / name).is_file() for name in _MODEL_FILES)
 

@@ -1,4 +1,4 @@
-"""Repetition of requests while a server is probed, where one answer may mislead."""
+"""Repetition of the requests of a probe, because a single answer may mislead."""
 
 from __future__ import annotations
 

@@ -10,5 +10,5 @@ STRATEGY = Strategy(
     models=generated_by("student"),
     thinking_by="student",
     answer_by="student",
-    how="The student's own response, whole.",
+    how="The student's own response.",
 )

@@ -10,5 +10,5 @@ STRATEGY = Strategy(
     models=generated_by("teacher"),
     thinking_by="teacher",
     answer_by="teacher",
-    how="The teacher's own response, whole: plain distillation.",
+    how="The teacher's own response: plain distillation.",
 )
