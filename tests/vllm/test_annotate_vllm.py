@@ -25,7 +25,7 @@ from tests.vllm.servers import CONTEXT_TOKENS, Servers, VllmServer
 pytestmark = pytest.mark.vllm
 
 THINKING = "Okay, so 3 + 4 = 7. But wait, 7 + 5 = 12. Hmm, let me see. So the answer is 12. " * 6
-WILD = Sampling(temperature=1.0, top_p=1.0, top_k=0)
+WILD = Sampling(temperature=2.0, top_p=1.0, top_k=0)
 
 
 def pool_of(server: VllmServer, model: str | None = None, *, guided: bool = True) -> ChatPool:
