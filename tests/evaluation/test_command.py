@@ -233,6 +233,15 @@ def test_an_evaluation_resumes_only_with_the_same_problems_and_judge(whole: Path
     assert (whole / "evaluations.jsonl").read_bytes() == before
 
 
+def test_weights_that_were_trained_again_are_not_taken_for_the_evaluated_ones(tmp_path: Path):
+    model, file, run = tmp_path / "model", tasks(tmp_path, 2), tmp_path / "run"
+    shutil.copytree(student_path(), model)
+    finish(evaluate(file, run, model))
+    finish(evaluate(file, run, model))
+    shutil.copy(teacher_path() / "model.safetensors", model)
+    assert "weights: " in finish(evaluate(file, run, model), code=2)
+
+
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """The output of a training run: two checkpoints, and no model beside them."""

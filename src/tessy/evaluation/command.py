@@ -15,7 +15,7 @@ from tessy.evaluation.checkpoints import (
     write_epochs,
 )
 from tessy.evaluation.grading import Grader
-from tessy.evaluation.load import LoadedBenchmark, load_benchmark
+from tessy.evaluation.load import LoadedBenchmark, load_benchmark, weights_digest
 from tessy.evaluation.results import SCORES, Result, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.storage import jsonl
@@ -78,6 +78,8 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
             "benchmark.digest": benchmark.digest,
             "instruction": config.instruction,
             "judge": benchmark.judges,
+            # A folder may hold other weights after another training.
+            "weights": weights_digest(config),
         },
         strategy="evaluate",
         finish=grader.finish,
