@@ -113,7 +113,7 @@ def test_a_run_on_two_replicas_as_in_the_readme(servers: Servers, questions, tmp
     session = summary["session"]
     for author, counted in session["servers"].items():
         assert session["generated"][author] == summary["tokens"]["generated"][author]
-        # Within 5 % on an idle machine; without the estimate a sixth is missing.
+        # Gross errors only: the estimate was 12 % off on a busy machine (docs/log.md).
         assert session["generated"][author] == pytest.approx(counted, rel=0.3), session
     assert set(session["servers"]) == {"student", "teacher"}
     log = (run / "run.log").read_text(encoding="utf-8")
