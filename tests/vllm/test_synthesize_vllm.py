@@ -97,24 +97,24 @@ def keys(data: RunData) -> list[str]:
 def test_a_run_on_two_replicas_as_in_the_readme(servers: Servers, questions, tmp_path):
     run = tmp_path / "run"
     output = finish(
-        arguments("synthesize", servers, questions(24), "--out", str(run), "--concurrency", "8")
+        arguments("synthesize", servers, questions(48), "--out", str(run), "--concurrency", "8")
     )
     data = read_run(run)
     check_rows(data)
-    assert keys(data) == [f"calc-{n:04d}" for n in range(1, 25)]
-    assert len(data.trajectories) >= 20
+    assert keys(data) == [f"calc-{n:04d}" for n in range(1, 49)]
+    assert len(data.trajectories) >= 40
     assert any(len(row.spans) > 3 for row in data.trajectories)
     assert "finished" in output
     assert str(run / "report.html") in output
     assert (run / "report.html").exists()
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["samples"]["finished"] == len(data.trajectories)
-    assert summary["requests"]["teacher"] > 24
+    assert summary["requests"]["teacher"] > 48
     session = summary["session"]
     for author, counted in session["servers"].items():
         assert session["generated"][author] == summary["tokens"]["generated"][author]
-        # Gross errors only: the estimate was 12 % off on a busy machine (docs/log.md).
-        assert session["generated"][author] == pytest.approx(counted, rel=0.3), session
+        # The goal is 5 %; the last comparison of a short run may be a second old.
+        assert session["generated"][author] == pytest.approx(counted, rel=0.08), session
     assert set(session["servers"]) == {"student", "teacher"}
     log = (run / "run.log").read_text(encoding="utf-8")
     assert "generate" in log

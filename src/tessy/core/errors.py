@@ -99,6 +99,9 @@ FailureReason = Literal[
     "control_in_answer",  # a control id before the end of the answer
     "prompt_too_long",  # the prompt leaves too few tokens for thinking and answer
     "no_score",  # the teacher's assessment of a candidate contains no score
+    "no_capability",  # the rule found nothing to keep in the trace
+    "no_fitting_style",  # no candidate fits what follows it in the trace
+    "capability_lost",  # the thinking lacks words of the trace that must be kept
     "refused",  # the server refused the request
     "server_error",  # the server repeatedly returned unusable responses
 ]
@@ -120,6 +123,9 @@ _LABELS: Mapping[str, str] = {
     "control_in_answer": "markup in the answer",
     "prompt_too_long": "prompt too long",
     "no_score": "not scored",
+    "no_capability": "no capability in the trace",
+    "no_fitting_style": "no fitting style",
+    "capability_lost": "capability lost",
     "refused": "refused by the server",
     "server_error": "server error",
     "not_json": "reply is not JSON",

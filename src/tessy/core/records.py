@@ -46,12 +46,39 @@ class Message(_RowModel):
     content: str
 
 
+class StyleSpan(_RowModel):
+    """A style span ``text[start:end]`` of a segment or of a thinking, in chars."""
+
+    start: int = Field(ge=0)
+    end: int
+
+
+class Trace(_RowModel):
+    """A response of another model to a problem, which strategy ``restyle`` rewrites."""
+
+    thinking: str = Field(min_length=1)
+    answer: str = ""
+    style: tuple[StyleSpan, ...] | None = None  # of the thinking, as annotated; None: not annotated
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that identify its content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
 class Problem(_RowModel):
     """A problem read from the input."""
 
     id: str  # unique in the input; a repeated problem gets `id#2`, `id#3` …
     messages: tuple[Message, ...] = Field(min_length=1)  # up to and including the last user turn
     extra: dict[str, Any] = Field(default_factory=dict)  # all other fields of the input row
+    trace: Trace | None = None
+
+    @property
+    def digest(self) -> str:
+        """Hex digits that identify equal inputs of a sample: the messages, and the trace."""
+        messages = problem_digest(self.messages)
+        return messages if self.trace is None else f"{messages}-{self.trace.digest}"
 
 
 class Span(_RowModel):
@@ -106,11 +133,28 @@ class Cost(_RowModel):
     unseen: dict[Author, int] = Field(default_factory=_zero_counts)
 
 
+class Restyling(_RowModel):
+    """How strategy ``restyle`` chose the style of a row; a place is a style span of the trace.
+
+    ``draws`` and ``effective`` have an entry for each place before capability: the number of
+    candidates, and the effective sample size of their weights.
+    """
+
+    trace: str  # digest of the trace
+    split_by: str  # what classified the trace: the name of a rule, or `annotation`
+    draws: tuple[int, ...] = ()
+    effective: tuple[float, ...] = ()
+    empty: int = 0  # places where no words were chosen
+    unfit: int = 0  # places without a fitting candidate, which keep the trace's words
+    end_draws: int = 0  # of the words after the last capability
+    scored_tokens: int = 0  # tokens whose likelihood was computed
+
+
 class _Outcome(_RowModel):
     """Fields shared by trajectories and failures.
 
     ``scores`` and ``unscored`` belong to ``teacher-score``, ``reference_answer`` to
-    ``teacher-reference``.
+    ``teacher-reference``, ``restyle`` to the strategy of that name.
     """
 
     id: str
@@ -133,6 +177,7 @@ class _Outcome(_RowModel):
     # reasons for missing scores, by index in `scores`
     unscored: dict[int, FailureReason] = Field(default_factory=dict)
     reference_answer: str | None = None  # the teacher's, as shown to the student
+    restyle: Restyling | None = None
     problem: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -196,13 +241,6 @@ class Evaluation(_Outcome):
     rule: str = ""  # where the final answer was found: boxed, number, last line …
     reason: FailureReason | None = None
     detail: str = ""
-
-
-class StyleSpan(_RowModel):
-    """A style span ``text[start:end]`` of a segment, in chars."""
-
-    start: int = Field(ge=0)
-    end: int
 
 
 class _SegmentRow(_RowModel):

@@ -18,7 +18,8 @@ from tessy.core.errors import EngineError, EngineMisconfigured, EngineRefused, E
 from tessy.inference.base import ChunkSink, leave_when_closed
 from tessy.inference.http.address import environment_proxy, read_address, shown_url
 from tessy.inference.http.faults import shortened, status_fault
-from tessy.inference.http.reply import FAULTS, LateTokens, deadline, read_whole_reply, stream_reply
+from tessy.inference.http.reply import FAULTS, deadline, read_whole_reply, stream_reply
+from tessy.inference.http.unseen import UnseenTokens
 from tessy.inference.http.wires.base import BadReply, EventReader, NoTokenIds, WireReader
 
 _CONNECT_SECONDS = 15.0
@@ -47,7 +48,7 @@ class ServerClient:
         }
         if self._address.authorization is not None:
             self._headers["Authorization"] = self._address.authorization
-        self._late = LateTokens()
+        self.unseen = UnseenTokens()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # of the session
 
@@ -215,10 +216,10 @@ class ServerClient:
         with self.masked_errors():
             try:
                 if response.content_type != "text/event-stream":
-                    await read_whole_reply(response, EventReader(reader), sink)
+                    await read_whole_reply(response, EventReader(reader), sink, self.unseen)
                     return False
                 silence = max(self._stall_seconds, read_seconds)
-                await stream_reply(response, EventReader(reader), sink, silence, self._late)
+                await stream_reply(response, EventReader(reader), sink, silence, self.unseen)
             except FAULTS as error:
                 raise _connection_fault("POST", url, error) from error
             except BadReply as error:

@@ -117,11 +117,20 @@ class HttpEngine(ServerEngine):
             ) from error
 
     async def counters(self) -> ServerCounters | None:
-        """Return what the server has counted so far; None if it does not tell."""
+        """Return what the server has counted so far; None if it has no counters."""
+        self._server.unseen.begin_read()
         try:
             return server_counters(await self._server.look_up("/metrics", seconds=_METRICS_SECONDS))
         except EngineError:
             return None
+
+    def begin_count(self) -> None:
+        """Start to count what is received, at the time when :meth:`counters` is read."""
+        self._server.unseen.begin_count()
+
+    def compare_count(self, generated: int) -> None:
+        """Correct the estimate of unseen tokens by what the server has generated since then."""
+        self._server.unseen.compare(generated)
 
     @staticmethod
     def _fit(request: Request, info: EngineInfo) -> Request:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import struct
-import termios
 from collections.abc import AsyncGenerator
 
 import aiohttp
 
 from tessy.core.errors import EngineError, EngineUnavailable
 from tessy.inference.base import ChunkSink, leave_when_closed
+from tessy.inference.http.unseen import UnseenTokens
 from tessy.inference.http.wires.base import BadReply, EventReader
 
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError)  # of a connection
 
-MEASURED_CLOSES = 4  # one in so many is measured; its port stays in use for a minute
 _DRAIN_SECONDS = 0.25  # for the rest of a stream after its last tokens
 
 
@@ -56,27 +53,23 @@ async def stream_reply(
     reader: EventReader,
     sink: ChunkSink,
     silence: float,
-    late: LateTokens,
+    unseen: UnseenTokens,
 ) -> None:
     """Stream a reply into ``sink`` until its last token or until the sink is closed.
 
-    At a close ``sink.unseen`` is set from ``late``, the estimate for this server.
+    At a close ``sink.unseen`` is set: what had arrived, and the estimate for this server.
 
     Raises TimeoutError after ``silence`` seconds without data, and EngineUnavailable if the reply
     ends without a finish reason.
     """
     content, splitter, finish = response.content, EventSplitter(), None
     watch, clock = _SilenceTimer(response, silence), asyncio.get_running_loop().time
-    tokens, events, arriving, received = 0, 0, None, b""
 
     def close() -> None:
-        nonlocal arriving
-        unread, arriving = _arrived(response, reader, splitter, tokens)
-        late.seen(tokens, events)
-        sink.unseen = unread if arriving is None else unread + arriving + late.take()
-        if arriving is None or not late.due() or not watch.end_sending():
-            arriving = None
-            watch.abort()
+        arrived, ended = _arrived(content, reader, splitter)
+        unseen.receive(arrived)
+        sink.unseen = arrived if ended else arrived + unseen.take()
+        watch.abort()
 
     sink.on_close = close
     try:
@@ -85,26 +78,19 @@ async def stream_reply(
             if sink.closed:
                 break
             watch.heard = clock()
-            payloads = splitter.feed(received) if received else splitter.finish()
-            chunk = reader.read(payloads)
-            events += len(payloads)
+            chunk = reader.read(splitter.feed(received) if received else splitter.finish())
             finish = chunk.finish
-            tokens += len(chunk.ids)
             if chunk.ids or finish is not None:
+                unseen.receive(len(chunk.ids) + (finish == "stop"))
                 sink.put(chunk)
             elif not received:
                 raise EngineUnavailable("the reply ended without a finish reason")
-            received = b""
     except aiohttp.ClientError:
         if not sink.closed:
             raise
-        received = b""
     finally:
         sink.on_close = None
         watch.end()
-    if arriving is not None:
-        more = await _rest(content, reader, splitter, received)
-        late.add(None if more is None else max(0, more - arriving))
     if not sink.closed and not content.is_eof():  # drain, so that the connection can be reused
         with contextlib.suppress(*FAULTS):
             async with asyncio.timeout(_DRAIN_SECONDS):
@@ -113,110 +99,21 @@ async def stream_reply(
 
 
 def _arrived(
-    response: aiohttp.ClientResponse, reader: EventReader, splitter: EventSplitter, tokens: int
-) -> tuple[int, int | None]:
-    """Return the tokens of an open stream that have arrived and are not among those read.
-
-    The first number counts what the event loop has received. The second one estimates what the
-    kernel has, by its size; it is None if the stream has ended.
-    """
-    content, received = response.content, b""
+    content: aiohttp.StreamReader, reader: EventReader, splitter: EventSplitter
+) -> tuple[int, bool]:
+    """Return the tokens that have arrived and were not read, and whether the stream has ended."""
+    received = b""
     with contextlib.suppress(RuntimeError, *FAULTS):  # a reader waits: there is nothing
         received = content.read_nowait()
     try:
         chunk = reader.read(splitter.feed(received))
     except (BadReply, EngineError):
-        return 0, None
-    unread = len(chunk.ids)
-    if chunk.finish is not None:
-        return unread + (chunk.finish == "stop"), None
-    tokens += unread
-    size = _bytes_in_kernel(response)
-    return unread, round(size * tokens / content.total_bytes) if tokens else 0
-
-
-async def _rest(
-    content: aiohttp.StreamReader, reader: EventReader, splitter: EventSplitter, received: bytes
-) -> int | None:
-    """Return the tokens in ``received`` and in what comes until the server ends the stream.
-
-    None if the server does not end it soon.
-    """
-    tokens = 0
-    with contextlib.suppress(BadReply, EngineError, aiohttp.ClientError, ConnectionError):
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while True:
-                    chunk = reader.read(splitter.feed(received))
-                    tokens += len(chunk.ids)
-                    if chunk.finish is not None:
-                        return tokens + (chunk.finish == "stop")
-                    received = await content.readany()
-                    if not received:
-                        break
-        except TimeoutError:
-            return None
-    return tokens
-
-
-class LateTokens:
-    """Mean number of tokens that a server generates between the close of a stream and its abort.
-
-    Most closes abort the connection, so these tokens never come. One in :data:`MEASURED_CLOSES`
-    ends only its sending side; the server closes the connection when it notices that, and what has
-    come until then is counted. What the server never sends is as much as it sends at once, but for
-    the token that it is sending.
-    """
-
-    def __init__(self) -> None:
-        self._tokens, self._measured = 1, 1  # at first: the step that the server is in
-        self._read = self._events = 0  # tokens and events of closed streams
-        self._closes = 0
-        self._measurable = True
-        self._rest = 0.0
-
-    def due(self) -> bool:
-        """Return whether this close is to be measured."""
-        self._closes += 1
-        return self._measurable and self._closes % MEASURED_CLOSES == 0
-
-    def add(self, tokens: int | None) -> None:
-        """Add a measured close; None if the server does not notice such closes."""
-        if tokens is None:
-            self._measurable = False
-            return
-        self._tokens += tokens
-        self._measured += 1
-
-    def seen(self, tokens: int, events: int) -> None:
-        """Add the tokens and events that were read of a stream that is being closed."""
-        self._read += tokens
-        self._events += events
-
-    def take(self) -> int:
-        """Return the estimate for one close; over many, fractions are not lost."""
-        unsent = self._read / self._events - 1 if self._events else 0.0
-        self._rest += self._tokens / self._measured + max(0.0, unsent)
-        whole = int(self._rest)
-        self._rest -= whole
-        return whole
-
-
-def _bytes_in_kernel(response: aiohttp.ClientResponse) -> int:
-    """Return the bytes that have arrived on the connection and were not received."""
-    connection = response.connection
-    if connection is None or connection.transport is None:
-        return 0
-    socket = connection.transport.get_extra_info("socket")
-    try:
-        (count,) = struct.unpack("i", fcntl.ioctl(socket.fileno(), termios.FIONREAD, bytes(4)))
-    except (AttributeError, OSError):  # it is closed, or no socket
-        return 0
-    return int(count)
+        return 0, True
+    return len(chunk.ids) + (chunk.finish == "stop"), chunk.finish is not None
 
 
 async def read_whole_reply(
-    response: aiohttp.ClientResponse, reader: EventReader, sink: ChunkSink
+    response: aiohttp.ClientResponse, reader: EventReader, sink: ChunkSink, unseen: UnseenTokens
 ) -> None:
     """Read a reply that is not a stream into ``sink``; raises as :func:`stream_reply`."""
     body: bytes | None = None
@@ -227,6 +124,7 @@ async def read_whole_reply(
     chunk = reader.read([body])
     if chunk.finish is None:
         raise EngineUnavailable("the reply ended without a finish reason")
+    unseen.receive(len(chunk.ids) + (chunk.finish == "stop"))
     sink.put(chunk)
 
 
@@ -267,14 +165,6 @@ class _SilenceTimer:
         """Close the connection at once; pending reads fail."""
         if self._connection is not None and self._connection.transport is not None:
             self._connection.transport.abort()
-
-    def end_sending(self) -> bool:
-        """Close only the sending side, if the transport can do that; return whether it did."""
-        transport = None if self._connection is None else self._connection.transport
-        if transport is None or not transport.can_write_eof():
-            return False
-        transport.write_eof()
-        return True
 
     def end(self) -> None:
         self._timer.cancel()

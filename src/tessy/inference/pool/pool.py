@@ -21,6 +21,9 @@ from tessy.inference.base import (
 from tessy.inference.pool.replica import Replica
 from tessy.inference.pool.retry import Failover, RetryState
 
+_FIRST_COMPARISON_SECONDS = 0.5
+_LONGEST_COMPARISON_SECONDS = 10.0
+
 
 @dataclass(slots=True, kw_only=True)
 class _Stream(RetryState):
@@ -47,26 +50,63 @@ class ReplicaPool(Failover[Engine]):
     """Replicas of one role behind the engine protocol; use it as ``async with Pool(…) as pool``."""
 
     _counted: list[ServerCounters | None] | None = None
+    _comparing: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
+        """End the tasks and close every replica."""
+        await self._stop_comparing()
+        await super().aclose()
 
     async def start_counting(self) -> None:
-        """Read the servers' counters; call it before the first request."""
+        """Read the servers' counters; call it before the first request.
+
+        From now on the estimates of unseen tokens are corrected by these counters.
+        """
         self._counted = await asyncio.gather(*(r.counters() for r in self._replicas))
+        for replica in self._replicas:
+            replica.begin_count()
+        self._comparing = asyncio.create_task(self._compare())
 
     async def counted_tokens(self) -> int | None:
         """Return the tokens that the servers have generated since :meth:`start_counting`.
 
         None if a server has no counters, was restarted, or has served requests that are not ours.
         """
+        await self._stop_comparing()
+        counts = await self._generated()
+        known = [tokens for tokens in counts if tokens is not None]
+        return sum(known) if len(known) == len(self._replicas) else None
+
+    async def _generated(self) -> list[int | None]:
+        """Return what each server has generated since then; None where that is unknown."""
         after = await asyncio.gather(*(r.counters() for r in self._replicas))
-        tokens = 0
+        counts: list[int | None] = []
         for replica, first, last in zip(self._replicas, self._counted or (), after, strict=True):
-            if first is None or last is None:
-                return None
+            tokens = None
             # A request that was closed at once may have missed its server.
-            if not replica.begun <= last.requests - first.requests <= replica.requests:
-                return None
-            tokens += last.tokens - first.tokens
-        return tokens
+            if first is not None and last is not None:
+                requests = last.requests - first.requests
+                if replica.begun <= requests <= replica.requests:
+                    tokens = last.tokens - first.tokens
+            counts.append(tokens)
+        return counts
+
+    async def _compare(self) -> None:
+        """Compare the counts again and again, less and less often."""
+        wait = _FIRST_COMPARISON_SECONDS
+        while True:
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_COMPARISON_SECONDS)
+            counts = await self._generated()
+            for replica, tokens in zip(self._replicas, counts, strict=True):
+                if tokens is not None:
+                    replica.compare_count(tokens)
+
+    async def _stop_comparing(self) -> None:
+        task, self._comparing = self._comparing, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def stream(self, request: Request, sink: ChunkSink) -> None:
         """Continue ``request.prompt`` on the sample's replica, or on another one if that fails.

@@ -42,6 +42,18 @@ class Replica(Generic[ServerT_co]):
         counters: ServerCounters | None = None if read is None else await read()
         return counters
 
+    def begin_count(self) -> None:
+        """Start the engine's count of received tokens, if it has one."""
+        begin = getattr(self.engine, "begin_count", None)
+        if begin is not None:
+            begin()
+
+    def compare_count(self, generated: int) -> None:
+        """Compare the engine's count with what its server has generated, if it has one."""
+        compare = getattr(self.engine, "compare_count", None)
+        if compare is not None:
+            compare(generated)
+
     @property
     def capacity(self) -> int | None:
         """Tokens of KV cache; None if unknown."""

@@ -1,0 +1,62 @@
+"""Tokens that a server generates and never sends, between the close of a stream and its abort."""
+
+from __future__ import annotations
+
+PRIOR_TOKENS = 1.0  # a close, before the server's counter was compared: the step that it is in
+_CATCH_UP = 8  # closes that share what the estimate lacks
+
+
+class UnseenTokens:
+    """Estimate of the tokens that one server generated and did not send.
+
+    They leave no trace on the connection, so only the server's own counter of generated tokens
+    measures them. Without a counter, each close counts as :data:`PRIOR_TOKENS`.
+    """
+
+    def __init__(self) -> None:
+        self._received = 0  # tokens received, stop tokens included
+        self._received_at_start = 0  # of these, those before the count began
+        self._received_at_read = 0  # those before the counter was read
+        self._closes = 0
+        self._estimated = 0.0  # tokens of all closes since the count began
+        self._mean = PRIOR_TOKENS  # a close
+        self._missing = 0.0  # tokens that the estimates of earlier closes lack
+        self._fraction = 0.0
+
+    def receive(self, tokens: int) -> None:
+        """Count tokens that were received."""
+        self._received += tokens
+
+    def begin_read(self) -> None:
+        """Note that the server's counter is about to be read."""
+        self._received_at_read = self._received
+
+    def begin_count(self) -> None:
+        """Start a count, at the counter that was just read."""
+        self._received_at_start = self._received
+        self._closes, self._estimated, self._missing = 0, 0.0, 0.0
+
+    def compare(self, generated: int) -> None:
+        """Correct the estimate by the tokens that the server has generated since the count began.
+
+        All of them must be for this client. Tokens were received while the counter was read, so
+        that it gives the unseen ones only between two limits; an estimate between them stays.
+        """
+        if not self._closes:
+            return
+        least = generated - (self._received - self._received_at_start)
+        most = generated - (self._received_at_read - self._received_at_start)
+        expected = min(max(self._estimated, least, 0.0), max(most, 0.0))
+        self._missing = expected - self._estimated
+        self._mean = expected / self._closes
+
+    def take(self) -> int:
+        """Return the estimate for one close; over many, fractions are not lost."""
+        share = self._missing / _CATCH_UP
+        self._missing -= share
+        self._closes += 1
+        self._estimated += self._mean + share
+        self._fraction += self._mean + share
+        whole = max(0, int(self._fraction))
+        self._fraction -= whole
+        return whole
