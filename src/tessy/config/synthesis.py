@@ -7,28 +7,52 @@ from typing import Literal
 
 from pydantic import Field
 
-from tessy.config.base import Config, RoleConfig, RunOptions
+from tessy.config.base import Config, PathList, RoleConfig, RunOptions
 from tessy.core.records import Author
+
+AnswerBy = Literal[Author, "trace"]
+
+
+class TeacherConfig(RoleConfig):
+    """The teacher, which some strategies need not have."""
+
+    model: str = ""
+    """Name of the model on its server, hub id, or local folder; required where it generates."""
 
 
 class SynthesisOptions(RunOptions):
     """Options of `synthesize`, `plan` and `doctor`."""
 
+    problems: PathList = ()
+    """Files of problems (.jsonl, .json, .csv, .parquet), globs, folders of data sets, or
+    `hf://datasets/OWNER/NAME[@REVISION][/PATH]`; strategy `restyle` takes `traces` instead."""
     strategy: str = Field(default="tessy", min_length=1)
     """Strategy: `tessy` (both models in turns), or a baseline: `student-only`,
-    `teacher-only`, `teacher-think`, `teacher-answer`, `teacher-score`, `teacher-reference`."""
-    answer_by: Author | None = None
-    """Author of the answer in strategy `tessy`; None: student."""
+    `teacher-only`, `teacher-think`, `teacher-answer`, `teacher-score`, `teacher-reference`; or
+    `restyle` (experimental), which rewrites the style of existing traces."""
+    answer_by: AnswerBy | None = None
+    """Author of the answer in strategies `tessy` (student, teacher) and `restyle` (student,
+    trace); None: student."""
     system_prompt: str | None = Field(default=None, pattern=r"\S")
     """A system message added before each problem; rows include it."""
-    candidates: int = Field(default=5, ge=2)
-    """Number of candidates per sample in strategy `teacher-score`; the best one is kept."""
+    candidates: int | None = Field(default=None, ge=1)
+    """Number of candidates per sample in strategy `teacher-score` (None: 5), of which the best one
+    is kept; or per place in `restyle` (None: 8)."""
     score_by: Literal["teacher", "answer"] = "teacher"
     """Score of a candidate: by the teacher, or by agreement with the reference answer."""
 
+    traces: Path | None = None
+    """Traces for strategy `restyle`: a run directory, or a source of rows like `problems` that
+    have a response with its thinking."""
+    unfit: Literal["keep", "fail"] = "keep"
+    """What strategy `restyle` does where no candidate fits what follows: `keep` the words of the
+    trace, or `fail` the sample."""
+    allow_classifier: bool = False
+    """Let strategy `restyle` split traces by a token classifier, which may delete capability."""
+
     student: RoleConfig
     """The student: the model to be trained. It writes the style and the answer."""
-    teacher: RoleConfig
+    teacher: TeacherConfig = TeacherConfig()
     """The teacher: the stronger model. It writes what solves the task."""
     cut: Literal["discard", "extend"] = "discard"
     """What happens to a word with tokens of both classes: `discard` drops it, `extend` keeps it if

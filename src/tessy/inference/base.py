@@ -66,7 +66,7 @@ class ScoredToken(NamedTuple):
 
     logprob: float  # natural logarithm
     rank: int  # 1 for the likeliest token
-    top: tuple[float, ...]  # log-probabilities of the TOP_LOGPROBS likeliest tokens, descending
+    top: tuple[float, ...]  # log-probabilities of the likeliest tokens, descending
 
 
 class ChunkSink:
@@ -155,8 +155,13 @@ class Engine(ServerLike, Protocol):
         handling it. Returns after the last chunk, or soon after the sink was closed.
         """
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` (L) but the first (L - 1), as predicted from the ids before it.
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = TOP_LOGPROBS
+    ) -> list[ScoredToken]:
+        """Score ``ids[start:]`` (L - start), each as predicted from the ids before it.
+
+        What is before ``start`` may be read from the cache of the sample ``key``. ``top`` is the
+        number of the likeliest tokens whose log-probabilities are returned.
 
         Raises EngineRefused if the server does not return log-probabilities of this prompt.
         """

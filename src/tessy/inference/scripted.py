@@ -110,15 +110,17 @@ class ScriptedEngine:
         if not sink.closed:
             sink.put(Chunk((), "stop" if stop_id is not None else "length", stop_id))
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = 1
+    ) -> list[ScoredToken]:
         """Return probability 0.9 for a token that the script returns, 0.1 for any other."""
         scores = []
-        for index in range(1, len(ids)):
+        for index in range(start, len(ids)):
             text = b"".join(map(self._codec.token_bytes, ids[self._prompt_tokens : index]))
             following = self._script(text, 0)
             likely = bool(following) and following[0] == ids[index]
             logprob = math.log(0.9 if likely else 0.1)
-            scores.append(ScoredToken(logprob, 1 if likely else 2, (math.log(0.9),)))
+            scores.append(ScoredToken(logprob, 1 if likely else 2, (math.log(0.9),)[:top]))
         return scores
 
     def release(self, key: str) -> None:

@@ -24,8 +24,8 @@ from tessy.core.records import Message
 from tessy.storage.jsonl import loads
 
 FIELDS = ("id", "prompt", "messages", "reference", "system", "input", "tools", "choices")
-_CONVERSATIONS = ("messages", "dialogs", "conversations")
-_LIKELY = ("question", "problem", "instruction", "query")  # other common names of a prompt
+CONVERSATIONS = ("messages", "dialogs", "conversations")
+LIKELY = ("question", "problem", "instruction", "query")  # other common names of a prompt
 _USUAL: dict[str, tuple[str, ...]] = {
     "id": ("id",),
     "system": ("system", "system_prompt"),
@@ -99,8 +99,8 @@ class FieldMap:
             return mapped
         if mapped and not self._likely_prompts:
             raise BadField(mapped, "expected a problem (the field map names this field), got none")
-        present = [name for name in ("prompt", *_CONVERSATIONS) if row.get(name) is not None]
-        likely = [name for name in _LIKELY if isinstance(row.get(name), str)]
+        present = [name for name in ("prompt", *CONVERSATIONS) if row.get(name) is not None]
+        likely = [name for name in LIKELY if isinstance(row.get(name), str)]
         if not present and likely and self._likely_prompts:
             return likely[0]
         if not present:
@@ -118,7 +118,7 @@ class FieldMap:
 
     def is_prompt(self, name: str) -> bool:
         """Return whether a field may hold text instead of turns."""
-        return name in ("prompt", self.mapped.get("prompt"), *_LIKELY)
+        return name in ("prompt", self.mapped.get("prompt"), *LIKELY)
 
 
 def get(row: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value

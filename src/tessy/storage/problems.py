@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tessy.answers.references import reference_of
 from tessy.core.errors import BadRowsError, InputError, RowFault
-from tessy.core.records import Message, Problem
+from tessy.core.records import Message, Problem, Trace
 from tessy.storage.conversations import BadField, FieldMap, get, kind, take_conversation
 from tessy.storage.sources import resolve_sources
 from tessy.storage.tables import InputRow, read_rows
@@ -64,6 +64,7 @@ def load_problems(
     skip_bad_rows: bool = False,
     likely_prompts: bool = False,
     check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
+    take_trace: Callable[[dict[str, Any], FieldMap], Trace] | None = None,
 ) -> LoadedProblems:
     """Read the problems of ``sources``; for formats see :func:`tessy.storage.tables.read_rows`.
 
@@ -75,6 +76,8 @@ def load_problems(
     ``sources`` and ``split`` are those of :func:`tessy.storage.sources.resolve_sources`, ``fields``
     and ``likely_prompts`` those of :class:`FieldMap`. ``skip_bad_rows`` returns faults instead of
     raising them. ``check`` returns why a problem cannot be used, which makes its row bad, or None.
+    ``take_trace`` removes the trace from a row and returns it (:mod:`tessy.storage.traces`); the
+    reply is then part of the trace only.
 
     Raises:
         BadRowsError: Rows are unusable; contains the first fault of each.
@@ -82,7 +85,7 @@ def load_problems(
         ConfigError: ``fields`` contains an unknown standard name, or ``split`` has no use.
     """
     names = FieldMap(fields or {}, likely_prompts=likely_prompts)
-    reader = _ProblemReader(names, check)
+    reader = _ProblemReader(names, check, take_trace)
     files = resolve_sources([sources] if isinstance(sources, Path) else sources, split)
     for file in files:
         for row in read_rows(file):
@@ -112,6 +115,7 @@ class _ProblemReader:
 
     fields: FieldMap
     check: Callable[[Problem], UnusableProblem | None]
+    take_trace: Callable[[dict[str, Any], FieldMap], Trace] | None
     problems: list[Problem] = field(default_factory=list)
     places: list[RowPlace] = field(default_factory=list)
     faults: list[RowFault] = field(default_factory=list)
@@ -133,10 +137,11 @@ class _ProblemReader:
             raise BadField("(row)", f"expected an object, got {kind(row)}")
         extra = dict(row)
         name = _id(extra, self.fields)
+        trace = None if self.take_trace is None else self.take_trace(extra, self.fields)
         messages, reply = take_conversation(extra, self.fields)
         name = self._unique_id(name, messages, place)
-        _add_references(extra, reply, self.fields)
-        problem = Problem(id=name, messages=messages, extra=extra)
+        _add_references(extra, "" if trace else reply, self.fields)
+        problem = Problem(id=name, messages=messages, extra=extra, trace=trace)
         unusable = self.check(problem)
         if unusable is not None:
             raise BadField(*unusable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,9 +19,9 @@ from tessy.core.records import (
     StudentIds,
     Trajectory,
     pack_ids,
-    problem_digest,
 )
 from tessy.core.seeds import derive_seed
+from tessy.core.tasks import run_all
 from tessy.inference.base import Chunk, ChunkSink, Request
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.summary import by_author
@@ -28,6 +29,7 @@ from tessy.synthesis.actions import Done, Generate, PredictNext
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.cooperation import Cooperation
 from tessy.synthesis.prefetch import HandoverPrefetch
+from tessy.synthesis.restyling.thinking import RestyledThinking
 from tessy.synthesis.resume import (
     CooperationState,
     FinishedPart,
@@ -37,7 +39,7 @@ from tessy.synthesis.resume import (
 )
 from tessy.synthesis.shared_thinking import GeneratedResponse, ThinkingResult
 from tessy.synthesis.single_model import SingleModelGeneration, Text
-from tessy.synthesis.span_driver import SpanDriver
+from tessy.synthesis.span_driver import SpanDriver, SpanMachine
 from tessy.synthesis.token_counts import UsageMeter
 
 
@@ -69,7 +71,7 @@ class SampleAttempt:
     saved: InitVar[SampleState | None] = None
     prompts: dict[Author, tuple[int, ...]] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
-    thinker: Cooperation | SingleModelGeneration | None = None
+    thinker: Cooperation | SingleModelGeneration | RestyledThinking | None = None
     answer: SingleModelGeneration | None = None
     shown: GeneratedResponse | None = None
     extras: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class SampleAttempt:
     _saved_parts: deque[FinishedPart] = field(default_factory=deque, init=False)
 
     def __post_init__(self, saved: SampleState | None) -> None:
-        self._problem_digest = problem_digest(self.problem.messages)
+        self._problem_digest = self.problem.digest
         if saved is not None:
             self.meter = saved.usage
             self._saved_parts.extend(saved.parts)
@@ -138,6 +140,39 @@ class SampleAttempt:
             self.meter.seconds["predictor"] += span.predictor_seconds
             self.meter.seconds[generate.author] += self.clock() - started - span.predictor_seconds
         cooperation.closed()
+
+    async def draw(self, drafts: Sequence[tuple[SpanMachine, Generate]]) -> None:
+        """Run the requests of several drafts of one model at the same time."""
+        started = self.clock()
+        author = drafts[0][1].author
+        try:
+            await run_all(self._draw(machine, generate) for machine, generate in drafts)
+        finally:
+            self.meter.seconds[author] += self.clock() - started
+
+    async def _draw(self, machine: SpanMachine, generate: Generate) -> None:
+        self.meter.requests[generate.author] += 1
+        prefetch = HandoverPrefetch(self._stream, self._predict, self._on_discarded)
+        predictor = self.context.predictors[generate.author]
+        span = SpanDriver(machine, predictor, prefetch, self.clock)
+        try:
+            await span.run(generate)
+        finally:
+            self._count(generate.author, span.drafted, span.unseen)
+
+    async def score(self, texts: Sequence[tuple[Sequence[int], int]]) -> list[float]:
+        """Return the student's log-likelihood (nats) of ``ids[start:]`` of each of ``texts``."""
+        started = self.clock()
+        backend = self.context.backends["student"]
+        self.meter.requests["student"] += len(texts)
+        self._count("student", 0, len(texts) * backend.score_tokens)
+        try:
+            scores = await run_all(
+                backend.engine.score(self.key, ids, start, top=0) for ids, start in texts
+            )
+        finally:
+            self.meter.seconds["scoring"] += self.clock() - started
+        return [math.fsum(token.logprob for token in tokens) for tokens in scores]
 
     async def _stream(self, generate: Generate, sink: ChunkSink) -> None:
         backend = self.context.backends[generate.author]

@@ -29,6 +29,7 @@ class RoleBackend:
         request_tokens: Maximum tokens of one request: of a stream, or of a fixed draft.
         context_tokens: Maximum prompt plus output, in its tokens; None if unknown.
         native_ids: The engine returns ids as sampled, not text encoded again.
+        score_tokens: Tokens that the server generates for a request of scores.
     """
 
     renderer: Renderer
@@ -37,6 +38,7 @@ class RoleBackend:
     request_tokens: int = REQUEST_TOKENS
     context_tokens: int | None = None
     native_ids: bool = True
+    score_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,10 @@ class SynthesisContext:
         cut: Rule for a unit with tokens of both classes, if both models write in turns.
         home: The rows' model: rows are in its format and tokens, and so are the budgets.
         renderer: The rows' format, if that model does not generate.
-        candidates: Candidates per sample, if the best one is kept.
+        candidates: Candidates per sample, or per place of a trace, of which one is kept.
         score_by: What ranks the candidates.
+        unfit: What happens where no candidate fits a trace.
+        keeps_answer: The answer of the trace is kept.
     """
 
     backends: dict[Author, RoleBackend]
@@ -83,6 +87,8 @@ class SynthesisContext:
     renderer: Renderer | None = None
     candidates: int = 5
     score_by: Literal["teacher", "answer"] = "teacher"
+    unfit: Literal["keep", "fail"] = "keep"
+    keeps_answer: bool = False
 
     @property
     def format(self) -> Renderer:

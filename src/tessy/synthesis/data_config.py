@@ -14,12 +14,18 @@ from tessy.config.base import RunOptions
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import AUTHORS
-from tessy.synthesis.strategies.registry import all_strategies, generating_models, strategy_of
+from tessy.synthesis.strategies.registry import (
+    all_strategies,
+    candidates,
+    generating_models,
+    strategy_of,
+)
 
 # Options on where, how fast and how often samples are generated.
 _NOT_DATA = frozenset(
     {
         "problems",
+        "traces",
         "split",
         "out",
         "samples_per_problem",
@@ -35,6 +41,7 @@ _NOT_DATA = frozenset(
         "url",
         "api_key_env",
         "force_thinking",
+        "allow_classifier",
     }
 )
 
@@ -53,7 +60,9 @@ def data_config(config: RunOptions) -> dict[str, Any]:
     flat = {name: reduce(operator.getitem, name.split("."), tree) for name in names}
     if not isinstance(config, SynthesisOptions):
         return flat
-    if strategy_of(config).in_turns and config.lexicon is not None:
+    strategy = strategy_of(config)
+    flat["candidates"] = candidates(config)
+    if (strategy.in_turns or strategy.reads_traces) and config.lexicon is not None:
         try:
             content = config.lexicon.read_bytes()
         except OSError as error:
@@ -90,6 +99,8 @@ def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
     if any(name in other.options for other in all_strategies().values()):
         return name in strategy.options
     if strategy.in_turns:
+        return True
+    if strategy.reads_traces and name in ("cut", "lexicon", "student.predictor", "student.window"):
         return True
     if name in ("cut", "lexicon") or rest in ("predictor", "window", "draft_tokens"):
         return False

@@ -13,6 +13,7 @@ from tessy.core.errors import InputError, RowFault, RunError
 from tessy.core.records import Key, Message, Problem, problem_digest
 from tessy.storage.jsonl import Line, dumps
 from tessy.storage.problems import LoadedProblems, RowPlace, UnusableProblem, load_problems
+from tessy.storage.traces import load_traces
 from tessy.synthesis.strategies.registry import strategy_of
 from tessy.tokenization.renderer import Renderer
 
@@ -22,14 +23,24 @@ def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) 
 
     ``skip_bad_rows`` overrides the option of that name.
     """
+    skip = config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows
+    check = partial(_unusable, config)
     if isinstance(config, SynthesisOptions):
-        strategy_of(config)  # a wrong name is reported before the file is read
+        strategy_of(config)  # wrong options are reported before the file is read
+        if config.traces is not None:
+            return load_traces(
+                config.traces,
+                split=config.split,
+                fields=config.fields,
+                skip_bad_rows=skip,
+                check=check,
+            )
     return load_problems(
         config.problems,
         split=config.split,
         fields=config.fields,
-        skip_bad_rows=config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows,
-        check=partial(_unusable, config),
+        skip_bad_rows=skip,
+        check=check,
     )
 
 
@@ -59,6 +70,11 @@ class ChangedProblems:
         problem = self._problems.get(key[0])
         if problem is None:  # the file has become shorter
             return
+        if problem.trace is not None:
+            digest = f'"trace": "{problem.trace.digest}"'.encode()
+            if digest not in line.content:
+                self._changed[key[0]] = None
+                return
         turns = dumps([turn.model_dump() for turn in problem.messages])[:-1]
         ends = (b"]", b', {"role": "assistant"')  # of a failure, and of a row with a response
         asked = problem.messages[-1].role == "user"

@@ -13,7 +13,7 @@ from typing import Any
 
 from tessy.core.edges import EdgeCursor
 from tessy.core.errors import RunError
-from tessy.core.records import Author, Problem, problem_digest
+from tessy.core.records import Author, Problem
 from tessy.runtime.budget import Spending
 from tessy.runtime.summary import wall_seconds
 from tessy.storage.journal import InFlight
@@ -130,7 +130,7 @@ class SampleState:
 
     def is_of_another(self, problem: Problem) -> bool:
         """Return whether the state is known to belong to a problem with other messages."""
-        return self.problem not in ("", problem_digest(problem.messages))
+        return self.problem not in ("", problem.digest)
 
     def dump(self, pieces: int) -> bytes:
         """Serialize the state that belongs to the first ``pieces`` pieces of the sample.

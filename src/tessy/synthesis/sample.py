@@ -19,7 +19,14 @@ from tessy.synthesis.token_counts import LONG, UsageMeter
 
 # Another draw can avoid these; a prompt that is too long or refused stays so.
 RETRIED: frozenset[FailureReason] = frozenset(
-    {"repetition", "eos_in_thinking", "empty_thinking", "empty_answer", "control_in_answer"}
+    {
+        "repetition",
+        "eos_in_thinking",
+        "empty_thinking",
+        "empty_answer",
+        "control_in_answer",
+        "no_fitting_style",
+    }
 )
 
 

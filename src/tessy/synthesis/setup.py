@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import hashlib
 import logging
@@ -20,6 +19,7 @@ from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError, ModelError
 from tessy.core.records import AUTHORS, Author, other
+from tessy.core.tasks import run_all
 from tessy.inference.base import Engine, EngineInfo, Sampling
 from tessy.inference.http.address import read_address, read_api_key, shown_url
 from tessy.inference.http.engine import HttpEngine
@@ -32,7 +32,12 @@ from tessy.synthesis.context import (
     RoleBackend,
     SynthesisContext,
 )
-from tessy.synthesis.strategies.registry import answering_model, generating_models
+from tessy.synthesis.strategies.registry import (
+    answering_model,
+    candidates,
+    generating_models,
+    strategy_of,
+)
 from tessy.tokenization.families import can_find_tokenizer, is_path, load_renderer, why_not_found
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import Codec
@@ -182,8 +187,12 @@ class LoadedModels:
 def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedModels:
     """Load models that run in this process, and predictors."""
     predictors: dict[Author, BoundaryPredictor] = {}
-    if isinstance(config, SynthesisOptions) and config.strategy == "tessy":
-        predictors = _load_predictors(config)
+    if isinstance(config, SynthesisOptions):
+        strategy = strategy_of(config)
+        if strategy.in_turns:
+            predictors = _load_predictors(config)
+        elif strategy.reads_traces:
+            predictors = {"student": _load_splitter(config)}
     replicas = {
         author: make_replicas(model, author, renderers[author].codec)
         for author, model in models(config).items()
@@ -206,6 +215,19 @@ def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor
                 predictor.author,
             )
     return predictors
+
+
+def _load_splitter(config: SynthesisOptions) -> BoundaryPredictor:
+    """Load the rule that splits traces; raises ConfigError for a token classifier."""
+    role = config.student
+    splitter = load_predictor(role.predictor, config.lexicon, role.window)
+    if splitter.sees_next and not config.allow_classifier:
+        raise ConfigError(
+            f"student.predictor: {splitter.name} classifies the next token, not written text: it "
+            "would delete capability from most traces; choose `lexicon` or `module:callable`, "
+            "annotate the traces (style_spans), or pass --allow-classifier"
+        )
+    return splitter
 
 
 @asynccontextmanager
@@ -250,13 +272,8 @@ async def open_resources(
 
 async def _probe(pools: Mapping[Author, ReplicaPool]) -> dict[Author, EngineInfo]:
     """Probe the servers of all roles at the same time; raises the first failure."""
-    probes = [asyncio.create_task(pool.probe()) for pool in pools.values()]
-    try:
-        return dict(zip(pools, await asyncio.gather(*probes), strict=True))
-    finally:
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+    infos = await run_all(pool.probe() for pool in pools.values())
+    return dict(zip(pools, infos, strict=True))
 
 
 def _report_waits(
@@ -295,7 +312,9 @@ def _context(
         answering=answering_model(config),
         renderer=loaded.renderers["student"],
         cut=config.cut,
-        candidates=config.candidates,
+        candidates=candidates(config),
+        unfit=config.unfit,
+        keeps_answer=config.answer_by == "trace",
         score_by=config.score_by,
     )
 
@@ -313,4 +332,5 @@ def _backend(
         request_tokens=_draft_tokens(role) or longest,
         context_tokens=min(known) if known else None,
         native_ids=info.mode != "text",
+        score_tokens=0 if info.mode == "local" else 1,
     )

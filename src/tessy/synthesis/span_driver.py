@@ -1,4 +1,4 @@
-"""One request's draft on its way into the cooperation: chunks and predictions as they arrive.
+"""One request's draft on its way into the machine that cuts it: its chunks and predictions.
 
 Everything runs in callbacks, because waking the sample's task for every token is too slow.
 """
@@ -7,17 +7,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from tessy.boundary.base import BoundaryPredictor, Prediction, PredictionRequest
 from tessy.core.errors import EngineUnavailable
 from tessy.inference.base import Chunk, ChunkSink, join
-from tessy.synthesis.actions import Generate
-from tessy.synthesis.cooperation import Cooperation
+from tessy.synthesis.actions import Generate, PrefetchedTurn
 from tessy.synthesis.prefetch import HandoverPrefetch
 
 
+class SpanMachine(Protocol):
+    """What receives a draft and cuts it: a cooperation, or a single draft."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the span has ended, so that the stream can be closed."""
+
+    @property
+    def likely_next(self) -> PrefetchedTurn | None:
+        """The next turn if a hand-over that is likely takes place."""
+
+    def receive(self, chunk: Chunk) -> None:
+        """Add the tokens of ``chunk``."""
+
+    def pending_prediction(self) -> PredictionRequest | None:
+        """Return the request for units to classify; None if there are no new ones."""
+
+    def apply_prediction(self, request: PredictionRequest, prediction: Prediction) -> None:
+        """Apply the prediction for ``request``."""
+
+
 class SpanDriver:
-    """Drives the cooperation through one request.
+    """Drives a machine through one request.
 
     Tokens that arrive while the predictor runs are buffered and delivered as one chunk, so nothing
     is read twice and the order is kept.
@@ -30,7 +51,7 @@ class SpanDriver:
 
     def __init__(
         self,
-        machine: Cooperation,
+        machine: SpanMachine,
         predictor: BoundaryPredictor,
         prefetch: HandoverPrefetch,
         clock: Callable[[], float],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
 from tessy.boundary.cut import Cut, deciding_score, in_class, keeps, own_score
@@ -12,7 +12,7 @@ from tessy.core.records import Author
 from tessy.inference.base import Chunk
 from tessy.synthesis.actions import Rejection
 from tessy.synthesis.resume import CooperationState
-from tessy.synthesis.shared_thinking import RoleSpec, SharedThinking, visible_chars
+from tessy.synthesis.shared_thinking import RoleSpec, visible_chars
 from tessy.tokenization.token_ids import Draft
 
 
@@ -25,6 +25,14 @@ class _DraftEnd(NamedTuple):
     offset: int
     score: UnitScore
     next_style: float | None
+
+
+class TurnText(Protocol):
+    """The kept text that a turn continues, and what the turn counts in it."""
+
+    text: str
+    mid_word_handovers: int
+    forced: dict[Author, int]
 
 
 class Turn:
@@ -51,7 +59,7 @@ class Turn:
         self,
         role: RoleSpec,
         author: Author,
-        thinking: SharedThinking,
+        thinking: TurnText,
         *,
         key: str,
         cut: Cut,

@@ -6,13 +6,12 @@ Nothing is retried here: faults become errors, and the pool of replicas retries.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import urllib.parse
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from tessy.core.errors import EngineError, EngineRefused
 from tessy.inference.base import (
@@ -26,7 +25,10 @@ from tessy.inference.base import (
 from tessy.inference.http.client import ServerEngine
 from tessy.inference.http.metrics import server_counters
 from tessy.inference.http.probe import ServerCapabilities, ServerProbe
+from tessy.inference.http.prompt_scores import CACHED_PREFIX, WHOLE_PROMPT
 from tessy.tokenization.token_ids import Codec
+
+log = logging.getLogger(__name__)
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
 _SCORING_SECONDS_PER_TOKEN = 0.05  # the reply comes when the whole prompt was read
@@ -61,6 +63,7 @@ class HttpEngine(ServerEngine):
         )
         self._new_probe()  # raises if there is no such wire format
         self._capabilities: ServerCapabilities | None = None
+        self._reports_cached = True  # until a reply shows that it does not
 
     async def probe(self) -> EngineInfo:
         """Determine the wire format and the capabilities of the server, for later streams.
@@ -91,30 +94,43 @@ class HttpEngine(ServerEngine):
             read_seconds=0 if streaming else fitted.max_tokens * _UNSTREAMED_SECONDS_PER_TOKEN,
         )
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first, by a vLLM server; others raise EngineRefused."""
-        if len(ids) < 2:
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = TOP_LOGPROBS
+    ) -> list[ScoredToken]:
+        """Score ``ids[start:]`` by a vLLM server; others raise EngineRefused.
+
+        A vLLM that reports how much of a prompt it has read from its cache computes only the rest.
+        """
+        if len(ids) <= start:
             return []
-        body = {
-            "model": self._model,
-            "prompt": list(ids),
-            "max_tokens": 1,
-            "prompt_logprobs": TOP_LOGPROBS,
-        }
-        reply = await self._server.post_for_json(
-            "/v1/completions",
-            json.dumps(body).encode(),
-            {},
-            read_seconds=len(ids) * _SCORING_SECONDS_PER_TOKEN,
-        )
-        try:
-            rows = reply["choices"][0]["prompt_logprobs"][1:]
-            return [_scored(row, token_id) for row, token_id in zip(rows, ids[1:], strict=True)]
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise EngineRefused(
-                f"{self._server.root} returned no log-probabilities for the {len(ids)} prompt "
-                f"tokens of {key}: this needs a vLLM server, or a model in this process"
-            ) from error
+        known = self._capabilities
+        headers = self._affinity(key, known.engines if known else 1)
+        read_seconds = len(ids) * _SCORING_SECONDS_PER_TOKEN
+        generates = known is not None and known.info.mode == "generate"
+        cached_prefix = start > 1 and generates and self._reports_cached
+        for wire in (CACHED_PREFIX, WHOLE_PROMPT) if cached_prefix else (WHOLE_PROMPT,):
+            body = wire.body(self._model, ids, top)
+            reply = await self._server.post_for_json(
+                wire.path, body, headers, read_seconds=read_seconds
+            )
+            self._server.unseen.receive(1)  # the token that every request generates
+            try:
+                scores = wire.scores(reply, ids, start, top)
+            except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+                raise EngineRefused(
+                    f"{self._server.root} returned no log-probabilities for the {len(ids)} prompt "
+                    f"tokens of {key}: this needs a vLLM server, or a model in this process"
+                ) from error
+            if scores is not None:
+                return scores
+            if wire.cached_tokens(reply) is None:
+                self._reports_cached = False
+                log.warning(
+                    "%s reads the whole text for every score: start it with "
+                    "--enable-prompt-tokens-details, so that it reports what it has cached",
+                    self._server.root,
+                )
+        raise AssertionError("the scores of a whole prompt are complete")
 
     async def counters(self) -> ServerCounters | None:
         """Return what the server has counted so far; None if it has no counters."""
@@ -155,10 +171,3 @@ class HttpEngine(ServerEngine):
         if engines > 1:  # vLLM's own data parallelism obeys only a rank
             headers["X-data-parallel-rank"] = str(zlib.crc32(session.encode()) % engines)
         return headers
-
-
-def _scored(row: Mapping[str, Any], token_id: int) -> ScoredToken:
-    """Return one token of ``prompt_logprobs``: ``row`` has the likeliest tokens, and this one."""
-    own = row[str(token_id)]
-    top = sorted((float(entry["logprob"]) for entry in row.values()), reverse=True)
-    return ScoredToken(float(own["logprob"]), int(own["rank"]), tuple(top[:TOP_LOGPROBS]))

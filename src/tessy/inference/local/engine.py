@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessy.core.errors import EngineRefused, ModelError
-from tessy.inference.base import Chunk, ChunkSink, EngineInfo, Request, ScoredToken
-from tessy.inference.local.jobs import BATCH_STREAMS, LocalJob, model_failure
+from tessy.inference.base import (
+    TOP_LOGPROBS,
+    Chunk,
+    ChunkSink,
+    EngineInfo,
+    Request,
+    ScoredToken,
+)
+from tessy.inference.local.jobs import BATCH_STREAMS, LocalJob
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,9 +46,11 @@ class LocalEngine:
         ``cache_tokens``.
         """
         from tessy.inference.local.batcher import Batcher
+        from tessy.inference.local.scoring import Scorer
 
         self._model = model
         self._worker = Batcher(model, max_batch, cache_tokens)
+        self._scorer = Scorer(model, name)
         self._context = self._worker.context_tokens
         self._info = EngineInfo(
             model=name,
@@ -102,17 +111,16 @@ class LocalEngine:
             sink.on_close = None
             job.closed = True
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first."""
-        from tessy.inference.local.model import score_ids
-
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = TOP_LOGPROBS
+    ) -> list[ScoredToken]:
+        """Score ``ids[start:]``; texts of one sample that are scored at a time share a pass."""
+        if len(ids) <= start:
+            return []
         if self._context is not None and len(ids) > self._context:
             why = f"a text of {len(ids)} tokens is longer than the context of {self._context}"
             raise self._refused(key, why)
-        try:
-            return await asyncio.to_thread(score_ids, self._model, ids)
-        except Exception as error:
-            raise model_failure(error, self._info.model) from error
+        return await self._scorer.score(key, ids, start, top)
 
     def release(self, key: str) -> None:
         """Forget the keys and values of the sample ``key``."""

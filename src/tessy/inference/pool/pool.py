@@ -10,6 +10,7 @@ from functools import partial
 from tessy.core.errors import EngineMisconfigured, EngineRefused, EngineUnavailable, SampleFailed
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import (
+    TOP_LOGPROBS,
     Chunk,
     ChunkSink,
     Engine,
@@ -137,9 +138,13 @@ class ReplicaPool(Failover[Engine]):
         if not sink.closed:
             sink.put(Chunk((), "length"))
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
-        """Score each of ``ids`` but the first, on any replica; raises as :meth:`stream`."""
-        return await self._retried(RetryState(key), lambda engine: engine.score(key, ids))
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = TOP_LOGPROBS
+    ) -> list[ScoredToken]:
+        """Score ``ids[start:]`` on the sample's replica, or another; raises as :meth:`stream`."""
+        return await self._retried(
+            RetryState(key), lambda engine: engine.score(key, ids, start, top=top)
+        )
 
     async def _try(
         self, replica: Replica[Engine], state: _Stream, sink: ChunkSink

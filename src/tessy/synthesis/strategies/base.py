@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from tessy.config.synthesis import SynthesisOptions
+from tessy.config.synthesis import AnswerBy, SynthesisOptions
 from tessy.core.records import Author, Message, Problem, Trajectory
 from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.attempt import SampleAttempt
@@ -27,6 +27,9 @@ class Strategy:
         answer_by: Author of the answer that is kept; None where ``tessy sample`` chooses it.
         how: One or two sentences on how a sample is made.
         in_turns: Both models write one thinking, which boundary predictors cut into spans.
+        reads_traces: Its problems come with a trace, which a boundary predictor splits.
+        candidates: Default of the option of that name.
+        answers: Values of the option ``answer_by``, if it can be chosen.
         options: Options that no other strategy reads.
         check: The reason why a problem cannot be used with these options, or None.
     """
@@ -38,6 +41,9 @@ class Strategy:
     answer_by: Author | None
     how: str
     in_turns: bool = False
+    reads_traces: bool = False
+    candidates: int = 1
+    answers: tuple[AnswerBy, ...] = ()
     options: frozenset[str] = frozenset()
     check: Callable[[SynthesisOptions, Problem], UnusableProblem | None] = lambda *_: None
 

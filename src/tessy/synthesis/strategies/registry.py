@@ -30,19 +30,55 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
     """Return the strategy that ``options`` name.
 
     Raises:
-        ConfigError: There is no such strategy, or the author of its answer cannot be chosen.
+        ConfigError: There is no such strategy, or an option does not fit it.
     """
     if options.strategy not in selectable():
         raise ConfigError(
             f"strategy: expected one of {', '.join(selectable())}; got {options.strategy!r}"
         )
     strategy = all_strategies()[options.strategy]
-    if options.answer_by is not None and "answer_by" not in strategy.options:
+    _check_input(options, strategy)
+    if options.answer_by is not None and not strategy.answers:
         raise ConfigError(
             f"answer_by: in strategy {strategy.name} the {strategy.answer_by} always writes the "
             "answer; leave this option out"
         )
+    if options.answer_by is not None and options.answer_by not in strategy.answers:
+        raise ConfigError(
+            f"answer_by: strategy {strategy.name} takes {' or '.join(strategy.answers)}; got "
+            f"{options.answer_by}"
+        )
+    if options.candidates == 1 and strategy.name == "teacher-score":
+        raise ConfigError("candidates: strategy teacher-score needs at least 2, got 1")
+    if "teacher" in strategy.models(options) and not options.teacher.model:
+        raise ConfigError(
+            f"teacher.model: is required by strategy {strategy.name} and missing; give "
+            "--teacher.model, or a TOML file (--config) with this key"
+        )
     return strategy
+
+
+def _check_input(options: SynthesisOptions, strategy: Strategy) -> None:
+    if strategy.reads_traces and options.problems:
+        raise ConfigError(
+            f"problems: strategy {strategy.name} takes its problems from --traces; leave this "
+            "option out"
+        )
+    if strategy.reads_traces and options.traces is None:
+        raise ConfigError(
+            f"traces: is required by strategy {strategy.name}; give a run directory, or a file of "
+            "responses with their thinking"
+        )
+    if not strategy.reads_traces and options.traces is not None:
+        raise ConfigError(
+            f"traces: strategy {strategy.name} does not read traces; leave the option out, or "
+            "choose --strategy restyle"
+        )
+    if not strategy.reads_traces and not options.problems:
+        raise ConfigError(
+            "problems: is required and missing; give --problems, or a TOML file (--config) with "
+            "this key"
+        )
 
 
 def generating_models(options: SynthesisOptions) -> tuple[Author, ...]:
@@ -51,8 +87,14 @@ def generating_models(options: SynthesisOptions) -> tuple[Author, ...]:
 
 
 def answering_model(options: SynthesisOptions) -> Author:
-    """Return the author of the answer that is kept."""
+    """Return the author of the answer that is kept; of a trace's answer, the student."""
     strategy = strategy_of(options)
-    author = options.answer_by or strategy.answer_by
+    author = strategy.answer_by if options.answer_by in (None, "trace") else options.answer_by
     assert author is not None  # the option takes no strategy without one
+    assert author != "trace"
     return author
+
+
+def candidates(options: SynthesisOptions) -> int:
+    """Return the number of candidates: the option, or else the strategy's default."""
+    return options.candidates or strategy_of(options).candidates

@@ -170,6 +170,7 @@ STRATEGY = Strategy(
     thinking_by="student",
     answer_by="student",
     how="Several responses of the student, of which the best is kept (rejection sampling).",
+    candidates=5,
     options=frozenset({"candidates", "score_by"}),
     check=_check,
 )

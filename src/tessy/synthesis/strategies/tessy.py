@@ -51,5 +51,6 @@ STRATEGY = Strategy(
     how="The two write the thinking in turns: the teacher what solves the task, the student what "
     "is style. The student writes the answer.",
     in_turns=True,
+    answers=("student", "teacher"),
     options=frozenset({"answer_by"}),
 )

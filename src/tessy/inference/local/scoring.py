@@ -1,0 +1,125 @@
+"""Scores of given token ids by a model in this process, for several texts in one pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from tessy.inference.base import ScoredToken
+from tessy.inference.local.jobs import common_prefix, model_failure
+from tessy.inference.local.model import vocabulary_size
+
+_LOGITS_BYTES = 2**28
+
+
+class ScoreRequest(NamedTuple):
+    """Ids whose part from ``start`` is scored, and how many likeliest tokens are returned."""
+
+    ids: tuple[int, ...]
+    start: int
+    top: int
+
+
+def score_together(
+    model: PreTrainedModel, requests: Sequence[ScoreRequest]
+) -> list[list[ScoredToken]]:
+    """Score texts that share a beginning, which is read once; at least one.
+
+    Tokens with the same logit share the lowest of their ranks. Shapes: B texts, Q ids after the
+    shared ones at most, V the vocabulary.
+    """
+    shared = len(requests[0].ids)
+    for request in requests:
+        # The id before the first scored one is read again, because its logits are needed.
+        shared = min(common_prefix(requests[0].ids, request.ids), shared, request.start - 1)
+    rests = [list(request.ids[shared:]) for request in requests]
+    logits_bqv = _logits(model, list(requests[0].ids[:shared]), rests)
+    scores = []
+    for request, rest, logits_qv in zip(requests, rests, logits_bqv, strict=True):
+        first = request.start - shared  # index of the first scored id in the rest
+        scores.append(_scores(logits_qv[first - 1 : len(rest) - 1], rest[first:], request.top))
+    return scores
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, shared: list[int], rests: list[list[int]]) -> Tensor:
+    """Return the logits after each id of ``rests``, which follow ``shared``: ``[B, Q, V]``."""
+    longest = max(map(len, rests))
+    padded_bq = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests])
+    mask_bq = torch.tensor([[1] * len(rest) + [0] * (longest - len(rest)) for rest in rests])
+    options: dict[str, object] = {"use_cache": False}
+    if shared:
+        cache = DynamicCache(config=model.config)
+        shared_1s = torch.tensor([shared], device=model.device)
+        model(input_ids=shared_1s, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(rests))
+        options = {"use_cache": True, "past_key_values": cache}
+        mask_bq = torch.cat([torch.ones(len(rests), len(shared), dtype=torch.long), mask_bq], 1)
+    output = model(
+        input_ids=padded_bq.to(model.device), attention_mask=mask_bq.to(model.device), **options
+    )
+    logits: Tensor = output.logits
+    return logits.float()
+
+
+def _scores(logits_lv: Tensor, ids: Sequence[int], top: int) -> list[ScoredToken]:
+    if not ids:
+        return []
+    logprobs_lv = torch.log_softmax(logits_lv, -1)
+    own_l1 = logprobs_lv.gather(1, torch.tensor(ids, device=logprobs_lv.device)[:, None])
+    ranks_l = (logprobs_lv > own_l1).sum(-1) + 1
+    top_lk = logprobs_lv.topk(min(top, logprobs_lv.shape[-1]), -1).values
+    rows = zip(own_l1[:, 0].tolist(), ranks_l.tolist(), top_lk.tolist(), strict=True)
+    return [ScoredToken(own, rank, tuple(likeliest)) for own, rank, likeliest in rows]
+
+
+class Scorer:
+    """Scores texts in a thread, those of one sample that are requested at a time together."""
+
+    def __init__(self, model: PreTrainedModel, name: str) -> None:
+        """``name`` is the model's, for messages."""
+        self._model, self._name = model, name
+        self._waiting: dict[str, list[tuple[ScoreRequest, asyncio.Future[list[ScoredToken]]]]] = {}
+        self._lock = asyncio.Lock()  # passes side by side would share the same cores
+
+    async def score(self, key: str, ids: Sequence[int], start: int, top: int) -> list[ScoredToken]:
+        """Score ``ids[start:]``; raises EngineRefused or EngineUnavailable if the model fails."""
+        result: asyncio.Future[list[ScoredToken]] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(key, [])
+        waiting.append((ScoreRequest(tuple(ids), start, top), result))
+        if len(waiting) == 1:  # the first one scores the texts of all
+            await self._score_waiting(key)
+        return await result
+
+    async def _score_waiting(self, key: str) -> None:
+        try:
+            await asyncio.sleep(0)  # until the others wait, too
+            async with self._lock:
+                texts = [request for request, _ in self._waiting[key]]
+                scores = await asyncio.to_thread(self._in_parts, texts)
+            for (_, result), text_scores in zip(self._waiting[key], scores, strict=False):
+                if not result.done():
+                    result.set_result(text_scores)
+        except Exception as error:
+            for _, result in self._waiting[key]:
+                if not result.done():
+                    result.set_exception(model_failure(error, self._name))
+        finally:
+            for _, result in self._waiting.pop(key):
+                result.cancel()  # without effect on those that are done
+
+    def _in_parts(self, texts: Sequence[ScoreRequest]) -> list[list[ScoredToken]]:
+        """Score texts in passes whose logits fit into :data:`_LOGITS_BYTES`."""
+        longest = max(len(text.ids) for text in texts)
+        each = 4 * longest * vocabulary_size(self._model)
+        count = max(1, _LOGITS_BYTES // each)
+        return [
+            scores
+            for start in range(0, len(texts), count)
+            for scores in score_together(self._model, texts[start : start + count])
+        ]

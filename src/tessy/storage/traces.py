@@ -1,0 +1,247 @@
+r"""Responses of another model in input rows: a thinking, and the answer that follows it.
+
+The response is the last assistant turn of the conversation, or else the row's field ``generations``
+(its first text), ``output``, ``response``, ``completion`` or ``generation``. Its thinking stands
+
+- between markers in that text: ``<think>…</think>``, ``[THINK]…[/THINK]``, OpenThoughts'
+  ``<|begin_of_thought|>…<|end_of_thought|>``, Gemma's or harmony's channels; or
+- in a field ``reasoning_content``, ``reasoning`` or ``thinking`` of the turn or of the row.
+
+A field ``style_spans`` holds the annotated style of the thinking: ``[start, end]`` or
+``{"start": …, "end": …}``, in chars of the thinking without white space at its ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tessy.core.errors import BadRowsError, InputError, RowFault
+from tessy.core.records import Problem, StyleSpan, Trace
+from tessy.storage.conversations import CONVERSATIONS, LIKELY, BadField, FieldMap, get, kind
+from tessy.storage.problems import LoadedProblems, RowPlace, UnusableProblem, load_problems
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import iter_trajectories
+
+_RESPONSES = ("generations", "output", "response", "completion", "generation")
+_THINKING = ("reasoning_content", "reasoning", "thinking")
+_STYLE = "style_spans"
+_PROMPTS = ("prompt", *CONVERSATIONS, *LIKELY)
+_ASSISTANTS = ("assistant", "gpt")
+# Thinking, then what follows it. An opening marker may stand in the prompt instead.
+_MARKED = tuple(
+    re.compile(rf"\A\s*(?:{opening})?(?P<thinking>.*?){closing}(?P<answer>.*)\Z", re.DOTALL)
+    for opening, closing in (
+        (r"<think>", r"</think>"),
+        (r"\[THINK\]", r"\[/THINK\]"),
+        (
+            r"<\|begin_of_thought\|>",
+            r"<\|end_of_thought\|>\s*(?:<\|begin_of_solution\|>)?",
+        ),
+        (r"<\|channel>thought", r"<channel\|>"),
+        (
+            r"(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>",
+            r"<\|end\|>(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>",
+        ),
+    )
+)
+_ENDS = re.compile(r"(?:<\|end_of_solution\|>|<\|return\|>|<\|im_end\|>)\s*\Z")
+
+
+class _Response(NamedTuple):
+    """A response as a row has it: its text, and a thinking beside it."""
+
+    field: str  # for messages
+    text: str
+    thinking: str
+
+
+def load_traces(
+    source: Path,
+    *,
+    split: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
+    check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
+) -> LoadedProblems:
+    """Read problems with their traces, from a run directory or from input files.
+
+    The arguments, errors and ids are those of :func:`~tessy.storage.problems.load_problems`; a row
+    without a trace is bad.
+    """
+    if RunPaths(source).config.exists():
+        return _from_run(source, check=check, skip_bad_rows=skip_bad_rows)
+    return load_problems(
+        source,
+        split=split,
+        fields=fields,
+        skip_bad_rows=skip_bad_rows,
+        likely_prompts=True,
+        check=check,
+        take_trace=_take_trace,
+    )
+
+
+def _from_run(
+    directory: Path,
+    *,
+    check: Callable[[Problem], UnusableProblem | None],
+    skip_bad_rows: bool,
+) -> LoadedProblems:
+    """Return the trajectories of a run, as far as they have a thinking."""
+    problems: list[Problem] = []
+    faults: list[RowFault] = []
+    places: list[RowPlace] = []
+    for number, row in enumerate(iter_trajectories(directory), 1):
+        name = row.id if not row.sample else f"{row.id}#{row.sample + 1}"
+        place = RowPlace(str(directory), number)
+        if not row.thinking:
+            faults.append(RowFault(*place, "thinking", f"expected a thinking in the row {name!r}"))
+            continue
+        problem = Problem(
+            id=name,
+            messages=row.messages[:-1],
+            extra=row.problem,
+            trace=Trace(thinking=row.thinking, answer=row.answer),
+        )
+        unusable = check(problem)
+        if unusable is not None:
+            faults.append(RowFault(*place, *unusable))
+            continue
+        problems.append(problem)
+        places.append(place)
+    if faults and not skip_bad_rows:
+        raise BadRowsError(faults)
+    if not problems:
+        raise InputError(f"{directory} has no finished sample; give a run with at least one")
+    return LoadedProblems(tuple(problems), tuple(faults), tuple(places))
+
+
+def _take_trace(row: dict[str, Any], fields: FieldMap) -> Trace:
+    """Remove the response from a row and return it; BadField if it has none with a thinking."""
+    response = _response(row, fields)
+    text = _ENDS.sub("", response.text)
+    thinking, answer = response.thinking, text
+    for pattern in _MARKED:
+        found = pattern.match(text)
+        if found:
+            thinking, answer = found["thinking"], found["answer"]
+            break
+    if not thinking.strip():
+        raise BadField(
+            response.field,
+            "expected a thinking between <think> and </think> (or other known markers), or in a "
+            f"field {', '.join(_THINKING)}; found none",
+        )
+    return Trace(
+        thinking=thinking.strip(), answer=answer.strip(), style=_style(row, len(thinking.strip()))
+    )
+
+
+def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
+    """Return the response of a row; fields with a whole response are removed from the row."""
+    turn = _assistant_turn(row, fields)
+    if turn is not None:
+        name, fields_of_turn = turn
+        if name in row:  # its parts may be none that a turn of a problem can have
+            row[name] = row[name][:-1]
+        content = fields_of_turn.get("content", fields_of_turn.get("value"))
+        thinking = _first_text(fields_of_turn, _THINKING) or _take_thinking(row)
+        return _Response(name, _text(name, content), thinking)
+    if not fields.mapped and not any(row.get(name) is not None for name in _PROMPTS):
+        row["prompt"] = row.pop("input", None)  # Nemotron: the turns, or the problem's text
+    for name in _RESPONSES:
+        value = row.get(name)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, str) and value.strip():
+            del row[name]
+            marked = any(pattern.match(value) for pattern in _MARKED)
+            return _Response(name, value, "" if marked else _take_thinking(row))
+    return _Response("messages", _first_text(row, ("answer", "solution")), _take_thinking(row))
+
+
+def _assistant_turn(
+    row: Mapping[str, Any], fields: FieldMap
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the name of the conversation and its last turn, if that is the assistant's."""
+    for name in (fields.mapped.get("messages"), fields.mapped.get("prompt"), *CONVERSATIONS):
+        turns = get(row, name) if name else None
+        if (
+            name is None
+            or not isinstance(turns, list)
+            or not turns
+            or not isinstance(turns[-1], Mapping)
+        ):
+            continue
+        last = turns[-1]
+        if last.get("role", last.get("from")) in _ASSISTANTS:
+            return name, last
+    return None
+
+
+def _take_thinking(row: dict[str, Any]) -> str:
+    """Remove the first field with a thinking from a row and return it; empty without one."""
+    for name in _THINKING:
+        if isinstance(row.get(name), str) and row[name].strip():
+            return str(row.pop(name))
+    return ""
+
+
+def _first_text(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+    return ""
+
+
+def _text(name: str, content: object) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):  # parts, of which thinking parts are marked as such
+        return "\n".join(_part(name, part) for part in content)
+    raise BadField(name, f"expected the text of a response, got {kind(content)}")
+
+
+def _part(name: str, part: object) -> str:
+    if isinstance(part, Mapping):
+        for field in ("thinking", "reasoning"):
+            if isinstance(part.get(field), str):
+                return f"<think>{part[field]}</think>"
+        if isinstance(part.get("text"), str):
+            return str(part["text"])
+    if isinstance(part, str):
+        return part
+    raise BadField(name, f"expected text parts, got {kind(part)}")
+
+
+def _style(row: dict[str, Any], length: int) -> tuple[StyleSpan, ...] | None:
+    value = row.pop(_STYLE, None)
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise BadField(_STYLE, f"expected a list of spans, got {kind(value)}")
+    spans: list[StyleSpan] = []
+    before = 0
+    for number, item in enumerate(value):
+        ends: Any = [item.get("start"), item.get("end")] if isinstance(item, Mapping) else item
+        usable = (
+            isinstance(ends, list)
+            and len(ends) == 2
+            and all(type(end) is int for end in ends)
+            and before <= ends[0] < ends[1] <= length
+        )
+        if not usable:
+            raise BadField(
+                f"{_STYLE}[{number}]",
+                f"expected ascending spans [start, end] within the {length} characters of the "
+                f"thinking, got {item!r:.60}",
+            )
+        spans.append(StyleSpan(start=ends[0], end=ends[1]))
+        before = ends[1]
+    return tuple(spans)

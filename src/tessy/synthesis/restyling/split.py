@@ -1,0 +1,88 @@
+"""A trace as places of style before capability (pure).
+
+Units with digits, operators or code are capability, whatever the rule says: they carry the content.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from tessy.boundary.base import PredictionRequest, UnitScore
+from tessy.boundary.cut import Cut, kind_of
+from tessy.core.edges import edges
+from tessy.core.records import StyleSpan
+
+# Digits, numerals, mathematical and currency signs. Other signs of formulas and code follow.
+_CONTENT = frozenset({"Nd", "Nl", "No", "Sm", "Sc"})
+_SIGNS = frozenset("`\\{}[]_^#@&*/%|~")
+_CALL = re.compile(r"\w\(")
+_HYPHEN = "-"  # alone it is a minus sign
+
+
+class Place(NamedTuple):
+    """Style of the trace, and the capability that follows it.
+
+    The style is empty before capability at the start of the trace, the capability after the last
+    style. Both are as written, with white space.
+    """
+
+    style: str
+    capability: str
+
+
+@lru_cache(maxsize=16384)
+def is_content(unit: str) -> bool:
+    """Return whether a unit has digits, operators or code, and so is never replaced."""
+    if unit.strip() == _HYPHEN or _CALL.search(unit):
+        return True
+    return any(char in _SIGNS or unicodedata.category(char) in _CONTENT for char in unit)
+
+
+def split_request(key: str, thinking: str) -> PredictionRequest:
+    """Return the request that classifies every unit of a finished thinking."""
+    return PredictionRequest(key, thinking, (0, *edges(thinking)), final=True)
+
+
+def style_by_scores(
+    request: PredictionRequest, scores: Sequence[UnitScore], cut: Cut
+) -> list[bool]:
+    """Return which units are style; those with tokens of both classes are not."""
+    return [
+        kind_of(score, cut) == "style" and not is_content(unit)
+        for unit, score in zip(request.units, scores, strict=True)
+    ]
+
+
+def style_by_spans(request: PredictionRequest, spans: Sequence[StyleSpan]) -> list[bool]:
+    """Return which units are style: those whose words lie in annotated spans."""
+    covered = bytearray(len(request.text))
+    for span in spans:
+        covered[span.start : span.end] = b"\1" * (span.end - span.start)
+    style = []
+    for start, unit in zip(request.edges, request.units, strict=False):
+        words = [index for index, char in enumerate(unit, start) if not char.isspace()]
+        style.append(all(covered[index] for index in words) and not is_content(unit))
+    return style
+
+
+def places_of(request: PredictionRequest, style: Sequence[bool]) -> list[Place]:
+    """Return the places of a thinking; joined, they are its text."""
+    bounds = [0]
+    bounds += [request.edges[i] for i in range(1, len(style)) if style[i] != style[i - 1]]
+    bounds.append(len(request.text))
+    parts = [request.text[start:end] for start, end in pairwise(bounds)]
+    if not style[0]:
+        parts.insert(0, "")  # style is first
+    if len(parts) % 2:
+        parts.append("")  # capability is last
+    return [Place(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def blank_end(text: str) -> str:
+    """Return the white space at the end of a text."""
+    return text[len(text.rstrip()) :]
