@@ -93,7 +93,9 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
     """
     report = DoctorReport(config, console or Console())
     loaded = load_run_problems(config, skip_bad_rows=True)
-    report.heading(f"Problems: {', '.join(map(str, config.problems))}")
+    sources = config.problems or (config.traces,)
+    what = "Problems" if config.problems else "Traces"
+    report.heading(f"{what}: {', '.join(map(str, sources))}")
     report.ok(f"{counted(len(loaded.problems), 'problem')} read")
     report_bad_row = report.warn if config.skip_bad_rows else report.fail
     for fault in loaded.faults[:5]:

@@ -9,7 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import AUTHORS, Author, Evaluation, Failure, Trajectory
+from tessy.core.records import (
+    AUTHORS,
+    Author,
+    Evaluation,
+    Failure,
+    Restyling,
+    Trajectory,
+)
 from tessy.core.statistics import quantile
 
 
@@ -28,6 +35,7 @@ class Summary:
         self._answers: list[int] = []
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._mid_word_handovers = 0
+        self._effective = 0.0  # sample sizes of restyled places
 
     def add(self, row: Trajectory | Evaluation) -> None:
         """Add a finished sample."""
@@ -38,6 +46,8 @@ class Summary:
         self._counts["drafted"].update(tokens.drafted)
         self._counts["forced"].update(row.forced)
         self._mid_word_handovers += row.glued
+        if row.restyle is not None:
+            self._add_restyling(row.restyle)
         if isinstance(row, Evaluation):
             self._counts["outcomes"][row.outcome] += 1
         else:
@@ -47,6 +57,14 @@ class Summary:
         self._thinking.append(tokens.student + tokens.teacher)
         self._answers.append(tokens.answer)
         self._add_cost(row)
+
+    def _add_restyling(self, restyle: Restyling) -> None:
+        counts = self._counts["restyle"]
+        counts["places"] += len(restyle.draws)
+        counts["candidates"] += sum(restyle.draws)
+        for name in ("empty", "unfit", "end_draws", "scored_tokens"):
+            counts[name] += getattr(restyle, name)
+        self._effective += sum(restyle.effective)
 
     def add_failure(self, row: Failure) -> None:
         """Add a failed sample: its reason and its cost."""
@@ -63,8 +81,7 @@ class Summary:
         self._attempts[row.key] = max(self._attempts[row.key], row.attempts)
         self._counts["requests"].update(row.cost.requests)
         self._counts["unseen"].update(row.cost.unseen)
-        for counts in (row.tokens.drafted, row.cost.unseen, {row.answer_by: row.tokens.answer}):
-            self._counts["generated"].update(counts)
+        self._counts["generated"].update(generated_tokens(row))
         for part, seconds in row.cost.seconds.items():
             # Counter supports floats, but its type stubs do not.
             self._counts["parts"][part] += seconds  # type: ignore[assignment]
@@ -76,7 +93,7 @@ class Summary:
         samples. ``requests``, ``attempts``, ``tokens.generated`` (``tokens.unseen`` of them as in
         :class:`~tessy.core.records.Cost`) and ``seconds.parts`` (summed over concurrent samples)
         cover all rows. ``tokens.drafted_in_failures`` covers failures. Only an evaluation has
-        ``outcomes``.
+        ``outcomes``, and only a run of strategy ``restyle`` has ``restyle``.
         """
         counts = self._counts
         failed = Counter(
@@ -91,6 +108,7 @@ class Summary:
             "strategies": dict(counts["strategies"].most_common()),
             "failures": dict(failed.most_common()),
             **({"outcomes": dict(counts["outcomes"].most_common())} if counts["outcomes"] else {}),
+            **({"restyle": self._restyling()} if "restyle" in counts else {}),
             "tokens": self._token_counts(),
             "forced": by_author(counts["forced"]),
             "glued": self._mid_word_handovers,
@@ -106,6 +124,13 @@ class Summary:
                 "parts": {part: round(value, 3) for part, value in sorted(counts["parts"].items())},
             },
         }
+
+    def _restyling(self) -> dict[str, Any]:
+        counts = self._counts["restyle"]
+        names = ("places", "candidates", "empty", "unfit", "end_draws", "scored_tokens")
+        effective = self._effective / counts["places"] if counts["places"] else None
+        mean = None if effective is None else round(effective, 3)
+        return {**{name: counts[name] for name in names}, "effective_mean": mean}
 
     def _token_counts(self) -> dict[str, Any]:
         kept, drafted = self._counts["kept"], self._counts["drafted"]
@@ -145,6 +170,15 @@ def wall_seconds(summary: Path) -> float:
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
         return float(json.loads(summary.read_bytes())["seconds"]["wall"])
     return 0.0
+
+
+def generated_tokens(row: Trajectory | Evaluation | Failure) -> dict[Author, int]:
+    """Return the tokens that each model generated for a row, kept or not, in its own tokens."""
+    unseen = row.cost.unseen
+    generated: dict[Author, int] = {a: row.tokens.drafted[a] + unseen[a] for a in AUTHORS}
+    if row.restyle is None or row.answer_by == "student":  # else it is the answer of the trace
+        generated[row.answer_by] += row.tokens.answer
+    return generated
 
 
 def share(part: int, whole: int) -> float | None:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tessy.core.errors import reason_label, reason_labels
 from tessy.core.formatting import counted, duration, percent, tally
-from tessy.core.records import AUTHORS, Author, Evaluation, Failure, Trajectory
+from tessy.core.records import AUTHORS, Author, Evaluation, Failure, Restyling, Trajectory
 
 # The student's text is also bold and underlined, so that authors differ without colours.
 AUTHOR_COLOURS: Mapping[Author, str] = {"student": "magenta", "teacher": "cyan"}
@@ -111,7 +111,19 @@ def row_notes(row: Trajectory | Evaluation | Failure) -> list[tuple[str, str]]:
             for number, score in enumerate(row.scores)
         ]
         notes.append(("candidates' scores", ", ".join(scores)))
+    if row.restyle is not None:
+        notes.append(("places", restyling_note(row.restyle)))
     return notes
+
+
+def restyling_note(restyle: Restyling) -> str:
+    """Return how the style of a row was chosen, such as ``4 (32 candidates, effective 5.2)``."""
+    places = len(restyle.draws)
+    effective = f"{sum(restyle.effective) / places:.1f}" if places else "none"
+    parts = [counted(sum(restyle.draws), "candidate"), f"effective {effective} a place"]
+    parts += [f"{restyle.empty} empty"] * bool(restyle.empty)
+    parts += [f"{restyle.unfit} with the trace's words"] * bool(restyle.unfit)
+    return f"{places} ({', '.join(parts)})"
 
 
 def _counts(row: Trajectory | Failure) -> str:
@@ -197,6 +209,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     strategies = summary["strategies"]
     if strategies.keys() - {"tessy"}:
         lines.append(("Strategies", Text(tally(strategies))))
+    if restyle := summary.get("restyle"):
+        lines += _restyling(restyle)
     if outcomes := summary.get("outcomes"):
         lines.append(
             ("Outcomes", Text(tally({o.replace("_", " "): n for o, n in outcomes.items()})))
@@ -240,6 +254,21 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
         lines.append(("Servers' count", Text(text + _each(session["generated"], by, ""))))
     lines.append(("Requests", Text(_each(summary["requests"], authors, ""))))
     return lines + _times(summary["seconds"])
+
+
+def _restyling(restyle: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    text = (
+        f"{restyle['places']:,} ({restyle['empty']:,} without words, {restyle['unfit']:,} with the "
+        "trace's words because no candidate fits)"
+    )
+    lines = [("Places", Text(text))]
+    if restyle["places"]:
+        drawn = (
+            f"{restyle['candidates']:,} ({restyle['candidates'] / restyle['places']:.1f} a place, "
+            f"effective sample size {restyle['effective_mean']:.1f})"
+        )
+        lines.append(("Candidates", Text(f"{drawn}, {restyle['scored_tokens']:,} tokens scored")))
+    return lines
 
 
 def _times(seconds: Mapping[str, Any]) -> list[tuple[str, Text]]:

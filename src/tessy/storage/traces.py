@@ -73,6 +73,8 @@ def load_traces(
     """
     if RunPaths(source).config.exists():
         return _from_run(source, check=check, skip_bad_rows=skip_bad_rows)
+    if not source.suffix and not source.exists():
+        raise InputError(f"there is no run directory or folder {source}; check the path")
     return load_problems(
         source,
         split=split,

@@ -27,6 +27,7 @@ from tessy.storage.run_dir import FailureSummary, Run
 from tessy.synthesis.admission import SampleGate, make_admission
 from tessy.synthesis.context import SynthesisContext
 from tessy.synthesis.output import SAMPLES, RunOutput
+from tessy.synthesis.restyling.estimate import expected_cost
 from tessy.synthesis.resume import load_progress, spent_before
 from tessy.synthesis.sample import SampleJob, SampleRunner
 from tessy.synthesis.setup import (
@@ -108,6 +109,7 @@ class SynthesisSession:
                     pools = resources.pools.values()
                     state.servers_down = lambda: [down for p in pools if (down := p.down())]
                     _describe(resources)
+                    await self._state_cost(resources.context)
                     self._check_ids(resources.context)
                     with Journal(self.run.paths.journal) as journal:
                         for pool in pools:
@@ -122,6 +124,14 @@ class SynthesisSession:
                     return None
                 self.tracker.empty = self.tracker.exceeded(state.generated)
             return state.in_flight
+
+    async def _state_cost(self, context: SynthesisContext) -> None:
+        """Log what a sample of a strategy that reads traces costs."""
+        if all_strategies()[context.strategy].reads_traces:
+            predictor = context.predictors["student"]
+            problems = self.loaded.problems
+            cost = await expected_cost(problems, predictor, context.cut, context.candidates)
+            log.warning("%s", cost)
 
     def _check_ids(self, context: SynthesisContext) -> None:
         """Refuse to add rows without token ids to rows with them; report the reverse."""

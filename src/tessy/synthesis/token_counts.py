@@ -72,7 +72,9 @@ def generated_tokens(row: Mapping[str, Any]) -> dict[Author, int]:
     generated: dict[Author, int] = {
         author: int(tokens["drafted"][author]) + int(unseen.get(author, 0)) for author in AUTHORS
     }
-    generated[row.get("answer_by", "student")] += int(tokens["answer"])
+    answer_by = row.get("answer_by", "student")
+    if not row.get("restyle") or answer_by == "student":  # else it is the answer of the trace
+        generated[answer_by] += int(tokens["answer"])
     return generated
 
 

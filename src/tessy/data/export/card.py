@@ -34,6 +34,8 @@ _COLUMNS = (
     "student is the author; null if the server returned none\n"
     "- `scores`, `unscored` (`teacher-score`): the candidates' scores, or the reasons for "
     "missing ones; `reference_answer` (`teacher-reference`): the answer shown to the student\n"
+    "- `restyle` (`restyle`): the rule that split the trace, and of each replaced place the number "
+    "of candidates and the effective sample size of their weights, as JSON text\n"
     "- `tokens`: token counts, in the student's tokens; `tokens.drafted`: tokens generated, in "
     "each model's own tokens\n"
     "- `forced`: words kept although the predictor assigned them to the other author; `glued`: "

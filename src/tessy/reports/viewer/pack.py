@@ -100,6 +100,9 @@ def index_entry(row: Trajectory | Evaluation | Failure) -> list[Any]:
     ]
 
 
+_CHOICES = ("candidates' scores", "places")  # notes of a row on what was chosen, and how
+
+
 def detail(row: Trajectory | Evaluation | Failure) -> dict[str, Any]:
     """Return the other values of a sample."""
     end = _problem_end(row)
@@ -115,7 +118,7 @@ def detail(row: Trajectory | Evaluation | Failure) -> dict[str, Any]:
         "verdict": _verdict(row) if isinstance(row, Evaluation) else [],
         "strategy": row.strategy,
         "answerBy": row.answer_by,
-        "scores": dict(row_notes(row)).get("candidates' scores", ""),
+        "choices": [[name, value] for name, value in row_notes(row) if name in _CHOICES],
         "reference": row.reference_answer or "",
         "endedBy": row.ended_by if isinstance(row, Trajectory) else None,
         "tokens": [row.tokens.student, row.tokens.teacher],

@@ -20,14 +20,8 @@ from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
 from tessy.synthesis.restyling.choice import choose, fits
 from tessy.synthesis.restyling.draft import Candidate, StyleDraft
-from tessy.synthesis.restyling.split import (
-    Place,
-    blank_end,
-    places_of,
-    split_request,
-    style_by_scores,
-    style_by_spans,
-)
+from tessy.synthesis.restyling.estimate import split
+from tessy.synthesis.restyling.split import Place, blank_end
 from tessy.synthesis.restyling.thinking import (
     RestyledPart,
     RestyledThinking,
@@ -84,13 +78,7 @@ class _Restyler:
         """Split the trace; raises SampleFailed if nothing of it is capability."""
         context, backend = attempt.context, attempt.context.backends["student"]
         predictor = context.predictors["student"]
-        request = split_request(attempt.key, trace.thinking)
-        if trace.style is None:
-            scores = (await predictor.predict(request)).units
-            style, split_by = style_by_scores(request, scores, context.cut), predictor.name
-        else:
-            style, split_by = style_by_spans(request, trace.style), "annotation"
-        places = places_of(request, style)
+        places, split_by = await split(attempt.key, trace, predictor, context.cut)
         if not any(place.capability.strip() for place in places):
             raise SampleFailed("no_capability", f"{split_by} takes the whole trace for style")
         codec, prompt = backend.renderer.codec, writer.prompts["student"]

@@ -161,7 +161,7 @@ function facts(row, sample) {
     `${counted(row.thinkingTokens, "token")} of thinking`,
     `${counted(row.answerTokens, "token")} of answer` +
       (sample.answerBy === "teacher" ? " by the teacher" : ""),
-    sample.scores && `candidates' scores: ${sample.scores}`,
+    ...sample.choices.map(([name, value]) => `${name}: ${value}`),
     sample.endedBy && `thinking ended by the ${sample.endedBy}`,
     counted(row.attempts, "attempt"),
     `${number.format(row.seconds)} s`,
