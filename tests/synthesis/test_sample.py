@@ -89,9 +89,11 @@ class KeptTokens(ProgressState):
         self.tokens[author] += tokens
 
 
-def make_attempt(context, *, number=1, save=lambda pieces, state: None, saved=None):
+def make_attempt(
+    context, *, number=1, save=lambda pieces, state: None, saved=None, problem=PROBLEM
+):
     return SampleAttempt(
-        context=context, problem=PROBLEM, sample=0, number=number, save=save,
+        context=context, problem=problem, sample=0, number=number, save=save,
         checkpoint=lambda: None, progress=KeptTokens(), saved=saved,
     )  # fmt: skip
 

@@ -1,0 +1,147 @@
+"""Traces from the common public shapes of rows, and from runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tessy.core.errors import BadRowsError, InputError
+from tessy.core.records import Problem, StyleSpan, Trace
+from tessy.storage.traces import load_traces
+
+MARKED = "<think>\nHmm, 3 + 4 = 7.\n</think>\n\nIt is 7."
+USER = {"role": "user", "content": "3 + 4?"}
+SHAPES: dict[str, Any] = {
+    "messages": {"messages": [USER, {"role": "assistant", "content": MARKED}]},
+    "OpenR1": {
+        "problem": "3 + 4?",
+        "solution": "Add them.",
+        "generations": [MARKED, "<think>other</think>8"],
+    },
+    "OpenThoughts": {
+        "system": "Think.",
+        "conversations": [
+            {"from": "user", "value": "3 + 4?"},
+            {
+                "from": "assistant",
+                "value": "<|begin_of_thought|>\n\nHmm, 3 + 4 = 7.\n\n<|end_of_thought|>\n\n"
+                "<|begin_of_solution|>\n\nIt is 7.\n\n<|end_of_solution|>",
+            },
+        ],
+    },
+    "Nemotron": {"input": [USER], "output": MARKED, "reasoning": "on", "category": "math"},
+    "Nemotron with text": {"input": "3 + 4?", "output": MARKED, "reasoning": "on"},
+    "ShareGPT": {
+        "conversations": [{"from": "human", "value": "3 + 4?"}, {"from": "gpt", "value": MARKED}]
+    },
+    "reasoning of the turn": {
+        "messages": [
+            USER,
+            {"role": "assistant", "content": "It is 7.", "reasoning_content": "Hmm, 3 + 4 = 7."},
+        ]
+    },
+    "reasoning of the row": {
+        "prompt": "3 + 4?",
+        "thinking": "Hmm, 3 + 4 = 7.",
+        "response": "It is 7.",
+    },
+    "the prompt opens the thinking": {
+        "prompt": "3 + 4?",
+        "completion": "Hmm, 3 + 4 = 7.\n</think>\n\nIt is 7.<|im_end|>",
+    },
+    "Mistral": {"prompt": "3 + 4?", "response": "[THINK]Hmm, 3 + 4 = 7.[/THINK]It is 7."},
+    "harmony": {
+        "prompt": "3 + 4?",
+        "response": "<|channel|>analysis<|message|>Hmm, 3 + 4 = 7.<|end|><|start|>assistant"
+        "<|channel|>final<|message|>It is 7.<|return|>",
+    },
+    "parts": {
+        "messages": [
+            USER,
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Hmm, 3 + 4 = 7."},
+                    {"type": "text", "text": "It is 7."},
+                ],
+            },
+        ]
+    },
+}
+
+
+def written(folder: Path, *rows: Any) -> Path:
+    path = folder / "traces.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def only(path: Path, **options: Any) -> Problem:
+    (problem,) = load_traces(path, **options).problems
+    return problem
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_common_shapes_of_public_data_sets_are_read(tmp_path, name):
+    problem = only(written(tmp_path, SHAPES[name]))
+    assert problem.trace == Trace(thinking="Hmm, 3 + 4 = 7.", answer="It is 7.")
+    assert problem.messages[-1].content == "3 + 4?"
+    assert [turn.role for turn in problem.messages] == (
+        ["system", "user"] if name == "OpenThoughts" else ["user"]
+    )
+    # The response is not repeated in the row.
+    assert "Hmm" not in json.dumps(problem.extra)
+    assert "reference" not in problem.extra
+
+
+def test_other_fields_of_the_row_are_kept(tmp_path):
+    row = SHAPES["messages"] | {"id": 12, "answer": "7", "source": "made up"}
+    problem = only(written(tmp_path, row))
+    assert (problem.id, problem.extra) == ("12", {"answer": "7", "source": "made up"})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "3 + 4?", "response": "It is 7."}, "response: expected a thinking between"),
+        ({"prompt": "3 + 4?"}, "expected a thinking between"),
+        ({"prompt": "3 + 4?", "response": "<think> </think>7"}, "expected a thinking between"),
+        (
+            SHAPES["messages"] | {"style_spans": [[0, 4], [2, 6]]},
+            r"style_spans\[1\]: expected ascending spans \[start, end\] within the 15",
+        ),
+        (SHAPES["messages"] | {"style_spans": [[0, 99]]}, r"style_spans\[0\]: expected ascending"),
+        (SHAPES["messages"] | {"style_spans": "0-4"}, "style_spans: expected a list of spans"),
+    ],
+)
+def test_rows_without_a_usable_trace_are_bad(tmp_path, row, message):
+    path = written(tmp_path, SHAPES["messages"], row)
+    with pytest.raises(BadRowsError, match=rf"{path}:2: .*{message}"):
+        load_traces(path)
+    loaded = load_traces(path, skip_bad_rows=True)
+    assert len(loaded.problems) == len(loaded.faults) == 1
+
+
+@pytest.mark.parametrize("spans", [[[0, 4]], [{"start": 0, "end": 4}]])
+def test_annotated_style_is_read(tmp_path, spans):
+    problem = only(written(tmp_path, SHAPES["messages"] | {"style_spans": spans}))
+    assert problem.trace is not None
+    assert problem.trace.style == (StyleSpan(start=0, end=4),)
+    assert "style_spans" not in problem.extra
+
+
+def test_a_source_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(InputError, match="no run directory or folder"):
+        load_traces(tmp_path / "run")
+    with pytest.raises(InputError, match=r"traces\.jsonl does not exist"):
+        load_traces(tmp_path / "traces.jsonl")
+
+
+def test_two_traces_of_a_problem_have_two_ids(tmp_path):
+    other = {"prompt": "3 + 4?", "response": "<think>7, I know.</think>7"}
+    loaded = load_traces(written(tmp_path, SHAPES["Mistral"] | {"id": "a"}, other | {"id": "a"}))
+    assert [problem.id for problem in loaded.problems] == ["a", "a#2"]
+    assert len({problem.digest for problem in loaded.problems}) == 2
