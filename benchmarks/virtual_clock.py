@@ -151,7 +151,9 @@ class SimulatedEngine:
             sink.on_close = None
             abort()
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = 20
+    ) -> list[ScoredToken]:
         """Refuse: scores are not simulated."""
         raise EngineRefused(f"{key}: simulated servers do not score texts")
 

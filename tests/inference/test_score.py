@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,8 +16,10 @@ from aiohttp.test_utils import TestServer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tessy.core.errors import EngineRefused, EngineUnavailable, SampleFailed
-from tessy.inference.base import TOP_LOGPROBS, ScoredToken
+from tessy.inference.base import TOP_LOGPROBS, EngineInfo, ScoredToken
 from tessy.inference.http.engine import HttpEngine
+from tessy.inference.http.probe import ServerCapabilities
+from tessy.inference.http.wires.vllm_generate import GenerateWire
 from tessy.inference.local.engine import LocalEngine
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.inference.scripted import ByteCodec, ScriptedEngine
@@ -51,15 +55,41 @@ def vllm(model: Any) -> Reply:
     return reply
 
 
+def with_cache(model: Any, cached: int | None) -> Reply:
+    """Return the reply of a generate endpoint; scores of ``cached`` tokens are undefined."""
+
+    def reply(body: dict[str, Any]) -> web.Response:
+        sampling = body["sampling_params"]
+        assert sampling["skip_reading_prefix_cache"] is False
+        whole = {"prompt": body["token_ids"], "prompt_logprobs": sampling["prompt_logprobs"]}
+        rows = json.loads(vllm(model)(whole).text or "")["choices"][0]["prompt_logprobs"]
+        for number in range(1, 1 + (cached or 0)):
+            rows[number] = {"165": {"logprob": -8e-17, "rank": -1530977968, "decoded_token": None}}
+        details = None if cached is None else {"cached_tokens": cached}
+        usage = {"prompt_tokens": len(whole["prompt"]), "prompt_tokens_details": details}
+        return web.json_response({"usage": usage, "prompt_logprobs": rows, "choices": []})
+
+    return reply
+
+
 @asynccontextmanager
-async def server(reply: Reply) -> AsyncIterator[HttpEngine]:
+async def server(reply: Reply, generate: Reply | None = None) -> AsyncIterator[HttpEngine]:
     async def handle(request: web.Request) -> web.Response:
         return reply(await request.json())
 
+    async def handle_generate(request: web.Request) -> web.Response:
+        assert generate is not None
+        return generate(await request.json())
+
     app = web.Application()
     app.router.add_post("/v1/completions", handle)
+    app.router.add_post("/inference/v1/generate", handle_generate)
     async with TestServer(app) as running:
         engine = HttpEngine(str(running.make_url("/")), "tiny", ByteCodec())
+        if generate is not None:  # as after a probe
+            engine._capabilities = ServerCapabilities(
+                GenerateWire("tiny"), EngineInfo("tiny", "generate"), engines=1
+            )
         try:
             yield engine
         finally:
@@ -90,6 +120,83 @@ async def test_a_server_and_this_process_give_the_same_scores():
     assert here[2].top[0] == pytest.approx(torch.log_softmax(logits, -1).max().item(), abs=1e-4)
     assert len(here[2].top) == TOP_LOGPROBS
     assert list(here[2].top) == sorted(here[2].top, reverse=True)
+
+
+@pytest.mark.parametrize("start", [1, 2, 4, 6])
+@pytest.mark.parametrize("top", [0, 3])
+async def test_scores_from_a_start_are_the_end_of_all_scores(start, top):
+    model = causal()
+    local = LocalEngine(model, name="tiny")
+    try:
+        whole = await local.score("p/0", IDS, top=top)
+        assert_close(await local.score("p/0", IDS, start, top=top), whole[start - 1 :])
+    finally:
+        await local.aclose()
+    assert {len(token.top) for token in whole} == {top}
+    for cached in (None, 0, start - 1):
+        async with server(vllm(model), with_cache(model, cached)) as engine:
+            assert_close(await engine.score("p/0", IDS, start, top=top), whole[start - 1 :])
+
+
+async def test_a_server_that_has_cached_what_is_scored_reads_the_whole_text():
+    model = causal()
+    async with server(vllm(model)) as engine:
+        whole = await engine.score("p/0", IDS)
+    async with server(vllm(model), with_cache(model, 5)) as engine:
+        assert_close(await engine.score("p/0", IDS, 5), whole[4:])
+
+
+async def test_undefined_scores_that_are_no_json_make_the_server_read_the_whole_text():
+    model = causal()
+    async with server(vllm(model)) as engine:
+        whole = await engine.score("p/0", IDS)
+    refusal = {"error": {"message": "Out of range float values are not JSON compliant"}}
+    refuse = lambda body: web.json_response(refusal, status=400)  # noqa: E731
+    async with server(vllm(model), refuse) as engine:
+        assert_close(await engine.score("p/0", IDS, 5), whole[4:])
+
+
+async def test_a_server_that_does_not_report_its_cache_is_tried_once(caplog):
+    model = causal()
+    tried = []
+
+    def generate(body: dict[str, Any]) -> web.Response:
+        tried.append(body)
+        return with_cache(model, None)(body)
+
+    async with server(vllm(model), generate) as engine:
+        for _ in range(3):
+            assert len(await engine.score("p/0", IDS, 4)) == 3
+    assert len(tried) == 1
+    assert "--enable-prompt-tokens-details" in caplog.text
+
+
+async def test_texts_of_one_sample_are_scored_together_as_alone(monkeypatch):
+    texts = [(IDS, 4), ([*IDS[:3], 7, 7, 2, 1, 8], 5), (IDS[:3], 2), ([9, 9, 3], 1), (IDS[:5], 4)]
+    local = LocalEngine(causal(), name="tiny")
+    try:
+        alone = [await local.score("p/0", ids, start) for ids, start in texts]
+        together = await asyncio.gather(*(local.score("p/0", ids, start) for ids, start in texts))
+        for found, expected in zip(together, alone, strict=True):
+            assert_close(found, expected)
+        monkeypatch.setattr("tessy.inference.local.scoring._LOGITS_BYTES", 1)  # one by one
+        apart = await asyncio.gather(*(local.score("p/0", ids, start) for ids, start in texts))
+        for found, expected in zip(apart, alone, strict=True):
+            assert_close(found, expected)
+    finally:
+        await local.aclose()
+
+
+async def test_a_failed_pass_fails_every_text_of_it():
+    local = LocalEngine(causal(), name="tiny")
+    try:
+        results = await asyncio.gather(
+            local.score("p/0", IDS), local.score("p/0", [1, 10**6, 2]), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [EngineRefused] * 2
+        assert len(await local.score("p/0", IDS)) == 6  # and the next pass works
+    finally:
+        await local.aclose()
 
 
 async def test_a_text_of_one_token_has_no_scores():
@@ -137,10 +244,10 @@ class Failing(ScriptedEngine):
         super().__init__(lambda text, seed: [65], prompt_tokens=0, codec=ByteCodec())
         self.faults = list(faults)
 
-    async def score(self, key, ids):
+    async def score(self, key, ids, start=1, *, top=1):
         if self.faults:
             raise self.faults.pop(0)
-        return await super().score(key, ids)
+        return await super().score(key, ids, start, top=top)
 
 
 async def test_a_pool_scores_again_after_a_failure():

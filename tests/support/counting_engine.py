@@ -93,7 +93,9 @@ class Server(GeneratorEngine):
         finally:
             self.open -= 1
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = 20
+    ) -> list[ScoredToken]:
         raise NotImplementedError  # these tests only stream
 
     def release(self, key: str) -> None:

@@ -25,6 +25,7 @@ _OPTIONS = [
     *("--block-size", str(BLOCK_TOKENS)),
     *("--generation-config", "vllm"),
     "--enable-scale-out",
+    "--enable-prompt-tokens-details",
     # On the CPU, vLLM 0.32 crashes when a seeded request's prompt is read in several steps ("CPU
     # Generator does not use offset"), so no prompt is split.
     "--no-enable-chunked-prefill",

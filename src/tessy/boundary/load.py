@@ -11,6 +11,11 @@ from tessy.boundary.phrases import Phrases
 from tessy.config.base import PredictorWindow
 
 
+def is_checkpoint(spec: str) -> bool:
+    """Return whether ``spec`` names a token classifier, not the lexicon or a user's rule."""
+    return spec != "lexicon" and (":" not in spec or Path(spec).exists())
+
+
 def load_predictor(
     spec: str, lexicon: Path | None = None, window: PredictorWindow = "anchored"
 ) -> BoundaryPredictor:
@@ -22,7 +27,7 @@ def load_predictor(
     """
     if spec == "lexicon":
         return LexiconPredictor(Phrases.load(lexicon))
-    if ":" in spec and not Path(spec).exists():
+    if not is_checkpoint(spec):
         return RulePredictor(spec)
     from tessy.boundary.classifier.predictor import TokenClassifierPredictor  # needs torch
 

@@ -192,7 +192,9 @@ def load_models(config: Options, renderers: dict[Author, Renderer]) -> LoadedMod
         if strategy.in_turns:
             predictors = _load_predictors(config)
         elif strategy.reads_traces:
-            predictors = {"student": _load_splitter(config)}
+            role = config.student
+            splitter = load_predictor(role.predictor, config.lexicon, role.window)
+            predictors = {"student": splitter}
     replicas = {
         author: make_replicas(model, author, renderers[author].codec)
         for author, model in models(config).items()
@@ -215,19 +217,6 @@ def _load_predictors(config: SynthesisOptions) -> dict[Author, BoundaryPredictor
                 predictor.author,
             )
     return predictors
-
-
-def _load_splitter(config: SynthesisOptions) -> BoundaryPredictor:
-    """Load the rule that splits traces; raises ConfigError for a token classifier."""
-    role = config.student
-    splitter = load_predictor(role.predictor, config.lexicon, role.window)
-    if splitter.sees_next and not config.allow_classifier:
-        raise ConfigError(
-            f"student.predictor: {splitter.name} classifies the next token, not written text: it "
-            "would delete capability from most traces; choose `lexicon` or `module:callable`, "
-            "annotate the traces (style_spans), or pass --allow-classifier"
-        )
-    return splitter
 
 
 @asynccontextmanager

@@ -47,7 +47,9 @@ class UnsureAtChanges(ScriptedEngine):
     def __init__(self) -> None:
         super().__init__(lambda text, seed: [], prompt_tokens=0, codec=codec())
 
-    async def score(self, key: str, ids: Sequence[int]) -> list[ScoredToken]:
+    async def score(
+        self, key: str, ids: Sequence[int], start: int = 1, *, top: int = 20
+    ) -> list[ScoredToken]:
         text = b"".join(map(codec().token_bytes, ids)).decode()
         segment = to_segment(annotation(text))
         tokens = encode_text(codec(), text)

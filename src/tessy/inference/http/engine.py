@@ -110,9 +110,14 @@ class HttpEngine(ServerEngine):
         cached_prefix = start > 1 and generates and self._reports_cached
         for wire in (CACHED_PREFIX, WHOLE_PROMPT) if cached_prefix else (WHOLE_PROMPT,):
             body = wire.body(self._model, ids, top)
-            reply = await self._server.post_for_json(
-                wire.path, body, headers, read_seconds=read_seconds
-            )
+            try:
+                reply = await self._server.post_for_json(
+                    wire.path, body, headers, read_seconds=read_seconds
+                )
+            except EngineRefused:
+                if wire.from_cache:  # an undefined score may be a value that JSON does not have
+                    continue
+                raise
             self._server.unseen.receive(1)  # the token that every request generates
             try:
                 scores = wire.scores(reply, ids, start, top)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
+from tessy.boundary.load import is_checkpoint
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError
 from tessy.core.records import Author
@@ -68,6 +69,13 @@ def _check_input(options: SynthesisOptions, strategy: Strategy) -> None:
         raise ConfigError(
             f"traces: is required by strategy {strategy.name}; give a run directory, or a file of "
             "responses with their thinking"
+        )
+    rule = options.student.predictor
+    if strategy.reads_traces and is_checkpoint(rule) and not options.allow_classifier:
+        raise ConfigError(
+            f"student.predictor: {rule} classifies the next token, not written text: it would "
+            "delete capability from most traces; choose `lexicon` or `module:callable`, annotate "
+            "the traces (style_spans), or pass --allow-classifier"
         )
     if not strategy.reads_traces and options.traces is not None:
         raise ConfigError(
