@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.measurement import ClientCounters, Measured, measure
 from benchmarks.scheduled_predictor import Oracle, ScheduleModel
@@ -18,7 +18,6 @@ from benchmarks.virtual_clock import FrozenTimeSink, QueuedPredictor
 from benchmarks.workload import Workload, in_flight, problems, starting_point
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.classifier.predictor import MAX_WAIT_MS, TokenClassifierPredictor
-from tessy.config.base import RoleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import Author, Key
 from tessy.inference.base import Chunk, ChunkSink, Engine, Request
@@ -219,8 +218,8 @@ def _in_flight(plan: Plan, renderers: dict[Author, Renderer]) -> dict[Key, InFli
 
 def _config(out: Path, plan: Plan) -> SynthesizeConfig:
     drafts = plan.draft_tokens or dict.fromkeys(SIDES)
-    roles = {
-        a: RoleConfig(model="simulated", url=[f"http://{a}"], draft_tokens=drafts[a]) for a in SIDES
+    roles: dict[str, Any] = {
+        a: {"model": "simulated", "url": [f"http://{a}"], "draft_tokens": drafts[a]} for a in SIDES
     }
     return SynthesizeConfig(
         problems=out,

@@ -115,7 +115,7 @@ def test_a_missing_lexicon_is_a_config_error(tmp_path):
         data_config(make(lexicon=tmp_path / "nowhere.txt"))
 
 
-BASELINES = [name for name in selectable() if name != "tessy"]
+BASELINES = [name for name in selectable() if name not in ("tessy", "restyle")]
 
 
 def test_options_of_later_versions_are_not_in_data_config_of_the_tessy_strategy():

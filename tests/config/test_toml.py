@@ -110,10 +110,8 @@ def test_the_line_is_found_for_every_toml_notation_of_a_table(tmp_path, text, li
 
 def test_the_error_of_a_missing_key_names_the_line_of_its_table(tmp_path):
     path = written(tmp_path, 'problems = "q"\nout = "o"\n[student]\nurl = "u"\n')
-    lines = message(path).splitlines()
-    assert lines[0].startswith(f"{path}:3: student.model: is required and missing; give --student")
-    assert lines[1].startswith(f"{path}: teacher.model: is required and missing")
-    assert len(lines) == 2
+    (line,) = message(path).splitlines()
+    assert line.startswith(f"{path}:3: student.model: is required and missing; give --student")
 
 
 def test_the_error_of_an_invalid_override_names_the_option(tmp_path):
@@ -147,7 +145,6 @@ def test_a_partial_configuration_marks_missing_values(tmp_path):
     nothing: Any = object()
     path = written(tmp_path, 'out = "o"\nteacher.url = "http://a,http://b"\n')
     partial = partial_config(SynthesizeConfig, path, nothing)
-    assert partial.problems is nothing
     assert partial.student.model is nothing
     assert partial.out == Path("o")
     assert partial.teacher.url == ("http://a", "http://b")

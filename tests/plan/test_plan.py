@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tessy.config.base import RoleConfig
-from tessy.config.synthesis import DoctorConfig, PlanConfig, SynthesisOptions, SynthesizeConfig
+from tessy.config.synthesis import (
+    DoctorConfig,
+    PlanConfig,
+    SynthesisOptions,
+    SynthesizeConfig,
+    TeacherConfig,
+)
 from tessy.core.records import Message, Problem, TokenCounts
 from tessy.core.statistics import t95
 from tessy.plan.estimate import RemainingWork, Scope, failing_share, to_come, wall
@@ -363,8 +369,8 @@ def test_large_figures_are_not_truncated_on_a_narrow_terminal():
     rows = [ended(n, seconds=600.0 + 60 * n) for n in range(20)]
     plan = make_plan(inputs_of(rows, scope=Scope(10**6, 10**6, 10**6)))
     assert plan is not None
-    role = RoleConfig(model="m")
-    config = PlanConfig(problems=Path("q"), out=Path("o"), student=role, teacher=role)
+    student, teacher = RoleConfig(model="m"), TeacherConfig(model="m")
+    config = PlanConfig(problems=Path("q"), out=Path("o"), student=student, teacher=teacher)
     console = Console(width=80, file=StringIO())
     print_plan(plan, config, {"student": "m", "teacher": "m"}, console)
     assert isinstance(console.file, StringIO)

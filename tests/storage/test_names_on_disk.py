@@ -18,7 +18,7 @@ from tests.support.scripted_strategies import make, make_context
 
 OUTCOME = (
     "id sample strategy messages thinking answer answer_by spans tokens forced glued attempts "
-    "seconds cost scores unscored reference_answer problem"
+    "seconds cost scores unscored reference_answer restyle problem"
 )
 SEGMENT = "id sample segment question author start text attempts"
 STATE = "version attempt thinking answer meter pieces problem"
@@ -28,7 +28,7 @@ TURN = (
 )
 SAMPLING = "temperature top_p top_k min_p"
 MODEL = "model tokenizer context_tokens trust_remote_code reasoning_effort"
-METHOD = "strategy answer_by system_prompt candidates score_by cut lexicon"
+METHOD = "strategy answer_by system_prompt candidates score_by unfit cut lexicon"
 RUN = "thinking_tokens answer_tokens date seed fields no_ids"
 
 

@@ -11,7 +11,7 @@ import pytest
 from tessy.boundary.annotation.directory import ANNOTATIONS
 from tessy.config.base import RoleConfig
 from tessy.config.predictors import SampleConfig
-from tessy.config.synthesis import SynthesizeConfig
+from tessy.config.synthesis import SynthesizeConfig, TeacherConfig
 from tessy.core.errors import RunError
 from tessy.storage.run_config import RowKind, read
 from tessy.storage.run_reader import TRAJECTORIES, read_config
@@ -129,11 +129,12 @@ def test_a_former_name_is_not_a_present_option(kind):
         {"answer_by": "teacher", "system_prompt": "Be brief."},
         {"strategy": "teacher-score"},
         {"strategy": "teacher-only"},
+        {"strategy": "restyle", "problems": (), "traces": "t"},
     ],
 )
 def test_every_name_in_data_config_is_known(options):
-    roles = {author: RoleConfig(model=author) for author in ("student", "teacher")}
-    given = SynthesizeConfig(problems="p", out="o", **roles, **options)
+    roles = {"student": RoleConfig(model="s"), "teacher": TeacherConfig(model="t")}
+    given = SynthesizeConfig(**{"problems": "p", "out": "o", **roles, **options})
     assert data_config(given).keys() <= data_names(SynthesizeConfig)
     assert not {"url", "student.url", "concurrency"} & data_names(SynthesizeConfig)
 

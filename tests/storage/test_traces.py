@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tessy.core.errors import BadRowsError, InputError
-from tessy.core.records import Problem, StyleSpan, Trace
+from tessy.core.records import Problem, StyleSpan, TeacherTrace
 from tessy.storage.traces import load_traces
 
 MARKED = "<think>\nHmm, 3 + 4 = 7.\n</think>\n\nIt is 7."
@@ -87,7 +87,7 @@ def only(path: Path, **options: Any) -> Problem:
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_common_shapes_of_public_data_sets_are_read(tmp_path, name):
     problem = only(written(tmp_path, SHAPES[name]))
-    assert problem.trace == Trace(thinking="Hmm, 3 + 4 = 7.", answer="It is 7.")
+    assert problem.trace == TeacherTrace(thinking="Hmm, 3 + 4 = 7.", answer="It is 7.")
     assert problem.messages[-1].content == "3 + 4?"
     assert [turn.role for turn in problem.messages] == (
         ["system", "user"] if name == "OpenThoughts" else ["user"]

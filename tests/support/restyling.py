@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from tessy.boundary.base import Prediction, PredictionRequest, UnitScore
-from tessy.core.records import Message, Problem, Trace, Trajectory
+from tessy.core.records import Message, Problem, TeacherTrace, Trajectory
 from tessy.inference.base import Sampling, ScoredToken
 from tessy.inference.scripted import ScriptedEngine
 from tessy.synthesis.context import RoleBackend, SynthesisContext
@@ -94,7 +94,7 @@ def trace_problem(thinking: str, answer: str = "4", name: str = "p", **more: Any
     return Problem(
         id=name,
         messages=(Message(role="user", content="5 - 3 * 2?"),),
-        trace=Trace(thinking=thinking, answer=answer, **more),
+        trace=TeacherTrace(thinking=thinking, answer=answer, **more),
     )
 
 

@@ -36,8 +36,8 @@ class SynthesisOptions(RunOptions):
     system_prompt: str | None = Field(default=None, pattern=r"\S")
     """A system message added before each problem; rows include it."""
     candidates: int | None = Field(default=None, ge=1)
-    """Number of candidates per sample in strategy `teacher-score` (None: 5), of which the best one
-    is kept; or per place in `restyle` (None: 8)."""
+    """Number of candidates per sample in strategy `teacher-score`, or per place in `restyle`, of
+    which one is kept; None: 5, and 8 in `restyle`."""
     score_by: Literal["teacher", "answer"] = "teacher"
     """Score of a candidate: by the teacher, or by agreement with the reference answer."""
 

@@ -53,7 +53,7 @@ class StyleSpan(_RowModel):
     end: int
 
 
-class Trace(_RowModel):
+class TeacherTrace(_RowModel):
     """A response of another model to a problem, which strategy ``restyle`` rewrites."""
 
     thinking: str = Field(min_length=1)
@@ -72,7 +72,7 @@ class Problem(_RowModel):
     id: str  # unique in the input; a repeated problem gets `id#2`, `id#3` …
     messages: tuple[Message, ...] = Field(min_length=1)  # up to and including the last user turn
     extra: dict[str, Any] = Field(default_factory=dict)  # all other fields of the input row
-    trace: Trace | None = None
+    trace: TeacherTrace | None = None
 
     @property
     def digest(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from tessy.config.base import RoleConfig
-from tessy.config.synthesis import DemoConfig, SynthesizeConfig
+from tessy.config.synthesis import DemoConfig, SynthesizeConfig, TeacherConfig
 from tessy.core.records import Author
 from tessy.lab.bundled import (
     ANSWER_TOKENS,
@@ -35,8 +36,8 @@ def demo(config: DemoConfig, console: Console | None = None) -> int:
     synthesis = SynthesizeConfig(
         problems=(Path("bundled"),),
         out=config.out,
-        student=_role("student", config.predictor),
-        teacher=_role("teacher", config.predictor),
+        student=RoleConfig(**_role("student", config.predictor)),
+        teacher=TeacherConfig(**_role("teacher", config.predictor)),
         thinking_tokens=THINKING_TOKENS,
         answer_tokens=ANSWER_TOKENS,
         seed=config.seed,
@@ -58,7 +59,7 @@ def demo(config: DemoConfig, console: Console | None = None) -> int:
     return code
 
 
-def _role(author: Author, predictor: str) -> RoleConfig:
+def _role(author: Author, predictor: str) -> dict[str, Any]:
     if predictor == "bundled":
         predictor = str(predictor_path(author))
-    return RoleConfig(model=str(model_path(author)), predictor=predictor)
+    return {"model": str(model_path(author)), "predictor": predictor}

@@ -205,16 +205,14 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     samples, tokens = summary["samples"], summary["tokens"]
     drafted, rolled_back = tokens["drafted"], tokens["rolled_back_share"]
     finished = f"{samples['finished']:,} finished, {samples['failed']:,} failed"
-    lines = [("Samples", Text(f"{finished} ({samples['attempts']:,} attempts)"))]
+    samples_text = Text(f"{finished} ({samples['attempts']:,} attempts)")
+    lines = [("Samples", samples_text), *_restyling(summary.get("restyle"))]
     strategies = summary["strategies"]
     if strategies.keys() - {"tessy"}:
         lines.append(("Strategies", Text(tally(strategies))))
-    if restyle := summary.get("restyle"):
-        lines += _restyling(restyle)
     if outcomes := summary.get("outcomes"):
-        lines.append(
-            ("Outcomes", Text(tally({o.replace("_", " "): n for o, n in outcomes.items()})))
-        )
+        named = {outcome.replace("_", " "): count for outcome, count in outcomes.items()}
+        lines.append(("Outcomes", Text(tally(named))))
     if summary["failures"]:
         lines.append(("Failures", Text(tally(reason_labels(summary["failures"])), style="red")))
     authors = [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)
@@ -256,7 +254,9 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     return lines + _times(summary["seconds"])
 
 
-def _restyling(restyle: Mapping[str, Any]) -> list[tuple[str, Text]]:
+def _restyling(restyle: Mapping[str, Any] | None) -> list[tuple[str, Text]]:
+    if restyle is None:
+        return []
     text = (
         f"{restyle['places']:,} ({restyle['empty']:,} without words, {restyle['unfit']:,} with the "
         "trace's words because no candidate fits)"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tessy.answers.references import reference_of
 from tessy.core.errors import BadRowsError, InputError, RowFault
-from tessy.core.records import Message, Problem, Trace
+from tessy.core.records import Message, Problem, TeacherTrace
 from tessy.storage.conversations import BadField, FieldMap, get, kind, take_conversation
 from tessy.storage.sources import resolve_sources
 from tessy.storage.tables import InputRow, read_rows
@@ -64,7 +64,7 @@ def load_problems(
     skip_bad_rows: bool = False,
     likely_prompts: bool = False,
     check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
-    take_trace: Callable[[dict[str, Any], FieldMap], Trace] | None = None,
+    take_trace: Callable[[dict[str, Any], FieldMap], TeacherTrace] | None = None,
 ) -> LoadedProblems:
     """Read the problems of ``sources``; for formats see :func:`tessy.storage.tables.read_rows`.
 
@@ -115,7 +115,7 @@ class _ProblemReader:
 
     fields: FieldMap
     check: Callable[[Problem], UnusableProblem | None]
-    take_trace: Callable[[dict[str, Any], FieldMap], Trace] | None
+    take_trace: Callable[[dict[str, Any], FieldMap], TeacherTrace] | None
     problems: list[Problem] = field(default_factory=list)
     places: list[RowPlace] = field(default_factory=list)
     faults: list[RowFault] = field(default_factory=list)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tessy.core.errors import BadRowsError, InputError, RowFault
-from tessy.core.records import Problem, StyleSpan, Trace
+from tessy.core.records import Problem, StyleSpan, TeacherTrace
 from tessy.storage.conversations import CONVERSATIONS, LIKELY, BadField, FieldMap, get, kind
 from tessy.storage.problems import LoadedProblems, RowPlace, UnusableProblem, load_problems
 from tessy.storage.run_paths import RunPaths
@@ -106,7 +106,7 @@ def _from_run(
             id=name,
             messages=row.messages[:-1],
             extra=row.problem,
-            trace=Trace(thinking=row.thinking, answer=row.answer),
+            trace=TeacherTrace(thinking=row.thinking, answer=row.answer),
         )
         unusable = check(problem)
         if unusable is not None:
@@ -121,7 +121,7 @@ def _from_run(
     return LoadedProblems(tuple(problems), tuple(faults), tuple(places))
 
 
-def _take_trace(row: dict[str, Any], fields: FieldMap) -> Trace:
+def _take_trace(row: dict[str, Any], fields: FieldMap) -> TeacherTrace:
     """Remove the response from a row and return it; BadField if it has none with a thinking."""
     response = _response(row, fields)
     text = _ENDS.sub("", response.text)
@@ -137,7 +137,7 @@ def _take_trace(row: dict[str, Any], fields: FieldMap) -> Trace:
             "expected a thinking between <think> and </think> (or other known markers), or in a "
             f"field {', '.join(_THINKING)}; found none",
         )
-    return Trace(
+    return TeacherTrace(
         thinking=thinking.strip(), answer=answer.strip(), style=_style(row, len(thinking.strip()))
     )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
 
 import pytest
 
-from tessy.core.records import unpack_ids
+from tessy.boundary.load import load_predictor
+from tessy.core.records import TeacherTrace, unpack_ids
 from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
+from tessy.synthesis.restyling.estimate import split
+from tessy.synthesis.restyling.thinking import keeps_in_order
 from tessy.tokenization.families import load_renderer
 from tessy.tokenization.token_ids import decode
 from tests.lab.test_demo import TESSY, content, finish, interrupt, write_problems
@@ -57,11 +61,9 @@ def test_a_run_of_the_teacher_is_restyled_without_the_teacher(traces: Path, tmp_
         row = rows[source.id]
         assert (row.strategy, row.problem) == ("restyle", source.problem)
         assert row.messages[:-1] == source.messages[:-1]
-        words, position = "".join(source.thinking.split()), 0
-        for span in row.spans:
-            if span.author == "teacher":  # word for word; white space depends on what is between
-                kept = "".join(row.thinking[span.start : span.end].split())
-                position = words.index(kept, position) + len(kept)
+        trace = TeacherTrace(thinking=source.thinking)
+        places, _ = asyncio.run(split(row.id, trace, load_predictor("lexicon"), "discard"))
+        assert keeps_in_order(row.thinking, [place.capability for place in places])
         assert row.student_ids is not None
         assert decode(codec, unpack_ids(row.student_ids.thinking)) == row.thinking
         assert row.cost.requests == {"student": row.cost.requests["student"], "teacher": 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tessy.config.base import RoleConfig
-from tessy.config.synthesis import SynthesisOptions
+from tessy.config.synthesis import SynthesisOptions, TeacherConfig
 from tessy.core.errors import ConfigError
 from tessy.synthesis import strategies
 from tessy.synthesis.data_config import data_config
@@ -35,7 +35,7 @@ def options(**changed: object) -> SynthesisOptions:
     given: dict[str, object] = {
         "problems": "problems.jsonl",
         "student": RoleConfig(model="s"),
-        "teacher": RoleConfig(model="t"),
+        "teacher": TeacherConfig(model="t"),
     }
     return SynthesisOptions.model_validate(given | changed)
 
@@ -53,6 +53,7 @@ def added(tmp_path, monkeypatch):
 def test_the_strategies_of_the_paper_are_registered():
     assert selectable() == (
         "tessy",
+        "restyle",
         "student-only",
         "teacher-answer",
         "teacher-only",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tessy.boundary.base import BoundaryPredictor
 from tessy.boundary.cut import Cut
 from tessy.core.formatting import counted
-from tessy.core.records import Problem, Trace
+from tessy.core.records import Problem, TeacherTrace
 from tessy.synthesis.restyling.split import (
     Place,
     places_of,
@@ -20,7 +20,7 @@ SAMPLE_TRACES = 20
 
 
 async def split(
-    key: str, trace: Trace, predictor: BoundaryPredictor, cut: Cut
+    key: str, trace: TeacherTrace, predictor: BoundaryPredictor, cut: Cut
 ) -> tuple[list[Place], str]:
     """Return the places of a trace, and what classified it."""
     request = split_request(key, trace.thinking)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from tessy.core.errors import SampleFailed
-from tessy.core.records import Author, Restyling, Trace, Trajectory
+from tessy.core.records import Author, Restyling, TeacherTrace, Trajectory
 from tessy.synthesis.actions import Generate
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
@@ -74,7 +74,9 @@ class _Restyler:
     report: Restyling
 
     @classmethod
-    async def of(cls, attempt: SampleAttempt, trace: Trace, writer: ResponseWriter) -> _Restyler:
+    async def of(
+        cls, attempt: SampleAttempt, trace: TeacherTrace, writer: ResponseWriter
+    ) -> _Restyler:
         """Split the trace; raises SampleFailed if nothing of it is capability."""
         context, backend = attempt.context, attempt.context.backends["student"]
         predictor = context.predictors["student"]
