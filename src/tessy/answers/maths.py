@@ -42,14 +42,16 @@ class MathsWorker:
         self._comparisons = 0
         self._lock = threading.Lock()
 
-    def verify(self, reference: str, answer: str) -> bool:
+    def verify(self, reference: str, answer: str, tolerance: float | None = None) -> bool:
         """Return whether two LaTeX expressions are equal; False if Math-Verify cannot tell.
+
+        With a tolerance, they are numbers that differ by at most that much.
 
         Raises:
             ExpiredError: The process was killed at the time limit.
             WorkerLostError: The process ended twice before its reply and before the time limit.
         """
-        pair = json.dumps([reference, answer]) + "\n"
+        pair = json.dumps([reference, answer, tolerance]) + "\n"
         with self._lock:
             for _ in range(2):
                 reply = self._ask(pair)
@@ -146,22 +148,24 @@ _worker = MathsWorker()
 atexit.register(_worker.close)
 
 
-def same_formula(reference: str, answer: str) -> bool:
+def same_formula(reference: str, answer: str, tolerance: float | None = None) -> bool:
     """Return whether an answer has the value of a reference, both in LaTeX.
+
+    With a ``tolerance``, both are numbers that differ by at most that much.
 
     Raises:
         UndecidedError: The worker process did not finish the comparison.
         TessyError: The worker process does not start.
     """
-    expired = _verify(reference, answer)
+    expired = _verify(reference, answer, tolerance)
     if isinstance(expired, ExpiredError):
         raise expired
     return expired
 
 
 @lru_cache(maxsize=10_000)
-def _verify(reference: str, answer: str) -> bool | ExpiredError:
+def _verify(reference: str, answer: str, tolerance: float | None) -> bool | ExpiredError:
     try:
-        return _worker.verify(reference, answer)
+        return _worker.verify(reference, answer, tolerance)
     except ExpiredError as error:  # unlike a lost worker, it would expire again
         return error.with_traceback(None)

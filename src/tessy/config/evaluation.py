@@ -26,19 +26,25 @@ class EvaluateConfig(GenerationOptions, ModelConfig):
     """
 
     benchmark: str = Field(min_length=1)
-    """Benchmark: a file of problems with reference answers, or `gsm8k`, `aime24`, `aime25`,
-    `math500`."""
+    """Benchmark: a file of problems with reference answers, or `gsm8k`, `math500`, `aime24`,
+    `aime25`, `olympiadbench`, `gpqa-diamond`, `lcb-v5`, `lcb-v5-window`, `lcb-v6`, `lcb-pro`,
+    `ojbench`."""
     data: Path | None = None
-    """Local file of a benchmark that is given by its name; None: from the Hugging Face hub."""
+    """Local file of a benchmark that is given by its name, or a folder with its files; None: from
+    the Hugging Face hub."""
     out: Path
     """Run directory; created if it does not exist."""
     samples: int = Field(default=1, ge=1)
     """Number of responses per problem; each has one attempt."""
-    judge: Literal["maths", "choice", "exact"] | None = None
+    judge: Literal["maths", "choice", "exact", "olympiad"] | None = None
     """Judge of the answers; None: that of the benchmark, or `choice` for problems with choices
     and `maths` for others."""
     instruction: str | None = None
     """Text added to each problem after a blank line; None: that of the benchmark."""
+    judge_workers: int | None = Field(default=None, ge=1)
+    """Programs that are judged at a time; None: one per CPU core."""
+    allow_unsafe_judging: bool = False
+    """Run programs of the model although this machine has no sandbox that isolates them."""
     checkpoints: bool = False
     """Evaluate each `checkpoint-*` folder in `model`, with a run directory in `out` for each."""
     allow_unscored: bool = False

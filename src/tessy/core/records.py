@@ -224,21 +224,23 @@ EvaluationOutcome = Literal[
     "no_answer",  # the response ended without an answer
     "truncated",  # the response reached its token limit or looped; nothing was judged
     "judge_error",  # the judge failed, so it is unknown whether the answer is correct
+    "unjudged",  # only the benchmark's official judge decides, and has not yet
 ]
 
 
 class Evaluation(_Outcome):
     """A judged response to a problem of a benchmark: one line of evaluations.jsonl.
 
-    ``reason`` and ``detail`` say why a response is ``truncated`` or has ``no_answer``, and
-    ``detail`` why the judge failed.
+    ``reason`` and ``detail`` say why a response is ``truncated`` or has ``no_answer``, also if it
+    is still ``unjudged``, and ``detail`` why the judge failed.
     """
 
     outcome: EvaluationOutcome
-    final_answer: str | None = None  # found in the response; None if there is none
-    reference: str
+    final_answer: str | None = None  # or program, found in the response; None if there is none
+    reference: str  # empty for programs
     judge: str  # name and version of what decided, such as `maths 1 (math-verify 0.9.0)`
-    rule: str = ""  # where the final answer was found: boxed, number, last line …
+    # where the final answer was found (boxed, number, last line …), or a verdict about a program
+    rule: str = ""
     reason: FailureReason | None = None
     detail: str = ""
 

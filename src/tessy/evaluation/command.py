@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import cast
 
 from tessy.config.base import GenerationOptions, ModelConfig
 from tessy.config.evaluation import EvaluateConfig
@@ -16,6 +19,7 @@ from tessy.evaluation.checkpoints import (
 )
 from tessy.evaluation.grading import Grader
 from tessy.evaluation.load import LoadedBenchmark, load_benchmark, weights_digest
+from tessy.evaluation.programs.base import ProgramJudge
 from tessy.evaluation.results import SCORES, Result, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.storage import jsonl
@@ -68,7 +72,10 @@ def _checkpoints(config: EvaluateConfig) -> list[Checkpoint]:
 
 
 def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple[int, Result]:
-    grader = Grader(benchmark.judged)
+    workers = config.judge_workers or len(os.sched_getaffinity(0))
+    programs = _open_program_judge(config, workers) if benchmark.runs_programs else None
+    version = "" if programs is None else programs.version
+    grader = Grader(benchmark.judged, programs, workers)
     output = RunOutput(
         kind=EVALUATIONS,
         options=config,
@@ -77,7 +84,7 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
             "benchmark": benchmark.name,
             "benchmark.digest": benchmark.digest,
             "instruction": config.instruction,
-            "judge": benchmark.judges,
+            "judge": benchmark.judges(version),
             # A folder may hold other weights after another training.
             "weights": weights_digest(config),
         },
@@ -103,6 +110,14 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
         if not code and not config.allow_unscored:
             code = EXIT_UNSCORED
     return code, result
+
+
+def _open_program_judge(config: EvaluateConfig, workers: int) -> ProgramJudge:
+    """Open the judge of programs, which tests its sandbox; InputError if it cannot be used."""
+    open_judge = resolve_name("tessy.evaluation.programs.judge:open_judge")
+    return cast(
+        "ProgramJudge", open_judge(workers=workers, allow_unsafe=config.allow_unsafe_judging)
+    )
 
 
 def _generation(config: EvaluateConfig) -> SampleConfig:

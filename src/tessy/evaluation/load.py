@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,34 +13,47 @@ from tessy.config.evaluation import EvaluateConfig
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.core.records import Message, Problem, problem_digest
 from tessy.evaluation.benchmarks.base import Benchmark
-from tessy.evaluation.benchmarks.registry import all_benchmarks
+from tessy.evaluation.files import FoundBenchmark, checksum, find_benchmark
 from tessy.evaluation.judges.base import Judge
 from tessy.evaluation.judges.choice import LETTERS, choices_of
 from tessy.evaluation.judges.registry import all_judges
+from tessy.evaluation.programs.task import ProgramTask
+from tessy.evaluation.sources.base import ProblemSource
 from tessy.storage.conversations import get
 from tessy.storage.problems import LoadedProblems, UnusableProblem, load_problems
-from tessy.storage.sources import resolve_sources
 
-_CHUNK_BYTES = 1 << 20
 _CHOOSE = "Answer with the letter of the correct choice."
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedProblem:
-    """How the responses to a problem are judged."""
+    """How the responses to a problem are judged: by its reference, or as programs."""
 
-    judge: Judge
-    reference: str
+    judge: Judge | ProgramTask
+    reference: str = ""  # empty for programs
+
+    def title(self, programs: str) -> str:
+        """Return name and version of the judge; ``programs`` is that of the program judge."""
+        judge = self.judge
+        return judge.title(programs) if isinstance(judge, ProgramTask) else judge.title
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether programs are run on this machine."""
+        return isinstance(self.judge, ProgramTask) and self.judge.tests is not None
+
+    @property
+    def digest(self) -> str:
+        """What identifies the correct responses."""
+        return self.judge.digest if isinstance(self.judge, ProgramTask) else self.reference
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedBenchmark:
     """The problems of a benchmark as the model reads them.
 
-    ``sha256`` is that of the file. ``digest`` identifies problems and references; unlike the
-    checksum it does not depend on the format of the file.
+    ``sha256`` is that of the file; of several files, that of their checksums. ``digest`` identifies
+    problems, references and tests; unlike the checksum it does not depend on the format of a file.
     """
 
     name: str
@@ -51,9 +63,13 @@ class LoadedBenchmark:
     judged: Mapping[str, JudgedProblem]  # by the problem's id
 
     @property
-    def judges(self) -> str:
-        """Names and versions of the judges."""
-        return ", ".join(sorted({one.judge.title for one in self.judged.values()}))
+    def runs_programs(self) -> bool:
+        """Whether programs of the model are run on this machine."""
+        return any(one.runs_programs for one in self.judged.values())
+
+    def judges(self, programs: str = "") -> str:
+        """Return names and versions of the judges; ``programs`` is that of the program judge."""
+        return ", ".join(sorted({one.title(programs) for one in self.judged.values()}))
 
 
 def load_benchmark(config: EvaluateConfig) -> LoadedBenchmark:
@@ -64,39 +80,69 @@ def load_benchmark(config: EvaluateConfig) -> LoadedBenchmark:
         InputError: The file cannot be read, or is not that of the benchmark.
         BadRowsError: Problems are unusable, or without a reference answer.
     """
-    benchmark, file = _find(config)
-    sha256 = _sha256(file)
-    _check_file(benchmark, file, sha256, from_hub=config.data is None)
+    found = find_benchmark(config)
+    benchmark, source = found.benchmark, found.benchmark.source(found.data)
+    _check_options(config, benchmark)
     fields = dict(benchmark.fields) | config.fields
-    rules = _Rules(config.judge or benchmark.judge, fields.pop("choices", None))
+    rules = _Rules(benchmark, source, config.judge, fields.pop("choices", None))
     try:
         loaded = load_problems(
-            file,
+            found.data.files,
             fields={**fields, "choices": ""},  # choices that the prompt lacks are added below
             skip_bad_rows=config.skip_bad_rows,
             likely_prompts=True,
             check=rules.check,
+            rows=source.rows,
         )
     except BadRowsError as error:
         remedy = "fix them, map the fields (--fields reference=NAME), or pass --skip-bad-rows"
+        if benchmark.has_own_format:
+            remedy = f"pass another file of {benchmark.name} with --data"
         raise BadRowsError(error.faults, remedy) from None
     if benchmark.rows not in (None, len(loaded.problems)):
-        raise InputError(
-            f"{file} has {len(loaded.problems)} problems, but {benchmark.name} has "
-            f"{benchmark.rows}; pass its whole file with --data, or score another file of your own "
-            f"with --benchmark {file} (--limit takes the first problems)"
-        )
-    instruction = benchmark.instruction if config.instruction is None else config.instruction
+        raise _wrong_number(found, len(loaded.problems))
+    found.warn_of_other_files()
     judged = {problem.id: rules.judged(problem) for problem in loaded.problems}
     problems = tuple(
-        _as_asked(problem, rules.fields_of(problem), instruction) for problem in loaded.problems
+        _as_asked(problem, rules.fields_of(problem), benchmark, config.instruction)
+        for problem in loaded.problems
     )
     return LoadedBenchmark(
-        name=benchmark.name if benchmark.hub else file.name,
-        sha256=sha256,
+        name=found.name,
+        sha256=found.sha256,
         digest=_digest(loaded.problems, judged),
         loaded=replace(loaded, problems=problems),
         judged=judged,
+    )
+
+
+def _check_options(config: EvaluateConfig, benchmark: Benchmark) -> None:
+    """Raise ConfigError for options that do not apply to a benchmark with a format of its own."""
+    if not benchmark.has_own_format:
+        return
+    for option, value in (("fields", config.fields), ("skip_bad_rows", config.skip_bad_rows)):
+        if value:
+            raise ConfigError(
+                f"{option}: the files of {benchmark.name} have a format of their own; leave the "
+                "option out"
+            )
+
+
+def _wrong_number(found: FoundBenchmark, count: int) -> InputError:
+    benchmark, files = found.benchmark, found.data.files
+    names = " and ".join(map(str, files)) if len(files) < 3 else f"{files[0].parent}"
+    remedy = "pass its whole file with --data"
+    if len(benchmark.files) > 1:
+        expected = ", ".join(Path(file.path).name for file in benchmark.files)
+        remedy = f"pass a folder with {expected} with --data"
+    elif not benchmark.has_own_format:
+        remedy += (
+            f", or score another file of your own with --benchmark {names} (--limit takes the "
+            "first problems)"
+        )
+    verb = "has" if len(files) == 1 or len(files) > 2 else "have"
+    return InputError(
+        f"{names} {verb} {count:,} problems, but {benchmark.name} has {benchmark.rows:,}; {remedy}"
     )
 
 
@@ -104,7 +150,9 @@ def load_benchmark(config: EvaluateConfig) -> LoadedBenchmark:
 class _Rules:
     """Which judge judges a problem."""
 
-    judge: str | None  # name; None: by the problem
+    benchmark: Benchmark
+    source: ProblemSource
+    judge: str | None  # name that the user chose
     choices: str | None  # field with the choices; None: its usual names
 
     def fields_of(self, problem: Problem) -> dict[str, Any]:
@@ -112,67 +160,39 @@ class _Rules:
         extra = problem.extra
         return {**extra, "choices": get(extra, self.choices)} if self.choices else extra
 
-    def judge_of(self, problem: Problem) -> Judge:
-        """Return the judge of a problem."""
+    def _judge_of(self, problem: Problem) -> Judge:
         by_problem = "choice" if choices_of(self.fields_of(problem)) else "maths"
-        return all_judges()[self.judge or by_problem]
+        return all_judges()[self.judge or self.benchmark.judge or by_problem]
+
+    def _reference(self, judge: Judge, problem: Problem) -> str | None:
+        reference = judge.reference(self.fields_of(problem))
+        return None if reference is None else self.benchmark.reference(reference)
 
     def check(self, problem: Problem) -> UnusableProblem | None:
         """Return why a problem cannot be judged, or None."""
-        judge = self.judge_of(problem)
-        if judge.reference(self.fields_of(problem)) is not None:
+        if self.source.program(problem) is not None:
+            return None
+        judge = self._judge_of(problem)
+        if self._reference(judge, problem) is not None:
             return None
         return UnusableProblem("reference", f"the judge {judge.name} expects {judge.needs}")
 
     def judged(self, problem: Problem) -> JudgedProblem:
-        """Return how the responses to a problem are judged."""
-        judge = self.judge_of(problem)
-        return JudgedProblem(judge, str(judge.reference(self.fields_of(problem))))
+        """Return how the responses to a problem are judged.
 
-
-def _find(config: EvaluateConfig) -> tuple[Benchmark, Path]:
-    """Return the benchmark and its local file, downloaded if need be."""
-    named = all_benchmarks().get(config.benchmark)
-    if named is None:
-        file = Path(config.benchmark)
-        if config.data is not None:
-            raise ConfigError(
-                f"data: --benchmark {config.benchmark} is a file already; leave the option out, or "
-                f"name one of {', '.join(all_benchmarks())}"
-            )
-        if not file.is_file():
-            raise ConfigError(
-                f"benchmark: {config.benchmark!r} is no file and no benchmark; expected a file of "
-                f"problems, or one of {', '.join(all_benchmarks())}"
-            )
-        return all_benchmarks()["jsonl"], file
-    if config.data is not None:
-        if not config.data.is_file():
-            raise InputError(f"data: there is no file {config.data}; check the path")
-        return named, config.data
-    if named.hub is None:
-        raise ConfigError(f"benchmark: {named.name} needs a file; pass it with --data")
-    try:
-        (file,) = resolve_sources([named.hub.source])
-    except InputError as error:
-        raise InputError(f"{error}; pass a local file of {named.name} with --data") from error
-    return named, file
-
-
-def _check_file(benchmark: Benchmark, file: Path, sha256: str, *, from_hub: bool) -> None:
-    if not benchmark.sha256 or sha256 in benchmark.sha256:
-        return
-    if from_hub:
-        raise InputError(
-            f"the file of {benchmark.name} from the hub has the SHA-256 {sha256}, which is not the "
-            f"expected one; delete {file}, or pass a file that you trust with --data"
-        )
-    log.warning(
-        "%s is not a file of %s that tessy knows (SHA-256 %s): its scores may differ from others",
-        file,
-        benchmark.name,
-        sha256,
-    )
+        Raises:
+            ConfigError: The user chose a judge of answers, but they are programs.
+        """
+        program = self.source.program(problem)
+        if program is not None:
+            if self.judge is not None:
+                raise ConfigError(
+                    f"judge: the responses to {self.benchmark.name} are programs, which "
+                    f"{self.judge} does not judge; leave the option out"
+                )
+            return JudgedProblem(program)
+        judge = self._judge_of(problem)
+        return JudgedProblem(judge, str(self._reference(judge, problem)))
 
 
 def weights_digest(config: EvaluateConfig) -> str | None:
@@ -180,34 +200,25 @@ def weights_digest(config: EvaluateConfig) -> str | None:
     folder = Path(config.model).expanduser()
     if config.url or not folder.is_dir():
         return None
-    sums = [(file.name, _sha256(file)) for file in sorted(folder.glob("*.safetensors"))]
+    sums = [(file.name, checksum(file)) for file in sorted(folder.glob("*.safetensors"))]
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as content:
-            while chunk := content.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}; check the path") from error
-    return digest.hexdigest()
-
-
-def _as_asked(problem: Problem, fields: dict[str, Any], instruction: str) -> Problem:
+def _as_asked(
+    problem: Problem, fields: dict[str, Any], benchmark: Benchmark, instruction: str | None
+) -> Problem:
     """Return the problem with the choices that it lacks, and the instruction."""
     *before, last = problem.messages
-    parts, choices = [last.content], choices_of(fields)
-    if any(text not in last.content for text in choices):
-        lines = (f"{letter}) {text}" for letter, text in zip(LETTERS, choices, strict=False))
-        parts += ["\n".join(lines), instruction or _CHOOSE]
-    elif instruction:
-        parts.append(instruction)
-    turn = Message(role="user", content="\n\n".join(parts))
+    after = benchmark.instruction if instruction is None else instruction and f"\n\n{instruction}"
+    text, choices = last.content, choices_of(fields)
+    if any(choice not in text for choice in choices):
+        lines = (f"{letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+        text += "\n\n" + "\n".join(lines)
+        after = after or f"\n\n{_CHOOSE}"
+    turn = Message(role="user", content=text + after)
     return problem.model_copy(update={"messages": (*before, turn), "extra": fields})
 
 
 def _digest(problems: tuple[Problem, ...], judged: Mapping[str, JudgedProblem]) -> str:
-    content = [[problem_digest(p.messages), judged[p.id].reference] for p in problems]
+    content = [[problem_digest(p.messages), judged[p.id].digest] for p in problems]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

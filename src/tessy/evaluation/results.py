@@ -32,8 +32,13 @@ class Result(NamedTuple):
     failures: Counter[str]  # samples without a response, by reason
 
     @property
+    def waiting(self) -> int:
+        """Number of samples that the official judge of the benchmark has to judge."""
+        return self.score.outcomes["unjudged"]
+
+    @property
     def unscored(self) -> int:
-        """Number of samples without a score."""
+        """Number of samples without a score, other than those that wait for the official judge."""
         return self.failures.total() + self.score.outcomes["judge_error"]
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +109,9 @@ def result_table(result: Result) -> Table:
         *((f"pass@{k}", Text(shown_score(one))) for k, one in found.pass_k.items() if k > 1),
         ("Outcomes", Text(tally(labels(found.outcomes)) or "none")),
     ]
+    if result.waiting:
+        text = f"{result.waiting:,} wait for the verdicts of the official judge"
+        lines.append(("Not scored yet", Text(text, style="bold")))
     if result.reasons:
         lines.append(("Not answered", Text(tally(reason_labels(result.reasons)))))
     if result.unscored:

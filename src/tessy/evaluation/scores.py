@@ -1,8 +1,8 @@
 """Scores of an evaluation and paired differences of two, clustered by problem (pure).
 
 A score is the mean over problems of the mean over samples. Responses that cannot be judged
-(``judge_error``, and failures of servers) have no score; truncated ones and those without an answer
-are not correct.
+(``judge_error``, and failures of servers) or are not judged yet (``unjudged``) have no score;
+truncated ones and those without an answer are not correct.
 
 Source: M. Chen et al., arXiv 2107.03374 (pass@k); E. Miller, arXiv 2411.00640 (standard errors
 clustered by problem, paired differences).
@@ -21,6 +21,7 @@ from tessy.core.records import EvaluationOutcome
 from tessy.core.statistics import Case, Estimate, share
 
 LEAST_DIFFERING = 6  # problems, for a verdict other than noise
+UNSCORED: frozenset[EvaluationOutcome] = frozenset({"judge_error", "unjudged"})
 RESAMPLES = 4000  # of the bootstrap: the ends of its interval vary by about 1 % of its width
 
 
@@ -84,7 +85,7 @@ def score(samples: Iterable[JudgedSample]) -> EvaluationScore:
     correct: defaultdict[str, list[bool]] = defaultdict(list)
     for sample in samples:
         outcomes[sample.outcome] += 1
-        if sample.outcome != "judge_error":
+        if sample.outcome not in UNSCORED:
             correct[sample.problem].append(sample.outcome == "correct")
     counts = {problem: (len(each), sum(each)) for problem, each in correct.items()}
     least = min((n for n, _ in counts.values()), default=0)
@@ -110,7 +111,7 @@ def problem_means(samples: Iterable[JudgedSample]) -> dict[str, float]:
     """Return the share of correct samples of each problem with a scored sample."""
     results: defaultdict[str, list[bool]] = defaultdict(list)
     for sample in samples:
-        if sample.outcome != "judge_error":
+        if sample.outcome not in UNSCORED:
             results[sample.problem].append(sample.outcome == "correct")
     return {problem: sum(each) / len(each) for problem, each in results.items()}
 

@@ -18,7 +18,6 @@ from collections.abc import (
     Iterable,
 )
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from tessy.runtime.admission import Admission
@@ -90,6 +89,14 @@ class JobResult:
     tokens: int | None = None
 
 
+Release = Callable[[int | None], None]
+"""Frees the place of a job, which generated this many tokens, before the job ends."""
+
+
+async def _unchanged(result: JobResult) -> JobResult:
+    return result
+
+
 async def run_jobs(
     source: JobSource[JobT],
     work: Callable[[JobT], Awaitable[JobResult]],
@@ -97,12 +104,14 @@ async def run_jobs(
     sink: RowSink,
     admission: Admission[JobT],
     stop: Stop,
+    finish: Callable[[JobResult], Awaitable[JobResult]] = _unchanged,
     written: Callable[[JobT, JobResult], None] = lambda job, result: None,
 ) -> None:
     """Run ``work`` for every job of ``source``, and write the rows into ``sink``.
 
     A job that is taken back is cancelled and gets no row, unless its row is being written already.
 
+    ``finish`` completes a result without the place of its job, which the next job takes.
     ``written`` is called when the row of a job is durable.
 
     Raises:
@@ -118,12 +127,14 @@ async def run_jobs(
             revoked.add(key)
             task.cancel()
 
-    async def make(job: JobT) -> int | None:
+    async def make(job: JobT, release: Release) -> int | None:
         task = asyncio.current_task()
         assert task is not None  # run_all starts one for each job
         working[job.key] = task
         try:
             result = await work(job)
+            release(result.tokens)
+            result = await finish(result)
         except asyncio.CancelledError:
             if job.key not in revoked or task.uncancel() > 0:  # cancelled from outside, too
                 raise
@@ -138,7 +149,7 @@ async def run_jobs(
         written(job, result)
         return result.tokens
 
-    await run_all(source.jobs(revoke), make, admission=admission, stop=stop)
+    await _run_all(source.jobs(revoke), make, admission=admission, stop=stop)
 
 
 async def run_all(
@@ -162,18 +173,43 @@ async def run_all(
     Raises:
         Exception: The first exception of a job, after all other jobs were cancelled.
     """
+
+    async def run(job: Job, release: Release) -> int | None:
+        return await work(job)
+
+    await _run_all(jobs, run, admission=admission, stop=stop)
+
+
+async def _run_all(
+    jobs: AsyncGenerator[Job, None],
+    work: Callable[[Job, Release], Awaitable[int | None]],
+    *,
+    admission: Admission[Job],
+    stop: Stop,
+) -> None:
     freed = asyncio.Event()
 
-    async def do(job: Job) -> int | None:
+    async def do(job: Job, release: Release) -> int | None:
         with contextlib.suppress(Draining):
-            return await work(job)
+            return await work(job, release)
         return None
 
-    def ended(job: Job, task: asyncio.Task[int | None]) -> None:
-        # A callback, because a task cancelled before its first step runs no code.
-        failed = task.cancelled() or task.exception() is not None
-        admission.finished(job, None if failed else task.result())
-        freed.set()
+    def start(job: Job, tasks: asyncio.TaskGroup) -> None:
+        held = True
+
+        def release(tokens: int | None) -> None:
+            nonlocal held
+            if held:
+                held = False
+                admission.finished(job, tokens)
+            freed.set()
+
+        def ended(task: asyncio.Task[int | None]) -> None:
+            # A callback, because a task cancelled before its first step runs no code.
+            failed = task.cancelled() or task.exception() is not None
+            release(None if failed else task.result())
+
+        tasks.create_task(do(job, release)).add_done_callback(ended)
 
     try:
         with _infrequent_gc():
@@ -185,7 +221,7 @@ async def run_all(
                         await freed.wait()
                     if stop.requested:
                         break
-                    tasks.create_task(do(job)).add_done_callback(partial(ended, job))
+                    start(job, tasks)
                     # Yield to running jobs between starts.
                     await asyncio.sleep(0)
     except BaseExceptionGroup as group:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ def load_problems(
     likely_prompts: bool = False,
     check: Callable[[Problem], UnusableProblem | None] = lambda problem: None,
     take_trace: Callable[[dict[str, Any], FieldMap], TeacherTrace] | None = None,
+    rows: Callable[[Path], Iterator[InputRow | RowFault]] = read_rows,
 ) -> LoadedProblems:
     """Read the problems of ``sources``; for formats see :func:`tessy.storage.tables.read_rows`.
 
@@ -78,6 +79,7 @@ def load_problems(
     raising them. ``check`` returns why a problem cannot be used, which makes its row bad, or None.
     ``take_trace`` removes the trace from a row and returns it (:mod:`tessy.storage.traces`); the
     reply is then part of the trace only.
+    ``rows`` reads a file.
 
     Raises:
         BadRowsError: Rows are unusable; contains the first fault of each.
@@ -88,7 +90,7 @@ def load_problems(
     reader = _ProblemReader(names, check, take_trace)
     files = resolve_sources([sources] if isinstance(sources, Path) else sources, split)
     for file in files:
-        for row in read_rows(file):
+        for row in rows(file):
             if isinstance(row, RowFault):
                 reader.faults.append(row)
             else:

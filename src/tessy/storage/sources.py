@@ -121,6 +121,25 @@ def _from_hub(source: str, split: str | None) -> tuple[list[Path], bool]:
         raise InputError(f"{title} cannot be read: {reason}") from error
 
 
+def download_folder(dataset: str, revision: str, pattern: str) -> Path:
+    """Return the folder with the files of a data set on the hub that match a glob, downloaded.
+
+    Raises:
+        InputError: They cannot be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                dataset, repo_type="dataset", revision=revision, allow_patterns=pattern
+            )
+        )
+    except Exception as error:  # errors of hub and connection have no common base class
+        reason = " ".join(str(error).split())
+        raise InputError(f"hf://datasets/{dataset} cannot be read: {reason}") from error
+
+
 def _is_data(name: str) -> bool:
     parts = Path(name).parts
     hidden = any(part.startswith(".") for part in parts)  # like .cache of `hf download`

@@ -22,10 +22,14 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class InputRow(NamedTuple):
-    """A row and its 1-based line, or its number in formats without lines."""
+    """A row and its 1-based line, or its number in formats without lines.
+
+    ``offset`` is that of the line in bytes, for :func:`read_row`; None without one.
+    """
 
     line: int
     value: object
+    offset: int | None = None
 
 
 def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
@@ -53,6 +57,21 @@ def read_rows(path: Path) -> Iterator[InputRow | RowFault]:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
+def read_row(path: Path, line: int, offset: int | None) -> object:
+    """Read one row again, by its :class:`InputRow`; InputError if it cannot be read."""
+    if offset is None or _format(path.name)[1]:
+        for row in read_rows(path):
+            if row.line == line and isinstance(row, InputRow):
+                return row.value
+        raise InputError(f"{path} has no row {line} any more; restore the file")
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return loads(file.readline().removeprefix(_BOM))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}:{line}: cannot be read again: {error}") from None
+
+
 def is_readable(name: str) -> bool:
     """Return whether a file name has the extension of a format that can be read."""
     return _format(name)[0] in _READERS
@@ -77,7 +96,9 @@ def _open(path: Path, compression: str) -> IO[bytes]:
 
 
 def _json_lines(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
+    end = 0
     for number, line in enumerate(file, 1):
+        offset, end = end, end + len(line)
         if number == 1:
             line = line.removeprefix(_BOM)
         if not line.strip():
@@ -86,7 +107,7 @@ def _json_lines(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
             value = loads(line)
             if number == 1 and isinstance(value, list):
                 raise _is_array(path)
-            yield InputRow(number, value)
+            yield InputRow(number, value, offset)
         except ValueError as error:
             if number == 1 and line.lstrip().startswith(b"["):
                 raise _is_array(path) from None

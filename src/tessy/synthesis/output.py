@@ -11,10 +11,11 @@ from tessy.runtime.runner import JobResult
 from tessy.storage.run_config import RowKind
 from tessy.storage.run_reader import TRAJECTORIES
 
-Finish = Callable[[JobResult], Awaitable[JobResult]]
+Finish = Callable[[JobResult, Callable[[], None]], Awaitable[JobResult]]
+"""Makes the row of a result. It calls its second argument wherever it can be interrupted."""
 
 
-async def _unchanged(result: JobResult) -> JobResult:
+async def _unchanged(result: JobResult, checkpoint: Callable[[], None]) -> JobResult:
     return result
 
 
@@ -27,7 +28,7 @@ class RunOutput:
         options: All options of the command, for config.json; None: those of the run.
         data: Further options that determine the rows; they override those of the run.
         strategy: Strategy of the samples; None: that of the run.
-        finish: Makes the row of a trajectory or a failure.
+        finish: Makes the row of a trajectory or a failure, while other samples are generated.
     """
 
     kind: RowKind[Any, Any, Any] = TRAJECTORIES

@@ -18,7 +18,7 @@ from tessy.core.errors import EngineMisconfigured, reason_label
 from tessy.core.records import Author, Key
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.progress import Progress
-from tessy.runtime.runner import JobList, JobResult, run_jobs
+from tessy.runtime.runner import JobList, run_jobs
 from tessy.runtime.stop import Draining, Stop, interruptible
 from tessy.runtime.throughput import ThroughputMonitor
 from tessy.storage.journal import InFlight, Journal
@@ -187,17 +187,15 @@ class SynthesisSession:
             earlier={key: failure.attempts for key, failure in open_again.items()},
         )
 
-        async def make(job: SampleJob) -> JobResult:
-            return await self.output.finish(await runner.make(job))
-
         admission = make_admission(self.config, resources)
         resources.move_listeners.append(admission.moved)
         await run_jobs(
             JobList(jobs),
-            make,
+            runner.make,
             sink=self.run,
             admission=SampleGate(admission, resources),
             stop=stop,
+            finish=lambda result: self.output.finish(result, stop.check),
             written=runner.written,
         )
         await journal.flush()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from tessy.evaluation.benchmarks.base import BOXED, Benchmark, HubFile
+from tessy.evaluation.benchmarks.base import Benchmark
+from tessy.evaluation.sources.aime import INSTRUCTION, whole_number
+from tessy.evaluation.sources.base import HubFile
 
 BENCHMARK = Benchmark(
     name="aime25",
     about="problems of the AIME 2025",
     rows=30,
     judge="maths",
-    hub=HubFile(
-        "math-ai/aime25",
-        "563bb8404243c5f09de6ec262f2db674fe5bce9b",
-        "test.jsonl",
-    ),
-    sha256=frozenset(
-        {
+    files=(
+        HubFile(
+            "math-ai/aime25",
+            "563bb8404243c5f09de6ec262f2db674fe5bce9b",
+            "test.jsonl",
             "b4e273c02d3e7fe1b74b59eae768fc8230bfb0f79539890cb56f4361caac0331",
-        }
+        ),
     ),
-    instruction=BOXED,
+    instruction=INSTRUCTION,
+    reference=whole_number,
 )

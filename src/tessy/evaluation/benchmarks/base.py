@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+from tessy.evaluation.sources.base import BenchmarkData, HubFile, PlainSource, ProblemSource
 
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of a data set on the Hugging Face hub, at a fixed commit."""
-
-    dataset: str
-    revision: str  # commit, 40 hex digits
-    path: str
-
-    @property
-    def source(self) -> Path:
-        """Its name for :func:`tessy.storage.sources.resolve_sources`."""
-        return Path(f"hf://datasets/{self.dataset}@{self.revision}/{self.path}")
+BOXED = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+"""Instruction of maths benchmarks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +19,31 @@ class Benchmark:
         name: Name on the command line.
         about: What its problems are, in a few words.
         rows: Number of its problems; None: any.
-        judge: Name of its judge; None: by the problem.
-        hub: Where its file is; None: the user names a file.
-        sha256: Checksums of its file on the hub, and of other files with the same problems.
-        fields: Names of the file's fields, by tessy's name.
-        instruction: Text after each problem.
+        judge: Name of the judge of its answers; None: by the problem.
+        files: Its files on the hub; empty: the user names a file.
+        copies: Checksums of other files with the same problems, or their first digits.
+        fields: Names of the files' fields, by tessy's name.
+        instruction: Text after each problem, with the white space before it.
+        reference: Converts a reference answer; None if it cannot be one of this benchmark.
+        source: Opens the data.
     """
 
     name: str
     about: str
     rows: int | None = None
     judge: str | None = None
-    hub: HubFile | None = None
-    sha256: frozenset[str] = frozenset()
+    files: tuple[HubFile, ...] = ()
+    copies: frozenset[str] = frozenset()
     fields: Mapping[str, str] = field(default_factory=dict)
     instruction: str = ""
+    reference: Callable[[str], str | None] = str
+    source: Callable[[BenchmarkData], ProblemSource] = PlainSource
+
+    @property
+    def has_own_format(self) -> bool:
+        """Whether its files are no files of problems with reference answers."""
+        return self.source is not PlainSource
+
+
+OWN_FILE = Benchmark(name="", about="problems of a file")
+"""Any file of problems with reference answers, or with choices."""

@@ -1,7 +1,8 @@
-"""``choice``: the final answer is the letter, or the text, of the correct choice.
+r"""``choice``: the final answer is the letter, or the text, of the correct choice.
 
 The reference is the letter of the correct choice, its text, or (as a whole number) its index from
-0. Letters are compared by :mod:`tessy.answers.agreement`.
+0. A last line ``ANSWER: B`` decides, else the last ``answer: B`` in the text unless a ``\boxed``
+follows, and else :mod:`tessy.answers.agreement`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tessy.answers.agreement import find_final_answer
+from tessy.answers.final_answer import without_thoughts
 from tessy.evaluation.judges.base import Judge, Verdict
 
 LETTERS = "ABCDEFGHIJ"
 _NAMES = ("choices", "options")
 _LETTER = re.compile(r"\(?([A-Ja-j])\)?[.:]?")
+
+_LINE = re.compile(r"ANSWER: ?([A-J])")
+# "**Answer:** (B)", "answer: $\\boxed{B}$", but not "answer: A or B" and "answer: Amines".
+_STATED = re.compile(
+    r"\banswer\b[\s*_]*:[\s*_$(\[]*(?:\\(?:boxed|text|mathrm|mathbf|textbf)\s?\{[({]?)*"
+    r"([A-J])(?![\w'’])(?!\s*(?:,|/|\bor\b|\band\b|&)\s*\(?[A-J]\b)",
+    re.IGNORECASE,
+)
 
 
 def choices_of(problem: Mapping[str, Any]) -> Sequence[str]:
@@ -47,6 +57,11 @@ def _reference(problem: Mapping[str, Any]) -> str | None:
 
 def _decide(answer: str, reference: str, problem: Mapping[str, Any]) -> Verdict | None:
     choices = choices_of(problem)
+    answer = without_thoughts(answer)
+    stated = _stated_letter(answer, len(choices) or len(LETTERS))
+    if stated is not None:
+        letter, rule = stated
+        return Verdict(letter == reference, letter, rule)
     final = find_final_answer(answer, reference)
     if choices and (final is None or not final.correct):
         text = f"({reference}) {choices[LETTERS.index(reference)]}"
@@ -55,9 +70,24 @@ def _decide(answer: str, reference: str, problem: Mapping[str, Any]) -> Verdict 
     return final and Verdict(final.correct, final.text, final.rule)
 
 
+def _stated_letter(answer: str, count: int) -> tuple[str, str] | None:
+    """Return the letter that a text names as its answer, and where; None without one."""
+    lines = answer.strip().splitlines()
+    line = _LINE.fullmatch(lines[-1].strip()) if lines else None
+    if line and line[1] in LETTERS[:count]:
+        return line[1], "answer line"
+    last = None
+    for match in _STATED.finditer(answer):
+        if match[1].upper() in LETTERS[:count]:
+            last = match
+    if last is None or "\\boxed" in answer[last.end() :]:
+        return None
+    return last[1].upper(), "stated answer"
+
+
 JUDGE = Judge(
     name="choice",
-    version="1",
+    version="2",
     needs="the letter, the text or the index of one of the `choices` in `reference` or `answer`",
     reference=_reference,
     decide=_decide,

@@ -1,0 +1,34 @@
+"""A problem whose answer is a program: where the program is, and what judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tessy.evaluation.programs.base import ProgramTests
+
+VERSION = "1"  # changes whenever another program may be found in a response
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTask:
+    """How the responses to a problem are judged.
+
+    Attributes:
+        extract: Returns the program in an answer; None without one.
+        tests: Tests of the problem; None if only the official judge of the benchmark decides.
+        official: Name of that judge.
+        digest: Identifies the tests; empty without tests.
+    """
+
+    extract: Callable[[str], str | None]
+    tests: ProgramTests | None = None
+    official: str = ""
+    digest: str = ""
+
+    def title(self, judge: str) -> str:
+        """Return name and version of what decides, given the version of the program judge."""
+        if self.tests is None:
+            return f"official {VERSION} ({self.official})"
+        kind = "testlib" if self.tests.kind == "checker" else "tests"
+        return f"{kind} {VERSION} ({judge})"

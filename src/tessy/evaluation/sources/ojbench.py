@@ -1,0 +1,53 @@
+"""Problems of OJBench, which only its official judge decides.
+
+A row is a problem and a language: its id in tessy is that of the problem, a hyphen and the
+language. Prompt: the row's own, which is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tessy.core.records import Problem
+from tessy.evaluation.programs.extraction import marked_program
+from tessy.evaluation.programs.task import ProgramTask
+from tessy.evaluation.sources.base import BenchmarkData, Row, converted, object_of, text_of
+from tessy.storage.conversations import BadField
+from tessy.storage.tables import InputRow
+
+LANGUAGES = ("cpp", "python")
+OFFICIAL = "OJBench"
+ORIGINAL_ID = "ojbench_id"
+
+
+class OJBench:
+    """The problems of a file of OJBench."""
+
+    def __init__(self, data: BenchmarkData) -> None:
+        self.data = data
+
+    def rows(self, file: Path) -> Iterator[Row]:
+        """Yield the problems; ``ojbench_id`` is the id in the file."""
+        yield from converted(file, _convert)
+
+    def program(self, problem: Problem) -> ProgramTask:
+        """Return that the official judge decides."""
+        extract = partial(marked_program, language=str(problem.extra["language"]))
+        return ProgramTask(extract, official=OFFICIAL)
+
+
+def _convert(file: Path, row: InputRow) -> dict[str, Any]:
+    value = dict(object_of(row))
+    original = value.pop("id", None)
+    if isinstance(original, bool) or not isinstance(original, int | str) or not str(original):
+        raise BadField("id", f"expected the id of a problem, got {original!r:.40}")
+    language = text_of(value, "language")
+    if language not in LANGUAGES:
+        raise BadField("language", f"expected one of {', '.join(LANGUAGES)}, got {language!r:.40}")
+    prompt = text_of(value, "prompt")
+    return {
+        **value, "id": f"{original}-{language}", "prompt": prompt, ORIGINAL_ID: original,
+    }  # fmt: skip
