@@ -186,3 +186,55 @@ async def test_cancelling_the_run_is_no_revocation(tmp_path: Path):
         with pytest.raises(asyncio.CancelledError):
             await running
         assert not run.done
+
+
+async def test_a_result_is_finished_without_the_place_of_its_job(tmp_path: Path):
+    started: list[int] = []
+    all_started = asyncio.Event()
+
+    async def work(job: Job) -> JobResult:
+        started.append(job.key)
+        if len(started) == 4:
+            all_started.set()
+        return await square(job)
+
+    async def finish(result: JobResult) -> JobResult:
+        await all_started.wait()
+        assert isinstance(result.row, Square)
+        return JobResult(row=Square(number=result.row.number, square=0), tokens=1)
+
+    slots = Slots(1)
+    with start(tmp_path / "run") as run:
+        await run_jobs(
+            JobList(jobs(range(0, 8, 2))),
+            work,
+            sink=run,
+            admission=slots,
+            stop=Stop(),
+            finish=finish,
+        )
+        assert run.done == {0, 2, 4, 6}
+    assert {row.square for row in iter_rows(tmp_path / "run", SQUARES)} == {0}
+    assert slots.try_admit(None)
+    assert not slots.try_admit(None)  # each place was freed once
+
+
+async def test_a_job_that_drains_while_it_is_finished_stays_in_flight(tmp_path: Path):
+    stop = Stop()
+
+    async def finish(result: JobResult) -> JobResult:
+        stop.request()
+        stop.check()
+        return result
+
+    with start(tmp_path / "run") as run:
+        await run_jobs(
+            JobList(jobs([2, 4])),
+            square,
+            sink=run,
+            admission=Slots(1),
+            stop=stop,
+            finish=finish,
+        )
+        assert not run.done
+        assert not run.failed

@@ -125,6 +125,8 @@ class LiveCodeBench:
         if self._period is not None and not self._period[0] <= _date(value) <= self._period[1]:
             return None
         name = text_of(value, "question_id")
+        if name in self._places:
+            raise BadField("question_id", f"expected unique ids, got {name!r} again")
         starter = text_of(value, "starter_code", empty=True) if value.get("starter_code") else ""
         prompt = make_prompt(text_of(value, "question_content"), starter)
         # Decoding takes long. A file with the published checksum has usable tests.

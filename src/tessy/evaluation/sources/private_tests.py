@@ -49,9 +49,8 @@ def parse_tests(text: str) -> list[ProgramTest]:
         raise BadTestsError(f"expected a JSON list of tests, got {type(tests).__name__}")
     found = []
     for number, test in enumerate(tests):
-        given, output = (
-            (test.get("input"), test.get("output")) if isinstance(test, dict) else ("", 0)
-        )
+        fields = test if isinstance(test, dict) else {}
+        given, output = fields.get("input"), fields.get("output")
         if not (isinstance(given, str) and isinstance(output, str)):
             raise BadTestsError(f"expected text in `input` and `output` of test {number}")
         found.append(ProgramTest(given, output))
