@@ -82,6 +82,12 @@ COMMANDS = {
         "tessy.config.evaluation:EvaluateConfig",
         "tessy.reports.viewer.after_run:evaluate",
     ),
+    "judge": Command(
+        "Exchange responses and verdicts with a benchmark's official judge",
+        "tessy.config.evaluation:JudgeConfig",
+        "tessy.reports.viewer.after_run:judge",
+        ("run",),
+    ),
     "view": Command(
         "Write report.html, a self-contained page that shows a run",
         "tessy.config.synthesis:ViewConfig",

@@ -23,9 +23,9 @@ from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS, read_config
 from tessy.synthesis.resume import load_progress
 from tests.evaluation.test_command import rows_of, scores, served
-from tests.evaluation.test_livecodebench import sized
 from tests.lab.test_demo import finish
 from tests.support import rows
+from tests.support.benchmarks import sized
 from tests.support.evaluated_model import Reply, serve
 from tests.support.livecodebench import problem, write
 from tests.support.model_server import eventually
@@ -43,7 +43,7 @@ async def test_each_verdict_has_its_outcome(tmp_path: Path, monkeypatch):
     judge = FakeProgramJudge()
     opened = install(monkeypatch, judge)
     names = (*STATUSES, "prose", "unclosed")
-    sized(monkeypatch, len(names))
+    sized(monkeypatch, "lcb-v5", len(names))
     file = write(tmp_path / "test5.jsonl", *map(problem, names))
     run = tmp_path / "run"
 
@@ -93,7 +93,7 @@ async def test_each_verdict_has_its_outcome(tmp_path: Path, monkeypatch):
 async def test_another_version_of_the_judge_does_not_resume(tmp_path: Path, monkeypatch):
     judge = FakeProgramJudge()
     install(monkeypatch, judge)
-    sized(monkeypatch, 1)
+    sized(monkeypatch, "lcb-v5", 1)
     file = write(tmp_path / "test5.jsonl", problem("a"))
     async with serve(lambda _: Reply(program("accepted"))) as server:
         command = served(
@@ -108,7 +108,7 @@ async def test_a_judge_that_cannot_be_opened_stops_before_anything_is_generated(
     tmp_path: Path, monkeypatch
 ):
     install(monkeypatch, InputError("no sandbox here; pass --allow-unsafe-judging"))
-    sized(monkeypatch, 1)
+    sized(monkeypatch, "lcb-v5", 1)
     file = write(tmp_path / "test5.jsonl", problem("a"))
     async with serve(lambda _: Reply("x")) as server:
         command = served(server, "lcb-v5", tmp_path / "run", "--data", str(file))
@@ -130,7 +130,7 @@ async def test_generation_continues_while_all_responses_wait_for_the_judge(
 
     judge = FakeProgramJudge(gate=Generated())
     install(monkeypatch, judge)
-    sized(monkeypatch, 6)
+    sized(monkeypatch, "lcb-v5", 6)
     file = write(tmp_path / "test5.jsonl", *(problem(str(n)) for n in range(6)))
     run = tmp_path / "run"
 
@@ -166,7 +166,7 @@ main(sys.argv[1:])
 
 
 async def test_kill_9_loses_no_response_that_waits_for_the_judge(tmp_path: Path, monkeypatch):
-    sized(monkeypatch, 3)
+    sized(monkeypatch, "lcb-v5", 3)
     file = write(tmp_path / "test5.jsonl", *(problem(str(n)) for n in range(3)))
     run = tmp_path / "run"
 

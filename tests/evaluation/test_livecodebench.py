@@ -8,8 +8,6 @@ import logging
 import os
 import pickle
 import zlib
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +15,17 @@ import pytest
 
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.core.records import problem_digest
-from tessy.evaluation import files
-from tessy.evaluation.benchmarks.base import Benchmark
-from tessy.evaluation.benchmarks.registry import all_benchmarks
 from tessy.evaluation.load import LoadedBenchmark, load_benchmark
 from tessy.evaluation.programs.base import ProgramTest, ProgramTests
 from tessy.evaluation.programs.task import ProgramTask
 from tests.evaluation.test_load import options
+from tests.support.benchmarks import sized
 from tests.support.livecodebench import SIZES, case, packed, problem, release, write
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return release(tmp_path_factory.mktemp("lcb"))
-
-
-def sized(monkeypatch: pytest.MonkeyPatch, rows: int, *, known: Path | None = None) -> None:
-    """Let lcb-v5 have this many problems, and a file with a known checksum."""
-    benchmark = all_benchmarks()["lcb-v5"]
-    copies = frozenset() if known is None else frozenset({files.checksum(known)})
-    small: Mapping[str, Benchmark] = {"lcb-v5": replace(benchmark, rows=rows, copies=copies)}
-    monkeypatch.setattr(files, "all_benchmarks", lambda: small)
 
 
 def judged_tests(found: LoadedBenchmark, name: str) -> ProgramTests:
@@ -81,7 +69,7 @@ def test_prompts_are_those_of_opencompass(tmp_path: Path, monkeypatch):
         problem("a"),
         problem("b", starter_code=starter, metadata=json.dumps({"func_name": "add"})),
     ]
-    sized(monkeypatch, 2)
+    sized(monkeypatch, "lcb-v5", 2)
     found = load_benchmark(options("lcb-v5", data=write(tmp_path / "test5.jsonl", *rows)))
     stdin, functional = (row.messages[0].content for row in found.loaded.problems)
     assert stdin == (
@@ -103,7 +91,7 @@ def test_prompts_are_those_of_opencompass(tmp_path: Path, monkeypatch):
 
 
 def test_tests_are_read_from_the_file_when_they_are_needed(tmp_path: Path, monkeypatch):
-    sized(monkeypatch, 3)
+    sized(monkeypatch, "lcb-v5", 3)
     for name in ("test5.jsonl", "test5.jsonl.gz"):
         file = write(tmp_path / "test5.jsonl", *map(problem, ("a", "é☃", "abc311_c")))
         if name.endswith(".gz"):
@@ -125,7 +113,7 @@ def test_tests_are_read_from_the_file_when_they_are_needed(tmp_path: Path, monke
 
 
 def test_a_file_that_changes_during_the_run_is_an_error(tmp_path: Path, monkeypatch):
-    sized(monkeypatch, 1)
+    sized(monkeypatch, "lcb-v5", 1)
     file = write(tmp_path / "test5.jsonl", problem("a"))
     tests = judged_tests(load_benchmark(options("lcb-v5", data=file)), "a")
     write(file, problem("a", private_test_cases=packed([case("0 0", "0")])))
@@ -163,7 +151,7 @@ CODE = base64.b64encode(zlib.compress(pickle.dumps(Code()))).decode()
     ],
 )
 def test_unusable_rows_name_file_line_and_field(tmp_path: Path, monkeypatch, change, message):
-    sized(monkeypatch, 2)
+    sized(monkeypatch, "lcb-v5", 2)
     file = write(tmp_path / "test5.jsonl", problem("a"), problem("b") | change)
     with pytest.raises(BadRowsError, match=rf"(?s){file}:2: .*{message}"):
         load_benchmark(options("lcb-v5", data=file))
@@ -174,19 +162,19 @@ def test_the_tests_of_a_file_with_the_published_checksum_are_not_decoded_at_load
 ):
     rows: list[dict[str, Any]] = [problem("a"), problem("b", private_test_cases=CODE)]
     file = write(tmp_path / "test5.jsonl", *rows)
-    sized(monkeypatch, 2, known=file)
+    sized(monkeypatch, "lcb-v5", 2, known=file)
     found = load_benchmark(options("lcb-v5", data=file))
     with pytest.raises(InputError, match=r"test5.jsonl:2: private_test_cases: .* could run code"):
         judged_tests(found, "b").load()
     # Without public tests nothing else shows that there are some.
     rows[1] |= {"public_test_cases": "[]", "private_test_cases": packed([])}
-    sized(monkeypatch, 2, known=write(file, *rows))
+    sized(monkeypatch, "lcb-v5", 2, known=write(file, *rows))
     with pytest.raises(BadRowsError, match="expected tests, got none"):
         load_benchmark(options("lcb-v5", data=file))
 
 
 def test_other_tests_are_another_benchmark(tmp_path: Path, monkeypatch):
-    sized(monkeypatch, 1)
+    sized(monkeypatch, "lcb-v5", 1)
     first = load_benchmark(options("lcb-v5", data=write(tmp_path / "a.jsonl", problem("a"))))
     other = problem("a", private_test_cases=packed([case("0 0", "0")]))
     second = load_benchmark(options("lcb-v5", data=write(tmp_path / "b.jsonl", other)))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tessy.config.base import GenerationOptions, ModelConfig, SamplingConfig
+from tessy.config.base import Config, GenerationOptions, ModelConfig, SamplingConfig
 
 
 class EvaluationSampling(SamplingConfig):
@@ -52,3 +52,18 @@ class EvaluateConfig(GenerationOptions, ModelConfig):
     judge."""
     sampling: EvaluationSampling = EvaluationSampling()
     """Sampling parameters."""
+
+
+class JudgeConfig(Config):
+    """Pass responses of an evaluation to the benchmark's official judge, and read its verdicts.
+
+    Benchmarks with such a judge are `ojbench`, `lcb-pro` (interactive problems) and, for its own
+    scores, `lcb-v5`, `lcb-v5-window` and `lcb-v6`.
+    """
+
+    run: Path
+    """Directory of an evaluation."""
+    export: Path | None = None
+    """Write the responses that wait for verdicts into this file, in the format of the judge."""
+    verdicts: Path | None = None
+    """Read the verdicts in this file, and update the scores of the run."""

@@ -101,6 +101,13 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
     jsonl.write_json(config.out / SCORES, document)
     console = SteadyConsole(stderr=True)
     console.print(result_table(result))
+    if result.waiting:
+        console.print(
+            f"{result.waiting} responses wait for the verdicts of the official judge: `tessy judge "
+            f"{config.out} --export FILE` writes them for it, and --verdicts reads its verdicts.",
+            soft_wrap=True,
+            markup=False,
+        )
     if result.unscored:
         console.print(
             f"{result.unscored} samples have no score, and the scores do not count them. "

@@ -183,6 +183,12 @@ class Run(Closeable, Generic[KeyT]):
         self.done.add(row.key)
         self.failed.pop(row.key, None)
 
+    async def replace(self, row: KeyedRow[KeyT]) -> None:
+        """Append a row that replaces the one of its key, and wait until it is durable."""
+        if row.key not in self.done:
+            raise ValueError(f"{row.key} has no row yet")
+        await self._rows.append(jsonl.dump_line(row.model_dump()))
+
     async def append_failure(self, row: FailedRow[KeyT]) -> None:
         """Append a failure and wait until it is durable."""
         await self._failures.append(jsonl.dump_line(row.model_dump()))

@@ -45,10 +45,13 @@ class LiveCodeBenchPro:
     """The problems of some files, each once, and the archives beside them."""
 
     def __init__(self, data: BenchmarkData) -> None:
-        folder = data.folder or data.files[0].parent
         if data.from_hub:
-            folder = download_folder(TESTS_DATASET, TESTS_REVISION, "*.zip")
-        self._archives = {path.stem: path for path in sorted(folder.rglob("*.zip"))}
+            found = download_folder(TESTS_DATASET, TESTS_REVISION, "*.zip").rglob("*.zip")
+        elif data.folder is not None:
+            found = data.folder.rglob("*.zip")
+        else:
+            found = data.files[0].parent.glob("*.zip")
+        self._archives = {path.stem: path for path in sorted(found)}
         self._opened: dict[str, ProblemArchive] = {}
         self._seen: set[str] = set()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tessy.config.evaluation import EvaluateConfig
+from tessy.config.evaluation import EvaluateConfig, JudgeConfig
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig, ViewConfig
 from tessy.evaluation import command as evaluation
+from tessy.evaluation.official import command as official
 from tessy.reports.viewer.page import write_report
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis import run
@@ -31,6 +32,14 @@ def evaluate(config: EvaluateConfig) -> int:
     for directory in evaluation.run_directories(config):
         if RunPaths(directory).config.exists():  # not those of checkpoints after an interruption
             print(f"Report of all responses: {write_report(directory)}")
+    return code
+
+
+def judge(config: JudgeConfig) -> int:
+    """Run ``tessy judge``, then write the page of a run with new verdicts; return the exit code."""
+    code = official.judge(config)
+    if config.verdicts is not None:
+        print(f"Report of all responses: {write_report(config.run)}")
     return code
 
 

@@ -1,0 +1,44 @@
+"""The description of a benchmark's official judge: its input and output files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tessy.core.records import Evaluation, EvaluationOutcome, Key
+
+
+class OfficialVerdict(NamedTuple):
+    """A verdict on a response."""
+
+    key: Key
+    outcome: EvaluationOutcome  # correct, wrong or judge_error
+    verdict: str  # as the judge names it
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialJudge:
+    """A judge of one or more benchmarks.
+
+    Attributes:
+        name: Its name.
+        benchmarks: Names of the benchmarks.
+        export: Returns the content of its input file for rows, in the order of problems and
+            samples.
+        verdicts: Yields the verdicts in its output file; InputError names file, row and field.
+            None if its verdicts are not read, because tessy judges all responses.
+        next_step: What to do with the exported file, as a sentence.
+    """
+
+    name: str
+    benchmarks: tuple[str, ...]
+    export: Callable[[Sequence[Evaluation]], bytes]
+    verdicts: Callable[[Path], Iterator[OfficialVerdict]] | None
+    next_step: str
+
+
+def is_asked(row: Evaluation) -> bool:
+    """Return whether the official judge has to decide about a row."""
+    return row.outcome == "unjudged" and row.reason is None and row.final_answer is not None

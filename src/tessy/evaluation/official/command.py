@@ -1,0 +1,167 @@
+"""``tessy judge``: responses for the official judge of a benchmark, and its verdicts on them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tessy.config.evaluation import JudgeConfig
+from tessy.core.errors import ConfigError, InputError
+from tessy.core.formatting import counted
+from tessy.core.records import Evaluation, Key
+from tessy.core.registry import find_in_modules
+from tessy.evaluation import official
+from tessy.evaluation.benchmarks.registry import all_benchmarks
+from tessy.evaluation.grading import OUTCOMES
+from tessy.evaluation.official.base import OfficialJudge, OfficialVerdict, is_asked
+from tessy.evaluation.results import SCORES, read_result, result_table
+from tessy.runtime.progress import SteadyConsole
+from tessy.runtime.summary import summarize, wall_seconds
+from tessy.storage import jsonl
+from tessy.storage.atomic import new_file
+from tessy.storage.run_dir import Run
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import (
+    EVALUATIONS,
+    iter_failed_rows,
+    iter_rows,
+    iter_superseded,
+    read_config,
+)
+
+
+def judge(config: JudgeConfig) -> int:
+    """Write the responses that wait for verdicts, or read verdicts; return the exit code, 0.
+
+    Raises:
+        ConfigError: The options do not belong together, or not to this run.
+        InputError: The run or the file of verdicts cannot be used; nothing was changed.
+    """
+    if (config.export is None) == (config.verdicts is None):
+        raise ConfigError("pass one of --export FILE and --verdicts FILE")
+    document = read_config(config.run, EVALUATIONS)
+    benchmark = str(document["data_config"].get("benchmark"))
+    found = _judge_of(benchmark)
+    console = SteadyConsole(stderr=True)
+    if config.export is not None:
+        count = _export(config.run, found, benchmark, config.export)
+        if not count:
+            _judge_rows(config.run, document, config.export, {})
+            console.print("All responses are judged: no response needs a verdict.")
+            return 0
+        console.print(f"{counted(count, 'response')} in {config.export}.", soft_wrap=True)
+        console.print(found.next_step, soft_wrap=True, markup=False)
+        return 0
+    assert config.verdicts is not None
+    if found.verdicts is None:
+        raise ConfigError(
+            f"verdicts: tessy judges all responses to {benchmark}, so none waits for a verdict; "
+            "leave the option out"
+        )
+    verdicts = {each.key: each for each in found.verdicts(config.verdicts)}
+    _judge_rows(config.run, document, config.verdicts, verdicts)
+    console.print(result_table(read_result(config.run)))
+    return 0
+
+
+def _judge_of(benchmark: str) -> OfficialJudge:
+    judges: list[OfficialJudge] = find_in_modules(official, "JUDGE")
+    by_name = {name: each for each in judges for name in each.benchmarks}
+    if benchmark not in by_name:
+        raise ConfigError(
+            f"run: it evaluates {benchmark}, which has no official judge; expected one of "
+            f"{', '.join(sorted(by_name))}"
+        )
+    return by_name[benchmark]
+
+
+def _export(run: Path, found: OfficialJudge, benchmark: str, file: Path) -> int:
+    """Write the file, unless it would be empty; return the number of responses in it."""
+    every = list(iter_rows(run, EVALUATIONS))
+    rows = [row for row in every if found.verdicts is None or is_asked(row)]
+    if not any(row.outcome == "unjudged" for row in every) and found.verdicts is not None:
+        raise ConfigError(f"run: no response in {run} waits for a verdict")
+    if not rows:
+        return 0
+    expected = all_benchmarks()[benchmark].rows
+    problems = len({row.id for row in rows})
+    if found.verdicts is None and problems != expected:
+        raise ConfigError(
+            f"run: it has responses to {problems:,} problems, but the official evaluator of "
+            f"{benchmark} needs all {expected:,}; resume the run until it is complete"
+        )
+    rows.sort(key=lambda row: row.key)
+    with new_file(file, "choose another --export") as path:
+        path.write_bytes(found.export(rows))
+    return len(rows)
+
+
+def _judge_rows(
+    directory: Path, document: dict[str, Any], file: Path, verdicts: dict[Key, OfficialVerdict]
+) -> None:
+    """Write the judged rows, scores and summary of a run; all verdicts are checked before."""
+    rows = list(iter_rows(directory, EVALUATIONS))
+    _check(rows, file, verdicts)
+    judged = [_judged(row, verdicts.get(row.key)) for row in rows if row.outcome == "unjudged"]
+    last = [document, *document["resumed"]][-1]
+    with Run.open(
+        directory,
+        EVALUATIONS,
+        config=last["config"],
+        data_config=document["data_config"],
+        software=last.get("software"),
+    ) as run:
+
+        async def write() -> None:
+            await asyncio.gather(*map(run.replace, judged))
+
+        asyncio.run(write())
+        now: Iterator[Evaluation] = iter_rows(directory, EVALUATIONS)
+        run.write_summary(
+            summarize(
+                now,
+                iter_failed_rows(directory, EVALUATIONS),
+                iter_superseded(directory, EVALUATIONS),
+                wall_seconds(RunPaths(directory).summary),
+            )
+        )
+        _write_scores(directory)
+
+
+def _check(rows: Sequence[Evaluation], file: Path, verdicts: dict[Key, OfficialVerdict]) -> None:
+    known = {row.key for row in rows}
+    asked = {row.key for row in rows if is_asked(row)}
+    for name, sample in sorted(verdicts.keys() - known):
+        raise InputError(
+            f"{file} has a verdict on sample {sample} of {name}, which is not in the run; pass the "
+            "verdicts on the responses of this run"
+        )
+    for name, sample in sorted(asked - verdicts.keys()):
+        raise InputError(
+            f"{file} has no verdict on sample {sample} of {name}, nor on "
+            f"{len(asked - verdicts.keys()) - 1:,} others; judge all exported responses"
+        )
+
+
+def _judged(row: Evaluation, verdict: OfficialVerdict | None) -> Evaluation:
+    if row.reason is not None:
+        return row.model_copy(update={"outcome": OUTCOMES[row.reason]})
+    if row.final_answer is None:
+        return row.model_copy(update={"outcome": "no_answer"})
+    assert verdict is not None  # checked
+    detail = verdict.verdict if verdict.outcome == "judge_error" else row.detail
+    return row.model_copy(
+        update={"outcome": verdict.outcome, "rule": verdict.verdict, "detail": detail}
+    )
+
+
+def _write_scores(directory: Path) -> None:
+    result = read_result(directory).to_json()
+    with suppress(OSError, ValueError, AttributeError, TypeError):  # lost, or not one of ours
+        before = json.loads((directory / SCORES).read_bytes())["benchmark"]
+        result["benchmark"] = {**before, **result["benchmark"]}
+    jsonl.write_json(directory / SCORES, result)
