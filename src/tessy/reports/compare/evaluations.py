@@ -22,6 +22,7 @@ from tessy.evaluation.scores import (
     score,
 )
 from tessy.reports.compare.figures import problem_messages
+from tessy.reports.compare.paper_scores import paper_json, paper_section
 from tessy.reports.compare.sections import (
     Cell,
     Column,
@@ -212,7 +213,8 @@ def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
         rows = [_difference_cells(difference) for difference in differences(runs)]
         title = f"Differences to {runs[0].name}"
         sections.insert(2, Section(title, _DIFFERENCES, [[Cell(NONE)] * 5, *rows]))
-    return sections
+    paper = paper_section([(run.option("benchmark"), run.score.problems) for run in runs])
+    return [*sections, paper] if paper else sections
 
 
 def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
@@ -237,6 +239,8 @@ def _score_cells(run: EvaluatedRun) -> list[Cell]:
     unscored = {reason_label(reason): n for reason, n in run.unjudged.items()}
     if errors := result.outcomes["judge_error"]:
         unscored["judge failed"] = errors
+    if waiting := result.outcomes["unjudged"]:
+        unscored["waiting for the official judge"] = waiting
     return [
         percent_cell(result.pass_1),
         Cell(NONE if error is None else percentage(error, 1)),
@@ -324,6 +328,7 @@ def _run_json(run: EvaluatedRun) -> dict[str, Any]:
         "outcomes": dict(result.outcomes),
         "reasons": dict(Counter(s.reason for s in run.samples if s.reason)),
         "failures": dict(run.unjudged),
+        "paper": paper_json(run.option("benchmark"), result.problems),
     }
 
 

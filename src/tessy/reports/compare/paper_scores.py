@@ -1,0 +1,99 @@
+"""Scores of the paper, beside evaluations of the same problems.
+
+A score is shown only if an evaluation has as many problems as the paper's score was computed from.
+That number follows from the score's fraction, as does the number of runs: the scores in programming
+are those of a single run, although the paper states the mean of several. For OlympiadBench the set
+cannot be recovered, so its scores are not shown.
+
+Source: Huang et al., arXiv 2604.14164, table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tessy.core.formatting import NONE, interval, percentage
+from tessy.core.statistics import wilson
+from tessy.reports.compare.sections import Cell, Column, Section
+
+METHODS = (
+    "Qwen3-8B", "Teacher-Score", "Teacher-Reference", "Teacher-Answer", "Teacher-Think",
+    "Teacher-Mix", "Teacher-Only", "TESSY",
+)  # fmt: skip
+
+
+class PaperScores(NamedTuple):
+    """Scores on a benchmark in percent, by method in the order of :data:`METHODS`."""
+
+    problems: int
+    runs: int  # whose mean they are
+    scores: tuple[float, ...]
+
+
+PAPER: Mapping[str, PaperScores] = {
+    "lcb-v5": PaperScores(167, 1, (55.09, 54.55, 51.50, 35.33, 47.90, 45.51, 41.32, 62.87)),
+    "lcb-v6": PaperScores(175, 1, (49.58, 48.00, 43.43, 33.14, 43.43, 40.57, 36.57, 55.43)),
+    "lcb-pro": PaperScores(706, 1, (25.35, 26.06, 19.26, 21.39, 24.36, 21.95, 22.10, 36.69)),
+    "ojbench": PaperScores(464, 1, (18.75, 18.32, 14.22, 14.01, 12.50, 11.85, 8.73, 25.43)),
+    "gpqa-diamond": PaperScores(198, 8, (60.16, 60.61, 60.61, 60.42, 54.29, 57.39, 55.81, 59.34)),
+    "aime24": PaperScores(30, 32, (76.67, 75.42, 71.98, 74.79, 77.81, 75.21, 76.88, 80.42)),
+    "aime25": PaperScores(30, 32, (69.17, 66.77, 62.29, 64.48, 69.06, 61.56, 66.46, 70.10)),
+}
+
+_COLUMNS = (
+    Column(
+        "paper's runs",
+        "Number of runs whose mean the paper's scores are, and of problems. A score of a single "
+        "run varies by some points with the seed.",
+    ),
+    *(
+        Column(
+            method,
+            "The model that the paper fine-tunes, Qwen3-8B, before training; below each score: 95 "
+            "% interval for other problems of the same kind, as of one run. Sampling, judges and "
+            "prompts of the paper differ in part (docs/evaluation.md)."
+            if method == METHODS[0]
+            else "",
+        )
+        for method in METHODS
+    ),
+)
+
+
+def paper_scores(benchmark: str, problems: int) -> PaperScores | None:
+    """Return the paper's scores on the same problems; None without any."""
+    found = PAPER.get(benchmark)
+    return found if found is not None and found.problems == problems else None
+
+
+def paper_section(evaluated: Sequence[tuple[str, int]]) -> Section | None:
+    """Return a table for evaluations, each given by benchmark and number of scored problems.
+
+    None if the paper has scores on the problems of none.
+    """
+    found = [paper_scores(*each) for each in evaluated]
+    if not any(found):
+        return None
+    return Section("Scores of the paper (pass@1, %)", _COLUMNS, [_cells(each) for each in found])
+
+
+def paper_json(benchmark: str, problems: int) -> dict[str, Any] | None:
+    """Return the paper's scores as fractions by method; None without any."""
+    found = paper_scores(benchmark, problems)
+    if found is None:
+        return None
+    scores = {m: round(s / 100, 4) for m, s in zip(METHODS, found.scores, strict=True)}
+    return {"problems": found.problems, "runs": found.runs, "pass_1": scores}
+
+
+def _cells(found: PaperScores | None) -> list[Cell]:
+    if found is None:
+        return [Cell(NONE)] * len(_COLUMNS)
+    runs = "1 run" if found.runs == 1 else f"{found.runs} runs"
+    return [Cell(runs, f"{found.problems} problems"), *(_cell(s, found) for s in found.scores)]
+
+
+def _cell(score: float, found: PaperScores) -> Cell:
+    low, high = wilson(score / 100, found.problems)
+    return Cell(f"{score:.2f}", interval(low, high, percentage))

@@ -1,0 +1,69 @@
+"""Scores of the paper stand beside evaluations of the same problems only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tessy.evaluation.benchmarks.registry import all_benchmarks
+from tessy.reports.compare.paper_scores import METHODS, PAPER, paper_scores
+from tests.reports.compare.test_compare import run_compare
+from tests.support.evaluations import DATA, judged, write_evaluation
+
+
+def evaluation(directory: Path, benchmark: str, problems: int) -> Path:
+    rows = [judged(f"q{n}", outcome="correct" if n % 2 else "wrong") for n in range(problems)]
+    return write_evaluation(directory, *rows, data=DATA | {"benchmark": benchmark})
+
+
+def test_the_scores_are_shown_for_a_set_of_the_paper(tmp_path: Path):
+    out = tmp_path / "page.html"
+    text = run_compare(evaluation(tmp_path / "run", "aime24", 30), out=out, width=250)
+    for words in ("Scores of the paper", "32 runs", "30 problems", "76.67", "80.42"):
+        assert words in text
+        assert words in out.read_text("utf-8")
+    (found,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
+    assert found["paper"]["pass_1"]["TESSY"] == 0.8042
+    assert (found["paper"]["problems"], found["paper"]["runs"]) == (30, 32)
+
+
+def test_no_scores_are_shown_for_other_sets(tmp_path: Path):
+    out = tmp_path / "page.html"
+    text = run_compare(evaluation(tmp_path / "run", "aime24", 29), out=out)
+    assert "Scores of the paper" not in text
+    (found,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
+    assert found["paper"] is None
+    waiting = write_evaluation(
+        tmp_path / "waiting",
+        *(judged(f"q{n}", outcome="unjudged") for n in range(30)),
+        data=DATA | {"benchmark": "aime25"},
+    )
+    text = run_compare(waiting, out=out, width=200)
+    assert "waiting for the official judge 30" in text
+    assert "Scores of the paper" not in text
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_the_number_of_problems_is_that_of_the_benchmark(name):
+    assert all_benchmarks()[name].rows == PAPER[name].problems
+    assert len(PAPER[name].scores) == len(METHODS)
+    assert paper_scores(name, PAPER[name].problems) is PAPER[name]
+
+
+def test_the_scores_are_fractions_of_the_stated_runs_and_problems():
+    """All but three, which fit no number of runs over any number of problems."""
+    misfits = []
+    for found in PAPER.values():
+        cases = found.problems * found.runs
+        for score in found.scores:
+            nearest = 100 * round(score * cases / 100) / cases
+            if abs(score - nearest) > 0.0051:
+                misfits.append(score)
+    assert misfits == [54.55, 49.58, 8.73]
+
+
+def test_other_periods_and_olympiadbench_have_none():
+    assert paper_scores("lcb-v5-window", 279) is None
+    assert paper_scores("olympiadbench", 674) is None
