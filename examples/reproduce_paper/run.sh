@@ -12,9 +12,9 @@
 #   vllm serve runs/reproduce-paper/student --port 8004 --max-model-len 40960 \
 #       --generation-config vllm
 #
-# The paper evaluates programs (LiveCodeBench, OJBench), which tessy cannot judge; the benchmarks
-# here are its mathematical ones, which it reports as unchanged: 76.67 % and 80.42 % for AIME 2024
-# before and after.
+# The benchmarks here need no sandbox and no other judge: the mathematical ones, which the paper
+# reports as unchanged (76.67 % and 80.42 % for AIME 2024 before and after). Those of programs, which
+# improve: BENCHMARKS="lcb-v5 lcb-v6 lcb-pro ojbench" (docs/evaluation.md).
 set -euo pipefail
 
 HERE=$(dirname "$0")

@@ -34,6 +34,17 @@ from tests.support.program_judge import FakeProgramJudge, install
 
 STATUSES = ("wrong_answer", "time_limit", "compile_error", "judge_error", "raise", "accepted")
 
+OUTCOMES = {
+    "wrong_answer": ("wrong", "wrong_answer"),
+    "time_limit": ("wrong", "time_limit"),
+    "compile_error": ("wrong", "compile_error"),
+    "judge_error": ("judge_error", "judge_error"),
+    "raise": ("judge_error", ""),
+    "accepted": ("correct", "accepted"),
+    "prose": ("no_answer", ""),
+    "unclosed": ("no_answer", ""),
+}
+
 
 def program(status: str) -> str:
     return f"First:\n```python\nprint(1)  # wrong_answer\n```\nBut:\n```python\n# {status}\n```"
@@ -66,21 +77,17 @@ async def test_each_verdict_has_its_outcome(tmp_path: Path, monkeypatch):
     assert judge.closed == 2
     assert judge.most <= 2
     found = {row.id: (row.outcome, row.rule) for row in rows_of(run).values()}
-    assert found == {
-        "wrong_answer": ("wrong", "wrong_answer"),
-        "time_limit": ("wrong", "time_limit"),
-        "compile_error": ("wrong", "compile_error"),
-        "judge_error": ("judge_error", "judge_error"),
-        "raise": ("judge_error", ""),
-        "accepted": ("correct", "accepted"),
-        "prose": ("no_answer", ""),
-        "unclosed": ("no_answer", ""),
-    }
+    assert found == OUTCOMES
     row = rows_of(run)["wrong_answer/0"]
     assert (row.final_answer, row.reference) == ("# wrong_answer", "")
     assert (row.judge, row.detail) == ("tests 1 (fake 7)", "test 1")
     assert rows_of(run)["raise/0"].detail == "ZeroDivisionError: of the judge"
     assert scores(run)["pass@1"]["value"] == pytest.approx(1 / 6)
+    assert scores(run)["rules"] == {
+        "wrong": {"wrong_answer": 1, "time_limit": 1, "compile_error": 1},
+        "judge_error": {"judge_error": 1},
+        "correct": {"accepted": 1},
+    }
     assert read_config(run, EVALUATIONS)["data_config"]["judge"] == "tests 1 (fake 7)"
     # Hidden tests are nowhere in the run, and reach the judge.
     for path in run.rglob("*"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, interval, percent, percentage, tally
+from tessy.core.records import EvaluationOutcome
 from tessy.core.statistics import Estimate
 from tessy.evaluation.scores import EvaluationScore, JudgedSample, score
 from tessy.runtime.terminal import facts_table, visible
@@ -30,6 +31,7 @@ class Result(NamedTuple):
     score: EvaluationScore
     reasons: Counter[str]  # of responses that were truncated or have no answer
     failures: Counter[str]  # samples without a response, by reason
+    rules: Mapping[EvaluationOutcome, Counter[str]]  # what decided, by outcome
 
     @property
     def waiting(self) -> int:
@@ -53,6 +55,7 @@ class Result(NamedTuple):
             "responses": found.n,
             "problems": found.problems,
             "outcomes": dict(found.outcomes.most_common()),
+            "rules": {o: dict(counts.most_common()) for o, counts in self.rules.items()},
             "reasons": dict(self.reasons.most_common()),
             "unscored": {
                 "judge_error": found.outcomes["judge_error"],
@@ -65,9 +68,12 @@ def read_result(directory: Path) -> Result:
     """Compute the result of a run from its rows; RunError if it is no run of `tessy evaluate`."""
     data = read_config(directory, EVALUATIONS)["data_config"]
     reasons: Counter[str] = Counter()
+    rules: defaultdict[EvaluationOutcome, Counter[str]] = defaultdict(Counter)
     samples = []
     for row in iter_rows(directory, EVALUATIONS):
         samples.append(JudgedSample(row.id, row.outcome))
+        if row.rule:
+            rules[row.outcome][row.rule] += 1
         if row.outcome in ("truncated", "no_answer"):
             reasons[row.reason or "no_final_answer"] += 1
     failures = Counter[str](row.reason for row in iter_failed_rows(directory, EVALUATIONS))
@@ -79,6 +85,7 @@ def read_result(directory: Path) -> Result:
         score=score(samples),
         reasons=reasons,
         failures=failures,
+        rules=rules,
     )
 
 
