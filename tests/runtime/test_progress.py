@@ -359,6 +359,10 @@ def test_stalled_streams_are_reported_and_no_time_left_is_given():
     state.drafted("student", 5)
     state.observe(120.0)
     assert "stalled" not in state.line(120.0)
+    state.complete = state.in_flight
+    assert "stalled" not in state.line(300.0)  # no sample needs another token
+    state.complete -= 1
+    assert "stalled" in state.line(300.0)
     # The stall does not count as work.
     assert state.outlook(120.0) != "time left unknown"
 

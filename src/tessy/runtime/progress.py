@@ -63,6 +63,7 @@ class ProgressState:
         reasons: Failures by reason, those of earlier processes included.
         most_in_flight: Maximum number of samples in flight in this process.
         ended: Samples finished or failed in this process.
+        complete: Samples in flight that need no more tokens, only their row.
         waiting_for: What the run waits for, or None.
         servers_down: Returns a message for each role with servers that do not answer at present.
     """
@@ -91,6 +92,7 @@ class ProgressState:
         self._drafted: Counter[Author] = Counter()
         self._unseen: Counter[Author] = Counter()
         self.ended = 0
+        self.complete = 0
         self.waiting_for: str | None = None
         self.servers_down: Callable[[], Sequence[str]] = tuple
         self._started = now
@@ -158,7 +160,7 @@ class ProgressState:
     def stalled(self, now: float) -> float | None:
         """Return the seconds since a token or row came, if they are many; None otherwise."""
         seconds = now - self._moved[0]
-        still = self.in_flight and self._moved[1] == self._position()
+        still = self.in_flight > self.complete and self._moved[1] == self._position()
         return seconds if still and seconds > STALL_SECONDS else None
 
     def rate(self, author: Author, now: float) -> float:

@@ -18,7 +18,7 @@ from tessy.core.errors import EngineMisconfigured, reason_label
 from tessy.core.records import Author, Key
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.progress import Progress
-from tessy.runtime.runner import JobList, run_jobs
+from tessy.runtime.runner import JobList, JobResult, run_jobs
 from tessy.runtime.stop import Draining, Stop, interruptible
 from tessy.runtime.throughput import ThroughputMonitor
 from tessy.storage.journal import InFlight, Journal
@@ -187,6 +187,13 @@ class SynthesisSession:
             earlier={key: failure.attempts for key, failure in open_again.items()},
         )
 
+        async def finish(result: JobResult) -> JobResult:
+            state.complete += 1
+            try:
+                return await self.output.finish(result, stop.check)
+            finally:
+                state.complete -= 1
+
         admission = make_admission(self.config, resources)
         resources.move_listeners.append(admission.moved)
         await run_jobs(
@@ -195,7 +202,7 @@ class SynthesisSession:
             sink=self.run,
             admission=SampleGate(admission, resources),
             stop=stop,
-            finish=lambda result: self.output.finish(result, stop.check),
+            finish=finish,
             written=runner.written,
         )
         await journal.flush()
