@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zipfile
 from collections.abc import Mapping
@@ -13,13 +14,18 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from tessy.core.errors import BadRowsError, InputError
-from tessy.evaluation.load import LoadedBenchmark, load_benchmark
-from tessy.evaluation.programs.base import ProgramTest, ProgramTests
-from tessy.evaluation.programs.task import ProgramTask
+from tessy.evaluation.load import load_benchmark
+from tessy.evaluation.programs.base import ProgramTest
 from tessy.evaluation.sources import problem_archive
+from tessy.storage.run_reader import EVALUATIONS, iter_rows
+from tests.evaluation.test_command import served
 from tests.evaluation.test_load import options
+from tests.lab.test_demo import finish
 from tests.support.benchmarks import sized
+from tests.support.evaluated_model import Reply, serve
 from tests.support.livecodebench import write
+from tests.support.model_server import FakeServer
+from tests.support.program_judge import FakeProgramJudge, install
 
 CONFIG = """
 type: default
@@ -67,12 +73,6 @@ def problem(name: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def archived_tests(found: LoadedBenchmark, name: str) -> ProgramTests | None:
-    task = found.judged[name].judge
-    assert isinstance(task, ProgramTask)
-    return task.tests
-
-
 def test_quarters_are_joined_and_problems_without_archive_left_out(
     tmp_path: Path, monkeypatch, cache: Path
 ):
@@ -95,7 +95,7 @@ def test_quarters_are_joined_and_problems_without_archive_left_out(
         "be aware of the complexity of the program. Please wrap the code in ```cpp and ``` so that "
         "it is properly formatted.\n\nPrint A."
     )
-    tests = archived_tests(found, "A")
+    tests = found.judged["A"].tests
     assert tests is not None
     assert (tests.kind, tests.language, tests.seconds, tests.memory_mib) == (
         "checker", "cpp", 1.5, 256,
@@ -104,7 +104,7 @@ def test_quarters_are_joined_and_problems_without_archive_left_out(
     assert tests.checker is not None
     assert tests.checker.read_text("utf-8") == CHECKER
     assert tests.checker.is_relative_to(cache)
-    assert archived_tests(found, "D") is None
+    assert found.judged["D"].tests is None
     assert found.judges("fake") == "official 1 (LightCPVerifier), testlib 1 (fake)"
 
 
@@ -116,12 +116,14 @@ def test_prompts_of_opencompass_are_asked_as_they_are(tmp_path: Path, monkeypatc
     assert [p.messages[0].content for p in found.loaded.problems] == [
         "  Solve A.\n", "  Solve B.\n",
     ]  # fmt: skip
-    assert not found.runs_programs  # without archives, the official judge decides
+    # Without archives, the official judge decides.
+    assert not any(one.tests for one in found.judged.values())
     archive(tmp_path / "A.zip")
     with pytest.raises(InputError, match=r"has 1 problems, but lcb-pro has 2"):
         load_benchmark(options("lcb-pro", data=file))
     archive(tmp_path / "B.zip")
-    assert load_benchmark(options("lcb-pro", data=file)).runs_programs
+    found = load_benchmark(options("lcb-pro", data=file))
+    assert all(one.tests for one in found.judged.values())
     bad = write(tmp_path / "bad.jsonl", rows[0], {"id_ddm": "B", "dialogs": []})
     with pytest.raises(BadRowsError, match=r"bad.jsonl:2: dialogs: expected a list with one turn"):
         load_benchmark(options("lcb-pro", data=bad))
@@ -199,3 +201,57 @@ def test_the_digest_depends_on_every_file(tmp_path: Path):
     two = problem_archive.open_archive(archive(tmp_path / "B.zip", {"testdata/3.in": "4\n"}))
     assert one != two.digest
     assert json.dumps(one)
+
+
+def cpp(name: str) -> str:
+    return f"```cpp\n#include <x>\nint main() {{}} // {name}\n```"
+
+
+async def evaluate(tmp_path: Path, code: int = 0) -> tuple[str, FakeServer]:
+    archive(tmp_path / "A.zip")
+    archive(tmp_path / "B.zip", {"config.yaml": CONFIG.replace("default", "interactive")})
+    archive(tmp_path / "C.zip")
+    file = write(tmp_path / "q.jsonl", *map(problem, "ABC"))
+
+    def reply(asked: str) -> Reply:
+        name = asked.rpartition("Print ")[2]
+        return Reply("None." if name == "C." else cpp("accepted"))
+
+    async with serve(reply) as server:
+        options = ("--data", str(file), "--answer-tokens", "200")
+        command = served(server, "lcb-pro", tmp_path / "run", *options)
+        return await asyncio.to_thread(finish, command, code), server
+
+
+async def test_problems_with_checker_are_judged_and_interactive_ones_wait(
+    tmp_path: Path, monkeypatch
+):
+    judge = FakeProgramJudge()
+    install(monkeypatch, judge)
+    sized(monkeypatch, "lcb-pro", 3)
+    output, _ = await evaluate(tmp_path)
+    assert "1 response without a verdict of the official judge" in output
+    found = {r.id: (r.outcome, r.judge) for r in iter_rows(tmp_path / "run", EVALUATIONS)}
+    assert found == {
+        "A": ("correct", "testlib 1 (fake 7)"),
+        "B": ("unjudged", "official 1 (LightCPVerifier)"),
+        "C": ("no_answer", "testlib 1 (fake 7)"),
+    }
+    # A program is judged before anything is generated, because a checker has to be compiled.
+    assert [code for code, _ in judge.judged] == [
+        "int main() {}\n", "#include <x>\nint main() {} // accepted",
+    ]  # fmt: skip
+    result = json.loads((tmp_path / "run" / "scores.json").read_text("utf-8"))
+    assert (result["pass@1"]["value"], result["problems"]) == (0.5, 2)
+
+
+async def test_a_missing_compiler_is_found_before_anything_is_generated(
+    tmp_path: Path, monkeypatch
+):
+    judge = FakeProgramJudge(unusable=InputError("there is no g++"))
+    install(monkeypatch, judge)
+    sized(monkeypatch, "lcb-pro", 3)
+    output, server = await evaluate(tmp_path, 2)
+    assert "there is no g++" in output
+    assert server.seen == []
+    assert judge.closed == 1

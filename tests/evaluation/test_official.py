@@ -56,7 +56,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Pa
             return await asyncio.to_thread(finish, served(server, "ojbench", run, *options))
 
     output = asyncio.run(evaluate())
-    assert f"`tessy judge {run} --export FILE`" in output.replace("\n", " ")
+    assert f"`tessy judge {run} --export FILE`" in output
     return run
 
 

@@ -23,6 +23,7 @@ class FakeProgramJudge:
         running: Programs that are judged now.
         most: Maximum of ``running``.
         judged: Programs with their tests.
+        unusable: Raised instead of any verdict.
     """
 
     gate: asyncio.Event | None = None
@@ -31,6 +32,7 @@ class FakeProgramJudge:
     closed: int = 0
     judged: list[tuple[str, Sequence[ProgramTest]]] = field(default_factory=list)
     version: str = "fake 7"
+    unusable: Exception | None = None
 
     async def judge(self, code: str, tests: ProgramTests) -> ProgramVerdict:
         """Return the verdict that the program names."""
@@ -41,6 +43,8 @@ class FakeProgramJudge:
                 await self.gate.wait()
             await asyncio.sleep(0)
             self.judged.append((code, tests.load()))
+            if self.unusable is not None:
+                raise self.unusable
         finally:
             self.running -= 1
         word = code.split()[-1]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import cast
 
 from tessy.config.base import GenerationOptions, ModelConfig
 from tessy.config.evaluation import EvaluateConfig
 from tessy.config.predictors import ResponseSampling, SampleConfig
+from tessy.core.formatting import counted
 from tessy.evaluation.checkpoints import (
     Checkpoint,
     EpochScore,
@@ -28,6 +29,7 @@ from tessy.synthesis.output import RunOutput
 from tessy.synthesis.run import run_samples
 
 EXIT_UNSCORED = 1
+_EMPTY_PROGRAM = "int main() {}\n"
 
 
 def run_directories(config: EvaluateConfig) -> list[Path]:
@@ -73,7 +75,7 @@ def _checkpoints(config: EvaluateConfig) -> list[Checkpoint]:
 
 def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple[int, Result]:
     workers = config.judge_workers or len(os.sched_getaffinity(0))
-    programs = _open_program_judge(config, workers) if benchmark.runs_programs else None
+    programs = _open_program_judge(config, workers, benchmark)
     version = "" if programs is None else programs.version
     grader = Grader(benchmark.judged, programs, workers)
     output = RunOutput(
@@ -103,8 +105,9 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
     console.print(result_table(result))
     if result.waiting:
         console.print(
-            f"{result.waiting} responses wait for the verdicts of the official judge: `tessy judge "
-            f"{config.out} --export FILE` writes them for it, and --verdicts reads its verdicts.",
+            f"{counted(result.waiting, 'response')} without a verdict of the official judge. `tessy "
+            f"judge {config.out} --export FILE` writes them for it, and --verdicts reads its "
+            "verdicts.",
             soft_wrap=True,
             markup=False,
         )
@@ -119,12 +122,26 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
     return code, result
 
 
-def _open_program_judge(config: EvaluateConfig, workers: int) -> ProgramJudge:
-    """Open the judge of programs, which tests its sandbox; InputError if it cannot be used."""
+def _open_program_judge(
+    config: EvaluateConfig, workers: int, benchmark: LoadedBenchmark
+) -> ProgramJudge | None:
+    """Open the judge of programs, which tests its sandbox; None if no problem has tests.
+
+    Raises:
+        InputError: It cannot be used, or cannot compile the checker of a problem.
+    """
+    tests = next(filter(None, (one.tests for one in benchmark.judged.values())), None)
+    if tests is None:
+        return None
     open_judge = resolve_name("tessy.evaluation.programs.judge:open_judge")
-    return cast(
-        "ProgramJudge", open_judge(workers=workers, allow_unsafe=config.allow_unsafe_judging)
-    )
+    judge: ProgramJudge = open_judge(workers=workers, allow_unsafe=config.allow_unsafe_judging)
+    if tests.kind == "checker":
+        try:  # a missing compiler or header would stop the run at its first verdict
+            asyncio.run(judge.judge(_EMPTY_PROGRAM, tests))
+        except BaseException:
+            judge.close()
+            raise
+    return judge
 
 
 def _generation(config: EvaluateConfig) -> SampleConfig:

@@ -17,6 +17,7 @@ from tessy.evaluation.files import FoundBenchmark, checksum, find_benchmark
 from tessy.evaluation.judges.base import Judge
 from tessy.evaluation.judges.choice import LETTERS, choices_of
 from tessy.evaluation.judges.registry import all_judges
+from tessy.evaluation.programs.base import ProgramTests
 from tessy.evaluation.programs.task import ProgramTask
 from tessy.evaluation.sources.base import ProblemSource
 from tessy.storage.conversations import get
@@ -38,9 +39,9 @@ class JudgedProblem:
         return judge.title(programs) if isinstance(judge, ProgramTask) else judge.title
 
     @property
-    def runs_programs(self) -> bool:
-        """Whether programs are run on this machine."""
-        return isinstance(self.judge, ProgramTask) and self.judge.tests is not None
+    def tests(self) -> ProgramTests | None:
+        """Tests of programs that are run on this machine; None if none are."""
+        return self.judge.tests if isinstance(self.judge, ProgramTask) else None
 
     @property
     def digest(self) -> str:
@@ -61,11 +62,6 @@ class LoadedBenchmark:
     digest: str
     loaded: LoadedProblems
     judged: Mapping[str, JudgedProblem]  # by the problem's id
-
-    @property
-    def runs_programs(self) -> bool:
-        """Whether programs of the model are run on this machine."""
-        return any(one.runs_programs for one in self.judged.values())
 
     def judges(self, programs: str = "") -> str:
         """Return names and versions of the judges; ``programs`` is that of the program judge."""
