@@ -105,9 +105,9 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
     console.print(result_table(result))
     if result.waiting:
         console.print(
-            f"{counted(result.waiting, 'response')} without a verdict of the official judge. `tessy "
-            f"judge {config.out} --export FILE` writes them for it, and --verdicts reads its "
-            "verdicts.",
+            f"{counted(result.waiting, 'response')} without a verdict of the official judge. "
+            f"`tessy judge {config.out} --export FILE` writes them for it, and --verdicts reads "
+            "its verdicts.",
             soft_wrap=True,
             markup=False,
         )

@@ -46,7 +46,7 @@ class LiveCodeBenchPro:
 
     def __init__(self, data: BenchmarkData) -> None:
         if data.from_hub:
-            found = download_folder(TESTS_DATASET, TESTS_REVISION, "*.zip").rglob("*.zip")
+            found = _download().rglob("*.zip")
         elif data.folder is not None:
             found = data.folder.rglob("*.zip")
         else:
@@ -83,6 +83,13 @@ class LiveCodeBenchPro:
         if archive is None or archive.interactive:
             return ProgramTask(cpp_program, official=OFFICIAL)
         return ProgramTask(cpp_program, archive.tests(), digest=archive.digest)
+
+
+def _download() -> Path:
+    try:
+        return download_folder(TESTS_DATASET, TESTS_REVISION, "*.zip")
+    except InputError as error:
+        raise InputError(f"{error}; pass a folder of files and archives with --data") from error
 
 
 def _whole_prompt(value: dict[str, Any]) -> str:
