@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +170,18 @@ def test_unusable_rows_of_ojbench(tmp_path: Path, change, message):
         load_benchmark(options("ojbench", data=file))
 
 
-def programs(*outcomes: EvaluationOutcome, benchmark: str, directory: Path, **more: Any) -> Path:
-    rows = [
-        judged(f"p{n}", 0, outcome, final_answer=f"code {n}", answer=f"text {n}", **more)
-        for n, outcome in enumerate(outcomes)
-    ]
+def programs(
+    *outcomes: EvaluationOutcome,
+    benchmark: str,
+    directory: Path,
+    codes: Sequence[str] = (),
+    **more: Any,
+) -> Path:
+    """Write a run with a program in each response: ``code 0``, ``code 1``, or one of ``codes``."""
+    rows = []
+    for n, outcome in enumerate(outcomes):
+        code = codes[n] if n < len(codes) else f"code {n}"
+        rows.append(judged(f"p{n}", 0, outcome, final_answer=code, answer=f"text {n}", **more))
     data = {"model": "m", "benchmark": benchmark}
     return write_evaluation(directory, *rows, data=data)
 
@@ -230,6 +238,9 @@ def test_options_that_do_not_belong_together_are_refused(tmp_path: Path):
     file = str(tmp_path / "x.json")
     assert "which has no official judge" in finish(judge(run, "--export", file), code=2)
     assert "pass one of --export" in finish(judge(run), code=2)
+    waiting = programs("unjudged", benchmark="ojbench", directory=tmp_path / "waiting")
+    message = "OJBench is no server; pass --export, then --verdicts"
+    assert message in finish(judge(waiting, "--url", "http://127.0.0.1:9"), code=2)
     assert "pass one of --export" in finish(
         judge(run, "--export", file, "--verdicts", file), code=2
     )

@@ -67,3 +67,6 @@ class JudgeConfig(Config):
     """Write the responses that wait for verdicts into this file, in the format of the judge."""
     verdicts: Path | None = None
     """Read the verdicts in this file, and update the scores of the run."""
+    url: str | None = Field(default=None, min_length=1)
+    """Let the server at this URL judge the responses (`lcb-pro`: LightCPVerifier), and update the
+    scores."""

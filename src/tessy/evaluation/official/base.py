@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tessy.core.records import Evaluation, EvaluationOutcome, Key
 
@@ -30,6 +30,7 @@ class OfficialJudge:
         verdicts: Yields the verdicts in its output file; InputError names file, row and field.
             None if its verdicts are not read, because tessy judges all responses.
         next_step: What to do with the exported file, as a sentence.
+        submit: Lets a server at a URL judge rows; returns their verdicts. EngineError if it fails.
     """
 
     name: str
@@ -37,6 +38,9 @@ class OfficialJudge:
     export: Callable[[Sequence[Evaluation]], bytes]
     verdicts: Callable[[Path], Iterator[OfficialVerdict]] | None
     next_step: str
+    submit: Callable[[str, Sequence[Evaluation]], Coroutine[Any, Any, list[OfficialVerdict]]] | (
+        None
+    ) = None
 
 
 def is_asked(row: Evaluation) -> bool:

@@ -40,9 +40,10 @@ def judge(config: JudgeConfig) -> int:
     Raises:
         ConfigError: The options do not belong together, or not to this run.
         InputError: The run or the file of verdicts cannot be used; nothing was changed.
+        EngineError: The server of the judge failed; nothing was changed.
     """
-    if (config.export is None) == (config.verdicts is None):
-        raise ConfigError("pass one of --export FILE and --verdicts FILE")
+    if [config.export, config.verdicts, config.url].count(None) != 2:
+        raise ConfigError("pass one of --export FILE, --verdicts FILE and --url URL")
     document = read_config(config.run, EVALUATIONS)
     benchmark = str(document["data_config"].get("benchmark"))
     found = _judge_of(benchmark)
@@ -50,22 +51,31 @@ def judge(config: JudgeConfig) -> int:
     if config.export is not None:
         count = _export(config.run, found, benchmark, config.export)
         if not count:
-            _judge_rows(config.run, document, config.export, {})
+            _judge_rows(config.run, document, str(config.export), {})
             console.print("All responses are judged: no response needs a verdict.")
             return 0
         console.print(f"{counted(count, 'response')} in {config.export}.", soft_wrap=True)
         console.print(found.next_step, soft_wrap=True, markup=False)
         return 0
-    assert config.verdicts is not None
     if found.verdicts is None:
         raise ConfigError(
-            f"verdicts: tessy judges all responses to {benchmark}, so none waits for a verdict; "
-            "leave the option out"
+            f"tessy judges all responses to {benchmark}, so none waits for a verdict; pass --export"
         )
-    verdicts = {each.key: each for each in found.verdicts(config.verdicts)}
-    _judge_rows(config.run, document, config.verdicts, verdicts)
+    if config.url is not None:
+        source, each = config.url, _submit(config, found)
+    else:
+        assert config.verdicts is not None
+        source, each = str(config.verdicts), list(found.verdicts(config.verdicts))
+    _judge_rows(config.run, document, source, {verdict.key: verdict for verdict in each})
     console.print(result_table(read_result(config.run)))
     return 0
+
+
+def _submit(config: JudgeConfig, found: OfficialJudge) -> list[OfficialVerdict]:
+    if found.submit is None:
+        raise ConfigError(f"url: {found.name} is no server; pass --export, then --verdicts")
+    rows = [row for row in iter_rows(config.run, EVALUATIONS) if is_asked(row)]
+    return asyncio.run(found.submit(str(config.url), rows))
 
 
 def _judge_of(benchmark: str) -> OfficialJudge:
@@ -101,11 +111,11 @@ def _export(run: Path, found: OfficialJudge, benchmark: str, file: Path) -> int:
 
 
 def _judge_rows(
-    directory: Path, document: dict[str, Any], file: Path, verdicts: dict[Key, OfficialVerdict]
+    directory: Path, document: dict[str, Any], source: str, verdicts: dict[Key, OfficialVerdict]
 ) -> None:
     """Write the judged rows, scores and summary of a run; all verdicts are checked before."""
     rows = list(iter_rows(directory, EVALUATIONS))
-    _check(rows, file, verdicts)
+    _check(rows, source, verdicts)
     judged = [_judged(row, verdicts.get(row.key)) for row in rows if row.outcome == "unjudged"]
     last = [document, *document["resumed"]][-1]
     with Run.open(
@@ -132,17 +142,17 @@ def _judge_rows(
         _write_scores(directory)
 
 
-def _check(rows: Sequence[Evaluation], file: Path, verdicts: dict[Key, OfficialVerdict]) -> None:
+def _check(rows: Sequence[Evaluation], source: str, verdicts: dict[Key, OfficialVerdict]) -> None:
     known = {row.key for row in rows}
     asked = {row.key for row in rows if is_asked(row)}
     for name, sample in sorted(verdicts.keys() - known):
         raise InputError(
-            f"{file} has a verdict on sample {sample} of {name}, which is not in the run; pass the "
-            "verdicts on the responses of this run"
+            f"{source} has a verdict on sample {sample} of {name}, which is not in the run; "
+            "pass the verdicts on the responses of this run"
         )
     for name, sample in sorted(asked - verdicts.keys()):
         raise InputError(
-            f"{file} has no verdict on sample {sample} of {name}, nor on "
+            f"{source} has no verdict on sample {sample} of {name}, nor on "
             f"{len(asked - verdicts.keys()) - 1:,} others; judge all exported responses"
         )
 

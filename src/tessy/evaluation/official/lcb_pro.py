@@ -11,13 +11,13 @@ from typing import Any
 
 from tessy.core.records import Evaluation, EvaluationOutcome
 from tessy.evaluation.official.base import OfficialJudge, OfficialVerdict
+from tessy.evaluation.official.light_cp_verifier import FAILED, results
 from tessy.evaluation.official.rows import read_verdicts, sample_of
 from tessy.evaluation.sources.base import text_of
 from tessy.storage.conversations import BadField
 from tessy.storage.jsonl import dumps
 
 NOT_JUDGED = "Judging"
-_FAILED = "Judge Failed"
 _ACCEPTED = "Accepted"
 
 
@@ -43,10 +43,18 @@ def _verdict(row: dict[str, Any]) -> OfficialVerdict:
         raise BadField("judge_result", "expected a verdict, but this response is not judged yet")
     meta = row.get("response_meta")
     sample = sample_of(meta if isinstance(meta, dict) else {})
-    outcome: EvaluationOutcome = "correct" if result == _ACCEPTED else "wrong"
-    if result == _FAILED:  # of the judge, or of the compiler
-        outcome = "judge_error"
-    return OfficialVerdict((text_of(row, "problem_id"), sample), outcome, result)
+    return OfficialVerdict((text_of(row, "problem_id"), sample), _outcome(result), result)
+
+
+def _outcome(result: str) -> EvaluationOutcome:
+    if result == FAILED:  # the judge, or the compiler
+        return "judge_error"
+    return "correct" if result == _ACCEPTED else "wrong"
+
+
+async def _submit(url: str, rows: Sequence[Evaluation]) -> list[OfficialVerdict]:
+    found = zip(rows, await results(url, rows), strict=True)
+    return [OfficialVerdict(row.key, _outcome(result), result) for row, result in found]
 
 
 def _verdicts(file: Path) -> Iterator[OfficialVerdict]:
@@ -60,6 +68,7 @@ JUDGE = OfficialJudge(
     verdicts=_verdicts,
     next_step=(
         "Submit each `code` for its `problem_id` to LightCPVerifier, replace `judge_result` by the "
-        "result, and pass the file with --verdicts."
+        "result, and pass the file with --verdicts; or let --url submit them."
     ),
+    submit=_submit,
 )

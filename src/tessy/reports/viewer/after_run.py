@@ -38,7 +38,7 @@ def evaluate(config: EvaluateConfig) -> int:
 def judge(config: JudgeConfig) -> int:
     """Run ``tessy judge``, then write the page of a run with new verdicts; return the exit code."""
     code = official.judge(config)
-    if config.verdicts is not None:
+    if config.export is None:
         print(f"Report of all responses: {write_report(config.run)}")
     return code
 
