@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.core.records import problem_digest
+from tessy.evaluation import files
+from tessy.evaluation.benchmarks.registry import all_benchmarks
 from tessy.evaluation.load import LoadedBenchmark, load_benchmark
 from tessy.evaluation.programs.base import ProgramTest, ProgramTests
 from tests.evaluation.test_load import options
@@ -59,6 +62,35 @@ def test_a_wrong_number_of_problems_is_an_error_before_any_warning(folder: Path,
         with pytest.raises(InputError, match=r"has no file test6.jsonl; pass the file"):
             load_benchmark(options("lcb-v6", data=folder.parent))
     assert caplog.text == ""
+
+
+def test_files_of_the_hub_are_checked_one_by_one(folder: Path, monkeypatch):
+    asked: list[Path] = []
+
+    def resolve(sources: list[Path]) -> list[Path]:
+        asked.extend(sources)
+        return [folder / source.name for source in sources]
+
+    monkeypatch.setattr("tessy.evaluation.files.resolve_sources", resolve)
+    with pytest.raises(InputError, match=r"from the hub has the SHA-256 .*; delete .*test.jsonl"):
+        load_benchmark(options("lcb-v5-window"))
+    assert [source.name for source in asked] == [
+        "test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl",
+    ]  # fmt: skip
+    known = [files.checksum(folder / file.name) for file in asked]
+    benchmark = all_benchmarks()["lcb-v5-window"]
+    for shown, fails in ((8, False), (64, False), (0, True)):
+        expected = [
+            replace(file, sha256=sha256[:shown] or "0" * 8)
+            for file, sha256 in zip(benchmark.files, known, strict=True)
+        ]
+        changed = {"lcb-v5-window": replace(benchmark, files=tuple(expected))}
+        monkeypatch.setattr(files, "all_benchmarks", lambda changed=changed: changed)
+        if fails:
+            with pytest.raises(InputError, match="not the expected one"):
+                load_benchmark(options("lcb-v5-window"))
+        else:
+            assert len(load_benchmark(options("lcb-v5-window")).judged) == 279
 
 
 def test_prompts_are_those_of_opencompass(tmp_path: Path, monkeypatch):
@@ -165,7 +197,10 @@ def test_the_tests_of_a_file_with_the_published_checksum_are_not_decoded_at_load
     with pytest.raises(InputError, match=r"test5.jsonl:2: private_test_cases: .* could run code"):
         judged_tests(found, "b").load()
     # Without public tests nothing else shows that there are some.
-    rows[1] |= {"public_test_cases": "[]", "private_test_cases": packed([])}
+    rows[1] |= {"public_test_cases": "[]", "private_test_cases": packed([case("1", "1")])}
+    sized(monkeypatch, "lcb-v5", 2, known=write(file, *rows))
+    assert len(load_benchmark(options("lcb-v5", data=file)).judged) == 2
+    rows[1] |= {"private_test_cases": packed([])}
     sized(monkeypatch, "lcb-v5", 2, known=write(file, *rows))
     with pytest.raises(BadRowsError, match="expected tests, got none"):
         load_benchmark(options("lcb-v5", data=file))

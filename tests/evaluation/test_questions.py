@@ -204,6 +204,7 @@ def decide(gold: str, answer: str, error: object = None) -> bool | None:
         ("f(x)=x+1", r"\boxed{1+x}", True),
         ("x+1", r"\boxed{f(x) = x+1}", True),
         ("x=1", r"\boxed{y=2}", False),
+        ("x=1", r"\boxed{y=1}", False),
         (r"\frac12", r"\boxed{0.5}", True),
         (r"\frac{1}{3}", r"\boxed{0.33}", False),
         (r"\sqrt{2}", r"\boxed{1.41421356237}", True),
@@ -227,6 +228,7 @@ def test_answers_of_olympiads(gold, answer, equal):
         ("1,100", "105, 1.001", "0.01,10", True),
         ("1,100", "1.1, 105", "0.01,10", False),
         ("1,100", "1.05,100.05", "0.1", True),
+        ("1.0,1.2", "1.1,0.9", "0.15", True),  # only one pairing is possible
         ("x+1", "1+x", "0.1", True),
         ("2.5", "2.59", "about", False),
         ("2.5", "2.59", "inf", False),

@@ -58,7 +58,7 @@ def release(folder: Path) -> Path:
             elif number == 6:
                 day = datetime.date(2025, 2, 2)
             elif row % 2:
-                day = datetime.date(2024, 7, 31)
+                day = datetime.date(2024, 7, 31) if number < 3 else datetime.date(2025, 2, 2)
             rows.append(problem(f"f{number}_{row}", day))
         write(folder / f"test{number if number > 1 else ''}.jsonl", *rows)
     return folder

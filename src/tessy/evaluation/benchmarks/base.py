@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tessy.evaluation.sources.base import BenchmarkData, HubFile, PlainSource, ProblemSource
+from tessy.evaluation.sources.base import AnswerSource, BenchmarkData, HubFile, ProblemSource
 
 BOXED = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 """Instruction of maths benchmarks."""
@@ -37,12 +37,12 @@ class Benchmark:
     fields: Mapping[str, str] = field(default_factory=dict)
     instruction: str = ""
     reference: Callable[[str], str | None] = str
-    source: Callable[[BenchmarkData], ProblemSource] = PlainSource
+    source: Callable[[BenchmarkData], ProblemSource] = AnswerSource
 
     @property
     def has_own_format(self) -> bool:
         """Whether its files are no files of problems with reference answers."""
-        return self.source is not PlainSource
+        return self.source is not AnswerSource
 
 
 OWN_FILE = Benchmark(name="", about="problems of a file")

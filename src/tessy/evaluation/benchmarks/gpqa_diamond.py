@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tessy.evaluation.benchmarks.base import Benchmark
-from tessy.evaluation.sources.base import HubFile
-from tessy.evaluation.sources.gpqa import Gpqa
+from tessy.evaluation.sources.base import AnswerSource, HubFile
+from tessy.evaluation.sources.gpqa import convert_gpqa
 
 BENCHMARK = Benchmark(
     name="gpqa-diamond",
@@ -19,5 +21,5 @@ BENCHMARK = Benchmark(
         ),
     ),
     copies=frozenset({"41d1213c"}),  # gpqa_diamond.csv of openai/simple-evals
-    source=Gpqa,
+    source=partial(AnswerSource, convert=convert_gpqa),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tessy.evaluation.benchmarks.base import Benchmark
-from tessy.evaluation.sources.base import HubFile
-from tessy.evaluation.sources.olympiadbench import OlympiadBench
+from tessy.evaluation.sources.base import AnswerSource, HubFile
+from tessy.evaluation.sources.olympiadbench import convert_olympiadbench
 
 BENCHMARK = Benchmark(
     name="olympiadbench",
@@ -18,5 +20,5 @@ BENCHMARK = Benchmark(
             "OlympiadBench/OE_TO_maths_en_COMP/OE_TO_maths_en_COMP.parquet",
         ),
     ),
-    source=OlympiadBench,
+    source=partial(AnswerSource, convert=convert_olympiadbench),
 )

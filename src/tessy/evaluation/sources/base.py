@@ -64,28 +64,27 @@ class ProblemSource(Protocol):
         ...
 
 
-class PlainSource:
-    """A source whose files are files of problems with reference answers."""
+Convert = Callable[[Path, InputRow], dict[str, Any] | None]
+"""Converts a row; returns None to leave it out, and raises BadField for a bad one."""
 
-    def __init__(self, data: BenchmarkData) -> None:
-        self.data = data
+
+class AnswerSource:
+    """A source of problems with reference answers, by default in files of problems."""
+
+    def __init__(self, data: BenchmarkData, convert: Convert | None = None) -> None:
+        self._convert = convert
 
     def rows(self, file: Path) -> Iterator[Row]:
-        """Yield the rows unchanged."""
-        yield from read_rows(file)
+        """Yield the rows, converted."""
+        yield from read_rows(file) if self._convert is None else converted(file, self._convert)
 
     def program(self, problem: Problem) -> ProgramTask | None:
         """Return None."""
         return None
 
 
-def converted(
-    file: Path, convert: Callable[[Path, InputRow], dict[str, Any] | None]
-) -> Iterator[Row]:
-    """Yield the converted rows of a file.
-
-    ``convert`` returns None for a row that is left out, and raises BadField for a bad one.
-    """
+def converted(file: Path, convert: Convert) -> Iterator[Row]:
+    """Yield the converted rows of a file, or their faults."""
     for row in read_rows(file):
         if isinstance(row, RowFault):
             yield row

@@ -7,13 +7,11 @@ Prompt: OpenCompass (``gpqa_*_academic``).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import Problem
-from tessy.evaluation.programs.task import ProgramTask
-from tessy.evaluation.sources.base import BenchmarkData, Row, converted, object_of, text_of
+from tessy.evaluation.sources.base import object_of, text_of
 from tessy.storage.tables import InputRow
 
 _CORRECT = "Correct Answer"
@@ -36,22 +34,11 @@ def permuted(name: str, count: int) -> list[int]:
     return sorted(range(count), key=lambda n: hashlib.sha256(f"{name}/{n}".encode()).digest())
 
 
-class Gpqa:
-    """The problems of a file of GPQA, whose columns are found by their names."""
+def convert_gpqa(file: Path, row: InputRow) -> dict[str, Any]:
+    """Return the problem of a row, whose columns are found by name.
 
-    def __init__(self, data: BenchmarkData) -> None:
-        self.data = data
-
-    def rows(self, file: Path) -> Iterator[Row]:
-        """Yield the problems; ``answer`` is the index of the correct option."""
-        yield from converted(file, _convert)
-
-    def program(self, problem: Problem) -> ProgramTask | None:
-        """Return None."""
-        return None
-
-
-def _convert(file: Path, row: InputRow) -> dict[str, Any]:
+    ``answer`` is the index of the correct option.
+    """
     value = object_of(row)
     name = text_of(value, "Record ID").strip()
     options = [text_of(value, field).strip() for field in (_CORRECT, *_INCORRECT)]

@@ -6,7 +6,6 @@ language. Prompt: the row's own, which is complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from tessy.core.records import Problem
 from tessy.evaluation.programs.extraction import marked_program
 from tessy.evaluation.programs.task import ProgramTask
-from tessy.evaluation.sources.base import BenchmarkData, Row, converted, object_of, text_of
+from tessy.evaluation.sources.base import AnswerSource, BenchmarkData, object_of, text_of
 from tessy.storage.conversations import BadField
 from tessy.storage.tables import InputRow
 
@@ -23,15 +22,11 @@ OFFICIAL = "OJBench"
 ORIGINAL_ID = "ojbench_id"
 
 
-class OJBench:
-    """The problems of a file of OJBench."""
+class OJBench(AnswerSource):
+    """The problems of a file of OJBench; their field ``ojbench_id`` is the id in the file."""
 
     def __init__(self, data: BenchmarkData) -> None:
-        self.data = data
-
-    def rows(self, file: Path) -> Iterator[Row]:
-        """Yield the problems; ``ojbench_id`` is the id in the file."""
-        yield from converted(file, _convert)
+        super().__init__(data, _convert)
 
     def program(self, problem: Problem) -> ProgramTask:
         """Return that the official judge decides."""

@@ -5,13 +5,11 @@ Prompt: OpenCompass (``OlympiadBench``), which is the data set's own and a last 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tessy.core.records import Problem
-from tessy.evaluation.programs.task import ProgramTask
-from tessy.evaluation.sources.base import BenchmarkData, Row, converted, object_of, text_of
+from tessy.evaluation.sources.base import object_of, text_of
 from tessy.storage.conversations import BadField
 from tessy.storage.tables import InputRow
 
@@ -67,22 +65,8 @@ def _type_name(kind: str) -> str:
     raise BadField("answer_type", f"expected some of {', '.join(_TYPES)}, Tuple; got {kind!r:.40}")
 
 
-class OlympiadBench:
-    """The problems of a file of OlympiadBench; two wrong references are repaired."""
-
-    def __init__(self, data: BenchmarkData) -> None:
-        self.data = data
-
-    def rows(self, file: Path) -> Iterator[Row]:
-        """Yield the problems; ``reference`` is the final answer."""
-        yield from converted(file, _convert)
-
-    def program(self, problem: Problem) -> ProgramTask | None:
-        """Return None."""
-        return None
-
-
-def _convert(file: Path, row: InputRow) -> dict[str, Any]:
+def convert_olympiadbench(file: Path, row: InputRow) -> dict[str, Any]:
+    """Return the problem of a row; two wrong references are repaired."""
     value = object_of(row)
     answers = value.get("final_answer")
     if not (isinstance(answers, list) and len(answers) == 1 and isinstance(answers[0], str)):
