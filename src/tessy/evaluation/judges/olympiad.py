@@ -24,9 +24,15 @@ _SLACK = 1.01  # of a tolerance, as in the data set's own judge
 _MOST_CHARS = 400  # of an answer that is compared as a formula
 _MOST_ITEMS = 16
 _AROUND = " $.;"
-# A name such as "x", "f(n)", "I_{\max}" or "(x, y)" before "=" or "\in".
+# A name such as "x", "f(n)", "\\vec{v}_{\\text{max}}", "\\frac{dy}{dx}" or "(x, y)".
+_GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
+_ACCENTED = rf"\\(?:vec|hat|bar|dot|ddot|tilde|overline|math\w+|text|operatorname)\s*{_GROUP}"
+_NAME = (
+    rf"(?:{_ACCENTED}|\\?[a-zA-Z]+)'*(?:\s*_\s*(?:{_GROUP}|\\?\w))?"
+    r"(?:\s*\^\s*(?:\\prime|\{\\prime\}|\*|\{\*\}))?(?:\s*\([a-zA-Z, ]+\))?"
+)
 _NAMED = re.compile(
-    r"\s*(?:\([a-zA-Z, ]+\)|\\?[a-zA-Z]+'?(?:\s*_\s*(?:\{[^{}]*\}|\w))?(?:\s*\([a-zA-Z, ]+\))?)"
+    rf"\s*(?:\([a-zA-Z, ]+\)|\|{_NAME}\||\\frac\s*\{{d\w*\}}\s*\{{d\w+\}}|{_NAME})"
     r"\s*(?:=|\\in(?![a-z]))(?P<value>.+)",
     re.DOTALL,
 )
@@ -123,7 +129,8 @@ def _value(match: re.Match[str]) -> str:
 
 
 def _bare(text: str) -> str:
-    return text.replace("$", " ").strip(_AROUND + ",")
+    text = re.sub(r"\\(?:left|right)(?![a-z])", "", text.replace("$", " "))
+    return text.strip(_AROUND + ",")
 
 
 def _items(text: str) -> list[str]:
