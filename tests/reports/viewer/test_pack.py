@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import RunError
 from tessy.core.records import Trajectory
-from tessy.reports.viewer.pack import Packer, script_json
+from tessy.reports.viewer.pack import Packer, detail, script_json
 from tessy.reports.viewer.page import build_page, write_report
 from tests.support import rows as run_rows
+from tests.support.evaluations import judged
 from tests.support.page_samples import HOSTILE, sample
 
 
@@ -177,3 +178,12 @@ def test_write_report_reads_a_run_directory(tmp_path: Path) -> None:
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         write_report(tmp_path)
+
+
+def test_a_program_has_no_reference() -> None:
+    program = judged(outcome="wrong", final_answer="print(3)", reference="", rule="wrong_answer")
+    assert detail(program)["verdict"] == [
+        ["final answer", "print(3)"],
+        ["judge", "exact 1, wrong_answer"],
+    ]
+    assert ["reference", "4"] in detail(judged())["verdict"]

@@ -60,7 +60,9 @@ def _example(example: Example, names: Sequence[str]) -> dict[str, Any]:
         "id": first.id,
         "turns": [(turn.role, turn.content) for turn in problem_messages(first)],
         "reference": (
-            first.reference if isinstance(first, Evaluation) else reference_of(first.problem)
+            (first.reference or None)  # programs have none
+            if isinstance(first, Evaluation)
+            else reference_of(first.problem)
         ),
         "cards": [_card(name, row) for name, row in rows if row is not None],
         "missing": [name for name, row in rows if row is None],

@@ -142,7 +142,9 @@ def _verdict(row: Evaluation) -> list[list[str]]:
     reason = reason_label(row.reason) if row.reason else ""
     found = "none" if row.final_answer is None else row.final_answer
     place = f"{row.judge}, {row.rule}" if row.rule else row.judge
-    fields = [["final answer", found], ["reference", row.reference], ["judge", place]]
+    # Programs have no reference.
+    reference = [["reference", row.reference]] if row.reference else []
+    fields = [["final answer", found], *reference, ["judge", place]]
     return [*fields, ["reason", reason]] if reason else fields
 
 
