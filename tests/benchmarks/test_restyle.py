@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from benchmarks.bench_restyle import main, simulated
 from benchmarks.restyled_trace import BLOCK_TOKENS, CachedStudent
-
-pytestmark = pytest.mark.benchmark
 
 
 async def test_a_cached_prefix_is_not_computed_again():
@@ -29,6 +26,7 @@ async def test_more_candidates_cost_more():
     assert 1.0 < one.computed_per_kept < four.computed_per_kept
 
 
+@pytest.mark.smoke
 def test_the_table_and_the_figures_are_written(tmp_path, capsys):
     file = tmp_path / "restyle.json"
     main(["--candidates", "2", "--trace-tokens", "300", "--json", str(file)])
