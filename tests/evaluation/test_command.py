@@ -13,7 +13,7 @@ import pytest
 
 from tessy.core.records import Evaluation
 from tessy.core.statistics import Z95
-from tessy.lab.bundled import demo_problems, student_path, teacher_path
+from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
@@ -240,6 +240,11 @@ def test_weights_that_were_trained_again_are_not_taken_for_the_evaluated_ones(tm
     finish(evaluate(file, run, model))
     shutil.copy(teacher_path() / "model.safetensors", model)
     assert "weights: " in finish(evaluate(file, run, model), code=2)
+
+
+def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path):
+    command = evaluate(tasks(tmp_path, 1), tmp_path / "run", predictor_path("student"))
+    assert "is a Qwen3ForTokenClassification, not a causal language" in finish(command, code=2)
 
 
 @pytest.fixture

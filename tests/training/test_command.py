@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tessy.core.errors import ConfigError
 from tessy.inference.local.model import load_model
-from tessy.lab.bundled import student_path, teacher_path
+from tessy.lab.bundled import predictor_path, student_path, teacher_path
 from tessy.tokenization.families import load_renderer
 from tessy.training import trainer
 from tessy.training.checkpoints import keep_model
@@ -143,6 +143,11 @@ def test_an_adapter_is_trained_and_loaded_with_its_base(
     }
     output = sft(data, out, model="student", **options)
     assert "LoRA rank 4, 13,568 of 258,656 parameters" in output
+    refused = sft(data, tmp_path / "more", model=str(out), **options, code=2)
+    assert (
+        f"is a LoRA adapter, which cannot be trained further; pass its base '{student_path()}"
+        in (refused)
+    )
     monkeypatch.chdir(tmp_path)
     (checkpoint,) = out.glob("checkpoint-*")
     assert "README.md" not in names(checkpoint)
@@ -181,6 +186,7 @@ def test_unusable_input_is_refused_before_training(run: Path, tmp_path: Path):
         (run, {"loss": "nobody"}, "--loss: expected all, student, teacher, or"),
         (run, {"model": str(teacher_path())}, "has another vocabulary or chat template than"),
         (run, {"model": str(tmp_path / "none")}, "there is no folder"),
+        (run, {"model": str(predictor_path("student"))}, "is a Qwen3ForTokenClassification, not"),
         (run, {"batch": 5, "device_batch": 2}, "cannot be shared evenly"),
         (run, {"max_tokens": 4}, f"{run} has no rows to learn from: all 13 rows have more than 4"),
     ]

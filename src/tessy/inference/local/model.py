@@ -11,15 +11,19 @@ import json
 from collections.abc import Iterator, Sequence
 from logging import ERROR
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.utils import logging
 
 from tessy.core.errors import ModelError
 from tessy.core.extras import check_installed
+from tessy.core.formatting import counted
 from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
 
 # Errors of loading files that are missing, damaged or of another kind.
@@ -141,11 +145,8 @@ def load_model(
     hide_loading_bar()
     try:
         with quiet_loading():
-            loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                base or name,
-                dtype=working_dtype(place),
-                use_safetensors=True,
-                trust_remote_code=trust_remote_code,
+            loaded = load_causal(
+                base or name, dtype=working_dtype(place), trust_remote_code=trust_remote_code
             )
             if base is not None:
                 loaded = _merged(loaded, name)
@@ -157,6 +158,51 @@ def load_model(
             "causal language model with safetensors weights (a local folder or a hub id)"
         ) from error
     return loaded
+
+
+def load_causal(
+    name: str, *, trust_remote_code: bool = False, **options: object
+) -> PreTrainedModel:
+    """Load a causal language model by safetensors, with further options of ``from_pretrained``.
+
+    Raises:
+        ModelError: It is a model of another kind, or its files lack weights: transformers would
+            draw them at random, such as the head of a language model.
+        OSError, ValueError, …: The files cannot be read; see :data:`LOADING_ERRORS`.
+    """
+    config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    for architecture in config.architectures or ():
+        if not _may_generate(architecture):
+            raise ModelError(
+                f"the model {name!r} is a {architecture}, not a causal language model, so it "
+                "cannot write text; pass the folder or hub id of a language model"
+            )
+    model: PreTrainedModel
+    loader: Any = AutoModelForCausalLM  # its types lack the second result
+    model, loading = loader.from_pretrained(
+        name,
+        use_safetensors=True,
+        output_loading_info=True,
+        trust_remote_code=trust_remote_code,
+        **options,
+    )
+    if missing := sorted(loading["missing_keys"]):
+        more = ", …" if len(missing) > 1 else ""
+        raise ModelError(
+            f"the files of the model {name!r} lack {counted(len(missing), 'weight')} of a causal "
+            f"language model ({missing[0]}{more}), which would be random; pass the folder or hub "
+            "id of a complete language model"
+        )
+    return model
+
+
+def _may_generate(architecture: str) -> bool:
+    """Return whether a class of models has a language model's head, or may have no head at all.
+
+    Classes that transformers does not define come with the model.
+    """
+    kind = getattr(transformers, architecture, GenerationMixin)
+    return architecture in MODEL_MAPPING_NAMES.values() or issubclass(kind, GenerationMixin)
 
 
 def adapter_base(name: str) -> str | None:
