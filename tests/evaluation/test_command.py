@@ -17,6 +17,7 @@ from tessy.lab.bundled import demo_problems, predictor_path, student_path, teach
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
+from tessy.synthesis.session import SynthesisSession
 from tests.lab.test_demo import TESSY, finish, write_problems
 from tests.support.evaluated_model import FOLDER, Reply, serve
 from tests.support.model_server import FakeServer, Fault, eventually
@@ -189,6 +190,7 @@ async def test_an_interrupted_evaluation_resumes_to_the_same_rows(tmp_path: Path
 
     async with serve(reply, token_seconds=0.001) as server:
         more = ("--samples", "2", "--concurrency", "3")
+        page = ("--out", str(tmp_path / "page.html"))
         command = served(server, file, run, *more)
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         await eventually(lambda: (run / "evaluations.jsonl").exists() and len(rows_of(run)) > 2)
@@ -196,7 +198,12 @@ async def test_an_interrupted_evaluation_resumes_to_the_same_rows(tmp_path: Path
         assert await process.wait() == (-9 if number == signal.SIGKILL else 130)
         before = (run / "evaluations.jsonl").read_bytes()
         assert before.count(b"\n") < 24
+        text = await asyncio.to_thread(finish, ["tessy", "compare", str(run), *page])
+        ended = len(rows_of(run))
+        assert f"run is not complete (partial: {ended} of 24 samples)" in text
         if number == signal.SIGINT:
+            assert scores(run)["samples"] == {"ended": ended, "planned": 24}
+            assert scores(run)["partial"] is True
             with Journal(RunPaths(run).journal) as journal:
                 assert journal.load()  # responses in flight were kept
         server.token_seconds = 0.0
@@ -208,6 +215,8 @@ async def test_an_interrupted_evaluation_resumes_to_the_same_rows(tmp_path: Path
     assert len(content(run)) == 24
     assert scores(run) == scores(whole)
     assert scores(run)["outcomes"] == {"wrong": 22, "correct": 2}
+    assert scores(run)["partial"] is False
+    assert "partial" not in finish(["tessy", "compare", str(run), *page])
 
 
 def test_an_evaluation_resumes_only_with_the_same_problems_and_judge(whole: Path, tmp_path: Path):
@@ -245,6 +254,18 @@ def test_weights_that_were_trained_again_are_not_taken_for_the_evaluated_ones(tm
 def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path):
     command = evaluate(tasks(tmp_path, 1), tmp_path / "run", predictor_path("student"))
     assert "is a Qwen3ForTokenClassification, not a causal language" in finish(command, code=2)
+
+
+def test_an_interrupted_evaluation_says_that_its_score_is_partial(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, file = tmp_path / "run", whole.parent / "tasks.jsonl"
+    finish(evaluate(file, run, student_path(), "--limit", "3"))
+    assert scores(run)["samples"] == {"ended": 3, "planned": 3}
+    monkeypatch.setattr(SynthesisSession, "missing", lambda session: [])  # stops at once
+    output = finish(evaluate(file, run, student_path(), "--samples", "2"))
+    assert "3 responses to 3 problems; partial: 3 of 16 samples" in " ".join(output.split())
+    assert scores(run)["partial"] is True
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from tessy.evaluation.checkpoints import (
 )
 from tessy.evaluation.grading import Grader
 from tessy.evaluation.load import LoadedBenchmark, load_benchmark, weights_digest
-from tessy.evaluation.results import SCORES, Result, read_result, result_table
+from tessy.evaluation.results import PLANNED, SCORES, Result, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.storage import jsonl
+from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS
 from tessy.synthesis.output import RunOutput
 from tessy.synthesis.run import run_samples
@@ -81,6 +82,7 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
             # A folder may hold other weights after another training.
             "weights": weights_digest(config),
         },
+        facts={PLANNED: _count_planned(config, benchmark)},
         strategy="evaluate",
         finish=grader.finish,
     )
@@ -103,6 +105,17 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
         if not code and not config.allow_unscored:
             code = EXIT_UNSCORED
     return code, result
+
+
+def _count_planned(config: EvaluateConfig, benchmark: LoadedBenchmark) -> int:
+    """Return the number of samples that the options ask for or that the run has already."""
+    problems = benchmark.loaded.problems[: config.limit]
+    keys = {(problem.id, sample) for problem in problems for sample in range(config.samples)}
+    if not config.fresh:
+        paths = RunPaths(config.out, EVALUATIONS.name)
+        files = [*paths.row_files(), *paths.failure_files()]
+        keys |= jsonl.last_rows(files, EVALUATIONS.key_of).keys()
+    return len(keys)
 
 
 def _generation(config: EvaluateConfig) -> SampleConfig:

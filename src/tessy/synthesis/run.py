@@ -117,6 +117,11 @@ def _data(config: RunConfig, output: RunOutput) -> dict[str, Any]:
     return {**command, **data_config(config), **output.data}
 
 
+def _recorded_options(config: RunConfig, output: RunOutput) -> dict[str, Any]:
+    options = (output.options or config).model_dump(mode="json")
+    return without_credentials({**options, **output.facts})
+
+
 def run_samples(
     config: RunConfig,
     loaded: LoadedProblems | None = None,
@@ -145,7 +150,7 @@ def run_samples(
     with Run.open(
         config.out,
         output.kind,
-        config=without_credentials((output.options or config).model_dump(mode="json")),
+        config=_recorded_options(config, output),
         data_config=data | (known or formats(renderers)),
         known=_DATA_NAMES | output.data.keys(),
         software=software(),

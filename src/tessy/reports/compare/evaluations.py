@@ -13,6 +13,7 @@ from tessy.core.errors import ConfigError, reason_label
 from tessy.core.formatting import NONE, counted, interval, percentage
 from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_digest
 from tessy.core.statistics import Case, Estimate, mean
+from tessy.evaluation.results import partial_note, planned_samples
 from tessy.evaluation.scores import (
     Difference,
     EvaluationScore,
@@ -58,6 +59,12 @@ class EvaluatedRun:
     unjudged: Counter[str]
     judges: tuple[str, ...]
     report: str | None = None  # link to the page of the run
+
+    @cached_property
+    def partial(self) -> str:
+        """How many of the planned samples have ended; empty if all have."""
+        ended = len(self.samples) + self.unjudged.total()
+        return partial_note(ended, planned_samples(self.document))
 
     @cached_property
     def judged(self) -> list[JudgedSample]:
@@ -143,6 +150,12 @@ def differing_options(runs: Sequence[EvaluatedRun]) -> list[str]:
 def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
     """Return the number of runs and their problems, and options that differ, as sentences."""
     text = _describe_problems(runs)
+    for run in runs:
+        if run.partial:
+            text += (
+                f" {run.name} is not complete ({run.partial}), so its scores may change; the "
+                "`tessy evaluate` command of it resumes it."
+            )
     names = differing_options(runs)
     return f"{text} Other options also differ: {', '.join(names)}." if names else text
 
@@ -178,7 +191,10 @@ _SCORES = (
     Column("standard error", "Standard error of pass@1 in percentage points."),
     Column("pass@k", "Share of problems solved by at least one of k samples (unbiased)."),
     Column("problems", "Problems with a scored sample."),
-    Column("samples", "Scored samples; below: samples without a score, by reason."),
+    Column(
+        "samples",
+        "Scored samples; below: samples without a score, by reason, and whether some are missing.",
+    ),
 )
 _VALIDITY = (
     Column("no answer", "Responses that end without an answer."),
@@ -237,16 +253,15 @@ def _score_cells(run: EvaluatedRun) -> list[Cell]:
     unscored = {reason_label(reason): n for reason, n in run.unjudged.items()}
     if errors := result.outcomes["judge_error"]:
         unscored["judge failed"] = errors
+    notes = [f"{name} {count:,}" for name, count in unscored.items()]
+    if run.partial:
+        notes.append(run.partial)
     return [
         percent_cell(result.pass_1),
         Cell(NONE if error is None else percentage(error, 1)),
         Cell(", ".join(f"@{k} {percentage(e.value)} %" for k, e in rest.items()) or NONE),
         Cell(f"{result.problems:,}"),
-        Cell(
-            f"{result.n:,}",
-            ", ".join(f"{name} {count:,}" for name, count in unscored.items()),
-            bad=bool(unscored),
-        ),
+        Cell(f"{result.n:,}", ", ".join(notes), bad=bool(notes)),
     ]
 
 
@@ -321,6 +336,8 @@ def _run_json(run: EvaluatedRun) -> dict[str, Any]:
         "pass_k": {str(k): estimate._asdict() for k, estimate in result.pass_k.items()},
         "problems": result.problems,
         "samples": result.n,
+        "planned_samples": planned_samples(run.document),
+        "partial": bool(run.partial),
         "outcomes": dict(result.outcomes),
         "reasons": dict(Counter(s.reason for s in run.samples if s.reason)),
         "failures": dict(run.unjudged),
