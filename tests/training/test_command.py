@@ -17,7 +17,7 @@ from tessy.core.errors import ConfigError
 from tessy.inference.local.model import load_model
 from tessy.lab.bundled import predictor_path, student_path, teacher_path
 from tessy.tokenization.families import load_renderer
-from tessy.training import trainer
+from tessy.training import command, trainer
 from tessy.training.checkpoints import keep_model
 from tests.support.sft_runs import sft, token_file
 
@@ -113,7 +113,8 @@ def test_a_resumed_training_gives_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer._EpochCallback, "on_save", stop)
-        sft(run, out, code=130)
+        output = sft(run, out, code=130)
+    assert "tessy: interrupted; the same command resumes it from the last epoch" in output
     (first,) = out.glob("checkpoint-*")
     assert names(first) >= STATES
     damaged = out / "checkpoint-99"  # as left by a process that was killed
@@ -126,6 +127,19 @@ def test_a_resumed_training_gives_the_same_bits(
         assert torch.equal(tensor, weights(out)[name])
     losses = (read(folder / "loss.json")["steps"] for folder in (whole, out))
     assert next(losses) == next(losses)
+
+
+def test_an_interruption_in_the_first_epoch_starts_over(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "make_trainer", interrupt)
+    output = sft(run, tmp_path / "out", code=130)
+    assert "interrupted before the end of the first epoch; the same command starts over" in output
+    monkeypatch.setattr(command, "read_source", interrupt)
+    assert sft(run, tmp_path / "new", code=130) == "tessy: interrupted\n"
 
 
 def test_an_adapter_is_trained_and_loaded_with_its_base(

@@ -24,6 +24,10 @@ class ConfigError(InputError):
     """An invalid option or TOML key, or an invalid combination of them."""
 
 
+class DeviceMemoryError(ConfigError):
+    """The memory of one process's device is too small; other processes do not notice it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowFault:
     """A defect of one row of an input file."""

@@ -10,9 +10,13 @@ import importlib.metadata
 import logging
 import platform
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,7 +26,7 @@ from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import counted, duration, short_count, size
 from tessy.data.export.provenance import public
-from tessy.runtime.processes import is_first_process, process_count
+from tessy.runtime.processes import is_first_process, process_count, reports
 from tessy.storage import jsonl
 from tessy.storage.atomic import archive, make_directory
 from tessy.storage.lock import FileLock
@@ -42,6 +46,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from tessy.training.student import StudentSpec
 
 _EXIT_INPUT_ERROR = 2
+_EXIT_INTERRUPTED = 130
 _LIBRARIES = ("torch", "accelerate", "datasets", "matplotlib", "peft", "trl")
 _VERSIONS = ("transformers", "tokenizers", "torch", "accelerate", "trl", "peft")
 _RESULT_OPTIONS = (
@@ -65,6 +70,7 @@ def sft(options: SftConfig, console: Console | None = None) -> int:
     """
     first = is_first_process()
     console = console or Console(quiet=not first)
+    _interrupt_once()
     try:
         check_processes()
         _check_batch(options)
@@ -78,11 +84,44 @@ def sft(options: SftConfig, console: Console | None = None) -> int:
             if first:
                 _open(out, stack, fresh=options.fresh)
             _run(options, source, out, console)
-    except InputError:
-        if first:
+    except InputError as error:
+        if reports(error):
             raise
-        return _EXIT_INPUT_ERROR  # the first process reports the error
+        return _EXIT_INPUT_ERROR
+    except KeyboardInterrupt:
+        if first:
+            print(f"tessy: interrupted{_after_interruption(options)}", file=sys.stderr)
+        return _EXIT_INTERRUPTED
     return 0
+
+
+def _interrupt_once() -> None:
+    """Ignore all interruptions but the first: a launcher passes on what the terminal sent to all.
+
+    The launcher ends a process that does not end by itself.
+    """
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if process_count() > 1 and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_signal)
+
+
+def _after_interruption(options: SftConfig) -> str:
+    """Return what the same command does after an interruption, as the end of a sentence."""
+    out = options.out.expanduser()
+    if (out / _CARD).is_file() or not (out / _RECORD).is_file():
+        return ""
+    if not _has_checkpoints(out):
+        return " before the end of the first epoch; the same command starts over"
+    command = "the same command" + (" without --fresh" if options.fresh else "")
+    return f"; {command} resumes it from the last epoch"
+
+
+def _has_checkpoints(out: Path) -> bool:
+    return any(out.glob(f"checkpoint-*/{_RECORD}"))
 
 
 def _check_batch(options: SftConfig) -> None:
@@ -193,13 +232,12 @@ def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> N
         "software": {"python": platform.python_version(), **versions},
         "data": {**provenance(data.metadata, data.digest), **counts, "longest": data.longest},
     }
-    has_checkpoints = any(out.glob("checkpoint-*/" + _RECORD))
     open_config(
         out / _RECORD,
         _KIND,
         jsonl.plain_object(facts),
         jsonl.plain_object(values),
-        lambda: has_checkpoints or (out / _CARD).is_file(),
+        lambda: _has_checkpoints(out) or (out / _CARD).is_file(),
         values,
     )
 

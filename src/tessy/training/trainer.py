@@ -24,7 +24,7 @@ from trl.trainer.sft_config import SFTConfig
 from tessy.boundary.training.fit import OneDeviceMixin, device_name, leave_process_group
 from tessy.boundary.training.progress import TrainingProgress
 from tessy.config.training import SftConfig
-from tessy.core.errors import ConfigError, StorageError
+from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError
 from tessy.data.export.trainer_folder import WARMUP_SHARE
 from tessy.storage.atomic import apply_umask
 from tessy.training.checkpoints import (
@@ -132,7 +132,8 @@ def fit(
     ``facts`` are written into each checkpoint.
 
     Raises:
-        ConfigError: A micro batch does not fit in GPU memory, or the loss is not finite.
+        DeviceMemoryError: A micro batch does not fit in GPU memory.
+        ConfigError: The loss is not finite, or the model cannot read packed rows.
         StorageError: The weights cannot be written.
     """
     out = Path(str(settings.output_dir))
@@ -148,7 +149,7 @@ def fit(
         with progress:
             trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     except torch.OutOfMemoryError as error:
-        raise ConfigError(
+        raise DeviceMemoryError(
             f"the GPU's memory is too small ({error}); give a smaller --device-batch or "
             "--max-tokens, use --lora-rank, or share the model between GPUs "
             "(examples/accelerate/)"

@@ -33,7 +33,7 @@ from tessy.boundary.classifier.labels import IGNORED, STYLE
 from tessy.boundary.training.dataset import TrainingExample
 from tessy.boundary.training.progress import EpochScores, TrainingProgress
 from tessy.config.predictors import TrainPredictorConfig
-from tessy.core.errors import ConfigError, StorageError
+from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError
 
 PATIENCE_EVALUATIONS = 2  # epochs without a better validation accuracy before training stops
 _METRICS = ("accuracy", "precision", "recall", "f1", "tokens", "style_tokens")
@@ -88,7 +88,8 @@ def fit(
     The ``processes`` share each batch; the first one writes.
 
     Raises:
-        ConfigError: A batch does not fit in GPU memory, or the loss is not finite.
+        DeviceMemoryError: A batch does not fit in GPU memory.
+        ConfigError: The loss is not finite.
         StorageError: The weights cannot be written.
     """
     arguments = _arguments(options, folder, processes)
@@ -110,7 +111,7 @@ def fit(
         with progress:
             trainer.train()
     except torch.OutOfMemoryError as error:
-        raise ConfigError(
+        raise DeviceMemoryError(
             f"the GPU's memory is too small for {options.batch} segments of up to "
             f"{options.max_tokens} tokens at a time ({error}); give a smaller --batch or "
             "--max-tokens, or train on more GPUs (torchrun)"
@@ -163,7 +164,6 @@ def _arguments(options: TrainPredictorConfig, folder: Path, processes: int) -> T
 
 def device_name(arguments: TrainingArguments) -> str:
     """Return the device that trains, with its precision if it is a GPU."""
-    """Return the device and the precision of a training."""
     if arguments.device.type != "cuda":
         return arguments.device.type
     precision = "bfloat16" if arguments.bf16 else "float32"
