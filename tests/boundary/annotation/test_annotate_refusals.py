@@ -93,6 +93,6 @@ def test_responses_of_two_authors_are_refused(tmp_path, rule):
 
 
 def test_a_run_without_responses_is_refused(tmp_path, rule):
-    refused(tmp_path, rule, "is not a run")
+    refused(tmp_path, rule, "there is no folder")
     fill(tmp_path / "bad", failure())
     refused(tmp_path, rule, "has no finished response")
