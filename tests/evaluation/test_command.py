@@ -251,6 +251,20 @@ def test_weights_that_were_trained_again_are_not_taken_for_the_evaluated_ones(tm
     assert "weights: " in finish(evaluate(file, run, model), code=2)
 
 
+def test_a_missing_folder_is_named_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for more in ((), ("--checkpoints",)):
+        output = finish(evaluate("gsm8k", Path("runs/new"), Path("runs/nothere"), *more), code=2)
+        assert output == (
+            "tessy: --model: there is no folder 'runs/nothere'; pass the folder or hub id of a "
+            "model\n"
+        )
+    assert not (tmp_path / "runs" / "new").exists()
+
+
 def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path):
     command = evaluate(tasks(tmp_path, 1), tmp_path / "run", predictor_path("student"))
     assert "is a Qwen3ForTokenClassification, not a causal language" in finish(command, code=2)

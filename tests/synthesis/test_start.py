@@ -60,8 +60,14 @@ def test_nothing_is_loaded_for_what_is_refused_or_finished(tmp_path: Path):
     )
     assert codes == [(0, False), *[(2, False)] * 9], output
     for part in (
-        *("seed: 0, now 7", "'thesis.tex'", "cannot be used", "api_key_env", "'ftp://h'"),
-        *("student.tokenizer: there is no folder", "teacher.model: there is no folder"),
+        *(
+            "seed: 0, now 7",
+            "'thesis.tex'",
+            "cannot be used",
+            "--student.api-key-env: ",
+            "'ftp://h'",
+        ),
+        *("--student.tokenizer: there is no folder", "--teacher.model: there is no folder"),
         *("'/no/predictor'", "none.jsonl"),
     ):
         assert part in output

@@ -23,6 +23,7 @@ from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS
 from tessy.synthesis.output import RunOutput
 from tessy.synthesis.run import run_samples
+from tessy.synthesis.setup import check_folders
 
 EXIT_UNSCORED = 1
 
@@ -43,6 +44,7 @@ def evaluate(config: EvaluateConfig) -> int:
         InputError: Options, problems, the model or the run directory are unusable; nothing started.
         EngineError: The servers failed permanently; finished rows are kept.
     """
+    check_folders(_generation(config))
     checkpoints = _checkpoints(config)
     benchmark = load_benchmark(config)
     if not checkpoints:

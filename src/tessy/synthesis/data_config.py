@@ -67,7 +67,7 @@ def data_config(config: RunOptions) -> dict[str, Any]:
             content = config.lexicon.read_bytes()
         except OSError as error:
             raise ConfigError(
-                f"lexicon: cannot read {config.lexicon} ({error.strerror}); give a text file "
+                f"--lexicon: cannot read {config.lexicon} ({error.strerror}); give a text file "
                 "with one phrase per line, or leave the option out"
             ) from error
         flat["lexicon"] = f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -128,10 +128,14 @@ def _check_batch(options: SftConfig) -> None:
     at_once = options.device_batch * process_count()
     if options.batch % at_once:
         raise ConfigError(
-            f"batch: {options.batch} sequences cannot be shared evenly by "
-            f"{process_count()} process(es) with --device-batch {options.device_batch}; give a "
+            f"--batch: {options.batch} sequences cannot be shared evenly by "
+            f"{_processes(process_count())} with --device-batch {options.device_batch}; give a "
             f"multiple of {at_once}"
         )
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
 
 
 def _check_out(out: Path) -> None:
@@ -140,7 +144,7 @@ def _check_out(out: Path) -> None:
         return
     if not out.is_dir() or any(path.name != "run.lock" for path in out.iterdir()):
         raise ConfigError(
-            f"out: {out} exists and was not written by `tessy sft`; choose another --out"
+            f"--out: {out} exists and was not written by `tessy sft`; choose another --out"
         )
 
 

@@ -34,7 +34,7 @@ def rule(tmp_path: Path) -> Path:
         ({"rule": "a:b", "model": "m"}, "rule: it replaces a model"),
         ({"model": "m", "url": ("ftp://a",)}, "not a server URL"),
         ({"model": "m", "url": ("http://a", "http://a")}, "given twice"),
-        ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "api_key_env"),
+        ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "--api-key-env: "),
         ({"model": "m", "url": ("http://a",), "api_key_env": "BROKEN_KEY"}, "cannot be sent"),
         ({"rule": "no.such.module:f"}, r"rule 'no\.such\.module:f': importing"),
         ({"rule": "style"}, "write module:callable"),

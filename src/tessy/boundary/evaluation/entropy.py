@@ -48,12 +48,12 @@ def load_entropy_model(config: EntropyConfig) -> EntropyModel:
     """Load the model of the entropy rule."""
     if config.model is None:
         raise ConfigError(
-            "predictor: `entropy` needs a language model; give one with --entropy.model"
+            "--predictor: `entropy` needs a language model; give one with --entropy.model"
         )
     codec = _load_codec(config.tokenizer or config.model)
     if config.url is None:
         return EntropyModel(LocalEngine.load(config.model), codec)
-    api_key = read_api_key("entropy.api_key_env", config.api_key_env)
+    api_key = read_api_key("--entropy.api-key-env", config.api_key_env)
     engine = HttpEngine(
         config.url, config.model, codec, api_key=api_key, stall_seconds=_STALL_SECONDS
     )
@@ -125,6 +125,6 @@ def _load_codec(name: str) -> Codec:
         return HfCodec(PreTrainedTokenizerFast.from_pretrained(name))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"entropy: cannot load the tokenizer of {name!r}: {error}; give its folder or hub id "
-            "with --entropy.tokenizer"
+            f"--entropy.model: cannot load the tokenizer of {name!r}: {error}; give its folder or "
+            "hub id with --entropy.tokenizer"
         ) from error

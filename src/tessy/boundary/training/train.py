@@ -136,11 +136,11 @@ def _train_and_write(
 def _check_options(options: TrainPredictorConfig, out: Path) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
-            f"out: {out} exists and is not an empty folder; choose another --out, or remove it"
+            f"--out: {out} exists and is not an empty folder; choose another --out, or remove it"
         )
     if options.batch % process_count():
         raise ConfigError(
-            f"batch: {options.batch} segments cannot be shared evenly by {process_count()} "
+            f"--batch: {options.batch} segments cannot be shared evenly by {process_count()} "
             "processes; give a multiple of their number"
         )
 

@@ -25,6 +25,7 @@ from tessy.core.errors import ModelError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import counted
 from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
+from tessy.tokenization.families import is_path
 
 # Errors of loading files that are missing, damaged or of another kind.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
@@ -119,8 +120,8 @@ def model_name(model: str | Path) -> str:
     path = Path(model).expanduser()
     if path.is_dir():
         return str(path)
-    if isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"there is no folder {str(model)!r}; give a model's folder or its hub id")
+    if isinstance(model, Path) or is_path(model):
+        raise ModelError(f"there is no folder {str(model)!r}; pass the folder or hub id of a model")
     return model
 
 

@@ -35,13 +35,13 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
     """
     if options.strategy not in selectable():
         raise ConfigError(
-            f"strategy: expected one of {', '.join(selectable())}; got {options.strategy!r}"
+            f"--strategy: expected one of {', '.join(selectable())}; got {options.strategy!r}"
         )
     strategy = all_strategies()[options.strategy]
     _check_input(options, strategy)
     if options.answer_by is not None and not strategy.answers:
         raise ConfigError(
-            f"answer_by: in strategy {strategy.name} the {strategy.answer_by} always writes the "
+            f"--answer-by: in strategy {strategy.name} the {strategy.answer_by} always writes the "
             "answer; leave this option out"
         )
     if options.answer_by is not None and options.answer_by not in strategy.answers:
