@@ -188,13 +188,17 @@ def test_a_missing_base_of_an_adapter_is_named(tmp_path: Path):
         load_model(tmp_path)
 
 
-def test_unusable_input_is_refused_before_training(run: Path, tmp_path: Path):
+def test_unusable_input_is_refused_before_training(
+    run: Path, trained: tuple[Path, str], tmp_path: Path
+):
     out = tmp_path / "out"
     data = token_file(run, "--loss", "student")
     refused: list[tuple[Path, dict[str, Any], str]] = [
         (tmp_path / "none", {}, "there is no "),
         (tmp_path, {}, "is not a run: it has no config.json"),
-        (run / "config.json", {}, "is not a Parquet file"),
+        (run / "config.json", {}, "is not a Parquet file of token ids; pass a run directory, or"),
+        (trained[0], {}, "is not a run: it is a model that `tessy sft` wrote; `tessy evaluate"),
+        (run, {"model": str(run)}, "cannot load the tokenizer"),
         (data.path, {"loss": "student"}, "does not name the student; pass it with --model"),
         (data.path, {"loss": "all", "model": str(student_path())}, "was exported with --loss stu"),
         (run, {"loss": "nobody"}, "--loss: expected all, student, teacher, or"),
@@ -205,7 +209,9 @@ def test_unusable_input_is_refused_before_training(run: Path, tmp_path: Path):
         (run, {"max_tokens": 4}, f"{run} has no rows to learn from: all 13 rows have more than 4"),
     ]
     for source, options, message in refused:
-        assert message in sft(source, out, code=2, **options)
+        output = sft(source, out, code=2, **options)
+        assert message in output
+        assert not re.search(r"\.[;.]|magic bytes", output)
     assert not out.exists() or names(out) <= {"run.lock"}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…")

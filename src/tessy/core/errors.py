@@ -152,6 +152,11 @@ def reason_labels(counts: Mapping[str, int]) -> dict[str, int]:
     return labels
 
 
+def cause_of(error: BaseException) -> str:
+    """Return an error of another library as a part of a sentence: one line, no full stop."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
 class SampleFailed(TessyError):
     """A sample that cannot be finished; failures.jsonl records ``reason`` and ``detail``."""
 

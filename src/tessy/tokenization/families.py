@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from tessy.core.errors import InputError, ModelError
+from tessy.core.errors import InputError, ModelError, cause_of
 from tessy.tokenization.chat_template import ChatTemplate
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.probe import probe_turn
@@ -143,7 +143,7 @@ def _is_on_hub(name: str, seconds: float) -> bool | None:
 
 def _load_fault(name: str, error: Exception) -> str:
     """Return why the tokenizer of a folder or hub id cannot be loaded, and what to do."""
-    detail = " ".join(str(error).split()).rstrip(".")
+    detail = cause_of(error)
     if not Path(name).is_dir():
         advice = (
             "check the name, the network and, for a gated model, HF_TOKEN, or pass a local folder"

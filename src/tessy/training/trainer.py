@@ -24,7 +24,7 @@ from trl.trainer.sft_config import SFTConfig
 from tessy.boundary.training.fit import OneDeviceMixin, device_name, leave_process_group
 from tessy.boundary.training.progress import TrainingProgress
 from tessy.config.training import SftConfig
-from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError
+from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError, cause_of
 from tessy.data.export.trainer_folder import WARMUP_SHARE
 from tessy.storage.atomic import apply_umask
 from tessy.training.checkpoints import (
@@ -150,7 +150,7 @@ def fit(
             trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
-            f"the GPU's memory is too small ({error}); give a smaller --device-batch or "
+            f"the GPU's memory is too small ({cause_of(error)}); give a smaller --device-batch or "
             "--max-tokens, use --lora-rank, or share the model between GPUs "
             "(examples/accelerate/)"
         ) from error
@@ -185,8 +185,8 @@ def _save(trainer: TokenTrainer, folder: Path) -> None:
     # For a full disk, safetensors raises its own error, a direct subclass of Exception.
     except Exception as error:
         raise StorageError(
-            f"the model cannot be written to {folder}: {error}; free some space or fix the "
-            "permissions, then run the same command"
+            f"the model cannot be written to {folder}: {cause_of(error)}; free some space or fix "
+            "the permissions, then run the same command"
         ) from error
 
 

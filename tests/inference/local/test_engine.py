@@ -170,7 +170,7 @@ def test_a_model_that_cannot_be_loaded_is_a_model_error(tmp_path):
         LocalEngine.load(tmp_path / "nothing")
     with pytest.raises(ModelError, match="no folder"):
         LocalEngine.load(str(tmp_path / "nothing"))
-    with pytest.raises(ModelError, match="cannot load the model"):
+    with pytest.raises(ModelError, match=r"cannot load the model .*[^.]; it must be"):
         LocalEngine.load(tmp_path)
     with pytest.raises(ModelError, match="device 'nonsense'"):
         LocalEngine.load(tmp_path, device="nonsense")

@@ -17,7 +17,7 @@ from tessy.boundary.evaluation.drafts import EvaluationSample, EvaluationSegment
 from tessy.boundary.evaluation.metrics import PairedScores, PredictedUnits, cut_drafts, cut_metrics
 from tessy.boundary.evaluation.predictions import gather_limited
 from tessy.config.predictors import EntropyConfig
-from tessy.core.errors import ConfigError, ModelError
+from tessy.core.errors import ConfigError, ModelError, cause_of
 from tessy.inference.base import TOP_LOGPROBS, Engine
 from tessy.inference.http.address import read_api_key
 from tessy.inference.http.engine import HttpEngine
@@ -125,6 +125,6 @@ def _load_codec(name: str) -> Codec:
         return HfCodec(PreTrainedTokenizerFast.from_pretrained(name))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"--entropy.model: cannot load the tokenizer of {name!r}: {error}; give its folder or "
-            "hub id with --entropy.tokenizer"
+            f"--entropy.model: cannot load the tokenizer of {name!r}: {cause_of(error)}; give its "
+            "folder or hub id with --entropy.tokenizer"
         ) from error

@@ -33,7 +33,7 @@ from tessy.boundary.classifier.labels import IGNORED, STYLE
 from tessy.boundary.training.dataset import TrainingExample
 from tessy.boundary.training.progress import EpochScores, TrainingProgress
 from tessy.config.predictors import TrainPredictorConfig
-from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError
+from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError, cause_of
 
 PATIENCE_EVALUATIONS = 2  # epochs without a better validation accuracy before training stops
 _METRICS = ("accuracy", "precision", "recall", "f1", "tokens", "style_tokens")
@@ -113,7 +113,7 @@ def fit(
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
             f"the GPU's memory is too small for {options.batch} segments of up to "
-            f"{options.max_tokens} tokens at a time ({error}); give a smaller --batch or "
+            f"{options.max_tokens} tokens at a time ({cause_of(error)}); give a smaller --batch or "
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
     seconds = time.monotonic() - started
@@ -274,6 +274,6 @@ class _BestEpochCallback(TrainerCallback):
         # For a full disk, safetensors raises its own error, a direct subclass of Exception.
         except Exception as error:
             raise StorageError(
-                f"the weights cannot be written to {self._folder}: {error}; free some space or "
-                "fix the permissions, and train again"
+                f"the weights cannot be written to {self._folder}: {cause_of(error)}; free "
+                "some space or fix the permissions, and train again"
             ) from error

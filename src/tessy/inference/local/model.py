@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.utils import logging
 
-from tessy.core.errors import ModelError
+from tessy.core.errors import ModelError, cause_of
 from tessy.core.extras import check_installed
 from tessy.core.formatting import counted
 from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
@@ -106,7 +106,7 @@ def pick_device(device: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         best = "the GPU" if torch.cuda.is_available() else "the CPU"
         raise ModelError(
-            f"device {device!r} cannot be used: {error}; leave it out to use {best}"
+            f"device {device!r} cannot be used: {cause_of(error)}; leave it out to use {best}"
         ) from error
 
 
@@ -128,8 +128,8 @@ def model_name(model: str | Path) -> str:
 def why_unloadable(name: str, error: Exception) -> str:
     """Return why ``name`` could not be loaded; a misspelt folder is looked up on the hub."""
     if Path(name).exists():
-        return str(error)
-    return f"there is no folder {name!r} here, and the hub does not provide it ({error})"
+        return cause_of(error)
+    return f"there is no folder {name!r} here, and the hub does not provide it ({cause_of(error)})"
 
 
 def load_model(
@@ -155,8 +155,8 @@ def load_model(
         torch.nn.Module.eval(loaded)
     except LOADING_ERRORS as error:
         raise ModelError(
-            f"cannot load the model {name!r} on {place}: {error}; it must be a transformers "
-            "causal language model with safetensors weights (a local folder or a hub id)"
+            f"cannot load the model {name!r} on {place}: {cause_of(error)}; it must be a "
+            "transformers causal language model with safetensors weights (a local folder or a hub id)"
         ) from error
     return loaded
 
