@@ -50,6 +50,8 @@ def test_what_will_be_trained_is_printed_first(run: Path, trained: tuple[Path, s
     total, per_epoch, sequences = map(int, steps.groups())
     assert (total, per_epoch) == (2 * per_epoch, -(-sequences // 4))
     assert "processes  1 (world size), each 1 sequence at a time, 4 times a step" in header
+    assert f"of the {sequences} packed sequences; learning rate up to 0.001\n" in header
+    assert sequences < 13
     assert re.search(r"memory +about \d+(\.\d+)? MB per device", header)
     assert [line.split()[:2] for line in epochs.splitlines()[:2]] == [
         ["1", str(per_epoch)],
@@ -155,7 +157,9 @@ def test_an_adapter_is_trained_and_loaded_with_its_base(
         "batch": 16,
         "packing": False,
     }
-    output = sft(data, out, model="student", **options)
+    output = sft(data, out, model="student", learning_rate=None, **options)
+    assert "of the 13 sequences; learning rate up to 0.0002 (default of an adapter)" in output
+    assert read(out / "sft.json")["data_config"]["learning_rate"] == 2e-4
     assert "LoRA rank 4, 13,568 of 258,656 parameters" in output
     refused = sft(data, tmp_path / "more", model=str(out), **options, code=2)
     assert (

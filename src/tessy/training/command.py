@@ -49,9 +49,7 @@ _EXIT_INPUT_ERROR = 2
 _EXIT_INTERRUPTED = 130
 _LIBRARIES = ("torch", "accelerate", "datasets", "matplotlib", "peft", "trl")
 _VERSIONS = ("transformers", "tokenizers", "torch", "accelerate", "trl", "peft")
-_RESULT_OPTIONS = (
-    *("epochs", "batch", "learning_rate", "lora_rank", "max_tokens", "packing", "seed"),
-)
+_RESULT_OPTIONS = (*("epochs", "batch", "lora_rank", "max_tokens", "packing", "seed"),)
 _SMALL = 50_000_000  # parameters; more threads than one only slow such a model down
 _RECORD, _CARD = "sft.json", "README.md"
 _KIND = DirectoryKind(
@@ -227,6 +225,7 @@ def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> N
         "model": str(path.resolve()) if path.is_dir() else source.model,
         "data": data.digest,
         "loss": source.loss,
+        "learning_rate": options.highest_learning_rate,
         **{name: getattr(options, name) for name in _RESULT_OPTIONS},
     }
     counts = {name: getattr(data, name) for name in ("rows", "left_out", "tokens", "learned")}
@@ -323,12 +322,15 @@ def _header(
         f"tokens{left_out}"
     )
     steps = -(-sequences.count // options.batch)
-    packed = "packed " if options.packing else ""
+    packed = "packed " if sequences.count < data.rows else ""
     micro = options.batch // (options.device_batch * count)
+    rate = f"{options.highest_learning_rate:g}"
+    if options.learning_rate is None:
+        rate += f" (default {'of an adapter' if options.lora_rank else 'for all weights'})"
     total, epochs = counted(steps * options.epochs, "step"), counted(options.epochs, "epoch")
     yield (
         f"  steps      {total}: {epochs} of {steps:,}, a step of {options.batch} of the "
-        f"{sequences.count:,} {packed}sequences"
+        f"{sequences.count:,} {packed}sequences; learning rate up to {rate}"
     )
     yield (
         f"  processes  {count} (world size), each {options.device_batch} "

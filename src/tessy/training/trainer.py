@@ -63,7 +63,7 @@ def arguments(options: SftConfig, out: Path, processes: int) -> SFTConfig:
         per_device_train_batch_size=options.device_batch,
         gradient_accumulation_steps=options.batch // (options.device_batch * processes),
         num_train_epochs=options.epochs,
-        learning_rate=options.learning_rate,
+        learning_rate=options.highest_learning_rate,
         lr_scheduler_type="cosine",
         optim="adamw_torch",
         seed=options.seed,

@@ -156,7 +156,8 @@ def load_model(
     except LOADING_ERRORS as error:
         raise ModelError(
             f"cannot load the model {name!r} on {place}: {cause_of(error)}; it must be a "
-            "transformers causal language model with safetensors weights (a local folder or a hub id)"
+            "transformers causal language model with safetensors weights (a local folder or a hub "
+            "id)"
         ) from error
     return loaded
 
