@@ -144,6 +144,18 @@ async def test_each_response_has_its_outcome_and_a_failed_server_is_never_wrong(
     assert summary["outcomes"]["no_answer"] == 4
 
 
+async def test_a_short_context_is_reported_once_a_response_reaches_it(tmp_path: Path):
+    long = Reply("4", thinking=" ".join(map(str, range(200))))
+    warning = "context of 200 tokens is shorter than thinking_tokens + answer_tokens (432)"
+    for name, reply, times in (("short", Reply("It is 4."), 0), ("long", long, 1)):
+        problems: list[object] = [{"id": n, "prompt": n, "reference": "4"} for n in "ab"]
+        file = write_problems(tmp_path / "sums.jsonl", problems)
+        async with serve(lambda _, reply=reply: reply) as server:
+            command = served(server, file, tmp_path / name, "--context-tokens", "200")
+            output = await asyncio.to_thread(finish, command)
+        assert output.count(warning) == times
+
+
 def tasks(folder: Path, count: int) -> Path:
     rows: list[object] = [
         {"id": p.id, "prompt": p.messages[0].content, **p.extra} for p in demo_problems(count, 3)
@@ -162,6 +174,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     output = finish(evaluate(tasks(folder, 8), folder / "run", student_path(), "--samples", "2"))
     assert "pass@2" in output
+    assert output.count("Outcomes") == 1
+    assert "Strategies" not in output
+    assert "is shorter than" not in output  # 1,024 tokens were enough
     return folder / "run"
 
 
@@ -299,6 +314,7 @@ def test_checkpoints_have_scores_by_epoch(trained: Path, tmp_path: Path):
     command = evaluate(tasks(tmp_path, 4), out, trained)
     output = finish(command)
     assert output.index("checkpoint-9 (epoch 1)") < output.index("checkpoint-10 (epoch 2)")
+    assert f"Scores by epoch: {out / 'scores.svg'} and {out / 'scores.json'}\n" in output
     found = scores(out)["checkpoints"]
     assert [(one["step"], one["epoch"]) for one in found] == [(9, 1.0), (10, 2.0)]
     for one in found:

@@ -8,6 +8,7 @@ from tessy.config.base import GenerationOptions, ModelConfig
 from tessy.config.evaluation import EvaluateConfig
 from tessy.config.predictors import ResponseSampling, SampleConfig
 from tessy.evaluation.checkpoints import (
+    PLOT,
     Checkpoint,
     EpochScore,
     find_checkpoints,
@@ -61,6 +62,8 @@ def evaluate(config: EvaluateConfig) -> int:
         worst = max(worst, code)
         scores.append(EpochScore(checkpoint, result.score))
     console.print(write_epochs(config.out, benchmark.name, scores))
+    files = f"{config.out / PLOT} and {config.out / SCORES}"
+    console.print(f"Scores by epoch: {files}", soft_wrap=True, markup=False)
     return worst
 
 
