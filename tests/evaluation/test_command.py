@@ -145,12 +145,15 @@ async def test_each_response_has_its_outcome_and_a_failed_server_is_never_wrong(
 
 
 async def test_a_short_context_is_reported_once_a_response_reaches_it(tmp_path: Path):
-    long = Reply("4", thinking=" ".join(map(str, range(200))))
+    replies = {
+        "short": Reply("It is 4."),
+        "long": Reply("4", thinking=" ".join(map(str, range(200)))),
+    }
     warning = "context of 200 tokens is shorter than thinking_tokens + answer_tokens (432)"
-    for name, reply, times in (("short", Reply("It is 4."), 0), ("long", long, 1)):
-        problems: list[object] = [{"id": n, "prompt": n, "reference": "4"} for n in "ab"]
+    for name, times in (("short", 0), ("long", 1)):
+        problems: list[object] = [{"id": n, "prompt": name, "reference": "4"} for n in "ab"]
         file = write_problems(tmp_path / "sums.jsonl", problems)
-        async with serve(lambda _, reply=reply: reply) as server:
+        async with serve(replies.__getitem__) as server:
             command = served(server, file, tmp_path / name, "--context-tokens", "200")
             output = await asyncio.to_thread(finish, command)
         assert output.count(warning) == times

@@ -135,7 +135,7 @@ def result_table(result: Result) -> Table:
         ("Judge", Text(result.judge)),
         ("pass@1", Text(f"{shown_score(found.pass_1)}, {scope}", style=style)),
         *((f"pass@{k}", Text(shown_score(one))) for k, one in found.pass_k.items() if k > 1),
-        ("Outcomes", Text(tally(labels(found.outcomes)) or "none")),
+        ("Outcomes", Text(tally(labels(dict(found.outcomes.most_common()))) or "none")),
     ]
     if result.reasons:
         lines.append(("Not answered", Text(tally(reason_labels(result.reasons)))))
