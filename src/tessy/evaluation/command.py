@@ -16,7 +16,7 @@ from tessy.evaluation.checkpoints import (
     write_epochs,
 )
 from tessy.evaluation.grading import Grader
-from tessy.evaluation.load import LoadedBenchmark, load_benchmark, weights_digest
+from tessy.evaluation.load import LoadedBenchmark, load_benchmark
 from tessy.evaluation.results import PLANNED, SCORES, Result, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.storage import jsonl
@@ -84,8 +84,6 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
             "benchmark.digest": benchmark.digest,
             "instruction": config.instruction,
             "judge": benchmark.judges,
-            # A folder may hold other weights after another training.
-            "weights": weights_digest(config),
         },
         facts={PLANNED: _count_planned(config, benchmark)},
         strategy="evaluate",

@@ -69,8 +69,7 @@ class Result(NamedTuple):
             "benchmark": {"name": self.benchmark, "digest": self.digest},
             "model": self.model,
             "judge": self.judge,
-            "pass@1": _to_json(found.pass_1, found.standard_error),
-            "pass@k": {str(k): _to_json(estimate) for k, estimate in found.pass_k.items() if k > 1},
+            **score_json(found),
             "responses": found.n,
             "problems": found.problems,
             "samples": {"ended": self.ended, "planned": self.planned},
@@ -107,11 +106,20 @@ def read_result(directory: Path) -> Result:
     )
 
 
-def _to_json(estimate: Estimate | None, stderr: float | None = None) -> dict[str, Any] | None:
+def score_json(found: EvaluationScore) -> dict[str, Any]:
+    """Return a score with its standard error, for JSON files; scores are in [0, 1]."""
+    best = _estimate_json(found.pass_1)
+    if best is not None:
+        best["standard_error"] = found.standard_error
+    more = {str(k): _estimate_json(estimate) for k, estimate in found.pass_k.items() if k > 1}
+    return {"pass@1": best, "pass@k": more}
+
+
+def _estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
     if estimate is None:
         return None
     ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return ends | {"stderr": stderr, "n": estimate.n, "problems": estimate.questions}
+    return ends | {"problems": estimate.questions}
 
 
 def shown_score(estimate: Estimate | None) -> str:

@@ -59,7 +59,8 @@ def test_evaluations_are_compared_problem_by_problem(before: Path, after: Path, 
     assert "&lt;b&gt;4" in page
     figures = json.loads((tmp_path / "page.json").read_text("utf-8"))
     first, second = figures["runs"]
-    assert first["pass_1"]["value"] == 0.5
+    assert first["pass@1"]["value"] == 0.5
+    assert first["pass@1"]["standard_error"] == pytest.approx((0.25 / 39) ** 0.5)
     assert first["difference_to_first"] is None
     assert second["difference_to_first"]["value"] == pytest.approx(0.425)
     assert second["difference_to_first"]["verdict"] == "better"

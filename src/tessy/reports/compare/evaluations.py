@@ -13,7 +13,7 @@ from tessy.core.errors import ConfigError, reason_label
 from tessy.core.formatting import NONE, counted, interval, percentage, points
 from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_digest
 from tessy.core.statistics import Case, Estimate, mean
-from tessy.evaluation.results import partial_note, planned_samples
+from tessy.evaluation.results import partial_note, planned_samples, score_json
 from tessy.evaluation.scores import (
     Difference,
     EvaluationScore,
@@ -352,9 +352,7 @@ def _run_json(run: EvaluatedRun) -> dict[str, Any]:
         "model": run.document["data_config"].get("model"),
         "benchmark": run.document["data_config"].get("benchmark"),
         "judges": run.judges,
-        "pass_1": result.pass_1 and result.pass_1._asdict(),
-        "standard_error": result.standard_error,
-        "pass_k": {str(k): estimate._asdict() for k, estimate in result.pass_k.items()},
+        **score_json(result),
         "problems": result.problems,
         "samples": result.n,
         "planned_samples": planned_samples(run.document),
