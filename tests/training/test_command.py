@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tessy.config.training import SftConfig
 from tessy.core.errors import ConfigError
 from tessy.inference.local.model import load_model
 from tessy.lab.bundled import predictor_path, student_path, teacher_path
 from tessy.tokenization.families import load_renderer
 from tessy.training import command, trainer
 from tessy.training.checkpoints import keep_model
+from tessy.training.source import read_source
 from tests.support.sft_runs import sft, token_file
 
 pytestmark = pytest.mark.xdist_group("trl")  # which takes long to import
@@ -149,6 +152,8 @@ def test_an_adapter_is_trained_and_loaded_with_its_base(
 ):
     data = token_file(run, "--loss", "teacher").path
     monkeypatch.chdir(student_path().parent)
+    source = read_source(SftConfig(data=data, out=tmp_path))
+    assert (source.model, source.loss) == (str(student_path().resolve()), "teacher")
     out = tmp_path / "adapter"
     options: dict[str, Any] = {
         "lora_rank": 4,
@@ -197,13 +202,16 @@ def test_unusable_input_is_refused_before_training(
 ):
     out = tmp_path / "out"
     data = token_file(run, "--loss", "student")
+    moved = tmp_path / "/".join("elsewhere") / "tokens.parquet"  # far below its first folder
+    moved.parent.mkdir(parents=True)
+    shutil.copy(data.path, moved)
     refused: list[tuple[Path, dict[str, Any], str]] = [
         (tmp_path / "none", {}, "there is no "),
         (tmp_path, {}, "is not a run: it has no config.json"),
         (run / "config.json", {}, "is not a Parquet file of token ids; pass a run directory, or"),
         (trained[0], {}, "is not a run: it is a model that `tessy sft` wrote; `tessy evaluate"),
         (run, {"model": str(run)}, "cannot load the tokenizer"),
-        (data.path, {"loss": "student"}, "does not name the student; pass it with --model"),
+        (moved, {"loss": "student"}, "names a student that is not there (../"),
         (data.path, {"loss": "all", "model": str(student_path())}, "was exported with --loss stu"),
         (run, {"loss": "nobody"}, "--loss: expected all, student, teacher, or"),
         (run, {"model": str(teacher_path())}, "has another vocabulary or chat template than"),
