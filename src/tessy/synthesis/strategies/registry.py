@@ -67,8 +67,8 @@ def _check_input(options: SynthesisOptions, strategy: Strategy) -> None:
         )
     if strategy.reads_traces and options.traces is None:
         raise ConfigError(
-            f"--traces: is required by strategy {strategy.name}; give a run directory, or a file of "
-            "responses with their thinking"
+            f"--traces: is required by strategy {strategy.name}; give a run directory, or a file "
+            "of responses with their thinking"
         )
     rule = options.student.predictor
     if strategy.reads_traces and is_checkpoint(rule) and not options.allow_classifier:
