@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tessy.config.training import SftConfig
@@ -145,6 +145,17 @@ def test_an_interruption_in_the_first_epoch_starts_over(
     assert "interrupted before the end of the first epoch; the same command starts over" in output
     monkeypatch.setattr(command, "read_source", interrupt)
     assert sft(run, tmp_path / "new", code=130) == "tessy: interrupted\n"
+
+
+def test_a_base_that_was_trained_again_is_refused(run: Path, tmp_path: Path):
+    base, out = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(student_path(), base)
+    options: dict[str, Any] = {"model": str(base), "lora_rank": 4, "epochs": 1, "batch": 16}
+    sft(run, out, **options)
+    assert "is finished" in sft(run, out, **options)
+    changed = {name: tensor + 1e-3 for name, tensor in weights(base).items()}
+    save_file(changed, base / "model.safetensors", metadata={"format": "pt"})
+    assert "  weights: " in sft(run, out, **options, code=2)
 
 
 def test_an_adapter_is_trained_and_loaded_with_its_base(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from tessy.config.base import ModelConfig
 from tessy.config.training import SftConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.extras import check_installed
@@ -31,6 +32,7 @@ from tessy.storage import jsonl
 from tessy.storage.atomic import archive, make_directory
 from tessy.storage.lock import FileLock
 from tessy.storage.run_config import DirectoryKind, open_config, read
+from tessy.synthesis.data_config import weight_digests
 from tessy.training.launcher import check_processes
 from tessy.training.source import (
     Source,
@@ -227,6 +229,8 @@ def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> N
         "loss": source.loss,
         "learning_rate": options.highest_learning_rate,
         **{name: getattr(options, name) for name in _RESULT_OPTIONS},
+        # An adapter is resumed on these weights, and a folder may hold others by then.
+        **weight_digests({"student": ModelConfig(model=source.model)}),
     }
     counts = {name: getattr(data, name) for name in ("rows", "left_out", "tokens", "learned")}
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
