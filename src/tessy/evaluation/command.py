@@ -8,6 +8,7 @@ from tessy.config.base import GenerationOptions, ModelConfig
 from tessy.config.evaluation import EvaluateConfig
 from tessy.config.predictors import ResponseSampling, SampleConfig
 from tessy.evaluation.checkpoints import (
+    PLOT,
     Checkpoint,
     EpochScore,
     find_checkpoints,
@@ -15,13 +16,15 @@ from tessy.evaluation.checkpoints import (
     write_epochs,
 )
 from tessy.evaluation.grading import Grader
-from tessy.evaluation.load import LoadedBenchmark, load_benchmark, weights_digest
-from tessy.evaluation.results import SCORES, Result, read_result, result_table
+from tessy.evaluation.load import LoadedBenchmark, load_benchmark
+from tessy.evaluation.results import PLANNED, SCORES, Result, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.storage import jsonl
+from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS
 from tessy.synthesis.output import RunOutput
 from tessy.synthesis.run import run_samples
+from tessy.synthesis.setup import check_folders
 
 EXIT_UNSCORED = 1
 
@@ -42,6 +45,7 @@ def evaluate(config: EvaluateConfig) -> int:
         InputError: Options, problems, the model or the run directory are unusable; nothing started.
         EngineError: The servers failed permanently; finished rows are kept.
     """
+    check_folders(_generation(config))
     checkpoints = _checkpoints(config)
     benchmark = load_benchmark(config)
     if not checkpoints:
@@ -58,6 +62,8 @@ def evaluate(config: EvaluateConfig) -> int:
         worst = max(worst, code)
         scores.append(EpochScore(checkpoint, result.score))
     console.print(write_epochs(config.out, benchmark.name, scores))
+    files = f"{config.out / PLOT} and {config.out / SCORES}"
+    console.print(f"Scores by epoch: {files}", soft_wrap=True, markup=False)
     return worst
 
 
@@ -78,9 +84,8 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
             "benchmark.digest": benchmark.digest,
             "instruction": config.instruction,
             "judge": benchmark.judges,
-            # A folder may hold other weights after another training.
-            "weights": weights_digest(config),
         },
+        facts={PLANNED: _count_planned(config, benchmark)},
         strategy="evaluate",
         finish=grader.finish,
     )
@@ -103,6 +108,17 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
         if not code and not config.allow_unscored:
             code = EXIT_UNSCORED
     return code, result
+
+
+def _count_planned(config: EvaluateConfig, benchmark: LoadedBenchmark) -> int:
+    """Return the number of samples that the options ask for or that the run has already."""
+    problems = benchmark.loaded.problems[: config.limit]
+    keys = {(problem.id, sample) for problem in problems for sample in range(config.samples)}
+    if not config.fresh:
+        paths = RunPaths(config.out, EVALUATIONS.name)
+        files = [*paths.row_files(), *paths.failure_files()]
+        keys |= jsonl.last_rows(files, EVALUATIONS.key_of).keys()
+    return len(keys)
 
 
 def _generation(config: EvaluateConfig) -> SampleConfig:

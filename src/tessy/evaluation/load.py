@@ -175,15 +175,6 @@ def _check_file(benchmark: Benchmark, file: Path, sha256: str, *, from_hub: bool
     )
 
 
-def weights_digest(config: EvaluateConfig) -> str | None:
-    """Return a digest of the weights in the folder ``model``; None if they are not there."""
-    folder = Path(config.model).expanduser()
-    if config.url or not folder.is_dir():
-        return None
-    sums = [(file.name, _sha256(file)) for file in sorted(folder.glob("*.safetensors"))]
-    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
-
-
 def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
     try:
