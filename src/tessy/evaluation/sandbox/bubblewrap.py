@@ -22,7 +22,7 @@ _BOX = "/box"
 # holds. Signals that such a process sends to itself have no effect unless it handles them.
 _NAMESPACES = (
     "--unshare-user --unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try "
-    "--disable-userns --die-with-parent --new-session --as-pid-1 --clearenv"
+    "--disable-userns --die-with-parent --new-session --as-pid-1 --clearenv --hostname sandbox"
 )
 
 

@@ -26,10 +26,9 @@ _FILES = ("/etc/alternatives", "/etc/ld.so.cache")
 _SIGNALS_SINCE = 6  # version of Landlock
 _USERS = range(NOBODY - 2000, NOBODY - 1000)
 
-_PROCESSES = "see that other processes and users exist"
-_NAMES = "see that files exist, and their sizes, but not their content"
+_EXISTENCE = "see that processes, users and files exist, the sizes of files and the host's name"
 _UNPROTECTED = (
-    _PROCESSES,
+    _EXISTENCE,
     "read the files that its user can read",
     "write files in folders that its user can write to",
     "send signals to processes of its user",
@@ -83,7 +82,7 @@ class Landlock:
         if not self._landlock:
             network = () if self._seccomp else ("use the network",)
             return (*_UNPROTECTED, *network)
-        return (_PROCESSES, _NAMES)
+        return (_EXISTENCE,)
 
     def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
         """Run a command; see :meth:`Sandbox.run`."""
