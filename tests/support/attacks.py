@@ -93,7 +93,7 @@ RESOURCES = {
     ),
     "threads": Attack(
         "try:\n"
-        "    for n in range(1000): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
+        "    for _ in range(1000): threading.Thread(target=time.sleep, args=(9,)).start()\n"
         "except RuntimeError:\n"
         "    print('no more')\n"
         "    sys.stdout.flush()\n"

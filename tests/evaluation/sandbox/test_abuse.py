@@ -153,7 +153,10 @@ def test_a_stopped_program_and_its_daemons_end(sandbox: Sandbox):
 
 
 def test_a_run_finds_no_files_of_the_last_one(sandbox: Sandbox):
-    code = "import os\nprint(os.listdir(os.environ['TMPDIR']))\nopen(os.environ['TMPDIR'] + '/left', 'w')"
+    code = (
+        "import os\nfolder = os.environ['TMPDIR']\n"
+        "print(os.listdir(folder))\nopen(folder + '/left', 'w')"
+    )
     with folder_for_boxes() as folder:
         box = folder / "box"
         box.mkdir(mode=0o755)
