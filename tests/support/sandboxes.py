@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -18,10 +18,13 @@ from tessy.evaluation.programs.judge import ProcessJudge
 from tessy.evaluation.sandbox.base import Command, Execution, Limits, Sandbox, SandboxError
 from tessy.evaluation.sandbox.bubblewrap import Bubblewrap
 from tessy.evaluation.sandbox.detect import OpenedSandbox, sandbox_filter
-from tessy.evaluation.sandbox.interpreter import find_interpreter
+from tessy.evaluation.sandbox.interpreter import Interpreter, find_interpreter
 from tessy.evaluation.sandbox.landlock import Landlock
 
-BACKENDS = {"bubblewrap": Bubblewrap, "landlock": Landlock}
+BACKENDS: Mapping[str, Callable[[Interpreter, bytes | None], Sandbox]] = {
+    "bubblewrap": Bubblewrap,
+    "landlock": Landlock,
+}
 PYTHON = find_interpreter()
 
 
