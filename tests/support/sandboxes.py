@@ -84,3 +84,16 @@ def folder_for_boxes() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tessy-test-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
+
+
+def processes_with(argument: str) -> list[str]:
+    """Return the ids of processes with this argument on their command line."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            command = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if argument.encode() in command:
+            found.append(name)
+    return found

@@ -13,8 +13,7 @@ from tessy.core.errors import InputError
 from tessy.evaluation.programs.base import ProgramTests
 from tessy.evaluation.programs.gate import RunGate, StoppedError
 from tessy.evaluation.sandbox.base import Command, Execution, Limits, SandboxError
-from tests.evaluation.sandbox.test_abuse import processes_with
-from tests.support.sandboxes import program_tests, running_judge
+from tests.support.sandboxes import processes_with, program_tests, running_judge
 
 PASSED = Execution("exit", 0, 0.1, 0.1, b"1\n", b"")
 ONE = program_tests(("", "1"), seconds=1.0)

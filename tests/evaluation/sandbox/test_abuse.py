@@ -15,7 +15,17 @@ import pytest
 
 from tessy.evaluation.sandbox.base import Command, Execution, Limits, Sandbox
 from tests.support.attacks import ATTACKS, GAPS, HEADER
-from tests.support.sandboxes import BACKENDS, PYTHON, backend, folder_for_boxes, run_python
+from tests.support.sandboxes import (
+    BACKENDS,
+    PYTHON,
+    backend,
+    folder_for_boxes,
+    processes_with,
+    run_python,
+)
+
+# All attacks of a sandbox run when the first test needs them.
+pytestmark = pytest.mark.xdist_group("attacks")
 
 MEBIBYTES = 256
 MARKER = "1234.5678"  # an argument of a process that must not survive
@@ -103,18 +113,6 @@ def test_gaps_are_those_that_the_sandbox_states(sandbox: Sandbox):
     assert bool(open_ones) == bool(sandbox.gaps)
     stated = " ".join(sandbox.gaps)
     assert all(word in stated for word in ("processes", "files", "name") if open_ones)
-
-
-def processes_with(argument: str) -> list[str]:
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            command = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if argument.encode() in command:
-            found.append(name)
-    return found
 
 
 DAEMON = f"""

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tessy.evaluation.sandbox.base import Command, Execution, Limits, SandboxError
@@ -48,7 +48,8 @@ class Bubblewrap:
             raise SandboxError(f"`bwrap --version` fails: {told.stderr.strip()}")
         self._name = f"bubblewrap {version[1]}" + (" with seccomp" if seccomp else "")
         self._seccomp = seccomp
-        self._prefix = [*_other_user(), "bwrap", *_NAMESPACES.split(), *_system(interpreter)]
+        self._installation = tuple(_installation(interpreter))
+        self._prefix = [*_other_user(), "bwrap", *_NAMESPACES.split(), *_system()]
 
     @property
     def name(self) -> str:
@@ -62,7 +63,8 @@ class Bubblewrap:
 
     def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
         """Run a command; see :meth:`Sandbox.run`."""
-        options = [*self._prefix, *_folders(command, limits), "--json-status-fd", "{status}"]
+        options = [*self._prefix, *_temporary(limits), *self._installation, *_box(command)]
+        options += ["--json-status-fd", "{status}"]
         if self._seccomp:
             options += ["--seccomp", "{seccomp}"]
         rlimits = [f"--{name}={value}" for name, value in limits.rlimits.items()]
@@ -84,7 +86,7 @@ def _other_user() -> Sequence[str]:
     return ["setpriv", *change, "--"]
 
 
-def _system(interpreter: Interpreter) -> Sequence[str]:
+def _system() -> Sequence[str]:
     """Return the options for what all programs see."""
     options = ["--ro-bind", "/usr", "/usr"]
     for folder in SYSTEM_FOLDERS:
@@ -95,9 +97,13 @@ def _system(interpreter: Interpreter) -> Sequence[str]:
     # Debian's numpy finds its libraries by the former, libraries in /usr/local by the latter.
     for name in ("/etc/alternatives", "/etc/ld.so.cache"):
         options += ["--ro-bind-try", name, name]
-    for folder in interpreter.folders:
-        options += [*_parents(folder), "--ro-bind", str(folder), str(folder)]
     return options
+
+
+def _installation(interpreter: Interpreter) -> Iterator[str]:
+    """Yield the options for an interpreter outside of ``/usr``, at its own path."""
+    for folder in interpreter.folders:
+        yield from (*_parents(folder), "--ro-bind", str(folder), str(folder))
 
 
 def _parents(folder: Path) -> Iterator[str]:
@@ -106,18 +112,19 @@ def _parents(folder: Path) -> Iterator[str]:
         yield from ("--perms", "0755", "--dir", str(parent))
 
 
-def _folders(command: Command, limits: Limits) -> Sequence[str]:
-    """Return the options for the folders of one run."""
-    size = ["--size", str(limits.disk_mib << 20), "--perms", "0777"]
+def _temporary(limits: Limits) -> Sequence[str]:
+    """Return the options for folders in memory."""
     options = ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", "/tmp"):
-        options += [*size, "--tmpfs", folder]
-    options += ["--ro-bind", str(command.box), _BOX, "--chdir", _BOX]
-    for name, value in _variables().items():
+        size = str(limits.disk_mib << 20)
+        options += ["--size", size, "--perms", "0777", "--tmpfs", folder]
+    return options
+
+
+def _box(command: Command) -> Sequence[str]:
+    """Return the options for the folder of the program, and its environment."""
+    options = ["--ro-bind", str(command.box), _BOX, "--chdir", _BOX]
+    for name, value in program_environment("/tmp").items():
         options += ["--setenv", name, value]
     # Both are file systems in memory of unlimited size, owned by the program's user.
     return [*options, "--remount-ro", "/dev", "--remount-ro", "/"]
-
-
-def _variables() -> Mapping[str, str]:
-    return program_environment("/tmp")
