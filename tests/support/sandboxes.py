@@ -15,7 +15,7 @@ import pytest
 
 from tessy.evaluation.programs.base import ProgramTest, ProgramTests
 from tessy.evaluation.programs.judge import ProcessJudge
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, Sandbox, SandboxError
+from tessy.evaluation.sandbox.base import Execution, Limits, Sandbox, SandboxCommand, SandboxError
 from tessy.evaluation.sandbox.bubblewrap import Bubblewrap
 from tessy.evaluation.sandbox.detect import OpenedSandbox, sandbox_filter
 from tessy.evaluation.sandbox.interpreter import Interpreter, find_interpreter
@@ -67,7 +67,7 @@ def run_python(
     box.mkdir()
     box.chmod(0o755)
     (box / "main.py").write_text(code, "utf-8")
-    command = Command([str(PYTHON.path), "-s", "main.py"], box, stdin)
+    command = SandboxCommand([str(PYTHON.path), "-s", "main.py"], box, stdin)
     return sandbox.run(command, limits or Limits(10, 512, 512), threading.Event())
 
 

@@ -12,7 +12,7 @@ import pytest
 from tessy.core.errors import InputError
 from tessy.evaluation.programs.base import ProgramTests
 from tessy.evaluation.programs.gate import RunGate, StoppedError
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, SandboxError
+from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand, SandboxError
 from tests.support.sandboxes import processes_with, program_tests, running_judge
 
 PASSED = Execution("exit", 0, 0.1, 0.1, b"1\n", b"")
@@ -31,9 +31,9 @@ class ScriptedSandbox:
         self.runs = 0
         self.at_a_time = 0
         self.most_at_a_time = 0
-        self.during: Callable[[Command], object] = lambda _: None
+        self.during: Callable[[SandboxCommand], object] = lambda _: None
 
-    def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
+    def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:
         with self._lock:
             self.runs += 1
             self.at_a_time += 1
@@ -77,7 +77,7 @@ async def test_a_second_measurement_is_alone():
     sandbox = ScriptedSandbox(*([took(1.1)] * 3), PASSED)
     seen: list[int] = []
 
-    def during(_: Command) -> None:
+    def during(_: SandboxCommand) -> None:
         # The first three runs overlap; the fourth and later ones repeat them.
         if sandbox.runs <= 3:
             while sandbox.runs < 3:
@@ -106,7 +106,7 @@ async def test_the_event_loop_continues_meanwhile():
     leave = threading.Event()
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def during(_: Command) -> None:
+    def during(_: SandboxCommand) -> None:
         loop.call_soon_threadsafe(begun.set)
         leave.wait()
 

@@ -50,14 +50,10 @@ async def test_a_program_that_reads_its_input(judge: ProcessJudge, name: str):
     assert (verdict.status, verdict.test) == (status, test), verdict
 
 
-@pytest.mark.parametrize(
-    ("code", "detail"),
-    [("while True: pass", "more than 0.4 s of CPU"), ("import time; time.sleep(9)", "passed")],
-)
-async def test_a_program_that_takes_too_long(judge: ProcessJudge, code: str, detail: str):
+@pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(9)"])
+async def test_a_program_that_takes_too_long(judge: ProcessJudge, code: str):
     verdict = await judge.judge(code, SHORT)
-    assert verdict.status == "time_limit"
-    assert detail in verdict.detail
+    assert (verdict.status, verdict.test) == ("time_limit", 0), verdict
 
 
 # Programs that the official runner of LiveCodeBench treats in another way (docs/sandbox.md), and

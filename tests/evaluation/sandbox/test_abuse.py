@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, Sandbox
+from tessy.evaluation.sandbox import landlock
+from tessy.evaluation.sandbox.base import Execution, Limits, Sandbox, SandboxCommand
 from tests.support.attacks import ATTACKS, GAPS, HEADER
 from tests.support.sandboxes import (
     BACKENDS,
@@ -92,10 +93,10 @@ def test_an_attack_fails(
     name: str,
     sandbox: Sandbox,
     runs: Mapping[str, Future[Execution]],
-    request: pytest.FixtureRequest,
 ):
     attack, execution = ATTACKS[name], runs[name].result()
-    assert execution.ended == attack.ended, execution
+    busy = {"cpu", "wall"}  # on a machine with other load, the latter can precede the former
+    assert execution.ended in (busy if attack.ended in busy else {attack.ended}), execution
     if attack.ended != "exit":
         assert execution.exit_code is None
     elif attack.crashes:
@@ -141,7 +142,7 @@ def test_a_stopped_program_and_its_daemons_end(sandbox: Sandbox):
         box = folder / "box"
         box.mkdir(mode=0o755)
         (box / "main.py").write_text(code)
-        command = Command([str(PYTHON.path), "main.py"], box)
+        command = SandboxCommand([str(PYTHON.path), "main.py"], box)
         run = threads.submit(sandbox.run, command, limits(600), stop)
         while not processes_with(MARKER):
             assert not run.done()
@@ -159,7 +160,30 @@ def test_a_run_finds_no_files_of_the_last_one(sandbox: Sandbox):
         box = folder / "box"
         box.mkdir(mode=0o755)
         (box / "main.py").write_text(code)
-        command = Command([str(PYTHON.path), "main.py"], box, writes_files=True)
+        command = SandboxCommand([str(PYTHON.path), "main.py"], box, writes_files=True)
         for _ in range(2):
             execution = sandbox.run(command, limits(10), threading.Event())
             assert (execution.stdout, execution.exit_code) == (b"[]\n", 0), execution
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the user")
+def test_programs_at_the_same_time_have_different_users(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(landlock, "_USERS", range(64_000, 64_002))
+    code = f"import os\nos.execv('/bin/sleep', ['sleep', '{MARKER}'])"
+    stop = threading.Event()
+    with folder_for_boxes() as folder, ThreadPoolExecutor(1) as threads:
+        box = folder / "box"
+        box.mkdir(mode=0o755)
+        (box / "main.py").write_text(code)
+        command = SandboxCommand([str(PYTHON.path), "main.py"], box)
+        try:
+            threads.submit(backend("landlock").run, command, limits(600), stop)
+            while not (found := processes_with(MARKER)):
+                pass
+            taken = os.stat(f"/proc/{found[0]}").st_uid
+            for number in range(4):
+                show = "import os\nprint(os.getuid())"
+                execution = run_python(backend("landlock"), show, folder / str(number))
+                assert int(execution.stdout) == 128_001 - taken
+        finally:
+            stop.set()

@@ -17,7 +17,7 @@ import tessy
 from tessy.core.errors import ConfigError
 from tessy.evaluation.programs.judge import open_judge
 from tessy.evaluation.sandbox import detect, launcher
-from tessy.evaluation.sandbox.base import Command, Execution, Limits
+from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand
 from tessy.evaluation.sandbox.detect import open_sandbox
 from tessy.evaluation.sandbox.interpreter import find_interpreter
 from tests.support.sandboxes import (
@@ -94,7 +94,7 @@ class PlainProcesses:
     name = "plain"
     gaps: Sequence[str] = ()
 
-    def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
+    def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:
         try:
             done = subprocess.run(
                 ["prlimit", f"--as={limits.address_space_mib << 20}", *command.argv],
@@ -124,7 +124,7 @@ class NoProcesses:
     name = "broken"
     gaps: Sequence[str] = ()
 
-    def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
+    def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:
         return Execution("exit", 0, 0.0, 0.0, b"", b"")
 
 
@@ -179,7 +179,7 @@ def test_a_python_of_ones_own(name: str):
         box = folder / "box"
         box.mkdir(mode=0o755)
         code = "import installed_module, sys\nprint(installed_module.number, sys.prefix)"
-        command = Command([str(interpreter.path), "-c", code], box)
+        command = SandboxCommand([str(interpreter.path), "-c", code], box)
         execution = sandbox.run(command, Limits(10, 256, 256), threading.Event())
     assert execution.stdout.decode().split() == ["42", str(own)], execution
 

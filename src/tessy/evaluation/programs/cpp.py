@@ -16,7 +16,7 @@ from typing import Final
 
 from tessy.core.errors import ConfigError, InputError
 from tessy.evaluation.programs.gate import GatedSandbox
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, SandboxError
+from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand, SandboxError
 from tessy.storage.atomic import new_file
 
 _FLAGS = "-O2 -pipe -std=gnu++17"
@@ -105,7 +105,7 @@ class Compiler:
     def _compile(self, code: bytes, box: Path, stop: threading.Event) -> bytes:
         compiler_version()
         (box / "main.cpp").write_bytes(code)
-        command = Command(["/bin/sh", "-c", _COMPILE], box, writes_files=True)
+        command = SandboxCommand(["/bin/sh", "-c", _COMPILE], box, writes_files=True)
         execution = self.sandbox.run(command, self.limits, stop)
         if not execution.succeeded:
             raise CompileError(_reason(execution))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, Sandbox
+from tessy.evaluation.sandbox.base import Execution, Limits, Sandbox, SandboxCommand
 
 _CHECK_SECONDS = 0.1
 
@@ -77,7 +77,7 @@ class GatedSandbox:
     _gate: RunGate = field(default_factory=RunGate)
 
     def run(
-        self, command: Command, limits: Limits, stop: threading.Event, *, alone: bool = False
+        self, command: SandboxCommand, limits: Limits, stop: threading.Event, *, alone: bool = False
     ) -> Execution:
         """Run a command side by side with others, or alone. Blocks.
 

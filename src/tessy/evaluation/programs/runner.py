@@ -21,7 +21,7 @@ from tessy.evaluation.programs.comparison import output_difference, result_diffe
 from tessy.evaluation.programs.cpp import CompileError, Compiler, cpp_limits
 from tessy.evaluation.programs.gate import GatedSandbox, StoppedError
 from tessy.evaluation.programs.python import PythonProgram, place_python, python_limits
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, SandboxError
+from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand, SandboxError
 from tessy.evaluation.sandbox.interpreter import Interpreter
 
 _CHECKER_LIMITS = Limits(cpu_seconds=10, memory_mib=512, address_space_mib=1024, stack_mib=256)
@@ -84,7 +84,7 @@ class ProgramRunner:
 
     def check_sandbox(self, folder: Path, stop: threading.Event) -> None:
         """Return if the sandbox still starts programs; raises SandboxError otherwise."""
-        command = Command([str(self.interpreter.path), "-c", ""], folder)
+        command = SandboxCommand([str(self.interpreter.path), "-c", ""], folder)
         if not self.sandbox.run(command, python_limits(60, 1024), stop).succeeded:
             raise SandboxError(f"{self.interpreter.path} does not run in the sandbox any more")
 
@@ -172,7 +172,7 @@ class _Program:
 
     def _run(self, stdin: bytes) -> Execution:
         """Run the program on an input; raises the verdict if it fails."""
-        command = Command(self._argv, self._box, stdin)
+        command = SandboxCommand(self._argv, self._box, stdin)
         execution = self._runner.sandbox.run(command, self._limits, self._stop)
         if _near_limit(execution, self._limits):
             execution = self._runner.sandbox.run(command, self._limits, self._stop, alone=True)
@@ -222,7 +222,7 @@ class _Program:
         (box / "output").write_bytes(output)
         (box / "expected").write_bytes(test.expected.encode())
         argv = ["./checker", "input", "output", "expected"]
-        execution = self._runner.sandbox.run(Command(argv, box), _CHECKER_LIMITS, self._stop)
+        execution = self._runner.sandbox.run(SandboxCommand(argv, box), _CHECKER_LIMITS, self._stop)
         message = shortened(execution.stderr.decode("utf-8", "replace").strip())
         if execution.ended == "exit" and execution.exit_code in _REJECTIONS:
             raise _Rejected("wrong_answer", f"the checker: {message}")

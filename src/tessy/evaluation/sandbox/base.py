@@ -78,7 +78,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class SandboxCommand:
     """A command line, and what it can read.
 
     Attributes:
@@ -135,7 +135,7 @@ class Sandbox(Protocol):
         """What a program can do although a program of a benchmark must not be able to."""
         ...
 
-    def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
+    def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:
         """Run a command to its end, and kill all its processes. Blocks.
 
         Args:

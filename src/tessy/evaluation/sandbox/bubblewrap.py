@@ -10,8 +10,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, SandboxError
-from tessy.evaluation.sandbox.environment import NOBODY, SYSTEM_FOLDERS, program_environment
+from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand, SandboxError
+from tessy.evaluation.sandbox.environment import (
+    SYSTEM_FOLDERS,
+    UNPRIVILEGED_USER,
+    program_environment,
+)
 from tessy.evaluation.sandbox.interpreter import Interpreter
 from tessy.evaluation.sandbox.supervisor import supervise
 
@@ -61,7 +65,7 @@ class Bubblewrap:
         """Nothing that is known."""
         return ()
 
-    def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
+    def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:
         """Run a command; see :meth:`Sandbox.run`."""
         options = [*self._prefix, *_temporary(limits), *self._installation, *_box(command)]
         options += ["--json-status-fd", "{status}"]
@@ -82,7 +86,12 @@ def _other_user() -> Sequence[str]:
     """Return the command that changes the user, because limits do not bind root."""
     if os.geteuid() != 0:
         return []
-    change = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
+    change = [
+        f"--reuid={UNPRIVILEGED_USER}",
+        f"--regid={UNPRIVILEGED_USER}",
+        "--clear-groups",
+        "--no-new-privs",
+    ]
     return ["setpriv", *change, "--"]
 
 
@@ -121,7 +130,7 @@ def _temporary(limits: Limits) -> Sequence[str]:
     return options
 
 
-def _box(command: Command) -> Sequence[str]:
+def _box(command: SandboxCommand) -> Sequence[str]:
     """Return the options for the folder of the program, and its environment."""
     options = ["--ro-bind", str(command.box), _BOX, "--chdir", _BOX]
     for name, value in program_environment("/tmp").items():

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, Sandbox
+from tessy.evaluation.sandbox.base import Execution, Limits, Sandbox, SandboxCommand
 from tessy.evaluation.sandbox.interpreter import Interpreter
 
 _CPU_SECONDS = 10.0  # on a machine that is busy with other work
@@ -94,7 +94,7 @@ def run_canaries(sandbox: Sandbox, interpreter: Interpreter) -> Mapping[str, boo
             box.mkdir(mode=0o755)
             (box / "main.py").write_text(checks[name].code, "utf-8")
             argv: Sequence[str] = [str(interpreter.path), "-s", "main.py"]
-            command = Command(argv, box, json.dumps(told).encode())
+            command = SandboxCommand(argv, box, json.dumps(told).encode())
             limits = Limits(checks[name].cpu_seconds, _MEMORY_MIB, _MEMORY_MIB)
             return checks[name].passed(sandbox.run(command, limits, threading.Event()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-NOBODY = 65534
+UNPRIVILEGED_USER = 65534
 
 # Besides /usr. On most systems they are links into it.
 SYSTEM_FOLDERS = tuple(map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,15 +18,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tessy.evaluation.sandbox import launcher
-from tessy.evaluation.sandbox.base import Command, Execution, Limits, SandboxError
-from tessy.evaluation.sandbox.environment import NOBODY, SYSTEM_FOLDERS, program_environment
+from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand, SandboxError
+from tessy.evaluation.sandbox.environment import (
+    SYSTEM_FOLDERS,
+    UNPRIVILEGED_USER,
+    program_environment,
+)
 from tessy.evaluation.sandbox.interpreter import Interpreter
 from tessy.evaluation.sandbox.supervisor import supervise
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _FILES = ("/etc/alternatives", "/etc/ld.so.cache")
 _SIGNALS_SINCE = 6  # version of Landlock
-_USERS = range(NOBODY - 2000, NOBODY - 1000)
+_USERS = range(UNPRIVILEGED_USER - 2000, UNPRIVILEGED_USER - 1000)
 
 _EXISTENCE = "see that processes, users and files exist, the sizes of files and the host's name"
 _UNPROTECTED = (
@@ -55,8 +61,6 @@ class Landlock:
         self._seccomp = seccomp
         self._landlock = launcher.landlock_version() if restrict_files else 0
         self._changes_user = os.geteuid() == 0
-        self._users = set(_USERS)
-        self._lock = threading.Lock()
         if not restrict_files:
             return
         if not self._landlock:
@@ -84,9 +88,9 @@ class Landlock:
             return (*_UNPROTECTED, *network)
         return (_EXISTENCE,)
 
-    def run(self, command: Command, limits: Limits, stop: threading.Event) -> Execution:
+    def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:
         """Run a command; see :meth:`Sandbox.run`."""
-        with self._user() as uid, self._folder(command, uid) as temporary:
+        with _own_user(change=self._changes_user) as uid, self._folder(command, uid) as temporary:
             specification = {
                 "argv": self._resolved(command),
                 "folder": str(command.box),
@@ -110,30 +114,16 @@ class Landlock:
                 stop=stop,
             )
 
-    def _resolved(self, command: Command) -> Sequence[str]:
+    def _resolved(self, command: SandboxCommand) -> Sequence[str]:
         program = command.argv[0]
         return [shutil.which(program) or str(command.box / program), *command.argv[1:]]
 
-    def _readable(self, command: Command) -> Sequence[str]:
+    def _readable(self, command: SandboxCommand) -> Sequence[str]:
         folders = [Path("/usr"), *SYSTEM_FOLDERS, *self._interpreter.folders, *map(Path, _FILES)]
         return [str(folder) for folder in folders if folder.exists()] + [str(command.box)]
 
     @contextmanager
-    def _user(self) -> Iterator[int | None]:
-        """Yield a user that no other program has; None: the user is not changed."""
-        if not self._changes_user:
-            yield None
-            return
-        with self._lock:
-            uid = self._users.pop()
-        try:
-            yield uid
-        finally:
-            with self._lock:
-                self._users.add(uid)
-
-    @contextmanager
-    def _folder(self, command: Command, uid: int | None) -> Iterator[str]:
+    def _folder(self, command: SandboxCommand, uid: int | None) -> Iterator[str]:
         """Yield a temporary folder, which only a program that writes files has."""
         if not command.writes_files:
             yield str(command.box)
@@ -142,3 +132,25 @@ class Landlock:
             if uid is not None:
                 os.chown(folder, uid, uid)
             yield folder
+
+
+@contextmanager
+def _own_user(*, change: bool) -> Iterator[int | None]:
+    """Yield a user that no other program of this machine has; None: the user is not changed.
+
+    All processes of the user are killed in the end, and the number of its processes is limited, so
+    programs of another process of ours must not have the same user. A name that is bound to a
+    socket is a lock that ends with its process.
+    """
+    if not change:
+        yield None
+        return
+    for uid in random.sample(_USERS, len(_USERS)):
+        with socket.socket(socket.AF_UNIX) as lock:
+            try:
+                lock.bind(f"\0tessy-user-{uid}")
+            except OSError:
+                continue
+            yield uid
+            return
+    raise SandboxError(f"all of {len(_USERS)} users are taken by programs that run")

@@ -56,10 +56,8 @@ def proportional_memory(pid: int) -> int:
     return total << 10
 
 
-def kill_descendants(pid: int) -> bool:
-    """Kill the processes below a process; return whether there were any."""
-    found = list(descendants(pid))
-    for one in found:
+def kill_descendants(pid: int) -> None:
+    """Kill the processes below a process, as far as they are found."""
+    for one in list(descendants(pid)):
         with suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
-    return bool(found)

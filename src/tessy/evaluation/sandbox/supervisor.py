@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.05
 _KEPT_STDERR_BYTES = 4096
 _CHUNK_BYTES = 1 << 16
 _DRAIN_SECONDS = 1.0
-_KILL_SECONDS = 5.0
+_KILL_SECONDS = 30.0
 
 
 def sealed_file(content: bytes) -> int:
@@ -121,16 +121,17 @@ class _Supervised:
             self.ended = "wall"
 
     def _kill(self, pidfd: int) -> None:
-        """Kill the program, then what started it if it does not end by that."""
+        """Kill the program, until what started it has ended as well.
+
+        That process kills what is left, so it is killed itself only if it does not end.
+        """
         deadline = time.monotonic() + _KILL_SECONDS
         with selectors.DefaultSelector() as selector:
             selector.register(pidfd, selectors.EVENT_READ)
-            while kill_descendants(self.process.pid) and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
+                kill_descendants(self.process.pid)
                 if selector.select(0.01):
                     return
-            if not selector.select(max(0.0, min(0.5, deadline - time.monotonic()))):
-                os.kill(self.process.pid, signal.SIGKILL)
-                selector.select()
 
     def _drain(self, selector: selectors.BaseSelector, pidfd: int) -> None:
         """Read the rest of the output; a process that outlives the sandbox may hold a pipe open."""
