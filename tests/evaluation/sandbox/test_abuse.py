@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +18,7 @@ import pytest
 from tessy.evaluation.sandbox import landlock
 from tessy.evaluation.sandbox.base import Execution, Limits, Sandbox, SandboxCommand
 from tests.support.attacks import ATTACKS, GAPS, HEADER
+from tests.support.paths import ROOT
 from tests.support.sandboxes import (
     BACKENDS,
     PYTHON,
@@ -149,6 +152,28 @@ def test_a_stopped_program_and_its_daemons_end(sandbox: Sandbox):
         stop.set()
         assert run.result().ended == "stopped"
     assert processes_with(MARKER) == []
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.support.sandboxes import backend, run_python
+run_python(backend(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+"""
+
+
+def test_no_process_is_left_if_the_judge_is_killed(sandbox: Sandbox):
+    code = DAEMON + "import time\ntime.sleep(1000)\n"
+    with folder_for_boxes() as folder:
+        name = sandbox.name.split()[0]
+        argv = [sys.executable, "-c", KILLED, name, code, folder / "box"]
+        judge = subprocess.Popen(argv, cwd=ROOT)
+        while not processes_with(MARKER):
+            assert judge.poll() is None
+        judge.kill()
+        judge.wait()
+        while processes_with(MARKER):
+            pass
 
 
 def test_a_run_finds_no_files_of_the_last_one(sandbox: Sandbox):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -151,7 +152,7 @@ def test_without_pyseccomp_bubblewrap_has_no_filter(monkeypatch: pytest.MonkeyPa
 
 WITHOUT_FILTER = """
 import ctypes, errno, socket
-try: socket.create_connection(("127.0.0.1", 9), 1)
+try: socket.create_connection(("127.0.0.1", int(input())), 1)
 except OSError as error: print(errno.errorcode[error.errno])
 library = ctypes.CDLL(None, use_errno=True)
 print(library.unshare(0x10000000), library.mount(b"none", b"/usr", b"tmpfs", 0, None))
@@ -160,9 +161,10 @@ print(library.unshare(0x10000000), library.mount(b"none", b"/usr", b"tmpfs", 0, 
 
 def test_bubblewrap_without_a_filter_has_no_network_and_no_namespaces():
     backend("bubblewrap")
-    with folder_for_boxes() as folder:
+    with folder_for_boxes() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         sandbox = BACKENDS["bubblewrap"](PYTHON, None)
-        execution = run_python(sandbox, WITHOUT_FILTER, folder / "box")
+        port = str(server.getsockname()[1]).encode()
+        execution = run_python(sandbox, WITHOUT_FILTER, folder / "box", stdin=port)
     assert execution.stdout.decode().split() == ["ECONNREFUSED", "-1", "-1"]
 
 

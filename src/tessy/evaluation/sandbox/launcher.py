@@ -199,8 +199,14 @@ def _kill_all_of(uid: int) -> None:
 def main(status: int, seccomp: int | None, specification: Specification) -> None:
     """Run the program to its end, and write its exit code."""
     os.set_inheritable(status, False)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def abandon(*_: object) -> NoReturn:
+        _kill_rest(specification.uid)
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, abandon)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     started, failed = os.pipe()  # both are closed by execve
     child = os.fork()
     if child == 0:
