@@ -138,6 +138,21 @@ def test_no_process_is_left(sandbox: Sandbox):
     assert processes_with(MARKER) == []
 
 
+BURN = """
+import os, time
+if os.fork():
+    os.wait()
+while time.process_time() < 0.3: pass
+"""
+
+
+def test_cpu_time_of_all_processes_counts(sandbox: Sandbox):
+    with folder_for_boxes() as folder:
+        execution = run_python(sandbox, BURN, folder / "box")
+    assert execution.exit_code == 0
+    assert 0.6 <= execution.cpu_seconds < 10
+
+
 def test_a_stopped_program_and_its_daemons_end(sandbox: Sandbox):
     stop = threading.Event()
     code = DAEMON + "import time\ntime.sleep(1000)\n"
@@ -166,7 +181,7 @@ def test_no_process_is_left_if_the_judge_is_killed(sandbox: Sandbox):
     code = DAEMON + "import time\ntime.sleep(1000)\n"
     with folder_for_boxes() as folder:
         name = sandbox.name.split()[0]
-        argv = [sys.executable, "-c", KILLED, name, code, folder / "box"]
+        argv = [sys.executable, "-c", KILLED, name, code, str(folder / "box")]
         judge = subprocess.Popen(argv, cwd=ROOT)
         while not processes_with(MARKER):
             assert judge.poll() is None

@@ -30,7 +30,7 @@ from tests.support.sandboxes import (
     run_python,
 )
 
-PROTECTION = {"no_network", "no_secret", "no_write"}
+PROTECTION = {"no_network", "no_secret", "no_write", "no_signal"}
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *programs: str) -> None:
@@ -45,7 +45,7 @@ def test_bubblewrap_is_preferred_and_recorded():
     assert record["sandbox"].startswith("bubblewrap ")
     assert record["gaps"] == []
     assert record["python"] == f"{PYTHON.version} ({PYTHON.path})"
-    assert len(record["canaries"]) == 8
+    assert len(record["canaries"]) == 9
     assert all(record["canaries"].values())
 
 
@@ -115,7 +115,7 @@ def test_a_sandbox_that_protects_nothing_is_not_used(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(detect, "Landlock", lambda *_, **__: PlainProcesses())
     with pytest.raises(ConfigError) as raised:
         open_sandbox(allow_unsafe=False)
-    failed = "no_network, no_secret, no_write"
+    failed = "no_network, no_secret, no_write, no_signal"
     assert f"bubblewrap: plain starts, but these checks fail: {failed}\n" in str(raised.value)
 
 

@@ -45,6 +45,13 @@ try:
 except OSError:
     print("denied")
 """
+_SIGNAL = """
+import json, os, sys
+try:
+    os.kill(json.load(sys.stdin)["process"], 0)
+except OSError:
+    print("denied")
+"""
 
 
 class _Check(NamedTuple):
@@ -76,6 +83,7 @@ PROTECTION: Mapping[str, _Check] = {
     "no_network": _Check(_CONNECT, _denied),
     "no_secret": _Check(_READ, _denied),
     "no_write": _Check(_WRITE, _denied),
+    "no_signal": _Check(_SIGNAL, _denied),
 }
 
 
@@ -104,7 +112,7 @@ def run_canaries(sandbox: Sandbox, interpreter: Interpreter) -> Mapping[str, boo
 
 @contextmanager
 def _reachable_things() -> Iterator[Mapping[str, object]]:
-    """Yield a port, a folder and a variable that a program without a sandbox reaches."""
+    """Yield what a program without a sandbox reaches."""
     folder = tempfile.mkdtemp(prefix="tessy-")
     variable = f"TESSY_CANARY_{secrets.token_hex(8).upper()}"
     os.environ[variable] = "secret"
@@ -115,7 +123,8 @@ def _reachable_things() -> Iterator[Mapping[str, object]]:
         secret.chmod(0o644)
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-            yield {"port": port, "folder": folder, "variable": variable}
+            pid = os.getpid()
+            yield {"port": port, "folder": folder, "variable": variable, "process": pid}
     finally:
         del os.environ[variable]
         shutil.rmtree(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import selectors
@@ -28,18 +27,16 @@ _DRAIN_SECONDS = 1.0
 _KILL_SECONDS = 30.0
 
 
-def sealed_file(content: bytes) -> int:
-    """Return the descriptor of a file in memory that can be read by every user and not changed."""
-    descriptor = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def memory_file(content: bytes) -> int:
+    """Return the descriptor of a new file in memory that every user can read."""
+    descriptor = os.memfd_create("input", os.MFD_CLOEXEC)
     with ExitStack() as stack:
         stack.callback(os.close, descriptor)
         view = memoryview(content)
         while view:
             view = view[os.write(descriptor, view) :]
         os.fchmod(descriptor, 0o444)
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        # The new descriptor has its own offset, at the beginning.
+        # Read-only, and with an offset of its own, at the beginning.
         return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
 
 
@@ -181,12 +178,12 @@ def supervise(
             return descriptor
 
         status, written = map(closed_later, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
-        numbers = {name: closed_later(sealed_file(text)) for name, text in descriptors.items()}
+        numbers = {name: closed_later(memory_file(text)) for name, text in descriptors.items()}
         numbers["status"] = written
         try:
             process = subprocess.Popen(
                 [_with_numbers(argument, numbers) for argument in argv],
-                stdin=closed_later(sealed_file(stdin)),
+                stdin=closed_later(memory_file(stdin)),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(environment),
