@@ -22,7 +22,7 @@ from tessy.evaluation.programs.cpp import (
     default_testlib,
 )
 from tessy.evaluation.programs.gate import GatedSandbox
-from tessy.evaluation.programs.judge import ProcessJudge
+from tessy.evaluation.programs.judge import ProcessJudge, open_judge
 from tests.support.sandboxes import (
     BACKENDS,
     backend,
@@ -247,15 +247,13 @@ async def test_the_real_testlib(tmp_path: Path):
             assert (await one.judge(code, tests)).status == status
 
 
-def test_without_a_compiler_the_message_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_judge_states_what_is_missing_before_it_is_used(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigError, match="scripts/fetch-testlib"):
+        open_judge(workers=1, allow_unsafe=False, testlib=True)
     monkeypatch.setattr(shutil, "which", lambda _: None)
     compiler_version.cache_clear()
     try:
         with pytest.raises(ConfigError, match="apt-get install g"):
-            Compiler(GatedSandbox(backend("landlock")), tmp_path, tmp_path).program(
-                SUM, tmp_path, threading.Event()
-            )
+            open_judge(workers=1, allow_unsafe=False, cpp=True)
     finally:
         compiler_version.cache_clear()

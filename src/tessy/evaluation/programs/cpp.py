@@ -78,7 +78,7 @@ class Compiler:
             code = source.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read the checker {source}: {error.strerror}") from error
-        header = self._header() if _INCLUDES_TESTLIB.search(code) else b""
+        header = read_testlib(self.testlib) if _INCLUDES_TESTLIB.search(code) else b""
         parts = [code, header, compiler_version().encode(), _COMPILE.encode()]
         key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
         made = self.folder / key
@@ -92,15 +92,6 @@ class Compiler:
                 with new_file(made) as partial:
                     partial.write_bytes(program)
         return made
-
-    def _header(self) -> bytes:
-        try:
-            return self.testlib.read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                f"checkers need testlib.h, and {self.testlib} cannot be read: run "
-                "scripts/fetch-testlib, or set TESSY_TESTLIB to the path of the file"
-            ) from error
 
     def _compile(self, code: bytes, box: Path, stop: threading.Event) -> bytes:
         compiler_version()
@@ -132,6 +123,21 @@ def compiler_version() -> str:
         raise ConfigError("programs in C++ need g++ (Debian: `apt-get install g++`)")
     told = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True)
     return told.stdout.strip()
+
+
+def read_testlib(path: Path) -> bytes:
+    """Return the header that checkers include.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"checkers need testlib.h, and {path} cannot be read: run "
+            "scripts/fetch-testlib, or set TESSY_TESTLIB to the path of the file"
+        ) from error
 
 
 def cache_folder() -> Path:

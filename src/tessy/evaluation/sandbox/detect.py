@@ -14,6 +14,8 @@ from tessy.evaluation.sandbox.interpreter import Interpreter, find_interpreter
 from tessy.evaluation.sandbox.landlock import Landlock
 from tessy.evaluation.sandbox.seccomp import NoFilterError, build_filter
 
+_INSIST = "or pass --unsafe-no-sandbox, and programs can read and change the files of your user"
+
 Backend = Callable[[], Sandbox]
 
 
@@ -67,7 +69,7 @@ def open_sandbox(*, allow_unsafe: bool, python: Path | None = None) -> OpenedSan
         "programs of a model are run in a sandbox only, and none works on this machine:\n"
         + "\n".join(reasons)
         + "\nInstall bubblewrap (Debian: `apt-get install bubblewrap`)"
-        + ("" if allow_unsafe else "; or accept that programs can read and change your files")
+        + ("" if allow_unsafe else f"; {_INSIST}")
     )
 
 
