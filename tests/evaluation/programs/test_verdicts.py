@@ -9,7 +9,7 @@ import pytest
 
 from tessy.evaluation.programs.base import ProgramTests
 from tessy.evaluation.programs.judge import ProcessJudge
-from tests.support.sandboxes import program_tests, running_judge
+from tests.support.sandboxes import BACKENDS, backend, program_tests, running_judge
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +182,16 @@ async def test_a_function(judge: ProcessJudge, name: str):
     code, arguments, expected, status = FUNCTIONAL[name]
     verdict = await judge.judge(code, calls(arguments, expected))
     assert verdict.status == status, verdict
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+async def test_every_sandbox_has_the_same_verdicts(name: str):
+    with running_judge(sandbox=backend(name)) as other:
+        for code, status, _ in (STDIN[one] for one in ("correct", "exception", "syntax", "memory")):
+            assert (await other.judge(code, SUM)).status == status
+        for one in ("list", "wrong", "set"):
+            code, arguments, expected, status = FUNCTIONAL[one]
+            assert (await other.judge(code, calls(arguments, expected))).status == status
 
 
 async def test_a_problem_without_tests_has_no_verdict(judge: ProcessJudge):
