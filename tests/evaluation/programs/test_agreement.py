@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tessy.evaluation.programs import agreement
 from tests.support.paths import ROOT
-from tests.support.sandboxes import backend
+from tests.support.sandboxes import backend, processes_with
 
 SUM = "print(sum(map(int, input().split())))"
 ROWS = [
@@ -100,3 +101,17 @@ def test_a_file_without_rows_is_refused(
         file.write_text(content)
     assert agreement.main([str(file)]) == 2
     assert str(file) in capsys.readouterr().err
+
+
+def test_ctrl_c_kills_the_programs(tmp_path: Path):
+    code = "import os\nos.execv('/bin/sleep', ['sleep', '5432.1'])"
+    file = write(tmp_path / "rows.jsonl", [{**ROWS[0], "code": code}])
+    argv = [sys.executable, "-m", "tessy.evaluation.programs.agreement", str(file)]
+    argv += ["--seconds", "600"]
+    script = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not processes_with("5432.1"):
+        assert script.poll() is None
+    script.send_signal(signal.SIGINT)
+    assert script.communicate()[1] == ""
+    assert script.returncode == 130
+    assert processes_with("5432.1") == []

@@ -35,6 +35,7 @@ from tessy.evaluation.programs.judge import open_judge
 from tessy.storage import jsonl
 
 _INPUT_ERROR = 2
+_INTERRUPTED = 130
 
 
 class KnownVerdict(BaseModel):
@@ -119,7 +120,11 @@ def report(comparisons: Sequence[Comparison]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the agreement; return the exit code: 0, 1 if it is too small, 2 for invalid input."""
+    """Print the agreement.
+
+    Returns:
+        The exit code: 0; 1 if the agreement is too small; 2 for invalid input; 130 after Ctrl-C.
+    """
     options = _parser().parse_args(argv)
     try:
         rows = read_known_verdicts(options.file)
@@ -131,6 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         limits = {"seconds": options.seconds, "memory_mib": options.memory_mib}
         comparisons = asyncio.run(compare_verdicts(judge, rows, **limits))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     finally:
         judge.close()
     print(report(comparisons))
