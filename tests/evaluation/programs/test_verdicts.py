@@ -29,10 +29,10 @@ STDIN = {
     "exit status": ("print(3)\nexit(1)", "runtime_error", 0),
     "exit status of a missing program": ("exit(127)", "runtime_error", 0),
     "exit without error": ("print(sum(map(int, input().split())))\nexit()", "accepted", None),
-    "syntax": ("print(", "compile_error", 0),
-    "NUL in the source": ("a = 1\0", "compile_error", 0),
+    "syntax": ("print(", "compile_error", None),
+    "NUL in the source": ("a = 1\0", "compile_error", None),
     "surrogate in the source": ("print('\ud800')", "wrong_answer", 0),
-    "nested too deeply": ("(" * 10_000 + ")" * 10_000, "compile_error", 0),
+    "nested too deeply": ("(" * 10_000 + ")" * 10_000, "compile_error", None),
     "memory": ("x = [0] * 10**9", "memory_limit", 0),
     "resident memory": (
         "import os, time\nos.fork(); os.fork()\nx = bytearray(200 << 20)\ntime.sleep(9)",

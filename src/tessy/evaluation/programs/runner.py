@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,8 @@ class ProgramRunner:
                 for index in range(len(loaded)):
                     program.judge(loaded[index])
         except _Rejected as rejected:
-            return ProgramVerdict(rejected.status, index, str(rejected))
+            decided = None if rejected.status == "compile_error" else index
+            return ProgramVerdict(rejected.status, decided, str(rejected))
         except (_Undecided, SandboxError) as error:
             return ProgramVerdict("judge_error", index, str(error))
         except StoppedError:
@@ -116,7 +117,6 @@ class _Program:
         self._stop = stop
         self._box = _subfolder(box, "program")
         self._python: PythonProgram | None = None
-        self._checker: Callable[[ProgramTest, bytes], None] | None = None
         if tests.language == "python":
             function = tests.function if tests.kind == "functional" else None
             self._python = place_python(code, self._box, runner.interpreter, function)

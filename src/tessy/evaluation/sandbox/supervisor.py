@@ -64,7 +64,6 @@ class _Supervised:
             assert self.process.stdout is not None
             assert self.process.stderr is not None
             for pipe, kept in ((self.process.stdout, self.stdout), (self.process.stderr, None)):
-                os.set_blocking(pipe.fileno(), False)
                 selector.register(pipe, selectors.EVENT_READ, kept)
             next_poll = self._began + _POLL_SECONDS
             while True:
@@ -84,15 +83,12 @@ class _Supervised:
             self._drain(selector, pidfd)
         return wall
 
-    def _read(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> bool:
-        """Read what a pipe has; return whether it is still open."""
-        try:
-            data = os.read(key.fd, _CHUNK_BYTES)
-        except BlockingIOError:
-            return True
+    def _read(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        """Read what a pipe has."""
+        data = os.read(key.fd, _CHUNK_BYTES)
         if not data:
             selector.unregister(key.fileobj)
-            return False
+            return
         self._output_bytes += len(data)
         if self._output_bytes > self.limits.output_mib << 20:
             self.ended = "output" if self.ended == "exit" else self.ended
@@ -101,7 +97,6 @@ class _Supervised:
         else:
             self.stderr += data
             del self.stderr[:-_KEPT_STDERR_BYTES]
-        return True
 
     def _poll(self) -> None:
         """Compare what the program uses with its limits."""
