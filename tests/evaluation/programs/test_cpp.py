@@ -22,7 +22,7 @@ from tessy.evaluation.programs.cpp import (
     default_testlib,
 )
 from tessy.evaluation.programs.gate import GatedSandbox
-from tessy.evaluation.programs.judge import ProcessJudge, open_judge
+from tessy.evaluation.programs.judge import ProcessJudge
 from tests.support.sandboxes import (
     BACKENDS,
     backend,
@@ -247,13 +247,15 @@ async def test_the_real_testlib(tmp_path: Path):
             assert (await one.judge(code, tests)).status == status
 
 
-def test_a_judge_states_what_is_missing_before_it_is_used(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ConfigError, match="scripts/fetch-testlib"):
-        open_judge(workers=1, allow_unsafe=False, testlib=True)
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+async def test_without_a_compiler_the_message_says_what_to_install(
+    judge: ProcessJudge, monkeypatch: pytest.MonkeyPatch
+):
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "g++" else which(name))
     compiler_version.cache_clear()
     try:
+        assert "g++" not in judge.version
         with pytest.raises(ConfigError, match="apt-get install g"):
-            open_judge(workers=1, allow_unsafe=False, cpp=True)
+            await judge.judge(SUM, program_tests(("1 2", "3"), language="cpp"))
     finally:
         compiler_version.cache_clear()

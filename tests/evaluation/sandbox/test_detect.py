@@ -70,7 +70,7 @@ def test_without_a_sandbox_nothing_runs(monkeypatch: pytest.MonkeyPatch):
     message = str(raised.value)
     assert "bubblewrap: `bwrap` is missing (`apt-get install bubblewrap`)" in message
     assert "landlock: the kernel has no Landlock" in message
-    assert "--unsafe-no-sandbox" in message
+    assert "--allow-unsafe-judging" in message
 
 
 async def test_without_a_sandbox_the_user_can_insist(monkeypatch: pytest.MonkeyPatch):

@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         rows = read_known_verdicts(options.file)
-        judge = open_judge(workers=options.workers, allow_unsafe=options.unsafe_no_sandbox)
+        judge = open_judge(workers=options.workers, allow_unsafe=options.allow_unsafe_judging)
     except TessyError as error:
         print(error, file=sys.stderr)
         return _INPUT_ERROR
@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         "--memory-mib", type=int, default=4096, help="memory of a test in MiB (default: 4096)"
     )
     parser.add_argument(
-        "--unsafe-no-sandbox",
+        "--allow-unsafe-judging",
         action="store_true",
         help="run programs without protection if no sandbox works",
     )

@@ -18,7 +18,6 @@ from tessy.evaluation.programs.cpp import (
     cache_folder,
     compiler_version,
     default_testlib,
-    read_testlib,
 )
 from tessy.evaluation.programs.gate import GatedSandbox
 from tessy.evaluation.programs.runner import ProgramRunner
@@ -87,30 +86,16 @@ class ProcessJudge:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def open_judge(
-    *,
-    workers: int,
-    allow_unsafe: bool,
-    python: Path | None = None,
-    cpp: bool = False,
-    testlib: bool = False,
-) -> ProgramJudge:
+def open_judge(*, workers: int, allow_unsafe: bool, python: Path | None = None) -> ProgramJudge:
     """Return a judge with the best sandbox of this machine. Blocks for about a second.
 
     Args:
         workers: Maximum number of programs at the same time, at least 1.
         allow_unsafe: Whether to run programs without protection if no sandbox works.
         python: The Python of programs; None: that of the system.
-        cpp: Whether there are programs or checkers in C++.
-        testlib: Whether checkers include testlib.h.
 
     Raises:
-        ConfigError: No sandbox works, or g++ or testlib.h is missing. The message says what to
-            install.
+        ConfigError: No sandbox works. The message says why, and what to install.
     """
-    if cpp:
-        compiler_version()
-    if testlib:
-        read_testlib(default_testlib())
     opened = open_sandbox(allow_unsafe=allow_unsafe, python=python)
     return ProcessJudge(opened, workers=workers)

@@ -14,7 +14,7 @@ from tessy.evaluation.sandbox.interpreter import Interpreter, find_interpreter
 from tessy.evaluation.sandbox.landlock import Landlock
 from tessy.evaluation.sandbox.seccomp import NoFilterError, build_filter
 
-_INSIST = "or pass --unsafe-no-sandbox, and programs can read and change the files of your user"
+_INSIST = "or pass --allow-unsafe-judging, and programs can read and change the files of your user"
 
 Backend = Callable[[], Sandbox]
 
