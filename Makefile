@@ -86,6 +86,6 @@ clean: ## Remove the environments and caches; runs/ stays
 	@touch $@
 
 .venv/.for-dev: $(MADE_OF) .venv/.torch
-	$(INSTALL) --constraint constraints.txt --editable '.[train,analysis,data,dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[train,analysis,data,sandbox,dev]'
 	$(WARM)
 	@touch $@ .venv/.for-demo

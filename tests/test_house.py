@@ -115,6 +115,40 @@ def test_no_file_contains_a_path_of_one_machine(path):
     assert MACHINE_PATH.findall(path.read_text("utf-8")) == []
 
 
+# Fields of the configurations, such as `device_batch`.
+FIELDS = frozenset(
+    node.target.id
+    for path in sorted((SOURCE / "config").glob("*.py"))
+    for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+)
+
+
+def bare_options(source: str) -> list[str]:
+    """Return the beginnings of error messages that name an option without its dashes."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            message = node.exc.args[0]
+            first = message.values[0] if isinstance(message, ast.JoinedStr) else message
+            match = re.match(r"([a-z_.]+): ", str(getattr(first, "value", "")))
+            if match and match[1].rpartition(".")[2] in FIELDS:
+                found.append(match[1])
+    return found
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_errors_name_options_as_on_the_command_line(path):
+    if SOURCE in path.parents and path.parts[-2:] != ("evaluation", "load.py"):
+        assert bare_options(path.read_text("utf-8")) == []
+
+
+def test_options_without_dashes_are_found():
+    assert {"device_batch", "out", "problems"} <= FIELDS
+    source = 'raise A(f"out: {x}")\nraise A("--out: no")\nraise A("a.model: " "x")\nraise A("x: y")'
+    assert bare_options(source) == ["out", "a.model"]
+
+
 def test_long_functions_are_found():
     body = "\n".join(f"    x = {n}" for n in range(MAX_FUNCTION_LINES))
     assert long_functions(f'def short():\n    """Doc."""\n{body}\n') == []

@@ -43,7 +43,7 @@ def test_a_file_is_valid_with_and_without_its_comments(name, tmp_path):
 def test_the_settings_are_those_of_the_paper():
     sft = load_config(SftConfig, FOLDER / "sft.toml", GIVEN["sft.toml"][1])
     assert isinstance(sft, SftConfig)
-    assert (sft.learning_rate, sft.batch, sft.epochs) == (5e-5, 128, 9)
+    assert (sft.highest_learning_rate, sft.batch, sft.epochs) == (5e-5, 128, 9)
     evaluate = load_config(EvaluateConfig, FOLDER / "evaluate.toml", GIVEN["evaluate.toml"][1])
     assert isinstance(evaluate, EvaluateConfig)
     assert evaluate.sampling.temperature == 0.6

@@ -175,7 +175,9 @@ def test_options_of_an_unused_model_are_not_in_data_config():
 @pytest.mark.parametrize("strategy", BASELINES)
 def test_answer_by_is_refused_with_a_baseline(strategy):
     assert answering_model(make(answer_by="teacher")) == "teacher"
-    with pytest.raises(ConfigError, match=f"answer_by: in strategy {strategy} .*leave this option"):
+    with pytest.raises(
+        ConfigError, match=f"--answer-by: in strategy {strategy} .*leave this option"
+    ):
         answering_model(make(strategy=strategy, answer_by="teacher"))
 
 

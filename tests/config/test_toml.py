@@ -111,7 +111,15 @@ def test_the_line_is_found_for_every_toml_notation_of_a_table(tmp_path, text, li
 def test_the_error_of_a_missing_key_names_the_line_of_its_table(tmp_path):
     path = written(tmp_path, 'problems = "q"\nout = "o"\n[student]\nurl = "u"\n')
     (line,) = message(path).splitlines()
-    assert line.startswith(f"{path}:3: student.model: is required and missing; give --student")
+    assert line.startswith(f"{path}:3: student.model: is required and missing; add this key, or")
+
+
+def test_the_error_of_a_missing_option_names_it():
+    with pytest.raises(ConfigError) as caught:
+        load_config(SynthesizeConfig)
+    assert str(caught.value).splitlines()[0] == (
+        "--student.model: is required and missing; give it, or a TOML file (--config) with it"
+    )
 
 
 def test_the_error_of_an_invalid_override_names_the_option(tmp_path):

@@ -6,6 +6,7 @@ from tessy.core.formatting import (
     markdown_table,
     percent,
     percentage,
+    points,
     short_count,
     size,
     tally,
@@ -17,6 +18,16 @@ def test_a_share_in_percent():
     assert percent(1.0, 0) == "100 %"
     assert percent(None) == "–"
     assert percentage(0.5) == "50.0"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.6875, "68.8"), (0.6625, "66.3"), (0.0705, "7.1"), (0.06649, "6.6"), (0.0004, "0.0")],
+)
+def test_halves_are_rounded_away_from_zero(share: float, text: str):
+    assert percentage(share) == text
+    assert points(share) == f"+{text}"
+    assert points(-share) == (f"-{text}" if text != "0.0" else "+0.0")
 
 
 def test_an_interval_is_empty_without_both_ends():

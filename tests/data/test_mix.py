@@ -228,7 +228,7 @@ def test_an_empty_run_or_the_same_run_twice_is_refused(runs, tmp_path):
     empty = make_run(tmp_path / "empty", "", "")
     assert "has 0, too few" in mix_error((first, empty), tmp_path / "mixed")
     assert "given twice" in mix_error((first, first), tmp_path / "mixed")
-    assert "not a run" in mix_error((first, tmp_path / "nothing"), tmp_path / "mixed")
+    assert "there is no folder" in mix_error((first, tmp_path / "nothing"), tmp_path / "mixed")
 
 
 def test_an_existing_run_is_replaced_only_with_fresh(runs, tmp_path):

@@ -13,10 +13,11 @@ import pytest
 
 from tessy.core.records import Evaluation
 from tessy.core.statistics import Z95
-from tessy.lab.bundled import demo_problems, student_path, teacher_path
+from tessy.lab.bundled import demo_problems, predictor_path, student_path, teacher_path
 from tessy.storage.journal import Journal
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
+from tessy.synthesis.session import SynthesisSession
 from tests.lab.test_demo import TESSY, finish, write_problems
 from tests.support.evaluated_model import FOLDER, Reply, serve
 from tests.support.model_server import FakeServer, Fault, eventually
@@ -78,7 +79,7 @@ async def test_gsm8k_has_exactly_the_score_of_a_model_of_known_accuracy(tmp_path
     assert found["pass@1"]["value"] == pytest.approx(p, abs=1e-12)
     assert found["pass@1"]["low"] == pytest.approx(low, abs=1e-6)
     assert found["pass@1"]["high"] == pytest.approx(high, abs=1e-6)
-    assert found["pass@1"]["stderr"] == pytest.approx((p * (1 - p) / (n - 1)) ** 0.5)
+    assert found["pass@1"]["standard_error"] == pytest.approx((p * (1 - p) / (n - 1)) ** 0.5)
     assert found["outcomes"] == {"correct": len(right), "wrong": n - len(right)}
     shown = f"{100 * p:.1f} % (95 %: {100 * low:.1f}–{100 * high:.1f})"
     assert f"{shown}, {n:,} responses to {n:,} problems" in output
@@ -143,6 +144,21 @@ async def test_each_response_has_its_outcome_and_a_failed_server_is_never_wrong(
     assert summary["outcomes"]["no_answer"] == 4
 
 
+async def test_a_short_context_is_reported_once_a_response_reaches_it(tmp_path: Path):
+    replies = {
+        "short": Reply("It is 4."),
+        "long": Reply("4", thinking=" ".join(map(str, range(200)))),
+    }
+    warning = "context of 200 tokens is shorter than thinking_tokens + answer_tokens (432)"
+    for name, times in (("short", 0), ("long", 1)):
+        problems: list[object] = [{"id": n, "prompt": name, "reference": "4"} for n in "ab"]
+        file = write_problems(tmp_path / "sums.jsonl", problems)
+        async with serve(replies.__getitem__) as server:
+            command = served(server, file, tmp_path / name, "--context-tokens", "200")
+            output = await asyncio.to_thread(finish, command)
+        assert output.count(warning) == times
+
+
 def tasks(folder: Path, count: int) -> Path:
     rows: list[object] = [
         {"id": p.id, "prompt": p.messages[0].content, **p.extra} for p in demo_problems(count, 3)
@@ -161,6 +177,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     output = finish(evaluate(tasks(folder, 8), folder / "run", student_path(), "--samples", "2"))
     assert "pass@2" in output
+    assert output.count("Outcomes") == 1
+    assert "Strategies" not in output
+    assert "is shorter than" not in output  # 1,024 tokens were enough
     return folder / "run"
 
 
@@ -189,6 +208,7 @@ async def test_an_interrupted_evaluation_resumes_to_the_same_rows(tmp_path: Path
 
     async with serve(reply, token_seconds=0.001) as server:
         more = ("--samples", "2", "--concurrency", "3")
+        page = ("--out", str(tmp_path / "page.html"))
         command = served(server, file, run, *more)
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         await eventually(lambda: (run / "evaluations.jsonl").exists() and len(rows_of(run)) > 2)
@@ -196,7 +216,12 @@ async def test_an_interrupted_evaluation_resumes_to_the_same_rows(tmp_path: Path
         assert await process.wait() == (-9 if number == signal.SIGKILL else 130)
         before = (run / "evaluations.jsonl").read_bytes()
         assert before.count(b"\n") < 24
+        text = await asyncio.to_thread(finish, ["tessy", "compare", str(run), *page])
+        ended = len(rows_of(run))
+        assert f"run is not complete (partial: {ended} of 24 samples)" in text
         if number == signal.SIGINT:
+            assert scores(run)["samples"] == {"ended": ended, "planned": 24}
+            assert scores(run)["partial"] is True
             with Journal(RunPaths(run).journal) as journal:
                 assert journal.load()  # responses in flight were kept
         server.token_seconds = 0.0
@@ -208,6 +233,8 @@ async def test_an_interrupted_evaluation_resumes_to_the_same_rows(tmp_path: Path
     assert len(content(run)) == 24
     assert scores(run) == scores(whole)
     assert scores(run)["outcomes"] == {"wrong": 22, "correct": 2}
+    assert scores(run)["partial"] is False
+    assert "partial" not in finish(["tessy", "compare", str(run), *page])
 
 
 def test_an_evaluation_resumes_only_with_the_same_problems_and_judge(whole: Path, tmp_path: Path):
@@ -242,6 +269,37 @@ def test_weights_that_were_trained_again_are_not_taken_for_the_evaluated_ones(tm
     assert "weights: " in finish(evaluate(file, run, model), code=2)
 
 
+def test_a_missing_folder_is_named_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for more in ((), ("--checkpoints",)):
+        output = finish(evaluate("gsm8k", Path("runs/new"), Path("runs/nothere"), *more), code=2)
+        assert output == (
+            "tessy: --model: there is no folder 'runs/nothere'; pass the folder or hub id of a "
+            "model\n"
+        )
+    assert not (tmp_path / "runs" / "new").exists()
+
+
+def test_a_model_that_is_no_language_model_is_refused(tmp_path: Path):
+    command = evaluate(tasks(tmp_path, 1), tmp_path / "run", predictor_path("student"))
+    assert "is a Qwen3ForTokenClassification, not a causal language" in finish(command, code=2)
+
+
+def test_an_interrupted_evaluation_says_that_its_score_is_partial(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, file = tmp_path / "run", whole.parent / "tasks.jsonl"
+    finish(evaluate(file, run, student_path(), "--limit", "3"))
+    assert scores(run)["samples"] == {"ended": 3, "planned": 3}
+    monkeypatch.setattr(SynthesisSession, "missing", lambda session: [])  # stops at once
+    output = finish(evaluate(file, run, student_path(), "--samples", "2"))
+    assert "3 responses to 3 problems; partial: 3 of 16 samples" in " ".join(output.split())
+    assert scores(run)["partial"] is True
+
+
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """The output of a training run: two checkpoints, and no model beside them."""
@@ -259,6 +317,7 @@ def test_checkpoints_have_scores_by_epoch(trained: Path, tmp_path: Path):
     command = evaluate(tasks(tmp_path, 4), out, trained)
     output = finish(command)
     assert output.index("checkpoint-9 (epoch 1)") < output.index("checkpoint-10 (epoch 2)")
+    assert f"Scores by epoch: {out / 'scores.svg'} and {out / 'scores.json'}\n" in output
     found = scores(out)["checkpoints"]
     assert [(one["step"], one["epoch"]) for one in found] == [(9, 1.0), (10, 2.0)]
     for one in found:

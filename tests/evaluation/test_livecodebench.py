@@ -219,9 +219,9 @@ def test_other_tests_are_another_benchmark(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"judge": "maths"}, "judge: the responses to lcb-v5 are programs"),
-        ({"fields": {"prompt": "q"}}, "fields: the files of lcb-v5 have a format of their own"),
-        ({"skip_bad_rows": True}, "skip_bad_rows: "),
+        ({"judge": "maths"}, "--judge: the responses to lcb-v5 are programs"),
+        ({"fields": {"prompt": "q"}}, "--fields: the files of lcb-v5 have a format of their own"),
+        ({"skip_bad_rows": True}, "--skip-bad-rows: "),
     ],
 )
 def test_options_that_do_not_apply_are_refused(folder: Path, more, message):

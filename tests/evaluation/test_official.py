@@ -245,7 +245,7 @@ def test_options_that_do_not_belong_together_are_refused(tmp_path: Path):
         judge(run, "--export", file, "--verdicts", file), code=2
     )
     missing = finish(judge(tmp_path / "no", "--export", file), code=2)
-    assert "is not a run of `tessy evaluate`" in missing
+    assert "`tessy evaluate` creates such runs" in missing
 
 
 def test_responses_that_no_judge_has_to_read_wait_for_none(tmp_path: Path):

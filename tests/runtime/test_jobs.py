@@ -105,7 +105,9 @@ async def test_kinds_of_rows_are_kept_apart(tmp_path: Path):
     assert read_config(tmp_path / "run", SQUARES)["rows"] == "squares"
     with pytest.raises(RunError, match=r"holds squares, not trajectories; `tessy synthesize`"):
         read_run(tmp_path / "run")
-    with pytest.raises(RunError, match=r"is not a directory of squares: .*: this test makes one"):
+    with pytest.raises(
+        RunError, match=r"there is no folder .*other; check .*: this test makes one"
+    ):
         read_config(tmp_path / "other", SQUARES)
 
 

@@ -157,7 +157,7 @@ def test_an_unreadable_config_is_refused(directory, paths, content):
 def test_reading_a_directory_without_a_run_raises(tmp_path):
     with pytest.raises(RunError, match=r"no config\.json"):
         read_run(tmp_path)
-    with pytest.raises(RunError, match=r"no config\.json"):
+    with pytest.raises(RunError, match="there is no folder"):
         list(iter_trajectories(tmp_path / "missing"))
 
 

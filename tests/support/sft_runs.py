@@ -86,7 +86,8 @@ def quick_config(data: Path, out: Path, **more: Any) -> SftConfig:
 def command(config: SftConfig) -> list[str]:
     """Return the command line with the options in ``config`` that are set."""
     words = ["sft", str(config.data)]
-    for name, value in config.model_dump(exclude={"data"}, exclude_unset=True).items():
+    options = config.model_dump(exclude={"data"}, exclude_unset=True, exclude_none=True)
+    for name, value in options.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

@@ -127,7 +127,7 @@ def test_errors_in_options_are_reported_before_any_work(
     monkeypatch.delenv("NO_KEY", raising=False)
     remote = ["--url", "http://127.0.0.1:9", "--api-key-env", "NO_KEY", "--skip-bad-rows"]
     output = finish(sample("teacher", problems, run, *remote), code=2)
-    assert "tessy: api_key_env: the environment variable NO_KEY" in output
+    assert "tessy: --api-key-env: the environment variable NO_KEY" in output
     monkeypatch.setenv("NO_KEY", "sek\nret")
     output = finish(sample("teacher", problems, run, *remote), code=2)
     assert "the API key cannot be sent in a header: character 4" in output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tessy.lab.bundled import student_path, teacher_path
+from tessy.synthesis.data_config import WEIGHT_NAMES
 from tests.lab.test_demo import finish, synthesize
 from tests.support.model_server import PLAIN_OPENAI, VLLM
 from tests.support.run_data import read_run
@@ -60,8 +63,14 @@ def test_nothing_is_loaded_for_what_is_refused_or_finished(tmp_path: Path):
     )
     assert codes == [(0, False), *[(2, False)] * 9], output
     for part in (
-        *("seed: 0, now 7", "'thesis.tex'", "cannot be used", "api_key_env", "'ftp://h'"),
-        *("student.tokenizer: there is no folder", "teacher.model: there is no folder"),
+        *(
+            "seed: 0, now 7",
+            "'thesis.tex'",
+            "cannot be used",
+            "--student.api-key-env: ",
+            "'ftp://h'",
+        ),
+        *("--student.tokenizer: there is no folder", "--teacher.model: there is no folder"),
         *("'/no/predictor'", "none.jsonl"),
     ):
         assert part in output
@@ -85,6 +94,23 @@ def test_a_changed_tokenizer_is_refused_when_samples_are_missing(tmp_path: Path)
     config["data_config"]["student.format"] = "0" * 64
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert "student.format" in finish(synthesize(problems, run), 2)
+
+
+def test_weights_that_were_trained_again_are_refused(tmp_path: Path):
+    model, run = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(student_path(), model)
+    alone = ("--strategy", "student-only", "--student.model", str(model), "--samples-per-problem")
+    command = [*synthesize(questions(tmp_path, 2), run), *alone]
+    finish([*command, "1"])
+    shutil.copy(teacher_path() / "model.safetensors", model)
+    assert "  student.weights: " in finish([*command, "2"], 2)
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    assert config["data_config"].keys() & WEIGHT_NAMES == {"student.weights"}
+    del config["data_config"]["student.weights"]  # as in a run of an older version
+    (run / "config.json").write_text(json.dumps(config), "utf-8")
+    shutil.copy(student_path() / "model.safetensors", model)
+    finish([*command, "2"])
+    assert len(read_run(run).trajectories) == 4
 
 
 async def test_rows_with_and_without_ids_are_not_mixed_silently(tmp_path: Path):

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tessy.core.errors import InputError, ModelError
 from tessy.core.records import Message
-from tessy.tokenization.families import load_renderer, make_renderer
+from tessy.inference.local.model import model_name
+from tessy.tokenization.families import is_path, load_renderer, make_renderer
 from tessy.tokenization.renderer import Renderer
 from tessy.tokenization.token_ids import decode
 from tests.families.patterns import FAMILIES
@@ -63,6 +64,20 @@ def test_a_tokenizer_class_that_loses_spaces_is_not_used():
 def test_the_error_for_a_missing_folder_names_it(name):
     with pytest.raises(ModelError, match=r"no folder .*nowhere"):
         load_renderer(name)
+
+
+def test_a_name_below_an_existing_folder_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not is_path("runs/nothere")
+    assert not is_path("gpt2")
+    assert is_path("a/b/c")
+    (tmp_path / "runs").mkdir()
+    assert is_path("runs/nothere")
+    assert not is_path("runs")
+    for load in (load_renderer, model_name):
+        with pytest.raises(ModelError, match="there is no folder 'runs/nothere'; pass the folder"):
+            load("runs/nothere")
+    assert model_name("some-org/some-model") == "some-org/some-model"
 
 
 def test_the_error_for_an_unreachable_hub_id_suggests_a_local_folder(monkeypatch):

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tessy.config.training import SftConfig
 from tessy.core.errors import ConfigError
 from tessy.inference.local.model import load_model
-from tessy.lab.bundled import student_path, teacher_path
+from tessy.lab.bundled import predictor_path, student_path, teacher_path
 from tessy.tokenization.families import load_renderer
-from tessy.training import trainer
+from tessy.training import command, trainer
 from tessy.training.checkpoints import keep_model
+from tessy.training.source import read_source
 from tests.support.sft_runs import sft, token_file
 
 pytestmark = pytest.mark.xdist_group("trl")  # which takes long to import
@@ -50,6 +53,8 @@ def test_what_will_be_trained_is_printed_first(run: Path, trained: tuple[Path, s
     total, per_epoch, sequences = map(int, steps.groups())
     assert (total, per_epoch) == (2 * per_epoch, -(-sequences // 4))
     assert "processes  1 (world size), each 1 sequence at a time, 4 times a step" in header
+    assert f"of the {sequences} packed sequences; learning rate up to 0.001\n" in header
+    assert sequences < 13
     assert re.search(r"memory +about \d+(\.\d+)? MB per device", header)
     assert [line.split()[:2] for line in epochs.splitlines()[:2]] == [
         ["1", str(per_epoch)],
@@ -113,7 +118,8 @@ def test_a_resumed_training_gives_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer._EpochCallback, "on_save", stop)
-        sft(run, out, code=130)
+        output = sft(run, out, code=130)
+    assert "tessy: interrupted; the same command resumes it from the last epoch" in output
     (first,) = out.glob("checkpoint-*")
     assert names(first) >= STATES
     damaged = out / "checkpoint-99"  # as left by a process that was killed
@@ -128,11 +134,37 @@ def test_a_resumed_training_gives_the_same_bits(
     assert next(losses) == next(losses)
 
 
+def test_an_interruption_in_the_first_epoch_starts_over(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "make_trainer", interrupt)
+    output = sft(run, tmp_path / "out", code=130)
+    assert "interrupted before the end of the first epoch; the same command starts over" in output
+    monkeypatch.setattr(command, "read_source", interrupt)
+    assert sft(run, tmp_path / "new", code=130) == "tessy: interrupted\n"
+
+
+def test_a_base_that_was_trained_again_is_refused(run: Path, tmp_path: Path):
+    base, out = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(student_path(), base)
+    options: dict[str, Any] = {"model": str(base), "lora_rank": 4, "epochs": 1, "batch": 16}
+    sft(run, out, **options)
+    assert "is finished" in sft(run, out, **options)
+    changed = {name: tensor + 1e-3 for name, tensor in weights(base).items()}
+    save_file(changed, base / "model.safetensors", metadata={"format": "pt"})
+    assert "  weights: " in sft(run, out, **options, code=2)
+
+
 def test_an_adapter_is_trained_and_loaded_with_its_base(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     data = token_file(run, "--loss", "teacher").path
     monkeypatch.chdir(student_path().parent)
+    source = read_source(SftConfig(data=data, out=tmp_path))
+    assert (source.model, source.loss) == (str(student_path().resolve()), "teacher")
     out = tmp_path / "adapter"
     options: dict[str, Any] = {
         "lora_rank": 4,
@@ -141,8 +173,15 @@ def test_an_adapter_is_trained_and_loaded_with_its_base(
         "batch": 16,
         "packing": False,
     }
-    output = sft(data, out, model="student", **options)
+    output = sft(data, out, model="student", learning_rate=None, **options)
+    assert "of the 13 sequences; learning rate up to 0.0002 (default of an adapter)" in output
+    assert read(out / "sft.json")["data_config"]["learning_rate"] == 2e-4
     assert "LoRA rank 4, 13,568 of 258,656 parameters" in output
+    refused = sft(data, tmp_path / "more", model=str(out), **options, code=2)
+    assert (
+        f"is a LoRA adapter, which cannot be trained further; pass its base '{student_path()}"
+        in (refused)
+    )
     monkeypatch.chdir(tmp_path)
     (checkpoint,) = out.glob("checkpoint-*")
     assert "README.md" not in names(checkpoint)
@@ -169,23 +208,33 @@ def test_a_missing_base_of_an_adapter_is_named(tmp_path: Path):
         load_model(tmp_path)
 
 
-def test_unusable_input_is_refused_before_training(run: Path, tmp_path: Path):
+def test_unusable_input_is_refused_before_training(
+    run: Path, trained: tuple[Path, str], tmp_path: Path
+):
     out = tmp_path / "out"
     data = token_file(run, "--loss", "student")
+    moved = tmp_path / "/".join("elsewhere") / "tokens.parquet"  # far below its first folder
+    moved.parent.mkdir(parents=True)
+    shutil.copy(data.path, moved)
     refused: list[tuple[Path, dict[str, Any], str]] = [
         (tmp_path / "none", {}, "there is no "),
         (tmp_path, {}, "is not a run: it has no config.json"),
-        (run / "config.json", {}, "is not a Parquet file"),
-        (data.path, {"loss": "student"}, "does not name the student; pass it with --model"),
+        (run / "config.json", {}, "is not a Parquet file of token ids; pass a run directory, or"),
+        (trained[0], {}, "is not a run: it is a model that `tessy sft` wrote; `tessy evaluate"),
+        (run, {"model": str(run)}, "cannot load the tokenizer"),
+        (moved, {"loss": "student"}, "names a student that is not there (../"),
         (data.path, {"loss": "all", "model": str(student_path())}, "was exported with --loss stu"),
         (run, {"loss": "nobody"}, "--loss: expected all, student, teacher, or"),
         (run, {"model": str(teacher_path())}, "has another vocabulary or chat template than"),
         (run, {"model": str(tmp_path / "none")}, "there is no folder"),
+        (run, {"model": str(predictor_path("student"))}, "is a Qwen3ForTokenClassification, not"),
         (run, {"batch": 5, "device_batch": 2}, "cannot be shared evenly"),
         (run, {"max_tokens": 4}, f"{run} has no rows to learn from: all 13 rows have more than 4"),
     ]
     for source, options, message in refused:
-        assert message in sft(source, out, code=2, **options)
+        output = sft(source, out, code=2, **options)
+        assert message in output
+        assert not re.search(r"\.;|magic bytes", output)
     assert not out.exists() or names(out) <= {"run.lock"}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tessy.core.errors import ConfigError
+from tessy.core.errors import ConfigError, DeviceMemoryError
+from tessy.training import command as training
 from tessy.training import launcher
-from tests.support.sft_runs import ENVIRONMENT, command, quick_config
+from tests.support.sft_runs import ENVIRONMENT, command, quick_config, sft
 from tests.test_house import ROOT
 
 pytestmark = pytest.mark.xdist_group("trl")  # which takes long to import
@@ -57,6 +61,71 @@ def test_two_processes_train_the_same_model_as_one(
     for name, tensor in expected.items():
         assert (tensor - found[name]).abs().max() < 1e-5, name
     assert "2 processes" in (two / "README.md").read_text()
+
+
+@pytest.fixture
+def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(training, "_interrupt_once", lambda: None)
+
+
+@pytest.mark.usefixtures("second_of_two")
+def test_one_process_reports_what_all_find(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert sft(tmp_path / "none", tmp_path / "out", code=2) == ""
+    raised: list[BaseException] = [DeviceMemoryError("the GPU's memory is too small")]
+
+    def fail(*_: object) -> None:
+        raise raised[-1]
+
+    monkeypatch.setattr(training, "_run", fail)
+    assert "the GPU's memory is too small" in sft(run, tmp_path / "out", code=2)
+    raised.append(KeyboardInterrupt())
+    assert sft(run, tmp_path / "out", code=130) == ""
+
+
+def test_a_second_interruption_by_the_launcher_is_ignored(monkeypatch: pytest.MonkeyPatch):
+    before = signal.getsignal(signal.SIGINT)
+    training._interrupt_once()
+    assert signal.getsignal(signal.SIGINT) is before  # of a process without a launcher
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    training._interrupt_once()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "launch",
+    [("torchrun", "--standalone", "--nproc_per_node=2"),
+     ("accelerate", "launch", "--multi_gpu", "--num_processes=2")],
+)  # fmt: skip
+def test_a_launcher_passes_on_an_interruption(run: Path, tmp_path: Path, launch: tuple[str, ...]):
+    out = tmp_path / "out"
+    words = (str(BIN / launch[0]), *launch[1:], "-m", "tessy")
+    process = subprocess.Popen(
+        [*words, *command(quick_config(run, out, epochs=1000))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    while not list(out.glob("checkpoint-*/sft.json")) and process.poll() is None:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output, _ = process.communicate()
+    message = "tessy: interrupted; the same command resumes it from the last epoch"
+    assert output.count("tessy: interrupted") == output.count(message) == 1
+    assert "tessy/" not in output  # no traceback of ours
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -36,5 +36,5 @@ def test_two_models_are_evaluated_and_compared(servers: Servers, questions, tmp_
     assert "2 evaluations over the same 16 problems." in output
     student, teacher = json.loads(scores.read_text("utf-8"))["runs"]
     # The teacher can solve these problems.
-    assert teacher["pass_1"]["value"] > 0.75
-    assert teacher["pass_1"]["value"] >= student["pass_1"]["value"]
+    assert teacher["pass@1"]["value"] > 0.75
+    assert teacher["pass@1"]["value"] >= student["pass@1"]["value"]

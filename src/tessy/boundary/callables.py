@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from tessy.core.errors import ConfigError
+from tessy.core.errors import ConfigError, cause_of
 
 Result = TypeVar("Result")
 
@@ -117,7 +117,7 @@ def _import(where: str, label: str) -> ModuleType:
         raise
     except Exception as error:  # user code may raise anything on import
         raise ConfigError(
-            f"{label}: importing {where} raised {type(error).__name__}: {error}; a "
+            f"{label}: importing {where} raised {type(error).__name__}: {cause_of(error)}; a "
             "module must be importable from here (PYTHONPATH), a file is given as path/to/file.py"
         ) from error
     return module

@@ -65,7 +65,7 @@ class Phrases:
                 text = extra.read_text("utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(
-                    f"lexicon: cannot read {extra} ({error}); give a UTF-8 text file with one "
+                    f"--lexicon: cannot read {extra} ({error}); give a UTF-8 text file with one "
                     "phrase a line"
                 ) from error
             phrases.add(text.splitlines(), source=str(extra))

@@ -190,14 +190,17 @@ def _describe(
     location = tuple(str(part) for part in details["loc"])
     dotted = ".".join(location)
     if details["type"] == "missing":
-        place = f"{toml.where(location)}: " if toml else ""
-        remedy = f"give {_option(location)} or a TOML file (--config) with this key"
-        return f"{place}{dotted}: is required and missing; {remedy}"
+        if toml:
+            return (
+                f"{toml.where(location)}: {dotted}: is required and missing; add this key, or "
+                f"give {_option(location)}"
+            )
+        option = _option(location)
+        return f"{option}: is required and missing; give it, or a TOML file (--config) with it"
     on_command_line = _contains(overrides, location)
+    name = _option(location)
     if toml and not on_command_line:
         name = f"{toml.where(location)}: {dotted}"
-    else:
-        name = _option(location) if on_command_line else dotted
     if details["type"] == "extra_forbidden":  # the value may be a secret
         return f"{name}: there is no such option{_suggestion(cls, location)}"
     value = repr(details["input"])

@@ -31,8 +31,9 @@ class SftConfig(Config):
     """Sequences per optimizer step, over all processes."""
     device_batch: int = Field(default=1, ge=1)
     """Sequences that a process reads at a time; gradients are accumulated over a batch."""
-    learning_rate: float = Field(default=5e-5, gt=0)
-    """Highest learning rate of AdamW; it rises for 3 % of the steps, then falls as a cosine."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Highest learning rate of AdamW; it rises for 3 % of the steps, then falls as a cosine; None:
+    5e-5, or 2e-4 with `lora_rank`."""
     lora_rank: int | None = Field(default=None, ge=1)
     """Rank of a LoRA adapter on all linear layers, with twice its value as alpha; None: all weights
     are trained."""
@@ -47,3 +48,13 @@ class SftConfig(Config):
     """Random seed of the order of sequences, and of new adapter weights."""
     fresh: bool = False
     """Start over; existing contents are moved to `<folder>.old-1` (-2, …)."""
+
+    @property
+    def highest_learning_rate(self) -> float:
+        """The learning rate, or its default; the few weights of an adapter need larger steps.
+
+        Source: the paper for all weights; TRL's LoRA examples for an adapter.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 5e-5 if self.lora_rank is None else 2e-4

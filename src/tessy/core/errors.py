@@ -24,6 +24,10 @@ class ConfigError(InputError):
     """An invalid option or TOML key, or an invalid combination of them."""
 
 
+class DeviceMemoryError(ConfigError):
+    """The memory of one process's device is too small; other processes do not notice it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowFault:
     """A defect of one row of an input file."""
@@ -146,6 +150,11 @@ def reason_labels(counts: Mapping[str, int]) -> dict[str, int]:
         label = reason_label(reason)
         labels[label] = labels.get(label, 0) + count
     return labels
+
+
+def cause_of(error: BaseException) -> str:
+    """Return an error of another library as a part of a sentence: one line, no full stop."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 class SampleFailed(TessyError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 
 NONE = "–"  # placeholder for a missing figure
 
@@ -14,7 +15,22 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def percentage(share: float, digits: int = 1) -> str:
     """Return a share as ``12.3``, without the percent sign."""
-    return f"{100 * share:.{digits}f}"
+    return f"{_percents(share, digits)}"
+
+
+def points(difference: float, digits: int = 1) -> str:
+    """Return a difference of shares in percentage points: ``+12.3``, rounded as the shares."""
+    return f"{_percents(difference, digits):+}"
+
+
+def _percents(share: float, digits: int) -> Decimal:
+    """Return hundredths, with halves rounded away from zero and no negative zero.
+
+    A binary number is slightly off the half that it stands for: 0.0705 is below 7.05 %.
+    """
+    exact = Decimal(repr(round(share, 12))) * 100
+    rounded = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return rounded if rounded else abs(rounded)
 
 
 def interval(

@@ -71,17 +71,17 @@ def find_checkpoints(config: EvaluateConfig) -> list[Checkpoint]:
             found.append(Checkpoint(path, int(match[1]), _epoch(path)))
     if not found and config.checkpoints:
         raise ConfigError(
-            f"checkpoints: {config.model} has no folder checkpoint-STEP; pass the --out of "
+            f"--checkpoints: {config.model} has no folder checkpoint-STEP; pass the --out of "
             "`tessy sft` as --model"
         )
     if found and config.url:
         raise ConfigError(
-            "checkpoints: a server has one model; leave out --url to run them in this process, or "
-            "serve and evaluate them one by one"
+            "--checkpoints: a server has one model; leave out --url to run them in this process, "
+            "or serve and evaluate them one by one"
         )
     if found and RunPaths(config.out).config.exists():
         raise ConfigError(
-            f"out: {config.out} is a run, but checkpoints need a directory for several runs; "
+            f"--out: {config.out} is a run, but checkpoints need a directory for several runs; "
             "choose another --out"
         )
     return sorted(found, key=lambda checkpoint: checkpoint.step)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from pkgutil import resolve_name
 
 from tessy.config.base import GenerationOptions, ModelConfig
 from tessy.config.evaluation import EvaluateConfig
 from tessy.config.predictors import ResponseSampling, SampleConfig
 from tessy.core.formatting import counted
 from tessy.evaluation.checkpoints import (
+    PLOT,
     Checkpoint,
     EpochScore,
     find_checkpoints,
@@ -19,14 +19,16 @@ from tessy.evaluation.checkpoints import (
     write_epochs,
 )
 from tessy.evaluation.grading import Grader
-from tessy.evaluation.load import LoadedBenchmark, load_benchmark, weights_digest
+from tessy.evaluation.load import LoadedBenchmark, load_benchmark
 from tessy.evaluation.programs.base import ProgramJudge
-from tessy.evaluation.results import SCORES, Result, read_result, result_table
+from tessy.evaluation.results import PLANNED, SCORES, Result, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.storage import jsonl
+from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import EVALUATIONS
 from tessy.synthesis.output import RunOutput
 from tessy.synthesis.run import run_samples
+from tessy.synthesis.setup import check_folders
 
 EXIT_UNSCORED = 1
 _EMPTY_PROGRAM = "int main() {}\n"
@@ -48,6 +50,7 @@ def evaluate(config: EvaluateConfig) -> int:
         InputError: Options, problems, the model or the run directory are unusable; nothing started.
         EngineError: The servers failed permanently; finished rows are kept.
     """
+    check_folders(_generation(config))
     checkpoints = _checkpoints(config)
     benchmark = load_benchmark(config)
     if not checkpoints:
@@ -64,6 +67,8 @@ def evaluate(config: EvaluateConfig) -> int:
         worst = max(worst, code)
         scores.append(EpochScore(checkpoint, result.score))
     console.print(write_epochs(config.out, benchmark.name, scores))
+    files = f"{config.out / PLOT} and {config.out / SCORES}"
+    console.print(f"Scores by epoch: {files}", soft_wrap=True, markup=False)
     return worst
 
 
@@ -74,6 +79,7 @@ def _checkpoints(config: EvaluateConfig) -> list[Checkpoint]:
 
 
 def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple[int, Result]:
+    planned = _count_planned(config, benchmark)
     workers = config.judge_workers or len(os.sched_getaffinity(0))
     programs = _open_program_judge(config, workers, benchmark)
     version = "" if programs is None else programs.version
@@ -87,9 +93,8 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
             "benchmark.digest": benchmark.digest,
             "instruction": config.instruction,
             "judge": benchmark.judges(version),
-            # A folder may hold other weights after another training.
-            "weights": weights_digest(config),
         },
+        facts={PLANNED: planned},
         strategy="evaluate",
         finish=grader.finish,
     )
@@ -133,8 +138,9 @@ def _open_program_judge(
     tests = next(filter(None, (one.tests for one in benchmark.judged.values())), None)
     if tests is None:
         return None
-    open_judge = resolve_name("tessy.evaluation.programs.judge:open_judge")
-    judge: ProgramJudge = open_judge(workers=workers, allow_unsafe=config.allow_unsafe_judging)
+    from tessy.evaluation.programs.judge import open_judge
+
+    judge = open_judge(workers=workers, allow_unsafe=config.allow_unsafe_judging)
     if tests.kind == "checker":
         try:  # a missing compiler or header would stop the run at its first verdict
             asyncio.run(judge.judge(_EMPTY_PROGRAM, tests))
@@ -142,6 +148,17 @@ def _open_program_judge(
             judge.close()
             raise
     return judge
+
+
+def _count_planned(config: EvaluateConfig, benchmark: LoadedBenchmark) -> int:
+    """Return the number of samples that the options ask for or that the run has already."""
+    problems = benchmark.loaded.problems[: config.limit]
+    keys = {(problem.id, sample) for problem in problems for sample in range(config.samples)}
+    if not config.fresh:
+        paths = RunPaths(config.out, EVALUATIONS.name)
+        files = [*paths.row_files(), *paths.failure_files()]
+        keys |= jsonl.last_rows(files, EVALUATIONS.key_of).keys()
+    return len(keys)
 
 
 def _generation(config: EvaluateConfig) -> SampleConfig:

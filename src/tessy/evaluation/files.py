@@ -86,12 +86,12 @@ def _own_file(config: EvaluateConfig) -> Path:
     names = ", ".join(all_benchmarks())
     if config.data is not None:
         raise ConfigError(
-            f"data: --benchmark {config.benchmark} is a file already; leave the option out, or "
+            f"--data: --benchmark {config.benchmark} is a file already; leave the option out, or "
             f"name one of {names}"
         )
     if not file.is_file():
         raise ConfigError(
-            f"benchmark: {config.benchmark!r} is no file and no benchmark; expected a file of "
+            f"--benchmark: {config.benchmark!r} is no file and no benchmark; expected a file of "
             f"problems, or one of {names}"
         )
     return file
@@ -102,7 +102,7 @@ def _local(benchmark: Benchmark, path: Path) -> BenchmarkData:
     if path.is_file():
         return BenchmarkData((path,))
     if not path.is_dir():
-        raise InputError(f"data: there is no file {path}; check the path")
+        raise InputError(f"--data: there is no file {path}; check the path")
     expected = [Path(file.path) for file in benchmark.files]
     places = [(path / name, path / name.name) for name in expected]
     files = [next((p for p in both if p.is_file()), None) for both in places]
@@ -111,7 +111,7 @@ def _local(benchmark: Benchmark, path: Path) -> BenchmarkData:
         found = [f for f in sorted(path.iterdir()) if f.is_file() and is_readable(f.name)]
         if len(found) != 1:
             names = ", ".join(name.name for name in expected)
-            raise InputError(f"data: {path} has no file {names}; pass the file itself")
+            raise InputError(f"--data: {path} has no file {names}; pass the file itself")
     return BenchmarkData(tuple(found), path)
 
 

@@ -13,7 +13,7 @@ from tessy.config.evaluation import EvaluateConfig
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.core.records import Message, Problem, problem_digest
 from tessy.evaluation.benchmarks.base import Benchmark
-from tessy.evaluation.files import FoundBenchmark, checksum, find_benchmark
+from tessy.evaluation.files import FoundBenchmark, find_benchmark
 from tessy.evaluation.judges.base import Judge
 from tessy.evaluation.judges.choice import LETTERS, choices_of
 from tessy.evaluation.judges.registry import all_judges
@@ -116,7 +116,7 @@ def _check_options(config: EvaluateConfig, benchmark: Benchmark) -> None:
     """Raise ConfigError for options that do not apply to a benchmark with a format of its own."""
     if not benchmark.has_own_format:
         return
-    for option, value in (("fields", config.fields), ("skip_bad_rows", config.skip_bad_rows)):
+    for option, value in (("--fields", config.fields), ("--skip-bad-rows", config.skip_bad_rows)):
         if value:
             raise ConfigError(
                 f"{option}: the files of {benchmark.name} have a format of their own; leave the "
@@ -183,21 +183,12 @@ class _Rules:
         if program is not None:
             if self.judge is not None:
                 raise ConfigError(
-                    f"judge: the responses to {self.benchmark.name} are programs, which "
+                    f"--judge: the responses to {self.benchmark.name} are programs, which "
                     f"{self.judge} does not judge; leave the option out"
                 )
             return JudgedProblem(program)
         judge = self._judge_of(problem)
         return JudgedProblem(judge, str(self._reference(judge, problem)))
-
-
-def weights_digest(config: EvaluateConfig) -> str | None:
-    """Return a digest of the weights in the folder ``model``; None if they are not there."""
-    folder = Path(config.model).expanduser()
-    if config.url or not folder.is_dir():
-        return None
-    sums = [(file.name, checksum(file)) for file in sorted(folder.glob("*.safetensors"))]
-    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
 
 
 def _as_asked(

@@ -21,6 +21,26 @@ from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, r
 SCORES = "scores.json"
 
 
+PLANNED = "planned_samples"  # in the options of config.json, per session
+
+
+def planned_samples(document: Mapping[str, Any]) -> int | None:
+    """Return the number of samples that the run with this config.json has when it is complete.
+
+    None for a run of a version that did not record it.
+    """
+    last = [document, *document["resumed"]][-1]
+    planned = last.get("config", {}).get(PLANNED)
+    return planned if isinstance(planned, int) else None
+
+
+def partial_note(ended: int, planned: int | None) -> str:
+    """Return ``partial: 37 of 80 samples`` if fewer samples ended than planned, else nothing."""
+    if planned is None or ended >= planned:
+        return ""
+    return f"partial: {ended:,} of {planned:,} samples"
+
+
 class Result(NamedTuple):
     """The score of a run, and what it was computed from."""
 
@@ -32,11 +52,17 @@ class Result(NamedTuple):
     reasons: Counter[str]  # of responses that were truncated or have no answer
     failures: Counter[str]  # samples without a response, by reason
     rules: Mapping[EvaluationOutcome, Counter[str]]  # what decided, by outcome
+    planned: int | None = None  # samples of the complete run; None: not recorded
 
     @property
     def waiting(self) -> int:
         """Number of samples that the official judge of the benchmark has to judge."""
         return self.score.outcomes["unjudged"]
+
+    @property
+    def ended(self) -> int:
+        """Number of samples with a row, a response or a failure."""
+        return self.score.outcomes.total() + self.failures.total()
 
     @property
     def unscored(self) -> int:
@@ -50,10 +76,11 @@ class Result(NamedTuple):
             "benchmark": {"name": self.benchmark, "digest": self.digest},
             "model": self.model,
             "judge": self.judge,
-            "pass@1": _to_json(found.pass_1, found.standard_error),
-            "pass@k": {str(k): _to_json(estimate) for k, estimate in found.pass_k.items() if k > 1},
+            **score_json(found),
             "responses": found.n,
             "problems": found.problems,
+            "samples": {"ended": self.ended, "planned": self.planned},
+            "partial": bool(partial_note(self.ended, self.planned)),
             "outcomes": dict(found.outcomes.most_common()),
             "rules": {o: dict(counts.most_common()) for o, counts in self.rules.items()},
             "reasons": dict(self.reasons.most_common()),
@@ -66,7 +93,8 @@ class Result(NamedTuple):
 
 def read_result(directory: Path) -> Result:
     """Compute the result of a run from its rows; RunError if it is no run of `tessy evaluate`."""
-    data = read_config(directory, EVALUATIONS)["data_config"]
+    document = read_config(directory, EVALUATIONS)
+    data = document["data_config"]
     reasons: Counter[str] = Counter()
     rules: defaultdict[EvaluationOutcome, Counter[str]] = defaultdict(Counter)
     samples = []
@@ -86,14 +114,24 @@ def read_result(directory: Path) -> Result:
         reasons=reasons,
         failures=failures,
         rules=rules,
+        planned=planned_samples(document),
     )
 
 
-def _to_json(estimate: Estimate | None, stderr: float | None = None) -> dict[str, Any] | None:
+def score_json(found: EvaluationScore) -> dict[str, Any]:
+    """Return a score with its standard error, for JSON files; scores are in [0, 1]."""
+    best = _estimate_json(found.pass_1)
+    if best is not None:
+        best["standard_error"] = found.standard_error
+    more = {str(k): _estimate_json(estimate) for k, estimate in found.pass_k.items() if k > 1}
+    return {"pass@1": best, "pass@k": more}
+
+
+def _estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
     if estimate is None:
         return None
     ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return ends | {"stderr": stderr, "n": estimate.n, "problems": estimate.questions}
+    return ends | {"problems": estimate.questions}
 
 
 def shown_score(estimate: Estimate | None) -> str:
@@ -108,13 +146,16 @@ def result_table(result: Result) -> Table:
     """Return the result as a table."""
     found = result.score
     scope = f"{counted(found.n, 'response')} to {counted(found.problems, 'problem')}"
+    style = "bold"
+    if note := partial_note(result.ended, result.planned):
+        scope, style = f"{scope}; {note}", "bold red"
     lines = [
         ("Benchmark", Text(visible(f"{result.benchmark} (problems {result.digest})"))),
         ("Model", Text(visible(result.model))),
         ("Judge", Text(result.judge)),
-        ("pass@1", Text(f"{shown_score(found.pass_1)}, {scope}", style="bold")),
+        ("pass@1", Text(f"{shown_score(found.pass_1)}, {scope}", style=style)),
         *((f"pass@{k}", Text(shown_score(one))) for k, one in found.pass_k.items() if k > 1),
-        ("Outcomes", Text(tally(labels(found.outcomes)) or "none")),
+        ("Outcomes", Text(tally(labels(dict(found.outcomes.most_common()))) or "none")),
     ]
     if result.waiting:
         text = f"{result.waiting:,} wait for the verdicts of the official judge"

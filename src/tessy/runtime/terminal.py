@@ -208,11 +208,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, Text]]:
     samples_text = Text(f"{finished} ({samples['attempts']:,} attempts)")
     lines = [("Samples", samples_text), *_restyling(summary.get("restyle"))]
     strategies = summary["strategies"]
-    if strategies.keys() - {"tessy"}:
+    if strategies.keys() - {"tessy", "sample", "evaluate"}:
         lines.append(("Strategies", Text(tally(strategies))))
-    if outcomes := summary.get("outcomes"):
-        named = {outcome.replace("_", " "): count for outcome, count in outcomes.items()}
-        lines.append(("Outcomes", Text(tally(named))))
     if summary["failures"]:
         lines.append(("Failures", Text(tally(reason_labels(summary["failures"])), style="red")))
     authors = [author for author in AUTHORS if summary["requests"][author]] or list(AUTHORS)

@@ -57,17 +57,15 @@ def read(path: Path, kind: DirectoryKind) -> dict[str, Any]:
     try:
         document = jsonl.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{path.parent} is not a {kind.directory}: it has no {path.name}; check the path: "
-            f"{kind.made_by}"
-        ) from None
+        raise _not_a_directory_of(kind, path, f"it has no {path.name}") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}; restore it from a copy") from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
-        schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or "schema" not in document:
+        raise _not_a_directory_of(kind, path, f"its {path.name} is of something else")
+    if document["schema"] != SCHEMA_VERSION:
         raise RunError(
-            f"{path}: schema version {schema!r}, but this tessy reads {SCHEMA_VERSION}; use the "
-            "version of tessy that created the run"
+            f"{path}: schema version {document['schema']!r}, but this tessy reads "
+            f"{SCHEMA_VERSION}; use the version of tessy that created the run"
         )
     _check_rows(path, document, kind)
     document = {"rows": kind.name, "data_config": {}, "resumed": [], **document}
@@ -78,6 +76,22 @@ def read(path: Path, kind: DirectoryKind) -> dict[str, Any]:
         for old, new in renamed.items():
             _move(session.get("config", {}), old.split("."), new.split("."))
     return document
+
+
+def _not_a_directory_of(kind: DirectoryKind, path: Path, why: str) -> RunError:
+    """Return the error for a folder of another kind, with what to do with one that tessy wrote."""
+    folder = path.parent
+    if not folder.exists():
+        return RunError(f"there is no folder {folder}; check the path: {kind.made_by}")
+    advice = f"check the path: {kind.made_by}"
+    runs = [found.parent.name for found in folder.glob("checkpoint-*/config.json")]
+    if (folder / "sft.json").is_file():
+        why = "it is a model that `tessy sft` wrote"
+        advice = f"`tessy evaluate --model {folder}` evaluates it; {kind.made_by}"
+    elif (folder / "scores.json").is_file() and runs:
+        why = "it holds a run of `tessy evaluate` for each checkpoint"
+        advice = f"pass one of them, such as {folder / min(runs, key=len)}"
+    return RunError(f"{folder} is not a {kind.directory}: {why}; {advice}")
 
 
 def prompt_date(document: Mapping[str, Any]) -> datetime.date | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
-from tessy.core.errors import InputError, RowFault
+from tessy.core.errors import InputError, RowFault, cause_of
 from tessy.storage.jsonl import loads, plain
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _parquet(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
         table = pq.ParquetFile(file)
         yield from _batches(path, table.schema_arrow.names, table.iter_batches(batch_size=_BATCH))
     except pa.ArrowException as error:
-        raise InputError(f"{path}: expected Parquet: {error}") from error
+        raise InputError(f"{path}: expected Parquet: {cause_of(error)}") from error
 
 
 def _arrow(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
@@ -206,7 +206,7 @@ def _arrow(path: Path, file: IO[bytes]) -> Iterator[InputRow | RowFault]:
         with pa.ipc.open_stream(file) as stream:
             yield from _batches(path, stream.schema.names, stream)
     except pa.ArrowException as error:
-        raise InputError(f"{path}: expected an Arrow stream: {error}") from error
+        raise InputError(f"{path}: expected an Arrow stream: {cause_of(error)}") from error
 
 
 def _batches(
@@ -237,7 +237,7 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[object]:
         return list(column.cast(pa.string()).to_pylist())
     except (ValueError, pa.ArrowException) as error:
         raise InputError(
-            f"{path}: column {name!r} of type {column.type} cannot be read: {error}"
+            f"{path}: column {name!r} of type {column.type} cannot be read: {cause_of(error)}"
         ) from error
 
 

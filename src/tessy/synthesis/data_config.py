@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import operator
 from collections.abc import Iterator, Mapping
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from tessy.config.base import RunOptions
+from tessy.config.base import ModelConfig, RoleConfig, RunOptions
 from tessy.config.synthesis import SynthesisOptions
-from tessy.core.errors import ConfigError
-from tessy.core.records import AUTHORS
+from tessy.core.errors import ConfigError, ModelError
+from tessy.core.records import AUTHORS, Author
 from tessy.synthesis.strategies.registry import (
     all_strategies,
     candidates,
@@ -46,6 +48,40 @@ _NOT_DATA = frozenset(
 )
 
 
+WEIGHT_NAMES = frozenset({"weights", *(f"{author}.weights" for author in AUTHORS)})
+_CHUNK_BYTES = 1 << 20
+
+
+def weight_digests(models: Mapping[Author, ModelConfig]) -> dict[str, str]:
+    """Return digests of the weights in local folders of models in this process, by dotted name.
+
+    A folder may hold other weights after another training.
+
+    Raises:
+        ModelError: A file cannot be read.
+    """
+    digests = {}
+    for author, model in models.items():
+        folder = Path(model.model).expanduser()
+        if not model.url and folder.is_dir():
+            name = f"{author}.weights" if isinstance(model, RoleConfig) else "weights"
+            files = sorted(folder.glob("*.safetensors"))
+            sums = [(file.name, _sha256(file)) for file in files]
+            digests[name] = hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
+    return digests
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with file.open("rb") as content:
+            while chunk := content.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror}; fix its permissions") from error
+    return digest.hexdigest()
+
+
 def data_config(config: RunOptions) -> dict[str, Any]:
     """Return the options that determine the rows, as JSON values by dotted name.
 
@@ -67,7 +103,7 @@ def data_config(config: RunOptions) -> dict[str, Any]:
             content = config.lexicon.read_bytes()
         except OSError as error:
             raise ConfigError(
-                f"lexicon: cannot read {config.lexicon} ({error.strerror}); give a text file "
+                f"--lexicon: cannot read {config.lexicon} ({error.strerror}); give a text file "
                 "with one phrase per line, or leave the option out"
             ) from error
         flat["lexicon"] = f"sha256:{hashlib.sha256(content).hexdigest()}"

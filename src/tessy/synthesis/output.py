@@ -27,6 +27,7 @@ class RunOutput:
         kind: Kind of the rows.
         options: All options of the command, for config.json; None: those of the run.
         data: Further options that determine the rows; they override those of the run.
+        facts: Further entries of `config` in config.json; they may change when a run is resumed.
         strategy: Strategy of the samples; None: that of the run.
         finish: Makes the row of a trajectory or a failure, while other samples are generated.
     """
@@ -34,6 +35,7 @@ class RunOutput:
     kind: RowKind[Any, Any, Any] = TRAJECTORIES
     options: Config | None = None
     data: Mapping[str, object] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     strategy: str | None = None
     finish: Finish = _unchanged
 

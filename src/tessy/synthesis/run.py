@@ -37,7 +37,7 @@ from tessy.storage.run_reader import (
     iter_superseded,
     read_config,
 )
-from tessy.synthesis.data_config import data_config, data_names
+from tessy.synthesis.data_config import WEIGHT_NAMES, data_config, data_names, weight_digests
 from tessy.synthesis.output import SAMPLES, RunOutput
 from tessy.synthesis.problems import (
     ChangedProblems,
@@ -60,7 +60,7 @@ EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
 
-_DATA_NAMES = data_names(SynthesizeConfig, SampleConfig) | FORMAT_NAMES | {"command"}
+_DATA_NAMES = data_names(SynthesizeConfig, SampleConfig) | {*FORMAT_NAMES, *WEIGHT_NAMES, "command"}
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _check_run(config: RunConfig, output: RunOutput) -> dict[str, Any]:
         output.kind,
         data_config=_data(config, output),
         known=_DATA_NAMES | output.data.keys(),
-        later=FORMAT_NAMES,
+        later=FORMAT_NAMES | WEIGHT_NAMES,
         fresh=config.fresh,
     )
 
@@ -115,6 +115,24 @@ def _data(config: RunConfig, output: RunOutput) -> dict[str, Any]:
     # `annotate` requires a run of `sample`, which is therefore recorded.
     command = {"command": "sample"} if isinstance(config, SampleConfig) else {}
     return {**command, **data_config(config), **output.data}
+
+
+def _recorded_options(config: RunConfig, output: RunOutput) -> dict[str, Any]:
+    options = (output.options or config).model_dump(mode="json")
+    return without_credentials({**options, **output.facts})
+
+
+def _weights(config: RunConfig, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return digests of the models' weights in this process.
+
+    A run that will be resumed keeps those of models that are on servers now; if it recorded none,
+    as an older version, it has none.
+    """
+    found = weight_digests(models(config))
+    if not recorded:
+        return found
+    kept = {name: recorded[name] for name in recorded.keys() & WEIGHT_NAMES}
+    return {name: found.get(name, digest) for name, digest in kept.items()}
 
 
 def run_samples(
@@ -137,7 +155,7 @@ def run_samples(
     loaded = loaded or load_run_problems(config)
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     loaded = replace(loaded, problems=tuple(problems))
-    data = _data(config, output)
+    data = _data(config, output) | _weights(config, recorded)
     # Tokenizers load slowly: a run without missing samples needs none.
     known = {name: recorded[name] for name in recorded.keys() & FORMAT_NAMES}
     renderers = {} if known else load_renderers(config)
@@ -145,7 +163,7 @@ def run_samples(
     with Run.open(
         config.out,
         output.kind,
-        config=without_credentials((output.options or config).model_dump(mode="json")),
+        config=_recorded_options(config, output),
         data_config=data | (known or formats(renderers)),
         known=_DATA_NAMES | output.data.keys(),
         software=software(),

@@ -15,7 +15,7 @@ from rich.console import Console
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.errors import EngineMisconfigured, reason_label
-from tessy.core.records import Author, Key
+from tessy.core.records import Author, Failure, Key
 from tessy.runtime.budget import BudgetTracker
 from tessy.runtime.progress import Progress
 from tessy.runtime.runner import JobList, JobResult, run_jobs
@@ -72,6 +72,7 @@ class SynthesisSession:
     chosen: Collection[Key] | None = None
     output: RunOutput = SAMPLES
     result: SessionResult = field(default_factory=SessionResult)
+    _short_context: bool = field(default=False, init=False)  # whether it was reported
 
     def missing(self) -> list[SampleJob]:
         """Return the requested samples that have no row yet."""
@@ -188,6 +189,7 @@ class SynthesisSession:
         )
 
         async def finish(result: JobResult) -> JobResult:
+            self._report_short_context(result, context)
             state.complete += 1
             try:
                 return await self.output.finish(result, stop.check)
@@ -212,6 +214,31 @@ class SynthesisSession:
             lengths = lengths_of_rows(self.run.paths)
             gate = SampleGate(make_admission(self.config, resources, lengths), resources)
             self.result.slots = sum(1 for _ in takewhile(gate.try_admit, remaining))
+
+    def _report_short_context(self, result: JobResult, context: SynthesisContext) -> None:
+        """Warn once if a sample failed at less than its token limits, because the context ended."""
+        failure = result.failure
+        if self._short_context or not isinstance(failure, Failure) or failure.reason != "budget":
+            return
+        tokens = context.backends[context.answering].context_tokens
+        wanted = context.thinking_tokens + context.answer_tokens
+        thinking = failure.tokens.student + failure.tokens.teacher
+        at_limit = thinking >= context.thinking_tokens or failure.tokens.answer >= (
+            context.answer_tokens
+        )
+        if tokens is None or tokens >= wanted or at_limit:
+            return
+        self._short_context = True
+        log.warning(
+            "the %s's context of %d tokens is shorter than thinking_tokens + answer_tokens (%d): "
+            "longer samples fail (%s), %s/%d is the first",
+            context.answering,
+            tokens,
+            wanted,
+            reason_label("budget"),
+            failure.id,
+            failure.sample,
+        )
 
     def _in_flight(self, journal: Journal) -> dict[Key, InFlight]:
         """Return the samples in the journal that have no row yet."""
@@ -241,15 +268,3 @@ def _describe(resources: SynthesisResources) -> None:
         log.info("%s: %s (%s)", author, info.model, info.mode)
         for note in info.notes:
             log.warning("%s: %s", author, note)
-    context = resources.context
-    tokens = context.backends[context.answering].context_tokens
-    wanted = context.thinking_tokens + context.answer_tokens
-    if tokens is not None and tokens < wanted:
-        log.warning(
-            "the %s's context of %d tokens is shorter than thinking_tokens + answer_tokens (%d): "
-            "longer samples will fail (%s)",
-            context.answering,
-            tokens,
-            wanted,
-            reason_label("budget"),
-        )

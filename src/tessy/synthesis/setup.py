@@ -90,7 +90,8 @@ def check_servers(config: Options) -> None:
             read_address(url, api_key)
         if len(set(replica_names(model))) < len(model.url):
             raise ConfigError(
-                f"{author}.url: a server is given twice in {', '.join(replica_names(model))}"
+                f"{_option(model, author, 'url')}: a server is given twice in "
+                f"{', '.join(replica_names(model))}"
             )
 
 
@@ -100,12 +101,11 @@ def check_folders(config: Options) -> None:
         names = {"tokenizer": model.tokenizer, "model": None if model.url else model.model}
         if isinstance(model, RoleConfig) and ":" not in model.predictor:
             names["predictor"] = model.predictor
-        prefix = f"{author}." if isinstance(model, RoleConfig) else ""
         for option, name in names.items():
             if name is not None and is_path(name) and not Path(name).expanduser().is_dir():
                 raise ModelError(
-                    f"{prefix}{option}: there is no folder {name!r}; pass the folder or hub id of "
-                    "a model"
+                    f"{_option(model, author, option)}: there is no folder {name!r}; pass the "
+                    "folder or hub id of a model"
                 )
 
 
@@ -130,11 +130,11 @@ def _tokenizer_name(role: ModelConfig, author: Author) -> str:
     if root is not None and (found := can_find_tokenizer(root, seconds=1.0)):
         log.info("%s: tokenizer of %s, which is served as %s", author, root, role.model)
         return root
-    option = f"{author}.tokenizer" if isinstance(role, RoleConfig) else "tokenizer"
+    option = _option(role, author, "tokenizer")
     name = f"the server loaded it from {root!r}, which is" if root else "that name is"
     raise ModelError(
         f"the tokenizer of {role.model!r} was not found: {name} no folder here, and "
-        f"{why_not_found(found)}; name the folder or hub id of its tokenizer with --{option}"
+        f"{why_not_found(found)}; name the folder or hub id of its tokenizer with {option}"
     )
 
 
@@ -166,8 +166,12 @@ def _draft_tokens(role: ModelConfig) -> int | None:
 
 
 def _api_key(role: ModelConfig, author: Author) -> str | None:
-    option = f"{author}.api_key_env" if isinstance(role, RoleConfig) else "api_key_env"
-    return read_api_key(option, role.api_key_env)
+    return read_api_key(_option(role, author, "api-key-env"), role.api_key_env)
+
+
+def _option(model: ModelConfig, author: Author, name: str) -> str:
+    """Return an option of a model on the command line."""
+    return f"--{author}.{name}" if isinstance(model, RoleConfig) else f"--{name}"
 
 
 def replica_names(role: ModelConfig) -> Sequence[str]:

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from tessy.core.errors import InputError, ModelError
+from tessy.core.errors import InputError, ModelError, cause_of
 from tessy.tokenization.chat_template import ChatTemplate
 from tessy.tokenization.codec import HfCodec
 from tessy.tokenization.probe import probe_turn
@@ -51,11 +51,11 @@ def load_renderer(
         ModelError: The tokenizer cannot be loaded, has no chat template, or does not support
             thinking.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     path = Path(model).expanduser()
     if not path.is_dir() and (isinstance(model, Path) or is_path(model)):
         raise ModelError(f"there is no folder {str(model)!r}; pass the folder or hub id of a model")
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     name = str(path) if path.is_dir() else str(model)
 
     def load(cls: type[AutoTokenizer] | type[PreTrainedTokenizerFast]) -> PreTrainedTokenizerFast:
@@ -113,8 +113,12 @@ def can_find_tokenizer(name: str, *, seconds: float = 2.5) -> bool | None:
 
 
 def is_path(name: str) -> bool:
-    """Return whether ``name`` cannot be a hub id, which has one slash at most."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
+    """Return whether ``name`` means a local folder, not a hub id, even if there is none.
+
+    A hub id has one slash at most; what begins with the name of an existing folder is a path.
+    """
+    first, slash, rest = name.partition("/")
+    return name.startswith((".", "/", "~")) or "/" in rest or bool(slash and Path(first).is_dir())
 
 
 def why_not_found(found: bool | None) -> str:
@@ -139,7 +143,7 @@ def _is_on_hub(name: str, seconds: float) -> bool | None:
 
 def _load_fault(name: str, error: Exception) -> str:
     """Return why the tokenizer of a folder or hub id cannot be loaded, and what to do."""
-    detail = " ".join(str(error).split()).rstrip(".")
+    detail = cause_of(error)
     if not Path(name).is_dir():
         advice = (
             "check the name, the network and, for a gated model, HF_TOKEN, or pass a local folder"
@@ -229,8 +233,8 @@ def _detect_family(
         mark, closing = next(iter(pairs.items()))
         raise ModelError(
             f"the chat template of {codec.name!r} never mentions {mark} or {closing}, so the model "
-            "is probably not trained to think; use the thinking variant of the model, or set "
-            "force_thinking of its role if you know that it thinks (--student.force-thinking)"
+            "is probably not trained to think; use the thinking variant of the model, or, if you "
+            "know that it thinks, set force_thinking of its role (--student.force-thinking)"
         )
     candidates = mentioned or list(pairs)
     opening = "<think>" if "<think>" in candidates else candidates[0]

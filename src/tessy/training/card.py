@@ -83,5 +83,6 @@ def _data(data: Mapping[str, Any]) -> str:
 
 
 def _options(options: Mapping[str, Any]) -> str:
-    shown = {k: v for k, v in options.items() if k not in ("model", "data") and v is not None}
+    hidden = ("model", "data", "weights")
+    shown = {k: v for k, v in options.items() if k not in hidden and v is not None}
     return listed(shown)

@@ -10,23 +10,29 @@ import importlib.metadata
 import logging
 import platform
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from tessy.config.base import ModelConfig
 from tessy.config.training import SftConfig
 from tessy.core.errors import ConfigError, InputError, RunError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import counted, duration, short_count, size
 from tessy.data.export.provenance import public
-from tessy.runtime.processes import is_first_process, process_count
+from tessy.runtime.processes import is_first_process, process_count, reports
 from tessy.storage import jsonl
 from tessy.storage.atomic import archive, make_directory
 from tessy.storage.lock import FileLock
 from tessy.storage.run_config import DirectoryKind, open_config, read
+from tessy.synthesis.data_config import weight_digests
 from tessy.training.launcher import check_processes
 from tessy.training.source import (
     Source,
@@ -42,11 +48,10 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from tessy.training.student import StudentSpec
 
 _EXIT_INPUT_ERROR = 2
+_EXIT_INTERRUPTED = 130
 _LIBRARIES = ("torch", "accelerate", "datasets", "matplotlib", "peft", "trl")
 _VERSIONS = ("transformers", "tokenizers", "torch", "accelerate", "trl", "peft")
-_RESULT_OPTIONS = (
-    *("epochs", "batch", "learning_rate", "lora_rank", "max_tokens", "packing", "seed"),
-)
+_RESULT_OPTIONS = (*("epochs", "batch", "lora_rank", "max_tokens", "packing", "seed"),)
 _SMALL = 50_000_000  # parameters; more threads than one only slow such a model down
 _RECORD, _CARD = "sft.json", "README.md"
 _KIND = DirectoryKind(
@@ -65,6 +70,7 @@ def sft(options: SftConfig, console: Console | None = None) -> int:
     """
     first = is_first_process()
     console = console or Console(quiet=not first)
+    _interrupt_once()
     try:
         check_processes()
         _check_batch(options)
@@ -78,21 +84,58 @@ def sft(options: SftConfig, console: Console | None = None) -> int:
             if first:
                 _open(out, stack, fresh=options.fresh)
             _run(options, source, out, console)
-    except InputError:
-        if first:
+    except InputError as error:
+        if reports(error):
             raise
-        return _EXIT_INPUT_ERROR  # the first process reports the error
+        return _EXIT_INPUT_ERROR
+    except KeyboardInterrupt:
+        if first:
+            print(f"tessy: interrupted{_after_interruption(options)}", file=sys.stderr)
+        return _EXIT_INTERRUPTED
     return 0
+
+
+def _interrupt_once() -> None:
+    """Ignore all interruptions but the first: a launcher passes on what the terminal sent to all.
+
+    The launcher ends a process that does not end by itself.
+    """
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if process_count() > 1 and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_signal)
+
+
+def _after_interruption(options: SftConfig) -> str:
+    """Return what the same command does after an interruption, as the end of a sentence."""
+    out = options.out.expanduser()
+    if (out / _CARD).is_file() or not (out / _RECORD).is_file():
+        return ""
+    if not _has_checkpoints(out):
+        return " before the end of the first epoch; the same command starts over"
+    command = "the same command" + (" without --fresh" if options.fresh else "")
+    return f"; {command} resumes it from the last epoch"
+
+
+def _has_checkpoints(out: Path) -> bool:
+    return any(out.glob(f"checkpoint-*/{_RECORD}"))
 
 
 def _check_batch(options: SftConfig) -> None:
     at_once = options.device_batch * process_count()
     if options.batch % at_once:
         raise ConfigError(
-            f"batch: {options.batch} sequences cannot be shared evenly by "
-            f"{process_count()} process(es) with --device-batch {options.device_batch}; give a "
+            f"--batch: {options.batch} sequences cannot be shared evenly by "
+            f"{_processes(process_count())} with --device-batch {options.device_batch}; give a "
             f"multiple of {at_once}"
         )
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
 
 
 def _check_out(out: Path) -> None:
@@ -101,7 +144,7 @@ def _check_out(out: Path) -> None:
         return
     if not out.is_dir() or any(path.name != "run.lock" for path in out.iterdir()):
         raise ConfigError(
-            f"out: {out} exists and was not written by `tessy sft`; choose another --out"
+            f"--out: {out} exists and was not written by `tessy sft`; choose another --out"
         )
 
 
@@ -184,7 +227,10 @@ def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> N
         "model": str(path.resolve()) if path.is_dir() else source.model,
         "data": data.digest,
         "loss": source.loss,
+        "learning_rate": options.highest_learning_rate,
         **{name: getattr(options, name) for name in _RESULT_OPTIONS},
+        # An adapter is resumed on these weights, and a folder may hold others by then.
+        **weight_digests({"student": ModelConfig(model=source.model)}),
     }
     counts = {name: getattr(data, name) for name in ("rows", "left_out", "tokens", "learned")}
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
@@ -193,13 +239,12 @@ def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> N
         "software": {"python": platform.python_version(), **versions},
         "data": {**provenance(data.metadata, data.digest), **counts, "longest": data.longest},
     }
-    has_checkpoints = any(out.glob("checkpoint-*/" + _RECORD))
     open_config(
         out / _RECORD,
         _KIND,
         jsonl.plain_object(facts),
         jsonl.plain_object(values),
-        lambda: has_checkpoints or (out / _CARD).is_file(),
+        lambda: _has_checkpoints(out) or (out / _CARD).is_file(),
         values,
     )
 
@@ -281,12 +326,15 @@ def _header(
         f"tokens{left_out}"
     )
     steps = -(-sequences.count // options.batch)
-    packed = "packed " if options.packing else ""
+    packed = "packed " if sequences.count < data.rows else ""
     micro = options.batch // (options.device_batch * count)
+    rate = f"{options.highest_learning_rate:g}"
+    if options.learning_rate is None:
+        rate += f" (default {'of an adapter' if options.lora_rank else 'for all weights'})"
     total, epochs = counted(steps * options.epochs, "step"), counted(options.epochs, "epoch")
     yield (
         f"  steps      {total}: {epochs} of {steps:,}, a step of {options.batch} of the "
-        f"{sequences.count:,} {packed}sequences"
+        f"{sequences.count:,} {packed}sequences; learning rate up to {rate}"
     )
     yield (
         f"  processes  {count} (world size), each {options.device_batch} "

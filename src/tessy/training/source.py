@@ -46,6 +46,7 @@ def read_source(options: SftConfig) -> Source:
             another one than in the file, or no model is named.
     """
     path = options.data.expanduser()
+    metadata: dict[str, Any] = {}
     if path.is_dir():
         data = read_config(path)["data_config"]
         role = role_of(data)
@@ -54,7 +55,7 @@ def read_source(options: SftConfig) -> Source:
         model, recorded = data.get(f"{role.prefix}model"), data.get(f"{role.author}.format")
     elif path.is_file():
         metadata = read_metadata(path)
-        loss, model, recorded = metadata["loss"], metadata.get("model"), metadata["format_digest"]
+        loss, model, recorded = metadata["loss"], _model(path, metadata), metadata["format_digest"]
         if options.loss is not None and parse_loss(options.loss) != metadata["weights"]:
             raise ConfigError(
                 f"--loss {options.loss}: {path} was exported with --loss {loss}; leave the option "
@@ -66,8 +67,19 @@ def read_source(options: SftConfig) -> Source:
         )
     name = options.model or model
     if not isinstance(name, str):
-        raise InputError(f"{path} does not name the student; pass it with --model")
+        folder = metadata.get("model_folder")
+        why = f"names a student that is not there ({folder})" if folder else "names no student"
+        raise InputError(f"{path} {why}; pass its folder or hub id with --model")
     return Source(path, path.is_dir(), loss, name, recorded)
+
+
+def _model(path: Path, metadata: Mapping[str, Any]) -> object:
+    """Return the student of an exported file: a hub id, or its folder if that exists."""
+    folder = metadata.get("model_folder")
+    if not isinstance(folder, str):
+        return metadata.get("model")
+    found = (path.parent / folder).resolve()
+    return str(found) if found.is_dir() else None
 
 
 def check_tokenizer(source: Source) -> None:

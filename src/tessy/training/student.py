@@ -18,7 +18,13 @@ from transformers import (
 )
 
 from tessy.core.errors import ModelError
-from tessy.inference.local.model import LOADING_ERRORS, model_name, why_unloadable
+from tessy.inference.local.model import (
+    LOADING_ERRORS,
+    adapter_base,
+    load_causal,
+    model_name,
+    why_unloadable,
+)
 from tessy.training.memory import ModelSize
 
 _HINT = (
@@ -40,15 +46,20 @@ class StudentSpec:
 
 
 def read_student(model: str, lora_rank: int | None) -> StudentSpec:
-    """Read config and tokenizer of a model; ModelError if it is no causal language model."""
+    """Read config and tokenizer; ModelError if the model is no complete causal language model."""
     name = model_name(model)
     if Path(name).is_dir():
         name = str(Path(name).resolve())  # an adapter refers to its base by this name
+    if base := adapter_base(name):
+        raise ModelError(
+            f"the model {name!r} is a LoRA adapter, which cannot be trained further; pass its base "
+            f"{base!r}, or a model with the adapter merged in"
+        )
     try:
         config = AutoConfig.from_pretrained(name)
         tokenizer = AutoTokenizer.from_pretrained(name)
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        # Without the weights' data; finds weights that are missing.
+        empty = load_causal(name, device_map="meta")
     except LOADING_ERRORS as error:
         raise ModelError(
             f"cannot load the model {name!r}: {why_unloadable(name, error)}; {_HINT}"

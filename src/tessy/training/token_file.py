@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tessy.core.errors import InputError
+from tessy.core.errors import InputError, cause_of
 from tessy.data.export.tokens import IGNORED
 from tessy.storage import jsonl
 
@@ -43,8 +43,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
     try:
         schema = pq.read_schema(path)
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        raise InputError(f"{path} is not a Parquet file: {error}; {_MAKE}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {cause_of(error)}; check the path") from error
+    except ValueError as error:  # ArrowInvalid, in words about the format
+        raise InputError(
+            f"{path} is not a Parquet file of token ids; pass a run directory, or such a file: "
+            f"{_MAKE}"
+        ) from error
     text = (schema.metadata or {}).get(b"tessy")
     if text is None:
         text = (pq.read_metadata(path).metadata or {}).get(b"tessy")

@@ -24,7 +24,7 @@ from trl.trainer.sft_config import SFTConfig
 from tessy.boundary.training.fit import OneDeviceMixin, device_name, leave_process_group
 from tessy.boundary.training.progress import TrainingProgress
 from tessy.config.training import SftConfig
-from tessy.core.errors import ConfigError, StorageError
+from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError, cause_of
 from tessy.data.export.trainer_folder import WARMUP_SHARE
 from tessy.storage.atomic import apply_umask
 from tessy.training.checkpoints import (
@@ -63,7 +63,7 @@ def arguments(options: SftConfig, out: Path, processes: int) -> SFTConfig:
         per_device_train_batch_size=options.device_batch,
         gradient_accumulation_steps=options.batch // (options.device_batch * processes),
         num_train_epochs=options.epochs,
-        learning_rate=options.learning_rate,
+        learning_rate=options.highest_learning_rate,
         lr_scheduler_type="cosine",
         optim="adamw_torch",
         seed=options.seed,
@@ -132,7 +132,8 @@ def fit(
     ``facts`` are written into each checkpoint.
 
     Raises:
-        ConfigError: A micro batch does not fit in GPU memory, or the loss is not finite.
+        DeviceMemoryError: A micro batch does not fit in GPU memory.
+        ConfigError: The loss is not finite, or the model cannot read packed rows.
         StorageError: The weights cannot be written.
     """
     out = Path(str(settings.output_dir))
@@ -148,8 +149,8 @@ def fit(
         with progress:
             trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"the GPU's memory is too small ({error}); give a smaller --device-batch or "
+        raise DeviceMemoryError(
+            f"the GPU's memory is too small ({cause_of(error)}); give a smaller --device-batch or "
             "--max-tokens, use --lora-rank, or share the model between GPUs "
             "(examples/accelerate/)"
         ) from error
@@ -184,8 +185,8 @@ def _save(trainer: TokenTrainer, folder: Path) -> None:
     # For a full disk, safetensors raises its own error, a direct subclass of Exception.
     except Exception as error:
         raise StorageError(
-            f"the model cannot be written to {folder}: {error}; free some space or fix the "
-            "permissions, then run the same command"
+            f"the model cannot be written to {folder}: {cause_of(error)}; free some space or fix "
+            "the permissions, then run the same command"
         ) from error
 
 

@@ -34,7 +34,7 @@ def rule(tmp_path: Path) -> Path:
         ({"rule": "a:b", "model": "m"}, "rule: it replaces a model"),
         ({"model": "m", "url": ("ftp://a",)}, "not a server URL"),
         ({"model": "m", "url": ("http://a", "http://a")}, "given twice"),
-        ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "api_key_env"),
+        ({"model": "m", "url": ("http://a",), "api_key_env": "NOT_SET_HERE"}, "--api-key-env: "),
         ({"model": "m", "url": ("http://a",), "api_key_env": "BROKEN_KEY"}, "cannot be sent"),
         ({"rule": "no.such.module:f"}, r"rule 'no\.such\.module:f': importing"),
         ({"rule": "style"}, "write module:callable"),
@@ -93,6 +93,6 @@ def test_responses_of_two_authors_are_refused(tmp_path, rule):
 
 
 def test_a_run_without_responses_is_refused(tmp_path, rule):
-    refused(tmp_path, rule, "is not a run")
+    refused(tmp_path, rule, "there is no folder")
     fill(tmp_path / "bad", failure())
     refused(tmp_path, rule, "has no finished response")

@@ -98,7 +98,9 @@ def test_keys_are_read_in_any_json_spelling(directory):
 
 
 def test_other_directories_are_refused(tmp_path):
-    with pytest.raises(RunError, match=r"nowhere is not a directory of annotations: it has no"):
+    with pytest.raises(
+        RunError, match=r"there is no folder .*nowhere; check the path: `tessy annotate` makes"
+    ):
         read_annotations(tmp_path / "nowhere")
     fill(tmp_path / "run", row())
     with pytest.raises(RunError, match=r"holds trajectories, not annotations; `tessy annotate`"):

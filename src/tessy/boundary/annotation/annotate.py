@@ -91,19 +91,19 @@ def annotate(config: AnnotateConfig, console: Console | None = None) -> int:
 def _check_options(config: AnnotateConfig) -> None:
     """Refuse inconsistent options."""
     if config.rule is not None and (config.model is not None or config.url):
-        raise ConfigError("rule: it replaces a model; leave out model and url, or rule")
+        raise ConfigError("--rule: it replaces a model; leave out --model and --url, or --rule")
     if config.rule is None and (config.model is None or not config.url):
         missing = "model" if config.model is None else "url"
         raise ConfigError(
-            f"{missing}: no annotator; give --model and --url of a strong model, or a --rule "
+            f"--{missing}: no annotator; give --model and --url of a strong model, or a --rule "
             "instead"
         )
-    api_key = read_api_key("api_key_env", config.api_key_env)
+    api_key = read_api_key("--api-key-env", config.api_key_env)
     for url in config.url:
         read_address(url, api_key)
     if len(set(config.url)) < len(config.url):
         raise ConfigError(
-            f"url: a server is given twice in {', '.join(map(shown_url, config.url))}"
+            f"--url: a server is given twice in {', '.join(map(shown_url, config.url))}"
         )
 
 
@@ -210,7 +210,7 @@ class _AnnotationRun:
                 url,
                 config.model or "",
                 schema=SCHEMA,
-                api_key=read_api_key("api_key_env", config.api_key_env),
+                api_key=read_api_key("--api-key-env", config.api_key_env),
                 concurrency=config.concurrency,
             )
             for url in config.url

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tessy.boundary.classifier.labels import STYLE
-from tessy.core.errors import ModelError
+from tessy.core.errors import ModelError, cause_of
 from tessy.inference.local.model import LOADING_ERRORS
 from tessy.tokenization.codec import HfCodec
 
@@ -52,7 +52,7 @@ def _read_tokenizer(
         tokenizer = cast("PreTrainedTokenizerFast", loaded)
     except LOADING_ERRORS as error:
         raise ModelError(
-            f"{what} has no tokenizer that can be loaded: {error}; save the tokenizer it "
+            f"{what} has no tokenizer that can be loaded: {cause_of(error)}; save the tokenizer it "
             "was trained with beside it"
         ) from error
     codec = HfCodec(tokenizer)  # refuses a tokenizer without a tokenizer.json

@@ -17,7 +17,7 @@ from tessy.boundary.evaluation.drafts import EvaluationSample, EvaluationSegment
 from tessy.boundary.evaluation.metrics import PairedScores, PredictedUnits, cut_drafts, cut_metrics
 from tessy.boundary.evaluation.predictions import gather_limited
 from tessy.config.predictors import EntropyConfig
-from tessy.core.errors import ConfigError, ModelError
+from tessy.core.errors import ConfigError, ModelError, cause_of
 from tessy.inference.base import TOP_LOGPROBS, Engine
 from tessy.inference.http.address import read_api_key
 from tessy.inference.http.engine import HttpEngine
@@ -48,12 +48,12 @@ def load_entropy_model(config: EntropyConfig) -> EntropyModel:
     """Load the model of the entropy rule."""
     if config.model is None:
         raise ConfigError(
-            "predictor: `entropy` needs a language model; give one with --entropy.model"
+            "--predictor: `entropy` needs a language model; give one with --entropy.model"
         )
     codec = _load_codec(config.tokenizer or config.model)
     if config.url is None:
         return EntropyModel(LocalEngine.load(config.model), codec)
-    api_key = read_api_key("entropy.api_key_env", config.api_key_env)
+    api_key = read_api_key("--entropy.api-key-env", config.api_key_env)
     engine = HttpEngine(
         config.url, config.model, codec, api_key=api_key, stall_seconds=_STALL_SECONDS
     )
@@ -125,6 +125,6 @@ def _load_codec(name: str) -> Codec:
         return HfCodec(PreTrainedTokenizerFast.from_pretrained(name))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"entropy: cannot load the tokenizer of {name!r}: {error}; give its folder or hub id "
-            "with --entropy.tokenizer"
+            f"--entropy.model: cannot load the tokenizer of {name!r}: {cause_of(error)}; give its "
+            "folder or hub id with --entropy.tokenizer"
         ) from error

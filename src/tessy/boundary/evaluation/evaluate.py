@@ -231,10 +231,10 @@ def _sample(
 def _check_out(out: Path) -> None:
     home = next(place for place in (out, *out.parents) if os.path.exists(place))
     if not home.is_dir():
-        raise ConfigError(f"out: {home} is a file; give a directory with --out")
+        raise ConfigError(f"--out: {home} is a file; give a directory with --out")
     if not os.access(home, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"out: {home} cannot be written; fix its permissions or choose another --out"
+            f"--out: {home} cannot be written; fix its permissions or choose another --out"
         )
 
 

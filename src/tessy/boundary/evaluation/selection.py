@@ -34,7 +34,7 @@ def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
     """Parse predictor options: one name for both authors, or ``B_S+B_T`` for a pair."""
     if not predictors:
         raise ConfigError(
-            "predictor: nothing to evaluate; give checkpoints, `lexicon`, `sentence` or "
+            "--predictor: nothing to evaluate; give checkpoints, `lexicon`, `sentence` or "
             "module:callable, separated by commas, and B_S+B_T for a pair"
         )
     pairs = []
@@ -43,7 +43,7 @@ def predictor_pairs(predictors: Sequence[str]) -> list[PredictorPair]:
         paired_rule = len(parts) == 2 and not set(parts).isdisjoint(MARKS)
         if len(parts) > 2 or not all(parts) or paired_rule:
             raise ConfigError(
-                f"predictor {name!r}: a pair is the student's predictor, a plus sign and the "
+                f"--predictor {name!r}: a pair is the student's predictor, a plus sign and the "
                 f"teacher's; `{SENTENCE}` and `{ENTROPY}` apply to both authors and cannot be "
                 "paired"
             )
@@ -77,7 +77,7 @@ def select_annotations(
     part = config.part
     if part == "test" and split.test_share == 0:
         raise ConfigError(
-            f"part: {source!r} was trained with test_share 0, so no problem is held out; "
+            f"--part: {source!r} was trained with test_share 0, so no problem is held out; "
             "train it with --test-share 0.05, or evaluate with --part validation (which chose its "
             "best epoch), or --part all if it was trained on other problems"
         )
@@ -86,7 +86,7 @@ def select_annotations(
     if not selected:
         problems = len({row.question for row in rows})
         raise ConfigError(
-            f"part: none of the {problems:,} problems in {config.annotations} is in the {part} "
+            f"--part: none of the {problems:,} problems in {config.annotations} is in the {part} "
             f"part (seed {split.seed}, validation {split.validation_share:g}, test "
             f"{split.test_share:g}, {'the defaults' if source is None else f'from {source}'}); "
             "annotate responses to more problems, or evaluate with another --part, "

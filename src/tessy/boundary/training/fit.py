@@ -33,7 +33,7 @@ from tessy.boundary.classifier.labels import IGNORED, STYLE
 from tessy.boundary.training.dataset import TrainingExample
 from tessy.boundary.training.progress import EpochScores, TrainingProgress
 from tessy.config.predictors import TrainPredictorConfig
-from tessy.core.errors import ConfigError, StorageError
+from tessy.core.errors import ConfigError, DeviceMemoryError, StorageError, cause_of
 
 PATIENCE_EVALUATIONS = 2  # epochs without a better validation accuracy before training stops
 _METRICS = ("accuracy", "precision", "recall", "f1", "tokens", "style_tokens")
@@ -88,7 +88,8 @@ def fit(
     The ``processes`` share each batch; the first one writes.
 
     Raises:
-        ConfigError: A batch does not fit in GPU memory, or the loss is not finite.
+        DeviceMemoryError: A batch does not fit in GPU memory.
+        ConfigError: The loss is not finite.
         StorageError: The weights cannot be written.
     """
     arguments = _arguments(options, folder, processes)
@@ -110,9 +111,9 @@ def fit(
         with progress:
             trainer.train()
     except torch.OutOfMemoryError as error:
-        raise ConfigError(
+        raise DeviceMemoryError(
             f"the GPU's memory is too small for {options.batch} segments of up to "
-            f"{options.max_tokens} tokens at a time ({error}); give a smaller --batch or "
+            f"{options.max_tokens} tokens at a time ({cause_of(error)}); give a smaller --batch or "
             "--max-tokens, or train on more GPUs (torchrun)"
         ) from error
     seconds = time.monotonic() - started
@@ -163,7 +164,6 @@ def _arguments(options: TrainPredictorConfig, folder: Path, processes: int) -> T
 
 def device_name(arguments: TrainingArguments) -> str:
     """Return the device that trains, with its precision if it is a GPU."""
-    """Return the device and the precision of a training."""
     if arguments.device.type != "cuda":
         return arguments.device.type
     precision = "bfloat16" if arguments.bf16 else "float32"
@@ -274,6 +274,6 @@ class _BestEpochCallback(TrainerCallback):
         # For a full disk, safetensors raises its own error, a direct subclass of Exception.
         except Exception as error:
             raise StorageError(
-                f"the weights cannot be written to {self._folder}: {error}; free some space or "
-                "fix the permissions, and train again"
+                f"the weights cannot be written to {self._folder}: {cause_of(error)}; free "
+                "some space or fix the permissions, and train again"
             ) from error

@@ -37,7 +37,7 @@ from tessy.core.errors import ConfigError, InputError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import percent
 from tessy.core.records import Annotation
-from tessy.runtime.processes import is_first_process, process_count
+from tessy.runtime.processes import is_first_process, process_count, reports
 from tessy.storage.atomic import apply_umask, new_folder
 from tessy.storage.run_reader import read_config
 
@@ -59,10 +59,10 @@ def train_predictor(options: TrainPredictorConfig) -> int:
     """
     try:
         _train(options, first=is_first_process())
-    except InputError:
-        if is_first_process():
+    except InputError as error:
+        if reports(error):
             raise
-        return _EXIT_INPUT_ERROR  # the first process reports the error
+        return _EXIT_INPUT_ERROR
     return 0
 
 
@@ -136,11 +136,11 @@ def _train_and_write(
 def _check_options(options: TrainPredictorConfig, out: Path) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
-            f"out: {out} exists and is not an empty folder; choose another --out, or remove it"
+            f"--out: {out} exists and is not an empty folder; choose another --out, or remove it"
         )
     if options.batch % process_count():
         raise ConfigError(
-            f"batch: {options.batch} segments cannot be shared evenly by {process_count()} "
+            f"--batch: {options.batch} segments cannot be shared evenly by {process_count()} "
             "processes; give a multiple of their number"
         )
 

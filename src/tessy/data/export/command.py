@@ -34,7 +34,7 @@ def format_of(options: ExportConfig) -> ExportFormat:
     """Return the format in ``options``; raises ConfigError if one of them does not apply to it."""
     known = all_formats()
     if options.to not in known:
-        raise ConfigError(f"to: expected one of {', '.join(known)}; got {options.to!r}")
+        raise ConfigError(f"--to: expected one of {', '.join(known)}; got {options.to!r}")
     chosen = known[options.to]
     for option in sorted(frozenset().union(*(item.options for item in known.values()))):
         default = ExportConfig.model_fields[option].default

@@ -32,10 +32,10 @@ class TrainingSettings:
         self.data = f"{self.folder}/{data_name}"
         self.output = f"{self.folder}-model"
         self.model = _student(job)
-        defaults = {name: field.default for name, field in SftConfig.model_fields.items()}
-        self.epochs: int = defaults["epochs"]
-        self.batch: int = defaults["batch"]
-        self.learning_rate: float = defaults["learning_rate"]
+        defaults = SftConfig(data=job.out, out=job.out)
+        self.epochs = defaults.epochs
+        self.batch = defaults.batch
+        self.learning_rate = defaults.highest_learning_rate
         self.accumulated = self.batch // _GPUS
         self.context_tokens = _CONTEXT_TOKENS
 

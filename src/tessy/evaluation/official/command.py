@@ -73,7 +73,7 @@ def judge(config: JudgeConfig) -> int:
 
 def _submit(config: JudgeConfig, found: OfficialJudge) -> list[OfficialVerdict]:
     if found.submit is None:
-        raise ConfigError(f"url: {found.name} is no server; pass --export, then --verdicts")
+        raise ConfigError(f"--url: {found.name} is no server; pass --export, then --verdicts")
     rows = [row for row in iter_rows(config.run, EVALUATIONS) if is_asked(row)]
     return asyncio.run(found.submit(str(config.url), rows))
 
@@ -83,7 +83,7 @@ def _judge_of(benchmark: str) -> OfficialJudge:
     by_name = {name: each for each in judges for name in each.benchmarks}
     if benchmark not in by_name:
         raise ConfigError(
-            f"run: it evaluates {benchmark}, which has no official judge; expected one of "
+            f"the run evaluates {benchmark}, which has no official judge; expected one of "
             f"{', '.join(sorted(by_name))}"
         )
     return by_name[benchmark]
@@ -94,14 +94,14 @@ def _export(run: Path, found: OfficialJudge, benchmark: str, file: Path) -> int:
     every = list(iter_rows(run, EVALUATIONS))
     rows = [row for row in every if found.verdicts is None or is_asked(row)]
     if not any(row.outcome == "unjudged" for row in every) and found.verdicts is not None:
-        raise ConfigError(f"run: no response in {run} waits for a verdict")
+        raise ConfigError(f"no response in {run} waits for a verdict")
     if not rows:
         return 0
     expected = all_benchmarks()[benchmark].rows
     problems = len({row.id for row in rows})
     if found.verdicts is None and problems != expected:
         raise ConfigError(
-            f"run: it has responses to {problems:,} problems, but the official evaluator of "
+            f"the run has responses to {problems:,} problems, but the official evaluator of "
             f"{benchmark} needs all {expected:,}; resume the run until it is complete"
         )
     rows.sort(key=lambda row: row.key)

@@ -22,7 +22,7 @@ def _export(rows: Sequence[Evaluation]) -> bytes:
     counts = {len(each) for each in programs.values()}
     if len(counts) > 1:
         raise ConfigError(
-            f"run: its problems have from {min(counts)} to {max(counts)} responses, but the "
+            f"the problems of the run have from {min(counts)} to {max(counts)} responses, but the "
             "official evaluator needs as many for each; resume the run until it is complete"
         )
     return dumps([{"question_id": n, "code_list": c} for n, c in programs.items()], indent=2)

@@ -44,7 +44,8 @@ class ProgramTests:
             judged.
         function: Name of the method of ``Solution``, with ``functional``.
         checker: C++ source of the checker, with ``checker``. It is called as
-            ``checker input output expected``; exit status 0 accepts, 1 rejects.
+            ``checker input output expected``; exit status 0 accepts, 1, 2, 4 and 8 reject, as
+            those of testlib do, and all others are failures of the checker.
         seconds: CPU time limit of a test.
         memory_mib: Memory limit in MiB.
     """

@@ -11,16 +11,21 @@ import json
 from collections.abc import Iterator, Sequence
 from logging import ERROR
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.utils import logging
 
-from tessy.core.errors import ModelError
+from tessy.core.errors import ModelError, cause_of
 from tessy.core.extras import check_installed
+from tessy.core.formatting import counted
 from tessy.inference.local.kv_cache import KvPool, PooledSequence, PoolLayer, arrange, pool_cache
+from tessy.tokenization.families import is_path
 
 # Errors of loading files that are missing, damaged or of another kind.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
@@ -101,7 +106,7 @@ def pick_device(device: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         best = "the GPU" if torch.cuda.is_available() else "the CPU"
         raise ModelError(
-            f"device {device!r} cannot be used: {error}; leave it out to use {best}"
+            f"device {device!r} cannot be used: {cause_of(error)}; leave it out to use {best}"
         ) from error
 
 
@@ -115,16 +120,16 @@ def model_name(model: str | Path) -> str:
     path = Path(model).expanduser()
     if path.is_dir():
         return str(path)
-    if isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"there is no folder {str(model)!r}; give a model's folder or its hub id")
+    if isinstance(model, Path) or is_path(model):
+        raise ModelError(f"there is no folder {str(model)!r}; pass the folder or hub id of a model")
     return model
 
 
 def why_unloadable(name: str, error: Exception) -> str:
     """Return why ``name`` could not be loaded; a misspelt folder is looked up on the hub."""
     if Path(name).exists():
-        return str(error)
-    return f"there is no folder {name!r} here, and the hub does not provide it ({error})"
+        return cause_of(error)
+    return f"there is no folder {name!r} here, and the hub does not provide it ({cause_of(error)})"
 
 
 def load_model(
@@ -141,11 +146,8 @@ def load_model(
     hide_loading_bar()
     try:
         with quiet_loading():
-            loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                base or name,
-                dtype=working_dtype(place),
-                use_safetensors=True,
-                trust_remote_code=trust_remote_code,
+            loaded = load_causal(
+                base or name, dtype=working_dtype(place), trust_remote_code=trust_remote_code
             )
             if base is not None:
                 loaded = _merged(loaded, name)
@@ -153,10 +155,56 @@ def load_model(
         torch.nn.Module.eval(loaded)
     except LOADING_ERRORS as error:
         raise ModelError(
-            f"cannot load the model {name!r} on {place}: {error}; it must be a transformers "
-            "causal language model with safetensors weights (a local folder or a hub id)"
+            f"cannot load the model {name!r} on {place}: {cause_of(error)}; it must be a "
+            "transformers causal language model with safetensors weights (a local folder or a hub "
+            "id)"
         ) from error
     return loaded
+
+
+def load_causal(
+    name: str, *, trust_remote_code: bool = False, **options: object
+) -> PreTrainedModel:
+    """Load a causal language model by safetensors, with further options of ``from_pretrained``.
+
+    Raises:
+        ModelError: It is a model of another kind, or its files lack weights: transformers would
+            draw them at random, such as the head of a language model.
+        OSError, ValueError, …: The files cannot be read; see :data:`LOADING_ERRORS`.
+    """
+    config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    for architecture in config.architectures or ():
+        if not _may_generate(architecture):
+            raise ModelError(
+                f"the model {name!r} is a {architecture}, not a causal language model, so it "
+                "cannot write text; pass the folder or hub id of a language model"
+            )
+    model: PreTrainedModel
+    loader: Any = AutoModelForCausalLM  # its types lack the second result
+    model, loading = loader.from_pretrained(
+        name,
+        use_safetensors=True,
+        output_loading_info=True,
+        trust_remote_code=trust_remote_code,
+        **options,
+    )
+    if missing := sorted(loading["missing_keys"]):
+        more = ", …" if len(missing) > 1 else ""
+        raise ModelError(
+            f"the files of the model {name!r} lack {counted(len(missing), 'weight')} of a causal "
+            f"language model ({missing[0]}{more}), which would be random; pass the folder or hub "
+            "id of a complete language model"
+        )
+    return model
+
+
+def _may_generate(architecture: str) -> bool:
+    """Return whether a class of models has a language model's head, or may have no head at all.
+
+    Classes that transformers does not define come with the model.
+    """
+    kind = getattr(transformers, architecture, GenerationMixin)
+    return architecture in MODEL_MAPPING_NAMES.values() or issubclass(kind, GenerationMixin)
 
 
 def adapter_base(name: str) -> str | None:

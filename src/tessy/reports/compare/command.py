@@ -56,7 +56,7 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
     """
     console = console or Console()
     kind = _check(config)
-    named = list(zip(config.runs, short_names(config.runs), strict=True))
+    named = list(zip(config.runs, _names(config.runs), strict=True))
     if kind is EVALUATIONS:
         return _compare_evaluations(config, named, console)
     runs = [_read(path, name, config.out) for path, name in named]
@@ -67,6 +67,10 @@ def compare(config: CompareConfig, console: Console | None = None) -> int:
     _print_tables(console, [name for _, name in named], tables, overview)
     console.print(f"\nTables with explanations and examples: {config.out}", soft_wrap=True)
     return 0
+
+
+def _names(directories: Sequence[Path]) -> list[str]:
+    return short_names([path.resolve() for path in directories])
 
 
 def _compare_evaluations(
@@ -109,15 +113,16 @@ def _check(config: CompareConfig) -> RowKind[Any, Any, Any]:
     if config.out.suffix == ".json":
         raise ConfigError(f"--out {config.out} is the page; pass a file name such as compare.html")
     seen: dict[Path, Path] = {}
-    evaluated = {path: is_evaluation(path) for path in config.runs}
+    evaluated = {}
     for path in config.runs:
+        evaluated[path] = is_evaluation(path)
+        read_config(path, EVALUATIONS if evaluated[path] else TRAJECTORIES)
         if evaluated[path] != evaluated[config.runs[0]]:
             first, second = sorted((config.runs[0], path), key=lambda run: not evaluated[run])
             raise ConfigError(
                 f"{first} is an evaluation and {second} is not; compare evaluations with "
                 "evaluations, and samples with samples"
             )
-        read_config(path, EVALUATIONS if evaluated[path] else TRAJECTORIES)
         if (other := seen.setdefault(path.resolve(), path)) is not path:
             raise ConfigError(f"{path} and {other} are the same run; pass each run once")
     return EVALUATIONS if evaluated[config.runs[0]] else TRAJECTORIES

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from tessy.core.errors import ConfigError, reason_label
-from tessy.core.formatting import NONE, counted, interval, percentage
+from tessy.core.formatting import NONE, counted, interval, percentage, points
 from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_digest
 from tessy.core.statistics import Case, Estimate, mean
+from tessy.evaluation.results import partial_note, planned_samples, score_json
 from tessy.evaluation.scores import (
     Difference,
     EvaluationScore,
@@ -22,6 +23,7 @@ from tessy.evaluation.scores import (
     score,
 )
 from tessy.reports.compare.figures import problem_messages
+from tessy.reports.compare.methods import short_names
 from tessy.reports.compare.paper_scores import paper_json, paper_section
 from tessy.reports.compare.sections import (
     Cell,
@@ -34,6 +36,7 @@ from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, r
 
 # Responses with markup in the wrong place.
 _MARKUP = frozenset({"eos_in_thinking", "control_in_answer"})
+_SAMPLING = tuple(f"sampling.{name}" for name in ("temperature", "top_p", "top_k", "min_p"))
 _OPTIONS = frozenset({"thinking_tokens", "answer_tokens", "instruction", "reasoning_effort"})
 
 
@@ -61,6 +64,12 @@ class EvaluatedRun:
     report: str | None = None  # link to the page of the run
 
     @cached_property
+    def partial(self) -> str:
+        """How many of the planned samples have ended; empty if all have."""
+        ended = len(self.samples) + self.unjudged.total()
+        return partial_note(ended, planned_samples(self.document))
+
+    @cached_property
     def judged(self) -> list[JudgedSample]:
         """Problem and outcome of each sample."""
         return [JudgedSample(sample.key[0], sample.outcome) for sample in self.samples]
@@ -74,6 +83,13 @@ class EvaluatedRun:
     def means(self) -> dict[str, float]:
         """Share of correct samples by problem."""
         return problem_means(self.judged)
+
+    @cached_property
+    def samples_per_problem(self) -> str:
+        """Number of samples of a problem, finished or failed: ``4``, or ``1–4``."""
+        counts = Counter(sample.key[0] for sample in self.samples)
+        ends = sorted({min(counts.values(), default=0), max(counts.values(), default=0)})
+        return "–".join(map(str, ends))
 
     @cached_property
     def problems(self) -> dict[str, str]:
@@ -144,8 +160,27 @@ def differing_options(runs: Sequence[EvaluatedRun]) -> list[str]:
 def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
     """Return the number of runs and their problems, and options that differ, as sentences."""
     text = _describe_problems(runs)
+    for run in runs:
+        if run.partial:
+            text += (
+                f" {run.name} is not complete ({run.partial}), so its scores may change; the "
+                "`tessy evaluate` command of it resumes it."
+            )
+    if len({run.samples_per_problem for run in runs}) > 1:
+        numbers = (f"{run.name} {run.samples_per_problem}" for run in runs)
+        text += f" The numbers of samples per problem differ: {', '.join(numbers)}."
     names = differing_options(runs)
-    return f"{text} Other options also differ: {', '.join(names)}." if names else text
+    if names:
+        text += f" Other options also differ: {', '.join(names)}."
+    recorded = runs[0].document["data_config"].keys()
+    if shared := [name for name in _SAMPLING if name in recorded and name not in names]:
+        text += f" Sampling: {_sampling(runs[0], shared)}."
+    return text
+
+
+def _sampling(run: EvaluatedRun, names: Iterable[str]) -> str:
+    """Return sampling parameters as text."""
+    return ", ".join(f"{name.removeprefix('sampling.')} {run.option(name)}" for name in names)
 
 
 def _describe_problems(runs: Sequence[EvaluatedRun]) -> str:
@@ -165,9 +200,9 @@ def _describe_problems(runs: Sequence[EvaluatedRun]) -> str:
 
 
 _RUNS = (
-    Column("model", "The evaluated model."),
+    Column("model", "The evaluated model; of a path, the end that others do not share."),
     Column("benchmark", "The benchmark, or the file of problems."),
-    Column("sampling", "Temperature, and below the other sampling parameters."),
+    Column("sampling", "Sampling parameters that differ between the evaluations."),
     Column("judge", "What decides whether an answer is correct, with its version."),
 )
 _SCORES = (
@@ -179,7 +214,10 @@ _SCORES = (
     Column("standard error", "Standard error of pass@1 in percentage points."),
     Column("pass@k", "Share of problems solved by at least one of k samples (unbiased)."),
     Column("problems", "Problems with a scored sample."),
-    Column("samples", "Scored samples; below: samples without a score, by reason."),
+    Column(
+        "samples",
+        "Scored samples; below: samples without a score, by reason, and whether some are missing.",
+    ),
 )
 _VALIDITY = (
     Column("no answer", "Responses that end without an answer."),
@@ -205,7 +243,7 @@ _DIFFERENCES = (
 def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
     """Return every table, in reading order; one of differences only with several runs."""
     sections = [
-        Section("Runs", _RUNS, [_run_cells(run) for run in runs]),
+        _runs_section(runs),
         Section("Scores", _SCORES, [_score_cells(run) for run in runs]),
         Section("Validity", _VALIDITY, [_validity_cells(run) for run in runs]),
     ]
@@ -222,14 +260,17 @@ def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
     return [paired_difference(runs[0].means, run.means) for run in runs[1:]]
 
 
-def _run_cells(run: EvaluatedRun) -> list[Cell]:
-    others = [f"{name} {run.option(f'sampling.{name}')}" for name in ("top_p", "top_k", "min_p")]
-    return [
-        Cell(run.option("model")),
-        Cell(run.option("benchmark")),
-        Cell(run.option("sampling.temperature"), ", ".join(others)),
-        Cell(run.judges[0] if run.judges else NONE, ", ".join(run.judges[1:])),
-    ]
+def _runs_section(runs: Sequence[EvaluatedRun]) -> Section:
+    different = differing_options(runs)
+    sampling = [name for name in _SAMPLING if name in different]
+    models = short_names([PurePath(run.option("model")) for run in runs])
+    rows = []
+    for run, model in zip(runs, models, strict=True):
+        cells = [Cell(model), Cell(run.option("benchmark")), Cell(_sampling(run, sampling))]
+        judge = Cell(run.judges[0] if run.judges else NONE, ", ".join(run.judges[1:]))
+        rows.append([*(cells if sampling else cells[:2]), judge])
+    columns = _RUNS if sampling else (*_RUNS[:2], _RUNS[-1])
+    return Section("Runs", columns, rows)
 
 
 def _score_cells(run: EvaluatedRun) -> list[Cell]:
@@ -241,16 +282,15 @@ def _score_cells(run: EvaluatedRun) -> list[Cell]:
         unscored["judge failed"] = errors
     if waiting := result.outcomes["unjudged"]:
         unscored["waiting for the official judge"] = waiting
+    notes = [f"{name} {count:,}" for name, count in unscored.items()]
+    if run.partial:
+        notes.append(run.partial)
     return [
         percent_cell(result.pass_1),
         Cell(NONE if error is None else percentage(error, 1)),
         Cell(", ".join(f"@{k} {percentage(e.value)} %" for k, e in rest.items()) or NONE),
         Cell(f"{result.problems:,}"),
-        Cell(
-            f"{result.n:,}",
-            ", ".join(f"{name} {count:,}" for name, count in unscored.items()),
-            bad=bool(unscored),
-        ),
+        Cell(f"{result.n:,}", ", ".join(notes), bad=bool(notes)),
     ]
 
 
@@ -279,16 +319,12 @@ def _mean(
 def _difference_cells(difference: Difference | None) -> list[Cell]:
     if difference is None:
         return [Cell(NONE), Cell("no scored problem in both"), *[Cell(NONE)] * 3]
-    ends = interval(difference.low, difference.high, _points, " to ")
+    ends = interval(difference.low, difference.high, points, " to ")
     return [
-        Cell(_points(difference.value), ends),
+        Cell(points(difference.value), ends),
         Cell(difference.verdict),
         *(Cell(f"{n:,}") for n in (difference.problems, difference.better, difference.worse)),
     ]
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
 
 
 def example_keys(runs: Sequence[EvaluatedRun], count: int) -> list[Key]:
@@ -320,11 +356,11 @@ def _run_json(run: EvaluatedRun) -> dict[str, Any]:
         "model": run.document["data_config"].get("model"),
         "benchmark": run.document["data_config"].get("benchmark"),
         "judges": run.judges,
-        "pass_1": result.pass_1 and result.pass_1._asdict(),
-        "standard_error": result.standard_error,
-        "pass_k": {str(k): estimate._asdict() for k, estimate in result.pass_k.items()},
+        **score_json(result),
         "problems": result.problems,
         "samples": result.n,
+        "planned_samples": planned_samples(run.document),
+        "partial": bool(run.partial),
         "outcomes": dict(result.outcomes),
         "reasons": dict(Counter(s.reason for s in run.samples if s.reason)),
         "failures": dict(run.unjudged),

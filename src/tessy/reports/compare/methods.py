@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from tessy.core.records import AUTHORS, Author
@@ -101,13 +101,13 @@ def models(document: Mapping[str, Any]) -> dict[Author, str]:
     return {a: str(data[f"{a}.model"]) for a in AUTHORS if data.get(f"{a}.model")}
 
 
-def short_names(directories: Sequence[Path]) -> list[str]:
-    """Return the shortest suffix of each path that is unique among ``directories``."""
-    parts = [path.resolve().parts for path in directories]
+def short_names(paths: Sequence[PurePath]) -> list[str]:
+    """Return the shortest suffix of each path that no other path has; equal paths share it."""
+    parts = [path.parts for path in paths]
     names = []
     for own in parts:
-        length = 1
-        while sum(other[-length:] == own[-length:] for other in parts) > 1:
+        others, length = [other for other in parts if other != own], 1
+        while any(other[-length:] == own[-length:] for other in others):
             length += 1
         names.append("/".join(own[-length:]))
     return names

@@ -35,26 +35,26 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
     """
     if options.strategy not in selectable():
         raise ConfigError(
-            f"strategy: expected one of {', '.join(selectable())}; got {options.strategy!r}"
+            f"--strategy: expected one of {', '.join(selectable())}; got {options.strategy!r}"
         )
     strategy = all_strategies()[options.strategy]
     _check_input(options, strategy)
     if options.answer_by is not None and not strategy.answers:
         raise ConfigError(
-            f"answer_by: in strategy {strategy.name} the {strategy.answer_by} always writes the "
+            f"--answer-by: in strategy {strategy.name} the {strategy.answer_by} always writes the "
             "answer; leave this option out"
         )
     if options.answer_by is not None and options.answer_by not in strategy.answers:
         raise ConfigError(
-            f"answer_by: strategy {strategy.name} takes {' or '.join(strategy.answers)}; got "
+            f"--answer-by: strategy {strategy.name} takes {' or '.join(strategy.answers)}; got "
             f"{options.answer_by}"
         )
     if options.candidates == 1 and strategy.name == "teacher-score":
-        raise ConfigError("candidates: strategy teacher-score needs at least 2, got 1")
+        raise ConfigError("--candidates: strategy teacher-score needs at least 2, got 1")
     if "teacher" in strategy.models(options) and not options.teacher.model:
         raise ConfigError(
-            f"teacher.model: is required by strategy {strategy.name} and missing; give "
-            "--teacher.model, or a TOML file (--config) with this key"
+            f"--teacher.model: is required by strategy {strategy.name} and missing; give it, "
+            "or a TOML file (--config) with it"
         )
     return strategy
 
@@ -62,30 +62,29 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
 def _check_input(options: SynthesisOptions, strategy: Strategy) -> None:
     if strategy.reads_traces and options.problems:
         raise ConfigError(
-            f"problems: strategy {strategy.name} takes its problems from --traces; leave this "
+            f"--problems: strategy {strategy.name} takes its problems from --traces; leave this "
             "option out"
         )
     if strategy.reads_traces and options.traces is None:
         raise ConfigError(
-            f"traces: is required by strategy {strategy.name}; give a run directory, or a file of "
-            "responses with their thinking"
+            f"--traces: is required by strategy {strategy.name}; give a run directory, or a file "
+            "of responses with their thinking"
         )
     rule = options.student.predictor
     if strategy.reads_traces and is_checkpoint(rule) and not options.allow_classifier:
         raise ConfigError(
-            f"student.predictor: {rule} classifies the next token, not written text: it would "
+            f"--student.predictor: {rule} classifies the next token, not written text: it would "
             "delete capability from most traces; choose `lexicon` or `module:callable`, annotate "
             "the traces (style_spans), or pass --allow-classifier"
         )
     if not strategy.reads_traces and options.traces is not None:
         raise ConfigError(
-            f"traces: strategy {strategy.name} does not read traces; leave the option out, or "
+            f"--traces: strategy {strategy.name} does not read traces; leave the option out, or "
             "choose --strategy restyle"
         )
     if not strategy.reads_traces and not options.problems:
         raise ConfigError(
-            "problems: is required and missing; give --problems, or a TOML file (--config) with "
-            "this key"
+            "--problems: is required and missing; give it, or a TOML file (--config) with it"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -100,17 +101,26 @@ def _provenance(
     return {
         "run": job.options.run.resolve().name,
         "run_digest": job.document.get("data_digest"),
-        "model": _hub_id(job.document),
+        **_model(job),
         "strategies": dict(sorted(strategies.items())),
         "tokens_by_author": {author: tokens[author] for author in AUTHORS},
     }
 
 
-def _hub_id(document: Mapping[str, Any]) -> str | None:
-    """Return the model whose format the rows have; None for a local folder."""
-    data = document["data_config"]
+def _model(job: ExportJob) -> dict[str, str | None]:
+    """Return the model whose format the rows have: its hub id, or its folder seen from the file.
+
+    A folder that is not here is not named: its path means nothing to a reader of the file.
+    """
+    data = job.document["data_config"]
     name = data.get(f"{role_of(data).prefix}model")
-    return name if isinstance(name, str) and public(name) == name else None
+    if not isinstance(name, str):
+        return {"model": None}
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        relative = os.path.relpath(folder.resolve(), job.out.resolve().parent)
+        return {"model": None, "model_folder": Path(relative).as_posix()}
+    return {"model": name if public(name) == name else None}
 
 
 _REMARK = (

@@ -1,0 +1,182 @@
+"""Compares the judge with known verdicts: ``scripts/judge-agreement FILE``.
+
+FILE has a JSON object a line:
+
+  question_id  text; shown if the verdicts differ
+  fn_name      name of the method of `Solution` to call; null if the program reads standard input
+  code         the program, in Python
+  inputs       list of texts: what the program reads, or the arguments as JSON, one a line
+  outputs      list of texts, one for each input: what it must write, or the result as JSON
+  verdict      true if the program passes all tests, by the judge to compare with
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tessy.core.errors import InputError, TessyError
+from tessy.core.formatting import percent
+from tessy.core.statistics import wilson
+from tessy.evaluation.programs.base import (
+    ProgramJudge,
+    ProgramTest,
+    ProgramTests,
+    ProgramVerdict,
+)
+from tessy.evaluation.programs.judge import open_judge
+from tessy.storage import jsonl
+
+_INPUT_ERROR = 2
+_INTERRUPTED = 130
+
+
+class KnownVerdict(BaseModel):
+    """A program, its tests, and the verdict of another judge. Other fields are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question_id: str
+    fn_name: str | None
+    code: str
+    inputs: list[str] = Field(min_length=1)
+    outputs: list[str]
+    verdict: bool
+
+    @model_validator(mode="after")
+    def _same_number(self) -> Self:
+        if len(self.inputs) != len(self.outputs):
+            raise ValueError(f"{len(self.inputs)} inputs, but {len(self.outputs)} outputs")
+        return self
+
+    def tests(self, seconds: float, memory_mib: int) -> ProgramTests:
+        """Return the tests with these limits."""
+        loaded = [*map(ProgramTest, self.inputs, self.outputs)]
+        return ProgramTests(
+            language="python",
+            kind="functional" if self.fn_name else "stdin",
+            load=lambda: loaded,
+            function=self.fn_name,
+            seconds=seconds,
+            memory_mib=memory_mib,
+        )
+
+
+class Comparison(NamedTuple):
+    """A known verdict, and that of our judge."""
+
+    known: KnownVerdict
+    found: ProgramVerdict
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they are the same. A program that could not be judged has no verdict."""
+        accepted = self.found.status == "accepted"
+        return self.found.status != "judge_error" and accepted == self.known.verdict
+
+
+def read_known_verdicts(file: Path) -> Sequence[KnownVerdict]:
+    """Return the rows of a file.
+
+    Raises:
+        InputError: The file cannot be read or has no rows, or a row is invalid.
+    """
+    try:
+        lines = [line for line in jsonl.read_lines(file) if jsonl.is_row(line.content)]
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    if not lines:
+        raise InputError(f"{file} has no rows")
+    return [jsonl.parse_row(KnownVerdict, file, line) for line in lines]
+
+
+async def compare_verdicts(
+    judge: ProgramJudge, rows: Sequence[KnownVerdict], *, seconds: float, memory_mib: int
+) -> Sequence[Comparison]:
+    """Judge all programs; the order is that of the rows."""
+    judged = (judge.judge(row.code, row.tests(seconds, memory_mib)) for row in rows)
+    return [*map(Comparison, rows, await asyncio.gather(*judged))]
+
+
+def report(comparisons: Sequence[Comparison]) -> str:
+    """Return the agreement, and what differs."""
+    n = len(comparisons)
+    share = sum(one.agrees for one in comparisons) / n
+    low, high = wilson(share, n)
+    lines = [f"agreement {percent(share)} (95 %: {percent(low)}–{percent(high)}), n = {n}"]
+    for known, found in (one for one in comparisons if not one.agrees):
+        test = "" if found.test is None else f" at test {found.test}"
+        detail = f" ({found.detail})" if found.detail else ""
+        expected = "accepted" if known.verdict else "not accepted"
+        lines.append(f"  {known.question_id}: {found.status}{test}{detail}, not {expected}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the agreement.
+
+    Returns:
+        The exit code: 0; 1 if the agreement is too small; 2 for invalid input; 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        rows = read_known_verdicts(options.file)
+        judge = open_judge(workers=options.workers, allow_unsafe=options.allow_unsafe_judging)
+    except TessyError as error:
+        print(error, file=sys.stderr)
+        return _INPUT_ERROR
+    print(judge.version)
+    try:
+        limits = {"seconds": options.seconds, "memory_mib": options.memory_mib}
+        comparisons = asyncio.run(compare_verdicts(judge, rows, **limits))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    finally:
+        judge.close()
+    print(report(comparisons))
+    return int(sum(one.agrees for one in comparisons) < options.least * len(rows))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/judge-agreement",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the rows")
+    parser.add_argument(
+        "--least",
+        type=float,
+        default=0.99,
+        metavar="SHARE",
+        help="exit with status 1 below this agreement (default: 0.99)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="programs at the same time (default: number of processors)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="CPU time of a test (default: 6)"
+    )
+    parser.add_argument(
+        "--memory-mib", type=int, default=4096, help="memory of a test in MiB (default: 4096)"
+    )
+    parser.add_argument(
+        "--allow-unsafe-judging",
+        action="store_true",
+        help="run programs without protection if no sandbox works",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

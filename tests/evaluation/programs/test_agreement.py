@@ -1,0 +1,117 @@
+"""scripts/judge-agreement on rows of our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tessy.evaluation.programs import agreement
+from tests.support.paths import ROOT
+from tests.support.sandboxes import backend, processes_with
+
+SUM = "print(sum(map(int, input().split())))"
+ROWS = [
+    {"question_id": "sum", "code": SUM, "verdict": True},
+    {"question_id": "wrong", "code": "print(3)", "verdict": False},
+    {
+        "question_id": "method",
+        "fn_name": "add",
+        "code": "class Solution:\n    def add(self, a: int, b: int) -> int: return a + b",
+        "inputs": ["1\n2", "4\n5"],
+        "verdict": True,
+        "difficulty": "easy",
+    },
+    {"question_id": "disputed", "code": "print(3)", "verdict": True},
+]
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    common = {"fn_name": None, "inputs": ["1 2", "4 5"], "outputs": ["3", "9"]}
+    path.write_text("".join(json.dumps({**common, **row}) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def sandbox() -> None:
+    backend("bubblewrap")
+
+
+def test_the_script_prints_agreement_and_differences(tmp_path: Path):
+    file = write(tmp_path / "rows.jsonl", ROWS)
+    script = ROOT / "scripts" / "judge-agreement"
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [script, file], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    version, share, differing = done.stdout.splitlines()
+    assert version.startswith("process 1 (")
+    assert share == "agreement 75.0 % (95 %: 30.1 %–95.4 %), n = 4"
+    detail = "(line 1: '3' instead of '9')"
+    assert differing == f"  disputed: wrong_answer at test 1 {detail}, not accepted"
+
+
+def test_the_least_agreement_decides_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = write(tmp_path / "rows.jsonl", ROWS)
+    assert agreement.main([str(file), "--least", "0.75", "--workers", "2"]) == 0
+    assert agreement.main([str(write(file, ROWS[:3]))]) == 0
+    assert "agreement 100.0 %" in capsys.readouterr().out
+
+
+def test_a_program_that_cannot_be_judged_does_not_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    row = {**ROWS[2], "outputs": ["no JSON", "9"], "verdict": False}
+    assert agreement.main([str(write(tmp_path / "rows.jsonl", [row]))]) == 1
+    assert "method: judge_error at test 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question_id": "x", "code": "", "verdict": True, "outputs": ["1"]}, "2 inputs, but 1"),
+        ({"question_id": "x", "code": "", "verdict": True, "inputs": []}, "inputs"),
+        ({"question_id": "x", "code": "", "verdict": "perhaps"}, "verdict"),
+    ],
+)
+def test_an_invalid_row_is_named(
+    tmp_path: Path, row: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+):
+    file = write(tmp_path / "rows.jsonl", [ROWS[0], row])
+    assert agreement.main([str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}:2" in error
+    assert message in error
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_file_without_rows_is_refused(
+    tmp_path: Path, content: str | None, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "rows.jsonl"
+    if content is not None:
+        file.write_text(content)
+    assert agreement.main([str(file)]) == 2
+    assert str(file) in capsys.readouterr().err
+
+
+def test_ctrl_c_kills_the_programs(tmp_path: Path):
+    code = "import os\nos.execv('/bin/sleep', ['sleep', '5432.1'])"
+    file = write(tmp_path / "rows.jsonl", [{**ROWS[0], "code": code}])
+    argv = [sys.executable, "-m", "tessy.evaluation.programs.agreement", str(file)]
+    argv += ["--seconds", "600"]
+    script = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not processes_with("5432.1"):
+        assert script.poll() is None
+    script.send_signal(signal.SIGINT)
+    assert script.communicate()[1] == ""
+    assert script.returncode == 130
+    assert processes_with("5432.1") == []
