@@ -20,7 +20,7 @@ from tessy.evaluation.sources import problem_archive
 from tessy.storage.run_reader import EVALUATIONS, iter_rows
 from tests.evaluation.test_command import served
 from tests.evaluation.test_load import options
-from tests.lab.test_demo import finish
+from tests.lab.test_demo import TESSY, finish
 from tests.support.benchmarks import sized
 from tests.support.evaluated_model import Reply, serve
 from tests.support.livecodebench import write
@@ -243,6 +243,16 @@ async def test_problems_with_checker_are_judged_and_interactive_ones_wait(
     ]  # fmt: skip
     result = json.loads((tmp_path / "run" / "scores.json").read_text("utf-8"))
     assert (result["pass@1"]["value"], result["problems"]) == (0.5, 2)
+    assert result["sandbox"] == {"name": "fake 7"}
+    results = tmp_path / "results.json"
+    command = [TESSY, "judge", str(tmp_path / "run")]
+    await asyncio.to_thread(finish, [*command, "--export", str(results)])
+    text = results.read_text("utf-8").replace('"Judging"', '"Accepted"')
+    results.write_text(text, "utf-8")
+    await asyncio.to_thread(finish, [*command, "--verdicts", str(results)])
+    after = json.loads((tmp_path / "run" / "scores.json").read_text("utf-8"))
+    assert (after["pass@1"]["value"], after["problems"]) == (pytest.approx(2 / 3), 3)
+    assert (after["sandbox"], after["benchmark"]) == (result["sandbox"], result["benchmark"])
 
 
 async def test_a_missing_compiler_is_found_before_anything_is_generated(

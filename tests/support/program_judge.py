@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import get_args
@@ -33,6 +33,11 @@ class FakeProgramJudge:
     judged: list[tuple[str, Sequence[ProgramTest]]] = field(default_factory=list)
     version: str = "fake 7"
     unusable: Exception | None = None
+
+    @property
+    def record(self) -> Mapping[str, object]:
+        """What scores.json states."""
+        return {"name": self.version}
 
     async def judge(self, code: str, tests: ProgramTests) -> ProgramVerdict:
         """Return the verdict that the program names."""

@@ -105,6 +105,8 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
     result = read_result(config.out)
     document = result.to_json()
     document["benchmark"]["sha256"] = benchmark.sha256
+    if programs is not None:
+        document["sandbox"] = dict(programs.record)
     jsonl.write_json(config.out / SCORES, document)
     console = SteadyConsole(stderr=True)
     console.print(result_table(result))

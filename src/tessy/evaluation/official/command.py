@@ -172,6 +172,8 @@ def _judged(row: Evaluation, verdict: OfficialVerdict | None) -> Evaluation:
 def _write_scores(directory: Path) -> None:
     result = read_result(directory).to_json()
     with suppress(OSError, ValueError, AttributeError, TypeError):  # lost, or not one of ours
-        before = json.loads((directory / SCORES).read_bytes())["benchmark"]
-        result["benchmark"] = {**before, **result["benchmark"]}
+        before = json.loads((directory / SCORES).read_bytes())
+        result["benchmark"] = {**before["benchmark"], **result["benchmark"]}
+        if "sandbox" in before:
+            result["sandbox"] = before["sandbox"]
     jsonl.write_json(directory / SCORES, result)

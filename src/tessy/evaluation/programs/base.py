@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -73,6 +73,11 @@ class ProgramJudge(Protocol):
     @property
     def version(self) -> str:
         """The version of judge, sandbox and interpreter, as scores state it."""
+        ...
+
+    @property
+    def record(self) -> Mapping[str, object]:
+        """The sandbox, its known gaps and its checks, for scores.json."""
         ...
 
     async def judge(self, code: str, tests: ProgramTests) -> ProgramVerdict:

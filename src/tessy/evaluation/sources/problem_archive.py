@@ -6,7 +6,6 @@ The archive holds ``config.yaml``, ``testdata/`` and the C++ source of a testlib
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import yaml  # type: ignore[import-untyped]  # ships no types
 
 from tessy.core.errors import InputError
 from tessy.evaluation.programs.base import ProgramTest, ProgramTests
+from tessy.evaluation.programs.cpp import cache_folder
 from tessy.storage.atomic import new_file
 
 _CONFIG = "config.yaml"
@@ -191,9 +191,7 @@ def _checker_file(path: Path, name: str) -> Path:
         if archive.getinfo(name).file_size > _CHECKER_BYTES:
             raise _bad(path, f"{name} is too large for a checker")
         source = archive.read(name)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "tessy" / "checkers"
-    file = folder / f"{hashlib.sha256(source).hexdigest()}.cpp"
+    file = cache_folder() / "checkers" / f"{hashlib.sha256(source).hexdigest()}.cpp"
     if not file.exists():
         with new_file(file, "set XDG_CACHE_HOME to a folder that can be written") as partial:
             partial.write_bytes(source)
