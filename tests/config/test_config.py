@@ -155,6 +155,18 @@ def test_options_that_a_strategy_ignores_are_not_in_its_data_config(strategy):
     )
 
 
+def test_restyle_reads_the_options_of_its_rule_and_of_drafts():
+    base = {"strategy": "restyle", "problems": (), "traces": "t"}
+    before = data_config(make(**base))
+    assert before["candidates"] == 8
+    assert before == data_config(make(**base, teacher={"model": "another"}, score_by="answer"))
+    for student in ({"predictor": "m:rule"}, {"draft_tokens": 5}):
+        changed = data_config(make(**base, student={"model": "s", **student}))
+        assert changed != before
+    for options in ({"candidates": 3}, {"unfit": "fail"}, {"answer_by": "trace"}):
+        assert data_config(make(**base, **options)) != before
+
+
 def test_options_of_an_unused_model_are_not_in_data_config():
     other = {"model": "o", "sampling": {"top_k": 1}, "reasoning_effort": "low"}
     for options in (

@@ -136,7 +136,7 @@ def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
         return name in strategy.options
     if strategy.in_turns:
         return True
-    if strategy.reads_traces and name in ("cut", "lexicon", "student.predictor", "student.window"):
+    if strategy.reads_traces and name in _OF_TRACES:
         return True
     if name in ("cut", "lexicon") or rest in ("predictor", "window", "draft_tokens"):
         return False
@@ -150,5 +150,9 @@ _DEFAULTS: Mapping[str, tuple[object, ...]] = {
     "answer_by": (None, "student"),
     "system_prompt": (None,),
 }
+# Options of predictors and drafts that a strategy reads which splits traces.
+_OF_TRACES = frozenset(
+    {"cut", "lexicon", "student.predictor", "student.window", "student.draft_tokens"}
+)
 # Options that apply to a role whose model does not generate.
 _FORMAT: Mapping[str, tuple[str, ...]] = {"student": ("model", "tokenizer"), "teacher": ()}
