@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tessy.evaluation.programs import agreement
+from tessy.evaluation.programs.agreement import KnownVerdict, method_of_solution
 from tests.support.paths import ROOT
 from tests.support.sandboxes import backend, processes_with
 
@@ -115,3 +116,26 @@ def test_ctrl_c_kills_the_programs(tmp_path: Path):
     assert script.communicate()[1] == ""
     assert script.returncode == 130
     assert processes_with("5432.1") == []
+
+
+SOLUTION = "class Solution:\n    def _x(self, a, b): ...\n    def add(self, a, b): return a + b\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "name"),
+    [
+        (SOLUTION, 2, "add"),
+        (SOLUTION, 1, None),
+        ("print(int(input()) + 1)", 1, None),
+        ("class Solution:\n    def a(self, x): ...\n    def b(self, x, y): ...\n", 1, "a"),
+        ("def solution(:", 1, None),
+    ],
+)
+def test_the_method_to_call_is_found_in_the_program(code, arguments, name):
+    assert method_of_solution(code, arguments) == name
+
+
+def test_a_row_without_the_name_of_a_method_is_judged_by_its_program():
+    row = {"question_id": "a", "code": SOLUTION, "inputs": ["1\n2"], "outputs": ["3"], "verdict": 1}
+    assert KnownVerdict.model_validate(row).function == "add"
+    assert KnownVerdict.model_validate(row | {"fn_name": None}).function is None

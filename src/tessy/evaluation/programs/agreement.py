@@ -3,7 +3,9 @@
 FILE has a JSON object a line:
 
   question_id  text; shown if the verdicts differ
-  fn_name      name of the method of `Solution` to call; null if the program reads standard input
+  fn_name      name of the method of `Solution` to call; null if the program reads standard input.
+               In a row without this field it is the method of a class `Solution` in the program
+               that takes as many arguments as the first input has lines
   code         the program, in Python
   inputs       list of texts: what the program reads, or the arguments as JSON, one a line
   outputs      list of texts, one for each input: what it must write, or the result as JSON
@@ -13,6 +15,7 @@ FILE has a JSON object a line:
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import os
 import sys
@@ -44,7 +47,7 @@ class KnownVerdict(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     question_id: str
-    fn_name: str | None
+    fn_name: str | None = None
     code: str
     inputs: list[str] = Field(min_length=1)
     outputs: list[str]
@@ -56,17 +59,44 @@ class KnownVerdict(BaseModel):
             raise ValueError(f"{len(self.inputs)} inputs, but {len(self.outputs)} outputs")
         return self
 
+    @property
+    def function(self) -> str | None:
+        """Name of the method to call; None if the program reads standard input."""
+        if "fn_name" in self.model_fields_set:
+            return self.fn_name
+        return method_of_solution(self.code, len(self.inputs[0].rstrip("\n").split("\n")))
+
     def tests(self, seconds: float, memory_mib: int) -> ProgramTests:
         """Return the tests with these limits."""
         loaded = [*map(ProgramTest, self.inputs, self.outputs)]
         return ProgramTests(
             language="python",
-            kind="functional" if self.fn_name else "stdin",
+            kind="functional" if self.function else "stdin",
             load=lambda: loaded,
-            function=self.fn_name,
+            function=self.function,
             seconds=seconds,
             memory_mib=memory_mib,
         )
+
+
+def method_of_solution(code: str, arguments: int) -> str | None:
+    """Return the name of the last public method of ``Solution`` with so many arguments.
+
+    None if the program has no such method, or is no Python.
+    """
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    methods = [
+        method
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == "Solution"
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")
+    ]
+    found = [m.name for m in methods if len(m.args.args) - 1 == arguments]
+    return found[-1] if found else None
 
 
 class Comparison(NamedTuple):
