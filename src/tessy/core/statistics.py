@@ -91,9 +91,7 @@ def crossed_mean(table: Sequence[Sequence[float]]) -> CrossedEstimate:
     """Estimate the mean of ``table`` (runs × questions, at least 1 × 2) by Student's t."""
     value, variance, degrees, spread = _crossed(table)
     reach = t95(degrees) * math.sqrt(variance)
-    return CrossedEstimate(
-        value, value - reach, value + reach, spread, len(table), len(table[0])
-    )
+    return CrossedEstimate(value, value - reach, value + reach, spread, len(table), len(table[0]))
 
 
 def crossed_share(table: Sequence[Sequence[float]]) -> CrossedEstimate:
@@ -145,7 +143,7 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     return max(0.0, min(value, middle - reach)), min(1.0, max(value, middle + reach))
 
 
-def t95(degrees: int) -> float:
+def t95(degrees: float) -> float:
     """Return Student's two-sided 95 % quantile.
 
     The error is at most 0.3 % from 4 degrees on, and 3 % with 2.

@@ -88,9 +88,7 @@ def data_charts(results: LabResults) -> list[Chart]:
     return [chart for chart in found if chart is not None]
 
 
-def _draw(
-    title: str, about: str, draw: Callable[[Any], None], *, legend: bool = True
-) -> Chart:
+def _draw(title: str, about: str, draw: Callable[[Any], None], *, legend: bool = True) -> Chart:
     with figure_of(*_SIZE) as figure:
         axes = figure.subplots()
         draw(axes)
@@ -232,8 +230,12 @@ def _epochs_chart(results: LabResults) -> Chart | None:
     def draw(axes: Any) -> None:  # noqa: ANN401
         for arm, checkpoints in by_arm.items():
             points = [
-                (one["epoch"], CrossedEstimate(**_ends(one["pass@1"]), spread=None, runs=1,
-                                               questions=one["problems"]))
+                (
+                    one["epoch"],
+                    CrossedEstimate(
+                        **_ends(one["pass@1"]), spread=None, runs=1, questions=one["problems"]
+                    ),
+                )
                 for one in checkpoints
             ]
             _line(axes, points, arm, _look(arm, list(by_arm)))

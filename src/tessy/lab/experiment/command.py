@@ -162,11 +162,10 @@ class LabRun:
 def _open(config: LabConfig, design: Design, paths: LabPaths, stack: ExitStack) -> None:
     """Create, lock and check the folder; an existing one is moved away if ``fresh``."""
     out = paths.out
-    if out.exists() and not paths.config.is_file():
-        if not out.is_dir() or any(path.name != paths.lock.name for path in out.iterdir()):
-            raise ConfigError(
-                f"out: {config.out} exists and was not written by `tessy lab`; choose another --out"
-            )
+    if not paths.config.is_file() and _has_other_files(paths):
+        raise ConfigError(
+            f"out: {config.out} exists and was not written by `tessy lab`; choose another --out"
+        )
     try:
         make_directory(out)
         if config.fresh and paths.config.exists():
@@ -188,6 +187,12 @@ def _open(config: LabConfig, design: Design, paths: LabPaths, stack: ExitStack) 
     )
     facts = {"config": config.model_dump(mode="json"), "software": software(), "machine": machine()}
     open_config(paths.config, _KIND, facts, data, lambda: any(paths.jobs.iterdir()))
+
+
+def _has_other_files(paths: LabPaths) -> bool:
+    if not paths.out.is_dir():
+        return paths.out.exists()
+    return any(path.name != paths.lock.name for path in paths.out.iterdir())
 
 
 def machine() -> str:

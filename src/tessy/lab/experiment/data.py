@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from itertools import cycle, islice
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, assert_never
@@ -102,7 +102,12 @@ def synthesis(
     )
 
 
-def _derive(out: Path, source: Path, options: dict[str, object], change: Any) -> None:  # noqa: ANN401
+def _derive(
+    out: Path,
+    source: Path,
+    options: dict[str, object],
+    change: Callable[[Trajectory], Trajectory],
+) -> None:
     with DerivedRun(out, by="lab", sources=[source], options=options, fresh=True) as run:
         for row in ordered(source):
             run.add(change(row))
@@ -153,9 +158,7 @@ def _author(segment: TraceSegment) -> Author:
     return "student" if segment.style == STUDENT.name else "teacher"
 
 
-def with_text(
-    row: Trajectory, thinking: str, answer: str, spans: tuple[Span, ...]
-) -> Trajectory:
+def with_text(row: Trajectory, thinking: str, answer: str, spans: tuple[Span, ...]) -> Trajectory:
     """Return a row with another response, whose ids will be encoded from the text."""
     content = row.messages[-1].content
     content = content.replace(row.thinking, thinking, 1)
@@ -184,7 +187,7 @@ def reauthored(row: Trajectory) -> Trajectory:
     cuts.append(len(row.thinking))
     spans = tuple(
         Span(start=start, end=end, author=AUTHORS[1 - number % 2])
-        for number, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False))
+        for number, (start, end) in enumerate(pairwise(cuts))
         if start < end
     )
     return row.model_copy(update={"spans": spans})

@@ -85,7 +85,9 @@ class Design:
     other_seeds: tuple[int, ...] = ()
     other_settings: tuple[Setting, ...] = ()
     by_epoch: tuple[str, ...] = ()
-    questions: dict[Task, int] = field(default_factory=lambda: {"calc": 400, "max": 200, "rev": 200})
+    questions: dict[Task, int] = field(
+        default_factory=lambda: {"calc": 400, "max": 200, "rev": 200}
+    )
     epoch_questions: int = 200
     new_predictors: bool = False
     predictor_problems: int = 3000
@@ -211,4 +213,3 @@ def full() -> Design:
         by_epoch=(TEACHER_ONLY, TESSY, UPPER),
         new_predictors=True,
     )
-

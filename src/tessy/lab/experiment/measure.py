@@ -14,16 +14,16 @@ from typing import Any
 from tessy.analysis.nll import ClassSpan, nll_by_class
 from tessy.config.evaluation import EvaluateConfig, EvaluationSampling
 from tessy.config.training import SftConfig
-from tessy.core.records import Evaluation, Trajectory
+from tessy.core.records import Author, Evaluation, Trajectory
 from tessy.data.export.tokens import load_format
 from tessy.evaluation.command import evaluate
 from tessy.inference.local.engine import LocalEngine
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, teacher_path
 from tessy.lab.experiment.arms import ARMS
 from tessy.lab.experiment.data import DATE, make_data, ordered, take, unavailable
-from tessy.lab.experiment.outcomes import SkippedError, check_status
 from tessy.lab.experiment.design import Design, LabJob, Setting
 from tessy.lab.experiment.mistakes import mistake_of
+from tessy.lab.experiment.outcomes import SkippedError, check_status
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.recipes import RECIPES
@@ -75,7 +75,7 @@ def _student(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[s
 
 
 def _predictors(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
-    models = {"student": paths.student(job.student), "teacher": teacher_path()}
+    models: dict[Author, Path] = {"student": paths.student(job.student), "teacher": teacher_path()}
     target = paths.predictors(job.student)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -233,9 +233,7 @@ def _epochs(
     if not job.by_epoch:
         return {}
     options = _evaluate_options(paths, job, model, work / "epochs")
-    _generate(
-        options.model_copy(update={"checkpoints": True, "limit": design.epoch_questions})
-    )
+    _generate(options.model_copy(update={"checkpoints": True, "limit": design.epoch_questions}))
     scores = jsonl.loads((work / "epochs" / "scores.json").read_bytes())
     assert isinstance(scores, dict)
     return {"by_epoch": scores["checkpoints"]}

@@ -41,9 +41,7 @@ CAVEATS = (
 )
 
 
-def write_pages(
-    design: Design, paths: LabPaths, left_out: Mapping[int, str], shown: Path
-) -> str:
+def write_pages(design: Design, paths: LabPaths, left_out: Mapping[int, str], shown: Path) -> str:
     """Write the page, the main figure, lab.json and the comparisons; return what to print.
 
     ``left_out`` are students without results, with the reason; ``shown`` is the folder's name for
@@ -114,7 +112,9 @@ def _samples(results: LabResults) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": name,
-                "pieces": [(span.author, row.thinking[span.start : span.end]) for span in row.spans],
+                "pieces": [
+                    (span.author, row.thinking[span.start : span.end]) for span in row.spans
+                ],
                 "answer": row.answer,
                 "answer_by": row.answer_by,
                 "correct": data["correct"][0],
@@ -159,7 +159,9 @@ def to_json(
                 "title": table.title,
                 "about": table.about,
                 "columns": [column.name for column in table.columns],
-                "rows": [[name, *[[cell.text, cell.note] for cell in row]] for name, row in table.rows],
+                "rows": [
+                    [name, *[[cell.text, cell.note] for cell in row]] for name, row in table.rows
+                ],
             }
             for table in found
         ],

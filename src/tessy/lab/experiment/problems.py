@@ -64,6 +64,4 @@ def _write(path: Path, problems: list[TaskProblem]) -> None:
 
 def read_problem(text: str, fields: Mapping[str, Any]) -> TaskProblem:
     """Return the problem of a row; ``fields`` are the additional fields of its input."""
-    return TaskProblem(
-        fields["task"], text, tuple(fields["digits"]), tuple(fields["operators"])
-    )
+    return TaskProblem(fields["task"], text, tuple(fields["digits"]), tuple(fields["operators"]))

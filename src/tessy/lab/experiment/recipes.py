@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+
 @dataclass(frozen=True, slots=True)
 class Synthesized:
     """Data of `tessy synthesize` with these options; ``trained``: with trained predictors."""

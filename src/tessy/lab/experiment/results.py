@@ -39,8 +39,10 @@ class LabResults:
         return self.design.seeds if main else self.design.other_seeds
 
     def trained(self, arm: str, setting: Setting | None, student: int, seed: int) -> Result | None:
-        """Return the result of one training; None if there is none. The setting is not used for
-        the untrained student."""
+        """Return the result of one training; None if there is none.
+
+        The setting is not used for the untrained student.
+        """
         job = LabJob("train", student, arm, setting, seed)
         if arm == UNTRAINED:
             job = LabJob("untrained", student, seed=seed)

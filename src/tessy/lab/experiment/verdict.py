@@ -44,9 +44,7 @@ def orderings(results: LabResults) -> list[Ordering]:
         differences = [
             results.difference(arm, UNTRAINED, setting, TARGET) for arm in (TEACHER_ONLY, TESSY)
         ]
-        scores = [
-            results.score(arm, setting, TARGET) for arm in (TEACHER_ONLY, UNTRAINED, TESSY)
-        ]
+        scores = [results.score(arm, setting, TARGET) for arm in (TEACHER_ONLY, UNTRAINED, TESSY)]
         if None in differences or None in scores:
             continue
         teacher_only, tessy = (relation(one) for one in differences if one is not None)
@@ -61,20 +59,17 @@ def sentence(found: list[Ordering]) -> str:
         return "This run has no scores for the paper's claim yet."
     holding = [one for one in found if one.holds]
     failing = [one for one in found if not one.holds]
+    reasons = "; ".join(map(_why, failing))
     if not holding:
-        first = f"Teacher-Only < student < TESSY did not hold in this run at {_sizes(found)}"
-    else:
-        first = f"Teacher-Only < student < TESSY held in this run at {_sizes(holding)}"
+        return f"Teacher-Only < student < TESSY did not hold in this run: {reasons}."
+    first = f"Teacher-Only < student < TESSY held in this run {_sizes(holding)}{_shown(holding)}"
     if not failing:
-        return f"{first}, the only sizes that were run{_shown(holding)}."
-    parts = [_why(one) for one in failing]
-    if not holding:
-        return f"{first}: {'; '.join(parts)}."
-    return f"{first}{_shown(holding)}; it did not hold at {'; '.join(parts)}."
+        return f"{first}, at every size that was run."
+    return f"{first}. It did not hold {reasons}."
 
 
 def _sizes(found: list[Ordering]) -> str:
-    return "N = " + " and ".join(f"{one.setting.rows:,}" for one in found)
+    return "at N = " + " and ".join(f"{one.setting.rows:,}" for one in found)
 
 
 def _shown(found: list[Ordering]) -> str:
@@ -85,6 +80,6 @@ def _shown(found: list[Ordering]) -> str:
 def _why(one: Ordering) -> str:
     low, middle, high = one.scores
     return (
-        f"N = {one.setting.rows:,}, where teacher-only ({low:.2f}) was {one.teacher_only} and "
+        f"at N = {one.setting.rows:,}, where teacher-only ({low:.2f}) was {one.teacher_only} and "
         f"tessy ({high:.2f}) {one.tessy} the student ({middle:.2f})"
     )
