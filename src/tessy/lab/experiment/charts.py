@@ -21,6 +21,7 @@ _LOOK = {
     UPPER: ("#009E73", "^"),
     DISTANCES[1.0]: ("#CC79A7", "v"),
 }
+LABELS = {UPPER: "correct, student's style", DISTANCES[1.0]: "correct, teacher's style"}
 _OTHERS = ("#E69F00", "#56B4E9", "#7A7A00", "#999999")
 _TASK_LOOK = {"calc": ("#D55E00", "o"), "max": ("#0072B2", "s"), "rev": ("#009E73", "^")}
 _SIZE = (4.3, 3.3)  # inches: legible on a phone
@@ -71,9 +72,10 @@ def data_charts(results: LabResults) -> list[Chart]:
         _scatter(
             results,
             "Unlikely style and accuracy",
-            "NLL of style in the data (nats per token, of the untrained student)",
+            "NLL of style (nats per token)",
             f"Each point is an arm trained on N = {setting.rows:,} problems. To the right, the "
-            "style in its data is less likely to the untrained student.",
+            "style in its data is less likely to the untrained student: its tokens have a larger "
+            "negative log-likelihood (NLL).",
             lambda data: data["nll"].get("style", {}).get("value"),
         ),
         _scatter(
@@ -128,7 +130,7 @@ def _accuracy(axes: Any, results: LabResults, task: Task) -> None:  # noqa: ANN4
     for number, arm in enumerate(arms):
         points = [(s.rows, results.score(arm, s, task)) for s in settings]
         shift = 1.02 ** (number - (len(arms) - 1) / 2)  # so that bars do not hide each other
-        _line(axes, [(x * shift, y) for x, y in points], arm, _LOOK[arm])
+        _line(axes, [(x * shift, y) for x, y in points], LABELS.get(arm, arm), _LOOK[arm])
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
@@ -186,9 +188,9 @@ def _distance_chart(results: LabResults) -> Chart | None:
         axes.set_ylabel("accuracy")
 
     about = (
-        f"Correct traces of the same {setting.rows:,} problems; only the style of their phrases "
-        "differs, so only style can explain a slope. The dashed line is the untrained student in "
-        "calc. Bars are 95 % intervals."
+        f"Correct traces of the same {setting.rows:,} problems, by one generator; only the style "
+        "of their phrases differs, so only style can explain a slope. The dashed line is the "
+        "untrained student in calc. Bars are 95 % intervals."
     )
     return _draw("Style alone", about, draw)
 
@@ -280,8 +282,8 @@ def _scatter(
     def draw(axes: Any) -> None:  # noqa: ANN401
         for arm, x, y in points:
             colour, marker = _LOOK.get(arm, ("#777777", "D"))
-            named = arm if arm in _LOOK else ("another arm" if colour == "#777777" else None)
-            axes.scatter([x], [y], color=colour, marker=marker, s=26, label=named, zorder=3)
+            label_of = LABELS.get(arm, arm) if arm in _LOOK else "another arm"
+            axes.scatter([x], [y], color=colour, marker=marker, s=26, label=label_of, zorder=3)
         base = results.score(UNTRAINED, None, TARGET)
         if base is not None:
             axes.axhline(base.value, color="#333333", linestyle="--", linewidth=1)

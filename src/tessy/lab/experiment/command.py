@@ -99,7 +99,7 @@ class LabRun:
             return True
         self._console.print(
             f"{counted(len(self._jobs), 'job')}, {len(self._jobs) - left:,} of them finished, "
-            f"in {counted(self._workers, 'process')} of one thread; {self._time_left()}.",
+            f"by {counted(self._workers, 'worker')} of one thread; {self._time_left()}.",
             soft_wrap=True,
         )
         from tessy.lab.experiment.measure import LabContext, run_job

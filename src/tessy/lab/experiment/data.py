@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from tessy.config.base import RoleConfig
 from tessy.config.data import FilterConfig, MixConfig
-from tessy.config.synthesis import SynthesizeConfig
+from tessy.config.synthesis import SynthesizeConfig, TeacherConfig
 from tessy.core.records import AUTHORS, Author, Message, Span, TokenCounts, Trajectory
 from tessy.core.seeds import derive_seed
 from tessy.data.derived_run import DerivedRun
@@ -23,6 +23,7 @@ from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import read_problem
 from tessy.lab.experiment.recipes import (
     BASE,
+    RESTYLE,
     Correct,
     Mixed,
     Reauthored,
@@ -78,22 +79,22 @@ def synthesis(
     paths: LabPaths, student: int, name: str, recipe: Synthesized, *, trained: bool
 ) -> SynthesizeConfig:
     """Return the options of a recipe's `tessy synthesize`."""
-
-    def role(author: Author, model: Path) -> RoleConfig:
-        checkpoint = paths.predictor(student, author, trained_here=trained)
-        return RoleConfig(
-            model=str(model), predictor=str(checkpoint) if recipe.trained else "lexicon"
-        )
-
+    predictors: dict[Author, str] = dict.fromkeys(AUTHORS, "lexicon")
+    if recipe.trained:
+        predictors = {
+            author: str(paths.predictor(student, author, trained_here=trained))
+            for author in AUTHORS
+        }
     options: dict[str, Any] = dict(recipe.options)
-    if recipe.strategy == "restyle":
+    if recipe.strategy == RESTYLE:
         options["traces"] = paths.data(student, BASE)
+    else:
+        options["problems"] = (paths.problems,)
     return SynthesizeConfig(
-        problems=(paths.problems,),
         out=paths.data(student, name),
         strategy=recipe.strategy,
-        student=role("student", paths.student(student)),
-        teacher=role("teacher", teacher_path()),
+        student=RoleConfig(model=str(paths.student(student)), predictor=predictors["student"]),
+        teacher=TeacherConfig(model=str(teacher_path()), predictor=predictors["teacher"]),
         thinking_tokens=THINKING_TOKENS,
         answer_tokens=ANSWER_TOKENS,
         seed=student,
@@ -134,7 +135,6 @@ def take(source: Path, out: Path, first: Sequence[str], count: int) -> int:
 
 def written(row: Trajectory, distance: float) -> Trajectory:
     """Return a correct response to the problem of a row, by the task generator."""
-    # The same draws at every distance: only the styles differ.
     seed = derive_seed("lab", "written", row.id)
     problem = read_problem(row.messages[0].content, row.problem)
     teachers = round(_STEPS * distance)

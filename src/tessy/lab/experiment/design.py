@@ -86,7 +86,7 @@ class Design:
     other_settings: tuple[Setting, ...] = ()
     by_epoch: tuple[str, ...] = ()
     questions: dict[Task, int] = field(
-        default_factory=lambda: {"calc": 400, "max": 200, "rev": 200}
+        default_factory=lambda: {"calc": 400, "max": 150, "rev": 150}
     )
     epoch_questions: int = 200
     new_predictors: bool = False

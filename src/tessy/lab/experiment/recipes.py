@@ -52,8 +52,9 @@ class Reauthored:
 
 Recipe = Synthesized | Mixed | Correct | Written | Reauthored
 
-# Rows of the written traces take problems and format from this recipe.
+# Restyled traces are these rows; the written ones take problems and format from them.
 BASE = "teacher-only"
+RESTYLE = "restyle"
 
 RECIPES: dict[str, Recipe] = {
     "student-only": Synthesized("student-only"),
@@ -72,7 +73,7 @@ RECIPES: dict[str, Recipe] = {
     "tessy-oracle": Synthesized("tessy", trained=False),
     "tessy-teacher-answers": Synthesized("tessy", options={"answer_by": "teacher"}),
     **{
-        f"restyle-{count}": Synthesized("restyle", options={"candidates": count})
+        f"restyle-{count}": Synthesized(RESTYLE, trained=False, options={"candidates": count})
         for count in (1, 4, 16)
     },
     **{f"distance-{d:g}": Written(d) for d in (0.0, 0.25, 0.5, 0.75, 1.0)},
@@ -87,9 +88,7 @@ def sources(recipe: Recipe) -> tuple[str, ...]:
             return (first, second)
         case Correct(source) | Reauthored(source):
             return (source,)
-        case Written():
-            return (BASE,)
-        case Synthesized("restyle"):
+        case Written() | Synthesized("restyle"):
             return (BASE,)
         case _:
             return ()

@@ -95,9 +95,13 @@ def _difference_cell(results: LabResults, arm: str, setting: Setting, task: Task
         difference = results.difference(arm, UNTRAINED, setting, task)
     if difference is None:
         return Cell(NONE)
-    ends = interval(difference.low, difference.high, lambda value: f"{100 * value:+.0f}", " to ")
+    ends = interval(difference.low, difference.high, lambda value: _points(value, 0), " to ")
     verdict = {"above": "above", "below": "below", "within noise of": "within noise"}
-    return Cell(f"{100 * difference.value:+.1f}", f"{ends}, {verdict[relation(difference)]}")
+    return Cell(_points(difference.value, 1), f"{ends}, {verdict[relation(difference)]}")
+
+
+def _points(value: float, digits: int) -> str:
+    return f"{100 * value:+.{digits}f}".replace("-", "−")
 
 
 def mistakes(results: LabResults, setting: Setting) -> LabTable:
@@ -164,7 +168,7 @@ def data(results: LabResults) -> LabTable:
         rows.append((name, cells))
     about = (
         "The training data, of the first student. A negative log-likelihood (NLL) says how "
-        "unlikely a token is to the untrained student; its rows are the first of each run."
+        "unlikely a token is to the untrained student; it is that of the first rows of each run."
     )
     return LabTable("The training data", about, _DATA, rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import resource
@@ -129,7 +130,10 @@ def _start(logs: Path) -> None:
         os.dup2(log.fileno(), stream.fileno())
     import torch
 
+    import tessy.lab.experiment.measure  # noqa: F401  # takes seconds
+
     torch.set_num_threads(1)
+    gc.freeze()  # a training collects garbage several times, among a million objects of modules
 
 
 def _timed(do: Callable[[LabJob], dict[str, object]], job: LabJob) -> dict[str, object]:
