@@ -126,7 +126,7 @@ def _crossed(table: Sequence[Sequence[float]]) -> tuple[float, float, float, flo
     degrees = questions - 1.0
     if variance:
         parts = of_runs**2 / (runs - 1) + of_questions**2 / (questions - 1)
-        degrees = max(min(variance**2 / parts, degrees), runs - 1.0)
+        degrees = max(variance**2 / parts, min(runs, questions) - 1.0)
     return value, variance, degrees, math.sqrt(of_runs * runs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,9 @@ class LabResults:
 
     design: Design
     by_id: Mapping[str, Result]
+    _scores: dict[tuple[str, Setting | None, Task], CrossedEstimate | None] = field(
+        default_factory=dict
+    )
 
     @cached_property
     def students(self) -> list[int]:
@@ -65,8 +68,11 @@ class LabResults:
 
     def score(self, arm: str, setting: Setting | None, task: Task) -> CrossedEstimate | None:
         """Return the accuracy of an arm; None without a finished training."""
-        answers = self._answers(arm, setting, task)
-        return crossed_share(answers) if answers else None
+        key = (arm, None if arm == UNTRAINED else setting, task)
+        if key not in self._scores:
+            answers = self._answers(arm, setting, task)
+            self._scores[key] = crossed_share(answers) if answers else None
+        return self._scores[key]
 
     def difference(
         self, arm: str, base: str, setting: Setting, task: Task

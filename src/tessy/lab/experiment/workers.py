@@ -26,6 +26,7 @@ from tessy.storage.atomic import make_directory
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _POLL_SECONDS = 1.0  # between looks at a request to stop
 
+Do = Callable[[LabJob], dict[str, object]]
 OnResult = Callable[[LabJob, dict[str, object]], None]
 
 
@@ -61,7 +62,7 @@ def finished(paths: LabPaths, job: LabJob) -> bool:
 def run_all(
     jobs: Sequence[LabJob],
     needs: Callable[[LabJob], Sequence[str]],
-    do: Callable[[LabJob], dict[str, object]],
+    do: Do,
     paths: LabPaths,
     *,
     workers: int,
@@ -81,13 +82,13 @@ def run_all(
     waiting = [job for job in jobs if not finished(paths, job)]
     done = {job.id for job in jobs} - {job.id for job in waiting}
     running: dict[Future[dict[str, object]], LabJob] = {}
-    with _pool(workers, paths.logs) as pool:
+    with _pool(workers, paths.logs, do) as pool:
         while waiting or running:
             waiting = [job for job in waiting if not leave_out(job)]
             ready = [job for job in waiting if done.issuperset(needs(job))]
             for job in () if interruption.requested else ready[: workers - len(running)]:
                 waiting.remove(job)
-                running[pool.submit(_timed, do, job)] = job
+                running[pool.submit(_timed, job)] = job
             if not running:
                 break
             ended, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
@@ -99,19 +100,23 @@ def run_all(
                 jsonl.write_json(paths.result(job), {"job": job.id, **result})
                 done.add(job.id)
                 on_result(job, result)
-    return not waiting and not interruption.requested
+    return all(finished(paths, job) or leave_out(job) for job in jobs)
 
 
 @contextlib.contextmanager
-def _pool(workers: int, logs: Path) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, logs: Path, do: Do) -> Iterator[ProcessPoolExecutor]:
     make_directory(logs)
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(logs,)
+        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(logs, do)
     )
     try:
         yield pool
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         for name, value in before.items():
@@ -121,25 +126,31 @@ def _pool(workers: int, logs: Path) -> Iterator[ProcessPoolExecutor]:
                 os.environ[name] = value
 
 
-def _start(logs: Path) -> None:
-    """Prepare a worker process: one thread, output into a file, no Ctrl-C of its own."""
+_do: Do | None = None  # of this worker process
+
+
+def _start(logs: Path, do: Do) -> None:
+    """Prepare a worker process: one thread, output into a file, no Ctrl-C of its own.
+
+    What ``do`` needs was imported with it.
+    """
+    global _do
+    _do = do
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = (logs / f"worker-{os.getpid()}.log").open("a", encoding="utf-8", buffering=1)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(log.fileno(), stream.fileno())
-    import torch
-
-    import tessy.lab.experiment.measure  # noqa: F401  # takes seconds
-
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     gc.freeze()  # a training collects garbage several times, among a million objects of modules
 
 
-def _timed(do: Callable[[LabJob], dict[str, object]], job: LabJob) -> dict[str, object]:
+def _timed(job: LabJob) -> dict[str, object]:
+    assert _do is not None  # set when the process started
     print(f"== {job.id}", flush=True)
     started, used = time.monotonic(), _cpu_seconds()
-    result = do(job)
+    result = _do(job)
     seconds = {"wall": time.monotonic() - started, "cpu": _cpu_seconds() - used}
     return {**result, "seconds": {name: round(value, 2) for name, value in seconds.items()}}
 

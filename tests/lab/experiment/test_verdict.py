@@ -1,0 +1,94 @@
+"""The sentence on the paper's claim follows the numbers, whatever they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from tessy.lab.experiment.arms import TEACHER_ONLY, TESSY, UNTRAINED
+from tessy.lab.experiment.design import Design, LabJob, Setting, quick
+from tessy.lab.experiment.gate import reason_to_refuse
+from tessy.lab.experiment.results import LabResults
+from tessy.lab.experiment.verdict import orderings, sentence
+
+QUESTIONS = 200
+SETTINGS = (Setting(100, 9, 2e-4), Setting(400, 9, 2e-4))
+
+
+def answers(count: int) -> dict[str, list[bool]]:
+    """Return correct answers to the first ``count`` questions."""
+    return {"calc": [n < count for n in range(QUESTIONS)]}
+
+
+def results(*scores: tuple[int, int], student: int = 100) -> LabResults:
+    """Return results with the correct answers of teacher-only and tessy by N."""
+    settings = SETTINGS[: len(scores)]
+    design = Design(
+        students=(0,),
+        seeds=(0, 1),
+        main={TEACHER_ONLY: settings, TESSY: settings},
+        questions={"calc": QUESTIONS},
+    )
+    by_id = {}
+    for seed in design.seeds:
+        by_id[LabJob("untrained", 0, seed=seed).id] = {"correct": answers(student)}
+        for setting, pair in zip(settings, scores, strict=True):
+            for arm, count in zip((TEACHER_ONLY, TESSY), pair, strict=True):
+                job = LabJob("train", 0, arm, setting, seed)
+                by_id[job.id] = {"correct": answers(count + seed)}
+    return LabResults(design, by_id)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (((50, 150),), "held in this run at N = 100 (0.25 < 0.50 < 0.75), at every size"),
+        (((50, 150), (60, 150)), "held in this run at N = 100 and 400 (0.25 < 0.50 < 0.75; 0.30"),
+        (
+            ((50, 150), (150, 180)),
+            "It did not hold at N = 400, where teacher-only (0.75) was above and tessy (0.90) "
+            "above the student (0.50).",
+        ),
+        (
+            ((150, 50), (50, 150)),
+            "held in this run at N = 400 (0.25 < 0.50 < 0.75). It did not hold at N = 100, where "
+            "teacher-only (0.75) was above and tessy (0.25) below the student (0.50).",
+        ),
+        (
+            ((99, 150),),
+            "did not hold in this run: at N = 100, where teacher-only (0.50) was within",
+        ),
+        (((150, 50),), "did not hold in this run: at N = 100"),
+    ],
+)
+def test_the_sentence(scores, expected):
+    assert expected in sentence(orderings(results(*scores)))
+
+
+def test_without_scores_there_is_no_claim():
+    assert sentence([]) == "This run has no scores for the paper's claim yet."
+    empty = LabResults(quick(), {})
+    assert orderings(empty) == []
+
+
+def test_differences_are_paired_by_seed():
+    found = results((100, 100))
+    difference = found.difference(TESSY, UNTRAINED, SETTINGS[0], "calc")
+    assert difference is not None
+    assert difference.value == pytest.approx(0.5 / QUESTIONS)
+    assert (difference.runs, difference.questions) == (2, QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("calc", "rev", "expected"),
+    [
+        (0.55, 0.95, None),
+        (0.54, 1.0, "its accuracy is 0.540 on calc, below 0.55"),
+        (0.7, 0.94, "its accuracy is 0.940 on rev, below 0.95"),
+        (0.2, 0.5, "its accuracy is 0.200 on calc, below 0.55, 0.500 on rev, below 0.95"),
+    ],
+)
+def test_an_unfit_student_is_refused(calc, rev, expected):
+    def some(share: float) -> list[bool]:
+        return [n < round(share * 100) for n in range(100)]
+
+    assert reason_to_refuse({"calc": some(calc), "max": some(1), "rev": some(rev)}) == expected
