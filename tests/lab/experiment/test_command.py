@@ -7,8 +7,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from tessy.config.lab import LabConfig
@@ -18,7 +22,9 @@ from tessy.lab.experiment.command import run_lab
 from tessy.lab.experiment.design import LabJob
 from tessy.lab.experiment.paths import LabPaths
 from tessy.storage.run_reader import iter_trajectories
-from tests.support.lab_runs import SETTING, TINY, made_up, run_tiny
+from tests.support.lab_runs import SETTING, TINY, do_here, made_up, opened
+
+pytestmark = pytest.mark.timeout(600)  # a busy machine takes minutes
 
 TRAINED = {arm: LabJob("train", 0, arm, SETTING, 0, arm == TESSY) for arm in (TEACHER_ONLY, TESSY)}
 
@@ -27,22 +33,22 @@ def result(paths: LabPaths, job: LabJob):
     return json.loads(paths.result(job).read_bytes())
 
 
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> LabPaths:
-    """A finished experiment."""
-    out = tmp_path_factory.mktemp("lab") / "out"
-    assert run_tiny(out) == 0
-    return LabPaths(out)
-
-
-@pytest.fixture
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    import torch
-
+    """One thread, as a worker process has."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def paths(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> LabPaths:
+    """A finished experiment, whose jobs ran in this process."""
+    made = opened(tmp_path_factory.mktemp("lab") / "out")
+    for job in TINY.jobs():
+        do_here(made, job)
+    return made
 
 
 def test_every_arm_has_the_same_problems_rows_and_steps(paths):
@@ -71,41 +77,47 @@ def test_the_loss_before_training_is_the_likelihood_of_the_data(paths):
         assert result(paths, job)["learned_tokens"] == data["nll"]["all"]["n"]
 
 
-def test_no_model_is_kept(paths):
-    assert not list(paths.out.rglob("*.safetensors"))
-    assert paths.page.is_file()
-    assert paths.data_page.is_file()
-    assert paths.scores_page.is_file()
+def without_load(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without times, and without counts that depend on the load."""
+    found = {**result, "seconds": None}
+    if "sample" in found:
+        left_out = ("seconds", "cost", "tokens")
+        found["sample"] = {k: v for k, v in found["sample"].items() if k not in left_out}
+    return found
 
 
-def test_a_repeated_experiment_is_identical(paths, tmp_path, one_thread):
+def test_a_repeated_experiment_is_identical(paths, tmp_path):
+    again = opened(tmp_path / "out")
+    for job in (LabJob("untrained", 0), LabJob("data", 0, TESSY), TRAINED[TESSY]):
+        assert without_load(do_here(again, job)) == without_load(result(paths, job))
+
+
+@pytest.mark.long
+def test_worker_processes_give_the_same_results(paths, tmp_path):
+    other = LabPaths(tmp_path / "out")
+    assert run_lab(LabConfig(out=other.out, workers=2), TINY) == 0
+    for job in TINY.jobs():
+        assert without_load(result(other, job)) == without_load(result(paths, job))
+
+
+def test_jobs_can_be_sent_to_a_process(tmp_path):
     from tessy.lab.experiment.measure import LabContext, run_job
 
-    again = LabPaths(tmp_path)
-    again.jobs.mkdir()
-    shutil.copy(paths.problems, again.problems)
-    shutil.copy(paths.questions, again.questions)
-    for job in (LabJob("untrained", 0), LabJob("data", 0, TESSY), TRAINED[TESSY]):
-        found = {"job": job.id, **run_job(LabContext(tmp_path, TINY), job)}
-        again.result(job).write_text(json.dumps(found))
-        found, before = result(again, job), result(paths, job)
-        for one in (found, before):
-            one.pop("seconds", None)
-            # Their times differ, and what was in flight at the same time.
-            for name in ("seconds", "cost", "tokens"):
-                (one.get("sample") or {}).pop(name, None)
-        assert found == before
+    assert len(ForkingPickler.dumps(partial(run_job, LabContext(tmp_path, TINY))))
 
 
-def test_a_finished_experiment_only_writes_its_page(paths):
+def test_a_finished_experiment_only_writes_its_pages(paths):
     before = {path: path.stat().st_mtime_ns for path in paths.jobs.iterdir()}
-    paths.page.unlink()
     output = io.StringIO()
     config = LabConfig(out=paths.out, workers=1)
     assert run_lab(config, TINY, Console(file=output)) == 0
-    assert paths.page.is_file()
     assert {path: path.stat().st_mtime_ns for path in paths.jobs.iterdir()} == before
+    assert not paths.logs.exists()
+    assert paths.page.is_file()
+    assert paths.data_page.is_file()
+    assert paths.scores_page.is_file()
     assert "Teacher-Only < student < TESSY" in output.getvalue()
+    assert not list(paths.out.rglob("*.safetensors"))
 
 
 def test_another_design_needs_another_folder(paths):
@@ -120,20 +132,11 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
 
 
 def test_an_unfit_student_is_refused_before_anything_is_trained(tmp_path):
-    paths = LabPaths(tmp_path / "out")
+    paths = opened(tmp_path / "out")
     made_up(tmp_path / "made-up", TINY, {"untrained": 0.2})
     gate = paths.result(LabJob("untrained", 0))
-    with pytest.raises(RunError):  # creates the folder, as an interrupted run does
-        run_lab(LabConfig(out=paths.out), TINY, Stopped())
     shutil.copy(tmp_path / "made-up" / "jobs" / gate.name, gate)
     with pytest.raises(ConfigError, match=r"unfit.* 0\.\d+ on calc, below 0\.55"):
         run_lab(LabConfig(out=paths.out), TINY)
     assert [path.name for path in paths.jobs.iterdir()] == [gate.name]
     assert not paths.logs.exists()
-
-
-class Stopped(Console):
-    """A console that cannot be written to."""
-
-    def print(self, *_: object, **__: object) -> None:
-        raise RunError("as asked")
