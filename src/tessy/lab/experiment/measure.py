@@ -38,6 +38,7 @@ from tessy.training.command import sft
 
 BATCH = 16  # sequences per optimizer step
 TEMPERATURE = 0.6
+_CARD_PROBLEMS = 100  # of each task, for the card of a new student
 _SCORED_ROWS = 100  # of each recipe, for the negative log-likelihood
 _THINKING_TOKENS = THINKING_TOKENS // 2  # responses of an evaluation
 
@@ -66,12 +67,12 @@ def run_job(context: LabContext, job: LabJob) -> dict[str, Any]:
 
 
 def _student(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
-    card = make_folder("student", work, job.student, design.student_steps)
+    card = make_folder("student", work, job.student, design.student_steps, _CARD_PROBLEMS)
     target = paths.student(job.student)
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(work / "student", target)
-    return {"loss": card.loss, "card": {task: asdict(score) for task, score in card.tasks.items()}}
+    return {"loss": card.loss}
 
 
 def _predictors(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
