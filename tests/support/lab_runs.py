@@ -15,7 +15,6 @@ from tessy.core.records import Span
 from tessy.lab.experiment.arms import ARMS, TEACHER_ONLY, TESSY
 from tessy.lab.experiment.command import run_lab
 from tessy.lab.experiment.design import Design, LabJob, Setting
-from tessy.lab.experiment.mistakes import MISTAKES
 from tessy.lab.experiment.paths import LabPaths
 from tests.support.page_samples import sample
 
@@ -83,10 +82,7 @@ def _result(design: Design, job: LabJob, rng: Random, accuracy: dict[str, float]
         task: [rng.random() < (target if task == "calc" else 0.99) for _ in range(count)]
         for task, count in design.questions.items()
     }
-    result: dict[str, Any] = {
-        "correct": correct,
-        "mistakes": {MISTAKES[0]: 2, MISTAKES[3]: correct["calc"].count(False) - 2},
-    }
+    result: dict[str, Any] = {"correct": correct}
     if job.kind == "train":
         if ARMS[job.name].data.startswith("restyle"):
             return {"skipped": "this version has no strategy restyle"}

@@ -117,6 +117,8 @@ def test_a_finished_experiment_only_writes_its_pages(paths):
     assert paths.data_page.is_file()
     assert paths.scores_page.is_file()
     assert "Teacher-Only < student < TESSY" in output.getvalue()
+    titles = [table["title"] for table in json.loads(paths.figures.read_bytes())["tables"]]
+    assert titles[-2:] == ["Why wrong answers are wrong", "The training data"]
     assert not list(paths.out.rglob("*.safetensors"))
 
 

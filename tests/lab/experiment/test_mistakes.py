@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tessy.core.records import Evaluation, Message, TokenCounts
-from tessy.lab.experiment.mistakes import MEANINGS, MISTAKES, first_mistake, mistake_of
+from tessy.lab.experiment.mistakes import (
+    MEANINGS,
+    MISTAKES,
+    has_no_answer,
+    mistake_in_steps,
+    mistake_of,
+)
 from tessy.lab.tasks import TaskProblem
 
 PROBLEM = TaskProblem("calc", "What is 5 - 3 * 7 + 1?", (5, 3, 7, 1), ("-", "*", "+"))
@@ -15,7 +21,7 @@ RIGHT = "Okay, let's see. 5 - 3 = 2. Then 2 * 7 = 4.\nSo 4 + 1 = 5."
 @pytest.mark.parametrize(
     ("thinking", "expected"),
     [
-        (RIGHT, "answer is not its result"),
+        (RIGHT, None),
         (RIGHT + " Now 5 + 1 = 6.", "went on"),
         ("5 - 3 = 2. 2 * 7 = 4.", "stopped early"),
         ("", "stopped early"),
@@ -27,27 +33,28 @@ RIGHT = "Okay, let's see. 5 - 3 = 2. Then 2 * 7 = 4.\nSo 4 + 1 = 5."
     ],
 )
 def test_the_first_mistake(thinking, expected):
-    assert first_mistake(PROBLEM, thinking) == expected
+    assert mistake_in_steps(PROBLEM, thinking) == expected
 
 
 @pytest.mark.parametrize(
-    ("outcome", "answer", "expected"),
+    ("outcome", "thinking", "answer", "expected", "missing"),
     [
-        ("truncated", "", "no answer"),
-        ("no_answer", "", "no answer"),
-        ("wrong", "I do not know.", "no answer"),
-        ("wrong", "So the answer is 4.", "answer is not its result"),
+        ("truncated", RIGHT, "", "did not end", False),
+        ("no_answer", RIGHT, "", "answer without a number", True),
+        ("wrong", RIGHT, "I do not know.", "answer without a number", True),
+        ("no_answer", "5 - 3 = 2.", "", "stopped early", True),
+        ("wrong", RIGHT, "So the answer is 4.", "answer is not its result", False),
     ],
 )
-def test_a_row_without_an_answer(outcome, answer, expected):
+def test_the_answer_is_looked_at_last(outcome, thinking, answer, expected, missing):
     row = Evaluation(
         id="calc-0001",
         sample=0,
         strategy="evaluate",
         messages=(Message(role="user", content=PROBLEM.text),),
-        thinking=RIGHT,
+        thinking=thinking,
         answer=answer,
-        spans=({"start": 0, "end": len(RIGHT), "author": "student"},),
+        spans=({"start": 0, "end": len(thinking), "author": "student"},),
         tokens=TokenCounts(),
         attempts=1,
         seconds=1,
@@ -57,6 +64,7 @@ def test_a_row_without_an_answer(outcome, answer, expected):
         judge="numbers 1",
     )
     assert mistake_of(row) == expected
+    assert has_no_answer(row) == missing
 
 
 def test_every_mistake_is_explained():

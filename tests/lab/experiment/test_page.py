@@ -83,6 +83,6 @@ def test_the_main_figure_is_valid_and_reproducible(folder):
 def test_the_docs_have_the_tables_of_the_page(folder):
     text = tables_of(json.loads((folder / "lab.json").read_text()))
     assert "held in this run" in text
-    for title in ("Accuracy in calc", "Why wrong answers are wrong", "The training data"):
+    for title in ("Accuracy in calc", "Accuracy in rev", "The training data"):
         assert f"### {title}\n" in text
     assert "| teacher-only |" in text

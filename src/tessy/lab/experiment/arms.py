@@ -112,6 +112,16 @@ ARMS: dict[str, Arm] = {
         ),
         Arm("distance-1", "control", "Correct traces in the teacher's style: only style differs."),
         Arm(
+            "distance-0-teacher-answers",
+            "control",
+            "Correct traces: thinking in the student's style, answers in the teacher's.",
+        ),
+        Arm(
+            "distance-1-student-answers",
+            "control",
+            "Correct traces: thinking in the teacher's style, answers in the student's.",
+        ),
+        Arm(
             "teacher-only-lora",
             "training",
             f"The data of teacher-only, with a LoRA adapter of rank {LORA_RANK}.",
@@ -149,5 +159,7 @@ ARMS: dict[str, Arm] = {
     )
 }
 
+# Which part's style matters: of the thinking, or of the answer.
+CROSSED = ("distance-0-teacher-answers", "distance-1-student-answers")
 # The style-distance control, by the probability of a phrase in the teacher's style.
 DISTANCES: dict[float, str] = {d: f"distance-{d:g}" for d in (0.0, 0.25, 0.5, 0.75, 1.0)}

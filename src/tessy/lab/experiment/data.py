@@ -66,9 +66,9 @@ def make_data(paths: LabPaths, student: int, name: str, recipe: Recipe, *, train
             # Other rules are about real texts, and short ones of digits are near duplicates.
             skipped = ("near_duplicate", "language", "truncated", "looping", "no_code")
             filter_run(FilterConfig(run=by_name[source], out=out, skip=skipped, fresh=True))
-        case Written(distance):
-            options: dict[str, object] = {"distance": distance}
-            _derive(out, by_name[BASE], options, lambda row: written(row, distance))
+        case Written(distance, answer):
+            options: dict[str, object] = {"distance": distance, "answer": answer}
+            _derive(out, by_name[BASE], options, lambda row: written(row, distance, answer))
         case Reauthored(source):
             _derive(out, by_name[source], {"authors": "by class"}, reauthored)
         case _:
@@ -133,14 +133,13 @@ def take(source: Path, out: Path, first: Sequence[str], count: int) -> int:
     return min(len(rows), count)
 
 
-def written(row: Trajectory, distance: float) -> Trajectory:
-    """Return a correct response to the problem of a row, by the task generator."""
+def written(row: Trajectory, distance: float, answer_distance: float | None = None) -> Trajectory:
+    """Return a correct response to the problem of a row, as :class:`Written` describes it."""
     seed = derive_seed("lab", "written", row.id)
     problem = read_problem(row.messages[0].content, row.problem)
-    teachers = round(_STEPS * distance)
-    styles: list[Style] = [TEACHER] * teachers + [STUDENT] * (_STEPS - teachers)
-    trace = write_trace(problem, styles, Random(seed))
-    style = Random(seed + 1).choice(styles)
+    trace = write_trace(problem, _styles(distance), Random(seed))
+    of_answer = distance if answer_distance is None else answer_distance
+    style = Random(seed + 1).choice(_styles(of_answer))
     answer = style.answer.format(solve(problem))
     spans: list[Span] = []
     position = 0
@@ -152,6 +151,11 @@ def written(row: Trajectory, distance: float) -> Trajectory:
     return with_text(row, trace.thinking, answer, tuple(spans)).model_copy(
         update={"answer_by": by, "strategy": f"written-{distance:g}"}
     )
+
+
+def _styles(distance: float) -> list[Style]:
+    teachers = round(_STEPS * distance)
+    return [TEACHER] * teachers + [STUDENT] * (_STEPS - teachers)
 
 
 def _author(segment: TraceSegment) -> Author:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tessy.lab.experiment.arms import ARMS, DISTANCES, TEACHER_ONLY, TESSY, UPPER
+from tessy.lab.experiment.arms import ARMS, CROSSED, DISTANCES, TEACHER_ONLY, TESSY, UPPER
 from tessy.lab.experiment.recipes import RECIPES, sources
 from tessy.lab.tasks import Task
 
@@ -162,7 +162,7 @@ class Design:
 def quick() -> Design:
     """Return the design of a few minutes: the bundled student, N = 100 and 400."""
     small, large = Setting(100, 9, 2e-4), Setting(400, 9, 2e-4)
-    controls = [arm for arm in DISTANCES.values() if arm != UPPER]
+    controls = [*(arm for arm in DISTANCES.values() if arm != UPPER), *CROSSED]
     return Design(
         students=(BUNDLED,),
         seeds=(0, 1, 2),
@@ -198,7 +198,7 @@ def full() -> Design:
     ]
     small, large = Setting(100, 9, 2e-4), Setting(400, 9, 2e-4)
     main = (TEACHER_ONLY, TESSY, UPPER, DISTANCES[1.0])
-    between = [arm for arm in DISTANCES.values() if arm not in main]
+    between = [*(arm for arm in DISTANCES.values() if arm not in main), *CROSSED]
     ordered = tuple(dict.fromkeys((small, large, *sizes, *varied)))
     return Design(
         students=(1, 2, 3),

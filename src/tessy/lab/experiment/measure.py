@@ -14,7 +14,7 @@ from typing import Any
 from tessy.analysis.nll import ClassSpan, nll_by_class
 from tessy.config.evaluation import EvaluateConfig, EvaluationSampling
 from tessy.config.training import SftConfig
-from tessy.core.records import Author, Evaluation, Trajectory
+from tessy.core.records import Author, Trajectory
 from tessy.data.export.tokens import load_format
 from tessy.evaluation.command import evaluate
 from tessy.inference.local.engine import LocalEngine
@@ -22,10 +22,8 @@ from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, teacher_path
 from tessy.lab.experiment.arms import ARMS
 from tessy.lab.experiment.data import DATE, make_data, ordered, take, unavailable
 from tessy.lab.experiment.design import Design, LabJob, Setting
-from tessy.lab.experiment.mistakes import mistake_of
 from tessy.lab.experiment.outcomes import SkippedError, check_status
 from tessy.lab.experiment.paths import LabPaths
-from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.recipes import RECIPES
 from tessy.lab.leak import leak
 from tessy.lab.marker import style_spans
@@ -206,7 +204,7 @@ def _evaluate_options(paths: LabPaths, job: LabJob, model: Path, out: Path) -> E
 def _evaluated(
     design: Design, paths: LabPaths, job: LabJob, model: Path, work: Path
 ) -> dict[str, Any]:
-    """Return which questions are answered correctly, by task, and why others are not."""
+    """Return which questions are answered correctly, by task."""
     kept = (job.student, job.seed) == (design.students[0], design.seeds[0])
     out = paths.evaluations / job.id if kept else work / "evaluation"
     shutil.rmtree(out, ignore_errors=True)
@@ -215,12 +213,7 @@ def _evaluated(
     correct: dict[str, list[bool]] = {}
     for row in rows:
         correct.setdefault(row.problem["task"], []).append(row.outcome == "correct")
-    mistakes = Counter(mistake_of(row) for row in rows if _is_wrong(row))
-    return {"correct": correct, "mistakes": dict(mistakes)}
-
-
-def _is_wrong(row: Evaluation) -> bool:
-    return row.problem["task"] == TARGET and row.outcome != "correct"
+    return {"correct": correct}
 
 
 def _generate(options: EvaluateConfig) -> None:

@@ -11,24 +11,26 @@ from tessy.lab.experiment.problems import read_problem
 from tessy.lab.tasks import HARD_FACTORS, MODULUS, TaskProblem, read_answer
 
 Mistake = Literal[
-    "no answer",
+    "did not end",
     "lost its place",
     "wrong fact, never taught",
     "wrong fact, known before",
     "stopped early",
     "went on",
+    "answer without a number",
     "answer is not its result",
 ]
 MISTAKES: tuple[Mistake, ...] = get_args(Mistake)
 
 MEANINGS: dict[Mistake, str] = {
-    "no answer": "The response did not end, or has no answer.",
+    "did not end": "The response reached its token limit, or looped.",
     "lost its place": "A step is not the next one of the problem.",
     "wrong fact, never taught": "A product of 6 to 9 is wrong; the untrained student guesses it.",
     "wrong fact, known before": "Another step has a wrong result.",
     "stopped early": "All steps are right, but some are missing.",
     "went on": "All steps are right, but there are more than the problem has.",
-    "answer is not its result": "All steps are right, but the answer is another number.",
+    "answer without a number": "All steps are right and complete, but the answer has no number.",
+    "answer is not its result": "All steps are right and complete, but the answer is another one.",
 }
 
 _STEP = re.compile(r"(\d) ([-+*]) (\d) = (\d+)")
@@ -39,16 +41,24 @@ _VALUE = {
 }
 
 
+def has_no_answer(row: Evaluation) -> bool:
+    """Return whether a response ended without a number in its answer."""
+    return row.outcome != "truncated" and read_answer(row.answer) is None
+
+
 def mistake_of(row: Evaluation) -> Mistake:
     """Return the first mistake of a wrong response to a `calc` problem."""
-    if row.outcome in ("truncated", "no_answer") or read_answer(row.answer) is None:
-        return "no answer"
+    if row.outcome == "truncated":
+        return "did not end"
     question = next(turn.content for turn in row.messages if turn.role == "user")
-    return first_mistake(read_problem(question, row.problem), row.thinking)
+    mistake = mistake_in_steps(read_problem(question, row.problem), row.thinking)
+    if mistake is not None:
+        return mistake
+    return "answer without a number" if has_no_answer(row) else "answer is not its result"
 
 
-def first_mistake(problem: TaskProblem, thinking: str) -> Mistake:
-    """Return the first mistake in the steps for a `calc` problem whose answer is wrong."""
+def mistake_in_steps(problem: TaskProblem, thinking: str) -> Mistake | None:
+    """Return the first mistake in the steps for a `calc` problem; None if all are right."""
     expected = zip(problem.operators, problem.digits[1:], strict=True)
     value = problem.digits[0]
     for left, operator, right, result in _steps(thinking):
@@ -61,7 +71,7 @@ def first_mistake(problem: TaskProblem, thinking: str) -> Mistake:
             hard = operator == "*" and right in HARD_FACTORS
             return "wrong fact, never taught" if hard else "wrong fact, known before"
         value = result
-    return "answer is not its result" if next(expected, None) is None else "stopped early"
+    return None if next(expected, None) is None else "stopped early"
 
 
 def _steps(thinking: str) -> Iterator[tuple[int, str, int, int]]:

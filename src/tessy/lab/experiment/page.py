@@ -17,7 +17,6 @@ from tessy.core.records import Trajectory
 from tessy.lab.experiment.arms import ARMS, UNTRAINED
 from tessy.lab.experiment.charts import charts, curves, data_charts, main_figure
 from tessy.lab.experiment.design import BUNDLED, Design, LabJob
-from tessy.lab.experiment.mistakes import MISTAKES
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.results import LabResults, read_results
 from tessy.lab.experiment.tables import LabTable, described, tables
@@ -33,6 +32,11 @@ CAVEATS = (
     "Their styles are a few fixed phrases each. Real styles are richer and overlap.",
     "The teacher is nearly always right here. A real teacher is not.",
     "Both models were trained to continue the other's text. Real pairs were not.",
+    "The teacher's answers begin with a word that the untrained student never writes (“Result”). "
+    "After little training a model may write another rare token there, and an answer without its "
+    "number is wrong even if all steps are right: the table of mistakes counts them, and two "
+    "controls (distance-0-teacher-answers, distance-1-student-answers) separate the style of the "
+    "answer from that of the thinking.",
     "Phrases may also carry what comes next: a model may use one to keep its place in the steps. "
     "These models were trained so that no phrase shows how many steps follow, but mistakes in the "
     "order of steps (below) may still come from this.",
@@ -49,7 +53,7 @@ def write_pages(design: Design, paths: LabPaths, left_out: Mapping[int, str], sh
     """
     results = read_results(design, paths, tuple(left_out))
     claim = sentence(orderings(results))
-    found = tables(results)
+    found = tables(results, paths)
     write_atomically(paths.main_figure, main_figure(results))
     jsonl.write_json(paths.figures, to_json(results, paths, claim, found))
     _compare(results, paths)
@@ -149,10 +153,6 @@ def to_json(
         "facts": _facts(results, document),
         "software": document["software"],
         "scores": rows,
-        "mistakes": {
-            arm: {name: results.mistakes(arm, curves(results)[0])[name] for name in MISTAKES}
-            for arm in (UNTRAINED, *design.arms())
-        },
         "arms": [arm._asdict() for arm in described(results)],
         "tables": [
             {

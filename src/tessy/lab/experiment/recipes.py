@@ -33,11 +33,12 @@ class Correct:
 class Written:
     """Correct traces by the task generator, without a model.
 
-    Each phrase, and the answer, has the teacher's style with probability ``distance``, else the
-    student's.
+    Each phrase has the teacher's style with probability ``distance``, else the student's; so has
+    the answer, unless ``answer`` is its probability.
     """
 
     distance: float
+    answer: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ RECIPES: dict[str, Recipe] = {
         for count in (1, 4, 16)
     },
     **{f"distance-{d:g}": Written(d) for d in (0.0, 0.25, 0.5, 0.75, 1.0)},
+    "distance-0-teacher-answers": Written(0.0, answer=1.0),
+    "distance-1-student-answers": Written(1.0, answer=0.0),
     "teacher-only-by-class": Reauthored(BASE),
 }
 

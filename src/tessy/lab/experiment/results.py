@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -108,13 +107,6 @@ class LabResults:
         return [
             [sum(column) / len(rows) for column in zip(*rows, strict=True)] for rows in by_student
         ]
-
-    def mistakes(self, arm: str, setting: Setting | None) -> Counter[str]:
-        """Return the wrong answers of an arm by their first mistake, over all trainings."""
-        total: Counter[str] = Counter()
-        for result in self.all_trained(arm, setting):
-            total.update(result["mistakes"])
-        return total
 
     def skipped(self, arm: str) -> str | None:
         """Return why an arm has no score; None if it has one."""

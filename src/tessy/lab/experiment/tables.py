@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tessy.core.formatting import NONE, interval, percent
+from tessy.core.records import Evaluation
 from tessy.core.statistics import CrossedEstimate
 from tessy.lab.experiment.arms import ARMS, GROUPS, UNTRAINED
 from tessy.lab.experiment.charts import curves
-from tessy.lab.experiment.design import Setting
-from tessy.lab.experiment.mistakes import MEANINGS, MISTAKES
+from tessy.lab.experiment.design import LabJob, Setting
+from tessy.lab.experiment.mistakes import MEANINGS, MISTAKES, has_no_answer, mistake_of
+from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.results import LabResults
 from tessy.lab.experiment.verdict import relation
 from tessy.lab.tasks import Task
 from tessy.reports.compare.sections import Cell, Column
+from tessy.storage.run_paths import RunPaths
+from tessy.storage.run_reader import EVALUATIONS, iter_rows
 
 
 class LabTable(NamedTuple):
@@ -27,14 +32,15 @@ class LabTable(NamedTuple):
     rows: list[tuple[str, list[Cell]]]  # by arm
 
 
-def tables(results: LabResults) -> list[LabTable]:
-    """Return every table, in reading order."""
+def tables(results: LabResults, paths: LabPaths) -> list[LabTable]:
+    """Return every table that the results have data for, in reading order."""
     sizes = curves(results)
     found = [scores(results, task, sizes) for task in results.design.questions]
     varied = [setting for setting in results.design.settings() if setting not in sizes]
     if varied:
         found += [scores(results, task, varied) for task in results.design.questions]
-    return [*found, mistakes(results, sizes[0]), data(results)]
+    found += [mistakes(results, paths, sizes[0]), data(results)]
+    return [table for table in found if table.rows]
 
 
 def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabTable:
@@ -104,30 +110,46 @@ def _points(value: float, digits: int) -> str:
     return f"{100 * value:+.{digits}f}".replace("-", "−")
 
 
-def mistakes(results: LabResults, setting: Setting) -> LabTable:
-    """Return the share of wrong answers in the trained task by their first mistake."""
+def mistakes(results: LabResults, paths: LabPaths, setting: Setting) -> LabTable:
+    """Return why answers are wrong, in the kept evaluations of the first seed."""
+    tasks = results.design.questions
     columns = (
         Column("wrong", "Share of all answers; below: their number."),
         *(Column(name, MEANINGS[name]) for name in MISTAKES),
+        *(
+            Column(f"no number in {task}", f"Answers in {task} without a number, for any reason.")
+            for task in tasks
+        ),
     )
+    student, seed = results.students[0], results.design.seeds[0]
     rows = []
     for arm in (UNTRAINED, *results.design.arms()):
-        trained = results.all_trained(arm, setting)
-        total = len(trained) * results.design.questions[TARGET]
-        if total:
-            counts = results.mistakes(arm, setting)
-            wrong = counts.total()
-            cells = [Cell(percent(wrong / total), f"{wrong:,} of {total:,}")]
-            cells += [
-                Cell(percent(counts[name] / total), f"{counts[name]:,}" if counts[name] else "")
-                for name in MISTAKES
-            ]
-            rows.append((arm, cells))
+        job = LabJob("train", student, arm, setting, seed)
+        if arm == UNTRAINED:
+            job = LabJob("untrained", student, seed=seed)
+        run = paths.evaluations / job.id
+        if job.id in results.by_id and RunPaths(run).config.is_file():
+            rows.append((arm, _mistake_cells(list(iter_rows(run, EVALUATIONS)), tasks)))
     about = (
-        f"Wrong answers in {TARGET} at N = {setting.rows:,}, over all trainings, by the first "
-        "mistake in their steps; shares are of all answers."
+        f"Wrong answers in {TARGET} at N = {setting.rows:,}, of the first seed, by the first "
+        "mistake in their steps; shares are of all answers. An answer must contain a number."
     )
     return LabTable("Why wrong answers are wrong", about, columns, rows)
+
+
+def _mistake_cells(rows: Sequence[Evaluation], tasks: Iterable[Task]) -> list[Cell]:
+    by_task = {task: [row for row in rows if row.problem["task"] == task] for task in tasks}
+    target = by_task[TARGET]
+    counts = Counter(mistake_of(row) for row in target if row.outcome != "correct")
+    cells = [_count_cell(counts.total(), len(target))]
+    cells += [_count_cell(counts[name], len(target)) for name in MISTAKES]
+    return cells + [
+        _count_cell(sum(map(has_no_answer, each)), len(each)) for each in by_task.values()
+    ]
+
+
+def _count_cell(count: int, total: int) -> Cell:
+    return Cell(percent(count / total), f"{count:,} of {total:,}" if count else "")
 
 
 _DATA = (
