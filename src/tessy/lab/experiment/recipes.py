@@ -45,7 +45,7 @@ class Written:
 class Reauthored:
     """Rows of another recipe, whose style is attributed to the student by a rule.
 
-    A loss by author then excludes style or capability, whoever wrote it.
+    A loss by author then excludes style or capability, whichever model wrote it.
     """
 
     source: str
