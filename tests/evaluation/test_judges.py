@@ -164,6 +164,7 @@ def test_a_judge_that_fails_is_a_judge_error_but_one_that_cannot_work_stops_the_
         ("3", "It is 5, 1, 3.", (False, "5, 1, 3")),
         ("4", "After 3 steps: -4.", (False, "-4")),
         ("4", "Result: 4.", (True, "4")),
+        ("4", "After 5 steps it is 4.", (True, "4")),
         ("4", "I do not know.", None),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tessy.lab.experiment.arms import ARMS, DISTANCES, TEACHER_ONLY, TESSY, UPPER
-from tessy.lab.experiment.design import Design, full, quick
+from tessy.lab.experiment.design import Design, LabJob, full, quick
 from tessy.lab.experiment.estimate import seconds_left
 from tessy.lab.experiment.recipes import RECIPES, sources
 
@@ -19,6 +19,20 @@ def test_jobs_can_be_done_in_their_order(design: Design):
         assert seen.issuperset(design.needs(job)), job.id
         assert job.id not in seen
         seen.add(job.id)
+
+
+@designs
+def test_everything_waits_until_the_student_has_passed(design: Design):
+    jobs = {job.id: job for job in design.jobs()}
+
+    def behind(job: LabJob) -> set[str]:
+        direct = design.needs(job)
+        return set(direct).union(*(behind(jobs[name]) for name in direct))
+
+    for job in jobs.values():
+        gate = LabJob("untrained", job.student, seed=design.seeds[0]).id
+        if job.id != gate and job.kind != "student":
+            assert gate in behind(job), job.id
 
 
 @designs

@@ -64,6 +64,17 @@ def test_the_page_fits_and_is_complete(browser, folder, width):
     watched.close()
 
 
+def test_the_untrained_student_has_no_difference_to_itself(folder):
+    tables = json.loads((folder / "lab.json").read_text())["tables"]
+    columns, rows = tables[0]["columns"], tables[0]["rows"]
+    for name, *cells in rows:
+        for column, (text, note) in zip(columns, cells, strict=True):
+            if column == "to untrained" and name == "untrained":
+                assert text == "–"
+            elif name in ACCURACY:
+                assert note
+
+
 def test_every_score_has_its_uncertainty_and_n(folder):
     scores = json.loads((folder / "lab.json").read_text())["scores"]
     assert {score["arm"] for score in scores} >= {"untrained", "teacher-only", "tessy"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tessy.lab.experiment.arms import TEACHER_ONLY, TESSY, UNTRAINED
@@ -72,10 +74,29 @@ def test_without_scores_there_is_no_claim():
 
 def test_differences_are_paired_by_seed():
     found = results((100, 100))
-    difference = found.difference(TESSY, UNTRAINED, SETTINGS[0], "calc")
+    by_id = dict(found.by_id)
+    by_id[LabJob("untrained", 0, seed=1).id] = {"correct": answers(105)}
+    difference = LabResults(found.design, by_id).difference(TESSY, UNTRAINED, SETTINGS[0], "calc")
     assert difference is not None
-    assert difference.value == pytest.approx(0.5 / QUESTIONS)
+    assert difference.value == pytest.approx((0 - 4) / 2 / QUESTIONS)
     assert (difference.runs, difference.questions) == (2, QUESTIONS)
+
+
+def test_several_students_are_the_runs():
+    found = results((100, 100))
+    students = (0, 1, 2)
+    by_id = {
+        f"{key.replace('-s0-', f'-s{student}-')}": {"correct": answers(100 + 10 * student)}
+        for key in found.by_id
+        for student in students
+    }
+    score = LabResults(replace(found.design, students=students), by_id).score(
+        TESSY, SETTINGS[0], "calc"
+    )
+    assert score is not None
+    assert score.runs == 3
+    assert score.value == pytest.approx(110 / QUESTIONS)
+    assert score.spread == pytest.approx(10 / QUESTIONS)
 
 
 @pytest.mark.parametrize(

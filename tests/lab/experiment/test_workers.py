@@ -27,6 +27,8 @@ def work(folder: Path, job: LabJob) -> dict[str, object]:
         raise ValueError("as asked")
     if (folder / f"stop-{job.name}").exists():
         raise JobInterrupted(job.id)
+    if (folder / f"signal-{job.name}").exists():
+        os.kill(os.getpid(), signal.SIGINT)
     if (folder / f"wait-{job.name}").exists():
         (folder / f"began-{job.name}").touch()
         while (folder / f"wait-{job.name}").exists():
@@ -101,6 +103,12 @@ def test_ctrl_c_waits_for_running_jobs_and_starts_no_others(tmp_path):
         assert not run(tmp_path, interruption=interruption)
     thread.join()
     assert list(results(tmp_path)) == [JOBS[0].id]
+    assert run(tmp_path)
+    assert (tmp_path / "done.txt").read_text() == "abcd"
+
+
+def test_ctrl_c_of_a_terminal_does_not_stop_a_running_job(tmp_path):
+    (tmp_path / "signal-a").touch()  # a terminal sends it to every process
     assert run(tmp_path)
     assert (tmp_path / "done.txt").read_text() == "abcd"
 
