@@ -50,6 +50,7 @@ def test_the_page_fits_and_is_complete(browser, folder, width):
     claim = json.loads((folder / "lab.json").read_text())["claim"]
     assert page.inner_text(".claim") == claim
     assert "held in this run" in claim
+    assert "only the thinking in the teacher's" in page.inner_text(".parts")
     assert all(name in text for name in ARMS)
     assert all(caveat in text for caveat in CAVEATS)
     assert "Not run: this version has no strategy restyle." in text

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tessy.lab.experiment.arms import TEACHER_ONLY, TESSY, UNTRAINED
+from tessy.lab.experiment.arms import CROSSED, DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
 from tessy.lab.experiment.design import Design, LabJob, Setting, quick
 from tessy.lab.experiment.gate import reason_to_refuse
 from tessy.lab.experiment.results import LabResults
-from tessy.lab.experiment.verdict import orderings, sentence
+from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence
 
 QUESTIONS = 200
 SETTINGS = (Setting(100, 9, 2e-4), Setting(400, 9, 2e-4))
@@ -64,6 +64,26 @@ def results(*scores: tuple[int, int], student: int = 100) -> LabResults:
 )
 def test_the_sentence(scores, expected):
     assert expected in sentence(orderings(results(*scores)))
+
+
+def test_the_parts_are_stated_if_all_controls_have_scores():
+    assert parts_sentence(results((50, 150))) == ""
+    arms = {UPPER: 160, CROSSED[0]: 80, CROSSED[1]: 120, DISTANCES[1.0]: 60}
+    design = Design(
+        students=(0,),
+        seeds=(0,),
+        main=dict.fromkeys(arms, SETTINGS[:1]),
+        questions={"calc": QUESTIONS},
+    )
+    by_id = {
+        LabJob("train", 0, arm, SETTINGS[0], 0).id: {"correct": answers(count)}
+        for arm, count in arms.items()
+    }
+    by_id[LabJob("untrained", 0).id] = {"correct": answers(100)}
+    found = parts_sentence(LabResults(design, by_id))
+    assert "of N = 100 problems" in found
+    assert "only the answers in the teacher's 0.40 (" in found
+    assert "only the thinking in the teacher's 0.60 (" in found
 
 
 def test_without_scores_there_is_no_claim():

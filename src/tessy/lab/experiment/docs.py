@@ -18,6 +18,8 @@ START, END = "<!-- results -->\n", "<!-- end of results -->\n"
 def tables_of(document: Mapping[str, Any]) -> str:
     """Return the claim and the tables of lab.json as Markdown."""
     parts = [f"{document['facts']}\n\n**{document['claim']}**\n"]
+    if document["parts"]:
+        parts.append(f"{document['parts']}\n")
     for table in document["tables"]:
         rows = [[name, *map(_cell, cells)] for name, *cells in table["rows"]]
         text = markdown_table(["arm", *table["columns"]], rows)

@@ -114,7 +114,7 @@ def mistakes(results: LabResults, paths: LabPaths, setting: Setting) -> LabTable
     """Return why answers are wrong, in the kept evaluations of the first seed."""
     tasks = results.design.questions
     columns = (
-        Column("wrong", "Share of all answers; below: their number."),
+        Column("wrong", "Share of all answers; below each share: the number of answers."),
         *(Column(name, MEANINGS[name]) for name in MISTAKES),
         *(
             Column(f"no number in {task}", f"Answers in {task} without a number, for any reason.")
@@ -141,7 +141,8 @@ def _mistake_cells(rows: Sequence[Evaluation], tasks: Iterable[Task]) -> list[Ce
     by_task = {task: [row for row in rows if row.problem["task"] == task] for task in tasks}
     target = by_task[TARGET]
     counts = Counter(mistake_of(row) for row in target if row.outcome != "correct")
-    cells = [_count_cell(counts.total(), len(target))]
+    wrong = _count_cell(counts.total(), len(target))
+    cells = [wrong._replace(note=f"{counts.total():,} of {len(target):,}")]
     cells += [_count_cell(counts[name], len(target)) for name in MISTAKES]
     return cells + [
         _count_cell(sum(map(has_no_answer, each)), len(each)) for each in by_task.values()
@@ -149,7 +150,7 @@ def _mistake_cells(rows: Sequence[Evaluation], tasks: Iterable[Task]) -> list[Ce
 
 
 def _count_cell(count: int, total: int) -> Cell:
-    return Cell(percent(count / total), f"{count:,} of {total:,}" if count else "")
+    return Cell(percent(count / total), f"{count:,}" if count else "")
 
 
 _DATA = (

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from tessy.core.statistics import CrossedEstimate
-from tessy.lab.experiment.arms import TEACHER_ONLY, TESSY, UNTRAINED
+from tessy.lab.experiment.arms import (
+    CROSSED,
+    DISTANCES,
+    TEACHER_ONLY,
+    TESSY,
+    UNTRAINED,
+    UPPER,
+)
 from tessy.lab.experiment.design import Setting
 from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.results import LabResults
@@ -51,6 +58,30 @@ def orderings(results: LabResults) -> list[Ordering]:
         low, middle, high = (score.value for score in scores if score is not None)
         found.append(Ordering(setting, teacher_only, tessy, (low, middle, high)))
     return found
+
+
+# Correct traces by the style of thinking and answer.
+_PARTS = {
+    UPPER: "all in the student's style",
+    CROSSED[0]: "only the answers in the teacher's",
+    CROSSED[1]: "only the thinking in the teacher's",
+    DISTANCES[1.0]: "all in the teacher's",
+}
+
+
+def parts_sentence(results: LabResults) -> str:
+    """Return which part's style matters, by the controls; empty without their scores."""
+    found = []
+    setting = results.design.settings()[0]
+    for arm, what in _PARTS.items():
+        score = results.score(arm, setting, TARGET)
+        if score is None:
+            return ""
+        found.append(f"{what} {score.value:.2f} ({score.low:.2f}–{score.high:.2f})")
+    return (
+        f"Style of thinking and answer apart: trained on correct traces of N = {setting.rows:,} "
+        f"problems, the student scored: {'; '.join(found)}."
+    )
 
 
 def sentence(found: list[Ordering]) -> str:
