@@ -164,7 +164,7 @@ def _open(config: LabConfig, design: Design, paths: LabPaths, stack: ExitStack) 
     out = paths.out
     if not paths.config.is_file() and _has_other_files(paths):
         raise ConfigError(
-            f"out: {config.out} exists and was not written by `tessy lab`; choose another --out"
+            f"--out {config.out} exists and was not written by `tessy lab`; choose another --out"
         )
     try:
         make_directory(out)
