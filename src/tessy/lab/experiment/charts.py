@@ -23,6 +23,7 @@ _LOOK = {
 }
 LABELS = {UPPER: "correct, student's style", DISTANCES[1.0]: "correct, teacher's style"}
 _OTHERS = ("#E69F00", "#56B4E9", "#7A7A00", "#999999")
+_MARKERS = ("D", "P", "X", "*", "h")
 _TASK_LOOK = {"calc": ("#D55E00", "o"), "max": ("#0072B2", "s"), "rev": ("#009E73", "^")}
 _SIZE = (4.3, 3.3)  # inches: legible on a phone
 _TITLES = {"calc": "calc, the trained task", "max": "max, not trained", "rev": "rev, not trained"}
@@ -104,7 +105,8 @@ def _look(arm: str, arms: Sequence[str]) -> tuple[str, str]:
     others = [name for name in arms if name not in _LOOK]
     if arm in _LOOK:
         return _LOOK[arm]
-    return _OTHERS[others.index(arm) % len(_OTHERS)], "D"
+    number = others.index(arm)
+    return _OTHERS[number % len(_OTHERS)], _MARKERS[number % len(_MARKERS)]
 
 
 def _accuracy_chart(results: LabResults, task: Task) -> Chart | None:
@@ -184,13 +186,13 @@ def _distance_chart(results: LabResults) -> Chart | None:
             axes.axhline(base.value, color="#D55E00", linestyle="--", linewidth=1)
         axes.set_xticks(list(present))
         axes.set_ylim(-0.02, 1.03)
-        axes.set_xlabel("probability of the teacher's style, for each phrase")
+        axes.set_xlabel("probability of the teacher's style")
         axes.set_ylabel("accuracy")
 
     about = (
         f"Correct traces of the same {setting.rows:,} problems, by one generator; only the style "
-        "of their phrases differs, so only style can explain a slope. The dashed line is the "
-        "untrained student in calc. Bars are 95 % intervals."
+        "of their phrases and answers differs, so only style can explain a slope. The dashed line "
+        "is the untrained student in calc. Bars are 95 % intervals."
     )
     return _draw("Style alone", about, draw)
 
