@@ -13,7 +13,7 @@ from tessy.lab.experiment.results import LabResults
 from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence
 
 QUESTIONS = 200
-SETTINGS = (Setting(100, 9, 2e-4), Setting(400, 9, 2e-4))
+SETTINGS = (Setting(100, 9, 2e-4), Setting(400, 9, 2e-4), Setting(1600, 9, 2e-4))
 
 
 def answers(count: int) -> dict[str, list[bool]]:
@@ -45,6 +45,7 @@ def results(*scores: tuple[int, int], student: int = 100) -> LabResults:
     [
         (((50, 150),), "held in this run at N = 100 (0.25 < 0.50 < 0.75), at every size"),
         (((50, 150), (60, 150)), "held in this run at N = 100 and 400 (0.25 < 0.50 < 0.75; 0.30"),
+        (((50, 150), (60, 150), (70, 150)), "held in this run at N = 100, 400 and 1,600 (0.25"),
         (
             ((50, 150), (150, 180)),
             "It did not hold at N = 400, where teacher-only (0.75) was above and tessy (0.90) "

@@ -100,7 +100,8 @@ def sentence(found: list[Ordering]) -> str:
 
 
 def _sizes(found: list[Ordering]) -> str:
-    return "at N = " + " and ".join(f"{one.setting.rows:,}" for one in found)
+    *others, last = (f"{one.setting.rows:,}" for one in found)
+    return f"at N = {', '.join(others)} and {last}" if others else f"at N = {last}"
 
 
 def _shown(found: list[Ordering]) -> str:
