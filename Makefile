@@ -16,7 +16,7 @@ MADE_OF := pyproject.toml constraints.txt
 export PYTHON TORCH_INDEX # for scripts/vllm-env
 
 .DEFAULT_GOAL := help
-.PHONY: help demo baselines env env-vllm lint test test-vllm test-vocabularies test-benchmarks
+.PHONY: help demo baselines lab env env-vllm lint test test-vllm test-vocabularies test-benchmarks
 .PHONY: test-long models-page clean
 .DELETE_ON_ERROR:
 
@@ -31,6 +31,9 @@ demo: .venv/.for-demo ## Synthesise 40 samples with two bundled tiny models: run
 
 baselines: .venv/.for-demo ## Every method with the bundled models, side by side: runs/baselines/compare.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/baselines
+
+lab: .venv/.for-lab ## Test the paper's claim with the bundled models, in minutes: runs/lab/lab.html
+	$(BIN)/tessy lab --out runs/lab
 
 env: .venv/.for-dev ## The environment for development: .venv
 
@@ -85,7 +88,12 @@ clean: ## Remove the environments and caches; runs/ stays
 	$(WARM)
 	@touch $@
 
+.venv/.for-lab: $(MADE_OF) .venv/.torch
+	$(INSTALL) --constraint constraints.txt --editable '.[train,data]'
+	$(WARM)
+	@touch $@ .venv/.for-demo
+
 .venv/.for-dev: $(MADE_OF) .venv/.torch
 	$(INSTALL) --constraint constraints.txt --editable '.[train,analysis,data,sandbox,dev]'
 	$(WARM)
-	@touch $@ .venv/.for-demo
+	@touch $@ .venv/.for-demo .venv/.for-lab

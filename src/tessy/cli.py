@@ -42,6 +42,11 @@ COMMANDS = {
         "tessy.config.synthesis:DemoConfig",
         "tessy.lab.demo:demo",
     ),
+    "lab": Command(
+        "Test the paper's claim with the tiny bundled models, on a laptop",
+        "tessy.config.lab:LabConfig",
+        "tessy.lab.experiment.command:lab",
+    ),
     "synthesize": Command(
         "Generate training samples that two models write together",
         "tessy.config.synthesis:SynthesizeConfig",

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessy.core.statistics import Case, mean, quantile, share, t95, wilson
+from tessy.core.statistics import (
+    Case,
+    crossed_mean,
+    crossed_share,
+    mean,
+    quantile,
+    share,
+    t95,
+    wilson,
+)
 
 
 def test_wilson_agrees_with_the_textbook():
@@ -87,3 +96,49 @@ def test_quantile_is_the_nearest_rank(values: list[int], percent: int) -> None:
 def test_median_and_p80_of_three_values() -> None:
     assert quantile([1, 5, 9], 0.5) == 5
     assert quantile([1, 5, 9], 0.8) == 9
+
+
+def test_one_run_of_many_questions_is_a_mean_of_independent_cases():
+    draw = random.Random(1)
+    row = [float(draw.random() < 0.7) for _ in range(400)]
+    crossed = crossed_share([row])
+    alone = share(Case(f"q{i}", x) for i, x in enumerate(row))
+    assert alone is not None
+    assert crossed.value == alone.value
+    assert (crossed.low, crossed.high) == pytest.approx((alone.low, alone.high), abs=1e-3)
+    assert (crossed.spread, crossed.runs, crossed.questions) == (None, 1, 400)
+
+
+def test_equal_runs_are_no_more_certain_than_one():
+    row = [float(i % 3 == 0) for i in range(60)]
+    one, many = crossed_mean([row]), crossed_mean([row] * 5)
+    assert (many.low, many.high) == pytest.approx((one.low, one.high))
+    assert many.spread == 0
+
+
+def test_the_parts_of_a_crossed_variance():
+    # Runs differ by 0.2, questions by 0.4, and nothing else.
+    table = [[0.1, 0.5], [0.3, 0.7]]
+    found = crossed_mean(table)
+    assert found.value == pytest.approx(0.4)
+    assert found.spread == pytest.approx(math.sqrt(0.02))
+    variance = 0.02 / 2 + 0.08 / 2
+    degrees = variance**2 / ((0.02 / 2) ** 2 + (0.08 / 2) ** 2)
+    assert found.high - found.value == pytest.approx(t95(degrees) * math.sqrt(variance))
+
+
+def test_crossed_intervals_contain_the_truth_as_often_as_promised():
+    draw = random.Random(2)
+    covered, trials = 0, 300
+    for _ in range(trials):
+        runs = [draw.gauss(0, 0.08) for _ in range(4)]
+        questions = [draw.gauss(0, 0.3) for _ in range(40)]
+        table = [[0.5 + r + q + draw.gauss(0, 0.3) for q in questions] for r in runs]
+        found = crossed_mean(table)
+        covered += found.low <= 0.5 <= found.high
+    assert 0.91 <= covered / trials <= 0.995
+
+
+def test_a_share_without_spread_has_an_interval_of_its_questions():
+    found = crossed_share([[1.0] * 50] * 3)
+    assert (found.low, found.high) == pytest.approx(wilson(1.0, 50))

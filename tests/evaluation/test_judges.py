@@ -152,3 +152,26 @@ def test_a_judge_that_fails_is_a_judge_error_but_one_that_cannot_work_stops_the_
     assert (row.outcome, row.detail) == ("judge_error", "ZeroDivisionError: by 0")
     with pytest.raises(TessyError, match="does not start"):
         broken(TessyError("it does not start")).grade(rows.row())
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "expected"),
+    [
+        ("5, 1, 3", "So the answer is 5, 1, 3.", (True, "5, 1, 3")),
+        ("5, 1, 3", "So the answer is 1, 3, 5.", (False, "1, 3, 5")),
+        ("5, 1, 3", "5,1,3", (True, "5,1,3")),
+        ("5, 1, 3", "It is 5, 1.", (False, "5, 1")),
+        ("3", "It is 5, 1, 3.", (False, "5, 1, 3")),
+        ("4", "After 3 steps: -4.", (False, "-4")),
+        ("4", "Result: 4.", (True, "4")),
+        ("4", "After 5 steps it is 4.", (True, "4")),
+        ("4", "I do not know.", None),
+    ],
+)
+def test_numbers_have_the_order_of_the_reference(reference, answer, expected):
+    assert verdict("numbers", {"reference": reference}, answer) == expected
+
+
+def test_numbers_need_a_reference_of_numbers():
+    assert all_judges()["numbers"].reference({"reference": "x + 1"}) is None
+    assert all_judges()["numbers"].reference({}) is None

@@ -36,9 +36,9 @@ class EvaluateConfig(GenerationOptions, ModelConfig):
     """Run directory; created if it does not exist."""
     samples: int = Field(default=1, ge=1)
     """Number of responses per problem; each has one attempt."""
-    judge: Literal["maths", "choice", "exact", "olympiad"] | None = None
-    """Judge of the answers; None: that of the benchmark, or `choice` for problems with choices
-    and `maths` for others."""
+    judge: Literal["maths", "choice", "exact", "numbers", "olympiad"] | None = None
+    """Judge of the answers (`numbers`: numbers in the order of the reference); None: that of the
+    benchmark, or `choice` for problems with choices and `maths` for others."""
     instruction: str | None = None
     """Text added to each problem after a blank line; None: that of the benchmark."""
     judge_workers: int | None = Field(default=None, ge=1)

@@ -4,8 +4,12 @@ Segments of one problem are correlated, so variance is computed between problems
 ratio Σy/Σx is that of its residuals, summed within each problem. A share gets Wilson's interval
 with the effective sample size; a mean gets ±1.96 standard errors.
 
+Where several trained models answer the same questions, both are sampled: the variance of the mean
+has a part of each (two crossed random factors).
+
 Source: E. B. Wilson, 1927; W. G. Cochran, Sampling Techniques, 1977, 9A and 6.3; L. Kish, Survey
-Sampling, 1965 (design effect); Abramowitz & Stegun, 26.7.5 (Student's t by the normal's quantile).
+Sampling, 1965 (design effect); Abramowitz & Stegun, 26.7.5 (Student's t by the normal's quantile);
+S. R. Searle et al., Variance Components, 1992, 4.3 (crossed factors); F. E. Satterthwaite, 1946.
 """
 
 from __future__ import annotations
@@ -36,6 +40,27 @@ class Estimate(NamedTuple):
     questions: int  # number of problems (clusters)
 
 
+class CrossedEstimate(NamedTuple):
+    """A mean over runs and questions, with a 95 % interval for other runs and questions.
+
+    Attributes:
+        value: The mean.
+        low: Lower end of the interval.
+        high: Upper end.
+        spread: Standard deviation of the runs' means; None with one run, whose interval is for
+            other questions only.
+        runs: Number of runs, such as trainings with different seeds.
+        questions: Number of questions, the same in every run.
+    """
+
+    value: float
+    low: float
+    high: float
+    spread: float | None
+    runs: int
+    questions: int
+
+
 def share(cases: Iterable[Case]) -> Estimate | None:
     """Estimate a ratio in [0, 1] with Wilson's interval; None if the weights sum to zero."""
     total = _total(cases)
@@ -62,6 +87,53 @@ def mean(cases: Iterable[Case]) -> Estimate | None:
     return Estimate(value, max(0.0, value - reach), value + reach, n, questions)
 
 
+def crossed_mean(table: Sequence[Sequence[float]]) -> CrossedEstimate:
+    """Estimate the mean of ``table`` (runs × questions, at least 1 × 2) by Student's t."""
+    value, variance, degrees, spread = _crossed(table)
+    reach = t95(degrees) * math.sqrt(variance)
+    return CrossedEstimate(value, value - reach, value + reach, spread, len(table), len(table[0]))
+
+
+def crossed_share(table: Sequence[Sequence[float]]) -> CrossedEstimate:
+    """Estimate the share of ``table`` as :func:`crossed_mean`, with Wilson's interval."""
+    value, variance, degrees, spread = _crossed(table)
+    questions = len(table[0])
+    # Without any spread, only the questions can be assumed to be independent.
+    effective = float(questions)
+    if variance and 0 < value < 1:
+        effective = value * (1 - value) / (variance * (t95(degrees) / Z95) ** 2)
+    low, high = wilson(value, effective)
+    return CrossedEstimate(value, low, high, spread, len(table), questions)
+
+
+def _crossed(table: Sequence[Sequence[float]]) -> tuple[float, float, float, float | None]:
+    """Return mean, its variance, the degrees of freedom, and the spread of the runs."""
+    runs, questions = len(table), len(table[0])
+    by_run = [math.fsum(row) / questions for row in table]
+    by_question = [math.fsum(column) / runs for column in zip(*table, strict=True)]
+    value = math.fsum(by_run) / runs
+    of_questions = _squares(by_question, value) / (questions - 1) / questions
+    if runs == 1:
+        return value, of_questions, questions - 1, None
+    of_runs = _squares(by_run, value) / (runs - 1) / runs
+    both = math.fsum(
+        (x - run - question + value) ** 2
+        for row, run in zip(table, by_run, strict=True)
+        for x, question in zip(row, by_question, strict=True)
+    ) / ((runs - 1) * (questions - 1) * runs * questions)
+    # Both parts contain the variance of a single answer, which must be counted once.
+    variance = max(of_runs + of_questions - both, of_runs, of_questions)
+    degrees = questions - 1.0
+    if variance:
+        parts = of_runs**2 / (runs - 1) + of_questions**2 / (questions - 1)
+        degrees = max(variance**2 / parts, min(runs, questions) - 1.0)
+    return value, variance, degrees, math.sqrt(of_runs * runs)
+
+
+def _squares(values: Sequence[float], middle: float) -> float:
+    return math.fsum((value - middle) ** 2 for value in values)
+
+
 def wilson(value: float, n: float) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share ``value`` of ``n`` independent cases."""
     z2 = Z95 * Z95
@@ -71,8 +143,11 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     return max(0.0, min(value, middle - reach)), min(1.0, max(value, middle + reach))
 
 
-def t95(degrees: int) -> float:
-    """Return Student's two-sided 95 % quantile; the error is at most 0.3 % from 4 degrees on."""
+def t95(degrees: float) -> float:
+    """Return Student's two-sided 95 % quantile.
+
+    The error is at most 0.3 % from 4 degrees on, and 3 % with 2.
+    """
     z = Z95
     terms: tuple[float, ...] = (
         (z**3 + z) / 4,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -39,20 +40,30 @@ def make_predictors(out: Path, seed: int, *, count: int = PROBLEM_COUNT) -> int:
     Outputs are folders in ``out`` (``student_predictor``, …), kept in any case; they are
     reproducible on the same machine.
     """
+    code = train_pair(out, seed, count=count, models={a: model_path(a) for a in AUTHORS})
+    return code or next(filter(None, (_evaluate(author, out, seed) for author in AUTHORS)), 0)
+
+
+def train_pair(out: Path, seed: int, *, count: int, models: Mapping[Author, Path]) -> int:
+    """Sample from ``models``, mark their style, and train their predictors; return the exit code.
+
+    Both predictors start from the student in ``models``.
+    """
     torch.set_num_threads(1)  # one thread sums in one order: the same weights in every run
     out.mkdir(parents=True, exist_ok=True)
     problems = out / "questions.jsonl"
     write_problems(problems, count, seed)
-    for author in AUTHORS:
-        code = _annotate_responses(author, out, problems, seed) or train_one(author, out, seed)
+    for author, model in models.items():
+        code = _annotate_responses(author, model, out, problems, seed)
+        code = code or train_one(author, out, seed, base=models[BASE])
         if code:
             return code
-    return next(filter(None, (_evaluate(author, out, seed) for author in AUTHORS)), 0)
+    return 0
 
 
-def _annotate_responses(author: Author, out: Path, problems: Path, seed: int) -> int:
+def _annotate_responses(author: Author, model: Path, out: Path, problems: Path, seed: int) -> int:
     responses = SampleConfig(
-        model=str(model_path(author)),
+        model=str(model),
         author=author,
         problems=problems,
         out=out / f"{author}_responses",
@@ -66,13 +77,16 @@ def _annotate_responses(author: Author, out: Path, problems: Path, seed: int) ->
     return sample(responses) or annotate(annotations)
 
 
-def train_one(author: Author, out: Path, seed: int) -> int:
-    """Train the predictor of one author from its annotations in ``out``; return the exit code."""
+def train_one(author: Author, out: Path, seed: int, base: Path | None = None) -> int:
+    """Train the predictor of one author from its annotations in ``out``; return the exit code.
+
+    ``base`` is the model that it starts from; None: the bundled one.
+    """
     return train_predictor(
         TrainPredictorConfig(
             annotations=out / f"{author}_annotations",
             out=out / f"{author}_predictor",
-            base=str(model_path(BASE)),
+            base=str(base or model_path(BASE)),
             learning_rate=LEARNING_RATE,
             test_share=HELD_OUT,
             seed=seed,

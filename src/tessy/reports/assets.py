@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
@@ -18,13 +19,18 @@ def asset(package: str, name: str) -> str:
     return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def render(package: str, *, script: str | None = None, **values: object) -> str:
+def render(
+    package: str, *, script: str | None = None, styles: Sequence[str] = (), **values: object
+) -> str:
     """Render ``page.html.jinja`` of a package, with the shared style and its ``page.css``.
+
+    Before it come the ``page.css`` of the packages in ``styles``.
 
     Text is escaped, and control characters are shown as symbols or escapes;
     :class:`~markupsafe.Markup` is inserted unchanged. The page may use no other style and script.
     """
-    style = asset("tessy.reports.viewer", "look.css") + asset(package, "page.css")
+    style = asset("tessy.reports.viewer", "look.css")
+    style += "".join(asset(each, "page.css") for each in (*styles, package))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,0 +1,197 @@
+"""Training data of the arms, as runs; by the commands that users run, where there is one."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+from random import Random
+from typing import Any, assert_never
+
+from tessy.config.base import RoleConfig
+from tessy.config.data import FilterConfig, MixConfig
+from tessy.config.synthesis import SynthesizeConfig, TeacherConfig
+from tessy.core.records import AUTHORS, Author, Message, Span, TokenCounts, Trajectory
+from tessy.core.seeds import derive_seed
+from tessy.data.derived_run import DerivedRun
+from tessy.data.filter.command import filter_run
+from tessy.data.mix import mix
+from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, teacher_path
+from tessy.lab.experiment.outcomes import check_status
+from tessy.lab.experiment.paths import LabPaths
+from tessy.lab.experiment.problems import read_problem
+from tessy.lab.experiment.recipes import (
+    BASE,
+    RESTYLE,
+    Correct,
+    Mixed,
+    Reauthored,
+    Recipe,
+    Synthesized,
+    Written,
+    sources,
+)
+from tessy.lab.marker import style_spans
+from tessy.lab.styles import STUDENT, TEACHER, Style
+from tessy.lab.tasks import TraceSegment, solve, write_trace
+from tessy.storage.run_reader import iter_trajectories
+from tessy.synthesis.run import EXIT_NOTHING_FINISHED, run_samples
+from tessy.synthesis.strategies.registry import selectable
+
+# Prompts state a date, so a fixed one gives the same data on every day.
+DATE = datetime.date(2026, 1, 1)
+_STEPS = 4  # styles are drawn from this many, so distances are multiples of a quarter
+
+
+def unavailable(recipe: Recipe) -> str | None:
+    """Return why a recipe cannot be followed by this version, or None."""
+    if isinstance(recipe, Synthesized) and recipe.strategy not in selectable():
+        return f"this version has no strategy {recipe.strategy}"
+    return None
+
+
+def make_data(paths: LabPaths, student: int, name: str, recipe: Recipe, *, trained: bool) -> None:
+    """Make the data of a recipe from those of its sources; ``trained``: predictors are new."""
+    out = paths.data(student, name)
+    by_name = {source: paths.data(student, source) for source in sources(recipe)}
+    match recipe:
+        case Synthesized():
+            code = run_samples(synthesis(paths, student, name, recipe, trained=trained)).exit_code
+            # Failed samples are a result.
+            check_status(0 if code == EXIT_NOTHING_FINISHED else code, f"the synthesis in {out}")
+        case Mixed(first, second):
+            mix(MixConfig(first=by_name[first], second=by_name[second], out=out, fresh=True))
+        case Correct(source):
+            # Other rules are about real texts, and short ones of digits are near duplicates.
+            skipped = ("near_duplicate", "language", "truncated", "looping", "no_code")
+            filter_run(FilterConfig(run=by_name[source], out=out, skip=skipped, fresh=True))
+        case Written(distance, answer):
+            options: dict[str, object] = {"distance": distance, "answer": answer}
+            _derive(out, by_name[BASE], options, lambda row: written(row, distance, answer))
+        case Reauthored(source):
+            _derive(out, by_name[source], {"authors": "by class"}, reauthored)
+        case _:
+            assert_never(recipe)
+
+
+def synthesis(
+    paths: LabPaths, student: int, name: str, recipe: Synthesized, *, trained: bool
+) -> SynthesizeConfig:
+    """Return the options of a recipe's `tessy synthesize`."""
+    predictors: dict[Author, str] = dict.fromkeys(AUTHORS, "lexicon")
+    if recipe.trained:
+        predictors = {
+            author: str(paths.predictor(student, author, trained_here=trained))
+            for author in AUTHORS
+        }
+    options: dict[str, Any] = dict(recipe.options)
+    if recipe.strategy == RESTYLE:
+        options["traces"] = paths.data(student, BASE)
+    else:
+        options["problems"] = (paths.problems,)
+    return SynthesizeConfig(
+        out=paths.data(student, name),
+        strategy=recipe.strategy,
+        student=RoleConfig(model=str(paths.student(student)), predictor=predictors["student"]),
+        teacher=TeacherConfig(model=str(teacher_path()), predictor=predictors["teacher"]),
+        thinking_tokens=THINKING_TOKENS,
+        answer_tokens=ANSWER_TOKENS,
+        seed=student,
+        date=DATE,
+        **options,
+    )
+
+
+def _derive(
+    out: Path,
+    source: Path,
+    options: dict[str, object],
+    change: Callable[[Trajectory], Trajectory],
+) -> None:
+    with DerivedRun(out, by="lab", sources=[source], options=options, fresh=True) as run:
+        for row in ordered(source):
+            run.add(change(row))
+
+
+def ordered(run: Path) -> list[Trajectory]:
+    """Return the rows of a run in the order of their problems, not of their completion."""
+    return sorted(iter_trajectories(run), key=lambda row: row.key)
+
+
+def take(source: Path, out: Path, first: Sequence[str], count: int) -> int:
+    """Write a run with ``count`` rows of the problems ``first``; return how many are different.
+
+    Rows are repeated in order if there are fewer, so that every arm has as many training steps.
+    """
+    chosen = set(first)
+    rows = [row for row in ordered(source) if row.id in chosen]
+    with DerivedRun(out, by="lab", sources=[source], options={"rows": count}) as run:
+        for number, row in enumerate(islice(cycle(rows), count if rows else 0)):
+            sample = row.sample + number // len(rows)
+            run.add(row if sample == row.sample else row.model_copy(update={"sample": sample}))
+    return min(len(rows), count)
+
+
+def written(row: Trajectory, distance: float, answer_distance: float | None = None) -> Trajectory:
+    """Return a correct response to the problem of a row, as :class:`Written` describes it."""
+    seed = derive_seed("lab", "written", row.id)
+    problem = read_problem(row.messages[0].content, row.problem)
+    trace = write_trace(problem, _styles(distance), Random(seed))
+    of_answer = distance if answer_distance is None else answer_distance
+    style = Random(seed + 1).choice(_styles(of_answer))
+    answer = style.answer.format(solve(problem))
+    spans: list[Span] = []
+    position = 0
+    for segment in trace.segments:
+        end = position + len(segment.text)
+        spans.append(Span(start=position, end=end, author=_author(segment)))
+        position = end
+    by: Author = "teacher" if style is TEACHER else "student"
+    return with_text(row, trace.thinking, answer, tuple(spans)).model_copy(
+        update={"answer_by": by, "strategy": f"written-{distance:g}"}
+    )
+
+
+def _styles(distance: float) -> list[Style]:
+    teachers = round(_STEPS * distance)
+    return [TEACHER] * teachers + [STUDENT] * (_STEPS - teachers)
+
+
+def _author(segment: TraceSegment) -> Author:
+    return "student" if segment.style == STUDENT.name else "teacher"
+
+
+def with_text(row: Trajectory, thinking: str, answer: str, spans: tuple[Span, ...]) -> Trajectory:
+    """Return a row with another response, whose ids will be encoded from the text."""
+    content = row.messages[-1].content
+    content = content.replace(row.thinking, thinking, 1)
+    content = content.removesuffix(row.answer) + answer
+    turn = Message(role="assistant", content=content)
+    values = {
+        "thinking": thinking,
+        "answer": answer,
+        "spans": spans,
+        "messages": (*row.messages[:-1], turn),
+        "student_ids": None,
+        "tokens": TokenCounts(),
+    }
+    return Trajectory.model_validate({**row.model_dump(), **values})
+
+
+def reauthored(row: Trajectory) -> Trajectory:
+    """Return a row whose style, by the rule of the lab, is the student's, and the rest not.
+
+    White space before a phrase belongs to it, as it does to the first token of the phrase.
+    """
+    cuts = [0]
+    for start, end in style_spans(row.thinking):
+        before = len(row.thinking[:start].rstrip())
+        cuts += [max(before, cuts[-1]), end]
+    cuts.append(len(row.thinking))
+    spans = tuple(
+        Span(start=start, end=end, author=AUTHORS[1 - number % 2])
+        for number, (start, end) in enumerate(pairwise(cuts))
+        if start < end
+    )
+    return row.model_copy(update={"spans": spans})

@@ -1,0 +1,22 @@
+"""Which students are fit for the experiment (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from tessy.lab.tasks import Task
+
+# A student that does not yet solve the task shows no ordering, and one that makes mistakes in the
+# other tasks cannot show what it forgets.
+LEAST_ACCURACY: Mapping[Task, float] = {"calc": 0.55, "max": 0.95, "rev": 0.95}
+
+
+def reason_to_refuse(correct: Mapping[str, Sequence[bool]]) -> str | None:
+    """Return why the untrained student with these answers by task is unfit, or None."""
+    faults = [
+        f"{fmean(correct[task]):.3f} on {task}, below {least:g}"
+        for task, least in LEAST_ACCURACY.items()
+        if fmean(correct[task]) < least
+    ]
+    return f"its accuracy is {', '.join(faults)}" if faults else None

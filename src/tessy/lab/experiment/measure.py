@@ -1,0 +1,242 @@
+"""What a job does: train, generate, evaluate, and return a small result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tessy.analysis.nll import ClassSpan, nll_by_class
+from tessy.config.evaluation import EvaluateConfig, EvaluationSampling
+from tessy.config.training import SftConfig
+from tessy.core.records import Author, Trajectory
+from tessy.data.export.tokens import load_format
+from tessy.evaluation.command import evaluate
+from tessy.inference.local.engine import LocalEngine
+from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, teacher_path
+from tessy.lab.experiment.arms import ARMS
+from tessy.lab.experiment.data import DATE, make_data, ordered, take, unavailable
+from tessy.lab.experiment.design import Design, LabJob, Setting
+from tessy.lab.experiment.outcomes import SkippedError, check_status
+from tessy.lab.experiment.paths import LabPaths
+from tessy.lab.experiment.recipes import RECIPES
+from tessy.lab.leak import leak
+from tessy.lab.marker import style_spans
+from tessy.lab.tasks import HARD_FACTORS, is_correct
+from tessy.lab.train_models import make_folder
+from tessy.lab.train_predictors import train_pair
+from tessy.storage import jsonl
+from tessy.storage.run_reader import EVALUATIONS, iter_failures, iter_rows, read_config
+from tessy.training.command import sft
+
+BATCH = 16  # sequences per optimizer step
+TEMPERATURE = 0.6
+_CARD_PROBLEMS = 100  # of each task, for the card of a new student
+_SCORED_ROWS = 100  # of each recipe, for the negative log-likelihood
+_THINKING_TOKENS = THINKING_TOKENS // 2  # responses of an evaluation
+
+STYLE, CAPABILITY, UNKNOWN = "style", "other", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class LabContext:
+    """What all jobs share."""
+
+    out: Path
+    design: Design
+
+
+def run_job(context: LabContext, job: LabJob) -> dict[str, Any]:
+    """Do a job and return its result, a JSON object; ``skipped`` says why there is none."""
+    paths = LabPaths(context.out)
+    work = paths.work / job.id
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        return _DO[job.kind](context.design, paths, job, work)
+    except SkippedError as error:
+        return {"skipped": str(error)}
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _student(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
+    card = make_folder("student", work, job.student, design.student_steps, _CARD_PROBLEMS)
+    target = paths.student(job.student)
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(work / "student", target)
+    return {"loss": card.loss}
+
+
+def _predictors(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
+    models: dict[Author, Path] = {"student": paths.student(job.student), "teacher": teacher_path()}
+    target = paths.predictors(job.student)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    code = train_pair(target, job.student, count=design.predictor_problems, models=models)
+    check_status(code, "the training of predictors")
+    return {}
+
+
+def _untrained(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
+    return _evaluated(design, paths, job, paths.student(job.student), work)
+
+
+def _data(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
+    recipe = RECIPES[job.name]
+    if reason := unavailable(recipe):
+        raise SkippedError(reason)
+    missing = [
+        source
+        for source in design.needs(job)
+        if "skipped" in json.loads((paths.jobs / f"{source}.json").read_bytes())
+    ]
+    if missing:
+        raise SkippedError(f"there is no {missing[0]}")
+    make_data(paths, job.student, job.name, recipe, trained=design.new_predictors)
+    return _described(paths, job)
+
+
+def _described(paths: LabPaths, job: LabJob) -> dict[str, Any]:
+    """Return counts, leak and likelihood of training data, and a sample."""
+    run = paths.data(job.student, job.name)
+    rows = ordered(run)
+    failures = Counter(failure.reason for failure in iter_failures(run))
+    correct = [is_correct(row.answer, row.problem["reference"]) for row in rows]
+    scored = asyncio.run(_likelihood(rows[:_SCORED_ROWS], run, paths.student(job.student)))
+    return {
+        "rows": len(rows),
+        "failures": dict(failures),
+        "correct": correct,
+        "leak": asdict(leak(rows)),
+        "nll": {name: estimate._asdict() for name, estimate in scored.items()},
+        "sample": rows[0].model_dump(mode="json", exclude={"student_ids"}) if rows else None,
+    }
+
+
+async def _likelihood(rows: Sequence[Trajectory], run: Path, student: Path) -> dict[str, Any]:
+    form, _ = load_format(read_config(run), str(student))
+    engine = LocalEngine.load(student)
+    try:
+        return dict(await nll_by_class(rows, engine, form, classes))
+    finally:
+        await engine.aclose()
+
+
+def classes(row: Trajectory) -> list[ClassSpan]:
+    """Return style by the rule of the lab, and results that the student was never taught."""
+    spans = [ClassSpan(start, end, STYLE) for start, end in style_spans(row.thinking)]
+    for factor in sorted(HARD_FACTORS):
+        mark = f" * {factor} = "
+        at = row.thinking.find(mark)
+        while at >= 0:
+            end = at + len(mark)
+            spans.append(ClassSpan(end, end + 1, UNKNOWN))
+            at = row.thinking.find(mark, end)
+    return sorted(spans)
+
+
+def _train(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
+    arm, setting = ARMS[job.name], job.setting
+    assert setting is not None
+    needed = json.loads((paths.jobs / f"{design.needs(job)[0]}.json").read_bytes())
+    if "skipped" in needed:
+        raise SkippedError(needed["skipped"])
+    work.mkdir(parents=True)
+    problems = [
+        json.loads(line)["id"] for line in paths.problems.read_bytes().splitlines()[: setting.rows]
+    ]
+    rows = take(paths.data(job.student, arm.data), work / "rows", problems, setting.rows)
+    if not rows:
+        raise SkippedError("no sample could be finished")
+    model = work / "model"
+    sft(sft_options(job, setting, work / "rows", model, paths.student(job.student)))
+    loss = json.loads((model / "loss.json").read_bytes())
+    learned = json.loads((model / "sft.json").read_bytes())["data"]["learned"]
+    return {
+        "distinct_rows": rows,
+        "steps": len(loss["steps"]),
+        "learned_tokens": learned,
+        "losses": [epoch["loss"] for epoch in loss["epochs"]],
+        **_evaluated(design, paths, job, model, work),
+        **_epochs(design, paths, job, model, work),
+    }
+
+
+def sft_options(job: LabJob, setting: Setting, rows: Path, model: Path, student: Path) -> SftConfig:
+    """Return the options of the job's `tessy sft`."""
+    arm = ARMS[job.name]
+    return SftConfig(
+        data=rows,
+        out=model,
+        model=str(student),
+        loss=arm.loss,
+        lora_rank=arm.lora_rank,
+        epochs=setting.epochs,
+        batch=BATCH,
+        device_batch=BATCH,
+        learning_rate=setting.lr,
+        packing=False,
+        gradient_checkpointing=False,
+        seed=job.seed,
+    )
+
+
+def _evaluate_options(paths: LabPaths, job: LabJob, model: Path, out: Path) -> EvaluateConfig:
+    return EvaluateConfig(
+        benchmark=str(paths.questions),
+        judge="numbers",
+        model=str(model),
+        out=out,
+        thinking_tokens=_THINKING_TOKENS,
+        answer_tokens=ANSWER_TOKENS,
+        sampling=EvaluationSampling(temperature=TEMPERATURE, top_p=1.0, top_k=0),
+        seed=job.seed,
+        date=DATE,
+    )
+
+
+def _evaluated(
+    design: Design, paths: LabPaths, job: LabJob, model: Path, work: Path
+) -> dict[str, Any]:
+    """Return which questions are answered correctly, by task."""
+    kept = (job.student, job.seed) == (design.students[0], design.seeds[0])
+    out = paths.evaluations / job.id if kept else work / "evaluation"
+    shutil.rmtree(out, ignore_errors=True)
+    _generate(_evaluate_options(paths, job, model, out))
+    rows = sorted(iter_rows(out, EVALUATIONS), key=lambda row: row.key)
+    correct: dict[str, list[bool]] = {}
+    for row in rows:
+        correct.setdefault(row.problem["task"], []).append(row.outcome == "correct")
+    return {"correct": correct}
+
+
+def _generate(options: EvaluateConfig) -> None:
+    check_status(evaluate(options), f"the evaluation in {options.out}")
+
+
+def _epochs(
+    design: Design, paths: LabPaths, job: LabJob, model: Path, work: Path
+) -> dict[str, Any]:
+    """Return the score of the model of each epoch, if asked for."""
+    if not job.by_epoch:
+        return {}
+    options = _evaluate_options(paths, job, model, work / "epochs")
+    _generate(options.model_copy(update={"checkpoints": True, "limit": design.epoch_questions}))
+    scores = jsonl.loads((work / "epochs" / "scores.json").read_bytes())
+    assert isinstance(scores, dict)
+    return {"by_epoch": scores["checkpoints"]}
+
+
+_DO = {
+    "student": _student,
+    "predictors": _predictors,
+    "untrained": _untrained,
+    "data": _data,
+    "train": _train,
+}

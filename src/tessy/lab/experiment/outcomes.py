@@ -1,0 +1,27 @@
+"""How a job ends, other than by a result with scores."""
+
+from __future__ import annotations
+
+from tessy.core.errors import TessyError
+
+_INTERRUPTED = 130
+
+
+class JobError(TessyError):
+    """A job of the experiment failed."""
+
+
+class SkippedError(Exception):
+    """A job that cannot be done, which is a result: its text says why."""
+
+
+class JobInterrupted(Exception):
+    """Ctrl-C stopped a command inside a job; the job has no result."""
+
+
+def check_status(code: int, what: str) -> None:
+    """Raise if a command inside a job did not end with status 0."""
+    if code == _INTERRUPTED:
+        raise JobInterrupted(what)
+    if code:
+        raise JobError(f"{what} ended with status {code}")

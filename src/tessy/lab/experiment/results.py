@@ -1,0 +1,133 @@
+"""Scores of the arms from the results of the jobs (pure, but for reading files)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tessy.core.statistics import CrossedEstimate, crossed_mean, crossed_share
+from tessy.lab.experiment.arms import ARMS, UNTRAINED
+from tessy.lab.experiment.design import Design, LabJob, Setting
+from tessy.lab.experiment.paths import LabPaths
+from tessy.lab.tasks import Task
+
+Result = Mapping[str, Any]
+Answers = list[list[float]]  # runs × questions: whether the answer is correct
+
+
+@dataclass(frozen=True)
+class LabResults:
+    """Results of the finished jobs, by id; those of students that are left out are missing."""
+
+    design: Design
+    by_id: Mapping[str, Result]
+    _scores: dict[tuple[str, Setting | None, Task], CrossedEstimate | None] = field(
+        default_factory=dict
+    )
+
+    @cached_property
+    def students(self) -> list[int]:
+        """Seeds of the students with a result."""
+        seed = self.design.seeds[0]
+        gates = {s: LabJob("untrained", s, seed=seed).id for s in self.design.students}
+        return [student for student, gate in gates.items() if gate in self.by_id]
+
+    def seeds(self, arm: str) -> tuple[int, ...]:
+        """Return the training seeds of an arm."""
+        main = arm == UNTRAINED or arm in self.design.main
+        return self.design.seeds if main else self.design.other_seeds
+
+    def trained(self, arm: str, setting: Setting | None, student: int, seed: int) -> Result | None:
+        """Return the result of one training; None if there is none.
+
+        The setting is not used for the untrained student.
+        """
+        job = LabJob("train", student, arm, setting, seed)
+        if arm == UNTRAINED:
+            job = LabJob("untrained", student, seed=seed)
+        found = self.by_id.get(job.id)
+        return None if found is None or "skipped" in found else found
+
+    def all_trained(self, arm: str, setting: Setting | None) -> list[Result]:
+        """Return the results of an arm, of every student and seed."""
+        found = (
+            self.trained(arm, setting, student, seed)
+            for student in self.students
+            for seed in self.seeds(arm)
+        )
+        return [result for result in found if result is not None]
+
+    def data(self, arm: str, student: int | None = None) -> Result | None:
+        """Return what is known of the training data of an arm, of the first student."""
+        student = self.students[0] if student is None else student
+        return self.by_id.get(LabJob("data", student, ARMS[arm].data).id)
+
+    def score(self, arm: str, setting: Setting | None, task: Task) -> CrossedEstimate | None:
+        """Return the accuracy of an arm; None without a finished training."""
+        key = (arm, None if arm == UNTRAINED else setting, task)
+        if key not in self._scores:
+            answers = self._answers(arm, setting, task)
+            self._scores[key] = crossed_share(answers) if answers else None
+        return self._scores[key]
+
+    def difference(
+        self, arm: str, base: str, setting: Setting, task: Task
+    ) -> CrossedEstimate | None:
+        """Return the accuracy of ``arm`` minus that of ``base``, paired by question and seed."""
+        pairs = self._answers(arm, setting, task, base)
+        return crossed_mean(pairs) if pairs else None
+
+    def _answers(
+        self, arm: str, setting: Setting | None, task: Task, base: str | None = None
+    ) -> Answers:
+        """Return a row for each student, the mean over seeds; for each seed of a single student.
+
+        With ``base``, values are differences.
+        """
+        by_student: list[Answers] = []
+        for student in self.students:
+            rows: Answers = []
+            for seed in self.seeds(arm):
+                found = self.trained(arm, setting, student, seed)
+                other = self.trained(base, setting, student, seed) if base else None
+                if found is None or (base and other is None):
+                    continue
+                values = [float(x) for x in found["correct"][task]]
+                if other is not None:
+                    pairs = zip(values, other["correct"][task], strict=True)
+                    values = [x - float(y) for x, y in pairs]
+                rows.append(values)
+            if rows:
+                by_student.append(rows)
+        if len(by_student) == 1:
+            return by_student[0]
+        return [
+            [sum(column) / len(rows) for column in zip(*rows, strict=True)] for rows in by_student
+        ]
+
+    def skipped(self, arm: str) -> str | None:
+        """Return why an arm has no score; None if it has one."""
+        settings = self.design.main.get(arm, self.design.other_settings)
+        if any(self.all_trained(arm, setting) for setting in settings):
+            return None
+        ids = [
+            LabJob("train", student, arm, setting, seed).id
+            for student in self.students
+            for setting in settings
+            for seed in self.seeds(arm)
+        ]
+        reasons = [self.by_id[i]["skipped"] for i in ids if i in self.by_id]
+        return str(reasons[0]) if reasons else "not finished"
+
+
+def read_results(design: Design, paths: LabPaths, left_out: Sequence[int] = ()) -> LabResults:
+    """Read the results of the finished jobs, but for students that are left out."""
+    found = {}
+    for job in design.jobs():
+        path = paths.result(job)
+        if job.student not in left_out and path.is_file():
+            found[job.id] = json.loads(path.read_bytes())
+    return LabResults(design, found)

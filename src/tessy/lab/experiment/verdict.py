@@ -1,0 +1,117 @@
+"""One sentence on the paper's claim, Teacher-Only < student < TESSY, in a run (pure)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from tessy.core.statistics import CrossedEstimate
+from tessy.lab.experiment.arms import (
+    CROSSED,
+    DISTANCES,
+    TEACHER_ONLY,
+    TESSY,
+    UNTRAINED,
+    UPPER,
+)
+from tessy.lab.experiment.design import Setting
+from tessy.lab.experiment.problems import TARGET
+from tessy.lab.experiment.results import LabResults
+
+Relation = Literal["below", "above", "within noise of"]
+
+
+class Ordering(NamedTuple):
+    """How both arms relate to the untrained student on the target task, in one setting."""
+
+    setting: Setting
+    teacher_only: Relation
+    tessy: Relation
+    scores: tuple[float, float, float]  # teacher-only, student, tessy
+
+    @property
+    def holds(self) -> bool:
+        """Whether the student is above teacher-only and below tessy, beyond noise."""
+        return self.teacher_only == "below" and self.tessy == "above"
+
+
+def relation(difference: CrossedEstimate) -> Relation:
+    """Return the relation to the untrained student; noise if the interval contains 0."""
+    if difference.low <= 0 <= difference.high:
+        return "within noise of"
+    return "above" if difference.low > 0 else "below"
+
+
+def orderings(results: LabResults) -> list[Ordering]:
+    """Return the orderings by N, for the first number of epochs and learning rate."""
+    first = results.design.settings()[0]
+    found = []
+    for setting in sorted(results.design.settings(), key=lambda setting: setting.rows):
+        if (setting.epochs, setting.lr) != (first.epochs, first.lr):
+            continue
+        differences = [
+            results.difference(arm, UNTRAINED, setting, TARGET) for arm in (TEACHER_ONLY, TESSY)
+        ]
+        scores = [results.score(arm, setting, TARGET) for arm in (TEACHER_ONLY, UNTRAINED, TESSY)]
+        if None in differences or None in scores:
+            continue
+        teacher_only, tessy = (relation(one) for one in differences if one is not None)
+        low, middle, high = (score.value for score in scores if score is not None)
+        found.append(Ordering(setting, teacher_only, tessy, (low, middle, high)))
+    return found
+
+
+# Correct traces by the style of thinking and answer.
+_PARTS = {
+    UPPER: "all in the student's style",
+    CROSSED[0]: "only the answers in the teacher's",
+    CROSSED[1]: "only the thinking in the teacher's",
+    DISTANCES[1.0]: "all in the teacher's",
+}
+
+
+def parts_sentence(results: LabResults) -> str:
+    """Return which part's style matters, by the controls; empty without their scores."""
+    found = []
+    setting = results.design.settings()[0]
+    for arm, what in _PARTS.items():
+        score = results.score(arm, setting, TARGET)
+        if score is None:
+            return ""
+        found.append(f"{what} {score.value:.2f} ({score.low:.2f}–{score.high:.2f})")
+    return (
+        f"Style of thinking and answer apart: trained on correct traces of N = {setting.rows:,} "
+        f"problems, the student scored: {'; '.join(found)}."
+    )
+
+
+def sentence(found: list[Ordering]) -> str:
+    """Return whether the ordering held, at which N, and where it stopped holding."""
+    if not found:
+        return "This run has no scores for the paper's claim yet."
+    holding = [one for one in found if one.holds]
+    failing = [one for one in found if not one.holds]
+    reasons = "; ".join(map(_why, failing))
+    if not holding:
+        return f"Teacher-Only < student < TESSY did not hold in this run: {reasons}."
+    first = f"Teacher-Only < student < TESSY held in this run {_sizes(holding)}{_shown(holding)}"
+    if not failing:
+        return f"{first}, at every size that was run."
+    return f"{first}. It did not hold {reasons}."
+
+
+def _sizes(found: list[Ordering]) -> str:
+    *others, last = (f"{one.setting.rows:,}" for one in found)
+    return f"at N = {', '.join(others)} and {last}" if others else f"at N = {last}"
+
+
+def _shown(found: list[Ordering]) -> str:
+    values = (" < ".join(f"{score:.2f}" for score in one.scores) for one in found)
+    return f" ({'; '.join(values)})"
+
+
+def _why(one: Ordering) -> str:
+    low, middle, high = one.scores
+    return (
+        f"at N = {one.setting.rows:,}, where teacher-only ({low:.2f}) was {one.teacher_only} and "
+        f"tessy ({high:.2f}) {one.tessy} the student ({middle:.2f})"
+    )

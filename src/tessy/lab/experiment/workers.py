@@ -1,0 +1,181 @@
+"""Worker processes: one thread each, fed with jobs; a finished job is a file."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import FrameType
+
+from tessy.lab.experiment.design import LabJob
+from tessy.lab.experiment.outcomes import JobError, JobInterrupted
+from tessy.lab.experiment.paths import LabPaths
+from tessy.storage import jsonl
+from tessy.storage.atomic import make_directory
+
+# Threads of BLAS and OpenMP only slow tiny models down, and change sums.
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_POLL_SECONDS = 1.0  # between looks at a request to stop
+
+Do = Callable[[LabJob], dict[str, object]]
+OnResult = Callable[[LabJob, dict[str, object]], None]
+
+
+class Interruption:
+    """A request to stop by Ctrl-C or SIGTERM: no further job starts. The second one raises."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle the signals in this block."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+def finished(paths: LabPaths, job: LabJob) -> bool:
+    """Return whether a job has a result."""
+    return paths.result(job).is_file()
+
+
+def run_all(
+    jobs: Sequence[LabJob],
+    needs: Callable[[LabJob], Sequence[str]],
+    do: Do,
+    paths: LabPaths,
+    *,
+    workers: int,
+    on_result: OnResult,
+    leave_out: Callable[[LabJob], bool],
+    interruption: Interruption,
+) -> bool:
+    """Do the jobs that have no result, in order as far as what they need is finished.
+
+    ``do`` runs in another process. ``on_result`` is called with each new result; an exception of it
+    ends the run. ``leave_out`` says which jobs are not done after all. Returns whether all jobs are
+    finished: False after an interruption, once the running jobs have ended.
+
+    Raises:
+        JobError: A job failed; the results of others are kept.
+    """
+    waiting = [job for job in jobs if not finished(paths, job)]
+    done = {job.id for job in jobs} - {job.id for job in waiting}
+    running: dict[Future[dict[str, object]], LabJob] = {}
+    with _pool(workers, paths.logs, do) as pool:
+        while waiting or running:
+            waiting = [job for job in waiting if not leave_out(job)]
+            ready = [job for job in waiting if done.issuperset(needs(job))]
+            for job in () if interruption.requested else ready[: workers - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(_timed, job)] = job
+            if not running:
+                break
+            ended, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
+            for future in ended:
+                job = running.pop(future)
+                result = _result(future, job, paths)
+                if result is None:
+                    continue
+                jsonl.write_json(paths.result(job), {"job": job.id, **result})
+                done.add(job.id)
+                on_result(job, result)
+    return all(finished(paths, job) or leave_out(job) for job in jobs)
+
+
+@contextlib.contextmanager
+def _pool(workers: int, logs: Path, do: Do) -> Iterator[ProcessPoolExecutor]:
+    make_directory(logs)
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(logs, do)
+    )
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+_do: Do | None = None  # of this worker process
+
+
+def _start(logs: Path, do: Do) -> None:
+    """Prepare a worker process: one thread, output into a file, no Ctrl-C of its own.
+
+    What ``do`` needs was imported with it.
+    """
+    global _do
+    _do = do
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log = (logs / f"worker-{os.getpid()}.log").open("a", encoding="utf-8", buffering=1)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(log.fileno(), stream.fileno())
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    gc.freeze()  # a training collects garbage several times, among a million objects of modules
+
+
+def _timed(job: LabJob) -> dict[str, object]:
+    assert _do is not None  # set when the process started
+    print(f"== {job.id}", flush=True)
+    started, used = time.monotonic(), _cpu_seconds()
+    result = _do(job)
+    seconds = {"wall": time.monotonic() - started, "cpu": _cpu_seconds() - used}
+    return {**result, "seconds": {name: round(value, 2) for name, value in seconds.items()}}
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of its processes that have ended."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, who))
+
+
+def _result(
+    future: Future[dict[str, object]], job: LabJob, paths: LabPaths
+) -> dict[str, object] | None:
+    """Return a result; None if the job was interrupted."""
+    try:
+        return future.result()
+    except JobInterrupted:
+        return None
+    except BrokenProcessPool as error:
+        raise JobError(
+            f"{job.id}: its process was killed, perhaps for lack of memory; run the same command "
+            "to resume with fewer --workers"
+        ) from error
+    except Exception as error:
+        raise JobError(
+            f"{job.id} failed: {error!r}; {paths.logs} has its output. The same command resumes "
+            "the experiment"
+        ) from error

@@ -1,0 +1,100 @@
+"""The page of an experiment in a browser, with made-up results of every arm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from playwright.sync_api import Browser
+
+from tessy.lab.experiment.arms import ARMS
+from tessy.lab.experiment.design import full, quick
+from tessy.lab.experiment.docs import tables_of
+from tessy.lab.experiment.page import CAVEATS, write_pages
+from tests.support.browser import Watched, launch_browser
+from tests.support.lab_runs import made_up
+
+ACCURACY = {"teacher-only": 0.3, "tessy": 0.9}
+DESIGNS = {"quick": quick(), "full": replace(full(), seeds=(0, 1), other_seeds=(0,))}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launch_browser() as launched:
+        yield launched
+
+
+@pytest.fixture(scope="module", params=list(DESIGNS))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("lab") / "out"
+    design = DESIGNS[request.param]
+    paths = made_up(out, design, ACCURACY)
+    left_out = {design.students[-1]: "made up"} if len(design.students) > 1 else {}
+    write_pages(design, paths, left_out, out)
+    return out
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_and_is_complete(browser, folder, width):
+    watched = Watched(browser, width=width)
+    page = watched.open(folder / "lab.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    images = page.evaluate("[...document.images].map(image => [image.naturalWidth, image.alt])")
+    assert len(images) == 8
+    assert all(size > 0 and text for size, text in images)
+    text = page.inner_text("body")
+    claim = json.loads((folder / "lab.json").read_text())["claim"]
+    assert page.inner_text(".claim") == claim
+    assert "held in this run" in claim
+    assert "only the thinking in the teacher's" in page.inner_text(".parts")
+    assert all(name in text for name in ARMS)
+    assert all(caveat in text for caveat in CAVEATS)
+    assert "Not run: this version has no strategy restyle." in text
+    # Text of models is text.
+    assert "What is 1 + 2? <b>Now</b>" in text
+    words = page.eval_on_selector_all(
+        ".word", "words => words.map(w => [w.className, getComputedStyle(w).textDecorationLine])"
+    )
+    assert {tuple(word) for word in words} == {
+        ("word student", "underline"), ("word teacher", "none")
+    }  # fmt: skip
+    watched.close()
+
+
+def test_the_untrained_student_has_no_difference_to_itself(folder):
+    tables = json.loads((folder / "lab.json").read_text())["tables"]
+    columns, rows = tables[0]["columns"], tables[0]["rows"]
+    for name, *cells in rows:
+        for column, (text, note) in zip(columns, cells, strict=True):
+            if column == "to untrained" and name == "untrained":
+                assert text == "–"
+            elif name in ACCURACY:
+                assert note
+
+
+def test_every_score_has_its_uncertainty_and_n(folder):
+    scores = json.loads((folder / "lab.json").read_text())["scores"]
+    assert {score["arm"] for score in scores} >= {"untrained", "teacher-only", "tessy"}
+    for score in scores:
+        assert score["low"] <= score["value"] <= score["high"]
+        assert score["runs"] >= 1
+        assert score["questions"] >= 100
+
+
+def test_the_main_figure_is_valid_and_reproducible(folder):
+    image = (folder / "lab.svg").read_bytes()
+    text = "".join(ElementTree.fromstring(image).itertext())
+    for word in ("untrained", "teacher-only", "tessy", "accuracy", "training problems N"):
+        assert word in text
+
+
+def test_the_docs_have_the_tables_of_the_page(folder):
+    text = tables_of(json.loads((folder / "lab.json").read_text()))
+    assert "held in this run" in text
+    for title in ("Accuracy in calc", "Accuracy in rev", "The training data"):
+        assert f"### {title}\n" in text
+    assert "| teacher-only |" in text

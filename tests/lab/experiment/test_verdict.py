@@ -1,0 +1,136 @@
+"""The sentence on the paper's claim follows the numbers, whatever they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tessy.lab.experiment.arms import CROSSED, DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
+from tessy.lab.experiment.design import Design, LabJob, Setting, quick
+from tessy.lab.experiment.gate import reason_to_refuse
+from tessy.lab.experiment.results import LabResults
+from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence
+
+QUESTIONS = 200
+SETTINGS = (Setting(100, 9, 2e-4), Setting(400, 9, 2e-4), Setting(1600, 9, 2e-4))
+
+
+def answers(count: int) -> dict[str, list[bool]]:
+    """Return correct answers to the first ``count`` questions."""
+    return {"calc": [n < count for n in range(QUESTIONS)]}
+
+
+def results(*scores: tuple[int, int], student: int = 100) -> LabResults:
+    """Return results with the correct answers of teacher-only and tessy by N."""
+    settings = SETTINGS[: len(scores)]
+    design = Design(
+        students=(0,),
+        seeds=(0, 1),
+        main={TEACHER_ONLY: settings, TESSY: settings},
+        questions={"calc": QUESTIONS},
+    )
+    by_id = {}
+    for seed in design.seeds:
+        by_id[LabJob("untrained", 0, seed=seed).id] = {"correct": answers(student)}
+        for setting, pair in zip(settings, scores, strict=True):
+            for arm, count in zip((TEACHER_ONLY, TESSY), pair, strict=True):
+                job = LabJob("train", 0, arm, setting, seed)
+                by_id[job.id] = {"correct": answers(count + seed)}
+    return LabResults(design, by_id)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (((50, 150),), "held in this run at N = 100 (0.25 < 0.50 < 0.75), at every size"),
+        (((50, 150), (60, 150)), "held in this run at N = 100 and 400 (0.25 < 0.50 < 0.75; 0.30"),
+        (((50, 150), (60, 150), (70, 150)), "held in this run at N = 100, 400 and 1,600 (0.25"),
+        (
+            ((50, 150), (150, 180)),
+            "It did not hold at N = 400, where teacher-only (0.75) was above and tessy (0.90) "
+            "above the student (0.50).",
+        ),
+        (
+            ((150, 50), (50, 150)),
+            "held in this run at N = 400 (0.25 < 0.50 < 0.75). It did not hold at N = 100, where "
+            "teacher-only (0.75) was above and tessy (0.25) below the student (0.50).",
+        ),
+        (
+            ((99, 150),),
+            "did not hold in this run: at N = 100, where teacher-only (0.50) was within",
+        ),
+        (((150, 50),), "did not hold in this run: at N = 100"),
+    ],
+)
+def test_the_sentence(scores, expected):
+    assert expected in sentence(orderings(results(*scores)))
+
+
+def test_the_parts_are_stated_if_all_controls_have_scores():
+    assert parts_sentence(results((50, 150))) == ""
+    arms = {UPPER: 160, CROSSED[0]: 80, CROSSED[1]: 120, DISTANCES[1.0]: 60}
+    design = Design(
+        students=(0,),
+        seeds=(0,),
+        main=dict.fromkeys(arms, SETTINGS[:1]),
+        questions={"calc": QUESTIONS},
+    )
+    by_id = {
+        LabJob("train", 0, arm, SETTINGS[0], 0).id: {"correct": answers(count)}
+        for arm, count in arms.items()
+    }
+    by_id[LabJob("untrained", 0).id] = {"correct": answers(100)}
+    found = parts_sentence(LabResults(design, by_id))
+    assert "of N = 100 problems" in found
+    assert "only the answers in the teacher's 0.40 (" in found
+    assert "only the thinking in the teacher's 0.60 (" in found
+
+
+def test_without_scores_there_is_no_claim():
+    assert sentence([]) == "This run has no scores for the paper's claim yet."
+    empty = LabResults(quick(), {})
+    assert orderings(empty) == []
+
+
+def test_differences_are_paired_by_seed():
+    found = results((100, 100))
+    by_id = dict(found.by_id)
+    by_id[LabJob("untrained", 0, seed=1).id] = {"correct": answers(105)}
+    difference = LabResults(found.design, by_id).difference(TESSY, UNTRAINED, SETTINGS[0], "calc")
+    assert difference is not None
+    assert difference.value == pytest.approx((0 - 4) / 2 / QUESTIONS)
+    assert (difference.runs, difference.questions) == (2, QUESTIONS)
+
+
+def test_several_students_are_the_runs():
+    found = results((100, 100))
+    students = (0, 1, 2)
+    by_id = {
+        f"{key.replace('-s0-', f'-s{student}-')}": {"correct": answers(100 + 10 * student)}
+        for key in found.by_id
+        for student in students
+    }
+    score = LabResults(replace(found.design, students=students), by_id).score(
+        TESSY, SETTINGS[0], "calc"
+    )
+    assert score is not None
+    assert score.runs == 3
+    assert score.value == pytest.approx(110 / QUESTIONS)
+    assert score.spread == pytest.approx(10 / QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("calc", "rev", "expected"),
+    [
+        (0.55, 0.95, None),
+        (0.54, 1.0, "its accuracy is 0.540 on calc, below 0.55"),
+        (0.7, 0.94, "its accuracy is 0.940 on rev, below 0.95"),
+        (0.2, 0.5, "its accuracy is 0.200 on calc, below 0.55, 0.500 on rev, below 0.95"),
+    ],
+)
+def test_an_unfit_student_is_refused(calc, rev, expected):
+    def some(share: float) -> list[bool]:
+        return [n < round(share * 100) for n in range(100)]
+
+    assert reason_to_refuse({"calc": some(calc), "max": some(1), "rev": some(rev)}) == expected
