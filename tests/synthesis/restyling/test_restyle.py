@@ -123,7 +123,7 @@ async def test_capability_is_kept_whatever_the_trace_and_the_rule(words, salt, s
     context = make_context(StudentOfStyle(PHRASES), rule=rule, seed=seed, candidates=2)
     problem = trace_problem(thinking)
     assert problem.trace is not None
-    places, _ = await split("p", problem.trace, rule, "discard")
+    places = await split("p", problem.trace, rule, "discard")
     assert "".join(style + capability for style, capability in places) == thinking
     capability = [place.capability for place in places if place.capability.strip()]
     for place in places:
@@ -236,6 +236,16 @@ async def test_greedy_sampling_draws_no_more_where_nothing_fits():
     row = await restyled(make_context(engine, temperature=0.0), trace_problem(THINKING))
     assert row.restyle is not None
     assert row.restyle.draws == (4, 4)
+
+
+async def test_greedy_sampling_draws_the_end_once():
+    engine = StudentOfStyle({"Okay,": 1.0}, ends=0.0)
+    row = await restyled(make_context(engine, temperature=0.0), trace_problem(THINKING))
+    assert row.restyle is not None
+    assert (row.restyle.end_draws, row.restyle.unfit) == (1, 1)
+    context = make_context(engine, temperature=0.0, unfit="fail")
+    with pytest.raises(SampleFailed, match="did not end its thinking in 1 draw"):
+        await restyled(context, trace_problem(THINKING))
 
 
 async def test_the_answer_of_the_trace_can_be_kept():

@@ -14,13 +14,14 @@ from functools import partial
 from typing import Any
 
 from tessy.core.errors import SampleFailed
+from tessy.core.formatting import counted
 from tessy.core.records import Author, Restyling, TeacherTrace, Trajectory
 from tessy.synthesis.actions import Generate
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
 from tessy.synthesis.restyling.choice import choose, fits
 from tessy.synthesis.restyling.draft import Candidate, StyleDraft
-from tessy.synthesis.restyling.estimate import split
+from tessy.synthesis.restyling.estimate import split, splitter_name
 from tessy.synthesis.restyling.split import Place, blank_end
 from tessy.synthesis.restyling.thinking import (
     RestyledPart,
@@ -48,6 +49,9 @@ async def restyle(attempt: SampleAttempt) -> Trajectory:
     """
     trace = attempt.problem.trace
     assert trace is not None  # load_traces gives every problem one
+    # Also of a row that fails before the split: a resume compares the digest.
+    split_by = splitter_name(trace, attempt.context.predictors["student"])
+    attempt.extras = {"restyle": Restyling(trace=trace.digest, split_by=split_by)}
     writer = ResponseWriter(attempt, attempt.problem.messages, ("student",))
     restyler = await _Restyler.of(attempt, trace, writer)
     ended_by = await restyler.write()
@@ -80,9 +84,12 @@ class _Restyler:
         """Split the trace; raises SampleFailed if nothing of it is capability."""
         context, backend = attempt.context, attempt.context.backends["student"]
         predictor = context.predictors["student"]
-        places, split_by = await split(attempt.key, trace, predictor, context.cut)
+        report: Restyling = attempt.extras["restyle"]
+        places = await split(attempt.key, trace, predictor, context.cut)
         if not any(place.capability.strip() for place in places):
-            raise SampleFailed("no_capability", f"{split_by} takes the whole trace for style")
+            raise SampleFailed(
+                "no_capability", f"{report.split_by} takes the whole trace for style"
+            )
         codec, prompt = backend.renderer.codec, writer.prompts["student"]
         role = RoleSpec(
             codec=codec,
@@ -94,14 +101,12 @@ class _Restyler:
             redraws=backend.sampling.temperature > 0,
         )
         thinking = RestyledThinking(codec, prompt)
-        report = Restyling(trace=trace.digest, split_by=split_by)
         return cls(attempt, role, places, thinking, writer.limits.thinking, report)
 
     async def write(self) -> Author:
         """Write the thinking; return who ended it."""
         attempt = self.attempt
         attempt.thinker = self.thinking
-        attempt.extras = {"restyle": self.report}
         for number, place in enumerate(self.places):
             if not place.style:
                 self.thinking.append(self._capability(self.thinking.text, place))
@@ -169,14 +174,15 @@ class _Restyler:
 
     async def _write_end(self, closing: str) -> Part:
         """Redraw what follows the last capability until the student ends its thinking itself."""
-        for number in range(MOST_END_DRAWS if self.role.redraws else 1):
+        most = MOST_END_DRAWS if self.role.redraws else 1
+        for number in range(most):
             (candidate,) = await self._draw("end", number, number + 1)
             if candidate.ends:
                 part = self._part(Place(closing, ""), candidate.part, draws=number + 1)
                 return {**part, "ended_by": "student"}
-        self._refuse_unfit(f"the student did not end its thinking in {MOST_END_DRAWS} draws")
+        self._refuse_unfit(f"the student did not end its thinking in {counted(most, 'draw')}")
         own = self._of_trace(closing)
-        part = self._part(Place(closing, ""), own, draws=MOST_END_DRAWS, unfit=True)
+        part = self._part(Place(closing, ""), own, draws=most, unfit=True)
         return {**part, "ended_by": "teacher"}
 
     async def _draw(self, place: str, first: int, count: int) -> list[Candidate]:
