@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import SampleFailed
 from tessy.core.records import StyleSpan, Trajectory, unpack_ids
+from tessy.inference.base import ScoredToken
+from tessy.synthesis.restyling.choice import choose
 from tessy.synthesis.restyling.estimate import split
 from tessy.synthesis.restyling.thinking import keeps_in_order
 from tessy.tokenization.token_ids import decode
@@ -181,6 +184,25 @@ async def test_a_place_without_a_fitting_candidate_keeps_the_trace_or_fails(unfi
     assert row.thinking.startswith("We need to compute: 3 * 2 = 6.\n\nHence we obtain 5 - 6 = -1")
     assert row.restyle is not None
     assert (row.restyle.unfit, row.restyle.draws) == (2, (32, 32))
+
+
+@pytest.mark.parametrize("undefined", [math.nan, -math.inf])
+async def test_a_likelihood_that_is_no_number_is_none_of_a_fitting_candidate(
+    undefined, monkeypatch
+):
+    """For example that of a token which the model cannot write."""
+    engine = StudentOfStyle({"Okay,": 1.0})
+    score = engine.score
+
+    async def scores(*of: Any, **more: Any) -> list[ScoredToken]:
+        return [token._replace(logprob=undefined) for token in await score(*of, **more)]
+
+    monkeypatch.setattr(engine, "score", scores)
+    row = await restyled(make_context(engine), trace_problem(THINKING))
+    check(row)
+    assert row.restyle is not None
+    assert (row.restyle.unfit, row.restyle.draws) == (2, (32, 32))
+    assert choose([undefined, -5.0, undefined], seed=1) == (1, 1.0)
 
 
 async def test_the_end_is_redrawn_until_the_student_ends_its_thinking():
