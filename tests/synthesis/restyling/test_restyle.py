@@ -300,3 +300,38 @@ async def test_a_thinking_beyond_its_budget_fails():
     context = make_context(StudentOfStyle(PHRASES), thinking_tokens=12)
     with pytest.raises(SampleFailed, match="budget: the thinking reached 12 tokens"):
         await restyled(context, trace_problem(THINKING))
+
+
+@pytest.mark.parametrize("unfit", ["keep", "fail"])
+async def test_capability_without_room_fails_before_a_draw(unfit):
+    engine = StudentOfStyle(PHRASES)
+    context = make_context(engine, thinking_tokens=12, unfit=unfit)
+    with pytest.raises(SampleFailed, match="budget: the thinking reached 12 tokens"):
+        await restyled(context, trace_problem("We compute " + "3 * 2 = " * 8 + "6"))
+    assert engine.scored == []
+
+
+async def test_a_candidate_that_leaves_no_room_for_the_capability_is_not_scored():
+    """It would exceed the context of the model, which refuses such a text."""
+    capability = "3 * 2 = 6 + 0 = 5 + 1 = 6"
+    long = "Okay, so:"
+
+    def likelihood(before: str) -> float:
+        return 1.0 if before.endswith(("Hmm:", "We get", long)) else 1e-9
+
+    engine = StudentOfStyle({long: 0.5, "Hmm:": 0.5}, likelihood, ends=0.0)
+    tokens = len(RENDERER.codec.encode(f"{long} {capability}"))
+    context = make_context(engine, thinking_tokens=tokens - 1, candidates=8)
+    row = await restyled(context, trace_problem(f"We get {capability}"))
+    assert row.thinking.startswith(f"Hmm: {capability}")
+    assert long not in {before for before, _ in engine.scored}
+
+
+@pytest.mark.parametrize("phrase", ["", "好"])
+async def test_numbers_beside_dropped_style_stay_two_numbers(phrase):
+    thinking = "我们计算这个表达式的值并且检查每一步是否正确" * 2 + "得到结果为12那么34就是答案"
+    start = thinking.index("那么")
+    problem = trace_problem(thinking, style=(StyleSpan(start=start, end=start + 2),))
+    row = await restyled(make_context(StudentOfStyle({phrase: 1.0}, ends=0.0)), problem)
+    check(row)
+    assert "1234" not in row.thinking

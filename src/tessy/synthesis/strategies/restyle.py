@@ -8,6 +8,7 @@ follows (:mod:`tessy.synthesis.restyling.choice`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -139,9 +140,17 @@ class _Restyler:
             added["effective"] = (*report.effective, part["effective"])
         self.report = report.model_copy(update=added)
         self.attempt.extras = {"restyle": self.report}
-        if len(self.thinking) > self.thinking_tokens:
-            raise SampleFailed("budget", f"the thinking reached {self.thinking_tokens} tokens")
+        if self._room < 0:
+            raise self._budget()
         return part
+
+    @property
+    def _room(self) -> int:
+        """Tokens that the thinking may still take; negative if it has too many."""
+        return self.thinking_tokens - len(self.thinking)
+
+    def _budget(self) -> SampleFailed:
+        return SampleFailed("budget", f"the thinking reached {self.thinking_tokens} tokens")
 
     async def _write_place(self, number: int, place: Place) -> Part:
         """Choose the style of a place by the likelihood of the capability after it."""
@@ -150,6 +159,8 @@ class _Restyler:
         logprobs: dict[RestyledPart, float] = {}
         own = self._of_trace(place.style)
         scored = 0
+        if len(self._capability(self.thinking.text, place).ids) > self._room:
+            raise self._budget()
         while True:
             candidates += await self._draw(str(number), len(candidates), count)
             if self.attempt.context.candidates == 1:
@@ -188,9 +199,8 @@ class _Restyler:
     async def _draw(self, place: str, first: int, count: int) -> list[Candidate]:
         """Draw candidates ``first`` to ``count`` (exclusive) of a place."""
         attempt, role = self.attempt, self.role
-        room = min(role.room_tokens, self.thinking_tokens) - len(self.thinking)
-        if room <= 0:
-            raise SampleFailed("budget", f"the thinking reached {len(self.thinking)} tokens")
+        if self._room <= 0:
+            raise self._budget()
         drafts = [
             StyleDraft(role, self.thinking, key=attempt.key, cut=attempt.context.cut)
             for _ in range(first, count)
@@ -199,7 +209,7 @@ class _Restyler:
             Generate(
                 author="student",
                 prompt=self.thinking.ids,
-                max_tokens=min(role.request_tokens, room),
+                max_tokens=min(role.request_tokens, self._room),
                 stop_ids=tuple(sorted(role.stop_ids)),
                 seed=attempt.seed("restyle", place, "draw", number),
             )
@@ -211,15 +221,21 @@ class _Restyler:
     async def _score(
         self, styles: Sequence[RestyledPart], place: Place, logprobs: dict[RestyledPart, float]
     ) -> int:
-        """Add the log-likelihoods of the capability after each style; return the tokens read."""
+        """Add the log-likelihoods of the capability after each style; return the tokens read.
+
+        A style that leaves no room for the capability gets minus infinity.
+        """
         prefix = list(self.thinking.ids.ids)
-        texts = []
+        texts = {}
         for style in styles:
             following = self._capability(self.thinking.text + style.text, place)
-            ids = [*prefix, *style.ids, *following.ids]
-            texts.append((ids, len(prefix) + len(style.ids)))
-        logprobs.update(zip(styles, await self.attempt.score(texts), strict=True))
-        return sum(len(ids) - len(prefix) for ids, _ in texts)
+            logprobs[style] = -math.inf
+            if len(style.ids) + len(following.ids) <= self._room:
+                ids = [*prefix, *style.ids, *following.ids]
+                texts[style] = (ids, len(prefix) + len(style.ids))
+        scores = await self.attempt.score(list(texts.values()))
+        logprobs.update(zip(texts, scores, strict=True))
+        return sum(len(ids) - len(prefix) for ids, _ in texts.values())
 
     def _capability(self, before: str, place: Place) -> RestyledPart:
         text = joined(before, blank_end(place.style), place.capability)
