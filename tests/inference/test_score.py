@@ -173,6 +173,13 @@ async def test_a_server_that_does_not_report_its_cache_is_tried_once(caplog):
     assert "--enable-prompt-tokens-details" in caplog.text
 
 
+async def test_a_server_that_does_not_report_its_cache_is_named_once(caplog):
+    model = causal()
+    async with server(vllm(model), with_cache(model, None)) as engine:
+        await asyncio.gather(*(engine.score("p/0", IDS, 4) for _ in range(8)))
+    assert caplog.text.count("--enable-prompt-tokens-details") == 1
+
+
 async def test_texts_of_one_sample_are_scored_together_as_alone(monkeypatch):
     texts = [(IDS, 4), ([*IDS[:3], 7, 7, 2, 1, 8], 5), (IDS[:3], 2), ([9, 9, 3], 1), (IDS[:5], 4)]
     local = LocalEngine(causal(), name="tiny")
