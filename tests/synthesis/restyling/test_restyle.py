@@ -276,8 +276,13 @@ async def test_the_answer_of_the_trace_can_be_kept():
     check(row)
     assert (row.answer, row.answer_by) == ("The result: 4.", "teacher")
     assert row.tokens.drafted["teacher"] == 0
-    with pytest.raises(SampleFailed, match="empty_answer: the trace has no answer"):
-        await restyled(context, trace_problem(THINKING, ""))
+
+
+async def test_white_space_alone_is_a_place_without_words():
+    row = await restyled(make_context(StudentOfStyle({"\n": 1.0})), trace_problem(THINKING))
+    check(row)
+    assert row.restyle is not None
+    assert row.restyle.empty == 2
 
 
 async def test_annotated_style_takes_precedence_over_the_rule():

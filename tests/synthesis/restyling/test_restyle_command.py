@@ -118,6 +118,15 @@ def test_a_run_with_a_trace_that_failed_before_its_split_resumes(traces: Path, t
     assert "has rows of other problems under the ids 'a'" in output
 
 
+def test_a_trace_without_an_answer_is_bad_where_the_answer_is_kept(tmp_path: Path):
+    file = tmp_path / "traces.jsonl"
+    write_problems(
+        file, [{"id": "a", "prompt": "1 + 2?", "response": "<think>Okay, 1 + 2 = 3.</think>"}]
+    )
+    output = finish(restyle(file, tmp_path / "run", "--answer-by", "trace"), code=2)
+    assert f"{file}:1: answer: expected an answer after the thinking" in output
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import SampleFailed
 from tessy.core.formatting import counted
-from tessy.core.records import Author, Restyling, TeacherTrace, Trajectory
+from tessy.core.records import Author, Problem, Restyling, TeacherTrace, Trajectory
+from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.actions import Generate
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
@@ -59,8 +61,7 @@ async def restyle(attempt: SampleAttempt) -> Trajectory:
     if not attempt.context.keeps_answer:
         await writer.answer()
         return attempt.trajectory(ended_by)
-    if not trace.answer:
-        raise SampleFailed("empty_answer", "the trace has no answer")
+    assert trace.answer  # `_check` refuses others
     thinking = restyler.thinking.thinking_result()
     ids = attempt.context.format.codec.encode(trace.answer)
     attempt.meter.drafted["teacher"] += len(ids)  # as if generated: a row's answer is none of these
@@ -263,7 +264,7 @@ class _Restyler:
             "parts": [part_to_json(part) for part in parts if part.text],
             "draws": draws,
             "effective": round(effective, 3),
-            "empty": int(not style.text and not unfit and bool(place.capability)),
+            "empty": int(not style.text.strip() and not unfit and bool(place.capability)),
             "unfit": int(unfit),
             "scored": scored,
         }
@@ -271,6 +272,12 @@ class _Restyler:
     def _refuse_unfit(self, why: str) -> None:
         if self.attempt.context.unfit == "fail":
             raise SampleFailed("no_fitting_style", why)
+
+
+def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | None:
+    if options.answer_by != "trace" or problem.trace is None or problem.trace.answer:
+        return None
+    return UnusableProblem("answer", "expected an answer after the thinking for --answer-by trace")
 
 
 STRATEGY = Strategy(
@@ -285,4 +292,5 @@ STRATEGY = Strategy(
     candidates=8,
     answers=("student", "trace"),
     options=frozenset({"answer_by", "candidates", "traces", "unfit", "allow_classifier"}),
+    check=_check,
 )
