@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from tessy.core.errors import SampleFailed
 from tessy.core.records import StyleSpan, Trajectory, unpack_ids
 from tessy.inference.base import ScoredToken
+from tessy.runtime.stop import Draining
 from tessy.synthesis.restyling.choice import choose
 from tessy.synthesis.restyling.estimate import split
 from tessy.synthesis.restyling.thinking import keeps_in_order
+from tessy.synthesis.strategies.restyle import restyle
 from tessy.tokenization.token_ids import decode
 from tests.support.restyling import (
     ANSWER,
@@ -31,6 +33,7 @@ from tests.support.restyling import (
     trace_problem,
 )
 from tests.support.saved_samples import SavedSample
+from tests.synthesis.test_sample import make_attempt
 
 THINKING = "We need to compute: 3 * 2 = 6.\n\nHence we obtain 5 - 6 = -1 now. Final words"
 CAPABILITY = ["3 * 2 = 6.", "5 - 6 = -1"]
@@ -156,6 +159,21 @@ async def test_a_sample_resumes_from_any_saved_state_to_the_same_row():
         assert again.cost.requests == whole.cost.requests
 
 
+async def test_a_sample_that_is_interrupted_before_its_first_place_keeps_its_attempt():
+    """The seeds of another attempt would give another row."""
+    saved = SavedSample()
+    context = make_context(StudentOfStyle(PHRASES))
+    attempt = make_attempt(context, problem=trace_problem(THINKING), number=3, save=saved.save)
+
+    def interrupt() -> None:
+        raise Draining
+
+    attempt.checkpoint = interrupt
+    with pytest.raises(Draining):
+        await restyle(attempt)
+    assert [state.attempt for state in saved.loaded] == [3]
+
+
 async def test_more_candidates_are_drawn_where_none_fits():
     """The likelihood is that of the trace's own words only after a rare phrase."""
     phrases = {"Okay,": 0.9, "Right:": 0.1}
@@ -276,13 +294,6 @@ async def test_the_answer_of_the_trace_can_be_kept():
     check(row)
     assert (row.answer, row.answer_by) == ("The result: 4.", "teacher")
     assert row.tokens.drafted["teacher"] == 0
-
-
-async def test_white_space_alone_is_a_place_without_words():
-    row = await restyled(make_context(StudentOfStyle({"\n": 1.0})), trace_problem(THINKING))
-    check(row)
-    assert row.restyle is not None
-    assert row.restyle.empty == 2
 
 
 async def test_annotated_style_takes_precedence_over_the_rule():

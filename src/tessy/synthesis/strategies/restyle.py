@@ -109,6 +109,7 @@ class _Restyler:
         """Write the thinking; return who ended it."""
         attempt = self.attempt
         attempt.thinker = self.thinking
+        attempt.begin_parts()
         for number, place in enumerate(self.places):
             if not place.style:
                 self.thinking.append(self._capability(self.thinking.text, place))
@@ -264,7 +265,7 @@ class _Restyler:
             "parts": [part_to_json(part) for part in parts if part.text],
             "draws": draws,
             "effective": round(effective, 3),
-            "empty": int(not style.text.strip() and not unfit and bool(place.capability)),
+            "empty": int(not style.text and not unfit and bool(place.capability)),
             "unfit": int(unfit),
             "scored": scored,
         }
