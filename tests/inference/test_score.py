@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from tessy.inference.base import TOP_LOGPROBS, EngineInfo, ScoredToken
 from tessy.inference.http.engine import HttpEngine
 from tessy.inference.http.probe import ServerCapabilities
 from tessy.inference.http.wires.vllm_generate import GenerateWire
+from tessy.inference.local import scoring
 from tessy.inference.local.engine import LocalEngine
 from tessy.inference.pool.pool import ReplicaPool
 from tessy.inference.scripted import ByteCodec, ScriptedEngine
@@ -171,6 +173,13 @@ async def test_a_server_that_does_not_report_its_cache_is_tried_once(caplog):
     assert "--enable-prompt-tokens-details" in caplog.text
 
 
+async def test_a_server_that_does_not_report_its_cache_is_named_once(caplog):
+    model = causal()
+    async with server(vllm(model), with_cache(model, None)) as engine:
+        await asyncio.gather(*(engine.score("p/0", IDS, 4) for _ in range(8)))
+    assert caplog.text.count("--enable-prompt-tokens-details") == 1
+
+
 async def test_texts_of_one_sample_are_scored_together_as_alone(monkeypatch):
     texts = [(IDS, 4), ([*IDS[:3], 7, 7, 2, 1, 8], 5), (IDS[:3], 2), ([9, 9, 3], 1), (IDS[:5], 4)]
     local = LocalEngine(causal(), name="tiny")
@@ -195,6 +204,54 @@ async def test_a_failed_pass_fails_every_text_of_it():
         )
         assert [type(result) for result in results] == [EngineRefused] * 2
         assert len(await local.score("p/0", IDS)) == 6  # and the next pass works
+    finally:
+        await local.aclose()
+
+
+async def scoring_while_a_pass_runs(
+    local: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> tuple[asyncio.Task[list[ScoredToken]], threading.Event]:
+    """Start a score, and return it with its pass blocked until the event is set."""
+    entered, proceed = threading.Event(), threading.Event()
+    score_together = scoring.score_together
+
+    def slow(model: Any, requests: Any) -> Any:
+        entered.set()
+        assert proceed.wait(20)
+        return score_together(model, requests)
+
+    monkeypatch.setattr(scoring, "score_together", slow)
+    first = asyncio.create_task(local.score("p/0", IDS))
+    assert await asyncio.to_thread(entered.wait, 20)
+    return first, proceed
+
+
+async def test_a_text_that_comes_during_a_pass_is_scored_in_the_next_one(monkeypatch):
+    local = LocalEngine(causal(), name="tiny")
+    try:
+        first, proceed = await scoring_while_a_pass_runs(local, monkeypatch)
+        second = asyncio.create_task(local.score("p/0", IDS[:4]))
+        await asyncio.sleep(0.01)
+        proceed.set()
+        assert_close(await second, (await first)[:3])
+    finally:
+        await local.aclose()
+
+
+async def test_texts_are_scored_though_the_first_of_them_is_cancelled(monkeypatch):
+    local = LocalEngine(causal(), name="tiny")
+    try:
+        whole = await local.score("p/0", IDS)
+        first, proceed = await scoring_while_a_pass_runs(local, monkeypatch)
+        second = asyncio.create_task(local.score("p/0", IDS[:4]))
+        third = asyncio.create_task(local.score("p/0", IDS[:5]))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        proceed.set()
+        assert_close(await second, whole[:3])
+        assert_close(await third, whole[:4])
+        assert first.cancelled()
+        assert local._scorer._waiting == {}
     finally:
         await local.aclose()
 

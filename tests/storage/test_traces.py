@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tessy.core.errors import BadRowsError, InputError
+from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.core.records import Problem, StyleSpan, TeacherTrace
 from tessy.storage.traces import load_traces
+from tests.support.sft_runs import sample as row_of
 
 MARKED = "<think>\nHmm, 3 + 4 = 7.\n</think>\n\nIt is 7."
 USER = {"role": "user", "content": "3 + 4?"}
@@ -123,6 +124,77 @@ def test_rows_without_a_usable_trace_are_bad(tmp_path, row, message):
         load_traces(path)
     loaded = load_traces(path, skip_bad_rows=True)
     assert len(loaded.problems) == len(loaded.faults) == 1
+
+
+@pytest.mark.parametrize("off", ["off", "on"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"input": [USER], "output": "It is 7."},
+        {"messages": [USER, {"role": "assistant", "content": "It is 7."}]},
+    ],
+)
+def test_the_switch_of_nemotron_is_no_thinking(tmp_path, row, off):
+    with pytest.raises(BadRowsError, match="expected a thinking between"):
+        load_traces(written(tmp_path, row | {"reasoning": off}))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Sure. <think>3 + 4 = 7.</think>It is 7.",
+        "<think>3 + 4 <think>= 7.</think></think>It is 7.",
+        "<think>3 + 4 = 7.</think>\n<think>Yes.</think>It is 7.",
+        "<think>3 + 4 = 7.<|im_end|></think>It is 7.",
+        "<|channel|>analysis<|message|>3 + 4<|end|><|start|>assistant<|channel|>commentary"
+        "<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>It is 7.",
+    ],
+)
+def test_a_response_with_markers_at_other_places_is_a_bad_row(tmp_path, response):
+    with pytest.raises(BadRowsError, match="expected one thinking at the start"):
+        load_traces(written(tmp_path, {"prompt": "3 + 4?", "response": response}))
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        ("End it with </think> always.", "End it with </think> always."),
+        ("<think>\n\n</think>\n\nIt is 7.", "It is 7."),
+        (MARKED, "It is 7."),
+    ],
+)
+def test_a_thinking_in_a_field_is_not_looked_for_in_the_answer(tmp_path, content, answer):
+    turn = {"role": "assistant", "content": content, "reasoning_content": "Hmm, 3 + 4 = 7."}
+    expected = TeacherTrace(thinking="Hmm, 3 + 4 = 7.", answer=answer)
+    assert only(written(tmp_path, {"messages": [USER, turn]})).trace == expected
+    row = {"prompt": "3 + 4?", "thinking": "Hmm, 3 + 4 = 7.", "response": content}
+    assert only(written(tmp_path, row)).trace == expected
+
+
+def test_all_markers_at_the_end_are_dropped(tmp_path):
+    turn = SHAPES["OpenThoughts"]["conversations"][1]
+    turns = [USER, {"role": "assistant", "content": turn["value"] + "<|im_end|>\n"}]
+    trace = only(written(tmp_path, {"messages": turns})).trace
+    assert trace is not None
+    assert trace.answer == "It is 7."
+
+
+@pytest.mark.parametrize("options", [{"split": "train"}, {"fields": {"prompt": "q"}}])
+def test_options_on_files_are_refused_for_a_run(tmp_path, options):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="leave this option out"):
+        load_traces(tmp_path, **options)
+
+
+def test_samples_of_a_run_have_different_ids(tmp_path):
+    (tmp_path / "config.json").write_text('{"schema": 1}', encoding="utf-8")
+    with (tmp_path / "trajectories.jsonl").open("w", encoding="utf-8") as file:
+        for name, sample in [("a", 0), ("a#2", 0), ("a", 1), ("a#2", 1)]:
+            file.write(
+                row_of(0).model_copy(update={"id": name, "sample": sample}).model_dump_json() + "\n"
+            )
+    problems = load_traces(tmp_path).problems
+    assert [problem.id for problem in problems] == ["a", "a#2", "a#3", "a#2#2"]
 
 
 @pytest.mark.parametrize("spans", [[[0, 4]], [{"start": 0, "end": 4}]])

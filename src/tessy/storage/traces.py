@@ -5,7 +5,8 @@ The response is the last assistant turn of the conversation, or else the row's f
 
 - between markers in that text: ``<think>…</think>``, ``[THINK]…[/THINK]``, OpenThoughts'
   ``<|begin_of_thought|>…<|end_of_thought|>``, Gemma's or harmony's channels; or
-- in a field ``reasoning_content``, ``reasoning`` or ``thinking`` of the turn or of the row.
+- in a field ``reasoning_content``, ``reasoning`` or ``thinking`` of the turn or of the row (not
+  Nemotron's ``on`` or ``off``).
 
 A field ``style_spans`` holds the annotated style of the thinking: ``[start, end]`` or
 ``{"start": …, "end": …}``, in chars of the thinking without white space at its ends.
@@ -14,12 +15,12 @@ A field ``style_spans`` holds the annotated style of the thinking: ``[start, end
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tessy.core.errors import BadRowsError, InputError, RowFault
-from tessy.core.records import Problem, StyleSpan, TeacherTrace
+from tessy.core.errors import BadRowsError, ConfigError, InputError, RowFault
+from tessy.core.records import Problem, StyleSpan, TeacherTrace, Trajectory
 from tessy.storage.conversations import CONVERSATIONS, LIKELY, BadField, FieldMap, get, kind
 from tessy.storage.problems import LoadedProblems, RowPlace, UnusableProblem, load_problems
 from tessy.storage.run_paths import RunPaths
@@ -30,24 +31,33 @@ _THINKING = ("reasoning_content", "reasoning", "thinking")
 _STYLE = "style_spans"
 _PROMPTS = ("prompt", *CONVERSATIONS, *LIKELY)
 _ASSISTANTS = ("assistant", "gpt")
-# Thinking, then what follows it. An opening marker may stand in the prompt instead.
-_MARKED = tuple(
-    re.compile(rf"\A\s*(?:{opening})?(?P<thinking>.*?){closing}(?P<answer>.*)\Z", re.DOTALL)
-    for opening, closing in (
-        (r"<think>", r"</think>"),
-        (r"\[THINK\]", r"\[/THINK\]"),
-        (
-            r"<\|begin_of_thought\|>",
-            r"<\|end_of_thought\|>\s*(?:<\|begin_of_solution\|>)?",
-        ),
-        (r"<\|channel>thought", r"<channel\|>"),
-        (
-            r"(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>",
-            r"<\|end\|>(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>",
-        ),
-    )
+_SWITCHES = ("on", "off")  # Nemotron: whether the model was to think
+_MARKERS = (
+    (r"<think>", r"</think>"),
+    (r"\[THINK\]", r"\[/THINK\]"),
+    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>\s*(?:<\|begin_of_solution\|>)?"),
+    (r"<\|channel>thought", r"<channel\|>"),
+    (
+        r"(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>",
+        r"<\|end\|>(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>",
+    ),
 )
-_ENDS = re.compile(r"(?:<\|end_of_solution\|>|<\|return\|>|<\|im_end\|>)\s*\Z")
+# Thinking, then what follows it.
+_OPENED = tuple(
+    re.compile(rf"\A\s*{opening}(?P<thinking>.*?){closing}(?P<answer>.*)\Z", re.DOTALL)
+    for opening, closing in _MARKERS
+)
+# The opening marker stands in the prompt.
+_UNOPENED = tuple(
+    re.compile(rf"\A(?P<thinking>.*?){closing}(?P<answer>.*)\Z", re.DOTALL)
+    for _, closing in _MARKERS
+)
+# Within a thinking they show that its ends were not understood.
+_ANY_MARKER = re.compile(
+    r"</?think>|\[/?THINK\]|<\|(?:begin|end)_of_(?:thought|solution)\|>|<\|channel\|?>|<channel\|>"
+    r"|<\|(?:start|message|end|im_start|im_end)\|>"
+)
+_ENDS = re.compile(r"(?:(?:<\|end_of_solution\|>|<\|return\|>|<\|im_end\|>)\s*)+\Z")
 
 
 class _Response(NamedTuple):
@@ -72,6 +82,7 @@ def load_traces(
     without a trace is bad.
     """
     if RunPaths(source).config.exists():
+        _refuse_unread(source, {"split": split, "fields": fields})
         return _from_run(source, check=check, skip_bad_rows=skip_bad_rows)
     if not source.suffix and not source.exists():
         raise InputError(f"there is no run directory or folder {source}; check the path")
@@ -86,6 +97,12 @@ def load_traces(
     )
 
 
+def _refuse_unread(run: Path, options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"--{name}: {run} is a run, which has none; leave this option out")
+
+
 def _from_run(
     directory: Path,
     *,
@@ -96,8 +113,10 @@ def _from_run(
     problems: list[Problem] = []
     faults: list[RowFault] = []
     places: list[RowPlace] = []
+    names: set[str] = set()
     for number, row in enumerate(iter_trajectories(directory), 1):
-        name = row.id if not row.sample else f"{row.id}#{row.sample + 1}"
+        name = _free_name(row, names)
+        names.add(name)
         place = RowPlace(str(directory), number)
         if not row.thinking:
             faults.append(RowFault(*place, "thinking", f"expected a thinking in the row {name!r}"))
@@ -121,21 +140,39 @@ def _from_run(
     return LoadedProblems(tuple(problems), tuple(faults), tuple(places))
 
 
+def _free_name(row: Trajectory, names: Collection[str]) -> str:
+    """Return ``id`` or ``id#2``, ``id#3`` … for a sample; a problem of the run can have that id."""
+    number = row.sample + 1
+    name = row.id if number == 1 else f"{row.id}#{number}"
+    while name in names:
+        number += 1
+        name = f"{row.id}#{number}"
+    return name
+
+
 def _take_trace(row: dict[str, Any], fields: FieldMap) -> TeacherTrace:
     """Remove the response from a row and return it; BadField if it has none with a thinking."""
     response = _response(row, fields)
     text = _ENDS.sub("", response.text)
     thinking, answer = response.thinking, text
-    for pattern in _MARKED:
-        found = pattern.match(text)
-        if found:
-            thinking, answer = found["thinking"], found["answer"]
-            break
+    # Beside a field with the thinking, a closing marker alone is a word of the answer.
+    patterns = _OPENED if thinking.strip() else (*_OPENED, *_UNOPENED)
+    found = next(filter(None, (pattern.match(text) for pattern in patterns)), None)
+    if found:
+        thinking, answer = found["thinking"], found["answer"]
+        if not thinking.strip():
+            thinking = response.thinking
     if not thinking.strip():
         raise BadField(
             response.field,
             "expected a thinking between <think> and </think> (or other known markers), or in a "
             f"field {', '.join(_THINKING)}; found none",
+        )
+    if _ANY_MARKER.search(thinking) or any(pattern.match(answer) for pattern in _OPENED):
+        raise BadField(
+            response.field,
+            "expected one thinking at the start of the response; found markers within it, or a "
+            "second one after it",
         )
     return TeacherTrace(
         thinking=thinking.strip(), answer=answer.strip(), style=_style(row, len(thinking.strip()))
@@ -160,8 +197,7 @@ def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
             value = value[0]
         if isinstance(value, str) and value.strip():
             del row[name]
-            marked = any(pattern.match(value) for pattern in _MARKED)
-            return _Response(name, value, "" if marked else _take_thinking(row))
+            return _Response(name, value, _take_thinking(row))
     return _Response("messages", _first_text(row, ("answer", "solution")), _take_thinking(row))
 
 
@@ -187,8 +223,10 @@ def _assistant_turn(
 def _take_thinking(row: dict[str, Any]) -> str:
     """Remove the first field with a thinking from a row and return it; empty without one."""
     for name in _THINKING:
-        if isinstance(row.get(name), str) and row[name].strip():
-            return str(row.pop(name))
+        value = row.get(name)
+        if isinstance(value, str) and value.strip() and value.strip() not in _SWITCHES:
+            del row[name]
+            return value
     return ""
 
 

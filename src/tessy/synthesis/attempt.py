@@ -275,6 +275,11 @@ class SampleAttempt:
         meter = replace(self.meter)
         return SampleState(self.number, meter, (), thinking, answer, self._problem_digest)
 
+    def begin_parts(self) -> None:
+        """Save that the attempt has begun: resumed before its first part, it keeps its seeds."""
+        if not self._saved_parts:
+            self.save([], self._state())
+
     async def part(self, make: Callable[[], Awaitable[FinishedPart]]) -> FinishedPart:
         """Return the next part of a sample of several parts: the saved one, or a new one, saved.
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,12 @@ from hypothesis import strategies as st
 
 from tessy.core.errors import SampleFailed
 from tessy.core.records import StyleSpan, Trajectory, unpack_ids
+from tessy.inference.base import ScoredToken
+from tessy.runtime.stop import Draining
+from tessy.synthesis.restyling.choice import choose
 from tessy.synthesis.restyling.estimate import split
 from tessy.synthesis.restyling.thinking import keeps_in_order
+from tessy.synthesis.strategies.restyle import restyle
 from tessy.tokenization.token_ids import decode
 from tests.support.restyling import (
     ANSWER,
@@ -28,6 +33,7 @@ from tests.support.restyling import (
     trace_problem,
 )
 from tests.support.saved_samples import SavedSample
+from tests.synthesis.test_sample import make_attempt
 
 THINKING = "We need to compute: 3 * 2 = 6.\n\nHence we obtain 5 - 6 = -1 now. Final words"
 CAPABILITY = ["3 * 2 = 6.", "5 - 6 = -1"]
@@ -123,7 +129,7 @@ async def test_capability_is_kept_whatever_the_trace_and_the_rule(words, salt, s
     context = make_context(StudentOfStyle(PHRASES), rule=rule, seed=seed, candidates=2)
     problem = trace_problem(thinking)
     assert problem.trace is not None
-    places, _ = await split("p", problem.trace, rule, "discard")
+    places = await split("p", problem.trace, rule, "discard")
     assert "".join(style + capability for style, capability in places) == thinking
     capability = [place.capability for place in places if place.capability.strip()]
     for place in places:
@@ -151,6 +157,21 @@ async def test_a_sample_resumes_from_any_saved_state_to_the_same_row():
         unlike = {"seconds", "cost"}
         assert again.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
         assert again.cost.requests == whole.cost.requests
+
+
+async def test_a_sample_that_is_interrupted_before_its_first_place_keeps_its_attempt():
+    """The seeds of another attempt would give another row."""
+    saved = SavedSample()
+    context = make_context(StudentOfStyle(PHRASES))
+    attempt = make_attempt(context, problem=trace_problem(THINKING), number=3, save=saved.save)
+
+    def interrupt() -> None:
+        raise Draining
+
+    attempt.checkpoint = interrupt
+    with pytest.raises(Draining):
+        await restyle(attempt)
+    assert [state.attempt for state in saved.loaded] == [3]
 
 
 async def test_more_candidates_are_drawn_where_none_fits():
@@ -181,6 +202,25 @@ async def test_a_place_without_a_fitting_candidate_keeps_the_trace_or_fails(unfi
     assert row.thinking.startswith("We need to compute: 3 * 2 = 6.\n\nHence we obtain 5 - 6 = -1")
     assert row.restyle is not None
     assert (row.restyle.unfit, row.restyle.draws) == (2, (32, 32))
+
+
+@pytest.mark.parametrize("undefined", [math.nan, -math.inf])
+async def test_a_likelihood_that_is_no_number_is_none_of_a_fitting_candidate(
+    undefined, monkeypatch
+):
+    """For example that of a token which the model cannot write."""
+    engine = StudentOfStyle({"Okay,": 1.0})
+    score = engine.score
+
+    async def scores(*of: Any, **more: Any) -> list[ScoredToken]:
+        return [token._replace(logprob=undefined) for token in await score(*of, **more)]
+
+    monkeypatch.setattr(engine, "score", scores)
+    row = await restyled(make_context(engine), trace_problem(THINKING))
+    check(row)
+    assert row.restyle is not None
+    assert (row.restyle.unfit, row.restyle.draws) == (2, (32, 32))
+    assert choose([undefined, -5.0, undefined], seed=1) == (1, 1.0)
 
 
 async def test_the_end_is_redrawn_until_the_student_ends_its_thinking():
@@ -238,14 +278,22 @@ async def test_greedy_sampling_draws_no_more_where_nothing_fits():
     assert row.restyle.draws == (4, 4)
 
 
+async def test_greedy_sampling_draws_the_end_once():
+    engine = StudentOfStyle({"Okay,": 1.0}, ends=0.0)
+    row = await restyled(make_context(engine, temperature=0.0), trace_problem(THINKING))
+    assert row.restyle is not None
+    assert (row.restyle.end_draws, row.restyle.unfit) == (1, 1)
+    context = make_context(engine, temperature=0.0, unfit="fail")
+    with pytest.raises(SampleFailed, match="did not end its thinking in 1 draw"):
+        await restyled(context, trace_problem(THINKING))
+
+
 async def test_the_answer_of_the_trace_can_be_kept():
     context = make_context(StudentOfStyle(PHRASES), keeps_answer=True)
     row = await restyled(context, trace_problem(THINKING, "The result: 4."))
     check(row)
     assert (row.answer, row.answer_by) == ("The result: 4.", "teacher")
     assert row.tokens.drafted["teacher"] == 0
-    with pytest.raises(SampleFailed, match="empty_answer: the trace has no answer"):
-        await restyled(context, trace_problem(THINKING, ""))
 
 
 async def test_annotated_style_takes_precedence_over_the_rule():
@@ -268,3 +316,38 @@ async def test_a_thinking_beyond_its_budget_fails():
     context = make_context(StudentOfStyle(PHRASES), thinking_tokens=12)
     with pytest.raises(SampleFailed, match="budget: the thinking reached 12 tokens"):
         await restyled(context, trace_problem(THINKING))
+
+
+@pytest.mark.parametrize("unfit", ["keep", "fail"])
+async def test_capability_without_room_fails_before_a_draw(unfit):
+    engine = StudentOfStyle(PHRASES)
+    context = make_context(engine, thinking_tokens=12, unfit=unfit)
+    with pytest.raises(SampleFailed, match="budget: the thinking reached 12 tokens"):
+        await restyled(context, trace_problem("We compute " + "3 * 2 = " * 8 + "6"))
+    assert engine.scored == []
+
+
+async def test_a_candidate_that_leaves_no_room_for_the_capability_is_not_scored():
+    """It would exceed the context of the model, which refuses such a text."""
+    capability = "3 * 2 = 6 + 0 = 5 + 1 = 6"
+    long = "Okay, so:"
+
+    def likelihood(before: str) -> float:
+        return 1.0 if before.endswith(("Hmm:", "We get", long)) else 1e-9
+
+    engine = StudentOfStyle({long: 0.5, "Hmm:": 0.5}, likelihood, ends=0.0)
+    tokens = len(RENDERER.codec.encode(f"{long} {capability}"))
+    context = make_context(engine, thinking_tokens=tokens - 1, candidates=8)
+    row = await restyled(context, trace_problem(f"We get {capability}"))
+    assert row.thinking.startswith(f"Hmm: {capability}")
+    assert long not in {before for before, _ in engine.scored}
+
+
+@pytest.mark.parametrize("phrase", ["", "好"])
+async def test_numbers_beside_dropped_style_stay_two_numbers(phrase):
+    thinking = "我们计算这个表达式的值并且检查每一步是否正确" * 2 + "得到结果为12那么34就是答案"
+    start = thinking.index("那么")
+    problem = trace_problem(thinking, style=(StyleSpan(start=start, end=start + 2),))
+    row = await restyled(make_context(StudentOfStyle({phrase: 1.0}, ends=0.0)), problem)
+    check(row)
+    assert "1234" not in row.thinking

@@ -62,7 +62,7 @@ def test_a_run_of_the_teacher_is_restyled_without_the_teacher(traces: Path, tmp_
         assert (row.strategy, row.problem) == ("restyle", source.problem)
         assert row.messages[:-1] == source.messages[:-1]
         trace = TeacherTrace(thinking=source.thinking)
-        places, _ = asyncio.run(split(row.id, trace, load_predictor("lexicon"), "discard"))
+        places = asyncio.run(split(row.id, trace, load_predictor("lexicon"), "discard"))
         assert keeps_in_order(row.thinking, [place.capability for place in places])
         assert row.student_ids is not None
         assert decode(codec, unpack_ids(row.student_ids.thinking)) == row.thinking
@@ -103,6 +103,28 @@ def test_a_row_whose_trace_has_changed_is_refused(traces: Path, tmp_path: Path):
     write_problems(file, [row | {"response": "<think>We need to: 1 + 2 = 4.</think>4"}])
     output = finish(restyle(file, tmp_path / "run"), code=2)
     assert "has rows of other problems under the ids 'a'" in output
+
+
+def test_a_run_with_a_trace_that_failed_before_its_split_resumes(traces: Path, tmp_path: Path):
+    file = tmp_path / "traces.jsonl"
+    row = {"id": "a", "prompt": "1 + 2?", "response": "<think>Okay, let me see.</think>3"}
+    write_problems(file, [row])
+    finish(restyle(file, tmp_path / "run"), code=1)  # no sample succeeded
+    (failure,) = read_run(tmp_path / "run").failures
+    assert failure.reason == "no_capability"
+    finish(restyle(file, tmp_path / "run"), code=1)
+    write_problems(file, [row | {"response": "<think>Okay, let me try.</think>3"}])
+    output = finish(restyle(file, tmp_path / "run"), code=2)
+    assert "has rows of other problems under the ids 'a'" in output
+
+
+def test_a_trace_without_an_answer_is_bad_where_the_answer_is_kept(tmp_path: Path):
+    file = tmp_path / "traces.jsonl"
+    write_problems(
+        file, [{"id": "a", "prompt": "1 + 2?", "response": "<think>Okay, 1 + 2 = 3.</think>"}]
+    )
+    output = finish(restyle(file, tmp_path / "run", "--answer-by", "trace"), code=2)
+    assert f"{file}:1: answer: expected an answer after the thinking" in output
 
 
 @pytest.mark.parametrize(

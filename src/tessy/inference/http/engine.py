@@ -128,7 +128,7 @@ class HttpEngine(ServerEngine):
                 ) from error
             if scores is not None:
                 return scores
-            if wire.cached_tokens(reply) is None:
+            if wire.cached_tokens(reply) is None and self._reports_cached:
                 self._reports_cached = False
                 log.warning(
                     "%s reads the whole text for every score: start it with "

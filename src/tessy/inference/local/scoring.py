@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from tessy.core.errors import EngineError
 from tessy.inference.base import ScoredToken
 from tessy.inference.local.jobs import common_prefix, model_failure
 from tessy.inference.local.model import vocabulary_size
@@ -78,40 +80,51 @@ def _scores(logits_lv: Tensor, ids: Sequence[int], top: int) -> list[ScoredToken
     return [ScoredToken(own, rank, tuple(likeliest)) for own, rank, likeliest in rows]
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """A text that waits for its scores."""
+
+    text: ScoreRequest
+    outcome: list[ScoredToken] | EngineError | None = None
+
+
 class Scorer:
     """Scores texts in a thread, those of one sample that are requested at a time together."""
 
     def __init__(self, model: PreTrainedModel, name: str) -> None:
         """``name`` is the model's, for messages."""
         self._model, self._name = model, name
-        self._waiting: dict[str, list[tuple[ScoreRequest, asyncio.Future[list[ScoredToken]]]]] = {}
+        self._waiting: dict[str, list[_Waiting]] = {}
         self._lock = asyncio.Lock()  # passes side by side would share the same cores
 
     async def score(self, key: str, ids: Sequence[int], start: int, top: int) -> list[ScoredToken]:
         """Score ``ids[start:]``; raises EngineRefused or EngineUnavailable if the model fails."""
-        result: asyncio.Future[list[ScoredToken]] = asyncio.get_running_loop().create_future()
+        own = _Waiting(ScoreRequest(tuple(ids), start, top))
         waiting = self._waiting.setdefault(key, [])
-        waiting.append((ScoreRequest(tuple(ids), start, top), result))
-        if len(waiting) == 1:  # the first one scores the texts of all
-            await self._score_waiting(key)
-        return await result
-
-    async def _score_waiting(self, key: str) -> None:
+        waiting.append(own)
         try:
             await asyncio.sleep(0)  # until the others wait, too
-            async with self._lock:
-                texts = [request for request, _ in self._waiting[key]]
-                scores = await asyncio.to_thread(self._in_parts, texts)
-            for (_, result), text_scores in zip(self._waiting[key], scores, strict=False):
-                if not result.done():
-                    result.set_result(text_scores)
-        except Exception as error:
-            for _, result in self._waiting[key]:
-                if not result.done():
-                    result.set_exception(model_failure(error, self._name))
+            async with self._lock:  # the first one scores the texts of all
+                if own.outcome is None:
+                    await self._score_all([each for each in waiting if each.outcome is None])
         finally:
-            for _, result in self._waiting.pop(key):
-                result.cancel()  # without effect on those that are done
+            waiting.remove(own)
+            if not waiting and self._waiting.get(key) is waiting:
+                del self._waiting[key]
+        assert own.outcome is not None
+        if isinstance(own.outcome, EngineError):
+            raise own.outcome
+        return own.outcome
+
+    async def _score_all(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            scores = await asyncio.to_thread(self._in_parts, [each.text for each in batch])
+        except Exception as error:
+            for each in batch:
+                each.outcome = model_failure(error, self._name)
+        else:
+            for each, text_scores in zip(batch, scores, strict=True):
+                each.outcome = text_scores
 
     def _in_parts(self, texts: Sequence[ScoreRequest]) -> list[list[ScoredToken]]:
         """Score texts in passes whose logits fit into :data:`_LOGITS_BYTES`."""

@@ -27,13 +27,18 @@ class Choice(NamedTuple):
 
 def fits(logprob: float, reference: float) -> bool:
     """Return whether what follows is likely enough, compared with the trace's own words."""
-    return logprob >= reference - FIT_NATS
+    return math.isfinite(logprob) and logprob >= reference - FIT_NATS
 
 
 def choose(logprobs: Sequence[float], seed: int) -> Choice:
-    """Choose a candidate, at least one, with probability proportional to ``exp(logprob)``."""
-    most = max(logprobs)
-    weights = [math.exp(logprob - most) for logprob in logprobs]
+    """Choose a candidate, at least one, with probability proportional to ``exp(logprob)``.
+
+    Infinite log-probabilities and those that are not a number have no weight, except if all do.
+    """
+    most = max(filter(math.isfinite, logprobs), default=0.0)
+    weights = [math.exp(at - most) if math.isfinite(at) else 0.0 for at in logprobs]
+    if not any(weights):
+        weights = [1.0] * len(weights)
     (number,) = Random(seed).choices(range(len(weights)), weights)
     total = math.fsum(weights)
     effective = total * total / math.fsum(weight * weight for weight in weights)

@@ -19,15 +19,20 @@ from tessy.synthesis.restyling.split import (
 SAMPLE_TRACES = 20
 
 
+def splitter_name(trace: TeacherTrace, predictor: BoundaryPredictor) -> str:
+    """Return the name of what classifies a trace: its annotation takes precedence."""
+    return "annotation" if trace.style is not None else predictor.name
+
+
 async def split(
     key: str, trace: TeacherTrace, predictor: BoundaryPredictor, cut: Cut
-) -> tuple[list[Place], str]:
-    """Return the places of a trace, and what classified it."""
+) -> list[Place]:
+    """Return the places of a trace."""
     request = split_request(key, trace.thinking)
     if trace.style is not None:
-        return places_of(request, style_by_spans(request, trace.style)), "annotation"
+        return places_of(request, style_by_spans(request, trace.style))
     scores = (await predictor.predict(request)).units
-    return places_of(request, style_by_scores(request, scores, cut)), predictor.name
+    return places_of(request, style_by_scores(request, scores, cut))
 
 
 async def expected_cost(
@@ -37,7 +42,7 @@ async def expected_cost(
     traces = [(p.id, p.trace) for p in problems[:SAMPLE_TRACES] if p.trace is not None]
     counts = []
     for key, trace in traces:
-        places, _ = await split(key, trace, predictor, cut)
+        places = await split(key, trace, predictor, cut)
         counts.append(sum(bool(place.style and place.capability) for place in places))
         predictor.release(key)
     mean = sum(counts) / max(1, len(counts))

@@ -86,11 +86,19 @@ class RestyledThinking:
 def joined(before: str, separator: str, text: str) -> str:
     """Return ``text`` with the white space that it needs after ``before``.
 
-    ``separator`` is the white space that stood before it in the trace.
+    ``separator`` is the white space that stood before it in the trace. Two numbers, or words
+    without it, never become one.
     """
     if not before or before[-1].isspace():
         return text.lstrip()
+    if not separator and _fuse(before[-1], text[:1]):
+        separator = " "
     return text if text[:1].isspace() else separator + text
+
+
+def _fuse(last: str, first: str) -> bool:
+    """Return whether two characters side by side are of one word, in scripts with spaces."""
+    return (last + first).isalnum() and all(c.isascii() or c.isdigit() for c in (last, first))
 
 
 def keeps_in_order(thinking: str, capability: Iterable[str]) -> bool:

@@ -8,19 +8,23 @@ follows (:mod:`tessy.synthesis.restyling.choice`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import SampleFailed
-from tessy.core.records import Author, Restyling, TeacherTrace, Trajectory
+from tessy.core.formatting import counted
+from tessy.core.records import Author, Problem, Restyling, TeacherTrace, Trajectory
+from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.actions import Generate
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
 from tessy.synthesis.restyling.choice import choose, fits
 from tessy.synthesis.restyling.draft import Candidate, StyleDraft
-from tessy.synthesis.restyling.estimate import split
+from tessy.synthesis.restyling.estimate import split, splitter_name
 from tessy.synthesis.restyling.split import Place, blank_end
 from tessy.synthesis.restyling.thinking import (
     RestyledPart,
@@ -48,14 +52,16 @@ async def restyle(attempt: SampleAttempt) -> Trajectory:
     """
     trace = attempt.problem.trace
     assert trace is not None  # load_traces gives every problem one
+    # Also of a row that fails before the split: a resume compares the digest.
+    split_by = splitter_name(trace, attempt.context.predictors["student"])
+    attempt.extras = {"restyle": Restyling(trace=trace.digest, split_by=split_by)}
     writer = ResponseWriter(attempt, attempt.problem.messages, ("student",))
     restyler = await _Restyler.of(attempt, trace, writer)
     ended_by = await restyler.write()
     if not attempt.context.keeps_answer:
         await writer.answer()
         return attempt.trajectory(ended_by)
-    if not trace.answer:
-        raise SampleFailed("empty_answer", "the trace has no answer")
+    assert trace.answer  # `_check` refuses others
     thinking = restyler.thinking.thinking_result()
     ids = attempt.context.format.codec.encode(trace.answer)
     attempt.meter.drafted["teacher"] += len(ids)  # as if generated: a row's answer is none of these
@@ -80,9 +86,12 @@ class _Restyler:
         """Split the trace; raises SampleFailed if nothing of it is capability."""
         context, backend = attempt.context, attempt.context.backends["student"]
         predictor = context.predictors["student"]
-        places, split_by = await split(attempt.key, trace, predictor, context.cut)
+        report: Restyling = attempt.extras["restyle"]
+        places = await split(attempt.key, trace, predictor, context.cut)
         if not any(place.capability.strip() for place in places):
-            raise SampleFailed("no_capability", f"{split_by} takes the whole trace for style")
+            raise SampleFailed(
+                "no_capability", f"{report.split_by} takes the whole trace for style"
+            )
         codec, prompt = backend.renderer.codec, writer.prompts["student"]
         role = RoleSpec(
             codec=codec,
@@ -94,14 +103,13 @@ class _Restyler:
             redraws=backend.sampling.temperature > 0,
         )
         thinking = RestyledThinking(codec, prompt)
-        report = Restyling(trace=trace.digest, split_by=split_by)
         return cls(attempt, role, places, thinking, writer.limits.thinking, report)
 
     async def write(self) -> Author:
         """Write the thinking; return who ended it."""
         attempt = self.attempt
         attempt.thinker = self.thinking
-        attempt.extras = {"restyle": self.report}
+        attempt.begin_parts()
         for number, place in enumerate(self.places):
             if not place.style:
                 self.thinking.append(self._capability(self.thinking.text, place))
@@ -134,9 +142,17 @@ class _Restyler:
             added["effective"] = (*report.effective, part["effective"])
         self.report = report.model_copy(update=added)
         self.attempt.extras = {"restyle": self.report}
-        if len(self.thinking) > self.thinking_tokens:
-            raise SampleFailed("budget", f"the thinking reached {self.thinking_tokens} tokens")
+        if self._room < 0:
+            raise self._budget()
         return part
+
+    @property
+    def _room(self) -> int:
+        """Tokens that the thinking may still take; negative if it has too many."""
+        return self.thinking_tokens - len(self.thinking)
+
+    def _budget(self) -> SampleFailed:
+        return SampleFailed("budget", f"the thinking reached {self.thinking_tokens} tokens")
 
     async def _write_place(self, number: int, place: Place) -> Part:
         """Choose the style of a place by the likelihood of the capability after it."""
@@ -145,6 +161,8 @@ class _Restyler:
         logprobs: dict[RestyledPart, float] = {}
         own = self._of_trace(place.style)
         scored = 0
+        if len(self._capability(self.thinking.text, place).ids) > self._room:
+            raise self._budget()
         while True:
             candidates += await self._draw(str(number), len(candidates), count)
             if self.attempt.context.candidates == 1:
@@ -169,22 +187,22 @@ class _Restyler:
 
     async def _write_end(self, closing: str) -> Part:
         """Redraw what follows the last capability until the student ends its thinking itself."""
-        for number in range(MOST_END_DRAWS if self.role.redraws else 1):
+        most = MOST_END_DRAWS if self.role.redraws else 1
+        for number in range(most):
             (candidate,) = await self._draw("end", number, number + 1)
             if candidate.ends:
                 part = self._part(Place(closing, ""), candidate.part, draws=number + 1)
                 return {**part, "ended_by": "student"}
-        self._refuse_unfit(f"the student did not end its thinking in {MOST_END_DRAWS} draws")
+        self._refuse_unfit(f"the student did not end its thinking in {counted(most, 'draw')}")
         own = self._of_trace(closing)
-        part = self._part(Place(closing, ""), own, draws=MOST_END_DRAWS, unfit=True)
+        part = self._part(Place(closing, ""), own, draws=most, unfit=True)
         return {**part, "ended_by": "teacher"}
 
     async def _draw(self, place: str, first: int, count: int) -> list[Candidate]:
         """Draw candidates ``first`` to ``count`` (exclusive) of a place."""
         attempt, role = self.attempt, self.role
-        room = min(role.room_tokens, self.thinking_tokens) - len(self.thinking)
-        if room <= 0:
-            raise SampleFailed("budget", f"the thinking reached {len(self.thinking)} tokens")
+        if self._room <= 0:
+            raise self._budget()
         drafts = [
             StyleDraft(role, self.thinking, key=attempt.key, cut=attempt.context.cut)
             for _ in range(first, count)
@@ -193,7 +211,7 @@ class _Restyler:
             Generate(
                 author="student",
                 prompt=self.thinking.ids,
-                max_tokens=min(role.request_tokens, room),
+                max_tokens=min(role.request_tokens, self._room),
                 stop_ids=tuple(sorted(role.stop_ids)),
                 seed=attempt.seed("restyle", place, "draw", number),
             )
@@ -205,15 +223,21 @@ class _Restyler:
     async def _score(
         self, styles: Sequence[RestyledPart], place: Place, logprobs: dict[RestyledPart, float]
     ) -> int:
-        """Add the log-likelihoods of the capability after each style; return the tokens read."""
+        """Add the log-likelihoods of the capability after each style; return the tokens read.
+
+        A style that leaves no room for the capability gets minus infinity.
+        """
         prefix = list(self.thinking.ids.ids)
-        texts = []
+        texts = {}
         for style in styles:
             following = self._capability(self.thinking.text + style.text, place)
-            ids = [*prefix, *style.ids, *following.ids]
-            texts.append((ids, len(prefix) + len(style.ids)))
-        logprobs.update(zip(styles, await self.attempt.score(texts), strict=True))
-        return sum(len(ids) - len(prefix) for ids, _ in texts)
+            logprobs[style] = -math.inf
+            if len(style.ids) + len(following.ids) <= self._room:
+                ids = [*prefix, *style.ids, *following.ids]
+                texts[style] = (ids, len(prefix) + len(style.ids))
+        scores = await self.attempt.score(list(texts.values()))
+        logprobs.update(zip(texts, scores, strict=True))
+        return sum(len(ids) - len(prefix) for ids, _ in texts.values())
 
     def _capability(self, before: str, place: Place) -> RestyledPart:
         text = joined(before, blank_end(place.style), place.capability)
@@ -251,6 +275,12 @@ class _Restyler:
             raise SampleFailed("no_fitting_style", why)
 
 
+def _check(options: SynthesisOptions, problem: Problem) -> UnusableProblem | None:
+    if options.answer_by != "trace" or problem.trace is None or problem.trace.answer:
+        return None
+    return UnusableProblem("answer", "expected an answer after the thinking for --answer-by trace")
+
+
 STRATEGY = Strategy(
     name="restyle",
     make=restyle,
@@ -263,4 +293,5 @@ STRATEGY = Strategy(
     candidates=8,
     answers=("student", "trace"),
     options=frozenset({"answer_by", "candidates", "traces", "unfit", "allow_classifier"}),
+    check=_check,
 )
