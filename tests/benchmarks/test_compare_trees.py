@@ -9,7 +9,6 @@ import pytest
 from benchmarks.compare_trees import HERE, ROWS, main, table
 
 
-@pytest.mark.smoke
 @pytest.mark.timeout(300)  # a process for each client
 def test_a_tree_is_compared_with_itself(tmp_path, capsys):
     file = tmp_path / "found.json"

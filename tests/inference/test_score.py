@@ -18,7 +18,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tessy.core.errors import EngineRefused, EngineUnavailable, SampleFailed
 from tessy.inference.base import TOP_LOGPROBS, EngineInfo, ScoredToken
-from tessy.inference.http.engine import HttpEngine
+from tessy.inference.http.engine import MOST_REFUSALS, HttpEngine
 from tessy.inference.http.probe import ServerCapabilities
 from tessy.inference.http.wires.vllm_generate import GenerateWire
 from tessy.inference.local import scoring
@@ -153,9 +153,16 @@ async def test_undefined_scores_that_are_no_json_make_the_server_read_the_whole_
     async with server(vllm(model)) as engine:
         whole = await engine.score("p/0", IDS)
     refusal = {"error": {"message": "Out of range float values are not JSON compliant"}}
-    refuse = lambda body: web.json_response(refusal, status=400)  # noqa: E731
+    tried = []
+
+    def refuse(body: dict[str, Any]) -> web.Response:
+        tried.append(body)
+        return web.json_response(refusal, status=400)
+
     async with server(vllm(model), refuse) as engine:
-        assert_close(await engine.score("p/0", IDS, 5), whole[4:])
+        for _ in range(MOST_REFUSALS + 3):
+            assert_close(await engine.score("p/0", IDS, 5), whole[4:])
+    assert len(tried) == MOST_REFUSALS  # a server that always refuses is not tried for ever
 
 
 async def test_a_server_that_does_not_report_its_cache_is_tried_once(caplog):

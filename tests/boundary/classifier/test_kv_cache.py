@@ -169,14 +169,14 @@ def test_each_token_is_read_once_while_the_window_grows():
 
 
 def test_moves_of_the_anchor_keep_it_under_two_reads_a_token():
-    cached = reader(rule=WindowRule(limit=128, keep=50))  # the proportions of 512 and 200
-    text, tokens = grow(cached, 1500, 4)
-    assert tokens > 10 * 128
+    cached = reader(rule=WindowRule(limit=64, keep=25))  # the proportions of 512 and 200
+    text, tokens = grow(cached, 750, 4)
+    assert tokens > 10 * 64
     assert cached.stats.openings > 10
     assert cached.stats.tokens < 2 * tokens
     request = request_for(text, 5)
     (got,) = predict_all(cached, request)
-    assert close(got, reference_prediction(MODELS["qwen3"](), request, WindowRule(128, 50)))
+    assert close(got, reference_prediction(MODELS["qwen3"](), request, WindowRule(64, 25)))
 
 
 def test_an_unchanged_text_needs_no_pass():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tessy.inference.base import Chunk, ChunkSink, ServerCounters
 from tessy.inference.http.client import ServerClient
 from tessy.inference.http.metrics import server_counters
-from tessy.inference.http.unseen import PRIOR_TOKENS, UnseenTokens
+from tessy.inference.http.unseen import MOST_TOKENS, PRIOR_TOKENS, UnseenTokens
 from tessy.inference.http.wires.vllm_generate import IdsReader
 from tests.support.http_replies import STREAM
 from tests.support.model_server import eventually
@@ -145,3 +145,12 @@ sglang:num_requests_total{model_name="m"} 12.0
 )
 def test_counters_are_sums_over_engines(metrics, counters):
     assert server_counters(metrics) == counters
+
+
+def test_what_a_proxy_still_holds_is_not_taken_for_unseen_tokens():
+    unseen = UnseenTokens()
+    unseen.begin_count()
+    assert unseen.take() == 1
+    unseen.begin_read()
+    unseen.compare(5000)  # of an open stream that nothing was received of
+    assert sum(unseen.take() for _ in range(10)) <= 11 * MOST_TOKENS

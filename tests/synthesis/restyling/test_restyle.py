@@ -268,6 +268,14 @@ async def test_equal_candidates_are_scored_once_and_the_traces_words_too():
     ]
 
 
+async def test_style_that_a_request_cuts_is_not_chosen():
+    long = "and so on, " * 30 + "then"
+    for seed in range(6):
+        engine = StudentOfStyle({long: 0.5, "Okay,": 0.5}, ends=0.0)
+        row = await restyled(make_context(engine, seed=seed), trace_problem(THINKING))
+        assert not any("and so on" in piece for piece in pieces(row, "student"))
+
+
 async def test_greedy_sampling_draws_no_more_where_nothing_fits():
     def likelihood(before: str) -> float:
         return 1e-9 if before.endswith("Okay,") else 1.0

@@ -78,7 +78,8 @@ def trajectory_cells(row: Trajectory) -> dict[str, Any]:
     parts = row.cost.seconds.items()
     cells["cost"]["seconds"] = [{"part": part, "seconds": value} for part, value in parts]
     for name in cells.keys() - _TYPES.keys() - set(_TEXTS):
-        cells[name] = jsonl.dumps(cells[name]).decode()
+        if cells[name] is not None:
+            cells[name] = jsonl.dumps(cells[name]).decode()
     return cells
 
 

@@ -28,6 +28,8 @@ from tessy.inference.http.probe import ServerCapabilities, ServerProbe
 from tessy.inference.http.prompt_scores import CACHED_PREFIX, WHOLE_PROMPT
 from tessy.tokenization.token_ids import Codec
 
+MOST_REFUSALS = 5  # of scores with a cached prefix in a row
+
 log = logging.getLogger(__name__)
 
 _UNSTREAMED_SECONDS_PER_TOKEN = 0.5  # maximum silence of a reply that is not streamed
@@ -64,6 +66,7 @@ class HttpEngine(ServerEngine):
         self._new_probe()  # raises if there is no such wire format
         self._capabilities: ServerCapabilities | None = None
         self._reports_cached = True  # until a reply shows that it does not
+        self._refusals = 0  # of scores with a cached prefix, in a row
 
     async def probe(self) -> EngineInfo:
         """Determine the wire format and the capabilities of the server, for later streams.
@@ -115,9 +118,15 @@ class HttpEngine(ServerEngine):
                     wire.path, body, headers, read_seconds=read_seconds
                 )
             except EngineRefused:
-                if wire.from_cache:  # an undefined score may be a value that JSON does not have
-                    continue
-                raise
+                if not wire.from_cache:
+                    raise
+                # An undefined score may be a value that JSON does not have.
+                self._refusals += 1
+                if self._refusals == MOST_REFUSALS:
+                    self._read_whole_texts("it refuses scores of a text that it has cached")
+                continue
+            if wire.from_cache:
+                self._refusals = 0
             self._server.unseen.receive(1)  # the token that every request generates
             try:
                 scores = wire.scores(reply, ids, start, top)
@@ -129,13 +138,15 @@ class HttpEngine(ServerEngine):
             if scores is not None:
                 return scores
             if wire.cached_tokens(reply) is None and self._reports_cached:
-                self._reports_cached = False
-                log.warning(
-                    "%s reads the whole text for every score: start it with "
-                    "--enable-prompt-tokens-details, so that it reports what it has cached",
-                    self._server.root,
+                self._read_whole_texts(
+                    "start it with --enable-prompt-tokens-details, so that it reports what it has "
+                    "cached"
                 )
         raise AssertionError("the scores of a whole prompt are complete")
+
+    def _read_whole_texts(self, why: str) -> None:
+        self._reports_cached = False
+        log.warning("%s reads the whole text for every score: %s", self._server.root, why)
 
     async def counters(self) -> ServerCounters | None:
         """Return what the server has counted so far; None if it has no counters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PRIOR_TOKENS = 1.0  # a close, before the server's counter was compared: the step that it is in
+MOST_TOKENS = 64.0  # a close: as many as the longest request of a span
 _CATCH_UP = 8  # closes that share what the estimate lacks
 
 
@@ -46,7 +47,8 @@ class UnseenTokens:
             return
         least = generated - (self._received - self._received_at_start)
         most = generated - (self._received_at_read - self._received_at_start)
-        expected = min(max(self._estimated, least, 0.0), max(most, 0.0))
+        possible = self._closes * MOST_TOKENS  # beyond it, a proxy still holds tokens
+        expected = min(max(self._estimated, least, 0.0), max(most, 0.0), possible)
         self._missing = expected - self._estimated
         self._mean = expected / self._closes
 

@@ -18,11 +18,13 @@ from tessy.synthesis.turn import Turn
 class Candidate(NamedTuple):
     """Style that the student would write here; its text can be empty.
 
-    ``ends``: the student ends its thinking after it.
+    ``ends``: the student ends its thinking after it. ``whole``: it is not cut by the length of a
+    request.
     """
 
     part: RestyledPart
     ends: bool
+    whole: bool
 
 
 @dataclass
@@ -79,4 +81,5 @@ class StyleDraft:
             end = max(0, turn.classified_end - self._start)
         text = turn.draft.text[:end]
         ids = turn.draft.cut(end) if text else []
-        return Candidate(RestyledPart("student", text, tuple(ids)), ends)
+        whole = turn.boundary is not None or turn.final is not None
+        return Candidate(RestyledPart("student", text, tuple(ids)), ends, whole)

@@ -167,9 +167,10 @@ class _Restyler:
             candidates += await self._draw(str(number), len(candidates), count)
             if self.attempt.context.candidates == 1:
                 return self._part(place, candidates[0].part, draws=1, effective=1.0)
-            new = {candidate.part: None for candidate in candidates} | {own: None}
+            new = {c.part: None for c in candidates if c.whole} | {own: None}
             scored += await self._score([p for p in new if p not in logprobs], place, logprobs)
-            draws = [logprobs[candidate.part] for candidate in candidates]
+            # Style that the longest request cuts would stop in the middle of a sentence.
+            draws = [logprobs[c.part] if c.whole else -math.inf for c in candidates]
             fit = any(fits(logprob, logprobs[own]) for logprob in draws)
             if fit or not self.role.redraws or count >= MOST_CANDIDATES:
                 break
