@@ -53,6 +53,8 @@ SHAPES: dict[str, Any] = {
         "prompt": "3 + 4?",
         "completion": "Hmm, 3 + 4 = 7.\n</think>\n\nIt is 7.<|im_end|>",
     },
+    "a first generation without text": {"problem": "3 + 4?", "generations": ["", MARKED]},
+    "TRL": {"prompt": [USER], "completion": [{"role": "assistant", "content": MARKED}]},
     "Mistral": {"prompt": "3 + 4?", "response": "[THINK]Hmm, 3 + 4 = 7.[/THINK]It is 7."},
     "harmony": {
         "prompt": "3 + 4?",

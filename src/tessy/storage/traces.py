@@ -1,7 +1,7 @@
 r"""Responses of another model in input rows: a thinking, and the answer that follows it.
 
 The response is the last assistant turn of the conversation, or else the row's field ``generations``
-(its first text), ``output``, ``response``, ``completion`` or ``generation``. Its thinking stands
+(its first text that is not empty), ``output``, ``response``, ``completion`` or ``generation``. Its thinking stands
 
 - between markers in that text: ``<think>…</think>``, ``[THINK]…[/THINK]``, OpenThoughts'
   ``<|begin_of_thought|>…<|end_of_thought|>``, Gemma's or harmony's channels; or
@@ -193,12 +193,24 @@ def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
         row["prompt"] = row.pop("input", None)  # Nemotron: the turns, or the problem's text
     for name in _RESPONSES:
         value = row.get(name)
-        if isinstance(value, list) and value:
-            value = value[0]
+        if isinstance(value, list):
+            value = _first_response(value)
+        if isinstance(value, Mapping):
+            del row[name]
+            thinking = _first_text(value, _THINKING) or _take_thinking(row)
+            return _Response(name, _text(name, value.get("content")), thinking)
         if isinstance(value, str) and value.strip():
             del row[name]
             return _Response(name, value, _take_thinking(row))
     return _Response("messages", _first_text(row, ("answer", "solution")), _take_thinking(row))
+
+
+def _first_response(values: Sequence[object]) -> object:
+    """Return the assistant's turn of a list of turns, else its first text; None without one."""
+    for value in reversed(values):
+        if isinstance(value, Mapping) and value.get("role") in _ASSISTANTS:
+            return value
+    return next((value for value in values if isinstance(value, str) and value.strip()), None)
 
 
 def _assistant_turn(
