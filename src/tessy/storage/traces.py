@@ -1,7 +1,8 @@
 r"""Responses of another model in input rows: a thinking, and the answer that follows it.
 
 The response is the last assistant turn of the conversation, or else the row's field ``generations``
-(its first text that is not empty), ``output``, ``response``, ``completion`` or ``generation``. Its thinking stands
+(its first text that is not empty), ``output``, ``response``, ``completion`` or ``generation``. Its
+thinking stands
 
 - between markers in that text: ``<think>…</think>``, ``[THINK]…[/THINK]``, OpenThoughts'
   ``<|begin_of_thought|>…<|end_of_thought|>``, Gemma's or harmony's channels; or
