@@ -1,4 +1,4 @@
-"""Problems of OJBench, which only its official judge decides.
+"""Problems of OJBench; their programs are judged by its official judge only.
 
 A row is a problem and a language: its id in tessy is that of the problem, a hyphen and the
 language. Prompt: the row's own, which is complete.
@@ -29,7 +29,7 @@ class OJBench(AnswerSource):
         super().__init__(data, _convert)
 
     def program(self, problem: Problem) -> ProgramTask:
-        """Return that the official judge decides."""
+        """Return a task for the official judge."""
         extract = partial(marked_program, language=str(problem.extra["language"]))
         return ProgramTask(extract, official=OFFICIAL)
 
