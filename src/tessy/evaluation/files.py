@@ -89,8 +89,8 @@ def _own_file(config: EvaluateConfig) -> Path:
         )
     if not file.is_file():
         raise ConfigError(
-            f"--benchmark: {config.benchmark!r} is neither a file nor a benchmark; expected a file "
-            f"problems, or one of {names}"
+            f"--benchmark: {config.benchmark!r} is neither a file nor a benchmark; expected a "
+            f"file of problems, or one of {names}"
         )
     return file
 

@@ -127,7 +127,7 @@ class SynthesisSession:
             return state.in_flight
 
     async def _state_cost(self, context: SynthesisContext) -> None:
-        """Log what a sample of a strategy that reads traces costs."""
+        """Log the expected cost of a sample, if the strategy reads traces."""
         if all_strategies()[context.strategy].reads_traces:
             predictor = context.predictors["student"]
             problems = self.loaded.problems
@@ -216,7 +216,7 @@ class SynthesisSession:
             self.result.slots = sum(1 for _ in takewhile(gate.try_admit, remaining))
 
     def _report_short_context(self, result: JobResult, context: SynthesisContext) -> None:
-        """Warn once if a sample failed at less than its token limits, because the context ended."""
+        """Warn once if the context was too short for the token limits of a failed sample."""
         failure = result.failure
         if self._short_context or not isinstance(failure, Failure) or failure.reason != "budget":
             return
