@@ -221,12 +221,12 @@ class SynthesisSession:
         if self._short_context or not isinstance(failure, Failure) or failure.reason != "budget":
             return
         tokens = context.backends[context.answering].context_tokens
-        wanted = context.thinking_tokens + context.answer_tokens
+        limits = context.thinking_tokens + context.answer_tokens
         thinking = failure.tokens.student + failure.tokens.teacher
         at_limit = thinking >= context.thinking_tokens or failure.tokens.answer >= (
             context.answer_tokens
         )
-        if tokens is None or tokens >= wanted or at_limit:
+        if tokens is None or tokens >= limits or at_limit:
             return
         self._short_context = True
         log.warning(
@@ -234,7 +234,7 @@ class SynthesisSession:
             "longer samples fail (%s), %s/%d is the first",
             context.answering,
             tokens,
-            wanted,
+            limits,
             reason_label("budget"),
             failure.id,
             failure.sample,

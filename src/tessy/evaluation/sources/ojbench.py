@@ -34,11 +34,16 @@ class OJBench(AnswerSource):
         return ProgramTask(extract, official=OFFICIAL)
 
 
+def original_id(value: object) -> int | str:
+    """Return the id of a problem in OJBench's files; raises BadField if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value):
+        raise BadField("id", f"expected the id of a problem, got {value!r:.40}")
+    return value
+
+
 def _convert(file: Path, row: InputRow) -> dict[str, Any]:
     value = dict(object_of(row))
-    original = value.pop("id", None)
-    if isinstance(original, bool) or not isinstance(original, int | str) or not str(original):
-        raise BadField("id", f"expected the id of a problem, got {original!r:.40}")
+    original = original_id(value.pop("id", None))
     language = text_of(value, "language")
     if language not in LANGUAGES:
         raise BadField("language", f"expected one of {', '.join(LANGUAGES)}, got {language!r:.40}")
